@@ -1,0 +1,74 @@
+"""Import hygiene: what a light command must not load."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+# Seconds and hundreds of megabytes each; gemma and kauldron patch flax as well.
+_HEAVY = {
+    'gemma',
+    'kauldron',
+    'kubernetes',
+    'matplotlib',
+    'pyarrow',
+    'tensorflow',
+    'tensorflow_datasets',
+    'xmanager',
+}
+
+
+def _loaded_after(code: str) -> set[str]:
+  script = f'{code}\nimport json, sys\nprint(json.dumps(list(sys.modules)))'
+  done = subprocess.run(
+      [sys.executable, '-c', script],
+      capture_output=True,
+      text=True,
+      timeout=120,
+      check=True,
+  )
+  return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize(
+    'code',
+    [
+        'import jumprelu',
+        'from jumprelu.run import main; main.main(["--help"])',
+        'from jumprelu.run import main; main.main(["--version"])',
+        'from jumprelu.run import main; main.main(["no-such-command"])',
+    ],
+)
+def test_the_package_and_its_help_load_not_even_jax(code):
+  assert _loaded_after(code) & (_HEAVY | {'jax', 'numpy', 'orbax'}) == set()
+
+
+@pytest.mark.parametrize(
+    'code',
+    [
+        'from jumprelu import saes, data, lm, evals',
+        'from jumprelu import config; config.resolve({"recipe": "paper"})',
+        'from jumprelu import train, evaluate, release, verify',
+        'from jumprelu.run import main; main.main(["train", "--help"])',
+        'from jumprelu.run import main; main.main(["train", "--layer=99"])',
+        'from jumprelu.run import main; main.main(["verify", "nowhere"])',
+    ],
+)
+def test_what_runs_no_language_model_loads_no_tensorflow(code):
+  assert _loaded_after(code) & _HEAVY == set()
+
+
+def test_help_and_bad_flags_touch_no_device():
+  code = (
+      'import jax\n'
+      'def refuse(*args, **kwargs): raise AssertionError("a device")\n'
+      'jax.devices = jax.local_devices = jax.device_count = refuse\n'
+      'jax.default_backend = jax.process_index = refuse\n'
+      'from jumprelu.run import main\n'
+      'assert main.main(["train", "--help"]) == 0\n'
+      'assert main.main(["train", "--out=x", "--layer=99"]) == 2\n'
+      'from jax._src import xla_bridge\n'
+      'assert not xla_bridge.backends_are_initialized()'
+  )
+  assert _loaded_after(code)
