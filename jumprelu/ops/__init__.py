@@ -1,0 +1,1 @@
+"""Array functions with pseudo-derivatives."""
