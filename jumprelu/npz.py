@@ -1,0 +1,115 @@
+"""NumPy files from strangers: what a header claims is checked before reading.
+
+A header is text that anybody can write: an object array would unpickle code,
+and a shape of terabytes would be allocated before the first byte is missed.
+So a file is read only if its names, shapes and dtypes are exactly those that
+the reader expects.
+"""
+
+from collections.abc import Mapping
+import math
+import os
+import pathlib
+from typing import Any
+import zipfile
+
+import numpy as np
+
+from jumprelu import errors
+
+Shape = tuple[int, ...]
+_HEADER_READERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+
+
+def write_npz(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]):
+  """Write arrays uncompressed; equal arrays always give equal bytes."""
+  with open(path, 'wb') as f:
+    named: Any = {k: np.ascontiguousarray(a) for k, a in arrays.items()}
+    np.savez(f, **named)
+
+
+def read_npz(
+    path: str | os.PathLike,
+    shapes: Mapping[str, Shape],
+    *,
+    dtype: type = np.float32,
+) -> dict[str, np.ndarray]:
+  """Read exactly the named arrays, or raise DataError naming the fault."""
+  try:
+    with zipfile.ZipFile(path) as archive:
+      _check_names(path, [i.filename for i in archive.infolist()], shapes)
+      return {
+          name: _read_member(path, archive, name, shape, np.dtype(dtype))
+          for name, shape in shapes.items()
+      }
+  except FileNotFoundError as e:
+    raise errors.MissingInputError(f'{path}: no such file') from e
+  except (zipfile.BadZipFile, EOFError, NotImplementedError) as e:
+    raise errors.DataError(f'{path}: damaged or truncated npz ({e})') from e
+
+
+def read_npy(path: str | os.PathLike, *, ndim: int, kinds: str) -> np.ndarray:
+  """Read one array of `ndim` axes whose dtype kind is among `kinds`."""
+  path = pathlib.Path(path)
+  if not path.is_file():
+    raise errors.MissingInputError(f'{path}: no such file')
+  with open(path, 'rb') as f:
+    shape, dtype = _read_header(path, f)
+    if dtype.kind not in kinds or len(shape) != ndim:
+      raise errors.DataError(
+          f'{path}: holds {dtype} {list(shape)}, expected {ndim} axes of kind'
+          f' {"/".join(_KIND_NAMES[k] for k in kinds)}'
+      )
+    claimed = math.prod(shape) * dtype.itemsize
+    if path.stat().st_size - f.tell() != claimed:
+      raise errors.DataError(f'{path}: truncated or with bytes to spare')
+  return np.load(path, allow_pickle=False)
+
+
+_KIND_NAMES = {'i': 'integer', 'u': 'unsigned integer', 'f': 'float'}
+
+
+def _check_names(path, filenames: list[str], shapes: Mapping[str, Shape]):
+  expected = {f'{name}.npy' for name in shapes}
+  for name in filenames:
+    if name not in expected:
+      raise errors.DataError(f'{path}: unexpected array {name!r}')
+  if len(set(filenames)) != len(filenames):
+    raise errors.DataError(f'{path}: holds an array twice')
+  for name in sorted(expected - set(filenames)):
+    raise errors.DataError(f'{path}: array {name!r} is missing')
+
+
+def _read_member(path, archive, name, shape, dtype) -> np.ndarray:
+  info = archive.getinfo(f'{name}.npy')
+  with archive.open(info) as f:
+    found_shape, found_dtype = _read_header(f'{path}: {name}', f)
+    # Equality of dtypes also refuses objects and the other byte order.
+    if found_dtype != dtype:
+      raise errors.DataError(
+          f'{path}: {name} is {found_dtype}, expected {dtype}'
+      )
+    if found_shape != tuple(shape):
+      raise errors.DataError(
+          f'{path}: {name} has shape {list(found_shape)}, expected'
+          f' {list(shape)}'
+      )
+    size = math.prod(shape) * dtype.itemsize
+    if info.file_size - f.tell() != size:
+      raise errors.DataError(f'{path}: {name} has not the size of its shape')
+  with archive.open(info) as f:
+    array = np.lib.format.read_array(f, allow_pickle=False)
+    f.read()  # To the end: the zip's checksum is compared there.
+  return array
+
+
+def _read_header(where, f) -> tuple[Shape, np.dtype]:
+  try:
+    read = _HEADER_READERS[np.lib.format.read_magic(f)]
+    shape, _, dtype = read(f)
+  except (ValueError, KeyError, EOFError) as e:
+    raise errors.DataError(f'{where}: not a NumPy array') from e
+  return shape, dtype
