@@ -1,0 +1,21 @@
+"""Text -> tokens -> packed rows -> a cache on disk -> rows by index.
+
+`prepare` reads a corpus once into two caches (train, held out); `loader.Loader`
+gives row i of the shuffled, endless corpus. TensorFlow is imported only while a
+TFDS set is read.
+"""
+
+from jumprelu.data.cache import TokenCache
+from jumprelu.data.config import Config
+from jumprelu.data.corpus import Prepared, held_out_documents, prepare
+from jumprelu.data.tokenizer import Tokenizer, train_tokenizer
+
+__all__ = [
+    'Config',
+    'Prepared',
+    'TokenCache',
+    'Tokenizer',
+    'held_out_documents',
+    'prepare',
+    'train_tokenizer',
+]

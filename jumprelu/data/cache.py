@@ -1,0 +1,158 @@
+"""Rows of tokens on disk, read by index.
+
+A cache is a directory of ArrayRecord shards, one record a row, and a manifest
+that is written last. ArrayRecord opens a truncated file without complaint and
+says that it is empty, so the manifest's counts are compared at opening; a
+damaged record is detected by its own hash when it is read.
+"""
+
+from collections.abc import Sequence
+import json
+import operator
+import os
+import pathlib
+from typing import Any
+
+from array_record.python import array_record_data_source, array_record_module
+import numpy as np
+
+from jumprelu.array_typing import Int32
+from jumprelu.errors import DataError, MissingInputError
+
+FORMAT = 1
+MANIFEST = 'manifest.json'
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+  """Writes JSON whole or not at all."""
+  partial = path.with_name(path.name + '.partial')
+  partial.write_text(json.dumps(value, indent=1, sort_keys=True) + '\n')
+  partial.replace(path)
+
+
+def _read_manifest(directory: pathlib.Path) -> dict[str, Any]:
+  path = directory / MANIFEST
+  cure = 'remove the directory and prepare it again'
+  if not directory.is_dir():
+    raise MissingInputError(f'{directory}: no such token cache')
+  try:
+    manifest = json.loads(path.read_text())
+  except FileNotFoundError:
+    raise DataError(
+        f'{path}: missing, the cache is incomplete; {cure}'
+    ) from None
+  except ValueError:
+    raise DataError(f'{path}: not JSON; {cure}') from None
+  if not isinstance(manifest, dict) or not manifest.get('complete'):
+    raise DataError(f'{path}: does not say that it is complete; {cure}')
+  if manifest.get('format') != FORMAT:
+    raise DataError(
+        f'{path}: format {manifest.get("format")!r}, this version reads'
+        f' {FORMAT}; {cure}'
+    )
+  names = ('records', 'shards', 'digest', 'sequence_length', 'dtype', 'split')
+  for name in names:
+    if name not in manifest:
+      raise DataError(f'{path}: no field {name!r}; {cure}')
+  if manifest['records'] != sum(s['records'] for s in manifest['shards']):
+    raise DataError(f"{path}: records is not the sum of the shards'; {cure}")
+  return manifest
+
+
+class TokenCache:
+  """Rows of tokens, checked against their manifest when opened."""
+
+  def __init__(self, directory: str | os.PathLike[str]):
+    self.directory = pathlib.Path(directory)
+    self.manifest = _read_manifest(self.directory)
+    self._dtype = np.dtype(self.manifest['dtype'])
+    self._ends = np.cumsum([s['records'] for s in self.manifest['shards']])
+    for shard in self.manifest['shards']:
+      self._check_shard(shard)
+    paths = [str(self._path(s)) for s in self.manifest['shards']]
+    self.source = (
+        array_record_data_source.ArrayRecordDataSource(paths) if paths else ()
+    )
+
+  def _path(self, shard: dict[str, Any]) -> pathlib.Path:
+    # Only the last part: a manifest must not lead out of its directory.
+    return self.directory / pathlib.PurePosixPath(shard['file']).name
+
+  def _check_shard(self, shard: dict[str, Any]) -> None:
+    path = self._path(shard)
+    cure = 'remove the cache and prepare it again'
+    if not path.is_file():
+      raise DataError(f'{path}: shard is missing; {cure}')
+    size = path.stat().st_size
+    if size != shard['bytes']:
+      raise DataError(
+          f'{path}: shard has {size} bytes, the manifest says'
+          f' {shard["bytes"]}; {cure}'
+      )
+    records = 0
+    reader = None
+    try:
+      reader = array_record_module.ArrayRecordReader(str(path))
+      records = reader.num_records()
+    except (RuntimeError, ValueError):
+      pass  # A reader that does not open holds no record: told below.
+    finally:
+      # A truncated file's reader raises again when it is closed.
+      if reader is not None and records:
+        reader.close()
+    if records != shard['records']:
+      raise DataError(
+          f'{path}: shard holds {records} records, the manifest says'
+          f' {shard["records"]}; {cure}'
+      )
+
+  def __len__(self) -> int:
+    return self.manifest['records']
+
+  @property
+  def digest(self) -> str:
+    """The digest of all rows, the same wherever the cache lies."""
+    return self.manifest['digest']
+
+  @property
+  def sequence_length(self) -> int:
+    """Tokens a row."""
+    return self.manifest['sequence_length']
+
+  def tokens_at(
+      self, indices: Sequence[int] | np.ndarray
+  ) -> Int32[np.ndarray, 'sequences positions']:
+    """Returns the rows at `indices`, in that order."""
+    wanted = [operator.index(i) for i in indices]
+    rows = np.empty((len(wanted), self.sequence_length), np.int32)
+    if not wanted:
+      return rows
+    if min(wanted) < 0 or max(wanted) >= len(self):
+      raise IndexError(
+          f'{self.directory}: rows {min(wanted)} to {max(wanted)} asked for,'
+          f' there are {len(self)}'
+      )
+    try:
+      records = self.source.__getitems__(wanted)
+    except (RuntimeError, ValueError):
+      records = [self._read_one(i) for i in wanted]
+    for n, record in enumerate(records):
+      if len(record) != self._dtype.itemsize * self.sequence_length:
+        raise self._fault(wanted[n], f'holds {len(record)} bytes')
+      rows[n] = np.frombuffer(record, self._dtype)
+    return rows
+
+  def _read_one(self, index: int) -> bytes:
+    try:
+      return self.source[index]
+    except (RuntimeError, ValueError) as e:
+      raise self._fault(index, str(e).split(';')[0]) from None
+
+  def _fault(self, index: int, reason: str) -> DataError:
+    shard = int(np.searchsorted(self._ends, index, side='right'))
+    record = index - (int(self._ends[shard - 1]) if shard else 0)
+    path = self._path(self.manifest['shards'][shard])
+    return DataError(
+        f'{path}: record {record} is damaged ({reason}); remove the cache and'
+        ' prepare it again'
+    )

@@ -1,0 +1,157 @@
+"""Writes documents into a train and a held-out cache, in one pass.
+
+Every so many rows both caches close their shards and the progress is written:
+how many documents were read and the tokens of the unfinished rows. A writer
+that finds such progress goes on from there and ends with the same bytes as one
+that was never stopped.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+import hashlib
+import json
+import pathlib
+from typing import Any, NamedTuple
+
+from array_record.python import array_record_module
+import numpy as np
+
+from jumprelu.data import cache, packing
+
+PROGRESS = 'progress.json'
+SPLITS = ('train', 'held_out')
+# Of one shard, both caches together; about 4 MB.
+_TOKENS_PER_SHARD = 2**21
+
+
+class Encoded(NamedTuple):
+  """A document as tokens; `text_bytes` is what they stand for, in UTF-8."""
+
+  held_out: bool
+  tokens: Sequence[int]
+  text_bytes: int
+
+
+class _SplitWriter:
+  """Packs and writes the rows of one of the two caches."""
+
+  def __init__(
+      self, directory: pathlib.Path, length: int, *, dtype: str, state: dict
+  ):
+    self._directory = directory
+    self._dtype = np.dtype(dtype)
+    self._packer = packing.Packer(length, state['open_row'])
+    self._counts = dict(state['counts'])
+    self._shards = list(state['shards'])
+    self._rows = []
+    directory.mkdir(parents=True, exist_ok=True)
+
+  @staticmethod
+  def empty_state() -> dict[str, Any]:
+    """Returns the state of a writer that has seen nothing."""
+    counts = {'documents': 0, 'tokens': 0, 'text_bytes': 0}
+    return {'open_row': [], 'counts': counts, 'shards': []}
+
+  @property
+  def waiting(self) -> int:
+    """Rows that are not in a shard yet."""
+    return len(self._rows)
+
+  def add(self, document: Encoded) -> None:
+    self._rows.extend(self._packer.add(document.tokens))
+    self._counts['documents'] += 1
+    self._counts['tokens'] += len(document.tokens)
+    self._counts['text_bytes'] += document.text_bytes
+
+  def close_shard(self) -> dict[str, Any]:
+    """Writes the waiting rows as a shard; returns the state after it."""
+    if self._rows:
+      name = f'tokens-{len(self._shards):05d}.array_record'
+      path = self._directory / name
+      writer = array_record_module.ArrayRecordWriter(
+          str(path), 'group_size:1,uncompressed'
+      )
+      digest = hashlib.sha256()
+      for row in self._rows:
+        digest.update(row.astype('<i4').tobytes())
+        writer.write(row.astype(self._dtype).tobytes())
+      writer.close()
+      self._shards.append(
+          {
+              'file': name,
+              'records': len(self._rows),
+              'bytes': path.stat().st_size,
+              'sha256': digest.hexdigest(),
+          }
+      )
+      self._rows = []
+    return {
+        'open_row': [int(t) for t in self._packer.open_row],
+        'counts': dict(self._counts),
+        'shards': list(self._shards),
+    }
+
+  def finish(self, record: dict[str, Any]) -> None:
+    """Writes the padded last row and, last of all, the manifest."""
+    self._rows.extend(self._packer.finish())
+    state = self.close_shard()
+    digests = ''.join(s['sha256'] for s in state['shards'])
+    manifest = {
+        'format': cache.FORMAT,
+        'complete': True,
+        'digest': hashlib.sha256(digests.encode()).hexdigest(),
+        'records': sum(s['records'] for s in state['shards']),
+        'shards': state['shards'],
+        'sequence_length': self._packer.sequence_length,
+        'dtype': self._dtype.name,
+        **state['counts'],
+        **record,
+    }
+    cache.write_json(self._directory / cache.MANIFEST, manifest)
+
+
+def write_caches(
+    directory: pathlib.Path,
+    read: Callable[[int], Iterator[Encoded]],
+    *,
+    sequence_length: int,
+    vocab_size: int,
+    record: dict[str, Any],
+    max_tokens: int = 0,
+    rows_per_shard: int = 0,
+) -> None:
+  """Writes `directory`/train and `directory`/held_out, or goes on writing them.
+
+  `read(n)` yields the documents from the n-th on; `record` is added to both
+  manifests; after `max_tokens`, if it is not 0, no further document is taken.
+  """
+  rows_per_shard = rows_per_shard or -(-_TOKENS_PER_SHARD // sequence_length)
+  progress_path = directory / PROGRESS
+  progress: dict[str, Any]
+  try:
+    progress = json.loads(progress_path.read_text())
+  except (FileNotFoundError, ValueError):
+    progress = {'documents': 0}
+    progress |= {s: _SplitWriter.empty_state() for s in SPLITS}
+  writers = {
+      split: _SplitWriter(
+          directory / split,
+          sequence_length,
+          dtype='uint16' if vocab_size <= 2**16 else 'int32',
+          state=progress[split],
+      )
+      for split in SPLITS
+  }
+  documents = progress['documents']
+  tokens = sum(progress[s]['counts']['tokens'] for s in SPLITS)
+  for document in read(documents):
+    if max_tokens and tokens >= max_tokens:
+      break
+    writers['held_out' if document.held_out else 'train'].add(document)
+    documents += 1
+    tokens += len(document.tokens)
+    if sum(w.waiting for w in writers.values()) >= rows_per_shard:
+      states = {s: w.close_shard() for s, w in writers.items()}
+      cache.write_json(progress_path, {'documents': documents, **states})
+  for split, writer in writers.items():
+    writer.finish({'split': split, **record})
+  progress_path.unlink(missing_ok=True)

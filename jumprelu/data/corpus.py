@@ -1,0 +1,256 @@
+"""Text -> caches of tokens: read once, kept under a name made from its digest.
+
+Two processes that prepare the same corpus do no harm: one holds the lock and
+writes into a directory that is renamed when it is complete; the other waits.
+"""
+
+from collections.abc import Iterable, Iterator
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import itertools
+import json
+import os
+import pathlib
+import re
+import sys
+import time
+from typing import Any
+
+from jumprelu.data import cache_writer, sources, token_files
+from jumprelu.data.cache import FORMAT, TokenCache
+from jumprelu.data.cache_writer import Encoded
+from jumprelu.data.config import Config
+from jumprelu.data.documents import Document, Source, Split
+from jumprelu.data.tokenizer import Tokenizer
+from jumprelu.errors import DataError, UserError
+
+# Tokenised together, by all cores.
+_BATCH_DOCUMENTS = 64
+_BATCH_CHARACTERS = 2**20
+_PROGRESS_SECONDS = 10.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+  """The two caches of a corpus and the record of what they hold."""
+
+  train: TokenCache
+  held_out: TokenCache
+  description: dict[str, Any]
+
+
+def default_cache_dir() -> pathlib.Path:
+  """Returns $JUMPRELU_CACHE or ~/.cache/jumprelu."""
+  given = os.environ.get('JUMPRELU_CACHE')
+  return pathlib.Path(given or pathlib.Path.home() / '.cache' / 'jumprelu')
+
+
+class _Progress:
+  """Says every ten seconds how far the reading is and how long it will take."""
+
+  def __init__(self, name: str, total: int):
+    self._name = name
+    self._total = total
+    self._start = self._last = time.monotonic()
+    self._done = 0
+
+  def add(self, size: int) -> None:
+    self._done += size
+    now = time.monotonic()
+    if now - self._last < _PROGRESS_SECONDS:
+      return
+    self._last = now
+    line = f'tokenising {self._name}: {self._done / 1e6:.0f} MB of text'
+    if self._total > self._done:
+      left = (now - self._start) * (self._total / self._done - 1)
+      share = 100 * self._done / self._total
+      line += f', {share:.0f} %, {left:.0f} s left'
+    print(line, file=sys.stderr, flush=True)
+
+
+def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
+  batch = []
+  characters = 0
+  for document in documents:
+    batch.append(document)
+    characters += len(document.text)
+    if len(batch) == _BATCH_DOCUMENTS or characters >= _BATCH_CHARACTERS:
+      yield batch
+      batch = []
+      characters = 0
+  if batch:
+    yield batch
+
+
+def _text_bytes(document: Document) -> int:
+  try:
+    return len(document.text.encode())
+  except UnicodeEncodeError as e:
+    raise UserError(
+        f'{document.name}: half a character (lone surrogate) at {e.start};'
+        ' remove it'
+    ) from None
+
+
+def _encode(
+    source: Source, tokenizer: Tokenizer, *, split: Split, skip: int
+) -> Iterator[Encoded]:
+  """Yields the documents of a source as tokens, from number `skip` on."""
+  progress = _Progress(source.name, source.size())
+  documents = source.documents()
+  for document in itertools.islice(documents, skip):
+    progress.add(_text_bytes(document))
+  for batch in _batches(documents):
+    sizes = [_text_bytes(d) for d in batch]
+    tokens = tokenizer.encode_batch([d.text for d in batch])
+    for document, ids, size in zip(batch, tokens, sizes, strict=True):
+      yield Encoded(split.holds_out(source.split_key(document)), ids, size)
+    progress.add(sum(sizes))
+
+
+@contextlib.contextmanager
+def _locked(path: pathlib.Path) -> Iterator[None]:
+  """Holds a lock that the system frees when the process dies."""
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open('w')
+  except OSError as e:
+    raise UserError(
+        f'{path.parent}: cannot write here ({e.strerror}); set'
+        ' --corpus.cache_dir or JUMPRELU_CACHE'
+    ) from None
+  with file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      print(
+          f'{path.stem}: another process is preparing it, waiting',
+          file=sys.stderr,
+          flush=True,
+      )
+      fcntl.flock(file, fcntl.LOCK_EX)
+    yield
+
+
+def _write(directory: pathlib.Path, read, *, tokenizer, config, record) -> None:
+  """Writes both caches beside `directory`, then gives them its name."""
+  with _locked(directory.with_name(directory.name + '.lock')):
+    if directory.exists():
+      return  # Another process was faster.
+    partial = directory.with_name(directory.name + '.partial')
+    partial.mkdir(exist_ok=True)
+    cache_writer.write_caches(
+        partial,
+        read,
+        sequence_length=config.sequence_length,
+        vocab_size=tokenizer.vocab_size,
+        record=record,
+        max_tokens=config.max_tokens,
+    )
+    partial.rename(directory)
+
+
+def open_prepared(directory: pathlib.Path) -> Prepared:
+  """Opens the two caches that `prepare` wrote into a directory."""
+  train = TokenCache(directory / 'train')
+  held_out = TokenCache(directory / 'held_out')
+  for cache, split in ((train, 'train'), (held_out, 'held_out')):
+    if cache.manifest['split'] != split:
+      raise DataError(
+          f'{cache.directory}: its manifest says {cache.manifest["split"]!r};'
+          ' the two caches were swapped'
+      )
+  description = {
+      'source': train.manifest['source'],
+      'tokenizer_sha256': train.manifest['tokenizer_sha256'],
+      'sequence_length': train.sequence_length,
+      'held_out_percent': train.manifest['held_out_percent'],
+      'max_tokens': train.manifest['max_tokens'],
+  }
+  for cache, split in ((train, 'train'), (held_out, 'held_out')):
+    names = ('digest', 'documents', 'tokens', 'text_bytes')
+    description[split] = {n: cache.manifest[n] for n in names}
+    description[split]['sequences'] = len(cache)
+  return Prepared(train, held_out, description)
+
+
+def _check(prepared: Prepared, spec: str, *, tokenizer, config) -> Prepared:
+  """Refuses caches of another tokenizer or length, and an empty split."""
+  for cache in (prepared.train, prepared.held_out):
+    found = cache.manifest.get('tokenizer_sha256')
+    if found != tokenizer.sha256:
+      raise UserError(
+          f'{cache.directory}: made by tokenizer {str(found)[:12]}, the'
+          f" model's is {tokenizer.sha256[:12]}; prepare it for this model"
+      )
+    if cache.sequence_length != config.sequence_length:
+      raise UserError(
+          f'{cache.directory}: rows of {cache.sequence_length} tokens; set'
+          f' --corpus.sequence_length={cache.sequence_length}'
+      )
+    if not len(cache):
+      cure = 'give more text, in several files or lines'
+      if config.max_tokens:
+        cure = f'raise --corpus.max_tokens={config.max_tokens}'
+      raise UserError(
+          f'--data={spec}: too few documents to hold some out'
+          f' ({cache.manifest["split"]} is empty); {cure}'
+      )
+  return prepared
+
+
+def prepare(spec: str, tokenizer: Tokenizer, config: Config) -> Prepared:
+  """Returns the train and held-out caches of the corpus that `spec` names.
+
+  What `spec` may be: see `sources.make_source`, and `tokens:DIR` for text that
+  is tokenised already. The first call writes the caches, later ones open them.
+  """
+  if spec.startswith('tokens:'):
+    given = pathlib.Path(spec.removeprefix('tokens:'))
+    if (given / 'train').is_dir():
+      prepared = open_prepared(given)
+      return _check(prepared, spec, tokenizer=tokenizer, config=config)
+    source = token_files.TokenFiles(given, vocab_size=tokenizer.vocab_size)
+    split = Split(config.held_out_percent)
+
+    def read(skip: int) -> Iterator[Encoded]:
+      return source.encoded(split, skip=skip)
+
+  else:
+    source = sources.make_source(spec, config)
+    split = sources.make_split(source, config.held_out_percent)
+
+    def read(skip: int) -> Iterator[Encoded]:
+      return _encode(source, tokenizer, split=split, skip=skip)
+
+  record = {
+      'source': source.describe(),
+      'tokenizer_sha256': tokenizer.sha256,
+      'held_out_percent': config.held_out_percent,
+      'held_out_always': split.always,
+      'max_tokens': config.max_tokens,
+  }
+  key = {
+      'format': FORMAT,
+      'sequence_length': config.sequence_length,
+      **record,
+  }
+  digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+  slug = re.sub(r'[^A-Za-z0-9_-]+', '-', source.name).strip('-')[:40]
+  root = pathlib.Path(config.cache_dir or default_cache_dir())
+  directory = root / f'{slug or "text"}-{digest[:16]}'
+  if not directory.exists():
+    _write(directory, read, tokenizer=tokenizer, config=config, record=record)
+  return _check(
+      open_prepared(directory), spec, tokenizer=tokenizer, config=config
+  )
+
+
+def held_out_documents(source: Source, percent: int) -> Iterator[Document]:
+  """Yields the documents that `prepare` holds out, as text."""
+  split = sources.make_split(source, percent)
+  for document in source.documents():
+    if split.holds_out(source.split_key(document)):
+      yield document

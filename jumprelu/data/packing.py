@@ -1,0 +1,137 @@
+"""Documents of token ids -> rows of one length, and what follows from a row.
+
+A document is written as BOS, its tokens, EOS. Where it does not fit it goes on
+in the next row behind a BOS of its own, so every row starts with BOS and can
+be read without its neighbours. Nothing is dropped, and only the last row is
+padded. Segments, positions and the keep mask are functions of the row alone;
+they need not be stored.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import jax
+from jax import lax
+import jax.numpy as jnp
+import numpy as np
+
+from jumprelu.array_typing import Array, Bool, Int, Int32
+from jumprelu.errors import UserError
+
+PAD = 0
+EOS = 1
+BOS = 2
+UNK = 3
+
+
+class Packer:
+  """Packs documents into rows; `open_row` is all of its state.
+
+  `open_row` holds the tokens of the unfinished row. A packer that is given the
+  `open_row` of another one continues exactly where that one stopped.
+  """
+
+  def __init__(self, sequence_length: int, open_row: Sequence[int] = ()):
+    if sequence_length < 2:
+      raise UserError(
+          f'sequence_length={sequence_length}: a row holds a BOS and at least'
+          ' one token, choose 2 or more'
+      )
+    self.sequence_length = sequence_length
+    self.open_row = list(open_row)
+
+  def add(self, tokens: Sequence[int]) -> list[Int32[np.ndarray, ' positions']]:
+    """Returns the rows that this document completes; no tokens, no rows."""
+    if len(tokens) == 0:
+      return []
+    rest = [*tokens, EOS]
+    done = 0
+    rows = []
+    while done < len(rest):
+      self.open_row.append(BOS)
+      room = self.sequence_length - len(self.open_row)
+      self.open_row.extend(rest[done : done + room])
+      done += room
+      if len(self.open_row) == self.sequence_length:
+        rows.append(np.asarray(self.open_row, np.int32))
+        self.open_row = []
+    return rows
+
+  def finish(self) -> list[Int32[np.ndarray, ' positions']]:
+    """Returns the last row, padded, if there is one."""
+    if not self.open_row:
+      return []
+    row = np.full(self.sequence_length, PAD, np.int32)
+    row[: len(self.open_row)] = self.open_row
+    self.open_row = []
+    return [row]
+
+
+def pack(
+    documents: Iterable[Sequence[int]], sequence_length: int
+) -> Iterator[Int32[np.ndarray, ' positions']]:
+  """Yields the rows of all documents in order; skips empty documents."""
+  packer = Packer(sequence_length)
+  for tokens in documents:
+    yield from packer.add(tokens)
+  yield from packer.finish()
+
+
+def _starts(tokens):
+  """Marks where a segment starts: at each BOS, and at the start of the row."""
+  xp = jnp if isinstance(tokens, jax.Array) else np
+  first = xp.arange(tokens.shape[-1]) == 0
+  return (tokens == BOS) | xp.broadcast_to(first, tokens.shape)
+
+
+def segments(
+    tokens: (
+        Int[Array, '*sequences positions']
+        | Int[np.ndarray, '*sequences positions']
+    ),
+) -> (
+    Int32[Array, '*sequences positions']
+    | Int32[np.ndarray, '*sequences positions']
+):
+  """Numbers the documents of each row 1, 2, ...; PAD has 0.
+
+  The start of a row opens a segment even where no BOS stands there, so that
+  rows from elsewhere lose no token.
+  """
+  xp = jnp if isinstance(tokens, jax.Array) else np
+  count = xp.cumsum(_starts(tokens), axis=-1, dtype=np.int32)
+  return xp.where(tokens == PAD, 0, count).astype(np.int32)
+
+
+def positions(
+    tokens: (
+        Int[Array, '*sequences positions']
+        | Int[np.ndarray, '*sequences positions']
+    ),
+) -> (
+    Int32[Array, '*sequences positions']
+    | Int32[np.ndarray, '*sequences positions']
+):
+  """Counts positions from 0 within each segment; PAD has 0."""
+  xp = jnp if isinstance(tokens, jax.Array) else np
+  index = xp.broadcast_to(
+      xp.arange(tokens.shape[-1], dtype=np.int32), tokens.shape
+  )
+  start = xp.where(_starts(tokens), index, 0)
+  if xp is jnp:
+    start = lax.cummax(jnp.asarray(start), axis=start.ndim - 1)
+  else:
+    start = np.maximum.accumulate(start, axis=-1)
+  return xp.where(tokens == PAD, 0, index - start).astype(np.int32)
+
+
+def keep_mask(
+    tokens: (
+        Int[Array, '*sequences positions']
+        | Int[np.ndarray, '*sequences positions']
+    ),
+) -> (
+    Bool[Array, '*sequences positions']
+    | Bool[np.ndarray, '*sequences positions']
+):
+  """Marks the tokens of documents: all but PAD, BOS and EOS."""
+  return (tokens != PAD) & (tokens != BOS) & (tokens != EOS)

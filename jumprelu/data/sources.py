@@ -1,0 +1,47 @@
+"""From what a user writes after --data to a source of documents."""
+
+from jumprelu.data.config import Config
+from jumprelu.data.documents import (
+    Document,
+    Source,
+    Split,
+    is_held_out,
+    make_split,
+)
+from jumprelu.data.stdlib import StandardLibrary
+from jumprelu.data.text_files import TextFiles
+from jumprelu.data.tfds_set import TfdsSet
+from jumprelu.errors import UserError
+
+__all__ = [
+    'Document',
+    'Source',
+    'Split',
+    'is_held_out',
+    'make_source',
+    'make_split',
+]
+
+
+def make_source(spec: str, config: Config | None = None) -> Source:
+  """Returns the source of documents that `spec` names.
+
+  stdlib: the source of Python's standard library. python: with jax, flax, optax
+  and numpy. tfds:NAME[/CONFIG]: a prepared TFDS set. Anything else: files and
+  directories, separated by commas. (tokens:DIR holds no documents; `prepare`
+  reads it.)
+  """
+  config = config or Config()
+  if spec in ('stdlib', 'python'):
+    return StandardLibrary(packages=spec == 'python')
+  if spec.startswith('tfds:'):
+    return TfdsSet(
+        spec.removeprefix('tfds:'),
+        data_dir=config.data_dir,
+        split=config.tfds_split,
+        text_field=config.text_field,
+    )
+  paths = [p for p in spec.split(',') if p]
+  if not paths:
+    raise UserError('--data is empty: name a corpus, for example stdlib')
+  return TextFiles(paths, text_field=config.text_field)

@@ -1,0 +1,118 @@
+"""The text every machine has: the source of Python's standard library.
+
+Left out are the parts in which distributions differ: site-packages, tests,
+idlelib, lib2to3, ensurepip, and what a build writes about itself. `python` adds
+the installed sources of jax, flax, optax and numpy.
+"""
+
+from collections.abc import Iterator
+import functools
+import hashlib
+import importlib.metadata
+import importlib.util
+import pathlib
+import platform
+import sysconfig
+import tokenize
+from typing import Any
+
+from jumprelu.data.documents import Document, sha256
+from jumprelu.errors import MissingInputError
+
+_LEFT_OUT = frozenset(
+    (
+        'site-packages',
+        'dist-packages',
+        'test',
+        'tests',
+        'idlelib',
+        'lib2to3',
+        'ensurepip',
+        '__pycache__',
+    )
+)
+# Written when Python is built; they name directories of the build machine.
+_LEFT_OUT_PREFIXES = ('_sysconfigdata', 'config-')
+_PACKAGES = ('jax', 'flax', 'optax', 'numpy')
+
+
+def _is_left_out(parts: tuple[str, ...]) -> bool:
+  return any(p in _LEFT_OUT or p.startswith(_LEFT_OUT_PREFIXES) for p in parts)
+
+
+def list_modules(root: pathlib.Path) -> list[str]:
+  """Returns the module paths below `root`, like json/decoder.py, sorted."""
+  paths = (p.relative_to(root) for p in root.rglob('*.py'))
+  return sorted(p.as_posix() for p in paths if not _is_left_out(p.parts))
+
+
+class StandardLibrary:
+  """One document a module; the module path decides what is held out."""
+
+  def __init__(self, *, packages: bool = False, root: str = ''):
+    self.name = 'python' if packages else 'stdlib'
+    self._roots = [('', pathlib.Path(root or sysconfig.get_path('stdlib')))]
+    self._packages = _PACKAGES if packages else ()
+    for package in self._packages:
+      spec = importlib.util.find_spec(package)
+      if spec is None or spec.origin is None:
+        raise MissingInputError(f'package {package}: not installed')
+      self._roots.append((package + '/', pathlib.Path(spec.origin).parent))
+
+  @functools.cached_property
+  def _read(self) -> tuple[list[Document], dict[str, int]]:
+    documents = []
+    skipped = {'undecodable': 0, 'empty': 0, 'duplicate': 0}
+    seen = set()
+    for prefix, root in self._roots:
+      for module in list_modules(root):
+        try:
+          with tokenize.open(root / module) as file:
+            text = file.read()
+        except (SyntaxError, UnicodeDecodeError):
+          skipped['undecodable'] += 1
+          continue
+        key = sha256(text)
+        if not text.strip():
+          skipped['empty'] += 1
+        elif key in seen:
+          # A copy on the other side of the split would be a leak.
+          skipped['duplicate'] += 1
+        else:
+          seen.add(key)
+          documents.append(Document(prefix + module, text))
+    if not documents:
+      raise MissingInputError(
+          f'{self._roots[0][1]}: no Python source here; give --data a directory'
+          ' of text'
+      )
+    return documents, skipped
+
+  def documents(self) -> Iterator[Document]:
+    """Yields the modules in the order of their paths, packages last."""
+    return iter(self._read[0])
+
+  def describe(self) -> dict[str, Any]:
+    """Returns the version of Python, counts, and a digest of all texts."""
+    documents, skipped = self._read
+    digest = hashlib.sha256()
+    for name, text in documents:
+      digest.update(f'{name}\0{sha256(text)}\n'.encode())
+    versions = {p: importlib.metadata.version(p) for p in self._packages}
+    return {
+        'kind': self.name,
+        'python': platform.python_version(),
+        **versions,
+        'documents': len(documents),
+        'characters': sum(len(d.text) for d in documents),
+        'skipped': skipped,
+        'digest': digest.hexdigest(),
+    }
+
+  def split_key(self, document: Document) -> str:
+    """Returns the module path, dotted: `json.decoder`."""
+    return document.name.removesuffix('.py').replace('/', '.')
+
+  def size(self) -> int:
+    """Returns the number of characters: the text is nearly all ASCII."""
+    return sum(len(d.text) for d in self._read[0])

@@ -1,0 +1,211 @@
+"""Text from the user's own files: .txt .md .py, .jsonl, .parquet.
+
+A text file is one document (a long one is cut between paragraphs, so that one
+book is enough to train on and to hold out from); a line of JSONL and a row of
+Parquet are a document each. The text's hash decides what is held out, so copies
+of a text never lie on both sides.
+"""
+
+from collections.abc import Iterator
+import functools
+import hashlib
+import json
+import pathlib
+from typing import Any
+
+from jumprelu.data.documents import Document, sha256
+from jumprelu.errors import DataError, MissingInputError, UserError
+
+_PLAIN = ('.txt', '.md', '.py')
+_SUFFIXES = (*_PLAIN, '.jsonl', '.parquet')
+# Characters: a longer text is cut into parts of at least this / at most twice.
+_LONG = 65_536
+_PART = 16_384
+
+
+def cut(text: str) -> list[str]:
+  """Cuts a long text after blank lines, else line ends; loses no character."""
+  if len(text) <= _LONG:
+    return [text]
+  parts = []
+  start = 0
+  while len(text) - start > 2 * _PART:
+    end = start + 2 * _PART
+    for mark in ('\n\n', '\n', ' '):
+      found = text.find(mark, start + _PART, end)
+      if found >= 0:
+        end = found + len(mark)
+        break
+    parts.append(text[start:end])
+    start = end
+  return [*parts, text[start:]]
+
+
+def _find_files(path: pathlib.Path) -> list[pathlib.Path]:
+  """Returns the file itself, or the readable files below a directory."""
+  if not path.exists():
+    raise MissingInputError(
+        f'{path}: no such file or directory; --data takes stdlib, python, a'
+        ' path, tfds:NAME or tokens:DIR'
+    )
+  if path.is_file():
+    if path.suffix.lower() not in _SUFFIXES:
+      raise UserError(
+          f'{path}: unknown kind of file; use one of {" ".join(_SUFFIXES)}'
+      )
+    return [path]
+  found = sorted(
+      p
+      for p in path.rglob('*')
+      if p.suffix.lower() in _SUFFIXES
+      and p.is_file()
+      and not any(x.startswith('.') for x in p.relative_to(path).parts)
+  )
+  if not found:
+    raise MissingInputError(
+        f'{path}: no file with one of the endings {" ".join(_SUFFIXES)} here'
+    )
+  return found
+
+
+def _decode(raw: bytes, place: str) -> str:
+  try:
+    return raw.decode('utf-8-sig')
+  except UnicodeDecodeError as e:
+    raise UserError(
+        f'{place}: not UTF-8 (byte {e.start} is 0x{raw[e.start]:02x}); convert'
+        ' it, for example with iconv -t UTF-8'
+    ) from None
+
+
+class TextFiles:
+  """The documents of files and directories, in the order given, then sorted."""
+
+  def __init__(self, paths: list[str], *, text_field: str):
+    self._text_field = text_field
+    self._files = []  # (name, path), names relative to what the user gave.
+    for given in map(pathlib.Path, paths):
+      for path in _find_files(given):
+        inner = path.relative_to(given).as_posix() if path != given else ''
+        name = '/'.join(filter(None, (given.resolve().name, inner)))
+        self._files.append((name, path))
+      if given.is_file() and not given.stat().st_size:
+        raise UserError(f'{given}: empty file; give one with text in it')
+    self.name = self._files[0][0].split('/')[0]
+
+  @functools.cached_property
+  def _read(self) -> tuple[int, str]:
+    """Reads every byte once: the digest, and bad text before any work."""
+    digest = hashlib.sha256(self._text_field.encode())
+    size = 0
+    for name, path in self._files:
+      one = hashlib.sha256()
+      if path.suffix.lower() in _PLAIN:
+        raw = path.read_bytes()
+        _decode(raw, str(path))
+        one.update(raw)
+        size += len(raw)
+      else:
+        with path.open('rb') as file:
+          while chunk := file.read(2**20):
+            one.update(chunk)
+            size += len(chunk)
+      digest.update(f'{name}\0{one.hexdigest()}\n'.encode())
+    return size, digest.hexdigest()
+
+  def describe(self) -> dict[str, Any]:
+    """Returns counts and a digest of names and contents, no directories."""
+    size, digest = self._read
+    return {
+        'kind': 'files',
+        'name': self.name,
+        'files': len(self._files),
+        'bytes': size,
+        'text_field': self._text_field,
+        'digest': digest,
+    }
+
+  def documents(self) -> Iterator[Document]:
+    """Yields the documents file by file; skips empty ones."""
+    empty = True
+    for name, path in self._files:
+      kind = path.suffix.lower()
+      if kind == '.jsonl':
+        found = self._json_lines(name, path)
+      elif kind == '.parquet':
+        found = self._parquet_rows(name, path)
+      else:
+        found = self._plain(name, path)
+      for document in found:
+        if document.text.strip():
+          empty = False
+          yield document
+    if empty:
+      raise UserError(f'{self._files[0][1]}: no text in it, only white space')
+
+  def split_key(self, document: Document) -> str:
+    """Returns the hash of the text without white space around it."""
+    return sha256(document.text.strip())
+
+  def size(self) -> int:
+    """Returns the bytes of all files, 0 where Parquet compresses them."""
+    if any(p.suffix.lower() == '.parquet' for _, p in self._files):
+      return 0
+    return self._read[0]
+
+  def _plain(self, name: str, path: pathlib.Path) -> Iterator[Document]:
+    text = _decode(path.read_bytes(), str(path))
+    parts = [text] if path.suffix.lower() == '.py' else cut(text)
+    for i, part in enumerate(parts):
+      yield Document(name if len(parts) == 1 else f'{name}#{i}', part)
+
+  def _json_lines(self, name: str, path: pathlib.Path) -> Iterator[Document]:
+    with path.open('rb') as file:
+      for number, raw in enumerate(file, start=1):
+        place = f'{path}:{number}'
+        line = _decode(raw, place)
+        if not line.strip():
+          continue
+        try:
+          record = json.loads(line)
+        except json.JSONDecodeError as e:
+          raise UserError(
+              f'{place}: not JSON ({e.msg}); a line holds one JSON object'
+          ) from None
+        if not isinstance(record, dict):
+          raise UserError(f'{place}: not a JSON object but {line.strip()[:20]}')
+        yield Document(f'{name}:{number}', self._text_of(record, place))
+
+  def _text_of(self, record: dict[str, Any], place: str) -> str:
+    text = record.get(self._text_field)
+    if isinstance(text, str):
+      return text
+    if self._text_field in record:
+      raise UserError(
+          f'{place}: field {self._text_field!r} is {type(text).__name__}, must'
+          ' be a string'
+      )
+    raise UserError(
+        f'{place}: no field {self._text_field!r} among {sorted(record)}; name'
+        ' the one with the text by --corpus.text_field'
+    )
+
+  def _parquet_rows(self, name: str, path: pathlib.Path) -> Iterator[Document]:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+      file = parquet.ParquetFile(path)
+    except pyarrow.ArrowInvalid as e:
+      raise DataError(f'{path}: not a Parquet file ({e})') from None
+    with file:
+      columns = file.schema_arrow.names
+      if self._text_field not in columns:
+        self._text_of(dict.fromkeys(columns), str(path))
+      number = 0
+      for batch in file.iter_batches(1024, columns=[self._text_field]):
+        for value in batch.column(0).to_pylist():
+          record = {self._text_field: value}
+          text = self._text_of(record, f'{path}: row {number}')
+          yield Document(f'{name}:{number}', text)
+          number += 1

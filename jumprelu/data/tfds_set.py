@@ -1,0 +1,109 @@
+"""Text from TensorFlow Datasets, read once and in order, never downloaded.
+
+TensorFlow is imported here only, and only while a set is read into the cache;
+training reads the cache.
+"""
+
+from collections.abc import Iterator
+import functools
+from typing import Any
+
+from jumprelu.data.documents import Document, sha256
+from jumprelu.errors import MissingInputError, UserError
+
+
+class TfdsSet:
+  """The examples of one split of a prepared TFDS set."""
+
+  def __init__(self, name: str, *, data_dir: str, split: str, text_field: str):
+    self.name = name.replace('/', '-')
+    self._set = name
+    self._data_dir = data_dir or None
+    self._split = split
+    self._text_field = text_field
+
+  @functools.cached_property
+  def _builder(self) -> Any:
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+    # TensorFlow would take the accelerator's memory away from JAX.
+    tf.config.set_visible_devices([], 'GPU')
+    cure = (
+        f'prepare it with `tfds build {self._set}'
+        f'{" --data_dir=" + self._data_dir if self._data_dir else ""}` on a'
+        ' machine with network access, or name its folder by --corpus.data_dir'
+    )
+    try:
+      builder: Any = tfds.builder(self._set, data_dir=self._data_dir)
+    except (tfds.core.DatasetNotFoundError, ValueError) as e:
+      reason = str(e).splitlines()[0]
+      raise MissingInputError(f'tfds:{self._set}: {reason} {cure}') from None
+    if not builder.info.splits:
+      where = self._data_dir or '~/tensorflow_datasets'
+      raise MissingInputError(
+          f'tfds:{self._set}: not prepared in {where}; {cure}'
+      )
+    try:
+      builder.info.splits[self._split]
+    except (KeyError, ValueError):
+      raise UserError(
+          f'tfds:{self._set}: no split {self._split!r} among'
+          f' {sorted(builder.info.splits)}; set --corpus.tfds_split'
+      ) from None
+    features = builder.info.features
+    if not isinstance(features, tfds.features.FeaturesDict):
+      raise UserError(f'tfds:{self._set}: its examples have no fields')
+    fields = sorted(features.keys())
+    if self._text_field not in fields:
+      raise UserError(
+          f'tfds:{self._set}: no field {self._text_field!r} among {fields};'
+          ' name the one with the text by --corpus.text_field'
+      )
+    return builder
+
+  def documents(self) -> Iterator[Document]:
+    """Yields the examples in the order in which they are stored."""
+    import tensorflow_datasets as tfds
+
+    examples = self._builder.as_dataset(
+        split=self._split,
+        shuffle_files=False,
+        read_config=tfds.ReadConfig(
+            interleave_cycle_length=1, try_autocache=False
+        ),
+    )
+    for number, example in enumerate(tfds.as_numpy(examples)):
+      name = f'{self._set}:{self._split}:{number}'
+      raw = example[self._text_field]
+      if not isinstance(raw, bytes):
+        raise UserError(
+            f'tfds:{self._set}: field {self._text_field!r} is not text; name'
+            ' another by --corpus.text_field'
+        )
+      try:
+        text = raw.decode('utf-8')
+      except UnicodeDecodeError as e:
+        raise UserError(f'{name}: not UTF-8 at byte {e.start}') from None
+      if text.strip():
+        yield Document(name, text)
+
+  def describe(self) -> dict[str, Any]:
+    """Returns the set's full name, with version, and its sizes."""
+    split = self._builder.info.splits[self._split]
+    return {
+        'kind': 'tfds',
+        'set': self._builder.info.full_name,
+        'split': self._split,
+        'text_field': self._text_field,
+        'examples': split.num_examples,
+        'bytes': split.num_bytes,
+    }
+
+  def split_key(self, document: Document) -> str:
+    """Returns the hash of the text without white space around it."""
+    return sha256(document.text.strip())
+
+  def size(self) -> int:
+    """Returns the bytes of the split, other fields included."""
+    return int(self._builder.info.splits[self._split].num_bytes or 0)

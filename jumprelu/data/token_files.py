@@ -1,0 +1,95 @@
+"""Text that is tokenised already: ArrayRecord files of documents.
+
+Each record is one document, its token ids as little-endian int32, without BOS
+and EOS (if they are there they are taken off; packing adds its own). The hash
+of a record decides whether it is held out.
+"""
+
+from collections.abc import Iterator
+import functools
+import hashlib
+import pathlib
+from typing import Any
+
+from array_record.python import array_record_data_source
+import numpy as np
+
+from jumprelu.data.cache_writer import Encoded
+from jumprelu.data.documents import Split
+from jumprelu.data.packing import BOS, EOS, PAD
+from jumprelu.errors import DataError, MissingInputError
+
+
+class TokenFiles:
+  """The documents of all *.array_record files of a directory, sorted."""
+
+  def __init__(self, directory: pathlib.Path, *, vocab_size: int):
+    self.name = directory.name
+    self._vocab_size = vocab_size
+    self._paths = sorted(directory.glob('*.array_record'))
+    if not self._paths:
+      raise MissingInputError(
+          f'{directory}: neither train/ and held_out/ caches nor *.array_record'
+          ' files here'
+      )
+
+  @functools.cached_property
+  def _digest(self) -> str:
+    digest = hashlib.sha256()
+    for path in self._paths:
+      with path.open('rb') as file:
+        one = hashlib.file_digest(file, 'sha256').hexdigest()
+      digest.update(f'{path.name}\0{one}\n'.encode())
+    return digest.hexdigest()
+
+  def describe(self) -> dict[str, Any]:
+    """Returns the number of files and a digest of their contents."""
+    return {
+        'kind': 'tokens',
+        'name': self.name,
+        'files': len(self._paths),
+        'digest': self._digest,
+    }
+
+  def encoded(self, split: Split, *, skip: int) -> Iterator[Encoded]:
+    """Yields the documents from number `skip` on, text size unknown (0)."""
+    number = 0
+    for path in self._paths:
+      records = self._open(path)
+      for i in range(len(records)):
+        number += 1
+        if number <= skip:
+          continue
+        try:
+          raw = records[i]
+        except (RuntimeError, ValueError) as e:
+          raise DataError(f'{path}: record {i} is damaged ({e})') from None
+        tokens = self._tokens(raw, f'{path}: record {i}')
+        key = hashlib.sha256(tokens.tobytes()).hexdigest()
+        yield Encoded(split.holds_out(key), tokens.tolist(), 0)
+
+  def _open(self, path: pathlib.Path):
+    try:
+      records = array_record_data_source.ArrayRecordDataSource(str(path))
+    except (RuntimeError, ValueError) as e:
+      raise DataError(f'{path}: not an ArrayRecord file ({e})') from None
+    if not len(records):
+      raise DataError(f'{path}: no records, empty or truncated')
+    return records
+
+  def _tokens(self, raw: bytes, place: str) -> np.ndarray:
+    if len(raw) % 4:
+      raise DataError(f'{place}: {len(raw)} bytes are not int32 token ids')
+    tokens = np.frombuffer(raw, '<i4')
+    if len(tokens) and tokens[0] == BOS:
+      tokens = tokens[1:]
+    if len(tokens) and tokens[-1] == EOS:
+      tokens = tokens[:-1]
+    bad = (tokens < 0) | (tokens >= self._vocab_size)
+    bad |= (tokens == PAD) | (tokens == BOS) | (tokens == EOS)
+    if bad.any():
+      raise DataError(
+          f'{place}: token id {tokens[bad.argmax()]} inside a document; ids'
+          f' must be below {self._vocab_size} and not PAD, EOS or BOS'
+      )
+    return tokens

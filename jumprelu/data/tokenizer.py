@@ -1,0 +1,126 @@
+"""SentencePiece: the tokenizer of Gemma's family, and how to train a small one.
+
+Special ids are Gemma's: PAD 0, EOS 1, BOS 2, UNK 3. Encoding adds none of them;
+`packing` does.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+import functools
+import hashlib
+import io
+import os
+import pathlib
+
+import sentencepiece
+
+from jumprelu.data import packing
+from jumprelu.errors import DataError, MissingInputError, UserError
+
+# Runs of white space get pieces of their own, as in Gemma's vocabulary; code
+# is mostly indentation otherwise. SentencePiece writes a space as U+2581.
+_SPACE = '\u2581'
+_WHITE_SPACE = (
+    ['\n', '\n\n', '\n\n\n', '\t', '\t\t']
+    + [_SPACE * n for n in range(2, 17)]
+    + ['\n' + _SPACE * n for n in (2, 4, 6, 8, 12, 16, 20)]
+)
+
+
+class Tokenizer:
+  """Text <-> token ids by the SentencePiece model file at `path`."""
+
+  def __init__(self, path: str | os.PathLike[str]):
+    self.path = str(path)
+    if not os.path.isfile(path):
+      raise MissingInputError(f'{path}: no such tokenizer file')
+    self._model = pathlib.Path(path).read_bytes()
+    self._processor = sentencepiece.SentencePieceProcessor()
+    try:
+      self._processor.LoadFromSerializedProto(self._model)
+    except RuntimeError as e:
+      raise DataError(f'{path}: not a SentencePiece model') from e
+    p = self._processor
+    found = (p.pad_id(), p.eos_id(), p.bos_id(), p.unk_id())
+    wanted = (packing.PAD, packing.EOS, packing.BOS, packing.UNK)
+    if found != wanted:
+      raise UserError(
+          f'{path}: the ids of pad, eos, bos, unk are {found}, must be {wanted}'
+      )
+
+  @functools.cached_property
+  def sha256(self) -> str:
+    """The digest of the model file."""
+    return hashlib.sha256(self._model).hexdigest()
+
+  @property
+  def vocab_size(self) -> int:
+    """The number of pieces, special ones included."""
+    return self._processor.vocab_size()
+
+  def encode(self, text: str) -> list[int]:
+    """Returns the ids of `text`, without BOS and EOS."""
+    return self._processor.encode(text)
+
+  def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+    """Returns the ids of each text, working on all cores."""
+    return self._processor.encode(
+        list(texts), num_threads=max(1, os.cpu_count() or 1)
+    )
+
+  def decode(self, ids: Sequence[int]) -> str:
+    """Returns the text of `ids`; special ids stand for nothing."""
+    return self._processor.decode([int(i) for i in ids])
+
+  def piece(self, token: int) -> str:
+    """Returns how one token is written, for people to read."""
+    return self._processor.id_to_piece(int(token)).replace(_SPACE, ' ')
+
+
+def _lines(texts: Iterable[str]) -> Iterator[str]:
+  """Yields lines: the trainer drops sentences of more than 4,192 bytes."""
+  for text in texts:
+    for line in text.splitlines():
+      if line.strip():
+        yield line
+
+
+def train_tokenizer(
+    texts: Iterable[str], path: str | os.PathLike[str], vocab_size: int
+) -> Tokenizer:
+  """Trains a byte-fallback BPE model, writes it to `path` and opens it.
+
+  The same texts in the same order give the same bytes: one thread, no sampling,
+  no date.
+  """
+  model = io.BytesIO()
+  try:
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=_lines(texts),
+        model_writer=model,
+        model_type='bpe',
+        vocab_size=vocab_size,
+        pad_id=packing.PAD,
+        eos_id=packing.EOS,
+        bos_id=packing.BOS,
+        unk_id=packing.UNK,
+        byte_fallback=True,
+        character_coverage=0.9999,
+        split_digits=True,
+        normalization_rule_name='identity',
+        remove_extra_whitespaces=False,
+        add_dummy_prefix=False,
+        user_defined_symbols=_WHITE_SPACE,
+        num_threads=1,
+        minloglevel=2,
+    )
+  except RuntimeError as e:
+    raise UserError(
+        f'vocab_size={vocab_size}: the tokenizer cannot be trained on this'
+        f' text ({str(e).splitlines()[-1]}); give more text or another size'
+    ) from e
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  partial = path.with_name(path.name + '.partial')
+  partial.write_bytes(model.getvalue())
+  partial.replace(path)
+  return Tokenizer(path)

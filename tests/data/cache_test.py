@@ -1,0 +1,195 @@
+"""A damaged cache is refused with one line that names the file."""
+
+import json
+
+from array_record.python import array_record_module
+import numpy as np
+import pytest
+
+from jumprelu.data import cache_writer
+from jumprelu.data.cache import TokenCache
+from jumprelu.errors import DataError, MissingInputError
+
+LENGTH = 8
+
+
+def _documents(skip):
+  for i in range(skip, 12):
+    yield cache_writer.Encoded(
+        False, list(range(100 * i + 10, 100 * i + 20)), 3
+    )
+
+
+@pytest.fixture
+def directory(tmp_path):
+  cache_writer.write_caches(
+      tmp_path,
+      _documents,
+      sequence_length=LENGTH,
+      vocab_size=5000,
+      record={},
+      rows_per_shard=7,
+  )
+  return tmp_path / 'train'
+
+
+def _edit_manifest(directory, **changes):
+  path = directory / 'manifest.json'
+  manifest = json.loads(path.read_text())
+  manifest.update(changes)
+  path.write_text(json.dumps(manifest))
+
+
+def _fault(directory, error=DataError):
+  with pytest.raises(error) as caught:
+    TokenCache(directory)
+  assert '\n' not in str(caught.value)
+  return str(caught.value)
+
+
+def _shards(directory):
+  return sorted(directory.glob('*.array_record'))
+
+
+def test_rows_are_found_across_shards(directory):
+  cache = TokenCache(directory)
+  assert len(_shards(directory)) > 2
+  rows = cache.tokens_at(range(len(cache)))
+  kept = rows[rows > 2]
+  expected = [t for i in range(12) for t in range(100 * i + 10, 100 * i + 20)]
+  assert kept.tolist() == expected
+  some = np.asarray([len(cache) - 1, 0, 9, 9, 3])
+  np.testing.assert_array_equal(cache.tokens_at(some), rows[some])
+
+
+def test_no_rows_may_be_asked_for(directory):
+  assert TokenCache(directory).tokens_at([]).shape == (0, LENGTH)
+
+
+def test_rows_that_are_not_there_are_an_error(directory):
+  cache = TokenCache(directory)
+  for bad in (-1, len(cache)):
+    with pytest.raises(IndexError, match='there are'):
+      cache.tokens_at([0, bad])
+
+
+def test_records_are_one_a_group_and_as_small_as_the_vocabulary(directory):
+  reader = array_record_module.ArrayRecordReader(str(_shards(directory)[0]))
+  assert 'group_size:1,' in reader.writer_options_string()
+  assert len(reader.read([0])[0]) == 2 * LENGTH
+  reader.close()
+
+
+def test_a_large_vocabulary_is_stored_in_full(tmp_path):
+  ids = [70_000, 200_001, 5]
+  cache_writer.write_caches(
+      tmp_path,
+      lambda skip: iter([cache_writer.Encoded(True, ids, 0)][skip:]),
+      sequence_length=6,
+      vocab_size=262_144,
+      record={},
+  )
+  row = TokenCache(tmp_path / 'held_out').tokens_at([0])
+  assert row.tolist() == [[2, *ids, 1, 0]]
+
+
+def test_a_missing_directory_is_missing_input(tmp_path):
+  assert 'nowhere' in _fault(tmp_path / 'nowhere', MissingInputError)
+
+
+def test_a_missing_manifest_is_incomplete(directory):
+  (directory / 'manifest.json').unlink()
+  assert 'manifest.json: missing' in _fault(directory)
+
+
+@pytest.mark.parametrize('content', ['', '{"records": ', '[]', 'null'])
+def test_a_manifest_that_is_no_manifest_is_refused(directory, content):
+  (directory / 'manifest.json').write_text(content)
+  assert 'manifest.json' in _fault(directory)
+
+
+@pytest.mark.parametrize(
+    'change, words',
+    [
+        ({'complete': False}, 'complete'),
+        ({'format': 99}, 'format 99'),
+        ({'records': 1}, 'sum of the shards'),
+    ],
+)
+def test_a_wrong_manifest_is_refused(directory, change, words):
+  _edit_manifest(directory, **change)
+  assert words in _fault(directory)
+
+
+def test_a_manifest_without_a_field_is_refused(directory):
+  path = directory / 'manifest.json'
+  manifest = json.loads(path.read_text())
+  del manifest['digest']
+  path.write_text(json.dumps(manifest))
+  assert "no field 'digest'" in _fault(directory)
+
+
+def test_a_missing_shard_is_named(directory):
+  shard = _shards(directory)[1]
+  shard.unlink()
+  assert f'{shard}: shard is missing' in _fault(directory)
+
+
+def test_a_truncated_shard_is_named(directory):
+  shard = _shards(directory)[1]
+  raw = shard.read_bytes()
+  shard.write_bytes(raw[: len(raw) // 2])
+  assert f'{shard}: shard has {len(raw) // 2} bytes' in _fault(directory)
+
+
+@pytest.mark.parametrize('share', [0.0, 0.1, 0.5, 0.9])
+def test_a_truncated_shard_is_found_by_its_records_too(directory, share):
+  shard = _shards(directory)[1]
+  raw = shard.read_bytes()
+  shard.write_bytes(raw[: int(share * len(raw))])
+  shards = json.loads((directory / 'manifest.json').read_text())['shards']
+  shards[1]['bytes'] = shard.stat().st_size
+  _edit_manifest(directory, shards=shards)
+  assert f'{shard}: shard holds 0 records' in _fault(directory)
+
+
+def test_a_shard_of_another_cache_is_named(directory):
+  first, second = _shards(directory)[0], _shards(directory)[-1]
+  shards = json.loads((directory / 'manifest.json').read_text())['shards']
+  assert shards[0]['records'] != shards[-1]['records']
+  second.write_bytes(first.read_bytes())
+  shards[-1]['bytes'] = second.stat().st_size
+  _edit_manifest(directory, shards=shards)
+  assert f'{second}: shard holds' in _fault(directory)
+
+
+def test_a_damaged_record_is_named_and_the_others_are_read(directory):
+  cache = TokenCache(directory)
+  index = json.loads((directory / 'manifest.json').read_text())['shards'][0][
+      'records'
+  ]
+  row = cache.tokens_at([index + 2])[0]
+  shard = _shards(directory)[1]
+  raw = bytearray(shard.read_bytes())
+  place = bytes(raw).index(row.astype(np.uint16).tobytes())
+  raw[place + 5] ^= 1
+  shard.write_bytes(raw)
+  damaged = TokenCache(directory)
+  others = [i for i in range(len(cache)) if i != index + 2]
+  np.testing.assert_array_equal(
+      damaged.tokens_at(others), cache.tokens_at(others)
+  )
+  with pytest.raises(DataError) as caught:
+    damaged.tokens_at([0, index + 2])
+  assert f'{shard}: record 2 is damaged' in str(caught.value)
+  assert caught.value.exit_code == 65
+
+
+def test_a_manifest_cannot_lead_out_of_its_directory(directory, tmp_path):
+  outside = tmp_path / 'outside.array_record'
+  shard = _shards(directory)[0]
+  shard.rename(outside)
+  shards = json.loads((directory / 'manifest.json').read_text())['shards']
+  shards[0]['file'] = '../outside.array_record'
+  _edit_manifest(directory, shards=shards)
+  assert f'{directory / "outside.array_record"}: shard is' in _fault(directory)

@@ -1,0 +1,81 @@
+"""The tokenizer keeps every character and never makes a special id."""
+
+import io
+
+import pytest
+import sentencepiece
+
+from jumprelu.data import tokenizer as tokenizer_lib
+from jumprelu.errors import DataError, MissingInputError, UserError
+
+
+def test_special_ids_are_gemmas(tokenizer):
+  model = sentencepiece.SentencePieceProcessor(model_file=tokenizer.path)
+  ids = (model.pad_id(), model.eos_id(), model.bos_id(), model.unk_id())
+  assert ids == (0, 1, 2, 3)
+  assert tokenizer.vocab_size == 420
+
+
+def test_every_text_survives_encoding(tokenizer, texts):
+  strange = ' two  spaces\n\n\n\tand\t\ttabs \r\n 𝔘𝔫𝔦 \x00 漢字 <bos> </s> 123'
+  for text in [*texts.values(), strange, '', '\n', '   ']:
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode(ids) == text
+    assert not set(ids) & {0, 1, 2, 3}
+
+
+def test_white_space_of_code_is_short(tokenizer):
+  assert len(tokenizer.encode('\n        ')) == 1
+  assert len(tokenizer.encode(' ' * 16)) == 1
+
+
+def test_a_batch_equals_its_texts_one_by_one(tokenizer, texts):
+  batch = tokenizer.encode_batch(list(texts.values()))
+  assert batch == [tokenizer.encode(t) for t in texts.values()]
+
+
+def test_training_twice_gives_the_same_bytes(tokenizer, texts, tmp_path):
+  again = tokenizer_lib.train_tokenizer(
+      texts.values(), tmp_path / 'elsewhere' / 'other.model', 420
+  )
+  assert (tmp_path / 'elsewhere' / 'other.model').read_bytes() == open(
+      tokenizer.path, 'rb'
+  ).read()
+  assert again.sha256 == tokenizer.sha256
+
+
+def test_another_text_gives_another_digest(tokenizer, texts, tmp_path):
+  other = tokenizer_lib.train_tokenizer(
+      list(texts.values())[1:], tmp_path / 'b.model', 420
+  )
+  assert other.sha256 != tokenizer.sha256
+
+
+def test_a_missing_file_is_missing_input(tmp_path):
+  with pytest.raises(MissingInputError, match='nowhere.model'):
+    tokenizer_lib.Tokenizer(tmp_path / 'nowhere.model')
+
+
+def test_a_file_that_is_no_model_is_damaged_data(tmp_path):
+  (tmp_path / 'bad.model').write_bytes(b'not a model')
+  with pytest.raises(DataError, match='bad.model: not a SentencePiece'):
+    tokenizer_lib.Tokenizer(tmp_path / 'bad.model')
+
+
+def test_a_model_with_other_special_ids_is_refused(texts, tmp_path):
+  model = io.BytesIO()
+  sentencepiece.SentencePieceTrainer.train(
+      sentence_iterator=iter('\n'.join(texts.values()).splitlines()),
+      model_writer=model,
+      vocab_size=200,
+      model_type='bpe',
+      minloglevel=2,
+  )
+  (tmp_path / 'other.model').write_bytes(model.getvalue())
+  with pytest.raises(UserError, match='pad, eos, bos, unk'):
+    tokenizer_lib.Tokenizer(tmp_path / 'other.model')
+
+
+def test_too_large_a_vocabulary_is_a_clear_error(tmp_path):
+  with pytest.raises(UserError, match='vocab_size=5000'):
+    tokenizer_lib.train_tokenizer(['a short text'], tmp_path / 'x', 5000)
