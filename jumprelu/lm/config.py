@@ -1,0 +1,57 @@
+"""Shapes of the Gemma 2 family, without importing gemma."""
+
+import dataclasses
+
+from jumprelu.lm import sites
+
+
+@dataclasses.dataclass(frozen=True)
+class LmConfig:
+  """A Gemma-2-shaped language model.
+
+  Layers alternate local and global attention, local first. Norms before and
+  after attention and MLP, grouped-query attention, soft caps on attention
+  scores and on logits, and a tied embedding are common to all of them.
+  """
+
+  name: str
+  vocab: int
+  d_model: int
+  ffw: int
+  heads: int
+  kv_heads: int
+  head_dim: int
+  layers: int
+  window: int = 4096
+  attention_softcap: float = 50.0
+  logits_softcap: float = 30.0
+  # The positions of a sequence in training.
+  context: int = 8192
+  # Gemma 2 27B scales queries by (d_model / heads)^-0.5, the others by
+  # head_dim^-0.5.
+  query_scale_by_model: bool = False
+  # Whether the gating weights are stored [2, ffw, d_model] (9B and 27B).
+  transposed_gating: bool = False
+
+  def d_site(self, site: sites.Site) -> int:
+    """Returns the width of an activation at `site`."""
+    if site is sites.Site.ATTN_HEADS:
+      return self.heads * self.head_dim
+    return self.d_model
+
+
+# Models by name.
+MODELS = {
+    'gemma2_nano': LmConfig(
+        name='gemma2_nano',
+        vocab=4096,
+        d_model=128,
+        ffw=512,
+        heads=4,
+        kv_heads=2,
+        head_dim=32,
+        layers=4,
+        window=64,
+        context=256,
+    ),
+}

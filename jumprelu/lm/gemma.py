@@ -1,0 +1,287 @@
+"""Gemma 2 through the `gemma` package: the only module that imports it.
+
+The package's `Transformer.__call__` is wrapped in `nn.jit`, whose trace cache
+does not know about interceptors: a splice around it is silently ignored or
+poisons later plain calls. So the forward pass here drives the package's public
+submodules (`embedder`, `blocks`, `final_norm`) itself, under our own `jit`,
+with positions and attention masks made explicit.
+"""
+
+from collections.abc import Callable, Mapping
+import contextlib
+import dataclasses
+import functools
+import inspect
+import math
+import os
+import sys
+from typing import Any
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from jumprelu import sharding
+from jumprelu.array_typing import Array, Bool, Float, Int
+from jumprelu.lm import config as config_lib
+from jumprelu.lm import sites
+
+Site = sites.Site
+Tap = sites.Tap
+Params = Mapping[str, Any]
+Splice = Mapping[Tap, Callable[[Array], Array]]
+
+# A module's path below its block -> the site that its call passes through.
+_SITE_OF_PATH = {
+    (): Site.RESID_POST,
+    ('post_ffw_norm',): Site.MLP_OUT,
+    ('pre_ffw_norm',): Site.MLP_IN,
+    ('attn', 'attn_vec_einsum'): Site.ATTN_HEADS,
+}
+
+# A parameter's path below its layer -> its logical axes (`sharding.py`).
+_LAYER_AXES = {
+    ('attn', 'q_einsum', 'w'): ('heads', 'model', None),
+    ('attn', 'kv_einsum', 'w'): (None, 'kv_heads', 'model', None),
+    ('attn', 'qkv_einsum', 'w'): (None, 'heads', 'model', None),
+    ('attn', 'attn_vec_einsum', 'w'): ('heads', None, 'model'),
+    ('mlp', 'linear'): ('ffw', 'model'),
+}
+
+
+@contextlib.contextmanager
+def _without_chatter():
+  """Drops what is written to stderr, C++ included.
+
+  The package brings TensorFlow, which tells about itself at import whatever
+  its log level. Errors are exceptions and pass.
+  """
+  sys.stderr.flush()
+  kept = os.dup(2)
+  with open(os.devnull, 'w') as nowhere:
+    os.dup2(nowhere.fileno(), 2)
+  try:
+    yield
+  finally:
+    os.dup2(kept, 2)
+    os.close(kept)
+
+
+@functools.cache
+def make_module(config: config_lib.LmConfig) -> nn.Module:
+  """Returns the package's transformer for `config` (slow: imports gemma)."""
+  with _without_chatter():
+    from gemma import gm
+    from gemma.gm.nn import config as gemma_config
+
+    _ = gm.nn.Transformer  # The package imports lazily.
+
+  kinds = (
+      gm.nn.AttentionType.LOCAL_SLIDING,
+      gm.nn.AttentionType.GLOBAL,
+  )
+  scales = gemma_config.QueryPreAttentionNormalisation
+  return gm.nn.Transformer(
+      config=gemma_config.TransformerConfig(
+          num_embed=config.vocab,
+          embed_dim=config.d_model,
+          hidden_dim=config.ffw,
+          num_heads=config.heads,
+          head_dim=config.head_dim,
+          num_kv_heads=config.kv_heads,
+          final_logit_softcap=config.logits_softcap,
+          attn_logits_soft_cap=config.attention_softcap,
+          sliding_window_size=config.window,
+          use_post_attn_norm=True,
+          use_post_ffw_norm=True,
+          transpose_gating_einsum=config.transposed_gating,
+          query_pre_attn_norm=(
+              scales.BY_ONE_OVER_SQRT_EMBED_DIM_DIV_NUM_HEADS
+              if config.query_scale_by_model
+              else scales.BY_ONE_OVER_SQRT_HEAD_DIM
+          ),
+          attention_types=tuple(kinds[i % 2] for i in range(config.layers)),
+      )
+  )
+
+
+def param_shapes(config: config_lib.LmConfig) -> Params:
+  """Returns the tree of `ShapeDtypeStruct` of a model's parameters."""
+  module = make_module(config)
+  tokens = jnp.ones((1, 4), jnp.int32)
+  return jax.eval_shape(module.init, jax.random.key(0), tokens)['params']
+
+
+def param_axes(config: config_lib.LmConfig) -> Params:
+  """Returns the logical axes of every parameter, as a tree of tuples."""
+
+  def axes(path, leaf):
+    keys = tuple(entry.key for entry in path)
+    if keys == ('embedder', 'input_embedding'):
+      return ('vocab', 'model')
+    if keys[1:] == ('mlp', 'gating_einsum'):
+      return (
+          (None, 'ffw', 'model')
+          if config.transposed_gating
+          else (None, 'model', 'ffw')
+      )
+    return _LAYER_AXES.get(keys[1:], (None,) * len(leaf.shape))
+
+  return jax.tree_util.tree_map_with_path(axes, param_shapes(config))
+
+
+def attention_mask(
+    segments: Int[Array, 'sequences positions'],
+) -> Bool[Array, 'sequences positions positions']:
+  """Returns who sees whom: earlier positions of the same document.
+
+  Segment 0 is padding: seen by nobody, and its own rows are empty.
+  """
+  same = segments[:, :, None] == segments[:, None, :]
+  causal = jnp.tril(jnp.ones(same.shape[1:], bool))
+  return same & causal[None] & (segments > 0)[:, :, None]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Span:
+  """Which part of the model to run, and how its batch is laid out."""
+
+  first: int  # Index of the first block to run.
+  last: int  # One past the last block to run.
+  norm: bool  # Whether to apply the final norm.
+  mesh: Any = None
+
+
+def _drive(module, inputs, positions, mask, *, span: _Span):
+  """Runs blocks [first, last) on tokens (first == 0) or a residual stream."""
+
+  def constrain(x):
+    return sharding.constrain(x, span.mesh, 'sequences', None, None)
+
+  x = module.embedder.encode(inputs) if inputs.ndim == 2 else inputs
+  x = constrain(x)
+  for block in module.blocks[span.first : span.last]:
+    _, x = block(x, positions, None, mask)
+    x = constrain(x)
+  return module.final_norm(x) if span.norm else x
+
+
+def _interceptor(taps, splice, values):
+  """Returns an interceptor that records `taps` and applies `splice`."""
+
+  def visit(tap, x):
+    flat = x.reshape(*x.shape[:2], -1)  # The heads are concatenated.
+    if tap in taps:
+      values[tap] = flat
+    if tap not in splice:
+      return x
+    return splice[tap](flat).reshape(x.shape).astype(x.dtype)
+
+  def intercept(call, args, kwargs, context):
+    path = context.module.path
+    if (
+        context.method_name != '__call__'
+        or not path
+        or not path[0].startswith('layer_')
+        or path[1:] not in _SITE_OF_PATH
+    ):
+      return call(*args, **kwargs)
+    tap = Tap(int(path[0].removeprefix('layer_')), _SITE_OF_PATH[path[1:]])
+    if tap.site is Site.ATTN_HEADS:
+      return call(args[0], visit(tap, args[1]), *args[2:], **kwargs)
+    out = call(*args, **kwargs)
+    if tap.site is Site.RESID_POST:
+      return (out[0], visit(tap, out[1]))
+    return visit(tap, out)
+
+  return intercept
+
+
+def run(
+    config: config_lib.LmConfig,
+    params: Params,
+    inputs: Array,
+    *,
+    positions: Int[Array, 'sequences positions'],
+    segments: Int[Array, 'sequences positions'],
+    first_layer: int = 0,
+    num_layers: int | None = None,
+    final_norm: bool = False,
+    taps: frozenset[Tap] = frozenset(),
+    splice: Splice | None = None,
+    mesh: Any = None,
+) -> tuple[Float[Array, 'sequences positions model'], dict[Tap, Array]]:
+  """Runs part of the model; call it inside a `jit` of your own.
+
+  Args:
+    config: The model's shapes.
+    params: Its parameters; those of layers not run need not be there.
+    inputs: Token ids, or the residual stream [sequences, positions, model]
+      that enters block `first_layer`.
+    positions: Positions within each document.
+    segments: Document numbers within each sequence, 0 for padding.
+    first_layer: The first block to run.
+    num_layers: One past the last block to run; all if None.
+    final_norm: Whether to apply the final norm to the result.
+    taps: The activations to return.
+    splice: Replacements of activations [sequences, positions, d_site].
+    mesh: The device mesh, for activation constraints.
+
+  Returns:
+    The residual stream after the last block run, and the tapped activations.
+  """
+  splice = splice or {}
+  last = config.layers if num_layers is None else num_layers
+  outside = [
+      tap
+      for tap in {*taps, *splice}
+      if not first_layer <= tap.layer < min(last, config.layers)
+  ]
+  if outside:
+    raise ValueError(
+        f'taps outside of blocks {first_layer}..{config.layers - 1}: {outside}'
+    )
+  values = {}
+  with nn.intercept_methods(_interceptor(taps, splice, values)):
+    x: Any = make_module(config).apply(
+        {'params': params},
+        inputs,
+        positions,
+        attention_mask(segments),
+        method=functools.partial(
+            _drive,
+            span=_Span(first_layer, last, final_norm, mesh),
+        ),
+    )
+  if set(values) != set(taps):
+    raise ValueError(f'taps not visited: {set(taps) - set(values)}')
+  return x, values
+
+
+def package_logits(
+    config: config_lib.LmConfig,
+    params: Params,
+    tokens: Int[Array, 'sequences positions'],
+) -> Float[Array, 'sequences positions vocab']:
+  """Returns the logits of the package's own forward, the `nn.jit` unwrapped.
+
+  Only for checks: it reads masks and positions off the token ids and takes id
+  0 for padding.
+  """
+  module = make_module(config)
+  call = inspect.unwrap(type(module).__call__)
+  return module.apply({'params': params}, tokens, method=call).logits
+
+
+def unembed(
+    config: config_lib.LmConfig,
+    params: Params,
+    hidden: Float[Array, '*batch model'],
+) -> Float[Array, '*batch vocab']:
+  """Returns soft-capped logits in float32 from the final norm's output."""
+  embedding = params['embedder']['input_embedding']
+  logits = jnp.einsum(
+      '...d,vd->...v', hidden, embedding, preferred_element_type=jnp.float32
+  )
+  cap = config.logits_softcap
+  return cap * jnp.tanh(logits / cap) if cap and not math.isinf(cap) else logits

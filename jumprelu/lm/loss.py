@@ -1,0 +1,103 @@
+"""Next-token losses in float32, from clean or spliced forward passes."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jumprelu.array_typing import Array, Bool, Float, Int
+from jumprelu.lm import config as config_lib
+from jumprelu.lm import gemma
+
+# Logits of a chunk of positions may take this much memory, in bytes.
+_CHUNK_BYTES = 1 << 28
+
+
+def target_mask(
+    segments: Int[Array, 'sequences positions'],
+) -> Bool[Array, 'sequences positions']:
+  """Returns where the next token belongs to the same document.
+
+  The last position of a sequence has no target.
+  """
+  inside = (segments[:, :-1] == segments[:, 1:]) & (segments[:, :-1] > 0)
+  return jnp.pad(inside, ((0, 0), (0, 1)))
+
+
+def _num_chunks(shape, vocab):
+  """Returns into how many equal chunks the positions are to be cut."""
+  sequences, positions = shape
+  for chunks in range(1, positions + 1):
+    if positions % chunks == 0:
+      if sequences * (positions // chunks) * vocab * 4 <= _CHUNK_BYTES:
+        return chunks
+  return positions
+
+
+def _hidden_losses(config, params, hidden, tokens, segments):
+  """Returns losses [sequences, positions] from the final norm's output."""
+  targets = jnp.pad(tokens[:, 1:], ((0, 0), (0, 1)))
+  chunks = _num_chunks(tokens.shape, config.vocab)
+
+  def losses_of(chunk):
+    hidden, targets = chunk
+    logits = gemma.unembed(config, params, hidden)
+    target_logits = jnp.take_along_axis(logits, targets[..., None], axis=-1)
+    return jax.nn.logsumexp(logits, axis=-1) - target_logits[..., 0]
+
+  if chunks == 1:
+    losses = losses_of((hidden, targets))
+  else:
+
+    def split(x):
+      parts = x.reshape(x.shape[0], chunks, -1, *x.shape[2:])
+      return jnp.moveaxis(parts, 1, 0)
+
+    parts = jax.lax.map(losses_of, (split(hidden), split(targets)))
+    losses = jnp.moveaxis(parts, 0, 1).reshape(tokens.shape)
+  return jnp.where(target_mask(segments), losses, 0.0)
+
+
+def losses(
+    config: config_lib.LmConfig,
+    params: gemma.Params,
+    tokens: Int[Array, 'sequences positions'],
+    *,
+    positions: Int[Array, 'sequences positions'],
+    segments: Int[Array, 'sequences positions'],
+    inputs: Float[Array, 'sequences positions model'] | None = None,
+    first_layer: int = 0,
+    splice: gemma.Splice | None = None,
+    mesh: Any = None,
+) -> Float[Array, 'sequences positions']:
+  """Returns the loss (nats) of the next token at each source position.
+
+  Args:
+    config: The model's shapes.
+    params: All of its parameters.
+    tokens: Token ids.
+    positions: Positions within each document.
+    segments: Document numbers within each sequence, 0 for padding.
+    inputs: The residual stream that enters block `first_layer`, if that part
+      was run before; the embedded tokens if None.
+    first_layer: The first block to run.
+    splice: Replacements of activations (`gemma.run`).
+    mesh: The device mesh.
+
+  Returns:
+    Losses; 0 where there is no target in the same document (`target_mask`).
+  """
+  if inputs is None and first_layer:
+    raise ValueError('a run from a later block needs its inputs')
+  hidden, _ = gemma.run(
+      config,
+      params,
+      tokens if inputs is None else inputs,
+      positions=positions,
+      segments=segments,
+      first_layer=first_layer,
+      final_norm=True,
+      splice=splice,
+      mesh=mesh,
+  )
+  return _hidden_losses(config, params, hidden, tokens, segments)

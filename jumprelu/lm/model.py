@@ -1,0 +1,220 @@
+"""Loading a language model by name, and the calls made on it."""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jumprelu import errors
+from jumprelu.array_typing import Array, Float, Int
+from jumprelu.lm import config as config_lib
+from jumprelu.lm import gemma, sites, weights
+from jumprelu.lm import loss as loss_lib
+
+_NANO = pathlib.Path(__file__).parent / 'nano'
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LanguageModel:
+  """A model's shapes, the parameters that were loaded, and its tokenizer."""
+
+  config: config_lib.LmConfig
+  params: gemma.Params
+  tokenizer_path: pathlib.Path
+  num_layers: int  # How many of the layers were loaded.
+
+  @property
+  def name(self) -> str:
+    """Returns the name that results are filed under."""
+    return self.config.name
+
+
+def get_config(model: str) -> config_lib.LmConfig:
+  """Returns the shapes of a model by name.
+
+  Raises:
+    UserError: if the name is unknown; it lists the known ones.
+  """
+  if model not in config_lib.MODELS:
+    known = ', '.join(sorted(config_lib.MODELS))
+    raise errors.UserError(f'--model={model}: unknown; known models: {known}')
+  return config_lib.MODELS[model]
+
+
+def load(
+    model: str,
+    *,
+    num_layers: int | None = None,
+    dtype: Any = jnp.float32,
+    mesh: Any = None,
+) -> LanguageModel:
+  """Loads a model's first `num_layers` layers (all if None), laid over `mesh`.
+
+  Raises:
+    UserError: if the model is unknown.
+    MissingInputError, DataError: if its files are not there or damaged.
+  """
+  config = get_config(model)
+  params = weights.read(
+      config,
+      _NANO / 'params.safetensors',
+      num_layers=num_layers,
+      dtype=dtype,
+      mesh=mesh,
+  )
+  return LanguageModel(
+      config,
+      params,
+      _NANO / 'tokenizer.model',
+      config.layers if num_layers is None else num_layers,
+  )
+
+
+def activations(
+    model: LanguageModel,
+    params: gemma.Params,
+    tokens: Int[Array, 'sequences positions'],
+    *,
+    positions: Int[Array, 'sequences positions'],
+    segments: Int[Array, 'sequences positions'],
+    taps: tuple[sites.Tap, ...],
+    mesh: Any = None,
+) -> dict[sites.Tap, Float[Array, 'sequences positions d_site']]:
+  """Returns the activations at `taps`, running no block above the last.
+
+  Args:
+    model: The model.
+    params: Its parameters, apart so that they are an argument of the caller's
+      `jit` and no constant of it.
+    tokens: Token ids.
+    positions: Positions within each document.
+    segments: Document numbers within each sequence, 0 for padding.
+    taps: What to return.
+    mesh: The device mesh.
+  """
+  last = max(tap.layer for tap in taps)
+  _, values = gemma.run(
+      model.config,
+      params,
+      tokens,
+      positions=positions,
+      segments=segments,
+      num_layers=last + 1,
+      taps=frozenset(taps),
+      mesh=mesh,
+  )
+  return values
+
+
+def input_gain(params: gemma.Params, layer: int) -> Float[Array, ' model']:
+  """Returns the gain in `Site.MLP_IN` of a layer: 1 + the norm's scale.
+
+  Gemma Scope's transcoders read the norm's output divided by it
+  (arXiv 2408.05147, section 3.4); Gemma Scope 2's read it as it is.
+  """
+  return 1 + params[f'layer_{layer}']['pre_ffw_norm']['scale']
+
+
+def prefix(
+    model: LanguageModel,
+    params: gemma.Params,
+    tokens: Int[Array, 'sequences positions'],
+    *,
+    positions: Int[Array, 'sequences positions'],
+    segments: Int[Array, 'sequences positions'],
+    layer: int,
+    mesh: Any = None,
+) -> Float[Array, 'sequences positions model']:
+  """Returns the residual stream that enters block `layer`.
+
+  `losses(..., inputs=prefix, first_layer=layer)` then runs the rest, so that
+  many splices share one prefix.
+  """
+  x, _ = gemma.run(
+      model.config,
+      params,
+      tokens,
+      positions=positions,
+      segments=segments,
+      num_layers=layer,
+      mesh=mesh,
+  )
+  return x
+
+
+def losses(
+    model: LanguageModel,
+    params: gemma.Params,
+    tokens: Int[Array, 'sequences positions'],
+    **kwargs: Any,
+) -> Float[Array, 'sequences positions']:
+  """Returns next-token losses; arguments as of `lm.loss.losses`."""
+  return loss_lib.losses(model.config, params, tokens, **kwargs)
+
+
+def logits(
+    model: LanguageModel,
+    params: gemma.Params,
+    tokens: Int[Array, 'sequences positions'],
+    *,
+    positions: Int[Array, 'sequences positions'],
+    segments: Int[Array, 'sequences positions'],
+    mesh: Any = None,
+) -> Float[Array, 'sequences positions vocab']:
+  """Returns the logits in float32."""
+  hidden, _ = gemma.run(
+      model.config,
+      params,
+      tokens,
+      positions=positions,
+      segments=segments,
+      final_norm=True,
+      mesh=mesh,
+  )
+  return gemma.unembed(model.config, params, hidden)
+
+
+def self_check(model: LanguageModel) -> float:
+  """Compares our forward with the package's on a few tokens.
+
+  Only the layers that were loaded are compared.
+
+  Returns:
+    The largest absolute difference of the logits over their largest value.
+
+  Raises:
+    NumericalError: if the forwards differ by more than rounding.
+  """
+  config = dataclasses.replace(model.config, layers=model.num_layers)
+  shallow = dataclasses.replace(model, config=config)
+  count = min(12, config.context)
+  ids = np.random.default_rng(0).integers(4, config.vocab, (1, count))
+  ids[0, 0] = 2
+  tokens = jnp.asarray(ids, jnp.int32)
+
+  @jax.jit
+  def both(params, tokens):
+    positions = jnp.broadcast_to(jnp.arange(count), tokens.shape)
+    ours = logits(
+        shallow,
+        params,
+        tokens,
+        positions=positions,
+        segments=jnp.ones_like(tokens),
+    )
+    theirs = gemma.package_logits(config, params, tokens)
+    return jnp.abs(ours - theirs).max() / jnp.abs(theirs).max()
+
+  dtype = jax.tree.leaves(model.params)[0].dtype
+  tolerance = 1e-4 if dtype == jnp.float32 else 3e-2
+  difference = float(both(model.params, tokens))
+  if not difference <= tolerance:
+    raise errors.NumericalError(
+        f'{config.name}: our forward pass differs from the package by'
+        f' {difference:.1e} of the largest logit; is another version of gemma'
+        ' installed than setup.py pins?'
+    )
+  return difference

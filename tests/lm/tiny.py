@@ -1,0 +1,80 @@
+"""A tiny random Gemma 2 for tests: two sites differ, the window is short."""
+
+import dataclasses
+import functools
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jumprelu import lm
+from jumprelu.lm import gemma
+
+CONFIG = lm.LmConfig(
+    name='tiny',
+    vocab=64,
+    d_model=16,
+    ffw=32,
+    heads=4,
+    kv_heads=2,
+    head_dim=8,
+    layers=4,
+    window=5,
+    context=12,
+)
+
+
+@functools.cache
+def model(config: lm.LmConfig = CONFIG) -> lm.LanguageModel:
+  """Returns a model with random weights and random norm gains."""
+  shapes = gemma.param_shapes(config)
+  leaves, tree = jax.tree.flatten(shapes)
+  keys = jax.random.split(jax.random.key(3), len(leaves))
+  leaves = [
+      jax.random.normal(key, leaf.shape) * (0.3 if leaf.ndim > 1 else 0.2)
+      for key, leaf in zip(keys, leaves, strict=True)
+  ]
+  params = jax.tree.unflatten(tree, leaves)
+  return lm.LanguageModel(config, params, pathlib.Path('none'), config.layers)
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+  """Token ids and what the forward pass wants to know about them."""
+
+  tokens: jax.Array
+  positions: jax.Array
+  segments: jax.Array
+
+  @property
+  def kwargs(self):
+    return {'positions': self.positions, 'segments': self.segments}
+
+
+def batch(sequences: int = 3, length: int = 12, seed: int = 0) -> Batch:
+  """Returns rows of one document each."""
+  ids = np.random.default_rng(seed).integers(
+      4, CONFIG.vocab, (sequences, length)
+  )
+  ids[:, 0] = 2
+  tokens = jnp.asarray(ids, jnp.int32)
+  positions = jnp.broadcast_to(
+      jnp.arange(length, dtype=jnp.int32)[None], tokens.shape
+  )
+  return Batch(tokens, positions, jnp.ones_like(tokens))
+
+
+def clean_losses(model, batch, **kwargs):
+  """Returns losses, jitted afresh."""
+  return jax.jit(
+      lambda params, tokens: lm.losses(
+          model, params, tokens, **batch.kwargs, **kwargs
+      )
+  )(model.params, batch.tokens)
+
+
+@functools.cache
+def reference_losses():
+  """Returns the clean losses of the tiny model on the first batch."""
+  return clean_losses(model(), batch())
