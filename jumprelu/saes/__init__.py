@@ -1,0 +1,25 @@
+"""The SAE variants, in one explicit table: a variant is a file and a line."""
+
+from jumprelu.saes import base, jumprelu
+
+VARIANTS: dict[str, tuple[type[base.Sae], type[base.Config]]] = {
+    'jumprelu': (jumprelu.JumpRelu, jumprelu.Config),
+}
+
+
+def make_sae(
+    variant: str,
+    config: base.Config,
+    *,
+    d_in: int,
+    d_out: int,
+    width: int,
+    transcoder: bool = False,
+) -> base.Sae:
+  """Make the SAE of a variant in `VARIANTS` from that variant's config."""
+  cls, config_cls = VARIANTS[variant]
+  if not isinstance(config, config_cls):
+    raise TypeError(f'{variant} needs a {config_cls}, got {type(config)}')
+  return cls(
+      config=config, d_in=d_in, d_out=d_out, width=width, transcoder=transcoder
+  )

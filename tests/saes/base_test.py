@@ -1,0 +1,254 @@
+"""Claims that hold for every variant in the table."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jumprelu import saes
+from tests.saes import small
+
+
+@pytest.fixture(params=saes.VARIANTS)
+def variant(request):
+  return request.param
+
+
+@pytest.fixture(params=[False, True], ids=['sae', 'transcoder'])
+def sae(variant, request):
+  # A wide kernel gives every threshold a gradient.
+  return small.make(variant, transcoder=request.param, bandwidth=0.5)
+
+
+def test_initial_parameters_follow_gemma_scope(sae):
+  params = small.init(sae, jax.random.key(0))
+  shapes = {
+      'W_enc': (small.D_IN, small.WIDTH),
+      'b_enc': (small.WIDTH,),
+      'W_dec': (small.WIDTH, sae.d_out),
+      'b_dec': (sae.d_out,),
+  }
+  for name, shape in shapes.items():
+    assert (params[name].shape, params[name].dtype) == (shape, jnp.float32)
+  for unit in (params['W_dec'], params['W_enc'].T):
+    np.testing.assert_allclose(np.linalg.norm(unit, axis=-1), 1.0, rtol=1e-6)
+  assert not params['b_enc'].any()
+  assert not params['b_dec'].any()
+  np.testing.assert_allclose(
+      small.linear_threshold(sae, params), 0.2, rtol=1e-6
+  )
+  # He-uniform rows point anywhere, both signs alike.
+  assert 0.3 < (params['W_dec'] > 0).mean() < 0.7
+
+
+def test_only_a_transcoders_encoder_is_a_draw_of_its_own(variant):
+  tied = small.init(small.make(variant), jax.random.key(0))
+  np.testing.assert_array_equal(tied['W_enc'], tied['W_dec'].T)
+  config = saes.VARIANTS[variant][1]()
+  square = saes.make_sae(
+      variant, config, d_in=6, d_out=6, width=small.WIDTH, transcoder=True
+  )
+  free = small.init(square, jax.random.key(0))
+  assert np.abs(free['W_enc'] - free['W_dec'].T).max() > 0.1
+
+
+def test_members_start_from_their_own_seed_and_threshold(sae):
+  keys = jax.random.split(jax.random.key(1), 3)
+  starts = np.array([0.1, 0.2, 0.4], np.float32)
+  members = jax.jit(
+      jax.vmap(lambda k, t: sae.init_params(k, initial_threshold=t))
+  )(keys, starts)
+  for i in range(3):
+    solo = small.init(sae, keys[i], starts[i])
+    for name, value in solo.items():
+      np.testing.assert_allclose(members[name][i], value, rtol=1e-6)
+  np.testing.assert_allclose(
+      jax.jit(jax.vmap(sae.threshold))(members)[:, 0], starts, rtol=1e-6
+  )
+
+
+def test_gradients_are_finite_and_reach_every_parameter(sae):
+  params = small.trained_like(sae)
+  parts, grads = small.gradients(
+      sae,
+      params,
+      small.rows(1, small.D_IN),
+      small.rows(2, sae.d_out),
+      np.ones(small.ROWS, bool),
+  )
+  assert jax.tree.structure(grads) == jax.tree.structure(params)
+  for name, gradient in grads.items():
+    assert np.isfinite(gradient).all(), name
+    assert np.abs(gradient).max() > 0, name
+  assert parts.fired.shape == (small.WIDTH,)
+
+
+def test_dropped_rows_influence_nothing(sae):
+  params = small.trained_like(sae)
+  inputs, targets = small.rows(1, small.D_IN), small.rows(2, sae.d_out)
+  keep = np.arange(small.ROWS) % 3 != 0
+  kept = np.flatnonzero(keep)
+  expected = small.gradients(
+      sae,
+      params,
+      inputs[kept],
+      targets[kept],
+      np.ones(len(kept), bool),
+  )
+  # The caller zeroes by where: what was NaN or huge is then gone.
+  for junk in (np.float32(np.nan), np.float32(np.inf), np.float32(1e30)):
+    dirty_inputs = np.where(keep[:, None], inputs, junk)
+    dirty_targets = np.where(keep[:, None], targets, junk)
+    got = small.gradients(
+        sae,
+        params,
+        np.where(keep[:, None], dirty_inputs, np.float32(0)),
+        np.where(keep[:, None], dirty_targets, np.float32(0)),
+        keep,
+    )
+    for a, b in zip(
+        jax.tree.leaves(got), jax.tree.leaves(expected), strict=True
+    ):
+      np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_finite_junk_in_dropped_rows_changes_no_bit(sae):
+  params = small.trained_like(sae)
+  inputs, targets = small.rows(1, small.D_IN), small.rows(2, sae.d_out)
+  keep = np.arange(small.ROWS) % 3 != 0
+  zeroed = small.gradients(
+      sae,
+      params,
+      np.where(keep[:, None], inputs, np.float32(0)),
+      np.where(keep[:, None], targets, np.float32(0)),
+      keep,
+  )
+  # Junk in the kernel, above the threshold, with a large error.
+  junk = small.gradients(
+      sae,
+      params,
+      inputs,
+      np.where(keep[:, None], targets, np.float32(1e3)),
+      keep,
+  )
+  jax.tree.map(np.testing.assert_array_equal, zeroed, junk)
+
+
+def test_a_batch_without_kept_rows_is_finite(sae):
+  params = small.trained_like(sae)
+  parts, grads = small.gradients(
+      sae,
+      params,
+      np.zeros((small.ROWS, small.D_IN), np.float32),
+      np.zeros((small.ROWS, sae.d_out), np.float32),
+      np.zeros(small.ROWS, bool),
+  )
+  assert parts.l0 == 0
+  assert parts.reconstruction == 0
+  assert not parts.fired.any()
+  for gradient in jax.tree.leaves(grads):
+    np.testing.assert_array_equal(gradient, 0.0)
+
+
+def test_fired_counts_and_l0_are_those_of_the_latents(sae):
+  params, inputs = small.trained_like(sae), small.rows(1, small.D_IN)
+  keep = np.arange(small.ROWS) % 2 == 0
+  parts, _ = small.gradients(
+      sae, params, inputs, small.rows(2, sae.d_out), keep
+  )
+  active = np.asarray(small.run(sae, params, inputs)[1])[::2] != 0
+  assert parts.fired.dtype == jnp.int32
+  np.testing.assert_array_equal(parts.fired, active.sum(axis=0))
+  np.testing.assert_allclose(parts.l0, active.sum(axis=1).mean(), rtol=1e-6)
+
+
+def test_bfloat16_inputs_give_float32_pre_activations(sae):
+  params = small.trained_like(sae)
+  inputs = small.rows(1, small.D_IN).astype(jnp.bfloat16)
+  got, _, _ = small.run(sae, params, inputs)
+  expected, _, _ = small.run(sae, params, inputs.astype(np.float32))
+  assert got.dtype == jnp.float32
+  np.testing.assert_allclose(got, expected, atol=1e-6)
+
+
+def test_any_number_of_leading_axes_is_a_batch(sae):
+  params, inputs = small.trained_like(sae), small.rows(1, small.D_IN)
+  _, _, flat = small.run(sae, params, inputs)
+  _, _, got = small.run(sae, params, inputs.reshape(4, 10, small.D_IN))
+  np.testing.assert_allclose(got, flat.reshape(4, 10, -1), atol=1e-6)
+
+
+def test_a_batch_sharded_over_8_devices_gives_the_same_step(sae):
+  params = small.trained_like(sae)
+  inputs, targets = small.rows(1, small.D_IN), small.rows(2, sae.d_out)
+  keep = np.arange(small.ROWS) % 3 != 0
+  expected = small.gradients(sae, params, inputs, targets, keep)
+  mesh = jax.make_mesh(
+      (8,), ('data',), axis_types=(jax.sharding.AxisType.Auto,)
+  )
+  by_row = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec('data'))
+  got = small.gradients(
+      sae, params, *jax.device_put((inputs, targets, keep), by_row)
+  )
+  np.testing.assert_array_equal(got[0].fired, expected[0].fired)
+  for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+    np.testing.assert_allclose(a, b, rtol=0, atol=1e-6 * np.abs(b).max())
+
+
+def test_members_of_a_group_step_as_they_would_alone(sae):
+  members = [small.trained_like(sae, seed) for seed in range(3)]
+  inputs, targets = small.rows(1, small.D_IN), small.rows(2, sae.d_out)
+  keep = np.ones(small.ROWS, bool)
+  coefficients = np.array([0.0, 0.01, 0.1], np.float32)
+  stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *members)
+  got = jax.jit(
+      jax.vmap(lambda p, c: small.gradients(sae, p, inputs, targets, keep, c))
+  )(stacked, coefficients)
+  for i, params in enumerate(members):
+    solo = small.gradients(sae, params, inputs, targets, keep, coefficients[i])
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(solo), strict=True):
+      np.testing.assert_allclose(a[i], b, rtol=0, atol=2e-6 * np.abs(b).max())
+
+
+def test_folding_leaves_latents_and_reconstruction_unchanged(variant):
+  for transcoder, input_scale, target_scale in (
+      (False, 17.0, 17.0),
+      (True, 17.0, 0.3),
+  ):
+    sae = small.make(variant, transcoder=transcoder)
+    params = small.trained_like(sae)
+    # Decoders that are free of the constraint are folded as well.
+    stretch = np.linspace(0.5, 2.0, small.WIDTH, dtype=np.float32)
+    params['W_dec'] = params['W_dec'] * stretch[:, None]
+    norms = np.linalg.norm(params['W_dec'], axis=-1)
+    scaled = small.rows(1, small.D_IN)
+    _, latents, reconstruction = small.run(sae, params, scaled)
+
+    folded, raw = sae.fold(
+        jax.tree.map(jnp.asarray, params),
+        input_scale=input_scale,
+        target_scale=target_scale,
+    )
+    _, raw_latents, raw_reconstruction = small.run(
+        folded, raw, scaled * input_scale
+    )
+
+    assert not folded.config.pre_encoder_bias
+    assert set(raw) >= {'W_enc', 'b_enc', 'W_dec', 'b_dec', 'threshold'}
+    assert 'log_threshold' not in raw
+    np.testing.assert_allclose(
+        np.linalg.norm(raw['W_dec'], axis=-1), 1.0, rtol=1e-6
+    )
+    np.testing.assert_array_equal(raw_latents > 0, latents > 0)
+    np.testing.assert_allclose(
+        raw_latents,
+        target_scale * norms[None, :] * latents,
+        rtol=1e-4,
+        atol=1e-5,
+    )
+    np.testing.assert_allclose(
+        raw_reconstruction,
+        target_scale * reconstruction,
+        rtol=1e-4,
+        atol=1e-4,
+    )
