@@ -1,0 +1,215 @@
+"""Blocks of activations on the device: clean, shuffle, cut into batches.
+
+The permutation is defined on a fixed number of logical shards, which lie over
+the `data` axis: a batch takes the same rows whatever the number of devices,
+and shuffling moves nothing between them.
+"""
+
+from collections.abc import Callable, Mapping
+import functools
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from jumprelu import lm, sharding
+from jumprelu.array_typing import Array, Bool, Float, Float32, Int, Int32
+from jumprelu.data import packing
+
+# (parameters of the language model, tokens) -> the activations of each site.
+# Row-wise: a sequence's activations do not depend on its neighbours.
+Forward = Callable[[Any, Array], Mapping[lm.Site, Array]]
+
+# A row whose norm exceeds this many times its site's scale is dropped.
+MAX_NORM = 1e3
+
+
+# An array; in trees of shapes and of shardings whatever stands for it.
+Leaf = Any
+
+
+@flax.struct.dataclass
+class Block:
+  """One block on the device, in `shards` logical shards of `slots` rows."""
+
+  # {site: [shards, slots, d_site]}, as the model gave them; dropped rows are 0.
+  activations: dict[lm.Site, Leaf]
+  # {site: []}: one over the scale of the site.
+  inverse_scale: dict[lm.Site, Leaf]
+  # [shards, slots]: the rows that count.
+  keep: Leaf
+  # [shards, slots]: a permutation of each shard's slots.
+  order: Leaf
+  # []: rows of text that were dropped because they are non-finite or absurd.
+  dropped: Leaf
+
+
+def batch(
+    block: Block, index: Int[Array, ''], size: int
+) -> tuple[dict[lm.Site, Float32[Array, 'batch _']], Bool[Array, ' batch']]:
+  """Gathers batch `index` of a block, scaled to E||x||^2 = 1, and its mask.
+
+  Takes the next size / shards slots of *every* shard, in shard order: each
+  batch draws evenly from all of the block, and nothing leaves its device.
+  """
+  each = size // block.order.shape[0]
+  slots = jax.lax.dynamic_slice_in_dim(block.order, index * each, each, axis=1)
+  take = jax.vmap(lambda rows, slots: rows[slots])
+  inputs = {
+      site: (take(rows, slots).reshape(size, -1).astype(jnp.float32))
+      * block.inverse_scale[site]
+      for site, rows in block.activations.items()
+  }
+  return inputs, take(block.keep, slots).reshape(size)
+
+
+def make_order(
+    seed: int, index: Int[Array, ''], *, shards: int, slots: int
+) -> Int32[Array, 'shards slots']:
+  """The order of a block: a permutation a shard, from counters alone."""
+  key = jax.random.fold_in(jax.random.key(seed), index)
+  keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(shards))
+  permute = functools.partial(jax.random.permutation, x=slots)
+  return jax.vmap(permute)(keys).astype(jnp.int32)
+
+
+def clean(
+    activations: Mapping[lm.Site, Float[Array, 'sequences positions _']],
+    tokens: Int[Array, 'sequences positions'],
+    inverse_scale: Mapping[lm.Site, Array],
+) -> tuple[
+    dict[lm.Site, Float[Array, 'sequences positions _']],
+    Bool[Array, 'sequences positions'],
+    Int32[Array, ''],
+]:
+  """Zeroes the rows that must not count; returns them, the mask, the damage.
+
+  By `where`, before anything else reads them: a mask times NaN is NaN. An
+  `inverse_scale` of 0 drops only what is not finite.
+  """
+  is_text = jnp.asarray(packing.keep_mask(tokens))
+  good = is_text
+  for site, x in activations.items():
+    norm = jnp.sqrt(jnp.sum(jnp.square(x.astype(jnp.float32)), axis=-1))
+    # False for NaN and, as inf * 0 is NaN, for infinity at any scale.
+    good &= norm * inverse_scale[site] <= MAX_NORM
+  kept = {
+      site: jnp.where(good[:, :, None], x, jnp.zeros((), x.dtype))
+      for site, x in activations.items()
+  }
+  return kept, good, jnp.sum(is_text & ~good, dtype=jnp.int32)
+
+
+def make_block(
+    forward: Forward,
+    params: Any,
+    tokens: Int[Array, 'sequences positions'],
+    index: Int[Array, ''],
+    inverse_scale: dict[lm.Site, Array],
+    *,
+    lm_sequences: int,
+    shards: int,
+    seed: int,
+    mesh: Any = None,
+) -> Block:
+  """Forwards, cleans and shuffles block `index`."""
+  activations, keep, dropped = forward_all(
+      forward,
+      params,
+      tokens,
+      inverse_scale,
+      lm_sequences=lm_sequences,
+      mesh=mesh,
+  )
+  slots = tokens.size // shards
+  return Block(
+      activations={
+          site: _spread(x.reshape(shards, slots, x.shape[-1]), mesh)
+          for site, x in activations.items()
+      },
+      inverse_scale=inverse_scale,
+      keep=_spread(keep.reshape(shards, slots), mesh),
+      order=_spread(make_order(seed, index, shards=shards, slots=slots), mesh),
+      dropped=dropped,
+  )
+
+
+def forward_all(
+    forward: Forward,
+    params: Any,
+    tokens: Int[Array, 'sequences positions'],
+    inverse_scale: dict[lm.Site, Array],
+    *,
+    lm_sequences: int,
+    mesh: Any = None,
+) -> tuple[dict[lm.Site, Float[Array, '...']], Bool[Array, '...'], Array]:
+  """Forwards and cleans `lm_sequences` at a time, without leaving the device.
+
+  Rows are written where they stay: every device forwards its own sequences
+  into its own part of the buffers, [data, forwards, each, positions, d].
+  """
+  data = mesh.shape['data'] if mesh is not None else 1
+  each, length = lm_sequences // data, tokens.shape[1]
+  tokens = tokens.reshape(data, -1, each, length)
+
+  def part(number):
+    rows = jax.lax.dynamic_index_in_dim(tokens, number, 1, keepdims=False)
+    rows = _spread(rows.reshape(lm_sequences, length), mesh)
+    *found, dropped = clean(forward(params, rows), rows, inverse_scale)
+    parts = jax.tree.map(
+        lambda x: _spread(x, mesh).reshape(data, each, *x.shape[1:]), found
+    )
+    return parts, dropped
+
+  def write(number, carry):
+    buffers, dropped = carry
+    parts, more = part(number)
+    buffers = jax.tree.map(
+        lambda buffer, x: jax.lax.dynamic_update_index_in_dim(
+            buffer, x, number, 1
+        ),
+        buffers,
+        parts,
+    )
+    return buffers, dropped + more
+
+  forwards = tokens.shape[1]
+  parts, dropped = jax.eval_shape(part, jnp.int32(0))
+  buffers = jax.tree.map(
+      lambda x: _spread(
+          jnp.zeros((data, forwards, *x.shape[1:]), x.dtype), mesh
+      ),
+      parts,
+  )
+  start = buffers, jnp.zeros((), dropped.dtype)
+  (activations, keep), dropped = jax.lax.fori_loop(0, forwards, write, start)
+  return activations, keep, dropped
+
+
+def square_sums(
+    forward: Forward,
+    params: Any,
+    tokens: Int[Array, 'sequences positions'],
+    *,
+    mesh: Any = None,
+) -> tuple[dict[lm.Site, Float32[Array, ' sequences']], Int32[Array, '']]:
+  """Sums ||x||^2 of each site over the rows that count, and counts them.
+
+  A number a sequence: the host adds them up, so that the sum does not depend
+  on the number of devices.
+  """
+  found = forward(params, tokens)
+  anything = {site: jnp.float32(0) for site in found}
+  found, keep, _ = clean(found, tokens, anything)
+  sums = {
+      site: jnp.sum(jnp.square(x.astype(jnp.float32)), axis=(1, 2))
+      for site, x in found.items()
+  }
+  sums = jax.tree.map(lambda x: sharding.constrain(x, mesh, None), sums)
+  return sums, jnp.sum(keep, dtype=jnp.int32)
+
+
+def _spread(x: Array, mesh: Any) -> Array:
+  """Lays the first axis (sequences or shards) over `data`."""
+  return sharding.constrain(x, mesh, 'sequences', *(None,) * (x.ndim - 1))

@@ -1,0 +1,65 @@
+"""Sparsity coefficients of a suite, keyed where the sites' scales differ.
+
+Each entry is `VALUES`, `SITE:VALUES` or `VARIANT@SITE:VALUES`, with values
+joined by `+`: `1e-3,3e-3` for all members, `resid_post:1e-3+3e-3` for one site,
+`gated@mlp_out:2e-3` for one variant at one site. The closest key wins: a
+variant's at a site, else the site's, else the entries without a key.
+"""
+
+from collections.abc import Sequence
+import math
+
+from jumprelu import errors
+
+# (variant, site); '' stands for any.
+Key = tuple[str, str]
+
+
+def parse(entries: Sequence[str]) -> dict[Key, tuple[float, ...]]:
+  """Reads the entries; an error quotes the entry and the part of it."""
+  table: dict[Key, tuple[float, ...]] = {}
+  for entry in entries:
+    key_text, colon, values_text = entry.rpartition(':')
+    variant, _, site = key_text.rpartition('@')
+    if colon and not site or key_text.startswith('@'):
+      raise errors.UserError(
+          f'sparsity_coefficients: {entry!r} names no site before the colon;'
+          ' write SITE:VALUE+VALUE or VARIANT@SITE:VALUE'
+      )
+    values = tuple(_value(text, entry) for text in values_text.split('+'))
+    key = (variant.strip(), site.strip())
+    table[key] = table.get(key, ()) + values
+  for (_, site), values in table.items():
+    if len(set(values)) < len(values):
+      where = f' for {site}' if site else ''
+      raise errors.UserError(
+          f'sparsity_coefficients: {values}{where} holds a value twice'
+      )
+  return table
+
+
+def coefficients_for(
+    entries: Sequence[str], variant: str, site: str
+) -> tuple[float, ...]:
+  """The coefficients of one variant at one site; () where none is given."""
+  table = parse(entries)
+  for key in ((variant, site), ('', site), ('', '')):
+    if key in table:
+      return table[key]
+  return ()
+
+
+def _value(text: str, entry: str) -> float:
+  # '1e+3' never gets here whole: '+' separates values.
+  try:
+    value = float(text)
+  except ValueError:
+    raise errors.UserError(
+        f'sparsity_coefficients: {text.strip()!r} in {entry!r} is not a number'
+    ) from None
+  if not (math.isfinite(value) and value >= 0):
+    raise errors.UserError(
+        f'sparsity_coefficients: {text.strip()} in {entry!r} must be finite'
+        ' and not negative'
+    )
+  return value

@@ -1,0 +1,119 @@
+"""Read the members of a release: digests, descriptions, arrays.
+
+Nothing in a release is trusted: names are checked before they are opened and
+headers before data. What the numbers must fulfil is in `verify.py`.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jumprelu import errors, layout, npz, saes
+from jumprelu.saes import base
+
+_MAX_JSON_BYTES = 64 * 2**20
+# Of config.json; a member without them cannot be rebuilt.
+_REQUIRED = (
+    'model', 'layer', 'site', 'variant', 'width', 'sparsity_coefficient',
+    'target_l0', 'seed', 'sae', 'sha256', 'test_vectors',
+)  # fmt: skip
+
+
+def sha256_of(path: str | os.PathLike) -> str:
+  """Return the SHA-256 of a file, in hex."""
+  with open(path, 'rb') as f:
+    return hashlib.file_digest(f, 'sha256').hexdigest()
+
+
+def read_json(path: str | os.PathLike) -> dict:
+  """Read one JSON object."""
+  path = pathlib.Path(path)
+  if not path.is_file():
+    raise errors.MissingInputError(f'{path}: no such file')
+  if path.stat().st_size > _MAX_JSON_BYTES:
+    raise errors.DataError(f'{path}: too large for a description')
+  try:
+    value = json.loads(path.read_text(encoding='utf-8'))
+  except (ValueError, RecursionError) as e:
+    raise errors.DataError(f'{path}: not JSON ({e})') from e
+  if not isinstance(value, dict):
+    raise errors.DataError(f'{path}: not a JSON object')
+  return value
+
+
+def list_members(release: str | os.PathLike) -> list[str]:
+  """Return the members' folders, relative to the release, in stored order."""
+  return [m['path'] for m in read_suite(release)['members']]
+
+
+def read_suite(release: str | os.PathLike) -> dict:
+  """Read suite.json, with every path in it checked to lie inside."""
+  path = pathlib.Path(release) / layout.SUITE
+  suite = read_json(path)
+  try:
+    for member in suite['members']:
+      layout.check_relative(member['path'])
+      for name in member['files']:
+        if name not in layout.MEMBER_FILES:
+          raise errors.DataError(f'{path}: unexpected file {name!r}')
+    for name in suite['files']:
+      layout.check_relative(name)
+  except (KeyError, TypeError, AttributeError) as e:
+    raise errors.DataError(f'{path}: incomplete ({e!r})') from e
+  if not suite['members']:
+    raise errors.DataError(f'{path}: lists no member')
+  return suite
+
+
+def load_member(
+    path: str | os.PathLike,
+) -> tuple[base.Sae, dict[str, jax.Array], dict]:
+  """Load (sae, params, config) of one member: its folder or its params.npz."""
+  path = pathlib.Path(path)
+  folder = path.parent if path.name == layout.PARAMS else path
+  sae, params, config = read_member(folder)
+  return sae, {k: jnp.asarray(v) for k, v in params.items()}, config
+
+
+def read_member(
+    folder: pathlib.Path,
+) -> tuple[base.Sae, dict[str, np.ndarray], dict]:
+  """Read a member's arrays with the shapes that its config implies."""
+  if not folder.is_dir():
+    raise errors.MissingInputError(f'{folder}: no such member')
+  config = read_json(folder / layout.CONFIG)
+  missing = [k for k in _REQUIRED if k not in config]
+  if missing:
+    raise errors.DataError(
+        f'{folder / layout.CONFIG}: lacks {", ".join(missing)}'
+    )
+  sae = _make_sae(folder / layout.CONFIG, config['variant'], config['sae'])
+  shapes = jax.eval_shape(
+      lambda: sae.init_params(jax.random.key(0), initial_threshold=1.0)
+  )
+  params = npz.read_npz(
+      folder / layout.PARAMS, {k: v.shape for k, v in shapes.items()}
+  )
+  return sae, params, config
+
+
+def _make_sae(where, variant, fields) -> base.Sae:
+  try:
+    _, make_config = saes.VARIANTS[variant]
+    if min(fields['d_in'], fields['d_out'], fields['width']) < 1:
+      raise ValueError('a size below 1')
+    return saes.make_sae(
+        variant,
+        make_config(**fields['config']),
+        d_in=int(fields['d_in']),
+        d_out=int(fields['d_out']),
+        width=int(fields['width']),
+        transcoder=bool(fields['transcoder']),
+    )
+  except (KeyError, TypeError, ValueError) as e:
+    raise errors.DataError(f'{where}: describes no known SAE ({e!r})') from e

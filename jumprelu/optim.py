@@ -1,0 +1,182 @@
+"""Adam without a first moment, on the sphere: Gemma Scope's optimiser.
+
+Gemma Scope (arXiv 2408.05147, section 3.2) trains with Adam, beta1 = 0, removes
+the part of the decoder's gradient that is parallel to its rows before Adam, and
+scales the rows back to unit norm after. With beta1 = 0 the first moment *is*
+the gradient, so only the second, `nu`, is stored.
+
+Everything is for one SAE; `jax.vmap` over a `members` axis makes it a group's.
+"""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jumprelu import errors
+from jumprelu.array_typing import Array, Float, Num
+
+# A linear threshold that Adam carries to zero or below would make a latent
+# fire on negative pre-activations, and every released threshold is positive.
+# Near the floor it still learns: the kernel sees both sides of it.
+MIN_THRESHOLD = 1e-6
+
+Params = dict[str, Array]
+_Scalar = int | float | np.number | Num[Array, '']
+
+
+def _field(default, help_text: str):
+  return dataclasses.field(default=default, metadata={'help': help_text})
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """Optimiser and schedules; the defaults are Gemma Scope's."""
+
+  learning_rate: float = _field(7e-5, 'Learning rate after the warm-up.')
+  b2: float = _field(0.999, "Decay of Adam's second moment.")
+  eps: float = _field(1e-8, "Added to the root of Adam's second moment.")
+  lr_warmup_steps: int | None = _field(
+      1000, 'Steps of learning rate warm-up; none: lr_warmup_fraction counts.'
+  )
+  lr_warmup_fraction: float = _field(
+      0.0, 'Share of the run for learning rate warm-up, if no steps are set.'
+  )
+  lr_warmup_start: float = _field(
+      0.1, 'Share of the learning rate with which the cosine warm-up starts.'
+  )
+  lr_decay: float = _field(
+      0.0, 'Share of the run, at its end, with linear decay to 0; 0 for none.'
+  )
+  sparsity_warmup_steps: int | None = _field(
+      10_000,
+      'Steps of sparsity warm-up; none: sparsity_warmup_fraction counts.',
+  )
+  sparsity_warmup_fraction: float = _field(
+      0.0, 'Share of the run for linear sparsity warm-up, if no steps are set.'
+  )
+
+  def __post_init__(self):
+    lr, start = self.learning_rate, self.lr_warmup_start
+    _check('learning_rate', lr, 0 < lr < math.inf, 'above 0')
+    _check('b2', self.b2, 0 < self.b2 < 1, 'between 0 and 1, both excluded')
+    _check('eps', self.eps, 0 < self.eps < math.inf, 'above 0')
+    _check('lr_warmup_start', start, 0 < start <= 1, 'above 0 and at most 1')
+    _check('lr_decay', self.lr_decay, 0 <= self.lr_decay <= 1, 'from 0 to 1')
+    for name, steps, fraction in (
+        ('lr_warmup', self.lr_warmup_steps, self.lr_warmup_fraction),
+        (
+            'sparsity_warmup',
+            self.sparsity_warmup_steps,
+            self.sparsity_warmup_fraction,
+        ),
+    ):
+      valid = steps is None or steps >= 0
+      _check(f'{name}_steps', steps, valid, 'at least 0, or none')
+      _check(f'{name}_fraction', fraction, 0 <= fraction <= 1, 'from 0 to 1')
+
+
+def _check(name: str, value, valid: bool, rule: str) -> None:
+  if not valid:
+    raise errors.UserError(f'optim.{name} must be {rule}, got {value}')
+
+
+def _progress(step: _Scalar, length: int | float) -> Float[Array, '']:
+  """Give the share of `length` steps that is done before `step`, at most 1."""
+  step = jnp.asarray(step, jnp.float32)
+  if length <= 0:
+    return jnp.ones_like(step)
+  return jnp.clip(step / length, 0.0, 1.0)
+
+
+def learning_rate_at(
+    config: Config, step: _Scalar, total_steps: int
+) -> Float[Array, '']:
+  """Give the learning rate's multiplier in (0, 1] at a step counted from 0.
+
+  A cosine from `lr_warmup_start` to 1 over the warm-up (Gemma Scope, section
+  3.2), then 1, then, if asked for, a line that would reach 0 at the step after
+  the last.
+  """
+  length = config.lr_warmup_steps
+  if length is None:
+    length = config.lr_warmup_fraction * total_steps
+  rise = (1 - jnp.cos(jnp.pi * _progress(step, length))) / 2
+  warmup = config.lr_warmup_start + (1 - config.lr_warmup_start) * rise
+  decay_steps = config.lr_decay * total_steps
+  if not decay_steps:
+    return warmup
+  left = total_steps - jnp.asarray(step, jnp.float32)
+  return warmup * jnp.clip(left / decay_steps, 0.0, 1.0)
+
+
+def sparsity_at(
+    config: Config, step: _Scalar, total_steps: int
+) -> Float[Array, '']:
+  """Give the sparsity coefficient's multiplier: a line from 0 to 1, then 1."""
+  length = config.sparsity_warmup_steps
+  if length is None:
+    length = config.sparsity_warmup_fraction * total_steps
+  return _progress(step, length)
+
+
+def init_nu(params: Params) -> Params:
+  """Make the optimiser's only state: a second moment of zero a parameter."""
+  return {name: jnp.zeros_like(value) for name, value in params.items()}
+
+
+def project_decoder_gradient(
+    gradient: Float[Array, 'latents target_model'],
+    decoder: Float[Array, 'latents target_model'],
+) -> Float[Array, 'latents target_model']:
+  """Remove from each row's gradient its part along the (unit-norm) row."""
+  along = jnp.sum(gradient * decoder, axis=-1, keepdims=True)
+  return gradient - along * decoder
+
+
+def unit_rows(
+    decoder: Float[Array, 'latents target_model'],
+) -> Float[Array, 'latents target_model']:
+  """Scale each row to unit norm."""
+  norms = jnp.linalg.norm(decoder, axis=-1, keepdims=True)
+  # A row of zeros has no direction; it stays as it is, and finite.
+  return decoder / jnp.maximum(norms, jnp.finfo(decoder.dtype).tiny)
+
+
+def update(
+    params: Params,
+    nu: Params,
+    grads: Params,
+    *,
+    step: _Scalar,
+    learning_rate: _Scalar,
+    config: Config,
+) -> tuple[Params, Params]:
+  """Take one step; `step` counts from 0, `learning_rate` has its schedule in.
+
+  nu <- b2 nu + (1 - b2) g^2;  p <- p - lr g / (sqrt(nu / (1 - b2^t)) + eps),
+  t = step + 1 (Adam, arXiv 1412.6980, algorithm 1, with beta1 = 0).
+  """
+  grads = dict(grads)
+  grads['W_dec'] = project_decoder_gradient(grads['W_dec'], params['W_dec'])
+  # 1 - b2^t, where 1 - 0.999 in float32 would be wrong in the fifth digit.
+  t = jnp.asarray(step, jnp.float32) + 1.0
+  correction = -jnp.expm1(t * math.log(config.b2))
+  new_nu = jax.tree.map(
+      lambda v, g: config.b2 * v + (1 - config.b2) * jnp.square(g), nu, grads
+  )
+  new_params = jax.tree.map(
+      lambda p, v, g: p
+      - learning_rate * g / (jnp.sqrt(v / correction) + config.eps),
+      params,
+      new_nu,
+      grads,
+  )
+  new_params['W_dec'] = unit_rows(new_params['W_dec'])
+  if 'threshold' in new_params:
+    new_params['threshold'] = jnp.maximum(
+        new_params['threshold'], MIN_THRESHOLD
+    )
+  return new_params, new_nu

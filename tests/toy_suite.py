@@ -1,0 +1,116 @@
+"""A suite small enough for any test: a table stands for the language model.
+
+Token t has activation table[t] at every site, so what a batch must hold can be
+looked up. The corpus is an endless sequence of random rows, a function of
+their number alone.
+"""
+
+import jax
+import numpy as np
+
+from jumprelu import config as config_lib
+from jumprelu import lm, sharding, suite, train
+from jumprelu import stream as stream_lib
+
+LENGTH = 8
+VOCAB = 64
+WIDTHS = {
+    lm.Site.RESID_POST: 16,
+    lm.Site.MLP_OUT: 24,
+    lm.Site.MLP_IN: 20,
+    lm.Site.ATTN_HEADS: 18,
+}
+
+# 4 batches of 32 a block of 16 sequences, 8 logical shards of 16 slots.
+SMALL = {
+    'model': 'gemma2_nano',
+    'sites': ('resid_post', 'transcoder'),
+    'widths': (48,),
+    'sparsity_coefficients': ('1e-2', '4e-2'),
+    'tokens': 128 * 3 + 40,  # 13 steps
+    'optim.learning_rate': 3e-3,
+    'sae.jumprelu.threshold_parameter': 'log',
+    'corpus.sequence_length': LENGTH,
+    'stream.block_positions': 128,
+    'stream.batch': 32,
+    'stream.logical_shards': 8,
+    'stream.lm_sequences': 8,
+    'stream.batches_per_dispatch': 3,
+    'stream.scale_tokens': 64,
+}
+
+
+class Loader:
+  """Rows by number: BOS, text, and in every third row EOS and padding."""
+
+  def __init__(self):
+    self.asked: list[slice] = []
+
+  def block(self, block_index, sequences, *, rows):
+    self.asked.append(rows)
+    numbers = range(block_index * sequences, (block_index + 1) * sequences)
+    return np.stack([self.row(number) for number in numbers[rows]])
+
+  def row(self, number):
+    row = np.random.default_rng(number).integers(4, VOCAB, LENGTH)
+    row[0] = 2
+    if number % 3 == 2:
+      row[-3:] = 1, 0, 0
+    return row.astype(np.int32)
+
+
+def make_table(sites=tuple(WIDTHS)):
+  """{site: [vocab, d_site]}, of another scale and mean at each site."""
+  table = {}
+  for number, site in enumerate(WIDTHS):
+    noise = np.random.default_rng(number).normal(size=(VOCAB, WIDTHS[site]))
+    if site in sites:
+      table[site] = ((1 + number) * noise + number / 2).astype(np.float32)
+  return table
+
+
+def forward(params, tokens):
+  """The language model."""
+  return {site: table[tokens] for site, table in params.items()}
+
+
+def make_config(**changes):
+  """The small config; changes by dotted path, written with `__`."""
+  named = {name.replace('__', '.'): value for name, value in changes.items()}
+  return config_lib.resolve(SMALL | named)
+
+
+def make_groups(config):
+  return suite.make_groups(
+      config_lib.members(config),
+      configs=config.variant_configs(),
+      d_site=WIDTHS.__getitem__,
+  )
+
+
+def make_stream(config, *, table=None, mesh=None, loader=None, seed=0):
+  params = make_table() if table is None else table
+  place = sharding.replicated(mesh) if mesh is not None else None
+  return stream_lib.Stream(
+      config.stream,
+      forward,
+      params=jax.device_put(params, place),
+      loader=loader or Loader(),
+      sequence_length=LENGTH,
+      seed=seed,
+      mesh=mesh,
+  )
+
+
+def make_job(config, *, mesh=None, table=None):
+  groups = make_groups(config)
+  table = make_table(suite.taps(groups)) if table is None else table
+  stream = make_stream(config, table=table, mesh=mesh)
+  return train.Job(config, groups, stream, 'digest of the text', mesh)
+
+
+def make_mesh(data, tensor=1):
+  """A mesh of some of the simulated devices."""
+  return sharding.make_mesh(
+      sharding.Config(data=data, tensor=tensor), jax.devices()[: data * tensor]
+  )
