@@ -1,0 +1,98 @@
+"""Runs Python code in processes of its own, one or several that find others."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+# A loaded machine may take minutes over what takes seconds on an idle one.
+PATIENCE = 900
+
+_CHILD_ENV = {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': '', 'PYTHONUNBUFFERED': '1'}
+
+
+class LocalProcess:
+  """One child; its output is collected line by line."""
+
+  def __init__(self, argv, *, devices=1, cwd=None):
+    env = {**os.environ, **_CHILD_ENV, 'JAX_NUM_CPU_DEVICES': str(devices)}
+    self.popen = subprocess.Popen(
+        [sys.executable, *map(str, argv)],
+        env=env,
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    self.output = ''
+    self._more = threading.Condition()
+    self._reader = threading.Thread(target=self._read, daemon=True)
+    self._reader.start()
+
+  def wait_for(self, text, count=1):
+    """Waits until `text` has been printed `count` times."""
+    until = time.monotonic() + PATIENCE
+    with self._more:
+      while self.output.count(text) < count:
+        left = until - time.monotonic()
+        if left <= 0 or not self._reader.is_alive():
+          raise AssertionError(f'no {text!r} in:\n{self.output}')
+        self._more.wait(min(left, 1))
+
+  def terminate(self):
+    self.popen.send_signal(signal.SIGTERM)
+
+  def kill(self):
+    self.popen.kill()
+
+  def exit_code(self):
+    try:
+      code = self.popen.wait(PATIENCE)
+    except subprocess.TimeoutExpired as e:
+      raise AssertionError(f'still running:\n{self.output}') from e
+    self._reader.join(10)
+    return code
+
+  def _read(self):
+    for line in self.popen.stdout:
+      with self._more:
+        self.output += line
+        self._more.notify_all()
+
+
+@contextlib.contextmanager
+def run(argv, *, devices=1):
+  """Starts one child; it does not outlive the test."""
+  child = LocalProcess(argv, devices=devices)
+  try:
+    yield child
+  finally:
+    child.kill()
+    child.popen.wait()
+
+
+@contextlib.contextmanager
+def run_together(argv, *, processes=2, devices=1):
+  """Starts children that find each other by their --process flags."""
+  with contextlib.ExitStack() as stack:
+    # The port is ours until process 0 shares it: no other can take it.
+    holder = stack.enter_context(socket.socket())
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    holder.bind(('127.0.0.1', 0))
+    address = f'127.0.0.1:{holder.getsockname()[1]}'
+    children = []
+    for process_id in range(processes):
+      flags = [
+          '--process.mode=explicit',
+          f'--process.coordinator_address={address}',
+          f'--process.num_processes={processes}',
+          f'--process.process_id={process_id}',
+          '--process.heartbeat_timeout=10',
+      ]
+      child = run([*argv, *flags], devices=devices)
+      children.append(stack.enter_context(child))
+    yield children
