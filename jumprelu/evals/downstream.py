@@ -1,0 +1,73 @@
+"""What a splice costs the language model: delta loss and loss recovered.
+
+Losses are averaged over kept source positions whose target lies in the same
+document. delta_loss = spliced - clean in nats per token, reported first (Gemma
+Scope, arXiv 2408.05147, section 4.1); loss recovered = 1 - delta_loss /
+(ablated - clean) (Gated SAEs, arXiv 2404.16014) saturates, and depends on
+what the ablation puts in the activation's place: zeros or the mean.
+"""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from jumprelu import metrics
+from jumprelu.array_typing import Array, Bool, Float, Int
+
+
+class SequenceLosses(NamedTuple):
+  """One batch's losses, summed a sequence."""
+
+  total: Float[Array, ' sequences']
+  tokens: Int[Array, ' sequences']
+
+  @classmethod
+  def from_batch(
+      cls,
+      losses: Float[Array, 'sequences positions'],
+      scored: Bool[Array, 'sequences positions'],
+      *,
+      clean: Float[Array, 'sequences positions'] | None = None,
+  ) -> 'SequenceLosses':
+    """Sums losses at scored positions; with `clean`, what they are above it.
+
+    Subtracting token by token keeps small differences of large sums.
+    """
+    if clean is not None:
+      losses = losses - clean
+    return cls(jnp.where(scored, losses, 0).sum(-1), scored.sum(-1))
+
+  def average(self) -> metrics.Average:
+    """Returns the mergeable record, on the host."""
+    return metrics.Average.from_sums(
+        np.asarray(self.total), np.asarray(self.tokens)
+    )
+
+
+class Downstream(NamedTuple):
+  """The clean loss, and what each replacement of the activation adds to it."""
+
+  clean: metrics.Average
+  spliced: metrics.Average
+  zero: metrics.Average
+  mean: metrics.Average
+
+  def merge(self, other: 'Downstream') -> 'Downstream':
+    """Returns the record of both lots of sequences."""
+    return metrics.add(self, other)
+
+  def compute(self) -> dict[str, Any]:
+    """Returns the losses, the delta loss with its error, and the recoveries."""
+    clean, delta = self.clean.mean, self.spliced.mean
+    return {
+        'delta_loss': delta,
+        'delta_loss_stderr': self.spliced.stderr,
+        'loss_clean': clean,
+        'loss_spliced': clean + delta,
+        'loss_zero_ablation': clean + self.zero.mean,
+        'loss_mean_ablation': clean + self.mean.mean,
+        'loss_recovered': 1 - metrics.ratio(delta, self.zero.mean),
+        'loss_recovered_mean': 1 - metrics.ratio(delta, self.mean.mean),
+        'tokens_delta_loss': self.clean.count,
+    }

@@ -1,0 +1,48 @@
+"""How often latents fire: L0, firing frequencies, dead and dense shares."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from jumprelu import metrics
+from jumprelu.array_typing import Array, Bool, Float, Num
+
+
+class Firing(NamedTuple):
+  """Counts over kept tokens."""
+
+  tokens: Num[Array, '']
+  fired: Num[Array, ' latents']
+
+  @classmethod
+  def from_batch(
+      cls,
+      latents: Float[Array, '*batch latents'],
+      keep: Bool[Array, '*batch'],
+  ) -> 'Firing':
+    """Counts one batch; a latent is active where it is not zero."""
+    active = (latents != 0) & keep[..., None]
+    return cls(keep.sum(), active.sum(range(active.ndim - 1), dtype=jnp.int32))
+
+  def merge(self, other: 'Firing') -> 'Firing':
+    """Returns the counts over both lots of tokens."""
+    return metrics.add(self, other)
+
+  @property
+  def firing_frequency(self) -> Num[np.ndarray, ' latents']:
+    """Returns the share of tokens on which each latent is active."""
+    return metrics.ratio(self.fired, self.tokens)
+
+  def compute(self, dense_share: float) -> dict[str, Any]:
+    """Returns `l0` and the shares of latents that are dead and dense.
+
+    Dead: never active on these tokens. Dense: active on more than
+    `dense_share` of them.
+    """
+    frequency = self.firing_frequency
+    return {
+        'l0': frequency.sum(),
+        'dead_share': np.mean(np.asarray(self.fired) == 0),
+        'dense_share': np.mean(frequency > dense_share),
+    }

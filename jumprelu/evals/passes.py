@@ -1,0 +1,214 @@
+"""The passes over held-out text: latents first, then losses.
+
+Every step only dispatches; the sums of a batch are fetched and added up on the
+host, in 64 bits, while the device runs the next.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jumprelu import evals, lm, metrics, sharding
+from jumprelu.evals import (
+    downstream,
+    programs,
+    splice,
+)
+from jumprelu.evals import text as text_lib
+
+Forward = Callable[[jax.Array], splice.Batch]
+
+
+class Placed(NamedTuple):
+  """A member whose parameters lie on the devices."""
+
+  sae: Any
+  params: dict[str, jax.Array]
+  source: lm.Tap
+  target: lm.Tap
+
+
+class Sums(NamedTuple):
+  """What the first pass adds up, by member and by target."""
+
+  reconstruction: list[Any]  # `reconstruction.Reconstruction` each.
+  firing: list[Any]  # `frequency.Firing` each.
+  window: list[Any]  # The same, of the first tokens.
+  moments: dict[lm.Tap, Any]  # `metrics.Moments` each.
+
+
+def place(
+    sae: Any,
+    params: Mapping[str, Any],
+    taps: tuple[lm.Tap, lm.Tap],
+    *,
+    mesh: Any = None,
+) -> Placed:
+  """Puts a member on the devices; the large matrices' latents are cut."""
+  axes = {'W_enc': (None, 'latents'), 'W_dec': ('latents', None)}
+  placed = {
+      name: text_lib.place(
+          leaf,
+          mesh,
+          *axes.get(name, (None,) * np.ndim(leaf)),
+          rules=sharding.LAYOUTS['latents'].rules,
+      )
+      for name, leaf in params.items()
+  }
+  return Placed(sae, placed, *taps)
+
+
+def _merge(total, part):
+  return part if total is None else total.merge(part)
+
+
+def _target_sums(batch, shift, mesh):
+  """Returns one batch's moments of every target about its shift."""
+  return {
+      target: programs.target_sums(
+          batch.values[target], batch.keep, center, mesh=mesh
+      )
+      for target, center in shift.items()
+  }
+
+
+def _add_moments(moments, by_target, shift):
+  """Merges one batch's moments, on the host, into `moments`."""
+  for target, part in by_target.items():
+    part = metrics.Moments.from_sums(part, shift[target])
+    moments[target] = _merge(moments[target], part)
+
+
+def first_means(
+    forward: Forward, targets: Sequence[lm.Tap], *, text: text_lib.Text
+) -> dict[lm.Tap, np.ndarray]:
+  """Returns the first batch's means: near enough for sums not to cancel."""
+  batch = forward(next(text_lib.batches(text)))
+  zeros = {
+      target: np.zeros(batch.values[target].shape[-1], np.float32)
+      for target in targets
+  }
+  sums = jax.device_get(_target_sums(batch, zeros, text.mesh))
+  return {
+      target: np.asarray(part.first / max(part.count, 1), np.float32)
+      for target, part in sums.items()
+  }
+
+
+def first(
+    forward: Forward,
+    members: Sequence[Placed],
+    shift: dict[lm.Tap, np.ndarray],
+    *,
+    text: text_lib.Text,
+    config: evals.Config,
+) -> Sums:
+  """Returns statistics of activations and latents."""
+
+  def step(tokens):
+    batch = forward(tokens)
+    by_member = [
+        programs.member_sums(
+            member.params,
+            batch.values[member.source],
+            batch.values[member.target],
+            keep=batch.keep,
+            sae=member.sae,
+            mesh=text.mesh,
+        )
+        for member in members
+    ]
+    return by_member, _target_sums(batch, shift, text.mesh)
+
+  total = Sums(
+      reconstruction=[None] * len(members),
+      firing=[None] * len(members),
+      window=[None] * len(members),
+      moments=dict.fromkeys(shift),
+  )
+  for by_member, by_target in text_lib.over(text, step, 'evaluate: latents'):
+    for i, (fidelity, firing) in enumerate(by_member):
+      total.reconstruction[i] = _merge(total.reconstruction[i], fidelity)
+      total.firing[i] = _merge(total.firing[i], firing)
+      window = total.window[i]
+      if window is None or window.tokens < config.dead_window_tokens:
+        total.window[i] = _merge(window, firing)
+    _add_moments(total.moments, by_target, shift)
+  return total
+
+
+def moments(
+    forward: Forward,
+    shift: dict[lm.Tap, np.ndarray],
+    *,
+    text: text_lib.Text,
+) -> dict[lm.Tap, metrics.Moments]:
+  """Returns the moments of every target on other text."""
+
+  def step(tokens):
+    return _target_sums(forward(tokens), shift, text.mesh)
+
+  found: dict[lm.Tap, Any] = dict.fromkeys(shift)
+  for by_target in text_lib.over(text, step, 'evaluate: PCA baseline'):
+    _add_moments(found, by_target, shift)
+  return found
+
+
+def second(
+    model: lm.LanguageModel,
+    members: Sequence[Placed],
+    means: dict[lm.Tap, np.ndarray],
+    *,
+    forward: Forward,
+    text: text_lib.Text,
+) -> list[downstream.Downstream]:
+  """Returns the losses with each member, and with each ablation, spliced in."""
+  mesh = text.mesh
+  losses = {
+      target: programs.spliced_losses(model, target, mesh=mesh)
+      for target in means
+  }
+
+  def step(tokens):
+    batch = forward(tokens)
+    clean, by_target = {}, {}
+    for target, mean in means.items():
+      values = batch.values[target]
+      clean[target] = losses[target](batch, programs.copy(values, mesh=mesh))
+      by_target[target] = [
+          programs.sequence_losses(clean[target], batch, mesh=mesh)
+      ]
+      for vector in (np.zeros_like(mean), mean):
+        value = programs.fill(np.asarray(vector, np.float32), values, mesh=mesh)
+        by_target[target].append(above_clean(batch, target, value, clean))
+    by_member = []
+    for member in members:
+      value = programs.reconstruct(
+          member.params,
+          batch.values[member.source],
+          batch.values[member.target],
+          keep=batch.keep,
+          sae=member.sae,
+          mesh=mesh,
+      )
+      by_member.append(above_clean(batch, member.target, value, clean))
+    return by_member, by_target
+
+  def above_clean(batch, target, value, clean):
+    return programs.sequence_losses(
+        losses[target](batch, value), batch, clean=clean[target], mesh=mesh
+    )
+
+  total: list[Any] = [None] * len(members)
+  for by_member, by_target in text_lib.over(text, step, 'evaluate: losses'):
+    averages = {
+        target: [part.average() for part in parts]
+        for target, parts in by_target.items()
+    }
+    for i, member in enumerate(members):
+      clean, zero, mean = averages[member.target]
+      part = downstream.Downstream(clean, by_member[i].average(), zero, mean)
+      total[i] = _merge(total[i], part)
+  return total

@@ -1,0 +1,178 @@
+"""The programs of an evaluation: compiled once a shape, for all members.
+
+Parameters are arguments, so members of one shape share a program; the part of
+the language model above a splice is compiled once a target, for all members
+that are spliced there, for both ablations and for the clean loss.
+"""
+
+from collections.abc import Callable, Iterable
+import functools
+from typing import Any
+
+import jax
+from jax import lax
+import jax.numpy as jnp
+
+from jumprelu import lm, metrics, sharding
+from jumprelu.array_typing import Array, Bool, Float
+from jumprelu.evals import downstream, frequency, reconstruction, splice
+
+# Pre-activations may take this much memory at a time, in bytes.
+_CHUNK_BYTES = 1 << 28
+
+
+def _replicate(tree, mesh):
+  """Makes sums whole on every device, so that every process can read them."""
+  return jax.tree.map(
+      lambda x: sharding.constrain(x, mesh, *[None] * x.ndim), tree
+  )
+
+
+def num_chunks(shape: tuple[int, int], width: int) -> int:
+  """Returns into how many equal chunks positions are cut to fit in memory."""
+  sequences, positions = shape
+  for chunks in range(1, positions + 1):
+    if positions % chunks == 0:
+      if sequences * (positions // chunks) * width * 4 <= _CHUNK_BYTES:
+        return chunks
+  return positions
+
+
+def _by_chunks(function, width, *arrays):
+  """Maps over chunks of positions; results have a leading chunks axis."""
+  shape = arrays[0].shape[:2]
+  chunks = num_chunks(shape, width)
+
+  def split(x):
+    cut = (shape[0], chunks, shape[1] // chunks)
+    return jnp.moveaxis(x.reshape(*cut, *x.shape[2:]), 1, 0)
+
+  return lax.map(function, tuple(map(split, arrays)))
+
+
+def _rows(x, keep):
+  """Returns activations in float32, zeros where they are not kept."""
+  return jnp.where(keep[..., None], x.astype(jnp.float32), 0)
+
+
+def forward(
+    model: lm.LanguageModel, taps: Iterable[lm.Tap], *, mesh: Any = None
+) -> Callable[[Any], splice.Batch]:
+  """Returns the compiled clean forward pass of a batch of token ids."""
+  run = functools.partial(splice.forward, model, taps=tuple(taps), mesh=mesh)
+  return functools.partial(jax.jit(run), model.params)
+
+
+@functools.partial(jax.jit, static_argnames=('sae', 'mesh'))
+def member_sums(
+    params: Any,
+    inputs: Float[Array, 'sequences positions model'],
+    targets: Float[Array, 'sequences positions target_model'],
+    *,
+    keep: Bool[Array, 'sequences positions'],
+    sae: Any,
+    mesh: Any = None,
+) -> tuple[reconstruction.Reconstruction, frequency.Firing]:
+  """Returns one member's reconstruction sums and firing counts."""
+
+  def chunk_sums(chunk):
+    inputs, targets, keep = chunk
+    latents = sae.encode(params, inputs)
+    outputs = sae.decode(params, latents)
+    return (
+        reconstruction.Reconstruction.from_batch(targets, outputs, keep),
+        frequency.Firing.from_batch(latents, keep),
+    )
+
+  arrays = (_rows(inputs, keep), _rows(targets, keep), keep)
+  parts = _by_chunks(chunk_sums, sae.width, *arrays)
+  return _replicate(jax.tree.map(lambda x: x.sum(0), parts), mesh)
+
+
+@functools.partial(jax.jit, static_argnames=('sae', 'mesh'))
+def reconstruct(
+    params: Any,
+    inputs: Float[Array, 'sequences positions model'],
+    targets: Float[Array, 'sequences positions target_model'],
+    *,
+    keep: Bool[Array, 'sequences positions'],
+    sae: Any,
+    mesh: Any = None,
+) -> Float[Array, 'sequences positions target_model']:
+  """Returns one member's reconstruction in the type of its targets."""
+
+  def run(chunk):
+    return sae.decode(params, sae.encode(params, *chunk))
+
+  parts = _by_chunks(run, sae.width, _rows(inputs, keep))
+  value = jnp.moveaxis(parts, 0, 1).reshape(targets.shape)
+  return _like(value, targets, mesh)
+
+
+@functools.partial(jax.jit, static_argnames=('mesh',))
+def fill(
+    vector: Float[Array, ' target_model'],
+    targets: Float[Array, 'sequences positions target_model'],
+    *,
+    mesh: Any = None,
+) -> Float[Array, 'sequences positions target_model']:
+  """Returns `vector` at every position, in the type of the targets."""
+  return _like(jnp.broadcast_to(vector, targets.shape), targets, mesh)
+
+
+@functools.partial(jax.jit, static_argnames=('mesh',))
+def copy(
+    targets: Float[Array, 'sequences positions target_model'],
+    *,
+    mesh: Any = None,
+) -> Float[Array, 'sequences positions target_model']:
+  """Returns the targets, laid out like any other value."""
+  return _like(targets, targets, mesh)
+
+
+def _like(value, targets, mesh):
+  # One type and layout, or the program above it would be compiled anew.
+  value = value.astype(targets.dtype)
+  return sharding.constrain(value, mesh, 'sequences', None, None)
+
+
+@functools.partial(jax.jit, static_argnames=('mesh',))
+def target_sums(
+    targets: Float[Array, 'sequences positions target_model'],
+    keep: Bool[Array, 'sequences positions'],
+    shift: Float[Array, ' target_model'],
+    *,
+    mesh: Any = None,
+) -> metrics.ShiftedSums:
+  """Returns one batch's moments about `shift`."""
+  sums = metrics.ShiftedSums.from_batch(targets, keep, shift)
+  return _replicate(sums, mesh)
+
+
+def spliced_losses(
+    model: lm.LanguageModel, target: lm.Tap, *, mesh: Any = None
+) -> Callable[[splice.Batch, Any], Float[Array, 'sequences positions']]:
+  """Returns the compiled losses with a value in the target's place."""
+
+  @jax.jit
+  def run(params, batch, value):
+    return splice.losses(
+        model, params, batch, target=target, value=value, mesh=mesh
+    )
+
+  return functools.partial(run, model.params)
+
+
+@functools.partial(jax.jit, static_argnames=('mesh',))
+def sequence_losses(
+    losses: Float[Array, 'sequences positions'],
+    batch: splice.Batch,
+    *,
+    clean: Float[Array, 'sequences positions'] | None = None,
+    mesh: Any = None,
+) -> downstream.SequenceLosses:
+  """Returns the losses, or what they are above clean, summed a sequence."""
+  found = downstream.SequenceLosses.from_batch(
+      losses, batch.scored, clean=clean
+  )
+  return _replicate(found, mesh)

@@ -1,0 +1,85 @@
+"""Results: one row a member, as JSON lines, as Parquet and as a table."""
+
+from collections.abc import Mapping, Sequence
+import json
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from jumprelu import metrics
+
+Row = dict[str, Any]
+
+# Heading of a column -> field of a row.
+_COLUMNS = {
+    'site': 'site',
+    'layer': 'layer',
+    'width': 'width',
+    'variant': 'variant',
+    'coefficient': 'sparsity_coefficient',
+    'target L0': 'target_l0',
+    'L0': 'l0',
+    'FVU': 'fvu',
+    'PCA FVU': 'pca_fvu',
+    'delta loss': 'delta_loss',
+    '+-': 'delta_loss_stderr',
+    'recovered': 'loss_recovered',
+    'by mean': 'loss_recovered_mean',
+    'gamma': 'gamma',
+    'dead': 'dead_share',
+    'dense': 'dense_share',
+}
+
+
+def make_row(fields: Mapping[str, Any]) -> Row:
+  """Returns plain Python values; what is not finite becomes None.
+
+  JSON has no NaN, and a number that is undefined should not look like one.
+  """
+  row = {}
+  for key, value in fields.items():
+    if isinstance(value, np.generic | np.ndarray):
+      value = value.item()
+    if isinstance(value, float) and not np.isfinite(value):
+      value = None
+    row[key] = value
+  return row
+
+
+def write(rows: Sequence[Row], path: str | os.PathLike) -> None:
+  """Writes JSON lines to `path` and the same as Parquet beside it.
+
+  Each file appears whole or not at all.
+  """
+  import pyarrow
+  from pyarrow import parquet
+
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  draft = path.with_name(path.name + '.tmp')
+  draft.write_text(
+      ''.join(json.dumps(row, allow_nan=False) + '\n' for row in rows), 'utf-8'
+  )
+  draft.replace(path)
+  names = dict.fromkeys(name for row in rows for name in row)
+  table = pyarrow.table(
+      {name: [row.get(name) for row in rows] for name in names}
+  )
+  parquet.write_table(table, draft)
+  draft.replace(path.with_suffix('.parquet'))
+
+
+def table(rows: Sequence[Row]) -> str:
+  """Lays out the rows; columns that hold nothing are left out."""
+  columns = {
+      heading: field
+      for heading, field in _COLUMNS.items()
+      if any(row.get(field) not in (None, '') for row in rows)
+      and not (field == 'target_l0' and not any(r.get(field) for r in rows))
+  }
+  return metrics.format_table(
+      list(columns),
+      [[row.get(field) for field in columns.values()] for row in rows],
+  )

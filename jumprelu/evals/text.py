@@ -1,0 +1,81 @@
+"""The text that an evaluation reads, and the loop over its batches."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jumprelu import metrics, sharding
+
+
+class Text(NamedTuple):
+  """Rows of a token cache, and how many go through the model at a time."""
+
+  cache: Any
+  rows: np.ndarray
+  sequences: int
+  mesh: Any
+
+  def first(self, tokens: int) -> 'Text':
+    """Returns the first rows alone, enough for `tokens` positions."""
+    return self._replace(rows=self.rows[: num_rows(self.cache, tokens)])
+
+
+def num_rows(cache: Any, tokens: int) -> int:
+  """Returns how many rows hold `tokens` positions, if there are so many."""
+  return min(-(-tokens // cache.sequence_length), len(cache))
+
+
+def sample(
+    cache: Any, tokens: int, *, sequences: int, mesh: Any = None
+) -> Text:
+  """Picks rows all over the cache, whose own order is that of the documents.
+
+  NumPy has frozen `RandomState`'s stream, so the sample never changes.
+  """
+  order = np.random.RandomState(0).permutation(len(cache))
+  parts = 1 if mesh is None else sharding.axis_size(mesh, 'sequences')
+  sequences = -(-sequences // parts) * parts
+  return Text(cache, order[: num_rows(cache, tokens)], sequences, mesh)
+
+
+def batches(text: Text) -> Iterator[jax.Array]:
+  """Yields token ids of one shape; the last batch is filled up with padding."""
+  for start in range(0, len(text.rows), text.sequences):
+    rows = text.rows[start : start + text.sequences]
+    tokens = np.zeros((text.sequences, text.cache.sequence_length), np.int32)
+    tokens[: len(rows)] = text.cache.tokens_at(rows)
+    yield place(tokens, text.mesh, 'sequences', None)
+
+
+def over(
+    text: Text, step: Callable[[jax.Array], Any], name: str
+) -> Iterator[Any]:
+  """Yields `step` of each batch on the host, one batch late.
+
+  So the host adds up one batch while the device runs the next.
+  """
+  total = -(-len(text.rows) // text.sequences)
+  progress = metrics.Progress(name, total, quiet=jax.process_index() > 0)
+  pending = None
+  for tokens in progress.over(batches(text)):
+    ready, pending = pending, step(tokens)
+    if ready is not None:
+      yield jax.device_get(ready)
+  if pending is not None:
+    yield jax.device_get(pending)
+
+
+def place(
+    x: Any,
+    mesh: Any,
+    *logical: str | None,
+    rules: sharding.Rules = sharding.RULES,
+) -> jax.Array:
+  """Puts a host array that every process holds onto the mesh."""
+  if mesh is None:
+    return jax.numpy.asarray(x)
+  x = np.asarray(x)
+  layout = sharding.named(mesh, *logical, rules=rules, shape=x.shape)
+  return jax.make_array_from_callback(x.shape, layout, lambda part: x[part])

@@ -1,0 +1,55 @@
+"""Rows as JSON lines, Parquet and a table."""
+
+import json
+
+import numpy as np
+from pyarrow import parquet
+
+from jumprelu.evals import results
+
+ROWS = [
+    results.make_row(
+        {
+            'site': 'resid_post',
+            'layer': 2,
+            'l0': np.float64(31.5),
+            'delta_loss_stderr': np.float32('nan'),
+            'tokens_evaluated': np.int64(2**40),
+        }
+    ),
+    results.make_row(
+        {
+            'site': 'mlp_out',
+            'layer': 2,
+            'l0': np.array(3.0),
+            'delta_loss_stderr': np.inf,
+            'seed': 1,
+        }
+    ),
+]
+
+
+def test_undefined_numbers_become_null_and_arrays_plain():
+  assert ROWS[0]['delta_loss_stderr'] is None
+  assert ROWS[1]['delta_loss_stderr'] is None
+  assert ROWS[0]['tokens_evaluated'] == 2**40
+  assert type(ROWS[1]['l0']) is float
+
+
+def test_written_rows_are_read_back(tmp_path):
+  path = tmp_path / 'new' / 'results.jsonl'
+  results.write(ROWS, path)
+  lines = path.read_text().splitlines()
+  assert [json.loads(line) for line in lines] == ROWS
+  table = parquet.read_table(path.with_suffix('.parquet')).to_pylist()
+  assert table[0]['tokens_evaluated'] == 2**40 and table[1]['seed'] == 1
+  assert table[0]['seed'] is None
+  assert sorted(p.name for p in path.parent.iterdir()) == [
+      'results.jsonl',
+      'results.parquet',
+  ]
+
+
+def test_table_leaves_out_columns_that_hold_nothing():
+  header = results.table(ROWS).split('\n')[0].split()
+  assert header == ['site', 'layer', 'L0']
