@@ -1,0 +1,146 @@
+"""The README of a release: what is in it, how good it is, how to load it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_TEMPLATE = """\
+---
+license: {licence_tag}
+tags: [sparse-autoencoder, jumprelu, interpretability]
+---
+# JumpReLU sparse autoencoders on {model}, layer {layer}
+
+{count} sparse autoencoders (SAEs): each writes an activation of the language
+model `{model}` as a sum of few of its learned directions. File layout, array
+names and conventions are Gemma Scope's, so its readers open these files.
+
+| SAE | width | L0 | FVU | delta loss (nats) | loss recovered | dead |
+|---|--:|--:|--:|--:|--:|--:|
+{table}
+
+L0: active latents per token. FVU: fraction of variance unexplained, pooled over
+the evaluation. Delta loss: increase of the model's next-token loss when the
+reconstruction replaces the activation, with its standard error over sequences.
+Loss recovered: 1 - delta loss / (loss with the site set to zero - clean loss).
+Dead: latents that never fired{window}. All on held-out text
+({tokens} positions). A transcoder reads the MLP's input and reconstructs
+its output; its numbers refer to the output. `results.jsonl` and
+`results.parquet` hold every number.
+
+## Load one
+
+```python
+{load}```
+
+{gain}Activations are raw: the scale used in training is folded into the arrays.
+`config.json` beside each file names the site in this package, in
+TransformerLens (unprocessed weights) and in Hugging Face's transformers;
+`test_vectors.npz` holds held-out activations `x` with their `latents` and
+`reconstruction`.
+With the package installed:
+
+```python
+from jumprelu import release
+
+sae, params, config = release.load_member('{path}')
+latents = sae.encode(params, x)
+```
+
+`jumprelu verify DIR` checks every file against `suite.json`.
+
+## How they were made
+{command}
+Text:
+
+{corpus}
+
+Versions: {versions}.
+
+Licence: {licence}.
+
+## Cite
+* S. Rajamanoharan et al., *Jumping Ahead: Improving Reconstruction Fidelity
+  with JumpReLU Sparse Autoencoders*, arXiv:2407.14435.
+* T. Lieberum et al., *Gemma Scope: Open Sparse Autoencoders Everywhere All At
+  Once on Gemma 2*, arXiv:2408.05147.
+"""
+
+_LOAD = """\
+import numpy as np
+
+p = np.load('{path}/params.npz')
+pre_acts = x @ p['W_enc'] + p['b_enc']  # x: activations [tokens, model]
+latents = np.where(pre_acts > p['threshold'], np.maximum(pre_acts, 0), 0)
+reconstruction = latents @ p['W_dec'] + p['b_dec']
+"""
+
+_WITH_GAIN = """\
+The transcoder's input is the output of the norm before the MLP, gain included.
+
+"""
+_WITHOUT_GAIN = """\
+The transcoder's input is the output of the norm before the MLP without its
+gain: divide that output by (1 + the norm's weight).
+
+"""
+
+
+def render(
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    model: str,
+    layer: int,
+    corpus: Mapping[str, Any],
+    command: str,
+    licence: str,
+    versions: Mapping[str, str],
+    input_gain: bool | None,
+) -> str:
+  """Return the card as Markdown, from results rows only."""
+  window = rows[0].get('dead_window_tokens')
+  gain = ''
+  if input_gain is not None:
+    gain = _WITH_GAIN if input_gain else _WITHOUT_GAIN
+  return _TEMPLATE.format(
+      model=model,
+      layer=layer,
+      count=len(rows),
+      table='\n'.join(_table_line(row) for row in rows),
+      window=f' in {window:,} held-out tokens' if window else '',
+      tokens=f'{rows[0].get("tokens_evaluated") or 0:,}',
+      path=rows[0]['path'],
+      load=_LOAD.format(path=rows[0]['path']),
+      gain=gain,
+      command=f'\n```\n{command}\n```\n' if command else '',
+      corpus='\n'.join(f'* {k}: {_words(v)}' for k, v in corpus.items()),
+      versions=', '.join(f'{k} {v}' for k, v in versions.items()),
+      licence=licence,
+      licence_tag=licence.lower(),
+  )
+
+
+def _table_line(row: Mapping[str, Any]) -> str:
+  delta = _number(row.get('delta_loss'), '.4f')
+  if row.get('delta_loss_stderr') is not None:
+    delta += f' ± {row["delta_loss_stderr"]:.4f}'
+  cells = [
+      f'`{row["path"]}`',
+      f'{row["width"]:,}',
+      _number(row.get('l0'), '.1f'),
+      _number(row.get('fvu'), '.4f'),
+      delta,
+      _number(row.get('loss_recovered'), '.4f'),
+      _number(row.get('dead_share'), '.1%'),
+  ]
+  return f'| {" | ".join(cells)} |'
+
+
+def _words(value: Any) -> str:
+  """Write a value of the corpus' description for people."""
+  if isinstance(value, Mapping):
+    return ', '.join(f'{k} {_words(v)}' for k, v in value.items())
+  return f'`{value}`' if isinstance(value, str) else f'{value}'
+
+
+def _number(value: float | None, spec: str) -> str:
+  return '–' if value is None else format(value, spec)

@@ -1,0 +1,289 @@
+"""From a run directory to a release: fold, evaluate, write.
+
+The evaluation is kept in the run directory, so that releasing again costs
+nothing, and is used again only for the very same checkpoint and settings.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import shlex
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jumprelu import config as config_lib
+from jumprelu import (
+    data,
+    dotted,
+    evaluate,
+    lm,
+    npz,
+    release,
+    run_dir,
+    sharding,
+    suite,
+    trained,
+)
+from jumprelu import members as members_lib
+from jumprelu.array_typing import Array, Float
+from jumprelu.data import packing
+from jumprelu.saes import base
+
+_EVALUATION = 'evaluation'
+_RESULTS = 'results.jsonl'
+_FREQUENCIES = 'firing_frequency.npz'
+_META = 'meta.json'
+# Where things lie on one machine is no part of how to make them again.
+_LOCAL = ('recipe', 'corpus.cache_dir', 'corpus.data_dir')
+
+
+class Run(NamedTuple):
+  """What a release is made of."""
+
+  path: pathlib.Path
+  config: config_lib.TrainConfig
+  members: list[trained.TrainedMember]
+  folded: list[tuple[base.Sae, base.Params]]
+  model: lm.LanguageModel
+  prepared: data.Prepared
+  mesh: Any
+
+
+def open_run(run: str | os.PathLike[str]) -> Run:
+  """Load a run's newest checkpoint, its language model and its text."""
+  path = pathlib.Path(run)
+  config = run_dir.RunDir(path).read_config()
+  members = trained.load_suite(path)
+  # Whatever devices it was trained on: all that are here now.
+  mesh = sharding.make_mesh(sharding.Config())
+  model = lm.load(
+      config.model,
+      dtype=config_lib.dtype_on(config, jax.default_backend()),
+      mesh=mesh,
+  )
+  prepared = data.prepare(
+      config.data, data.Tokenizer(model.tokenizer_path), config.corpus
+  )
+  folded = [
+      m.sae.fold(
+          {k: jnp.asarray(v) for k, v in m.params.items()},
+          input_scale=m.input_scale,
+          target_scale=m.target_scale,
+      )
+      for m in members
+  ]
+  return Run(path, config, members, folded, model, prepared, mesh)
+
+
+def evaluate_run(run: Run) -> evaluate.Evaluation:
+  """Evaluate every member on held-out text, or read what is stored."""
+  folder = run.path / _EVALUATION
+  meta = {
+      'step': run.members[0].meta['counts']['step'],
+      'eval': dataclasses.asdict(run.config.eval),
+      'held_out': run.prepared.held_out.digest,
+  }
+  if (folder / _META).is_file() and (
+      members_lib.read_json(folder / _META) == meta
+  ):
+    return _read_evaluation(folder, [sae.width for sae, _ in run.folded])
+  with _matmul_precision(run.config):
+    found = _evaluate(run)
+  folder.mkdir(exist_ok=True)
+  # The record of what it is comes last: without it nothing is used again.
+  (folder / _META).unlink(missing_ok=True)
+  evaluate.write_results(found.rows, folder / _RESULTS)
+  npz.write_npz(
+      folder / _FREQUENCIES,
+      {
+          str(i): np.asarray(f, np.float32)
+          for i, f in enumerate(found.firing_frequency)
+      },
+  )
+  (folder / _META).write_text(json.dumps(meta))
+  return found
+
+
+def _evaluate(run: Run) -> evaluate.Evaluation:
+  return evaluate.evaluate_members(
+      run.model,
+      [
+          evaluate.EvalMember(
+              sae=sae,
+              params=read_with_gain(params, run, site=m.member.site),
+              layer=run.config.layer,
+              site=m.member.site,
+              meta={
+                  'variant': m.member.variant,
+                  'sparsity_coefficient': m.member.sparsity_coefficient,
+                  'target_l0': m.member.target_l0,
+                  'seed': m.member.seed,
+                  'tokens_trained': m.meta['counts']['tokens_trained'],
+              },
+          )
+          for m, (sae, params) in zip(run.members, run.folded, strict=True)
+      ],
+      held_out=run.prepared.held_out,
+      train=run.prepared.train,
+      config=run.config.eval,
+      mesh=run.mesh,
+  )
+
+
+def _matmul_precision(config: config_lib.TrainConfig):
+  """Compute as the run did."""
+  if config.matmul_precision == 'default':
+    return contextlib.nullcontext()
+  return jax.default_matmul_precision(config.matmul_precision)
+
+
+def _read_evaluation(
+    folder: pathlib.Path, widths: list[int]
+) -> evaluate.Evaluation:
+  rows = [
+      json.loads(line)
+      for line in (folder / _RESULTS).read_text('utf-8').splitlines()
+  ]
+  frequencies = npz.read_npz(
+      folder / _FREQUENCIES, {str(i): (w,) for i, w in enumerate(widths)}
+  )
+  return evaluate.Evaluation(
+      rows, [frequencies[str(i)] for i in range(len(widths))]
+  )
+
+
+def release_run(
+    run: Run,
+    evaluation: evaluate.Evaluation,
+    out: str | os.PathLike[str],
+    *,
+    test_vectors: int = 16,
+    licence: str = 'Apache-2.0',
+) -> list[dict[str, Any]]:
+  """Write the release of a run and return its rows, with their paths."""
+  inputs = held_out_inputs(run, rows=test_vectors)
+  members = [
+      release.Member(
+          sae=sae,
+          params=params,
+          site=m.member.site,
+          sparsity_coefficient=m.member.sparsity_coefficient,
+          target_l0=m.member.target_l0,
+          seed=m.member.seed,
+          learning_rate=m.member.learning_rate,
+          initial_threshold=m.member.initial_threshold,
+          input_scale=m.input_scale,
+          target_scale=m.target_scale,
+          input_gain=_input_gain(run, m.member.site),
+          tokens_trained=m.meta['counts']['tokens_trained'],
+          steps=m.meta['counts']['step'],
+          results=row,
+          inputs=inputs[m.member.site],
+          firing_frequency=frequency,
+      )
+      for m, (sae, params), row, frequency in zip(
+          run.members,
+          run.folded,
+          evaluation.rows,
+          evaluation.firing_frequency,
+          strict=True,
+      )
+  ]
+  return release.write_release(
+      members, out, provenance=provenance(run, licence)
+  )
+
+
+def provenance(run: Run, licence: str = 'Apache-2.0') -> release.Provenance:
+  """Say where a run's members come from."""
+  return release.Provenance(
+      model=run.config.model,
+      layer=run.config.layer,
+      training=dotted.to_dict(run.config),
+      corpus=run.prepared.description,
+      tokenizer_sha256=data.Tokenizer(run.model.tokenizer_path).sha256,
+      run=run_digest(run.config),
+      command=commands(run.config),
+      licence=licence,
+  )
+
+
+def run_digest(config: config_lib.TrainConfig) -> str:
+  """Digest what a run computes; where and how it runs does not count."""
+  fields = {
+      path: leaf.value
+      for path, leaf in dotted.leaves(config).items()
+      if not path.startswith(run_dir.SOFT)
+  }
+  text = json.dumps(fields, sort_keys=True, default=str)
+  return hashlib.sha256(text.encode()).hexdigest()
+
+
+def commands(config: config_lib.TrainConfig) -> str:
+  """Write the commands that make the release again."""
+  default = dotted.leaves(config_lib.resolve({'recipe': config.recipe}))
+  train = ['jumprelu train --out=RUN', f'--recipe={config.recipe}']
+  for path, leaf in dotted.leaves(config).items():
+    value = leaf.value
+    if value != default[path].value and path not in _LOCAL:
+      if isinstance(value, tuple):
+        value = ','.join(map(str, value))
+      train.append(shlex.quote(f'--{path}={value}'))
+  return ' \\\n  '.join(train) + '\njumprelu release --run=RUN --out=RELEASE'
+
+
+def held_out_inputs(run: Run, *, rows: int) -> dict[str, np.ndarray]:
+  """Take raw held-out inputs of each site, [rows, model], all over the text."""
+  cache = run.prepared.held_out
+  count = min(4, len(cache))
+  tokens = cache.tokens_at(np.linspace(0, len(cache) - 1, count, dtype=int))
+  kept = np.argwhere(packing.keep_mask(tokens))
+  chosen = kept[np.linspace(0, len(kept) - 1, min(rows, len(kept)), dtype=int)]
+  sources = {m.member.site: suite.SITES[m.member.site][0] for m in run.members}
+  taps = tuple({lm.Tap(run.config.layer, s) for s in sources.values()})
+
+  @jax.jit
+  def forward(params, tokens):
+    return lm.activations(
+        run.model,
+        params,
+        tokens,
+        positions=jnp.asarray(packing.positions(tokens)),
+        segments=jnp.asarray(packing.segments(tokens)),
+        taps=taps,
+    )
+
+  values = jax.device_get(forward(run.model.params, jnp.asarray(tokens)))
+  inputs = {}
+  for site, source in sources.items():
+    value = np.asarray(values[lm.Tap(run.config.layer, source)], np.float32)
+    inputs[site] = value[chosen[:, 0], chosen[:, 1]]
+    if _input_gain(run, site) is False:
+      inputs[site] /= np.asarray(_gain(run))
+  return inputs
+
+
+def read_with_gain(params: base.Params, run: Run, *, site: str) -> base.Params:
+  """Make parameters for an input that has the norm's gain.
+
+  The language model's tap has it. Dividing the input by the gain is dividing
+  the encoder's rows.
+  """
+  if _input_gain(run, site) is not False:
+    return params
+  return params | {'W_enc': params['W_enc'] / _gain(run)[:, None]}
+
+
+def _input_gain(run: Run, site: str) -> bool | None:
+  return run.config.input_gain if site == 'transcoder' else None
+
+
+def _gain(run: Run) -> Float[Array, ' model']:
+  gain = lm.input_gain(run.model.params, run.config.layer)
+  return jnp.asarray(gain, jnp.float32)

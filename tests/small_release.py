@@ -1,0 +1,180 @@
+"""A release of three tiny members: two that collide, and a transcoder."""
+
+import dataclasses
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jumprelu import members as members_lib
+from jumprelu import release, saes
+
+SCALE = 3.5
+TARGET_SCALE = 0.75
+LAYER = 2
+# The first member's.
+FOLDER = 'resid_post/layer_2/width_12/average_l0_3'
+
+replace = dataclasses.replace
+
+
+def provenance(**changes):
+  return release.Provenance(
+      **{
+          'model': 'gemma2_nano',
+          'layer': LAYER,
+          'training': {'seed': 0, 'optim': {'learning_rate': 1e-3}},
+          'corpus': {'name': 'stdlib', 'digest': 'ab' * 32},
+          'tokenizer_sha256': 'cd' * 32,
+          'run': 'ef' * 32,
+          'command': 'jumprelu train --out=runs/a',
+          **changes,
+      }
+  )
+
+
+PROVENANCE = provenance()
+
+
+def trained_sae(*, seed, variant='jumprelu', d=8, width=12):
+  """An SAE of scaled activations, as training leaves it, and its params."""
+  _, make_config = saes.VARIANTS[variant]
+  sae = saes.make_sae(
+      variant, make_config(), d_in=d, d_out=d, width=width, transcoder=False
+  )
+  return sae, _perturbed(sae, seed)
+
+
+def trained_transcoder():
+  _, make_config = saes.VARIANTS['jumprelu']
+  sae = saes.make_sae(
+      'jumprelu', make_config(), d_in=8, d_out=6, width=10, transcoder=True
+  )
+  return sae, _perturbed(sae, 5)
+
+
+def _perturbed(sae, seed):
+  """Initial parameters with biases and thresholds away from their defaults."""
+  params = sae.init_params(jax.random.key(seed), initial_threshold=0.05)
+  rng = np.random.default_rng(seed)
+  return {
+      k: v
+      if k.startswith('W_')
+      else v + jnp.asarray(rng.normal(size=v.shape) * 0.1, jnp.float32)
+      for k, v in params.items()
+  }
+
+
+def make_member(*, seed=0, variant='jumprelu', coefficient=1e-3, l0=3.2):
+  sae, params = trained_sae(seed=seed, variant=variant)
+  sae, params = sae.fold(params, input_scale=SCALE, target_scale=SCALE)
+  return _member(
+      sae,
+      params,
+      'resid_post',
+      seed=seed,
+      coefficient=coefficient,
+      l0=l0,
+      target_scale=SCALE,
+      input_gain=None,
+  )
+
+
+def make_members():
+  sae, params = trained_transcoder()
+  sae, params = sae.fold(params, input_scale=SCALE, target_scale=TARGET_SCALE)
+  return [
+      make_member(seed=0, coefficient=1e-3, l0=3.2),
+      make_member(seed=1, coefficient=3e-3, l0=2.6),
+      _member(
+          sae,
+          params,
+          'transcoder',
+          seed=5,
+          coefficient=2e-3,
+          l0=3.9,
+          target_scale=TARGET_SCALE,
+          input_gain=False,
+      ),
+  ]
+
+
+def _member(
+    sae, params, site, *, seed, coefficient, l0, target_scale, input_gain
+):
+  rng = np.random.default_rng(100 + seed)
+  inputs = (rng.normal(size=(9, sae.d_in)) * SCALE).astype(np.float32)
+  return release.Member(
+      sae=sae,
+      params=params,
+      site=site,
+      sparsity_coefficient=coefficient,
+      target_l0=0.0,
+      seed=seed,
+      learning_rate=1e-3,
+      initial_threshold=0.05,
+      input_scale=SCALE,
+      target_scale=target_scale,
+      input_gain=input_gain,
+      tokens_trained=1000,
+      steps=7,
+      results={
+          'model': 'gemma2_nano',
+          'layer': LAYER,
+          'site': site,
+          'width': sae.width,
+          'variant': sae.variant,
+          'sparsity_coefficient': coefficient,
+          'target_l0': 0.0,
+          'seed': seed,
+          'l0': l0,
+          'fvu': 0.1,
+          'delta_loss': 0.05,
+          'delta_loss_stderr': 0.003,
+          'loss_recovered': 0.97,
+          'dead_share': 0.0,
+          'dead_window_tokens': 100_000,
+          'tokens_evaluated': 131_072,
+      },
+      inputs=inputs,
+      firing_frequency=np.full(sae.width, 0.25, np.float32),
+  )
+
+
+def write(out, members=None, provenance=PROVENANCE) -> pathlib.Path:
+  release.write_release(
+      make_members() if members is None else members, out, provenance=provenance
+  )
+  return pathlib.Path(out)
+
+
+def reseal(out, folder=FOLDER):
+  """Make every digest right again, as a forger would."""
+  config = json.loads((out / folder / 'config.json').read_text())
+  config['sha256'] = members_lib.sha256_of(out / folder / 'params.npz')
+  (out / folder / 'config.json').write_text(json.dumps(config))
+  suite = json.loads((out / 'suite.json').read_text())
+  for member in suite['members']:
+    if member['path'] == folder:
+      for name in member['files']:
+        member['files'][name] = members_lib.sha256_of(out / folder / name)
+  (out / 'suite.json').write_text(json.dumps(suite))
+
+
+def change_arrays(out, change, file='params.npz'):
+  path = out / FOLDER / file
+  with np.load(path) as stored:
+    arrays = {k: stored[k].copy() for k in stored.files}
+  change(arrays)
+  np.savez(path, **arrays)
+  reseal(out)
+
+
+def change_json(out, change, file='config.json'):
+  path = out / FOLDER / file
+  value = json.loads(path.read_text())
+  change(value)
+  path.write_text(json.dumps(value))
+  reseal(out)
