@@ -1,0 +1,148 @@
+"""Write the activations of given tokens or text to an npz file.
+
+Reads token ids (an .npy file of integers [sequences, positions], where 0 is
+padding) or a text file, runs the language model up to the layer, and writes one
+float32 array [sequences, positions, width] a site:
+
+  resid_post   the residual stream after the block
+  mlp_out      the MLP's output after its norm, before the residual sum
+  attn_heads   the attention heads' outputs, concatenated
+  mlp_in       the MLP's input after its norm, the norm's gain included
+  logits       with --logits: the model's logits
+
+Each row is one document: positions count 0, 1, ... along it whatever it holds,
+attention is causal and never sees padding, and the values at padding mean
+nothing. Text is packed into rows that start with BOS; `token_ids` is then
+stored as well.
+
+  jumprelu harvest --layer=2 --token_ids=ids.npy --out=activations.npz
+  jumprelu harvest --layer=2 --text=essay.txt --sites=resid_post --out=a.npz
+"""
+
+import pathlib
+import sys
+
+from absl import flags
+
+from jumprelu import errors
+from jumprelu.run import main
+
+_SITES = ('resid_post', 'mlp_out', 'attn_heads', 'mlp_in')
+
+
+def define_flags(fv: flags.FlagValues):
+  """Declare the command's flags."""
+
+  def string(name, default, text):
+    flags.DEFINE_string(name, default, text, flag_values=fv)
+
+  string('model', 'gemma2_nano', 'The language model.')
+  flags.DEFINE_integer(
+      'layer', None, 'The layer, counted from 0.', flag_values=fv
+  )
+  string('token_ids', None, 'An .npy file of token ids.')
+  string('text', None, 'A UTF-8 text file, instead of token ids.')
+  string('out', None, 'The .npz file to write.')
+  flags.DEFINE_list('sites', list(_SITES), 'What to write.', flag_values=fv)
+  flags.DEFINE_bool('logits', False, 'Write logits as well.', flag_values=fv)
+  flags.DEFINE_enum(
+      'dtype',
+      'float32',
+      ['float32', 'bfloat16'],
+      'What the language model computes in; the file holds float32.',
+      flag_values=fv,
+  )
+  flags.DEFINE_integer(
+      'batch', 8, 'Sequences at a time.', lower_bound=1, flag_values=fv
+  )
+  flags.DEFINE_integer(
+      'sequence_length',
+      None,
+      'Positions a row of --text; by default the context of the model, at most'
+      ' 1024.',
+      lower_bound=2,
+      flag_values=fv,
+  )
+
+
+def run(fv: flags.FlagValues):
+  """Check the flags, read the tokens, run the model, write the file."""
+  problems = [
+      f'--{name} is needed' for name in ('layer', 'out') if not _has(fv, name)
+  ]
+  if (fv.token_ids is None) == (fv.text is None):
+    problems.append('give one of --token_ids and --text')
+  problems += [
+      f'--sites={site}: not one of {", ".join(_SITES)}'
+      for site in fv.sites
+      if site not in _SITES
+  ]
+  if fv.out and pathlib.Path(fv.out).suffix != '.npz':
+    problems.append(f'--out={fv.out}: must end in .npz')
+  if problems:
+    raise errors.UserError('; '.join(problems))
+
+  from jumprelu import harvest, lm
+
+  config = lm.get_config(fv.model)
+  if not 0 <= fv.layer < config.layers:
+    raise errors.UserError(
+        f'--layer={fv.layer}: {fv.model} has layers 0 to {config.layers - 1}'
+    )
+  ids, extra = None, None
+  if fv.token_ids:
+    ids = harvest.read_token_ids(fv.token_ids, config=config)
+  # Logits need every layer, activations none above their own.
+  model = lm.load(
+      fv.model,
+      num_layers=None if fv.logits else fv.layer + 1,
+      dtype=fv.dtype,
+  )
+  if ids is None:
+    ids = _encode(
+        fv.text, model, fv.sequence_length or min(config.context, 1024)
+    )
+    extra = {'token_ids': ids}
+  harvest.harvest(
+      model,
+      ids,
+      fv.out,
+      layer=fv.layer,
+      sites=[lm.Site(site) for site in fv.sites],
+      logits=fv.logits,
+      batch=min(fv.batch, len(ids)),
+      extra=extra,
+  )
+  names = [*fv.sites, *(['logits'] if fv.logits else []), *(extra or {})]
+  print(
+      f'{fv.out}: {", ".join(names)} of {len(ids)} sequences of'
+      f' {ids.shape[1]} positions'
+  )
+
+
+def _has(fv: flags.FlagValues, name: str) -> bool:
+  return fv[name].value is not None
+
+
+def _encode(text: str, model, sequence_length: int):
+  """Read a text file as one document and pack it into rows."""
+  import numpy as np
+
+  from jumprelu import data
+  from jumprelu.data import packing
+
+  path = pathlib.Path(text)
+  if not path.is_file():
+    raise errors.MissingInputError(f'--text={text}: no such file')
+  try:
+    content = path.read_text(encoding='utf-8')
+  except UnicodeDecodeError as e:
+    raise errors.UserError(f'--text={text}: not UTF-8 ({e.reason})') from e
+  tokens = data.Tokenizer(model.tokenizer_path).encode(content)
+  if not tokens:
+    raise errors.UserError(f'--text={text}: empty')
+  return np.stack(list(packing.pack([tokens], sequence_length)))
+
+
+if __name__ == '__main__':
+  sys.exit(main.launch('harvest'))

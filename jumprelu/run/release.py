@@ -1,0 +1,73 @@
+"""Write a run's SAEs as a release: Gemma Scope's files and what they lack.
+
+Takes the newest checkpoint of a run directory, folds the activation scale into
+the arrays, evaluates every member on held-out text (unless the run directory
+holds that evaluation already), and writes a directory of
+
+  SITE/layer_L/width_W/average_l0_N/params.npz
+
+with config, results and test vectors beside each, a table of all results, and a
+README. The release is verified before it appears. A directory that holds
+anything else than an earlier release of the same run is left alone.
+
+  jumprelu release --run=runs/layer2 --out=releases/layer2
+"""
+
+import pathlib
+import sys
+
+from absl import flags
+
+from jumprelu import errors
+from jumprelu.run import main
+
+
+def define_flags(fv: flags.FlagValues):
+  """Declare the command's flags."""
+  flags.DEFINE_string('run', None, 'The run directory.', flag_values=fv)
+  flags.DEFINE_string(
+      'out', None, 'The release directory to write.', flag_values=fv
+  )
+  flags.DEFINE_string(
+      'licence',
+      'Apache-2.0',
+      'SPDX name of the licence you give the released arrays.',
+      flag_values=fv,
+  )
+  flags.DEFINE_integer(
+      'test_vectors',
+      16,
+      'Held-out activations stored with each member.',
+      lower_bound=8,
+      upper_bound=4096,
+      flag_values=fv,
+  )
+
+
+def run(fv: flags.FlagValues):
+  """Release a run."""
+  missing = [f'--{n} is needed' for n in ('run', 'out') if not fv[n].value]
+  if missing:
+    raise errors.UserError('; '.join(missing))
+  if pathlib.Path(fv.out).resolve() == pathlib.Path(fv.run).resolve():
+    raise errors.UserError('--out: choose another directory than --run')
+
+  from jumprelu import evaluate, publish, release
+
+  opened = publish.open_run(fv.run)
+  # Before the minutes of evaluation, not after.
+  release.check_target(fv.out, run=publish.run_digest(opened.config))
+  found = publish.evaluate_run(opened)
+  rows = publish.release_run(
+      opened,
+      found,
+      fv.out,
+      test_vectors=fv.test_vectors,
+      licence=fv.licence,
+  )
+  evaluate.print_table(rows)
+  print(f'{fv.out}: {release.verify_release(fv.out)}')
+
+
+if __name__ == '__main__':
+  sys.exit(main.launch('release'))

@@ -1,0 +1,126 @@
+"""The demo as a user runs it, and the claims that it stands for."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from jumprelu.run import demo
+
+pytestmark = pytest.mark.slow
+
+
+def jumprelu(*argv):
+  """Runs a command in a process of its own and returns what it printed."""
+  # One device, as a user has: eight simulated ones on few cores wait for each
+  # other for ever.
+  env = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
+  done = subprocess.run(
+      [sys.executable, '-m', 'jumprelu.run.main', *argv],
+      env=env,
+      capture_output=True,
+      text=True,
+      timeout=1500,
+      check=False,
+  )
+  assert done.returncode == 0, done.stderr[-2000:]
+  return done.stdout
+
+
+def read_rows(path):
+  return [json.loads(line) for line in pathlib.Path(path).open()]
+
+
+def by_site(rows):
+  """Returns {site: rows by falling L0}."""
+  sites = {}
+  for row in sorted(rows, key=lambda row: row['sparsity_coefficient']):
+    sites.setdefault(row['site'], []).append(row)
+  return sites
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  if 'JUMPRELU_DEMO' in os.environ:  # One that was just run.
+    return pathlib.Path(os.environ['JUMPRELU_DEMO'])
+  out = tmp_path_factory.mktemp('demo') / 'out'
+  jumprelu('demo', f'--out={out}')
+  return out
+
+
+@pytest.fixture(scope='module')
+def rows(folder):
+  return read_rows(folder / 'results.jsonl')
+
+
+def test_the_demo_leaves_what_its_contract_names(folder, rows):
+  for name in ('run', 'release', 'results.jsonl', 'frontier.png'):
+    assert (folder / name).exists(), name
+  assert set(by_site(rows)) == {
+      'resid_post',
+      'mlp_out',
+      'attn_heads',
+      'transcoder',
+  }
+  for row in rows:
+    assert (folder / 'release' / row['path'] / 'params.npz').is_file()
+  jumprelu('verify', str(folder / 'release'))
+
+
+def test_fidelity_and_sparsity_follow_the_coefficient(rows):
+  for site, members in by_site(rows).items():
+    assert len(members) >= 3, site
+    for low, high in zip(members, members[1:], strict=False):
+      assert high['l0'] < low['l0'], site
+      assert high['fvu'] > low['fvu'], site
+      noise = 2 * (low['delta_loss_stderr'] + high['delta_loss_stderr'])
+      assert high['delta_loss'] > low['delta_loss'] - noise, site
+
+
+def test_a_residual_member_recovers_the_loss_and_beats_pca(rows):
+  good = [
+      row
+      for row in by_site(rows)['resid_post']
+      if row['l0'] <= 32 and row['loss_recovered'] >= 0.96
+  ]
+  assert good
+  assert any(row['fvu'] < 0.8 * row['pca_fvu'] for row in good)
+
+
+def test_hardly_a_latent_is_silent(rows):
+  for row in rows:
+    assert row['dead_window_tokens'] >= 100_000
+    assert row['dead_share'] < 0.05, (row['site'], row['sparsity_coefficient'])
+
+
+def test_evaluating_the_release_gives_the_demos_numbers(folder, rows, tmp_path):
+  out = tmp_path / 'again.jsonl'
+  jumprelu(
+      'evaluate',
+      f'--release={folder / "release"}',
+      '--model=gemma2_nano',
+      '--data=stdlib',
+      f'--out={out}',
+  )
+  again = {row['path']: row for row in read_rows(out)}
+  for row in rows:
+    for key in ('l0', 'fvu', 'delta_loss', 'tokens_evaluated'):
+      assert again[row['path']][key] == pytest.approx(row[key], rel=1e-4)
+
+
+def test_a_target_l0_is_met_within_10_percent(tmp_path):
+  jumprelu(
+      'train',
+      f'--out={tmp_path / "run"}',
+      '--sites=resid_post',
+      '--target_l0=20,50,100',
+      f'--tokens={demo.SUITE["tokens"]}',
+  )
+  jumprelu(
+      'release', f'--run={tmp_path / "run"}', f'--out={tmp_path / "release"}'
+  )
+  for row in read_rows(tmp_path / 'release' / 'results.jsonl'):
+    assert row['l0'] == pytest.approx(row['target_l0'], rel=0.10)

@@ -1,0 +1,176 @@
+"""The console script: exit codes, one-line errors, help."""
+
+import subprocess
+import sys
+import types
+
+from absl import flags
+import pytest
+
+import jumprelu
+from jumprelu import errors
+from jumprelu.run import main
+
+
+def _command(monkeypatch, run, *, positional=None):
+  """Installs a command `toy` whose body is `run`."""
+  module = types.ModuleType('jumprelu.run.toy', 'Plays.\n\n  jumprelu toy')
+
+  def define_flags(flag_values):
+    flags.DEFINE_string(
+        'out',
+        'here',
+        'Where to write.',
+        flag_values=flag_values,
+        required=False,
+    )
+    flags.DEFINE_integer('n', 3, 'How often.', flag_values=flag_values)
+
+  module.define_flags = define_flags
+  module.run = run
+  if positional:
+    module.POSITIONAL = positional
+  monkeypatch.setitem(sys.modules, 'jumprelu.run.toy', module)
+
+
+def _fails_with(error):
+  def run(flag_values):
+    del flag_values
+    raise error
+
+  return run
+
+
+def _launch(capsys, *argv):
+  code = main.launch('toy', argv)
+  return code, capsys.readouterr()
+
+
+def test_a_command_that_returns_nothing_exits_0(monkeypatch, capsys):
+  seen = {}
+  _command(monkeypatch, lambda fv: seen.update(out=fv.out, n=fv.n))
+  code, _ = _launch(capsys, '--out=there', '--n', '5')
+  assert code == 0
+  assert seen == {'out': 'there', 'n': 5}
+
+
+def test_a_commands_own_exit_code_is_kept(monkeypatch, capsys):
+  _command(monkeypatch, lambda fv: 42)
+  assert _launch(capsys)[0] == 42
+
+
+@pytest.mark.parametrize(
+    'error, code',
+    [
+        (errors.UserError('no'), 2),
+        (errors.DataError('no'), 65),
+        (errors.MissingInputError('no'), 66),
+        (errors.NumericalError('no'), 70),
+        (PermissionError(13, 'no', '/x'), 2),
+        (NotADirectoryError(20, 'no', '/x'), 2),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_an_expected_error_is_one_line_and_its_code(
+    monkeypatch, capsys, error, code
+):
+  _command(monkeypatch, _fails_with(error))
+  found, output = _launch(capsys)
+  assert found == code
+  assert output.err.startswith('jumprelu toy: ')
+  assert output.err.count('\n') == 1
+  assert output.out == ''
+
+
+def test_a_message_of_several_lines_becomes_one(monkeypatch, capsys):
+  _command(monkeypatch, _fails_with(errors.UserError('first\n  second')))
+  assert _launch(capsys)[1].err == 'jumprelu toy: first second\n'
+
+
+def test_debug_shows_the_traceback_too(monkeypatch, capsys):
+  _command(monkeypatch, _fails_with(errors.UserError('no')))
+  code, output = _launch(capsys, '--debug')
+  assert code == 2
+  assert 'Traceback' in output.err
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch, capsys):
+  _command(monkeypatch, _fails_with(ZeroDivisionError()))
+  with pytest.raises(ZeroDivisionError):
+    _launch(capsys)
+
+
+@pytest.mark.parametrize(
+    'argv, message',
+    [
+        (['--outt=x'], 'unknown flag --outt (did you mean out?)'),
+        (['--outt=x', '--m=1'], 'unknown flag --m'),
+        (['--n=many'], "'many'"),
+        (['--n'], 'Missing value for flag'),
+        (['there'], "unexpected argument 'there'"),
+    ],
+)
+def test_bad_arguments_exit_2_without_running(
+    monkeypatch, capsys, argv, message
+):
+  _command(monkeypatch, _fails_with(AssertionError('ran')))
+  code, output = _launch(capsys, *argv)
+  assert code == 2
+  assert message in output.err
+  assert output.err.count('\n') == 1
+
+
+def test_one_bare_argument_sets_the_positional_flag(monkeypatch, capsys):
+  seen = {}
+  _command(monkeypatch, lambda fv: seen.update(out=fv.out), positional='out')
+  assert _launch(capsys, 'there')[0] == 0
+  assert seen == {'out': 'there'}
+  assert _launch(capsys, 'there', 'twice')[0] == 2
+
+
+def test_help_teaches_and_lists_only_our_flags(monkeypatch, capsys):
+  _command(monkeypatch, _fails_with(AssertionError('ran')))
+  code, output = _launch(capsys, '--help', '--nonsense')
+  assert code == 0
+  assert output.out.startswith('jumprelu toy: Plays.')
+  assert '  --out=TEXT\n      Where to write. (default: here)\n' in output.out
+  assert '  --n=INT\n      How often. (default: 3)\n' in output.out
+  assert '\nflags:\n' in output.out
+  assert '--[no]debug' in output.out
+  assert 'logtostderr' not in output.out
+  assert max(map(len, output.out.splitlines())) <= 80
+
+
+def test_every_command_is_listed_with_its_purpose(capsys):
+  assert main.main(['--help']) == 0
+  text = capsys.readouterr().out
+  for command in main.COMMANDS:
+    (line,) = [x for x in text.splitlines() if x.split()[:1] == [command]]
+    assert len(line.split()) > 3, f'{command} says nothing'
+
+
+def test_version_is_the_packages(capsys):
+  assert main.main(['--version']) == 0
+  assert capsys.readouterr().out == f'jumprelu {jumprelu.__version__}\n'
+
+
+def test_an_unknown_command_is_corrected(capsys):
+  assert main.main(['trian']) == 2
+  assert "'trian' (did you mean train?)" in capsys.readouterr().err
+
+
+def test_no_command_exits_2(capsys):
+  assert main.main([]) == 2
+  assert 'give a command' in capsys.readouterr().err
+
+
+def test_the_process_exits_with_the_code_and_one_line():
+  done = subprocess.run(
+      [sys.executable, '-m', 'jumprelu.run.main', 'trian'],
+      capture_output=True,
+      text=True,
+      timeout=60,
+      check=False,
+  )
+  assert done.returncode == 2
+  assert done.stderr.count('\n') == 1

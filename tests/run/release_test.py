@@ -1,0 +1,105 @@
+"""`jumprelu release` on a run of the real command, and what it refuses."""
+
+import json
+import os
+import subprocess
+import sys
+import types
+
+import numpy as np
+import pytest
+
+from jumprelu import config as config_lib
+from jumprelu import publish, release
+from jumprelu.run import main
+from tests import small_run
+
+
+def run_python(*argv):
+  """Runs Python on one device and returns what it printed."""
+  # Eight simulated devices on few cores wait for each other too long.
+  env = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
+  done = subprocess.run(
+      [sys.executable, *argv],
+      env=env,
+      capture_output=True,
+      text=True,
+      timeout=1200,
+      check=False,
+  )
+  assert done.returncode == 0, done.stderr[-2000:]
+  return done.stdout
+
+
+@pytest.mark.slow
+def test_a_run_becomes_a_release_that_verifies(tmp_path):
+  run, out = tmp_path / 'run', tmp_path / 'release'
+  overrides = small_run.overrides(tmp_path, steps=8) | {
+      'input_gain': False,
+      'eval.tokens': 2048,
+      'eval.delta_loss_tokens': 512,
+      'eval.pca_tokens': 2048,
+      'eval.lm_sequences': 8,
+  }
+  run_python(*small_run.command(run, overrides))
+  command = ('-m', 'jumprelu.run.main', 'release')
+  printed = run_python(*command, f'--run={run}', f'--out={out}')
+  assert '4 members, 256 latents' in printed
+  assert main.main(['verify', str(out)]) == 0
+  rows = [
+      json.loads(line)
+      for line in (out / 'results.jsonl').read_text().splitlines()
+  ]
+  assert {row['site'] for row in rows} == {'resid_post', 'transcoder'}
+  for row in rows:
+    sae, params, config = release.load_member(out / row['path'])
+    assert config['steps'] == 8
+    # 32 positions a row: a BOS each and EOS where documents end are dropped.
+    assert 1500 < config['tokens_trained'] < 8 * 256
+    assert config['tokens_trained'] == row['tokens_trained']
+    assert config['input_gain'] == (False if sae.transcoder else None)
+    frequency = np.load(out / row['path'] / 'firing_frequency.npy')
+    # The sum of firing frequencies is the mean number of active latents.
+    np.testing.assert_allclose(frequency.sum(), row['l0'], rtol=1e-4)
+    with np.load(out / row['path'] / 'test_vectors.npz') as vectors:
+      assert (vectors['latents'] > 0).any()
+  assert 'without its\ngain' in (out / 'README.md').read_text()
+  # Released again, with the evaluation that the run directory holds: at once,
+  # and with the same bytes.
+  again = tmp_path / 'again'
+  run_python(*command, f'--run={run}', f'--out={again}')
+  for path in out.rglob('*'):
+    if path.is_file():
+      assert (again / path.relative_to(out)).read_bytes() == path.read_bytes()
+
+
+def test_a_full_target_is_refused_before_the_evaluation(
+    tmp_path, capsys, monkeypatch
+):
+  opened = types.SimpleNamespace(config=config_lib.resolve())
+  monkeypatch.setattr(publish, 'open_run', lambda run: opened)
+  monkeypatch.setattr(
+      publish, 'evaluate_run', lambda run: pytest.fail('evaluated')
+  )
+  (tmp_path / 'thesis.tex').write_text('x')
+  assert main.main(['release', '--run=a', f'--out={tmp_path}']) == 2
+  assert 'no release; choose another --out' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    'flags, message, code',
+    [
+        ([], '--run is needed; --out is needed', 2),
+        (['--run=nowhere', '--out=b'], 'nowhere', 66),
+        (['--run=a', '--out=a'], 'another directory', 2),
+        (['--run=a', '--out=b', '--test_vectors=2'], 'test_vectors', 2),
+    ],
+)
+def test_bad_flags_are_one_line(
+    tmp_path, monkeypatch, capsys, flags, message, code
+):
+  monkeypatch.chdir(tmp_path)
+  assert main.main(['release', *flags]) == code
+  error = capsys.readouterr().err
+  assert message in error and error.count('\n') == 1
+  assert not list(tmp_path.iterdir())
