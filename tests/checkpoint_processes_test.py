@@ -76,9 +76,7 @@ def run_two(script, tasks, directory):
   return [child.output for child in children]
 
 
-def test_what_each_process_holds_is_saved_and_one_process_reads_it(
-    script, tmp_path
-):
+def test_peer_defect_18_what_each_process_holds_is_saved(script, tmp_path):
   """A peer stored process 0's optimiser state for everyone."""
   directory = tmp_path / 'checkpoints'
   outputs = run_two(script, 'save 3,save 4,save 5,restore', directory)

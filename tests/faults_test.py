@@ -47,7 +47,7 @@ def stopped(folder, run):
   return out
 
 
-def test_a_run_stopped_inside_a_block_ends_with_the_same_bits(
+def test_peer_defects_14_15_17_a_run_resumed_inside_a_block_is_the_same_run(
     tmp_path, run, stopped, uninterrupted
 ):
   out = tmp_path / 'resumed'

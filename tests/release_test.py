@@ -115,7 +115,7 @@ def test_a_released_transcoder_maps_raw_inputs_to_raw_targets(tmp_path):
   assert config['hooks']['target']['jumprelu'] == 'mlp_out'
 
 
-def test_defect_11_a_release_acts_on_raw_activations_not_scaled_ones(tmp_path):
+def test_peer_defect_11_a_release_acts_on_raw_activations(tmp_path):
   """Peers compared scaled with unscaled activations (SAELens #518)."""
   out = small_release.write(tmp_path / 'release')
   folder = out / 'resid_post/layer_2/width_12/average_l0_3'
@@ -127,7 +127,7 @@ def test_defect_11_a_release_acts_on_raw_activations_not_scaled_ones(tmp_path):
     assert 0.5 * small_release.SCALE < norm / np.sqrt(member.sae.d_in)
 
 
-def test_defect_12_a_member_is_usable_without_its_run(tmp_path):
+def test_peer_defect_12_a_member_is_usable_without_its_run(tmp_path):
   """Peers' checkpoints lost the norm factor (SAELens #381): ours is folded,
   and stated."""
   out = small_release.write(tmp_path / 'release')

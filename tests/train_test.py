@@ -131,7 +131,9 @@ def test_tokens_trained_counts_kept_positions(whole):
   assert _state(whole)[1]['counts']['tokens_trained'] == lines[13]
 
 
-def test_the_scale_is_estimated_once_and_stored(tmp_path, whole, monkeypatch):
+def test_peer_defect_13_the_scale_is_estimated_once_and_stored(
+    tmp_path, whole, monkeypatch
+):
   _run(tmp_path, stop=(3,))
   job = toy_suite.make_job(toy_suite.make_config())
   scales = {str(k): v for k, v in job.stream.estimate_scales().items()}

@@ -53,7 +53,7 @@ def test_epochs_and_seeds_have_orders_of_their_own(cache):
   assert len(set(orders)) == 9
 
 
-def test_the_shuffle_really_shuffles(cache):
+def test_peer_defect_19_the_shuffle_really_shuffles(cache):
   for seed in range(5):
     order = np.asarray(_numbers(Loader(cache, seed).tokens_at(range(ROWS))))
     # A uniform permutation moves a row by a third of the length on average,

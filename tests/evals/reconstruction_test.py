@@ -54,8 +54,8 @@ def test_predicting_the_mean_gives_an_fvu_of_one():
   np.testing.assert_allclose(found['fvu'], 1.0, rtol=1e-5)
 
 
-def test_explained_variance_is_about_the_mean_and_at_most_one():
-  """Peer defect 9: variance about zero, explained variance above 1."""
+def test_peer_defect_9_explained_variance_is_about_the_mean_and_at_most_one():
+  """Peers had variance about zero, and explained variance above 1."""
   x, xhat = make_rows()
   for shift in (0.0, 10.0, 100.0):
     for scale in (0.1, 1.0, 100.0):
@@ -66,8 +66,8 @@ def test_explained_variance_is_about_the_mean_and_at_most_one():
       assert explained <= 1
 
 
-def test_fvu_does_not_depend_on_the_batch_size():
-  """Peer defect 10: an error that is divided by the tokens of a batch."""
+def test_peer_defect_10_errors_do_not_depend_on_the_batch_size():
+  """Peers divided an error by the tokens of a batch."""
   x, xhat = make_rows()
   whole = evaluate(x, xhat)
   for batch in (10, 60, 239):
@@ -76,8 +76,8 @@ def test_fvu_does_not_depend_on_the_batch_size():
     np.testing.assert_allclose(split['gamma'], whole['gamma'], rtol=1e-5)
 
 
-def test_scaled_reconstructions_of_unscaled_activations_are_seen():
-  """Peer defect 11: comparing scaled with unscaled activations."""
+def test_peer_defect_11_scaled_against_unscaled_is_seen():
+  """Peers compared scaled with unscaled activations."""
   x, xhat = make_rows()
   honest = evaluate(5 * x, 5 * xhat)
   forgotten = evaluate(5 * x, xhat)

@@ -100,8 +100,8 @@ class ForwardTest(parameterized.TestCase):
           middle, np.asarray(before) + attended * gain[None, None], atol=2e-5
       )
 
-  def test_no_layer_above_the_tap_is_needed(self):
-    # Peer defect 21: an early exit that is silently disabled.
+  def test_peer_defect_21_no_layer_above_the_tap_is_needed(self):
+    # Nothing but the lower layers exists, so an early exit cannot fail silently.
     params = {
         key: value
         for key, value in self.model.params.items()
