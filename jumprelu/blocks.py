@@ -48,7 +48,18 @@ class Block:
 def batch(
     block: Block, index: Int[Array, ''], size: int
 ) -> tuple[dict[lm.Site, Float32[Array, 'batch _']], Bool[Array, ' batch']]:
-  """Gathers batch `index` of a block, scaled to E||x||^2 = 1, and its mask.
+  """Gathers batch `index` of a block, scaled to E||x||^2 = 1, and its mask."""
+  found, keep = rows(block, index, size)
+  inputs = {
+      site: scaled(x, block.inverse_scale[site]) for site, x in found.items()
+  }
+  return inputs, keep
+
+
+def rows(
+    block: Block, index: Int[Array, ''], size: int
+) -> tuple[dict[lm.Site, Float[Array, 'batch _']], Bool[Array, ' batch']]:
+  """Gathers the rows of batch `index` as they are stored, and their mask.
 
   Takes the next size / shards slots of *every* shard, in shard order: each
   batch draws evenly from all of the block, and nothing leaves its device.
@@ -56,12 +67,18 @@ def batch(
   each = size // block.order.shape[0]
   slots = jax.lax.dynamic_slice_in_dim(block.order, index * each, each, axis=1)
   take = jax.vmap(lambda rows, slots: rows[slots])
-  inputs = {
-      site: (take(rows, slots).reshape(size, -1).astype(jnp.float32))
-      * block.inverse_scale[site]
-      for site, rows in block.activations.items()
+  found = {
+      site: take(stored, slots).reshape(size, -1)
+      for site, stored in block.activations.items()
   }
-  return inputs, take(block.keep, slots).reshape(size)
+  return found, take(block.keep, slots).reshape(size)
+
+
+def scaled(
+    x: Float[Array, 'batch _'], inverse_scale: Float[Array, '']
+) -> Float32[Array, 'batch _']:
+  """Brings stored rows to float32 and to E||x||^2 = 1."""
+  return x.astype(jnp.float32) * inverse_scale
 
 
 def make_order(
@@ -156,7 +173,10 @@ def forward_all(
   def part(number):
     rows = jax.lax.dynamic_index_in_dim(tokens, number, 1, keepdims=False)
     rows = _spread(rows.reshape(lm_sequences, length), mesh)
-    *found, dropped = clean(forward(params, rows), rows, inverse_scale)
+    # Or weights that are cut over `data` would be gathered before the loop, all
+    # layers at once.
+    weights, rows = jax.lax.optimization_barrier((params, rows))
+    *found, dropped = clean(forward(weights, rows), rows, inverse_scale)
     parts = jax.tree.map(
         lambda x: _spread(x, mesh).reshape(data, each, *x.shape[1:]), found
     )

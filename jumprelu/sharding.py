@@ -1,9 +1,26 @@
 """Where arrays lie on the devices: the one table from logical to mesh axes.
 
 The mesh has two axes, `data` and `tensor`. Modules name logical axes only;
-this is the only file that names a PartitionSpec. A group of SAEs is laid out
-in one of four ways (`LAYOUTS`); members over devices costs no gradient
-collective, so it is taken wherever it fills the devices.
+this is the only file that names a PartitionSpec.
+
+Which layout a suite's group gets, by the first row that fits, on a mesh of
+`data` x `tensor` devices (the language model's weights: `lm_rules`):
+
+  group                                layout           collectives of a step
+  one device                           single           none
+  members fill half of the devices,    members          the batch is gathered
+    each whole on one
+  members fill half of `data`, each    members_latents  and reconstructions are
+    cut over `tensor`                                     summed over `tensor`
+  few or very wide, every member cut   latents_all      and reconstructions are
+    over all devices                                      summed over all
+  few and narrow                       latents          gradients are summed
+                                                          over `data`
+
+Why: gradients of a member are 8 x model x latents bytes, its reconstruction 4 x
+batch x model. A member of 16,384 latents has 302 MB of one at 2,304
+dimensions and 38 MB of the other at a batch of 4,096, so gradients cross the
+mesh only where dictionaries are narrow. Padding costs at most half of the work.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,8 +48,23 @@ RULES: Rules = {
     'ffw': ('tensor',),
 }
 
-# An SAE from this width on is split over `tensor`, where there is one.
+# The language model's rules where a device cannot hold its share of weights:
+# the model axis of every matrix over `data` as well, gathered layer by layer.
+# Activations stay where they are, by constraints (`lm.gemma`), or XLA would
+# spread their model axis instead and every norm would cost a collective.
+FSDP_RULES: Rules = {**RULES, 'model': ('data',)}
+
+# Bytes of weights that a device holds at most where there is a choice; the
+# smallest chips have 16 GB, for weights, a block and the suite.
+MAX_WEIGHT_BYTES = 6 * 2**30
+
+# So many latents of one member are too many for a device: at 3,584 dimensions
+# parameters, second moment and gradient take 11 GB.
 WIDE = 2**17
+
+# From here on the gradients of a member outweigh its reconstructions of a batch
+# of thousands.
+NARROW = 2**12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +85,24 @@ class Config:
       raise errors.UserError(f'mesh.data={self.data} must be at least 0')
     if self.tensor < 1:
       raise errors.UserError(f'mesh.tensor={self.tensor} must be at least 1')
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshShape:
+  """A mesh without devices: enough to choose layouts by."""
+
+  data: int
+  tensor: int
+
+  @property
+  def shape(self) -> dict[str, int]:
+    """Devices along each axis."""
+    return {'data': self.data, 'tensor': self.tensor}
+
+  @property
+  def size(self) -> int:
+    """Devices in all."""
+    return self.data * self.tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +133,8 @@ LAYOUTS = {
         Layout('members', members=('data', 'tensor')),
         # A member is split over `tensor`; the batch is gathered.
         Layout('members_latents', members=('data',), latents=('tensor',)),
+        # A member is split over all devices; the batch is gathered.
+        Layout('latents_all', latents=('data', 'tensor')),
         # Few members: gradients are summed over `data`.
         Layout('latents', latents=('tensor',), batch=('data',)),
     )
@@ -160,36 +212,56 @@ def constrain(
   return jax.lax.with_sharding_constraint(x, sharding)
 
 
-def axis_size(mesh: Mesh, name: str | None, *, rules: Rules = RULES) -> int:
+def axis_size(
+    mesh: Mesh | MeshShape, name: str | None, *, rules: Rules = RULES
+) -> int:
   """Number of parts into which the logical axis is cut."""
   axes = rules.get(name, ()) if name is not None else ()
   return math.prod(mesh.shape[axis] for axis in axes)
 
 
-def choose_layout(mesh: Mesh | None, members: int, width: int) -> Layout:
-  """Picks a group's layout.
+def choose_layout(
+    mesh: Mesh | MeshShape | None, members: int, width: int
+) -> Layout:
+  """Picks a group's layout by the table at the top of this file.
 
-  Members first, where at least half of the slots hold one and a member fits
-  on a device; then members over `data` and latents over `tensor`; else the
-  batch over `data`. An axis of size 1 costs nothing in any of them.
+  An axis of size 1 costs nothing in any of them.
   """
   if mesh is None or mesh.size == 1:
     return LAYOUTS['single']
   tensor = mesh.shape['tensor']
-  fits = width < WIDE or tensor == 1
-  if fits and 2 * members >= mesh.size:
+  if width < WIDE and 2 * members >= mesh.size:
     return LAYOUTS['members']
   if width % tensor:
     raise errors.UserError(
         f'width {width} is not divisible by mesh.tensor={tensor}; nearest:'
         f' {width - width % tensor} or {width + tensor - width % tensor}'
     )
-  if 2 * members >= mesh.shape['data'] and members > 1:
+  split = tensor > 1 and width // tensor < WIDE
+  if split and members > 1 and 2 * members >= mesh.shape['data']:
     return LAYOUTS['members_latents']
+  if width >= NARROW and width % mesh.size == 0:
+    return LAYOUTS['latents_all']
   return LAYOUTS['latents']
 
 
-def pad_members(mesh: Mesh | None, layout: Layout, members: int) -> int:
+def lm_rules(mesh: Mesh | MeshShape | None, weight_bytes: int) -> Rules:
+  """The rules of a language model's weights: by `tensor`, or by FSDP too."""
+  if mesh is None or weight_bytes <= MAX_WEIGHT_BYTES * mesh.shape['tensor']:
+    return RULES
+  return FSDP_RULES
+
+
+def platform(mesh: Any) -> str:
+  """What a program for the mesh runs on, which need not be in this machine."""
+  return (
+      jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
+  )
+
+
+def pad_members(
+    mesh: Mesh | MeshShape | None, layout: Layout, members: int
+) -> int:
   """Rounds `members` up to what the layout's mesh axes divide."""
   if mesh is None:
     return members

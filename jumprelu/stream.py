@@ -107,6 +107,22 @@ class Loader(Protocol):
     ...
 
 
+def block_program(
+    config: Config, forward: blocks.Forward, *, seed: int = 0, mesh: Any = None
+) -> Any:
+  """The compiled (parameters, tokens, index, inverse scales) -> block."""
+  return jax.jit(
+      functools.partial(
+          blocks.make_block,
+          forward,
+          lm_sequences=config.lm_sequences,
+          shards=config.logical_shards,
+          seed=seed,
+          mesh=mesh,
+      )
+  )
+
+
 class Stream:
   """Makes the blocks of a run. Holds no state that a block depends on."""
 
@@ -129,16 +145,7 @@ class Stream:
     self._sequences = config.sequences(sequence_length)
     if mesh is not None:
       config.check_data_axis(mesh.shape['data'])
-    self._block = jax.jit(
-        functools.partial(
-            blocks.make_block,
-            forward,
-            lm_sequences=config.lm_sequences,
-            shards=config.logical_shards,
-            seed=seed,
-            mesh=mesh,
-        )
-    )
+    self._block = block_program(config, forward, seed=seed, mesh=mesh)
     self._sums = jax.jit(
         functools.partial(blocks.square_sums, forward, mesh=mesh)
     )

@@ -89,7 +89,7 @@ def make_job(config: config_lib.TrainConfig) -> Job:
   model = lm.load(
       config.model,
       num_layers=config.layer + 1,
-      dtype=config_lib.dtype_on(config, jax.default_backend()),
+      dtype=config_lib.dtype_on(config, sharding.platform(mesh)),
       mesh=mesh,
   )
   lm.self_check(model)

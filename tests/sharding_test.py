@@ -1,5 +1,7 @@
 """The table from logical to mesh axes, and the choice of layouts."""
 
+import types
+
 import jax
 from jax.sharding import PartitionSpec as P
 import numpy as np
@@ -27,6 +29,7 @@ _GOLDEN_LAYOUTS = [
     ('single', P(None, None, None), P(None, None)),
     ('members', P(('data', 'tensor'), None, None), P(None, None)),
     ('members_latents', P('data', None, 'tensor'), P(None, None)),
+    ('latents_all', P(None, None, ('data', 'tensor')), P(None, None)),
     ('latents', P(None, None, 'tensor'), P('data', None)),
 ]
 
@@ -58,8 +61,10 @@ def test_one_mesh_axis_is_not_used_twice():
         (4, 2, 3, 1024, 'members_latents'),  # 3 of 4 rows of devices
         (2, 4, 1, 1024, 'latents'),
         (4, 2, 16, 2**17, 'members_latents'),  # too wide for one device
-        (8, 1, 16, 2**17, 'members'),  # nothing to split it over
-        (1, 8, 1, 2**20, 'latents'),
+        (8, 1, 16, 2**17, 'latents_all'),  # too wide, and no other axis
+        (1, 8, 1, 2**20, 'latents_all'),
+        (8, 1, 3, 2**14, 'latents_all'),  # too few, gradients too large
+        (2, 4, 8, 2**19, 'latents_all'),  # a quarter is too wide, too
     ],
 )
 def test_members_go_over_devices_where_they_fill_them(
@@ -121,6 +126,56 @@ def test_an_axis_that_does_not_divide_is_replicated():
   many = sharding.named(mesh, *axes, shape=(2, 16, 16, 8))
   assert few.spec == P(None, None, None, None)
   assert many.spec == P(None, 'tensor', None, None)
+
+
+_GOLDEN_FSDP = [
+    (('vocab', 'model'), P('tensor', 'data')),
+    (('heads', 'model', None), P('tensor', 'data', None)),
+    ((None, 'kv_heads', 'model', None), P(None, 'tensor', 'data', None)),
+    (('heads', None, 'model'), P('tensor', None, 'data')),
+    ((None, 'ffw', 'model'), P(None, 'tensor', 'data')),
+    ((None, 'model', 'ffw'), P(None, 'data', 'tensor')),
+    (('ffw', 'model'), P('tensor', 'data')),
+    (('sequences', None, None), P('data', None, None)),
+    (('shards', None, None), P('data', None, None)),
+    ((None,), P(None)),
+]
+
+
+@pytest.mark.parametrize('logical, expected', _GOLDEN_FSDP)
+def test_fsdp_cuts_weights_over_data_too(logical, expected):
+  assert sharding.spec(*logical, rules=sharding.FSDP_RULES) == expected
+
+
+@pytest.mark.parametrize(
+    'data, tensor, gib, fsdp',
+    [
+        (16, 1, 3.0, False),  # 2B to layer 12
+        (16, 1, 9.4, True),  # 9B to layer 20
+        (8, 2, 9.4, False),
+        (16, 1, 26.4, True),  # 27B to layer 22
+        (4, 4, 26.4, True),
+        (1, 8, 26.4, False),
+        (32, 8, 50.7, True),  # 27B whole, on 256 chips
+    ],
+)
+def test_weights_that_do_not_fit_are_cut_over_data(data, tensor, gib, fsdp):
+  mesh = sharding.MeshShape(data, tensor)
+  rules = sharding.lm_rules(mesh, int(gib * 2**30))
+  assert rules is (sharding.FSDP_RULES if fsdp else sharding.RULES)
+
+
+def test_without_a_mesh_weights_are_whole():
+  assert sharding.lm_rules(None, 2**60) is sharding.RULES
+
+
+def test_a_program_runs_on_the_devices_of_its_mesh():
+  far = types.SimpleNamespace(
+      devices=np.asarray([types.SimpleNamespace(platform='tpu')])
+  )
+  assert sharding.platform(far) == 'tpu'
+  assert sharding.platform(toy_suite.make_mesh(8)) == 'cpu'
+  assert sharding.platform(None) == 'cpu'
 
 
 def test_constrain_lays_an_array_out_inside_jit():

@@ -18,6 +18,9 @@ from jumprelu.evals import (
 )
 from jumprelu.evals import text as text_lib
 
+# All members lie on the devices at once: each device holds a part of each.
+_RULES = sharding.LAYOUTS['latents_all'].rules
+
 Forward = Callable[[jax.Array], splice.Batch]
 
 
@@ -47,17 +50,24 @@ def place(
     mesh: Any = None,
 ) -> Placed:
   """Puts a member on the devices; the large matrices' latents are cut."""
-  axes = {'W_enc': (None, 'latents'), 'W_dec': ('latents', None)}
   placed = {
       name: text_lib.place(
-          leaf,
-          mesh,
-          *axes.get(name, (None,) * np.ndim(leaf)),
-          rules=sharding.LAYOUTS['latents'].rules,
+          leaf, mesh, *_axes(name, np.ndim(leaf)), rules=_RULES
       )
       for name, leaf in params.items()
   }
   return Placed(sae, placed, *taps)
+
+
+def place_of(name: str, shape: tuple[int, ...], *, mesh: Any) -> Any:
+  """The sharding that `place` gives a parameter."""
+  axes = _axes(name, len(shape))
+  return sharding.named(mesh, *axes, rules=_RULES, shape=shape)
+
+
+def _axes(name, rank):
+  axes = {'W_enc': (None, 'latents'), 'W_dec': ('latents', None)}
+  return axes.get(name, (None,) * rank)
 
 
 def _merge(total, part):

@@ -17,8 +17,11 @@ from jumprelu import lm, metrics, sharding
 from jumprelu.array_typing import Array, Bool, Float
 from jumprelu.evals import downstream, frequency, reconstruction, splice
 
-# Pre-activations may take this much memory at a time, in bytes.
+# Pre-activations may take this much of a device's memory at a time, in bytes.
 _CHUNK_BYTES = 1 << 28
+
+# Every device holds a part of each member and sees whole chunks of rows.
+_RULES = sharding.LAYOUTS['latents_all'].rules
 
 
 def _replicate(tree, mesh):
@@ -28,26 +31,42 @@ def _replicate(tree, mesh):
   )
 
 
-def num_chunks(shape: tuple[int, int], width: int) -> int:
+def num_chunks(shape: tuple[int, int], width: int, *, mesh: Any = None) -> int:
   """Returns into how many equal chunks positions are cut to fit in memory."""
   sequences, positions = shape
+  parts = 1
+  if mesh is not None and width % mesh.size == 0:
+    parts = sharding.axis_size(mesh, 'latents', rules=_RULES)
   for chunks in range(1, positions + 1):
     if positions % chunks == 0:
-      if sequences * (positions // chunks) * width * 4 <= _CHUNK_BYTES:
+      rows = sequences * (positions // chunks)
+      if rows * (width // parts) * 4 <= _CHUNK_BYTES:
         return chunks
   return positions
 
 
-def _by_chunks(function, width, *arrays):
-  """Maps over chunks of positions; results have a leading chunks axis."""
+def _by_chunks(function, width, *arrays, mesh):
+  """Maps over chunks of positions; results have a leading chunks axis.
+
+  A chunk goes to all devices, as it is stored; its latents are cut over them.
+  """
   shape = arrays[0].shape[:2]
-  chunks = num_chunks(shape, width)
+  chunks = num_chunks(shape, width, mesh=mesh)
 
   def split(x):
     cut = (shape[0], chunks, shape[1] // chunks)
     return jnp.moveaxis(x.reshape(*cut, *x.shape[2:]), 1, 0)
 
-  return lax.map(function, tuple(map(split, arrays)))
+  def gathered(chunk):
+    return function(_replicate(chunk, mesh))
+
+  return lax.map(gathered, tuple(map(split, arrays)))
+
+
+def _encode(sae, params, inputs, mesh):
+  """Returns latents, cut over the devices."""
+  latents = sae.encode(params, inputs)
+  return sharding.constrain(latents, mesh, None, None, 'latents', rules=_RULES)
 
 
 def _rows(x, keep):
@@ -77,15 +96,16 @@ def member_sums(
 
   def chunk_sums(chunk):
     inputs, targets, keep = chunk
-    latents = sae.encode(params, inputs)
+    targets = _rows(targets, keep)
+    latents = _encode(sae, params, _rows(inputs, keep), mesh)
     outputs = sae.decode(params, latents)
     return (
         reconstruction.Reconstruction.from_batch(targets, outputs, keep),
         frequency.Firing.from_batch(latents, keep),
     )
 
-  arrays = (_rows(inputs, keep), _rows(targets, keep), keep)
-  parts = _by_chunks(chunk_sums, sae.width, *arrays)
+  arrays = inputs, targets, keep
+  parts = _by_chunks(chunk_sums, sae.width, *arrays, mesh=mesh)
   return _replicate(jax.tree.map(lambda x: x.sum(0), parts), mesh)
 
 
@@ -102,9 +122,11 @@ def reconstruct(
   """Returns one member's reconstruction in the type of its targets."""
 
   def run(chunk):
-    return sae.decode(params, sae.encode(params, *chunk))
+    latents = _encode(sae, params, _rows(*chunk), mesh)
+    value = sae.decode(params, latents)
+    return sharding.constrain(value, mesh, 'sequences', None, None)
 
-  parts = _by_chunks(run, sae.width, _rows(inputs, keep))
+  parts = _by_chunks(run, sae.width, inputs, keep, mesh=mesh)
   value = jnp.moveaxis(parts, 0, 1).reshape(targets.shape)
   return _like(value, targets, mesh)
 

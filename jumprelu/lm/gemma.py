@@ -166,13 +166,14 @@ def _drive(module, inputs, positions, mask, *, span: _Span):
   return module.final_norm(x) if span.norm else x
 
 
-def _interceptor(taps, splice, values):
+def _interceptor(taps, splice, values, mesh):
   """Returns an interceptor that records `taps` and applies `splice`."""
 
   def visit(tap, x):
     flat = x.reshape(*x.shape[:2], -1)  # The heads are concatenated.
     if tap in taps:
-      values[tap] = flat
+      # Or a value may leave cut along its last axis.
+      values[tap] = sharding.constrain(flat, mesh, 'sequences', None, None)
     if tap not in splice:
       return x
     return splice[tap](flat).reshape(x.shape).astype(x.dtype)
@@ -242,7 +243,7 @@ def run(
         f'taps outside of blocks {first_layer}..{config.layers - 1}: {outside}'
     )
   values = {}
-  with nn.intercept_methods(_interceptor(taps, splice, values)):
+  with nn.intercept_methods(_interceptor(taps, splice, values, mesh)):
     x: Any = make_module(config).apply(
         {'params': params},
         inputs,

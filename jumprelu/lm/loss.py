@@ -5,11 +5,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jumprelu import sharding
 from jumprelu.array_typing import Array, Bool, Float, Int
 from jumprelu.lm import config as config_lib
 from jumprelu.lm import gemma
 
-# Logits of a chunk of positions may take this much memory, in bytes.
+# Logits of a chunk of positions may take this much of a device's memory, in
+# bytes.
 _CHUNK_BYTES = 1 << 28
 
 
@@ -24,9 +26,12 @@ def target_mask(
   return jnp.pad(inside, ((0, 0), (0, 1)))
 
 
-def _num_chunks(shape, vocab):
+def _num_chunks(shape, vocab, mesh):
   """Returns into how many equal chunks the positions are to be cut."""
   sequences, positions = shape
+  if mesh is not None:
+    sequences = -(-sequences // sharding.axis_size(mesh, 'sequences'))
+    vocab = -(-vocab // sharding.axis_size(mesh, 'vocab'))
   for chunks in range(1, positions + 1):
     if positions % chunks == 0:
       if sequences * (positions // chunks) * vocab * 4 <= _CHUNK_BYTES:
@@ -34,10 +39,14 @@ def _num_chunks(shape, vocab):
   return positions
 
 
-def _hidden_losses(config, params, hidden, tokens, segments):
+def _hidden_losses(config, params, hidden, *, tokens, segments, mesh):
   """Returns losses [sequences, positions] from the final norm's output."""
   targets = jnp.pad(tokens[:, 1:], ((0, 0), (0, 1)))
-  chunks = _num_chunks(tokens.shape, config.vocab)
+  chunks = _num_chunks(tokens.shape, config.vocab, mesh)
+  # Once, not once a chunk, where the weights are cut over `data` as well.
+  embedding = params['embedder']['input_embedding']
+  embedding = sharding.constrain(embedding, mesh, 'vocab', None)
+  params = {'embedder': {'input_embedding': embedding}}
 
   def losses_of(chunk):
     hidden, targets = chunk
@@ -100,4 +109,6 @@ def losses(
       splice=splice,
       mesh=mesh,
   )
-  return _hidden_losses(config, params, hidden, tokens, segments)
+  return _hidden_losses(
+      config, params, hidden, tokens=tokens, segments=segments, mesh=mesh
+  )

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jumprelu import errors, sharding
+from jumprelu import errors
 from jumprelu.lm import config as config_lib
-from jumprelu.lm import gemma
+from jumprelu.lm import gemma, placement
 
 
 def flatten(tree: gemma.Params) -> dict[str, Any]:
@@ -50,20 +50,11 @@ def write(
   )
 
 
-def _wanted(key, num_layers):
-  """Returns whether a parameter is needed to run the first layers."""
-  head = key.split('/')[0]
-  return not head.startswith('layer_') or (
-      int(head.removeprefix('layer_')) < num_layers
-  )
-
-
-def _place(array, mesh, axes):
+def _place(array, layout):
   """Lays an array over the mesh; every process holds it whole for a moment."""
-  if mesh is None:
+  if layout is None:
     return jnp.asarray(array)
   host = np.asarray(array)
-  layout = sharding.named(mesh, *axes, shape=host.shape)
   return jax.make_array_from_callback(
       host.shape, layout, lambda index: host[index]
   )
@@ -87,16 +78,15 @@ def read(
 
   if not path.is_file():
     raise errors.MissingInputError(f'{path}: no such file of model weights')
-  shapes = flatten(gemma.param_shapes(config))
-  axes = flatten(gemma.param_axes(config))
   layers = config.layers if num_layers is None else num_layers
+  shapes = flatten(
+      placement.param_layout(config, num_layers=layers, dtype=dtype, mesh=mesh)
+  )
   params = {}
   try:
     with safetensors.safe_open(path, framework='flax') as file:
       present = set(file.keys())
       for key, leaf in shapes.items():
-        if not _wanted(key, layers):
-          continue
         if key not in present:
           raise errors.DataError(f'{path}: tensor {key} is missing')
         array = file.get_tensor(key)
@@ -105,7 +95,7 @@ def read(
               f'{path}: tensor {key} has shape {array.shape}, the config of'
               f' {config.name} wants {leaf.shape}'
           )
-        params[key] = _place(array.astype(dtype), mesh, axes[key])
+        params[key] = _place(array.astype(dtype), leaf.sharding)
   except safetensors.SafetensorError as error:
     raise errors.DataError(f'{path}: not readable: {error}') from error
   return unflatten(params)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jumprelu import errors, lm, sharding
+from jumprelu import errors, lm
 from jumprelu.lm import gemma
 from tests.lm import tiny
 
@@ -153,27 +153,6 @@ class ForwardTest(parameterized.TestCase):
     for tap in ALL_TAPS:
       np.testing.assert_array_equal(before[tap][:, :8], after[tap][:, :8])
       self.assertTrue(np.any(before[tap][:, 8:] != after[tap][:, 8:]))
-
-  @parameterized.parameters((4, 2), (2, 2), (8, 1), (2, 4))
-  def test_sharded_equals_unsharded(self, data, tensor):
-    batch = tiny.batch(8)
-    devices = jax.devices()[: data * tensor]
-    mesh = sharding.make_mesh(
-        sharding.Config(data=data, tensor=tensor), devices
-    )
-    axes = gemma.param_axes(self.model.config)
-    params = jax.tree.map(
-        lambda x, names: jax.device_put(
-            x, sharding.named(mesh, *names, shape=x.shape)
-        ),
-        self.model.params,
-        axes,
-    )
-    sharded = dataclasses.replace(self.model, params=params)
-    _, expected = run_all(self.model, batch)
-    _, values = run_all(sharded, batch, mesh=mesh)
-    for tap in ALL_TAPS:
-      np.testing.assert_allclose(values[tap], expected[tap], atol=5e-5)
 
 
 class SpliceTest(parameterized.TestCase):
