@@ -1,0 +1,145 @@
+"""Gemma Scope's suites at full size: what TPUs would hold and take.
+
+Gemma Scope (arXiv 2408.05147), table 1 and section 3.3. Prints Markdown tables
+for docs/scale.md. No TPU is needed; `compile` needs the TPU compiler (pip
+install libtpu==0.0.52) and takes a minute or more a suite, `plan` is instant.
+
+  python experiments/scale.py plan
+  python experiments/scale.py compile 2b-16k-v5e 2b-65k-v5e ...
+"""
+
+import functools
+import sys
+
+from jumprelu import chips, config, plan, sharding, tpu_compile
+
+ALL_SITES = ('resid_post', 'mlp_out', 'attn_heads')
+RESIDUAL = ('resid_post',)
+
+# Gemma Scope's grid is not published; five coefficients about the two named.
+COEFFICIENTS = ('1e-4', '3e-4', '6e-4', '1e-3', '2e-3')
+
+
+def make_config(
+    model: str, layer: int, *, width: int, tensor: int, sites=ALL_SITES, **more
+) -> config.TrainConfig:
+  """Five members a site by the paper's recipe."""
+  return config.resolve(
+      {
+          'recipe': 'paper',
+          'model': model,
+          'layer': layer,
+          'widths': (width,),
+          'sites': sites,
+          'sparsity_coefficients': COEFFICIENTS,
+          'lm_dtype': 'bfloat16',
+          'stream.lm_sequences': 64,
+          'mesh.tensor': tensor,
+          **more,
+      }
+  )
+
+
+_2b = functools.partial(make_config, 'gemma2_2b', 12)
+_9b = functools.partial(
+    make_config, 'gemma2_9b', 20, width=2**17, sites=RESIDUAL
+)
+_27b = functools.partial(
+    make_config, 'gemma2_27b', 22, width=2**17, sites=RESIDUAL
+)
+
+# Name -> (topology, config): what tests/tpu compiles.
+SUITES = {
+    '2b-16k-v5e': ('v5e:4x4', _2b(width=2**14, tensor=2)),
+    '2b-16k-v5p': ('v5p:2x2x1', _2b(width=2**14, tensor=1)),
+    '2b-16k-v6e': ('v6e:4x4', _2b(width=2**14, tensor=2)),
+    '2b-65k-v5e': ('v5e:4x4', _2b(width=2**16, tensor=2)),
+    '2b-65k-v5p': ('v5p:2x2x1', _2b(width=2**16, tensor=1)),
+    '2b-65k-v6e': ('v6e:4x4', _2b(width=2**16, tensor=2)),
+    '9b-131k-v5e': ('v5e:4x4', _9b(tensor=1)),
+    '9b-131k-v5p': ('v5p:2x2x1', _9b(tensor=1)),
+    '9b-131k-v6e': ('v6e:4x4', _9b(tensor=1)),
+    '27b-131k-v5e': ('v5e:4x4', _27b(tensor=1)),
+    '27b-131k-v5p': ('v5p:2x2x1', _27b(tensor=4)),
+    '27b-131k-v6e': ('v6e:4x4', _27b(tensor=1)),
+}
+
+# Table 1 of the paper, Gemma 2 2B without transcoders: widths, tokens, layers,
+# sites, slice and its `tensor` axis.
+_EVERY = tuple(range(26))
+GEMMA_SCOPE_2B = (
+    ((2**14,), 4e9, _EVERY, ALL_SITES, 'v5e:4x4', 2),
+    ((2**16,), 8e9, _EVERY, ALL_SITES, 'v5e:4x4', 2),
+    ((2**15,), 8e9, (12,), RESIDUAL, 'v5e:4x4', 2),
+    ((2**17,), 8e9, (12,), RESIDUAL, 'v5e:4x4', 2),
+    ((2**18,), 8e9, (12,), RESIDUAL, 'v5e:4x4', 1),
+    ((2**19,), 8e9, (12,), RESIDUAL, 'v5e:4x8', 1),
+    ((2**20,), 16e9, (5, 12, 19), RESIDUAL, 'v5p:2x2x4', 1),
+)
+
+
+def plan_gemma_scope() -> None:
+  """Prints the whole 2B suite, a row of table 1 a line."""
+  print(
+      '| width | tokens | layers | sites | SAEs | slice | fits (GiB a chip) |'
+      ' ms a step | days a layer | chip-hours |\n' + '|---' * 10 + '|'
+  )
+  hours: dict[str, float] = {}
+  saes = 0
+  for widths, tokens, layers, sites, slice_, tensor in GEMMA_SCOPE_2B:
+    cfg = make_config(
+        'gemma2_2b', layers[-1], width=widths[0], tensor=tensor, sites=sites,
+        tokens=int(tokens),
+    )  # fmt: skip
+    request = plan.Request(chips.parse(slice_), layers)
+    found = plan.make_plan(cfg, request)
+    jobs, memory = found['jobs'], found['memory']
+    slowest = max(jobs, key=lambda job: job['days'])
+    print(
+        f'| {widths[0]:,} | {tokens / 1e9:.0f}B | {len(layers)} | {len(sites)}'
+        f' | {found["sae_count"]} | {slice_}'
+        f' | {"yes" if found["fits"] else "NO"} ({memory["peak_gib"]:.1f})'
+        f' | {1e3 * slowest["seconds_per_step"]:.1f} | {slowest["days"]:.2f}'
+        f' | {found["chip_hours"]:,.0f} |'
+    )
+    chip = chips.parse(slice_).chip.name
+    hours[chip] = hours.get(chip, 0) + found['chip_hours']
+    saes += found['sae_count']
+  total = ', '.join(f'{value:,.0f} of {chip}' for chip, value in hours.items())
+  print(f'\n{saes} SAEs; chip-hours: {total}.')
+
+
+def compile_suites(names: list[str]) -> None:
+  """Prints what the TPU compiler says of suites, a line each."""
+  print(
+      '| suite | slice | data x tensor | block program | steps program | run |'
+      ' HBM | TFLOP a step, chip | compiler: s a step | formula: s a step |\n'
+      + '|---' * 10 + '|'
+  )  # fmt: skip
+  for name in names or list(SUITES):
+    topology, cfg = SUITES[name]
+    slice_ = chips.parse(topology)
+    found = tpu_compile.compile_all(cfg, topology)
+    told = plan.make_plan(cfg, plan.Request(slice_), compiled=found)
+    block, steps = found['block'], found['segment']
+    mesh = sharding.MeshShape(slice_.chips // cfg.mesh.tensor, cfg.mesh.tensor)
+    seconds = steps.optimal_seconds
+    (job,) = told['jobs']
+    print(
+        f'| {name} | {topology} | {mesh.data} x {mesh.tensor}'
+        f' | {block.peak_bytes / 2**30:.2f} | {steps.peak_bytes / 2**30:.2f}'
+        f' | {told["memory"]["peak_gib"]:.2f}'
+        f' | {slice_.chip.hbm_bytes / 2**30:.0f} | {steps.flops / 1e12:.2f}'
+        f' | {f"{seconds:.3f}" if seconds > 0 else "negative"}'
+        f' | {job["seconds_per_step"] * (1 - job["lm_share"]):.3f} |',
+        flush=True,
+    )
+
+
+if __name__ == '__main__':
+  if sys.argv[1:2] == ['compile']:
+    compile_suites(sys.argv[2:])
+  elif sys.argv[1:] == ['plan']:
+    plan_gemma_scope()
+  else:
+    sys.exit(f'{__doc__}')

@@ -1,0 +1,137 @@
+"""Formulas of FLOPs and bytes: against XLA's count, and against known numbers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jumprelu import config, costs, lm, saes, sharding, suite, trained
+from jumprelu.lm import gemma
+from tests.lm import tiny
+
+_B = 10**9
+
+
+def _flops(function, *args):
+  return jax.jit(function).lower(*args).compile().cost_analysis()['flops']
+
+
+def test_flops_of_the_language_model_are_what_xla_counts():
+  # Wide enough for matrix products to outweigh norms and soft caps.
+  shape = lm.LmConfig(
+      name='t', vocab=64, d_model=128, ffw=512, heads=4, kv_heads=2,
+      head_dim=32, layers=3,
+  )  # fmt: skip
+  params = gemma.param_shapes(shape)
+  batch = tiny.batch(2, 64)
+
+  def forward(params, tokens, taps):
+    return gemma.run(
+        shape, params, tokens, **batch.kwargs, num_layers=3, taps=taps
+    )[1]
+
+  for sites in ((lm.Site.RESID_POST,), (lm.Site.ATTN_HEADS,)):
+    taps = frozenset(lm.Tap(2, site) for site in sites)
+    counted = _flops(lambda p, t, taps=taps: forward(p, t, taps), params,
+                     batch.tokens)  # fmt: skip
+    formula = 2 * 64 * costs.lm_flops(shape, layer=2, positions=64, sites=sites)
+    # What is beside products: norms, softmax, gates; XLA counts them.
+    assert 1.0 < counted / formula < 1.12, sites
+
+
+@pytest.mark.parametrize('transcoder', [False, True])
+def test_flops_of_a_training_step_are_what_xla_counts(transcoder):
+  sae = saes.make_sae(
+      'jumprelu', saes.jumprelu.Config(), d_in=128,
+      d_out=192 if transcoder else 128, width=512, transcoder=transcoder,
+  )  # fmt: skip
+  group = suite.Group('g', lm.Site.MLP_IN, lm.Site.MLP_OUT, sae, ())
+  params = jax.eval_shape(
+      lambda: sae.init_params(jax.random.key(0), initial_threshold=0.1)
+  )
+  x = jax.ShapeDtypeStruct((256, sae.d_in), jnp.float32)
+  y = jax.ShapeDtypeStruct((256, sae.d_out), jnp.float32)
+
+  def loss(params, x, y):
+    return sae.loss(
+        params, x, y, keep=jnp.ones(256, bool), sparsity_coefficient=0.1,
+        target_l0=1.0,
+    )[0]  # fmt: skip
+
+  counted = _flops(jax.grad(loss), params, x, y)
+  assert 1.0 < counted / (256 * costs.member_flops(group)) < 1.06
+
+
+@pytest.mark.parametrize(
+    'model, layer, layer_params, layer_flops, to_layer',
+    [
+        ('gemma2_2b', 12, 77.9e6, 0.164, 2.13),
+        ('gemma2_9b', 20, 198.2e6, 0.413, 8.68),
+        ('gemma2_27b', 22, 566.2e6, 1.149, 26.4),
+    ],
+)
+def test_gemma_costs_what_its_shapes_say(
+    model, layer, layer_params, layer_flops, to_layer
+):
+  shape = lm.get_config(model)
+  near = pytest.approx
+  assert costs.layer_params(shape) == near(layer_params, rel=1e-3)
+  assert costs.layer_flops(shape, 1024) / _B == near(layer_flops, rel=4e-3)
+  total = costs.lm_flops(shape, layer=layer, positions=1024)
+  assert total / _B == near(to_layer, rel=4e-3)
+
+
+def test_loaded_parameters_are_those_of_the_real_tree():
+  shape = lm.get_config('gemma2_nano')
+  tree = gemma.param_shapes(shape)
+  norms = shape.d_model * (4 * shape.layers + 1)
+  count = sum(x.size for x in jax.tree.leaves(tree)) - norms
+  assert costs.loaded_params(shape, shape.layers) == count
+
+
+def _config(**changes):
+  return config.resolve(
+      {
+          'recipe': 'paper',
+          'model': 'gemma2_2b',
+          'layer': 12,
+          'sites': ('resid_post', 'mlp_out', 'attn_heads'),
+          'sparsity_coefficients': ('1e-4', '3e-4', '6e-4', '1e-3', '2e-3'),
+          'stream.lm_sequences': 64,
+          **changes,
+      }
+  )
+
+
+def test_parameters_are_those_that_are_initialised():
+  group, *_ = trained.make_suite(_config())
+  params = jax.eval_shape(
+      lambda: group.sae.init_params(jax.random.key(0), initial_threshold=0.1)
+  )
+  count = sum(x.size for x in jax.tree.leaves(params))
+  assert costs.member_params(group) == count
+
+
+def test_a_chips_share_of_a_step_counts_padding():
+  groups = trained.make_suite(_config())
+  one = costs.step_flops(groups, sharding.MeshShape(1, 1), 4096)
+  sixteen = costs.step_flops(groups, sharding.MeshShape(8, 2), 4096)
+  # 5 members on 8 rows of devices: 8 slots are paid for.
+  np.testing.assert_allclose(sixteen, one / 16 * 8 / 5)
+
+
+def test_gradients_cross_the_mesh_only_where_the_batch_is_cut():
+  narrow = trained.make_suite(_config(widths=(2048,)))
+  mesh = sharding.MeshShape(16, 1)
+  assert suite.layout_of(narrow[0], mesh).name == 'latents'
+  gradients = 2 * 4 * sum(5 * costs.member_params(g) for g in narrow)
+  assert costs.step_traffic(narrow, mesh, 4096) == gradients
+  assert costs.step_traffic(narrow, sharding.MeshShape(1, 1), 4096) == 0
+
+
+def test_memory_of_a_suite_is_near_what_the_tpu_compiler_reports():
+  # Segment of 5 x 3 members at 65K, v5e:4x4, tensor 2: arguments 4.88 GiB.
+  found = costs.memory(_config(widths=(2**16,)), sharding.MeshShape(8, 2))
+  assert (found.state + found.block) / 2**30 == pytest.approx(4.88, rel=0.03)
+  # Weights of the block's program: 1.49 GiB.
+  assert found.weights / 2**30 == pytest.approx(1.49, rel=0.01)

@@ -1,0 +1,102 @@
+"""The programs of Gemma Scope's suites, compiled by the TPU compiler.
+
+No TPU is needed: `jumprelu.tpu_compile` compiles for a topology, in a process
+of its own. Run with `pytest -m 'tpu and not slow'` (2B) or `-m tpu` (all).
+"""
+
+import pytest
+
+from experiments import scale
+from jumprelu import (
+    chips,
+    lm,
+    plan,
+    sharding,
+    tpu_compile,
+    trained,
+)
+
+pytestmark = [
+    pytest.mark.tpu,
+    pytest.mark.skipif(
+        not tpu_compile.available(), reason='needs `pip install libtpu==0.0.52`'
+    ),
+    pytest.mark.timeout(1800),
+]
+
+_IN_CI = ('2b-16k-v5e', '2b-65k-v5e')
+
+
+def _cases(names):
+  return [
+      pytest.param(n, marks=() if n in _IN_CI else pytest.mark.slow, id=n)
+      for n in names
+  ]
+
+
+def _check_step(found, cfg):
+  """Batches are gathered and reconstructions summed; nothing else is."""
+  groups = trained.make_suite(cfg)
+  rows = cfg.stream.batch * max(g.sae.d_in for g in groups)
+  assert any(c.kind == 'all-gather' for c in found.collectives)
+  for c in found.collectives:
+    if c.kind == 'all-reduce':
+      # Of a member and of no other: all of a site's at most, in one call.
+      assert c.bytes <= 4 * rows * sum(len(g.members) for g in groups), c
+    else:
+      assert c.bytes <= 4 * rows, c  # A batch, not a block.
+
+
+def _check_block(found, cfg, mesh):
+  """Weights are gathered a matrix at a time; activations stay."""
+  model = lm.get_config(cfg.model)
+  each = cfg.stream.lm_sequences // mesh.shape['data']
+  widest = max(model.d_model, model.heads * model.head_dim)
+  activations = 4 * each * cfg.corpus.sequence_length * widest
+  matrix = 2 * model.d_model * max(2 * model.ffw, model.vocab)
+  pool = 2 * cfg.stream.block_positions * model.d_model
+  for c in found.collectives:
+    assert c.bytes < pool, c
+    gathered = c.kind == 'all-gather'
+    assert c.bytes <= max(activations, matrix if gathered else 0), c
+
+
+@pytest.mark.parametrize('name', _cases(scale.SUITES))
+def test_a_suite_compiles_fits_and_moves_only_what_its_layout_says(name):
+  topology, cfg = scale.SUITES[name]
+  slice_ = chips.parse(topology)
+  found = tpu_compile.compile_all(cfg, topology)
+  told = plan.make_plan(cfg, plan.Request(slice_), compiled=found)
+  assert told['fits'], told['memory']
+  for program in found.values():
+    assert not program.host_transfers
+  data = slice_.chips // cfg.mesh.tensor
+  _check_step(found['segment'], cfg)
+  _check_block(found['block'], cfg, sharding.MeshShape(data, cfg.mesh.tensor))
+
+
+@pytest.mark.parametrize(
+    'name', _cases(['2b-16k-v5e', '9b-131k-v5e', '27b-131k-v5e'])
+)
+def test_an_evaluation_compiles_fits_and_gathers_no_dictionary(name):
+  topology, cfg = scale.SUITES[name]
+  slice_ = chips.parse(topology)
+  found = tpu_compile.compile_all(
+      cfg, topology, programs=('sums', 'reconstruct', 'losses')
+  )
+  group = trained.make_suite(cfg)[0]
+  dictionary = 4 * group.sae.width * group.sae.d_in
+  batch = cfg.eval.lm_sequences * cfg.corpus.sequence_length * group.sae.d_in
+  for program in found.values():
+    assert not program.host_transfers
+    assert program.peak_bytes < 0.9 * slice_.chip.hbm_bytes, program
+  for name in ('sums', 'reconstruct'):
+    for c in found[name].collectives:
+      assert c.bytes <= 4 * batch, c
+      assert f'{group.sae.width}' not in c.largest or c.bytes < dictionary, c
+
+
+def test_a_suite_that_is_too_large_is_refused_by_the_compiler():
+  cfg = scale.make_config('gemma2_2b', 12, width=2**19, tensor=1)
+  with pytest.raises(Exception, match='refuses.*(memory|HBM|hbm)'):
+    tpu_compile.compile_all(cfg, 'v5e:2x2', programs=('segment',))
