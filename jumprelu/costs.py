@@ -14,7 +14,7 @@ from jumprelu import lm, sharding, suite, trained
 
 # Arrays [batch, latents] of float32 that a member's step holds at once, counted
 # in what the TPU compiler reports.
-_STEP_ARRAYS = 4
+_STEP_ARRAYS = 8
 
 
 class Memory(NamedTuple):

@@ -60,17 +60,15 @@ def _fits_with(change):
   return _plan(change.partition('=')[2], widths=(2**19,))['fits']
 
 
-def test_fewer_members_are_offered_where_they_suffice():
-  coefficients = ('1e-4', '1e-3', '2e-3')
-  found = _plan('v5e:2x2', widths=(2**18,), sparsity_coefficients=coefficients)
+def test_each_kind_of_change_is_offered_once_with_the_least_that_suffices():
+  seven = tuple(f'{k}e-4' for k in range(1, 8))
+  found = _plan('v5e:2x2', widths=(2**17,), sparsity_coefficients=seven)
   assert not found['fits']
-  smaller, fewer, *_ = found['changes']
-  assert smaller == '--stream.block_positions=524288'
-  assert fewer.startswith('2 of the 3 sparsity_coefficients')
-  two = _plan(
-      'v5e:2x2', widths=(2**18,), sparsity_coefficients=coefficients[:2]
-  )
-  assert two['fits']
+  fewer, larger = found['changes']
+  assert fewer.startswith('6 of the 7 sparsity_coefficients')
+  assert larger == '--topology=v5e:2x4'
+  six = _plan('v5e:2x2', widths=(2**17,), sparsity_coefficients=seven[:6])
+  assert six['fits']
 
 
 def test_time_money_and_jobs_add_up():
