@@ -4,6 +4,9 @@ No TPU is needed: `jumprelu.tpu_compile` compiles for a topology, in a process
 of its own. Run with `pytest -m 'tpu and not slow'` (2B) or `-m tpu` (all).
 """
 
+import dataclasses
+import functools
+
 import pytest
 
 from experiments import scale
@@ -32,6 +35,12 @@ def _cases(names):
       pytest.param(n, marks=() if n in _IN_CI else pytest.mark.slow, id=n)
       for n in names
   ]
+
+
+@functools.cache
+def _block(topology, cfg):
+  """The block's program, which does not depend on widths: compiled once."""
+  return tpu_compile.compile_all(cfg, topology, programs=('block',))['block']
 
 
 def _check_step(found, cfg):
@@ -65,7 +74,8 @@ def _check_block(found, cfg, mesh):
 def test_a_suite_compiles_fits_and_moves_only_what_its_layout_says(name):
   topology, cfg = scale.SUITES[name]
   slice_ = chips.parse(topology)
-  found = tpu_compile.compile_all(cfg, topology)
+  found = tpu_compile.compile_all(cfg, topology, programs=('segment',))
+  found['block'] = _block(topology, dataclasses.replace(cfg, widths=(1024,)))
   told = plan.make_plan(cfg, plan.Request(slice_), compiled=found)
   assert told['fits'], told['memory']
   for program in found.values():
@@ -92,10 +102,11 @@ def test_an_evaluation_compiles_fits_and_gathers_no_dictionary(name):
     assert program.peak_bytes < 0.9 * slice_.chip.hbm_bytes, program
   for name in ('sums', 'reconstruct'):
     for c in found[name].collectives:
-      assert c.bytes <= 4 * batch, c
+      assert c.bytes <= 1.01 * 4 * batch, c  # XLA pads rows.
       assert f'{group.sae.width}' not in c.largest or c.bytes < dictionary, c
 
 
+@pytest.mark.slow
 def test_a_suite_that_is_too_large_is_refused_by_the_compiler():
   cfg = scale.make_config('gemma2_2b', 12, width=2**19, tensor=1)
   with pytest.raises(Exception, match='refuses.*(memory|HBM|hbm)'):
