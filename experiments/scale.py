@@ -11,7 +11,7 @@ install libtpu==0.0.52) and takes a minute or more a suite, `plan` is instant.
 import functools
 import sys
 
-from jumprelu import chips, config, plan, sharding, tpu_compile
+from jumprelu import chips, config, plan, tpu_compile
 
 ALL_SITES = ('resid_post', 'mlp_out', 'attn_heads')
 RESIDUAL = ('resid_post',)
@@ -112,26 +112,24 @@ def plan_gemma_scope() -> None:
 def compile_suites(names: list[str]) -> None:
   """Prints what the TPU compiler says of suites, a line each."""
   print(
-      '| suite | slice | data x tensor | block program | steps program | run |'
-      ' HBM | TFLOP a step, chip | compiler: s a step | formula: s a step |\n'
-      + '|---' * 10 + '|'
+      '| suite | slice | data x tensor | block | steps | run | HBM'
+      ' | formula: run | formula: ms a step, without LM / LM |\n'
+      + '|---' * 9 + '|'
   )  # fmt: skip
   for name in names or list(SUITES):
     topology, cfg = SUITES[name]
     slice_ = chips.parse(topology)
     found = tpu_compile.compile_all(cfg, topology)
     told = plan.make_plan(cfg, plan.Request(slice_), compiled=found)
-    block, steps = found['block'], found['segment']
-    mesh = sharding.MeshShape(slice_.chips // cfg.mesh.tensor, cfg.mesh.tensor)
-    seconds = steps.optimal_seconds
-    (job,) = told['jobs']
+    memory, (job,) = told['memory'], told['jobs']
+    peaks = [found[each].peak_bytes / 2**30 for each in ('block', 'segment')]
+    by_lm = 1e3 * job['seconds_per_step'] * job['lm_share']
     print(
-        f'| {name} | {topology} | {mesh.data} x {mesh.tensor}'
-        f' | {block.peak_bytes / 2**30:.2f} | {steps.peak_bytes / 2**30:.2f}'
-        f' | {told["memory"]["peak_gib"]:.2f}'
-        f' | {slice_.chip.hbm_bytes / 2**30:.0f} | {steps.flops / 1e12:.2f}'
-        f' | {f"{seconds:.3f}" if seconds > 0 else "negative"}'
-        f' | {job["seconds_per_step"] * (1 - job["lm_share"]):.3f} |',
+        f'| {name} | {topology} | {slice_.chips // cfg.mesh.tensor} x'
+        f' {cfg.mesh.tensor} | {peaks[0]:.2f} | {peaks[1]:.2f}'
+        f' | {memory["peak_gib"]:.1f} | {slice_.chip.hbm_bytes / 2**30:.0f}'
+        f' | {sum(memory["formula_gib"].values()):.1f}'
+        f' | {1e3 * job["seconds_per_step"] - by_lm:.0f} / {by_lm:.0f} |',
         flush=True,
     )
 
