@@ -53,7 +53,9 @@ class RunDir:
   """Reads and writes the files of one run."""
 
   def __init__(self, path: str | os.PathLike[str]):
-    self.path = epath.Path(path).expanduser().absolute()
+    given = epath.Path(path).expanduser()
+    # Of gs://a/b, `absolute` would make a local path.
+    self.path = given if given.is_absolute() else given.absolute()
     self.checkpoints = self.path / 'checkpoints'
     self._is_main = jax.process_index() == 0
     self._starts: dict[str, Any] = {}

@@ -27,6 +27,8 @@ pause=$first_pause
 while true; do
   "$@" &
   child=$!
+  # A signal may have come before there was anyone to pass it to.
+  if [ -n "$leaving" ]; then leave; fi
   code=0
   wait "$child" || code=$?
   # A signal ends `wait` before the command: wait for it once more.
@@ -63,10 +65,9 @@ while true; do
     wait_for=$pause
     pause=$((pause * 2 < longest_pause ? pause * 2 : longest_pause))
   fi
-  # In the background, so that a signal does not wait for the pause.
-  sleep "$wait_for" &
-  child=$!
-  wait "$child"
-  child=
-  if [ -n "$leaving" ]; then exit "$code"; fi
+  # In seconds, so that a signal does not wait for the whole pause.
+  for ((second = 0; second < wait_for; second++)); do
+    if [ -n "$leaving" ]; then exit "$code"; fi
+    sleep 1
+  done
 done

@@ -41,79 +41,85 @@ def _list_of(name):
 
 def _jobset():
   """The types of JobSet itself."""
-  spec = _object(
+  return {
+      'JobSetSpec': _jobset_spec(),
+      'FailurePolicyRule': _failure_policy_rule(),
+      'ReplicatedJob': _replicated_job(),
+  }
+
+
+def _jobset_spec():
+  network = _object(
+      enableDNSHostnames=_FLAG,
+      subdomain=_TEXT,
+      publishNotReadyAddresses=_FLAG,
+  )
+  failure_policy = _object(
+      maxRestarts=_COUNT,
+      restartStrategy=_enum('Recreate', 'BlockingRecreate'),
+      rules=_list_of('FailurePolicyRule'),
+  )
+  success_policy = _object(
+      ('operator',),
+      operator=_enum('All', 'Any'),
+      targetReplicatedJobs=_TEXTS,
+  )
+  startup_policy = _object(
+      ('startupPolicyOrder',), startupPolicyOrder=_enum('AnyOrder', 'InOrder')
+  )
+  coordinator = _object(
+      ('replicatedJob',), replicatedJob=_TEXT, jobIndex=_COUNT, podIndex=_COUNT
+  )
+  return _object(
       ('replicatedJobs',),
       replicatedJobs={**_list_of('ReplicatedJob'), 'minItems': 1},
-      network=_object(
-          enableDNSHostnames=_FLAG,
-          subdomain=_TEXT,
-          publishNotReadyAddresses=_FLAG,
-      ),
-      successPolicy=_object(
-          ('operator',),
-          operator=_enum('All', 'Any'),
-          targetReplicatedJobs=_TEXTS,
-      ),
-      failurePolicy=_object(
-          maxRestarts=_COUNT,
-          restartStrategy=_enum('Recreate', 'BlockingRecreate'),
-          rules=_list_of('FailurePolicyRule'),
-      ),
-      startupPolicy=_object(
-          ('startupPolicyOrder',),
-          startupPolicyOrder=_enum('AnyOrder', 'InOrder'),
-      ),
+      network=network,
+      successPolicy=success_policy,
+      failurePolicy=failure_policy,
+      startupPolicy=startup_policy,
       suspend=_FLAG,
-      coordinator=_object(
-          ('replicatedJob',),
-          replicatedJob=_TEXT,
-          jobIndex=_COUNT,
-          podIndex=_COUNT,
-      ),
+      coordinator=coordinator,
       managedBy=_TEXT,
       ttlSecondsAfterFinished=_COUNT,
   )
-  return {
-      'JobSetSpec': spec,
-      'FailurePolicyRule': _object(
-          ('name', 'action'),
-          name={
-              'type': 'string',
-              'pattern': '^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$',
-          },
-          action=_enum(
-              'FailJobSet', 'RestartJobSet', 'RestartJobSetAndIgnoreMaxRestarts'
-          ),
-          onJobFailureReasons={
-              'type': 'array',
-              'items': _enum(
-                  'BackoffLimitExceeded',
-                  'DeadlineExceeded',
-                  'FailedIndexes',
-                  'MaxFailedIndexesExceeded',
-                  'PodFailurePolicy',
-              ),
-          },
-          onJobFailureMessagePatterns=_TEXTS,
-          targetReplicatedJobs=_TEXTS,
-      ),
-      'ReplicatedJob': _object(
-          ('name', 'template'),
-          name=_TEXT,
-          groupName=_TEXT,
-          template={'$ref': '#/$defs/V1JobTemplateSpec'},
-          replicas=_COUNT,
-          dependsOn={
-              'type': 'array',
-              'maxItems': 1,
-              'items': _object(
-                  ('name', 'status'),
-                  name=_TEXT,
-                  status=_enum('Ready', 'Complete'),
-              ),
-          },
-      ),
+
+
+def _failure_policy_rule():
+  name = {
+      'type': 'string',
+      'pattern': '^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$',
   }
+  reason = _enum(
+      'BackoffLimitExceeded',
+      'DeadlineExceeded',
+      'FailedIndexes',
+      'MaxFailedIndexesExceeded',
+      'PodFailurePolicy',
+  )
+  return _object(
+      ('name', 'action'),
+      name=name,
+      action=_enum(
+          'FailJobSet', 'RestartJobSet', 'RestartJobSetAndIgnoreMaxRestarts'
+      ),
+      onJobFailureReasons={'type': 'array', 'items': reason},
+      onJobFailureMessagePatterns=_TEXTS,
+      targetReplicatedJobs=_TEXTS,
+  )
+
+
+def _replicated_job():
+  depends = _object(
+      ('name', 'status'), name=_TEXT, status=_enum('Ready', 'Complete')
+  )
+  return _object(
+      ('name', 'template'),
+      name=_TEXT,
+      groupName=_TEXT,
+      template={'$ref': '#/$defs/V1JobTemplateSpec'},
+      replicas=_COUNT,
+      dependsOn={'type': 'array', 'maxItems': 1, 'items': depends},
+  )
 
 
 def _plain(node):
@@ -138,8 +144,8 @@ def _plain(node):
 
 def _tighten(defs):
   """Enums and bounds that the client leaves to the server."""
-  quantity = {'type': 'object', 'additionalProperties': {}}
-  quantity['additionalProperties'] = {'type': ['integer', 'string']}
+  number = {'type': ['integer', 'string']}
+  quantity = {'type': 'object', 'additionalProperties': number}
   for name in ('limits', 'requests'):
     defs['V1ResourceRequirements']['properties'][name] = quantity
   job = defs['V1JobSpec']['properties']
