@@ -174,6 +174,7 @@ def _run(
   # State, and where to start.
   found = checkpointer.latest_verified(stored)
   state, scales = _restore_or_init(job, directory, found, counts)
+  directory.note_start(counts.step)
   directory.cut_metrics(counts.step)
   directory.write_env(mesh=dict(mesh.shape) if mesh is not None else {})
   directory.write_suite(_describe(job, scales))

@@ -21,6 +21,7 @@ _LAYERS = {
     5: (
         'card',
         'evaluate',
+        'fleet',
         'frontier',
         'harvest',
         'layout',

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jumprelu import checkpoint, errors, lm, run_dir, suite, train, trained
+from jumprelu import config as config_lib
 from jumprelu.data import packing
 from tests import toy_suite
 
@@ -230,3 +231,15 @@ def test_a_run_without_checkpoint_has_left_nothing(tmp_path):
     pass
   with pytest.raises(errors.MissingInputError, match='no checkpoint yet'):
     trained.load_suite(tmp_path)
+
+
+def test_a_run_that_starts_again_and_again_where_it_was_gives_up(tmp_path):
+  starts = {'step': 0, 'count': run_dir.MAX_STARTS}
+  (tmp_path / 'config.json').write_text(
+      config_lib.to_json(toy_suite.make_config())
+  )
+  (tmp_path / 'starts.json').write_text(json.dumps(starts))
+  with pytest.raises(errors.NumericalError, match='delete starts.json'):
+    _run(tmp_path)
+  status = json.loads((tmp_path / 'STATUS.json').read_text())
+  assert (status['state'], status['exit_code']) == ('failed', 70)

@@ -40,6 +40,42 @@ class LmConfig:
     return self.d_model
 
 
+_VOCAB = 256_128
+
+_2B = LmConfig(
+    name='gemma2_2b',
+    vocab=_VOCAB,
+    d_model=2304,
+    ffw=9216,
+    heads=8,
+    kv_heads=4,
+    head_dim=256,
+    layers=26,
+)
+_9B = LmConfig(
+    name='gemma2_9b',
+    vocab=_VOCAB,
+    d_model=3584,
+    ffw=14336,
+    heads=16,
+    kv_heads=8,
+    head_dim=256,
+    layers=42,
+    transposed_gating=True,
+)
+_27B = LmConfig(
+    name='gemma2_27b',
+    vocab=_VOCAB,
+    d_model=4608,
+    ffw=36864,
+    heads=32,
+    kv_heads=16,
+    head_dim=128,
+    layers=46,
+    query_scale_by_model=True,
+    transposed_gating=True,
+)
+
 # Models by name.
 MODELS = {
     'gemma2_nano': LmConfig(
@@ -54,4 +90,8 @@ MODELS = {
         window=64,
         context=256,
     ),
+} | {
+    config.name + suffix: dataclasses.replace(config, name=config.name + suffix)
+    for config in (_2B, _9B, _27B)
+    for suffix in ('', '_it')
 }
