@@ -39,6 +39,7 @@ SOFT = (
     'corpus.cache_dir',
     'corpus.data_dir',
     'recipe',
+    'store',
 )
 
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'gemma', 'grain', 'numpy')
