@@ -90,13 +90,7 @@ def make_job(config: config_lib.TrainConfig) -> Job:
 
   # Neither model nor text, where their activations are stored.
   if config.store:
-    stored = store.Stored(
-        config.store,
-        suite.taps(groups),
-        wanted=store.identity(config, dtype=dtype),
-        blocks=config.blocks,
-        mesh=mesh,
-    )
+    stored = store.Stored(config, suite.taps(groups), dtype=dtype, mesh=mesh)
     return Job(config, groups, stored, stored.data_digest, mesh)
 
   # Language model: the layers up to the one that is read.

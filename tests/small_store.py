@@ -1,6 +1,7 @@
 """A store of a toy suite's activations, small enough for any test."""
 
 import contextlib
+import dataclasses
 import pathlib
 
 from jumprelu import harvest_store, store, train
@@ -44,10 +45,9 @@ def open_store(path, *, mesh=None, config=None, dtype=DTYPE, **changes):
   """Opens a store for a toy config."""
   config = config or toy_suite.make_config(**changes)
   return store.Stored(
-      str(path),
+      dataclasses.replace(config, store=str(path)),
       toy_suite.taps(config),
-      wanted=store.identity(config, dtype=dtype),
-      blocks=config.blocks,
+      dtype=dtype,
       mesh=mesh,
   )
 

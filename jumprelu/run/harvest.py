@@ -78,14 +78,16 @@ def define_flags(fv: flags.FlagValues):
 
 
 def run(fv: flags.FlagValues) -> int:
-  """Check the flags, read the tokens, run the model, write the file."""
+  """Fill a store, or write a file."""
   if fv.store:
     return harvest_store.run(fv)
-  problems = [
-      f'--{name} goes with --store'
-      for name in harvest_store.given(fv)
-      if name != 'store'
-  ]
+  _write_file(fv)
+  return 0
+
+
+def _write_file(fv: flags.FlagValues):
+  """Check the flags, read the tokens, run the model, write the file."""
+  problems = [f'--{n} goes with --store' for n in harvest_store.given(fv)]
   problems += [
       f'--{name} is needed' for name in ('layer', 'out') if not _has(fv, name)
   ]
@@ -137,7 +139,6 @@ def run(fv: flags.FlagValues) -> int:
       f'{fv.out}: {", ".join(names)} of {len(ids)} sequences of'
       f' {ids.shape[1]} positions'
   )
-  return 0
 
 
 def _has(fv: flags.FlagValues, name: str) -> bool:

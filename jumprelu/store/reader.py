@@ -29,33 +29,35 @@ class Stored:
 
   def __init__(
       self,
-      directory: str,
+      config: Any,
       sites: Sequence[lm.Site],
       *,
-      wanted: Mapping[str, Any],
-      blocks: int,
+      dtype: str,
       mesh: Any = None,
   ):
-    """Opens a store and checks it.
+    """Opens the store of a training config and checks it.
 
     Args:
-      directory: Where it is.
+      config: The run's config; `store` says where.
       sites: What is read.
-      wanted: The identity of the run's config (`record.identity`).
-      blocks: Blocks that the run needs.
+      dtype: The language model's, resolved.
       mesh: The device mesh.
 
     Raises:
       UserError: the store is of another config.
       DataError, MissingInputError: it is damaged, or not there.
     """
-    self._path = pathlib.Path(directory).expanduser()
+    self._path = pathlib.Path(config.store).expanduser()
     self.manifest, self.geometry, self._lines = record.read_manifest(self._path)
     _check_config(
-        self._path, self.manifest, sites=sites, wanted=wanted, blocks=blocks
+        self._path,
+        self.manifest,
+        sites=sites,
+        wanted=record.identity(config, dtype=dtype),
+        blocks=config.blocks,
     )
     arrays.check_files(self._path, self.geometry)
-    self._blocks = blocks
+    self._blocks = config.blocks
     self._mesh = mesh
     self._names = [*map(str, sites), KEEP]
     self._arrays = {
