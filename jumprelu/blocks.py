@@ -7,7 +7,7 @@ and shuffling moves nothing between them.
 
 from collections.abc import Callable, Mapping
 import functools
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import flax.struct
 import jax
@@ -43,6 +43,23 @@ class Block:
   order: Leaf
   # []: rows of text that were dropped because they are non-finite or absurd.
   dropped: Leaf
+
+
+@runtime_checkable
+class Source(Protocol):
+  """Where a run's blocks come from: a model's stream, or a store."""
+
+  def make_block(self, index: int, scales: Mapping[lm.Site, float]) -> Block:
+    """Returns block `index`, whose sites have these scales."""
+    ...
+
+  def estimate_scales(self) -> dict[lm.Site, float]:
+    """Returns sqrt(E||x||^2) of each site."""
+    ...
+
+  def put(self, value: int | float) -> Array:
+    """Puts a number on every device, explicitly; int32 or float32."""
+    ...
 
 
 def batch(

@@ -78,6 +78,11 @@ class TrainConfig:
       ' or comma-separated list of .txt .md .py .jsonl .parquet,'
       ' tfds:NAME[/CONFIG], or tokens:FOLDER.',
   )
+  store: str = _field(
+      '',
+      'Read activations that jumprelu harvest has stored in this folder; the'
+      ' language model is not loaded. Bits and order are those of the stream.',
+  )
   input_gain: bool = _field(
       True,
       "Whether a transcoder's input includes the gain of the norm before the"
@@ -107,6 +112,11 @@ class TrainConfig:
   def steps(self) -> int:
     """Optimiser steps of the run."""
     return self.tokens // self.stream.batch
+
+  @property
+  def blocks(self) -> int:
+    """Blocks of the run; of the last one perhaps not every batch."""
+    return -(-self.steps // self.stream.batches)
 
   def variant_configs(self) -> dict[str, Any]:
     """The own config of each chosen variant."""

@@ -40,7 +40,7 @@ _RESULTS = 'results.jsonl'
 _FREQUENCIES = 'firing_frequency.npz'
 _META = 'meta.json'
 # Where things lie on one machine is no part of how to make them again.
-_LOCAL = ('recipe', 'corpus.cache_dir', 'corpus.data_dir')
+_LOCAL = ('recipe', 'corpus.cache_dir', 'corpus.data_dir', 'store')
 
 
 class Run(NamedTuple):

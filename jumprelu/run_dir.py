@@ -40,6 +40,7 @@ SOFT = (
     'corpus.cache_dir',
     'corpus.data_dir',
     'recipe',
+    'store',
 )
 
 # A run that starts so often at one step, and never comes to save another, will

@@ -12,6 +12,7 @@ import jax
 
 from jumprelu import (
     agreement,
+    blocks,
     checkpoint,
     data,
     dotted,
@@ -20,6 +21,7 @@ from jumprelu import (
     progress,
     run_dir,
     sharding,
+    store,
     suite,
     trained,
 )
@@ -41,7 +43,7 @@ class Job(NamedTuple):
 
   config: config_lib.TrainConfig
   groups: Sequence[suite.Group]
-  stream: stream_lib.Stream
+  stream: blocks.Source
   data_digest: str
   mesh: Any = None
 
@@ -70,26 +72,32 @@ def train(
       return DONE
     with jax.default_matmul_precision(config.matmul_precision):
       job = make_job(config)
-      agreement.agree(_facts(job))
+      agreement.agree(facts(job))
       return run(
           job, directory, should_stop=should_stop, on_progress=on_progress
       )
 
 
 def make_job(config: config_lib.TrainConfig) -> Job:
-  """Loads the language model and the text, and lays out the suite."""
+  """Lays out the suite; loads the model and the text, or opens the store."""
   # Mesh and the shapes that it must divide: before anything is read.
   mesh = sharding.make_mesh(config.mesh)
   config.stream.check_data_axis(mesh.shape['data'])
   groups = trained.make_suite(config)
   for group in groups:
     suite.layout_of(group, mesh)
+  dtype = config_lib.dtype_on(config, jax.default_backend())
+
+  # Neither model nor text, where their activations are stored.
+  if config.store:
+    stored = store.Stored(config, suite.taps(groups), dtype=dtype, mesh=mesh)
+    return Job(config, groups, stored, stored.data_digest, mesh)
 
   # Language model: the layers up to the one that is read.
   model = lm.load(
       config.model,
       num_layers=config.layer + 1,
-      dtype=config_lib.dtype_on(config, jax.default_backend()),
+      dtype=dtype,
       mesh=mesh,
   )
   lm.self_check(model)
@@ -247,7 +255,7 @@ def _restore_or_init(
   return state, trained.by_site(meta['scales'])
 
 
-def _facts(job: Job) -> dict[str, str]:
+def facts(job: Job) -> dict[str, str]:
   """What all processes of a run must have in common."""
   return {
       'config': config_lib.to_json(job.config),

@@ -16,7 +16,16 @@ _LAYERS = {
     1: ('agreement', 'metrics', 'sharding'),
     # Three towers: none imports another.
     2: ('data', 'lm', 'saes'),
-    3: ('blocks', 'checkpoint', 'evals', 'optim', 'step', 'stream', 'suite'),
+    3: (
+        'blocks',
+        'checkpoint',
+        'evals',
+        'optim',
+        'step',
+        'store',
+        'stream',
+        'suite',
+    ),
     4: ('coefficients', 'config', 'recipes', 'validation'),
     5: (
         'card',
@@ -24,6 +33,7 @@ _LAYERS = {
         'fleet',
         'frontier',
         'harvest',
+        'harvest_store',
         'layout',
         'members',
         'npz',
