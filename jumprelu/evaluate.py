@@ -76,7 +76,9 @@ def evaluate_members(
   taps = {tap for member in placed for tap in (member.source, member.target)}
   anchors = (splice.anchor_of(member.target) for member in placed)
   taps |= {tap for tap in anchors if tap is not None}
-  forward = programs.forward(model, taps, mesh=mesh)
+  forward = programs.forward(
+      model, taps, user_prefix=held_out.user_prefix, mesh=mesh
+  )
   sample = functools.partial(
       text_lib.sample, sequences=config.lm_sequences, mesh=mesh
   )

@@ -26,6 +26,7 @@ _LAYERS = {
         'layout',
         'members',
         'npz',
+        'parity',
         'progress',
         'publish',
         'records',

@@ -1,6 +1,7 @@
 """Config of the corpus: what is read, how it is packed, where it is kept."""
 
 import dataclasses
+from typing import Literal
 
 from jumprelu.errors import UserError
 
@@ -28,6 +29,11 @@ class Config:
   max_tokens: int = _field(
       0, 'Stop reading after the document that reaches this; 0 reads all.'
   )
+  wrap: Literal['none', 'chat'] = _field(
+      'none',
+      "What stands around a document: nothing, or Gemma's turns of a chat, for"
+      ' instruction-tuned models; what precedes the text is not trained on.',
+  )
   seed: int = _field(0, 'Seed of the order in which rows are visited.')
 
   def __post_init__(self):
@@ -43,5 +49,7 @@ class Config:
       raise UserError(f'max_tokens={self.max_tokens}: must be 0 (all) or more')
     if not 0 <= self.seed < 2**32:
       raise UserError(f'seed={self.seed}: must be 0 to {2**32 - 1}')
+    if self.wrap not in ('none', 'chat'):
+      raise UserError(f'wrap={self.wrap!r}: must be none or chat')
     if not self.text_field:
       raise UserError('text_field is empty: name the field with the text')

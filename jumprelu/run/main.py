@@ -22,7 +22,15 @@ from absl import flags, logging
 import jumprelu
 from jumprelu import dotted, errors
 
-COMMANDS = ('demo', 'train', 'evaluate', 'release', 'verify', 'harvest')
+COMMANDS = (
+    'demo',
+    'train',
+    'evaluate',
+    'release',
+    'verify',
+    'harvest',
+    'parity',
+)
 
 _USAGE = """\
 jumprelu: train, evaluate and release suites of JumpReLU sparse autoencoders
