@@ -157,6 +157,8 @@ def resolve(overrides: Mapping[str, Any] | None = None) -> TrainConfig:
       ]
   try:
     config = dotted.replace(default, values)
+  except (errors.MissingInputError, errors.DataError):
+    raise  # A model's files, with exit codes of their own.
   except errors.UserError as error:
     problems.append(str(error))
     config = default
