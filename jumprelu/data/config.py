@@ -49,7 +49,5 @@ class Config:
       raise UserError(f'max_tokens={self.max_tokens}: must be 0 (all) or more')
     if not 0 <= self.seed < 2**32:
       raise UserError(f'seed={self.seed}: must be 0 to {2**32 - 1}')
-    if self.wrap not in ('none', 'chat'):
-      raise UserError(f'wrap={self.wrap!r}: must be none or chat')
     if not self.text_field:
       raise UserError('text_field is empty: name the field with the text')
