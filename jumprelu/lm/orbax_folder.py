@@ -17,7 +17,7 @@ import numpy as np
 
 from jumprelu import errors
 from jumprelu.lm import config as config_lib
-from jumprelu.lm import weights
+from jumprelu.lm import gemma, weights
 
 # What marks such a folder, and each zarr version's description of an array.
 _MARKS = ('_METADATA', 'manifest.ocdbt')
@@ -87,11 +87,18 @@ class Weights:
   """The tensors of a folder; `weights.Reader`."""
 
   def __init__(self, folder: pathlib.Path, config: config_lib.LmConfig):
-    del config  # The tree is ours already.
+    self._config = config
     self._store = _Store(folder)
 
   def check(self, shapes: Mapping[str, weights.Shape]) -> None:
-    """See `weights.Reader`."""
+    """See `weights.Reader`; also refuses tensors that no Gemma 2 has."""
+    known = weights.flatten(gemma.param_shapes(self._config))
+    for key in self._store.keys:
+      if key not in known:
+        raise errors.DataError(
+            f'{self._store.path}: tensor {key}, shape {self._store.shape(key)},'
+            f' is unknown in a Gemma 2 of {self._config.layers} layers'
+        )
     for key, wanted in shapes.items():
       found = self._store.shape(key)
       weights.check_shape(self._store.path, key, found=found, wanted=wanted)
@@ -132,6 +139,11 @@ class _Store:
       if stored and last in _DRIVERS:
         self._specs[_canonical(stored)] = (stored, _DRIVERS[last])
     self._open = {}
+
+  @property
+  def keys(self) -> list[str]:
+    """Returns the names of all tensors."""
+    return sorted(self._specs)
 
   @property
   def layers(self) -> int:

@@ -63,7 +63,7 @@ class Source:
 def models_dir() -> pathlib.Path:
   """Returns where known models are looked for."""
   given = os.environ.get('JUMPRELU_MODELS')
-  return pathlib.Path(given or pathlib.Path.home() / '.cache/jumprelu/models')
+  return pathlib.Path(given or '~/.cache/jumprelu/models').expanduser()
 
 
 def get_config(model: str) -> config_lib.LmConfig:

@@ -133,6 +133,13 @@ def test_a_tensor_of_another_shape_is_named_with_both(tmp_path):
     lm.load(str(tmp_path / 'a'))
 
 
+def test_a_tensor_that_no_gemma_2_has_is_named(tmp_path):
+  params = dict(tiny.model(CONFIG).params) | {'vision': {'w': np.ones(3)}}
+  ocp.PyTreeCheckpointer().save(tmp_path / 'a', params)
+  with pytest.raises(errors.DataError, match=r'vision/w, shape \(3,\), is unk'):
+    lm.load(str(tmp_path / 'a'))
+
+
 def test_another_tree_is_not_gemma_2(tmp_path):
   ocp.PyTreeCheckpointer().save(tmp_path / 'a', {'w': np.ones(3)})
   with pytest.raises(
@@ -171,7 +178,10 @@ def test_reading_shapes_touches_no_device_and_no_gemma(folders):
       'assert "gemma" not in sys.modules and "orbax" not in sys.modules'
   )
   done = subprocess.run(
-      [sys.executable, '-c', code], capture_output=True, text=True, check=False
+      [sys.executable, '-P', '-c', code],
+      capture_output=True,
+      text=True,
+      check=False,
   )
   assert done.returncode == 0, done.stderr
 
