@@ -97,6 +97,11 @@ def find(model: str) -> Source:
   return _open_folder(folder, folder.resolve().name)
 
 
+def check_files(model: str) -> None:
+  """Raises as `find` does if a model's files are not there or not its own."""
+  find(model)
+
+
 def huggingface_folder(model: str) -> pathlib.Path:
   """Returns the folder of a model that transformers can read.
 

@@ -72,6 +72,15 @@ def test_another_model_in_the_folder_of_a_known_one_is_refused(models):
     lm.load('gemma2_2b')
 
 
+def test_missing_weights_are_told_before_a_run_directory_is_made(
+    models, tmp_path, capsys
+):
+  argv = ['--model=gemma2_2b', '--layer=12', f'--out={tmp_path / "run"}']
+  assert main.launch('train', argv) == 66
+  assert 'no weights at' in capsys.readouterr().err
+  assert not (tmp_path / 'run').exists()
+
+
 def test_missing_weights_say_what_to_get_and_where_to_put_it(models, capsys):
   for name, repository in (
       ('gemma2_2b', 'google/gemma-2-2b from'),
