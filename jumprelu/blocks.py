@@ -95,6 +95,8 @@ def clean(
     activations: Mapping[lm.Site, Float[Array, 'sequences positions _']],
     tokens: Int[Array, 'sequences positions'],
     inverse_scale: Mapping[lm.Site, Array],
+    *,
+    user_prefix: tuple[int, ...] = (),
 ) -> tuple[
     dict[lm.Site, Float[Array, 'sequences positions _']],
     Bool[Array, 'sequences positions'],
@@ -105,7 +107,7 @@ def clean(
   By `where`, before anything else reads them: a mask times NaN is NaN. An
   `inverse_scale` of 0 drops only what is not finite.
   """
-  is_text = jnp.asarray(packing.keep_mask(tokens))
+  is_text = jnp.asarray(packing.keep_mask(tokens, user_prefix))
   good = is_text
   for site, x in activations.items():
     norm = jnp.sqrt(jnp.sum(jnp.square(x.astype(jnp.float32)), axis=-1))
@@ -128,6 +130,7 @@ def make_block(
     lm_sequences: int,
     shards: int,
     seed: int,
+    user_prefix: tuple[int, ...] = (),
     mesh: Any = None,
 ) -> Block:
   """Forwards, cleans and shuffles block `index`."""
@@ -137,6 +140,7 @@ def make_block(
       tokens,
       inverse_scale,
       lm_sequences=lm_sequences,
+      user_prefix=user_prefix,
       mesh=mesh,
   )
   slots = tokens.size // shards
@@ -159,6 +163,7 @@ def forward_all(
     inverse_scale: dict[lm.Site, Array],
     *,
     lm_sequences: int,
+    user_prefix: tuple[int, ...] = (),
     mesh: Any = None,
 ) -> tuple[dict[lm.Site, Float[Array, '...']], Bool[Array, '...'], Array]:
   """Forwards and cleans `lm_sequences` at a time, without leaving the device.
@@ -173,7 +178,9 @@ def forward_all(
   def part(number):
     rows = jax.lax.dynamic_index_in_dim(tokens, number, 1, keepdims=False)
     rows = _spread(rows.reshape(lm_sequences, length), mesh)
-    *found, dropped = clean(forward(params, rows), rows, inverse_scale)
+    *found, dropped = clean(
+        forward(params, rows), rows, inverse_scale, user_prefix=user_prefix
+    )
     parts = jax.tree.map(
         lambda x: _spread(x, mesh).reshape(data, each, *x.shape[1:]), found
     )
@@ -209,6 +216,7 @@ def square_sums(
     params: Any,
     tokens: Int[Array, 'sequences positions'],
     *,
+    user_prefix: tuple[int, ...] = (),
     mesh: Any = None,
 ) -> tuple[dict[lm.Site, Float32[Array, ' sequences']], Int32[Array, '']]:
   """Sums ||x||^2 of each site over the rows that count, and counts them.
@@ -218,7 +226,7 @@ def square_sums(
   """
   found = forward(params, tokens)
   anything = {site: jnp.float32(0) for site in found}
-  found, keep, _ = clean(found, tokens, anything)
+  found, keep, _ = clean(found, tokens, anything, user_prefix=user_prefix)
   sums = {
       site: jnp.sum(jnp.square(x.astype(jnp.float32)), axis=(1, 2))
       for site, x in found.items()

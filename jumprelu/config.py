@@ -45,7 +45,11 @@ def _field(default: Any, text: str) -> Any:
 class TrainConfig:
   """What is trained: one layer's suite, on which text, by which recipe."""
 
-  model: str = _field('gemma2_nano', f'Language model: {", ".join(lm.MODELS)}.')
+  model: str = _field(
+      'gemma2_nano',
+      f'Language model: {", ".join(lm.MODELS)}, or a folder with one (Hugging'
+      ' Face or orbax). Known ones are looked for in $JUMPRELU_MODELS/NAME.',
+  )
   layer: int = _field(2, 'Layer whose activations are read, from 0.')
   sites: tuple[str, ...] = _field(
       tuple(suite.SITES), f'Where SAEs read: some of {", ".join(suite.SITES)}.'
@@ -163,6 +167,8 @@ def resolve(overrides: Mapping[str, Any] | None = None) -> TrainConfig:
       ]
   try:
     config = dotted.replace(default, values)
+  except (errors.MissingInputError, errors.DataError):
+    raise  # A model's files, with exit codes of their own.
   except errors.UserError as error:
     problems.append(str(error))
     config = default

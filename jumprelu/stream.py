@@ -119,6 +119,7 @@ class Stream:
       loader: Loader,
       sequence_length: int,
       seed: int = 0,
+      user_prefix: tuple[int, ...] = (),
       mesh: Any = None,
   ):
     self.config = config
@@ -136,11 +137,14 @@ class Stream:
             lm_sequences=config.lm_sequences,
             shards=config.logical_shards,
             seed=seed,
+            user_prefix=user_prefix,
             mesh=mesh,
         )
     )
     self._sums = jax.jit(
-        functools.partial(blocks.square_sums, forward, mesh=mesh)
+        functools.partial(
+            blocks.square_sums, forward, user_prefix=user_prefix, mesh=mesh
+        )
     )
 
   def make_block(

@@ -103,7 +103,7 @@ def make_job(config: config_lib.TrainConfig) -> Job:
   lm.self_check(model)
 
   # Data.
-  tokenizer = data.Tokenizer(model.tokenizer_path)
+  tokenizer = data.Tokenizer(model.tokenizer_path, rows=model.config.vocab)
   prepared = data.prepare(config.data, tokenizer, config.corpus)
   forward = stream_lib.lm_forward(
       model,
@@ -119,6 +119,7 @@ def make_job(config: config_lib.TrainConfig) -> Job:
       loader=loader.Loader(prepared.train, config.corpus.seed),
       sequence_length=config.corpus.sequence_length,
       seed=config.corpus.seed,
+      user_prefix=prepared.train.user_prefix,
       mesh=mesh,
   )
   return Job(config, groups, stream, prepared.train.digest, mesh)
@@ -288,7 +289,7 @@ def _meta(
 def _describe(job: Job, scales: dict[lm.Site, float]) -> dict[str, Any]:
   """What suite.json says."""
   return {
-      'model': job.config.model,
+      'model': lm.get_config(job.config.model).name,
       'layer': job.config.layer,
       'scales': {str(site): scale for site, scale in scales.items()},
       'data_digest': job.data_digest,

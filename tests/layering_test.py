@@ -37,6 +37,7 @@ _LAYERS = {
         'layout',
         'members',
         'npz',
+        'parity',
         'progress',
         'publish',
         'records',

@@ -47,7 +47,9 @@ def define_flags(fv: flags.FlagValues):
   def string(name, default, text):
     flags.DEFINE_string(name, default, text, flag_values=fv)
 
-  string('model', 'gemma2_nano', 'The language model.')
+  string(
+      'model', 'gemma2_nano', 'The language model: a known name, or its folder.'
+  )
   flags.DEFINE_integer(
       'layer', None, 'The layer, counted from 0.', flag_values=fv
   )
@@ -159,7 +161,8 @@ def _encode(text: str, model, sequence_length: int):
     content = path.read_text(encoding='utf-8')
   except UnicodeDecodeError as e:
     raise errors.UserError(f'--text={text}: not UTF-8 ({e.reason})') from e
-  tokens = data.Tokenizer(model.tokenizer_path).encode(content)
+  tokenizer = data.Tokenizer(model.tokenizer_path, rows=model.config.vocab)
+  tokens = tokenizer.encode(content)
   if not tokens:
     raise errors.UserError(f'--text={text}: empty')
   return np.stack(list(packing.pack([tokens], sequence_length)))

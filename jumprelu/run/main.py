@@ -29,6 +29,7 @@ COMMANDS = (
     'release',
     'verify',
     'harvest',
+    'parity',
     'status',
 )
 
