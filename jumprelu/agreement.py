@@ -69,3 +69,11 @@ def agree(facts: Mapping[str, str]) -> None:
           f'process {process} of {len(everyones)} differs from process 0 in'
           f' {", ".join(what)}: start all with the same flags and versions'
       )
+
+
+def add(numbers: np.ndarray) -> np.ndarray:
+  """Adds up an array of all processes, which have the same shape."""
+  if jax.process_count() == 1:
+    return numbers
+  everyones = multihost_utils.process_allgather(numbers)
+  return np.sum(everyones, axis=0, dtype=numbers.dtype)

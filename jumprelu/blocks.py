@@ -7,7 +7,7 @@ and shuffling moves nothing between them.
 
 from collections.abc import Callable, Mapping
 import functools
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import flax.struct
 import jax
@@ -43,6 +43,23 @@ class Block:
   order: Leaf
   # []: rows of text that were dropped because they are non-finite or absurd.
   dropped: Leaf
+
+
+@runtime_checkable
+class Source(Protocol):
+  """Where a run's blocks come from: a model's stream, or a store."""
+
+  def make_block(self, index: int, scales: Mapping[lm.Site, float]) -> Block:
+    """Returns block `index`, whose sites have these scales."""
+    ...
+
+  def estimate_scales(self) -> dict[lm.Site, float]:
+    """Returns sqrt(E||x||^2) of each site."""
+    ...
+
+  def put(self, value: int | float) -> Array:
+    """Puts a number on every device, explicitly; int32 or float32."""
+    ...
 
 
 def batch(
@@ -95,6 +112,8 @@ def clean(
     activations: Mapping[lm.Site, Float[Array, 'sequences positions _']],
     tokens: Int[Array, 'sequences positions'],
     inverse_scale: Mapping[lm.Site, Array],
+    *,
+    user_prefix: tuple[int, ...] = (),
 ) -> tuple[
     dict[lm.Site, Float[Array, 'sequences positions _']],
     Bool[Array, 'sequences positions'],
@@ -105,7 +124,7 @@ def clean(
   By `where`, before anything else reads them: a mask times NaN is NaN. An
   `inverse_scale` of 0 drops only what is not finite.
   """
-  is_text = jnp.asarray(packing.keep_mask(tokens))
+  is_text = jnp.asarray(packing.keep_mask(tokens, user_prefix))
   good = is_text
   for site, x in activations.items():
     norm = jnp.sqrt(jnp.sum(jnp.square(x.astype(jnp.float32)), axis=-1))
@@ -128,6 +147,7 @@ def make_block(
     lm_sequences: int,
     shards: int,
     seed: int,
+    user_prefix: tuple[int, ...] = (),
     mesh: Any = None,
 ) -> Block:
   """Forwards, cleans and shuffles block `index`."""
@@ -137,6 +157,7 @@ def make_block(
       tokens,
       inverse_scale,
       lm_sequences=lm_sequences,
+      user_prefix=user_prefix,
       mesh=mesh,
   )
   slots = tokens.size // shards
@@ -159,6 +180,7 @@ def forward_all(
     inverse_scale: dict[lm.Site, Array],
     *,
     lm_sequences: int,
+    user_prefix: tuple[int, ...] = (),
     mesh: Any = None,
 ) -> tuple[dict[lm.Site, Float[Array, '...']], Bool[Array, '...'], Array]:
   """Forwards and cleans `lm_sequences` at a time, without leaving the device.
@@ -176,7 +198,9 @@ def forward_all(
     # Or weights that are cut over `data` would be gathered before the loop, all
     # layers at once.
     weights, rows = jax.lax.optimization_barrier((params, rows))
-    *found, dropped = clean(forward(weights, rows), rows, inverse_scale)
+    *found, dropped = clean(
+        forward(weights, rows), rows, inverse_scale, user_prefix=user_prefix
+    )
     parts = jax.tree.map(
         lambda x: _spread(x, mesh).reshape(data, each, *x.shape[1:]), found
     )
@@ -212,6 +236,7 @@ def square_sums(
     params: Any,
     tokens: Int[Array, 'sequences positions'],
     *,
+    user_prefix: tuple[int, ...] = (),
     mesh: Any = None,
 ) -> tuple[dict[lm.Site, Float32[Array, ' sequences']], Int32[Array, '']]:
   """Sums ||x||^2 of each site over the rows that count, and counts them.
@@ -221,7 +246,7 @@ def square_sums(
   """
   found = forward(params, tokens)
   anything = {site: jnp.float32(0) for site in found}
-  found, keep, _ = clean(found, tokens, anything)
+  found, keep, _ = clean(found, tokens, anything, user_prefix=user_prefix)
   sums = {
       site: jnp.sum(jnp.square(x.astype(jnp.float32)), axis=(1, 2))
       for site, x in found.items()

@@ -54,7 +54,7 @@ class Checkpointer:
   """Saves and restores one run's state. Every process calls every method."""
 
   def __init__(self, directory: str | os.PathLike[str], config: Config):
-    self._directory = epath.Path(directory).expanduser().absolute()
+    self._directory = epath.Path(directory)  # Absolute, as orbax wants it.
     self._config = config
     self._pending: tuple[int, Any] | None = None
     self._last_step = -1

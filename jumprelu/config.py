@@ -45,7 +45,11 @@ def _field(default: Any, text: str) -> Any:
 class TrainConfig:
   """What is trained: one layer's suite, on which text, by which recipe."""
 
-  model: str = _field('gemma2_nano', f'Language model: {", ".join(lm.MODELS)}.')
+  model: str = _field(
+      'gemma2_nano',
+      f'Language model: {", ".join(lm.MODELS)}, or a folder with one (Hugging'
+      ' Face or orbax). Known ones are looked for in $JUMPRELU_MODELS/NAME.',
+  )
   layer: int = _field(2, 'Layer whose activations are read, from 0.')
   sites: tuple[str, ...] = _field(
       tuple(suite.SITES), f'Where SAEs read: some of {", ".join(suite.SITES)}.'
@@ -78,6 +82,11 @@ class TrainConfig:
       ' or comma-separated list of .txt .md .py .jsonl .parquet,'
       ' tfds:NAME[/CONFIG], or tokens:FOLDER.',
   )
+  store: str = _field(
+      '',
+      'Read activations that jumprelu harvest has stored in this folder; the'
+      ' language model is not loaded. Bits and order are those of the stream.',
+  )
   input_gain: bool = _field(
       True,
       "Whether a transcoder's input includes the gain of the norm before the"
@@ -107,6 +116,11 @@ class TrainConfig:
   def steps(self) -> int:
     """Optimiser steps of the run."""
     return self.tokens // self.stream.batch
+
+  @property
+  def blocks(self) -> int:
+    """Blocks of the run; of the last one perhaps not every batch."""
+    return -(-self.steps // self.stream.batches)
 
   def variant_configs(self) -> dict[str, Any]:
     """The own config of each chosen variant."""
@@ -153,6 +167,8 @@ def resolve(overrides: Mapping[str, Any] | None = None) -> TrainConfig:
       ]
   try:
     config = dotted.replace(default, values)
+  except (errors.MissingInputError, errors.DataError):
+    raise  # A model's files, with exit codes of their own.
   except errors.UserError as error:
     problems.append(str(error))
     config = default

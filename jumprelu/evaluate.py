@@ -73,10 +73,9 @@ def evaluate_members(
       passes.place(m.sae, m.params, splice.taps_of(m.site, m.layer), mesh=mesh)
       for m in members
   ]
-  taps = {tap for member in placed for tap in (member.source, member.target)}
-  anchors = (splice.anchor_of(member.target) for member in placed)
-  taps |= {tap for tap in anchors if tap is not None}
-  forward = programs.forward(model, taps, mesh=mesh)
+  forward = programs.forward(
+      model, _taps(placed), user_prefix=held_out.user_prefix, mesh=mesh
+  )
   sample = functools.partial(
       text_lib.sample, sequences=config.lm_sequences, mesh=mesh
   )
@@ -107,6 +106,13 @@ def evaluate_members(
 def print_table(rows: Sequence[results.Row]) -> None:
   """Prints the rows as an aligned table."""
   print(results.table(rows), flush=True)
+
+
+def _taps(placed):
+  """Returns what the clean pass must leave for these members."""
+  taps = {tap for member in placed for tap in (member.source, member.target)}
+  anchors = (splice.anchor_of(member.target) for member in placed)
+  return taps | {tap for tap in anchors if tap is not None}
 
 
 def _check_fit(model, members):

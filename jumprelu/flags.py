@@ -52,16 +52,19 @@ def define(
     *,
     prefix: str = '',
     alternatives: Mapping[str, Any] | None = None,
+    only: tuple[str, ...] = ('',),
 ) -> None:
   """Declares a flag for each leaf of `config`, whose values are the defaults.
 
-  `alternatives` names other configs of the same class (recipes), whose values
+  `only` chooses leaves by how their paths begin. `alternatives` names other configs of the same class (recipes), whose values
   stand in the help where they differ.
   """
   others = {
       name: dotted.leaves(other) for name, other in (alternatives or {}).items()
   }
   for path, leaf in dotted.leaves(config).items():
+    if not path.startswith(only):
+      continue
     # An empty text says nothing, and a recipe's name is its own value.
     shown = [f'default: {show(leaf.value)}'] if leaf.value != '' else []
     for name, other in others.items():
@@ -86,15 +89,18 @@ def build(
     make: Callable[[Mapping[str, Any]], T] | None = None,
     *,
     prefix: str = '',
+    only: tuple[str, ...] = ('',),
 ) -> T:
   """The config that the flags ask for; one error names every problem.
 
-  `make` gets the flags that were given, by dotted path; by default they
+  `only` is what was given to `define`. `make` gets the flags that were given, by dotted path; by default they
   replace those of `config`.
   """
   given = {}
   problems = []
   for path in dotted.leaves(config):
+    if not path.startswith(only):
+      continue
     flag = flag_values[prefix + path]
     if flag.present and isinstance(flag.value, _Unreadable):
       problems.append(f'--{prefix}{path}: {flag.value.reason}')

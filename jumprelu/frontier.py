@@ -168,15 +168,17 @@ def _draw_pca(axis, rows: Sequence[Row]):
 
 
 def _label_points(axis, rows: Sequence[Row], metric: str):
-  """Write beside each point what was asked of it."""
+  """Write beside each point what was asked of it, clear of the curves."""
   for row in rows:
     if row.get(metric) is None:
       continue
     axis.annotate(
         _request(row),
         (row['l0'], row[metric]),
-        xytext=(6, 5),
+        xytext=(-5, -4),
         textcoords='offset points',
+        ha='right',
+        va='top',
         fontsize=7.5,
         color=_FAINT,
     )
@@ -225,8 +227,8 @@ def _style_x(axis, rows: Sequence[Row]):
 
   l0 = [row['l0'] for row in rows]
   axis.set_xscale('log')
-  # Room for labels on the right; never less than half a decade.
-  low, high = min(l0) / 1.25, max(l0) * 2
+  # Room for labels on the left; never less than half a decade.
+  low, high = min(l0) / 1.9, max(l0) * 1.4
   axis.set_xlim(low, max(high, low * 3))
   _plain_log_ticks(axis.xaxis, ticker)
 
@@ -243,7 +245,7 @@ def _style_y(axis, rows: Sequence[Row], metric: str):
     axis.axhline(0, color=_FAINT, linewidth=0.8)
     return
   axis.set_yscale('log')
-  axis.set_ylim(min(values) / 1.35, max(values) * 1.45)
+  axis.set_ylim(min(values) / 1.5, max(values) * 1.45)
   _plain_log_ticks(axis.yaxis, ticker)
 
 

@@ -40,7 +40,7 @@ _RESULTS = 'results.jsonl'
 _FREQUENCIES = 'firing_frequency.npz'
 _META = 'meta.json'
 # Where things lie on one machine is no part of how to make them again.
-_LOCAL = ('recipe', 'corpus.cache_dir', 'corpus.data_dir')
+_LOCAL = ('recipe', 'corpus.cache_dir', 'corpus.data_dir', 'store')
 
 
 class Run(NamedTuple):
@@ -67,9 +67,8 @@ def open_run(run: str | os.PathLike[str]) -> Run:
       dtype=config_lib.dtype_on(config, jax.default_backend()),
       mesh=mesh,
   )
-  prepared = data.prepare(
-      config.data, data.Tokenizer(model.tokenizer_path), config.corpus
-  )
+  tokenizer = data.Tokenizer(model.tokenizer_path, rows=model.config.vocab)
+  prepared = data.prepare(config.data, tokenizer, config.corpus)
   folded = [
       m.sae.fold(
           {k: jnp.asarray(v) for k, v in m.params.items()},
@@ -203,7 +202,7 @@ def release_run(
 def provenance(run: Run, licence: str = 'Apache-2.0') -> release.Provenance:
   """Say where a run's members come from."""
   return release.Provenance(
-      model=run.config.model,
+      model=run.model.name,
       layer=run.config.layer,
       training=dotted.to_dict(run.config),
       corpus=run.prepared.description,
@@ -243,7 +242,7 @@ def held_out_inputs(run: Run, *, rows: int) -> dict[str, np.ndarray]:
   cache = run.prepared.held_out
   count = min(4, len(cache))
   tokens = cache.tokens_at(np.linspace(0, len(cache) - 1, count, dtype=int))
-  kept = np.argwhere(packing.keep_mask(tokens))
+  kept = np.argwhere(packing.keep_mask(tokens, cache.user_prefix))
   chosen = kept[np.linspace(0, len(kept) - 1, min(rows, len(kept)), dtype=int)]
   sources = {m.member.site: suite.SITES[m.member.site][0] for m in run.members}
   taps = tuple({lm.Tap(run.config.layer, s) for s in sources.values()})

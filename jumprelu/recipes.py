@@ -4,11 +4,41 @@
 thresholds from 0.001 over hundreds of thousands of steps; in a run of
 thousands they would not move, and L0 would not feel lambda. `short` is for
 those: higher rates, a wider kernel, and schedules that are shares of the run.
+`paper_it` is `paper` for instruction-tuned models: each document is the user's
+turn of a chat.
 """
 
 from typing import Any
 
 DEFAULT = 'short'
+
+_PAPER: dict[str, Any] = {
+    'widths': (16_384,),
+    # The paper's grid is not published; 6e-4 is named in its figure 5.
+    'sparsity_coefficients': ('6e-4',),
+    'tokens': 4_000_000_000,
+    # Its transcoders read the norm's output before the gain.
+    'input_gain': False,
+    # Everything is stored in float32; the 50.8 % of a TPUv3's peak that
+    # section 3.3 reports leave room for its default products only.
+    'matmul_precision': 'default',
+    'optim.learning_rate': 7e-5,
+    'optim.b2': 0.999,
+    'optim.eps': 1e-8,
+    'optim.lr_warmup_steps': 1000,
+    'optim.lr_warmup_start': 0.1,
+    'optim.lr_decay': 0.0,
+    'optim.sparsity_warmup_steps': 10_000,
+    'sae.jumprelu.bandwidth': 0.001,
+    'sae.jumprelu.initial_threshold': 0.001,
+    'sae.jumprelu.threshold_parameter': 'log',
+    'sae.jumprelu.pre_encoder_bias': True,
+    'stream.batch': 4096,
+    'stream.block_positions': 2**20,
+    'stream.logical_shards': 256,
+    'stream.scale_tokens': 2**20,
+    'corpus.sequence_length': 1024,
+}
 
 RECIPES: dict[str, dict[str, Any]] = {
     'short': {
@@ -34,31 +64,11 @@ RECIPES: dict[str, dict[str, Any]] = {
         'stream.logical_shards': 16,
         'corpus.sequence_length': 256,
     },
-    'paper': {
-        'widths': (16_384,),
-        # The paper's grid is not published; 6e-4 is named in its figure 5.
-        'sparsity_coefficients': ('6e-4',),
-        'tokens': 4_000_000_000,
-        # Its transcoders read the norm's output before the gain.
-        'input_gain': False,
-        # Everything is stored in float32; the 50.8 % of a TPUv3's peak that
-        # section 3.3 reports leave room for its default products only.
-        'matmul_precision': 'default',
-        'optim.learning_rate': 7e-5,
-        'optim.b2': 0.999,
-        'optim.eps': 1e-8,
-        'optim.lr_warmup_steps': 1000,
-        'optim.lr_warmup_start': 0.1,
-        'optim.lr_decay': 0.0,
-        'optim.sparsity_warmup_steps': 10_000,
-        'sae.jumprelu.bandwidth': 0.001,
-        'sae.jumprelu.initial_threshold': 0.001,
-        'sae.jumprelu.threshold_parameter': 'log',
-        'sae.jumprelu.pre_encoder_bias': True,
-        'stream.batch': 4096,
-        'stream.block_positions': 2**20,
-        'stream.logical_shards': 256,
-        'stream.scale_tokens': 2**20,
-        'corpus.sequence_length': 1024,
+    'paper': _PAPER,
+    # Gemma Scope's for the instruction-tuned 9B, layers 9, 20 and 31.
+    'paper_it': _PAPER
+    | {
+        'sites': ('resid_post',),
+        'corpus.wrap': 'chat',
     },
 }

@@ -3,6 +3,7 @@
   config.json     the config; another one is refused
   env.json        versions, devices, flags: what the bits depend on
   suite.json      the members and the scale of each site, written once
+  starts.json     the step of the last start, and how many began there
   STATUS.json     state, step, counts; rewritten as the run goes on
   metrics.jsonl   a line a segment; cut back to the checkpoint on resuming
   checkpoints/    the state, by step
@@ -39,7 +40,12 @@ SOFT = (
     'corpus.cache_dir',
     'corpus.data_dir',
     'recipe',
+    'store',
 )
+
+# A run that starts so often at one step, and never comes to save another, will
+# not come further the next time either: launchers must hear of it.
+MAX_STARTS = 3
 
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'gemma', 'grain', 'numpy')
 
@@ -48,14 +54,19 @@ class RunDir:
   """Reads and writes the files of one run."""
 
   def __init__(self, path: str | os.PathLike[str]):
-    self.path = epath.Path(path).expanduser().absolute()
+    given = epath.Path(path).expanduser()
+    # Of gs://a/b, `absolute` would make a local path.
+    self.path = given if given.is_absolute() else given.absolute()
     self.checkpoints = self.path / 'checkpoints'
     self._is_main = jax.process_index() == 0
+    self._starts: dict[str, Any] = {}
 
   @contextlib.contextmanager
   def claim(self, config: config_lib.TrainConfig) -> Iterator[None]:
     """Makes the directory, or checks that it is this config's; locks it."""
     self._check(config)
+    # Here, because all processes agree on more before one of them writes.
+    self._starts = self.read('starts.json')
     if not self._is_main:
       yield
       return
@@ -90,6 +101,17 @@ class RunDir:
     """Reads a JSON file of the run; {} where there is none."""
     path = self.path / name
     return json.loads(path.read_text()) if path.exists() else {}
+
+  def note_start(self, step: int) -> None:
+    """Counts a start at `step`; gives up when there were too many in a row."""
+    again = self._starts.get('step') == step
+    count = self._starts.get('count', 0) + 1 if again else 1
+    if count > MAX_STARTS:
+      raise errors.NumericalError(
+          f'{self.path}: started {MAX_STARTS} times at step {step} and saved no'
+          ' later one; find out why, then delete starts.json to go on'
+      )
+    self._write('starts.json', {'step': step, 'count': count})
 
   def write_env(self, **extra: Any) -> None:
     """Records what the run's bits depend on besides its config."""

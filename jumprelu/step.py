@@ -1,8 +1,9 @@
 """One training step of a whole suite, and a segment of steps in one call.
 
 Inside a step the groups go one after another; a group is one SAE's step,
-vmapped over its members where those lie on different devices. A segment loops over consecutive batches of a block
-and returns metrics as arrays: nothing inside it waits for the host.
+vmapped over its members where those lie on different devices, else taken member
+by member. A segment loops over consecutive batches of a block and returns
+metrics as arrays: nothing inside it waits for the host.
 """
 
 from collections.abc import Callable, Sequence

@@ -108,7 +108,12 @@ class Loader(Protocol):
 
 
 def block_program(
-    config: Config, forward: blocks.Forward, *, seed: int = 0, mesh: Any = None
+    config: Config,
+    forward: blocks.Forward,
+    *,
+    user_prefix: tuple[int, ...] = (),
+    seed: int = 0,
+    mesh: Any = None,
 ) -> Any:
   """The compiled (parameters, tokens, index, inverse scales) -> block."""
   return jax.jit(
@@ -118,6 +123,7 @@ def block_program(
           lm_sequences=config.lm_sequences,
           shards=config.logical_shards,
           seed=seed,
+          user_prefix=user_prefix,
           mesh=mesh,
       )
   )
@@ -135,19 +141,24 @@ class Stream:
       loader: Loader,
       sequence_length: int,
       seed: int = 0,
+      user_prefix: tuple[int, ...] = (),
       mesh: Any = None,
   ):
     self.config = config
-    self._params = params
-    self._loader = loader
+    self.params = params
+    self.loader = loader
     self._length = sequence_length
     self._mesh = mesh
     self._sequences = config.sequences(sequence_length)
     if mesh is not None:
       config.check_data_axis(mesh.shape['data'])
-    self._block = block_program(config, forward, seed=seed, mesh=mesh)
+    self._block = block_program(
+        config, forward, user_prefix=user_prefix, seed=seed, mesh=mesh
+    )
     self._sums = jax.jit(
-        functools.partial(blocks.square_sums, forward, mesh=mesh)
+        functools.partial(
+            blocks.square_sums, forward, user_prefix=user_prefix, mesh=mesh
+        )
     )
 
   def make_block(
@@ -156,7 +167,7 @@ class Stream:
     """Forwards and shuffles block `index`."""
     inverse = {site: 1 / scale for site, scale in scales.items()}
     return self._block(
-        self._params,
+        self.params,
         self._tokens(index, self._sequences),
         self.put(index),
         jax.tree.map(self.put, inverse),
@@ -174,7 +185,7 @@ class Stream:
     rows = 0
     for index in range(forwards):
       sums, count = jax.device_get(
-          self._sums(self._params, self._tokens(index, at_once))
+          self._sums(self.params, self._tokens(index, at_once))
       )
       rows += int(count)
       for site, value in sums.items():
@@ -191,42 +202,41 @@ class Stream:
 
   def put(self, value: int | float) -> Array:
     """Puts a number on every device, explicitly; int32 or float32."""
-    number = np.asarray(
-        value, np.int32 if isinstance(value, int) else np.float32
-    )
-    if self._mesh is None:
-      return jax.device_put(number)
-    return self._place((), lambda _: number)
+    return put(value, self._mesh)
 
   def _tokens(self, index: int, sequences: int) -> Array:
     """Loads sequences; each process only the rows its devices own."""
     if self._mesh is None:
       return jax.device_put(
-          self._loader.block(index, sequences, rows=slice(0, sequences))
+          self.loader.block(index, sequences, rows=slice(0, sequences))
       )
     load = functools.cache(
-        lambda start, stop: self._loader.block(
+        lambda start, stop: self.loader.block(
             index, sequences, rows=slice(start, stop)
         )
     )
-    return self._place(
+    return place(
         (sequences, self._length),
         lambda at: load(*at[0].indices(sequences)[:2])[:, at[1]],
-        'sequences',
-        None,
+        sharding.named(self._mesh, 'sequences', None),
     )
 
-  def _place(
-      self,
-      shape: tuple[int, ...],
-      load: Callable[[Any], np.ndarray],
-      *logical: str | None,
-  ) -> Array:
-    """Makes an array of what `load` gives for each device's part of it."""
-    place = sharding.named(self._mesh, *logical)
-    # Meant, so the run's guard against accidental transfers lets it pass.
-    with jax.transfer_guard_host_to_device('allow'):
-      return jax.make_array_from_callback(shape, place, load)
+
+def put(value: int | float, mesh: Any = None) -> Array:
+  """Puts a number on every device, explicitly; int32 or float32."""
+  number = np.asarray(value, np.int32 if isinstance(value, int) else np.float32)
+  if mesh is None:
+    return jax.device_put(number)
+  return place((), lambda _: number, sharding.replicated(mesh))
+
+
+def place(
+    shape: tuple[int, ...], load: Callable[[Any], np.ndarray], layout: Any
+) -> Array:
+  """Makes an array of what `load` gives for each device's part of it."""
+  # Meant, so the run's guard against accidental transfers lets it pass.
+  with jax.transfer_guard_host_to_device('allow'):
+    return jax.make_array_from_callback(shape, layout, load)
 
 
 def lm_forward(

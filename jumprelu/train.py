@@ -12,6 +12,7 @@ import jax
 
 from jumprelu import (
     agreement,
+    blocks,
     checkpoint,
     data,
     dotted,
@@ -20,6 +21,7 @@ from jumprelu import (
     progress,
     run_dir,
     sharding,
+    store,
     suite,
     trained,
 )
@@ -41,7 +43,7 @@ class Job(NamedTuple):
 
   config: config_lib.TrainConfig
   groups: Sequence[suite.Group]
-  stream: stream_lib.Stream
+  stream: blocks.Source
   data_digest: str
   mesh: Any = None
 
@@ -70,32 +72,38 @@ def train(
       return DONE
     with jax.default_matmul_precision(config.matmul_precision):
       job = make_job(config)
-      agreement.agree(_facts(job))
+      agreement.agree(facts(job))
       return run(
           job, directory, should_stop=should_stop, on_progress=on_progress
       )
 
 
 def make_job(config: config_lib.TrainConfig) -> Job:
-  """Loads the language model and the text, and lays out the suite."""
+  """Lays out the suite; loads the model and the text, or opens the store."""
   # Mesh and the shapes that it must divide: before anything is read.
   mesh = sharding.make_mesh(config.mesh)
   config.stream.check_data_axis(mesh.shape['data'])
   groups = trained.make_suite(config)
   for group in groups:
     suite.layout_of(group, mesh)
+  dtype = config_lib.dtype_on(config, sharding.platform(mesh))
+
+  # Neither model nor text, where their activations are stored.
+  if config.store:
+    stored = store.Stored(config, suite.taps(groups), dtype=dtype, mesh=mesh)
+    return Job(config, groups, stored, stored.data_digest, mesh)
 
   # Language model: the layers up to the one that is read.
   model = lm.load(
       config.model,
       num_layers=config.layer + 1,
-      dtype=config_lib.dtype_on(config, sharding.platform(mesh)),
+      dtype=dtype,
       mesh=mesh,
   )
   lm.self_check(model)
 
   # Data.
-  tokenizer = data.Tokenizer(model.tokenizer_path)
+  tokenizer = data.Tokenizer(model.tokenizer_path, rows=model.config.vocab)
   prepared = data.prepare(config.data, tokenizer, config.corpus)
   forward = stream_lib.lm_forward(
       model,
@@ -111,6 +119,7 @@ def make_job(config: config_lib.TrainConfig) -> Job:
       loader=loader.Loader(prepared.train, config.corpus.seed),
       sequence_length=config.corpus.sequence_length,
       seed=config.corpus.seed,
+      user_prefix=prepared.train.user_prefix,
       mesh=mesh,
   )
   return Job(config, groups, stream, prepared.train.digest, mesh)
@@ -174,6 +183,7 @@ def _run(
   # State, and where to start.
   found = checkpointer.latest_verified(stored)
   state, scales = _restore_or_init(job, directory, found, counts)
+  directory.note_start(counts.step)
   directory.cut_metrics(counts.step)
   directory.write_env(mesh=dict(mesh.shape) if mesh is not None else {})
   directory.write_suite(_describe(job, scales))
@@ -246,7 +256,7 @@ def _restore_or_init(
   return state, trained.by_site(meta['scales'])
 
 
-def _facts(job: Job) -> dict[str, str]:
+def facts(job: Job) -> dict[str, str]:
   """What all processes of a run must have in common."""
   return {
       'config': config_lib.to_json(job.config),
@@ -279,7 +289,7 @@ def _meta(
 def _describe(job: Job, scales: dict[lm.Site, float]) -> dict[str, Any]:
   """What suite.json says."""
   return {
-      'model': job.config.model,
+      'model': lm.get_config(job.config.model).name,
       'layer': job.config.layer,
       'scales': {str(site): scale for site, scale in scales.items()},
       'data_digest': job.data_digest,

@@ -20,6 +20,8 @@ def problems(config: Any) -> Iterable[str]:
           f'layer {config.layer} is out of range: {config.model} has layers 0'
           f' to {layers - 1}'
       )
+  except (errors.MissingInputError, errors.DataError):
+    raise  # A model's file: launchers want to know that from a wrong flag.
   except errors.UserError as error:
     yield str(error)
   for axis, known in (

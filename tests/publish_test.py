@@ -22,6 +22,8 @@ LAYER = 1
 class Cache:
   """Rows in memory."""
 
+  user_prefix = ()
+
   def __init__(self):
     self.tokens = np.asarray(tiny.batch(sequences=6).tokens, np.int32).copy()
     self.tokens[:, -1] = packing.EOS

@@ -102,3 +102,31 @@ def test_the_environment_names_versions_and_devices():
   env = run_dir.environment()
   assert env['devices'] == 8 and env['platform'] == 'cpu'
   assert {'jax', 'flax', 'gemma', 'grain'} <= env['versions'].keys()
+
+
+def test_a_path_in_the_cloud_stays_there():
+  assert str(run_dir.RunDir('gs://a/b').checkpoints) == 'gs://a/b/checkpoints'
+
+
+def test_relative_paths_become_absolute(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  assert str(run_dir.RunDir('a').path) == str(tmp_path / 'a')
+
+
+def _start(path, step):
+  _claim(path).note_start(step)
+
+
+def test_starts_without_progress_are_given_up(tmp_path):
+  for _ in range(run_dir.MAX_STARTS):
+    _start(tmp_path, 8)
+  with pytest.raises(errors.NumericalError, match='3 times at step 8') as e:
+    _start(tmp_path, 8)
+  assert e.value.exit_code == 70
+  (tmp_path / 'starts.json').unlink()
+  _start(tmp_path, 8)
+
+
+def test_progress_makes_a_start_count_anew(tmp_path):
+  for step in (0, 0, 0, 8, 8, 16, 16, 16):
+    _start(tmp_path, step)

@@ -24,6 +24,7 @@ class Cache:
   """Rows in memory, with several documents a row and a padded last row."""
 
   sequence_length = 12
+  user_prefix = ()
 
   def __init__(self, seed, rows=10):
     rng = np.random.default_rng(seed)

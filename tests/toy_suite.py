@@ -88,6 +88,11 @@ def make_groups(config):
   )
 
 
+def taps(config):
+  """The sites that the config's suite reads."""
+  return suite.taps(make_groups(config))
+
+
 def make_stream(config, *, table=None, mesh=None, loader=None, seed=0):
   params = make_table() if table is None else table
   place = sharding.replicated(mesh) if mesh is not None else None

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from jumprelu import checkpoint, errors, lm, run_dir, suite, train, trained
+from jumprelu import config as config_lib
 from jumprelu.data import packing
-from tests import toy_suite
+from tests import compiled, toy_suite
 
 # 13 steps: segments of 3, 1, 3, 1, 3, 1 steps in blocks of 4, and 1 at the end.
 _STEPS = 13
@@ -18,18 +19,8 @@ _STEPS = 13
 @pytest.fixture(scope='module', autouse=True)
 def compile_once(tmp_path_factory):
   """Every run compiles the same programs: let one do it for all."""
-  folder = str(tmp_path_factory.mktemp('compiled'))
-  names = {
-      'jax_compilation_cache_dir': folder,
-      'jax_persistent_cache_min_compile_time_secs': 0.0,
-      'jax_persistent_cache_min_entry_size_bytes': 0,
-  }
-  before = {name: getattr(jax.config, name) for name in names}
-  for name, value in names.items():
-    jax.config.update(name, value)
-  yield
-  for name, value in before.items():
-    jax.config.update(name, value)
+  with compiled.compile_once(tmp_path_factory.mktemp('compiled')):
+    yield
 
 
 def _run(out, *, stop=(), mesh=None, table=None, job=None, **changes):
@@ -230,3 +221,15 @@ def test_a_run_without_checkpoint_has_left_nothing(tmp_path):
     pass
   with pytest.raises(errors.MissingInputError, match='no checkpoint yet'):
     trained.load_suite(tmp_path)
+
+
+def test_a_run_that_starts_again_and_again_where_it_was_gives_up(tmp_path):
+  starts = {'step': 0, 'count': run_dir.MAX_STARTS}
+  (tmp_path / 'config.json').write_text(
+      config_lib.to_json(toy_suite.make_config())
+  )
+  (tmp_path / 'starts.json').write_text(json.dumps(starts))
+  with pytest.raises(errors.NumericalError, match='delete starts.json'):
+    _run(tmp_path)
+  status = json.loads((tmp_path / 'STATUS.json').read_text())
+  assert (status['state'], status['exit_code']) == ('failed', 70)

@@ -119,6 +119,11 @@ class TokenCache:
     """Tokens a row."""
     return self.manifest['sequence_length']
 
+  @property
+  def user_prefix(self) -> tuple[int, ...]:
+    """The ids before each piece of text that do not count as text."""
+    return tuple(self.manifest.get('user_prefix', ()))
+
   def tokens_at(
       self, indices: Sequence[int] | np.ndarray
   ) -> Int32[np.ndarray, 'sequences positions']:

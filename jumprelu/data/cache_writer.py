@@ -35,11 +35,17 @@ class _SplitWriter:
   """Packs and writes the rows of one of the two caches."""
 
   def __init__(
-      self, directory: pathlib.Path, length: int, *, dtype: str, state: dict
+      self,
+      directory: pathlib.Path,
+      length: int,
+      *,
+      dtype: str,
+      state: dict,
+      wrap: packing.Wrap,
   ):
     self._directory = directory
     self._dtype = np.dtype(dtype)
-    self._packer = packing.Packer(length, state['open_row'])
+    self._packer = packing.Packer(length, state['open_row'], wrap=wrap)
     self._counts = dict(state['counts'])
     self._shards = list(state['shards'])
     self._rows = []
@@ -118,6 +124,7 @@ def write_caches(
     record: dict[str, Any],
     max_tokens: int = 0,
     rows_per_shard: int = 0,
+    wrap: packing.Wrap = packing.PLAIN,
 ) -> None:
   """Writes `directory`/train and `directory`/held_out, or goes on writing them.
 
@@ -138,6 +145,7 @@ def write_caches(
           sequence_length,
           dtype='uint16' if vocab_size <= 2**16 else 'int32',
           state=progress[split],
+          wrap=wrap,
       )
       for split in SPLITS
   }

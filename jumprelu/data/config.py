@@ -1,6 +1,7 @@
 """Config of the corpus: what is read, how it is packed, where it is kept."""
 
 import dataclasses
+from typing import Literal
 
 from jumprelu.errors import UserError
 
@@ -27,6 +28,11 @@ class Config:
   )
   max_tokens: int = _field(
       0, 'Stop reading after the document that reaches this; 0 reads all.'
+  )
+  wrap: Literal['none', 'chat'] = _field(
+      'none',
+      "What stands around a document: nothing, or Gemma's turns of a chat, for"
+      ' instruction-tuned models; what precedes the text is not trained on.',
   )
   seed: int = _field(0, 'Seed of the order in which rows are visited.')
 

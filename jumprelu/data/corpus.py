@@ -18,7 +18,7 @@ import sys
 import time
 from typing import Any
 
-from jumprelu.data import cache_writer, sources, token_files
+from jumprelu.data import cache_writer, packing, sources, token_files
 from jumprelu.data.cache import FORMAT, TokenCache
 from jumprelu.data.cache_writer import Encoded
 from jumprelu.data.config import Config
@@ -134,6 +134,22 @@ def _locked(path: pathlib.Path) -> Iterator[None]:
     yield
 
 
+def make_wrap(tokenizer: Tokenizer, config: Config) -> packing.Wrap:
+  """Returns what `--corpus.wrap` puts around each piece of a document.
+
+  As Gemma Scope did for the instruction-tuned 9B (arXiv 2408.05147): the text
+  is the user's turn, and the model's turn has begun where it ends.
+  """
+  if config.wrap == 'none':
+    return packing.PLAIN
+  start, end = '<start_of_turn>', '<end_of_turn>'
+  return packing.Wrap(
+      prefix=tokenizer.encode_pieces(start, 'user', '\n'),
+      suffix=tokenizer.encode_pieces(end, '\n', start, 'model', '\n'),
+      eos=False,
+  )
+
+
 def _write(directory: pathlib.Path, read, *, tokenizer, config, record) -> None:
   """Writes both caches beside `directory`, then gives them its name."""
   with _locked(directory.with_name(directory.name + '.lock')):
@@ -148,6 +164,7 @@ def _write(directory: pathlib.Path, read, *, tokenizer, config, record) -> None:
         vocab_size=tokenizer.vocab_size,
         record=record,
         max_tokens=config.max_tokens,
+        wrap=make_wrap(tokenizer, config),
     )
     partial.rename(directory)
 
@@ -189,6 +206,12 @@ def _check(prepared: Prepared, spec: str, *, tokenizer, config) -> Prepared:
       raise UserError(
           f'{cache.directory}: rows of {cache.sequence_length} tokens; set'
           f' --corpus.sequence_length={cache.sequence_length}'
+      )
+    if cache.user_prefix != make_wrap(tokenizer, config).prefix:
+      other = 'none' if config.wrap == 'chat' else 'chat'
+      raise UserError(
+          f'{cache.directory}: its documents are wrapped in another way; set'
+          f' --corpus.wrap={other}, or prepare it again'
       )
     if not len(cache):
       cure = 'give more text, in several files or lines'
@@ -232,6 +255,10 @@ def prepare(spec: str, tokenizer: Tokenizer, config: Config) -> Prepared:
       'held_out_always': split.always,
       'max_tokens': config.max_tokens,
   }
+  wrap = make_wrap(tokenizer, config)
+  if wrap != packing.PLAIN:
+    record['user_prefix'] = list(wrap.prefix)
+    record['turn_suffix'] = list(wrap.suffix)
   key = {
       'format': FORMAT,
       'sequence_length': config.sequence_length,

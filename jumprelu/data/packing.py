@@ -5,9 +5,14 @@ in the next row behind a BOS of its own, so every row starts with BOS and can
 be read without its neighbours. Nothing is dropped, and only the last row is
 padded. Segments, positions and the keep mask are functions of the row alone;
 they need not be stored.
+
+For instruction-tuned models every piece of a document is the user's turn of a
+chat (`Wrap`): BOS, prefix, tokens, suffix. Where a row has no room for a piece
+of one token it is padded.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+import dataclasses
 
 import jax
 from jax import lax
@@ -23,6 +28,19 @@ BOS = 2
 UNK = 3
 
 
+@dataclasses.dataclass(frozen=True)
+class Wrap:
+  """What stands around each piece of a document behind its BOS."""
+
+  prefix: tuple[int, ...] = ()
+  suffix: tuple[int, ...] = ()
+  # Whether EOS follows the last piece; a chat goes on after the user's turn.
+  eos: bool = True
+
+
+PLAIN = Wrap()
+
+
 class Packer:
   """Packs documents into rows; `open_row` is all of its state.
 
@@ -30,26 +48,39 @@ class Packer:
   `open_row` of another one continues exactly where that one stopped.
   """
 
-  def __init__(self, sequence_length: int, open_row: Sequence[int] = ()):
-    if sequence_length < 2:
+  def __init__(
+      self,
+      sequence_length: int,
+      open_row: Sequence[int] = (),
+      *,
+      wrap: Wrap = PLAIN,
+  ):
+    around = len(wrap.prefix) + len(wrap.suffix)
+    if sequence_length < 2 + around:
       raise UserError(
-          f'sequence_length={sequence_length}: a row holds a BOS and at least'
-          ' one token, choose 2 or more'
+          f'sequence_length={sequence_length}: a row holds a BOS'
+          + f', {around} tokens around the text' * bool(around)
+          + f' and at least one token, choose {2 + around} or more'
       )
     self.sequence_length = sequence_length
     self.open_row = list(open_row)
+    self._wrap = wrap
+    self._around = around
 
   def add(self, tokens: Sequence[int]) -> list[Int32[np.ndarray, ' positions']]:
     """Returns the rows that this document completes; no tokens, no rows."""
     if len(tokens) == 0:
       return []
-    rest = [*tokens, EOS]
+    rest = [*tokens, EOS] if self._wrap.eos else list(tokens)
     done = 0
     rows = []
     while done < len(rest):
-      self.open_row.append(BOS)
-      room = self.sequence_length - len(self.open_row)
-      self.open_row.extend(rest[done : done + room])
+      room = self.sequence_length - len(self.open_row) - 1 - self._around
+      if self._around and room < 1:
+        rows += self.finish()
+        continue
+      self.open_row += [BOS, *self._wrap.prefix, *rest[done : done + room]]
+      self.open_row += self._wrap.suffix
       done += room
       if len(self.open_row) == self.sequence_length:
         rows.append(np.asarray(self.open_row, np.int32))
@@ -67,10 +98,13 @@ class Packer:
 
 
 def pack(
-    documents: Iterable[Sequence[int]], sequence_length: int
+    documents: Iterable[Sequence[int]],
+    sequence_length: int,
+    *,
+    wrap: Wrap = PLAIN,
 ) -> Iterator[Int32[np.ndarray, ' positions']]:
   """Yields the rows of all documents in order; skips empty documents."""
-  packer = Packer(sequence_length)
+  packer = Packer(sequence_length, wrap=wrap)
   for tokens in documents:
     yield from packer.add(tokens)
   yield from packer.finish()
@@ -129,9 +163,36 @@ def keep_mask(
         Int[Array, '*sequences positions']
         | Int[np.ndarray, '*sequences positions']
     ),
+    user_prefix: tuple[int, ...] = (),
 ) -> (
     Bool[Array, '*sequences positions']
     | Bool[np.ndarray, '*sequences positions']
 ):
-  """Marks the tokens of documents: all but PAD, BOS and EOS."""
-  return (tokens != PAD) & (tokens != BOS) & (tokens != EOS)
+  """Marks the tokens of documents: all but PAD, BOS and EOS.
+
+  Nor is a `user_prefix` kept where it follows a BOS: in a chat its activations
+  are the same in every document, and far larger than the others.
+  """
+  keep = (tokens != PAD) & (tokens != BOS) & (tokens != EOS)
+  if not user_prefix:
+    return keep
+  return keep & ~_in_prefix(tokens, user_prefix)
+
+
+def _in_prefix(tokens, prefix):
+  """Marks the prefix wherever it stands whole behind a BOS."""
+  xp = jnp if isinstance(tokens, jax.Array) else np
+  length = tokens.shape[-1]
+
+  def shifted(x, by):  # x[i + by] at i, and 0 beyond the row.
+    width = [(0, 0)] * (x.ndim - 1) + [(max(-by, 0), max(by, 0))]
+    start = max(by, 0)
+    return xp.pad(x, width)[..., start : start + length]
+
+  whole = tokens == BOS
+  for i, token in enumerate(prefix):
+    whole = whole & (shifted(tokens, i + 1) == token)
+  inside = xp.zeros_like(whole)
+  for i in range(len(prefix)):
+    inside = inside | shifted(whole, -(i + 1))
+  return inside

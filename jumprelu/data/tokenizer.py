@@ -27,9 +27,13 @@ _WHITE_SPACE = (
 
 
 class Tokenizer:
-  """Text <-> token ids by the SentencePiece model file at `path`."""
+  """Text <-> token ids by the SentencePiece model file at `path`.
 
-  def __init__(self, path: str | os.PathLike[str]):
+  `rows` is how many ids the language model knows; a tokenizer of another model
+  may have more.
+  """
+
+  def __init__(self, path: str | os.PathLike[str], *, rows: int | None = None):
     self.path = str(path)
     if not os.path.isfile(path):
       raise MissingInputError(f'{path}: no such tokenizer file')
@@ -45,6 +49,11 @@ class Tokenizer:
     if found != wanted:
       raise UserError(
           f'{path}: the ids of pad, eos, bos, unk are {found}, must be {wanted}'
+      )
+    if rows is not None and p.vocab_size() > rows:
+      raise UserError(
+          f'{path}: has {p.vocab_size()} pieces, the language model {rows} rows:'
+          " it is another model's tokenizer"
       )
 
   @functools.cached_property
@@ -66,6 +75,18 @@ class Tokenizer:
     return self._processor.encode(
         list(texts), num_threads=max(1, os.cpu_count() or 1)
     )
+
+  def encode_pieces(self, *pieces: str) -> tuple[int, ...]:
+    """Returns the ids of texts in a row; a piece of the vocabulary is one.
+
+    Special pieces ('<start_of_turn>') have an id, whatever a text that holds
+    them is encoded as.
+    """
+    ids = []
+    for piece in pieces:
+      token = self._processor.piece_to_id(piece)
+      ids += self.encode(piece) if token == packing.UNK else [token]
+    return tuple(ids)
 
   def decode(self, ids: Sequence[int]) -> str:
     """Returns the text of `ids`; special ids stand for nothing."""

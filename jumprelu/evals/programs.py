@@ -75,10 +75,20 @@ def _rows(x, keep):
 
 
 def forward(
-    model: lm.LanguageModel, taps: Iterable[lm.Tap], *, mesh: Any = None
+    model: lm.LanguageModel,
+    taps: Iterable[lm.Tap],
+    *,
+    user_prefix: tuple[int, ...] = (),
+    mesh: Any = None,
 ) -> Callable[[Any], splice.Batch]:
   """Returns the compiled clean forward pass of a batch of token ids."""
-  run = functools.partial(splice.forward, model, taps=tuple(taps), mesh=mesh)
+  run = functools.partial(
+      splice.forward,
+      model,
+      taps=tuple(taps),
+      user_prefix=user_prefix,
+      mesh=mesh,
+  )
   return functools.partial(jax.jit(run), model.params)
 
 

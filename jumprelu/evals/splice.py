@@ -60,6 +60,7 @@ def forward(
     tokens: Int[Array, 'sequences positions'],
     *,
     taps: Iterable[Tap],
+    user_prefix: tuple[int, ...] = (),
     mesh: Any = None,
 ) -> Batch:
   """Runs the clean model once, no higher than the last tap.
@@ -79,7 +80,7 @@ def forward(
       taps=taps,
       mesh=mesh,
   )
-  keep = jnp.asarray(packing.keep_mask(tokens))
+  keep = jnp.asarray(packing.keep_mask(tokens, user_prefix))
   for tap in taps:
     keep &= jnp.isfinite(values[tap]).all(-1)
   return Batch(tokens, positions, segments, keep, values)

@@ -6,7 +6,6 @@ from jumprelu.lm.loss import target_mask
 from jumprelu.lm.model import (
     LanguageModel,
     activations,
-    get_config,
     input_gain,
     load,
     logits,
@@ -15,6 +14,7 @@ from jumprelu.lm.model import (
     self_check,
 )
 from jumprelu.lm.sites import Site, Tap
+from jumprelu.lm.source import check_files, get_config, huggingface_folder
 
 __all__ = [
     'LanguageModel',
@@ -24,7 +24,9 @@ __all__ = [
     'Tap',
     'activations',
     'attention_mask',
+    'check_files',
     'get_config',
+    'huggingface_folder',
     'input_gain',
     'load',
     'logits',

@@ -40,6 +40,11 @@ class LmConfig:
     return self.d_model
 
 
+# Rows of the embedding as the gemma package and Kaggle ship it. Hugging Face's
+# files have the tokenizer's 256,000; a model has the rows that its file has.
+# The 128 rows above them stand for no token, but a softmax over all rows counts
+# them: where they are zero, each adds exp(0) to its sum. Losses of one model
+# may therefore differ slightly by where its file came from.
 _VOCAB = 256_128
 
 _2B = LmConfig(

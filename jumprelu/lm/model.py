@@ -1,4 +1,4 @@
-"""Loading a language model by name, and the calls made on it."""
+"""Loading a language model, and the calls made on it."""
 
 import dataclasses
 import pathlib
@@ -13,8 +13,7 @@ from jumprelu.array_typing import Array, Float, Int
 from jumprelu.lm import config as config_lib
 from jumprelu.lm import gemma, sites, weights
 from jumprelu.lm import loss as loss_lib
-
-_NANO = pathlib.Path(__file__).parent / 'nano'
+from jumprelu.lm import source as source_lib
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,18 +31,6 @@ class LanguageModel:
     return self.config.name
 
 
-def get_config(model: str) -> config_lib.LmConfig:
-  """Returns the shapes of a model by name.
-
-  Raises:
-    UserError: if the name is unknown; it lists the known ones.
-  """
-  if model not in config_lib.MODELS:
-    known = ', '.join(sorted(config_lib.MODELS))
-    raise errors.UserError(f'--model={model}: unknown; known models: {known}')
-  return config_lib.MODELS[model]
-
-
 def load(
     model: str,
     *,
@@ -53,23 +40,29 @@ def load(
 ) -> LanguageModel:
   """Loads a model's first `num_layers` layers (all if None), laid over `mesh`.
 
+  Args:
+    model: A known name, or a folder (`source.find`).
+    num_layers: How many layers to load.
+    dtype: What parameters are cast to; the model computes in it.
+    mesh: The device mesh; one device if None.
+
   Raises:
     UserError: if the model is unknown.
     MissingInputError, DataError: if its files are not there or damaged.
   """
-  config = get_config(model)
-  params = weights.read(
-      config,
-      _NANO / 'params.safetensors',
+  source = source_lib.find(model)
+  params = weights.load(
+      source.config,
+      source.open(),
       num_layers=num_layers,
       dtype=dtype,
       mesh=mesh,
   )
   return LanguageModel(
-      config,
+      source.config,
       params,
-      _NANO / 'tokenizer.model',
-      config.layers if num_layers is None else num_layers,
+      source.tokenizer_path,
+      source.config.layers if num_layers is None else num_layers,
   )
 
 

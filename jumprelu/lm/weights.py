@@ -1,8 +1,13 @@
-"""Reading and writing a language model's parameters as safetensors."""
+"""Parameters: from a file's tensors to arrays that lie over the mesh.
 
+Whatever the format, tensors go one by one from the file to the devices, only
+those of the layers needed, and the host never holds more than one of them.
+"""
+
+from collections.abc import Mapping
 import json
 import pathlib
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +16,25 @@ import numpy as np
 from jumprelu import errors
 from jumprelu.lm import config as config_lib
 from jumprelu.lm import gemma, placement
+
+Shape = tuple[int, ...]
+
+
+@runtime_checkable
+class Reader(Protocol):
+  """The tensors of a model, under the names of our tree (`flatten`)."""
+
+  def check(self, shapes: Mapping[str, Shape]) -> None:
+    """Compares the files with these shapes before anything is read.
+
+    Raises:
+      DataError: naming file, tensor, and the shapes found and wanted.
+    """
+    ...
+
+  def tensor(self, key: str) -> np.ndarray:
+    """Reads one tensor that was checked."""
+    ...
 
 
 def flatten(tree: gemma.Params) -> dict[str, Any]:
@@ -50,52 +74,110 @@ def write(
   )
 
 
-def _place(array, layout):
+class PackageFile:
+  """Reads what `write` wrote: the format of the embedded model."""
+
+  def __init__(self, path: pathlib.Path):
+    if not path.is_file():
+      raise errors.MissingInputError(f'{path}: no such file of model weights')
+    self._path = path
+    self._shapes = {k: shape for k, (shape, _) in header(path).items()}
+
+  def check(self, shapes: Mapping[str, Shape]) -> None:
+    """See `Reader`."""
+    for key, shape in shapes.items():
+      check_shape(self._path, key, found=self._shapes.get(key), wanted=shape)
+
+  def tensor(self, key: str) -> np.ndarray:
+    """See `Reader`."""
+    return read_tensor(self._path, key)
+
+
+def header(path: pathlib.Path) -> dict[str, tuple[Shape, str]]:
+  """Returns shape and type of each tensor of a safetensors file."""
+  import safetensors
+
+  try:
+    with safetensors.safe_open(path, framework='numpy') as file:
+      slices = {name: file.get_slice(name) for name in file.keys()}
+      return {
+          name: (tuple(part.get_shape()), part.get_dtype())
+          for name, part in slices.items()
+      }
+  except (safetensors.SafetensorError, OSError) as error:
+    raise errors.DataError(
+        f'{path}: not readable: {error}; fetch it again'
+    ) from error
+
+
+def read_tensor(path: pathlib.Path, name: str) -> np.ndarray:
+  """Reads one tensor of a safetensors file."""
+  import safetensors
+
+  try:
+    with safetensors.safe_open(path, framework='numpy') as file:
+      return file.get_tensor(name)
+  except (safetensors.SafetensorError, OSError) as error:
+    raise errors.DataError(
+        f'{path}: tensor {name}: not readable: {error}; fetch it again'
+    ) from error
+
+
+def check_shape(
+    path: pathlib.Path, name: str, *, found: Shape | None, wanted: Shape
+) -> None:
+  """Raises a DataError unless the tensor is there and has its shape."""
+  if found is None:
+    raise errors.DataError(
+        f'{path}: tensor {name} is missing; wanted: shape {wanted}'
+    )
+  if found != wanted:
+    raise errors.DataError(
+        f"{path}: tensor {name} has shape {found}, the model's config wants"
+        f' {wanted}'
+    )
+
+
+def _place(array, leaf):
   """Lays an array over the mesh; every process holds it whole for a moment."""
-  if layout is None:
-    return jnp.asarray(array)
-  host = np.asarray(array)
+  if leaf.sharding is None:
+    return jnp.asarray(array.astype(leaf.dtype))
+  # Cast by shard: the whole array is never there in two types.
   return jax.make_array_from_callback(
-      host.shape, layout, lambda index: host[index]
+      array.shape, leaf.sharding, lambda index: array[index].astype(leaf.dtype)
   )
 
 
-def read(
+def load(
     config: config_lib.LmConfig,
-    path: pathlib.Path,
+    reader: Reader,
     *,
     num_layers: int | None = None,
     dtype: Any = jnp.float32,
     mesh: Any = None,
 ) -> gemma.Params:
-  """Reads the parameters of the first `num_layers` layers, laid over `mesh`.
+  """Loads the parameters of the first `num_layers` layers, laid over `mesh`.
+
+  Raises:
+    DataError: if a tensor is missing, damaged or of another shape.
+  """
+  layers = config.layers if num_layers is None else num_layers
+  wanted = flatten(
+      placement.param_layout(config, num_layers=layers, dtype=dtype, mesh=mesh)
+  )
+  reader.check({key: leaf.shape for key, leaf in wanted.items()})
+  return unflatten(
+      {key: _place(reader.tensor(key), leaf) for key, leaf in wanted.items()}
+  )
+
+
+def read(
+    config: config_lib.LmConfig, path: pathlib.Path, **kwargs: Any
+) -> gemma.Params:
+  """Loads what `write` wrote; further arguments as of `load`.
 
   Raises:
     MissingInputError: if there is no such file.
     DataError: if a tensor is missing or has another shape; it is named.
   """
-  import safetensors
-
-  if not path.is_file():
-    raise errors.MissingInputError(f'{path}: no such file of model weights')
-  layers = config.layers if num_layers is None else num_layers
-  shapes = flatten(
-      placement.param_layout(config, num_layers=layers, dtype=dtype, mesh=mesh)
-  )
-  params = {}
-  try:
-    with safetensors.safe_open(path, framework='flax') as file:
-      present = set(file.keys())
-      for key, leaf in shapes.items():
-        if key not in present:
-          raise errors.DataError(f'{path}: tensor {key} is missing')
-        array = file.get_tensor(key)
-        if array.shape != leaf.shape:
-          raise errors.DataError(
-              f'{path}: tensor {key} has shape {array.shape}, the config of'
-              f' {config.name} wants {leaf.shape}'
-          )
-        params[key] = _place(array.astype(dtype), leaf.sharding)
-  except safetensors.SafetensorError as error:
-    raise errors.DataError(f'{path}: not readable: {error}') from error
-  return unflatten(params)
+  return load(config, PackageFile(path), **kwargs)

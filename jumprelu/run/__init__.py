@@ -9,7 +9,8 @@ A command `NAME` is the module `jumprelu/run/NAME.py`, listed in
                      light: nothing that is needed only after the flags are
                      known to be good.
   POSITIONAL         optional: the name of a flag that one bare argument sets,
-                     so that `jumprelu verify DIR` is `--release=DIR`.
+                     so that `jumprelu verify DIR` is `--release=DIR`; where it
+                     is a list, several arguments do.
   define_flags(fv)   declares the flags on `fv`, an `absl.flags.FlagValues` of
                      this command alone: `flags.DEFINE_string('out', None,
                      'help', flag_values=fv)` for the command's own, and

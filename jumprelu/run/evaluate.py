@@ -149,9 +149,10 @@ def _evaluate(
       dtype=config_lib.dtype_on(wanted, jax.default_backend()),
       mesh=devices,
   )
-  prepared = data.prepare(
-      text, data.Tokenizer(language_model.tokenizer_path), corpus
+  tokenizer = data.Tokenizer(
+      language_model.tokenizer_path, rows=language_model.config.vocab
   )
+  prepared = data.prepare(text, tokenizer, corpus)
   context = contextlib.nullcontext()
   if precision not in (None, 'default'):
     context = jax.default_matmul_precision(precision)

@@ -17,6 +17,17 @@ stored as well.
 
   jumprelu harvest --layer=2 --token_ids=ids.npy --out=activations.npz
   jumprelu harvest --layer=2 --text=essay.txt --sites=resid_post --out=a.npz
+
+With --store it writes to disk what `jumprelu train` with the same flags would
+stream, shuffled already, and `jumprelu train --store=DIR` trains from there
+with the same bits and without the language model. That pays where many runs
+share a layer's activations and the disk is faster than the model: the command
+says how many bytes it needs and from how many runs on it is cheaper. The same
+command started again goes on with the first missing block.
+
+  jumprelu harvest --store=acts --layer=2 --sites=resid_post --tokens=2_000_000
+  jumprelu train --store=acts --layer=2 --sites=resid_post --tokens=2_000_000
+      --out=runs/a
 """
 
 import pathlib
@@ -25,7 +36,7 @@ import sys
 from absl import flags
 
 from jumprelu import errors
-from jumprelu.run import main
+from jumprelu.run import harvest_store, main
 
 _SITES = ('resid_post', 'mlp_out', 'attn_heads', 'mlp_in')
 
@@ -36,7 +47,9 @@ def define_flags(fv: flags.FlagValues):
   def string(name, default, text):
     flags.DEFINE_string(name, default, text, flag_values=fv)
 
-  string('model', 'gemma2_nano', 'The language model.')
+  string(
+      'model', 'gemma2_nano', 'The language model: a known name, or its folder.'
+  )
   flags.DEFINE_integer(
       'layer', None, 'The layer, counted from 0.', flag_values=fv
   )
@@ -63,11 +76,21 @@ def define_flags(fv: flags.FlagValues):
       lower_bound=2,
       flag_values=fv,
   )
+  harvest_store.define_flags(fv)
 
 
-def run(fv: flags.FlagValues):
+def run(fv: flags.FlagValues) -> int:
+  """Fill a store, or write a file."""
+  if fv.store:
+    return harvest_store.run(fv)
+  _write_file(fv)
+  return 0
+
+
+def _write_file(fv: flags.FlagValues):
   """Check the flags, read the tokens, run the model, write the file."""
-  problems = [
+  problems = [f'--{n} goes with --store' for n in harvest_store.given(fv)]
+  problems += [
       f'--{name} is needed' for name in ('layer', 'out') if not _has(fv, name)
   ]
   if (fv.token_ids is None) == (fv.text is None):
@@ -138,7 +161,8 @@ def _encode(text: str, model, sequence_length: int):
     content = path.read_text(encoding='utf-8')
   except UnicodeDecodeError as e:
     raise errors.UserError(f'--text={text}: not UTF-8 ({e.reason})') from e
-  tokens = data.Tokenizer(model.tokenizer_path).encode(content)
+  tokenizer = data.Tokenizer(model.tokenizer_path, rows=model.config.vocab)
+  tokens = tokenizer.encode(content)
   if not tokens:
     raise errors.UserError(f'--text={text}: empty')
   return np.stack(list(packing.pack([tokens], sequence_length)))

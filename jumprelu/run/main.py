@@ -30,6 +30,8 @@ COMMANDS = (
     'verify',
     'harvest',
     'plan',
+    'parity',
+    'status',
 )
 
 _USAGE = """\
@@ -85,11 +87,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 def launch(name: str, argv: Sequence[str] | None = None) -> int:
   """Runs one command on its arguments and returns the exit code."""
   argv = list(sys.argv[1:] if argv is None else argv)
-  prog = f'jumprelu {name}'
+  # Before the command's imports, which read the environment.
+  _prepare_process('--debug' in argv)
+  command = importlib.import_module(f'jumprelu.run.{name}')
+  return run_command(command, f'jumprelu {name}', argv)
+
+
+def run_command(command: Any, prog: str, argv: Sequence[str]) -> int:
+  """Runs what `jumprelu.run` calls a command, whatever its name is."""
   debug = '--debug' in argv
   _prepare_process(debug)
   try:
-    command = importlib.import_module(f'jumprelu.run.{name}')
     flag_values = _own_flags()
     command.define_flags(flag_values)
     # Before parsing: help is wanted most when a required flag is missing.
@@ -118,8 +126,11 @@ def parse(
     raise errors.UserError(
         '; '.join(_unknown_flag(arg, list(flag_values)) for arg in unknown)
     )
-  if positional and len(rest) == 1:
-    flag_values[positional].parse(rest[0])
+  many = positional and isinstance(
+      flag_values[positional].parser, flags.ListParser
+  )
+  if positional and (len(rest) == 1 or (many and rest)):
+    flag_values[positional].parse(rest if many else rest[0])
     flag_values[positional].using_default_value = False
     rest = []
   if rest:

@@ -40,13 +40,15 @@ def define_flags(flag_values: absl_flags.FlagValues) -> None:
 
 def run(flag_values: absl_flags.FlagValues) -> int:
   """Trains; returns the exit code."""
-  from jumprelu import config, flags
+  from jumprelu import config, flags, lm
   from jumprelu.run import process
 
   if not flag_values.out:
     raise errors.UserError('--out is needed: the run directory')
   processes = flags.build(flag_values, process.Config(), prefix='process.')
   resolved = flags.build(flag_values, config.resolve(), config.resolve)
+  # Before there is a run directory, which another --model would not fit.
+  lm.check_files(resolved.model)
   return train_suite(resolved, flag_values.out, processes=processes)
 
 

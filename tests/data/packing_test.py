@@ -132,3 +132,77 @@ def test_a_packer_goes_on_from_another_ones_open_row():
 def test_a_row_of_one_token_is_refused():
   with pytest.raises(UserError, match='sequence_length=1'):
     list(packing.pack([[5]], 1))
+
+
+# BOS, prefix 7 8, text, suffix 9. The second document does not fit into the
+# rest of the first row, which is padded; the third is cut into two pieces.
+WRAP = packing.Wrap(prefix=(7, 8), suffix=(9,), eos=False)
+WRAPPED_DOCUMENTS = [[20, 21], [22, 23, 24], [], [25, 26, 27, 28, 29]]
+WRAPPED_ROWS = [
+    [2, 7, 8, 20, 21, 9, 2, 7, 8, 22, 9],
+    [2, 7, 8, 23, 24, 9, 2, 7, 8, 25, 9],
+    [2, 7, 8, 26, 27, 28, 29, 9, 0, 0, 0],
+]
+WRAPPED_KEEP = [
+    [0, 0, 0, 1, 1, 1, 0, 0, 0, 1, 1],
+    [0, 0, 0, 1, 1, 1, 0, 0, 0, 1, 1],
+    [0, 0, 0, 1, 1, 1, 1, 1, 0, 0, 0],
+]
+# Two positions less: no room for a piece of one token behind the first one.
+NARROW_ROWS = [
+    [2, 7, 8, 20, 21, 9, 0, 0, 0],
+    [2, 7, 8, 22, 23, 24, 9, 0, 0],
+    [2, 7, 8, 25, 26, 27, 28, 29, 9],
+]
+
+
+@pytest.mark.parametrize('make', [np.asarray, jnp.asarray])
+def test_wrapped_rows_and_their_keep_mask_equal_the_table(make):
+  rows = list(packing.pack(WRAPPED_DOCUMENTS, 11, wrap=WRAP))
+  np.testing.assert_array_equal(rows, WRAPPED_ROWS)
+  mask = packing.keep_mask(make(np.stack(rows)), WRAP.prefix)
+  np.testing.assert_array_equal(mask, WRAPPED_KEEP)
+  narrow = list(packing.pack(WRAPPED_DOCUMENTS, 9, wrap=WRAP))
+  np.testing.assert_array_equal(narrow, NARROW_ROWS)
+
+
+def test_a_prefix_is_dropped_only_whole_and_only_behind_bos():
+  rows = np.asarray(
+      [
+          [7, 8, 2, 7, 5, 2, 7, 8, 7, 8, 6],
+          [2, 8, 7, 8, 2, 7, 8, 2, 9, 2, 7],
+      ],
+      np.int32,
+  )
+  wanted = [
+      [1, 1, 0, 1, 1, 0, 0, 0, 1, 1, 1],
+      [0, 1, 1, 1, 0, 0, 0, 0, 1, 0, 1],
+  ]
+  np.testing.assert_array_equal(packing.keep_mask(rows, (7, 8)), wanted)
+  by_jax = jax.jit(packing.keep_mask, static_argnums=1)(rows, (7, 8))
+  np.testing.assert_array_equal(by_jax, wanted)
+
+
+@pytest.mark.parametrize('length', [5, 6, 9, 31])
+def test_every_token_is_kept_once_with_the_suffix_of_its_piece(length):
+  documents = [[t + 10 for t in d] for d in _random_documents(length)]
+  rows = np.stack(list(packing.pack(documents, length, wrap=WRAP)))
+  kept = rows[packing.keep_mask(rows, WRAP.prefix)]
+  assert kept[kept != 9].tolist() == sum(documents, [])
+  assert (kept == 9).sum() == (rows == 2).sum()
+
+
+def test_a_wrapped_packer_goes_on_from_another_ones_open_row():
+  documents = _random_documents(5)
+  first = packing.Packer(11, wrap=WRAP)
+  rows = [r for d in documents[:17] for r in first.add(d)]
+  second = packing.Packer(11, first.open_row, wrap=WRAP)
+  rows += [r for d in documents[17:] for r in second.add(d)]
+  rows += second.finish()
+  whole = list(packing.pack(documents, 11, wrap=WRAP))
+  np.testing.assert_array_equal(rows, whole)
+
+
+def test_a_row_without_room_for_text_between_the_turns_is_refused():
+  with pytest.raises(UserError, match='3 tokens around.*choose 5 or more'):
+    packing.Packer(4, wrap=WRAP)

@@ -1,10 +1,12 @@
 """The tokenizer keeps every character and never makes a special id."""
 
 import io
+import pathlib
 
 import pytest
 import sentencepiece
 
+from jumprelu import lm
 from jumprelu.data import tokenizer as tokenizer_lib
 from jumprelu.errors import DataError, MissingInputError, UserError
 
@@ -79,3 +81,10 @@ def test_a_model_with_other_special_ids_is_refused(texts, tmp_path):
 def test_too_large_a_vocabulary_is_a_clear_error(tmp_path):
   with pytest.raises(UserError, match='vocab_size=5000'):
     tokenizer_lib.train_tokenizer(['a short text'], tmp_path / 'x', 5000)
+
+
+def test_a_tokenizer_with_more_pieces_than_the_model_has_rows_is_refused():
+  path = pathlib.Path(lm.__file__).parent / 'nano' / 'tokenizer.model'
+  assert tokenizer_lib.Tokenizer(path, rows=4096).vocab_size == 4096
+  with pytest.raises(UserError, match='4096 pieces, the language model 4095'):
+    tokenizer_lib.Tokenizer(path, rows=4095)

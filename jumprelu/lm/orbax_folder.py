@@ -1,0 +1,215 @@
+"""Orbax folders of Gemma 2, as Kaggle ships them: flat and nested trees.
+
+Read through tensorstore, which orbax writes with: shapes then cost neither
+weights nor a device. A tensor's name is its path in the tree, joined by dots:
+
+  flat    transformer/layer_0/attn/q_einsum.w    as released
+  nested  layer_0.attn.q_einsum.w                as `gemma` saves its own tree
+"""
+
+from collections.abc import Mapping
+import json
+import pathlib
+import re
+from typing import Any
+
+import numpy as np
+
+from jumprelu import errors
+from jumprelu.lm import config as config_lib
+from jumprelu.lm import gemma, weights
+
+# What marks such a folder, and each zarr version's description of an array.
+_MARKS = ('_METADATA', 'manifest.ocdbt')
+_DRIVERS = {'.zarray': 'zarr', 'zarr.json': 'zarr3'}
+
+
+def recognises(folder: pathlib.Path) -> bool:
+  """Returns whether a folder, or its only subfolder, is orbax's."""
+  return _inner(folder) is not None
+
+
+def _inner(folder: pathlib.Path) -> pathlib.Path | None:
+  """Returns the folder with the arrays: this one, or the only one in it."""
+  inside = [folder, *sorted(p for p in folder.glob('*') if p.is_dir())]
+  found = [p for p in inside if any((p / mark).is_file() for mark in _MARKS)]
+  if folder in found:
+    return folder
+  return found[0] if len(found) == 1 else None
+
+
+def read_config(folder: pathlib.Path, name: str) -> config_lib.LmConfig:
+  """Reads the shapes off the arrays' own descriptions.
+
+  They do not tell everything. Window, soft caps and context are those of every
+  released Gemma 2; queries are scaled as in the 27B where the shapes are its.
+
+  Raises:
+    DataError: if tensors are missing, or of no shape that Gemma 2 has.
+  """
+  store = _Store(folder)
+
+  def shape(key, axes):
+    found = store.shape(key)
+    if found is None or len(found) != axes:
+      raise errors.DataError(
+          f'{store.path}: not shaped like Gemma 2: tensor {key} is'
+          f' {found or "missing"}, wanted {axes} axes'
+      )
+    return found
+
+  vocab, d_model = shape('embedder/input_embedding', 2)
+  heads, head_dim, _ = shape('layer_0/attn/attn_vec_einsum/w', 3)
+  ffw, _ = shape('layer_0/mlp/linear', 2)
+  gating = shape('layer_0/mlp/gating_einsum', 3)
+  kv_heads = heads
+  if store.shape('layer_0/attn/qkv_einsum/w') is None:
+    kv_heads = shape('layer_0/attn/kv_einsum/w', 4)[1]
+  large = config_lib.MODELS['gemma2_27b']
+  return config_lib.LmConfig(
+      name=name,
+      vocab=vocab,
+      d_model=d_model,
+      ffw=ffw,
+      heads=heads,
+      kv_heads=kv_heads,
+      head_dim=head_dim,
+      layers=store.layers,
+      query_scale_by_model=(
+          (d_model, heads, head_dim)
+          == (large.d_model, large.heads, large.head_dim)
+      ),
+      transposed_gating=gating[1:] == (ffw, d_model),
+  )
+
+
+class Weights:
+  """The tensors of a folder; `weights.Reader`."""
+
+  def __init__(self, folder: pathlib.Path, config: config_lib.LmConfig):
+    self._config = config
+    self._store = _Store(folder)
+
+  def check(self, shapes: Mapping[str, weights.Shape]) -> None:
+    """See `weights.Reader`; also refuses tensors that no Gemma 2 has."""
+    known = weights.flatten(gemma.param_shapes(self._config))
+    for key in self._store.keys:
+      if key not in known:
+        raise errors.DataError(
+            f'{self._store.path}: tensor {key}, shape {self._store.shape(key)},'
+            f' is unknown in a Gemma 2 of {self._config.layers} layers'
+        )
+    for key, wanted in shapes.items():
+      found = self._store.shape(key)
+      weights.check_shape(self._store.path, key, found=found, wanted=wanted)
+
+  def tensor(self, key: str) -> np.ndarray:
+    """See `weights.Reader`."""
+    return self._store.read(key)
+
+
+def _canonical(name: str) -> str:
+  """Returns our name of a tensor: 'layer_0/attn/q_einsum/w'."""
+  key = name.replace('.', '/').removeprefix('params/')
+  key = key.removeprefix('transformer/')
+  # In the flat tree also the MLP's arrays are the only leaf, `w`, of a module.
+  return re.sub(r'^(layer_\d+/mlp/\w+)/w$', r'\1', key)
+
+
+class _Store:
+  """The arrays of an orbax folder by our names."""
+
+  def __init__(self, folder: pathlib.Path):
+    inner = _inner(folder)
+    assert inner is not None, folder
+    self.path = inner.resolve()
+    metadata = self._metadata()
+    self._zeros_are_stored = metadata.get(
+        'store_array_data_equal_to_fill_value', False
+    )
+    root = f'{self.path}/'
+    self._base = (
+        {'driver': 'ocdbt', 'base': f'file://{root}'}
+        if (self.path / 'manifest.ocdbt').is_file()
+        else {'driver': 'file', 'path': root}
+    )
+    self._specs = {}
+    for entry in self._list():
+      stored, _, last = entry.rpartition('/')
+      if stored and last in _DRIVERS:
+        self._specs[_canonical(stored)] = (stored, _DRIVERS[last])
+    self._open = {}
+
+  @property
+  def keys(self) -> list[str]:
+    """Returns the names of all tensors."""
+    return sorted(self._specs)
+
+  @property
+  def layers(self) -> int:
+    """Returns how many layers there are."""
+    matches = (re.match(r'layer_(\d+)/', key) for key in self._specs)
+    return 1 + max((int(m[1]) for m in matches if m), default=-1)
+
+  def shape(self, key: str) -> weights.Shape | None:
+    """Returns a tensor's shape; None where there is no such tensor."""
+    if key not in self._specs:
+      return None
+    return tuple(self._array(key).shape)
+
+  def read(self, key: str) -> np.ndarray:
+    """Reads a tensor whole."""
+    try:
+      return self._array(key).read().result()
+    except (ValueError, OSError) as error:
+      raise self._damaged(key, error) from None
+
+  def _metadata(self) -> dict[str, Any]:
+    path = self.path / '_METADATA'
+    try:
+      found = json.loads(path.read_text('utf-8')) if path.is_file() else {}
+    except ValueError:
+      found = None
+    if not isinstance(found, dict):
+      raise errors.DataError(f'{path}: not a JSON object; fetch it again')
+    return found
+
+  def _list(self) -> list[str]:
+    import tensorstore
+
+    try:
+      store = tensorstore.KvStore.open(self._base).result()
+      return [key.decode() for key in store.list().result()]
+    except (ValueError, OSError) as error:
+      raise errors.DataError(
+          f'{self.path}: not readable: {_first(error)}; fetch it again'
+      ) from None
+
+  def _array(self, key: str):
+    import tensorstore
+
+    if key in self._open:
+      return self._open[key]
+    stored, driver = self._specs[key]
+    base = dict(self._base)
+    base['path'] = base.get('path', '') + stored + '/'
+    spec = {'driver': driver, 'kvstore': base}
+    if self._zeros_are_stored:
+      # A part that is not there is lost; otherwise it stands for zeros.
+      spec['fill_missing_data_reads'] = False
+    try:
+      self._open[key] = tensorstore.open(spec, open=True, read=True).result()
+    except (ValueError, OSError) as error:
+      raise self._damaged(key, error) from None
+    return self._open[key]
+
+  def _damaged(self, key: str, error: Exception) -> errors.DataError:
+    return errors.DataError(
+        f'{self.path}: tensor {key} is not readable: {_first(error)}; fetch it'
+        ' again'
+    )
+
+
+def _first(error: Exception) -> str:
+  """Returns what happened, without tensorstore's account of where."""
+  return str(error).split(' [')[0]

@@ -1,0 +1,152 @@
+"""From what a user writes after --model to a config, a folder, a format.
+
+Nothing here reads weights, imports gemma or touches a device, and nothing is
+ever downloaded: a wrong flag is answered at once.
+"""
+
+import dataclasses
+import os
+import pathlib
+from typing import Any
+
+from jumprelu import errors
+from jumprelu.lm import config as config_lib
+from jumprelu.lm import huggingface, orbax_folder, weights
+
+NANO = 'gemma2_nano'
+_NANO_FOLDER = pathlib.Path(__file__).parent / 'nano'
+
+# Formats of folders. Each module has `recognises(folder)`,
+# `read_config(folder, name)` and `Weights(folder, config)`, a `weights.Reader`.
+FORMATS: dict[str, Any] = {
+    'Hugging Face': huggingface,
+    'orbax': orbax_folder,
+}
+
+# What the config of a known model says and its folder has to confirm.
+_IDENTITY = (
+    'd_model',
+    'ffw',
+    'heads',
+    'kv_heads',
+    'head_dim',
+    'layers',
+    'window',
+    'attention_softcap',
+    'logits_softcap',
+    'query_scale_by_model',
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """Where a model's files are, and what they hold."""
+
+  config: config_lib.LmConfig
+  folder: pathlib.Path
+  format: Any = None  # A module of `FORMATS`; None: the embedded model.
+
+  def open(self) -> weights.Reader:
+    """Opens the weights."""
+    if self.format is None:
+      return weights.PackageFile(self.folder / 'params.safetensors')
+    return self.format.Weights(self.folder, self.config)
+
+  @property
+  def tokenizer_path(self) -> pathlib.Path:
+    """The tokenizer's file: in the folder, or beside it as on Kaggle."""
+    inside = self.folder / 'tokenizer.model'
+    beside = self.folder.resolve().parent / 'tokenizer.model'
+    return beside if beside.is_file() and not inside.is_file() else inside
+
+
+def models_dir() -> pathlib.Path:
+  """Returns where known models are looked for."""
+  given = os.environ.get('JUMPRELU_MODELS')
+  return pathlib.Path(given or '~/.cache/jumprelu/models').expanduser()
+
+
+def get_config(model: str) -> config_lib.LmConfig:
+  """Returns the shapes of a known model, or those that a folder's files say.
+
+  Raises:
+    UserError: if it is neither; the known names are listed.
+    MissingInputError: if there is no such folder.
+    DataError: if the folder is damaged or its model not shaped like Gemma 2.
+  """
+  if model in config_lib.MODELS:
+    return config_lib.MODELS[model]
+  return find(model).config
+
+
+def find(model: str) -> Source:
+  """Returns the files of a model; raises as `get_config` does."""
+  if model == NANO:
+    return Source(config_lib.MODELS[NANO], _NANO_FOLDER)
+  if model in config_lib.MODELS:
+    return _find_known(model)
+  folder = pathlib.Path(model).expanduser()
+  if not folder.is_dir():
+    if os.sep in model or model.startswith(('.', '~')):
+      raise errors.MissingInputError(f'--model={model}: no such folder')
+    known = ', '.join(sorted(config_lib.MODELS))
+    raise errors.UserError(
+        f'--model={model}: unknown; give the folder of a model, or one of'
+        f' {known}'
+    )
+  return _open_folder(folder, folder.resolve().name)
+
+
+def check_files(model: str) -> None:
+  """Raises as `find` does if a model's files are not there or not its own."""
+  find(model)
+
+
+def huggingface_folder(model: str) -> pathlib.Path:
+  """Returns the folder of a model that transformers can read.
+
+  Raises:
+    UserError: if the model comes in another format; and as `find` does.
+  """
+  source = find(model)
+  if source.format is not huggingface:
+    raise errors.UserError(
+        f'--model={model}: is no Hugging Face folder, so there is nothing that'
+        ' transformers could read'
+    )
+  return source.folder
+
+
+def _open_folder(folder: pathlib.Path, name: str) -> Source:
+  for module in FORMATS.values():
+    if module.recognises(folder):
+      return Source(module.read_config(folder, name), folder, module)
+  raise errors.MissingInputError(
+      f'{folder}: no model in this folder; wanted: config.json and'
+      ' *.safetensors (Hugging Face), or _METADATA and arrays (orbax)'
+  )
+
+
+def _find_known(name: str) -> Source:
+  """Looks for a known model's folder, and whether it is that model."""
+  folder = models_dir() / name
+  if not folder.is_dir():
+    size, _, tuned = name.removeprefix('gemma2_').partition('_')
+    suffix = f'{size}-it' if tuned else size
+    raise errors.MissingInputError(
+        f'--model={name}: no weights at {folder} (nothing is downloaded):'
+        f' accept the licence, then put there the files of google/gemma-2-{suffix}'
+        ' from Hugging Face (config.json, *.safetensors, tokenizer.model) or of'
+        f' google/gemma-2/flax/gemma2-{suffix} from Kaggle, set JUMPRELU_MODELS'
+        ' to a folder that holds such folders, or pass --model=DIR'
+    )
+  source = _open_folder(folder, name)
+  wanted = config_lib.MODELS[name]
+  for field in _IDENTITY:
+    found = getattr(source.config, field)
+    if found != getattr(wanted, field):
+      raise errors.DataError(
+          f'{folder}: is no {name}: {field} is {found}, wanted'
+          f' {getattr(wanted, field)}; pass --model=DIR to use it as it is'
+      )
+  return source

@@ -1,0 +1,208 @@
+"""The same tokens through transformers and through us, site by site.
+
+Both compute in float32, from one Hugging Face folder. Documents are packed as
+in training: positions and masks are given, to both.
+"""
+
+from collections.abc import Mapping, Sequence
+import itertools
+import os
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jumprelu import errors, lm
+from jumprelu.array_typing import Int32
+from jumprelu.data import packing
+
+LOGITS = 'logits'
+# Of the largest value of an array; float32 sums in another order differ less.
+TOLERANCE = 1e-4
+
+
+class Row(NamedTuple):
+  """How far an array of ours is from theirs."""
+
+  site: str
+  layer: int | None  # None: the logits.
+  difference: float  # The largest absolute one.
+  largest: float  # Their largest absolute value.
+
+  @property
+  def relative(self) -> float:
+    """The difference as a share of the largest value."""
+    return self.difference / max(self.largest, 1e-30)
+
+
+def key(tap: lm.Tap) -> str:
+  """Returns the name of a tap's array."""
+  return f'{tap.site}_{tap.layer}'
+
+
+def all_taps(config: lm.LmConfig) -> tuple[lm.Tap, ...]:
+  """Returns every tap of every layer."""
+  pairs = itertools.product(range(config.layers), lm.Site)
+  return tuple(lm.Tap(layer, site) for layer, site in pairs)
+
+
+def make_tokens(
+    vocab: int, length: int, *, seed: int = 0
+) -> Int32[np.ndarray, 'sequences positions']:
+  """Makes rows of random ids: one document, several, and one with padding."""
+  rng = np.random.RandomState(seed)
+  rows = rng.randint(4, vocab, (3, length)).astype(np.int32)
+  rows[:, 0] = packing.BOS
+  for start in (length // 3, length // 2 + 1):
+    rows[1, start - 1 : start + 1] = packing.EOS, packing.BOS
+  rows[2, length - length // 4 :] = packing.PAD
+  return rows
+
+
+def ours(
+    model: lm.LanguageModel, tokens: Int32[np.ndarray, 'sequences positions']
+) -> dict[str, np.ndarray]:
+  """Returns our logits and every tap, by name."""
+  places = {
+      'positions': jnp.asarray(packing.positions(tokens)),
+      'segments': jnp.asarray(packing.segments(tokens)),
+  }
+  taps = all_taps(model.config)
+
+  @jax.jit
+  def forward(params, tokens):
+    values = lm.activations(model, params, tokens, taps=taps, **places)
+    return values, lm.logits(model, params, tokens, **places)
+
+  # An accelerator would round float32 products to fewer bits by itself.
+  with jax.default_matmul_precision('float32'):
+    values, logits = jax.device_get(forward(model.params, jnp.asarray(tokens)))
+  found = {key(tap): np.asarray(value) for tap, value in values.items()}
+  return found | {LOGITS: np.asarray(logits)}
+
+
+def theirs(
+    folder: str | os.PathLike[str],
+    tokens: Int32[np.ndarray, 'sequences positions'],
+) -> dict[str, np.ndarray]:
+  """Returns the same arrays by transformers, read with hooks.
+
+  Raises:
+    UserError: if transformers or torch is not installed.
+  """
+  torch, transformers = _import()
+  model = transformers.Gemma2ForCausalLM.from_pretrained(
+      os.fspath(folder),
+      dtype=torch.float32,
+      # The default attention has no soft cap.
+      attn_implementation='eager',
+      local_files_only=True,
+      use_safetensors=True,
+  ).eval()
+  values = {}
+  for number, layer in enumerate(model.model.layers):
+    _record(values, number, layer)
+  masks = _masks(torch, tokens, window=model.config.sliding_window)
+  with torch.no_grad():
+    out = model(
+        input_ids=torch.from_numpy(tokens.astype(np.int64)),
+        position_ids=torch.from_numpy(
+            np.asarray(packing.positions(tokens), np.int64)
+        ),
+        attention_mask=masks,
+        use_cache=False,
+    )
+  found = {key(tap): x.numpy().copy() for tap, x in values.items()}
+  return found | {LOGITS: out.logits.numpy().copy()}
+
+
+def _import() -> tuple[Any, Any]:
+  try:
+    import torch
+    import transformers
+  except ImportError as error:
+    raise errors.UserError(
+        f'parity compares with transformers, which is not installed ({error});'
+        " pip install 'jumprelu[interop]'"
+    ) from None
+  transformers.logging.disable_progress_bar()
+  return torch, transformers
+
+
+def _record(values, number, layer):
+  """Makes a decoder layer put its four sites into `values`."""
+
+  def output(site):
+    def hook(module, args, out):
+      value = out[0] if isinstance(out, tuple) else out
+      values[lm.Tap(number, site)] = value.detach()
+
+    return hook
+
+  def before(module, args):
+    values[lm.Tap(number, lm.Site.ATTN_HEADS)] = args[0].detach()
+
+  layer.register_forward_hook(output(lm.Site.RESID_POST))
+  norms = {
+      lm.Site.MLP_OUT: layer.post_feedforward_layernorm,
+      lm.Site.MLP_IN: layer.pre_feedforward_layernorm,
+  }
+  for site, norm in norms.items():
+    norm.register_forward_hook(output(site))
+  layer.self_attn.o_proj.register_forward_pre_hook(before)
+
+
+def _masks(torch, tokens, *, window):
+  """Returns what is added to attention scores, by kind of layer."""
+  segments = np.asarray(packing.segments(tokens))
+  index = np.arange(tokens.shape[1])
+  distance = index[:, None] - index[None, :]
+  same = segments[:, :, None] == segments[:, None, :]
+  causal = same & (segments > 0)[:, :, None] & (distance >= 0)[None]
+  visible = {
+      'full_attention': causal,
+      # `window` keys, the position's own among them.
+      'sliding_attention': causal & (distance < window)[None],
+  }
+  lowest = np.finfo(np.float32).min
+  return {
+      kind: torch.from_numpy(
+          np.where(mask, np.float32(0), lowest)[:, None].astype(np.float32)
+      )
+      for kind, mask in visible.items()
+  }
+
+
+def compare(
+    found: Mapping[str, np.ndarray],
+    wanted: Mapping[str, np.ndarray],
+    *,
+    tokens: Int32[np.ndarray, 'sequences positions'],
+    config: lm.LmConfig,
+) -> list[Row]:
+  """Compares array by array, leaving padding out."""
+  text = tokens != packing.PAD
+  names = [(key(tap), str(tap.site), tap.layer) for tap in all_taps(config)]
+  rows = []
+  for name, site, layer in [*names, (LOGITS, LOGITS, None)]:
+    expected = wanted[name][text]
+    difference = np.abs(found[name][text] - expected).max()
+    rows.append(
+        Row(site, layer, float(difference), float(np.abs(expected).max()))
+    )
+  return rows
+
+
+def table(rows: Sequence[Row], tolerance: float = TOLERANCE) -> str:
+  """Writes the comparison as an aligned table, the faults marked."""
+  lines = [
+      f'{"site":<12}{"layer":>6}{"max abs":>12}{"largest":>12}{"share":>12}'
+  ]
+  for row in rows:
+    layer = '' if row.layer is None else row.layer
+    lines.append(
+        f'{row.site:<12}{layer:>6}{row.difference:>12.3g}{row.largest:>12.4g}'
+        f'{row.relative:>12.3g}{"  beyond" * (not row.relative <= tolerance)}'
+    )
+  return '\n'.join(lines)

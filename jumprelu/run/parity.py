@@ -1,0 +1,77 @@
+"""Compare a model's activations and logits with those of transformers.
+
+Sends random token ids (one long document, several short ones, and one with
+padding) through the Hugging Face folder --model twice, by transformers and by
+this package, both in float32, and prints how far they are apart: at every site
+of every layer, and at the logits. Exits with 70 if a difference is more than
+--tolerance of the array's largest value. Needs transformers and torch, which
+`pip install 'jumprelu[interop]'` brings, and memory for two copies of the model
+in float32, one after the other.
+
+  jumprelu parity --model=models/gemma-2-2b
+"""
+
+import sys
+
+from absl import flags
+
+from jumprelu import errors
+from jumprelu.run import main
+
+POSITIONAL = 'model'
+
+
+def define_flags(fv: flags.FlagValues):
+  """Declare the command's flags."""
+  flags.DEFINE_string(
+      'model',
+      None,
+      'A Hugging Face folder, or a known name whose folder is one.',
+      flag_values=fv,
+  )
+  flags.DEFINE_integer(
+      'length',
+      64,
+      'Positions a row; more than the window tests the window as well.',
+      lower_bound=8,
+      flag_values=fv,
+  )
+  flags.DEFINE_integer('seed', 0, 'Seed of the token ids.', flag_values=fv)
+  flags.DEFINE_float(
+      'tolerance',
+      1e-4,
+      'Largest difference, as a share of the largest value of the array.',
+      lower_bound=0,
+      flag_values=fv,
+  )
+
+
+def run(fv: flags.FlagValues):
+  """Compare, print the table, and fail beyond the tolerance."""
+  if not fv.model:
+    raise errors.UserError('--model is needed: a Hugging Face folder')
+  from jumprelu import lm, parity
+
+  folder = lm.huggingface_folder(fv.model)
+  tokens = parity.make_tokens(
+      lm.get_config(fv.model).vocab, fv.length, seed=fv.seed
+  )
+  wanted = parity.theirs(folder, tokens)
+  model = lm.load(fv.model)
+  rows = parity.compare(
+      parity.ours(model, tokens), wanted, tokens=tokens, config=model.config
+  )
+  print(parity.table(rows, fv.tolerance))
+  worst = max(rows, key=lambda row: row.relative)
+  where = worst.site if worst.layer is None else f'{worst.site} {worst.layer}'
+  text = (
+      f'{model.name}: differs from transformers by at most {worst.relative:.1e}'
+      f' of the largest value, at {where}; tolerance {fv.tolerance:g}'
+  )
+  if not all(row.relative <= fv.tolerance for row in rows):
+    raise errors.NumericalError(text)
+  print(text)
+
+
+if __name__ == '__main__':
+  sys.exit(main.launch('parity'))

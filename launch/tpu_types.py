@@ -1,0 +1,114 @@
+"""TPU slices: an accelerator and a topology, and what the clouds call them.
+
+A host (a VM, a node) of every type here holds four chips; a slice of one chip
+is the exception.
+"""
+
+import dataclasses
+import math
+
+from jumprelu import dotted, errors
+
+_CHIPS_A_HOST = 4
+
+_FLAT = ('1x1', '2x2', '2x4', '4x4', '4x8', '8x8', '8x16', '16x16')
+_CUBES = (
+    '2x2x1',
+    '2x2x2',
+    '2x2x4',
+    '2x4x4',
+    '4x4x4',
+    '4x4x8',
+    '4x8x8',
+    '8x8x8',
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Accelerator:
+  """A generation of TPUs."""
+
+  gke_accelerator: (
+      str  # Of the node label cloud.google.com/gke-tpu-accelerator.
+  )
+  machine: str  # Of a GKE node pool; the chips of a host go in.
+  gcloud_prefix: str
+  runtime_version: str  # Of a TPU VM.
+  topologies: tuple[str, ...]
+  cores: int = 1  # A chip; gcloud counts cores where there are two.
+
+
+ACCELERATORS = {
+    'v4': _Accelerator(
+        'tpu-v4-podslice',
+        'ct4p-hightpu-{}t',
+        'v4',
+        'tpu-ubuntu2204-base',
+        _CUBES,
+        cores=2,
+    ),
+    'v5e': _Accelerator(
+        'tpu-v5-lite-podslice',
+        'ct5lp-hightpu-{}t',
+        'v5litepod',
+        'v2-alpha-tpuv5-lite',
+        _FLAT,
+    ),
+    'v5p': _Accelerator(
+        'tpu-v5p-slice',
+        'ct5p-hightpu-{}t',
+        'v5p',
+        'v2-alpha-tpuv5',
+        _CUBES,
+        cores=2,
+    ),
+    'v6e': _Accelerator(
+        'tpu-v6e-slice',
+        'ct6e-standard-{}t',
+        'v6e',
+        'v2-alpha-tpuv6e',
+        _FLAT,
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Slice:
+  """One slice of TPU chips."""
+
+  topology: str
+  chips: int
+  hosts: int
+  chips_a_host: int
+  gke_accelerator: str
+  machine: str
+  gcloud_type: str
+  runtime_version: str
+
+
+def make_slice(accelerator: str, topology: str) -> Slice:
+  """Looks a slice up; an unknown one is an error that names the known ones."""
+  if accelerator not in ACCELERATORS:
+    raise errors.UserError(
+        f'--accelerator={accelerator}: unknown'
+        f'{dotted.nearest(accelerator, ACCELERATORS)}; known:'
+        f' {", ".join(ACCELERATORS)}'
+    )
+  kind = ACCELERATORS[accelerator]
+  if topology not in kind.topologies:
+    raise errors.UserError(
+        f'--topology={topology}: {accelerator} has'
+        f' {", ".join(kind.topologies)}'
+    )
+  chips = math.prod(map(int, topology.split('x')))
+  chips_a_host = min(chips, _CHIPS_A_HOST)
+  return Slice(
+      topology=topology,
+      chips=chips,
+      hosts=chips // chips_a_host,
+      chips_a_host=chips_a_host,
+      gke_accelerator=kind.gke_accelerator,
+      machine=kind.machine.format(chips_a_host),
+      gcloud_type=f'{kind.gcloud_prefix}-{chips * kind.cores}',
+      runtime_version=kind.runtime_version,
+  )

@@ -1,0 +1,111 @@
+"""Tiny random Gemma 2 models in Hugging Face folders, the same everywhere.
+
+Weights are random integers over a power of two: `RandomState` is frozen, and
+nothing is rounded, so that goldens made from them fit on every machine.
+"""
+
+import json
+import pathlib
+import shutil
+
+import numpy as np
+from safetensors import numpy as safetensors
+
+from jumprelu import lm
+
+_SIZES = {
+    'vocab_size': 48,
+    'hidden_size': 16,
+    'intermediate_size': 32,
+    'num_attention_heads': 4,
+    'num_key_value_heads': 2,
+    'head_dim': 8,
+    'num_hidden_layers': 3,
+    'sliding_window': 5,
+    'max_position_embeddings': 64,
+}
+_COMMON = {
+    'architectures': ['Gemma2ForCausalLM'],
+    'model_type': 'gemma2',
+    'attn_logit_softcapping': 50.0,
+    'final_logit_softcapping': 30.0,
+    'query_pre_attn_scalar': 8,
+    'hidden_activation': 'gelu_pytorch_tanh',
+    'rms_norm_eps': 1e-6,
+    'attention_bias': False,
+    'tie_word_embeddings': True,
+    'rope_theta': 10000.0,
+    'pad_token_id': 0,
+    'eos_token_id': 1,
+    'bos_token_id': 2,
+}
+# By the model that each is like: in the 9B the heads together are wider than the
+# model, in the 27B queries are scaled by the model's width over its heads. The
+# last is like none: every head has keys and values of its own.
+CONFIGS = {
+    '2b': _COMMON | _SIZES | {'head_dim': 4, 'query_pre_attn_scalar': 4},
+    '9b': _COMMON | _SIZES | {'sliding_window': 4},
+    '27b': _COMMON | _SIZES | {'query_pre_attn_scalar': 4},
+    'ungrouped': _COMMON
+    | _SIZES
+    | {'num_attention_heads': 2, 'num_hidden_layers': 2},
+}
+
+
+def shapes(config):
+  """The names and shapes of a model's tensors, as Hugging Face has them."""
+  d, f = config['hidden_size'], config['intermediate_size']
+  q = config['num_attention_heads'] * config['head_dim']
+  kv = config['num_key_value_heads'] * config['head_dim']
+  layer = {
+      'self_attn.q_proj': (q, d),
+      'self_attn.k_proj': (kv, d),
+      'self_attn.v_proj': (kv, d),
+      'self_attn.o_proj': (d, q),
+      'mlp.gate_proj': (f, d),
+      'mlp.up_proj': (f, d),
+      'mlp.down_proj': (d, f),
+      'input_layernorm': (d,),
+      'post_attention_layernorm': (d,),
+      'pre_feedforward_layernorm': (d,),
+      'post_feedforward_layernorm': (d,),
+  }
+  found = {'model.embed_tokens.weight': (config['vocab_size'], d)}
+  for number in range(config['num_hidden_layers']):
+    for name, shape in layer.items():
+      found[f'model.layers.{number}.{name}.weight'] = shape
+  return found | {'model.norm.weight': (d,)}
+
+
+def tensors(config, seed=0):
+  """Random tensors of a model, multiples of 1/256 up to about 1/2."""
+  rng = np.random.RandomState(seed)
+  return {
+      name: rng.randint(-120, 121, shape).astype(np.float32) / 256
+      for name, shape in shapes(config).items()
+  }
+
+
+def write(folder, config, *, files=1, seed=0):
+  """Writes a model as Hugging Face does, in one file or in several."""
+  folder = pathlib.Path(folder)
+  folder.mkdir(parents=True, exist_ok=True)
+  (folder / 'config.json').write_text(json.dumps(config))
+  found = tensors(config, seed)
+  if files == 1:
+    safetensors.save_file(found, folder / 'model.safetensors')
+    return folder
+  names = [f'model-{i:05d}-of-{files:05d}.safetensors' for i in range(files)]
+  table = {name: names[i % files] for i, name in enumerate(found)}
+  for file in names:
+    part = {name: found[name] for name in found if table[name] == file}
+    safetensors.save_file(part, folder / file)
+  index = {'metadata': {}, 'weight_map': table}
+  (folder / 'model.safetensors.index.json').write_text(json.dumps(index))
+  return folder
+
+
+def add_tokenizer(folder):
+  """Gives a folder the tokenizer of the embedded model, 4096 pieces."""
+  nano = pathlib.Path(lm.__file__).parent / 'nano'
+  shutil.copy(nano / 'tokenizer.model', folder / 'tokenizer.model')

@@ -1,0 +1,226 @@
+"""Hugging Face folders: what is right is read, what is wrong is named."""
+
+import json
+import os
+import pathlib
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors import numpy as safetensors
+
+from jumprelu import errors, lm, sharding
+from jumprelu.lm import gemma, huggingface, weights
+from jumprelu.run import main
+
+sys.path.append(os.path.dirname(__file__))
+import huggingface_folders  # noqa: E402
+
+CONFIG = huggingface_folders.CONFIGS['27b']
+ONE = 'model.safetensors'
+INDEX = 'model.safetensors.index.json'
+
+
+@pytest.fixture
+def folder(tmp_path):
+  return huggingface_folders.write(tmp_path / 'tiny_27b', CONFIG)
+
+
+def change_config(folder, **fields):
+  (folder / 'config.json').write_text(json.dumps(CONFIG | fields))
+
+
+def change_tensors(folder, **changes):
+  """Replaces tensors by name (dots as double underscores); None removes."""
+  path = folder / ONE
+  found = safetensors.load_file(path)
+  for name, value in changes.items():
+    name = name.replace('__', '.')
+    found = {k: v for k, v in found.items() if k != name}
+    if value is not None:
+      found[name] = value
+  safetensors.save_file(found, path)
+
+
+def check(folder, layers=3):
+  """Compares the folder with the shapes of its config's first layers."""
+  config = lm.get_config(str(folder))
+  shapes = weights.flatten(gemma.param_shapes(config))
+  huggingface.Weights(folder, config).check(
+      {k: v.shape for k, v in shapes.items() if weights._wanted(k, layers)}
+  )
+
+
+def test_shapes_caps_window_and_query_scale_come_from_the_config(folder):
+  config = lm.get_config(str(folder))
+  assert config == lm.LmConfig(
+      name='tiny_27b', vocab=48, d_model=16, ffw=32, heads=4, kv_heads=2,
+      head_dim=8, layers=3, window=5, context=64, attention_softcap=50.0,
+      logits_softcap=30.0, query_scale_by_model=True, transposed_gating=True,
+  )  # fmt: skip
+  change_config(folder, query_pre_attn_scalar=8, final_logit_softcapping=20)
+  config = lm.get_config(str(folder) + '/')
+  assert not config.query_scale_by_model
+  assert (config.name, config.logits_softcap) == ('tiny_27b', 20.0)
+
+
+@pytest.mark.parametrize(
+    'fields, message',
+    [
+        ({'model_type': 'gemma3'}, "model_type is 'gemma3', wanted 'gemma2'"),
+        ({'head_dim': None}, 'head_dim is None'),
+        ({'num_hidden_layers': 0}, 'num_hidden_layers is 0'),
+        ({'num_key_value_heads': 3}, '3 does not divide 4'),
+        ({'attn_logit_softcapping': None}, 'attn_logit_softcapping is None'),
+        ({'tie_word_embeddings': False}, 'tie_word_embeddings is False'),
+        ({'hidden_activation': 'silu'}, "hidden_activation is 'silu'"),
+        ({'rope_parameters': {'rope_theta': 1e6}}, 'rope_theta is 1000000.0'),
+        ({'query_pre_attn_scalar': 7}, r'scalar is 7, wanted head_dim \(8\)'),
+        ({'layer_types': ['full_attention'] * 3}, 'layer_types must be 3'),
+    ],
+)
+def test_what_is_not_gemma_2_is_named(folder, fields, message):
+  change_config(folder, **fields)
+  with pytest.raises(errors.DataError, match=message) as caught:
+    lm.get_config(str(folder))
+  assert 'config.json' in str(caught.value)
+
+
+def test_newer_configs_say_the_same_in_other_words(folder):
+  kinds = ['sliding_attention', 'full_attention', 'sliding_attention']
+  rope = {'rope_type': 'default', 'rope_theta': 10000.0}
+  expected = lm.get_config(str(folder))
+  change_config(
+      folder, layer_types=kinds, rope_parameters=rope, rope_theta=None
+  )
+  assert lm.get_config(str(folder)) == expected
+
+
+def test_a_config_that_is_no_json_is_one_line(folder):
+  (folder / 'config.json').write_text('{')
+  with pytest.raises(errors.DataError, match='config.json: not JSON'):
+    lm.get_config(str(folder))
+  (folder / 'config.json').unlink()
+  with pytest.raises(errors.MissingInputError, match='config.json: missing'):
+    lm.get_config(str(folder))
+
+
+def test_sharded_over_a_mesh_equals_unsharded_and_layers_are_left_out(folder):
+  whole = lm.load(str(folder))
+  mesh = sharding.make_mesh(sharding.Config(data=4, tensor=2))
+  cut = lm.load(str(folder), num_layers=2, dtype=jnp.bfloat16, mesh=mesh)
+  assert set(cut.params) == set(whole.params) - {'layer_2'}
+  wanted = {k: whole.params[k] for k in cut.params}
+  for ours, theirs in zip(
+      jax.tree.leaves(cut.params), jax.tree.leaves(wanted), strict=True
+  ):
+    assert ours.dtype == jnp.bfloat16 and theirs.dtype == jnp.float32
+    np.testing.assert_array_equal(ours, theirs.astype(jnp.bfloat16))
+  gating = cut.params['layer_0']['mlp']['gating_einsum']
+  assert gating.addressable_shards[0].data.shape == (2, 16, 16)
+
+
+def test_one_tensor_at_a_time_is_read_and_only_the_layers_needed(
+    folder, monkeypatch
+):
+  read = []
+  original = weights.read_tensor
+
+  def spy(path, name):
+    read.append(name)
+    return original(path, name)
+
+  monkeypatch.setattr(weights, 'read_tensor', spy)
+  lm.load(str(folder), num_layers=1)
+  wanted = huggingface_folders.shapes(CONFIG | {'num_hidden_layers': 1})
+  assert sorted(read) == sorted(wanted)
+
+
+def test_several_files_equal_one(folder, tmp_path):
+  several = huggingface_folders.write(tmp_path / 'several', CONFIG, files=4)
+  config = lm.get_config(str(folder))
+  names = [
+      weights.load(config, huggingface.Weights(f, config))
+      for f in (folder, several)
+  ]
+  jax.tree.map(np.testing.assert_array_equal, *names)
+
+
+K = 'model__layers__1__self_attn__k_proj__weight'
+V = 'model__layers__2__self_attn__v_proj__weight'
+
+
+@pytest.mark.parametrize(
+    'changes, message',
+    [
+        ({K: None}, r'layers.1.self_attn.k_proj.weight is missing.*\(16, 16\)'),
+        (
+            {K: np.zeros((8, 16), np.float32)},
+            r'k_proj.weight has shape \(8, 16\).*wants \(16, 16\)',
+        ),
+        (
+            {K: np.zeros((16, 16, 1), np.float32)},
+            r'k_proj.weight has shape \(16, 16, 1\)',
+        ),
+        ({K: np.zeros((16, 16), np.int8)}, 'k_proj.weight is of type I8'),
+        (
+            {'model__layers__3__mlp__up_proj__weight': np.zeros(1, np.float32)},
+            r'layers.3.mlp.up_proj.weight is unknown',
+        ),
+    ],
+)
+def test_wrong_tensors_are_named_with_their_file(folder, changes, message):
+  change_tensors(folder, **changes)
+  with pytest.raises(errors.DataError, match=message) as caught:
+    check(folder)
+  assert ONE in str(caught.value) or 'missing' in str(caught.value)
+
+
+def test_a_tensor_of_a_layer_that_is_not_needed_may_be_missing(folder):
+  change_tensors(folder, **{V: None})
+  check(folder, layers=2)
+  with pytest.raises(errors.DataError, match='v_proj.weight is missing'):
+    check(folder)
+
+
+def test_the_output_layer_that_some_files_repeat_is_not_read(folder):
+  change_tensors(folder, lm_head__weight=np.zeros((48, 16), np.float32))
+  check(folder)
+
+
+@pytest.mark.parametrize('share', [0.0001, 0.3, 0.99])
+def test_a_truncated_file_is_named(folder, share):
+  data = (folder / ONE).read_bytes()
+  (folder / ONE).write_bytes(data[: int(len(data) * share)])
+  with pytest.raises(errors.DataError, match=f'{ONE}: not readable'):
+    check(folder)
+
+
+def test_an_index_that_leads_elsewhere_or_nowhere_is_named(tmp_path):
+  folder = huggingface_folders.write(tmp_path / 'tiny', CONFIG, files=2)
+  lost = sorted(folder.glob('*.safetensors'))[1]
+  lost.rename(tmp_path / 'lost')
+  with pytest.raises(errors.DataError, match=f'{lost.name}: missing'):
+    check(folder)
+  table = json.loads((folder / INDEX).read_text())
+  table['weight_map']['model.norm.weight'] = '../lost'
+  (folder / INDEX).write_text(json.dumps(table))
+  with pytest.raises(errors.DataError, match='no weight_map'):
+    check(folder)
+  (folder / INDEX).unlink()
+  for path in folder.glob('*.safetensors'):
+    path.unlink()
+  with pytest.raises(errors.MissingInputError, match='no \\*.safetensors'):
+    check(folder)
+
+
+def test_a_damaged_folder_ends_commands_with_65(folder, capsys):
+  change_config(folder, model_type='llama')
+  out = pathlib.Path(folder).parent / 'run'
+  argv = [f'--model={folder}', f'--out={out}', '--layer=0']
+  assert main.launch('train', argv) == 65
+  error = capsys.readouterr().err
+  assert "model_type is 'llama'" in error and error.count('\n') == 1
+  assert not out.exists()

@@ -1,0 +1,123 @@
+"""What --model may be: a known name, a folder, and nothing else."""
+
+import json
+import os
+import sys
+
+import pytest
+
+from jumprelu import config as config_lib
+from jumprelu import errors, lm
+from jumprelu.run import main
+
+sys.path.append(os.path.dirname(__file__))
+import huggingface_folders  # noqa: E402
+
+# config.json of the released models, from which the shapes must follow.
+_RELEASED = {
+    'gemma2_2b': (2304, 9216, 8, 4, 256, 26, 256),
+    'gemma2_9b': (3584, 14336, 16, 8, 256, 42, 256),
+    'gemma2_27b': (4608, 36864, 32, 16, 128, 46, 144),
+}
+_FIELDS = (
+    'hidden_size',
+    'intermediate_size',
+    'num_attention_heads',
+    'num_key_value_heads',
+    'head_dim',
+    'num_hidden_layers',
+    'query_pre_attn_scalar',
+)
+
+
+def released(name, **changes):
+  sizes = dict(zip(_FIELDS, _RELEASED[name], strict=True))
+  other = {
+      'vocab_size': 256_000,
+      'sliding_window': 4096,
+      'max_position_embeddings': 8192,
+  }
+  return huggingface_folders.CONFIGS['2b'] | sizes | other | changes
+
+
+def write_config(folder, fields):
+  folder.mkdir(parents=True)
+  (folder / 'config.json').write_text(json.dumps(fields))
+  return folder
+
+
+@pytest.fixture
+def models(tmp_path, monkeypatch):
+  monkeypatch.setenv('JUMPRELU_MODELS', str(tmp_path / 'models'))
+  return tmp_path / 'models'
+
+
+@pytest.mark.parametrize('name', _RELEASED)
+@pytest.mark.parametrize('suffix', ['', '_it'])
+def test_known_shapes_are_those_of_the_released_configs(models, name, suffix):
+  from jumprelu.lm import source
+
+  write_config(models / (name + suffix), released(name))
+  found = source.find(name + suffix)
+  assert found.folder == models / (name + suffix)
+  assert found.config.name == name + suffix
+  # Hugging Face's embedding has no rows beyond the tokenizer's.
+  assert found.config.vocab == 256_000
+  assert lm.get_config(name + suffix).vocab == 256_128
+
+
+def test_another_model_in_the_folder_of_a_known_one_is_refused(models):
+  write_config(models / 'gemma2_2b', released('gemma2_9b'))
+  with pytest.raises(errors.DataError, match='no gemma2_2b: d_model is 3584'):
+    lm.load('gemma2_2b')
+
+
+def test_missing_weights_are_told_before_a_run_directory_is_made(
+    models, tmp_path, capsys
+):
+  argv = ['--model=gemma2_2b', '--layer=12', f'--out={tmp_path / "run"}']
+  assert main.launch('train', argv) == 66
+  assert 'no weights at' in capsys.readouterr().err
+  assert not (tmp_path / 'run').exists()
+
+
+def test_missing_weights_say_what_to_get_and_where_to_put_it(models, capsys):
+  for name, repository in (
+      ('gemma2_2b', 'google/gemma-2-2b from'),
+      ('gemma2_27b_it', 'google/gemma-2-27b-it from'),
+  ):
+    argv = [f'--model={name}', '--layer=12', '--out=none.npz', '--text=none']
+    assert main.launch('harvest', argv) == 66
+    error = capsys.readouterr().err
+    for words in (repository, 'Kaggle', str(models / name), '--model=DIR'):
+      assert words in error
+    assert error.count('\n') == 1
+
+
+def test_shapes_of_known_models_need_no_weights(models):
+  config = config_lib.resolve({'model': 'gemma2_27b', 'layer': 45})
+  assert config.model == 'gemma2_27b'
+  with pytest.raises(errors.UserError, match='has layers 0 to 45'):
+    config_lib.resolve({'model': 'gemma2_27b', 'layer': 46})
+
+
+def test_unknown_names_and_folders_have_their_own_exit_codes(tmp_path, capsys):
+  for model, code, words in (
+      ('gemma2_3b', 2, 'gemma2_2b'),
+      ('nowhere/gemma', 66, 'no such folder'),
+      ('./gemma2_3b', 66, 'no such folder'),
+      (str(tmp_path), 66, 'no model in this folder'),
+  ):
+    argv = ['--out=none', f'--model={model}', '--layer=0']
+    assert main.launch('train', argv) == code
+    error = capsys.readouterr().err
+    assert words in error and error.count('\n') == 1
+
+
+def test_a_config_keeps_the_folder_as_it_was_given(tmp_path):
+  write_config(tmp_path / 'mine', huggingface_folders.CONFIGS['2b'])
+  config = config_lib.resolve({'model': f'{tmp_path}/mine', 'layer': 2})
+  assert config.model == f'{tmp_path}/mine'
+  assert config_lib.from_json(config_lib.to_json(config)) == config
+  with pytest.raises(errors.UserError, match='has layers 0 to 2'):
+    config_lib.resolve({'model': f'{tmp_path}/mine', 'layer': 3})

@@ -1,0 +1,180 @@
+"""Four processes, two and one: the same tokens, the same rows."""
+
+import json
+import os
+import shutil
+import sys
+
+import numpy as np
+import pytest
+
+from jumprelu.run import process
+from tests import local_processes, small_run
+
+sys.path.append(os.path.dirname(__file__))
+import evaluate_test  # noqa: E402
+
+# A block and a half; four processes leave inside the second block.
+STEPS, STOP = 12, 10
+
+pytestmark = pytest.mark.slow
+
+# The real command, which also says what each step reads: for each logical shard
+# on its own devices a CRC a step, of the token ids in the order of the block.
+_TELLING = """
+import json, sys, zlib
+import jax
+import numpy as np
+from jumprelu import stream
+from jumprelu.run import main, process
+
+make = stream.Stream.__init__
+BATCH = 256
+
+
+def tell(index, tokens, order):
+  shards, slots = order.shape
+  rows = {}
+  for part in tokens.addressable_shards:
+    first = part.index[0].indices(tokens.shape[0])[0]
+    first = first * tokens.shape[1] // slots
+    data = np.asarray(part.data).reshape(-1, slots)
+    rows |= {first + n: row for n, row in enumerate(data)}
+  for part in order.addressable_shards:
+    first = part.index[0].indices(shards)[0]
+    for n, at in enumerate(np.asarray(part.data), first):
+      ids = rows[n][at].reshape(-1, BATCH // shards)
+      line = [int(index), n, [zlib.crc32(x.tobytes()) for x in ids]]
+      print('ids', json.dumps(line), flush=True)
+
+
+def telling(self, *args, **kwargs):
+  make(self, *args, **kwargs)
+  plain = self._block
+
+  def block(params, tokens, index, scales):
+    found = plain(params, tokens, index, scales)
+    with jax.transfer_guard('allow'):
+      tell(np.asarray(index.addressable_data(0)), tokens, found.order)
+    return found
+
+  self._block = block
+
+
+stream.Stream.__init__ = telling
+stop = STOP
+process.Preemption.reached = lambda self, step: step >= stop
+sys.exit(main.main(sys.argv[1:]))
+"""
+
+
+def train(out, config, *, processes, devices, stop=STEPS):
+  """Trains; returns {(block, shard): [a CRC a step]}."""
+  _, _, *args = small_run.command(out, config)
+  argv = ['-c', _TELLING.replace('STOP', str(stop)), *args]
+  code = 0 if stop == STEPS else process.EXIT_PREEMPTED
+  with local_processes.run_together(
+      argv, processes=processes, devices=devices
+  ) as children:
+    codes = [child.exit_code() for child in children]
+    outputs = [child.output for child in children]
+  assert codes == [code] * processes, '\n'.join(outputs)
+  found = {}
+  for line in '\n'.join(outputs).splitlines():
+    # Other threads may write into the same line before it.
+    _, mark, text = line.partition('ids [')
+    if mark:
+      block, shard, crcs = json.loads('[' + text)
+      found.setdefault((block, shard), crcs)
+      assert found[block, shard] == crcs
+  return found
+
+
+def assert_near(out, other, step):
+  ours, theirs = small_run.arrays(out, step), small_run.arrays(other, step)
+  assert ours.keys() == theirs.keys() and len(ours) > 10
+  for name, x in ours.items():
+    tolerance = 1e-5 * np.abs(theirs[name]).max()
+    np.testing.assert_allclose(x, theirs[name], rtol=0, atol=tolerance)
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  return tmp_path_factory.mktemp('processes')
+
+
+@pytest.fixture(scope='module')
+def config(folder):
+  return small_run.overrides(folder, steps=STEPS)
+
+
+@pytest.fixture(scope='module')
+def one(folder, config):
+  out = folder / 'one'
+  return out, train(out, config, processes=1, devices=1)
+
+
+@pytest.fixture(scope='module')
+def four(folder, config):
+  out = folder / 'four'
+  return out, train(out, config, processes=4, devices=1, stop=STOP)
+
+
+def test_four_processes_train_what_one_does(one, four):
+  (out, ids), (other, wanted) = four, one
+  assert len(wanted) == 2 * 8
+  assert all(len(crcs) == small_run.STEPS_A_BLOCK for crcs in wanted.values())
+  assert len({crc for crcs in wanted.values() for crc in crcs}) == 2 * 8 * 8
+  assert ids == wanted
+  assert small_run.checkpoints(out) == [8, STOP]
+  assert_near(out, other, 8)
+
+
+@pytest.mark.parametrize('processes, devices', [(1, 2), (2, 1)])
+def test_a_checkpoint_of_four_goes_on_elsewhere_with_the_same_tokens(
+    tmp_path, config, one, four, processes, devices
+):
+  out = tmp_path / 'run'
+  shutil.copytree(four[0], out)
+  ids = train(out, config, processes=processes, devices=devices)
+  other, wanted = one
+  # The block in which it stopped is made again, and no other.
+  assert ids == {key: crcs for key, crcs in wanted.items() if key[0] == 1}
+  lines = (four[0] / 'metrics.jsonl').read_text()
+  assert (out / 'metrics.jsonl').read_text().startswith(lines)
+  assert small_run.checkpoints(out) == [8, STOP, STEPS]
+  assert_near(out, other, STEPS)
+
+
+def test_two_processes_evaluate_to_the_rows_of_one(tmp_path):
+  argv = [
+      *('-m', 'jumprelu.run.main', 'evaluate'),
+      f'--release={evaluate_test.make_release(tmp_path / "release")}',
+      f'--data={evaluate_test.make_text(tmp_path / "text")}',
+      f'--corpus.cache_dir={tmp_path / "cache"}',
+      '--corpus.sequence_length=32',
+      '--corpus.held_out_percent=50',
+      '--eval.lm_sequences=8',
+      '--eval.pca_tokens=512',
+  ]
+  rows = {}
+  for processes in (1, 2):
+    out = tmp_path / f'{processes}.jsonl'
+    with local_processes.run_together(
+        [*argv, f'--out={out}'], processes=processes
+    ) as children:
+      codes = [child.exit_code() for child in children]
+      outputs = [child.output for child in children]
+    assert codes == [0] * processes, '\n'.join(outputs)
+    assert [f'{out}: 2 members' in text for text in outputs] == [
+        True,
+        *[False] * (processes - 1),
+    ]
+    rows[processes] = [json.loads(x) for x in out.read_text().splitlines()]
+  for two, single in zip(rows[2], rows[1], strict=True):
+    assert two.keys() == single.keys()
+    for name, value in single.items():
+      if isinstance(value, float):
+        assert two[name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
+      else:
+        assert two[name] == value, name

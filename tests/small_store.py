@@ -1,0 +1,69 @@
+"""A store of a toy suite's activations, small enough for any test."""
+
+import contextlib
+import dataclasses
+import pathlib
+
+from jumprelu import harvest_store, store, train
+from tests import toy_suite
+
+# 4 files of a block for each array; 2 chunks of 2 batches in each.
+FILE_BYTES = 4096
+CHUNK_BYTES = 2048
+DTYPE = 'float32'
+
+
+@contextlib.contextmanager
+def small_files(monkeypatch):
+  """Cuts small blocks into several files and chunks."""
+  make = store.make_geometry
+  with monkeypatch.context() as patch:
+    patch.setattr(
+        store,
+        'make_geometry',
+        lambda *args, **kwargs: make(
+            *args, **kwargs, file_bytes=FILE_BYTES, chunk_bytes=CHUNK_BYTES
+        ),
+    )
+    yield
+
+
+def write(path, job=None, *, stop=(), dtype=DTYPE, **changes):
+  """Writes, or goes on writing, the store of a toy job."""
+  job = job or toy_suite.make_job(toy_suite.make_config(**changes))
+  facts = harvest_store.make_facts(
+      job, dtype=dtype, lm_digest='the table', tokenizer_sha256='none'
+  )
+  writer = store.Writer(pathlib.Path(path))
+  with writer.claim():
+    return harvest_store.write_blocks(
+        writer, job, facts, should_stop=lambda block: block in stop
+    )
+
+
+def open_store(path, *, mesh=None, config=None, dtype=DTYPE, **changes):
+  """Opens a store for a toy config."""
+  config = config or toy_suite.make_config(**changes)
+  return store.Stored(
+      dataclasses.replace(config, store=str(path)),
+      toy_suite.taps(config),
+      dtype=dtype,
+      mesh=mesh,
+  )
+
+
+def make_job(path, *, mesh=None, **changes):
+  """A training job that reads the store."""
+  config = toy_suite.make_config(store=str(path), **changes)
+  stored = open_store(path, mesh=mesh, config=config)
+  groups = toy_suite.make_groups(config)
+  return train.Job(config, groups, stored, stored.data_digest, mesh)
+
+
+def files(path):
+  """{relative path: bytes} of a store, the lock left out."""
+  return {
+      str(file.relative_to(path)): file.read_bytes()
+      for file in sorted(pathlib.Path(path).rglob('*'))
+      if file.is_file() and file.name != 'store.lock'
+  }

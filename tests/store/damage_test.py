@@ -1,0 +1,166 @@
+"""Damaged stores are refused: one line, the file, the block, the cure."""
+
+import json
+import pathlib
+import shutil
+
+import pytest
+
+from jumprelu import errors
+from tests import small_store, toy_suite
+
+
+@pytest.fixture
+def damaged(tmp_path, written):
+  path = tmp_path / 'store'
+  shutil.copytree(written, path)
+  return path
+
+
+def refused(path, *words):
+  """Opening the store, or reading all of it, says what is wrong."""
+  with pytest.raises(errors.DataError) as e:
+    stored = small_store.open_store(path)
+    for index in range(4):
+      stored.make_block(index, stored.estimate_scales())
+  message = str(e.value)
+  assert e.value.exit_code == 65
+  assert '\n' not in message
+  for word in words:
+    assert str(word) in message
+  return message
+
+
+def a_file(path, name='mlp_out', block=2, part=1):
+  rest = '0' if name == 'keep' else '0/0'
+  return path / f'{name}/c/{block}/{part}/{rest}'
+
+
+def flip(path, at):
+  data = bytearray(path.read_bytes())
+  data[at] ^= 4
+  path.write_bytes(data)
+
+
+@pytest.mark.parametrize('name', ['mlp_out', 'keep'])
+@pytest.mark.parametrize('at', [5, -9])
+def test_a_flipped_byte_of_data_or_index_names_file_and_block(
+    damaged, name, at
+):
+  flip(a_file(damaged, name), at)
+  message = refused(damaged, a_file(damaged, name), 'block 2', 'harvest it')
+  assert 'Digest mismatch' in message
+
+
+def test_a_flipped_byte_names_the_chunk(damaged):
+  """Of the file's two chunks, which begin at batches 0 and 2."""
+  path = a_file(damaged)
+  flip(path, 5)
+  assert '{0, 0, 0, 0}' in refused(damaged)
+  flip(path, 5)
+  flip(path, path.stat().st_size // 2)
+  assert '{1, 0, 0, 0}' in refused(damaged)
+
+
+def test_the_blocks_before_the_damage_are_read(damaged):
+  flip(a_file(damaged), 5)
+  stored = small_store.open_store(damaged)
+  for index in range(2):
+    stored.make_block(index, stored.estimate_scales())
+
+
+def test_a_process_reads_only_the_files_of_its_devices(damaged, monkeypatch):
+  flip(a_file(damaged, part=3), 5)
+  stored = small_store.open_store(damaged, mesh=toy_suite.make_mesh(8))
+  # As where the last two logical shards lie on another process's devices.
+  stored._own = stored._own[:6]
+  rows = stored.read(2)
+  assert sorted(rows['mlp_out']) == [0, 1, 2, 3, 4, 5]
+  stored._own = [(6, 7)]
+  with pytest.raises(errors.DataError, match='block 2'):
+    stored.read(2)
+
+
+def test_a_truncated_file_is_found_at_opening(damaged):
+  path = a_file(damaged)
+  path.write_bytes(path.read_bytes()[:-1])
+  with pytest.raises(errors.DataError, match='bytes instead of'):
+    small_store.open_store(damaged)
+  refused(damaged, path, 'block 2')
+
+
+def test_a_missing_file_is_found_at_opening(damaged):
+  path = a_file(damaged, 'keep')
+  path.unlink()
+  with pytest.raises(errors.DataError, match='missing'):
+    small_store.open_store(damaged)
+  refused(damaged, path, 'block 2', 'remove the store')
+
+
+def test_a_file_of_another_block_is_found_though_its_checksums_hold(damaged):
+  shutil.copy(a_file(damaged, block=1), a_file(damaged))
+  refused(damaged, a_file(damaged), 'block 2 holds other rows')
+
+
+def test_another_shape_is_refused(damaged):
+  path = damaged / 'mlp_out' / 'zarr.json'
+  path.write_text(path.read_text().replace('[16,8,4,24]', '[16,8,4,25]'))
+  refused(damaged, path, 'is not what the manifest says')
+
+
+def test_a_spec_in_a_file_is_not_obeyed(damaged):
+  """What lies on the disk cannot lead elsewhere."""
+  path = damaged / 'mlp_out' / 'zarr.json'
+  path.write_text(
+      '{"driver": "zarr3", "kvstore": {"driver": "file", "path": "/etc/"}}'
+  )
+  refused(damaged, path)
+
+
+def test_without_manifest_it_is_incomplete(damaged):
+  (damaged / 'manifest.json').unlink()
+  refused(damaged, 'manifest.json', 'incomplete', 'remove the store')
+
+
+def test_one_that_was_stopped_is_to_be_gone_on_with(tmp_path, job):
+  small_store.write(tmp_path, job, stop=(1,))
+  refused(tmp_path, 'incomplete', 'the same `jumprelu harvest` command goes on')
+
+
+def edit(path, name, value):
+  manifest = json.loads((path / 'manifest.json').read_text())
+  (path / 'manifest.json').write_text(json.dumps(manifest | {name: value}))
+
+
+@pytest.mark.parametrize(
+    'name, value, words',
+    [
+        ('format', 2, 'format 2, this version reads 1'),
+        ('complete', False, 'does not say that it is complete'),
+        ('scales', {'mlp_out': 1.0}, 'does not match its own digest'),
+    ],
+)
+def test_a_manifest_that_says_something_else_is_refused(
+    damaged, name, value, words
+):
+  edit(damaged, name, value)
+  refused(damaged, 'manifest.json', words)
+
+
+@pytest.mark.parametrize('content', ['', '[]', '{', '\xff'])
+def test_a_manifest_that_is_none_is_refused(damaged, content):
+  (damaged / 'manifest.json').write_bytes(content.encode('latin-1'))
+  refused(damaged, 'manifest.json')
+
+
+def test_other_digests_than_the_manifests_are_refused(damaged):
+  path = damaged / 'blocks.jsonl'
+  lines = path.read_text().splitlines(keepends=True)
+  path.write_text(''.join(lines[:3] + lines[2:3]))
+  refused(damaged, path)
+
+
+def test_no_store_at_all_says_how_to_make_one(tmp_path):
+  with pytest.raises(errors.MissingInputError, match='harvest --store=') as e:
+    small_store.open_store(pathlib.Path(tmp_path) / 'nowhere')
+  assert e.value.exit_code == 66
