@@ -27,6 +27,7 @@ from jumprelu import (
     trained,
 )
 from jumprelu import config as config_lib
+from jumprelu import job as job_lib
 from jumprelu import stream as stream_lib
 from jumprelu.store import record
 
@@ -59,8 +60,8 @@ def harvest_store(
       writer.claim(),
       jax.default_matmul_precision(config.matmul_precision),
   ):
-    job = train.make_job(dataclasses.replace(config, store=''))
-    agreement.agree(train.facts(job))
+    job = job_lib.make_job(dataclasses.replace(config, store=''))
+    agreement.agree(job_lib.facts(job))
     stream = job.stream
     assert isinstance(stream, stream_lib.Stream)
     manifest = stream.loader.cache.manifest
@@ -73,7 +74,9 @@ def harvest_store(
     return write_blocks(writer, job, facts, should_stop=should_stop)
 
 
-def make_facts(job: train.Job, *, dtype: str, **origin: str) -> dict[str, Any]:
+def make_facts(
+    job: job_lib.Job, *, dtype: str, **origin: str
+) -> dict[str, Any]:
   """Describe what a job's blocks are: all of the manifest but the scales."""
   config, mesh = job.config, job.mesh
   widths = {str(group.input_site): group.sae.d_in for group in job.groups}
@@ -101,7 +104,7 @@ def make_facts(job: train.Job, *, dtype: str, **origin: str) -> dict[str, Any]:
 
 def write_blocks(
     writer: store.Writer,
-    job: train.Job,
+    job: job_lib.Job,
     facts: dict[str, Any],
     *,
     should_stop: Callable[[int], bool] = lambda block: False,

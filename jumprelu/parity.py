@@ -118,9 +118,9 @@ def theirs(
 
 
 def _import() -> tuple[Any, Any]:
-  try:
-    import torch
-    import transformers
+  try:  # Both are there with the extra `interop` only.
+    import torch  # pyright: ignore[reportMissingImports]
+    import transformers  # pyright: ignore[reportMissingImports]
   except ImportError as error:
     raise errors.UserError(
         f'parity compares with transformers, which is not installed ({error});'

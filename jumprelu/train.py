@@ -1,34 +1,27 @@
 """A training run, from its config to its last checkpoint, or the rest of it."""
 
-from collections.abc import Callable, Sequence
-import dataclasses
+from collections.abc import Callable
 import functools
-import json
 import os
-from typing import Any, NamedTuple
+from typing import Any
 
 from absl import logging
 import jax
 
 from jumprelu import (
     agreement,
-    blocks,
     checkpoint,
-    data,
     dotted,
     errors,
     lm,
     progress,
     run_dir,
-    sharding,
-    store,
     suite,
     trained,
 )
 from jumprelu import config as config_lib
+from jumprelu import job as job_lib
 from jumprelu import step as step_lib
-from jumprelu import stream as stream_lib
-from jumprelu.data import loader
 
 # What a run returns: finished, or told to stop and saved.
 DONE, PREEMPTED = 'done', 'preempted'
@@ -36,16 +29,6 @@ DONE, PREEMPTED = 'done', 'preempted'
 # Told the step at the end of each segment; all processes must agree.
 ShouldStop = Callable[[int], bool]
 OnProgress = Callable[[progress.Progress], None]
-
-
-class Job(NamedTuple):
-  """All that a run needs besides its directory."""
-
-  config: config_lib.TrainConfig
-  groups: Sequence[suite.Group]
-  stream: blocks.Source
-  data_digest: str
-  mesh: Any = None
 
 
 def train(
@@ -71,62 +54,15 @@ def train(
     if directory.is_done(config.steps):
       return DONE
     with jax.default_matmul_precision(config.matmul_precision):
-      job = make_job(config)
-      agreement.agree(facts(job))
+      job = job_lib.make_job(config)
+      agreement.agree(job_lib.facts(job))
       return run(
           job, directory, should_stop=should_stop, on_progress=on_progress
       )
 
 
-def make_job(config: config_lib.TrainConfig) -> Job:
-  """Lays out the suite; loads the model and the text, or opens the store."""
-  # Mesh and the shapes that it must divide: before anything is read.
-  mesh = sharding.make_mesh(config.mesh)
-  config.stream.check_data_axis(mesh.shape['data'])
-  groups = trained.make_suite(config)
-  for group in groups:
-    suite.layout_of(group, mesh)
-  dtype = config_lib.dtype_on(config, sharding.platform(mesh))
-
-  # Neither model nor text, where their activations are stored.
-  if config.store:
-    stored = store.Stored(config, suite.taps(groups), dtype=dtype, mesh=mesh)
-    return Job(config, groups, stored, stored.data_digest, mesh)
-
-  # Language model: the layers up to the one that is read.
-  model = lm.load(
-      config.model,
-      num_layers=config.layer + 1,
-      dtype=dtype,
-      mesh=mesh,
-  )
-  lm.self_check(model)
-
-  # Data.
-  tokenizer = data.Tokenizer(model.tokenizer_path, rows=model.config.vocab)
-  prepared = data.prepare(config.data, tokenizer, config.corpus)
-  forward = stream_lib.lm_forward(
-      model,
-      config.layer,
-      sites=suite.taps(groups),
-      input_gain=config.input_gain,
-      mesh=mesh,
-  )
-  stream = stream_lib.Stream(
-      config.stream,
-      forward,
-      params=model.params,
-      loader=loader.Loader(prepared.train, config.corpus.seed),
-      sequence_length=config.corpus.sequence_length,
-      seed=config.corpus.seed,
-      user_prefix=prepared.train.user_prefix,
-      mesh=mesh,
-  )
-  return Job(config, groups, stream, prepared.train.digest, mesh)
-
-
 def run(
-    job: Job,
+    job: job_lib.Job,
     directory: run_dir.RunDir,
     *,
     should_stop: ShouldStop = lambda step: False,
@@ -158,7 +94,7 @@ def run(
 
 
 def _run(
-    job: Job,
+    job: job_lib.Job,
     directory: run_dir.RunDir,
     checkpointer: checkpoint.Checkpointer,
     counts: progress.Counts,
@@ -186,7 +122,7 @@ def _run(
   directory.note_start(counts.step)
   directory.cut_metrics(counts.step)
   directory.write_env(mesh=dict(mesh.shape) if mesh is not None else {})
-  directory.write_suite(_describe(job, scales))
+  directory.write_suite(job_lib.describe(job, scales))
   reporter = progress.Reporter(
       counts,
       config,
@@ -220,7 +156,7 @@ def _run(
 
 
 def _restore_or_init(
-    job: Job,
+    job: job_lib.Job,
     directory: run_dir.RunDir,
     found: tuple[suite.TrainState, dict[str, Any]] | None,
     counts: progress.Counts,
@@ -256,22 +192,13 @@ def _restore_or_init(
   return state, trained.by_site(meta['scales'])
 
 
-def facts(job: Job) -> dict[str, str]:
-  """What all processes of a run must have in common."""
-  return {
-      'config': config_lib.to_json(job.config),
-      'data': job.data_digest,
-      'environment': json.dumps(run_dir.environment(), sort_keys=True),
-  }
-
-
 def _is_due(config: config_lib.TrainConfig, step: int) -> bool:
   """Whether a periodic checkpoint is due: at every so manieth block's end."""
   return step % (config.stream.batches * config.checkpoint.every_blocks) == 0
 
 
 def _meta(
-    job: Job, counts: progress.Counts, scales: dict[lm.Site, float]
+    job: job_lib.Job, counts: progress.Counts, scales: dict[lm.Site, float]
 ) -> dict[str, Any]:
   """What a checkpoint says besides the state."""
   block, batch = divmod(counts.step, job.config.stream.batches)
@@ -283,19 +210,4 @@ def _meta(
       'scales': {str(site): scale for site, scale in scales.items()},
       'data_digest': job.data_digest,
       'environment': run_dir.environment(),
-  }
-
-
-def _describe(job: Job, scales: dict[lm.Site, float]) -> dict[str, Any]:
-  """What suite.json says."""
-  return {
-      'model': lm.get_config(job.config.model).name,
-      'layer': job.config.layer,
-      'scales': {str(site): scale for site, scale in scales.items()},
-      'data_digest': job.data_digest,
-      'members': [
-          {'group': group.name, 'index': index, **dataclasses.asdict(member)}
-          for group in job.groups
-          for index, member in enumerate(group.members)
-      ],
   }

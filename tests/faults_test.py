@@ -6,6 +6,7 @@ import pytest
 
 from jumprelu import config as config_lib
 from jumprelu import errors, run_dir, train
+from jumprelu import job as job_lib
 from tests import small_run
 from tests.small_state import flip_bit, largest_file
 
@@ -22,7 +23,7 @@ def folder(tmp_path_factory):
 def run(folder):
   """Runs or resumes what is in a directory; the model is loaded once."""
   config = config_lib.resolve(small_run.overrides(folder, steps=STEPS))
-  job = train.make_job(config)
+  job = job_lib.make_job(config)
 
   def run(out, stop=STEPS):
     directory = run_dir.RunDir(out)

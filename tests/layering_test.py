@@ -37,6 +37,7 @@ _LAYERS = {
         'frontier',
         'harvest',
         'harvest_store',
+        'job',
         'layout',
         'members',
         'npz',

@@ -4,7 +4,8 @@ import contextlib
 import dataclasses
 import pathlib
 
-from jumprelu import harvest_store, store, train
+from jumprelu import harvest_store, store
+from jumprelu import job as job_lib
 from tests import toy_suite
 
 # 4 files of a block for each array; 2 chunks of 2 batches in each.
@@ -57,7 +58,7 @@ def make_job(path, *, mesh=None, **changes):
   config = toy_suite.make_config(store=str(path), **changes)
   stored = open_store(path, mesh=mesh, config=config)
   groups = toy_suite.make_groups(config)
-  return train.Job(config, groups, stored, stored.data_digest, mesh)
+  return job_lib.Job(config, groups, stored, stored.data_digest, mesh)
 
 
 def files(path):

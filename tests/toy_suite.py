@@ -9,7 +9,8 @@ import jax
 import numpy as np
 
 from jumprelu import config as config_lib
-from jumprelu import lm, sharding, suite, train
+from jumprelu import job as job_lib
+from jumprelu import lm, sharding, suite
 from jumprelu import stream as stream_lib
 
 LENGTH = 8
@@ -111,7 +112,7 @@ def make_job(config, *, mesh=None, table=None):
   groups = make_groups(config)
   table = make_table(suite.taps(groups)) if table is None else table
   stream = make_stream(config, table=table, mesh=mesh)
-  return train.Job(config, groups, stream, 'digest of the text', mesh)
+  return job_lib.Job(config, groups, stream, 'digest of the text', mesh)
 
 
 def make_mesh(data, tensor=1):

@@ -9,6 +9,7 @@ import pytest
 
 from jumprelu import checkpoint, errors, lm, run_dir, suite, train, trained
 from jumprelu import config as config_lib
+from jumprelu import job as job_lib
 from jumprelu.data import packing
 from tests import compiled, toy_suite
 
@@ -167,7 +168,7 @@ def test_other_text_is_refused(tmp_path):
 
 
 def test_a_finished_run_says_so_without_loading_anything(whole, monkeypatch):
-  monkeypatch.setattr(train, 'make_job', None)
+  monkeypatch.setattr(job_lib, 'make_job', None)
   assert train.train(toy_suite.make_config(), whole) == train.DONE
 
 
