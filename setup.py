@@ -24,6 +24,8 @@ _REQUIRES = [
     'optax>=0.2.8,<0.3',
     # Checkpoints, written asynchronously.
     'orbax-checkpoint>=0.12.8,<0.13',
+    # Stored activations; orbax brings it.
+    'tensorstore>=0.1.74',
     # Index shuffling of the token cache: the order of the data depends on it.
     'grain>=0.2.18,<0.3',
     # Record files of the token cache.
@@ -65,13 +67,18 @@ _EXTRAS = {
         'pytest-timeout>=2.3',
         # Checks the shapes of `jaxtyping` in tests.
         'beartype>=0.20',
+        # Manifests of launch/ against their schema.
+        'jsonschema>=4.23',
         # `test.sh`: lint, format and types.
         'ruff>=0.12',
         'pyink>=24.10',
         'basedpyright>=1.31',
     ],
     # Live comparison with other people's code; the ordinary tests hold goldens.
-    'interop': ['torch>=2.6', 'transformers>=4.50', 'sae-lens>=6'],
+    'interop': ['torch>=2.6', 'transformers>=5.23'],
+    # Compiles for TPUs without one (`jumprelu plan --compile`, tests/tpu): the
+    # release that belongs to the pinned jax.
+    'tpu-compile': ['libtpu==0.0.52'],
     'tpu': ['jax[tpu]>=0.10.2,<0.11'],
     'cuda': ['jax[cuda12]>=0.10.2,<0.11'],
 }
