@@ -20,15 +20,15 @@ class Config:
   """How much held-out text is read, and what counts as dead or dense."""
 
   tokens: int = _field(
-      131_072,
+      102_400,
       'Held-out positions for L0, FVU, gamma and firing frequencies.',
   )
   delta_loss_tokens: int = _field(
-      32_768,
+      24_576,
       'Held-out positions for the losses: clean, spliced and ablated.',
   )
   pca_tokens: int = _field(
-      131_072,
+      65_536,
       'Training positions that the PCA baseline is fitted on; 0 leaves it out.',
   )
   dead_window_tokens: int = _field(
