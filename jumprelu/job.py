@@ -36,6 +36,11 @@ def make_job(config: config_lib.TrainConfig) -> Job:
     stored = store.Stored(config, suite.taps(groups), dtype=dtype, mesh=mesh)
     return Job(config, groups, stored, stored.data_digest, mesh)
 
+  # Text first: what is wrong with it is told before the model is loaded.
+  files = lm.find(config.model)
+  tokenizer = data.Tokenizer(files.tokenizer_path, rows=files.config.vocab)
+  prepared = data.prepare(config.data, tokenizer, config.corpus)
+
   # Language model: the layers up to the one that is read.
   model = lm.load(
       config.model,
@@ -44,10 +49,6 @@ def make_job(config: config_lib.TrainConfig) -> Job:
       mesh=mesh,
   )
   lm.self_check(model)
-
-  # Data.
-  tokenizer = data.Tokenizer(model.tokenizer_path, rows=model.config.vocab)
-  prepared = data.prepare(config.data, tokenizer, config.corpus)
   forward = stream_lib.lm_forward(
       model,
       config.layer,

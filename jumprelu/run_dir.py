@@ -63,7 +63,10 @@ class RunDir:
 
   @contextlib.contextmanager
   def claim(self, config: config_lib.TrainConfig) -> Iterator[None]:
-    """Makes the directory, or checks that it is this config's; locks it."""
+    """Makes the directory, or checks that it is this config's; locks it.
+
+    A directory is a config's once its run has begun to compute.
+    """
     self._check(config)
     # Here, because all processes agree on more before one of them writes.
     self._starts = self.read('starts.json')
@@ -159,7 +162,8 @@ class RunDir:
         )
       return
     differing = differences(self.read_config(), config)
-    if differing:
+    # Where a run came no further than its flags, another may start.
+    if differing and (self.path / 'suite.json').exists():
       raise errors.UserError(
           f'--out={self.path}: holds a run of another config:'
           f' {"; ".join(differing)}; choose another directory, or the same'

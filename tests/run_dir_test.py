@@ -21,8 +21,13 @@ def test_the_same_config_may_come_back(tmp_path):
   assert directory.read_config() == toy_suite.make_config()
 
 
+def test_a_directory_in_which_nothing_was_computed_is_free(tmp_path):
+  _claim(tmp_path, data='misspelt')
+  assert _claim(tmp_path).read_config() == toy_suite.make_config()
+
+
 def test_another_config_is_refused_and_the_differences_are_named(tmp_path):
-  _claim(tmp_path)
+  _claim(tmp_path).write_suite({})
   with pytest.raises(errors.UserError) as e:
     _claim(tmp_path, layer=3, optim__learning_rate=0.5)
   assert e.value.exit_code == 2

@@ -14,7 +14,7 @@ from jumprelu.lm.model import (
     self_check,
 )
 from jumprelu.lm.sites import Site, Tap
-from jumprelu.lm.source import check_files, get_config, huggingface_folder
+from jumprelu.lm.source import find, get_config, huggingface_folder
 
 __all__ = [
     'LanguageModel',
@@ -24,7 +24,7 @@ __all__ = [
     'Tap',
     'activations',
     'attention_mask',
-    'check_files',
+    'find',
     'get_config',
     'huggingface_folder',
     'input_gain',

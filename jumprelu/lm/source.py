@@ -80,7 +80,10 @@ def get_config(model: str) -> config_lib.LmConfig:
 
 
 def find(model: str) -> Source:
-  """Returns the files of a model; raises as `get_config` does."""
+  """Returns the files of a model; raises as `get_config` does.
+
+  Of a known model they have to be there, and its own.
+  """
   if model == NANO:
     return Source(config_lib.MODELS[NANO], _NANO_FOLDER)
   if model in config_lib.MODELS:
@@ -95,11 +98,6 @@ def find(model: str) -> Source:
         f' {known}'
     )
   return _open_folder(folder, folder.resolve().name)
-
-
-def check_files(model: str) -> None:
-  """Raises as `find` does if a model's files are not there or not its own."""
-  find(model)
 
 
 def huggingface_folder(model: str) -> pathlib.Path:

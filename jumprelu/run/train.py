@@ -48,7 +48,7 @@ def run(flag_values: absl_flags.FlagValues) -> int:
   processes = flags.build(flag_values, process.Config(), prefix='process.')
   resolved = flags.build(flag_values, config.resolve(), config.resolve)
   # Before there is a run directory, which another --model would not fit.
-  lm.check_files(resolved.model)
+  lm.find(resolved.model)
   return train_suite(resolved, flag_values.out, processes=processes)
 
 

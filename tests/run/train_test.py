@@ -1,0 +1,51 @@
+"""Bad input to `jumprelu train`: one line, exit 2, and nothing is lost."""
+
+import pytest
+
+from jumprelu import run_dir
+from jumprelu.run import main
+from tests import toy_suite
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+  """A folder with what users give by mistake."""
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setenv('JUMPRELU_CACHE', str(tmp_path / 'cache'))
+  (tmp_path / 'file').write_text('not a folder')
+  (tmp_path / 'empty.txt').touch()
+  (tmp_path / 'latin.txt').write_bytes('na\u00efve'.encode('latin-1'))
+  other = run_dir.RunDir(tmp_path / 'other')
+  with other.claim(toy_suite.make_config(layer=1)):
+    other.write_suite({})
+  return tmp_path
+
+
+@pytest.mark.parametrize(
+    'flags, words',
+    [
+        (['--model=gpt2'], '--model=gpt2: unknown; give the folder'),
+        (['--layer=4'], 'gemma2_nano has layers 0 to 3'),
+        (['--sites=resid_pots'], 'did you mean resid_post?'),
+        (
+            ['--widths=1022', '--mesh.tensor=4', '--sites=mlp_out'],
+            'width 1022 is not divisible by mesh.tensor=4; nearest: 1020 or',
+        ),
+        (['--sparsity_coefficients=-1e-3'], 'finite and not negative'),
+        (['--data=empty.txt'], 'empty.txt: empty file'),
+        (['--data=latin.txt'], 'latin.txt: not UTF-8 (byte 2 is 0xef)'),
+        (['--out=other', '--layer=2'], 'layer was 1, is 2'),
+        (['--out=file/run'], 'cannot write there'),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(flags, words, place, capsys):
+  assert main.launch('train', ['--out=new', '--mesh.tensor=2', *flags]) == 2
+  told = capsys.readouterr().err
+  assert words in told and len(told.splitlines()) == 1, told
+  # What was wrong can be mended in the same command.
+  assert not (place / 'new' / 'suite.json').exists()
+
+
+def test_without_a_run_directory_it_says_so(capsys):
+  assert main.launch('train', []) == 2
+  assert '--out is needed' in capsys.readouterr().err
