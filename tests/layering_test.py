@@ -43,6 +43,7 @@ _LAYERS = {
         'npz',
         'parity',
         'plan',
+        'plan_table',
         'progress',
         'publish',
         'records',

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from jumprelu import chips, config, errors, hlo, plan, tpu_compile
+from jumprelu import chips, config, errors, hlo, plan, plan_table, tpu_compile
 
 
 def _config(**changes):
@@ -111,7 +111,7 @@ def test_the_compilers_memory_rules_where_there_is_one():
   # The weights lie there while the segment runs.
   assert found['memory']['peak_gib'] > 15.0
   assert not found['fits']
-  assert 'none (negative)' in plan.table(found)
+  assert 'none (negative)' in plan_table.table(found)
 
 
 def test_a_mesh_that_is_no_slice_is_refused():
@@ -175,3 +175,19 @@ def test_the_largest_slices_are_known():
   assert sizes['v5e'].larger() is None
   assert chips.parse('v5p:2x2x1').larger().name == 'v5p:2x2x2'
   assert dataclasses.is_dataclass(sizes['v4'])
+
+
+def test_a_larger_slice_is_offered_with_the_sequences_that_it_needs():
+  # 64 rows of chips want a sequence each.
+  found = _plan('v5e:2x2', widths=(2**21,), **{'stream.lm_sequences': 16})
+  (change,) = [c for c in found['changes'] if c.startswith('--topology')]
+  topology, _, sequences = change.partition(' ')
+  chips = _plan(topology.partition('=')[2])['chips']
+  assert sequences == f'--stream.lm_sequences={chips}' and chips > 16
+
+
+def test_where_no_one_change_is_enough_the_table_says_so():
+  found = _plan('v5e:2x2', widths=(2**26,))
+  assert not found['fits'] and not found['changes']
+  assert 'no one change' in plan_table.table(found)
+  assert 'no one change' not in plan_table.table(_plan())

@@ -53,7 +53,7 @@ def define_flags(flag_values: absl_flags.FlagValues) -> None:
 
 def run(flag_values: absl_flags.FlagValues) -> None:
   """Plans and prints."""
-  from jumprelu import chips, config, flags, plan, tpu_compile
+  from jumprelu import chips, config, flags, plan, plan_table, tpu_compile
 
   resolved = flags.build(flag_values, config.resolve(), config.resolve)
   price = flag_values.price_per_chip_hour
@@ -75,7 +75,7 @@ def run(flag_values: absl_flags.FlagValues) -> None:
         plan.highest(resolved, request), request.topology.name
     )
   found = plan.make_plan(resolved, request, compiled=compiled)
-  print(plan.table(found))
+  print(plan_table.table(found))
   if flag_values.out:
     text = json.dumps(found, indent=2, allow_nan=False) + '\n'
     pathlib.Path(flag_values.out).write_text(text, 'utf-8')
