@@ -87,28 +87,6 @@ def test_peer_defect_8_every_coefficient_has_an_l0_of_its_own(rows):
       assert high['l0'] < 0.85 * low['l0'], site
 
 
-def test_l0_has_settled_and_three_times_the_tokens_end_near_it(rows, tmp_path):
-  run, release = tmp_path / 'run', tmp_path / 'release'
-  longer = demo.SUITE | {'tokens': 3 * demo.SUITE['tokens']}
-  # L0 alone is compared: the losses are left out as far as they can be.
-  jumprelu(
-      'train',
-      f'--out={run}',
-      '--eval.delta_loss_tokens=1',
-      '--eval.pca_tokens=0',
-      *(f'--{name}={value}' for name, value in longer.items()),
-  )
-  jumprelu('release', f'--run={run}', f'--out={release}')
-  settled = {
-      (row['site'], row['sparsity_coefficient']): row['l0']
-      for row in read_rows(release / 'results.jsonl')
-  }
-  for row in rows:
-    expected = settled.pop((row['site'], row['sparsity_coefficient']))
-    assert row['l0'] == pytest.approx(expected, rel=0.15), row['site']
-  assert not settled
-
-
 def test_a_residual_member_recovers_the_loss_and_beats_pca(rows):
   good = [
       row
