@@ -12,7 +12,7 @@ import pytest
 from safetensors import numpy as safetensors
 
 from jumprelu import errors, lm, sharding
-from jumprelu.lm import gemma, huggingface, weights
+from jumprelu.lm import huggingface, placement, weights
 from jumprelu.run import main
 
 sys.path.append(os.path.dirname(__file__))
@@ -47,9 +47,9 @@ def change_tensors(folder, **changes):
 def check(folder, layers=3):
   """Compares the folder with the shapes of its config's first layers."""
   config = lm.get_config(str(folder))
-  shapes = weights.flatten(gemma.param_shapes(config))
+  layout = placement.param_layout(config, num_layers=layers, dtype=jnp.float32)
   huggingface.Weights(folder, config).check(
-      {k: v.shape for k, v in shapes.items() if weights._wanted(k, layers)}
+      {k: v.shape for k, v in weights.flatten(layout).items()}
   )
 
 
