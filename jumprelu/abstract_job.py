@@ -59,25 +59,20 @@ def clean(job: Job) -> Any:
 
 def sums(job: Job) -> Any:
   """Lowers one member's sums over a batch of held-out text."""
-  group, batch = _widest(job), _eval_batch(job)
-  source, target = splice.taps_of(_site(group), job.config.layer)
-  sae, params = _folded(job, group)
-  return programs.member_sums.lower(
-      params,
-      batch.values[source],
-      batch.values[target],
-      keep=batch.keep,
-      sae=sae,
-      mesh=job.mesh,
-  )
+  return _lower_member(programs.member_sums, job)
 
 
 def reconstruct(job: Job) -> Any:
   """Lowers one member's reconstruction of a batch of held-out text."""
+  return _lower_member(programs.reconstruct, job)
+
+
+def _lower_member(program: Any, job: Job) -> Any:
+  """Lowers what an evaluation calls for each member."""
   group, batch = _widest(job), _eval_batch(job)
   source, target = splice.taps_of(_site(group), job.config.layer)
   sae, params = _folded(job, group)
-  return programs.reconstruct.lower(
+  return program.lower(
       params,
       batch.values[source],
       batch.values[target],
