@@ -47,8 +47,10 @@ def run(flag_values: absl_flags.FlagValues) -> int:
     raise errors.UserError('--out is needed: the run directory')
   processes = flags.build(flag_values, process.Config(), prefix='process.')
   resolved = flags.build(flag_values, config.resolve(), config.resolve)
-  # Before there is a run directory, which another --model would not fit.
-  lm.find(resolved.model)
+  # Before there is a run directory, which another --model would not fit. A store
+  # stands in for the model's files.
+  if not resolved.store:
+    lm.find(resolved.model)
   return train_suite(resolved, flag_values.out, processes=processes)
 
 

@@ -49,3 +49,13 @@ def test_bad_input_is_one_line_and_exit_2(flags, words, place, capsys):
 def test_without_a_run_directory_it_says_so(capsys):
   assert main.launch('train', []) == 2
   assert '--out is needed' in capsys.readouterr().err
+
+
+def test_a_store_needs_no_weights_of_the_model(place, capsys, monkeypatch):
+  monkeypatch.setenv('JUMPRELU_MODELS', str(place))
+  flags = ['--out=new', '--mesh.tensor=2', '--model=gemma2_2b']
+  assert main.launch('train', flags) == 66
+  assert 'no weights' in capsys.readouterr().err
+  assert main.launch('train', [*flags, '--store=nowhere']) == 66
+  told = capsys.readouterr().err
+  assert 'nowhere' in told and 'no weights' not in told, told
