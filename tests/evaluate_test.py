@@ -1,8 +1,6 @@
 """Evaluating members, against plain NumPy and against the language model."""
 
 import dataclasses
-import os
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +9,7 @@ import pytest
 
 from jumprelu import errors, evaluate, lm, sharding
 from jumprelu.data import packing
-
-sys.path.append(os.path.dirname(__file__))
-import small_evaluation as small  # noqa: E402
+from tests import small_evaluation as small
 
 row, tiny = small.row, small.tiny
 

@@ -1,9 +1,7 @@
 """From a run to a release: what is folded, kept, and said of its origin."""
 
-import os
 import pathlib
 import shlex
-import sys
 import types
 
 import jax
@@ -12,9 +10,7 @@ import numpy as np
 
 from jumprelu import config, evaluate, lm, publish, saes, suite, trained
 from jumprelu.data import packing
-
-sys.path.append(os.path.join(os.path.dirname(__file__), 'lm'))
-import tiny  # noqa: E402
+from tests.lm import tiny
 
 LAYER = 1
 

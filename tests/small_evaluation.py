@@ -2,8 +2,6 @@
 
 import dataclasses
 import functools
-import os
-import sys
 from unittest import mock
 
 import jax
@@ -12,9 +10,7 @@ import numpy as np
 
 from jumprelu import evals, evaluate, lm, saes
 from jumprelu.data import packing
-
-sys.path.append(os.path.join(os.path.dirname(__file__), 'lm'))
-import tiny  # noqa: E402
+from tests.lm import tiny
 
 LAYER = 1
 CONFIG = evals.Config(tokens=10_000, delta_loss_tokens=10_000, lm_sequences=4)

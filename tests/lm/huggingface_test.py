@@ -1,9 +1,7 @@
 """Hugging Face folders: what is right is read, what is wrong is named."""
 
 import json
-import os
 import pathlib
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +12,7 @@ from safetensors import numpy as safetensors
 from jumprelu import errors, lm, sharding
 from jumprelu.lm import huggingface, placement, weights
 from jumprelu.run import main
-
-sys.path.append(os.path.dirname(__file__))
-import huggingface_folders  # noqa: E402
+from tests.lm import huggingface_folders
 
 CONFIG = huggingface_folders.CONFIGS['27b']
 ONE = 'model.safetensors'

@@ -1,7 +1,6 @@
 """Orbax folders as Kaggle ships them: flat and nested, zarr in all its ways."""
 
 import dataclasses
-import os
 import pathlib
 import shutil
 import subprocess
@@ -15,9 +14,7 @@ import pytest
 
 from jumprelu import errors, lm, sharding
 from jumprelu.lm import gemma, orbax_folder, weights
-
-sys.path.append(os.path.dirname(__file__))
-import tiny  # noqa: E402
+from tests.lm import tiny
 
 # What a folder cannot say: the window and the context of released models.
 CONFIG = dataclasses.replace(

@@ -4,7 +4,6 @@ The numbers were written by `python -m experiments.make_parity_goldens`.
 """
 
 import dataclasses
-import os
 import pathlib
 import sys
 
@@ -14,9 +13,7 @@ import pytest
 from jumprelu import lm, parity
 from jumprelu.lm import huggingface, weights
 from jumprelu.run import main
-
-sys.path.append(os.path.dirname(__file__))
-import huggingface_folders  # noqa: E402
+from tests.lm import huggingface_folders
 
 _GOLDENS = pathlib.Path(__file__).parent / 'goldens'
 _TOLERANCE = 2e-5

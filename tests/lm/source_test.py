@@ -1,17 +1,13 @@
 """What --model may be: a known name, a folder, and nothing else."""
 
 import json
-import os
-import sys
 
 import pytest
 
 from jumprelu import config as config_lib
 from jumprelu import errors, lm
 from jumprelu.run import main
-
-sys.path.append(os.path.dirname(__file__))
-import huggingface_folders  # noqa: E402
+from tests.lm import huggingface_folders
 
 # config.json of the released models, from which the shapes must follow.
 _RELEASED = {

@@ -1,57 +1,15 @@
 """`jumprelu evaluate`: a release in, rows out; bad input is one line."""
 
-import dataclasses
 import json
-import os
-import sys
 
 import jax.numpy as jnp
 import numpy as np
 from pyarrow import parquet
 import pytest
 
-from jumprelu import lm, release
+from jumprelu import lm
 from jumprelu.run import evaluate, main
-
-sys.path.append(os.path.join(os.path.dirname(__file__), '..'))
-import small_release  # noqa: E402
-
-LAYER = lm.get_config('gemma2_nano').layers - 1
-WORDS = 'the cat sat on a mat while def f(x): return x + 1 if not None'.split()
-
-
-def make_text(folder):
-  """Documents of a few lines each, of which some will be held out."""
-  rng = np.random.default_rng(0)
-  folder.mkdir()
-  for i in range(24):
-    words = rng.choice(WORDS, rng.integers(40, 120))
-    (folder / f'{i}.txt').write_text(' '.join(words), encoding='utf-8')
-  return folder
-
-
-def make_release(folder):
-  """Two members of the nano model's last layer, differing in their seed."""
-  members = []
-  for seed in (0, 1):
-    sae, params = small_release.trained_sae(seed=seed, d=128, width=16)
-    sae, params = sae.fold(params, input_scale=3.5, target_scale=3.5)
-    small = small_release.make_member(seed=seed)
-    rng = np.random.default_rng(seed)
-    members.append(
-        dataclasses.replace(
-            small,
-            sae=sae,
-            params=params,
-            inputs=rng.normal(size=(9, 128)).astype(np.float32),
-            firing_frequency=None,
-        )
-    )
-  provenance = small_release.provenance(
-      layer=LAYER, training={'model': 'gemma2_nano', 'corpus': {'seed': 3}}
-  )
-  release.write_release(members, folder, provenance=provenance)
-  return folder
+from tests import nano_release, small_release
 
 
 def test_a_release_is_evaluated_member_by_member(tmp_path, capsys):
@@ -59,8 +17,8 @@ def test_a_release_is_evaluated_member_by_member(tmp_path, capsys):
   code = main.launch(
       'evaluate',
       [
-          str(make_release(tmp_path / 'release')),
-          f'--data={make_text(tmp_path / "text")}',
+          str(nano_release.make_release(tmp_path / 'release')),
+          f'--data={nano_release.make_text(tmp_path / "text")}',
           f'--out={out}',
           f'--corpus.cache_dir={tmp_path / "cache"}',
           '--corpus.sequence_length=32',
@@ -76,7 +34,7 @@ def test_a_release_is_evaluated_member_by_member(tmp_path, capsys):
   assert rows[0]['path'] != rows[1]['path']
   for row in rows:
     assert (tmp_path / 'release' / row['path'] / 'params.npz').is_file()
-    assert row['model'] == 'gemma2_nano' and row['layer'] == LAYER
+    assert row['model'] == 'gemma2_nano' and row['layer'] == nano_release.LAYER
     assert row['width'] == 16 and row['tokens_trained'] == 1000
     assert row['tokens_evaluated'] >= row['tokens_delta_loss'] > 100
     assert 0 <= row['l0'] <= 16 and row['pca_fvu'] > 0

@@ -1,17 +1,13 @@
 """A language model from a Hugging Face folder, from training to a release."""
 
 import json
-import os
-import sys
 
 import numpy as np
 import pytest
 
 from jumprelu.run import main
 from tests import local_processes, small_run
-
-sys.path.append(os.path.join(os.path.dirname(__file__), '../lm'))
-import huggingface_folders  # noqa: E402
+from tests.lm import huggingface_folders
 
 STEPS = 2 * small_run.STEPS_A_BLOCK
 

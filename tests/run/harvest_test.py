@@ -1,8 +1,6 @@
 """`jumprelu harvest` writes what the model computes, for rows as given."""
 
 import dataclasses
-import os
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +9,7 @@ import pytest
 
 from jumprelu import data, errors, harvest, lm
 from jumprelu.run import main
-
-sys.path.append(os.path.join(os.path.dirname(__file__), '../lm'))
-import tiny  # noqa: E402
+from tests.lm import tiny
 
 SITES = ('resid_post', 'mlp_out', 'attn_heads', 'mlp_in')
 

@@ -1,18 +1,13 @@
 """Four processes, two and one: the same tokens, the same rows."""
 
 import json
-import os
 import shutil
-import sys
 
 import numpy as np
 import pytest
 
 from jumprelu.run import process
-from tests import local_processes, small_run
-
-sys.path.append(os.path.dirname(__file__))
-import evaluate_test  # noqa: E402
+from tests import local_processes, nano_release, small_run
 
 # A block and a half; four processes leave inside the second block.
 STEPS, STOP = 12, 10
@@ -149,8 +144,8 @@ def test_a_checkpoint_of_four_goes_on_elsewhere_with_the_same_tokens(
 def test_two_processes_evaluate_to_the_rows_of_one(tmp_path):
   argv = [
       *('-m', 'jumprelu.run.main', 'evaluate'),
-      f'--release={evaluate_test.make_release(tmp_path / "release")}',
-      f'--data={evaluate_test.make_text(tmp_path / "text")}',
+      f'--release={nano_release.make_release(tmp_path / "release")}',
+      f'--data={nano_release.make_text(tmp_path / "text")}',
       f'--corpus.cache_dir={tmp_path / "cache"}',
       '--corpus.sequence_length=32',
       '--corpus.held_out_percent=50',
