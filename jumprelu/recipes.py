@@ -43,16 +43,19 @@ _PAPER: dict[str, Any] = {
 RECIPES: dict[str, dict[str, Any]] = {
     'short': {
         'sparsity_coefficients': ('1e-3', '2e-3', '4e-3'),
-        'optim.learning_rate': 4e-3,
-        # Adam's memory has to be a small part of the run, or the gradients of
-        # the first steps keep the later ones small.
-        'optim.b2': 0.99,
+        # High: that L0 has settled when the run ends takes this much.
+        'optim.learning_rate': 1e-2,
+        # Adam's memory: short beside the run, or the gradients of the first
+        # steps keep the later ones small; but not shorter, or steps follow what
+        # most batches say, which for a rare latent is only its cost: it dies.
+        'optim.b2': 0.997,
         'optim.lr_warmup_steps': None,
         'optim.lr_warmup_fraction': 0.02,
         'optim.lr_decay': 0.8,
         'optim.sparsity_warmup_steps': None,
         'optim.sparsity_warmup_fraction': 0.05,
-        'sae.jumprelu.bandwidth': 0.05,
+        # Wide: a latent on its way out is felt for longer and can come back.
+        'sae.jumprelu.bandwidth': 0.1,
         # Low: latents that never fired cannot be moved by anything.
         'sae.jumprelu.initial_threshold': 0.01,
         # Linear ones take steps of a fifth of their size: latents die of it.

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from jumprelu import flags
 from jumprelu.run import demo
 
 pytestmark = pytest.mark.slow
@@ -87,6 +88,35 @@ def test_peer_defect_8_every_coefficient_has_an_l0_of_its_own(rows):
       assert high['l0'] < 0.85 * low['l0'], site
 
 
+def test_l0_has_settled_and_three_times_the_tokens_end_near_it(rows, tmp_path):
+  run, release = tmp_path / 'run', tmp_path / 'release'
+  # The ends of each site's range: what members do, they do alone as well.
+  coefficients = sorted({row['sparsity_coefficient'] for row in rows})
+  ends = coefficients[0], coefficients[-1]
+  longer = demo.SUITE | {
+      'tokens': 3 * demo.SUITE['tokens'],
+      'sparsity_coefficients': ends,
+  }
+  # L0 alone is compared: the losses are left out as far as they can be.
+  jumprelu(
+      'train',
+      f'--out={run}',
+      '--eval.delta_loss_tokens=1',
+      '--eval.pca_tokens=0',
+      *(f'--{name}={flags.show(value)}' for name, value in longer.items()),
+  )
+  jumprelu('release', f'--run={run}', f'--out={release}')
+  settled = {
+      (row['site'], row['sparsity_coefficient']): row['l0']
+      for row in read_rows(release / 'results.jsonl')
+  }
+  assert len(settled) == 2 * len(by_site(rows))
+  for row in rows:
+    if row['sparsity_coefficient'] in ends:
+      expected = settled[row['site'], row['sparsity_coefficient']]
+      assert row['l0'] == pytest.approx(expected, rel=0.15), row['site']
+
+
 def test_a_residual_member_recovers_the_loss_and_beats_pca(rows):
   good = [
       row
@@ -124,7 +154,7 @@ def test_a_target_l0_is_met_within_10_percent(tmp_path):
       f'--out={tmp_path / "run"}',
       '--sites=resid_post',
       '--target_l0=20,50,100',
-      f'--tokens={demo.SUITE["tokens"]}',
+      *(f'--{name}={flags.show(value)}' for name, value in demo.SUITE.items()),
   )
   jumprelu(
       'release', f'--run={tmp_path / "run"}', f'--out={tmp_path / "release"}'
