@@ -69,6 +69,14 @@ def _encode(sae, params, inputs, mesh):
   return sharding.constrain(latents, mesh, None, None, 'latents', rules=_RULES)
 
 
+def _decode(sae, params, latents, inputs):
+  """Returns reconstructions; a skip transcoder adds its affine term."""
+  outputs = sae.decode(params, latents)
+  if 'W_skip' not in params:
+    return outputs
+  return outputs + inputs @ params['W_skip']
+
+
 def _rows(x, keep):
   """Returns activations in float32, zeros where they are not kept."""
   return jnp.where(keep[..., None], x.astype(jnp.float32), 0)
@@ -108,7 +116,7 @@ def member_sums(
     inputs, targets, keep = chunk
     targets = _rows(targets, keep)
     latents = _encode(sae, params, _rows(inputs, keep), mesh)
-    outputs = sae.decode(params, latents)
+    outputs = _decode(sae, params, latents, _rows(inputs, keep))
     return (
         reconstruction.Reconstruction.from_batch(targets, outputs, keep),
         frequency.Firing.from_batch(latents, keep),
@@ -132,8 +140,9 @@ def reconstruct(
   """Returns one member's reconstruction in the type of its targets."""
 
   def run(chunk):
-    latents = _encode(sae, params, _rows(*chunk), mesh)
-    value = sae.decode(params, latents)
+    rows = _rows(*chunk)
+    latents = _encode(sae, params, rows, mesh)
+    value = _decode(sae, params, latents, rows)
     return sharding.constrain(value, mesh, 'sequences', None, None)
 
   parts = _by_chunks(run, sae.width, inputs, keep, mesh=mesh)
