@@ -16,6 +16,11 @@ the folders or from cfg.json; what those do not say, flags must.
 
   jumprelu evaluate --release=gemma-scope-2b-pt-res/layer_20/width_16k \
       --data=text/ --out=gemma_scope.jsonl
+
+--measures takes more than the above, at the price of a pass over text each
+(histogram, geometry, splitting and stability read none): their columns join the
+rows, and what is no single number a member is written beside --out, as
+OUT.MEASURE.jsonl and .parquet.
 """
 
 import contextlib
@@ -36,6 +41,7 @@ POSITIONAL = 'release'
 def define_flags(fv: absl_flags.FlagValues) -> None:
   """Declares the command's flags."""
   from jumprelu import data, evals, flags, sharding
+  from jumprelu.evals import measures
   from jumprelu.run import process
 
   def string(name, text):
@@ -45,6 +51,12 @@ def define_flags(fv: absl_flags.FlagValues) -> None:
   string('out', 'The .jsonl file to write.')
   string('model', 'The language model (default: the one it was trained on).')
   string('data', 'The text, as for train (default: what it was trained on).')
+  absl_flags.DEFINE_list(
+      'measures',
+      [],
+      f'What to measure besides: any of {", ".join(measures.MEASURES)}.',
+      flag_values=fv,
+  )
   absl_flags.DEFINE_integer(
       'layer',
       None,
@@ -82,6 +94,7 @@ def define_flags(fv: absl_flags.FlagValues) -> None:
 def run(fv: absl_flags.FlagValues) -> None:
   """Checks the flags, then loads, evaluates and writes."""
   from jumprelu import data, evals, flags, released, sharding
+  from jumprelu.evals import measures as measures_lib
   from jumprelu.run import process
 
   problems = [
@@ -92,6 +105,7 @@ def run(fv: absl_flags.FlagValues) -> None:
     problems.append(f'--out={fv.out}: must end in .jsonl')
   if problems:
     raise errors.UserError('; '.join(problems))
+  measures = measures_lib.check(fv.measures)
   config = flags.build(fv, evals.Config(), prefix='eval.')
   mesh = flags.build(fv, sharding.Config(), prefix='mesh.')
   # On the host: no device may be touched before the processes have met.
@@ -110,8 +124,9 @@ def run(fv: absl_flags.FlagValues) -> None:
   with process.start(processes):
     # There is nothing to save: a signal ends the process.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    rows = _evaluate(
+    found = _evaluate(
         loaded,
+        measures=measures,
         config=config,
         corpus=corpus,
         mesh=mesh,
@@ -120,20 +135,24 @@ def run(fv: absl_flags.FlagValues) -> None:
         lm_dtype=fv.lm_dtype,
         precision=fv.matmul_precision or training.get('matmul_precision'),
     )
-    _report(rows, out)
+    _report(found, out)
 
 
-def _report(rows: list[dict[str, Any]], out: pathlib.Path) -> None:
-  """Writes the rows, and says so, in one process."""
+def _report(found: Any, out: pathlib.Path) -> None:
+  """Writes the rows and tables, and says so, in one process."""
   import jax
 
   from jumprelu import evaluate
 
   if jax.process_index() > 0:
     return
-  evaluate.write_results(rows, out)
-  evaluate.print_table(rows)
-  print(f'{out}: {len(rows)} members; the same in {out.stem}.parquet')
+  evaluate.write_results(found.rows, out)
+  evaluate.print_table(found.rows)
+  print(f'{out}: {len(found.rows)} members; the same in {out.stem}.parquet')
+  for name, table in found.tables.items():
+    path = out.with_name(f'{out.stem}.{name}.jsonl')
+    evaluate.write_results(table, path)
+    print(f'{path}: {len(table)} rows; the same in {path.stem}.parquet')
 
 
 def _check_writable(out: pathlib.Path) -> None:
@@ -155,8 +174,9 @@ def _evaluate(
     config: Any,
     corpus: Any,
     mesh: Any,
-) -> list[dict[str, Any]]:
-  """Returns the rows of all members of a release."""
+    measures: tuple[str, ...],
+) -> Any:
+  """Returns the evaluation of all members of a release."""
   import jax
 
   from jumprelu import config as config_lib
@@ -177,7 +197,7 @@ def _evaluate(
   if precision not in (None, 'default'):
     context = jax.default_matmul_precision(precision)
   with context:
-    found = evaluate.evaluate_members(
+    return evaluate.evaluate_members(
         language_model,
         [
             _make_member(language_model, path, sae)
@@ -187,8 +207,8 @@ def _evaluate(
         train=prepared.train,
         config=config,
         mesh=devices,
+        measures=measures,
     )
-  return found.rows
 
 
 def _make_member(model, path, released):
