@@ -77,10 +77,7 @@ def evaluate_members(
   if not members or not len(held_out):
     raise errors.UserError('nothing to evaluate: no SAE or no held-out text')
   _check_fit(model, members)
-  placed = [
-      passes.place(m.sae, m.params, splice.taps_of(m.site, m.layer), mesh=mesh)
-      for m in members
-  ]
+  placed = _place(members, mesh)
   forward = programs.forward(
       model, _taps(placed), user_prefix=held_out.user_prefix, mesh=mesh
   )
@@ -92,11 +89,10 @@ def evaluate_members(
   targets = sorted({member.target for member in placed})
   shift = passes.first_means(forward, targets, text=text)
   sums = passes.first(forward, placed, shift, text=text, config=config)
-  curves = {}
+  train_text = None
   if train is not None and len(train) and config.pca_tokens:
     train_text = sample(train, config.pca_tokens)
-    for target, fit in passes.moments(forward, shift, text=train_text).items():
-      curves[target] = pca.fvu(pca.fit(fit), sums.moments[target])
+  curves = _pca_curves(forward, shift, sums, text=train_text)
   means = {target: fit.mean for target, fit in sums.moments.items()}
   losses_text = text.first(config.delta_loss_tokens)
   losses = passes.second(
@@ -108,17 +104,20 @@ def evaluate_members(
     rows.append(results.make_row(_identity(model, member) | found))
   frequencies = [firing.firing_frequency for firing in sums.firing]
   context = context_lib.Context(
-      model=model,
-      members=placed,
-      names=[row['path'] or str(i) for i, row in enumerate(rows)],
-      kinds=list(map(_kind, members)),
-      firing_frequency=frequencies,
-      means=means,
-      forward=forward,
-      text=losses_text,
-  )
-  tables = _measure(context, measures, rows)
-  return Evaluation(rows, frequencies, tables)
+      model, placed, _names(rows), list(map(_kind, members)), frequencies,
+      means, forward, losses_text,
+  )  # fmt: skip
+  return Evaluation(rows, frequencies, _measure(context, measures, rows))
+
+
+def _pca_curves(forward, shift, sums, *, text):
+  """Returns the PCA baseline of each target, none without training text."""
+  if text is None:
+    return {}
+  return {
+      target: pca.fvu(pca.fit(fit), sums.moments[target])
+      for target, fit in passes.moments(forward, shift, text=text).items()
+  }
 
 
 def _measure(context, measures, rows):
@@ -133,6 +132,11 @@ def _measure(context, measures, rows):
   return tables
 
 
+def _names(rows):
+  """Returns a name of each member: its path, or its number."""
+  return [row['path'] or str(i) for i, row in enumerate(rows)]
+
+
 def _kind(member):
   """Returns what members have in common that differ in their seed only."""
   meta = member.meta
@@ -145,6 +149,14 @@ def _kind(member):
 def print_table(rows: Sequence[results.Row]) -> None:
   """Prints the rows as an aligned table."""
   print(results.table(rows), flush=True)
+
+
+def _place(members, mesh):
+  """Puts the members on the devices."""
+  return [
+      passes.place(m.sae, m.params, splice.taps_of(m.site, m.layer), mesh=mesh)
+      for m in members
+  ]
 
 
 def _taps(placed):

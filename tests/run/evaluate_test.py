@@ -71,7 +71,8 @@ def test_the_arrays_alone_give_the_numbers_of_their_release(
     target.mkdir(parents=True)
     shutil.copy(folder / 'release' / row['path'] / 'params.npz', target)
   out = folder / 'bare.jsonl'
-  found = launch(folder, out, str(bare), '--model=gemma2_nano')
+  flags = ['--model=gemma2_nano', '--measures=histogram,geometry']
+  found = launch(folder, out, str(bare), *flags)
   printed = capsys.readouterr().out
   assert printed.splitlines()[0].startswith('site') and str(out) in printed
   assert len(found) == len(rows) == 2
@@ -79,6 +80,15 @@ def test_the_arrays_alone_give_the_numbers_of_their_release(
     assert ours['seed'] is None and ours['released_l0'] == 3
     for key in ('path', 'layer', 'site', 'variant', 'l0', 'fvu', 'delta_loss'):
       assert ours[key] == theirs[key], key
+    assert (
+        0 <= ours['over_10_percent_share'] <= 1 and ours['nearest_cosine'] < 1
+    )
+    assert 'nearest_cosine' not in theirs
+  for name in ('histogram', 'geometry'):
+    lines = (folder / f'bare.{name}.jsonl').read_text().splitlines()
+    table = parquet.read_table(folder / f'bare.{name}.parquet').to_pylist()
+    assert table == [json.loads(line) for line in lines] != []
+    assert {row['path'] for row in table} == {row['path'] for row in found}
 
 
 def test_a_layer_that_the_model_lacks_is_refused(folder, capsys):
@@ -108,6 +118,7 @@ def test_a_layer_that_the_model_lacks_is_refused(folder, capsys):
         (['--release=x', '--out=a.csv'], 2, 'must end in .jsonl'),
         (['--release=x', '--out=a.jsonl'], 66, 'x: no such folder'),
         (['--release=x', '--out=a.jsonl', '--eval.tokens=0'], 2, 'eval.tokens'),
+        (['--release=x', '--out=a.jsonl', '--measures=a'], 2, "'a' is unknown"),
     ],
 )
 def test_bad_input_is_one_line(
