@@ -24,8 +24,10 @@ def compare(others, *, skip=()):
     assert set(ours) == set(theirs)
     for key, value in ours.items():
       if isinstance(value, float) and key not in skip:
+        # Sums in another order may be rounded to another side.
+        atol = 1e-3 if 'bfloat16' in key else 1e-5
         np.testing.assert_allclose(
-            value, theirs[key], rtol=2e-4, atol=1e-5, err_msg=key
+            value, theirs[key], rtol=2e-4, atol=atol, err_msg=key
         )
       elif key not in skip:
         assert value == theirs[key], key
