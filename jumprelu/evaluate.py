@@ -12,12 +12,15 @@ so a run and its release are evaluated alike.
 from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
+import types
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from jumprelu import errors, evals, lm
+from jumprelu.evals import context as context_lib
+from jumprelu.evals import measures as measures_lib
 from jumprelu.evals import passes, pca, programs, results, splice
 from jumprelu.evals import text as text_lib
 
@@ -41,6 +44,8 @@ class Evaluation(NamedTuple):
 
   rows: list[results.Row]
   firing_frequency: list[np.ndarray]  # Each [latents].
+  # By the name of a measure: its own table.
+  tables: Mapping[str, list[results.Row]] = types.MappingProxyType({})
 
 
 def evaluate_members(
@@ -51,6 +56,7 @@ def evaluate_members(
     train: Any = None,
     config: evals.Config | None = None,
     mesh: Any = None,
+    measures: Sequence[str] = (),
 ) -> Evaluation:
   """Evaluates all members on the same held-out tokens.
 
@@ -61,18 +67,17 @@ def evaluate_members(
     train: Token cache of training text for the PCA baseline; None: no baseline.
     config: How many tokens, and what is called dead and dense.
     mesh: The device mesh; one device if None.
+    measures: Names of `evals.measures.MEASURES` to take as well.
 
   Raises:
-    UserError: if an SAE does not fit the model, or there is no text.
+    UserError: if a measure is unknown, if an SAE does not fit the model, or there is no text.
   """
   config = config or evals.Config()
+  measures = measures_lib.check(measures)
   if not members or not len(held_out):
     raise errors.UserError('nothing to evaluate: no SAE or no held-out text')
   _check_fit(model, members)
-  placed = [
-      passes.place(m.sae, m.params, splice.taps_of(m.site, m.layer), mesh=mesh)
-      for m in members
-  ]
+  placed = _place(members, mesh)
   forward = programs.forward(
       model, _taps(placed), user_prefix=held_out.user_prefix, mesh=mesh
   )
@@ -84,28 +89,74 @@ def evaluate_members(
   targets = sorted({member.target for member in placed})
   shift = passes.first_means(forward, targets, text=text)
   sums = passes.first(forward, placed, shift, text=text, config=config)
-  curves = {}
+  train_text = None
   if train is not None and len(train) and config.pca_tokens:
     train_text = sample(train, config.pca_tokens)
-    for target, fit in passes.moments(forward, shift, text=train_text).items():
-      curves[target] = pca.fvu(pca.fit(fit), sums.moments[target])
+  curves = _pca_curves(forward, shift, sums, text=train_text)
+  means = {target: fit.mean for target, fit in sums.moments.items()}
+  losses_text = text.first(config.delta_loss_tokens)
   losses = passes.second(
-      model,
-      placed,
-      {target: fit.mean for target, fit in sums.moments.items()},
-      forward=forward,
-      text=text.first(config.delta_loss_tokens),
+      model, placed, means, forward=forward, text=losses_text
   )
   rows = []
   for i, member in enumerate(members):
     found = _compute(sums, i, placed[i], curves, config) | losses[i].compute()
     rows.append(results.make_row(_identity(model, member) | found))
-  return Evaluation(rows, [firing.firing_frequency for firing in sums.firing])
+  frequencies = [firing.firing_frequency for firing in sums.firing]
+  context = context_lib.Context(
+      model, placed, _names(rows), list(map(_kind, members)), frequencies,
+      means, forward, losses_text,
+  )  # fmt: skip
+  return Evaluation(rows, frequencies, _measure(context, measures, rows))
+
+
+def _pca_curves(forward, shift, sums, *, text):
+  """Returns the PCA baseline of each target, none without training text."""
+  if text is None:
+    return {}
+  return {
+      target: pca.fvu(pca.fit(fit), sums.moments[target])
+      for target, fit in passes.moments(forward, shift, text=text).items()
+  }
+
+
+def _measure(context, measures, rows):
+  """Adds the measures' columns to the rows and returns their tables."""
+  tables = {}
+  for name in measures:
+    found = measures_lib.MEASURES[name](context)
+    for row, columns in zip(rows, found.columns, strict=True):
+      row |= results.make_row(columns)
+    if found.table:
+      tables[name] = [results.make_row(row) for row in found.table]
+  return tables
+
+
+def _names(rows):
+  """Returns a name of each member: its path, or its number."""
+  return [row['path'] or str(i) for i, row in enumerate(rows)]
+
+
+def _kind(member):
+  """Returns what members have in common that differ in their seed only."""
+  meta = member.meta
+  if meta.get('seed') is None:
+    return None
+  shared = (meta.get('sparsity_coefficient'), meta.get('target_l0'))
+  return member.sae, member.site, member.layer, *shared
 
 
 def print_table(rows: Sequence[results.Row]) -> None:
   """Prints the rows as an aligned table."""
   print(results.table(rows), flush=True)
+
+
+def _place(members, mesh):
+  """Puts the members on the devices."""
+  return [
+      passes.place(m.sae, m.params, splice.taps_of(m.site, m.layer), mesh=mesh)
+      for m in members
+  ]
 
 
 def _taps(placed):

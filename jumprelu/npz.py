@@ -6,7 +6,8 @@ So a file is read only if its names, shapes and dtypes are exactly those that
 the reader expects.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+import contextlib
 import math
 import os
 import pathlib
@@ -35,16 +36,45 @@ def read_npz(
     path: str | os.PathLike,
     shapes: Mapping[str, Shape],
     *,
-    dtype: type = np.float32,
+    dtype: type | Mapping[str, str] = np.float32,
 ) -> dict[str, np.ndarray]:
-  """Read exactly the named arrays, or raise DataError naming the fault."""
+  """Read exactly the named arrays, or raise DataError naming the fault.
+
+  `dtype` is that of all arrays, or that of each by its name.
+  """
+  with _open(path) as archive:
+    _check_names(path, [i.filename for i in archive.infolist()], shapes)
+    return {
+        name: _read_member(
+            path,
+            archive,
+            name,
+            shape,
+            np.dtype(dtype[name] if isinstance(dtype, Mapping) else dtype),
+        )
+        for name, shape in shapes.items()
+    }
+
+
+def header(path: str | os.PathLike) -> dict[str, tuple[Shape, str]]:
+  """Read the shape and the type that each array claims, and no data."""
+  found = {}
+  with _open(path) as archive:
+    for info in archive.infolist():
+      name, dot, suffix = info.filename.rpartition('.')
+      if (dot + suffix) != '.npy' or name in found:
+        raise errors.DataError(f'{path}: unexpected entry {info.filename!r}')
+      with archive.open(info) as f:
+        shape, dtype = _read_header(f'{path}: {name}', f)
+      found[name] = shape, str(dtype)
+  return found
+
+
+@contextlib.contextmanager
+def _open(path: str | os.PathLike) -> Iterator[zipfile.ZipFile]:
   try:
     with zipfile.ZipFile(path) as archive:
-      _check_names(path, [i.filename for i in archive.infolist()], shapes)
-      return {
-          name: _read_member(path, archive, name, shape, np.dtype(dtype))
-          for name, shape in shapes.items()
-      }
+      yield archive
   except FileNotFoundError as e:
     raise errors.MissingInputError(f'{path}: no such file') from e
   except (zipfile.BadZipFile, EOFError, NotImplementedError) as e:

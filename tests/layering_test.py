@@ -48,6 +48,7 @@ _LAYERS = {
         'publish',
         'records',
         'release',
+        'released',
         'run_dir',
         'tpu_compile',
         'train',

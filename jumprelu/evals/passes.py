@@ -5,6 +5,7 @@ host, in 64 bits, while the device runs the next.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -72,6 +73,41 @@ def _axes(name, rank):
 
 def _merge(total, part):
   return part if total is None else total.merge(part)
+
+
+def call_of(
+    member: Placed, batch: splice.Batch, *, mesh: Any = None
+) -> Callable[..., Any]:
+  """Returns a call of a member's programs on the activations of a batch."""
+  return functools.partial(
+      _call,
+      member.params,
+      batch.values[member.source],
+      batch.values[member.target],
+      keep=batch.keep,
+      sae=member.sae,
+      mesh=mesh,
+  )
+
+
+def _call(params, *args, **kwargs):
+  *arrays, program = args
+  return program(params, *arrays, **kwargs)
+
+
+def merge_over(
+    text: text_lib.Text,
+    step: Callable[[jax.Array], Sequence[Any]],
+    name: str,
+    *,
+    finish: Callable[[Any], Any] = lambda part: part,
+) -> list[Any]:
+  """Merges, over a text's batches, what `step` returns for each member."""
+  total: list[Any] = []
+  for parts in text_lib.over(text, step, name):
+    parts = [finish(part) for part in parts]
+    total = list(map(_merge, total or [None] * len(parts), parts))
+  return total
 
 
 def _target_sums(batch, shift, mesh):

@@ -7,14 +7,14 @@ that are spliced there, for both ablations and for the clean loss.
 
 from collections.abc import Callable, Iterable
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from jax import lax
 import jax.numpy as jnp
 
 from jumprelu import lm, metrics, sharding
-from jumprelu.array_typing import Array, Bool, Float
+from jumprelu.array_typing import Array, Bool, Float, Num
 from jumprelu.evals import downstream, frequency, reconstruction, splice
 
 # Pre-activations may take this much of a device's memory at a time, in bytes.
@@ -24,7 +24,7 @@ _CHUNK_BYTES = 1 << 28
 _RULES = sharding.LAYOUTS['latents_all'].rules
 
 
-def _replicate(tree, mesh):
+def replicate(tree: Any, mesh: Any) -> Any:
   """Makes sums whole on every device, so that every process can read them."""
   return jax.tree.map(
       lambda x: sharding.constrain(x, mesh, *[None] * x.ndim), tree
@@ -58,7 +58,7 @@ def _by_chunks(function, width, *arrays, mesh):
     return jnp.moveaxis(x.reshape(*cut, *x.shape[2:]), 1, 0)
 
   def gathered(chunk):
-    return function(_replicate(chunk, mesh))
+    return function(replicate(chunk, mesh))
 
   return lax.map(gathered, tuple(map(split, arrays)))
 
@@ -67,6 +67,14 @@ def _encode(sae, params, inputs, mesh):
   """Returns latents, cut over the devices."""
   latents = sae.encode(params, inputs)
   return sharding.constrain(latents, mesh, None, None, 'latents', rules=_RULES)
+
+
+def _decode(sae, params, latents, inputs):
+  """Returns reconstructions; a skip transcoder adds its affine term."""
+  outputs = sae.decode(params, latents)
+  if 'W_skip' not in params:
+    return outputs
+  return outputs + inputs @ params['W_skip']
 
 
 def _rows(x, keep):
@@ -108,7 +116,7 @@ def member_sums(
     inputs, targets, keep = chunk
     targets = _rows(targets, keep)
     latents = _encode(sae, params, _rows(inputs, keep), mesh)
-    outputs = sae.decode(params, latents)
+    outputs = _decode(sae, params, latents, _rows(inputs, keep))
     return (
         reconstruction.Reconstruction.from_batch(targets, outputs, keep),
         frequency.Firing.from_batch(latents, keep),
@@ -116,10 +124,47 @@ def member_sums(
 
   arrays = inputs, targets, keep
   parts = _by_chunks(chunk_sums, sae.width, *arrays, mesh=mesh)
-  return _replicate(jax.tree.map(lambda x: x.sum(0), parts), mesh)
+  return replicate(jax.tree.map(lambda x: x.sum(0), parts), mesh)
+
+
+class ByPosition(NamedTuple):
+  """What one member does at each position, 0 where it is not kept."""
+
+  l0: Num[Array, 'sequences positions']
+  l1: Float[Array, 'sequences positions']
+  residual: Float[Array, 'sequences positions']  # ||y - yhat||^2
 
 
 @functools.partial(jax.jit, static_argnames=('sae', 'mesh'))
+def by_position(
+    params: Any,
+    inputs: Float[Array, 'sequences positions model'],
+    targets: Float[Array, 'sequences positions target_model'],
+    *,
+    keep: Bool[Array, 'sequences positions'],
+    sae: Any,
+    mesh: Any = None,
+) -> ByPosition:
+  """Returns one member's sparsity and error, position by position."""
+
+  def run(chunk):
+    inputs, targets, keep = chunk
+    inputs = _rows(inputs, keep)
+    latents = _encode(sae, params, inputs, mesh)
+    latents = jnp.where(keep[..., None], latents, 0)
+    outputs = _decode(sae, params, latents, inputs)
+    errors = jnp.square(_rows(outputs, keep) - _rows(targets, keep))
+    return ByPosition(
+        (latents != 0).sum(-1), jnp.abs(latents).sum(-1), errors.sum(-1)
+    )
+
+  parts = _by_chunks(run, sae.width, inputs, targets, keep, mesh=mesh)
+  return jax.tree.map(
+      lambda x: jnp.moveaxis(x, 0, 1).reshape(keep.shape), parts
+  )
+
+
+@functools.partial(jax.jit, static_argnames=('sae', 'mesh', 'dtype'))
 def reconstruct(
     params: Any,
     inputs: Float[Array, 'sequences positions model'],
@@ -128,12 +173,17 @@ def reconstruct(
     keep: Bool[Array, 'sequences positions'],
     sae: Any,
     mesh: Any = None,
+    dtype: Any = jnp.float32,
 ) -> Float[Array, 'sequences positions target_model']:
-  """Returns one member's reconstruction in the type of its targets."""
+  """Returns one member's reconstruction in the type of its targets.
+
+  `dtype` is that of its inputs and latents; sums are in float32 in any case.
+  """
 
   def run(chunk):
-    latents = _encode(sae, params, _rows(*chunk), mesh)
-    value = sae.decode(params, latents)
+    rows = _rows(*chunk).astype(dtype)
+    latents = _encode(sae, params, rows, mesh).astype(dtype)
+    value = _decode(sae, params, latents, rows)
     return sharding.constrain(value, mesh, 'sequences', None, None)
 
   parts = _by_chunks(run, sae.width, inputs, keep, mesh=mesh)
@@ -178,7 +228,7 @@ def target_sums(
 ) -> metrics.ShiftedSums:
   """Returns one batch's moments about `shift`."""
   sums = metrics.ShiftedSums.from_batch(targets, keep, shift)
-  return _replicate(sums, mesh)
+  return replicate(sums, mesh)
 
 
 def spliced_losses(
@@ -207,4 +257,4 @@ def sequence_losses(
   found = downstream.SequenceLosses.from_batch(
       losses, batch.scored, clean=clean
   )
-  return _replicate(found, mesh)
+  return replicate(found, mesh)

@@ -108,6 +108,28 @@ def losses(
 
   The batch must hold the value of `anchor_of(target)`.
   """
+  return lm.losses(
+      model, params, batch.tokens, **_from_anchor(batch, target, value, mesh)
+  )
+
+
+def hidden(
+    model: lm.LanguageModel,
+    params: Any,
+    batch: Batch,
+    *,
+    target: Tap,
+    value: Float[Array, 'sequences positions d_site'],
+    mesh: Any = None,
+) -> Float[Array, 'sequences positions model']:
+  """Returns what is unembedded with `value` in the place of `target`."""
+  return lm.hidden(
+      model, params, batch.tokens, **_from_anchor(batch, target, value, mesh)
+  )
+
+
+def _from_anchor(batch, target, value, mesh):
+  """Returns the arguments of a pass that runs from the anchor only."""
   anchor = anchor_of(target)
   inputs = None if anchor is None else batch.values[anchor]
   first_layer, splice = target.layer, None
@@ -116,14 +138,11 @@ def losses(
     first_layer += 1
   else:
     splice = {target: lambda x: replace_kept(x, value, batch.keep)}
-  return lm.losses(
-      model,
-      params,
-      batch.tokens,
-      positions=batch.positions,
-      segments=batch.segments,
-      inputs=inputs,
-      first_layer=first_layer,
-      splice=splice,
-      mesh=mesh,
-  )
+  return {
+      'positions': batch.positions,
+      'segments': batch.segments,
+      'inputs': inputs,
+      'first_layer': first_layer,
+      'splice': splice,
+      'mesh': mesh,
+  }

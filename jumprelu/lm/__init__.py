@@ -2,21 +2,25 @@
 
 from jumprelu.lm.config import MODELS, LmConfig
 from jumprelu.lm.gemma import attention_mask
-from jumprelu.lm.loss import target_mask
+from jumprelu.lm.loss import Comparison, target_mask
 from jumprelu.lm.model import (
     LanguageModel,
     activations,
+    compare,
+    hidden,
     input_gain,
     load,
     logits,
     losses,
     prefix,
     self_check,
+    unembed,
 )
 from jumprelu.lm.sites import Site, Tap
 from jumprelu.lm.source import find, get_config, huggingface_folder
 
 __all__ = [
+    'Comparison',
     'LanguageModel',
     'LmConfig',
     'MODELS',
@@ -24,8 +28,10 @@ __all__ = [
     'Tap',
     'activations',
     'attention_mask',
+    'compare',
     'find',
     'get_config',
+    'hidden',
     'huggingface_folder',
     'input_gain',
     'load',
@@ -34,4 +40,5 @@ __all__ = [
     'prefix',
     'self_check',
     'target_mask',
+    'unembed',
 ]

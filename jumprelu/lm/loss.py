@@ -1,6 +1,6 @@
 """Next-token losses in float32, from clean or spliced forward passes."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -96,9 +96,38 @@ def losses(
   Returns:
     Losses; 0 where there is no target in the same document (`target_mask`).
   """
+  found = hidden(
+      config,
+      params,
+      tokens,
+      positions=positions,
+      segments=segments,
+      inputs=inputs,
+      first_layer=first_layer,
+      splice=splice,
+      mesh=mesh,
+  )
+  return _hidden_losses(
+      config, params, found, tokens=tokens, segments=segments, mesh=mesh
+  )
+
+
+def hidden(
+    config: config_lib.LmConfig,
+    params: gemma.Params,
+    tokens: Int[Array, 'sequences positions'],
+    *,
+    positions: Int[Array, 'sequences positions'],
+    segments: Int[Array, 'sequences positions'],
+    inputs: Float[Array, 'sequences positions model'] | None = None,
+    first_layer: int = 0,
+    splice: gemma.Splice | None = None,
+    mesh: Any = None,
+) -> Float[Array, 'sequences positions model']:
+  """Returns the final norm's output; arguments as of `losses`."""
   if inputs is None and first_layer:
     raise ValueError('a run from a later block needs its inputs')
-  hidden, _ = gemma.run(
+  found, _ = gemma.run(
       config,
       params,
       tokens if inputs is None else inputs,
@@ -109,6 +138,58 @@ def losses(
       splice=splice,
       mesh=mesh,
   )
-  return _hidden_losses(
-      config, params, hidden, tokens=tokens, segments=segments, mesh=mesh
+  return found
+
+
+class Comparison(NamedTuple):
+  """How the predictions of a changed pass differ from the clean one's."""
+
+  # KL(clean || changed) of the next token's distribution, in nats.
+  divergence: Float[Array, 'sequences positions']
+  # Losses of the next token, in whatever document; 0 at the last position.
+  clean: Float[Array, 'sequences positions']
+  changed: Float[Array, 'sequences positions']
+
+
+def compare(
+    config: config_lib.LmConfig,
+    params: gemma.Params,
+    clean: Float[Array, 'sequences positions model'],
+    changed: Float[Array, 'sequences positions model'],
+    *,
+    tokens: Int[Array, 'sequences positions'],
+    mesh: Any = None,
+) -> Comparison:
+  """Compares two passes by what `hidden` returned of them."""
+  targets = jnp.pad(tokens[:, 1:], ((0, 0), (0, 1)))
+  # Both passes' logits are held at a time.
+  chunks = _num_chunks(tokens.shape, 2 * config.vocab, mesh)
+  embedding = params['embedder']['input_embedding']
+  embedding = sharding.constrain(embedding, mesh, 'vocab', None)
+  params = {'embedder': {'input_embedding': embedding}}
+
+  def compare_chunk(chunk):
+    clean, changed, targets = chunk
+    p = jax.nn.log_softmax(gemma.unembed(config, params, clean))
+    q = jax.nn.log_softmax(gemma.unembed(config, params, changed))
+
+    def loss(x):
+      return -jnp.take_along_axis(x, targets[..., None], axis=-1)[..., 0]
+
+    return Comparison((jnp.exp(p) * (p - q)).sum(-1), loss(p), loss(q))
+
+  def split(x):
+    parts = x.reshape(x.shape[0], chunks, -1, *x.shape[2:])
+    return jnp.moveaxis(parts, 1, 0)
+
+  parts = jax.lax.map(
+      compare_chunk, tuple(map(split, (clean, changed, targets)))
+  )
+  found = jax.tree.map(
+      lambda x: jnp.moveaxis(x, 0, 1).reshape(tokens.shape), parts
+  )
+  last = jnp.arange(tokens.shape[1])[None] == tokens.shape[1] - 1
+  return found._replace(
+      clean=jnp.where(last, 0, found.clean),
+      changed=jnp.where(last, 0, found.changed),
   )

@@ -148,6 +148,32 @@ def losses(
   return loss_lib.losses(model.config, params, tokens, **kwargs)
 
 
+def hidden(
+    model: LanguageModel,
+    params: gemma.Params,
+    tokens: Int[Array, 'sequences positions'],
+    **kwargs: Any,
+) -> Float[Array, 'sequences positions model']:
+  """Returns what is unembedded; arguments as of `lm.loss.losses`."""
+  return loss_lib.hidden(model.config, params, tokens, **kwargs)
+
+
+def compare(
+    model: LanguageModel, params: gemma.Params, *args: Any, **kwargs: Any
+) -> loss_lib.Comparison:
+  """Compares two passes; arguments as of `lm.loss.compare`."""
+  return loss_lib.compare(model.config, params, *args, **kwargs)
+
+
+def unembed(
+    model: LanguageModel,
+    params: gemma.Params,
+    hidden: Float[Array, '*batch model'],
+) -> Float[Array, '*batch vocab']:
+  """Returns the logits in float32 of what `hidden` returned."""
+  return gemma.unembed(model.config, params, hidden)
+
+
 def logits(
     model: LanguageModel,
     params: gemma.Params,

@@ -9,6 +9,18 @@ only documents that training on that text holds out are evaluated.
 
   jumprelu evaluate --release=releases/layer2 --out=results.jsonl
   jumprelu evaluate --release=releases/layer2 --data=notes/ --out=notes.jsonl
+
+Gemma Scope's and Gemma Scope 2's folders and SAELens' are read as well: a
+repository, or any folder in it. Model, layer and site come from the names of
+the folders or from cfg.json; what those do not say, flags must.
+
+  jumprelu evaluate --release=gemma-scope-2b-pt-res/layer_20/width_16k \
+      --data=text/ --out=gemma_scope.jsonl
+
+--measures takes more than the above, at the price of a pass over text each
+(histogram, geometry, splitting and stability read none): their columns join the
+rows, and what is no single number a member is written beside --out, as
+OUT.MEASURE.jsonl and .parquet.
 """
 
 import contextlib
@@ -29,15 +41,36 @@ POSITIONAL = 'release'
 def define_flags(fv: absl_flags.FlagValues) -> None:
   """Declares the command's flags."""
   from jumprelu import data, evals, flags, sharding
+  from jumprelu.evals import measures
   from jumprelu.run import process
 
   def string(name, text):
     absl_flags.DEFINE_string(name, None, text, flag_values=fv)
 
-  string('release', 'The release directory.')
+  string('release', 'The release, or a folder with published SAEs.')
   string('out', 'The .jsonl file to write.')
   string('model', 'The language model (default: the one it was trained on).')
   string('data', 'The text, as for train (default: what it was trained on).')
+  absl_flags.DEFINE_list(
+      'measures',
+      [],
+      f'What to measure besides: any of {", ".join(measures.MEASURES)}.',
+      flag_values=fv,
+  )
+  absl_flags.DEFINE_integer(
+      'layer',
+      None,
+      'The layer of published SAEs that do not say it.',
+      flag_values=fv,
+  )
+  string('site', 'The site of published SAEs that do not say it.')
+  absl_flags.DEFINE_boolean(
+      'input_gain',
+      None,
+      "Whether a published transcoder's input has the norm's gain, where"
+      ' nothing says it.',
+      flag_values=fv,
+  )
   absl_flags.DEFINE_enum(
       'lm_dtype',
       'auto',
@@ -60,7 +93,8 @@ def define_flags(fv: absl_flags.FlagValues) -> None:
 
 def run(fv: absl_flags.FlagValues) -> None:
   """Checks the flags, then loads, evaluates and writes."""
-  from jumprelu import data, evals, flags, members, sharding
+  from jumprelu import data, evals, flags, released, sharding
+  from jumprelu.evals import measures as measures_lib
   from jumprelu.run import process
 
   problems = [
@@ -71,15 +105,15 @@ def run(fv: absl_flags.FlagValues) -> None:
     problems.append(f'--out={fv.out}: must end in .jsonl')
   if problems:
     raise errors.UserError('; '.join(problems))
+  measures = measures_lib.check(fv.measures)
   config = flags.build(fv, evals.Config(), prefix='eval.')
   mesh = flags.build(fv, sharding.Config(), prefix='mesh.')
-  root = pathlib.Path(fv.release)
   # On the host: no device may be touched before the processes have met.
-  loaded = {
-      path: members.read_member(root / path)
-      for path in members.list_members(root)
-  }
-  training = next(iter(loaded.values()))[2].get('training') or {}
+  loaded = released.complete(
+      released.find(fv.release),
+      released.Origin(fv.model, fv.layer, fv.site, fv.input_gain),
+  )
+  training = next(iter(loaded.values())).training
   corpus = flags.build(
       fv, data.Config(**training.get('corpus', {})), prefix='corpus.'
   )
@@ -90,30 +124,35 @@ def run(fv: absl_flags.FlagValues) -> None:
   with process.start(processes):
     # There is nothing to save: a signal ends the process.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    rows = _evaluate(
+    found = _evaluate(
         loaded,
+        measures=measures,
         config=config,
         corpus=corpus,
         mesh=mesh,
-        model=fv.model or training.get('model', 'gemma2_nano'),
+        model=released.model_of(loaded),
         text=fv.data or training.get('data', 'stdlib'),
         lm_dtype=fv.lm_dtype,
         precision=fv.matmul_precision or training.get('matmul_precision'),
     )
-    _report(rows, out)
+    _report(found, out)
 
 
-def _report(rows: list[dict[str, Any]], out: pathlib.Path) -> None:
-  """Writes the rows, and says so, in one process."""
+def _report(found: Any, out: pathlib.Path) -> None:
+  """Writes the rows and tables, and says so, in one process."""
   import jax
 
   from jumprelu import evaluate
 
   if jax.process_index() > 0:
     return
-  evaluate.write_results(rows, out)
-  evaluate.print_table(rows)
-  print(f'{out}: {len(rows)} members; the same in {out.stem}.parquet')
+  evaluate.write_results(found.rows, out)
+  evaluate.print_table(found.rows)
+  print(f'{out}: {len(found.rows)} members; the same in {out.stem}.parquet')
+  for name, table in found.tables.items():
+    path = out.with_name(f'{out.stem}.{name}.jsonl')
+    evaluate.write_results(table, path)
+    print(f'{path}: {len(table)} rows; the same in {path.stem}.parquet')
 
 
 def _check_writable(out: pathlib.Path) -> None:
@@ -135,8 +174,9 @@ def _evaluate(
     config: Any,
     corpus: Any,
     mesh: Any,
-) -> list[dict[str, Any]]:
-  """Returns the rows of all members of a release."""
+    measures: tuple[str, ...],
+) -> Any:
+  """Returns the evaluation of all members of a release."""
   import jax
 
   from jumprelu import config as config_lib
@@ -157,44 +197,36 @@ def _evaluate(
   if precision not in (None, 'default'):
     context = jax.default_matmul_precision(precision)
   with context:
-    found = evaluate.evaluate_members(
+    return evaluate.evaluate_members(
         language_model,
         [
-            _make_member(language_model, path, *parts)
-            for path, parts in loaded.items()
+            _make_member(language_model, path, sae)
+            for path, sae in loaded.items()
         ],
         held_out=prepared.held_out,
         train=prepared.train,
         config=config,
         mesh=devices,
+        measures=measures,
     )
-  return found.rows
 
 
-def _make_member(model, path, sae, params, config):
+def _make_member(model, path, released):
   """Returns a member as the evaluation wants it."""
   from jumprelu import evaluate, lm
 
-  if config.get('input_gain') is False:
+  params, origin = dict(released.params), released.origin
+  if origin.input_gain is False:
     # The tap has the norm's gain: dividing the inputs is dividing the rows.
-    gain = lm.input_gain(model.params, config['layer']).astype('float32')
-    params = params | {'W_enc': params['W_enc'] / gain[:, None]}
-  meta = {
-      name: config.get(name)
-      for name in (
-          'variant',
-          'sparsity_coefficient',
-          'target_l0',
-          'seed',
-          'tokens_trained',
-      )
-  }
+    gain = lm.input_gain(model.params, origin.layer).astype('float32')
+    for name in {'W_enc', 'W_skip'} & set(params):
+      params[name] = params[name] / gain[:, None]
   return evaluate.EvalMember(
-      sae=sae,
+      sae=released.sae,
       params=params,
-      layer=config['layer'],
-      site=config['site'],
-      meta=meta | {'path': path},
+      layer=origin.layer,
+      site=origin.site,
+      meta=dict(released.meta) | {'path': path},
   )
 
 

@@ -1,46 +1,114 @@
 """`jumprelu evaluate`: a release in, rows out; bad input is one line."""
 
 import json
+import shutil
 
 import jax.numpy as jnp
 import numpy as np
 from pyarrow import parquet
 import pytest
 
-from jumprelu import lm
+from jumprelu import lm, released
 from jumprelu.run import evaluate, main
 from tests import nano_release, small_release
 
 
-def test_a_release_is_evaluated_member_by_member(tmp_path, capsys):
-  out = tmp_path / 'results' / 'nano.jsonl'
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  """A release, and text to evaluate it on."""
+  folder = tmp_path_factory.mktemp('evaluate')
+  nano_release.make_release(folder / 'release')
+  nano_release.make_text(folder / 'text')
+  return folder
+
+
+def launch(folder, out, *flags):
+  """Runs the command and returns its rows."""
   code = main.launch(
       'evaluate',
       [
-          str(nano_release.make_release(tmp_path / 'release')),
-          f'--data={nano_release.make_text(tmp_path / "text")}',
+          f'--data={folder / "text"}',
           f'--out={out}',
-          f'--corpus.cache_dir={tmp_path / "cache"}',
+          f'--corpus.cache_dir={folder / "cache"}',
           '--corpus.sequence_length=32',
           '--corpus.held_out_percent=50',
+          '--corpus.seed=3',
           '--eval.lm_sequences=8',
           '--eval.pca_tokens=512',
+          *flags,
       ],
   )
-  printed = capsys.readouterr().out
   assert code == 0
-  rows = [json.loads(line) for line in out.read_text().splitlines()]
+  return [json.loads(line) for line in out.read_text().splitlines()]
+
+
+@pytest.fixture(scope='module')
+def rows(folder):
+  out = folder / 'results' / 'nano.jsonl'
+  return launch(folder, out, str(folder / 'release'))
+
+
+def test_a_release_is_evaluated_member_by_member(folder, rows):
   assert [row['seed'] for row in rows] == [0, 1]
   assert rows[0]['path'] != rows[1]['path']
   for row in rows:
-    assert (tmp_path / 'release' / row['path'] / 'params.npz').is_file()
+    assert (folder / 'release' / row['path'] / 'params.npz').is_file()
     assert row['model'] == 'gemma2_nano' and row['layer'] == nano_release.LAYER
     assert row['width'] == 16 and row['tokens_trained'] == 1000
     assert row['tokens_evaluated'] >= row['tokens_delta_loss'] > 100
     assert 0 <= row['l0'] <= 16 and row['pca_fvu'] > 0
     assert row['loss_zero_ablation'] > row['loss_clean'] > 0
-  assert parquet.read_table(out.with_suffix('.parquet')).to_pylist() == rows
+  stored = folder / 'results' / 'nano.parquet'
+  assert parquet.read_table(stored).to_pylist() == rows
+
+
+def test_the_arrays_alone_give_the_numbers_of_their_release(
+    folder, rows, capsys
+):
+  bare = folder / 'bare'
+  for row in rows:
+    target = bare / row['path']
+    target.mkdir(parents=True)
+    shutil.copy(folder / 'release' / row['path'] / 'params.npz', target)
+  out = folder / 'bare.jsonl'
+  flags = ['--model=gemma2_nano', '--measures=histogram,geometry']
+  found = launch(folder, out, str(bare), *flags)
+  printed = capsys.readouterr().out
   assert printed.splitlines()[0].startswith('site') and str(out) in printed
+  assert len(found) == len(rows) == 2
+  for ours, theirs in zip(found, rows, strict=True):
+    assert ours['seed'] is None and ours['released_l0'] == 3
+    for key in ('path', 'layer', 'site', 'variant', 'l0', 'fvu', 'delta_loss'):
+      assert ours[key] == theirs[key], key
+    assert (
+        0 <= ours['over_10_percent_share'] <= 1 and ours['nearest_cosine'] < 1
+    )
+    assert 'nearest_cosine' not in theirs
+  for name in ('histogram', 'geometry'):
+    lines = (folder / f'bare.{name}.jsonl').read_text().splitlines()
+    table = parquet.read_table(folder / f'bare.{name}.parquet').to_pylist()
+    assert table == [json.loads(line) for line in lines] != []
+    assert {row['path'] for row in table} == {row['path'] for row in found}
+
+
+def test_a_layer_that_the_model_lacks_is_refused(folder, capsys):
+  bare = folder / 'deep' / 'resid_post' / 'layer_9'
+  shutil.copytree(folder / 'release', folder / 'copy')
+  path = next((folder / 'copy').rglob('params.npz'))
+  bare.mkdir(parents=True)
+  shutil.copy(path, bare)
+  argv = [
+      str(folder / 'deep'),
+      '--model=gemma2_nano',
+      f'--data={folder / "text"}',
+      f'--out={folder / "none.jsonl"}',
+      f'--corpus.cache_dir={folder / "cache"}',
+      '--corpus.sequence_length=32',
+      '--corpus.held_out_percent=50',
+  ]
+  assert main.launch('evaluate', argv) == 2
+  told = capsys.readouterr().err
+  assert 'layer 9, but gemma2_nano has layers 0 to 3' in told
 
 
 @pytest.mark.parametrize(
@@ -48,8 +116,9 @@ def test_a_release_is_evaluated_member_by_member(tmp_path, capsys):
     [
         ([], 2, '--release is needed; --out is needed'),
         (['--release=x', '--out=a.csv'], 2, 'must end in .jsonl'),
-        (['--release=x', '--out=a.jsonl'], 66, 'x/suite.json: no such file'),
+        (['--release=x', '--out=a.jsonl'], 66, 'x: no such folder'),
         (['--release=x', '--out=a.jsonl', '--eval.tokens=0'], 2, 'eval.tokens'),
+        (['--release=x', '--out=a.jsonl', '--measures=a'], 2, "'a' is unknown"),
     ],
 )
 def test_bad_input_is_one_line(
@@ -72,11 +141,18 @@ def test_a_transcoder_without_the_gain_gets_inputs_without_it(tmp_path):
   )
   sae, params = small_release.trained_transcoder()
   sae, params = sae.fold(params, input_scale=3.0, target_scale=2.0)
-  config = {'layer': 2, 'site': 'transcoder', 'input_gain': False}
-  member = evaluate._make_member(model, 'path', sae, params, config)
+  origin = released.Origin('gemma2_nano', 2, 'transcoder', False)
+  skip = np.ones((8, 6), np.float32)
+  params |= {'W_skip': skip}
+  member = evaluate._make_member(
+      model, 'path', released.Released(sae, params, origin, {})
+  )
   x = np.random.default_rng(0).normal(size=(5, 8)).astype(np.float32)
   np.testing.assert_allclose(
       sae.encode(member.params, jnp.asarray(x * gain)),
       sae.encode(params, jnp.asarray(x)),
       rtol=1e-5,
+  )
+  np.testing.assert_allclose(
+      x * gain @ member.params['W_skip'], x @ skip, rtol=1e-5
   )

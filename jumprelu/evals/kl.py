@@ -1,0 +1,109 @@
+"""How far the splice moves the model's predictions: KL divergence.
+
+KL(clean || spliced) of the next token's distribution in nats, averaged over
+kept positions; what the ablation by zeros costs in the same currency, at the
+same positions, and kl_recovered = 1 - spliced / ablated. Log-softmax in
+float32: a probability that underflows does no harm.
+"""
+
+from collections.abc import Callable
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jumprelu import lm, metrics
+from jumprelu.evals import context as context_lib
+from jumprelu.evals import downstream, passes, programs, splice
+
+
+class Divergence(NamedTuple):
+  """Divergences from the clean model's predictions."""
+
+  spliced: metrics.Average
+  zero: metrics.Average
+
+  def merge(self, other: 'Divergence') -> 'Divergence':
+    """Returns the record of both lots of sequences."""
+    return metrics.add(self, other)
+
+  def compute(self) -> dict[str, Any]:
+    """Returns the means, the error of the first, and the share recovered."""
+    kl, zero = self.spliced.mean, self.zero.mean
+    return {
+        'kl': kl,
+        'kl_stderr': self.spliced.stderr,
+        'kl_zero_ablation': zero,
+        'kl_recovered': 1 - metrics.ratio(kl, zero),
+        'tokens_kl': self.spliced.count,
+    }
+
+
+def comparison(
+    model: lm.LanguageModel, target: lm.Tap, *, mesh: Any = None
+) -> Callable[..., lm.Comparison]:
+  """Returns the compiled comparison of a splice at a target with the clean."""
+
+  @jax.jit
+  def run(params, batch, value):
+    def hidden(value):
+      return splice.hidden(
+          model, params, batch, target=target, value=value, mesh=mesh
+      )
+
+    return lm.compare(
+        model,
+        params,
+        hidden(batch.values[target]),
+        hidden(value),
+        tokens=batch.tokens,
+        mesh=mesh,
+    )
+
+  return functools.partial(run, model.params)
+
+
+@functools.partial(jax.jit, static_argnames=('mesh',))
+def _sums(divergence, keep, *, mesh):
+  found = downstream.SequenceLosses.from_batch(divergence, keep)
+  return programs.replicate(found, mesh)
+
+
+def measure(context: context_lib.Context) -> context_lib.Measured:
+  """Measures all members on the text of the losses."""
+  mesh = context.text.mesh
+  compare = {
+      target: comparison(context.model, target, mesh=mesh)
+      for target in context.means
+  }
+
+  def step(tokens):
+    batch = context.forward(tokens)
+
+    def sums(target, value):
+      found = compare[target](batch, value).divergence
+      return _sums(found, batch.keep, mesh=mesh)
+
+    zero = {
+        target: sums(target, jnp.zeros_like(batch.values[target]))
+        for target in compare
+    }
+    return [
+        (
+            sums(
+                member.target,
+                passes.call_of(member, batch, mesh=mesh)(programs.reconstruct),
+            ),
+            zero[member.target],
+        )
+        for member in context.members
+    ]
+
+  total = passes.merge_over(
+      context.text,
+      step,
+      'evaluate: KL',
+      finish=lambda parts: Divergence(*(part.average() for part in parts)),
+  )
+  return context_lib.Measured([record.compute() for record in total])

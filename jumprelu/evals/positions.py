@@ -1,0 +1,139 @@
+"""Profiles over the position in a document: L0, FVU and delta loss.
+
+(Gemma Scope, arXiv 2408.05147, figures 3 and 15.) A position counts from its
+document's BOS, which is 0: it is how far back attention can look, however
+documents are packed into rows. The FVU's denominator at a position is about
+the mean of all positions, so that the pooled sums give the FVU of the row.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jumprelu import metrics
+from jumprelu.array_typing import Array, Bool, Float, Int, Num
+from jumprelu.evals import context as context_lib
+from jumprelu.evals import passes, programs
+
+
+class Positions(NamedTuple):
+  """Sums over tokens by position; `scored` ones have a delta loss."""
+
+  tokens: Num[Array, ' positions']
+  active: Num[Array, ' positions']
+  residual: Num[Array, ' positions']  # of ||y - yhat||^2
+  spread: Num[Array, ' positions']  # of ||y - ybar||^2
+  scored: Num[Array, ' positions']
+  delta: Num[Array, ' positions']
+  delta_squared: Num[Array, ' positions']
+
+  @classmethod
+  def from_batch(
+      cls,
+      found: programs.ByPosition,
+      spread: Float[Array, 'sequences positions'],
+      delta: Float[Array, 'sequences positions'],
+      *,
+      positions: Int[Array, 'sequences positions'],
+      keep: Bool[Array, 'sequences positions'],
+      scored: Bool[Array, 'sequences positions'],
+  ) -> 'Positions':
+    """Sums one batch; what is not kept, or not scored, may hold anything."""
+
+    def by_position(x, mask):
+      return jax.ops.segment_sum(
+          jnp.where(mask, x, 0).ravel(),
+          positions.ravel(),
+          num_segments=positions.shape[1],
+      )
+
+    return cls(
+        by_position(jnp.ones_like(positions), keep),
+        by_position(found.l0, keep),
+        by_position(found.residual, keep),
+        by_position(spread, keep),
+        by_position(jnp.ones_like(positions), scored),
+        by_position(delta, scored),
+        by_position(jnp.square(delta), scored),
+    )
+
+  def merge(self, other: 'Positions') -> 'Positions':
+    """Returns the sums over both lots of tokens."""
+    return metrics.add(self, other)
+
+  def compute(self) -> list[dict[str, Any]]:
+    """Returns a row for each position that was seen.
+
+    The delta loss's standard error takes tokens of one position as
+    independent: they lie in different documents.
+    """
+    delta = metrics.ratio(self.delta, self.scored)
+    squares = self.delta_squared - self.scored * delta**2
+    variance = metrics.ratio(np.maximum(squares, 0), self.scored - 1)
+    columns = {
+        'tokens': self.tokens,
+        'l0': metrics.ratio(self.active, self.tokens),
+        'squared_error': metrics.ratio(self.residual, self.tokens),
+        'fvu': metrics.ratio(self.residual, self.spread),
+        'tokens_delta_loss': self.scored,
+        'delta_loss': delta,
+        'delta_loss_stderr': np.sqrt(metrics.ratio(variance, self.scored)),
+    }
+    return [
+        {'position': int(p)} | {k: v[p] for k, v in columns.items()}
+        for p in np.flatnonzero(self.tokens)
+    ]
+
+
+@functools.partial(jax.jit, static_argnames=('mesh',))
+def _sums(found, values, mean, delta, *, batch, mesh):
+  centred = values.astype(jnp.float32) - mean[None, None]
+  record = Positions.from_batch(
+      found,
+      jnp.square(centred).sum(-1),
+      delta,
+      positions=batch.positions,
+      keep=batch.keep,
+      scored=batch.scored,
+  )
+  return programs.replicate(record, mesh)
+
+
+def measure(context: context_lib.Context) -> context_lib.Measured:
+  """Measures the profiles of all members on the text of the losses."""
+  mesh = context.text.mesh
+  losses = {
+      target: programs.spliced_losses(context.model, target, mesh=mesh)
+      for target in context.means
+  }
+
+  def step(tokens):
+    batch = context.forward(tokens)
+    clean = {
+        target: run(batch, programs.copy(batch.values[target], mesh=mesh))
+        for target, run in losses.items()
+    }
+    return [of_member(batch, member, clean) for member in context.members]
+
+  def of_member(batch, member, clean):
+    call = passes.call_of(member, batch, mesh=mesh)
+    delta = losses[member.target](batch, call(programs.reconstruct))
+    return _sums(
+        call(programs.by_position),
+        batch.values[member.target],
+        np.asarray(context.means[member.target], np.float32),
+        delta - clean[member.target],
+        batch=batch,
+        mesh=mesh,
+    )
+
+  total = passes.merge_over(context.text, step, 'evaluate: positions')
+  table = [
+      {'path': name} | row
+      for name, record in zip(context.names, total, strict=True)
+      for row in record.compute()
+  ]
+  return context_lib.Measured([{} for _ in total], table)

@@ -1,0 +1,12 @@
+"""Released SAEs in the formats that people publish, one file a format.
+
+What a folder does not say about its SAEs (model, layer, site) is read off the
+names of the folders above it where those say it, as Gemma Scope's do; the rest
+must be given.
+"""
+
+from jumprelu.released.complete import complete, model_of
+from jumprelu.released.find import FORMATS, find
+from jumprelu.released.record import Origin, Released
+
+__all__ = ['FORMATS', 'Origin', 'Released', 'complete', 'find', 'model_of']

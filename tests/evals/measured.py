@@ -1,0 +1,131 @@
+"""One evaluation with every measure, and an independent forward pass."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jumprelu import evaluate
+from jumprelu.data import packing
+from jumprelu.evals import measures, splice
+from jumprelu.lm import gemma
+from tests import small_evaluation as small
+from tests.lm import tiny
+
+TOKENS = small.HELD_OUT.tokens
+KEEP = packing.keep_mask(TOKENS)
+# Near the end of the model: what is above is compiled for each measure.
+_LAYER = 2
+# Two that differ in their seed, one that is narrower, and another site.
+_MEMBERS = {
+    'random': {'site': 'resid_post', 'seed': 0},
+    'second': {'site': 'resid_post', 'seed': 1},
+    'narrow': {'site': 'resid_post', 'seed': 7, 'width': 8},
+    'transcoder': {'site': 'transcoder', 'seed': 3},
+}
+NAMES = tuple(_MEMBERS)
+
+
+def members():
+  return [small.make_member(layer=_LAYER, **m) for m in _MEMBERS.values()]
+
+
+@functools.cache
+def evaluation(names=tuple(measures.MEASURES), sequences=4, mesh=None):
+  return evaluate.evaluate_members(
+      tiny.model(),
+      members(),
+      held_out=small.HELD_OUT,
+      config=small.dataclasses.replace(small.CONFIG, lm_sequences=sequences),
+      measures=names,
+      mesh=mesh,
+  )
+
+
+def row(name):
+  return evaluation().rows[NAMES.index(name)]
+
+
+def taps(name):
+  member = members()[NAMES.index(name)]
+  return splice.taps_of(member.site, member.layer)
+
+
+@functools.cache
+def clean():
+  """Clean logits in float64, and the values at the members' taps."""
+  wanted = frozenset(tap for name in NAMES for tap in taps(name))
+  hidden, values = jax.jit(
+      lambda params: gemma.run(
+          tiny.CONFIG,
+          params,
+          jnp.asarray(TOKENS),
+          positions=packing.positions(jnp.asarray(TOKENS)),
+          segments=packing.segments(jnp.asarray(TOKENS)),
+          taps=wanted,
+          final_norm=True,
+      )
+  )(tiny.model().params)
+  return unembed(hidden), {k: np.asarray(v) for k, v in values.items()}
+
+
+@functools.cache
+def _spliced(target):
+  @jax.jit
+  def run(params, value):
+    hidden, _ = gemma.run(
+        tiny.CONFIG,
+        params,
+        jnp.asarray(TOKENS),
+        positions=packing.positions(jnp.asarray(TOKENS)),
+        segments=packing.segments(jnp.asarray(TOKENS)),
+        splice={target: lambda x: value},
+        final_norm=True,
+    )
+    return hidden
+
+  return run
+
+
+def spliced(name, value, where=KEEP):
+  """Logits in float64 with `value` where asked, from the tokens on."""
+  _, target = taps(name)
+  mixed = np.where(where[..., None], value, clean()[1][target])
+  hidden = _spliced(target)(tiny.model().params, mixed.astype(np.float32))
+  return unembed(hidden)
+
+
+def unembed(hidden):
+  embedding = np.asarray(
+      tiny.model().params['embedder']['input_embedding'], np.float64
+  )
+  logits = np.asarray(hidden, np.float64) @ embedding.T
+  return 30 * np.tanh(logits / 30)
+
+
+def log_softmax(logits):
+  top = logits.max(-1, keepdims=True)
+  return logits - top - np.log(np.exp(logits - top).sum(-1, keepdims=True))
+
+
+def losses(logits):
+  """Losses of sources 0 to the last but one, in whatever document."""
+  targets = TOKENS[:, 1:, None]
+  return -np.take_along_axis(log_softmax(logits[:, :-1]), targets, -1)[..., 0]
+
+
+def scored():
+  """Kept sources whose target lies in their document; no last position."""
+  after = TOKENS[:, 1:]
+  return KEEP[:, :-1] & (after != packing.BOS) & (after != packing.PAD)
+
+
+def sae(name):
+  """Latents, reconstruction and targets everywhere, in float64."""
+  source, target = taps(name)
+  member, values = members()[NAMES.index(name)], clean()[1]
+  p = {k: np.asarray(v, np.float64) for k, v in member.params.items()}
+  pre_acts = values[source] @ p['W_enc'] + p['b_enc']
+  latents = np.where(pre_acts > p['threshold'], pre_acts, 0)
+  return latents, latents @ p['W_dec'] + p['b_dec'], values[target]
