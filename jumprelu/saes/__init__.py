@@ -1,9 +1,13 @@
 """The SAE variants, in one explicit table: a variant is a file and a line."""
 
-from jumprelu.saes import base, jumprelu
+from jumprelu.saes import base, batch_topk, gated, jumprelu, relu, topk
 
 VARIANTS: dict[str, tuple[type[base.Sae], type[base.Config]]] = {
     'jumprelu': (jumprelu.JumpRelu, jumprelu.Config),
+    'relu': (relu.Relu, relu.Config),
+    'gated': (gated.Gated, gated.Config),
+    'topk': (topk.TopK, topk.Config),
+    'batch_topk': (batch_topk.BatchTopK, batch_topk.Config),
 }
 
 
