@@ -1,6 +1,14 @@
 """The SAE variants, in one explicit table: a variant is a file and a line."""
 
-from jumprelu.saes import base, batch_topk, gated, jumprelu, relu, topk
+from jumprelu.saes import (
+    base,
+    batch_topk,
+    gated,
+    jumprelu,
+    matryoshka,
+    relu,
+    topk,
+)
 
 VARIANTS: dict[str, tuple[type[base.Sae], type[base.Config]]] = {
     'jumprelu': (jumprelu.JumpRelu, jumprelu.Config),
@@ -8,6 +16,14 @@ VARIANTS: dict[str, tuple[type[base.Sae], type[base.Config]]] = {
     'gated': (gated.Gated, gated.Config),
     'topk': (topk.TopK, topk.Config),
     'batch_topk': (batch_topk.BatchTopK, batch_topk.Config),
+    'matryoshka_jumprelu': (
+        matryoshka.MatryoshkaJumpRelu,
+        matryoshka.JumpReluConfig,
+    ),
+    'matryoshka_batch_topk': (
+        matryoshka.MatryoshkaBatchTopK,
+        matryoshka.BatchTopKConfig,
+    ),
 }
 
 

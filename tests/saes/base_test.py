@@ -11,13 +11,13 @@ from jumprelu import saes
 from tests.saes import small
 
 
-@pytest.fixture(params=saes.VARIANTS)
+@pytest.fixture(params=small.variants())
 def variant(request):
   return request.param
 
 
 # What makes a transcoder does not depend on the variant.
-@pytest.fixture(params=[*saes.VARIANTS, 'transcoder'])
+@pytest.fixture(params=[*small.variants(), 'transcoder'])
 def sae(request):
   transcoder = request.param == 'transcoder'
   variant = 'jumprelu' if transcoder else request.param
@@ -216,50 +216,39 @@ def test_members_of_a_group_step_as_they_would_alone(sae):
       np.testing.assert_allclose(a[i], b, rtol=0, atol=2e-6 * np.abs(b).max())
 
 
-def test_folding_leaves_latents_and_reconstruction_unchanged(variant):
-  for transcoder, input_scale, target_scale in (
-      (False, 17.0, 17.0),
-      (True, 17.0, 0.3),
-  ):
-    sae = small.make(variant, transcoder=transcoder)
-    params = small.trained_like(sae)
-    if 'k' not in sae.untrained:
-      # Decoders that are free of the constraint are folded as well.
-      stretch = np.linspace(0.5, 2.0, small.WIDTH, dtype=np.float32)
-      params['W_dec'] = params['W_dec'] * stretch[:, None]
-    norms = np.linalg.norm(params['W_dec'], axis=-1)
-    scaled = small.rows(1, small.D_IN)
-    _, latents, reconstruction = small.run(sae, params, scaled)
+def test_folding_leaves_latents_and_reconstruction_unchanged(sae):
+  input_scale, target_scale = 17.0, 0.3 if sae.transcoder else 17.0
+  params = small.trained_like(sae)
+  if 'k' not in sae.untrained:
+    # Decoders that are free of the constraint are folded as well.
+    stretch = np.linspace(0.5, 2.0, small.WIDTH, dtype=np.float32)
+    params['W_dec'] = params['W_dec'] * stretch[:, None]
+  norms = np.linalg.norm(params['W_dec'], axis=-1)
+  scaled = small.rows(1, small.D_IN)
+  _, latents, reconstruction = small.run(sae, params, scaled)
 
-    folded, raw = sae.fold(
-        jax.tree.map(jnp.asarray, params),
-        input_scale=input_scale,
-        target_scale=target_scale,
-    )
-    _, raw_latents, raw_reconstruction = small.run(
-        folded, raw, scaled * input_scale
-    )
+  folded, raw = sae.fold(
+      jax.tree.map(jnp.asarray, params),
+      input_scale=input_scale,
+      target_scale=target_scale,
+  )
+  _, raw_latents, raw_reconstruction = small.run(
+      folded, raw, scaled * input_scale
+  )
 
-    assert not folded.config.pre_encoder_bias
-    start = functools.partial(small.init, folded)
-    shapes = jax.eval_shape(start, jax.random.key(0))
-    assert jax.tree.map(np.shape, raw) == jax.tree.map(np.shape, shapes)
-    np.testing.assert_allclose(
-        np.linalg.norm(raw['W_dec'], axis=-1), 1.0, rtol=1e-6
-    )
-    np.testing.assert_array_equal(raw_latents > 0, latents > 0)
-    np.testing.assert_allclose(
-        raw_latents,
-        target_scale * norms[None, :] * latents,
-        rtol=1e-4,
-        atol=1e-5,
-    )
-    np.testing.assert_allclose(
-        raw_reconstruction,
-        target_scale * reconstruction,
-        rtol=1e-4,
-        atol=1e-4,
-    )
+  assert not folded.config.pre_encoder_bias
+  start = functools.partial(small.init, folded)
+  shapes = jax.eval_shape(start, jax.random.key(0))
+  assert jax.tree.map(np.shape, raw) == jax.tree.map(np.shape, shapes)
+  np.testing.assert_allclose(
+      np.linalg.norm(raw['W_dec'], axis=-1), 1.0, rtol=1e-6
+  )
+  np.testing.assert_array_equal(raw_latents > 0, latents > 0)
+  expected = target_scale * norms[None, :] * latents
+  np.testing.assert_allclose(raw_latents, expected, rtol=1e-4, atol=1e-5)
+  np.testing.assert_allclose(
+      raw_reconstruction, target_scale * reconstruction, rtol=1e-4, atol=1e-4
+  )
 
 
 def test_a_folded_sae_is_the_jumprelu_that_it_says_it_equals(variant):

@@ -5,11 +5,24 @@ import functools
 
 import jax
 import numpy as np
+import pytest
 
 from jumprelu import saes
 
 D_IN, D_OUT, WIDTH, ROWS = 6, 5, 12, 40
 TARGET_L0 = 3.0
+
+# Those that are built of nothing but these and their own loss are tested with
+# the slow ones.
+_FAST = ('jumprelu', 'relu', 'gated', 'topk', 'batch_topk')
+
+
+def variants(fast=_FAST):
+  """Every variant of the table, as parameters of a test."""
+  return [
+      pytest.param(v, marks=() if v in fast else pytest.mark.slow)
+      for v in saes.VARIANTS
+  ]
 
 
 def make(variant, *, transcoder=False, **fields):
@@ -40,6 +53,8 @@ def trained_like(sae, seed=0):
     if name != 'W_dec' and name not in sae.untrained:
       noise = 0.1 * rng.normal(size=value.shape).astype(np.float32)
       params[name] = value + noise
+  if not sae.untrained:
+    return params
   batch = rows(9, sae.d_in), rows(8, sae.d_out), np.ones(ROWS, bool)
   parts, _ = gradients(sae, params, *batch)
   return params | jax.tree.map(np.asarray, parts.carried)
