@@ -5,6 +5,7 @@ from jumprelu.saes import (
     batch_topk,
     gated,
     jumprelu,
+    jumprelu_quadratic,
     matryoshka,
     relu,
     topk,
@@ -23,6 +24,10 @@ VARIANTS: dict[str, tuple[type[base.Sae], type[base.Config]]] = {
     'matryoshka_batch_topk': (
         matryoshka.MatryoshkaBatchTopK,
         matryoshka.BatchTopKConfig,
+    ),
+    'jumprelu_quadratic': (
+        jumprelu_quadratic.JumpReluQuadratic,
+        jumprelu_quadratic.Config,
     ),
 }
 
