@@ -6,6 +6,7 @@ from jumprelu.saes import (
     gated,
     jumprelu,
     jumprelu_quadratic,
+    jumprelu_tanh,
     matryoshka,
     relu,
     topk,
@@ -29,6 +30,7 @@ VARIANTS: dict[str, tuple[type[base.Sae], type[base.Config]]] = {
         jumprelu_quadratic.JumpReluQuadratic,
         jumprelu_quadratic.Config,
     ),
+    'jumprelu_tanh': (jumprelu_tanh.JumpReluTanh, jumprelu_tanh.Config),
 }
 
 

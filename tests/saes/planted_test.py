@@ -11,15 +11,10 @@ from jumprelu import optim, saes
 from tests.saes import small
 
 # Where the penalty is no L0: what leaves about two latents a row.
-_COEFFICIENTS = {'relu': 0.2, 'gated': 0.6}
+_COEFFICIENTS = {'relu': 0.2, 'gated': 0.6, 'jumprelu_tanh': 0.1}
 
 
-@pytest.fixture(
-    params=[
-        pytest.param(v, marks=pytest.mark.slow if v != 'jumprelu' else ())
-        for v in saes.VARIANTS
-    ]
-)
+@pytest.fixture(params=small.variants(fast=('jumprelu',)))
 def variant(request):
   return request.param
 
