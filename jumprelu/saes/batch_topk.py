@@ -23,7 +23,7 @@ Where implementations differ, and what is done here:
 """
 
 import dataclasses
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -100,7 +100,7 @@ class BatchTopK(topk.TopK):
 
   def fold_own(
       self, params: base.Params, *, scale: Float[Array, ' latents']
-  ) -> tuple[Self, base.Params]:
+  ) -> tuple[topk.TopK, base.Params]:
     """Scale the threshold with the pre-activations."""
     folded, own = super().fold_own(params, scale=scale)
     return folded, own | {'threshold': params['threshold'] * scale}

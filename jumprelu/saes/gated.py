@@ -28,7 +28,7 @@ Where implementations differ, and what is done here:
 """
 
 import dataclasses
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -112,7 +112,7 @@ class Gated(base.Sae):
 
   def fold_own(
       self, params: base.Params, *, scale: Float[Array, ' latents']
-  ) -> tuple[Self, base.Params]:
+  ) -> tuple['Gated', base.Params]:
     """Scale the magnitude's bias, with the pre-encoder bias in it."""
     config = dataclasses.replace(self.config, pre_encoder_bias=False)
     shift = jnp.exp(params['r_mag']) * self.bias_shift(params)

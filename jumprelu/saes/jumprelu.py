@@ -8,7 +8,7 @@ the penalty, through the pseudo-derivatives of `ops/pseudo.py`.
 
 from collections.abc import Sequence
 import dataclasses
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import jax.numpy as jnp
 
@@ -111,7 +111,7 @@ class Thresholded(base.Sae):
 
   def fold_own(
       self, params: base.Params, *, scale: Float[Array, ' latents']
-  ) -> tuple[Self, base.Params]:
+  ) -> tuple['Thresholded', base.Params]:
     """Scale the threshold with the pre-activations; it becomes linear."""
     config = dataclasses.replace(
         self.config, pre_encoder_bias=False, threshold_parameter='linear'

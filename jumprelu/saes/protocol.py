@@ -7,7 +7,7 @@ it is then stored, sharded, resumed and folded with them.
 
 from collections.abc import Sequence
 import dataclasses
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -114,7 +114,7 @@ class Variant:
 
   def fold_own(
       self, params: Params, *, scale: Float[Array, ' latents']
-  ) -> tuple[Self, Params]:
+  ) -> tuple[Any, Params]:
     """Give the folded description and the variant's own parameters, scaled.
 
     `scale` is the factor by which each latent's pre-activations grow.

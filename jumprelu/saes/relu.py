@@ -19,7 +19,7 @@ Where implementations differ, and what is done here:
 """
 
 import dataclasses
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import jax.numpy as jnp
 
@@ -82,7 +82,7 @@ class Relu(base.Sae):
 
   def fold_own(
       self, params: base.Params, *, scale: Float[Array, ' latents']
-  ) -> tuple[Self, base.Params]:
+  ) -> tuple['Relu', base.Params]:
     """A ReLU keeps its form at any scale."""
     del params, scale
     config = dataclasses.replace(self.config, pre_encoder_bias=False)

@@ -31,7 +31,7 @@ Where implementations differ, and what is done here:
 from collections.abc import Sequence
 import dataclasses
 import math
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -141,7 +141,7 @@ class TopK(base.Sae):
 
   def fold_own(
       self, params: base.Params, *, scale: Float[Array, ' latents']
-  ) -> tuple[Self, base.Params]:
+  ) -> tuple['TopK', base.Params]:
     """Keep k: which values are largest does not depend on their scale.
 
     Rows had unit norm, so that all latents have one scale, up to rounding.

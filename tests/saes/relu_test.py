@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from jumprelu import errors
+from jumprelu import errors, optim
 from jumprelu.saes import relu
 from tests.saes import small
 
@@ -24,9 +24,22 @@ def test_the_loss_is_the_papers(decoder_norm):
   small.assert_equation(sae, loss)
 
 
-def test_the_optimiser_is_told_which_decoders_are_free():
-  assert small.make('relu').unit_norm_decoder
-  assert not small.make('relu', decoder_norm='free').unit_norm_decoder
+@pytest.mark.parametrize('decoder_norm', relu.DECODER_NORMS)
+def test_only_free_decoder_rows_take_adams_own_step(decoder_norm):
+  sae = small.make('relu', decoder_norm=decoder_norm)
+  params = {'W_dec': jax.numpy.asarray([[0.6, 0.8]])}
+  found, _ = optim.update(
+      params,
+      optim.init_nu(params),
+      {'W_dec': jax.numpy.asarray([[6.0, 8.0]])},
+      step=0,
+      learning_rate=0.25,
+      config=optim.Config(),
+      unit_norm=sae.unit_norm_decoder,
+  )
+  # Along the row: no step on the sphere, else the rate in every entry.
+  expected = [[0.6, 0.8]] if decoder_norm == 'unit' else [[0.35, 0.55]]
+  np.testing.assert_allclose(found['W_dec'], expected, rtol=1e-3)
 
 
 def test_one_feature_of_size_1_shrinks_to_a_half():
