@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import pathlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -107,13 +108,18 @@ def _make_sae(where, variant, fields) -> base.Sae:
     _, make_config = saes.VARIANTS[variant]
     if min(fields['d_in'], fields['d_out'], fields['width']) < 1:
       raise ValueError('a size below 1')
+    # JSON knows no tuples.
+    config: Any = {
+        k: tuple(v) if isinstance(v, list) else v
+        for k, v in fields['config'].items()
+    }
     return saes.make_sae(
         variant,
-        make_config(**fields['config']),
+        make_config(**config),
         d_in=int(fields['d_in']),
         d_out=int(fields['d_out']),
         width=int(fields['width']),
         transcoder=bool(fields['transcoder']),
     )
-  except (KeyError, TypeError, ValueError) as e:
+  except (AttributeError, KeyError, TypeError, ValueError) as e:
     raise errors.DataError(f'{where}: describes no known SAE ({e!r})') from e

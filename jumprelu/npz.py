@@ -28,7 +28,8 @@ _HEADER_READERS = {
 def write_npz(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]):
   """Write arrays uncompressed; equal arrays always give equal bytes."""
   with open(path, 'wb') as f:
-    named: Any = {k: np.ascontiguousarray(a) for k, a in arrays.items()}
+    # Not `ascontiguousarray`, which gives a scalar an axis.
+    named: Any = {k: np.asarray(a, order='C') for k, a in arrays.items()}
     np.savez(f, **named)
 
 

@@ -153,14 +153,17 @@ def update(
     step: _Scalar,
     learning_rate: _Scalar,
     config: Config,
+    unit_norm: bool = True,
 ) -> tuple[Params, Params]:
   """Take one step; `step` counts from 0, `learning_rate` has its schedule in.
 
   nu <- b2 nu + (1 - b2) g^2;  p <- p - lr g / (sqrt(nu / (1 - b2^t)) + eps),
-  t = step + 1 (Adam, arXiv 1412.6980, algorithm 1, with beta1 = 0).
+  t = step + 1 (Adam, arXiv 1412.6980, algorithm 1, with beta1 = 0). Without
+  `unit_norm` decoder rows are parameters like any other.
   """
-  grads = dict(grads)
-  grads['W_dec'] = project_decoder_gradient(grads['W_dec'], params['W_dec'])
+  if unit_norm:
+    across = project_decoder_gradient(grads['W_dec'], params['W_dec'])
+    grads = grads | {'W_dec': across}
   # 1 - b2^t, where 1 - 0.999 in float32 would be wrong in the fifth digit.
   t = jnp.asarray(step, jnp.float32) + 1.0
   correction = -jnp.expm1(t * math.log(config.b2))
@@ -174,7 +177,8 @@ def update(
       new_nu,
       grads,
   )
-  new_params['W_dec'] = unit_rows(new_params['W_dec'])
+  if unit_norm:
+    new_params['W_dec'] = unit_rows(new_params['W_dec'])
   if 'threshold' in new_params:
     new_params['threshold'] = jnp.maximum(
         new_params['threshold'], MIN_THRESHOLD

@@ -164,8 +164,12 @@ def release_run(
     *,
     test_vectors: int = 16,
     licence: str = 'Apache-2.0',
+    as_jumprelu: bool = False,
 ) -> list[dict[str, Any]]:
-  """Write the release of a run and return its rows, with their paths."""
+  """Write the release of a run and return its rows, with their paths.
+
+  With `as_jumprelu` they are the JumpReLU SAEs that they equal, where they do.
+  """
   inputs = held_out_inputs(run, rows=test_vectors)
   members = [
       release.Member(
@@ -185,10 +189,11 @@ def release_run(
           results=row,
           inputs=inputs[m.member.site],
           firing_frequency=frequency,
+          converted_from='' if sae.variant == m.sae.variant else m.sae.variant,
       )
       for m, (sae, params), row, frequency in zip(
           run.members,
-          run.folded,
+          _as_jumprelu(run.folded) if as_jumprelu else run.folded,
           evaluation.rows,
           evaluation.firing_frequency,
           strict=True,
@@ -197,6 +202,12 @@ def release_run(
   return release.write_release(
       members, out, provenance=provenance(run, licence)
   )
+
+
+def _as_jumprelu(
+    folded: list[tuple[base.Sae, base.Params]],
+) -> list[tuple[base.Sae, base.Params]]:
+  return [sae.to_jumprelu(params) or (sae, params) for sae, params in folded]
 
 
 def provenance(run: Run, licence: str = 'Apache-2.0') -> release.Provenance:

@@ -40,8 +40,28 @@ _PAPER: dict[str, Any] = {
     'corpus.sequence_length': 1024,
 }
 
+# What the other variants need in a run of thousands of steps.
+_SHORT_VARIANTS: dict[str, Any] = {
+    f'sae.{variant}.{name}': value
+    for variants, fields in (
+        (
+            ('matryoshka_jumprelu', 'jumprelu_quadratic', 'jumprelu_tanh'),
+            {'bandwidth': 0.05, 'initial_threshold': 0.01},
+        ),
+        # A latent that was silent for so many rows would be for the whole run.
+        (
+            ('topk', 'batch_topk', 'matryoshka_batch_topk'),
+            {'dead_after': 65_536},
+        ),
+        (('batch_topk', 'matryoshka_batch_topk'), {'threshold_decay': 0.99}),
+    )
+    for variant in variants
+    for name, value in fields.items()
+}
+
 RECIPES: dict[str, dict[str, Any]] = {
     'short': {
+        **_SHORT_VARIANTS,
         'sparsity_coefficients': ('1e-3', '2e-3', '4e-3'),
         # High: that L0 has settled when the run ends takes this much.
         'optim.learning_rate': 1e-2,

@@ -218,6 +218,7 @@ def member_step(
         keep=shared.keep,
         sparsity_coefficient=hyper['sparsity_coefficient'] * shared.sparsity,
         target_l0=hyper['target_l0'],
+        silent=state.silent,
     )
 
   (_, parts), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
@@ -228,11 +229,14 @@ def member_step(
       step=shared.step,
       learning_rate=hyper['learning_rate'] * shared.learning_rate,
       config=config,
+      unit_norm=sae.unit_norm_decoder,
   )
   kept = jnp.sum(shared.keep, dtype=jnp.int32)
   silent = jnp.minimum(state.silent + kept, _SILENT_MAX)
   stepped = state.replace(
-      params=params, nu=nu, silent=jnp.where(parts.fired > 0, 0, silent)
+      params=params | parts.carried,
+      nu=nu,
+      silent=jnp.where(parts.fired > 0, 0, silent),
   )
   # One NaN or infinity anywhere makes the sum of squares one.
   squares = [jnp.sum(jnp.square(g)) for g in jax.tree.leaves(grads)]

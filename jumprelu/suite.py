@@ -165,8 +165,8 @@ def init_state(groups: Sequence[Group], *, mesh: Any = None) -> TrainState:
     # Groups of equal shapes share a compiled program.
     place = places.groups[group.name] if places is not None else None
     init = jax.jit(_init_group, static_argnums=0, out_shardings=place)
-    seeds = _seeds(group, slots(group, mesh))
-    states[group.name] = init(group.sae, *seeds)
+    starts = _starts(group, slots(group, mesh))
+    states[group.name] = init(group.sae, *starts)
   place = places.step if places is not None else None
   return TrainState(groups=states, step=jax.device_put(np.int32(0), place))
 
@@ -233,13 +233,13 @@ def _abstract(groups: Sequence[Group], mesh: Any = None) -> TrainState:
   for group in groups:
     init = functools.partial(_init_group, group.sae)
     states[group.name] = jax.eval_shape(
-        init, *_seeds(group, slots(group, mesh))
+        init, *_starts(group, slots(group, mesh))
     )
   return TrainState(groups=states, step=jax.ShapeDtypeStruct((), jnp.int32))
 
 
-def _seeds(group: Group, count: int) -> tuple[np.ndarray, np.ndarray]:
-  """What an initialisation starts from: key words and thresholds.
+def _starts(group: Group, count: int) -> tuple[np.ndarray, ...]:
+  """What an initialisation starts from: key words, thresholds, target L0s.
 
   A key is the member's seed and a digest of its shape; Threefry, which all
   keys are for, is a good hash of both.
@@ -247,17 +247,18 @@ def _seeds(group: Group, count: int) -> tuple[np.ndarray, np.ndarray]:
   members = group.members + group.members[-1:] * (count - len(group.members))
   shape = zlib.crc32(group.name.encode())
   keys = np.asarray([(m.seed, shape) for m in members], np.uint32)
-  return keys, np.asarray([m.initial_threshold for m in members], np.float32)
+  numbers = [(m.initial_threshold, m.target_l0) for m in members]
+  return keys, *np.asarray(numbers, np.float32).T
 
 
-def _init_group(sae: saes.base.Sae, keys: Array, thresholds: Array):
-  """Initialises members from what `_seeds` gives."""
+def _init_group(sae: saes.base.Sae, keys: Array, *numbers: Array):
+  """Initialises members from what `_starts` gives."""
 
-  def init(key, initial_threshold):
+  def init(key, threshold, target):
     key = jax.random.wrap_key_data(key, impl='threefry2x32')
-    return sae.init_params(key, initial_threshold=initial_threshold)
+    return sae.init_params(key, initial_threshold=threshold, target_l0=target)
 
-  params = jax.vmap(init)(jnp.asarray(keys), jnp.asarray(thresholds))
+  params = jax.vmap(init)(*map(jnp.asarray, (keys, *numbers)))
   return GroupState(
       params=params,
       nu=optim.init_nu(params),

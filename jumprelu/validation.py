@@ -83,8 +83,12 @@ def _sparsity_problems(config: Any) -> Iterable[str]:
       reason = 'given' if config.target_l0 else 'not given'
       yield f'sae.{variant}.penalty is {penalty}, but target_l0 is {reason}'
     for site in config.sites:
-      if not sparsities(config, variant, site):
-        yield f'sparsity_coefficients: none for {variant} at {site}'
+      if sparsities(config, variant, site):
+        continue
+      if config.target_l0:
+        yield f'target_l0: {variant} cannot aim at an L0; leave it out'
+        break
+      yield f'sparsity_coefficients: none for {variant} at {site}'
 
 
 def _length_problems(config: Any) -> Iterable[str]:
@@ -102,13 +106,10 @@ def _length_problems(config: Any) -> Iterable[str]:
 def sparsities(
     config: Any, variant: str, site: str
 ) -> Sequence[tuple[float, float]]:
-  """Pairs of sparsity coefficient and target L0."""
-  if config.target_l0:
-    # The coefficient of the target loss; 1 as in the paper.
-    return [(1.0, target) for target in config.target_l0]
+  """Pairs of sparsity coefficient and target L0, as the variant makes them."""
   entries = config.sparsity_coefficients
   found = coefficients.coefficients_for(entries, variant, site)
-  return [(coefficient, 0.0) for coefficient in found]
+  return getattr(config.sae, variant).sparsities(found, config.target_l0)
 
 
 def misspelt(axis: str, value: str, known: Iterable[str]) -> str:

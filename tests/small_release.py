@@ -59,12 +59,28 @@ def _perturbed(sae, seed):
   """Initial parameters with biases and thresholds away from their defaults."""
   params = sae.init_params(jax.random.key(seed), initial_threshold=0.05)
   rng = np.random.default_rng(seed)
-  return {
+  params = {
       k: v
-      if k.startswith('W_')
+      if k.startswith('W_') or k in sae.untrained
       else v + jnp.asarray(rng.normal(size=v.shape) * 0.1, jnp.float32)
       for k, v in params.items()
   }
+  if not sae.untrained:
+    return params
+  # What follows the batches has seen one.
+  inputs, targets = (
+      jnp.asarray(rng.normal(size=(9, size)), jnp.float32)
+      for size in (sae.d_in, sae.d_out)
+  )
+  _, parts = sae.loss(
+      params,
+      inputs,
+      targets,
+      keep=jnp.ones(9, bool),
+      sparsity_coefficient=0.0,
+      target_l0=1.0,
+  )
+  return params | parts.carried
 
 
 def make_member(*, seed=0, variant='jumprelu', coefficient=1e-3, l0=3.2):

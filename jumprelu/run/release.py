@@ -34,6 +34,13 @@ def define_flags(fv: flags.FlagValues):
       'SPDX name of the licence you give the released arrays.',
       flag_values=fv,
   )
+  flags.DEFINE_bool(
+      'as_jumprelu',
+      False,
+      'Write other variants as the JumpReLU SAEs that they equal, where they do;'
+      ' config.json names what each was.',
+      flag_values=fv,
+  )
   flags.DEFINE_integer(
       'test_vectors',
       16,
@@ -64,6 +71,7 @@ def run(fv: flags.FlagValues):
       fv.out,
       test_vectors=fv.test_vectors,
       licence=fv.licence,
+      as_jumprelu=fv.as_jumprelu,
   )
   evaluate.print_table(rows)
   print(f'{fv.out}: {release.verify_release(fv.out)}')

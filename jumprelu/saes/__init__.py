@@ -1,9 +1,36 @@
 """The SAE variants, in one explicit table: a variant is a file and a line."""
 
-from jumprelu.saes import base, jumprelu
+from jumprelu.saes import (
+    base,
+    batch_topk,
+    gated,
+    jumprelu,
+    jumprelu_quadratic,
+    jumprelu_tanh,
+    matryoshka,
+    relu,
+    topk,
+)
 
 VARIANTS: dict[str, tuple[type[base.Sae], type[base.Config]]] = {
     'jumprelu': (jumprelu.JumpRelu, jumprelu.Config),
+    'relu': (relu.Relu, relu.Config),
+    'gated': (gated.Gated, gated.Config),
+    'topk': (topk.TopK, topk.Config),
+    'batch_topk': (batch_topk.BatchTopK, batch_topk.Config),
+    'matryoshka_jumprelu': (
+        matryoshka.MatryoshkaJumpRelu,
+        matryoshka.JumpReluConfig,
+    ),
+    'matryoshka_batch_topk': (
+        matryoshka.MatryoshkaBatchTopK,
+        matryoshka.BatchTopKConfig,
+    ),
+    'jumprelu_quadratic': (
+        jumprelu_quadratic.JumpReluQuadratic,
+        jumprelu_quadratic.Config,
+    ),
+    'jumprelu_tanh': (jumprelu_tanh.JumpReluTanh, jumprelu_tanh.Config),
 }
 
 

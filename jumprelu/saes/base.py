@@ -7,107 +7,25 @@ Scope's (arXiv 2408.05147, equation 4), summed over dimensions, averaged over
 rows:
 
   ||targets - decode(encode(inputs))||^2 + sparsity_coefficient * penalty
+
+and whatever else a variant's paper adds (`auxiliary_loss`).
 """
 
 import dataclasses
-from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from jumprelu.array_typing import Array, Bool, Float, Int32, Key, Num
+from jumprelu.array_typing import Array, Bool, Float, Int32, Key
+from jumprelu.saes import protocol
+from jumprelu.saes.protocol import Config, LossParts, Params, Scalar, kept_mean
 
-Params = dict[str, Array]
-Scalar = int | float | np.number | Num[Array, '']
-
-
-@dataclasses.dataclass(frozen=True)
-class Config:
-  """Hyper-parameters that every variant has."""
-
-  pre_encoder_bias: bool = dataclasses.field(
-      default=True,
-      metadata={
-          'help': 'Subtract the decoder bias from the inputs; never done in'
-          ' transcoders.'
-      },
-  )
-
-
-class LossParts(NamedTuple):
-  """What one batch tells about one SAE; loss = reconstruction + penalty."""
-
-  loss: Float[Array, '']
-  # Mean squared norm of the error over kept rows.
-  reconstruction: Float[Array, '']
-  # The sparsity term as it stands in the loss, coefficient included.
-  penalty: Float[Array, '']
-  # Mean number of active latents over kept rows.
-  l0: Float[Array, '']
-  # On how many kept rows each latent fired.
-  fired: Int32[Array, ' latents']
+__all__ = ['Config', 'LossParts', 'Params', 'Sae', 'Scalar', 'kept_mean']
 
 
 @dataclasses.dataclass(frozen=True)
-class Sae:
+class Sae(protocol.Variant):
   """One SAE's shape and config: hashable, so it is a static argument of jit."""
-
-  variant: ClassVar[str]
-
-  config: Config
-  d_in: int
-  d_out: int
-  width: int
-  # Input and target are different sites: no tied init, no pre-encoder bias.
-  transcoder: bool = False
-
-  # What a variant fills in.
-
-  def init_own_params(self, *, initial_threshold: Scalar) -> Params:
-    """Make the parameters that only this variant has."""
-    raise NotImplementedError
-
-  def activate(
-      self, params: Params, pre_acts: Float[Array, '*batch latents']
-  ) -> Float[Array, '*batch latents']:
-    """Turn pre-activations into latents."""
-    raise NotImplementedError
-
-  def penalty(
-      self,
-      params: Params,
-      pre_acts: Float[Array, '*batch latents'],
-      latents: Float[Array, '*batch latents'],
-  ) -> Float[Array, '*batch']:
-    """Give each row's sparsity penalty, with its gradient."""
-    raise NotImplementedError
-
-  def threshold(self, params: Params) -> Float[Array, ' latents']:
-    """Give the linear threshold of each latent."""
-    raise NotImplementedError
-
-  def fold_own(
-      self, params: Params, *, scale: Float[Array, ' latents']
-  ) -> tuple['Sae', Params]:
-    """Give the folded description and the variant's own parameters, scaled.
-
-    `scale` is the factor by which each latent's pre-activations grow.
-    """
-    raise NotImplementedError
-
-  def sparsity_term(
-      self,
-      mean_penalty: Float[Array, ''],
-      *,
-      sparsity_coefficient: Scalar,
-      target_l0: Scalar,
-  ) -> Float[Array, '']:
-    """Turn the mean penalty over kept rows into the loss's second term."""
-    del target_l0
-    return sparsity_coefficient * mean_penalty
-
-  # What all share.
 
   @property
   def subtracts_decoder_bias(self) -> bool:
@@ -115,7 +33,11 @@ class Sae:
     return self.config.pre_encoder_bias and not self.transcoder
 
   def init_params(
-      self, key: Key[Array, ''], *, initial_threshold: Scalar
+      self,
+      key: Key[Array, ''],
+      *,
+      initial_threshold: Scalar,
+      target_l0: Scalar = 1.0,
   ) -> Params:
     """Draw initial parameters (Gemma Scope, section 3.2).
 
@@ -134,7 +56,15 @@ class Sae:
         'b_enc': jnp.zeros(self.width, jnp.float32),
         'W_dec': W_dec,
         'b_dec': jnp.zeros(self.d_out, jnp.float32),
-    } | self.init_own_params(initial_threshold=initial_threshold)
+    } | self.init_own_params(
+        initial_threshold=initial_threshold, target_l0=target_l0
+    )
+
+  def bias_shift(self, params: Params) -> Float[Array, ' latents'] | float:
+    """Give what the pre-encoder bias takes from the pre-activations."""
+    if not self.subtracts_decoder_bias:
+      return 0.0
+    return _product(params['b_dec'], params['W_enc'])
 
   def pre_acts(
       self, params: Params, inputs: Float[Array, '*batch model']
@@ -145,9 +75,7 @@ class Sae:
     it from the inputs would copy them once a member and cost the backward pass
     a whole matrix product for b_dec's gradient.
     """
-    bias = params['b_enc']
-    if self.subtracts_decoder_bias:
-      bias = bias - _product(params['b_dec'], params['W_enc'])
+    bias = params['b_enc'] - self.bias_shift(params)
     outputs = jnp.matmul(
         inputs, params['W_enc'], preferred_element_type=jnp.float32
     )
@@ -177,33 +105,46 @@ class Sae:
       keep: Bool[Array, ' batch'],
       sparsity_coefficient: Scalar,
       target_l0: Scalar,
+      silent: Int32[Array, ' latents'] | None = None,
   ) -> tuple[Float[Array, ''], LossParts]:
     """Compute the mean loss over the rows with `keep`.
 
-    Rows without it must be finite (zeros); they then change nothing.
+    Rows without it must be finite (zeros); they then change nothing. `silent`
+    counts kept rows since each latent fired; without it none is dead.
     """
+    if silent is None:
+      silent = jnp.zeros(self.width, jnp.int32)
     pre_acts = self.pre_acts(params, inputs)
-    latents = self.activate(params, pre_acts)
+    latents = self.batch_latents(params, pre_acts, keep=keep)
     errors = self.decode(params, latents) - targets
-    rows = jnp.maximum(keep.sum(dtype=jnp.int32), 1).astype(jnp.float32)
-
-    def mean(values):
-      return jnp.where(keep, values, 0.0).sum() / rows
-
-    reconstruction = mean(jnp.square(errors).sum(axis=-1))
-    penalty = self.sparsity_term(
-        mean(self.penalty(params, pre_acts, latents)),
+    reconstruction = kept_mean(jnp.square(errors).sum(axis=-1), keep)
+    penalty = self.sparsity_loss(
+        params,
+        pre_acts,
+        latents,
+        keep=keep,
         sparsity_coefficient=sparsity_coefficient,
         target_l0=target_l0,
     )
-    fired = ((latents != 0) & keep[:, None]).sum(axis=0, dtype=jnp.int32)
-    total = reconstruction + penalty
+    auxiliary = self.auxiliary_loss(
+        params,
+        pre_acts,
+        latents,
+        targets=targets,
+        errors=errors,
+        keep=keep,
+        silent=silent,
+    )
+    active = (latents != 0) & keep[:, None]
+    total = reconstruction + penalty + auxiliary
     return total, LossParts(
         loss=total,
         reconstruction=reconstruction,
         penalty=penalty,
-        l0=fired.sum().astype(jnp.float32) / rows,
-        fired=fired,
+        auxiliary=auxiliary,
+        l0=kept_mean(active.sum(axis=-1).astype(jnp.float32), keep),
+        fired=active.sum(axis=0, dtype=jnp.int32),
+        carried=self.carry(params, latents),
     )
 
   def fold(
@@ -222,9 +163,7 @@ class Sae:
     # A row of zeros has no direction to scale.
     norms = jnp.where(norms > 0, norms, 1.0)
     scale = target_scale * norms
-    b_enc = params['b_enc']
-    if self.subtracts_decoder_bias:
-      b_enc = b_enc - _product(params['b_dec'], W_enc)
+    b_enc = params['b_enc'] - self.bias_shift(params)
     folded, own = self.fold_own(params, scale=scale)
     return (
         folded,

@@ -6,69 +6,75 @@
 the penalty, through the pseudo-derivatives of `ops/pseudo.py`.
 """
 
+from collections.abc import Sequence
 import dataclasses
-import math
 from typing import ClassVar
 
 import jax.numpy as jnp
 
-from jumprelu import errors
 from jumprelu.array_typing import Array, Float
 from jumprelu.ops import pseudo
-from jumprelu.saes import base
+from jumprelu.saes import base, fields
 
 THRESHOLD_PARAMETERS = ('log', 'linear')
 PENALTIES = ('l0', 'target_l0')
 
 
-def _field(default, help_text: str):
-  return dataclasses.field(default=default, metadata={'help': help_text})
-
-
 @dataclasses.dataclass(frozen=True)
-class Config(base.Config):
-  """Hyper-parameters of a JumpReLU SAE; the defaults are Gemma Scope's.
+class ThresholdConfig(base.Config):
+  """What any JumpReLU SAE has; the defaults are Gemma Scope's.
 
   All are in units of activations whose mean squared norm is 1.
   """
 
-  bandwidth: float = _field(1e-3, "Width of the pseudo-derivatives' kernel.")
-  initial_threshold: float = _field(1e-3, 'Threshold of every latent at init.')
-  threshold_parameter: str = _field(
+  bandwidth: float = fields.field(
+      1e-3, "Width of the pseudo-derivatives' kernel."
+  )
+  initial_threshold: float = fields.field(
+      1e-3, 'Threshold of every latent at init.'
+  )
+  threshold_parameter: str = fields.field(
       'log', 'What is trained: log (of the threshold) or linear.'
   )
-  penalty: str = _field(
+
+  def __post_init__(self):
+    fields.check_positive(self, 'bandwidth', 'initial_threshold')
+    fields.check_choice(self, 'threshold_parameter', THRESHOLD_PARAMETERS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(ThresholdConfig):
+  """Hyper-parameters of a JumpReLU SAE; the defaults are Gemma Scope's."""
+
+  penalty: str = fields.field(
       'l0',
       'l0: coefficient * L0; target_l0: coefficient * (mean L0 / target - 1)^2',
   )
 
   def __post_init__(self):
-    for name, value in (
-        ('bandwidth', self.bandwidth),
-        ('initial_threshold', self.initial_threshold),
-    ):
-      if not 0 < value < math.inf:
-        raise errors.UserError(f'jumprelu.{name} must be above 0, got {value}')
-    for name, value, choices in (
-        ('threshold_parameter', self.threshold_parameter, THRESHOLD_PARAMETERS),
-        ('penalty', self.penalty, PENALTIES),
-    ):
-      if value not in choices:
-        raise errors.UserError(
-            f'jumprelu.{name} must be {" or ".join(choices)}, got {value!r}'
-        )
+    super().__post_init__()
+    fields.check_choice(self, 'penalty', PENALTIES)
+
+  def sparsities(
+      self, coefficients: Sequence[float], targets: Sequence[float]
+  ) -> list[tuple[float, float]]:
+    """List the members; the target loss has a coefficient of 1."""
+    if targets:
+      return [(1.0, target) for target in targets]
+    return super().sparsities(coefficients, targets)
 
 
 @dataclasses.dataclass(frozen=True)
-class JumpRelu(base.Sae):
-  """An SAE with one learned threshold a latent."""
+class Thresholded(base.Sae):
+  """An SAE with one learned threshold a latent, whatever its penalty."""
 
-  variant: ClassVar[str] = 'jumprelu'
+  config: ThresholdConfig
 
-  config: Config
-
-  def init_own_params(self, *, initial_threshold: base.Scalar) -> base.Params:
+  def init_own_params(
+      self, *, initial_threshold: base.Scalar, target_l0: base.Scalar
+  ) -> base.Params:
     """Start every latent at one threshold (a traced value per member)."""
+    del target_l0
     start = jnp.broadcast_to(
         jnp.asarray(initial_threshold, jnp.float32), (self.width,)
     )
@@ -103,6 +109,29 @@ class JumpRelu(base.Sae):
     )
     return active.sum(axis=-1)
 
+  def fold_own(
+      self, params: base.Params, *, scale: Float[Array, ' latents']
+  ) -> tuple['Thresholded', base.Params]:
+    """Scale the threshold with the pre-activations; it becomes linear."""
+    config = dataclasses.replace(
+        self.config, pre_encoder_bias=False, threshold_parameter='linear'
+    )
+    folded = dataclasses.replace(self, config=config)
+    return folded, {'threshold': self.threshold(params) * scale}
+
+  def to_jumprelu(self, params: base.Params) -> tuple['JumpRelu', base.Params]:
+    """Drop the penalty: when it is used, a JumpReLU SAE has none."""
+    return as_jumprelu(self, params, threshold=self.threshold(params))
+
+
+@dataclasses.dataclass(frozen=True)
+class JumpRelu(Thresholded):
+  """The SAE of the paper, with the L0 penalty or a target L0."""
+
+  variant: ClassVar[str] = 'jumprelu'
+
+  config: Config
+
   def sparsity_term(
       self,
       mean_penalty: Float[Array, ''],
@@ -119,12 +148,19 @@ class JumpRelu(base.Sae):
       return sparsity_coefficient * jnp.square(mean_penalty / target_l0 - 1.0)
     return sparsity_coefficient * mean_penalty
 
-  def fold_own(
-      self, params: base.Params, *, scale: Float[Array, ' latents']
-  ) -> tuple['JumpRelu', base.Params]:
-    """Scale the threshold with the pre-activations; it becomes linear."""
-    config = dataclasses.replace(
-        self.config, pre_encoder_bias=False, threshold_parameter='linear'
-    )
-    folded = dataclasses.replace(self, config=config)
-    return folded, {'threshold': self.threshold(params) * scale}
+
+def as_jumprelu(
+    sae: base.Sae,
+    params: base.Params,
+    *,
+    threshold: Float[Array, ' latents'],
+    **changed: Array,
+) -> tuple[JumpRelu, base.Params]:
+  """Make the JumpReLU SAE with these thresholds of a folded SAE.
+
+  `changed` holds the arrays that are not those of the folded SAE.
+  """
+  config = Config(pre_encoder_bias=False, threshold_parameter='linear')
+  found = JumpRelu(config, sae.d_in, sae.d_out, sae.width, sae.transcoder)
+  shared = {k: params[k] for k in ('W_enc', 'b_enc', 'W_dec', 'b_dec')}
+  return found, shared | changed | {'threshold': threshold}

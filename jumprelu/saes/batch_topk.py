@@ -1,0 +1,113 @@
+"""BatchTopK SAEs: TopK over all rows of a batch at once.
+
+  latents in training = z where z is positive and among the k * rows largest of
+                        the batch's kept rows, else 0
+  latents in use      = z where z > threshold, else 0
+  threshold           = running mean of the smallest latent of each batch
+
+(arXiv 2412.06410, sections 3 and 3.1.) Rows may use more or fewer latents than
+k, their mean is k; the loss is that of TopK with its auxiliary term. The
+threshold follows the batches, so it stands in the training state, and what is
+evaluated and released is a JumpReLU SAE with one threshold for all latents.
+
+Where implementations differ, and what is done here:
+* The threshold: the paper averages the smallest latent over batches of data
+  after training; dictionary_learning and SAELens keep an exponential mean
+  during it, with a decay of 0.999 and 0.99. Here an exponential mean,
+  `threshold_decay`, from the first step on, whose first value is the first
+  batch's.
+* dictionary_learning leaves the first thousand steps out of it; a mean with a
+  decay of 0.999 has forgotten them after some thousands of steps.
+* Rows that are dropped (BOS, padding) take part in the selection of public
+  implementations; here they neither take nor give places.
+"""
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from jumprelu.array_typing import Array, Bool, Float
+from jumprelu.ops import pseudo, select
+from jumprelu.saes import base, fields, jumprelu, topk
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(topk.Config):
+  """Hyper-parameters of a BatchTopK SAE."""
+
+  threshold_decay: float = fields.field(
+      0.999, 'Decay of the running threshold, a step.'
+  )
+
+  def __post_init__(self):
+    super().__post_init__()
+    valid = 0 <= self.threshold_decay < 1
+    fields.check(self, 'threshold_decay', valid, 'from 0 to below 1')
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchTopK(topk.TopK):
+  """An SAE with a fixed mean number of latents a row."""
+
+  variant: ClassVar[str] = 'batch_topk'
+  untrained: ClassVar[tuple[str, ...]] = ('k', 'threshold')
+
+  config: Config
+
+  def init_own_params(
+      self, *, initial_threshold: base.Scalar, target_l0: base.Scalar
+  ) -> base.Params:
+    """Start without a threshold: 0 stands for none yet."""
+    zeros = jnp.zeros(self.width, jnp.float32)
+    return super().init_own_params(
+        initial_threshold=initial_threshold, target_l0=target_l0
+    ) | {'threshold': zeros}
+
+  def activate(
+      self, params: base.Params, pre_acts: Float[Array, '*batch latents']
+  ) -> Float[Array, '*batch latents']:
+    """Keep what is above the running threshold."""
+    threshold = jax.lax.stop_gradient(params['threshold'])
+    active = pseudo.is_active(pre_acts, threshold)
+    return jnp.where(active, pre_acts, 0.0)
+
+  def batch_latents(
+      self,
+      params: base.Params,
+      pre_acts: Float[Array, 'batch latents'],
+      *,
+      keep: Bool[Array, ' batch'],
+  ) -> Float[Array, 'batch latents']:
+    """Keep the k * rows largest of all; dropped rows have no latents."""
+    k = jax.lax.stop_gradient(params['k'])
+    count = jnp.round(k * keep.sum(dtype=jnp.int32)).astype(jnp.int32)
+    candidates = jnp.where(keep[:, None], pre_acts, 0.0)
+    chosen = select.largest(candidates, count, whole=True)
+    return jnp.where(chosen, pre_acts, 0.0)
+
+  def carry(
+      self, params: base.Params, latents: Float[Array, 'batch latents']
+  ) -> base.Params:
+    """Move the threshold towards this batch's smallest latent."""
+    latents = jax.lax.stop_gradient(latents)
+    old = jax.lax.stop_gradient(params['threshold'])
+    smallest = jnp.min(jnp.where(latents > 0, latents, jnp.inf))
+    decay = self.config.threshold_decay
+    moved = jnp.where(old > 0, decay * old + (1 - decay) * smallest, smallest)
+    return {'threshold': jnp.where(jnp.isfinite(smallest), moved, old)}
+
+  def fold_own(
+      self, params: base.Params, *, scale: Float[Array, ' latents']
+  ) -> tuple[topk.TopK, base.Params]:
+    """Scale the threshold with the pre-activations."""
+    folded, own = super().fold_own(params, scale=scale)
+    return folded, own | {'threshold': params['threshold'] * scale}
+
+  def to_jumprelu(
+      self, params: base.Params
+  ) -> tuple[jumprelu.JumpRelu, base.Params]:
+    """In use it is a JumpReLU SAE already."""
+    threshold = params['threshold']
+    return jumprelu.as_jumprelu(self, params, threshold=threshold)

@@ -1,0 +1,96 @@
+"""ReLU SAEs with an L1 penalty: the baseline of the papers.
+
+  latents = max(z, 0),  penalty = sum of latents * ||their decoder rows||
+
+With decoder rows of unit norm (`decoder_norm=unit`, the default) this is the
+baseline of Gated SAEs (arXiv 2404.16014, section 2 and appendix D) and of
+Bricken et al. (2023): a plain L1 norm. With free rows (`decoder_norm=free`) it
+is the later form of the Circuits Updates of April 2024, in which a latent
+cannot escape its penalty by a larger row; at release the norms are folded into
+the encoder either way.
+
+Where implementations differ, and what is done here:
+* The Gated paper divides the squared error by the dimension, others average
+  over it: coefficients of one are not those of the other. Here the error is
+  summed, as everywhere in this package.
+* The papers revive dead latents by resampling; here nothing does.
+* SAELens leaves the pre-encoder bias to a flag; the Gated paper has it, and so
+  has the default here.
+"""
+
+import dataclasses
+from typing import ClassVar
+
+import jax.numpy as jnp
+
+from jumprelu.array_typing import Array, Float
+from jumprelu.saes import base, fields, jumprelu
+
+DECODER_NORMS = ('unit', 'free')
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(base.Config):
+  """Hyper-parameters of a ReLU SAE; the defaults are the Gated paper's."""
+
+  decoder_norm: str = fields.field(
+      'unit',
+      'Norm of decoder rows: unit, or free (the penalty counts latents times'
+      ' norms either way).',
+  )
+
+  def __post_init__(self):
+    fields.check_choice(self, 'decoder_norm', DECODER_NORMS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Relu(base.Sae):
+  """An SAE without thresholds."""
+
+  variant: ClassVar[str] = 'relu'
+
+  config: Config
+
+  @property
+  def unit_norm_decoder(self) -> bool:
+    """Whether the optimiser keeps the decoder's rows at unit norm."""
+    return self.config.decoder_norm == 'unit'
+
+  def init_own_params(
+      self, *, initial_threshold: base.Scalar, target_l0: base.Scalar
+  ) -> base.Params:
+    """There are none."""
+    del initial_threshold, target_l0
+    return {}
+
+  def activate(
+      self, params: base.Params, pre_acts: Float[Array, '*batch latents']
+  ) -> Float[Array, '*batch latents']:
+    """Keep the positive pre-activations."""
+    del params
+    return jnp.where(pre_acts > 0, pre_acts, 0.0)
+
+  def penalty(
+      self,
+      params: base.Params,
+      pre_acts: Float[Array, '*batch latents'],
+      latents: Float[Array, '*batch latents'],
+  ) -> Float[Array, '*batch']:
+    """Add up each row's latents, times the norms of their decoder rows."""
+    del pre_acts
+    return latents @ jnp.linalg.norm(params['W_dec'], axis=-1)
+
+  def fold_own(
+      self, params: base.Params, *, scale: Float[Array, ' latents']
+  ) -> tuple['Relu', base.Params]:
+    """A ReLU keeps its form at any scale."""
+    del params, scale
+    config = dataclasses.replace(self.config, pre_encoder_bias=False)
+    return dataclasses.replace(self, config=config), {}
+
+  def to_jumprelu(
+      self, params: base.Params
+  ) -> tuple[jumprelu.JumpRelu, base.Params]:
+    """A ReLU is a JumpReLU whose thresholds are 0."""
+    zeros = jnp.zeros(self.width, jnp.float32)
+    return jumprelu.as_jumprelu(self, params, threshold=zeros)

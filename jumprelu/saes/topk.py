@@ -1,0 +1,151 @@
+"""TopK SAEs: the k largest pre-activations of each row are its latents.
+
+  latents = z where z is positive and among its row's k largest, else 0
+  loss = ||x - decode(latents)||^2 + aux_coefficient * ||e - aux latents W_dec||^2
+
+with e the error of the reconstruction, as a constant, and the aux latents the
+`aux_k` largest positive z among the *dead* latents (AuxK: Gao et al., arXiv
+2406.04093, sections 2.3 and A.2). A latent is dead after `dead_after` kept rows
+on which it did not fire; that count is part of the training state. There is no
+penalty: k is the member's target L0, and a suite may hold several.
+
+Where implementations differ, and what is done here:
+* OpenAI's code divides the first term by the variance of the inputs and the
+  auxiliary one by the variance of e; the paper's formula does neither, and so
+  it is here. (Only the auxiliary term moves a dead latent's row and column, and
+  Adam takes steps of one size at any scale: there it hardly matters.)
+* Negative values among the k largest: OpenAI's code sets them to 0, the
+  paper's formula keeps them. They are 0 here, so that L0 is at most k.
+* Fewer dead latents than aux_k: dictionary_learning then weighs the term by
+  their share, others do not. Here it does not.
+* k of the auxiliary term: OpenAI's code 256, its paper 512, others half of the
+  model's width. Here 512.
+* The encoder's input minus b_dec: OpenAI starts b_dec at the geometric median
+  of activations; here it starts at 0, as in all variants.
+* SAELens can select by z times the norm of the decoder's row; here rows have
+  unit norm.
+* JumpReLU SAEs (arXiv 2407.14435) trains this baseline with an approximate
+  selection; here it is exact. Of equal values at the k-th place all are kept.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import math
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from jumprelu.array_typing import Array, Bool, Float, Int32
+from jumprelu.ops import select
+from jumprelu.saes import base, fields
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(base.Config):
+  """Hyper-parameters of a TopK SAE."""
+
+  k: tuple[float, ...] = fields.field(
+      (32.0,), 'Latents a row, one member each; target_l0 overrides it.'
+  )
+  aux_k: int = fields.field(
+      512, 'Dead latents that model the error of a row; 0 for none.'
+  )
+  aux_coefficient: float = fields.field(
+      1 / 32, 'Weight of what dead latents leave of the error.'
+  )
+  dead_after: int = fields.field(
+      10_000_000, 'A latent is dead after so many rows without firing.'
+  )
+
+  def __post_init__(self):
+    valid = all(0 < k < math.inf for k in self.k) and len(self.k) > 0
+    fields.check(self, 'k', valid, 'one or more numbers above 0')
+    fields.check(self, 'aux_k', self.aux_k >= 0, 'at least 0')
+    finite = 0 <= self.aux_coefficient < math.inf
+    fields.check(self, 'aux_coefficient', finite, 'at least 0')
+    fields.check_positive(self, 'dead_after')
+
+  def sparsities(
+      self, coefficients: Sequence[float], targets: Sequence[float]
+  ) -> list[tuple[float, float]]:
+    """List the members: one a k; a coefficient has nothing to weigh."""
+    del coefficients
+    return [(0.0, float(k)) for k in targets or self.k]
+
+
+@dataclasses.dataclass(frozen=True)
+class TopK(base.Sae):
+  """An SAE with a fixed number of latents a row."""
+
+  variant: ClassVar[str] = 'topk'
+  untrained: ClassVar[tuple[str, ...]] = ('k',)
+
+  config: Config
+
+  def init_own_params(
+      self, *, initial_threshold: base.Scalar, target_l0: base.Scalar
+  ) -> base.Params:
+    """Keep k with the weights: whoever encodes needs it."""
+    del initial_threshold
+    return {'k': jnp.asarray(target_l0, jnp.float32)}
+
+  def activate(
+      self, params: base.Params, pre_acts: Float[Array, '*batch latents']
+  ) -> Float[Array, '*batch latents']:
+    """Keep the k largest positive pre-activations of each row."""
+    chosen = select.largest(pre_acts, jax.lax.stop_gradient(params['k']))
+    return jnp.where(chosen, pre_acts, 0.0)
+
+  def penalty(
+      self,
+      params: base.Params,
+      pre_acts: Float[Array, '*batch latents'],
+      latents: Float[Array, '*batch latents'],
+  ) -> Float[Array, '*batch']:
+    """There is none."""
+    del params, latents
+    return jnp.zeros(pre_acts.shape[:-1], jnp.float32)
+
+  def auxiliary_loss(
+      self,
+      params: base.Params,
+      pre_acts: Float[Array, 'batch latents'],
+      latents: Float[Array, 'batch latents'],
+      *,
+      targets: Float[Array, 'batch target_model'],
+      errors: Float[Array, 'batch target_model'],
+      keep: Bool[Array, ' batch'],
+      silent: Int32[Array, ' latents'],
+  ) -> Float[Array, '']:
+    """Let dead latents model what the others leave."""
+    del latents, targets
+    dead = silent >= self.config.dead_after
+    missing = -jax.lax.stop_gradient(errors)
+
+    def left():
+      # What is not dead is not positive, so it is not selected.
+      candidates = jnp.where(dead[None, :], pre_acts, 0.0)
+      chosen = select.largest(candidates, self.config.aux_k)
+      modelled = jnp.matmul(
+          jnp.where(chosen, pre_acts, 0.0),
+          params['W_dec'],
+          preferred_element_type=jnp.float32,
+      )
+      squares = jnp.square(missing - modelled).sum(axis=-1)
+      return self.config.aux_coefficient * base.kept_mean(squares, keep)
+
+    if not (self.config.aux_k and self.config.aux_coefficient):
+      return jnp.float32(0)
+    return jax.lax.cond(dead.any(), left, lambda: jnp.float32(0))
+
+  def fold_own(
+      self, params: base.Params, *, scale: Float[Array, ' latents']
+  ) -> tuple['TopK', base.Params]:
+    """Keep k: which values are largest does not depend on their scale.
+
+    Rows had unit norm, so that all latents have one scale, up to rounding.
+    """
+    del scale
+    config = dataclasses.replace(self.config, pre_encoder_bias=False)
+    return dataclasses.replace(self, config=config), {'k': params['k']}

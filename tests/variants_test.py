@@ -1,0 +1,138 @@
+"""All variants in one suite: resumed, spread over devices, alone, released."""
+
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from jumprelu import (
+    checkpoint,
+    release,
+    run_dir,
+    saes,
+    suite,
+    train,
+    trained,
+)
+from jumprelu.run import main
+from tests import small_run, toy_suite
+
+pytestmark = pytest.mark.slow
+
+_CHANGES = {
+    'sites': ('resid_post',),
+    'sparsity_coefficients': ('1e-2',),
+    # Some latents of TopK are dead after a batch.
+    'sae__topk__k': (2.0, 4.0),
+    'sae__topk__dead_after': 30,
+    'sae__batch_topk__k': (4.0,),
+    'sae__matryoshka_batch_topk__k': (4.0,),
+    'sae__jumprelu_quadratic__aims': (4.0,),
+    'tokens': 128 * 2,  # 8 steps.
+}
+
+
+def _run(out, *, stop=(), mesh=None, variants=tuple(saes.VARIANTS)):
+  """Trains, and gives {variant: its group's parameters}."""
+  unchosen = tuple(f'sae__{v}__' for v in saes.VARIANTS if v not in variants)
+  own = {k: v for k, v in _CHANGES.items() if not k.startswith(unchosen)}
+  config = toy_suite.make_config(**own, variants=variants)
+  directory = run_dir.RunDir(out)
+  job = toy_suite.make_job(config, mesh=mesh)
+  with directory.claim(config):
+    outcome = train.run(
+        job,
+        directory,
+        should_stop=lambda step: step in stop,
+        on_progress=lambda _: None,
+    )
+  assert outcome == (train.PREEMPTED if stop else train.DONE)
+  if stop:
+    return None
+  groups = toy_suite.make_groups(config)
+  start = jax.device_get(suite.init_state(groups)).groups
+  found = {}
+  path = directory.checkpoints
+  with checkpoint.Checkpointer(path, config.checkpoint) as checkpointer:
+    state, _ = checkpointer.latest_verified(suite.stored_state(groups))
+  for group in groups:
+    params = jax.device_get(state.groups[group.name].params)
+    for name, value in params.items():
+      moved = not np.array_equal(value, start[group.name].params[name])
+      assert moved == (name != 'k'), (group.name, name)
+    found[group.sae.variant] = params
+  return found
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+  return _run(tmp_path_factory.mktemp('runs') / 'whole')
+
+
+def _close(found, expected):
+  for name, value in expected.items():
+    np.testing.assert_allclose(
+        found[name], value, rtol=0, atol=1e-5 * np.abs(value).max(),
+        err_msg=name,
+    )  # fmt: skip
+
+
+def test_every_variant_resumes_with_the_same_bits(tmp_path, whole):
+  _run(tmp_path, stop=(3,))
+  again = _run(tmp_path)
+  jax.tree.map(np.testing.assert_array_equal, again, whole)
+
+
+def test_every_variant_is_the_same_over_eight_devices(tmp_path, whole):
+  spread = _run(tmp_path, mesh=toy_suite.make_mesh(2, 4))
+  for variant, params in whole.items():
+    _close(spread[variant], params)
+
+
+@pytest.mark.parametrize('variant', ['topk', 'matryoshka_batch_topk'])
+def test_a_variant_in_a_suite_is_as_it_is_alone(variant, tmp_path, whole):
+  alone = _run(tmp_path, variants=('jumprelu', variant))
+  _close(alone[variant], whole[variant])
+
+
+def test_a_real_run_of_all_variants_is_released_in_both_ways(tmp_path):
+  run = tmp_path / 'run'
+  overrides = small_run.overrides(tmp_path, steps=8) | {
+      'sites': ('resid_post',),
+      'variants': tuple(saes.VARIANTS),
+      'sparsity_coefficients': ('1e-3',),
+      'sae.topk.k': (8,),
+      'eval.tokens': 2048,
+      'eval.delta_loss_tokens': 512,
+      'eval.pca_tokens': 2048,
+      'eval.lm_sequences': 8,
+  }
+  # Eight simulated devices on few cores wait for each other too long.
+  env = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
+
+  def python(*argv):
+    subprocess.run([sys.executable, *argv], env=env, check=True, timeout=1200)
+
+  python(*small_run.command(run, overrides))
+  command = ('-m', 'jumprelu.run.main', 'release', f'--run={run}')
+  own, plain = tmp_path / 'own', tmp_path / 'plain'
+  python(*command, f'--out={own}')
+  python(*command, f'--out={plain}', '--as_jumprelu')
+  for out in (own, plain):
+    assert main.main(['verify', str(out)]) == 0
+  found = {release.load_member(own / p)[0].variant for p in
+           release.list_members(own)}  # fmt: skip
+  assert found == set(saes.VARIANTS)
+  origins = set()
+  for path in release.list_members(plain):
+    sae, _, config = release.load_member(plain / path)
+    assert sae.variant == ('topk' if 'topk/' in path else 'jumprelu')
+    origins.add(config['converted_from'] or sae.variant)
+  assert origins == set(saes.VARIANTS)
+  rows = [json.loads(s) for s in (own / 'results.jsonl').open()]
+  assert {row['variant'] for row in rows} == set(saes.VARIANTS)
+  assert {m.sae.variant for m in trained.load_suite(run)} == set(saes.VARIANTS)
