@@ -208,10 +208,16 @@ def test_members_of_a_group_step_as_they_would_alone(sae):
   coefficients = np.array([0.0, 0.01, 0.1], np.float32)
   stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *members)
   got = jax.jit(
-      jax.vmap(lambda p, c: small.gradients(sae, p, inputs, targets, keep, c))
+      jax.vmap(
+          lambda p, c: small.gradients(
+              sae, p, inputs, targets, keep, coefficient=c
+          )
+      )
   )(stacked, coefficients)
   for i, params in enumerate(members):
-    solo = small.gradients(sae, params, inputs, targets, keep, coefficients[i])
+    solo = small.gradients(
+        sae, params, inputs, targets, keep, coefficient=coefficients[i]
+    )
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(solo), strict=True):
       np.testing.assert_allclose(a[i], b, rtol=0, atol=2e-6 * np.abs(b).max())
 

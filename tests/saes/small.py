@@ -67,7 +67,7 @@ def rows(seed, size):
 
 @functools.partial(jax.jit, static_argnums=0)
 def gradients(
-    sae, params, inputs, targets, keep, coefficient=0.01, silent=None
+    sae, params, inputs, targets, keep, *, coefficient=0.01, silent=None
 ):
   """Give the loss's parts and its gradients."""
   (_, parts), grads = jax.value_and_grad(
@@ -103,7 +103,9 @@ def assert_equation(sae, numpy_loss, *, silent=None, to_threshold=None):
   params = trained_like(sae)
   inputs, targets = rows(1, sae.d_in), rows(2, sae.d_out)
   keep = np.arange(ROWS) % 4 != 0
-  parts, grads = gradients(sae, params, inputs, targets, keep, 0.1, silent)
+  parts, grads = gradients(
+      sae, params, inputs, targets, keep, coefficient=0.1, silent=silent
+  )
   exact = {name: np.float64(value) for name, value in params.items()}
   batch = np.float64(inputs[keep]), np.float64(targets[keep])
   loss = numpy_loss(exact, exact, *batch)
