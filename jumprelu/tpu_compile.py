@@ -31,7 +31,12 @@ PROGRAMS = ('block', 'segment', 'clean', 'sums', 'reconstruct', 'losses')
 TRAINING = PROGRAMS[:2]
 EVALUATION = PROGRAMS[2:]
 
-_ENVIRONMENT = {'TPU_SKIP_MDS_QUERY': '1', 'JAX_PLATFORMS': 'cpu'}
+_ENVIRONMENT = {
+    'TPU_SKIP_MDS_QUERY': '1',
+    'JAX_PLATFORMS': 'cpu',
+    # No TPU is opened, so another process may use one, or compile as well.
+    'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,10 +112,23 @@ def lowered(
     yield name, getattr(abstract_job, name)(job)
 
 
-def _describe(name: str, compiled: Any) -> Program:
+def _describe(name: str, program: Any, folder: pathlib.Path) -> Program:
+  """Compiles one lowered program; the compiler leaves its text in `folder`.
+
+  Where a chip has SparseCores, the embedding is read on them asynchronously.
+  JAX cannot read such a program back (`compiled.as_text()`: "async-update
+  instruction should have 1 operands"), but the compiler can write it.
+  """
+  compiled = program.compile(
+      compiler_options={
+          'xla_dump_to': str(folder),
+          'xla_dump_hlo_as_text': True,
+      }
+  )
   memory = compiled.memory_analysis()
   cost = compiled.cost_analysis()
-  text = compiled.as_text()
+  (written,) = folder.glob('*.after_optimizations.txt')
+  text = written.read_text('utf-8')
   return Program(
       name=name,
       argument_bytes=memory.argument_size_in_bytes,
@@ -128,7 +146,10 @@ def _describe(name: str, compiled: Any) -> Program:
 
 
 def _main(topology: str, out: str, *programs: str) -> None:
-  """Compiles what a config on stdin asks for; writes JSON to `out`."""
+  """Compiles what a config on stdin asks for; writes JSON to `out`.
+
+  Puts the text of each program beside it.
+  """
   from jax.experimental import topologies
 
   from jumprelu import sharding
@@ -136,11 +157,12 @@ def _main(topology: str, out: str, *programs: str) -> None:
   config = config_lib.from_json(sys.stdin.read())
   found = topologies.get_topology_desc(topology_name=topology, platform='tpu')
   mesh = sharding.make_mesh(config.mesh, found.devices)
+  path = pathlib.Path(out)
   described = {
-      name: dataclasses.asdict(_describe(name, program.compile()))
+      name: dataclasses.asdict(_describe(name, program, path.parent / name))
       for name, program in lowered(config, mesh, programs=programs)
   }
-  pathlib.Path(out).write_text(json.dumps(described), 'utf-8')
+  path.write_text(json.dumps(described), 'utf-8')
 
 
 if __name__ == '__main__':
