@@ -16,6 +16,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -71,7 +72,7 @@ def compile_all(
   """Compiles programs of `config` for `topology`, in a process of its own.
 
   Raises:
-    UserError: if the compiler refuses, with the last line of what it says.
+    UserError: if the compiler refuses, with one line of what it says.
   """
   with tempfile.TemporaryDirectory() as folder:
     out = pathlib.Path(folder) / 'programs.json'
@@ -85,12 +86,18 @@ def compile_all(
         check=False,
     )
     if done.returncode:
-      lines = done.stderr.strip().splitlines() or ['no message']
       raise errors.UserError(
-          f'{topology}: the TPU compiler refuses: {lines[-1]}'
+          f'{topology}: the TPU compiler refuses: {_refusal(done.stderr)}'
       )
     found = json.loads(out.read_text('utf-8'))
   return {name: _from_json(fields) for name, fields in found.items()}
+
+
+def _refusal(stderr: str) -> str:
+  """The line that names the error; advice may follow it. Or the last line."""
+  lines = stderr.strip().splitlines() or ['no message']
+  named = [line for line in lines if re.match(r'[\w.]+Error: ', line)]
+  return (named or lines)[-1]
 
 
 def _from_json(fields: dict[str, Any]) -> Program:
