@@ -1,11 +1,13 @@
 """Gemma Scope's suites at full size: what TPUs would hold and take.
 
 Gemma Scope (arXiv 2408.05147), table 1 and section 3.3. Prints Markdown tables
-for docs/scale.md. No TPU is needed; `compile` needs the TPU compiler (pip
-install libtpu==0.0.52) and takes a minute or more a suite, `plan` is instant.
+for docs/scale.md. No TPU is needed; `compile` and `evaluate` need the TPU
+compiler (pip install libtpu==0.0.52) and take minutes a suite, `plan` is
+instant.
 
   python experiments/scale.py plan
   python experiments/scale.py compile 2b-16k-v5e 2b-65k-v5e ...
+  python experiments/scale.py evaluate 2b-16k-v5e 9b-131k-v5e ...
 """
 
 import functools
@@ -134,9 +136,22 @@ def compile_suites(names: list[str]) -> None:
     )
 
 
+def compile_evaluations(names: list[str]) -> None:
+  """Prints what the TPU compiler says of suites' evaluations, a line each."""
+  programs = ('sums', 'reconstruct', 'losses')
+  print(f'| suite | {" | ".join(programs)} |\n' + '|---' * 4 + '|')
+  for name in names or list(SUITES):
+    topology, cfg = SUITES[name]
+    found = tpu_compile.compile_all(cfg, topology, programs=programs)
+    peaks = [f'{found[each].peak_bytes / 2**30:.2f}' for each in programs]
+    print(f'| {name} | {" | ".join(peaks)} |', flush=True)
+
+
 if __name__ == '__main__':
   if sys.argv[1:2] == ['compile']:
     compile_suites(sys.argv[2:])
+  elif sys.argv[1:2] == ['evaluate']:
+    compile_evaluations(sys.argv[2:])
   elif sys.argv[1:] == ['plan']:
     plan_gemma_scope()
   else:

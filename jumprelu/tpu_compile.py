@@ -16,6 +16,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -31,7 +32,12 @@ PROGRAMS = ('block', 'segment', 'clean', 'sums', 'reconstruct', 'losses')
 TRAINING = PROGRAMS[:2]
 EVALUATION = PROGRAMS[2:]
 
-_ENVIRONMENT = {'TPU_SKIP_MDS_QUERY': '1', 'JAX_PLATFORMS': 'cpu'}
+_ENVIRONMENT = {
+    'TPU_SKIP_MDS_QUERY': '1',
+    'JAX_PLATFORMS': 'cpu',
+    # No TPU is opened, so another process may use one, or compile as well.
+    'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +72,7 @@ def compile_all(
   """Compiles programs of `config` for `topology`, in a process of its own.
 
   Raises:
-    UserError: if the compiler refuses, with the last line of what it says.
+    UserError: if the compiler refuses, with one line of what it says.
   """
   with tempfile.TemporaryDirectory() as folder:
     out = pathlib.Path(folder) / 'programs.json'
@@ -80,12 +86,18 @@ def compile_all(
         check=False,
     )
     if done.returncode:
-      lines = done.stderr.strip().splitlines() or ['no message']
       raise errors.UserError(
-          f'{topology}: the TPU compiler refuses: {lines[-1]}'
+          f'{topology}: the TPU compiler refuses: {_refusal(done.stderr)}'
       )
     found = json.loads(out.read_text('utf-8'))
   return {name: _from_json(fields) for name, fields in found.items()}
+
+
+def _refusal(stderr: str) -> str:
+  """The line that names the error; advice may follow it. Or the last line."""
+  lines = stderr.strip().splitlines() or ['no message']
+  named = [line for line in lines if re.match(r'[\w.]+Error: ', line)]
+  return (named or lines)[-1]
 
 
 def _from_json(fields: dict[str, Any]) -> Program:
@@ -107,10 +119,23 @@ def lowered(
     yield name, getattr(abstract_job, name)(job)
 
 
-def _describe(name: str, compiled: Any) -> Program:
+def _describe(name: str, program: Any, folder: pathlib.Path) -> Program:
+  """Compiles one lowered program; the compiler leaves its text in `folder`.
+
+  Where a chip has SparseCores, the embedding is read on them asynchronously.
+  JAX cannot read such a program back (`compiled.as_text()`: "async-update
+  instruction should have 1 operands"), but the compiler can write it.
+  """
+  compiled = program.compile(
+      compiler_options={
+          'xla_dump_to': str(folder),
+          'xla_dump_hlo_as_text': True,
+      }
+  )
   memory = compiled.memory_analysis()
   cost = compiled.cost_analysis()
-  text = compiled.as_text()
+  (written,) = folder.glob('*.after_optimizations.txt')
+  text = written.read_text('utf-8')
   return Program(
       name=name,
       argument_bytes=memory.argument_size_in_bytes,
@@ -128,7 +153,10 @@ def _describe(name: str, compiled: Any) -> Program:
 
 
 def _main(topology: str, out: str, *programs: str) -> None:
-  """Compiles what a config on stdin asks for; writes JSON to `out`."""
+  """Compiles what a config on stdin asks for; writes JSON to `out`.
+
+  Puts the text of each program beside it.
+  """
   from jax.experimental import topologies
 
   from jumprelu import sharding
@@ -136,11 +164,12 @@ def _main(topology: str, out: str, *programs: str) -> None:
   config = config_lib.from_json(sys.stdin.read())
   found = topologies.get_topology_desc(topology_name=topology, platform='tpu')
   mesh = sharding.make_mesh(config.mesh, found.devices)
+  path = pathlib.Path(out)
   described = {
-      name: dataclasses.asdict(_describe(name, program.compile()))
+      name: dataclasses.asdict(_describe(name, program, path.parent / name))
       for name, program in lowered(config, mesh, programs=programs)
   }
-  pathlib.Path(out).write_text(json.dumps(described), 'utf-8')
+  path.write_text(json.dumps(described), 'utf-8')
 
 
 if __name__ == '__main__':

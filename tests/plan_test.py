@@ -136,13 +136,20 @@ def test_the_compiler_is_asked_for_what_the_highest_layer_needs():
   assert plan.highest(_config(), request).layer == 25
 
 
-def test_a_refusal_of_the_compiler_is_one_line(monkeypatch):
+@pytest.mark.parametrize(
+    'said',
+    [
+        'trace\nout of memory\n',
+        'trace\njax.errors.JaxRuntimeError: out of memory\nSee the manual\n',
+    ],
+)
+def test_a_refusal_of_the_compiler_is_one_line(monkeypatch, said):
   def refuse(*args, **kwargs):
     del args, kwargs
-    return subprocess.CompletedProcess([], 1, '', 'trace\nout of memory\n')
+    return subprocess.CompletedProcess([], 1, '', said)
 
   monkeypatch.setattr(subprocess, 'run', refuse)
-  with pytest.raises(errors.UserError, match='v5e:2x2.*refuses: out of memory'):
+  with pytest.raises(errors.UserError, match='v5e:2x2.*refuses:.*of memory$'):
     tpu_compile.compile_all(_config(), 'v5e:2x2')
 
 
