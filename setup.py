@@ -52,6 +52,8 @@ _REQUIRES = [
     'numpy>=2.0',
     # bfloat16 in safetensors files read through numpy.
     'ml_dtypes>=0.5',
+    # Matching of latents across seeds (jax requires it as well).
+    'scipy>=1.13',
     # Weights of the embedded language model.
     'safetensors>=0.5.3',
     # Parquet: results out, text in.
