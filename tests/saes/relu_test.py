@@ -56,7 +56,7 @@ def test_one_feature_of_size_1_shrinks_to_a_half():
   for size, sign in ((0.4, -1), (0.5, 0), (0.6, 1)):
     params['b_enc'][0] = size
     _, grads = small.gradients(
-        sae, params, *batch, np.ones(small.ROWS, bool), 1.0
+        sae, params, *batch, np.ones(small.ROWS, bool), coefficient=1.0
     )
     slope = grads['b_enc'][0]
     np.testing.assert_allclose(slope, 2 * (size - 0.5), atol=1e-5)
