@@ -90,12 +90,12 @@ def test_peer_defect_8_every_coefficient_has_an_l0_of_its_own(rows):
 
 def test_l0_has_settled_and_three_times_the_tokens_end_near_it(rows, tmp_path):
   run, release = tmp_path / 'run', tmp_path / 'release'
-  # The ends of each site's range: what members do, they do alone as well.
-  coefficients = sorted({row['sparsity_coefficient'] for row in rows})
-  ends = coefficients[0], coefficients[-1]
+  # The smallest coefficient took longest when all 12 were tried; what a member
+  # does there, it does alone as well.
+  coefficient = min(row['sparsity_coefficient'] for row in rows)
   longer = demo.SUITE | {
       'tokens': 3 * demo.SUITE['tokens'],
-      'sparsity_coefficients': ends,
+      'sparsity_coefficients': (coefficient,),
   }
   # L0 alone is compared: the losses are left out as far as they can be.
   jumprelu(
@@ -107,13 +107,12 @@ def test_l0_has_settled_and_three_times_the_tokens_end_near_it(rows, tmp_path):
   )
   jumprelu('release', f'--run={run}', f'--out={release}')
   settled = {
-      (row['site'], row['sparsity_coefficient']): row['l0']
-      for row in read_rows(release / 'results.jsonl')
+      row['site']: row['l0'] for row in read_rows(release / 'results.jsonl')
   }
-  assert len(settled) == 2 * len(by_site(rows))
+  assert settled.keys() == by_site(rows).keys()
   for row in rows:
-    if row['sparsity_coefficient'] in ends:
-      expected = settled[row['site'], row['sparsity_coefficient']]
+    if row['sparsity_coefficient'] == coefficient:
+      expected = settled[row['site']]
       assert row['l0'] == pytest.approx(expected, rel=0.15), row['site']
 
 
