@@ -70,7 +70,7 @@ def evaluate_members(
     measures: Names of `evals.measures.MEASURES` to take as well.
 
   Raises:
-    UserError: if a measure is unknown, if an SAE does not fit the model, or there is no text.
+    UserError: if a measure is unknown, an SAE does not fit, or text lacks.
   """
   config = config or evals.Config()
   measures = measures_lib.check(measures)

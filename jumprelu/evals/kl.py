@@ -6,7 +6,7 @@ same positions, and kl_recovered = 1 - spliced / ablated. Log-softmax in
 float32: a probability that underflows does no harm.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 import functools
 from typing import Any, NamedTuple
 
@@ -40,28 +40,40 @@ class Divergence(NamedTuple):
     }
 
 
-def comparison(
-    model: lm.LanguageModel, target: lm.Tap, *, mesh: Any = None
-) -> Callable[..., lm.Comparison]:
-  """Returns the compiled comparison of a splice at a target with the clean."""
+def comparer(
+    model: lm.LanguageModel, targets: Iterable[lm.Tap], *, mesh: Any = None
+) -> Callable[[splice.Batch], Callable[..., lm.Comparison]]:
+  """Returns what, of a batch, gives a comparison of splices with the clean.
 
-  @jax.jit
-  def run(params, batch, value):
-    def hidden(value):
+  The clean pass runs once a batch and target, by the program of the splices.
+  """
+
+  def pass_of(target):
+
+    @jax.jit
+    def run(params, batch, value):
       return splice.hidden(
           model, params, batch, target=target, value=value, mesh=mesh
       )
 
-    return lm.compare(
-        model,
-        params,
-        hidden(batch.values[target]),
-        hidden(value),
-        tokens=batch.tokens,
-        mesh=mesh,
-    )
+    return functools.partial(run, model.params)
 
-  return functools.partial(run, model.params)
+  @jax.jit
+  def compare(params, clean, changed, tokens):
+    return lm.compare(model, params, clean, changed, tokens=tokens, mesh=mesh)
+
+  passes_by_target = {target: pass_of(target) for target in targets}
+
+  def on(batch):
+    clean = passes.clean_of(passes_by_target, batch, mesh=mesh)
+
+    def of(target, value, *, where=batch):
+      changed = passes_by_target[target](where, value)
+      return compare(model.params, clean[target], changed, batch.tokens)
+
+    return of
+
+  return on
 
 
 @functools.partial(jax.jit, static_argnames=('mesh',))
@@ -73,21 +85,19 @@ def _sums(divergence, keep, *, mesh):
 def measure(context: context_lib.Context) -> context_lib.Measured:
   """Measures all members on the text of the losses."""
   mesh = context.text.mesh
-  compare = {
-      target: comparison(context.model, target, mesh=mesh)
-      for target in context.means
-  }
+  comparisons = comparer(context.model, context.means, mesh=mesh)
 
   def step(tokens):
     batch = context.forward(tokens)
+    compare = comparisons(batch)
 
     def sums(target, value):
-      found = compare[target](batch, value).divergence
+      found = compare(target, value).divergence
       return _sums(found, batch.keep, mesh=mesh)
 
     zero = {
         target: sums(target, jnp.zeros_like(batch.values[target]))
-        for target in compare
+        for target in context.means
     }
     return [
         (

@@ -43,17 +43,11 @@ def rounded(params: dict[str, jax.Array]) -> dict[str, jax.Array]:
 def measure(context: context_lib.Context) -> context_lib.Measured:
   """Measures all members on the text of the losses."""
   mesh = context.text.mesh
-  losses = {
-      target: programs.spliced_losses(context.model, target, mesh=mesh)
-      for target in context.means
-  }
+  losses = passes.losses_of(context.model, context.means, mesh=mesh)
 
   def step(tokens):
     batch = context.forward(tokens)
-    clean = {
-        target: run(batch, programs.copy(batch.values[target], mesh=mesh))
-        for target, run in losses.items()
-    }
+    clean = passes.clean_of(losses, batch, mesh=mesh)
 
     def of_member(member):
       small = member._replace(params=rounded(member.params))

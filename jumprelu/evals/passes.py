@@ -4,8 +4,7 @@ Every step only dispatches; the sums of a batch are fetched and added up on the
 host, in 64 bits, while the device runs the next.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -79,20 +78,45 @@ def call_of(
     member: Placed, batch: splice.Batch, *, mesh: Any = None
 ) -> Callable[..., Any]:
   """Returns a call of a member's programs on the activations of a batch."""
-  return functools.partial(
-      _call,
-      member.params,
-      batch.values[member.source],
-      batch.values[member.target],
-      keep=batch.keep,
-      sae=member.sae,
-      mesh=mesh,
-  )
+
+  def call(program, **options):
+    return program(
+        member.params,
+        batch.values[member.source],
+        batch.values[member.target],
+        keep=batch.keep,
+        sae=member.sae,
+        mesh=mesh,
+        **options,
+    )
+
+  return call
 
 
-def _call(params, *args, **kwargs):
-  *arrays, program = args
-  return program(params, *arrays, **kwargs)
+def losses_of(
+    model: lm.LanguageModel, targets: Iterable[lm.Tap], *, mesh: Any = None
+) -> dict[lm.Tap, Callable[..., jax.Array]]:
+  """Returns the compiled losses of a splice at each target."""
+  return {
+      target: programs.spliced_losses(model, target, mesh=mesh)
+      for target in targets
+  }
+
+
+def clean_of(
+    runs: Mapping[lm.Tap, Callable[..., jax.Array]],
+    batch: splice.Batch,
+    *,
+    mesh: Any = None,
+) -> dict[lm.Tap, jax.Array]:
+  """Returns what passes give with each target's own values in its place.
+
+  By the same program as with other values: they differ by the splice alone.
+  """
+  return {
+      target: run(batch, programs.copy(batch.values[target], mesh=mesh))
+      for target, run in runs.items()
+  }
 
 
 def merge_over(
@@ -156,14 +180,7 @@ def first(
   def step(tokens):
     batch = forward(tokens)
     by_member = [
-        programs.member_sums(
-            member.params,
-            batch.values[member.source],
-            batch.values[member.target],
-            keep=batch.keep,
-            sae=member.sae,
-            mesh=text.mesh,
-        )
+        call_of(member, batch, mesh=text.mesh)(programs.member_sums)
         for member in members
     ]
     return by_member, _target_sums(batch, shift, text.mesh)
@@ -212,17 +229,13 @@ def second(
 ) -> list[downstream.Downstream]:
   """Returns the losses with each member, and with each ablation, spliced in."""
   mesh = text.mesh
-  losses = {
-      target: programs.spliced_losses(model, target, mesh=mesh)
-      for target in means
-  }
+  losses = losses_of(model, means, mesh=mesh)
 
   def step(tokens):
     batch = forward(tokens)
-    clean, by_target = {}, {}
+    clean, by_target = clean_of(losses, batch, mesh=mesh), {}
     for target, mean in means.items():
       values = batch.values[target]
-      clean[target] = losses[target](batch, programs.copy(values, mesh=mesh))
       by_target[target] = [
           programs.sequence_losses(clean[target], batch, mesh=mesh)
       ]
@@ -231,14 +244,7 @@ def second(
         by_target[target].append(above_clean(batch, target, value, clean))
     by_member = []
     for member in members:
-      value = programs.reconstruct(
-          member.params,
-          batch.values[member.source],
-          batch.values[member.target],
-          keep=batch.keep,
-          sae=member.sae,
-          mesh=mesh,
-      )
+      value = call_of(member, batch, mesh=mesh)(programs.reconstruct)
       by_member.append(above_clean(batch, member.target, value, clean))
     return by_member, by_target
 

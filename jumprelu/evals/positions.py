@@ -105,17 +105,11 @@ def _sums(found, values, mean, delta, *, batch, mesh):
 def measure(context: context_lib.Context) -> context_lib.Measured:
   """Measures the profiles of all members on the text of the losses."""
   mesh = context.text.mesh
-  losses = {
-      target: programs.spliced_losses(context.model, target, mesh=mesh)
-      for target in context.means
-  }
+  losses = passes.losses_of(context.model, context.means, mesh=mesh)
 
   def step(tokens):
     batch = context.forward(tokens)
-    clean = {
-        target: run(batch, programs.copy(batch.values[target], mesh=mesh))
-        for target, run in losses.items()
-    }
+    clean = passes.clean_of(losses, batch, mesh=mesh)
     return [of_member(batch, member, clean) for member in context.members]
 
   def of_member(batch, member, clean):

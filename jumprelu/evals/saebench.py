@@ -29,7 +29,7 @@ import numpy as np
 from jumprelu import metrics
 from jumprelu.array_typing import Array, Bool, Float, Num
 from jumprelu.evals import context as context_lib
-from jumprelu.evals import kl, passes, programs, splice
+from jumprelu.evals import kl, passes, programs
 
 _SMALL_NORM = 1e-4
 
@@ -167,18 +167,18 @@ def _sums(x, reconstruction, keep, *, found, spliced, ablated, mesh):
 def measure(context: context_lib.Context) -> context_lib.Measured:
   """Measures all members on the text of the losses."""
   mesh = context.text.mesh
-  compare = {
-      target: kl.comparison(context.model, target, mesh=mesh)
-      for target in context.means
-  }
-
-  def ablate(batch: splice.Batch, target):
-    everywhere = batch._replace(keep=jnp.ones_like(batch.keep))
-    return compare[target](everywhere, jnp.zeros_like(batch.values[target]))
+  comparisons = kl.comparer(context.model, context.means, mesh=mesh)
 
   def step(tokens):
     batch = context.forward(tokens)
-    ablated = {target: ablate(batch, target) for target in compare}
+    compare = comparisons(batch)
+    everywhere = batch._replace(keep=jnp.ones_like(batch.keep))
+    ablated = {
+        target: compare(
+            target, jnp.zeros_like(batch.values[target]), where=everywhere
+        )
+        for target in context.means
+    }
     found = []
     for member in context.members:
       call = passes.call_of(member, batch, mesh=mesh)
@@ -189,7 +189,7 @@ def measure(context: context_lib.Context) -> context_lib.Measured:
               value,
               batch.keep,
               found=call(programs.by_position),
-              spliced=compare[member.target](batch, value),
+              spliced=compare(member.target, value),
               ablated=ablated[member.target],
               mesh=mesh,
           )

@@ -39,32 +39,32 @@ def _num_chunks(shape, vocab, mesh):
   return positions
 
 
-def _hidden_losses(config, params, hidden, *, tokens, segments, mesh):
-  """Returns losses [sequences, positions] from the final norm's output."""
-  targets = jnp.pad(tokens[:, 1:], ((0, 0), (0, 1)))
-  chunks = _num_chunks(tokens.shape, config.vocab, mesh)
+def _unembedder(config, params, mesh):
+  """Returns what makes logits of the final norm's output, chunk by chunk."""
   # Once, not once a chunk, where the weights are cut over `data` as well.
   embedding = params['embedder']['input_embedding']
   embedding = sharding.constrain(embedding, mesh, 'vocab', None)
-  params = {'embedder': {'input_embedding': embedding}}
+  whole = {'embedder': {'input_embedding': embedding}}
+  return lambda hidden: gemma.unembed(config, whole, hidden)
 
-  def losses_of(chunk):
-    hidden, targets = chunk
-    logits = gemma.unembed(config, params, hidden)
-    target_logits = jnp.take_along_axis(logits, targets[..., None], axis=-1)
-    return jax.nn.logsumexp(logits, axis=-1) - target_logits[..., 0]
 
+def _by_chunks(function, chunks, *arrays):
+  """Returns `function` of arrays [sequences, positions, ...], cut in time."""
   if chunks == 1:
-    losses = losses_of((hidden, targets))
-  else:
+    return function(arrays)
+  shape = arrays[0].shape[:2]
 
-    def split(x):
-      parts = x.reshape(x.shape[0], chunks, -1, *x.shape[2:])
-      return jnp.moveaxis(parts, 1, 0)
+  def split(x):
+    parts = x.reshape(x.shape[0], chunks, -1, *x.shape[2:])
+    return jnp.moveaxis(parts, 1, 0)
 
-    parts = jax.lax.map(losses_of, (split(hidden), split(targets)))
-    losses = jnp.moveaxis(parts, 0, 1).reshape(tokens.shape)
-  return jnp.where(target_mask(segments), losses, 0.0)
+  parts = jax.lax.map(function, tuple(map(split, arrays)))
+  return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1).reshape(shape), parts)
+
+
+def _next(tokens):
+  """Returns the token after each; 0 after the last."""
+  return jnp.pad(tokens[:, 1:], ((0, 0), (0, 1)))
 
 
 def losses(
@@ -72,44 +72,27 @@ def losses(
     params: gemma.Params,
     tokens: Int[Array, 'sequences positions'],
     *,
-    positions: Int[Array, 'sequences positions'],
     segments: Int[Array, 'sequences positions'],
-    inputs: Float[Array, 'sequences positions model'] | None = None,
-    first_layer: int = 0,
-    splice: gemma.Splice | None = None,
     mesh: Any = None,
+    **kwargs: Any,
 ) -> Float[Array, 'sequences positions']:
   """Returns the loss (nats) of the next token at each source position.
 
-  Args:
-    config: The model's shapes.
-    params: All of its parameters.
-    tokens: Token ids.
-    positions: Positions within each document.
-    segments: Document numbers within each sequence, 0 for padding.
-    inputs: The residual stream that enters block `first_layer`, if that part
-      was run before; the embedded tokens if None.
-    first_layer: The first block to run.
-    splice: Replacements of activations (`gemma.run`).
-    mesh: The device mesh.
-
-  Returns:
-    Losses; 0 where there is no target in the same document (`target_mask`).
+  It is 0 where there is no target in the same document (`target_mask`).
+  Arguments as of `hidden`.
   """
-  found = hidden(
-      config,
-      params,
-      tokens,
-      positions=positions,
-      segments=segments,
-      inputs=inputs,
-      first_layer=first_layer,
-      splice=splice,
-      mesh=mesh,
-  )
-  return _hidden_losses(
-      config, params, found, tokens=tokens, segments=segments, mesh=mesh
-  )
+  found = hidden(config, params, tokens, segments=segments, mesh=mesh, **kwargs)
+  unembed = _unembedder(config, params, mesh)
+
+  def losses_of(chunk):
+    hidden, targets = chunk
+    logits = unembed(hidden)
+    target_logits = jnp.take_along_axis(logits, targets[..., None], axis=-1)
+    return jax.nn.logsumexp(logits, axis=-1) - target_logits[..., 0]
+
+  chunks = _num_chunks(tokens.shape, config.vocab, mesh)
+  by_position = _by_chunks(losses_of, chunks, found, _next(tokens))
+  return jnp.where(target_mask(segments), by_position, 0.0)
 
 
 def hidden(
@@ -124,7 +107,20 @@ def hidden(
     splice: gemma.Splice | None = None,
     mesh: Any = None,
 ) -> Float[Array, 'sequences positions model']:
-  """Returns the final norm's output; arguments as of `losses`."""
+  """Returns the final norm's output.
+
+  Args:
+    config: The model's shapes.
+    params: All of its parameters.
+    tokens: Token ids.
+    positions: Positions within each document.
+    segments: Document numbers within each sequence, 0 for padding.
+    inputs: The residual stream that enters block `first_layer`, if that part
+      was run before; the embedded tokens if None.
+    first_layer: The first block to run.
+    splice: Replacements of activations (`gemma.run`).
+    mesh: The device mesh.
+  """
   if inputs is None and first_layer:
     raise ValueError('a run from a later block needs its inputs')
   found, _ = gemma.run(
@@ -161,33 +157,21 @@ def compare(
     mesh: Any = None,
 ) -> Comparison:
   """Compares two passes by what `hidden` returned of them."""
-  targets = jnp.pad(tokens[:, 1:], ((0, 0), (0, 1)))
-  # Both passes' logits are held at a time.
-  chunks = _num_chunks(tokens.shape, 2 * config.vocab, mesh)
-  embedding = params['embedder']['input_embedding']
-  embedding = sharding.constrain(embedding, mesh, 'vocab', None)
-  params = {'embedder': {'input_embedding': embedding}}
+  unembed = _unembedder(config, params, mesh)
 
   def compare_chunk(chunk):
     clean, changed, targets = chunk
-    p = jax.nn.log_softmax(gemma.unembed(config, params, clean))
-    q = jax.nn.log_softmax(gemma.unembed(config, params, changed))
+    p = jax.nn.log_softmax(unembed(clean))
+    q = jax.nn.log_softmax(unembed(changed))
 
     def loss(x):
       return -jnp.take_along_axis(x, targets[..., None], axis=-1)[..., 0]
 
     return Comparison((jnp.exp(p) * (p - q)).sum(-1), loss(p), loss(q))
 
-  def split(x):
-    parts = x.reshape(x.shape[0], chunks, -1, *x.shape[2:])
-    return jnp.moveaxis(parts, 1, 0)
-
-  parts = jax.lax.map(
-      compare_chunk, tuple(map(split, (clean, changed, targets)))
-  )
-  found = jax.tree.map(
-      lambda x: jnp.moveaxis(x, 0, 1).reshape(tokens.shape), parts
-  )
+  # Both passes' logits are held at a time.
+  chunks = _num_chunks(tokens.shape, 2 * config.vocab, mesh)
+  found = _by_chunks(compare_chunk, chunks, clean, changed, _next(tokens))
   last = jnp.arange(tokens.shape[1])[None] == tokens.shape[1] - 1
   return found._replace(
       clean=jnp.where(last, 0, found.clean),

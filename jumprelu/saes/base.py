@@ -18,9 +18,18 @@ import jax.numpy as jnp
 
 from jumprelu.array_typing import Array, Bool, Float, Int32, Key
 from jumprelu.saes import protocol
-from jumprelu.saes.protocol import Config, LossParts, Params, Scalar, kept_mean
+from jumprelu.saes.protocol import (
+    Config,
+    LossParts,
+    Params,
+    Rows,
+    Scalar,
+    kept_mean,
+)
 
-__all__ = ['Config', 'LossParts', 'Params', 'Sae', 'Scalar', 'kept_mean']
+__all__ = [
+    'Config', 'LossParts', 'Params', 'Rows', 'Sae', 'Scalar', 'kept_mean',
+]  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,10 +139,7 @@ class Sae(protocol.Variant):
         params,
         pre_acts,
         latents,
-        targets=targets,
-        errors=errors,
-        keep=keep,
-        silent=silent,
+        rows=protocol.Rows(targets, errors, keep, silent),
     )
     active = (latents != 0) & keep[:, None]
     total = reconstruction + penalty + auxiliary
@@ -164,16 +170,15 @@ class Sae(protocol.Variant):
     norms = jnp.where(norms > 0, norms, 1.0)
     scale = target_scale * norms
     b_enc = params['b_enc'] - self.bias_shift(params)
-    folded, own = self.fold_own(params, scale=scale)
     return (
-        folded,
+        dataclasses.replace(self, config=self.folded_config()),
         {
             'W_enc': W_enc * (scale / input_scale)[None, :],
             'b_enc': b_enc * scale,
             'W_dec': W_dec / norms[:, None],
             'b_dec': params['b_dec'] * target_scale,
         }
-        | own,
+        | self.fold_own(params, scale=scale),
     )
 
 

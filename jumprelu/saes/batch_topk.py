@@ -100,10 +100,10 @@ class BatchTopK(topk.TopK):
 
   def fold_own(
       self, params: base.Params, *, scale: Float[Array, ' latents']
-  ) -> tuple[topk.TopK, base.Params]:
+  ) -> base.Params:
     """Scale the threshold with the pre-activations."""
-    folded, own = super().fold_own(params, scale=scale)
-    return folded, own | {'threshold': params['threshold'] * scale}
+    own = super().fold_own(params, scale=scale)
+    return own | {'threshold': params['threshold'] * scale}
 
   def to_jumprelu(
       self, params: base.Params

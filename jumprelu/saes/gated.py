@@ -33,34 +33,22 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from jumprelu.array_typing import Array, Bool, Float, Int32
-from jumprelu.saes import base, fields, jumprelu, relu
+from jumprelu.array_typing import Array, Float
+from jumprelu.saes import base, jumprelu, relu
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(base.Config):
+class Config(relu.Config):
   """Hyper-parameters of a Gated SAE; the defaults are the paper's."""
 
-  decoder_norm: str = fields.field(
-      'unit', 'Norm of decoder rows: unit (the original) or free (RI-L1).'
-  )
-
-  def __post_init__(self):
-    fields.check_choice(self, 'decoder_norm', relu.DECODER_NORMS)
-
 
 @dataclasses.dataclass(frozen=True)
-class Gated(base.Sae):
-  """An SAE whose gate and magnitude share an encoder up to a scale."""
+class Gated(relu.Relu):
+  """A ReLU SAE as the gate of magnitudes, which share its encoder."""
 
   variant: ClassVar[str] = 'gated'
 
   config: Config
-
-  @property
-  def unit_norm_decoder(self) -> bool:
-    """Whether the optimiser keeps the decoder's rows at unit norm."""
-    return self.config.decoder_norm == 'unit'
 
   def init_own_params(
       self, *, initial_threshold: base.Scalar, target_l0: base.Scalar
@@ -83,40 +71,26 @@ class Gated(base.Sae):
     magnitude = jnp.exp(r_mag) * (pre_acts - b_gate) + b_mag
     return jnp.where((pre_acts > 0) & (magnitude > 0), magnitude, 0.0)
 
-  def penalty(
-      self,
-      params: base.Params,
-      pre_acts: Float[Array, '*batch latents'],
-      latents: Float[Array, '*batch latents'],
-  ) -> Float[Array, '*batch']:
-    """Add up each row's positive gates, times the norms of decoder rows."""
-    del latents
-    return _positive(pre_acts) @ jnp.linalg.norm(params['W_dec'], axis=-1)
-
   def auxiliary_loss(
       self,
       params: base.Params,
       pre_acts: Float[Array, 'batch latents'],
       latents: Float[Array, 'batch latents'],
       *,
-      targets: Float[Array, 'batch target_model'],
-      errors: Float[Array, 'batch target_model'],
-      keep: Bool[Array, ' batch'],
-      silent: Int32[Array, ' latents'],
+      rows: base.Rows,
   ) -> Float[Array, '']:
     """Let the gates alone reconstruct, by a decoder that does not learn."""
-    del latents, errors, silent
+    del latents
     frozen = jax.lax.stop_gradient(params)
-    errors = self.decode(frozen, _positive(pre_acts)) - targets
-    return base.kept_mean(jnp.square(errors).sum(axis=-1), keep)
+    errors = self.decode(frozen, relu.positive(pre_acts)) - rows.targets
+    return base.kept_mean(jnp.square(errors).sum(axis=-1), rows.keep)
 
   def fold_own(
       self, params: base.Params, *, scale: Float[Array, ' latents']
-  ) -> tuple['Gated', base.Params]:
+  ) -> base.Params:
     """Scale the magnitude's bias, with the pre-encoder bias in it."""
-    config = dataclasses.replace(self.config, pre_encoder_bias=False)
     shift = jnp.exp(params['r_mag']) * self.bias_shift(params)
-    return dataclasses.replace(self, config=config), {
+    return {
         'r_mag': params['r_mag'],
         'b_mag': (params['b_mag'] - shift) * scale,
     }
@@ -134,7 +108,3 @@ class Gated(base.Sae):
         W_enc=params['W_enc'] * factor[None, :],
         b_enc=params['b_mag'],
     )
-
-
-def _positive(values: Float[Array, '...']) -> Float[Array, '...']:
-  return jnp.where(values > 0, values, 0.0)

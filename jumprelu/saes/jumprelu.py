@@ -109,15 +109,16 @@ class Thresholded(base.Sae):
     )
     return active.sum(axis=-1)
 
+  def folded_config(self) -> base.Config:
+    """Make thresholds linear, as they are released."""
+    config = super().folded_config()
+    return dataclasses.replace(config, threshold_parameter='linear')
+
   def fold_own(
       self, params: base.Params, *, scale: Float[Array, ' latents']
-  ) -> tuple['Thresholded', base.Params]:
-    """Scale the threshold with the pre-activations; it becomes linear."""
-    config = dataclasses.replace(
-        self.config, pre_encoder_bias=False, threshold_parameter='linear'
-    )
-    folded = dataclasses.replace(self, config=config)
-    return folded, {'threshold': self.threshold(params) * scale}
+  ) -> base.Params:
+    """Scale the threshold with the pre-activations."""
+    return {'threshold': self.threshold(params) * scale}
 
   def to_jumprelu(self, params: base.Params) -> tuple['JumpRelu', base.Params]:
     """Drop the penalty: when it is used, a JumpReLU SAE has none."""

@@ -33,7 +33,7 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 
-from jumprelu.array_typing import Array, Bool, Float, Int32
+from jumprelu.array_typing import Array, Float
 from jumprelu.saes import base, fields, jumprelu
 
 
@@ -93,17 +93,14 @@ class JumpReluTanh(jumprelu.Thresholded):
       pre_acts: Float[Array, 'batch latents'],
       latents: Float[Array, 'batch latents'],
       *,
-      targets: Float[Array, 'batch target_model'],
-      errors: Float[Array, 'batch target_model'],
-      keep: Bool[Array, ' batch'],
-      silent: Int32[Array, ' latents'],
+      rows: base.Rows,
   ) -> Float[Array, '']:
     """Pull what is below its threshold up, and the threshold down."""
-    del latents, targets, errors, silent
+    del latents
     below = jnp.maximum(self.threshold(params)[None, :] - pre_acts, 0.0)
     pull = (below * _norms(params, 2)).sum(axis=-1)
     weight = self.config.pre_act_coefficient / math.sqrt(self.d_out)
-    return weight * base.kept_mean(pull, keep)
+    return weight * base.kept_mean(pull, rows.keep)
 
 
 def _norms(params: base.Params, rank: int) -> Float[Array, '*ones latents']:

@@ -27,7 +27,7 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 
-from jumprelu.array_typing import Array, Bool, Float, Int32
+from jumprelu.array_typing import Array, Float
 from jumprelu.saes import base, batch_topk, fields, jumprelu
 
 
@@ -61,29 +61,18 @@ class Nested(base.Sae):
       pre_acts: Float[Array, 'batch latents'],
       latents: Float[Array, 'batch latents'],
       *,
-      targets: Float[Array, 'batch target_model'],
-      errors: Float[Array, 'batch target_model'],
-      keep: Bool[Array, ' batch'],
-      silent: Int32[Array, ' latents'],
+      rows: base.Rows,
   ) -> Float[Array, '']:
     """Add the squared errors of the prefixes, each group decoded once."""
-    total = super().auxiliary_loss(
-        params,
-        pre_acts,
-        latents,
-        targets=targets,
-        errors=errors,
-        keep=keep,
-        silent=silent,
-    )
-    left, start = params['b_dec'][None, :] - targets, 0
+    total = super().auxiliary_loss(params, pre_acts, latents, rows=rows)
+    left, start = params['b_dec'][None, :] - rows.targets, 0
     for end in self.config.prefixes(self.width):
       left = left + jnp.matmul(
           latents[:, start:end],
           params['W_dec'][start:end],
           preferred_element_type=jnp.float32,
       )
-      total = total + base.kept_mean(jnp.square(left).sum(axis=-1), keep)
+      total = total + base.kept_mean(jnp.square(left).sum(axis=-1), rows.keep)
       start = end
     return total
 

@@ -5,6 +5,7 @@ batches without a gradient (a running threshold) keeps it among its parameters:
 it is then stored, sharded, resumed and folded with them.
 """
 
+import abc
 from collections.abc import Sequence
 import dataclasses
 from typing import Any, ClassVar, NamedTuple
@@ -65,6 +66,17 @@ class LossParts(NamedTuple):
   carried: Params
 
 
+class Rows(NamedTuple):
+  """What a variant's own loss may refer to besides its latents."""
+
+  targets: Float[Array, 'batch target_model']
+  # reconstruction - targets.
+  errors: Float[Array, 'batch target_model']
+  keep: Bool[Array, ' batch']
+  # Kept rows since each latent fired.
+  silent: Int32[Array, ' latents']
+
+
 def kept_mean(
     values: Float[Array, 'batch *rest'], keep: Bool[Array, ' batch']
 ) -> Float[Array, '*rest']:
@@ -75,7 +87,7 @@ def kept_mean(
 
 
 @dataclasses.dataclass(frozen=True)
-class Variant:
+class Variant(abc.ABC):
   """One SAE's shape and config, and what is its variant's own."""
 
   variant: ClassVar[str]
@@ -91,18 +103,19 @@ class Variant:
 
   # What a variant fills in.
 
+  @abc.abstractmethod
   def init_own_params(
       self, *, initial_threshold: Scalar, target_l0: Scalar
   ) -> Params:
     """Make the parameters that only this variant has."""
-    raise NotImplementedError
 
+  @abc.abstractmethod
   def activate(
       self, params: Params, pre_acts: Float[Array, '*batch latents']
   ) -> Float[Array, '*batch latents']:
     """Turn pre-activations into latents."""
-    raise NotImplementedError
 
+  @abc.abstractmethod
   def penalty(
       self,
       params: Params,
@@ -110,16 +123,15 @@ class Variant:
       latents: Float[Array, '*batch latents'],
   ) -> Float[Array, '*batch']:
     """Give each row's sparsity penalty, with its gradient."""
-    raise NotImplementedError
 
+  @abc.abstractmethod
   def fold_own(
       self, params: Params, *, scale: Float[Array, ' latents']
-  ) -> tuple[Any, Params]:
-    """Give the folded description and the variant's own parameters, scaled.
+  ) -> Params:
+    """Give the variant's own parameters of the folded SAE.
 
     `scale` is the factor by which each latent's pre-activations grow.
     """
-    raise NotImplementedError
 
   def sparsity_term(
       self,
@@ -133,6 +145,10 @@ class Variant:
     return sparsity_coefficient * mean_penalty
 
   # What a variant may change.
+
+  def folded_config(self) -> Config:
+    """Give the config of the folded SAE."""
+    return dataclasses.replace(self.config, pre_encoder_bias=False)
 
   @property
   def unit_norm_decoder(self) -> bool:
@@ -173,13 +189,10 @@ class Variant:
       pre_acts: Float[Array, 'batch latents'],
       latents: Float[Array, 'batch latents'],
       *,
-      targets: Float[Array, 'batch target_model'],
-      errors: Float[Array, 'batch target_model'],
-      keep: Bool[Array, ' batch'],
-      silent: Int32[Array, ' latents'],
+      rows: Rows,
   ) -> Float[Array, '']:
-    """Give the loss's third term; `errors` are reconstruction - targets."""
-    del params, pre_acts, latents, targets, errors, keep, silent
+    """Give the loss's third term."""
+    del params, pre_acts, latents, rows
     return jnp.float32(0)
 
   def carry(

@@ -35,8 +35,8 @@ class Config(base.Config):
 
   decoder_norm: str = fields.field(
       'unit',
-      'Norm of decoder rows: unit, or free (the penalty counts latents times'
-      ' norms either way).',
+      'Norm of decoder rows: unit, or free (of a Gated SAE: RI-L1). The penalty'
+      ' is of latents times norms either way.',
   )
 
   def __post_init__(self):
@@ -68,7 +68,7 @@ class Relu(base.Sae):
   ) -> Float[Array, '*batch latents']:
     """Keep the positive pre-activations."""
     del params
-    return jnp.where(pre_acts > 0, pre_acts, 0.0)
+    return positive(pre_acts)
 
   def penalty(
       self,
@@ -76,17 +76,16 @@ class Relu(base.Sae):
       pre_acts: Float[Array, '*batch latents'],
       latents: Float[Array, '*batch latents'],
   ) -> Float[Array, '*batch']:
-    """Add up each row's latents, times the norms of their decoder rows."""
-    del pre_acts
-    return latents @ jnp.linalg.norm(params['W_dec'], axis=-1)
+    """Add up each row's positive pre-activations, times decoder rows' norms."""
+    del latents
+    return positive(pre_acts) @ jnp.linalg.norm(params['W_dec'], axis=-1)
 
   def fold_own(
       self, params: base.Params, *, scale: Float[Array, ' latents']
-  ) -> tuple['Relu', base.Params]:
+  ) -> base.Params:
     """A ReLU keeps its form at any scale."""
     del params, scale
-    config = dataclasses.replace(self.config, pre_encoder_bias=False)
-    return dataclasses.replace(self, config=config), {}
+    return {}
 
   def to_jumprelu(
       self, params: base.Params
@@ -94,3 +93,8 @@ class Relu(base.Sae):
     """A ReLU is a JumpReLU whose thresholds are 0."""
     zeros = jnp.zeros(self.width, jnp.float32)
     return jumprelu.as_jumprelu(self, params, threshold=zeros)
+
+
+def positive(values: Float[Array, '...']) -> Float[Array, '...']:
+  """Give the positive values, and 0 for the others."""
+  return jnp.where(values > 0, values, 0.0)

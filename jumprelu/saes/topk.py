@@ -36,7 +36,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from jumprelu.array_typing import Array, Bool, Float, Int32
+from jumprelu.array_typing import Array, Float
 from jumprelu.ops import select
 from jumprelu.saes import base, fields
 
@@ -113,15 +113,12 @@ class TopK(base.Sae):
       pre_acts: Float[Array, 'batch latents'],
       latents: Float[Array, 'batch latents'],
       *,
-      targets: Float[Array, 'batch target_model'],
-      errors: Float[Array, 'batch target_model'],
-      keep: Bool[Array, ' batch'],
-      silent: Int32[Array, ' latents'],
+      rows: base.Rows,
   ) -> Float[Array, '']:
     """Let dead latents model what the others leave."""
-    del latents, targets
-    dead = silent >= self.config.dead_after
-    missing = -jax.lax.stop_gradient(errors)
+    del latents
+    dead = rows.silent >= self.config.dead_after
+    missing = -jax.lax.stop_gradient(rows.errors)
 
     def left():
       # What is not dead is not positive, so it is not selected.
@@ -133,7 +130,7 @@ class TopK(base.Sae):
           preferred_element_type=jnp.float32,
       )
       squares = jnp.square(missing - modelled).sum(axis=-1)
-      return self.config.aux_coefficient * base.kept_mean(squares, keep)
+      return self.config.aux_coefficient * base.kept_mean(squares, rows.keep)
 
     if not (self.config.aux_k and self.config.aux_coefficient):
       return jnp.float32(0)
@@ -141,11 +138,10 @@ class TopK(base.Sae):
 
   def fold_own(
       self, params: base.Params, *, scale: Float[Array, ' latents']
-  ) -> tuple['TopK', base.Params]:
+  ) -> base.Params:
     """Keep k: which values are largest does not depend on their scale.
 
     Rows had unit norm, so that all latents have one scale, up to rounding.
     """
     del scale
-    config = dataclasses.replace(self.config, pre_encoder_bias=False)
-    return dataclasses.replace(self, config=config), {'k': params['k']}
+    return {'k': params['k']}
