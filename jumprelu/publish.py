@@ -112,27 +112,32 @@ def evaluate_run(run: Run) -> evaluate.Evaluation:
 def _evaluate(run: Run) -> evaluate.Evaluation:
   return evaluate.evaluate_members(
       run.model,
-      [
-          evaluate.EvalMember(
-              sae=sae,
-              params=read_with_gain(params, run, site=m.member.site),
-              layer=run.config.layer,
-              site=m.member.site,
-              meta={
-                  'variant': m.member.variant,
-                  'sparsity_coefficient': m.member.sparsity_coefficient,
-                  'target_l0': m.member.target_l0,
-                  'seed': m.member.seed,
-                  'tokens_trained': m.meta['counts']['tokens_trained'],
-              },
-          )
-          for m, (sae, params) in zip(run.members, run.folded, strict=True)
-      ],
+      eval_members(run),
       held_out=run.prepared.held_out,
       train=run.prepared.train,
       config=run.config.eval,
       mesh=run.mesh,
   )
+
+
+def eval_members(run: Run) -> list[evaluate.EvalMember]:
+  """Make of a run's members what an evaluation takes."""
+  return [
+      evaluate.EvalMember(
+          sae=sae,
+          params=read_with_gain(params, run, site=m.member.site),
+          layer=run.config.layer,
+          site=m.member.site,
+          meta={
+              'variant': m.member.variant,
+              'sparsity_coefficient': m.member.sparsity_coefficient,
+              'target_l0': m.member.target_l0,
+              'seed': m.member.seed,
+              'tokens_trained': m.meta['counts']['tokens_trained'],
+          },
+      )
+      for m, (sae, params) in zip(run.members, run.folded, strict=True)
+  ]
 
 
 def _matmul_precision(config: config_lib.TrainConfig):

@@ -10,7 +10,7 @@ decode' is the decoder without gradients to its weights and bias (Gated SAEs,
 arXiv 2404.16014, sections 3.1 and 3.2, pseudo-code in its figures 16 and 17).
 `decoder_norm=unit` is that paper's. `decoder_norm=free` is RI-L1, the baseline
 of JumpReLU SAEs (arXiv 2407.14435): the penalty is the sum of max(gate, 0) *
-||decoder row|| and rows are free.
+||decoder row|| and rows are free; like decode' it is without gradients to them.
 
 At release a Gated SAE is a JumpReLU SAE (the paper's appendix on their
 equivalence): with z = magnitude, gate > 0 is z > b_mag - exp(r_mag) * b_enc, so
@@ -70,6 +70,20 @@ class Gated(relu.Relu):
     # The folded gate's bias has the pre-encoder bias in it, and so has b_mag.
     magnitude = jnp.exp(r_mag) * (pre_acts - b_gate) + b_mag
     return jnp.where((pre_acts > 0) & (magnitude > 0), magnitude, 0.0)
+
+  def penalty(
+      self,
+      params: base.Params,
+      pre_acts: Float[Array, '*batch latents'],
+      latents: Float[Array, '*batch latents'],
+  ) -> Float[Array, '*batch']:
+    """Weigh the gates by decoder norms that do not learn from it.
+
+    Nothing of the gate's half teaches the decoder: if the penalty did, rows
+    would shrink for ever, for the magnitudes can make up for it.
+    """
+    norms = jax.lax.stop_gradient(params['W_dec'])
+    return super().penalty({'W_dec': norms}, pre_acts, latents)
 
   def auxiliary_loss(
       self,

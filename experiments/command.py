@@ -1,0 +1,232 @@
+"""The command of every figure: trains what is missing, writes CSV and pictures.
+
+A figure is a module with
+
+  needs(scale)     the suites and readings that it is drawn from
+  table(results)   rows of plain numbers, from results by name
+  figure(rows)     the picture, from those rows alone
+
+so that the CSV holds all that the picture shows and `--redraw` needs no suite.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+import functools
+import pathlib
+import sys
+import time
+import types
+from typing import Any
+
+from absl import flags
+
+from experiments import drawing, results, scales, suites
+from jumprelu import errors
+from jumprelu.run import main as main_lib
+
+_HERE = pathlib.Path(__file__).parent
+
+
+def main(figures: Sequence[Any], doc: str, name: str) -> int:
+  """Runs the command of these figures and returns the exit code."""
+  command = types.SimpleNamespace(
+      __doc__=doc,
+      define_flags=define_flags,
+      run=functools.partial(run, figures),
+  )
+  return main_lib.run_command(
+      command, f'python -m experiments.{name}', sys.argv[1:]
+  )
+
+
+def figure_main(name: str) -> int:
+  """Runs the command of the figure whose file was started."""
+  figure = sys.modules['__main__']
+  return main([figure], figure.__doc__ or '', pathlib.Path(name).stem)
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """Declares the flags that all figures share."""
+  flags.DEFINE_enum(
+      'scale',
+      'nano',
+      list(scales.SCALES),
+      'How large: nano runs on a CPU; the others print suites and cost, and run'
+      ' where accelerators are.',
+      flag_values=flag_values,
+  )
+  flags.DEFINE_boolean(
+      'quick',
+      False,
+      'Short for --scale=quick: a few steps, to see that the code runs.',
+      flag_values=flag_values,
+  )
+  flags.DEFINE_string(
+      'work',
+      'experiments_work',
+      'Folder for trained suites; what is finished there is not done again.',
+      flag_values=flag_values,
+  )
+  flags.DEFINE_string(
+      'out',
+      None,
+      'Folder for CSV, PNG and PDF (default: experiments/results/SCALE, and'
+      ' WORK/SCALE/figures if quick).',
+      flag_values=flag_values,
+  )
+  flags.DEFINE_boolean(
+      'redraw',
+      False,
+      'Draw again from the CSV files in --out; nothing is trained.',
+      flag_values=flag_values,
+  )
+
+
+def run(figures: Sequence[Any], flag_values: flags.FlagValues) -> int:
+  """Trains, measures, tabulates and draws; returns the exit code."""
+  scale = scales.SCALES['quick' if flag_values.quick else flag_values.scale]
+  work = pathlib.Path(flag_values.work) / scale.name
+  default = _HERE / 'results' / scale.name
+  if scale.name == 'quick':
+    default = work / 'figures'
+  out = pathlib.Path(flag_values.out or default)
+  if flag_values.redraw:
+    for figure in figures:
+      _draw(figure, out)
+    return 0
+  if scale.topology and not _can_run(figures, scale):
+    return 0
+  from jumprelu.run import process
+
+  config = process.Config(watchdog_seconds=0)
+  with process.start(config) as preemption:
+    try:
+      _make(figures, scale, work, out, should_stop=preemption.reached)
+    except results.Preempted as stopped:
+      print(
+          f'{work / str(stopped)}: saved; the same command goes on',
+          file=sys.stderr,
+      )
+      return process.EXIT_PREEMPTED
+  return 0
+
+
+def _make(
+    figures: Sequence[Any],
+    scale: scales.Scale,
+    work: pathlib.Path,
+    out: pathlib.Path,
+    *,
+    should_stop: Callable[[int], bool],
+) -> None:
+  """Makes figure after figure, each as soon as its suites are there."""
+  clock = _Clock(_all_needs(figures, scale), work)
+  for figure in figures:
+    needs = figure.needs(scale)
+    found = {}
+    for need in needs:
+      with clock.step(need):
+        found[need.name] = results.obtain(need, work, should_stop=should_stop)
+    drawing.write_csv(figure.table(found), out / f'{_name(figure)}.csv')
+    _draw(figure, out)
+
+
+def _draw(figure: Any, out: pathlib.Path) -> None:
+  name = _name(figure)
+  path = out / f'{name}.csv'
+  if not path.is_file():
+    raise errors.MissingInputError(f'{path}: not there; run without --redraw')
+  drawing.save(figure.figure(drawing.read_csv(path)), out / name)
+  print(f'{out / name}.png', flush=True)
+
+
+def _name(figure: Any) -> str:
+  return pathlib.Path(figure.__file__).stem
+
+
+def _all_needs(
+    figures: Iterable[Any], scale: scales.Scale
+) -> list[suites.Suite | suites.Reading]:
+  """All suites and readings, each once, in the order of their figures."""
+  found = {}
+  for figure in figures:
+    for need in figure.needs(scale):
+      if found.setdefault(need.name, need) != need:
+        raise ValueError(f'two suites are called {need.name}')
+  return list(found.values())
+
+
+class _Clock:
+  """Tells what is being made, and how long the rest will take.
+
+  By tokens x width x members, which is right for what takes long.
+  """
+
+  def __init__(self, needs: Sequence[Any], work: pathlib.Path):
+    self._costs = {
+        need.name: _cost(need)
+        for need in needs
+        if not results.is_stored(need, work)
+    }
+    self._count = len(self._costs)
+    self._done = self._seconds = 0.0
+    self._name, self._start = '', 0.0
+
+  def step(self, need: Any) -> '_Clock':
+    """Enters the context in which one of them is obtained."""
+    self._name = need.name
+    return self
+
+  def __enter__(self) -> None:
+    self._start = time.monotonic()
+    if self._name in self._costs:
+      number = self._count - len(self._costs) + 1
+      line = f'suite {number} of {self._count}: {self._name}'
+      if self._done:
+        left = sum(self._costs.values()) * self._seconds / self._done
+        line += f', about {left / 60:.0f} minutes left'
+      print(line, file=sys.stderr, flush=True)
+
+  def __exit__(self, kind: Any, *_: Any) -> None:
+    cost = self._costs.pop(self._name, None)
+    if cost and kind is None:
+      self._done += cost
+      self._seconds += time.monotonic() - self._start
+
+
+def _cost(need: suites.Suite | suites.Reading) -> float:
+  from jumprelu import config as config_lib
+
+  suite = need.suite if isinstance(need, suites.Reading) else need
+  config = config_lib.resolve(suite.config)
+  members = config_lib.members(config)
+  tokens = config.eval.tokens
+  if not isinstance(need, suites.Reading):
+    tokens += config.tokens
+  # What does not grow: compiling, loading, the language model.
+  return 512 * 2e6 + tokens * sum(member.width for member in members)
+
+
+def _can_run(figures: Sequence[Any], scale: scales.Scale) -> bool:
+  """Prints suites and cost; says whether they can be run here and now."""
+  from jumprelu import chips, plan, plan_table, publish
+  from jumprelu import config as config_lib
+
+  request = plan.Request(chips.parse(scale.topology))
+  trained = [
+      need
+      for need in _all_needs(figures, scale)
+      if isinstance(need, suites.Suite)
+  ]
+  for suite in trained:
+    config = config_lib.resolve(suite.config)
+    print(f'== {suite.name}\n{publish.commands(config)}\n')
+    print(plan_table.table(plan.make_plan(config, request)) + '\n')
+  import jax
+
+  from jumprelu import lm
+
+  if jax.default_backend() == 'cpu':
+    print('There is no accelerator here, so nothing was run.')
+    return False
+  lm.find(str(scale.base['model']))
+  return True

@@ -1,0 +1,227 @@
+"""Tables to CSV and back, and the parts that the pictures are made of."""
+
+from collections.abc import Iterable, Mapping, Sequence
+import csv
+import pathlib
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Row = dict[str, Any]
+
+# Okabe and Ito's colours: told apart with any colour vision, and in grey
+# because the markers differ too.
+COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')
+_MARKERS = ('o', 's', '^', 'D', 'v', 'P')
+INK, FAINT = '#222222', '#6b6b6b'
+_STYLE: dict[Any, Any] = {
+    'font.family': 'sans-serif',
+    'font.size': 9.5,
+    'axes.edgecolor': FAINT,
+    'axes.linewidth': 0.8,
+    'axes.labelcolor': INK,
+    'axes.spines.top': False,
+    'axes.spines.right': False,
+    'axes.grid': True,
+    'grid.color': '#e6e6e6',
+    'grid.linewidth': 0.7,
+    'axes.axisbelow': True,
+    'text.color': INK,
+    'xtick.color': FAINT,
+    'ytick.color': FAINT,
+    'xtick.labelcolor': INK,
+    'ytick.labelcolor': INK,
+}
+# Error bars span this many standard errors each way.
+STDERRS = 2
+
+SITES = {
+    'resid_post': 'Residual stream',
+    'mlp_out': 'MLP output',
+    'attn_heads': 'Attention heads',
+    'transcoder': 'MLP transcoder',
+}
+VARIANTS = {
+    'relu': 'ReLU + L1',
+    'gated': 'Gated (RI-L1)',
+    'topk': 'TopK',
+    'jumprelu': 'JumpReLU',
+}
+LABELS = {
+    'l0': 'L0: active latents per token',
+    'fvu': 'FVU',
+    'delta_loss': 'Delta loss (nats)',
+    'loss_recovered': 'Loss recovered',
+    'gamma': 'gamma: relative reconstruction bias',
+}
+
+
+def write_csv(rows: Sequence[Row], path: pathlib.Path) -> None:
+  """Writes rows with six digits a number, the whole file or nothing."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  names = list(dict.fromkeys(name for row in rows for name in row))
+  draft = path.with_suffix('.tmp')
+  with draft.open('w', encoding='utf-8', newline='') as file:
+    writer = csv.DictWriter(file, names, lineterminator='\n')
+    writer.writeheader()
+    for row in rows:
+      writer.writerow({name: _cell(value) for name, value in row.items()})
+  draft.replace(path)
+
+
+def read_csv(path: pathlib.Path) -> list[Row]:
+  """Reads rows back; numbers are numbers and an empty cell is None."""
+  with path.open(encoding='utf-8', newline='') as file:
+    return [
+        {name: _value(text) for name, text in row.items()}
+        for row in csv.DictReader(file)
+    ]
+
+
+def _cell(value: Any) -> str:
+  if value is None:
+    return ''
+  if isinstance(value, float | np.floating):
+    return f'{value:.6g}'
+  return str(value)
+
+
+def _value(text: str) -> Any:
+  for kind in (int, float):
+    try:
+      return kind(text)
+    except ValueError:
+      continue
+  return text or None
+
+
+class Point(NamedTuple):
+  """Members that differ in their seed only: means, and standard errors."""
+
+  x: float
+  y: float
+  x_stderr: float
+  y_stderr: float
+
+
+def over_seeds(
+    rows: Iterable[Row], x: str, y: str, *, by: Sequence[str]
+) -> list[Point]:
+  """Averages rows that agree in the columns `by`; sorted by x.
+
+  The error of y is that between seeds and, where rows have one, that of the
+  evaluation's text, which all seeds share: it does not shrink with seeds.
+  """
+  groups: dict[tuple[Any, ...], list[Row]] = {}
+  for row in rows:
+    if row.get(x) is not None and row.get(y) is not None:
+      groups.setdefault(tuple(row.get(name) for name in by), []).append(row)
+  points = []
+  for group in groups.values():
+    xs = np.array([row[x] for row in group], float)
+    ys = np.array([row[y] for row in group], float)
+    text = np.mean([row.get(f'{y}_stderr') or 0.0 for row in group])
+    y_stderr = float(np.hypot(_stderr(ys), text))
+    points.append(
+        Point(float(xs.mean()), float(ys.mean()), _stderr(xs), y_stderr)
+    )
+  return sorted(points)
+
+
+def _stderr(values: np.ndarray) -> float:
+  if len(values) < 2:
+    return 0.0
+  return float(values.std(ddof=1) / np.sqrt(len(values)))
+
+
+def curve(
+    axis: Any, points: Sequence[Point], index: int, label: str, **style: Any
+) -> None:
+  """Draws a line of points with their errors."""
+  if not points:
+    return
+  x, y, x_stderr, y_stderr = map(np.array, zip(*points, strict=True))
+  axis.errorbar(
+      x,
+      y,
+      xerr=STDERRS * x_stderr if x_stderr.any() else None,
+      yerr=STDERRS * y_stderr if y_stderr.any() else None,
+      label=label,
+      **{
+          'color': COLOURS[index % len(COLOURS)],
+          'marker': _MARKERS[index % len(_MARKERS)],
+          'markersize': 4.5,
+          'linewidth': 1.4,
+          'elinewidth': 0.9,
+          'capsize': 2,
+          **style,
+      },
+  )
+
+
+def panels(
+    rows: int, columns: int, *, size: tuple[float, float] = (3.1, 2.9), **more
+) -> tuple[Any, Any]:
+  """Returns a figure and its axes, [rows, columns], in the house's style."""
+  import matplotlib
+  from matplotlib import figure
+
+  with matplotlib.rc_context(_STYLE):
+    fig = figure.Figure(
+        figsize=(size[0] * columns + 0.4, size[1] * rows + 0.4),
+        layout='constrained',
+    )
+    axes = fig.subplots(rows, columns, squeeze=False, **more)
+  return fig, axes
+
+
+def log_axis(axis: Any, which: str) -> None:
+  """Makes an axis logarithmic, numbered 1, 2, 5 in plain digits."""
+  from matplotlib import ticker
+
+  getattr(axis, f'set_{which}scale')('log')
+  side = getattr(axis, f'{which}axis')
+  side.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+  side.set_major_formatter(ticker.FuncFormatter(lambda v, _: f'{v:g}'))
+  side.set_minor_locator(ticker.NullLocator())
+
+
+def legend(axis: Any, **more: Any) -> None:
+  """Names the curves of a panel."""
+  axis.legend(frameon=False, fontsize=8.5, **more)
+
+
+def note(fig: Any, text: str) -> None:
+  """Writes what is shown, in small letters, above all."""
+  fig.suptitle(text, x=0.01, ha='left', fontsize=8.5, color=FAINT)
+
+
+def save(fig: Any, path: pathlib.Path) -> None:
+  """Writes PATH.png and PATH.pdf."""
+  import matplotlib
+
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with matplotlib.rc_context(_STYLE):
+    fig.savefig(f'{path}.png', dpi=130, facecolor='white')
+    # Without its date, so that the same numbers give the same file.
+    fig.savefig(f'{path}.pdf', metadata={'CreationDate': None})
+
+
+def select(rows: Iterable[Mapping[str, Any]], *names: str) -> list[Row]:
+  """Returns the named columns of rows."""
+  return [{name: row.get(name) for name in names} for row in rows]
+
+
+def where(rows: Iterable[Row], **values: Any) -> list[Row]:
+  """Returns the rows whose columns have these values."""
+  return [
+      row
+      for row in rows
+      if all(row.get(name) == value for name, value in values.items())
+  ]
+
+
+def present(rows: Iterable[Row], column: str, order: Iterable[Any]) -> list:
+  """Returns what of `order` some row has in a column."""
+  found = {row.get(column) for row in rows}
+  return [value for value in order if value in found]

@@ -1,0 +1,176 @@
+"""Trains suites and measures them, each once; what is there is read again.
+
+A suite's folder holds its run (which goes on where it was stopped) and its
+results, with a digest of all that they follow from: another config, or other
+measures, and they are made again.
+"""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+import hashlib
+import json
+import pathlib
+from typing import Any, NamedTuple
+
+from experiments import suites
+
+_META, _ROWS, _FREQUENCIES = 'meta.json', 'rows.jsonl', 'frequencies.npz'
+
+Row = dict[str, Any]
+
+
+class Preempted(Exception):
+  """A signal stopped the training; what is there is saved."""
+
+
+class Result(NamedTuple):
+  """What was measured of a suite's members, in their order."""
+
+  rows: list[Row]
+  # By measure: its own table.
+  tables: Mapping[str, list[Row]]
+  # Of each member, [latents].
+  frequencies: list[Any]
+
+
+def obtain(
+    wanted: suites.Suite | suites.Reading,
+    folder: pathlib.Path,
+    *,
+    should_stop: Callable[[int], bool] = lambda step: False,
+) -> Result:
+  """Reads the results of a suite, or trains and measures it first.
+
+  Args:
+    wanted: The suite, or another reading of one.
+    folder: Where suites are kept, a folder each.
+    should_stop: Whether to save and leave, as for `train.train`.
+
+  Raises:
+    Preempted: `should_stop` said so.
+  """
+  suite = wanted.suite if isinstance(wanted, suites.Reading) else wanted
+  run = folder / suite.name / 'run'
+  results = folder / suite.name / 'results'
+  if isinstance(wanted, suites.Reading):
+    results = folder / suite.name / wanted.name
+  key = digest(wanted)
+  if not _is_stored(results, key):
+    train_suite(suite, run, should_stop=should_stop)
+    _store(_measure(wanted, run), results, key)
+  return _read(results)
+
+
+def is_stored(
+    wanted: suites.Suite | suites.Reading, folder: pathlib.Path
+) -> bool:
+  """Says whether `obtain` would only read."""
+  reading = isinstance(wanted, suites.Reading)
+  suite = wanted.suite if reading else wanted
+  name = wanted.name if reading else 'results'
+  return _is_stored(folder / suite.name / name, digest(wanted))
+
+
+def digest(wanted: suites.Suite | suites.Reading) -> str:
+  """Digests what results follow from: all fields of the config, measures."""
+  from jumprelu import config as config_lib
+  from jumprelu import dotted
+
+  fields = dataclasses.asdict(wanted)
+  suite = wanted.suite if isinstance(wanted, suites.Reading) else wanted
+  fields['config'] = dotted.to_dict(config_lib.resolve(suite.config))
+  text = json.dumps(fields, sort_keys=True, default=str)
+  return hashlib.sha256(text.encode()).hexdigest()
+
+
+def train_suite(
+    suite: suites.Suite,
+    run: pathlib.Path,
+    *,
+    should_stop: Callable[[int], bool] = lambda step: False,
+) -> None:
+  """Trains a suite, or what is left of it, in the run directory `run`."""
+  from jumprelu import config as config_lib
+  from jumprelu import train
+
+  config = config_lib.resolve(suite.config)
+  if train.train(config, run, should_stop=should_stop) == train.PREEMPTED:
+    raise Preempted(suite.name)
+
+
+def _measure(
+    wanted: suites.Suite | suites.Reading, path: pathlib.Path
+) -> Result:
+  import jax
+
+  from jumprelu import config as config_lib
+  from jumprelu import data, evaluate, lm, publish
+
+  run = publish.open_run(path)
+  config, model, prepared = run.config, run.model, run.prepared
+  if isinstance(wanted, suites.Reading):
+    config = config_lib.resolve({**wanted.suite.config, **wanted.changes})
+    model = lm.load(
+        config.model,
+        dtype=config_lib.dtype_on(config, jax.default_backend()),
+        mesh=run.mesh,
+    )
+    tokenizer = data.Tokenizer(model.tokenizer_path, rows=model.config.vocab)
+    prepared = data.prepare(config.data, tokenizer, config.corpus)
+  found = evaluate.evaluate_members(
+      model,
+      publish.eval_members(run),
+      held_out=prepared.held_out,
+      train=prepared.train,
+      config=config.eval,
+      mesh=run.mesh,
+      measures=wanted.measures,
+  )
+  return Result(found.rows, found.tables, found.firing_frequency)
+
+
+def _is_stored(results: pathlib.Path, key: str) -> bool:
+  meta = results / _META
+  return meta.is_file() and json.loads(meta.read_text())['digest'] == key
+
+
+def _store(found: Result, results: pathlib.Path, key: str) -> None:
+  import numpy as np
+
+  from jumprelu import evaluate, npz
+
+  results.mkdir(parents=True, exist_ok=True)
+  # What says that all is there comes last.
+  (results / _META).unlink(missing_ok=True)
+  evaluate.write_results(found.rows, results / _ROWS)
+  for name, table in found.tables.items():
+    evaluate.write_results(table, results / f'{name}.jsonl')
+  npz.write_npz(
+      results / _FREQUENCIES,
+      {
+          str(i): np.asarray(x, np.float32)
+          for i, x in enumerate(found.frequencies)
+      },
+  )
+  meta = {'digest': key, 'tables': list(found.tables)}
+  (results / _META).write_text(json.dumps(meta))
+
+
+def _read(results: pathlib.Path) -> Result:
+  from jumprelu import npz
+
+  meta = json.loads((results / _META).read_text())
+  rows = _read_rows(results / _ROWS)
+  frequencies = npz.read_npz(
+      results / _FREQUENCIES,
+      {str(i): (row['width'],) for i, row in enumerate(rows)},
+  )
+  return Result(
+      rows,
+      {name: _read_rows(results / f'{name}.jsonl') for name in meta['tables']},
+      [frequencies[str(i)] for i in range(len(rows))],
+  )
+
+
+def _read_rows(path: pathlib.Path) -> list[Row]:
+  return [json.loads(line) for line in path.read_text('utf-8').splitlines()]
