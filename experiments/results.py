@@ -72,13 +72,24 @@ def is_stored(
 
 
 def digest(wanted: suites.Suite | suites.Reading) -> str:
-  """Digests what results follow from: all fields of the config, measures."""
+  """Digests what results follow from: config, measures, what else is read.
+
+  A field counts where it is not at its default, so that a field which the
+  package gets later does not undo what was made before.
+  """
   from jumprelu import config as config_lib
   from jumprelu import dotted
 
   fields = dataclasses.asdict(wanted)
   suite = wanted.suite if isinstance(wanted, suites.Reading) else wanted
-  fields['config'] = dotted.to_dict(config_lib.resolve(suite.config))
+  default = dotted.leaves(config_lib.TrainConfig())
+  config = dotted.leaves(config_lib.resolve(suite.config))
+  fields['config'] = {
+      path: leaf.value
+      for path, leaf in config.items()
+      if leaf.value != default[path].value
+  }
+  fields.pop('suite', None)
   text = json.dumps(fields, sort_keys=True, default=str)
   return hashlib.sha256(text.encode()).hexdigest()
 

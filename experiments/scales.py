@@ -29,6 +29,8 @@ class Scale:
   bandwidths: tuple[float, ...]
   # A slice of TPUs that it is planned for; none: it runs on a CPU.
   topology: str = ''
+  # Tokens of the headline suite, if others are trained on fewer.
+  headline_tokens: int | None = None
 
 
 _NANO = {
@@ -50,11 +52,12 @@ NANO = Scale(
     sparsities={
         'jumprelu': (5e-4, 1e-3, 2e-3, 4e-3),
         'topk': (8, 16, 32, 64),
-        'gated': (1e-2, 2e-2, 4e-2, 8e-2),
-        'relu': (1e-2, 2e-2, 4e-2, 8e-2),
+        'gated': (0.04, 0.08, 0.16, 0.32),
+        'relu': (0.04, 0.08, 0.16, 0.32),
     },
     target_l0=(10, 20, 40, 80),
     bandwidths=(0.003, 0.01, 0.03, 0.1, 0.3),
+    headline_tokens=524_288,
 )
 
 QUICK = dataclasses.replace(
@@ -78,6 +81,7 @@ QUICK = dataclasses.replace(
     sparsities={name: v[1:3] for name, v in NANO.sparsities.items()},
     target_l0=(20, 40),
     bandwidths=(0.03, 0.1),
+    headline_tokens=None,
 )
 
 _PAPER = {'recipe': 'paper', 'stream.lm_sequences': 64, 'mesh.tensor': 2}

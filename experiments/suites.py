@@ -81,11 +81,15 @@ def variants(
 
 def headline(scale: scales.Scale) -> Suite:
   """Four variants at three sites, each from several seeds."""
+  longer = {}
+  if scale.headline_tokens:
+    longer['tokens'] = scale.headline_tokens
   return make(
       scale,
       'headline',
       measures=('histogram',),
       seeds=scale.seeds,
+      **longer,
       **variants(scale, *VARIANTS, sites=SITES),
   )
 
