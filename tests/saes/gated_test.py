@@ -21,7 +21,8 @@ def test_the_loss_is_the_papers(decoder_norm):
     latents = np.where(gate > 0, np.maximum(magnitude, 0), 0)
     errors = targets - latents @ p['W_dec'] - p['b_dec']
     open_gate = np.maximum(gate, 0)
-    norms = np.sqrt((p['W_dec'] ** 2).sum(axis=1))
+    # Nothing of the gate's half teaches the decoder, its penalty neither.
+    norms = np.sqrt((constants['W_dec'] ** 2).sum(axis=1))
     by_gate = targets - open_gate @ constants['W_dec'] - constants['b_dec']
     return np.mean(
         (errors**2).sum(axis=1)
