@@ -74,7 +74,8 @@ def figure(rows):
       if metric == 'delta_loss':
         # The text's error is the same for all four, and would hide them.
         points = [point._replace(y_stderr=0.0) for point in points]
-      drawing.curve(axis, points, i, label, alpha=0.8)
+      # The later the smaller: they lie on each other.
+      drawing.curve(axis, points, i, label, markersize=9 - 2 * i)
     if metric == 'rounding':
       axis.axhline(0, color=drawing.FAINT, linewidth=0.8)
 
