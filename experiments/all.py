@@ -11,9 +11,43 @@ what each figure shows, and what it costs.
 
 import sys
 
-from experiments import command, jumprelu_fidelity
+from experiments import (
+    command,
+    gated_gamma,
+    gated_recovered,
+    jumprelu_bandwidth,
+    jumprelu_fidelity,
+    jumprelu_high_frequency,
+    jumprelu_histograms,
+    jumprelu_target_l0,
+    scope_frequency,
+    scope_layers,
+    scope_positions,
+    scope_precision,
+    scope_splitting,
+    scope_transcoders,
+    scope_uniformity,
+    scope_width,
+)
 
-FIGURES = (jumprelu_fidelity,)
+# Those that share suites stand together.
+FIGURES = (
+    jumprelu_fidelity,
+    jumprelu_high_frequency,
+    jumprelu_histograms,
+    gated_gamma,
+    gated_recovered,
+    scope_layers,
+    scope_positions,
+    scope_precision,
+    scope_transcoders,
+    scope_uniformity,
+    scope_width,
+    scope_frequency,
+    scope_splitting,
+    jumprelu_target_l0,
+    jumprelu_bandwidth,
+)
 
 if __name__ == '__main__':
   sys.exit(command.main(FIGURES, __doc__, 'all'))

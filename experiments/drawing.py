@@ -49,10 +49,18 @@ VARIANTS = {
 }
 LABELS = {
     'l0': 'L0: active latents per token',
+    'bandwidth': 'Bandwidth of the kernel',
+    'position': 'Position in the document',
     'fvu': 'FVU',
     'delta_loss': 'Delta loss (nats)',
     'loss_recovered': 'Loss recovered',
-    'gamma': 'gamma: relative reconstruction bias',
+    'loss_recovered_mean': 'Loss recovered, from mean ablation',
+    'gamma': 'gamma (reconstruction bias)',
+    'over_1_percent_share': 'Latents active on > 1 % of tokens',
+    'over_10_percent_share': 'Latents active on > 10 % of tokens',
+    'relative_error': 'Squared error (of the variance)',
+    'rounding': 'Cost of rounding the SAE (nats)',
+    'r_l0': 'r_L0: evenness of active latents',
 }
 
 

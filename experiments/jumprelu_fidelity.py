@@ -11,7 +11,7 @@ seeds; bars are two standard errors of seeds and evaluation text together.
 
 import sys
 
-from experiments import command, drawing, suites
+from experiments import command, drawing, panels, suites
 
 _COLUMNS = (
     'site', 'variant', 'width', 'sparsity_coefficient', 'target_l0', 'seed',
@@ -34,33 +34,8 @@ def table(results):
 
 def figure(rows):
   """Delta loss, FVU and loss recovered against L0, a column a site."""
-  sites = drawing.present(rows, 'site', drawing.SITES)
   metrics = ('delta_loss', 'fvu', 'loss_recovered')
-  fig, axes = drawing.panels(len(metrics), len(sites))
-  for column, site in zip(axes.T, sites, strict=True):
-    column[0].set_title(drawing.SITES[site])
-    for axis, metric in zip(column, metrics, strict=True):
-      panel(axis, drawing.where(rows, site=site), metric)
-    column[-1].set_xlabel(drawing.LABELS['l0'])
-  for axis, metric in zip(axes[:, 0], metrics, strict=True):
-    axis.set_ylabel(drawing.LABELS[metric])
-  drawing.legend(axes[0, 0])
-  return fig
-
-
-def panel(axis, rows, metric):
-  """One metric against L0, a curve a variant."""
-  for i, variant in enumerate(drawing.VARIANTS):
-    points = drawing.over_seeds(
-        drawing.where(rows, variant=variant),
-        'l0',
-        metric,
-        by=('sparsity_coefficient', 'target_l0'),
-    )
-    drawing.curve(axis, points, i, drawing.VARIANTS[variant])
-  drawing.log_axis(axis, 'x')
-  if metric in ('fvu', 'delta_loss'):
-    drawing.log_axis(axis, 'y')
+  return panels.by_site(rows, metrics, panels.variant_curves)
 
 
 if __name__ == '__main__':

@@ -61,6 +61,11 @@ def obtain(
   return _read(results)
 
 
+def by_path(result: Result) -> dict[str, Row]:
+  """Returns the rows by what tables call their members."""
+  return {row['path'] or str(i): row for i, row in enumerate(result.rows)}
+
+
 def is_stored(
     wanted: suites.Suite | suites.Reading, folder: pathlib.Path
 ) -> bool:

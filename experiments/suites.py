@@ -12,6 +12,8 @@ from experiments import scales
 SITES = ('resid_post', 'mlp_out', 'attn_heads')
 # Those that the JumpReLU paper compares, worst first.
 VARIANTS = ('relu', 'gated', 'topk', 'jumprelu')
+# What stands before its value in the name of a suite.
+BANDWIDTH = 'bandwidth_'
 _CHOOSE_L0 = ('topk', 'batch_topk', 'matryoshka_batch_topk')
 
 
@@ -144,6 +146,6 @@ def ablation(
 def bandwidths(scale: scales.Scale) -> tuple[Suite, ...]:
   """JumpReLU SAEs by the bandwidth of the kernel."""
   return tuple(
-      ablation(scale, f'bandwidth_{width:g}', 'jumprelu', bandwidth=width)
+      ablation(scale, f'{BANDWIDTH}{width:g}', 'jumprelu', bandwidth=width)
       for width in scale.bandwidths
   )

@@ -25,6 +25,7 @@ class Positions(NamedTuple):
   tokens: Num[Array, ' positions']
   active: Num[Array, ' positions']
   residual: Num[Array, ' positions']  # of ||y - yhat||^2
+  residual_squared: Num[Array, ' positions']
   spread: Num[Array, ' positions']  # of ||y - ybar||^2
   scored: Num[Array, ' positions']
   delta: Num[Array, ' positions']
@@ -54,6 +55,7 @@ class Positions(NamedTuple):
         by_position(jnp.ones_like(positions), keep),
         by_position(found.l0, keep),
         by_position(found.residual, keep),
+        by_position(jnp.square(found.residual), keep),
         by_position(spread, keep),
         by_position(jnp.ones_like(positions), scored),
         by_position(delta, scored),
@@ -67,25 +69,35 @@ class Positions(NamedTuple):
   def compute(self) -> list[dict[str, Any]]:
     """Returns a row for each position that was seen.
 
-    The delta loss's standard error takes tokens of one position as
-    independent: they lie in different documents.
+    Standard errors take tokens of one position as independent: they lie in
+    different documents.
     """
-    delta = metrics.ratio(self.delta, self.scored)
-    squares = self.delta_squared - self.scored * delta**2
-    variance = metrics.ratio(np.maximum(squares, 0), self.scored - 1)
+    error, error_stderr = _mean(
+        self.residual, self.residual_squared, self.tokens
+    )
+    delta, delta_stderr = _mean(self.delta, self.delta_squared, self.scored)
     columns = {
         'tokens': self.tokens,
         'l0': metrics.ratio(self.active, self.tokens),
-        'squared_error': metrics.ratio(self.residual, self.tokens),
+        'squared_error': error,
+        'squared_error_stderr': error_stderr,
         'fvu': metrics.ratio(self.residual, self.spread),
         'tokens_delta_loss': self.scored,
         'delta_loss': delta,
-        'delta_loss_stderr': np.sqrt(metrics.ratio(variance, self.scored)),
+        'delta_loss_stderr': delta_stderr,
     }
     return [
         {'position': int(p)} | {k: v[p] for k, v in columns.items()}
         for p in np.flatnonzero(self.tokens)
     ]
+
+
+def _mean(total, squared, count):
+  """Returns means and their standard errors, NaN of fewer than two tokens."""
+  mean = metrics.ratio(total, count)
+  squares = np.maximum(squared - count * mean**2, 0)
+  variance = metrics.ratio(squares, count - 1)
+  return mean, np.sqrt(metrics.ratio(variance, count))
 
 
 @functools.partial(jax.jit, static_argnames=('mesh',))

@@ -1,0 +1,106 @@
+"""Panels that several figures share: a column a site, a curve a variant."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from experiments import drawing
+
+# The variant of rows that say no more than which L0s were published.
+RELEASED = 'released'
+
+
+def by_site(
+    rows: Sequence[drawing.Row],
+    metrics: Sequence[str],
+    draw: Callable[[Any, list[drawing.Row], str], None],
+    *,
+    x: str = 'l0',
+    sites: Iterable[str] = drawing.SITES,
+    logarithmic: Iterable[str] = ('fvu', 'delta_loss'),
+) -> Any:
+  """Returns a figure with a column a site and a row a metric.
+
+  Args:
+    rows: What is drawn, with a column `site`.
+    metrics: Columns, each with a label in `drawing.LABELS`.
+    draw: Fills a panel, given its axis, the rows of its site and its metric.
+    x: The column along x, on a logarithmic axis.
+    sites: Those that are drawn if there are any rows of theirs.
+    logarithmic: The metrics of which ratios are what counts.
+  """
+  columns = drawing.present(rows, 'site', sites)
+  fig, axes = drawing.panels(len(metrics), len(columns), sharex='col')
+  for column, site in zip(axes.T, columns, strict=True):
+    found = drawing.where(rows, site=site)
+    column[0].set_title(drawing.SITES[site])
+    for axis, metric in zip(column, metrics, strict=True):
+      draw(axis, found, metric)
+      drawing.log_axis(axis, 'x')
+      if metric in logarithmic:
+        log_y(axis, found, metric)
+    column[-1].set_xlabel(drawing.LABELS[x])
+  for axis, metric in zip(axes[:, 0], metrics, strict=True):
+    axis.set_ylabel(drawing.LABELS[metric])
+  legend_below(fig)
+  return fig
+
+
+def variant_curves(axis: Any, rows: Sequence[drawing.Row], metric: str) -> None:
+  """Draws one metric against L0, a curve a variant."""
+  for i, (variant, label) in enumerate(drawing.VARIANTS.items()):
+    points = drawing.over_seeds(
+        drawing.where(rows, variant=variant),
+        'l0',
+        metric,
+        by=('sparsity_coefficient', 'target_l0'),
+    )
+    drawing.curve(axis, points, i, label)
+
+
+def log_y(axis: Any, rows: Iterable[drawing.Row], metric: str) -> None:
+  """Makes y logarithmic if all values have a logarithm."""
+  values = [row[metric] for row in rows if row.get(metric) is not None]
+  if min(values, default=0) > 0:
+    drawing.log_axis(axis, 'y')
+
+
+def shade(index: int, count: int) -> Any:
+  """Returns the colour of a value of an ordered quantity, from dark to light."""
+  import matplotlib
+
+  return matplotlib.colormaps['viridis'](0.88 * index / max(count - 1, 1))
+
+
+def mark_released(
+    axis: Any, rows: Iterable[drawing.Row], color: Any = drawing.FAINT
+) -> None:
+  """Marks the L0s of published SAEs, rows of `reference`, on the x axis."""
+  l0s = [row['l0'] for row in drawing.where(rows, variant=RELEASED)]
+  if l0s:
+    axis.plot(
+        l0s,
+        [0.025] * len(l0s),
+        transform=axis.get_xaxis_transform(),
+        color=color,
+        marker='|',
+        markersize=9,
+        linestyle='none',
+        label='_released',
+    )
+
+
+def legend_below(fig: Any) -> None:
+  """Names the curves of all panels once, below them."""
+  found = {}
+  for axis in fig.axes:
+    for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+      found.setdefault(label, handle)
+  if found:
+    fig.legend(
+        found.values(),
+        found.keys(),
+        loc='outside lower center',
+        ncols=min(len(found), 2 * round(fig.get_figwidth() / 3.5)),
+        frameon=False,
+        fontsize=8.5,
+    )

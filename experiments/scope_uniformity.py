@@ -1,0 +1,52 @@
+"""How evenly the active latents of a token share in what it does: r_L0.
+
+Gemma Scope (arXiv 2408.05147), figure 16. r_L0 is the entropy's effective
+number of latents behind the correct next token's logit, over L0. In the paper
+it lies between 0.45 and 0.7 and falls as L0 grows, most in the residual
+stream, much the same for all widths. Bars are two standard errors.
+
+  python -m experiments.scope_uniformity --scale=nano
+"""
+
+import sys
+
+from experiments import command, drawing, suites
+
+_COLUMNS = (
+    'layer', 'site', 'width', 'sparsity_coefficient', 'seed', 'l0', 'r_l0',
+    'r_l0_stderr', 'tokens_r_l0',
+)  # fmt: skip
+
+
+def needs(scale):
+  """The suite of the middle layer."""
+  return (suites.layer(scale, scale.layer),)
+
+
+def table(results):
+  """A row a member."""
+  (result,) = results.values()
+  return drawing.select(result.rows, *_COLUMNS)
+
+
+def figure(rows):
+  """r_L0 against L0, a curve a site."""
+  fig, axes = drawing.panels(1, 1, size=(4.4, 3.4))
+  axis = axes[0, 0]
+  for i, (site, label) in enumerate(drawing.SITES.items()):
+    points = drawing.over_seeds(
+        drawing.where(rows, site=site),
+        'l0',
+        'r_l0',
+        by=('sparsity_coefficient',),
+    )
+    drawing.curve(axis, points, i, label)
+  drawing.log_axis(axis, 'x')
+  axis.set_xlabel(drawing.LABELS['l0'])
+  axis.set_ylabel(drawing.LABELS['r_l0'])
+  drawing.legend(axis)
+  return fig
+
+
+if __name__ == '__main__':
+  sys.exit(command.figure_main(__file__))
