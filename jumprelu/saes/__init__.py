@@ -24,6 +24,9 @@ VARIANTS: dict[str, tuple[type[base.Sae], type[base.Config]]] = {
         matryoshka.MatryoshkaJumpRelu,
         matryoshka.JumpReluConfig,
     ),
+    'matryoshka_relu': (matryoshka.MatryoshkaRelu, matryoshka.ReluConfig),
+    'matryoshka_gated': (matryoshka.MatryoshkaGated, matryoshka.GatedConfig),
+    'matryoshka_topk': (matryoshka.MatryoshkaTopK, matryoshka.TopKConfig),
     'matryoshka_batch_topk': (
         matryoshka.MatryoshkaBatchTopK,
         matryoshka.BatchTopKConfig,

@@ -23,6 +23,9 @@ Scalar = int | float | np.number | Num[Array, '']
 class Config:
   """Hyper-parameters that every variant has."""
 
+  # What error messages call it, where its module is not named like its variant.
+  name: ClassVar[str] = ''
+
   pre_encoder_bias: bool = dataclasses.field(
       default=True,
       metadata={
