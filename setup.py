@@ -98,7 +98,10 @@ setuptools.setup(
     license_files=['LICENSE'],
     python_requires='>=3.11',
     packages=setuptools.find_packages(include=['jumprelu', 'jumprelu.*']),
-    package_data={'jumprelu.lm': ['nano/*']},
+    package_data={
+        'jumprelu.lm': ['nano/*'],
+        'jumprelu.released': ['gemma_scope_l0.json'],
+    },
     install_requires=_REQUIRES,
     extras_require=_EXTRAS,
     entry_points={'console_scripts': ['jumprelu = jumprelu.run.main:main']},

@@ -175,7 +175,9 @@ def _folded(job: Job, group: suite.Group) -> tuple[Any, dict[str, Any]]:
       name: jax.ShapeDtypeStruct(
           x.shape,
           x.dtype,
-          sharding=passes.place_of(name, x.shape, mesh=job.mesh),
+          sharding=passes.place_of(
+              folded[0], name, shape=x.shape, mesh=job.mesh
+          ),
       )
       for name, x in shapes.items()
   }

@@ -72,13 +72,15 @@ def loaded_params(config: lm.LmConfig, layers: int) -> int:
 def member_params(group: suite.Group) -> int:
   """Parameters of one member."""
   sae = group.sae
-  return (sae.width + 1) * sae.d_out + sae.width * (sae.d_in + 2)
+  encoders = sae.d_in * len(sae.encoders)
+  return (sae.width + 1) * sae.d_out + sae.width * (encoders + 2)
 
 
 def member_flops(group: suite.Group) -> int:
   """FLOP a row of one member's step."""
   sae = group.sae
-  return sae.width * (4 * sae.d_in + 6 * sae.d_out)
+  encoders = sae.d_in * len(sae.encoders)
+  return sae.width * (4 * encoders + 6 * sae.d_out)
 
 
 def parts(group: suite.Group, mesh: sharding.MeshShape) -> tuple[int, ...]:

@@ -125,7 +125,7 @@ def eval_members(run: Run) -> list[evaluate.EvalMember]:
   return [
       evaluate.EvalMember(
           sae=sae,
-          params=read_with_gain(params, run, site=m.member.site),
+          params=read_with_gain(sae, params, run=run, site=m.member.site),
           layer=run.config.layer,
           site=m.member.site,
           meta={
@@ -284,15 +284,13 @@ def held_out_inputs(run: Run, *, rows: int) -> dict[str, np.ndarray]:
   return inputs
 
 
-def read_with_gain(params: base.Params, run: Run, *, site: str) -> base.Params:
-  """Make parameters for an input that has the norm's gain.
-
-  The language model's tap has it. Dividing the input by the gain is dividing
-  the encoder's rows.
-  """
+def read_with_gain(
+    sae: base.Sae, params: base.Params, *, run: Run, site: str
+) -> base.Params:
+  """Make parameters for an input with the norm's gain, as the tap gives it."""
   if _input_gain(run, site) is not False:
     return params
-  return params | {'W_enc': params['W_enc'] / _gain(run)[:, None]}
+  return sae.read_times(params, _gain(run))
 
 
 def _input_gain(run: Run, site: str) -> bool | None:

@@ -28,10 +28,9 @@ SITES: dict[str, tuple[lm.Site, lm.Site]] = {
     'transcoder': (lm.Site.MLP_IN, lm.Site.MLP_OUT),
 }
 
-# Logical axes of the parameters that every variant has. Others have one axis,
-# the latents.
+# Logical axes of the parameters that do not end in the latents. Of the others a
+# matrix reads the model.
 _PARAM_AXES = {
-    'W_enc': ('model', 'latents'),
     'W_dec': ('latents', 'model'),
     'b_dec': ('model',),
 }
@@ -291,7 +290,8 @@ def _shardings(
     names = [str(getattr(k, 'key', getattr(k, 'name', k))) for k in path]
     if names[0] != 'groups':
       return sharding.replicated(mesh)
-    axes = _PARAM_AXES.get(names[-1], ('latents',))[: leaf.ndim - 1]
+    others = ('model', 'latents')[3 - leaf.ndim :]
+    axes = _PARAM_AXES.get(names[-1], others)
     return sharding.named(
         mesh, 'members', *axes, rules=rules[names[1]], shape=leaf.shape
     )

@@ -103,8 +103,11 @@ def _config(**changes):
   )
 
 
-def test_parameters_are_those_that_are_initialised():
-  group, *_ = trained.make_suite(_config())
+@pytest.mark.parametrize(
+    'changes', [{}, {'variants': ('gated',), 'sae.gated.tied': False}]
+)
+def test_parameters_are_those_that_are_initialised(changes):
+  group, *_ = trained.make_suite(_config(**changes))
   params = jax.eval_shape(
       lambda: group.sae.init_params(jax.random.key(0), initial_threshold=0.1)
   )

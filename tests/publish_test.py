@@ -7,6 +7,7 @@ import types
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jumprelu import config, evaluate, lm, publish, saes, suite, trained
 from jumprelu.data import packing
@@ -108,14 +109,21 @@ def test_without_the_gain_a_transcoder_reads_the_bare_norm():
   np.testing.assert_allclose(np.square(x).mean(axis=1), 1.0, rtol=1e-3)
 
 
-def test_parameters_for_the_tap_with_gain_give_the_same_latents():
+@pytest.mark.parametrize('two_encoders', [False, True])
+def test_parameters_for_the_tap_with_gain_give_the_same_latents(two_encoders):
   run = make_run(input_gain=False)
   gain = 1 + np.asarray(
       run.model.params[f'layer_{LAYER}']['pre_ffw_norm']['scale']
   )
   x = publish.held_out_inputs(run, rows=16)['transcoder']
   sae, params = run.folded[1]
-  converted = publish.read_with_gain(params, run, site='transcoder')
+  if two_encoders:
+    config = saes.gated.Config(tied=False)
+    sae = saes.make_sae(
+        'gated', config, d_in=16, d_out=16, width=24, transcoder=True
+    )
+    params = sae.init_params(jax.random.key(0), initial_threshold=0.1)
+  converted = publish.read_with_gain(sae, params, run=run, site='transcoder')
   latents = sae.encode(params, jnp.asarray(x))
   assert 0 < (latents > 0).mean() < 1
   np.testing.assert_allclose(
@@ -124,12 +132,14 @@ def test_parameters_for_the_tap_with_gain_give_the_same_latents():
       rtol=1e-4,
       atol=1e-4,
   )
-  # Other sites, and runs whose input has the gain, are left as they are.
-  sae, params = run.folded[0]
-  assert publish.read_with_gain(params, run, site='attn_heads') is params
-  run = make_run(input_gain=True)
-  params = run.folded[1][1]
-  assert publish.read_with_gain(params, run, site='transcoder') is params
+
+
+def test_without_that_need_parameters_are_left_as_they_are():
+  for site, gain in (('attn_heads', False), ('transcoder', True)):
+    run = make_run(input_gain=gain)
+    sae, params = run.folded[site == 'transcoder']
+    found = publish.read_with_gain(sae, params, run=run, site=site)
+    assert found is params
 
 
 def test_an_evaluation_is_used_again_for_the_same_checkpoint_only(

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jumprelu import errors, release, saes
+from jumprelu import errors, release, released, saes
 from tests import small_release
 
 
@@ -234,3 +234,29 @@ def test_every_variant_of_the_table_can_be_released(tmp_path):
     member = small_release.make_member(variant=variant)
     out = small_release.write(tmp_path / variant, [member])
     assert release.list_members(out)
+
+
+def test_two_encoders_are_released_and_read_as_they_are(tmp_path):
+  member = small_release.make_member(variant='gated', tied=False)
+  out = small_release.write(tmp_path / 'release', [member])
+  ((path, found),) = released.find(out).items()
+  assert path.startswith('variants/gated/resid_post/')
+  assert found.sae == member.sae and found.meta['variant'] == 'gated'
+  params = {k: jnp.asarray(v) for k, v in found.params.items()}
+  assert found.sae.to_jumprelu(params) is None
+
+  p = {k: np.float64(v) for k, v in params.items()}
+  x = np.float64(member.inputs)
+  gate, magnitude = x @ p['W_enc'] + p['b_enc'], x @ p['W_mag'] + p['b_mag']
+  latents = np.where((gate > 0) & (magnitude > 0), magnitude, 0)
+  assert ((magnitude > 0) != (gate > 0)).any()
+  np.testing.assert_allclose(
+      found.sae.encode(params, jnp.asarray(member.inputs)), latents, atol=1e-4
+  )
+
+  def damage(arrays):
+    arrays['W_mag'] += 0.1
+
+  small_release.change_arrays(out, damage, folder=path)
+  with pytest.raises(errors.DataError, match='latents are not those of'):
+    release.verify_release(out)

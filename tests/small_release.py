@@ -38,19 +38,24 @@ def provenance(**changes):
 PROVENANCE = provenance()
 
 
-def trained_sae(*, seed, variant='jumprelu', d=8, width=12):
+def trained_sae(*, seed, variant='jumprelu', d=8, width=12, **fields):
   """An SAE of scaled activations, as training leaves it, and its params."""
   _, make_config = saes.VARIANTS[variant]
   sae = saes.make_sae(
-      variant, make_config(), d_in=d, d_out=d, width=width, transcoder=False
+      variant,
+      make_config(**fields),
+      d_in=d,
+      d_out=d,
+      width=width,
+      transcoder=False,
   )
   return sae, _perturbed(sae, seed)
 
 
-def trained_transcoder():
-  _, make_config = saes.VARIANTS['jumprelu']
+def trained_transcoder(variant='jumprelu', **fields):
+  config = saes.VARIANTS[variant][1](**fields)
   sae = saes.make_sae(
-      'jumprelu', make_config(), d_in=8, d_out=6, width=10, transcoder=True
+      variant, config, d_in=8, d_out=6, width=10, transcoder=True
   )
   return sae, _perturbed(sae, 5)
 
@@ -61,7 +66,7 @@ def _perturbed(sae, seed):
   rng = np.random.default_rng(seed)
   params = {
       k: v
-      if k.startswith('W_') or k in sae.untrained
+      if k in ('W_enc', 'W_dec', *sae.untrained)
       else v + jnp.asarray(rng.normal(size=v.shape) * 0.1, jnp.float32)
       for k, v in params.items()
   }
@@ -83,8 +88,10 @@ def _perturbed(sae, seed):
   return params | parts.carried
 
 
-def make_member(*, seed=0, variant='jumprelu', coefficient=1e-3, l0=3.2):
-  sae, params = trained_sae(seed=seed, variant=variant)
+def make_member(
+    *, seed=0, variant='jumprelu', coefficient=1e-3, l0=3.2, **fields
+):
+  sae, params = trained_sae(seed=seed, variant=variant, **fields)
   sae, params = sae.fold(params, input_scale=SCALE, target_scale=SCALE)
   return _member(
       sae,
@@ -179,13 +186,13 @@ def reseal(out, folder=FOLDER):
   (out / 'suite.json').write_text(json.dumps(suite))
 
 
-def change_arrays(out, change, file='params.npz'):
-  path = out / FOLDER / file
+def change_arrays(out, change, file='params.npz', *, folder=FOLDER):
+  path = out / folder / file
   with np.load(path) as stored:
     arrays = {k: stored[k].copy() for k in stored.files}
   change(arrays)
   np.savez(path, **arrays)
-  reseal(out)
+  reseal(out, folder)
 
 
 def change_json(out, change, file='config.json'):

@@ -30,6 +30,9 @@ _CHANGES = {
     'sae__topk__k': (2.0, 4.0),
     'sae__topk__dead_after': 30,
     'sae__batch_topk__k': (4.0,),
+    'sae__matryoshka_topk__k': (4.0,),
+    # Its nested form has one encoder.
+    'sae__gated__tied': False,
     # More: a latent alone on its rows has no gradient but rounding at the tied
     # start, which Adam makes a step of.
     'sae__matryoshka_batch_topk__k': (8.0,),
@@ -108,6 +111,7 @@ def test_a_real_run_of_all_variants_is_released_in_both_ways(tmp_path):
       'variants': tuple(saes.VARIANTS),
       'sparsity_coefficients': ('1e-3',),
       'sae.topk.k': (8,),
+      'sae.gated.tied': False,
       'eval.tokens': 2048,
       'eval.delta_loss_tokens': 512,
       'eval.pca_tokens': 2048,
@@ -129,12 +133,16 @@ def test_a_real_run_of_all_variants_is_released_in_both_ways(tmp_path):
   found = {release.load_member(own / p)[0].variant for p in
            release.list_members(own)}  # fmt: skip
   assert found == set(saes.VARIANTS)
-  origins = set()
+  origins, kept = set(), set()
   for path in release.list_members(plain):
-    sae, _, config = release.load_member(plain / path)
-    assert sae.variant == ('topk' if 'topk/' in path else 'jumprelu')
+    sae, params, config = release.load_member(plain / path)
     origins.add(config['converted_from'] or sae.variant)
+    if sae.variant != 'jumprelu':
+      kept.add(sae.variant)
+      assert sae.to_jumprelu(params) is None
   assert origins == set(saes.VARIANTS)
+  assert {'topk', 'gated'} <= kept
+  assert not {'matryoshka_gated', 'batch_topk', 'relu_rescaled'} & kept
   rows = [json.loads(s) for s in (own / 'results.jsonl').open()]
   assert {row['variant'] for row in rows} == set(saes.VARIANTS)
   assert {m.sae.variant for m in trained.load_suite(run)} == set(saes.VARIANTS)

@@ -52,22 +52,23 @@ def place(
   """Puts a member on the devices; the large matrices' latents are cut."""
   placed = {
       name: text_lib.place(
-          leaf, mesh, *_axes(name, np.ndim(leaf)), rules=_RULES
+          leaf, mesh, *_axes(sae, name, np.ndim(leaf)), rules=_RULES
       )
       for name, leaf in params.items()
   }
   return Placed(sae, placed, *taps)
 
 
-def place_of(name: str, shape: tuple[int, ...], *, mesh: Any) -> Any:
+def place_of(sae: Any, name: str, *, shape: tuple[int, ...], mesh: Any) -> Any:
   """The sharding that `place` gives a parameter."""
-  axes = _axes(name, len(shape))
+  axes = _axes(sae, name, len(shape))
   return sharding.named(mesh, *axes, rules=_RULES, shape=shape)
 
 
-def _axes(name, rank):
-  axes = {'W_enc': (None, 'latents'), 'W_dec': ('latents', None)}
-  return axes.get(name, (None,) * rank)
+def _axes(sae, name, rank):
+  if name in sae.encoders:
+    return None, 'latents'
+  return ('latents', None) if name == 'W_dec' else (None,) * rank
 
 
 def _merge(total, part):

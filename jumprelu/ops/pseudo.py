@@ -2,9 +2,8 @@
 
 Both functions jump where a pre-activation z passes its threshold. Their true
 derivative with respect to the threshold is zero almost everywhere, so backwards
-they use that of the same function smoothed by a rectangle kernel K of width
-`bandwidth` (JumpReLU SAEs, arXiv 2407.14435), with u = (z - t) / bandwidth and
-K(u) = 1 for |u| < 1/2, else 0:
+they use that of the same function smoothed by a kernel K (JumpReLU SAEs, arXiv
+2407.14435), with u = (z - t) / bandwidth:
 
   d jumprelu(z, t) / dt  = -(t / bandwidth) K(u)
   d heaviside(z, t) / dt = -(1 / bandwidth) K(u)
@@ -12,9 +11,30 @@ K(u) = 1 for |u| < 1/2, else 0:
 Averaged over a batch these estimate the derivative of the *expected* loss. Feed
 both with the raw pre-activations: what a ReLU or the JumpReLU itself has set to
 zero sits at the wrong distance from the threshold.
+
+All kernels integrate to 1 over u. The rectangle is the paper's; others, which
+its appendix H compares, stand here in their textbook forms, as it is not known
+how the paper scales them. So one bandwidth is not one amount of smoothing: with
+z - t in bandwidths,
+
+  kernel        K(u)                         is 0 from  standard deviation
+  rectangle     1 for |u| < 1/2, else 0      1/2        1 / sqrt(12) = 0.289
+  triangle      max(1 - |u|, 0)              1          1 / sqrt(6)  = 0.408
+  epanechnikov  3/4 max(1 - u^2, 0)          1          1 / sqrt(5)  = 0.447
+  gaussian      exp(-u^2 / 2) / sqrt(2 pi)   nowhere    1
+
+and the bandwidths that smooth as much as the rectangle's are 0.707, 0.645 and
+0.289 times its own.
+
+With `gradient_to_pre_acts` (appendix H's ablation) the smoothed function is
+differentiated with respect to z as well, which adds to z's ordinary derivatives
+
+  + (t / bandwidth) K(u) of jumprelu,  + (1 / bandwidth) K(u) of heaviside.
 """
 
+from collections.abc import Callable
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -64,79 +84,129 @@ def in_kernel(
   return jnp.abs(pre_acts - threshold) < bandwidth / 2
 
 
-def _sum_near(
+def _triangle(u: Float[Array, '...']) -> Float[Array, '...']:
+  return jnp.maximum(1.0 - jnp.abs(u), 0.0)
+
+
+def _epanechnikov(u: Float[Array, '...']) -> Float[Array, '...']:
+  return 0.75 * jnp.maximum(1.0 - jnp.square(u), 0.0)
+
+
+def _gaussian(u: Float[Array, '...']) -> Float[Array, '...']:
+  return jnp.exp(-jnp.square(u) / 2) / math.sqrt(2 * math.pi)
+
+
+# Kernels whose values are not 0 or 1.
+_WEIGHTS: dict[str, Callable[[Array], Array]] = {
+    'triangle': _triangle,
+    'epanechnikov': _epanechnikov,
+    'gaussian': _gaussian,
+}
+KERNELS = ('rectangle', *_WEIGHTS)
+
+
+def _near(
     cotangent: Float[Array, '*batch latents'],
     pre_acts: Float[Array, '*batch latents'],
     threshold: Float[Array, ' latents'],
     bandwidth: float,
+    kernel: str,
+) -> Float[Array, '*batch latents']:
+  """Multiply each cotangent by K(u)."""
+  if kernel == 'rectangle':
+    # A choice instead of a product, in the cotangents' own type.
+    zero = jnp.zeros((), cotangent.dtype)
+    return jnp.where(in_kernel(pre_acts, threshold, bandwidth), cotangent, zero)
+  pre_acts, threshold = _aligned(pre_acts, threshold)
+  return cotangent * _WEIGHTS[kernel]((pre_acts - threshold) / bandwidth)
+
+
+def _sum_rows(
+    near: Float[Array, '*batch latents'], threshold: Float[Array, ' latents']
 ) -> Float[Array, ' latents']:
-  """Sum the cotangents inside the kernel over every leading axis."""
-  dtype = jnp.promote_types(cotangent.dtype, jnp.float32)
-  zero = jnp.zeros((), cotangent.dtype)
-  near = jnp.where(in_kernel(pre_acts, threshold, bandwidth), cotangent, zero)
-  axes = tuple(range(near.ndim - threshold.ndim))
-  return near.sum(axis=axes, dtype=dtype)
+  """Sum over every leading axis that the threshold has not."""
+  dtype = jnp.promote_types(near.dtype, jnp.float32)
+  return near.sum(axis=tuple(range(near.ndim - threshold.ndim)), dtype=dtype)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def jumprelu(
     pre_acts: Float[Array, '*batch latents'],
     threshold: Float[Array, ' latents'],
     bandwidth: float,
+    kernel: str = 'rectangle',
+    gradient_to_pre_acts: bool = False,
 ) -> Float[Array, '*batch latents']:
   """Keep the pre-activations above the threshold, set the others to zero.
 
-  Backwards the pre-activations get the ordinary derivative (1 where active)
-  and the threshold -(threshold / bandwidth) K.
+  Backwards the pre-activations get the ordinary derivative (1 where active),
+  with `gradient_to_pre_acts` plus (threshold / bandwidth) K, and the threshold
+  -(threshold / bandwidth) K; `kernel` is one of `KERNELS`.
   """
-  del bandwidth  # Shapes the pseudo-derivative only.
+  # They shape the pseudo-derivatives only.
+  del bandwidth, kernel, gradient_to_pre_acts
   zero = jnp.zeros((), pre_acts.dtype)
   return jnp.where(is_active(pre_acts, threshold), pre_acts, zero)
 
 
-def _jumprelu_fwd(pre_acts, threshold, bandwidth):
-  return jumprelu(pre_acts, threshold, bandwidth), (pre_acts, threshold)
+def _jumprelu_fwd(pre_acts, threshold, *static):
+  return jumprelu(pre_acts, threshold, *static), (pre_acts, threshold)
 
 
-def _jumprelu_bwd(bandwidth, residuals, cotangent):
+def _jumprelu_bwd(
+    bandwidth, kernel, gradient_to_pre_acts, residuals, cotangent
+):
   pre_acts, threshold = residuals
   zero = jnp.zeros((), cotangent.dtype)
   to_pre_acts = jnp.where(is_active(pre_acts, threshold), cotangent, zero)
+  near = _near(cotangent, pre_acts, threshold, bandwidth, kernel)
+  if gradient_to_pre_acts:
+    _, size = _aligned(pre_acts, threshold / bandwidth)
+    to_pre_acts = (to_pre_acts + size * near).astype(cotangent.dtype)
   # threshold / bandwidth is common to all rows: after the sum it costs one
   # multiplication a latent.
-  near = _sum_near(cotangent, pre_acts, threshold, bandwidth)
-  to_threshold = -(threshold.astype(near.dtype) / bandwidth) * near
+  total = _sum_rows(near, threshold)
+  to_threshold = -(threshold.astype(total.dtype) / bandwidth) * total
   return to_pre_acts, to_threshold.astype(threshold.dtype)
 
 
 jumprelu.defvjp(_jumprelu_fwd, _jumprelu_bwd)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def heaviside(
     pre_acts: Float[Array, '*batch latents'],
     threshold: Float[Array, ' latents'],
     bandwidth: float,
+    kernel: str = 'rectangle',
+    gradient_to_pre_acts: bool = False,
 ) -> Float[Array, '*batch latents']:
   """Give 1 for pre-activations above the threshold, else 0; its sum is the L0.
 
   Backwards the pre-activations get zero (a gradient of the penalty to the
-  encoder leaves dead latents) and the threshold -(1 / bandwidth) K.
+  encoder leaves dead latents), with `gradient_to_pre_acts` (1 / bandwidth) K,
+  and the threshold -(1 / bandwidth) K; `kernel` is one of `KERNELS`.
   """
-  del bandwidth  # Shapes the pseudo-derivative only.
+  # They shape the pseudo-derivatives only.
+  del bandwidth, kernel, gradient_to_pre_acts
   dtype = jnp.promote_types(pre_acts.dtype, jnp.float32)
   return is_active(pre_acts, threshold).astype(dtype)
 
 
-def _heaviside_fwd(pre_acts, threshold, bandwidth):
-  return heaviside(pre_acts, threshold, bandwidth), (pre_acts, threshold)
+def _heaviside_fwd(pre_acts, threshold, *static):
+  return heaviside(pre_acts, threshold, *static), (pre_acts, threshold)
 
 
-def _heaviside_bwd(bandwidth, residuals, cotangent):
+def _heaviside_bwd(
+    bandwidth, kernel, gradient_to_pre_acts, residuals, cotangent
+):
   pre_acts, threshold = residuals
-  to_threshold = -_sum_near(cotangent, pre_acts, threshold, bandwidth)
-  to_threshold = to_threshold / bandwidth
-  return jnp.zeros_like(pre_acts), to_threshold.astype(threshold.dtype)
+  near = _near(cotangent, pre_acts, threshold, bandwidth, kernel)
+  to_pre_acts = jnp.zeros_like(pre_acts)
+  if gradient_to_pre_acts:
+    to_pre_acts = (near / bandwidth).astype(pre_acts.dtype)
+  to_threshold = -_sum_rows(near, threshold) / bandwidth
+  return to_pre_acts, to_threshold.astype(threshold.dtype)
 
 
 heaviside.defvjp(_heaviside_fwd, _heaviside_bwd)

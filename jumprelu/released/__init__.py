@@ -7,6 +7,15 @@ must be given.
 
 from jumprelu.released.complete import complete, model_of
 from jumprelu.released.find import FORMATS, find
+from jumprelu.released.gemma_scope_l0 import l0s
 from jumprelu.released.record import Origin, Released
 
-__all__ = ['FORMATS', 'Origin', 'Released', 'complete', 'find', 'model_of']
+__all__ = [
+    'FORMATS',
+    'Origin',
+    'Released',
+    'complete',
+    'find',
+    'l0s',
+    'model_of',
+]

@@ -138,6 +138,21 @@ def make_jumprelu(
   )
 
 
+def make_topk(
+    params: Params, k: int, *, origin: Origin, meta: Mapping[str, Any]
+) -> Released:
+  """Makes a TopK SAE of four arrays: the k largest positive z of each row."""
+  sae = saes.make_sae(
+      'topk',
+      saes.topk.Config(pre_encoder_bias=False, k=(float(k),)),
+      d_in=params['W_enc'].shape[0],
+      d_out=params['W_dec'].shape[1],
+      width=params['W_enc'].shape[1],
+      transcoder=origin.site == 'transcoder',
+  )
+  return Released(sae, params | {'k': np.float32(k)}, origin, meta)
+
+
 def plain_names() -> dict[str, str]:
   """Returns the arrays of a JumpReLU under the names that they have here."""
   return dict(zip(_NAMES, _NAMES, strict=True))

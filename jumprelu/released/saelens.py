@@ -3,9 +3,16 @@
 Read are the architectures that are exactly a JumpReLU SAE of raw activations:
 jumprelu, standard (threshold 0) and gated (arXiv 2404.16014, section 3.2: the
 threshold is b_mag - exp(r_mag) b_gate on the magnitudes), and transcoders with
-or without a skip term. Where the decoder's bias is subtracted from the inputs,
-it is folded into the encoder's. Files written before version 6 mean by silence
-that it is; later ones have to say it.
+or without a skip term; and topk, which is none and stays what it is. BatchTopK
+SAEs, nested or not, are written for use as jumprelu with one threshold;
+checkpoints of their training hold that threshold and are read as what would be
+written. In files before version 6 an SAE is topk by its `activation_fn`.
+
+Where `rescale_acts_by_decoder_norm` is set, z counts times the norm of its
+decoder row; the norms are folded into the encoder, which is the same. Where the
+decoder's bias is subtracted from the inputs, it is folded into the encoder's.
+Files written before version 6 mean by silence that it is; later ones have to
+say it.
 """
 
 import pathlib
@@ -26,6 +33,12 @@ _ARCHITECTURES = {
     'standard': ('relu', _PLAIN),
     'jumprelu': ('jumprelu', (*_PLAIN, 'threshold')),
     'gated': ('gated', ('W_enc', 'W_dec', 'b_dec', *_GATES)),
+    'topk': ('topk', _PLAIN),
+    'batchtopk': ('batch_topk', (*_PLAIN, 'topk_threshold')),
+    'matryoshka_batchtopk': (
+        'matryoshka_batch_topk',
+        (*_PLAIN, 'topk_threshold'),
+    ),
     'transcoder': ('relu', _PLAIN),
     'skip_transcoder': ('relu', (*_PLAIN, 'W_skip')),
     'jumprelu_transcoder': ('jumprelu', (*_PLAIN, 'threshold')),
@@ -37,6 +50,7 @@ _ARCHITECTURES = {
 _AXES = {name: ('width',) for name in _GATES} | {
     'W_skip': ('d_out', 'd_in'),
     'scaling_factor': ('width',),
+    'topk_threshold': (),
 }
 
 
@@ -55,12 +69,7 @@ def read(folder: pathlib.Path) -> record.Released:
   config = members.read_json(where)
   known = config.get('metadata')
   metadata = config | (known if isinstance(known, dict) else {})
-  architecture = config.get('architecture', 'standard')
-  if architecture not in _ARCHITECTURES:
-    raise errors.DataError(
-        f'{where}: architecture is {architecture!r}, wanted one that is a'
-        f' JumpReLU SAE: {", ".join(_ARCHITECTURES)}'
-    )
+  architecture = _architecture(where, config)
   subtracts = _subtracts_bias(where, config, metadata)
   _check_inputs(where, config)
   variant, names = _ARCHITECTURES[architecture]
@@ -69,10 +78,72 @@ def read(folder: pathlib.Path) -> record.Released:
     params = _from_gates(params)
   elif variant == 'relu':
     params['threshold'] = np.zeros_like(params['b_enc'])
+  elif 'topk' in variant and _flag(
+      where, config, 'rescale_acts_by_decoder_norm'
+  ):
+    params = _by_norms(params)
+  if 'topk_threshold' in params:
+    threshold = params.pop('topk_threshold')
+    params['threshold'] = np.full_like(params['b_enc'], threshold)
   if subtracts:
     shift = params['b_dec'].astype(np.float64) @ params['W_enc']
     params['b_enc'] = (params['b_enc'] - shift).astype(np.float32)
-  return record.make_jumprelu(params, _origin(metadata), {'variant': variant})
+  origin, meta = _origin(metadata), {'variant': variant}
+  if variant == 'topk':
+    k = _k(where, config)
+    return record.make_topk(params, k, origin=origin, meta=meta)
+  return record.make_jumprelu(params, origin, meta)
+
+
+def _architecture(where, config) -> str:
+  """Returns a key of `_ARCHITECTURES`."""
+  name = config.get('architecture', 'standard')
+  # Before version 6; the second name is the older one.
+  function = config.get('activation_fn', config.get('activation_fn_str'))
+  if function == 'topk' and name == 'standard':
+    return 'topk'
+  if name not in _ARCHITECTURES:
+    raise errors.DataError(
+        f'{where}: architecture is {name!r}, wanted one of'
+        f' {", ".join(_ARCHITECTURES)}'
+    )
+  if function not in (None, 'relu', 'topk'):
+    raise errors.DataError(
+        f"{where}: activation_fn is {function!r}, wanted 'relu' or 'topk'"
+    )
+  return name
+
+
+def _k(where, config) -> int:
+  """Returns the number of latents a row."""
+  old = config.get('activation_fn_kwargs')
+  k = config.get('k', old.get('k') if isinstance(old, dict) else None)
+  if isinstance(k, bool) or not isinstance(k, int | float) or k < 1 or k % 1:
+    raise errors.DataError(f'{where}: k is {k!r}, wanted 1, 2, ...')
+  return int(k)
+
+
+def _flag(where, config, name) -> bool:
+  """Returns a flag that later versions know; without it, it is off."""
+  value = config.get(name, False)
+  if not isinstance(value, bool):
+    raise errors.DataError(
+        f'{where}: {name} is {value!r}, wanted true or false'
+    )
+  return value
+
+
+def _by_norms(params: record.Params) -> record.Params:
+  """Returns arrays with unit decoder rows, whose norms the encoder has."""
+  W_dec = params['W_dec'].astype(np.float64)
+  # As its library does: no row is shorter.
+  norms = np.maximum(np.linalg.norm(W_dec, axis=1), 1e-8)
+  changed = {
+      'W_enc': params['W_enc'] * norms,
+      'b_enc': params['b_enc'] * norms,
+      'W_dec': W_dec / norms[:, None],
+  }
+  return params | {k: v.astype(np.float32) for k, v in changed.items()}
 
 
 def _subtracts_bias(where, config, metadata) -> bool:

@@ -219,8 +219,9 @@ def _make_member(model, path, released):
   if origin.input_gain is False:
     # The tap has the norm's gain: dividing the inputs is dividing the rows.
     gain = lm.input_gain(model.params, origin.layer).astype('float32')
-    for name in {'W_enc', 'W_skip'} & set(params):
-      params[name] = params[name] / gain[:, None]
+    params = released.sae.read_times(params, gain)
+    if 'W_skip' in params:
+      params['W_skip'] = params['W_skip'] / gain[:, None]
   return evaluate.EvalMember(
       sae=released.sae,
       params=params,

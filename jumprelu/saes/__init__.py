@@ -9,12 +9,14 @@ from jumprelu.saes import (
     jumprelu_tanh,
     matryoshka,
     relu,
+    relu_rescaled,
     topk,
 )
 
 VARIANTS: dict[str, tuple[type[base.Sae], type[base.Config]]] = {
     'jumprelu': (jumprelu.JumpRelu, jumprelu.Config),
     'relu': (relu.Relu, relu.Config),
+    'relu_rescaled': (relu_rescaled.ReluRescaled, relu_rescaled.Config),
     'gated': (gated.Gated, gated.Config),
     'topk': (topk.TopK, topk.Config),
     'batch_topk': (batch_topk.BatchTopK, batch_topk.Config),
@@ -22,6 +24,9 @@ VARIANTS: dict[str, tuple[type[base.Sae], type[base.Config]]] = {
         matryoshka.MatryoshkaJumpRelu,
         matryoshka.JumpReluConfig,
     ),
+    'matryoshka_relu': (matryoshka.MatryoshkaRelu, matryoshka.ReluConfig),
+    'matryoshka_gated': (matryoshka.MatryoshkaGated, matryoshka.GatedConfig),
+    'matryoshka_topk': (matryoshka.MatryoshkaTopK, matryoshka.TopKConfig),
     'matryoshka_batch_topk': (
         matryoshka.MatryoshkaBatchTopK,
         matryoshka.BatchTopKConfig,

@@ -11,7 +11,9 @@ rows:
 and whatever else a variant's paper adds (`auxiliary_loss`).
 """
 
+from collections.abc import Mapping
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -69,32 +71,53 @@ class Sae(protocol.Variant):
         initial_threshold=initial_threshold, target_l0=target_l0
     )
 
-  def bias_shift(self, params: Params) -> Float[Array, ' latents'] | float:
-    """Give what the pre-encoder bias takes from the pre-activations."""
+  def bias_shift(
+      self, params: Params, encoder: str = 'W_enc'
+  ) -> Float[Array, ' latents'] | float:
+    """Give what the pre-encoder bias takes from an encoder's outputs."""
     if not self.subtracts_decoder_bias:
       return 0.0
-    return _product(params['b_dec'], params['W_enc'])
+    return _product(params['b_dec'], params[encoder])
 
   def pre_acts(
       self, params: Params, inputs: Float[Array, '*batch model']
   ) -> Float[Array, '*batch latents']:
-    """Apply the encoder's affine map, in float32 whatever the inputs' type.
+    """Apply the encoder's affine map."""
+    return self.affine(params, inputs, encoder='W_enc', bias='b_enc')
+
+  def affine(
+      self,
+      params: Params,
+      inputs: Float[Array, '*batch model'],
+      *,
+      encoder: str,
+      bias: str,
+  ) -> Float[Array, '*batch latents']:
+    """Apply an encoder and a bias, in float32 whatever the inputs' type.
 
     The pre-encoder bias enters as `b_dec @ W_enc`, as at release: subtracting
     it from the inputs would copy them once a member and cost the backward pass
     a whole matrix product for b_dec's gradient.
     """
-    bias = params['b_enc'] - self.bias_shift(params)
+    shifted = params[bias] - self.bias_shift(params, encoder)
     outputs = jnp.matmul(
-        inputs, params['W_enc'], preferred_element_type=jnp.float32
+        inputs, params[encoder], preferred_element_type=jnp.float32
     )
-    return outputs + _for_rows(bias, outputs)
+    return outputs + _for_rows(shifted, outputs)
+
+  def read_times(
+      self, params: Mapping[str, Any], gain: Float[Array, ' model']
+  ) -> dict[str, Any]:
+    """Make parameters for inputs that are `gain` times those of `params`."""
+    rows = gain[:, None]
+    read = {name: params[name] / rows for name in self.encoders}
+    return dict(params) | read
 
   def encode(
       self, params: Params, inputs: Float[Array, '*batch model']
   ) -> Float[Array, '*batch latents']:
     """Compute the latents of each row."""
-    return self.activate(params, self.pre_acts(params, inputs))
+    return self.latents(params, self.pre_acts(params, inputs), inputs=inputs)
 
   def decode(
       self, params: Params, latents: Float[Array, '*batch latents']
@@ -124,7 +147,7 @@ class Sae(protocol.Variant):
     if silent is None:
       silent = jnp.zeros(self.width, jnp.int32)
     pre_acts = self.pre_acts(params, inputs)
-    latents = self.batch_latents(params, pre_acts, keep=keep)
+    latents = self.batch_latents(params, pre_acts, inputs=inputs, keep=keep)
     errors = self.decode(params, latents) - targets
     reconstruction = kept_mean(jnp.square(errors).sum(axis=-1), keep)
     penalty = self.sparsity_loss(
@@ -164,16 +187,17 @@ class Sae(protocol.Variant):
     decoder rows and linear thresholds. It is for use: a bandwidth or a
     sparsity coefficient keeps its meaning on scaled activations only.
     """
-    W_enc, W_dec = params['W_enc'], params['W_dec']
+    W_dec = params['W_dec']
     norms = jnp.linalg.norm(W_dec, axis=-1)
     # A row of zeros has no direction to scale.
     norms = jnp.where(norms > 0, norms, 1.0)
     scale = target_scale * norms
     b_enc = params['b_enc'] - self.bias_shift(params)
+    factor = (scale / input_scale)[None, :]
     return (
         dataclasses.replace(self, config=self.folded_config()),
         {
-            'W_enc': W_enc * (scale / input_scale)[None, :],
+            **{name: params[name] * factor for name in self.encoders},
             'b_enc': b_enc * scale,
             'W_dec': W_dec / norms[:, None],
             'b_dec': params['b_dec'] * target_scale,

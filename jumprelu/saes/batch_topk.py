@@ -78,9 +78,11 @@ class BatchTopK(topk.TopK):
       params: base.Params,
       pre_acts: Float[Array, 'batch latents'],
       *,
+      inputs: Float[Array, 'batch model'],
       keep: Bool[Array, ' batch'],
   ) -> Float[Array, 'batch latents']:
     """Keep the k * rows largest of all; dropped rows have no latents."""
+    del inputs
     k = jax.lax.stop_gradient(params['k'])
     count = jnp.round(k * keep.sum(dtype=jnp.int32)).astype(jnp.int32)
     candidates = jnp.where(keep[:, None], pre_acts, 0.0)

@@ -29,6 +29,6 @@ def check_choice(config: Any, name: str, choices: Iterable[str]) -> None:
 def check(config: Any, name: str, valid: bool, rule: str) -> None:
   """Refuse a field whose value is not valid, naming it and the rule."""
   if not valid:
-    part = type(config).__module__.rpartition('.')[2]
+    part = config.name or type(config).__module__.rpartition('.')[2]
     value = getattr(config, name)
     raise errors.UserError(f'{part}.{name} must be {rule}, got {value!r}')

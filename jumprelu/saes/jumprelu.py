@@ -3,7 +3,8 @@
   latents = z H(z - threshold),  penalty = sum of H(z - threshold) over latents
 
 (arXiv 2407.14435; arXiv 2408.05147, equations 1-4). Only the threshold feels
-the penalty, through the pseudo-derivatives of `ops/pseudo.py`.
+the penalty, through the pseudo-derivatives of `ops/pseudo.py`, which says what
+`kernel` and `gradient_to_pre_acts` make of them. In use they change nothing.
 """
 
 from collections.abc import Sequence
@@ -36,10 +37,21 @@ class ThresholdConfig(base.Config):
   threshold_parameter: str = fields.field(
       'log', 'What is trained: log (of the threshold) or linear.'
   )
+  kernel: str = fields.field(
+      'rectangle',
+      "The pseudo-derivatives' kernel: rectangle, triangle, epanechnikov or"
+      ' gaussian. At one bandwidth they smooth from little to much.',
+  )
+  gradient_to_pre_acts: bool = fields.field(
+      False,
+      'Let the pseudo-derivatives move the encoder too (an ablation of the'
+      ' paper; latents die).',
+  )
 
   def __post_init__(self):
     fields.check_positive(self, 'bandwidth', 'initial_threshold')
     fields.check_choice(self, 'threshold_parameter', THRESHOLD_PARAMETERS)
+    fields.check_choice(self, 'kernel', pseudo.KERNELS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,9 +104,19 @@ class Thresholded(base.Sae):
       self, params: base.Params, pre_acts: Float[Array, '*batch latents']
   ) -> Float[Array, '*batch latents']:
     """Keep the pre-activations above the threshold."""
-    return pseudo.jumprelu(
-        pre_acts, self.threshold(params), self.config.bandwidth
-    )
+    return pseudo.jumprelu(pre_acts, self.threshold(params), *self._surrogate)
+
+  def active(
+      self, params: base.Params, pre_acts: Float[Array, '*batch latents']
+  ) -> Float[Array, '*batch latents']:
+    """Give 1 for each active latent, else 0, with the step's gradient."""
+    return pseudo.heaviside(pre_acts, self.threshold(params), *self._surrogate)
+
+  @property
+  def _surrogate(self) -> tuple[float, str, bool]:
+    """What shapes the pseudo-derivatives."""
+    config = self.config
+    return config.bandwidth, config.kernel, config.gradient_to_pre_acts
 
   def penalty(
       self,
@@ -104,10 +126,7 @@ class Thresholded(base.Sae):
   ) -> Float[Array, '*batch']:
     """Count each row's active latents, from its pre-activations."""
     del latents  # Below the threshold they are 0, whatever the distance was.
-    active = pseudo.heaviside(
-        pre_acts, self.threshold(params), self.config.bandwidth
-    )
-    return active.sum(axis=-1)
+    return self.active(params, pre_acts).sum(axis=-1)
 
   def folded_config(self) -> base.Config:
     """Make thresholds linear, as they are released."""

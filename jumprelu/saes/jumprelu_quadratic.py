@@ -32,7 +32,6 @@ from typing import ClassVar
 import jax.numpy as jnp
 
 from jumprelu.array_typing import Array, Bool, Float
-from jumprelu.ops import pseudo
 from jumprelu.saes import base, fields, jumprelu
 
 
@@ -91,9 +90,7 @@ class JumpReluQuadratic(jumprelu.Thresholded):
     """Weigh each row's distance to the target, and each latent's frequency."""
     del latents
     config = self.config
-    active = pseudo.heaviside(
-        pre_acts, self.threshold(params), config.bandwidth
-    )
+    active = self.active(params, pre_acts)
     distance = active.sum(axis=-1) - target_l0
     penalty = base.kept_mean(jnp.square(distance), keep) / (2 * target_l0)
     frequency = base.kept_mean(jnp.asarray(active), keep)

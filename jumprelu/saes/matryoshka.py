@@ -5,7 +5,7 @@
 
 (Bussmann et al., arXiv 2503.17547, section 3.) The last prefix is the whole
 width, so that its term is the reconstruction of any SAE and the others are
-added to it. `Nested` adds them to any variant: a class of two lines below and a
+added to it. `Nested` adds them to any variant: two short classes below and a
 line in the table make one. Latents, thresholds and penalties are the variant's
 own, as are the files that are released: a Matryoshka SAE is *used* like the
 SAE that it nests.
@@ -18,8 +18,10 @@ Where implementations differ, and what is done here:
   wants them from the user. Here they are shares of the width, 1/32, 3/32, 7/32,
   15/32 and the whole: groups of 1/32, 1/16, 1/8, 1/4 and the rest.
 * Which activation: the paper nests BatchTopK, whose selection is one for all
-  prefixes; Gemma Scope 2 nests JumpReLU (its prefixes are not published).
-* The auxiliary term of dead latents refers to the whole reconstruction.
+  prefixes; Gemma Scope 2 nests JumpReLU (its prefixes are not published). TopK
+  selects once as well.
+* The auxiliary term of dead latents refers to the whole reconstruction, and so
+  does the reconstruction of a Gated SAE's gates.
 """
 
 import dataclasses
@@ -28,7 +30,15 @@ from typing import ClassVar
 import jax.numpy as jnp
 
 from jumprelu.array_typing import Array, Float
-from jumprelu.saes import base, batch_topk, fields, jumprelu
+from jumprelu.saes import (
+    base,
+    batch_topk,
+    fields,
+    gated,
+    jumprelu,
+    relu,
+    topk,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,25 +91,77 @@ class Nested(base.Sae):
 class JumpReluConfig(Prefixes, jumprelu.Config):
   """Hyper-parameters of a Matryoshka JumpReLU SAE."""
 
+  name: ClassVar[str] = 'matryoshka_jumprelu'
+
 
 @dataclasses.dataclass(frozen=True)
 class MatryoshkaJumpRelu(Nested, jumprelu.JumpRelu):
   """A nested JumpReLU SAE."""
 
-  variant: ClassVar[str] = 'matryoshka_jumprelu'
+  variant: ClassVar[str] = JumpReluConfig.name
 
   config: JumpReluConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class ReluConfig(Prefixes, relu.Config):
+  """Hyper-parameters of a Matryoshka ReLU SAE."""
+
+  name: ClassVar[str] = 'matryoshka_relu'
+
+
+@dataclasses.dataclass(frozen=True)
+class MatryoshkaRelu(Nested, relu.Relu):
+  """A nested ReLU SAE."""
+
+  variant: ClassVar[str] = ReluConfig.name
+
+  config: ReluConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class GatedConfig(Prefixes, gated.Config):
+  """Hyper-parameters of a Matryoshka Gated SAE."""
+
+  name: ClassVar[str] = 'matryoshka_gated'
+
+
+@dataclasses.dataclass(frozen=True)
+class MatryoshkaGated(Nested, gated.Gated):
+  """A nested Gated SAE."""
+
+  variant: ClassVar[str] = GatedConfig.name
+
+  config: GatedConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class TopKConfig(Prefixes, topk.Config):
+  """Hyper-parameters of a Matryoshka TopK SAE."""
+
+  name: ClassVar[str] = 'matryoshka_topk'
+
+
+@dataclasses.dataclass(frozen=True)
+class MatryoshkaTopK(Nested, topk.TopK):
+  """A nested TopK SAE."""
+
+  variant: ClassVar[str] = TopKConfig.name
+
+  config: TopKConfig
 
 
 @dataclasses.dataclass(frozen=True)
 class BatchTopKConfig(Prefixes, batch_topk.Config):
   """Hyper-parameters of a Matryoshka BatchTopK SAE."""
 
+  name: ClassVar[str] = 'matryoshka_batch_topk'
+
 
 @dataclasses.dataclass(frozen=True)
 class MatryoshkaBatchTopK(Nested, batch_topk.BatchTopK):
   """A nested BatchTopK SAE."""
 
-  variant: ClassVar[str] = 'matryoshka_batch_topk'
+  variant: ClassVar[str] = BatchTopKConfig.name
 
   config: BatchTopKConfig

@@ -23,6 +23,9 @@ Scalar = int | float | np.number | Num[Array, '']
 class Config:
   """Hyper-parameters that every variant has."""
 
+  # What error messages call it, where its module is not named like its variant.
+  name: ClassVar[str] = ''
+
   pre_encoder_bias: bool = dataclasses.field(
       default=True,
       metadata={
@@ -155,16 +158,33 @@ class Variant(abc.ABC):
     """Whether the optimiser keeps the decoder's rows at unit norm."""
     return True
 
+  @property
+  def encoders(self) -> tuple[str, ...]:
+    """Names of the parameters [model, latents] that read the inputs."""
+    return ('W_enc',)
+
+  def latents(
+      self,
+      params: Params,
+      pre_acts: Float[Array, '*batch latents'],
+      *,
+      inputs: Float[Array, '*batch model'],
+  ) -> Float[Array, '*batch latents']:
+    """Give the latents, where pre-activations do not say all of them."""
+    del inputs
+    return self.activate(params, pre_acts)
+
   def batch_latents(
       self,
       params: Params,
       pre_acts: Float[Array, 'batch latents'],
       *,
+      inputs: Float[Array, 'batch model'],
       keep: Bool[Array, ' batch'],
   ) -> Float[Array, 'batch latents']:
     """Give the latents of training, where rows may depend on each other."""
     del keep
-    return self.activate(params, pre_acts)
+    return self.latents(params, pre_acts, inputs=inputs)
 
   def sparsity_loss(
       self,

@@ -4,51 +4,86 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import special
 
 from jumprelu.ops import pseudo
+from tests.ops import to_threshold
 
 THRESHOLD, BANDWIDTH = 0.5, 0.25  # Neither is 1, and they differ.
 
 
-def threshold_gradient(function, z, threshold, bandwidth, cotangent=None):
-  """Give d sum(cotangent * function) / d threshold."""
-  z = jnp.asarray(z)
-  cotangent = jnp.ones_like(z) if cotangent is None else jnp.asarray(cotangent)
-  return jax.grad(
-      lambda t: (cotangent * function(z, t, bandwidth)).sum(), argnums=0
-  )(jnp.asarray(threshold))
+# Each kernel's standard deviation, in bandwidths.
+SPREAD = {
+    'rectangle': 12**-0.5,
+    'triangle': 6**-0.5,
+    'epanechnikov': 5**-0.5,
+    'gaussian': 1.0,
+}
+every_kernel = pytest.mark.parametrize('kernel', pseudo.KERNELS)
 
 
-# First way: a table of points. Columns: z, jumprelu, its derivatives to z and
-# to the threshold, heaviside, its derivative to the threshold. All the numbers
-# are exact in binary, so the kernel's edges at 0.375 and 0.625 are hit exactly.
-TABLE = [
-    (-1.0, 0.0, 0.0, 0.0, 0.0, 0.0),  # Inactive, outside.
-    (0.25, 0.0, 0.0, 0.0, 0.0, 0.0),
-    (0.375, 0.0, 0.0, 0.0, 0.0, 0.0),  # The lower edge is outside.
-    (0.4375, 0.0, 0.0, -2.0, 0.0, -4.0),  # Inactive, inside.
-    (0.5, 0.0, 0.0, -2.0, 0.0, -4.0),  # On the threshold: inactive, inside.
-    (0.5625, 0.5625, 1.0, -2.0, 1.0, -4.0),  # Active, inside.
-    (0.625, 0.625, 1.0, 0.0, 1.0, 0.0),  # The upper edge is outside.
-    (3.0, 3.0, 1.0, 0.0, 1.0, 0.0),  # Active, outside.
-]
+# First way: a table of points. Columns: z, jumprelu, its derivative to z,
+# heaviside. All the numbers are exact in binary, so that the edges at half a
+# bandwidth and at a whole one are hit exactly.
+TABLE = np.float32(
+    [
+        (-1.0, 0.0, 0.0, 0.0),  # Inactive, far away: u = -6.
+        (0.25, 0.0, 0.0, 0.0),  # u = -1.
+        (0.375, 0.0, 0.0, 0.0),  # u = -1/2: the rectangle's edge is outside.
+        (0.4375, 0.0, 0.0, 0.0),  # u = -1/4.
+        (0.5, 0.0, 0.0, 0.0),  # On the threshold: inactive.
+        (0.5625, 0.5625, 1.0, 1.0),  # Active, u = 1/4.
+        (0.625, 0.625, 1.0, 1.0),  # The upper edge is outside.
+        (3.0, 3.0, 1.0, 1.0),  # Active, far away: u = 10.
+    ]
+).T
+# K(u) at those points.
+KERNEL_TABLE = {
+    'rectangle': (0, 0, 0, 1, 1, 1, 0, 0),
+    'triangle': (0, 0, 0.5, 0.75, 1, 0.75, 0.5, 0),
+    'epanechnikov': (0, 0, 0.5625, 0.703125, 0.75, 0.703125, 0.5625, 0),
+    'gaussian': (
+        6.0758828e-9, 0.24197072, 0.35206533, 0.38666812, 0.39894228,
+        0.38666812, 0.35206533, 7.6945986e-23,
+    ),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize('row', TABLE, ids=lambda row: f'z={row[0]}')
-def test_values_and_derivatives_at_a_table_of_points(row):
-  z, jump, jump_to_z, jump_to_threshold, step, step_to_threshold = row
-  pre_acts, threshold = jnp.array([z]), jnp.array([THRESHOLD])
-  for function, value, to_z, to_threshold in (
-      (pseudo.jumprelu, jump, jump_to_z, jump_to_threshold),
-      (pseudo.heaviside, step, 0.0, step_to_threshold),
+@every_kernel
+@pytest.mark.parametrize('to_pre_acts', [False, True])
+def test_values_and_derivatives_at_a_table_of_points(kernel, to_pre_acts):
+  # Each point is a latent, or their gradients would be summed.
+  z, jump, jump_to_z, step = map(jnp.asarray, TABLE)
+  near = np.asarray(KERNEL_TABLE[kernel])
+  for function, value, to_z, size in (
+      (pseudo.jumprelu, jump, jump_to_z, THRESHOLD / BANDWIDTH),
+      (pseudo.heaviside, step, 0 * step, 1 / BANDWIDTH),
   ):
     outputs, pull = jax.vjp(
-        lambda p, t, f=function: f(p, t, BANDWIDTH), pre_acts, threshold
+        lambda p, t, f=function: f(
+            p, t, BANDWIDTH, kernel=kernel, gradient_to_pre_acts=to_pre_acts
+        ),
+        z,
+        jnp.full(len(z), THRESHOLD),
     )
-    got_z, got_threshold = pull(jnp.ones(1))
-    assert outputs == value
-    assert got_z == to_z
-    assert got_threshold == to_threshold
+    got_z, got_threshold = pull(jnp.ones(len(z)))
+    np.testing.assert_array_equal(outputs, value)
+    exact = {'rtol': 1e-6 if kernel == 'gaussian' else 0}
+    np.testing.assert_allclose(got_threshold, -size * near, **exact)
+    np.testing.assert_allclose(got_z, to_z + to_pre_acts * size * near, **exact)
+
+
+def test_no_kernel_named_is_the_rectangle_on_thresholds_alone():
+  z, threshold, cotangent = map(jnp.asarray, to_threshold.random_case(3, 20, 4))
+  for function in (pseudo.jumprelu, pseudo.heaviside):
+    plain, named = (
+        jax.vjp(lambda z, t, f=function, o=o: f(z, t, 0.4, *o), z, threshold)[
+            1
+        ](cotangent)
+        for o in ((), ('rectangle', False))
+    )
+    for a, b in zip(plain, named, strict=True):
+      np.testing.assert_array_equal(a, b)
 
 
 # Second way: expectation. Pre-activations at the quantiles of a logistic
@@ -62,19 +97,26 @@ def logistic_density(z):
   return np.exp(-z) / (1 + np.exp(-z)) ** 2
 
 
-def test_mean_heaviside_gradient_is_minus_the_density_at_the_threshold():
-  z = logistic_quantiles(200_000)
-  gradient = threshold_gradient(pseudo.heaviside, z, [0.7], 0.1) / len(z)
-  np.testing.assert_allclose(gradient, -logistic_density(0.7), rtol=1e-3)
+@every_kernel
+def test_mean_heaviside_gradient_is_minus_the_density_at_the_threshold(kernel):
+  z, width = logistic_quantiles(200_000), 0.03 / SPREAD[kernel]
+  gradient = to_threshold.threshold_gradient(
+      pseudo.heaviside, z, [0.7], width, kernel=kernel
+  )
+  np.testing.assert_allclose(
+      gradient / len(z), -logistic_density(0.7), rtol=1e-3
+  )
 
 
-def test_mean_squared_error_gradient_is_that_of_the_expected_loss():
+@every_kernel
+def test_mean_squared_error_gradient_is_that_of_the_expected_loss(kernel):
   # E (a z - J(z))^2 has the derivative (a^2 - (a - 1)^2) t^2 p(t); half a
   # percent of bias comes from the bandwidth.
   z, a, threshold = logistic_quantiles(200_000), 0.8, 0.7
 
   def loss(t):
-    latents = pseudo.jumprelu(jnp.asarray(z), t, 0.01)
+    width = 0.003 / SPREAD[kernel]
+    latents = pseudo.jumprelu(jnp.asarray(z), t, width, kernel=kernel)
     return jnp.square(a * z - latents).mean()
 
   gradient = jax.grad(loss)(jnp.array([threshold]))
@@ -82,18 +124,51 @@ def test_mean_squared_error_gradient_is_that_of_the_expected_loss():
   np.testing.assert_allclose(gradient, expected, rtol=1e-2)
 
 
+@every_kernel
+def test_gradient_to_pre_acts_is_that_of_the_expectation_to_a_bias(kernel):
+  # Of E H(z + b - t) it is p(t), of E J(z + b, t) it is P(z > t) + t p(t).
+  z, t = jnp.asarray(logistic_quantiles(200_000)), 0.7
+  density, above = logistic_density(t), 1 / (1 + np.exp(t))
+  for function, expected, ordinary in (
+      (pseudo.heaviside, density, 0.0),
+      (pseudo.jumprelu, above + t * density, above),
+  ):
+    for flag, value in ((True, expected), (False, ordinary)):
+      gradient = jax.grad(
+          lambda b, f=function, flag=flag: f(
+              z + b, jnp.array([t]), 0.03 / SPREAD[kernel], kernel, flag
+          ).mean()
+      )(0.0)
+      np.testing.assert_allclose(gradient, value, rtol=1e-3)
+
+
 # Third way: finite differences, in float64, of the functions smoothed by the
-# kernel, that is averaged over a window of one bandwidth around z.
-def smooth_heaviside(z, threshold, bandwidth):
-  return np.clip((z - threshold) / bandwidth + 0.5, 0.0, 1.0)
+# kernel. With F(u) = integral of K up to u and G(u) = that of v K(v), they are
+# F(u) for the step and z F(u) - bandwidth G(u) for the jumprelu.
+def integrals(kernel, u):
+  half, one = np.clip(u, -0.5, 0.5), np.clip(u, -1, 1)
+  size = np.abs(one)
+  if kernel == 'rectangle':
+    return half + 0.5, (half**2 - 0.25) / 2
+  if kernel == 'triangle':
+    below = one - np.sign(one) * one**2 / 2 + 0.5
+    return below, size**2 / 2 - size**3 / 3 - 1 / 6
+  if kernel == 'epanechnikov':
+    below = 0.75 * (one - one**3 / 3) + 0.5
+    return below, 0.75 * (one**2 / 2 - one**4 / 4 - 0.25)
+  return special.ndtr(u), -np.exp(-(u**2) / 2) / np.sqrt(2 * np.pi)
 
 
-def smooth_jumprelu(z, threshold, bandwidth):
-  upper = z + bandwidth / 2
-  lower = np.clip(threshold, z - bandwidth / 2, upper)
-  return (upper**2 - lower**2) / (2 * bandwidth)
+def smooth_heaviside(kernel, z, threshold, bandwidth):
+  return integrals(kernel, (z - threshold) / bandwidth)[0]
 
 
+def smooth_jumprelu(kernel, z, threshold, bandwidth):
+  below, moment = integrals(kernel, (z - threshold) / bandwidth)
+  return z * below - bandwidth * moment
+
+
+@every_kernel
 @pytest.mark.parametrize(
     'function, smooth',
     [
@@ -102,30 +177,46 @@ def smooth_jumprelu(z, threshold, bandwidth):
     ],
 )
 def test_gradient_is_the_finite_difference_of_the_smoothed_function(
-    function, smooth
+    function, smooth, kernel
 ):
   rng = np.random.default_rng(0)
   z = rng.uniform(-0.2, 0.9, (500, 7))
   cotangent = rng.normal(size=z.shape)
   threshold = rng.uniform(0.05, 0.6, 7)
-  h = 1e-7
-  difference = (
+  h, width = 1e-7, 0.3
+  by_threshold, by_z = (
       cotangent
-      * (smooth(z, threshold + h, 0.3) - smooth(z, threshold - h, 0.3))
+      * (
+          smooth(kernel, z + h * (1 - k), threshold + h * k, width)
+          - smooth(kernel, z - h * (1 - k), threshold - h * k, width)
+      )
       / (2 * h)
-  ).sum(axis=0)
+      for k in (1, 0)
+  )
+  if function is pseudo.jumprelu:
+    # Its ordinary derivative stays the unsmoothed step.
+    hard = z > threshold
+    by_z += cotangent * (hard - smooth_heaviside(kernel, z, threshold, width))
   with jax.enable_x64(True):
-    gradient = threshold_gradient(function, z, threshold, 0.3, cotangent)
-  assert gradient.dtype == np.float64
-  np.testing.assert_allclose(gradient, difference, rtol=1e-6, atol=1e-6)
+    got_z, got_threshold = jax.vjp(
+        lambda z, t: function(z, t, width, kernel, True),
+        *map(jnp.asarray, (z, threshold)),
+    )[1](jnp.asarray(cotangent))
+  assert got_z.dtype == got_threshold.dtype == np.float64
+  for got, expected in (
+      (got_threshold, by_threshold.sum(axis=0)),
+      (got_z, by_z),
+  ):
+    np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-6)
 
 
 # Fourth way: shapes, types, jit, vmap, sharding.
 @pytest.mark.parametrize('function', [pseudo.jumprelu, pseudo.heaviside])
 @pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize('leading', [(), (6,), (2, 3)])
+@pytest.mark.parametrize('options', [(), ('gaussian', True)])
 def test_cotangents_have_the_shapes_and_types_of_the_primals(
-    function, dtype, leading
+    function, dtype, leading, options
 ):
   pre_acts = jnp.full((*leading, 4), 0.5, dtype)
   threshold = jnp.full(4, 0.4, jnp.float32)
@@ -133,7 +224,7 @@ def test_cotangents_have_the_shapes_and_types_of_the_primals(
   @jax.jit
   def run(pre_acts, threshold):
     outputs, pull = jax.vjp(
-        lambda p, t: function(p, t, 0.5), pre_acts, threshold
+        lambda p, t: function(p, t, 0.5, *options), pre_acts, threshold
     )
     return outputs, pull(jnp.ones_like(outputs))
 
@@ -143,112 +234,38 @@ def test_cotangents_have_the_shapes_and_types_of_the_primals(
   assert (to_threshold.shape, to_threshold.dtype) == ((4,), jnp.float32)
 
 
-def numpy_threshold_gradients(z, threshold, bandwidth, cotangent):
-  """Give both pseudo-gradients by loops, in float64."""
-  jump, step = np.zeros(len(threshold)), np.zeros(len(threshold))
-  for row, weights in zip(z, cotangent, strict=True):
-    for i, t in enumerate(threshold):
-      if abs(float(row[i]) - float(t)) < bandwidth / 2:
-        jump[i] -= t / bandwidth * weights[i]
-        step[i] -= weights[i] / bandwidth
-  return jump, step
-
-
-def random_case(seed, rows, latents):
-  rng = np.random.default_rng(seed)
-  z = rng.normal(size=(rows, latents)).astype(np.float32)
-  threshold = rng.uniform(0.1, 0.8, latents).astype(np.float32)
-  return z, threshold, rng.normal(size=z.shape).astype(np.float32)
-
-
 def test_members_under_vmap_get_their_own_gradients():
-  cases = [random_case(seed, 32, 5) for seed in range(3)]
+  cases = [to_threshold.random_case(seed, 32, 5) for seed in range(3)]
   z, threshold, cotangent = (jnp.stack(c) for c in zip(*cases, strict=True))
   for which, function in enumerate((pseudo.jumprelu, pseudo.heaviside)):
     got = jax.jit(
         jax.vmap(
-            lambda z, t, c, f=function: threshold_gradient(f, z, t, 0.4, c)
+            lambda z, t, c, f=function: to_threshold.threshold_gradient(
+                f, z, t, 0.4, c
+            )
         )
     )(z, threshold, cotangent)
     expected = [
-        numpy_threshold_gradients(z, t, 0.4, c)[which] for z, t, c in cases
+        to_threshold.numpy_threshold_gradients(z, t, 0.4, c)[which]
+        for z, t, c in cases
     ]
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_a_batch_sharded_over_8_devices_gives_the_whole_gradient():
-  z, threshold, cotangent = random_case(0, 64, 5)
+  z, threshold, cotangent = to_threshold.random_case(0, 64, 5)
   mesh = jax.make_mesh(
       (8,), ('data',), axis_types=(jax.sharding.AxisType.Auto,)
   )
   rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec('data'))
   sharded = jax.device_put(z, rows)
-  expected = numpy_threshold_gradients(z, threshold, 0.4, cotangent)
+  expected = to_threshold.numpy_threshold_gradients(
+      z, threshold, 0.4, cotangent
+  )
   for which, function in enumerate((pseudo.jumprelu, pseudo.heaviside)):
     got = jax.jit(
-        lambda z, t, c, f=function: threshold_gradient(f, z, t, 0.4, c)
+        lambda z, t, c, f=function: to_threshold.threshold_gradient(
+            f, z, t, 0.4, c
+        )
     )(sharded, threshold, jax.device_put(cotangent, rows))
     np.testing.assert_allclose(got, expected[which], rtol=1e-5, atol=1e-5)
-
-
-# Mistakes that peers have made.
-@pytest.mark.parametrize('function', [pseudo.jumprelu, pseudo.heaviside])
-def test_peer_defect_1_threshold_gradient_sums_all_batch_axes_only(function):
-  # Every axis has the same size: a sum over a wrong one has the right shape.
-  z, threshold, cotangent = random_case(1, 9, 3)
-  which = 0 if function is pseudo.jumprelu else 1
-  expected = numpy_threshold_gradients(z, threshold, 0.9, cotangent)[which]
-  cube = (3, 3, 3)
-  got = threshold_gradient(
-      function, z.reshape(cube), threshold, 0.9, cotangent.reshape(cube)
-  )
-  np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
-
-
-def test_peer_defect_3_bandwidth_divides_once():
-  # Twice the bandwidth, still inside: half the derivative, not a quarter.
-  for function, narrow in ((pseudo.jumprelu, -2.5), (pseudo.heaviside, -5.0)):
-    got = [
-        threshold_gradient(function, [[0.55]], [0.5], bandwidth)[0]
-        for bandwidth in (0.2, 0.4)
-    ]
-    np.testing.assert_allclose(got, [narrow, narrow / 2], rtol=1e-6)
-
-
-@pytest.mark.parametrize('z', [0.0, -0.05])
-def test_peer_defect_4_pre_activations_up_to_zero_count_in_the_kernel(z):
-  # The kernel around 0.1 reaches down to -0.1.
-  gradient = threshold_gradient(pseudo.heaviside, [[z]], [0.1], 0.4)
-  np.testing.assert_allclose(gradient, [-2.5], rtol=1e-6)
-
-
-def test_peer_defect_5_a_pre_activation_on_the_threshold_is_inactive():
-  z = jnp.array([0.3], jnp.float32)
-  above = jnp.nextafter(z, jnp.float32(1))
-  assert pseudo.jumprelu(z, z, 0.1) == 0
-  assert pseudo.heaviside(z, z, 0.1) == 0
-  assert pseudo.jumprelu(above, z, 0.1) == above
-  assert pseudo.heaviside(above, z, 0.1) == 1
-  gradient = jax.grad(lambda p: pseudo.jumprelu(p, z, 0.1).sum())
-  assert (gradient(z), gradient(above)) == (0, 1)
-
-
-def test_peer_defect_7_a_bfloat16_input_is_compared_in_float32():
-  # 0.2001 rounds to bfloat16's 0.2002; so would the threshold 0.2004.
-  z = jnp.array([0.2002], jnp.bfloat16)
-  exact = float(z[0])
-  threshold = jnp.array([exact + 1e-4], jnp.float32)
-  assert threshold.astype(jnp.bfloat16) == z
-  assert not pseudo.is_active(z, threshold)[0]
-  assert pseudo.is_active(z, threshold - 2e-4)[0]
-  assert not pseudo.in_kernel(z, threshold, 1.9e-4)[0]
-  assert pseudo.in_kernel(z, threshold, 2.1e-4)[0]
-
-
-def test_a_bfloat16_batch_is_summed_in_float32():
-  # 1001 rows: bfloat16 has no such number.
-  z = jnp.full((1001, 1), 0.5, jnp.bfloat16)
-  gradient = jax.grad(
-      lambda t: pseudo.jumprelu(z, t, 1.0).astype(jnp.float32).sum()
-  )(jnp.array([0.25]))
-  assert gradient == -0.25 * 1001

@@ -75,7 +75,8 @@ def test_a_config_that_is_not_of_a_jumprelu(tmp_path):
 @pytest.mark.parametrize(
     'config, words',
     [
-        ({'architecture': 'topk'}, ("architecture is 'topk'", 'jumprelu')),
+        ({'architecture': 'temporal'}, ("architecture is 'temporal'", 'topk')),
+        ({'activation_fn': 'tanh-relu'}, ("activation_fn is 'tanh-relu'",)),
         ({'normalize_activations': 'layer_norm'}, ('normalize_activations',)),
         ({'apply_b_dec_to_input': None}, ('apply_b_dec_to_input is missing',)),
         ({'d_sae': 8}, ('W_enc has shape (6, 16)', 'wanted (d_in, 8)')),
@@ -87,6 +88,26 @@ def test_what_a_cfg_json_must_say(tmp_path, config, words):
       tmp_path / 'sae', folders.arrays(), {'architecture': 'jumprelu'} | config
   )
   refused(tmp_path, *words)
+
+
+@pytest.mark.parametrize(
+    'config, words',
+    [
+        ({}, ('k is None',)),
+        ({'k': 0}, ('k is 0', 'wanted 1, 2')),
+        ({'k': 2.5}, ('k is 2.5',)),
+        ({'k': True}, ('k is True',)),
+        (
+            {'k': 4, 'rescale_acts_by_decoder_norm': 'yes'},
+            ("rescale_acts_by_decoder_norm is 'yes'", 'true or false'),
+        ),
+    ],
+)
+def test_what_a_topks_cfg_json_must_say(tmp_path, config, words):
+  a = folders.arrays()
+  del a['threshold']
+  folders.saelens(tmp_path / 'sae', a, {'architecture': 'topk'} | config)
+  refused(tmp_path, 'cfg.json', *words)
 
 
 @pytest.mark.parametrize('factor', [1.0, 2.0])

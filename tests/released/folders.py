@@ -6,8 +6,12 @@ definitions and not from our readers.
 
 import json
 
+import jax.numpy as jnp
 import numpy as np
 from safetensors import numpy as safetensors
+
+from jumprelu import released
+from jumprelu.evals import programs
 
 D, WIDTH = 6, 16
 
@@ -81,3 +85,27 @@ def saelens(folder, found, config, **metadata):
   }
   (folder / 'cfg.json').write_text(json.dumps(base | config))
   return folder
+
+
+def only(root):
+  """The one SAE below a folder."""
+  ((_, found),) = released.find(root).items()
+  return found
+
+
+def check(found, latents, reconstruction, *, d_in=D):
+  """Compares with what the format's formula gives, by an evaluation's call."""
+  x = jnp.asarray(inputs(d_in))
+  params = {k: jnp.asarray(v) for k, v in found.params.items()}
+  assert all(v.dtype == np.float32 for v in found.params.values())
+  ours = found.sae.encode(params, x)
+  assert (latents > 0).any() and (latents == 0).any()
+  np.testing.assert_allclose(ours, latents, rtol=1e-4, atol=1e-5)
+  value = programs.reconstruct(
+      params,
+      x[None],
+      jnp.zeros((1, *reconstruction.shape)),
+      keep=jnp.ones((1, len(x)), bool),
+      sae=found.sae,
+  )
+  np.testing.assert_allclose(value[0], reconstruction, rtol=1e-4, atol=1e-5)

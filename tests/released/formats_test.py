@@ -1,39 +1,13 @@
 """Each published format: latents and reconstructions against plain NumPy."""
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jumprelu import released
-from jumprelu.evals import programs
 from tests.released import folders
-from tests.released.folders import WIDTH, D
+from tests.released.folders import WIDTH, D, check, only
 
 REPOSITORY = 'gemma-scope-9b-it-res/layer_20/width_16/average_l0_7'
-
-
-def only(root):
-  """The one SAE below a folder."""
-  ((_, found),) = released.find(root).items()
-  return found
-
-
-def check(found, latents, reconstruction, *, d_in=D):
-  """Compares with what the format's formula gives, by an evaluation's call."""
-  x = jnp.asarray(folders.inputs(d_in))
-  params = {k: jnp.asarray(v) for k, v in found.params.items()}
-  assert all(v.dtype == np.float32 for v in found.params.values())
-  ours = found.sae.encode(params, x)
-  assert (latents > 0).any() and (latents == 0).any()
-  np.testing.assert_allclose(ours, latents, rtol=1e-4, atol=1e-5)
-  value = programs.reconstruct(
-      params,
-      x[None],
-      jnp.zeros((1, *reconstruction.shape)),
-      keep=jnp.ones((1, len(x)), bool),
-      sae=found.sae,
-  )
-  np.testing.assert_allclose(value[0], reconstruction, rtol=1e-4, atol=1e-5)
 
 
 def test_gemma_scope(tmp_path):

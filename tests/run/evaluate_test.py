@@ -131,7 +131,12 @@ def test_bad_input_is_one_line(
   assert not list(tmp_path.iterdir())
 
 
-def test_a_transcoder_without_the_gain_gets_inputs_without_it(tmp_path):
+@pytest.mark.parametrize(
+    'variant, fields', [('jumprelu', {}), ('gated', {'tied': False})]
+)
+def test_a_transcoder_without_the_gain_gets_inputs_without_it(
+    tmp_path, variant, fields
+):
   gain = np.linspace(0.5, 2.0, 8).astype(np.float32)
   model = lm.LanguageModel(
       lm.get_config('gemma2_nano'),
@@ -139,7 +144,7 @@ def test_a_transcoder_without_the_gain_gets_inputs_without_it(tmp_path):
       tmp_path,
       4,
   )
-  sae, params = small_release.trained_transcoder()
+  sae, params = small_release.trained_transcoder(variant, **fields)
   sae, params = sae.fold(params, input_scale=3.0, target_scale=2.0)
   origin = released.Origin('gemma2_nano', 2, 'transcoder', False)
   skip = np.ones((8, 6), np.float32)

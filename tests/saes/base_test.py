@@ -16,13 +16,23 @@ def variant(request):
   return request.param
 
 
-# What makes a transcoder does not depend on the variant.
-@pytest.fixture(params=[*small.variants(), 'transcoder'])
+# What makes a transcoder does not depend on the variant; a Gated SAE may have
+# two encoders.
+_UNTIED = pytest.param('untied', marks=pytest.mark.slow)
+
+
+@pytest.fixture(params=[*small.variants(), 'transcoder', _UNTIED])
 def sae(request):
-  transcoder = request.param == 'transcoder'
-  variant = 'jumprelu' if transcoder else request.param
+  variant = {'transcoder': 'jumprelu', 'untied': 'gated'}.get(
+      request.param, request.param
+  )
   # A wide kernel gives every threshold a gradient.
-  return small.make(variant, transcoder=transcoder, bandwidth=0.5)
+  return small.make(
+      variant,
+      transcoder=request.param == 'transcoder',
+      bandwidth=0.5,
+      tied=request.param != 'untied',
+  )
 
 
 def test_initial_parameters_follow_gemma_scope(sae):
@@ -161,7 +171,9 @@ def test_fired_counts_and_l0_are_those_of_the_latents(sae):
       sae, params, inputs, small.rows(2, sae.d_out), keep
   )
   pre_acts = small.run(sae, params, inputs)[0]
-  latents = jax.jit(sae.batch_latents)(params, pre_acts, keep=keep)
+  latents = jax.jit(sae.batch_latents)(
+      params, pre_acts, inputs=inputs, keep=keep
+  )
   active = np.asarray(latents)[::2] != 0
   assert parts.fired.dtype == jnp.int32
   np.testing.assert_array_equal(parts.fired, active.sum(axis=0))

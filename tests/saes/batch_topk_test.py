@@ -34,7 +34,8 @@ def test_rows_share_their_latents_and_dropped_rows_take_none():
   inputs = small.rows(1, small.D_IN)
   inputs[~keep] *= 100
   pre_acts = small.run(sae, params, inputs)[0]
-  latents = np.asarray(jax.jit(sae.batch_latents)(params, pre_acts, keep=keep))
+  select = jax.jit(sae.batch_latents)
+  latents = np.asarray(select(params, pre_acts, inputs=inputs, keep=keep))
   assert not latents[~keep].any()
   each = (latents[keep] > 0).sum(axis=1)
   assert each.sum() == small.TARGET_L0 * keep.sum()

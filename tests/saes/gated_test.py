@@ -9,21 +9,39 @@ from jumprelu import errors
 from jumprelu.saes import gated
 from tests.saes import small
 
+_ABLATIONS = ('tied', 'rescale', 'frozen_decoder')
+_options = pytest.mark.parametrize(
+    'options',
+    [{}, {'decoder_norm': 'free'}, *({name: False} for name in _ABLATIONS)],
+    ids=str,
+)
 
-@pytest.mark.parametrize('decoder_norm', ['unit', 'free'])
-def test_the_loss_is_the_papers(decoder_norm):
-  sae = small.make('gated', decoder_norm=decoder_norm)
+
+def _gate_and_magnitude(p, inputs, *, pre_encoder_bias=True):
+  """Both halves by the paper's formula; what is not there has no effect."""
+  centred = inputs - pre_encoder_bias * p['b_dec']
+  shared = p['W_enc'] * np.exp(p.get('r_mag', 0))
+  magnitude = centred @ p.get('W_mag', shared) + p['b_mag']
+  return centred @ p['W_enc'] + p['b_enc'], magnitude
+
+
+def _latents(gate, magnitude):
+  return np.where(gate > 0, np.maximum(magnitude, 0), 0)
+
+
+@_options
+def test_the_loss_is_the_papers(options):
+  sae = small.make('gated', **options)
 
   def loss(p, constants, inputs, targets):
-    centred = inputs - p['b_dec']
-    gate = centred @ p['W_enc'] + p['b_enc']
-    magnitude = centred @ (p['W_enc'] * np.exp(p['r_mag'])) + p['b_mag']
-    latents = np.where(gate > 0, np.maximum(magnitude, 0), 0)
-    errors = targets - latents @ p['W_dec'] - p['b_dec']
+    gate, magnitude = _gate_and_magnitude(p, inputs)
+    errors = targets - _latents(gate, magnitude) @ p['W_dec'] - p['b_dec']
     open_gate = np.maximum(gate, 0)
-    # Nothing of the gate's half teaches the decoder, its penalty neither.
-    norms = np.sqrt((constants['W_dec'] ** 2).sum(axis=1))
-    by_gate = targets - open_gate @ constants['W_dec'] - constants['b_dec']
+    # Where the decoder is frozen nothing of the gate's half teaches it, its
+    # penalty neither.
+    decoder = constants if options.get('frozen_decoder', True) else p
+    norms = np.sqrt((decoder['W_dec'] ** 2).sum(axis=1))
+    by_gate = targets - open_gate @ decoder['W_dec'] - decoder['b_dec']
     return np.mean(
         (errors**2).sum(axis=1)
         + 0.1 * (open_gate * norms).sum(axis=1)
@@ -33,26 +51,50 @@ def test_the_loss_is_the_papers(decoder_norm):
   small.assert_equation(sae, loss)
 
 
-@pytest.mark.parametrize('pre_encoder_bias', [True, False])
-def test_a_gated_sae_equals_its_jumprelu_form(pre_encoder_bias):
-  sae = small.make('gated', pre_encoder_bias=pre_encoder_bias)
+@pytest.mark.parametrize(
+    'options, own',
+    [
+        ({}, {'r_mag', 'b_mag'}),
+        ({'rescale': False}, {'b_mag'}),
+        ({'tied': False}, {'W_mag', 'b_mag'}),
+    ],
+)
+def test_an_ablation_leaves_out_what_it_ablates(options, own):
+  sae = small.make('gated', **options)
+  params = small.init(sae, jax.random.key(0))
+  assert set(params) - {'W_enc', 'b_enc', 'W_dec', 'b_dec'} == own
+
+
+def _folded(options):
+  """An SAE, its parameters, and itself for activations 2.5 times as large."""
+  sae = small.make('gated', **options)
   params = small.trained_like(sae)
   # Gates that open below and above the magnitude's own zero.
   params['b_mag'] = np.linspace(-0.6, 0.6, small.WIDTH, dtype=np.float32)
-  params['r_mag'] = np.linspace(0.5, -0.5, small.WIDTH, dtype=np.float32)
+  if 'r_mag' in params:
+    params['r_mag'] = np.linspace(0.5, -0.5, small.WIDTH, dtype=np.float32)
   folded, raw = sae.fold(
       jax.tree.map(jnp.asarray, params), input_scale=2.5, target_scale=2.5
   )
+  return params, folded, raw
+
+
+@pytest.mark.parametrize(
+    'options', [{}, {'pre_encoder_bias': False}, {'rescale': False}], ids=str
+)
+def test_a_gated_sae_equals_its_jumprelu_form(options):
+  params, folded, raw = _folded(options)
   _, arrays = folded.to_jumprelu(raw)
   j = jax.tree.map(np.float64, arrays)
   assert 0 < (j['threshold'] == 0).sum() < small.WIDTH
 
   p = jax.tree.map(np.float64, params)
   scaled = np.random.default_rng(6).normal(size=(500, small.D_IN))
-  centred = scaled - pre_encoder_bias * p['b_dec']
-  gate = centred @ p['W_enc'] + p['b_enc']
-  magnitude = centred @ (p['W_enc'] * np.exp(p['r_mag'])) + p['b_mag']
-  latents = np.where(gate > 0, np.maximum(magnitude, 0), 0)
+  latents = _latents(
+      *_gate_and_magnitude(
+          p, scaled, pre_encoder_bias=options.get('pre_encoder_bias', True)
+      )
+  )
   assert 0.1 < (latents > 0).mean() < 0.9
 
   pre_acts = 2.5 * scaled @ j['W_enc'] + j['b_enc']
@@ -65,8 +107,35 @@ def test_a_gated_sae_equals_its_jumprelu_form(pre_encoder_bias):
   )
 
 
-def test_at_init_the_magnitude_is_the_gate():
-  sae = small.make('gated')
+@pytest.mark.parametrize('pre_encoder_bias', [True, False])
+def test_with_two_encoders_it_is_no_jumprelu_and_folds_all_the_same(
+    pre_encoder_bias,
+):
+  params, folded, raw = _folded(
+      {'tied': False, 'pre_encoder_bias': pre_encoder_bias}
+  )
+  assert folded.to_jumprelu(raw) is None
+  inputs = small.rows(6, small.D_IN)
+  gate, magnitude = _gate_and_magnitude(
+      jax.tree.map(np.float64, params),
+      np.float64(inputs),
+      pre_encoder_bias=pre_encoder_bias,
+  )
+  # No threshold on magnitudes tells what the gates let through.
+  on = np.where(gate > 0, magnitude, np.inf).min(axis=0)
+  off = np.where(gate > 0, -np.inf, magnitude).max(axis=0)
+  assert (on < off).sum() > small.WIDTH / 2
+  _, latents, _ = small.run(folded, raw, 2.5 * inputs)
+  np.testing.assert_allclose(
+      latents, 2.5 * _latents(gate, magnitude), atol=1e-5
+  )
+  with pytest.raises(TypeError, match='need the inputs'):
+    folded.activate(raw, jnp.asarray(gate, jnp.float32))
+
+
+@pytest.mark.parametrize('tied', [True, False])
+def test_at_init_the_magnitude_is_the_gate(tied):
+  sae = small.make('gated', tied=tied)
   params = small.init(sae, jax.random.key(0))
   pre_acts, latents, _ = small.run(sae, params, small.rows(1, small.D_IN))
   np.testing.assert_allclose(latents, np.maximum(pre_acts, 0), rtol=1e-6)

@@ -63,7 +63,17 @@ def random_rows(d_out=D):
   return inputs, targets, rng.uniform(size=ROWS) < 0.7
 
 
-def numpy_gradients(params, inputs, targets, keep, *, subtract, weigh):
+def rectangle(u):
+  return (np.abs(u) < 0.5) * 1.0
+
+
+def triangle(u):
+  return np.maximum(1 - np.abs(u), 0)
+
+
+def numpy_gradients(
+    params, inputs, targets, keep, *, subtract, weigh, kernel, to_pre_acts
+):
   """Give loss and gradients by the papers' formulas, one row at a time.
 
   `weigh` gives the penalty term and its derivative to the mean L0.
@@ -74,31 +84,28 @@ def numpy_gradients(params, inputs, targets, keep, *, subtract, weigh):
   kept = np.flatnonzero(keep)
   grads = {name: np.zeros_like(value) for name, value in p.items()}
   to_threshold = np.zeros(WIDTH)
-  near_rows = np.zeros(WIDTH)
-  squared, active_total = 0.0, 0.0
-  for b in kept:
-    x = inputs[b] - p['b_dec'] if subtract else inputs[b].astype(np.float64)
-    z = x @ p['W_enc'] + p['b_enc']
+  squared = 0.0
+  xs = inputs[kept] - subtract * p['b_dec'][:D]
+  zs = xs @ p['W_enc'] + p['b_enc']
+  l0 = (zs > threshold).sum() / len(kept)
+  term, slope = weigh(l0)
+  for b, x, z in zip(kept, xs, zs, strict=True):
     active = z > threshold
-    near = np.abs(z - threshold) < BANDWIDTH / 2
     f = z * active
     error = f @ p['W_dec'] + p['b_dec'] - targets[b]
     squared += error @ error
-    active_total += active.sum()
     g = 2 * error / len(kept)
     to_f = p['W_dec'] @ g
-    to_z = to_f * active
+    near = kernel((z - threshold) / BANDWIDTH) / BANDWIDTH
+    through = near * (threshold * to_f + slope / len(kept))
+    to_z = to_f * active + to_pre_acts * through
     grads['W_dec'] += np.outer(f, g)
     grads['b_dec'] += g
     grads['W_enc'] += np.outer(x, to_z)
     grads['b_enc'] += to_z
     if subtract:
       grads['b_dec'] -= p['W_enc'] @ to_z
-    to_threshold += -threshold / BANDWIDTH * near * to_f
-    near_rows += near
-  l0 = active_total / len(kept)
-  term, slope = weigh(l0)
-  to_threshold -= slope * near_rows / BANDWIDTH / len(kept)
+    to_threshold -= through
   if log:
     grads['log_threshold'] = to_threshold * threshold
   else:
@@ -113,9 +120,11 @@ def numpy_gradients(params, inputs, targets, keep, *, subtract, weigh):
         ({'pre_encoder_bias': False}, False),
         ({'threshold_parameter': 'linear'}, False),
         ({'penalty': 'target_l0'}, False),
+        ({'kernel': 'triangle'}, False),
+        ({'gradient_to_pre_acts': True}, False),
         ({}, True),
     ],
-    ids=['paper', 'no pre-encoder bias', 'linear', 'target L0', 'transcoder'],
+    ids=lambda x: ','.join(map(str, x.items())) if isinstance(x, dict) else x,
 )
 def test_loss_and_gradients_are_the_papers(fields, transcoder):
   d_out = D + 1 if transcoder else D
@@ -138,6 +147,8 @@ def test_loss_and_gradients_are_the_papers(fields, transcoder):
       keep,
       subtract=not transcoder and fields.get('pre_encoder_bias', True),
       weigh=weigh,
+      kernel=triangle if 'kernel' in fields else rectangle,
+      to_pre_acts='gradient_to_pre_acts' in fields,
   )
   (got_loss, parts), got = value_and_gradients(
       sae, params, (inputs, targets, keep), 0.7, 1.5
@@ -253,6 +264,7 @@ def test_the_description_is_hashable_and_the_config_static():
         ('initial_threshold', -0.1),
         ('threshold_parameter', 'softplus'),
         ('penalty', 'l1'),
+        ('kernel', 'box'),
     ],
 )
 def test_a_bad_field_is_named_with_its_value(field, value):

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
-from jumprelu import errors
+from jumprelu import errors, saes
 from jumprelu.saes import matryoshka
 from tests.saes import small
 
 _SHARES = (0.25, 0.5)  # 3 and 6 of 12 latents.
 _BANDWIDTH = 0.4
+_OTHERS = ('gated', 'topk')
 
 
 def _errors(p, latents, targets):
@@ -57,6 +58,25 @@ def test_a_nested_batch_topk_selects_once_for_all_prefixes():
   small.assert_equation(sae, loss)
 
 
+@pytest.mark.parametrize(
+    'plain',
+    ['relu', *(pytest.param(v, marks=pytest.mark.slow) for v in _OTHERS)],
+)
+def test_nesting_adds_the_prefixes_errors_and_nothing_else(plain):
+  nested = small.make(f'matryoshka_{plain}', prefix_shares=_SHARES)
+  alone = small.make(plain)
+  params = small.trained_like(nested)
+  inputs, targets = small.rows(1, small.D_IN), small.rows(2, small.D_IN)
+  keep = np.arange(small.ROWS) % 4 != 0
+  parts, _ = small.gradients(nested, params, inputs, targets, keep)
+  expected, _ = small.gradients(alone, params, inputs, targets, keep)
+  _, latents, _ = small.run(alone, params, inputs)
+  prefixes = _errors(params, np.asarray(latents), targets)[:2]
+  added = sum((e[keep] ** 2).sum(axis=1) for e in prefixes).mean()
+  np.testing.assert_allclose(parts.loss, expected.loss + added, rtol=1e-5)
+  assert parts.reconstruction == expected.reconstruction
+
+
 def test_prefixes_are_shares_of_the_width():
   config = matryoshka.JumpReluConfig()
   assert config.prefixes(1024) == [32, 96, 224, 480]
@@ -66,5 +86,13 @@ def test_prefixes_are_shares_of_the_width():
 
 @pytest.mark.parametrize('shares', [(0.5, 0.25), (0.0,), (0.5, 1.0)])
 def test_shares_that_do_not_rise_are_named(shares):
-  with pytest.raises(errors.UserError, match='matryoshka.prefix_shares must'):
+  with pytest.raises(errors.UserError, match='prefix_shares must be rising'):
     matryoshka.BatchTopKConfig(prefix_shares=shares)
+
+
+def test_errors_name_the_flag_of_each_nested_variant():
+  nested = [v for v in saes.VARIANTS if v.startswith('matryoshka')]
+  assert len(nested) == 5
+  for variant in nested:
+    with pytest.raises(errors.UserError, match=f'^{variant}.prefix_shares '):
+      saes.VARIANTS[variant][1](prefix_shares=(2.0,))
