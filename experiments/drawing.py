@@ -187,9 +187,22 @@ def log_axis(axis: Any, which: str) -> None:
   """Makes an axis logarithmic, numbered 1, 2, 5 in plain digits."""
   from matplotlib import ticker
 
+  class Locator(ticker.LogLocator):
+    """A few ticks however many decades, or hundredths of one, are seen."""
+
+    def tick_values(self, vmin: float, vmax: float) -> Any:
+      low, high = np.floor(np.log10(vmin)), np.ceil(np.log10(vmax))
+      decades = 10 ** np.arange(low, high + 1)
+      for subs in ((1, 2, 5), (1,)):
+        ticks = np.outer(decades, subs).ravel()
+        count = np.sum((ticks >= vmin) & (ticks <= vmax))
+        if 2 <= count <= 9:
+          return ticks
+      return ticker.MaxNLocator(4, steps=(1, 2, 5, 10)).tick_values(vmin, vmax)
+
   getattr(axis, f'set_{which}scale')('log')
   side = getattr(axis, f'{which}axis')
-  side.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+  side.set_major_locator(Locator())
   side.set_major_formatter(ticker.FuncFormatter(lambda v, _: f'{v:g}'))
   side.set_minor_locator(ticker.NullLocator())
 

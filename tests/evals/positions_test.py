@@ -35,9 +35,7 @@ def test_profiles_equal_plain_numpy(name):
     )
     if at.sum() > 1:
       error = residual[at].std(ddof=1) / np.sqrt(at.sum())
-      np.testing.assert_allclose(
-          row['squared_error_stderr'], error, rtol=1e-2
-      )
+      np.testing.assert_allclose(row['squared_error_stderr'], error, rtol=1e-2)
     spread = np.square(y[at] - mean).sum()
     np.testing.assert_allclose(
         row['fvu'], residual[at].sum() / spread, rtol=1e-4
