@@ -208,7 +208,7 @@ def _cost(need: suites.Suite | suites.Reading) -> float:
 
 def _can_run(figures: Sequence[Any], scale: scales.Scale) -> bool:
   """Prints suites and cost; says whether they can be run here and now."""
-  from jumprelu import chips, plan, plan_table, publish
+  from jumprelu import chips, identity, plan, plan_table
   from jumprelu import config as config_lib
 
   request = plan.Request(chips.parse(scale.topology))
@@ -219,7 +219,7 @@ def _can_run(figures: Sequence[Any], scale: scales.Scale) -> bool:
   ]
   for suite in trained:
     config = config_lib.resolve(suite.config)
-    print(f'== {suite.name}\n{publish.commands(config)}\n')
+    print(f'== {suite.name}\n{identity.commands(config)}\n')
     print(plan_table.table(plan.make_plan(config, request)) + '\n')
   import jax
 

@@ -6,11 +6,9 @@ nothing, and is used again only for the very same checkpoint and settings.
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import os
 import pathlib
-import shlex
 from typing import Any, NamedTuple
 
 import jax
@@ -22,6 +20,7 @@ from jumprelu import (
     data,
     dotted,
     evaluate,
+    identity,
     lm,
     npz,
     release,
@@ -39,8 +38,6 @@ _EVALUATION = 'evaluation'
 _RESULTS = 'results.jsonl'
 _FREQUENCIES = 'firing_frequency.npz'
 _META = 'meta.json'
-# Where things lie on one machine is no part of how to make them again.
-_LOCAL = ('recipe', 'corpus.cache_dir', 'corpus.data_dir', 'store')
 
 
 class Run(NamedTuple):
@@ -223,34 +220,10 @@ def provenance(run: Run, licence: str = 'Apache-2.0') -> release.Provenance:
       training=dotted.to_dict(run.config),
       corpus=run.prepared.description,
       tokenizer_sha256=data.Tokenizer(run.model.tokenizer_path).sha256,
-      run=run_digest(run.config),
-      command=commands(run.config),
+      run=identity.run_digest(run.config),
+      command=identity.commands(run.config),
       licence=licence,
   )
-
-
-def run_digest(config: config_lib.TrainConfig) -> str:
-  """Digest what a run computes; where and how it runs does not count."""
-  fields = {
-      path: leaf.value
-      for path, leaf in dotted.leaves(config).items()
-      if not path.startswith(run_dir.SOFT)
-  }
-  text = json.dumps(fields, sort_keys=True, default=str)
-  return hashlib.sha256(text.encode()).hexdigest()
-
-
-def commands(config: config_lib.TrainConfig) -> str:
-  """Write the commands that make the release again."""
-  default = dotted.leaves(config_lib.resolve({'recipe': config.recipe}))
-  train = ['jumprelu train --out=RUN', f'--recipe={config.recipe}']
-  for path, leaf in dotted.leaves(config).items():
-    value = leaf.value
-    if value != default[path].value and path not in _LOCAL:
-      if isinstance(value, tuple):
-        value = ','.join(map(str, value))
-      train.append(shlex.quote(f'--{path}={value}'))
-  return ' \\\n  '.join(train) + '\njumprelu release --run=RUN --out=RELEASE'
 
 
 def held_out_inputs(run: Run, *, rows: int) -> dict[str, np.ndarray]:

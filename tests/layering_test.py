@@ -37,6 +37,7 @@ _LAYERS = {
         'frontier',
         'harvest',
         'harvest_store',
+        'identity',
         'job',
         'layout',
         'members',

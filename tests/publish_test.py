@@ -9,7 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jumprelu import config, evaluate, lm, publish, saes, suite, trained
+from jumprelu import (
+    config,
+    evaluate,
+    identity,
+    lm,
+    publish,
+    saes,
+    suite,
+    trained,
+)
 from jumprelu.data import packing
 from tests.lm import tiny
 
@@ -178,7 +187,7 @@ def test_an_evaluation_is_used_again_for_the_same_checkpoint_only(
 
 def test_a_run_is_known_by_what_it_computes_not_by_where():
   def digest(**changes):
-    return publish.run_digest(config.resolve(changes))
+    return identity.run_digest(config.resolve(changes))
 
   assert digest() == digest(**{'mesh.tensor': 2, 'corpus.cache_dir': '/a'})
   assert digest() == digest(**{'checkpoint.keep': 9, 'eval.tokens': 2048})
@@ -200,7 +209,7 @@ def test_the_commands_on_the_card_give_the_config_back():
           'corpus.cache_dir': '/home/somebody/cache',
       }
   )
-  text = publish.commands(made)
+  text = identity.commands(made)
   assert 'somebody' not in text
   first, second = text.split('\njumprelu release ')
   argv = [word for word in shlex.split(first) if word.strip()]
@@ -209,5 +218,5 @@ def test_the_commands_on_the_card_give_the_config_back():
   train.define_flags(fv)
   main.parse(fv, argv[2:])
   again = flags.build(fv, config.resolve(), config.resolve)
-  assert publish.run_digest(again) == publish.run_digest(made)
+  assert identity.run_digest(again) == publish.run_digest(made)
   assert second == '--run=RUN --out=RELEASE'

@@ -59,11 +59,11 @@ def run(fv: flags.FlagValues):
   if pathlib.Path(fv.out).resolve() == pathlib.Path(fv.run).resolve():
     raise errors.UserError('--out: choose another directory than --run')
 
-  from jumprelu import evaluate, publish, release
+  from jumprelu import evaluate, identity, publish, release
 
   opened = publish.open_run(fv.run)
   # Before the minutes of evaluation, not after.
-  release.check_target(fv.out, run=publish.run_digest(opened.config))
+  release.check_target(fv.out, run=identity.run_digest(opened.config))
   found = publish.evaluate_run(opened)
   rows = publish.release_run(
       opened,
