@@ -218,5 +218,5 @@ def test_the_commands_on_the_card_give_the_config_back():
   train.define_flags(fv)
   main.parse(fv, argv[2:])
   again = flags.build(fv, config.resolve(), config.resolve)
-  assert identity.run_digest(again) == publish.run_digest(made)
+  assert identity.run_digest(again) == identity.run_digest(made)
   assert second == '--run=RUN --out=RELEASE'
