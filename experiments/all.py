@@ -11,9 +11,21 @@ what each figure shows, and what it costs.
 
 import sys
 
-from experiments import command, jumprelu_fidelity
+from experiments import (
+    command,
+    gated_shrinkage,
+    gated_toy_mixture,
+    jumprelu_fidelity,
+    jumprelu_pseudo_derivatives,
+)
 
-FIGURES = (jumprelu_fidelity,)
+FIGURES = (
+    jumprelu_fidelity,
+    jumprelu_pseudo_derivatives,
+    gated_shrinkage,
+    gated_toy_mixture,
+)
+
 
 if __name__ == '__main__':
   sys.exit(command.main(FIGURES, __doc__, 'all'))
