@@ -17,6 +17,7 @@ from experiments import (
     gated_toy_mixture,
     jumprelu_fidelity,
     jumprelu_pseudo_derivatives,
+    scope_text_subsets,
 )
 
 FIGURES = (
@@ -24,6 +25,7 @@ FIGURES = (
     jumprelu_pseudo_derivatives,
     gated_shrinkage,
     gated_toy_mixture,
+    scope_text_subsets,
 )
 
 

@@ -113,7 +113,7 @@ def figure(rows):
   axis.plot(
       list(forms),
       list(forms.values()),
-      color=drawing.FAINT,
+      color=drawing.INK,
       linestyle='--',
       label='least L1 loss: 1 - lambda / 2',
       zorder=1,
@@ -125,7 +125,10 @@ def figure(rows):
         'reconstruction',
         by=('sparsity_coefficient',),
     )
-    drawing.curve(axis, points, i, _LABELS[variant])
+    # Where two agree both are seen.
+    hollow = {'markersize': 9, 'markerfacecolor': 'none'}
+    style = hollow if variant == 'gated' else {}
+    drawing.curve(axis, points, i, _LABELS[variant], linestyle='', **style)
   axis.set(
       xlabel='Sparsity coefficient lambda',
       ylabel='Reconstruction of a feature of size 1',
