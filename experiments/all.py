@@ -18,6 +18,7 @@ from experiments import (
     jumprelu_fidelity,
     jumprelu_pseudo_derivatives,
     scope_text_subsets,
+    scope_transfer,
 )
 
 FIGURES = (
@@ -26,6 +27,7 @@ FIGURES = (
     gated_shrinkage,
     gated_toy_mixture,
     scope_text_subsets,
+    scope_transfer,
 )
 
 

@@ -67,20 +67,20 @@ def _finetune(model, rows, unseen, wrap, steps):
   counted = functools.partial(in_answer, turn=wrap.suffix)
 
   @jax.jit
-  def answers_loss(params):
-    losses = train_nano.forward_losses(model.config, params, unseen)
-    mask = counted(unseen)
+  def answers_loss(params, tokens):
+    losses = train_nano.forward_losses(model.config, params, tokens)
+    mask = counted(tokens)
     return jnp.where(mask, losses, 0).sum() / mask.sum()
 
   optimizer = train_nano.make_optimizer(steps, _LEARNING_RATE)
   step = train_nano.make_step(model.config, optimizer, counted)
   params, state = model.params, optimizer.init(model.params)
-  before = float(answers_loss(params))
+  before = float(answers_loss(params, unseen))
   order = train_nano.row_order(len(rows), _SEED)
   for _ in range(steps):
     batch = rows[list(itertools.islice(order, _BATCH))]
     params, state, _ = step(params, state, batch)
-  return params, (before, float(answers_loss(params)))
+  return params, (before, float(answers_loss(params, unseen)))
 
 
 def in_answer(tokens: Any, turn: tuple[int, ...]) -> Any:

@@ -173,13 +173,15 @@ def _read_otherwise(
 
 def _fold(members: Any, others: Any) -> list[Any]:
   """Folds members with the scales of another run, site by site."""
+  import jax.numpy as jnp
+
   scales = {
       other.member.site: (other.input_scale, other.target_scale)
       for other in others
   }
   return [
       m.sae.fold(
-          dict(m.params),
+          {name: jnp.asarray(value) for name, value in m.params.items()},
           input_scale=scales[m.member.site][0],
           target_scale=scales[m.member.site][1],
       )
