@@ -19,7 +19,7 @@ from typing import Any
 
 from absl import flags
 
-from experiments import drawing, results, scales, suites
+from experiments import drawing, made, results, scales, suites
 from jumprelu import errors
 from jumprelu.run import main as main_lib
 
@@ -197,7 +197,7 @@ def _cost(need: suites.Suite | suites.Reading) -> float:
   from jumprelu import config as config_lib
 
   suite = need.suite if isinstance(need, suites.Reading) else need
-  config = config_lib.resolve(suite.config)
+  config = made.resolve(suite.config)
   members = config_lib.members(config)
   tokens = config.eval.tokens
   if not isinstance(need, suites.Reading):
@@ -209,7 +209,6 @@ def _cost(need: suites.Suite | suites.Reading) -> float:
 def _can_run(figures: Sequence[Any], scale: scales.Scale) -> bool:
   """Prints suites and cost; says whether they can be run here and now."""
   from jumprelu import chips, identity, plan, plan_table
-  from jumprelu import config as config_lib
 
   request = plan.Request(chips.parse(scale.topology))
   trained = [
@@ -218,7 +217,7 @@ def _can_run(figures: Sequence[Any], scale: scales.Scale) -> bool:
       if isinstance(need, suites.Suite)
   ]
   for suite in trained:
-    config = config_lib.resolve(suite.config)
+    config = made.resolve(suite.config)
     print(f'== {suite.name}\n{identity.commands(config)}\n')
     print(plan_table.table(plan.make_plan(config, request)) + '\n')
   import jax

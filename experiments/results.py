@@ -12,7 +12,7 @@ import json
 import pathlib
 from typing import Any, NamedTuple
 
-from experiments import suites
+from experiments import made, suites
 
 _META, _ROWS, _FREQUENCIES = 'meta.json', 'rows.jsonl', 'frequencies.npz'
 
@@ -56,8 +56,12 @@ def obtain(
     results = folder / suite.name / wanted.name
   key = digest(wanted)
   if not _is_stored(results, key):
-    train_suite(suite, run, should_stop=should_stop)
-    _store(_measure(wanted, run), results, key)
+    stop = {'should_stop': should_stop}
+    train_suite(suite, run, work=folder, **stop)
+    if isinstance(wanted, suites.Reading) and wanted.scales_of is not None:
+      other = folder / wanted.scales_of.name / 'run'
+      train_suite(wanted.scales_of, other, work=folder, **stop)
+    _store(_measure(wanted, folder), results, key)
   return _read(results)
 
 
@@ -86,15 +90,23 @@ def digest(wanted: suites.Suite | suites.Reading) -> str:
   from jumprelu import dotted
 
   fields = dataclasses.asdict(wanted)
+  fields.pop('suite', None)
   suite = wanted.suite if isinstance(wanted, suites.Reading) else wanted
   default = dotted.leaves(config_lib.TrainConfig())
-  config = dotted.leaves(config_lib.resolve(suite.config))
+  config = dotted.leaves(made.resolve(suite.config))
   fields['config'] = {
       path: leaf.value
       for path, leaf in config.items()
       if leaf.value != default[path].value
   }
-  fields.pop('suite', None)
+  # Of what is made the names: the folder where it lies changes no result.
+  names = {
+      path: dataclasses.asdict(value)
+      for path, value in suite.config.items()
+      if isinstance(value, made.Made)
+  }
+  if names:
+    fields['made'] = names
   text = json.dumps(fields, sort_keys=True, default=str)
   return hashlib.sha256(text.encode()).hexdigest()
 
@@ -103,46 +115,95 @@ def train_suite(
     suite: suites.Suite,
     run: pathlib.Path,
     *,
+    work: pathlib.Path,
     should_stop: Callable[[int], bool] = lambda step: False,
 ) -> None:
-  """Trains a suite, or what is left of it, in the run directory `run`."""
-  from jumprelu import config as config_lib
+  """Trains a suite, or what is left of it, in the run directory `run`.
+
+  Texts and models that are made for it are kept in the folder `work`.
+  """
   from jumprelu import train
 
-  config = config_lib.resolve(suite.config)
+  config = made.resolve(suite.config, work)
   if train.train(config, run, should_stop=should_stop) == train.PREEMPTED:
     raise Preempted(suite.name)
 
 
 def _measure(
-    wanted: suites.Suite | suites.Reading, path: pathlib.Path
+    wanted: suites.Suite | suites.Reading, folder: pathlib.Path
 ) -> Result:
+  from jumprelu import evaluate, publish
+
+  reading = isinstance(wanted, suites.Reading)
+  suite = wanted.suite if reading else wanted
+  run = publish.open_run(folder / suite.name / 'run')
+  if reading:
+    run = _read_otherwise(run, wanted, folder)
+  found = evaluate.evaluate_members(
+      run.model,
+      publish.eval_members(run),
+      held_out=run.prepared.held_out,
+      train=run.prepared.train,
+      config=run.config.eval,
+      mesh=run.mesh,
+      measures=wanted.measures,
+  )
+  return Result(found.rows, found.tables, found.firing_frequency)
+
+
+def _read_otherwise(
+    run: Any, wanted: suites.Reading, folder: pathlib.Path
+) -> Any:
+  """Returns a run as if it had been trained on what is to be read."""
   import jax
 
   from jumprelu import config as config_lib
-  from jumprelu import data, evaluate, lm, publish
+  from jumprelu import data, lm, trained
 
-  run = publish.open_run(path)
-  config, model, prepared = run.config, run.model, run.prepared
-  if isinstance(wanted, suites.Reading):
-    config = config_lib.resolve({**wanted.suite.config, **wanted.changes})
+  config = made.resolve({**wanted.suite.config, **wanted.changes}, folder)
+  model = run.model
+  if config.model != run.config.model:
     model = lm.load(
         config.model,
         dtype=config_lib.dtype_on(config, jax.default_backend()),
         mesh=run.mesh,
     )
-    tokenizer = data.Tokenizer(model.tokenizer_path, rows=model.config.vocab)
-    prepared = data.prepare(config.data, tokenizer, config.corpus)
-  found = evaluate.evaluate_members(
-      model,
-      publish.eval_members(run),
-      held_out=prepared.held_out,
-      train=prepared.train,
-      config=config.eval,
-      mesh=run.mesh,
-      measures=wanted.measures,
+  tokenizer = data.Tokenizer(model.tokenizer_path, rows=model.config.vocab)
+  prepared = data.prepare(config.data, tokenizer, config.corpus)
+  kept = [
+      i
+      for i, member in enumerate(run.members)
+      if not wanted.sites or member.member.site in wanted.sites
+  ]
+  run = run._replace(
+      config=config,
+      model=model,
+      prepared=prepared,
+      members=[run.members[i] for i in kept],
+      folded=[run.folded[i] for i in kept],
   )
-  return Result(found.rows, found.tables, found.firing_frequency)
+  if wanted.scales_of is None:
+    return run
+  others = trained.load_suite(folder / wanted.scales_of.name / 'run')
+  return run._replace(folded=_fold(run.members, others))
+
+
+def _fold(members: Any, others: Any) -> list[Any]:
+  """Folds members with the scales of another run, site by site."""
+  import jax.numpy as jnp
+
+  scales = {
+      other.member.site: (other.input_scale, other.target_scale)
+      for other in others
+  }
+  return [
+      m.sae.fold(
+          {name: jnp.asarray(value) for name, value in m.params.items()},
+          input_scale=scales[m.member.site][0],
+          target_scale=scales[m.member.site][1],
+      )
+      for m in members
+  ]
 
 
 def _is_stored(results: pathlib.Path, key: str) -> bool:

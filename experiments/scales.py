@@ -27,6 +27,12 @@ class Scale:
   sparsities: Mapping[str, tuple[float, ...]]
   target_l0: tuple[float, ...]
   bandwidths: tuple[float, ...]
+  # Texts of `texts.py` besides the suites' own, and characters of each.
+  texts: tuple[str, ...]
+  text_characters: int
+  # Steps in which a chat model is made of the base model; 0: it is named
+  # like the base model, with _it behind.
+  chat_steps: int
   # A slice of TPUs that it is planned for; none: it runs on a CPU.
   topology: str = ''
   # Tokens of the headline suite, if others are trained on fewer.
@@ -58,6 +64,9 @@ NANO = Scale(
     target_l0=(10, 20, 40, 80),
     bandwidths=(0.003, 0.01, 0.03, 0.1, 0.3),
     headline_tokens=524_288,
+    texts=('jax', 'docstrings', 'stubs', 'descriptions', 'headers'),
+    text_characters=150_000,
+    chat_steps=120,
 )
 
 QUICK = dataclasses.replace(
@@ -82,6 +91,9 @@ QUICK = dataclasses.replace(
     target_l0=(20, 40),
     bandwidths=(0.03, 0.1),
     headline_tokens=None,
+    texts=('docstrings', 'headers'),
+    text_characters=40_000,
+    chat_steps=2,
 )
 
 _PAPER = {'recipe': 'paper', 'stream.lm_sequences': 64, 'mesh.tensor': 2}
@@ -107,6 +119,9 @@ GEMMA2_2B = Scale(
     sparsities=_SPARSITIES,
     target_l0=(25, 50, 100, 200),
     bandwidths=(3e-5, 3e-4, 1e-3, 3e-3, 3e-2),
+    texts=NANO.texts,
+    text_characters=400_000,
+    chat_steps=0,
     topology='v5e:4x4',
 )
 

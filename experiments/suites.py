@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import dataclasses
 from typing import Any
 
-from experiments import scales
+from experiments import made, scales
 
 SITES = ('resid_post', 'mlp_out', 'attn_heads')
 # Those that the JumpReLU paper compares, worst first.
@@ -36,6 +36,11 @@ class Reading:
   # Overrides of the suite's config: what is read, not what is trained.
   changes: Mapping[str, Any]
   measures: tuple[str, ...] = ()
+  # Only members of these sites; none: all.
+  sites: tuple[str, ...] = ()
+  # A suite whose sites' scales members take instead of their own: activations
+  # are then as large, for them, as those that it was trained on.
+  scales_of: Suite | None = None
 
 
 def make(
@@ -120,6 +125,25 @@ def ladder(scale: scales.Scale) -> Suite:
       measures=('histogram', 'splitting', 'stability'),
       widths=scale.ladder,
       seeds=scale.seeds[:2],
+      **variants(scale, 'jumprelu'),
+  )
+
+
+def chat_model(scale: scales.Scale) -> str | made.Made:
+  """The instruction-tuned model that belongs to the base model."""
+  base = str(scale.base['model'])
+  if not scale.chat_steps:
+    return f'{base}_it'
+  return made.Made('model', f'{base}_it', scale.chat_steps, stands_for=base)
+
+
+def chat(scale: scales.Scale) -> Suite:
+  """JumpReLU SAEs of the instruction-tuned model, on turns of a chat."""
+  return make(
+      scale,
+      'chat',
+      model=chat_model(scale),
+      corpus__wrap='chat',
       **variants(scale, 'jumprelu'),
   )
 

@@ -97,13 +97,21 @@ def make_optimizer(steps, learning_rate):
   )
 
 
-def make_step(config, optimizer):
-  """Returns the jitted train step on rows [sequences, positions]."""
+def all_targets(tokens):
+  """Returns where rows [sequences, positions] have a next token."""
+  return loss_lib.target_mask(packing.segments(tokens))
+
+
+def make_step(config, optimizer, counted=all_targets):
+  """Returns the jitted train step on rows [sequences, positions].
+
+  `counted` says at which positions of rows the next token is learned.
+  """
 
   def loss_fn(params, tokens):
     losses = forward_losses(config, params, tokens)
-    targets = loss_lib.target_mask(packing.segments(tokens))
-    return losses.sum() / jnp.maximum(targets.sum(), 1)
+    targets = counted(tokens)
+    return jnp.where(targets, losses, 0).sum() / jnp.maximum(targets.sum(), 1)
 
   @functools.partial(jax.jit, donate_argnums=(0, 1))
   def step(params, state, tokens):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from experiments import results, scales, suites
+from experiments import made, results, scales, suites
 from jumprelu import config as config_lib
 from jumprelu.evals import histogram
 from jumprelu.evals import results as rows_lib
@@ -15,14 +15,16 @@ def make(need):
   """Makes what a suite or a reading would give, of invented numbers."""
   reading = isinstance(need, suites.Reading)
   suite = need.suite if reading else need
-  config = config_lib.resolve(suite.config)
+  config = made.resolve(suite.config)
   members = config_lib.members(config)
+  if reading and need.sites:
+    members = [m for m in members if m.site in need.sites]
   rng = np.random.default_rng(len(suite.name))
   frequencies = [rng.choice([0, 3e-4, 0.02, 0.3], m.width) for m in members]
-  dtype = need.changes['lm_dtype'] if reading else 'float32'
+  dtype = need.changes.get('lm_dtype') if reading else 'float32'
   rows = [
       _row(rng, member, frequency)
-      | {'layer': config.layer, 'path': '', 'lm_dtype': dtype}
+      | {'layer': config.layer, 'path': '', 'lm_dtype': dtype or 'float32'}
       for member, frequency in zip(members, frequencies, strict=True)
   ]
   tables = {
@@ -55,6 +57,8 @@ def _row(rng, member, frequency):
       'seed': member.seed,
       'tokens_trained': 4096,
       'tokens_evaluated': 8192,
+      'tokens_delta_loss': 4096,
+      'loss_clean': 1.5,
       'tokens_r_l0': 64,
       'l0': l0,
       **{name: float(rng.uniform(0.1, 0.9)) for name in names},

@@ -1,0 +1,45 @@
+"""A feature under noise: what is drawn, its densities, and the best guess.
+
+On a share of rows the feature is there, with a size about 1; what is seen is
+its size, or zero, plus noise. All of it is Gaussian, so the mean of the feature
+given what is seen has a closed form.
+"""
+
+SHARE = 0.1  # Of rows on which the feature is present.
+SPREAD = 0.2  # The deviation of its size.
+
+
+def densities(x, noise):
+  """Densities of x where the feature is absent and present, and its mean."""
+  import numpy as np
+
+  def normal(mean, deviation):
+    size = (2 * np.pi) ** 0.5 * deviation
+    return np.exp(-np.square((x - mean) / deviation) / 2) / size
+
+  total = SPREAD**2 + noise**2
+  absent = (1 - SHARE) * normal(0, noise)
+  present = SHARE * normal(1, total**0.5)
+  size = 1 + SPREAD**2 / total * (x - 1)
+  return absent, present, size * present / (absent + present)
+
+
+def best_fvu(noise):
+  """The least share of the feature's variance that is left unexplained."""
+  import numpy as np
+
+  x = np.linspace(-4, 5, 9001)
+  absent, present, mean = densities(x, noise)
+  square = SHARE * (1 + SPREAD**2)
+  explained = (np.square(mean) * (absent + present)).sum() * (x[1] - x[0])
+  return float((square - explained) / (square - SHARE**2))
+
+
+def draw(rng, noises, shape):
+  """Draws sums [noises, *shape], and the feature that is in them."""
+  shape = (len(noises), *shape)
+  present = rng.random(shape) < SHARE
+  feature = present * (1 + SPREAD * rng.normal(size=shape))
+  noise = noises.reshape(-1, *[1] * (len(shape) - 1))
+  x = feature + noise * rng.normal(size=shape)
+  return x.astype('float32'), feature.astype('float32')

@@ -1,0 +1,93 @@
+"""Delta loss by the kind of text: SAEs are read on text unlike their own.
+
+Gemma Scope (arXiv 2408.05147), figure 9: on subsets of the Pile the same SAEs
+cost more the further a subset lies from the training text; there mathematics
+was best and a corpus of many languages worst. Shown: JumpReLU SAEs of three
+sites, trained on Python's standard library, on its held-out modules and on
+other text that comes with every installation (`texts.py`): code of other
+authors, docstrings, type stubs, descriptions of packages, and C. None of it
+was trained on, by SAEs or language model.
+
+  python -m experiments.scope_text_subsets --scale=nano
+"""
+
+import sys
+
+from experiments import command, drawing, suites, texts
+
+_OWN = 'stdlib'
+_LABELS = {
+    'stdlib': 'standard library, held out',
+    'jax': 'code of jax',
+    'docstrings': 'docstrings of numpy',
+    'stubs': 'type stubs of numpy',
+    'descriptions': 'package descriptions',
+    'headers': 'C headers of numpy',
+}
+_COLUMNS = (
+    'site', 'width', 'sparsity_coefficient', 'seed', 'l0', 'fvu', 'delta_loss',
+    'delta_loss_stderr', 'loss_clean', 'loss_recovered', 'tokens_evaluated',
+    'tokens_delta_loss',
+)  # fmt: skip
+
+
+def needs(scale):
+  """The layer's suite, and it once more on each other text."""
+  suite = suites.layer(scale, scale.layer)
+  return (suite, *(reading(scale, suite, name) for name in scale.texts))
+
+
+def reading(scale, suite, name):
+  """The suite on another text, of which next to nothing is left for training."""
+  changes = {
+      'data': texts.needed(name, scale.text_characters),
+      'corpus.held_out_percent': 80,
+      'corpus.max_tokens': 0,
+  }
+  return suites.Reading(f'text_{name}', suite, changes)
+
+
+def table(results):
+  """A row a text and member."""
+  rows = []
+  for name, result in results.items():
+    text = name.removeprefix('text_') if name.startswith('text_') else _OWN
+    found = drawing.where(result.rows, variant='jumprelu')
+    rows += [{'text': text, **row} for row in drawing.select(found, *_COLUMNS)]
+  return [row for row in rows if row['site'] in suites.SITES]
+
+
+def figure(rows):
+  """Delta loss and FVU against L0, a column a site, a curve a text."""
+  sites = drawing.present(rows, 'site', drawing.SITES)
+  metrics = ('delta_loss', 'fvu')
+  fig, axes = drawing.panels(len(metrics), len(sites))
+  for column, site in zip(axes.T, sites, strict=True):
+    column[0].set_title(drawing.SITES[site])
+    for axis, metric in zip(column, metrics, strict=True):
+      _panel(axis, drawing.where(rows, site=site), metric)
+    column[-1].set_xlabel(drawing.LABELS['l0'])
+  for axis, metric in zip(axes[:, 0], metrics, strict=True):
+    axis.set_ylabel(drawing.LABELS[metric])
+  handles, labels = axes[0, 0].get_legend_handles_labels()
+  fig.legend(
+      handles, labels, loc='outside lower center', ncols=3, frameon=False
+  )
+  return fig
+
+
+def _panel(axis, rows, metric):
+  for i, (text, label) in enumerate(_LABELS.items()):
+    points = drawing.over_seeds(
+        drawing.where(rows, text=text),
+        'l0',
+        metric,
+        by=('sparsity_coefficient',),
+    )
+    drawing.curve(axis, points, i, label)
+  drawing.log_axis(axis, 'x')
+  drawing.log_axis(axis, 'y')
+
+
+if __name__ == '__main__':
+  sys.exit(command.figure_main(__file__))

@@ -1,0 +1,114 @@
+"""The loss of a small SAE by its threshold: pseudo-gradients and differences.
+
+The SAE has a few latents on Gaussian activations of mean squared norm 1, and
+one threshold that all latents share.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from experiments import toys
+
+_SIZE, _WIDTH = 4, 6
+_LAMBDA = 0.03
+_STEP = 0.01  # Of the differences, each way.
+
+
+def draw(batches: int, batch: int) -> tuple[Any, Any]:
+  """Draws a decoder, and rows [batches, batch, size]."""
+  import numpy as np
+
+  rng = np.random.default_rng(0)
+  decoder = rng.normal(size=(_WIDTH, _SIZE))
+  decoder /= np.linalg.norm(decoder, axis=1, keepdims=True)
+  rows = rng.normal(size=(batches, batch, _SIZE)) / _SIZE**0.5
+  return decoder.astype(np.float32), rows.astype(np.float32)
+
+
+def functions(z: Any, threshold: float, bandwidth: float) -> dict[str, Any]:
+  """Gives JumpReLU, step, and their pseudo-derivatives by the threshold."""
+  import jax
+  import jax.numpy as jnp
+
+  from jumprelu.ops import pseudo
+
+  def run(function):
+    def at(z, threshold):
+      return function(z[None], threshold[None], bandwidth)[0]
+
+    by_threshold = jax.vmap(jax.value_and_grad(at, 1), (0, None))
+    return by_threshold(jnp.asarray(z), jnp.float32(threshold))
+
+  jumprelu, jumprelu_slope = run(pseudo.jumprelu)
+  step, step_slope = run(pseudo.heaviside)
+  return {
+      'z': z,
+      'jumprelu': jumprelu,
+      'jumprelu_slope': jumprelu_slope,
+      'step': step,
+      'step_slope': step_slope,
+  }
+
+
+def gradients(
+    decoder: Any, rows: Any, thresholds: Sequence[float], bandwidth: float
+) -> Any:
+  """Returns the pseudo-gradients of every batch, [thresholds, batches]."""
+  import jax
+
+  return _by_batch(jax.grad(_loss(decoder, bandwidth)), rows, thresholds)
+
+
+def differences(decoder: Any, rows: Any, thresholds: Sequence[float]) -> Any:
+  """Returns central differences of every batch's loss, [thresholds, batches].
+
+  Of one batch they are as noisy as a kernel as wide; their mean is not.
+  """
+  # The bandwidth is not in the loss itself.
+  up, down = (
+      _by_batch(_loss(decoder, 1.0), rows, [t + h for t in thresholds])
+      for h in (_STEP, -_STEP)
+  )
+  return (up - down) / (2 * _STEP)
+
+
+def _by_batch(function, rows, thresholds):
+  import jax
+  import jax.numpy as jnp
+  import numpy as np
+
+  at = jnp.asarray(thresholds, jnp.float32)
+  run = jax.vmap(function, (0, None))
+  found = jax.jit(lambda rows: jax.lax.map(lambda x: run(at, x), rows))(rows)
+  return np.asarray(found, np.float64).T
+
+
+def _loss(decoder, bandwidth):
+  """Returns the loss of a batch by the threshold that all latents have."""
+  import jax.numpy as jnp
+
+  sae = toys.make_sae(
+      'jumprelu',
+      size=_SIZE,
+      width=_WIDTH,
+      bandwidth=bandwidth,
+      threshold_parameter='linear',
+  )
+  params = {
+      'W_enc': jnp.asarray(decoder).T,
+      'b_enc': jnp.zeros(_WIDTH),
+      'W_dec': jnp.asarray(decoder),
+      'b_dec': jnp.zeros(_SIZE),
+  }
+
+  def loss(threshold, rows):
+    return sae.loss(
+        params | {'threshold': jnp.full(_WIDTH, threshold)},
+        rows,
+        rows,
+        keep=jnp.ones(len(rows), bool),
+        sparsity_coefficient=_LAMBDA,
+        target_l0=1.0,
+    )[0]
+
+  return loss
