@@ -12,14 +12,21 @@ import time
 # A loaded machine may take minutes over what takes seconds on an idle one.
 PATIENCE = 900
 
-_CHILD_ENV = {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': '', 'PYTHONUNBUFFERED': '1'}
+_CHILD_ENV = {'JAX_PLATFORMS': 'cpu', 'PYTHONUNBUFFERED': '1'}
 
 
 class LocalProcess:
   """One child; its output is collected line by line."""
 
   def __init__(self, argv, *, devices=1, cwd=None):
-    env = {**os.environ, **_CHILD_ENV, 'JAX_NUM_CPU_DEVICES': str(devices)}
+    # The tests' own flags, except that a child says how many devices it has.
+    flags = os.environ.get('XLA_FLAGS', '').split()
+    env = {
+        **os.environ,
+        **_CHILD_ENV,
+        'JAX_NUM_CPU_DEVICES': str(devices),
+        'XLA_FLAGS': ' '.join(f for f in flags if 'device_count' not in f),
+    }
     self.popen = subprocess.Popen(
         [sys.executable, *map(str, argv)],
         env=env,
