@@ -14,7 +14,7 @@ SITES = ('resid_post', 'mlp_out', 'attn_heads')
 VARIANTS = ('relu', 'gated', 'topk', 'jumprelu')
 # What stands before its value in the name of a suite.
 BANDWIDTH = 'bandwidth_'
-_CHOOSE_L0 = ('topk', 'batch_topk', 'matryoshka_batch_topk')
+_CHOOSE_L0 = ('topk', 'batch_topk', 'matryoshka_topk', 'matryoshka_batch_topk')
 
 
 @dataclasses.dataclass(frozen=True)
