@@ -13,6 +13,7 @@ import sys
 
 from experiments import (
     command,
+    gated_ito,
     gated_shrinkage,
     gated_toy_mixture,
     jumprelu_fidelity,
@@ -24,6 +25,7 @@ from experiments import (
 FIGURES = (
     jumprelu_fidelity,
     jumprelu_pseudo_derivatives,
+    gated_ito,
     gated_shrinkage,
     gated_toy_mixture,
     scope_text_subsets,

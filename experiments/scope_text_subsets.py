@@ -1,8 +1,7 @@
 """Delta loss by the kind of text: SAEs are read on text unlike their own.
 
-Gemma Scope (arXiv 2408.05147), figure 9: on subsets of the Pile the same SAEs
-cost more the further a subset lies from the training text; there mathematics
-was best and a corpus of many languages worst. Shown: JumpReLU SAEs of three
+Gemma Scope (arXiv 2408.05147), figure 9: delta loss on subsets of the Pile; it
+was lowest on mathematics and highest on a corpus of many languages. Shown: JumpReLU SAEs of three
 sites, trained on Python's standard library, on its held-out modules and on
 other text that comes with every installation (`texts.py`): code of other
 authors, docstrings, type stubs, descriptions of packages, and C. None of it
