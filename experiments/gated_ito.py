@@ -3,8 +3,9 @@
 Gated SAEs (arXiv 2404.16014), figures 10 and 11, which ask how much of a gain
 is the dictionary's and how much the encoder's: latents are found by gradient
 pursuit, at a given L0, instead of by the encoder, and Gated SAEs' dictionaries
-are compared with ReLU SAEs' that way. Shown: SAEs of the residual stream with their own latents, and with as many
-found by pursuit (`evals/pursuit.py`), on the same held-out tokens.
+are compared with ReLU SAEs' that way. Shown: SAEs of the residual stream with
+their own latents, and with as many found by pursuit (`evals/pursuit.py`), on
+the same held-out tokens.
 
   python -m experiments.gated_ito --scale=nano
 """
