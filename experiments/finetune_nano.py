@@ -1,6 +1,6 @@
 """Makes an instruction-tuned model of the embedded one, to transfer SAEs to.
 
-Gemma Scope (arXiv 2408.05147, section 4.5) reads instruction-tuned Gemma 2 with
+Gemma Scope (arXiv 2408.05147, figure 8) reads instruction-tuned Gemma 2 with
 SAEs of the base model. Here the embedded model learns to answer: shown a
 function, it says what it does (`chats.py`). Only answers are learned, from
 modules of the standard library that the base model was trained on as well, so

@@ -74,7 +74,7 @@ def reconstruct(variant, fields):
   def init(key, direction):
     start = sae.init_params(key, initial_threshold=0.1)
     # A lone latent that looks away from the feature would never see it.
-    rows = optim.unit_rows(start['W_dec'] + 2 * direction)
+    rows = optim.unit_rows(start['W_dec'] + 2 * direction[None])
     return start | {'W_dec': rows, 'W_enc': rows.T}
 
   def along(params, direction):

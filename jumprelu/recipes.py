@@ -8,7 +8,10 @@ those: higher rates, a wider kernel, and schedules that are shares of the run.
 turn of a chat.
 """
 
+import dataclasses
 from typing import Any
+
+from jumprelu import saes
 
 DEFAULT = 'short'
 
@@ -29,6 +32,8 @@ _PAPER: dict[str, Any] = {
     'optim.lr_warmup_start': 0.1,
     'optim.lr_decay': 0.0,
     'optim.sparsity_warmup_steps': 10_000,
+    'sae.jumprelu.kernel': 'rectangle',
+    'sae.jumprelu.gradient_to_pre_acts': False,
     'sae.jumprelu.bandwidth': 0.001,
     'sae.jumprelu.initial_threshold': 0.001,
     'sae.jumprelu.threshold_parameter': 'log',
@@ -40,23 +45,19 @@ _PAPER: dict[str, Any] = {
     'corpus.sequence_length': 1024,
 }
 
-# What the other variants need in a run of thousands of steps.
+# What the other variants need in a run of thousands of steps, if they have it.
+_SHORT_FIELDS: dict[str, Any] = {
+    'bandwidth': 0.05,
+    'initial_threshold': 0.01,
+    # A latent that was silent for so many rows would be for the whole run.
+    'dead_after': 65_536,
+    'threshold_decay': 0.99,
+}
 _SHORT_VARIANTS: dict[str, Any] = {
-    f'sae.{variant}.{name}': value
-    for variants, fields in (
-        (
-            ('matryoshka_jumprelu', 'jumprelu_quadratic', 'jumprelu_tanh'),
-            {'bandwidth': 0.05, 'initial_threshold': 0.01},
-        ),
-        # A latent that was silent for so many rows would be for the whole run.
-        (
-            ('topk', 'batch_topk', 'matryoshka_batch_topk'),
-            {'dead_after': 65_536},
-        ),
-        (('batch_topk', 'matryoshka_batch_topk'), {'threshold_decay': 0.99}),
-    )
-    for variant in variants
-    for name, value in fields.items()
+    f'sae.{variant}.{field.name}': _SHORT_FIELDS[field.name]
+    for variant, (_, config) in saes.VARIANTS.items()
+    for field in dataclasses.fields(config)
+    if field.name in _SHORT_FIELDS
 }
 
 RECIPES: dict[str, dict[str, Any]] = {

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from jumprelu import config, errors
+from jumprelu import config, errors, saes
 
 
 def test_the_default_recipe_is_short_and_overridable():
@@ -15,6 +15,25 @@ def test_the_default_recipe_is_short_and_overridable():
   assert plain.sae.jumprelu.bandwidth != 0.25
   assert changed.sae.jumprelu.bandwidth == 0.25
   assert changed.optim == plain.optim
+
+
+def test_short_reaches_whatever_a_variant_has_of_a_short_runs_numbers():
+  chosen = config.resolve({'variants': tuple(saes.VARIANTS)}).sae
+  numbers = {
+      'bandwidth': 0.05,
+      'initial_threshold': 0.01,
+      'dead_after': 65_536,
+      'threshold_decay': 0.99,
+  }
+  seen = set()
+  for variant in saes.VARIANTS:
+    own = dataclasses.asdict(getattr(chosen, variant))
+    for name in set(numbers) & set(own):
+      # The first variant's kernel was swept by itself.
+      swept = (variant, name) == ('jumprelu', 'bandwidth')
+      assert own[name] == (0.1 if swept else numbers[name]), (variant, name)
+      seen.add(name)
+  assert seen == set(numbers)
 
 
 def test_the_paper_recipe_has_gemma_scopes_numbers():
@@ -31,6 +50,8 @@ def test_the_paper_recipe_has_gemma_scopes_numbers():
   assert paper.sae.jumprelu.initial_threshold == 0.001
   assert paper.sae.jumprelu.threshold_parameter == 'log'
   assert paper.sae.jumprelu.pre_encoder_bias
+  assert paper.sae.jumprelu.kernel == 'rectangle'
+  assert not paper.sae.jumprelu.gradient_to_pre_acts
   assert paper.stream.batch == 4096
   assert paper.stream.block_positions == 1_048_576
   assert paper.stream.logical_shards == 256

@@ -66,7 +66,7 @@ def test_an_ablation_leaves_out_what_it_ablates(options, own):
 
 
 def _folded(options):
-  """An SAE, its parameters, and itself for activations 2.5 times as large."""
+  """Parameters, and the SAE of 5 times the inputs and 2.5 times the targets."""
   sae = small.make('gated', **options)
   params = small.trained_like(sae)
   # Gates that open below and above the magnitude's own zero.
@@ -74,7 +74,7 @@ def _folded(options):
   if 'r_mag' in params:
     params['r_mag'] = np.linspace(0.5, -0.5, small.WIDTH, dtype=np.float32)
   folded, raw = sae.fold(
-      jax.tree.map(jnp.asarray, params), input_scale=2.5, target_scale=2.5
+      jax.tree.map(jnp.asarray, params), input_scale=5.0, target_scale=2.5
   )
   return params, folded, raw
 
@@ -97,7 +97,7 @@ def test_a_gated_sae_equals_its_jumprelu_form(options):
   )
   assert 0.1 < (latents > 0).mean() < 0.9
 
-  pre_acts = 2.5 * scaled @ j['W_enc'] + j['b_enc']
+  pre_acts = 5 * scaled @ j['W_enc'] + j['b_enc']
   found = np.where(pre_acts > j['threshold'], pre_acts, 0)
   np.testing.assert_allclose(found, 2.5 * latents, atol=1e-5)
   np.testing.assert_allclose(
@@ -125,7 +125,7 @@ def test_with_two_encoders_it_is_no_jumprelu_and_folds_all_the_same(
   on = np.where(gate > 0, magnitude, np.inf).min(axis=0)
   off = np.where(gate > 0, -np.inf, magnitude).max(axis=0)
   assert (on < off).sum() > small.WIDTH / 2
-  _, latents, _ = small.run(folded, raw, 2.5 * inputs)
+  _, latents, _ = small.run(folded, raw, 5 * inputs)
   np.testing.assert_allclose(
       latents, 2.5 * _latents(gate, magnitude), atol=1e-5
   )
