@@ -14,8 +14,8 @@ import sys
 from experiments import (
     command,
     gated_gamma,
-    gated_recovered,
     gated_ito,
+    gated_recovered,
     gated_shrinkage,
     gated_toy_mixture,
     jumprelu_bandwidth,

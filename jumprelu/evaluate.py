@@ -22,6 +22,7 @@ from jumprelu import errors, evals, lm
 from jumprelu.evals import context as context_lib
 from jumprelu.evals import measures as measures_lib
 from jumprelu.evals import passes, pca, programs, results, splice
+from jumprelu.evals import settings as settings_lib
 from jumprelu.evals import text as text_lib
 
 write_results = results.write
@@ -57,6 +58,7 @@ def evaluate_members(
     config: evals.Config | None = None,
     mesh: Any = None,
     measures: Sequence[str] = (),
+    settings: settings_lib.Config | None = None,
 ) -> Evaluation:
   """Evaluates all members on the same held-out tokens.
 
@@ -68,6 +70,7 @@ def evaluate_members(
     config: How many tokens, and what is called dead and dense.
     mesh: The device mesh; one device if None.
     measures: Names of `evals.measures.MEASURES` to take as well.
+    settings: What those measures are told.
 
   Raises:
     UserError: if a measure is unknown, an SAE does not fit, or text lacks.
@@ -105,7 +108,7 @@ def evaluate_members(
   frequencies = [firing.firing_frequency for firing in sums.firing]
   context = context_lib.Context(
       model, placed, _names(rows), list(map(_kind, members)), frequencies,
-      means, forward, losses_text,
+      means, forward, losses_text, settings or settings_lib.Config(),
   )  # fmt: skip
   return Evaluation(rows, frequencies, _measure(context, measures, rows))
 

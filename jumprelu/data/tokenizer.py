@@ -11,6 +11,7 @@ import io
 import os
 import pathlib
 
+import numpy as np
 import sentencepiece
 
 from jumprelu.data import packing
@@ -75,6 +76,38 @@ class Tokenizer:
     return self._processor.encode(
         list(texts), num_threads=max(1, os.cpu_count() or 1)
     )
+
+  def encode_with_starts(self, text: str) -> tuple[list[int], list[int]]:
+    """Returns the ids and, of each, the character of `text` that it is about.
+
+    That is the first one that is not white space, else the first one; of a
+    character that is cut into bytes, that character.
+    """
+    ids = self.encode(text)
+    # Characters by the number of bytes before them.
+    sizes = [len(c.encode()) for c in text]
+    character = np.repeat(np.arange(len(text)), sizes)
+    starts, place = [], 0
+    for token in ids:
+      spelled = self._bytes_of(token)
+      blank = len(spelled) - len(spelled.lstrip())
+      first = place + (blank if blank < len(spelled) else 0)
+      place += len(spelled)
+      if place > len(character):
+        break
+      starts.append(int(character[first]))
+    if place != len(character):
+      raise DataError(
+          f'{self.path}: its pieces do not spell the text that they encode; it'
+          ' rewrites what it reads'
+      )
+    return ids, starts
+
+  def _bytes_of(self, token: int) -> bytes:
+    piece = self._processor.id_to_piece(token)
+    if self._processor.is_byte(token):
+      return bytes.fromhex(piece[3:-1])
+    return piece.replace(_SPACE, ' ').encode()
 
   def encode_pieces(self, *pieces: str) -> tuple[int, ...]:
     """Returns the ids of texts in a row; a piece of the vocabulary is one.

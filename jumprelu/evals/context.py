@@ -7,6 +7,7 @@ import numpy as np
 
 from jumprelu import lm
 from jumprelu.evals import passes, results
+from jumprelu.evals import settings as settings_lib
 from jumprelu.evals import text as text_lib
 
 
@@ -26,6 +27,7 @@ class Context(NamedTuple):
   forward: passes.Forward
   # That of the losses.
   text: text_lib.Text
+  settings: settings_lib.Config = settings_lib.Config()
 
 
 class Measured(NamedTuple):

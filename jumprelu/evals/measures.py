@@ -4,12 +4,15 @@ from collections.abc import Callable, Iterable
 
 from jumprelu import errors
 from jumprelu.evals import (
+    absorption,
+    attribution,
     context,
     geometry,
     histogram,
     kl,
     low_precision,
     positions,
+    probing,
     pursuit,
     saebench,
     splitting,
@@ -18,11 +21,14 @@ from jumprelu.evals import (
 )
 
 MEASURES: dict[str, Callable[[context.Context], context.Measured]] = {
+    'absorption': absorption.measure,
+    'attribution': attribution.measure,
     'bfloat16': low_precision.measure,
     'geometry': geometry.measure,
     'histogram': histogram.measure,
     'kl': kl.measure,
     'positions': positions.measure,
+    'probing': probing.measure,
     'pursuit': pursuit.measure,
     'r_l0': uniformity.measure,
     'saebench': saebench.measure,

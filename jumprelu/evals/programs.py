@@ -45,16 +45,21 @@ def num_chunks(shape: tuple[int, int], width: int, *, mesh: Any = None) -> int:
   return positions
 
 
-def _by_chunks(function, width, *arrays, mesh):
+def by_chunks(
+    function: Callable[[tuple[Array, ...]], Any],
+    width: int,
+    *arrays: Array,
+    mesh: Any = None,
+) -> Any:
   """Maps over chunks of positions; results have a leading chunks axis.
 
   A chunk goes to all devices, as it is stored; its latents are cut over them.
   """
-  shape = arrays[0].shape[:2]
-  chunks = num_chunks(shape, width, mesh=mesh)
+  sequences, positions = arrays[0].shape[:2]
+  chunks = num_chunks((sequences, positions), width, mesh=mesh)
 
   def split(x):
-    cut = (shape[0], chunks, shape[1] // chunks)
+    cut = (sequences, chunks, positions // chunks)
     return jnp.moveaxis(x.reshape(*cut, *x.shape[2:]), 1, 0)
 
   def gathered(chunk):
@@ -63,13 +68,25 @@ def _by_chunks(function, width, *arrays, mesh):
   return lax.map(gathered, tuple(map(split, arrays)))
 
 
-def _encode(sae, params, inputs, mesh):
+def encode(
+    sae: Any,
+    params: Any,
+    inputs: Float[Array, 'sequences positions model'],
+    *,
+    mesh: Any = None,
+) -> Float[Array, 'sequences positions latents']:
   """Returns latents, cut over the devices."""
   latents = sae.encode(params, inputs)
   return sharding.constrain(latents, mesh, None, None, 'latents', rules=_RULES)
 
 
-def _decode(sae, params, latents, inputs):
+def decode(
+    sae: Any,
+    params: Any,
+    latents: Float[Array, 'sequences positions latents'],
+    *,
+    inputs: Float[Array, 'sequences positions model'],
+) -> Float[Array, 'sequences positions target_model']:
   """Returns reconstructions; a skip transcoder adds its affine term."""
   outputs = sae.decode(params, latents)
   if 'W_skip' not in params:
@@ -77,7 +94,10 @@ def _decode(sae, params, latents, inputs):
   return outputs + inputs @ params['W_skip']
 
 
-def _rows(x, keep):
+def kept_rows(
+    x: Float[Array, 'sequences positions model'],
+    keep: Bool[Array, 'sequences positions'],
+) -> Float[Array, 'sequences positions model']:
   """Returns activations in float32, zeros where they are not kept."""
   return jnp.where(keep[..., None], x.astype(jnp.float32), 0)
 
@@ -114,16 +134,16 @@ def member_sums(
 
   def chunk_sums(chunk):
     inputs, targets, keep = chunk
-    targets = _rows(targets, keep)
-    latents = _encode(sae, params, _rows(inputs, keep), mesh)
-    outputs = _decode(sae, params, latents, _rows(inputs, keep))
+    targets = kept_rows(targets, keep)
+    latents = encode(sae, params, kept_rows(inputs, keep), mesh=mesh)
+    outputs = decode(sae, params, latents, inputs=kept_rows(inputs, keep))
     return (
         reconstruction.Reconstruction.from_batch(targets, outputs, keep),
         frequency.Firing.from_batch(latents, keep),
     )
 
   arrays = inputs, targets, keep
-  parts = _by_chunks(chunk_sums, sae.width, *arrays, mesh=mesh)
+  parts = by_chunks(chunk_sums, sae.width, *arrays, mesh=mesh)
   return replicate(jax.tree.map(lambda x: x.sum(0), parts), mesh)
 
 
@@ -149,16 +169,16 @@ def by_position(
 
   def run(chunk):
     inputs, targets, keep = chunk
-    inputs = _rows(inputs, keep)
-    latents = _encode(sae, params, inputs, mesh)
+    inputs = kept_rows(inputs, keep)
+    latents = encode(sae, params, inputs, mesh=mesh)
     latents = jnp.where(keep[..., None], latents, 0)
-    outputs = _decode(sae, params, latents, inputs)
-    errors = jnp.square(_rows(outputs, keep) - _rows(targets, keep))
+    outputs = decode(sae, params, latents, inputs=inputs)
+    errors = jnp.square(kept_rows(outputs, keep) - kept_rows(targets, keep))
     return ByPosition(
         (latents != 0).sum(-1), jnp.abs(latents).sum(-1), errors.sum(-1)
     )
 
-  parts = _by_chunks(run, sae.width, inputs, targets, keep, mesh=mesh)
+  parts = by_chunks(run, sae.width, inputs, targets, keep, mesh=mesh)
   return jax.tree.map(
       lambda x: jnp.moveaxis(x, 0, 1).reshape(keep.shape), parts
   )
@@ -181,12 +201,12 @@ def reconstruct(
   """
 
   def run(chunk):
-    rows = _rows(*chunk).astype(dtype)
-    latents = _encode(sae, params, rows, mesh).astype(dtype)
-    value = _decode(sae, params, latents, rows)
+    rows = kept_rows(*chunk).astype(dtype)
+    latents = encode(sae, params, rows, mesh=mesh).astype(dtype)
+    value = decode(sae, params, latents, inputs=rows)
     return sharding.constrain(value, mesh, 'sequences', None, None)
 
-  parts = _by_chunks(run, sae.width, inputs, keep, mesh=mesh)
+  parts = by_chunks(run, sae.width, inputs, keep, mesh=mesh)
   value = jnp.moveaxis(parts, 0, 1).reshape(targets.shape)
   return _like(value, targets, mesh)
 

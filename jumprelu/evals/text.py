@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from jumprelu import metrics, sharding
+from jumprelu.array_typing import Int, Shaped
 
 
 class Text(NamedTuple):
@@ -40,13 +41,44 @@ def sample(
   return Text(cache, order[: num_rows(cache, tokens)], sequences, mesh)
 
 
+def in_memory(tokens: Int[np.ndarray, 'rows positions'], like: Text) -> Text:
+  """Returns a text of these rows, in their order, in batches as of `like`."""
+  return like._replace(cache=_Rows(tokens), rows=np.arange(len(tokens)))
+
+
+class _Rows(NamedTuple):
+  """Rows in memory, read like a cache."""
+
+  tokens: np.ndarray
+
+  @property
+  def sequence_length(self) -> int:
+    return self.tokens.shape[1]
+
+  def tokens_at(self, rows: np.ndarray) -> np.ndarray:
+    return self.tokens[rows]
+
+
 def batches(text: Text) -> Iterator[jax.Array]:
   """Yields token ids of one shape; the last batch is filled up with padding."""
   for start in range(0, len(text.rows), text.sequences):
     rows = text.rows[start : start + text.sequences]
-    tokens = np.zeros((text.sequences, text.cache.sequence_length), np.int32)
-    tokens[: len(rows)] = text.cache.tokens_at(rows)
-    yield place(tokens, text.mesh, 'sequences', None)
+    yield _filled(text, text.cache.tokens_at(rows).astype(np.int32), 0)
+
+
+def beside(
+    text: Text, values: Shaped[np.ndarray, 'rows ...'], filling: Any
+) -> Iterator[jax.Array]:
+  """Yields what belongs to the rows of each batch."""
+  for start in range(0, len(text.rows), text.sequences):
+    yield _filled(text, values[start : start + text.sequences], filling)
+
+
+def _filled(text, part, filling):
+  """Returns a batch on the devices, with as many rows as the others."""
+  whole = np.full((text.sequences, *part.shape[1:]), filling, part.dtype)
+  whole[: len(part)] = part
+  return place(whole, text.mesh, 'sequences', *[None] * (part.ndim - 1))
 
 
 def over(

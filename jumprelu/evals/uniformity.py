@@ -13,7 +13,7 @@ the sequence's ids, so they do not depend on batches. A token without an active
 latent has no r_L0 and is not counted.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
 import functools
 from typing import Any, NamedTuple
 
@@ -22,10 +22,10 @@ from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
-from jumprelu import lm, metrics
+from jumprelu import metrics
 from jumprelu.array_typing import Array, Bool, Float, Int
 from jumprelu.evals import context as context_lib
-from jumprelu.evals import passes, programs, splice
+from jumprelu.evals import objective, passes, programs, splice
 
 # Tokens that are drawn from each sequence.
 _DRAWS = 4
@@ -50,6 +50,19 @@ def draw(
   score = jnp.where(scored, jax.vmap(order)(hashes), -1)
   found, positions = lax.top_k(score, draws)
   return positions, found >= 0
+
+
+def draws(
+    batch: splice.Batch,
+) -> Iterator[tuple[Int[Array, ' sequences'], Bool[Array, ' sequences']]]:
+  """Yields one position of each sequence at a time, and where it was drawn.
+
+  Where none was drawn it is any that has a next one.
+  """
+  last = batch.tokens.shape[1] - 1
+  positions, drawn = draw(batch.tokens, batch.scored, min(_DRAWS, last))
+  for i in range(positions.shape[1]):
+    yield jnp.minimum(positions[:, i], last - 1), drawn[:, i]
 
 
 def ratio(
@@ -80,33 +93,10 @@ class Uniformity(NamedTuple):
     return cls(jnp.where(counted, found, 0), counted.astype(jnp.int32))
 
 
-def gradients(
-    model: lm.LanguageModel, target: lm.Tap, *, mesh: Any = None
-) -> Callable[..., Float[Array, 'sequences target_model']]:
-  """Returns the compiled gradient of each sequence's logit at one position."""
-
-  @jax.jit
-  def run(params, batch, at):
-    values = batch.values[target].astype(jnp.float32)
-    sequences = jnp.arange(len(at))
-
-    def logits(delta):
-      value = values.at[sequences, at].add(delta)
-      hidden = splice.hidden(
-          model, params, batch, target=target, value=value, mesh=mesh
-      )
-      found = lm.unembed(model, params, hidden[sequences, at])
-      correct = batch.tokens[sequences, at + 1]
-      return (found[sequences, correct] - found.mean(-1)).sum()
-
-    return jax.grad(logits)(jnp.zeros((len(at), values.shape[-1])))
-
-  return functools.partial(run, model.params)
-
-
 @functools.partial(jax.jit, static_argnames=('sae', 'mesh'))
 def _attribute(params, inputs, gradient, *, at, drawn, sae, mesh):
-  inputs = inputs[jnp.arange(len(at)), at].astype(jnp.float32)
+  inputs, gradient = (x[jnp.arange(len(at)), at] for x in (inputs, gradient))
+  inputs = inputs.astype(jnp.float32)
   inputs = jnp.where(drawn[:, None], inputs, 0)
   latents = sae.encode(params, inputs)
   found = Uniformity.from_batch(latents * (gradient @ params['W_dec'].T), drawn)
@@ -117,26 +107,24 @@ def measure(context: context_lib.Context) -> context_lib.Measured:
   """Measures all members on a few tokens of each sequence."""
   mesh = context.text.mesh
   by_target = {
-      target: gradients(context.model, target, mesh=mesh)
+      target: objective.make(context.model, target, mesh=mesh)
       for target in context.means
   }
 
   def step(tokens):
     batch = context.forward(tokens)
-    last = tokens.shape[1] - 1
-    positions, drawn = draw(tokens, batch.scored, min(_DRAWS, last))
     found: list[Any] = [[] for _ in context.members]
-    for i in range(positions.shape[1]):
-      # Where nothing was drawn any position will do that has a next one.
-      at = jnp.minimum(positions[:, i], last - 1)
-      gradient = {t: run(batch, at) for t, run in by_target.items()}
+    for at, drawn in draws(batch):
+      gradient = {
+          t: make.gradient(batch, at)[1] for t, make in by_target.items()
+      }
       for parts, member in zip(found, context.members, strict=True):
         part = _attribute(
             member.params,
             batch.values[member.source],
             gradient[member.target],
             at=at,
-            drawn=drawn[:, i],
+            drawn=drawn,
             sae=member.sae,
             mesh=mesh,
         )

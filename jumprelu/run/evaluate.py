@@ -20,7 +20,10 @@ the folders or from cfg.json; what those do not say, flags must.
 --measures takes more than the above, at the price of a pass over text each
 (histogram, geometry, splitting and stability read none): their columns join the
 rows, and what is no single number a member is written beside --out, as
-OUT.MEASURE.jsonl and .parquet.
+OUT.MEASURE.jsonl and .parquet. --measure.NAME.FIELD tells a measure more:
+
+  jumprelu evaluate --release=DIR --out=results.jsonl --measures=probing \
+      --measure.probing.data=reviews.jsonl
 """
 
 import contextlib
@@ -41,7 +44,7 @@ POSITIONAL = 'release'
 def define_flags(fv: absl_flags.FlagValues) -> None:
   """Declares the command's flags."""
   from jumprelu import data, evals, flags, sharding
-  from jumprelu.evals import measures
+  from jumprelu.evals import measures, settings
   from jumprelu.run import process
 
   def string(name, text):
@@ -86,6 +89,7 @@ def define_flags(fv: absl_flags.FlagValues) -> None:
       flag_values=fv,
   )
   flags.define(fv, evals.Config(), prefix='eval.')
+  flags.define(fv, settings.Config(), prefix='measure.')
   flags.define(fv, data.Config(), prefix='corpus.')
   flags.define(fv, sharding.Config(), prefix='mesh.')
   flags.define(fv, process.Config(), prefix='process.')
@@ -95,6 +99,7 @@ def run(fv: absl_flags.FlagValues) -> None:
   """Checks the flags, then loads, evaluates and writes."""
   from jumprelu import data, evals, flags, released, sharding
   from jumprelu.evals import measures as measures_lib
+  from jumprelu.evals import settings as settings_lib
   from jumprelu.run import process
 
   problems = [
@@ -107,6 +112,7 @@ def run(fv: absl_flags.FlagValues) -> None:
     raise errors.UserError('; '.join(problems))
   measures = measures_lib.check(fv.measures)
   config = flags.build(fv, evals.Config(), prefix='eval.')
+  settings = flags.build(fv, settings_lib.Config(), prefix='measure.')
   mesh = flags.build(fv, sharding.Config(), prefix='mesh.')
   # On the host: no device may be touched before the processes have met.
   loaded = released.complete(
@@ -127,6 +133,7 @@ def run(fv: absl_flags.FlagValues) -> None:
     found = _evaluate(
         loaded,
         measures=measures,
+        settings=settings,
         config=config,
         corpus=corpus,
         mesh=mesh,
@@ -175,6 +182,7 @@ def _evaluate(
     corpus: Any,
     mesh: Any,
     measures: tuple[str, ...],
+    settings: Any,
 ) -> Any:
   """Returns the evaluation of all members of a release."""
   import jax
@@ -208,6 +216,7 @@ def _evaluate(
         config=config,
         mesh=devices,
         measures=measures,
+        settings=settings,
     )
 
 

@@ -26,6 +26,25 @@ def test_every_text_survives_encoding(tokenizer, texts):
     assert not set(ids) & {0, 1, 2, 3}
 
 
+def test_a_token_starts_at_its_first_character_that_shows(tokenizer):
+  text = 'def 漢字():\n    return "𝔘"  # \n\n'
+  ids, starts = tokenizer.encode_with_starts(text)
+  assert ids == tokenizer.encode(text) and starts == sorted(starts)
+  shown = {starts[i]: tokenizer.piece(t) for i, t in enumerate(ids)}
+  for start, piece in shown.items():
+    if not piece.startswith('<0x') and piece.strip():
+      assert text.startswith(piece.strip(), start)
+  # All bytes of a character are about it.
+  assert starts.count(text.index('𝔘')) == 4
+  assert tokenizer.encode_with_starts('') == ([], [])
+
+
+def test_a_tokenizer_that_rewrites_its_text_is_refused(tokenizer):
+  # U+2581 is how a space is written.
+  with pytest.raises(DataError, match='do not spell the text'):
+    tokenizer.encode_with_starts('a\u2581b')
+
+
 def test_white_space_of_code_is_short(tokenizer):
   assert len(tokenizer.encode('\n        ')) == 1
   assert len(tokenizer.encode(' ' * 16)) == 1

@@ -25,6 +25,9 @@ _MEMBERS = {
     'transcoder': {'site': 'transcoder', 'seed': 3},
 }
 NAMES = tuple(_MEMBERS)
+_OF_TEXT = ('absorption', 'probing')
+# The others read text, and this model has no tokenizer.
+_MEASURES = tuple(m for m in measures.MEASURES if m not in _OF_TEXT)
 
 
 def members():
@@ -32,7 +35,7 @@ def members():
 
 
 @functools.cache
-def evaluation(names=tuple(measures.MEASURES), sequences=4, mesh=None):
+def evaluation(names=_MEASURES, sequences=4, mesh=None):
   return evaluate.evaluate_members(
       tiny.model(),
       members(),

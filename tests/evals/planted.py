@@ -1,0 +1,63 @@
+"""An evaluation without a language model: a token's activation is its row."""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jumprelu import lm, saes
+from jumprelu.data import packing
+from jumprelu.evals import context, passes, settings, splice, text
+from tests.lm import tiny
+
+TAP = lm.Tap(0, lm.Site.RESID_POST)
+
+
+def make_sae(encoders, decoders, threshold=0.25):
+  """A member whose latents read and write the rows given, without biases."""
+  W_enc = np.asarray(encoders, np.float32).T
+  model, width = W_enc.shape
+  config = saes.jumprelu.Config(
+      pre_encoder_bias=False, threshold_parameter='linear'
+  )
+  sae = saes.make_sae('jumprelu', config, d_in=model, d_out=model, width=width)
+  params = {
+      'W_enc': W_enc,
+      'b_enc': np.zeros(width),
+      'W_dec': np.asarray(decoders),
+      'b_dec': np.zeros(model),
+      'threshold': np.full(width, threshold),
+  }
+  params = {k: jnp.asarray(v, jnp.float32) for k, v in params.items()}
+  return passes.Placed(sae, params, TAP, TAP)
+
+
+def make_context(table, *members, sequences=4, length=12, **changes):
+  """A context whose forward pass looks the tokens up in `table`."""
+  table = jnp.asarray(table, jnp.float32)
+
+  @jax.jit
+  def forward(tokens):
+    return splice.Batch(
+        tokens,
+        packing.positions(tokens),
+        packing.segments(tokens),
+        packing.keep_mask(tokens),
+        {TAP: table[tokens]},
+    )
+
+  nothing = np.zeros((1, length), np.int32)
+  rows = text.Text(None, np.zeros(1, int), sequences, None)
+  return context.Context(
+      # Of it only the shapes: nothing here runs it.
+      model=lm.LanguageModel(tiny.CONFIG, {}, pathlib.Path('none'), 0),
+      members=members,
+      names=[f'm{i}' for i in range(len(members))],
+      kinds=[None] * len(members),
+      firing_frequency=[],
+      means={},
+      forward=forward,
+      text=text.in_memory(nothing, rows),
+      settings=settings.Config(**changes),
+  )
