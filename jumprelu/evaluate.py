@@ -87,15 +87,14 @@ def evaluate_members(
   sample = functools.partial(
       text_lib.sample, sequences=config.lm_sequences, mesh=mesh
   )
-
   text = sample(held_out, config.tokens)
   targets = sorted({member.target for member in placed})
   shift = passes.first_means(forward, targets, text=text)
   sums = passes.first(forward, placed, shift, text=text, config=config)
-  train_text = None
+  curves = {}
   if train is not None and len(train) and config.pca_tokens:
     train_text = sample(train, config.pca_tokens)
-  curves = _pca_curves(forward, shift, sums, text=train_text)
+    curves = _pca_curves(forward, shift, sums, text=train_text)
   means = {target: fit.mean for target, fit in sums.moments.items()}
   losses_text = text.first(config.delta_loss_tokens)
   losses = passes.second(
@@ -114,9 +113,7 @@ def evaluate_members(
 
 
 def _pca_curves(forward, shift, sums, *, text):
-  """Returns the PCA baseline of each target, none without training text."""
-  if text is None:
-    return {}
+  """Returns the PCA baseline of each target, fitted on training text."""
   return {
       target: pca.fvu(pca.fit(fit), sums.moments[target])
       for target, fit in passes.moments(forward, shift, text=text).items()

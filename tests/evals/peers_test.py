@@ -2,8 +2,7 @@
 
 Same token ids, SAEs and language model; both peers' own code, float32. The
 numbers were written by `python -m experiments.make_metric_goldens`, whose
-docstring says what the peers need; both stand beside each other wherever ours
-differ from theirs by design.
+docstring says what they need; where ours differ by design, both stand there.
 """
 
 import functools

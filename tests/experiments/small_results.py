@@ -46,6 +46,8 @@ def _row(rng, member, frequency):
       'fvu', 'delta_loss', 'loss_recovered', 'loss_recovered_mean', 'gamma',
       'dead_share', 'r_l0', 'delta_loss_bfloat16', 'bfloat16_cost',
       'delta_loss_stderr', 'r_l0_stderr', 'bfloat16_cost_stderr',
+      'encoder_fvu', 'pursuit_fvu', 'pursuit_l0', 'pursuit_delta_loss',
+      'pursuit_delta_loss_stderr', 'tokens_pursuit',
   )  # fmt: skip
   return {
       'model': 'gemma2_nano',
