@@ -77,9 +77,7 @@ def evaluate_members(
   """
   config = config or evals.Config()
   measures = measures_lib.check(measures)
-  if not members or not len(held_out):
-    raise errors.UserError('nothing to evaluate: no SAE or no held-out text')
-  _check_fit(model, members)
+  _check_fit(model, members, held_out)
   placed = _place(members, mesh)
   forward = programs.forward(
       model, _taps(placed), user_prefix=held_out.user_prefix, mesh=mesh
@@ -87,6 +85,7 @@ def evaluate_members(
   sample = functools.partial(
       text_lib.sample, sequences=config.lm_sequences, mesh=mesh
   )
+
   text = sample(held_out, config.tokens)
   targets = sorted({member.target for member in placed})
   shift = passes.first_means(forward, targets, text=text)
@@ -166,8 +165,10 @@ def _taps(placed):
   return taps | {tap for tap in anchors if tap is not None}
 
 
-def _check_fit(model, members):
-  """Raises if an SAE is for another model than this one."""
+def _check_fit(model, members, held_out):
+  """Raises if an SAE is for another model, or there is nothing to evaluate."""
+  if not members or not len(held_out):
+    raise errors.UserError('nothing to evaluate: no SAE or no held-out text')
   for member in members:
     where = f'{member.meta.get("path") or member.site}: '
     if not 0 <= member.layer < model.config.layers:
