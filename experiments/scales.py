@@ -9,6 +9,8 @@ from collections.abc import Mapping
 import dataclasses
 from typing import Any
 
+SITES = ('resid_post', 'mlp_out', 'attn_heads')
+
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
@@ -23,6 +25,8 @@ class Scale:
   # Widths at equal coefficients.
   ladder: tuple[int, ...]
   seeds: tuple[int, ...]
+  # Where the headline suite and that of target L0s read.
+  sites: tuple[str, ...]
   # By variant: coefficients, or k of those that choose their L0.
   sparsities: Mapping[str, tuple[float, ...]]
   target_l0: tuple[float, ...]
@@ -55,6 +59,7 @@ NANO = Scale(
     width=512,
     ladder=(256, 512, 1024, 2048),
     seeds=(0, 1, 2),
+    sites=SITES,
     sparsities={
         'jumprelu': (5e-4, 1e-3, 2e-3, 4e-3),
         'topk': (8, 16, 32, 64),
@@ -87,6 +92,8 @@ QUICK = dataclasses.replace(
     width=128,
     ladder=(128, 256),
     seeds=(0, 1),
+    # Each site is a program of its own, and compiling is what takes long.
+    sites=SITES[:1],
     sparsities={name: v[1:3] for name, v in NANO.sparsities.items()},
     target_l0=(20, 40),
     bandwidths=(0.03, 0.1),
@@ -116,6 +123,7 @@ GEMMA2_2B = Scale(
     width=2**14,
     ladder=_LADDER,
     seeds=(0,),
+    sites=SITES,
     sparsities=_SPARSITIES,
     target_l0=(25, 50, 100, 200),
     bandwidths=(3e-5, 3e-4, 1e-3, 3e-3, 3e-2),

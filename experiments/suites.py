@@ -9,7 +9,7 @@ from typing import Any
 
 from experiments import made, scales
 
-SITES = ('resid_post', 'mlp_out', 'attn_heads')
+SITES = scales.SITES
 # Those that the JumpReLU paper compares, worst first.
 VARIANTS = ('relu', 'gated', 'topk', 'jumprelu')
 # What stands before its value in the name of a suite.
@@ -87,7 +87,7 @@ def variants(
 
 
 def headline(scale: scales.Scale) -> Suite:
-  """Four variants at three sites, each from several seeds."""
+  """Four variants at the scale's sites, each from several seeds."""
   longer = {}
   if scale.headline_tokens:
     longer['tokens'] = scale.headline_tokens
@@ -97,7 +97,7 @@ def headline(scale: scales.Scale) -> Suite:
       measures=('histogram',),
       seeds=scale.seeds,
       **longer,
-      **variants(scale, *VARIANTS, sites=SITES),
+      **variants(scale, *VARIANTS, sites=scale.sites),
   )
 
 
@@ -155,7 +155,7 @@ def target_l0(scale: scales.Scale) -> Suite:
       'target_l0',
       target_l0=scale.target_l0,
       seeds=scale.seeds,
-      sites=SITES,
+      sites=scale.sites,
   )
 
 
