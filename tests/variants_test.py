@@ -89,10 +89,16 @@ def test_every_variant_resumes_with_the_same_bits(tmp_path, whole):
   jax.tree.map(np.testing.assert_array_equal, again, whole)
 
 
-def test_every_variant_is_the_same_over_eight_devices(tmp_path, whole):
-  spread = _run(tmp_path, mesh=toy_suite.make_mesh(2, 4))
-  for variant, params in whole.items():
-    _close(spread[variant], params)
+# In one program thirteen variants have more collectives at a time than the
+# threads of two cores, and those of eight devices wait for each other for ever.
+@pytest.mark.parametrize('third', [0, 1, 2])
+def test_every_variant_is_the_same_over_eight_devices(third, tmp_path, whole):
+  first, *others = saes.VARIANTS
+  variants = (first, *others[third::3])
+  spread = _run(tmp_path, mesh=toy_suite.make_mesh(2, 4), variants=variants)
+  assert set(spread) == set(variants)
+  for variant, params in spread.items():
+    _close(params, whole[variant])
 
 
 @pytest.mark.parametrize('variant', ['topk', 'matryoshka_batch_topk'])
