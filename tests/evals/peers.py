@@ -1,0 +1,85 @@
+"""What the peers' numbers are stored for: cases, their model, and the call."""
+
+import json
+import pathlib
+import subprocess
+import tempfile
+from typing import Any
+
+import numpy as np
+
+from jumprelu import lm, parity
+from jumprelu.data import packing
+from jumprelu.lm import huggingface, weights
+from tests.lm import huggingface_folders
+
+FOLDER = pathlib.Path(__file__).parent / 'goldens'
+EXPERIMENTS = pathlib.Path(__file__).parents[2] / 'experiments'
+NAMES = ('saelens', 'saebench')
+# Heads that are wider together than the model; above the SAEs, one layer that
+# sees everything.
+MODEL = huggingface_folders.CONFIGS['9b'] | {'num_hidden_layers': 2}
+LAYER = 0
+
+# Three batches of documents with their ends, and one of documents cut short.
+_ENDED = {'tokens': 'ended', 'layer': LAYER, 'sequences': 4}
+_CUT = {'tokens': 'cut', 'layer': LAYER, 'sequences': 12}
+CASES = {
+    'resid_post': {'site': 'resid_post', 'sae': 'resid_post', **_ENDED},
+    # Latents are dead and b_dec is the ablation: what our ablations do.
+    'zero': {'site': 'resid_post', 'sae': 'zero', **_ENDED},
+    'mean': {'site': 'resid_post', 'sae': 'mean', **_ENDED},
+    'cut_resid_post': {'site': 'resid_post', 'sae': 'resid_post', **_CUT},
+    'cut_zero': {'site': 'resid_post', 'sae': 'zero', **_CUT},
+    'cut_mlp_out': {'site': 'mlp_out', 'sae': 'mlp_out', **_CUT},
+    'cut_attn_heads': {'site': 'attn_heads', 'sae': 'attn_heads', **_CUT},
+}
+
+
+def load_model(folder: pathlib.Path) -> lm.LanguageModel:
+  """Writes the tiny model as Hugging Face does, and loads it."""
+  huggingface_folders.write(folder, MODEL)
+  config = lm.get_config(str(folder))
+  params = weights.load(config, huggingface.Weights(folder, config))
+  return lm.LanguageModel(config, params, folder / 'none', config.layers)
+
+
+def check_logits(
+    model: lm.LanguageModel,
+    tokens: dict[str, np.ndarray],
+    logits: np.ndarray,
+) -> None:
+  """Raises if a peer's logits of the first rows are not ours, to 2e-5."""
+  rows = tokens['ended'][: len(logits)]
+  found = parity.ours(model, rows)[parity.LOGITS]
+  difference = np.abs(found - logits)[rows != packing.PAD].max()
+  if not difference <= 2e-5:
+    raise ValueError(f'logits differ by {difference}: not the same model')
+
+
+def run_peer(
+    peer: str, *, python: str, inputs: pathlib.Path, folder: pathlib.Path
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+  """Returns what a peer finds, by `experiments/peer_metrics.py`.
+
+  Args:
+    peer: One of `NAMES`.
+    python: An interpreter that has it.
+    inputs: The stored arrays.
+    folder: The tiny model, as Hugging Face writes it.
+
+  Returns:
+    Its versions and, by case, its numbers; and as arrays its logits and, by
+    case, the firing frequency of each latent.
+  """
+  with tempfile.TemporaryDirectory() as place:
+    out = pathlib.Path(place) / 'found.json'
+    script = EXPERIMENTS / 'peer_metrics.py'
+    command = [python, script, peer, inputs, folder, out]
+    subprocess.run(list(map(str, command)), check=True, timeout=600)
+    found = json.loads(out.read_text('utf-8'))
+  arrays = {'logits': found.pop('logits')} | {
+      name: numbers.pop('feature_density')
+      for name, numbers in found['cases'].items()
+  }
+  return found, {k: np.asarray(v, np.float32) for k, v in arrays.items()}
