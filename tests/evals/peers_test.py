@@ -263,7 +263,7 @@ def test_goldens_are_what_the_peers_compute_today(tmp_path, peer):
   if python is None and importlib.util.find_spec(_PACKAGES[peer]) is None:
     pytest.skip(
         f'{_PACKAGES[peer]} is not installed here: set {_PEERS_PYTHON} to an'
-        ' interpreter that has it (experiments/make_metric_peers.py says how)'
+        ' interpreter that has it (experiments/make_metric_goldens.py says how)'
     )
   folder = tmp_path / 'model'
   peers.load_model(folder)
