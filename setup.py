@@ -77,7 +77,9 @@ _EXTRAS = {
         'basedpyright>=1.31',
     ],
     # Live comparison with other people's code; the ordinary tests hold goldens.
-    'interop': ['torch>=2.6', 'transformers>=5.23'],
+    # SAEBench is not among it: it wants a NumPy older than ours
+    # (experiments/make_metric_goldens.py).
+    'interop': ['torch>=2.6', 'transformers>=5.23', 'sae-lens>=6.54,<7'],
     # Compiles for TPUs without one (`jumprelu plan --compile`, tests/tpu): the
     # release that belongs to the pinned jax.
     'tpu-compile': ['libtpu==0.0.52'],

@@ -12,7 +12,8 @@ writes tests/evals/goldens/peers.npz and peers.json. Where torch is one for the
 CPU alone, `peers/bin/pip uninstall torchvision`, which does not fit it and which
 neither evaluation needs. Cost: half a minute, and gigabytes of disk for torch.
 
-The same interpreter serves the live tests:
+The same interpreter serves the live tests; without it, the extra `interop` has
+what SAELens' half of them needs:
 
     JUMPRELU_PEERS_PYTHON=peers/bin/python pytest -m interop tests/evals
 """

@@ -1,7 +1,8 @@
 """SAEBench's core numbers, with its quirks, under its names.
 
 For comparison with published tables (arXiv 2503.09532), at the commit 8042bb3;
-the numbers without the quirks are the ones that every evaluation gives. What is
+`tests/evals/peers_test.py` holds them to what release 0.6.0 computes. The
+numbers without the quirks are the ones that every evaluation gives. What is
 theirs, and not ours:
 
 * the ablation puts zeros at every position, BOS and padding included, and

@@ -10,6 +10,7 @@ import numpy as np
 
 from jumprelu import lm, parity
 from jumprelu.data import packing
+from jumprelu.evals import text
 from jumprelu.lm import huggingface, weights
 from tests.lm import huggingface_folders
 
@@ -34,6 +35,24 @@ CASES = {
     'cut_mlp_out': {'site': 'mlp_out', 'sae': 'mlp_out', **_CUT},
     'cut_attn_heads': {'site': 'attn_heads', 'sae': 'attn_heads', **_CUT},
 }
+
+
+class Rows:
+  """A token cache that an evaluation reads in the order of these rows."""
+
+  user_prefix = ()
+
+  def __init__(self, tokens):
+    self.sequence_length = tokens.shape[1]
+    self.tokens = tokens
+    order = text.sample(self, tokens.size, sequences=1).rows
+    self.tokens = tokens[np.argsort(order)]
+
+  def __len__(self):
+    return len(self.tokens)
+
+  def tokens_at(self, indices):
+    return self.tokens[indices]
 
 
 def load_model(folder: pathlib.Path) -> lm.LanguageModel:

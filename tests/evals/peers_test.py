@@ -2,7 +2,8 @@
 
 Same token ids, SAEs and language model; both peers' own code, float32. The
 numbers were written by `python -m experiments.make_metric_goldens`, whose
-docstring says what they need; where ours differ by design, both stand there.
+docstring says what the peers need; both stand beside each other wherever ours
+differ from theirs by design.
 """
 
 import functools
@@ -19,22 +20,27 @@ import pytest
 
 from jumprelu import evals, evaluate
 from jumprelu.data import packing
-from jumprelu.evals import text
 from jumprelu.released import record
 from tests.evals import peers
 
 _TOLERANCE = 1e-4
 _PEERS_PYTHON = 'JUMPRELU_PEERS_PYTHON'
 _PACKAGES = {'saelens': 'sae_lens', 'saebench': 'sae_bench'}
+
+
+def slow(*values):
+  return pytest.param(*values, marks=pytest.mark.slow)
+
+
 # One evaluation serves the cases on the same rows; that of documents that were
 # cut is slow, has all sites in one batch, and is the one that takes `kl`.
-_CASES = [
-    pytest.param(
-        name, marks=[pytest.mark.slow] if case['tokens'] == 'cut' else []
-    )
-    for name, case in peers.CASES.items()
-]
-_by_case = pytest.mark.parametrize('case', _CASES)
+_by_case = pytest.mark.parametrize(
+    'case',
+    [
+        slow(name) if case['tokens'] == 'cut' else name
+        for name, case in peers.CASES.items()
+    ],
+)
 _by_peer = pytest.mark.parametrize('peer', peers.NAMES)
 
 
@@ -53,24 +59,6 @@ def found_by(peer):
 def theirs(peer, case):
   numbers = found_by(peer)['cases'][case]
   return {k: math.nan if v is None else v for k, v in numbers.items()}
-
-
-class Rows:
-  """A token cache that an evaluation reads in the order of these rows."""
-
-  user_prefix = ()
-
-  def __init__(self, tokens):
-    self.sequence_length = tokens.shape[1]
-    self.tokens = tokens
-    order = text.sample(self, tokens.size, sequences=1).rows
-    self.tokens = tokens[np.argsort(order)]
-
-  def __len__(self):
-    return len(self.tokens)
-
-  def tokens_at(self, indices):
-    return self.tokens[indices]
 
 
 def member(name):
@@ -100,7 +88,7 @@ def evaluation(tokens):
   found = evaluate.evaluate_members(
       model(),
       [member(name) for name in names],
-      held_out=Rows(stored()[tokens]),
+      held_out=peers.Rows(stored()[tokens]),
       config=evals.Config(lm_sequences=peers.CASES[names[0]]['sequences']),
       measures=('saebench', *['kl'] * (tokens == 'cut')),
   )
@@ -209,10 +197,6 @@ def test_so_is_that_of_kl(peer):
   assert_same(row['kl_recovered'], 1 - kl / ablated, 'kl_recovered')
 
 
-def slow(*values):
-  return pytest.param(*values, marks=pytest.mark.slow)
-
-
 @pytest.mark.parametrize(
     ('case', 'name', 'other'),
     [
@@ -279,7 +263,7 @@ def test_goldens_are_what_the_peers_compute_today(tmp_path, peer):
   if python is None and importlib.util.find_spec(_PACKAGES[peer]) is None:
     pytest.skip(
         f'{_PACKAGES[peer]} is not installed here: set {_PEERS_PYTHON} to an'
-        ' interpreter that has it (experiments/make_metric_peers.py says how)'
+        ' interpreter that has it (experiments/make_metric_goldens.py says how)'
     )
   folder = tmp_path / 'model'
   peers.load_model(folder)
