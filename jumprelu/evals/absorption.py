@@ -34,7 +34,6 @@ split by spelling; sites other than the residual stream are measured too.
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jumprelu import errors, metrics
@@ -148,16 +147,12 @@ def _main(member, activations, features, words, *, mesh):
   labels = np.stack([feature.labels for feature in features], 1)
   call = {'keep': keep, 'sae': member.sae, 'mesh': mesh}
   train = np.where(words.test[:, None], -1, labels).astype(np.int8)
-  sums = examples.class_sums(
-      member.params, inputs, jnp.asarray(rows.fold(train)), **call
-  )
+  sums = examples.class_sums(member.params, inputs, rows.fold(train), **call)
   sums = jax.device_get(sums)
   ranks = np.argsort(-sums.difference(), 1, kind='stable')[:, :_CANDIDATES]
   columns = np.unique(ranks)
   padded = np.pad(columns, (0, ranks.size - len(columns)), mode='edge')
-  values = rows.unfold(
-      examples.gather(member.params, inputs, jnp.asarray(padded), **call)
-  )
+  values = rows.unfold(examples.gather(member.params, inputs, padded, **call))
   found = []
   for own, known in zip(ranks, labels.T, strict=True):
     some = values[~words.test][:, np.searchsorted(columns, own)]
@@ -184,9 +179,9 @@ def _parts(member, activations, features, main, *, mesh):
       member.params,
       inputs,
       targets,
-      directions=jnp.asarray([x.direction for x in features], jnp.float32),
-      main=jnp.asarray(mask),
-      features=jnp.asarray(rows.fold(number)),
+      directions=np.asarray([x.direction for x in features], np.float32),
+      main=mask,
+      features=rows.fold(number),
       sae=member.sae,
       mesh=mesh,
   )

@@ -3,8 +3,9 @@
 At each kept position the target is x = sum_j f_j W_dec_j + affine + error, where
 affine is the decoder bias (and the skip of a transcoder) and the error is what
 the SAE leaves out. With g the gradient at x, in the clean model, of a number of
-a later token, each term has a linear effect on it, its inner product with g,
-that of removing it (attribution patching to zero; sparse feature circuits,
+this token or of a later one, each term has a linear effect on the number: its
+inner product with g, by which the number falls when the term is removed, as far
+as the gradient holds (attribution patching to zero; sparse feature circuits,
 Marks et al., arXiv 2403.19647, section 3). They add up to g . x exactly. Latents
 and errors are nodes, one of each a position:
 
@@ -172,4 +173,5 @@ def measure(context: context_lib.Context) -> context_lib.Measured:
   total = passes.merge_over(
       context.text, step, 'evaluate: attribution', finish=to_counts
   )
-  return context_lib.Measured([compute(counts) for counts in total])
+  said = {'attribution_metric': context.settings.attribution.metric}
+  return context_lib.Measured([said | compute(counts) for counts in total])

@@ -192,7 +192,7 @@ def values_of(
         gather(
             unit.params,
             batch.values[unit.source],
-            jnp.asarray(some),
+            some,
             keep=batch.keep,
             sae=unit.sae,
             how=how,

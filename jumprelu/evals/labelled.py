@@ -194,7 +194,7 @@ def of_file(path: pathlib.Path, layout: Layout, *, texts: int) -> Labelled:
 
 def _lines(path):
   try:
-    return path.read_text('utf-8').split('\n')
+    return path.read_text('utf-8-sig').split('\n')
   except UnicodeDecodeError as e:
     raise errors.DataError(
         f'{path}: not UTF-8 (byte {e.start}); convert it'

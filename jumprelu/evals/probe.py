@@ -107,6 +107,7 @@ def pursue(
   """
   from scipy import special
 
+  features = np.asarray(features, np.float64)
   rest = balance(labels) * (labels - special.expit(logits))
   spread = features.std(0)
   slopes = (features - features.mean(0)).T @ rest
