@@ -10,7 +10,7 @@ import threading
 import time
 
 # A loaded machine may take minutes over what takes seconds on an idle one.
-PATIENCE = 900
+PATIENCE = 1500
 
 _CHILD_ENV = {'JAX_PLATFORMS': 'cpu', 'PYTHONUNBUFFERED': '1'}
 
@@ -80,6 +80,18 @@ def run(argv, *, devices=1):
   finally:
     child.kill()
     child.popen.wait()
+
+
+def finish(argv, *, devices=1):
+  """Runs one child to a good end; returns what it printed."""
+  with run(argv, devices=devices) as child:
+    assert child.exit_code() == 0, child.output[-4000:]
+  return child.output
+
+
+def jumprelu(*argv):
+  """Runs a command on one device, as a user has; returns what it printed."""
+  return finish(['-m', 'jumprelu.run.main', *argv])
 
 
 @contextlib.contextmanager

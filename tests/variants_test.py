@@ -1,9 +1,6 @@
 """All variants in one suite: resumed, spread over devices, alone, released."""
 
 import json
-import os
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -19,7 +16,7 @@ from jumprelu import (
     trained,
 )
 from jumprelu.run import main
-from tests import small_run, toy_suite
+from tests import local_processes, small_run, toy_suite
 
 pytestmark = pytest.mark.slow
 
@@ -113,17 +110,11 @@ def test_a_real_run_of_all_variants_is_released_in_both_ways(tmp_path):
       'eval.pca_tokens': 2048,
       'eval.lm_sequences': 8,
   }
-  # Eight simulated devices on few cores wait for each other too long.
-  env = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
-
-  def python(*argv):
-    subprocess.run([sys.executable, *argv], env=env, check=True, timeout=1200)
-
-  python(*small_run.command(run, overrides))
-  command = ('-m', 'jumprelu.run.main', 'release', f'--run={run}')
+  local_processes.finish(small_run.command(run, overrides))
   own, plain = tmp_path / 'own', tmp_path / 'plain'
-  python(*command, f'--out={own}')
-  python(*command, f'--out={plain}', '--as_jumprelu')
+  command = ('release', f'--run={run}')
+  local_processes.jumprelu(*command, f'--out={own}')
+  local_processes.jumprelu(*command, f'--out={plain}', '--as_jumprelu')
   for out in (own, plain):
     assert main.main(['verify', str(out)]) == 0
   found = {release.load_member(own / p)[0].variant for p in

@@ -74,7 +74,8 @@ class ForwardTest(parameterized.TestCase):
 
   def test_sites_are_where_the_papers_say(self):
     values = clean_taps()
-    for layer in range(4):
+    prefixes = tiny.prefixes(self.model.params, layers=tuple(range(4)))
+    for layer, before in enumerate(prefixes):
       block = self.model.params[f'layer_{layer}']
       resid = np.asarray(values[Tap(layer, Site.RESID_POST)], np.float64)
       mlp_out = np.asarray(values[Tap(layer, Site.MLP_OUT)], np.float64)
@@ -89,13 +90,6 @@ class ForwardTest(parameterized.TestCase):
       attended = heads @ w_out.reshape(-1, w_out.shape[-1])
       gain = 1 + np.asarray(block['post_attention_norm']['scale'], np.float64)
       attended /= np.sqrt((attended**2).mean(-1, keepdims=True) + 1e-6)
-      before = lm.prefix(
-          self.model,
-          self.model.params,
-          self.batch.tokens,
-          **self.batch.kwargs,
-          layer=layer,
-      )
       np.testing.assert_allclose(
           middle, np.asarray(before) + attended * gain[None, None], atol=2e-5
       )
@@ -108,9 +102,11 @@ class ForwardTest(parameterized.TestCase):
         if key in ('embedder', 'layer_0', 'layer_1')
     }
     taps = (Tap(1, Site.RESID_POST), Tap(0, Site.MLP_IN))
-    short = lm.activations(
-        self.model, params, self.batch.tokens, **self.batch.kwargs, taps=taps
-    )
+    short = jax.jit(
+        lambda params, tokens: lm.activations(
+            self.model, params, tokens, **self.batch.kwargs, taps=taps
+        )
+    )(params, self.batch.tokens)
     full = clean_taps()
     for tap in taps:
       np.testing.assert_allclose(short[tap], full[tap], rtol=1e-5, atol=1e-5)
@@ -208,13 +204,7 @@ class SpliceTest(parameterized.TestCase):
   def test_losses_from_a_prefix_equal_those_of_the_whole(self, site):
     splice = {Tap(2, site): lambda x: 0.5 * x}
     whole = tiny.clean_losses(self.model, self.batch, splice=splice)
-    inputs = lm.prefix(
-        self.model,
-        self.model.params,
-        self.batch.tokens,
-        **self.batch.kwargs,
-        layer=2,
-    )
+    (inputs,) = tiny.prefixes(self.model.params, layers=(2,))
     rest = tiny.clean_losses(
         self.model, self.batch, splice=splice, inputs=inputs, first_layer=2
     )

@@ -28,14 +28,14 @@ CONFIG = lm.LmConfig(
 @functools.cache
 def model(config: lm.LmConfig = CONFIG) -> lm.LanguageModel:
   """Returns a model with random weights and random norm gains."""
-  shapes = gemma.param_shapes(config)
-  leaves, tree = jax.tree.flatten(shapes)
-  keys = jax.random.split(jax.random.key(3), len(leaves))
-  leaves = [
-      jax.random.normal(key, leaf.shape) * (0.3 if leaf.ndim > 1 else 0.2)
-      for key, leaf in zip(keys, leaves, strict=True)
-  ]
-  params = jax.tree.unflatten(tree, leaves)
+  # Of NumPy: to draw them by jax takes seconds of compilation.
+  rng = np.random.default_rng(3)
+
+  def draw(leaf):
+    size = 0.3 if len(leaf.shape) > 1 else 0.2
+    return jnp.asarray(size * rng.normal(size=leaf.shape), jnp.float32)
+
+  params = jax.tree.map(draw, gemma.param_shapes(config))
   return lm.LanguageModel(config, params, pathlib.Path('none'), config.layers)
 
 
@@ -72,6 +72,16 @@ def clean_losses(model, batch, **kwargs):
           model, params, tokens, **batch.kwargs, **kwargs
       )
   )(model.params, batch.tokens)
+
+
+@functools.partial(jax.jit, static_argnames='layers')
+def prefixes(params, *, layers):
+  """Returns the residual stream that enters each of `layers`."""
+  first = batch()
+  return [
+      lm.prefix(model(), params, first.tokens, **first.kwargs, layer=layer)
+      for layer in layers
+  ]
 
 
 @functools.cache

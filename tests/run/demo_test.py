@@ -3,32 +3,14 @@
 import json
 import os
 import pathlib
-import subprocess
-import sys
 
 import pytest
 
 from jumprelu import flags
 from jumprelu.run import demo
+from tests.local_processes import jumprelu
 
 pytestmark = pytest.mark.slow
-
-
-def jumprelu(*argv):
-  """Runs a command in a process of its own and returns what it printed."""
-  # One device, as a user has: eight simulated ones on few cores wait for each
-  # other for ever.
-  env = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
-  done = subprocess.run(
-      [sys.executable, '-m', 'jumprelu.run.main', *argv],
-      env=env,
-      capture_output=True,
-      text=True,
-      timeout=1500,
-      check=False,
-  )
-  assert done.returncode == 0, done.stderr[-2000:]
-  return done.stdout
 
 
 def read_rows(path):
@@ -145,18 +127,3 @@ def test_evaluating_the_release_gives_the_demos_numbers(folder, rows, tmp_path):
   for row in rows:
     for key in ('l0', 'fvu', 'delta_loss', 'tokens_evaluated'):
       assert again[row['path']][key] == pytest.approx(row[key], rel=1e-4)
-
-
-def test_a_target_l0_is_met_within_10_percent(tmp_path):
-  jumprelu(
-      'train',
-      f'--out={tmp_path / "run"}',
-      '--sites=resid_post',
-      '--target_l0=20,50,100',
-      *(f'--{name}={flags.show(value)}' for name, value in demo.SUITE.items()),
-  )
-  jumprelu(
-      'release', f'--run={tmp_path / "run"}', f'--out={tmp_path / "release"}'
-  )
-  for row in read_rows(tmp_path / 'release' / 'results.jsonl'):
-    assert row['l0'] == pytest.approx(row['target_l0'], rel=0.10)

@@ -1,9 +1,6 @@
 """`jumprelu release` on a run of the real command, and what it refuses."""
 
 import json
-import os
-import subprocess
-import sys
 import types
 
 import numpy as np
@@ -12,23 +9,7 @@ import pytest
 from jumprelu import config as config_lib
 from jumprelu import publish, release
 from jumprelu.run import main
-from tests import small_run
-
-
-def run_python(*argv):
-  """Runs Python on one device and returns what it printed."""
-  # Eight simulated devices on few cores wait for each other too long.
-  env = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
-  done = subprocess.run(
-      [sys.executable, *argv],
-      env=env,
-      capture_output=True,
-      text=True,
-      timeout=1200,
-      check=False,
-  )
-  assert done.returncode == 0, done.stderr[-2000:]
-  return done.stdout
+from tests import local_processes, small_run
 
 
 @pytest.mark.slow
@@ -41,9 +22,9 @@ def test_a_run_becomes_a_release_that_verifies(tmp_path):
       'eval.pca_tokens': 2048,
       'eval.lm_sequences': 8,
   }
-  run_python(*small_run.command(run, overrides))
-  command = ('-m', 'jumprelu.run.main', 'release')
-  printed = run_python(*command, f'--run={run}', f'--out={out}')
+  local_processes.finish(small_run.command(run, overrides))
+  command = ('release', f'--run={run}')
+  printed = local_processes.jumprelu(*command, f'--out={out}')
   assert '4 members, 256 latents' in printed
   assert main.main(['verify', str(out)]) == 0
   rows = [
@@ -67,7 +48,7 @@ def test_a_run_becomes_a_release_that_verifies(tmp_path):
   # Released again, with the evaluation that the run directory holds: at once,
   # and with the same bytes.
   again = tmp_path / 'again'
-  run_python(*command, f'--run={run}', f'--out={again}')
+  local_processes.jumprelu(*command, f'--out={again}')
   for path in out.rglob('*'):
     if path.is_file():
       assert (again / path.relative_to(out)).read_bytes() == path.read_bytes()
