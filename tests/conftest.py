@@ -10,8 +10,8 @@ import tempfile
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 for flag in (
     '--xla_force_host_platform_device_count=8',
-    # XLA aborts where a device keeps the others waiting for 40 s, which eight
-    # on two cores may well do.
+    # XLA aborts where a device keeps the others waiting for a minute, which
+    # eight on two cores may well do.
     '--xla_cpu_collective_call_warn_stuck_timeout_seconds=120',
     '--xla_cpu_collective_call_terminate_timeout_seconds=900',
 ):
@@ -56,6 +56,8 @@ class _Files(scheduler.LoadScopeScheduling):
 
 
 def pytest_xdist_make_scheduler(config, log):
+  # In the order below, not by the number of tests.
+  config.option.loadscopereorder = False
   return _Files(config, log)
 
 
