@@ -57,6 +57,24 @@ def test_a_member_is_not_given_twice():
     _groups(_MEMBER, _MEMBER)
 
 
+def test_every_parameter_is_cut_at_its_latents_two_encoders_alike():
+  groups = suite.make_groups(
+      [_with(variant='gated')],
+      configs={'gated': saes.gated.Config(tied=False)},
+      d_site=toy_suite.WIDTHS.__getitem__,
+  )
+  places = suite.state_shardings(groups, mesh=toy_suite.make_mesh(2, 4))
+  group = places.groups[groups[0].name]
+  cut = {'W_enc': [2], 'W_mag': [2], 'W_dec': [1], 'b_enc': [1]}
+  cut |= {'b_mag': [1], 'b_dec': []}
+  for tree in (group.params, group.nu):
+    axes = {
+        name: [i for i, part in enumerate(place.spec) if part]
+        for name, place in tree.items()
+    }
+    assert axes == cut
+
+
 def _params(groups, name='resid_post-48-jumprelu', mesh=None):
   return jax.device_get(suite.init_state(groups, mesh=mesh)).groups[name].params
 
