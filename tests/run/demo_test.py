@@ -121,6 +121,8 @@ def test_evaluating_the_release_gives_the_demos_numbers(folder, rows, tmp_path):
       f'--release={folder / "release"}',
       '--model=gemma2_nano',
       '--data=stdlib',
+      # Not among the numbers below, and a third of the time.
+      '--eval.pca_tokens=0',
       f'--out={out}',
   )
   again = {row['path']: row for row in read_rows(out)}
