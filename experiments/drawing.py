@@ -7,40 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jumprelu import plot_style
+
 Row = dict[str, Any]
 
-# Okabe and Ito's colours: told apart with any colour vision, and in grey
-# because the markers differ too.
-COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')
-_MARKERS = ('o', 's', '^', 'D', 'v', 'P')
-INK, FAINT = '#222222', '#6b6b6b'
-_STYLE: dict[Any, Any] = {
-    'font.family': 'sans-serif',
-    'font.size': 9.5,
-    'axes.edgecolor': FAINT,
-    'axes.linewidth': 0.8,
-    'axes.labelcolor': INK,
-    'axes.spines.top': False,
-    'axes.spines.right': False,
-    'axes.grid': True,
-    'grid.color': '#e6e6e6',
-    'grid.linewidth': 0.7,
-    'axes.axisbelow': True,
-    'text.color': INK,
-    'xtick.color': FAINT,
-    'ytick.color': FAINT,
-    'xtick.labelcolor': INK,
-    'ytick.labelcolor': INK,
-}
-# Error bars span this many standard errors each way.
-STDERRS = 2
-
-SITES = {
-    'resid_post': 'Residual stream',
-    'mlp_out': 'MLP output',
-    'attn_heads': 'Attention heads',
-    'transcoder': 'MLP transcoder',
-}
 VARIANTS = {
     'relu': 'ReLU + L1',
     'gated': 'Gated (RI-L1)',
@@ -152,12 +122,11 @@ def curve(
   axis.errorbar(
       x,
       y,
-      xerr=STDERRS * x_stderr if x_stderr.any() else None,
-      yerr=STDERRS * y_stderr if y_stderr.any() else None,
+      xerr=plot_style.STDERRS * x_stderr if x_stderr.any() else None,
+      yerr=plot_style.STDERRS * y_stderr if y_stderr.any() else None,
       label=label,
       **{
-          'color': COLOURS[index % len(COLOURS)],
-          'marker': _MARKERS[index % len(_MARKERS)],
+          **plot_style.mark(index),
           'markersize': 4.5,
           'linewidth': 1.4,
           'elinewidth': 0.9,
@@ -171,10 +140,9 @@ def panels(
     rows: int, columns: int, *, size: tuple[float, float] = (3.1, 2.9), **more
 ) -> tuple[Any, Any]:
   """Returns a figure and its axes, [rows, columns], in the house's style."""
-  import matplotlib
   from matplotlib import figure
 
-  with matplotlib.rc_context(_STYLE):
+  with plot_style.context():
     fig = figure.Figure(
         figsize=(size[0] * columns + 0.4, size[1] * rows + 0.4),
         layout='constrained',
@@ -183,49 +151,25 @@ def panels(
   return fig, axes
 
 
-def log_axis(axis: Any, which: str) -> None:
-  """Makes an axis logarithmic, numbered 1, 2, 5 in plain digits."""
-  from matplotlib import ticker
-
-  class Locator(ticker.LogLocator):
-    """A few ticks however many decades, or hundredths of one, are seen."""
-
-    def tick_values(self, vmin: float, vmax: float) -> Any:
-      low, high = np.floor(np.log10(vmin)), np.ceil(np.log10(vmax))
-      decades = 10 ** np.arange(low, high + 1)
-      for subs in ((1, 2, 5), (1,)):
-        ticks = np.outer(decades, subs).ravel()
-        count = np.sum((ticks >= vmin) & (ticks <= vmax))
-        if 2 <= count <= 9:
-          return ticks
-      return ticker.MaxNLocator(4, steps=(1, 2, 5, 10)).tick_values(vmin, vmax)
-
-  getattr(axis, f'set_{which}scale')('log')
-  side = getattr(axis, f'{which}axis')
-  side.set_major_locator(Locator())
-  side.set_major_formatter(ticker.FuncFormatter(lambda v, _: f'{v:g}'))
-  side.set_minor_locator(ticker.NullLocator())
-
-
 def legend(axis: Any, **more: Any) -> None:
   """Names the curves of a panel."""
   axis.legend(frameon=False, fontsize=8.5, **more)
 
 
-def note(fig: Any, text: str) -> None:
-  """Writes what is shown, in small letters, above all."""
-  fig.suptitle(text, x=0.01, ha='left', fontsize=8.5, color=FAINT)
-
-
 def save(fig: Any, path: pathlib.Path) -> None:
   """Writes PATH.png and PATH.pdf."""
-  import matplotlib
-
   path.parent.mkdir(parents=True, exist_ok=True)
-  with matplotlib.rc_context(_STYLE):
+  with plot_style.context():
     fig.savefig(f'{path}.png', dpi=130, facecolor='white')
     # Without its date, so that the same numbers give the same file.
     fig.savefig(f'{path}.pdf', metadata={'CreationDate': None})
+
+
+def of_members(results: Mapping[str, Any], *names: str) -> list[Row]:
+  """Returns the named columns of the rows of all members of all results."""
+  return [
+      row for result in results.values() for row in select(result.rows, *names)
+  ]
 
 
 def select(rows: Iterable[Mapping[str, Any]], *names: str) -> list[Row]:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from experiments import drawing, results
+from jumprelu import evaluate, plot_style
 
 _IDENTITY = (
     'site', 'variant', 'width', 'sparsity_coefficient', 'target_l0', 'seed',
@@ -16,7 +17,7 @@ _MERGED = 2
 
 
 def table(
-    result: results.Result, wanted: Callable[[drawing.Row], bool]
+    result: evaluate.Evaluation, wanted: Callable[[drawing.Row], bool]
 ) -> list[drawing.Row]:
   """Returns the histograms of a result's members that are wanted.
 
@@ -91,7 +92,7 @@ def finish(axes: Iterable[Any]) -> None:
   axes = list(axes)
   for axis in axes:
     for log10 in (-2, -1):
-      axis.axvline(log10, color=drawing.FAINT, linewidth=0.8, linestyle=':')
+      axis.axvline(log10, color=plot_style.FAINT, linewidth=0.8, linestyle=':')
     axis.set_xlabel('log10 of firing frequency')
     axis.set_xlim(right=0)
     axis.set_ylim(bottom=0)

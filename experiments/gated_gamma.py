@@ -12,6 +12,7 @@ standard errors.
 import sys
 
 from experiments import command, drawing, panels, suites
+from jumprelu import plot_style
 
 _COLUMNS = (
     'site', 'variant', 'width', 'sparsity_coefficient', 'target_l0', 'seed',
@@ -26,15 +27,14 @@ def needs(scale):
 
 def table(results):
   """A row a member."""
-  (result,) = results.values()
-  return drawing.select(result.rows, *_COLUMNS)
+  return drawing.of_members(results, *_COLUMNS)
 
 
 def figure(rows):
   """Gamma against L0, a column a site, beside a line at 1."""
   fig = panels.by_site(rows, ('gamma',), panels.variant_curves)
   for axis in fig.axes:
-    axis.axhline(1, color=drawing.FAINT, linewidth=0.9, linestyle='--')
+    axis.axhline(1, color=plot_style.FAINT, linewidth=0.9, linestyle='--')
   return fig
 
 

@@ -13,6 +13,7 @@ the same held-out tokens.
 import sys
 
 from experiments import command, drawing, suites
+from jumprelu import plot_style
 
 _TOKENS = 4096
 _COLUMNS = (
@@ -43,8 +44,7 @@ def needs(scale):
 
 def table(results):
   """A row a member."""
-  (result,) = results.values()
-  return drawing.select(result.rows, *_COLUMNS)
+  return drawing.of_members(results, *_COLUMNS)
 
 
 def figure(rows):
@@ -70,8 +70,8 @@ def _panel(axis, rows, columns):
       own = y == columns[0]
       label = drawing.VARIANTS[variant] if own else ''
       drawing.curve(axis, points, i, label, **({} if own else hollow))
-  drawing.log_axis(axis, 'x')
-  drawing.log_axis(axis, 'y')
+  plot_style.log_axis(axis, 'x')
+  plot_style.log_axis(axis, 'y')
 
 
 if __name__ == '__main__':

@@ -20,6 +20,7 @@ b = p.
 import sys
 
 from experiments import command, drawing, toys
+from jumprelu import plot_style
 
 _SHARE = 0.1
 _NOISE = 0.02
@@ -113,7 +114,7 @@ def figure(rows):
   axis.plot(
       list(forms),
       list(forms.values()),
-      color=drawing.INK,
+      color=plot_style.INK,
       linestyle='--',
       label='least L1 loss: 1 - lambda / 2',
       zorder=1,

@@ -14,6 +14,7 @@ of the feature given the sum, the best that any function could do.
 import sys
 
 from experiments import command, drawing, mixture, toys
+from jumprelu import plot_style
 
 _NOISES = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4)
 _SHOWN = 0.2  # The noise of the first panel.
@@ -102,9 +103,9 @@ def figure(rows):
   x = [row['x'] for row in shown]
   for name, label in (('absent', 'feature absent'), ('present', 'present')):
     density = [row[name] for row in shown]
-    shade = drawing.FAINT if name == 'absent' else drawing.COLOURS[4]
+    shade = plot_style.FAINT if name == 'absent' else plot_style.COLOURS[4]
     left.fill_between(x, density, color=shade, alpha=0.3, lw=0, label=label)
-  colours = (*drawing.COLOURS[:2], drawing.INK)
+  colours = (*plot_style.COLOURS[:2], plot_style.INK)
   for name, colour in zip(_LABELS, colours, strict=True):
     style = {'color': colour, 'linestyle': ':' if name == 'best' else '-'}
     left.plot(x, [row[name] for row in shown], label=_LABELS[name], **style)

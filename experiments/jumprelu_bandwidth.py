@@ -13,6 +13,7 @@ the evaluation's text.
 import sys
 
 from experiments import command, drawing, panels, suites
+from jumprelu import plot_style
 
 _COLUMNS = (
     'site', 'width', 'sparsity_coefficient', 'seed', 'l0', 'fvu',
@@ -59,7 +60,7 @@ def _curves(axis, rows, x, metric, *, along):
     )
     color = panels.shade(i, len(values))
     drawing.curve(axis, points, i, f'{value:g}', color=color)
-  drawing.log_axis(axis, 'x')
+  plot_style.log_axis(axis, 'x')
   panels.log_y(axis, rows, metric)
   axis.set_xlabel(drawing.LABELS[x])
   axis.set_ylabel(drawing.LABELS[metric])

@@ -28,8 +28,7 @@ def needs(scale):
 
 def table(results):
   """A row a member."""
-  (result,) = results.values()
-  return drawing.select(result.rows, *_COLUMNS)
+  return drawing.of_members(results, *_COLUMNS)
 
 
 def figure(rows):

@@ -14,6 +14,7 @@ import sys
 import numpy as np
 
 from experiments import command, drawing, frequencies, suites
+from jumprelu import plot_style
 
 _SITE = 'resid_post'
 
@@ -73,7 +74,7 @@ def figure(rows):
   for axis, variant in zip(axes[0], variants, strict=True):
     found = drawing.where(rows, variant=variant)
     number = list(drawing.VARIANTS).index(variant)
-    frequencies.steps(axis, found, drawing.COLOURS[number], '')
+    frequencies.steps(axis, found, plot_style.COLOURS[number], '')
     members = [row for row in found if row['log10_low'] is None]
     l0 = np.mean([row['l0'] for row in members])
     axis.set_title(

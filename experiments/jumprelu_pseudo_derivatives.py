@@ -15,6 +15,7 @@ under a wide one, which smooths the derivative itself away.
 import sys
 
 from experiments import command, drawing, threshold_gradients
+from jumprelu import plot_style
 
 _BATCHES, _BATCH = 512, 1024
 _THRESHOLDS = tuple(i / 20 for i in range(1, 15))
@@ -81,7 +82,7 @@ def figure(rows):
         z,
         [row[name] for row in function],
         style,
-        color=drawing.COLOURS[i % 2],
+        color=plot_style.COLOURS[i % 2],
         label=label,
     )
   title = f'Functions: threshold {_THRESHOLD}, bandwidth {_BANDWIDTH}'
@@ -107,7 +108,7 @@ def _by_threshold(axis, rows):
     )
     drawing.curve(axis, points, i, f'estimate, bandwidth {bandwidth:g}')
   exact = {row['threshold']: row['difference'] for row in rows}
-  style = {'color': drawing.INK, 'label': 'difference of the loss'}
+  style = {'color': plot_style.INK, 'label': 'difference of the loss'}
   axis.plot(list(exact), list(exact.values()), 'x', zorder=9, **style)
   axis.set(
       title='Derivative of the expected loss',
@@ -122,13 +123,13 @@ def _by_bandwidth(axis, rows):
       [row['estimate'] for row in rows],
       yerr=[row['batch_deviation'] for row in rows],
       label=f'gradient of {_BATCH} rows: mean, deviation',
-      color=drawing.COLOURS[0],
+      color=plot_style.COLOURS[0],
       marker='o',
       capsize=2,
   )
-  style = {'color': drawing.INK, 'label': 'difference of the loss'}
+  style = {'color': plot_style.INK, 'label': 'difference of the loss'}
   axis.axhline(rows[0]['difference'], linestyle=':', **style)
-  drawing.log_axis(axis, 'x')
+  plot_style.log_axis(axis, 'x')
   axis.set(
       title=f'One batch, threshold {_AT}', xlabel='Bandwidth of the kernel'
   )

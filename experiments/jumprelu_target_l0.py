@@ -11,7 +11,8 @@ standard errors.
 
 import sys
 
-from experiments import command, drawing, panels, suites
+from experiments import command, drawing, panels, scales, suites
+from jumprelu import plot_style
 
 _COLUMNS = (
     'site', 'variant', 'width', 'sparsity_coefficient', 'target_l0', 'seed',
@@ -29,25 +30,23 @@ def needs(scale):
 
 def table(results):
   """A row a JumpReLU member; `ratio` is L0 over what was asked."""
-  rows = []
-  for result in results.values():
-    for row in drawing.select(result.rows, *_COLUMNS):
-      if row['variant'] != 'jumprelu':
-        continue
-      asked = row['target_l0']
-      row['kind'] = 'target' if asked else 'coefficient'
-      row['ratio'] = row['l0'] / asked if asked else None
-      rows.append(row)
+  rows = drawing.where(
+      drawing.of_members(results, *_COLUMNS), variant='jumprelu'
+  )
+  for row in rows:
+    asked = row['target_l0']
+    row['kind'] = 'target' if asked else 'coefficient'
+    row['ratio'] = row['l0'] / asked if asked else None
   return rows
 
 
 def figure(rows):
   """L0 over its target, then delta loss and FVU against L0, a column a site."""
-  sites = drawing.present(rows, 'site', suites.SITES)
+  sites = drawing.present(rows, 'site', scales.SITES)
   fig, axes = drawing.panels(3, len(sites))
   for column, site in zip(axes.T, sites, strict=True):
     found = drawing.where(rows, site=site)
-    column[0].set_title(drawing.SITES[site])
+    column[0].set_title(plot_style.SITES[site])
     _reached(column[0], drawing.where(found, kind='target'))
     for axis, metric in zip(column[1:], _METRICS, strict=True):
       for i, (kind, label) in enumerate(_KINDS.items()):
@@ -58,7 +57,7 @@ def figure(rows):
             by=('sparsity_coefficient', 'target_l0'),
         )
         drawing.curve(axis, points, i, label)
-      drawing.log_axis(axis, 'x')
+      plot_style.log_axis(axis, 'x')
       panels.log_y(axis, found, metric)
       axis.set_xlabel(drawing.LABELS['l0'])
   labels = ('L0 over the target', *map(drawing.LABELS.get, _METRICS))
@@ -69,11 +68,11 @@ def figure(rows):
 
 
 def _reached(axis, rows):
-  axis.axhspan(1 - _BAND, 1 + _BAND, color=drawing.FAINT, alpha=0.15)
-  axis.axhline(1, color=drawing.FAINT, linewidth=0.8)
+  axis.axhspan(1 - _BAND, 1 + _BAND, color=plot_style.FAINT, alpha=0.15)
+  axis.axhline(1, color=plot_style.FAINT, linewidth=0.8)
   points = drawing.over_seeds(rows, 'target_l0', 'ratio', by=('target_l0',))
   drawing.curve(axis, points, 0, _KINDS['target'])
-  drawing.log_axis(axis, 'x')
+  plot_style.log_axis(axis, 'x')
   axis.set_xlabel('L0 that was asked for')
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from experiments import drawing
+from jumprelu import plot_style
 
 # The variant of rows that say no more than which L0s were published.
 RELEASED = 'released'
@@ -15,7 +16,7 @@ def by_site(
     draw: Callable[[Any, list[drawing.Row], str], None],
     *,
     x: str = 'l0',
-    sites: Iterable[str] = drawing.SITES,
+    sites: Iterable[str] = plot_style.SITES,
     logarithmic: Iterable[str] = ('fvu', 'delta_loss'),
 ) -> Any:
   """Returns a figure with a column a site and a row a metric.
@@ -32,10 +33,10 @@ def by_site(
   fig, axes = drawing.panels(len(metrics), len(columns), sharex='col')
   for column, site in zip(axes.T, columns, strict=True):
     found = drawing.where(rows, site=site)
-    column[0].set_title(drawing.SITES[site])
+    column[0].set_title(plot_style.SITES[site])
     for axis, metric in zip(column, metrics, strict=True):
       draw(axis, found, metric)
-      drawing.log_axis(axis, 'x')
+      plot_style.log_axis(axis, 'x')
       if metric in logarithmic:
         log_y(axis, found, metric)
     column[-1].set_xlabel(drawing.LABELS[x])
@@ -61,7 +62,7 @@ def log_y(axis: Any, rows: Iterable[drawing.Row], metric: str) -> None:
   """Makes y logarithmic if all values have a logarithm."""
   values = [row[metric] for row in rows if row.get(metric) is not None]
   if min(values, default=0) > 0:
-    drawing.log_axis(axis, 'y')
+    plot_style.log_axis(axis, 'y')
 
 
 def shade(index: int, count: int) -> Any:
@@ -72,7 +73,7 @@ def shade(index: int, count: int) -> Any:
 
 
 def mark_released(
-    axis: Any, rows: Iterable[drawing.Row], color: Any = drawing.FAINT
+    axis: Any, rows: Iterable[drawing.Row], color: Any = plot_style.FAINT
 ) -> None:
   """Marks the L0s of published SAEs, rows of `reference`, on the x axis."""
   l0s = [row['l0'] for row in drawing.where(rows, variant=RELEASED)]

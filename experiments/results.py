@@ -5,32 +5,31 @@ results, with a digest of all that they follow from: another config, or other
 measures, and they are made again.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 import dataclasses
 import hashlib
 import json
 import pathlib
-from typing import Any, NamedTuple
+from typing import Any
+
+import jax
 
 from experiments import made, suites
-
-_META, _ROWS, _FREQUENCIES = 'meta.json', 'rows.jsonl', 'frequencies.npz'
-
-Row = dict[str, Any]
+from jumprelu import config as config_lib
+from jumprelu import (
+    data,
+    dotted,
+    evaluate,
+    lm,
+    publish,
+    stored_evaluation,
+    train,
+    trained,
+)
 
 
 class Preempted(Exception):
   """A signal stopped the training; what is there is saved."""
-
-
-class Result(NamedTuple):
-  """What was measured of a suite's members, in their order."""
-
-  rows: list[Row]
-  # By measure: its own table.
-  tables: Mapping[str, list[Row]]
-  # Of each member, [latents].
-  frequencies: list[Any]
 
 
 def obtain(
@@ -38,7 +37,7 @@ def obtain(
     folder: pathlib.Path,
     *,
     should_stop: Callable[[int], bool] = lambda step: False,
-) -> Result:
+) -> evaluate.Evaluation:
   """Reads the results of a suite, or trains and measures it first.
 
   Args:
@@ -49,23 +48,21 @@ def obtain(
   Raises:
     Preempted: `should_stop` said so.
   """
-  suite = wanted.suite if isinstance(wanted, suites.Reading) else wanted
-  run = folder / suite.name / 'run'
-  results = folder / suite.name / 'results'
-  if isinstance(wanted, suites.Reading):
-    results = folder / suite.name / wanted.name
-  key = digest(wanted)
-  if not _is_stored(results, key):
-    stop = {'should_stop': should_stop}
-    train_suite(suite, run, work=folder, **stop)
+  key = {'digest': digest(wanted)}
+  found = stored_evaluation.read(_results(wanted, folder), key)
+  if found is None:
+    needed = [_suite(wanted)]
     if isinstance(wanted, suites.Reading) and wanted.scales_of is not None:
-      other = folder / wanted.scales_of.name / 'run'
-      train_suite(wanted.scales_of, other, work=folder, **stop)
-    _store(_measure(wanted, folder), results, key)
-  return _read(results)
+      needed.append(wanted.scales_of)
+    for suite in needed:
+      run = folder / suite.name / 'run'
+      train_suite(suite, run, work=folder, should_stop=should_stop)
+    found = _measure(wanted, folder)
+    stored_evaluation.write(found, _results(wanted, folder), key)
+  return found
 
 
-def by_path(result: Result) -> dict[str, Row]:
+def by_path(result: evaluate.Evaluation) -> dict[str, Any]:
   """Returns the rows by what tables call their members."""
   return {row['path'] or str(i): row for i, row in enumerate(result.rows)}
 
@@ -74,10 +71,19 @@ def is_stored(
     wanted: suites.Suite | suites.Reading, folder: pathlib.Path
 ) -> bool:
   """Says whether `obtain` would only read."""
+  key = {'digest': digest(wanted)}
+  return stored_evaluation.is_there(_results(wanted, folder), key)
+
+
+def _suite(wanted: suites.Suite | suites.Reading) -> suites.Suite:
+  return wanted.suite if isinstance(wanted, suites.Reading) else wanted
+
+
+def _results(
+    wanted: suites.Suite | suites.Reading, folder: pathlib.Path
+) -> pathlib.Path:
   reading = isinstance(wanted, suites.Reading)
-  suite = wanted.suite if reading else wanted
-  name = wanted.name if reading else 'results'
-  return _is_stored(folder / suite.name / name, digest(wanted))
+  return folder / _suite(wanted).name / (wanted.name if reading else 'results')
 
 
 def digest(wanted: suites.Suite | suites.Reading) -> str:
@@ -86,12 +92,9 @@ def digest(wanted: suites.Suite | suites.Reading) -> str:
   A field counts where it is not at its default, so that a field which the
   package gets later does not undo what was made before.
   """
-  from jumprelu import config as config_lib
-  from jumprelu import dotted
-
   fields = dataclasses.asdict(wanted)
   fields.pop('suite', None)
-  suite = wanted.suite if isinstance(wanted, suites.Reading) else wanted
+  suite = _suite(wanted)
   default = dotted.leaves(config_lib.TrainConfig())
   config = dotted.leaves(made.resolve(suite.config))
   fields['config'] = {
@@ -122,8 +125,6 @@ def train_suite(
 
   Texts and models that are made for it are kept in the folder `work`.
   """
-  from jumprelu import train
-
   config = made.resolve(suite.config, work)
   if train.train(config, run, should_stop=should_stop) == train.PREEMPTED:
     raise Preempted(suite.name)
@@ -131,35 +132,17 @@ def train_suite(
 
 def _measure(
     wanted: suites.Suite | suites.Reading, folder: pathlib.Path
-) -> Result:
-  from jumprelu import evaluate, publish
-
-  reading = isinstance(wanted, suites.Reading)
-  suite = wanted.suite if reading else wanted
-  run = publish.open_run(folder / suite.name / 'run')
-  if reading:
+) -> evaluate.Evaluation:
+  run = publish.open_run(folder / _suite(wanted).name / 'run')
+  if isinstance(wanted, suites.Reading):
     run = _read_otherwise(run, wanted, folder)
-  found = evaluate.evaluate_members(
-      run.model,
-      publish.eval_members(run),
-      held_out=run.prepared.held_out,
-      train=run.prepared.train,
-      config=run.config.eval,
-      mesh=run.mesh,
-      measures=wanted.measures,
-  )
-  return Result(found.rows, found.tables, found.firing_frequency)
+  return publish.evaluate_members(run, wanted.measures)
 
 
 def _read_otherwise(
     run: Any, wanted: suites.Reading, folder: pathlib.Path
 ) -> Any:
   """Returns a run as if it had been trained on what is to be read."""
-  import jax
-
-  from jumprelu import config as config_lib
-  from jumprelu import data, lm, trained
-
   config = made.resolve({**wanted.suite.config, **wanted.changes}, folder)
   model = run.model
   if config.model != run.config.model:
@@ -190,64 +173,11 @@ def _read_otherwise(
 
 def _fold(members: Any, others: Any) -> list[Any]:
   """Folds members with the scales of another run, site by site."""
-  import jax.numpy as jnp
-
   scales = {
-      other.member.site: (other.input_scale, other.target_scale)
+      other.member.site: {
+          'input_scale': other.input_scale,
+          'target_scale': other.target_scale,
+      }
       for other in others
   }
-  return [
-      m.sae.fold(
-          {name: jnp.asarray(value) for name, value in m.params.items()},
-          input_scale=scales[m.member.site][0],
-          target_scale=scales[m.member.site][1],
-      )
-      for m in members
-  ]
-
-
-def _is_stored(results: pathlib.Path, key: str) -> bool:
-  meta = results / _META
-  return meta.is_file() and json.loads(meta.read_text())['digest'] == key
-
-
-def _store(found: Result, results: pathlib.Path, key: str) -> None:
-  import numpy as np
-
-  from jumprelu import evaluate, npz
-
-  results.mkdir(parents=True, exist_ok=True)
-  # What says that all is there comes last.
-  (results / _META).unlink(missing_ok=True)
-  evaluate.write_results(found.rows, results / _ROWS)
-  for name, table in found.tables.items():
-    evaluate.write_results(table, results / f'{name}.jsonl')
-  npz.write_npz(
-      results / _FREQUENCIES,
-      {
-          str(i): np.asarray(x, np.float32)
-          for i, x in enumerate(found.frequencies)
-      },
-  )
-  meta = {'digest': key, 'tables': list(found.tables)}
-  (results / _META).write_text(json.dumps(meta))
-
-
-def _read(results: pathlib.Path) -> Result:
-  from jumprelu import npz
-
-  meta = json.loads((results / _META).read_text())
-  rows = _read_rows(results / _ROWS)
-  frequencies = npz.read_npz(
-      results / _FREQUENCIES,
-      {str(i): (row['width'],) for i, row in enumerate(rows)},
-  )
-  return Result(
-      rows,
-      {name: _read_rows(results / f'{name}.jsonl') for name in meta['tables']},
-      [frequencies[str(i)] for i in range(len(rows))],
-  )
-
-
-def _read_rows(path: pathlib.Path) -> list[Row]:
-  return [json.loads(line) for line in path.read_text('utf-8').splitlines()]
+  return publish.fold([m._replace(**scales[m.member.site]) for m in members])

@@ -11,7 +11,7 @@ width: the L0s of those. Bars are two standard errors.
 
 import sys
 
-from experiments import command, drawing, panels, reference, suites
+from experiments import command, drawing, panels, reference, scales, suites
 
 _COLUMNS = (
     'model', 'layer', 'site', 'variant', 'width', 'sparsity_coefficient',
@@ -31,7 +31,7 @@ def table(results):
       row
       for result in results.values()
       for row in result.rows
-      if row['site'] in suites.SITES
+      if row['site'] in scales.SITES
   ]
   return drawing.select(rows + reference.released(rows), *_COLUMNS)
 

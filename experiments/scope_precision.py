@@ -12,6 +12,7 @@ errors. Matrix products sum in float32 in all of them.
 import sys
 
 from experiments import command, drawing, panels, suites
+from jumprelu import plot_style
 
 _COLUMNS = (
     'layer', 'site', 'width', 'sparsity_coefficient', 'seed', 'lm_dtype', 'l0',
@@ -77,7 +78,7 @@ def figure(rows):
       # The later the smaller: they lie on each other.
       drawing.curve(axis, points, i, label, markersize=9 - 2 * i)
     if metric == 'rounding':
-      axis.axhline(0, color=drawing.FAINT, linewidth=0.8)
+      axis.axhline(0, color=plot_style.FAINT, linewidth=0.8)
 
   return panels.by_site(rows, ('delta_loss', 'rounding'), draw)
 

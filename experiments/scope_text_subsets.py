@@ -12,7 +12,8 @@ packages, and C. None of it was trained on, by SAEs or language model.
 
 import sys
 
-from experiments import command, drawing, suites, texts
+from experiments import command, drawing, scales, suites, texts
+from jumprelu import plot_style
 
 _OWN = 'stdlib'
 _LABELS = {
@@ -53,16 +54,16 @@ def table(results):
     text = name.removeprefix('text_') if name.startswith('text_') else _OWN
     found = drawing.where(result.rows, variant='jumprelu')
     rows += [{'text': text, **row} for row in drawing.select(found, *_COLUMNS)]
-  return [row for row in rows if row['site'] in suites.SITES]
+  return [row for row in rows if row['site'] in scales.SITES]
 
 
 def figure(rows):
   """Delta loss and FVU against L0, a column a site, a curve a text."""
-  sites = drawing.present(rows, 'site', drawing.SITES)
+  sites = drawing.present(rows, 'site', plot_style.SITES)
   metrics = ('delta_loss', 'fvu')
   fig, axes = drawing.panels(len(metrics), len(sites))
   for column, site in zip(axes.T, sites, strict=True):
-    column[0].set_title(drawing.SITES[site])
+    column[0].set_title(plot_style.SITES[site])
     for axis, metric in zip(column, metrics, strict=True):
       _panel(axis, drawing.where(rows, site=site), metric)
     column[-1].set_xlabel(drawing.LABELS['l0'])
@@ -84,8 +85,8 @@ def _panel(axis, rows, metric):
         by=('sparsity_coefficient',),
     )
     drawing.curve(axis, points, i, label)
-  drawing.log_axis(axis, 'x')
-  drawing.log_axis(axis, 'y')
+  plot_style.log_axis(axis, 'x')
+  plot_style.log_axis(axis, 'y')
 
 
 if __name__ == '__main__':

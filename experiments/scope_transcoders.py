@@ -11,6 +11,7 @@ coefficients are the same for both. Bars are two standard errors.
 import sys
 
 from experiments import command, drawing, panels, suites
+from jumprelu import plot_style
 
 _SITES = ('mlp_out', 'transcoder')
 _METRICS = ('delta_loss', 'fvu')
@@ -27,12 +28,8 @@ def needs(scale):
 
 def table(results):
   """A row a member at the MLP."""
-  return [
-      row
-      for result in results.values()
-      for row in drawing.select(result.rows, *_COLUMNS)
-      if row['site'] in _SITES
-  ]
+  rows = drawing.of_members(results, *_COLUMNS)
+  return [row for row in rows if row['site'] in _SITES]
 
 
 def figure(rows):
@@ -52,8 +49,8 @@ def figure(rows):
             metric,
             by=('sparsity_coefficient',),
         )
-        drawing.curve(axis, points, i, drawing.SITES[site])
-      drawing.log_axis(axis, 'x')
+        drawing.curve(axis, points, i, plot_style.SITES[site])
+      plot_style.log_axis(axis, 'x')
       panels.log_y(axis, rows, metric)
     column[-1].set_xlabel('L0')
   for axis, metric in zip(axes[:, 0], _METRICS, strict=True):

@@ -15,6 +15,7 @@ control, the base model's SAEs in the base model, on the same chats.
 import sys
 
 from experiments import command, drawing, suites, texts
+from jumprelu import plot_style
 
 _LABELS = {
     'chat': 'trained on the chat model',
@@ -79,7 +80,7 @@ def figure(rows):
       )
       style = {'linestyle': ':'} if name == 'at_home' else {}
       drawing.curve(axis, points, i, label, **style)
-    drawing.log_axis(axis, 'x')
+    plot_style.log_axis(axis, 'x')
     axis.set(xlabel=drawing.LABELS['l0'], ylabel=drawing.LABELS[metric])
   drawing.legend(axes[0, 1])
   return fig

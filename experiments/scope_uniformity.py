@@ -11,6 +11,7 @@ stream, much the same for all widths. Bars are two standard errors.
 import sys
 
 from experiments import command, drawing, suites
+from jumprelu import plot_style
 
 _COLUMNS = (
     'layer', 'site', 'width', 'sparsity_coefficient', 'seed', 'l0', 'r_l0',
@@ -25,15 +26,14 @@ def needs(scale):
 
 def table(results):
   """A row a member."""
-  (result,) = results.values()
-  return drawing.select(result.rows, *_COLUMNS)
+  return drawing.of_members(results, *_COLUMNS)
 
 
 def figure(rows):
   """r_L0 against L0, a curve a site."""
   fig, axes = drawing.panels(1, 1, size=(4.4, 3.4))
   axis = axes[0, 0]
-  for i, (site, label) in enumerate(drawing.SITES.items()):
+  for i, (site, label) in enumerate(plot_style.SITES.items()):
     points = drawing.over_seeds(
         drawing.where(rows, site=site),
         'l0',
@@ -41,7 +41,7 @@ def figure(rows):
         by=('sparsity_coefficient',),
     )
     drawing.curve(axis, points, i, label)
-  drawing.log_axis(axis, 'x')
+  plot_style.log_axis(axis, 'x')
   axis.set_xlabel(drawing.LABELS['l0'])
   axis.set_ylabel(drawing.LABELS['r_l0'])
   drawing.legend(axis)

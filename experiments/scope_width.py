@@ -11,6 +11,7 @@ width: the L0s of those. Points are means over seeds, bars two standard errors.
 import sys
 
 from experiments import command, drawing, panels, reference, suites
+from jumprelu import plot_style
 
 _COLUMNS = (
     'model', 'layer', 'site', 'variant', 'width', 'sparsity_coefficient',
@@ -47,7 +48,7 @@ def figure(rows):
       axis.plot(
           [point.x for point in points],
           [point.y for point in points],
-          color=drawing.FAINT,
+          color=plot_style.FAINT,
           linewidth=0.8,
           linestyle=':',
       )
@@ -59,7 +60,7 @@ def figure(rows):
       )
       drawing.curve(axis, points, i, f'width {width:,}', color=color)
       panels.mark_released(axis, found, color)
-    drawing.log_axis(axis, 'x')
+    plot_style.log_axis(axis, 'x')
     panels.log_y(axis, rows, metric)
     axis.set_xlabel(drawing.LABELS['l0'])
     axis.set_ylabel(drawing.LABELS[metric])

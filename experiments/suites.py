@@ -9,7 +9,6 @@ from typing import Any
 
 from experiments import made, scales
 
-SITES = scales.SITES
 # Those that the JumpReLU paper compares, worst first.
 VARIANTS = ('relu', 'gated', 'topk', 'jumprelu')
 # What stands before its value in the name of a suite.
@@ -57,7 +56,7 @@ def make(
       {
           'layer': scale.layer,
           'widths': (scale.width,),
-          'sites': SITES[:1],
+          'sites': scales.SITES[:1],
           **scale.base,
           **changes,
       },
@@ -66,7 +65,7 @@ def make(
 
 
 def variants(
-    scale: scales.Scale, *names: str, sites: tuple[str, ...] = SITES[:1]
+    scale: scales.Scale, *names: str, sites: tuple[str, ...] = scales.SITES[:1]
 ) -> dict[str, Any]:
   """What makes a suite of these variants, each at its own sparsities."""
   config: dict[str, Any] = {'variants': names, 'sites': sites}
@@ -108,7 +107,7 @@ def layer(scale: scales.Scale, number: int) -> Suite:
       f'layer_{number}',
       measures=('bfloat16', 'positions', 'r_l0'),
       layer=number,
-      **variants(scale, 'jumprelu', sites=(*SITES, 'transcoder')),
+      **variants(scale, 'jumprelu', sites=(*scales.SITES, 'transcoder')),
   )
 
 

@@ -13,60 +13,29 @@ from typing import Any
 
 import numpy as np
 
-from jumprelu import errors, layout
+from jumprelu import errors, layout, plot_style
 
-_TITLES = {
-    'resid_post': 'Residual stream',
-    'mlp_out': 'MLP output',
-    'attn_heads': 'Attention heads',
-    'transcoder': 'MLP transcoder',
-}
 _LABELS = {
     'fvu': 'FVU: variance unexplained',
     'delta_loss': 'Delta loss, nats per token',
 }
-# Okabe and Ito's colours: told apart with any colour vision, and in grey
-# because the markers differ too.
-_COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')
-_MARKERS = ('o', 's', '^', 'D', 'v', 'P')
 _VARIANTS = {'jumprelu': 'JumpReLU'}
-_INK, _FAINT = '#222222', '#6b6b6b'
-_STYLE: dict[Any, Any] = {
-    'font.family': 'sans-serif',
-    'font.size': 9.5,
-    'axes.edgecolor': _FAINT,
-    'axes.linewidth': 0.8,
-    'axes.labelcolor': _INK,
-    'axes.spines.top': False,
-    'axes.spines.right': False,
-    'axes.grid': True,
-    'grid.color': '#e6e6e6',
-    'grid.linewidth': 0.7,
-    'axes.axisbelow': True,
-    'text.color': _INK,
-    'xtick.color': _FAINT,
-    'ytick.color': _FAINT,
-    'xtick.labelcolor': _INK,
-    'ytick.labelcolor': _INK,
-}
-# Error bars span this many standard errors each way.
-_STDERRS = 2
-
 Row = Mapping[str, Any]
 
 
 def plot_frontier(rows: Sequence[Row], out: str | os.PathLike):
   """Draw results rows into a PNG (or whatever the name of `out` ends with)."""
   rows = [row for row in rows if (row.get('l0') or 0) > 0]
-  sites = [site for site in _TITLES if any(r['site'] == site for r in rows)]
+  sites = [
+      site for site in plot_style.SITES if any(r['site'] == site for r in rows)
+  ]
   if not sites:
     raise errors.DataError(f'{out}: no results row has an L0 to draw')
-  import matplotlib  # Heavy, and needed here only.
-  from matplotlib import figure
+  from matplotlib import figure  # Heavy, and needed here only.
 
   series = sorted({_series_of(row) for row in rows}, key=lambda s: s[::-1])
   width = max(2.75 * len(sites) + 0.8, 5.0)
-  with matplotlib.rc_context(_STYLE):
+  with plot_style.context():
     fig = figure.Figure(figsize=(width, 6.0), layout='constrained')
     axes = fig.subplots(2, len(sites), squeeze=False, sharey='row')
     for metric, row_axes in zip(_LABELS, axes, strict=True):
@@ -75,7 +44,9 @@ def plot_frontier(rows: Sequence[Row], out: str | os.PathLike):
       _style_y(row_axes[0], rows, metric)
       row_axes[0].set_ylabel(_LABELS[metric])
     for site, top, bottom in zip(sites, *axes, strict=True):
-      top.set_title(_TITLES[site], fontweight='bold', loc='left', pad=8)
+      top.set_title(
+          plot_style.SITES[site], fontweight='bold', loc='left', pad=8
+      )
       bottom.set_xlabel('L0: active latents per token')
       if len(series) > 1:
         _label_series(top, [r for r in rows if r['site'] == site], series)
@@ -84,7 +55,7 @@ def plot_frontier(rows: Sequence[Row], out: str | os.PathLike):
         x=0.012,
         ha='left',
         fontsize=9,
-        color=_FAINT,
+        color=plot_style.FAINT,
     )
     fig.savefig(out, dpi=160, facecolor='white')
 
@@ -132,9 +103,8 @@ def _draw_series(axis, rows: Sequence[Row], metric: str, *, index: int):
   axis.errorbar(
       l0,
       value,
-      yerr=_STDERRS * stderr if stderr.any() else None,
-      color=_COLOURS[index % len(_COLOURS)],
-      marker=_MARKERS[index % len(_MARKERS)],
+      yerr=plot_style.STDERRS * stderr if stderr.any() else None,
+      **plot_style.mark(index),
       markersize=5.5,
       markeredgecolor='white',
       markeredgewidth=0.6,
@@ -151,7 +121,7 @@ def _draw_pca(axis, rows: Sequence[Row]):
   axis.plot(
       l0,
       value,
-      color=_FAINT,
+      color=plot_style.FAINT,
       linestyle=(0, (4, 3)),
       linewidth=1.3,
       marker='.',
@@ -162,7 +132,7 @@ def _draw_pca(axis, rows: Sequence[Row]):
       (l0[0], value[0]),
       xytext=(2, 6),
       textcoords='offset points',
-      color=_FAINT,
+      color=plot_style.FAINT,
       fontsize=8,
   )
 
@@ -180,7 +150,7 @@ def _label_points(axis, rows: Sequence[Row], metric: str):
         ha='right',
         va='top',
         fontsize=7.5,
-        color=_FAINT,
+        color=plot_style.FAINT,
     )
 
 
@@ -203,7 +173,7 @@ def _label_series(axis, rows: Sequence[Row], series: Sequence[tuple[str, int]]):
     if len(l0):
       name = layout.width_name(width)
       name += '' if variant == 'jumprelu' else f' {variant}'
-      ends.append((l0[-1], value[-1], name, _COLOURS[i % len(_COLOURS)]))
+      ends.append((l0[-1], value[-1], name, plot_style.mark(i)['color']))
   points_a_pixel = 72 / axis.figure.dpi
   lowest = -np.inf
   for l0, value, name, colour in sorted(ends, key=lambda end: end[1]):
@@ -223,37 +193,24 @@ def _label_series(axis, rows: Sequence[Row], series: Sequence[tuple[str, int]]):
 
 
 def _style_x(axis, rows: Sequence[Row]):
-  from matplotlib import ticker
-
   l0 = [row['l0'] for row in rows]
-  axis.set_xscale('log')
+  plot_style.log_axis(axis, 'x')
   # Room for labels on the left; never less than half a decade.
   low, high = min(l0) / 1.9, max(l0) * 1.4
   axis.set_xlim(low, max(high, low * 3))
-  _plain_log_ticks(axis.xaxis, ticker)
 
 
 def _style_y(axis, rows: Sequence[Row], metric: str):
-  from matplotlib import ticker
-
   values = [row[metric] for row in rows if row.get(metric) is not None]
   if metric == 'fvu':
     values += [r['pca_fvu'] for r in rows if r.get('pca_fvu') is not None]
   if not values:
     return
   if min(values) <= 0:
-    axis.axhline(0, color=_FAINT, linewidth=0.8)
+    axis.axhline(0, color=plot_style.FAINT, linewidth=0.8)
     return
-  axis.set_yscale('log')
+  plot_style.log_axis(axis, 'y')
   axis.set_ylim(min(values) / 1.5, max(values) * 1.45)
-  _plain_log_ticks(axis.yaxis, ticker)
-
-
-def _plain_log_ticks(axis, ticker):
-  """Number 1, 2 and 5 of each decade, in plain digits."""
-  axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-  axis.set_major_formatter(ticker.FuncFormatter(lambda v, _: f'{v:g}'))
-  axis.set_minor_locator(ticker.NullLocator())
 
 
 def _heading(rows: Sequence[Row]) -> str:
@@ -269,5 +226,5 @@ def _heading(rows: Sequence[Row]) -> str:
   if first.get('tokens_evaluated'):
     parts.append(f'{first["tokens_evaluated"]:,} held-out tokens')
   if any(row.get('delta_loss_stderr') for row in rows):
-    parts.append(f'bars: ± {_STDERRS} standard errors')
+    parts.append(f'bars: ± {plot_style.STDERRS} standard errors')
   return ' · '.join(parts) + '. Lower and further left is better.'

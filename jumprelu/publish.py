@@ -4,9 +4,9 @@ The evaluation is kept in the run directory, so that releasing again costs
 nothing, and is used again only for the very same checkpoint and settings.
 """
 
+from collections.abc import Sequence
 import contextlib
 import dataclasses
-import json
 import os
 import pathlib
 from typing import Any, NamedTuple
@@ -22,22 +22,18 @@ from jumprelu import (
     evaluate,
     identity,
     lm,
-    npz,
     release,
     run_dir,
     sharding,
+    stored_evaluation,
     suite,
     trained,
 )
-from jumprelu import members as members_lib
 from jumprelu.array_typing import Array, Float
 from jumprelu.data import packing
 from jumprelu.saes import base
 
 _EVALUATION = 'evaluation'
-_RESULTS = 'results.jsonl'
-_FREQUENCIES = 'firing_frequency.npz'
-_META = 'meta.json'
 
 
 class Run(NamedTuple):
@@ -66,7 +62,14 @@ def open_run(run: str | os.PathLike[str]) -> Run:
   )
   tokenizer = data.Tokenizer(model.tokenizer_path, rows=model.config.vocab)
   prepared = data.prepare(config.data, tokenizer, config.corpus)
-  folded = [
+  return Run(path, config, members, fold(members), model, prepared, mesh)
+
+
+def fold(
+    members: Sequence[trained.TrainedMember],
+) -> list[tuple[base.Sae, base.Params]]:
+  """Make SAEs that read raw activations of those that read scaled ones."""
+  return [
       m.sae.fold(
           {k: jnp.asarray(v) for k, v in m.params.items()},
           input_scale=m.input_scale,
@@ -74,47 +77,37 @@ def open_run(run: str | os.PathLike[str]) -> Run:
       )
       for m in members
   ]
-  return Run(path, config, members, folded, model, prepared, mesh)
 
 
 def evaluate_run(run: Run) -> evaluate.Evaluation:
   """Evaluate every member on held-out text, or read what is stored."""
   folder = run.path / _EVALUATION
-  meta = {
+  key = {
       'step': run.members[0].meta['counts']['step'],
       'eval': dataclasses.asdict(run.config.eval),
       'held_out': run.prepared.held_out.digest,
   }
-  if (folder / _META).is_file() and (
-      members_lib.read_json(folder / _META) == meta
-  ):
-    return _read_evaluation(folder, [sae.width for sae, _ in run.folded])
-  with _matmul_precision(run.config):
-    found = _evaluate(run)
-  folder.mkdir(exist_ok=True)
-  # The record of what it is comes last: without it nothing is used again.
-  (folder / _META).unlink(missing_ok=True)
-  evaluate.write_results(found.rows, folder / _RESULTS)
-  npz.write_npz(
-      folder / _FREQUENCIES,
-      {
-          str(i): np.asarray(f, np.float32)
-          for i, f in enumerate(found.firing_frequency)
-      },
-  )
-  (folder / _META).write_text(json.dumps(meta))
+  found = stored_evaluation.read(folder, key)
+  if found is None:
+    found = evaluate_members(run)
+    stored_evaluation.write(found, folder, key)
   return found
 
 
-def _evaluate(run: Run) -> evaluate.Evaluation:
-  return evaluate.evaluate_members(
-      run.model,
-      eval_members(run),
-      held_out=run.prepared.held_out,
-      train=run.prepared.train,
-      config=run.config.eval,
-      mesh=run.mesh,
-  )
+def evaluate_members(
+    run: Run, measures: Sequence[str] = ()
+) -> evaluate.Evaluation:
+  """Evaluate every member on held-out text, computing as the run did."""
+  with _matmul_precision(run.config):
+    return evaluate.evaluate_members(
+        run.model,
+        eval_members(run),
+        held_out=run.prepared.held_out,
+        train=run.prepared.train,
+        config=run.config.eval,
+        mesh=run.mesh,
+        measures=measures,
+    )
 
 
 def eval_members(run: Run) -> list[evaluate.EvalMember]:
@@ -142,21 +135,6 @@ def _matmul_precision(config: config_lib.TrainConfig):
   if config.matmul_precision == 'default':
     return contextlib.nullcontext()
   return jax.default_matmul_precision(config.matmul_precision)
-
-
-def _read_evaluation(
-    folder: pathlib.Path, widths: list[int]
-) -> evaluate.Evaluation:
-  rows = [
-      json.loads(line)
-      for line in (folder / _RESULTS).read_text('utf-8').splitlines()
-  ]
-  frequencies = npz.read_npz(
-      folder / _FREQUENCIES, {str(i): (w,) for i, w in enumerate(widths)}
-  )
-  return evaluate.Evaluation(
-      rows, [frequencies[str(i)] for i in range(len(widths))]
-  )
 
 
 def release_run(

@@ -120,7 +120,4 @@ def take_apart(
   found = programs.by_chunks(
       run, _HELD * sae.width, inputs, targets, features, mesh=mesh
   )
-  found = jax.tree.map(
-      lambda x: jnp.moveaxis(x, 0, 1).reshape(features.shape), found
-  )
-  return programs.replicate(found, mesh)
+  return programs.replicate(programs.join(found), mesh)

@@ -60,26 +60,29 @@ class ClassSums(NamedTuple):
     return means[:, 1] - means[:, 0]
 
 
-def _features(unit_params, inputs, *, sae, mesh):
-  if sae is None:
-    return inputs
-  return programs.encode(sae, unit_params, inputs, mesh=mesh)
+def _by_chunks(function, params, inputs, keep, *more, sae, mesh):
+  """Maps over chunks of kept features, which of them are kept, and `more`."""
+
+  def run(chunk):
+    inputs, keep, *rest = chunk
+    found = programs.kept_rows(inputs, keep)
+    if sae is not None:
+      found = programs.encode(sae, params, found, mesh=mesh)
+    return function(found, keep, *rest)
+
+  width = inputs.shape[-1] if sae is None else sae.width
+  return programs.by_chunks(run, width, inputs, keep, *more, mesh=mesh)
 
 
 def _pooled(params, inputs, keep, *, sae, how, mesh):
   """Returns the mean or the maximum of a row's kept features."""
-  width = inputs.shape[-1] if sae is None else sae.width
 
-  def run(chunk):
-    inputs, keep = chunk
-    found = _features(
-        params, programs.kept_rows(inputs, keep), sae=sae, mesh=mesh
-    )
+  def run(found, keep):
     if how == 'max':
       return jnp.where(keep[..., None], found, -jnp.inf).max(1)
     return jnp.where(keep[..., None], found, 0).sum(1)
 
-  parts = programs.by_chunks(run, width, inputs, keep, mesh=mesh)
+  parts = _by_chunks(run, params, inputs, keep, sae=sae, mesh=mesh)
   some = keep.any(1)[:, None]
   if how == 'max':
     return jnp.where(some, parts.max(0), 0)
@@ -103,16 +106,11 @@ def class_sums(
     known = jnp.where(keep.any(1)[:, None], labels[:, 0], -1)
     return programs.replicate(ClassSums.from_batch(found, known), mesh)
 
-  def run(chunk):
-    inputs, labels, keep = chunk
-    found = _features(
-        params, programs.kept_rows(inputs, keep), sae=sae, mesh=mesh
-    )
+  def run(found, keep, labels):
     known = jnp.where(keep[..., None], labels, -1)
     return ClassSums.from_batch(found, known)
 
-  width = inputs.shape[-1] if sae is None else sae.width
-  parts = programs.by_chunks(run, width, inputs, labels, keep, mesh=mesh)
+  parts = _by_chunks(run, params, inputs, keep, labels, sae=sae, mesh=mesh)
   return programs.replicate(jax.tree.map(lambda x: x.sum(0), parts), mesh)
 
 
@@ -132,17 +130,11 @@ def gather(
     found = _pooled(params, inputs, keep, sae=sae, how=how, mesh=mesh)
     return programs.replicate(found[:, None, columns], mesh)
 
-  def run(chunk):
-    inputs, keep = chunk
-    found = _features(
-        params, programs.kept_rows(inputs, keep), sae=sae, mesh=mesh
-    )
+  def run(found, keep):
     return programs.replicate(found[..., columns], mesh)
 
-  width = inputs.shape[-1] if sae is None else sae.width
-  parts = programs.by_chunks(run, width, inputs, keep, mesh=mesh)
-  found = jnp.moveaxis(parts, 0, 1).reshape(*keep.shape, len(columns))
-  return programs.replicate(found, mesh)
+  parts = _by_chunks(run, params, inputs, keep, sae=sae, mesh=mesh)
+  return programs.replicate(programs.join(parts), mesh)
 
 
 def sums_of(

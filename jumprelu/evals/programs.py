@@ -68,6 +68,23 @@ def by_chunks(
   return lax.map(gathered, tuple(map(split, arrays)))
 
 
+def join(parts: Any) -> Any:
+  """Puts parts by position together: the inverse of how `by_chunks` cuts.
+
+  Args:
+    parts: Arrays [chunks, sequences, positions of a chunk, ...].
+
+  Returns:
+    Arrays [sequences, positions, ...].
+  """
+
+  def joined(x):
+    chunks, sequences, positions, *rest = x.shape
+    return jnp.moveaxis(x, 0, 1).reshape(sequences, chunks * positions, *rest)
+
+  return jax.tree.map(joined, parts)
+
+
 def encode(
     sae: Any,
     params: Any,
@@ -179,9 +196,7 @@ def by_position(
     )
 
   parts = by_chunks(run, sae.width, inputs, targets, keep, mesh=mesh)
-  return jax.tree.map(
-      lambda x: jnp.moveaxis(x, 0, 1).reshape(keep.shape), parts
-  )
+  return join(parts)
 
 
 @functools.partial(jax.jit, static_argnames=('sae', 'mesh', 'dtype'))
@@ -207,8 +222,7 @@ def reconstruct(
     return sharding.constrain(value, mesh, 'sequences', None, None)
 
   parts = by_chunks(run, sae.width, inputs, keep, mesh=mesh)
-  value = jnp.moveaxis(parts, 0, 1).reshape(targets.shape)
-  return _like(value, targets, mesh)
+  return _like(join(parts), targets, mesh)
 
 
 @functools.partial(jax.jit, static_argnames=('mesh',))

@@ -71,6 +71,12 @@ def write(rows: Sequence[Row], path: str | os.PathLike) -> None:
   draft.replace(path.with_suffix('.parquet'))
 
 
+def read(path: str | os.PathLike) -> list[Row]:
+  """Reads the JSON lines that `write` wrote."""
+  lines = pathlib.Path(path).read_text('utf-8').splitlines()
+  return [json.loads(line) for line in lines]
+
+
 def table(rows: Sequence[Row]) -> str:
   """Lays out the rows; columns that hold nothing are left out."""
   columns = {

@@ -20,16 +20,12 @@ VARIANTS: dict[str, tuple[type[base.Sae], type[base.Config]]] = {
     'gated': (gated.Gated, gated.Config),
     'topk': (topk.TopK, topk.Config),
     'batch_topk': (batch_topk.BatchTopK, batch_topk.Config),
-    'matryoshka_jumprelu': (
-        matryoshka.MatryoshkaJumpRelu,
-        matryoshka.JumpReluConfig,
-    ),
-    'matryoshka_relu': (matryoshka.MatryoshkaRelu, matryoshka.ReluConfig),
-    'matryoshka_gated': (matryoshka.MatryoshkaGated, matryoshka.GatedConfig),
-    'matryoshka_topk': (matryoshka.MatryoshkaTopK, matryoshka.TopKConfig),
-    'matryoshka_batch_topk': (
-        matryoshka.MatryoshkaBatchTopK,
-        matryoshka.BatchTopKConfig,
+    'matryoshka_jumprelu': matryoshka.nest(jumprelu.JumpRelu, jumprelu.Config),
+    'matryoshka_relu': matryoshka.nest(relu.Relu, relu.Config),
+    'matryoshka_gated': matryoshka.nest(gated.Gated, gated.Config),
+    'matryoshka_topk': matryoshka.nest(topk.TopK, topk.Config),
+    'matryoshka_batch_topk': matryoshka.nest(
+        batch_topk.BatchTopK, batch_topk.Config
     ),
     'jumprelu_quadratic': (
         jumprelu_quadratic.JumpReluQuadratic,

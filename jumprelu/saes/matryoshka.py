@@ -5,8 +5,8 @@
 
 (Bussmann et al., arXiv 2503.17547, section 3.) The last prefix is the whole
 width, so that its term is the reconstruction of any SAE and the others are
-added to it. `Nested` adds them to any variant: two short classes below and a
-line in the table make one. Latents, thresholds and penalties are the variant's
+added to it. `nest` makes of any variant's classes those that add them: a line
+in the table makes one. Latents, thresholds and penalties are the variant's
 own, as are the files that are released: a Matryoshka SAE is *used* like the
 SAE that it nests.
 
@@ -30,15 +30,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 
 from jumprelu.array_typing import Array, Float
-from jumprelu.saes import (
-    base,
-    batch_topk,
-    fields,
-    gated,
-    jumprelu,
-    relu,
-    topk,
-)
+from jumprelu.saes import base, fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,81 +79,23 @@ class Nested(base.Sae):
     return total
 
 
-@dataclasses.dataclass(frozen=True)
-class JumpReluConfig(Prefixes, jumprelu.Config):
-  """Hyper-parameters of a Matryoshka JumpReLU SAE."""
+def nest(
+    sae: type[base.Sae], config: type[base.Config]
+) -> tuple[type[base.Sae], type[Prefixes]]:
+  """Makes the classes of a variant's Matryoshka form: its SAE, its config."""
 
-  name: ClassVar[str] = 'matryoshka_jumprelu'
+  @dataclasses.dataclass(frozen=True)
+  class NestedConfig(Prefixes, config):
+    name: ClassVar[str] = f'matryoshka_{sae.variant}'
 
+  @dataclasses.dataclass(frozen=True)
+  class NestedSae(Nested, sae):
+    variant: ClassVar[str] = NestedConfig.name
 
-@dataclasses.dataclass(frozen=True)
-class MatryoshkaJumpRelu(Nested, jumprelu.JumpRelu):
-  """A nested JumpReLU SAE."""
+    config: NestedConfig
 
-  variant: ClassVar[str] = JumpReluConfig.name
-
-  config: JumpReluConfig
-
-
-@dataclasses.dataclass(frozen=True)
-class ReluConfig(Prefixes, relu.Config):
-  """Hyper-parameters of a Matryoshka ReLU SAE."""
-
-  name: ClassVar[str] = 'matryoshka_relu'
-
-
-@dataclasses.dataclass(frozen=True)
-class MatryoshkaRelu(Nested, relu.Relu):
-  """A nested ReLU SAE."""
-
-  variant: ClassVar[str] = ReluConfig.name
-
-  config: ReluConfig
-
-
-@dataclasses.dataclass(frozen=True)
-class GatedConfig(Prefixes, gated.Config):
-  """Hyper-parameters of a Matryoshka Gated SAE."""
-
-  name: ClassVar[str] = 'matryoshka_gated'
-
-
-@dataclasses.dataclass(frozen=True)
-class MatryoshkaGated(Nested, gated.Gated):
-  """A nested Gated SAE."""
-
-  variant: ClassVar[str] = GatedConfig.name
-
-  config: GatedConfig
-
-
-@dataclasses.dataclass(frozen=True)
-class TopKConfig(Prefixes, topk.Config):
-  """Hyper-parameters of a Matryoshka TopK SAE."""
-
-  name: ClassVar[str] = 'matryoshka_topk'
-
-
-@dataclasses.dataclass(frozen=True)
-class MatryoshkaTopK(Nested, topk.TopK):
-  """A nested TopK SAE."""
-
-  variant: ClassVar[str] = TopKConfig.name
-
-  config: TopKConfig
-
-
-@dataclasses.dataclass(frozen=True)
-class BatchTopKConfig(Prefixes, batch_topk.Config):
-  """Hyper-parameters of a Matryoshka BatchTopK SAE."""
-
-  name: ClassVar[str] = 'matryoshka_batch_topk'
-
-
-@dataclasses.dataclass(frozen=True)
-class MatryoshkaBatchTopK(Nested, batch_topk.BatchTopK):
-  """A nested BatchTopK SAE."""
-
-  variant: ClassVar[str] = BatchTopKConfig.name
-
-  config: BatchTopKConfig
+  origin = sae.__name__
+  for made, name in ((NestedConfig, f'{origin}Config'), (NestedSae, origin)):
+    made.__name__ = made.__qualname__ = f'Matryoshka{name}'
+    made.__doc__ = f'As {origin}, with prefixes that reconstruct as well.'
+  return NestedSae, NestedConfig

@@ -83,21 +83,3 @@ def test_curves_are_named_once_below_all_panels():
   (legend,) = fig.legends
   names = [text.get_text() for text in legend.get_texts()]
   assert names == ['TopK', 'JumpReLU']
-
-
-@pytest.mark.parametrize(
-    'low, high, ticks',
-    [
-        (8, 130, [10, 20, 50, 100]),
-        (9e-6, 11, [1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1, 10]),
-        (64.29, 64.51, [64.3, 64.4, 64.5]),
-    ],
-)
-def test_logarithmic_axes_have_a_few_plain_ticks(low, high, ticks):
-  _, axes = drawing.panels(1, 1)
-  axis = axes[0, 0]
-  axis.plot([low, high], [1, 2])
-  drawing.log_axis(axis, 'x')
-  axis.set_xlim(low, high)
-  found = [t for t in axis.get_xticks() if low <= t <= high]
-  np.testing.assert_allclose(found, ticks)

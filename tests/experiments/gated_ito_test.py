@@ -1,6 +1,7 @@
 """The figure of inference-time optimisation, from hand-made results."""
 
-from experiments import gated_ito, results, scales
+from experiments import gated_ito, scales
+from jumprelu import evaluate
 
 
 def _row(variant, coefficient, seed):
@@ -22,7 +23,7 @@ def test_pursuit_is_drawn_beside_the_encoder():
   ]
   (need,) = gated_ito.needs(scales.QUICK)
   assert need.measures == ('pursuit',) and need.sites == ('resid_post',)
-  found = gated_ito.table({need.name: results.Result(rows, {}, [])})
+  found = gated_ito.table({need.name: evaluate.Evaluation(rows, [])})
   left, right = gated_ito.figure(found).axes
   for axis, factor in ((left, 3), (right, 2)):
     curves = [container.lines[0] for container in axis.containers]

@@ -33,7 +33,9 @@ def test_what_is_stored_is_read_again(trained, tmp_path):
   again, made = results.obtain(suite, tmp_path), small.make(suite)
   assert trained == ['ladder']
   assert (again.rows, again.tables) == (made.rows, made.tables)
-  for stored, exact in zip(again.frequencies, made.frequencies, strict=True):
+  for stored, exact in zip(
+      again.firing_frequency, made.firing_frequency, strict=True
+  ):
     np.testing.assert_array_equal(stored, exact.astype(np.float32))
 
 

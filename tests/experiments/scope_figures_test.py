@@ -5,11 +5,11 @@ import pytest
 from experiments import (
     command,
     drawing,
-    results,
     scales,
     scope_text_subsets,
     scope_transfer,
 )
+from jumprelu import evaluate
 
 _ALL = (scope_text_subsets, scope_transfer)
 
@@ -26,7 +26,7 @@ def _result(offset):
       for site in ('resid_post', 'transcoder')
       for coefficient in (0.1, 0.2)
   ]  # fmt: skip
-  return results.Result(rows, {}, [])
+  return evaluate.Evaluation(rows, [])
 
 
 def _found(figure, scale=scales.QUICK):

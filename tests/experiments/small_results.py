@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from experiments import made, results, scales, suites
+from experiments import made, scales, suites
 from jumprelu import config as config_lib
+from jumprelu import evaluate
 from jumprelu.evals import histogram
 from jumprelu.evals import results as rows_lib
 
@@ -33,10 +34,10 @@ def make(need):
       'splitting': _pairs(rng, rows, 'width', ('narrow_path', 'wide_path')),
       'stability': _pairs(rng, rows, 'seed', ('path', 'other_path')),
   }
-  return results.Result(
+  return evaluate.Evaluation(
       rows,
-      {name: tables[name] for name in tables if name in need.measures},
       frequencies,
+      {name: tables[name] for name in tables if name in need.measures},
   )
 
 

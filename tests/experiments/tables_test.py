@@ -36,7 +36,7 @@ def test_histograms_hold_every_latent_once():
         seed=member['seed'],
         sparsity_coefficient=member['sparsity_coefficient'],
     )
-    frequency = result.frequencies[i]
+    frequency = result.firing_frequency[i]
     for low, high, value in ((-3.6, -3.4, 3e-4), (-1.8, -1.6, 0.02)):
       (row,) = drawing.where(own, log10_low=low)
       assert row['log10_high'] == high

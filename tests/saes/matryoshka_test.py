@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from jumprelu import errors, saes
-from jumprelu.saes import matryoshka
 from tests.saes import small
 
 _SHARES = (0.25, 0.5)  # 3 and 6 of 12 latents.
@@ -78,7 +77,7 @@ def test_nesting_adds_the_prefixes_errors_and_nothing_else(plain):
 
 
 def test_prefixes_are_shares_of_the_width():
-  config = matryoshka.JumpReluConfig()
+  config = saes.VARIANTS['matryoshka_jumprelu'][1]()
   assert config.prefixes(1024) == [32, 96, 224, 480]
   # Of few latents fewer prefixes are left.
   assert config.prefixes(8) == [1, 2, 4]
@@ -87,7 +86,7 @@ def test_prefixes_are_shares_of_the_width():
 @pytest.mark.parametrize('shares', [(0.5, 0.25), (0.0,), (0.5, 1.0)])
 def test_shares_that_do_not_rise_are_named(shares):
   with pytest.raises(errors.UserError, match='prefix_shares must be rising'):
-    matryoshka.BatchTopKConfig(prefix_shares=shares)
+    saes.VARIANTS['matryoshka_batch_topk'][1](prefix_shares=shares)
 
 
 def test_errors_name_the_flag_of_each_nested_variant():

@@ -1,0 +1,81 @@
+"""How all pictures look: colours, names of sites, scales in plain digits.
+
+matplotlib is imported by the functions that need it, nowhere else.
+"""
+
+from typing import Any
+
+import numpy as np
+
+# Okabe and Ito's colours: told apart with any colour vision, and in grey
+# because the markers differ too.
+COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')
+MARKERS = ('o', 's', '^', 'D', 'v', 'P')
+INK, FAINT = '#222222', '#6b6b6b'
+# Error bars span this many standard errors each way.
+STDERRS = 2
+
+SITES = {
+    'resid_post': 'Residual stream',
+    'mlp_out': 'MLP output',
+    'attn_heads': 'Attention heads',
+    'transcoder': 'MLP transcoder',
+}
+
+_RC: dict[Any, Any] = {
+    'font.family': 'sans-serif',
+    'font.size': 9.5,
+    'axes.edgecolor': FAINT,
+    'axes.linewidth': 0.8,
+    'axes.labelcolor': INK,
+    'axes.spines.top': False,
+    'axes.spines.right': False,
+    'axes.grid': True,
+    'grid.color': '#e6e6e6',
+    'grid.linewidth': 0.7,
+    'axes.axisbelow': True,
+    'text.color': INK,
+    'xtick.color': FAINT,
+    'ytick.color': FAINT,
+    'xtick.labelcolor': INK,
+    'ytick.labelcolor': INK,
+}
+
+
+def context() -> Any:
+  """Returns a context in which pictures are made, and saved."""
+  import matplotlib
+
+  return matplotlib.rc_context(_RC)
+
+
+def mark(index: int) -> dict[str, str]:
+  """Returns colour and marker of the curve with this number."""
+  return {
+      'color': COLOURS[index % len(COLOURS)],
+      'marker': MARKERS[index % len(MARKERS)],
+  }
+
+
+def log_axis(axis: Any, which: str) -> None:
+  """Makes x or y of a panel logarithmic, numbered 1, 2, 5 in plain digits."""
+  from matplotlib import ticker
+
+  class Locator(ticker.LogLocator):
+    """A few ticks however many decades, or hundredths of one, are seen."""
+
+    def tick_values(self, vmin: float, vmax: float) -> Any:
+      low, high = np.floor(np.log10(vmin)), np.ceil(np.log10(vmax))
+      decades = 10 ** np.arange(low, high + 1)
+      for subs in ((1, 2, 5), (1,)):
+        ticks = np.outer(decades, subs).ravel()
+        count = np.sum((ticks >= vmin) & (ticks <= vmax))
+        if 2 <= count <= 9:
+          return ticks
+      return ticker.MaxNLocator(4, steps=(1, 2, 5, 10)).tick_values(vmin, vmax)
+
+  getattr(axis, f'set_{which}scale')('log')
+  side = getattr(axis, f'{which}axis')
+  side.set_major_locator(Locator())
+  side.set_major_formatter(ticker.FuncFormatter(lambda v, _: f'{v:g}'))
+  side.set_minor_locator(ticker.NullLocator())
