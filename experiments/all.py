@@ -13,15 +13,19 @@ import sys
 
 from experiments import (
     command,
+    gated_ablations,
     gated_gamma,
     gated_ito,
     gated_recovered,
+    gated_rescaled,
     gated_shrinkage,
     gated_toy_mixture,
     jumprelu_bandwidth,
     jumprelu_fidelity,
     jumprelu_high_frequency,
     jumprelu_histograms,
+    jumprelu_kernels,
+    jumprelu_pre_acts,
     jumprelu_pseudo_derivatives,
     jumprelu_target_l0,
     scope_frequency,
@@ -59,6 +63,10 @@ FIGURES = (
     scope_splitting,
     jumprelu_target_l0,
     jumprelu_bandwidth,
+    jumprelu_kernels,
+    jumprelu_pre_acts,
+    gated_ablations,
+    gated_rescaled,
 )
 
 if __name__ == '__main__':

@@ -26,6 +26,7 @@ LABELS = {
     'loss_recovered': 'Loss recovered',
     'loss_recovered_mean': 'Loss recovered, from mean ablation',
     'gamma': 'gamma (reconstruction bias)',
+    'dead_share': 'Dead latents',
     'over_1_percent_share': 'Latents active on > 1 % of tokens',
     'over_10_percent_share': 'Latents active on > 10 % of tokens',
     'relative_error': 'Squared error (of the variance)',

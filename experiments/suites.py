@@ -161,9 +161,15 @@ def target_l0(scale: scales.Scale) -> Suite:
 def ablation(
     scale: scales.Scale, name: str, variant: str, **fields: Any
 ) -> Suite:
-  """One variant with fields of its config changed."""
+  """One variant with fields of its config changed, from several seeds."""
   changes = {f'sae__{variant}__{key}': v for key, v in fields.items()}
+  changes['seeds'] = scale.seeds
   return make(scale, name, **(variants(scale, variant) | changes))
+
+
+def gated_unit(scale: scales.Scale) -> Suite:
+  """Gated SAEs as their paper has them, with unit decoder rows."""
+  return ablation(scale, 'gated_unit', 'gated', decoder_norm='unit')
 
 
 def bandwidths(scale: scales.Scale) -> tuple[Suite, ...]:
