@@ -119,6 +119,7 @@ def _make(
     should_stop: Callable[[int], bool],
 ) -> None:
   """Makes figure after figure, each as soon as its suites are there."""
+  _keep_programs(work.parent / 'compiled')
   clock = _Clock(_all_needs(figures, scale), work)
   for figure in figures:
     needs = figure.needs(scale)
@@ -128,6 +129,15 @@ def _make(
         found[need.name] = results.obtain(need, work, should_stop=should_stop)
     drawing.write_csv(figure.table(found), out / f'{_name(figure)}.csv')
     _draw(figure, out)
+
+
+def _keep_programs(folder: pathlib.Path) -> None:
+  """Has JAX store what it compiles: most suites share most of it."""
+  import jax
+
+  if jax.config.jax_compilation_cache_dir is None:
+    jax.config.update('jax_compilation_cache_dir', str(folder))
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
 
 
 def _draw(figure: Any, out: pathlib.Path) -> None:

@@ -10,6 +10,7 @@ import functools
 import hashlib
 import importlib.metadata
 import importlib.util
+import os
 import pathlib
 import platform
 import sysconfig
@@ -42,8 +43,17 @@ def _is_left_out(parts: tuple[str, ...]) -> bool:
 
 def list_modules(root: pathlib.Path) -> list[str]:
   """Returns the module paths below `root`, like json/decoder.py, sorted."""
-  paths = (p.relative_to(root) for p in root.rglob('*.py'))
-  return sorted(p.as_posix() for p in paths if not _is_left_out(p.parts))
+  found = []
+  for folder, folders, files in os.walk(root):
+    # Beside the library lies all that is installed: it is not walked through.
+    folders[:] = [name for name in folders if not _is_left_out((name,))]
+    place = pathlib.Path(folder).relative_to(root)
+    found += [
+        (place / name).as_posix()
+        for name in files
+        if name.endswith('.py') and not _is_left_out((name,))
+    ]
+  return sorted(found)
 
 
 class StandardLibrary:

@@ -105,6 +105,7 @@ def make_module(config: config_lib.LmConfig) -> nn.Module:
   )
 
 
+@functools.cache
 def param_shapes(config: config_lib.LmConfig) -> Params:
   """Returns the tree of `ShapeDtypeStruct` of a model's parameters."""
   module = make_module(config)
