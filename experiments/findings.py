@@ -1,0 +1,229 @@
+"""The numbers of docs/reproduction.md, from the figures' CSV files.
+
+What is compared at a common L0 is interpolated between a seed's members, in
+logarithms of both. Differences are taken within a seed, so that what seeds
+share does not count as uncertainty; after +- stand two standard errors between
+seeds.
+
+  python -m experiments.findings [experiments/results/nano]
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+import pathlib
+import sys
+from typing import Any
+
+import numpy as np
+
+from experiments import drawing
+
+_HERE = pathlib.Path(__file__).parent
+_LEVELS = (10, 20, 40, 60)
+
+Row = drawing.Row
+
+
+def at_l0(rows: Iterable[Row], metric: str, l0: float) -> float | None:
+  """Returns a positive metric at an L0; None outside of what was measured."""
+  found = sorted((row['l0'], row[metric]) for row in rows if row.get(metric))
+  x, y = np.array(found).T if found else (np.zeros(0), np.zeros(0))
+  if not len(x) or not x[0] <= l0 <= x[-1] or y.min() <= 0:
+    return None
+  return float(np.exp(np.interp(np.log(l0), np.log(x), np.log(y))))
+
+
+def by_seed(
+    rows: Sequence[Row], compute: Callable[[list[Row]], float | None]
+) -> dict[int, float]:
+  """Returns what `compute` gives of each seed's rows, where it gives any."""
+  found = {
+      seed: compute(drawing.where(rows, seed=seed))
+      for seed in sorted({row['seed'] for row in rows})
+  }
+  return {seed: value for seed, value in found.items() if value is not None}
+
+
+def spread(values: Iterable[float]) -> str:
+  """Writes mean and two standard errors of values from several seeds."""
+  found = np.array(list(values), float)
+  if not len(found):
+    return ''
+  if len(found) == 1:
+    return f'{found[0]:.3g}'
+  error = 2 * found.std(ddof=1) / np.sqrt(len(found))
+  digits = max(0, 2 - int(np.floor(np.log10(abs(found.mean()) or 1))))
+  return f'{found.mean():.{digits}f} +- {error:.{digits}f}'
+
+
+def compare(
+    rows: Sequence[Row],
+    column: str,
+    order: Sequence[Any],
+    metric: str,
+    *,
+    levels: Sequence[float] = _LEVELS,
+) -> list[list[str]]:
+  """Compares values of a column at common L0s.
+
+  Returns:
+    A row a level and value: the level, the value, the metric, and its ratio to
+    that of the first value in `order`, seed by seed.
+  """
+  table = []
+  for level in levels:
+    first: dict[int, float] = {}
+    for i, value in enumerate(order):
+      found = by_seed(
+          drawing.where(rows, **{column: value}),
+          lambda own, level=level: at_l0(own, metric, level),
+      )
+      if not i:
+        first = found
+      ratios = [found[seed] / first[seed] for seed in found if seed in first]
+      cells = [spread(found.values()), spread(ratios) if i else '']
+      table.append([f'{level:g}', str(value), *cells])
+  return [line for line in table if line[2]]
+
+
+def ranges(
+    rows: Sequence[Row], by: Sequence[str], metrics: Sequence[str]
+) -> list[list[str]]:
+  """Returns a row a group: least and greatest of each metric in it."""
+  groups: dict[tuple[Any, ...], list[Row]] = {}
+  for row in rows:
+    groups.setdefault(tuple(row[name] for name in by), []).append(row)
+  table = []
+  for key, group in groups.items():
+    line = [str(value) for value in key]
+    for metric in metrics:
+      values = [row[metric] for row in group if row.get(metric) is not None]
+      line.append(f'{min(values):.3g} to {max(values):.3g}' if values else '')
+    table.append(line)
+  return table
+
+
+def print_table(title: str, heads: Sequence[str], lines: Iterable[Any]) -> None:
+  """Prints one table in Markdown, under its title."""
+  print(f'\n{title}\n')
+  print('| ' + ' | '.join(heads) + ' |')
+  print('|' + '---|' * len(heads))
+  for line in lines:
+    print('| ' + ' | '.join(line) + ' |')
+
+
+def _headline(read: Callable[[str], list[Row]]) -> None:
+  rows = read('jumprelu_fidelity')
+  order = ('jumprelu', 'topk', 'gated', 'relu')
+  for metric in ('fvu', 'delta_loss'):
+    for site in dict.fromkeys(row['site'] for row in rows):
+      print_table(
+          f'{metric} of {site} at an L0, and its ratio to JumpReLU',
+          ('L0', 'variant', metric, 'ratio'),
+          compare(drawing.where(rows, site=site), 'variant', order, metric),
+      )
+  print_table(
+      'gamma and latents that fire often, over all members',
+      ('site', 'variant', 'L0', 'gamma', '> 10 %', '> 1 %', 'dead'),
+      ranges(
+          rows,
+          ('site', 'variant'),
+          ('l0', 'gamma', 'over_10_percent_share', 'over_1_percent_share',
+           'dead_share'),
+      ),
+  )  # fmt: skip
+
+
+def _options(read: Callable[[str], list[Row]]) -> None:
+  for name in (
+      'jumprelu_kernels',
+      'jumprelu_pre_acts',
+      'gated_ablations',
+      'gated_rescaled',
+  ):
+    rows = read(name)
+    order = list(dict.fromkeys(row['option'] for row in rows))
+    for metric in ('fvu', 'delta_loss'):
+      print_table(
+          f'{name}: {metric} at an L0, and its ratio to {order[0]}',
+          ('L0', 'option', metric, 'ratio'),
+          compare(rows, 'option', order, metric),
+      )
+    print_table(
+        f'{name}: over all members',
+        ('option', 'L0', 'gamma', 'dead'),
+        ranges(rows, ('option',), ('l0', 'gamma', 'dead_share')),
+    )
+
+
+def _jumprelu(read: Callable[[str], list[Row]]) -> None:
+  rows = drawing.where(read('jumprelu_target_l0'), kind='target')
+  print_table(
+      'L0 over the target',
+      ('site', 'target', 'ratio'),
+      ranges(rows, ('site', 'target_l0'), ('ratio',)),
+  )
+  rows = read('jumprelu_bandwidth')
+  print_table(
+      'Bandwidth: what a coefficient gives',
+      ('bandwidth', 'coefficient', 'L0', 'FVU', 'dead'),
+      ranges(
+          rows,
+          ('bandwidth', 'sparsity_coefficient'),
+          ('l0', 'fvu', 'dead_share'),
+      ),
+  )
+  order = sorted({row['bandwidth'] for row in rows}, key=lambda b: b != 0.1)
+  for metric in ('fvu', 'delta_loss'):
+    print_table(
+        f'Bandwidth: {metric} at an L0, and its ratio to 0.1',
+        ('L0', 'bandwidth', metric, 'ratio'),
+        compare(rows, 'bandwidth', order, metric),
+    )
+
+
+def _scope(read: Callable[[str], list[Row]]) -> None:
+  rows = read('scope_width')
+  rows = [row for row in rows if row['variant'] == 'jumprelu']
+  widths = sorted({row['width'] for row in rows})
+  for metric in ('fvu', 'delta_loss'):
+    print_table(
+        f'Width: {metric} at an L0, and its ratio to {widths[0]}',
+        ('L0', 'width', metric, 'ratio'),
+        compare(rows, 'width', widths, metric),
+    )
+  print_table(
+      'What rounding an SAE to bfloat16 adds to the loss, in nats',
+      ('site', 'model', 'cost', 'its standard error', 'delta loss'),
+      ranges(
+          drawing.where(read('scope_precision'), sae_dtype='bfloat16'),
+          ('site', 'lm_dtype'),
+          ('rounding', 'rounding_stderr', 'delta_loss'),
+      ),
+  )
+  print_table(
+      'r_L0',
+      ('site', 'L0', 'r_L0'),
+      ranges(read('scope_uniformity'), ('site',), ('l0', 'r_l0')),
+  )
+  rows = read('scope_transcoders')
+  sites = ('mlp_out', 'transcoder')
+  for layer in sorted({row['layer'] for row in rows}):
+    print_table(
+        f'Layer {layer}: delta loss at an L0, and its ratio to MLP SAEs',
+        ('L0', 'site', 'delta loss', 'ratio'),
+        compare(drawing.where(rows, layer=layer), 'site', sites, 'delta_loss'),
+    )
+
+
+def main(folder: pathlib.Path) -> None:
+  """Prints all tables."""
+
+  def read(name: str) -> list[Row]:
+    return drawing.read_csv(folder / f'{name}.csv')
+
+  for part in (_headline, _jumprelu, _scope, _options):
+    part(read)
+
+
+if __name__ == '__main__':
+  main(pathlib.Path((sys.argv[1:] or [_HERE / 'results' / 'nano'])[0]))
