@@ -145,12 +145,9 @@ def _read_otherwise(
   """Returns a run as if it had been trained on what is to be read."""
   config = made.resolve({**wanted.suite.config, **wanted.changes}, folder)
   model = run.model
-  if config.model != run.config.model:
-    model = lm.load(
-        config.model,
-        dtype=config_lib.dtype_on(config, jax.default_backend()),
-        mesh=run.mesh,
-    )
+  if _language_model(config) != _language_model(run.config):
+    name, dtype = _language_model(config)
+    model = lm.load(name, dtype=dtype, mesh=run.mesh)
   tokenizer = data.Tokenizer(model.tokenizer_path, rows=model.config.vocab)
   prepared = data.prepare(config.data, tokenizer, config.corpus)
   kept = [
@@ -169,6 +166,10 @@ def _read_otherwise(
     return run
   others = trained.load_suite(folder / wanted.scales_of.name / 'run')
   return run._replace(folded=_fold(run.members, others))
+
+
+def _language_model(config: config_lib.TrainConfig) -> tuple[Any, Any]:
+  return config.model, config_lib.dtype_on(config, jax.default_backend())
 
 
 def _fold(members: Any, others: Any) -> list[Any]:

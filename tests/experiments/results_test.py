@@ -4,11 +4,13 @@ import dataclasses
 import pathlib
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
 
-from experiments import results, suites
+from experiments import made, results, suites
+from jumprelu import publish
 from tests.experiments import small_results as small
 
 _ROOT = pathlib.Path(results.__file__).parent.parent
@@ -60,6 +62,40 @@ def test_a_reading_lies_beside_what_it_reads(trained, tmp_path):
   assert {row['lm_dtype'] for row in found.rows} == {'bfloat16'}
   assert results.is_stored(suite, tmp_path)
   assert results.is_stored(reading, tmp_path)
+
+
+@pytest.mark.parametrize(
+    'changes, loaded',
+    [
+        ({}, []),
+        ({'eval.tokens': 4096}, []),
+        ({'lm_dtype': 'bfloat16'}, [('gemma2_nano', 'bfloat16')]),
+        ({'model': 'gemma2_2b'}, [('gemma2_2b', 'float32')]),
+    ],
+)
+def test_a_language_model_is_read_as_the_reading_wants_it(
+    monkeypatch, changes, loaded
+):
+  suite = suites.ladder(small.SCALE)
+  model = types.SimpleNamespace(
+      tokenizer_path='', config=types.SimpleNamespace(vocab=8)
+  )
+  calls = []
+
+  def load(name, *, dtype, mesh):
+    calls.append((name, np.dtype(dtype).name))
+    return model
+
+  monkeypatch.setattr(results.lm, 'load', load)
+  monkeypatch.setattr(results.data, 'Tokenizer', lambda *_, **__: None)
+  monkeypatch.setattr(results.data, 'prepare', lambda *_: None)
+  run = publish.Run(
+      pathlib.Path(), made.resolve(suite.config), [], [], model, None, None
+  )
+  reading = suites.Reading('otherwise', suite, changes)
+  found = results._read_otherwise(run, reading, pathlib.Path())
+  assert calls == loaded
+  assert found.config == made.resolve({**suite.config, **changes})
 
 
 @pytest.mark.slow
