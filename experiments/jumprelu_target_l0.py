@@ -24,15 +24,17 @@ _BAND = 0.1
 
 
 def needs(scale):
-  """Members with a target, and the headline suite's with a coefficient."""
-  return suites.target_l0(scale), suites.headline(scale)
+  """Members with a target, and those with a coefficient.
+
+  The headline suite has such members too, but trains them for longer.
+  """
+  return suites.target_l0(scale), suites.layer(scale, scale.layer)
 
 
 def table(results):
-  """A row a JumpReLU member; `ratio` is L0 over what was asked."""
-  rows = drawing.where(
-      drawing.of_members(results, *_COLUMNS), variant='jumprelu'
-  )
+  """A row a JumpReLU SAE; `ratio` is L0 over what was asked."""
+  rows = drawing.of_members(results, *_COLUMNS)
+  rows = [row for row in rows if row['site'] in scales.SITES]
   for row in rows:
     asked = row['target_l0']
     row['kind'] = 'target' if asked else 'coefficient'

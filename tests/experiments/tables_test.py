@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from experiments import all as all_lib
 from experiments import (
     drawing,
     frequencies,
@@ -10,6 +11,7 @@ from experiments import (
     jumprelu_histograms,
     jumprelu_target_l0,
     reference,
+    scales,
     scope_layers,
     scope_positions,
     scope_precision,
@@ -168,12 +170,29 @@ def test_only_pairs_of_one_coefficient_are_compared():
 def test_an_l0_that_was_asked_for_stands_beside_the_one_that_was_reached():
   rows = jumprelu_target_l0.table(obtain(jumprelu_target_l0))
   assert {row['variant'] for row in rows} == {'jumprelu'}
+  assert {row['site'] for row in rows} == {
+      'resid_post',
+      'mlp_out',
+      'attn_heads',
+  }
   asked = drawing.where(rows, kind='target')
   assert {row['target_l0'] for row in asked} == set(small.SCALE.target_l0)
   for row in asked:
     assert row['ratio'] == row['l0'] / row['target_l0']
   others = drawing.where(rows, kind='coefficient')
   assert others and all(row['ratio'] is None for row in others)
+
+
+def test_what_is_compared_was_trained_on_as_many_tokens():
+  for figure in all_lib.FIGURES:
+    for need in figure.needs(scales.NANO):
+      suite = need.suite if isinstance(need, suites.Reading) else need
+      tokens = suite.config['tokens']
+      assert (tokens != scales.NANO.base['tokens']) == (
+          suite.name == 'headline'
+      )
+    names = {need.name for need in figure.needs(scales.NANO)}
+    assert len(names) == 1 or 'headline' not in names, figure.__name__
 
 
 def test_bandwidths_are_those_of_their_suites():
