@@ -103,7 +103,10 @@ def ranges(
 
 
 def print_table(title: str, heads: Sequence[str], lines: Iterable[Any]) -> None:
-  """Prints one table in Markdown, under its title."""
+  """Prints one table in Markdown, under its title; nothing without lines."""
+  lines = list(lines)
+  if not lines:
+    return
   print(f'\n{title}\n')
   print('| ' + ' | '.join(heads) + ' |')
   print('|' + '---|' * len(heads))
@@ -142,6 +145,8 @@ def _options(read: Callable[[str], list[Row]]) -> None:
   ):
     rows = read(name)
     order = list(dict.fromkeys(row['option'] for row in rows))
+    if not order:
+      continue
     for metric in ('fvu', 'delta_loss'):
       print_table(
           f'{name}: {metric} at an L0, and its ratio to {order[0]}',
@@ -184,7 +189,7 @@ def _jumprelu(read: Callable[[str], list[Row]]) -> None:
 def _scope(read: Callable[[str], list[Row]]) -> None:
   rows = read('scope_width')
   rows = [row for row in rows if row['variant'] == 'jumprelu']
-  widths = sorted({row['width'] for row in rows})
+  widths = sorted({row['width'] for row in rows}) or [0]
   for metric in ('fvu', 'delta_loss'):
     print_table(
         f'Width: {metric} at an L0, and its ratio to {widths[0]}',
@@ -216,10 +221,14 @@ def _scope(read: Callable[[str], list[Row]]) -> None:
 
 
 def main(folder: pathlib.Path) -> None:
-  """Prints all tables."""
+  """Prints all tables; those of figures that are not there are left out."""
 
   def read(name: str) -> list[Row]:
-    return drawing.read_csv(folder / f'{name}.csv')
+    path = folder / f'{name}.csv'
+    if path.is_file():
+      return drawing.read_csv(path)
+    print(f'{path}: not there; python -m experiments.{name}', file=sys.stderr)
+    return []
 
   for part in (_headline, _jumprelu, _scope, _options):
     part(read)

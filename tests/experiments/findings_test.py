@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments import findings
+from experiments import drawing, findings
 
 
 def _rows(variant, factor, *, seeds=(0, 1, 2), power=-0.5):
@@ -72,3 +72,17 @@ def test_ranges_span_the_members_of_a_group():
   ]
   found = findings.ranges(rows, ('site',), ('gamma', 'dead'))
   assert found == [['a', '0.7 to 0.9', ''], ['b', '1 to 1', '']]
+
+
+def test_figures_that_are_not_there_are_named_and_left_out(tmp_path, capsys):
+  drawing.write_csv(
+      [{'site': 'a', 'l0': 20.0, 'r_l0': 0.5}],
+      tmp_path / 'scope_uniformity.csv',
+  )
+  findings.main(tmp_path)
+  out, err = capsys.readouterr()
+  assert '| a | 20 to 20 | 0.5 to 0.5 |' in out
+  assert out.count('|---') == 3
+  assert 'scope_uniformity' not in err
+  for name in ('jumprelu_fidelity', 'scope_width', 'gated_ablations'):
+    assert f'{tmp_path / name}.csv: not there' in err
