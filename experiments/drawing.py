@@ -166,10 +166,17 @@ def save(fig: Any, path: pathlib.Path) -> None:
     fig.savefig(f'{path}.pdf', metadata={'CreationDate': None})
 
 
-def of_members(results: Mapping[str, Any], *names: str) -> list[Row]:
-  """Returns the named columns of the rows of all members of all results."""
+def of_members(
+    results: Mapping[str, Any], *names: str, origin: str = ''
+) -> list[Row]:
+  """Returns the named columns of the rows of all members of all results.
+
+  With `origin` a column of that name says whose result it is.
+  """
   return [
-      row for result in results.values() for row in select(result.rows, *names)
+      {origin: name, **row} if origin else row
+      for name, result in results.items()
+      for row in select(result.rows, *names)
   ]
 
 

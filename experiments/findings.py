@@ -5,7 +5,7 @@ logarithms of both. Differences are taken within a seed, so that what seeds
 share does not count as uncertainty; after +- stand two standard errors between
 seeds.
 
-  python -m experiments.findings [experiments/results/nano]
+  python -m experiments.findings
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -13,14 +13,18 @@ import pathlib
 import sys
 from typing import Any
 
+from absl import flags
 import numpy as np
 
 from experiments import drawing
+from jumprelu.run import main as main_lib
 
 _HERE = pathlib.Path(__file__).parent
 _LEVELS = (10, 20, 40, 60)
 
 Row = drawing.Row
+# Gives the rows of a figure's table.
+Read = Callable[[str], list[Row]]
 
 
 def at_l0(rows: Iterable[Row], metric: str, l0: float) -> float | None:
@@ -114,16 +118,27 @@ def print_table(title: str, heads: Sequence[str], lines: Iterable[Any]) -> None:
     print('| ' + ' | '.join(line) + ' |')
 
 
-def _headline(read: Callable[[str], list[Row]]) -> None:
+def _at_l0s(
+    title: str,
+    rows: Sequence[Row],
+    column: str,
+    order: Sequence[Any],
+    metrics: Sequence[str] = ('fvu', 'delta_loss'),
+) -> None:
+  """Prints a table a metric: values of a column compared at common L0s."""
+  for metric in metrics:
+    print_table(
+        f'{title}: {metric} at an L0, and its ratio to that of {order[:1]}',
+        ('L0', column, metric, 'ratio'),
+        compare(rows, column, order, metric),
+    )
+
+
+def _headline(read: Read) -> None:
   rows = read('jumprelu_fidelity')
-  order = ('jumprelu', 'topk', 'gated', 'relu')
-  for metric in ('fvu', 'delta_loss'):
-    for site in dict.fromkeys(row['site'] for row in rows):
-      print_table(
-          f'{metric} of {site} at an L0, and its ratio to JumpReLU',
-          ('L0', 'variant', metric, 'ratio'),
-          compare(drawing.where(rows, site=site), 'variant', order, metric),
-      )
+  for site in _values(rows, 'site'):
+    order = ('jumprelu', 'topk', 'gated', 'relu')
+    _at_l0s(site, drawing.where(rows, site=site), 'variant', order)
   print_table(
       'gamma and latents that fire often, over all members',
       ('site', 'variant', 'L0', 'gamma', '> 10 %', '> 1 %', 'dead'),
@@ -134,39 +149,29 @@ def _headline(read: Callable[[str], list[Row]]) -> None:
            'dead_share'),
       ),
   )  # fmt: skip
+  print_table(
+      'Pursuit in the place of the encoder',
+      ('variant', 'coefficient', 'L0', 'FVU', 'by pursuit'),
+      ranges(
+          read('gated_ito'),
+          ('variant', 'sparsity_coefficient'),
+          ('l0', 'encoder_fvu', 'pursuit_fvu'),
+      ),
+  )
 
 
-def _options(read: Callable[[str], list[Row]]) -> None:
-  for name in (
-      'jumprelu_kernels',
-      'jumprelu_pre_acts',
-      'gated_ablations',
-      'gated_rescaled',
-  ):
-    rows = read(name)
-    order = list(dict.fromkeys(row['option'] for row in rows))
-    if not order:
-      continue
-    for metric in ('fvu', 'delta_loss'):
-      print_table(
-          f'{name}: {metric} at an L0, and its ratio to {order[0]}',
-          ('L0', 'option', metric, 'ratio'),
-          compare(rows, 'option', order, metric),
-      )
-    print_table(
-        f'{name}: over all members',
-        ('option', 'L0', 'gamma', 'dead'),
-        ranges(rows, ('option',), ('l0', 'gamma', 'dead_share')),
-    )
-
-
-def _jumprelu(read: Callable[[str], list[Row]]) -> None:
-  rows = drawing.where(read('jumprelu_target_l0'), kind='target')
+def _jumprelu(read: Read) -> None:
+  rows = read('jumprelu_target_l0')
   print_table(
       'L0 over the target',
       ('site', 'target', 'ratio'),
-      ranges(rows, ('site', 'target_l0'), ('ratio',)),
+      ranges(
+          drawing.where(rows, kind='target'), ('site', 'target_l0'), ('ratio',)
+      ),
   )
+  for site in _values(rows, 'site'):
+    own = drawing.where(rows, site=site)
+    _at_l0s(f'target L0, {site}', own, 'kind', ('coefficient', 'target'))
   rows = read('jumprelu_bandwidth')
   print_table(
       'Bandwidth: what a coefficient gives',
@@ -177,25 +182,17 @@ def _jumprelu(read: Callable[[str], list[Row]]) -> None:
           ('l0', 'fvu', 'dead_share'),
       ),
   )
-  order = sorted({row['bandwidth'] for row in rows}, key=lambda b: b != 0.1)
-  for metric in ('fvu', 'delta_loss'):
-    print_table(
-        f'Bandwidth: {metric} at an L0, and its ratio to 0.1',
-        ('L0', 'bandwidth', metric, 'ratio'),
-        compare(rows, 'bandwidth', order, metric),
-    )
+  order = sorted(_values(rows, 'bandwidth'), key=lambda value: value != 0.1)
+  _at_l0s('bandwidth', rows, 'bandwidth', order)
 
 
-def _scope(read: Callable[[str], list[Row]]) -> None:
-  rows = read('scope_width')
-  rows = [row for row in rows if row['variant'] == 'jumprelu']
-  widths = sorted({row['width'] for row in rows}) or [0]
-  for metric in ('fvu', 'delta_loss'):
-    print_table(
-        f'Width: {metric} at an L0, and its ratio to {widths[0]}',
-        ('L0', 'width', metric, 'ratio'),
-        compare(rows, 'width', widths, metric),
-    )
+def _scope(read: Read) -> None:
+  for name in ('scope_width', 'scope_layers'):
+    rows = drawing.where(read(name), variant='jumprelu')
+    column = name.removeprefix('scope_').rstrip('s')
+    for site in _values(rows, 'site'):
+      own = drawing.where(rows, site=site)
+      _at_l0s(f'{column}, {site}', own, column, sorted(_values(own, column)))
   print_table(
       'What rounding an SAE to bfloat16 adds to the loss, in nats',
       ('site', 'model', 'cost', 'its standard error', 'delta loss'),
@@ -211,16 +208,42 @@ def _scope(read: Callable[[str], list[Row]]) -> None:
       ranges(read('scope_uniformity'), ('site',), ('l0', 'r_l0')),
   )
   rows = read('scope_transcoders')
-  sites = ('mlp_out', 'transcoder')
-  for layer in sorted({row['layer'] for row in rows}):
+  for layer in sorted(_values(rows, 'layer')):
+    own, sites = drawing.where(rows, layer=layer), ('mlp_out', 'transcoder')
+    _at_l0s(f'layer {layer}', own, 'site', sites, ('delta_loss',))
+  rows = read('scope_text_subsets')
+  for site in _values(rows, 'site'):
+    own = drawing.where(rows, site=site)
+    _at_l0s(f'text, {site}', own, 'text', _values(own, 'text'))
+  rows = read('scope_transfer')
+  _at_l0s('chat', rows, 'saes', _values(rows, 'saes'))
+
+
+def _options(read: Read) -> None:
+  for name in (
+      'jumprelu_kernels',
+      'jumprelu_pre_acts',
+      'gated_ablations',
+      'gated_rescaled',
+  ):
+    rows = read(name)
+    _at_l0s(name, rows, 'option', _values(rows, 'option'))
     print_table(
-        f'Layer {layer}: delta loss at an L0, and its ratio to MLP SAEs',
-        ('L0', 'site', 'delta loss', 'ratio'),
-        compare(drawing.where(rows, layer=layer), 'site', sites, 'delta_loss'),
+        f'{name}: over all members',
+        ('option', 'coefficient', 'L0', 'gamma', 'dead'),
+        ranges(
+            rows,
+            ('option', 'sparsity_coefficient'),
+            ('l0', 'gamma', 'dead_share'),
+        ),
     )
 
 
-def main(folder: pathlib.Path) -> None:
+def _values(rows: Iterable[Row], column: str) -> list[Any]:
+  return list(dict.fromkeys(row[column] for row in rows))
+
+
+def print_all(folder: pathlib.Path) -> None:
   """Prints all tables; those of figures that are not there are left out."""
 
   def read(name: str) -> list[Row]:
@@ -234,5 +257,27 @@ def main(folder: pathlib.Path) -> None:
     part(read)
 
 
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """Declares where the files are."""
+  flags.DEFINE_string(
+      'results',
+      str(_HERE / 'results' / 'nano'),
+      'Folder with the CSV files of figures.',
+      flag_values=flag_values,
+  )
+
+
+def run(flag_values: flags.FlagValues) -> int:
+  """Prints all tables and returns the exit code."""
+  print_all(pathlib.Path(flag_values.results))
+  return 0
+
+
 if __name__ == '__main__':
-  main(pathlib.Path((sys.argv[1:] or [_HERE / 'results' / 'nano'])[0]))
+  sys.exit(
+      main_lib.run_command(
+          sys.modules['__main__'],
+          'python -m experiments.findings',
+          sys.argv[1:],
+      )
+  )

@@ -22,8 +22,8 @@ _LABELS = {
 def needs(scale):
   """The three, each with unit decoder rows."""
   return (
-      suites.ablation(scale, 'plain_relu', 'relu'),
-      suites.ablation(scale, 'plain_relu_rescaled', 'relu_rescaled'),
+      suites.plain(scale, 'relu'),
+      suites.plain(scale, 'relu_rescaled'),
       suites.gated_unit(scale),
   )
 

@@ -28,11 +28,10 @@ def needs(scale):
 
 def table(results):
   """A row a member."""
-  return [
-      {'bandwidth': float(name.removeprefix(suites.BANDWIDTH))} | row
-      for name, result in results.items()
-      for row in drawing.select(result.rows, *_COLUMNS)
-  ]
+  rows = drawing.of_members(results, *_COLUMNS, origin='bandwidth')
+  for row in rows:
+    row['bandwidth'] = float(row['bandwidth'].removeprefix(suites.BANDWIDTH))
+  return rows
 
 
 def figure(rows):

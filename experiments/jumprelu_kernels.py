@@ -22,7 +22,7 @@ def _suite(kernel):
 def needs(scale):
   """JumpReLU SAEs as they are, and a suite a kernel."""
   return (
-      suites.ablation(scale, 'plain_jumprelu', 'jumprelu'),
+      suites.plain(scale, 'jumprelu'),
       *(
           suites.ablation(scale, _suite(kernel), 'jumprelu', kernel=kernel)
           for kernel in _KERNELS

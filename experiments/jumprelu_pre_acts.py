@@ -20,7 +20,7 @@ _LABELS = {
 def needs(scale):
   """JumpReLU SAEs as they are, and those whose encoder gets them."""
   return (
-      suites.ablation(scale, 'plain_jumprelu', 'jumprelu'),
+      suites.plain(scale, 'jumprelu'),
       suites.ablation(
           scale, 'to_pre_acts', 'jumprelu', gradient_to_pre_acts=True
       ),

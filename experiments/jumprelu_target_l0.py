@@ -51,14 +51,7 @@ def figure(rows):
     column[0].set_title(plot_style.SITES[site])
     _reached(column[0], drawing.where(found, kind='target'))
     for axis, metric in zip(column[1:], _METRICS, strict=True):
-      for i, (kind, label) in enumerate(_KINDS.items()):
-        points = drawing.over_seeds(
-            drawing.where(found, kind=kind),
-            'l0',
-            metric,
-            by=('sparsity_coefficient', 'target_l0'),
-        )
-        drawing.curve(axis, points, i, label)
+      panels.curves(axis, found, metric, column='kind', labels=_KINDS)
       plot_style.log_axis(axis, 'x')
       panels.log_y(axis, found, metric)
       axis.set_xlabel(drawing.LABELS['l0'])

@@ -14,11 +14,7 @@ _COLUMNS = (
 
 def table(results: Mapping[str, Any]) -> list[drawing.Row]:
   """Returns a row a member, with the name of its suite as its `option`."""
-  return [
-      {'option': name, **row}
-      for name, result in results.items()
-      for row in drawing.select(result.rows, *_COLUMNS)
-  ]
+  return drawing.of_members(results, *_COLUMNS, origin='option')
 
 
 def figure(
@@ -35,14 +31,7 @@ def figure(
   """
   fig, axes = drawing.panels(1, len(metrics), size=(3.4, 3.2))
   for axis, metric in zip(axes[0], metrics, strict=True):
-    for i, (option, label) in enumerate(labels.items()):
-      points = drawing.over_seeds(
-          drawing.where(rows, option=option),
-          'l0',
-          metric,
-          by=('sparsity_coefficient',),
-      )
-      drawing.curve(axis, points, i, label)
+    panels.curves(axis, rows, metric, column='option', labels=labels)
     plot_style.log_axis(axis, 'x')
     if metric in ('fvu', 'delta_loss'):
       panels.log_y(axis, rows, metric)

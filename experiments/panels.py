@@ -1,6 +1,7 @@
 """Panels that several figures share: a column a site, a curve a variant."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+import types
 from typing import Any
 
 from experiments import drawing
@@ -48,14 +49,36 @@ def by_site(
 
 def variant_curves(axis: Any, rows: Sequence[drawing.Row], metric: str) -> None:
   """Draws one metric against L0, a curve a variant."""
-  for i, (variant, label) in enumerate(drawing.VARIANTS.items()):
+  curves(axis, rows, metric, column='variant', labels=drawing.VARIANTS)
+
+
+def curves(
+    axis: Any,
+    rows: Sequence[drawing.Row],
+    metric: str,
+    *,
+    column: str,
+    labels: Mapping[Any, str],
+    styles: Mapping[Any, Mapping[str, Any]] = types.MappingProxyType({}),
+) -> None:
+  """Draws one metric against L0, a curve a value of a column.
+
+  Args:
+    axis: The panel.
+    rows: Of members; those that differ in their seed alone are averaged.
+    metric: What stands on the y axis.
+    column: The column that tells curves apart.
+    labels: By its values the names of curves, in the order of their colours.
+    styles: By its values what is drawn otherwise, as for `Axes.errorbar`.
+  """
+  for i, (value, label) in enumerate(labels.items()):
     points = drawing.over_seeds(
-        drawing.where(rows, variant=variant),
+        drawing.where(rows, **{column: value}),
         'l0',
         metric,
         by=('sparsity_coefficient', 'target_l0'),
     )
-    drawing.curve(axis, points, i, label)
+    drawing.curve(axis, points, i, label, **styles.get(value, {}))
 
 
 def log_y(axis: Any, rows: Iterable[drawing.Row], metric: str) -> None:

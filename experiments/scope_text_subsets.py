@@ -12,8 +12,7 @@ packages, and C. None of it was trained on, by SAEs or language model.
 
 import sys
 
-from experiments import command, drawing, scales, suites, texts
-from jumprelu import plot_style
+from experiments import command, drawing, panels, scales, suites, texts
 
 _OWN = 'stdlib'
 _LABELS = {
@@ -59,34 +58,11 @@ def table(results):
 
 def figure(rows):
   """Delta loss and FVU against L0, a column a site, a curve a text."""
-  sites = drawing.present(rows, 'site', plot_style.SITES)
-  metrics = ('delta_loss', 'fvu')
-  fig, axes = drawing.panels(len(metrics), len(sites))
-  for column, site in zip(axes.T, sites, strict=True):
-    column[0].set_title(plot_style.SITES[site])
-    for axis, metric in zip(column, metrics, strict=True):
-      _panel(axis, drawing.where(rows, site=site), metric)
-    column[-1].set_xlabel(drawing.LABELS['l0'])
-  for axis, metric in zip(axes[:, 0], metrics, strict=True):
-    axis.set_ylabel(drawing.LABELS[metric])
-  handles, labels = axes[0, 0].get_legend_handles_labels()
-  fig.legend(
-      handles, labels, loc='outside lower center', ncols=3, frameon=False
-  )
-  return fig
 
+  def draw(axis, found, metric):
+    panels.curves(axis, found, metric, column='text', labels=_LABELS)
 
-def _panel(axis, rows, metric):
-  for i, (text, label) in enumerate(_LABELS.items()):
-    points = drawing.over_seeds(
-        drawing.where(rows, text=text),
-        'l0',
-        metric,
-        by=('sparsity_coefficient',),
-    )
-    drawing.curve(axis, points, i, label)
-  plot_style.log_axis(axis, 'x')
-  plot_style.log_axis(axis, 'y')
+  return panels.by_site(rows, ('delta_loss', 'fvu'), draw)
 
 
 if __name__ == '__main__':

@@ -35,6 +35,7 @@ def table(results):
 def figure(rows):
   """Delta loss and FVU against L0, a column a layer."""
   layers = sorted({row['layer'] for row in rows})
+  labels = {site: plot_style.SITES[site] for site in _SITES}
   fig, axes = drawing.panels(
       len(_METRICS), len(layers), sharex=True, sharey='row', size=(2.4, 2.6)
   )
@@ -42,14 +43,7 @@ def figure(rows):
     column[0].set_title(f'layer {layer}')
     found = drawing.where(rows, layer=layer)
     for axis, metric in zip(column, _METRICS, strict=True):
-      for i, site in enumerate(_SITES):
-        points = drawing.over_seeds(
-            drawing.where(found, site=site),
-            'l0',
-            metric,
-            by=('sparsity_coefficient',),
-        )
-        drawing.curve(axis, points, i, plot_style.SITES[site])
+      panels.curves(axis, found, metric, column='site', labels=labels)
       plot_style.log_axis(axis, 'x')
       panels.log_y(axis, rows, metric)
     column[-1].set_xlabel('L0')

@@ -14,7 +14,7 @@ control, the base model's SAEs in the base model, on the same chats.
 
 import sys
 
-from experiments import command, drawing, suites, texts
+from experiments import command, drawing, panels, suites, texts
 from jumprelu import plot_style
 
 _LABELS = {
@@ -60,26 +60,20 @@ def needs(scale):
 
 def table(results):
   """A row a kind of SAE and member."""
-  return [
-      {'saes': name.removeprefix('transfer_'), **row}
-      for name, result in results.items()
-      for row in drawing.select(result.rows, *_COLUMNS)
-  ]
+  rows = drawing.of_members(results, *_COLUMNS, origin='saes')
+  for row in rows:
+    row['saes'] = row['saes'].removeprefix('transfer_')
+  return rows
 
 
 def figure(rows):
   """Delta loss and FVU against L0, a curve a kind of SAE."""
   fig, axes = drawing.panels(1, 2, size=(3.8, 3.3))
   for axis, metric in zip(axes[0], ('delta_loss', 'fvu'), strict=True):
-    for i, (name, label) in enumerate(_LABELS.items()):
-      points = drawing.over_seeds(
-          drawing.where(rows, saes=name),
-          'l0',
-          metric,
-          by=('sparsity_coefficient',),
-      )
-      style = {'linestyle': ':'} if name == 'at_home' else {}
-      drawing.curve(axis, points, i, label, **style)
+    styles = {'at_home': {'linestyle': ':'}}
+    panels.curves(
+        axis, rows, metric, column='saes', labels=_LABELS, styles=styles
+    )
     plot_style.log_axis(axis, 'x')
     axis.set(xlabel=drawing.LABELS['l0'], ylabel=drawing.LABELS[metric])
   drawing.legend(axes[0, 1])

@@ -10,7 +10,7 @@ stream, much the same for all widths. Bars are two standard errors.
 
 import sys
 
-from experiments import command, drawing, suites
+from experiments import command, drawing, panels, suites
 from jumprelu import plot_style
 
 _COLUMNS = (
@@ -33,14 +33,7 @@ def figure(rows):
   """r_L0 against L0, a curve a site."""
   fig, axes = drawing.panels(1, 1, size=(4.4, 3.4))
   axis = axes[0, 0]
-  for i, (site, label) in enumerate(plot_style.SITES.items()):
-    points = drawing.over_seeds(
-        drawing.where(rows, site=site),
-        'l0',
-        'r_l0',
-        by=('sparsity_coefficient',),
-    )
-    drawing.curve(axis, points, i, label)
+  panels.curves(axis, rows, 'r_l0', column='site', labels=plot_style.SITES)
   plot_style.log_axis(axis, 'x')
   axis.set_xlabel(drawing.LABELS['l0'])
   axis.set_ylabel(drawing.LABELS['r_l0'])

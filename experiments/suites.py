@@ -167,6 +167,11 @@ def ablation(
   return make(scale, name, **(variants(scale, variant) | changes))
 
 
+def plain(scale: scales.Scale, variant: str) -> Suite:
+  """One variant as it is."""
+  return ablation(scale, f'plain_{variant}', variant)
+
+
 def gated_unit(scale: scales.Scale) -> Suite:
   """Gated SAEs as their paper has them, with unit decoder rows."""
   return ablation(scale, 'gated_unit', 'gated', decoder_norm='unit')

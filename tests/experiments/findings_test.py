@@ -79,7 +79,7 @@ def test_figures_that_are_not_there_are_named_and_left_out(tmp_path, capsys):
       [{'site': 'a', 'l0': 20.0, 'r_l0': 0.5}],
       tmp_path / 'scope_uniformity.csv',
   )
-  findings.main(tmp_path)
+  findings.print_all(tmp_path)
   out, err = capsys.readouterr()
   assert '| a | 20 to 20 | 0.5 to 0.5 |' in out
   assert out.count('|---') == 3
