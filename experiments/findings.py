@@ -128,7 +128,7 @@ def _at_l0s(
   """Prints a table a metric: values of a column compared at common L0s."""
   for metric in metrics:
     print_table(
-        f'{title}: {metric} at an L0, and its ratio to that of {order[:1]}',
+        f'{title}: {metric} at an L0, and its ratio to the first',
         ('L0', column, metric, 'ratio'),
         compare(rows, column, order, metric),
     )

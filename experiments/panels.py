@@ -120,11 +120,13 @@ def legend_below(fig: Any) -> None:
     for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
       found.setdefault(label, handle)
   if found:
+    # In inches, with the handle and the room about it.
+    widest = 0.065 * max(map(len, found)) + 0.55
     fig.legend(
         found.values(),
         found.keys(),
         loc='outside lower center',
-        ncols=min(len(found), 2 * round(fig.get_figwidth() / 3.5)),
+        ncols=max(1, min(len(found), int(fig.get_figwidth() / widest))),
         frameon=False,
         fontsize=8.5,
     )
