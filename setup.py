@@ -1,7 +1,9 @@
 """The distribution: what is installed, what it needs, and why so pinned."""
 
+import importlib.util
 import pathlib
 import re
+import sys
 
 import setuptools
 
@@ -87,6 +89,38 @@ _EXTRAS = {
     'cuda': ['jax[cuda12]>=0.10.2,<0.11'],
 }
 
+
+def _native_step() -> list[setuptools.Extension]:
+  """The JumpReLU step in C++: optional, or nobody without a compiler installs.
+
+  It needs headers of XLA, which come with jaxlib, and nothing of Python's. It
+  is compiled for several instruction sets, of which the best is taken when it
+  is loaded: what is built on one machine runs on another.
+  """
+  jaxlib = importlib.util.find_spec('jaxlib')
+  if jaxlib is None or sys.platform == 'win32':
+    return []
+  headers = pathlib.Path(jaxlib.submodule_search_locations[0]) / 'include'
+  folder = 'jumprelu/ops/native'
+  return [
+      setuptools.Extension(
+          'jumprelu.ops.native._step',
+          [f'{folder}/step.cc', f'{folder}/ffi.cc'],
+          depends=[f'{folder}/step.h', f'{folder}/loops.h'],
+          extra_compile_args=[
+              '-O3',
+              '-std=c++17',
+              '-fopenmp-simd',
+              '-fno-math-errno',
+              '-isystem',
+              str(headers),
+          ],
+          language='c++',
+          optional=True,
+      )
+  ]
+
+
 setuptools.setup(
     name='jumprelu',
     version=_VERSION,
@@ -102,9 +136,11 @@ setuptools.setup(
     packages=setuptools.find_packages(include=['jumprelu', 'jumprelu.*']),
     package_data={
         'jumprelu.lm': ['nano/*'],
+        'jumprelu.ops.native': ['*.cc', '*.h'],
         'jumprelu.released': ['gemma_scope_l0.json'],
     },
     install_requires=_REQUIRES,
     extras_require=_EXTRAS,
+    ext_modules=_native_step(),
     entry_points={'console_scripts': ['jumprelu = jumprelu.run.main:main']},
 )

@@ -8,7 +8,7 @@ The types are checked by the tests' import hook only; runs pay nothing.
 """
 
 from jax import Array
-from jaxtyping import Bool, Float, Float32, Int, Int32, Key, Num, Shaped
+from jaxtyping import Bool, Float, Float32, Int, Int32, Key, Num, Shaped, UInt32
 
 __all__ = [
     'Array',
@@ -20,4 +20,5 @@ __all__ = [
     'Key',
     'Num',
     'Shaped',
+    'UInt32',
 ]

@@ -145,6 +145,13 @@ def unit_rows(
   return decoder / jnp.maximum(norms, jnp.finfo(decoder.dtype).tiny)
 
 
+def correction(config: Config, step: _Scalar) -> Float[Array, '']:
+  """Give 1 - b2^t of a step counted from 0, where t is counted from 1."""
+  # In float32, 1 - 0.999 would be wrong in the fifth digit.
+  t = jnp.asarray(step, jnp.float32) + 1.0
+  return -jnp.expm1(t * math.log(config.b2))
+
+
 def update(
     params: Params,
     nu: Params,
@@ -164,15 +171,13 @@ def update(
   if unit_norm:
     across = project_decoder_gradient(grads['W_dec'], params['W_dec'])
     grads = grads | {'W_dec': across}
-  # 1 - b2^t, where 1 - 0.999 in float32 would be wrong in the fifth digit.
-  t = jnp.asarray(step, jnp.float32) + 1.0
-  correction = -jnp.expm1(t * math.log(config.b2))
+  unbias = correction(config, step)
   new_nu = jax.tree.map(
       lambda v, g: config.b2 * v + (1 - config.b2) * jnp.square(g), nu, grads
   )
   new_params = jax.tree.map(
       lambda p, v, g: p
-      - learning_rate * g / (jnp.sqrt(v / correction) + config.eps),
+      - learning_rate * g / (jnp.sqrt(v / unbias) + config.eps),
       params,
       new_nu,
       grads,

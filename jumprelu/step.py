@@ -1,9 +1,10 @@
 """One training step of a whole suite, and a segment of steps in one call.
 
-Inside a step the groups go one after another; a group is one SAE's step,
-vmapped over its members where those lie on different devices, else taken member
-by member. A segment loops over consecutive batches of a block and returns
-metrics as arrays: nothing inside it waits for the host.
+A segment takes consecutive batches of a block, group after group, and returns
+metrics as arrays: nothing inside it waits for the host. Where a group's members
+lie on different devices they are vmapped; else they go one after another, each
+through all batches of the segment, so that its state stays where it is fast.
+How a member takes a step is its path (`paths`).
 """
 
 from collections.abc import Callable, Sequence
@@ -13,15 +14,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jumprelu import blocks, optim, sharding, suite
+from jumprelu import blocks, optim, paths, sharding, suite
 from jumprelu.array_typing import Array, Bool, Float, Int
 
-# A latent counts as dead in the metrics of training after so many kept rows
-# without firing.
-DEAD_AFTER = 100_000
-
-# Where the counters of silence stop, far from int32's end.
-_SILENT_MAX = 2**30
+DEAD_AFTER = paths.DEAD_AFTER
 
 
 class Metrics(NamedTuple):
@@ -36,23 +32,29 @@ class Metrics(NamedTuple):
   sparsity: Array
 
 
-class _Batch(NamedTuple):
-  """What all members of a group share in one step."""
-
-  inputs: Float[Array, 'batch model']
-  targets: Float[Array, 'batch target_model']
-  keep: Bool[Array, ' batch']
-  variance: Float[Array, '']
-  step: Int[Array, '']
-  learning_rate: Float[Array, '']
-  sparsity: Float[Array, '']
-
-
 # (state, block, first batch, number of steps) -> (state, metrics).
 Segment = Callable[
     [suite.TrainState, blocks.Block, Array, Array],
     tuple[suite.TrainState, Metrics],
 ]
+
+
+class _Schedule(NamedTuple):
+  """What is known of each step before any group takes it; [steps] each."""
+
+  kept: Array
+  step: Array
+  learning_rate: Array
+  sparsity: Array
+
+
+class _Span(NamedTuple):
+  """The steps of a segment."""
+
+  first: Array
+  steps: Array
+  max_steps: int
+  schedule: _Schedule
 
 
 def make_segment(
@@ -63,52 +65,57 @@ def make_segment(
     batch: int,
     max_steps: int,
     mesh: Any = None,
+    path: str = paths.AUTO,
 ) -> Segment:
   """Compiles steps on batches `first`, first + 1, ... of a block.
 
   The state is donated. The number of steps, at most `max_steps`, is an
   argument of the compiled call, so that the last segment of a run does not
-  compile anew; metrics behind it are zero.
+  compile anew; metrics behind it are zero. `path` is one of `paths.PATHS`, or
+  `paths.AUTO`.
   """
+  chosen = {group.name: paths.find(path, group, mesh) for group in groups}
 
-  def step(block, state, index):
-    rows = blocks.rows(block, index, batch)
-    rate = optim.learning_rate_at(config, state.step, total_steps)
-    sparsity = optim.sparsity_at(config, state.step, total_steps)
+  def schedule(state, block, first, steps):
+    def one(number):
+      step = state.step + number
+      return _Schedule(
+          jnp.sum(
+              blocks.rows(block, first + number, batch)[1], dtype=jnp.int32
+          ),
+          step,
+          optim.learning_rate_at(config, step, total_steps),
+          optim.sparsity_at(config, step, total_steps),
+      )
+
+    return _each(one, steps, max_steps)
+
+  def segment(state, block, first, steps):
+    known = schedule(state, block, first, steps)
     states, metrics = {}, {}
     for group in groups:
-      shared = _Batch(
-          *_lay_out(group, block, rows, mesh=mesh),
-          step=state.step,
-          learning_rate=rate,
-          sparsity=sparsity,
+      span = _Span(first, steps, max_steps, known)
+      lay_out = functools.partial(_lay_out, group, block, size=batch, mesh=mesh)
+      found = _run_group(
+          group,
+          state.groups[group.name],
+          span,
+          path=chosen[group.name],
+          lay_out=lay_out,
+          config=config,
+          mesh=mesh,
       )
-      found = _group_step(
-          group, state.groups[group.name], shared, config=config, mesh=mesh
-      )
-      # One group after the other, or their gradients and latents are in memory
-      # together.
-      found, rows = jax.lax.optimization_barrier((found, rows))
+      # One group after the other, or their latents are in memory together.
+      found, first = jax.lax.optimization_barrier((found, first))
       states[group.name], metrics[group.name] = found
-    state = suite.TrainState(groups=states, step=state.step + 1)
-    kept = jnp.sum(rows[1], dtype=jnp.int32)
-    metrics = Metrics(metrics, kept, rate, sparsity)
+    state = suite.TrainState(groups=states, step=state.step + steps)
+    metrics = Metrics(metrics, known.kept, known.learning_rate, known.sparsity)
     if mesh is not None and mesh.size > 1:
       places = suite.state_shardings(groups, mesh=mesh)
       state = jax.lax.with_sharding_constraint(state, places)
       everywhere = sharding.replicated(mesh)
       metrics = jax.lax.with_sharding_constraint(metrics, everywhere)
     return state, metrics
-
-  def segment(state, block, first, steps):
-    def body(number, carry):
-      state, log = carry
-      state, metrics = step(block, state, first + number)
-      return state, jax.tree.map(lambda a, x: a.at[number].set(x), log, metrics)
-
-    _, one = jax.eval_shape(functools.partial(step, block), state, first)
-    log = jax.tree.map(lambda x: jnp.zeros((max_steps, *x.shape), x.dtype), one)
-    return jax.lax.fori_loop(0, steps, body, (state, log))
 
   return jax.jit(segment, donate_argnums=0)
 
@@ -127,12 +134,13 @@ def pooled_variance(
 def _lay_out(
     group: suite.Group,
     block: blocks.Block,
-    rows: tuple[dict, Array],
+    index: Int[Array, ''],
     *,
+    size: int,
     mesh: Any,
-) -> tuple[Array, Array, Array, Array]:
-  """Lays a batch out as the group wants it: the first fields of `_Batch`."""
-  stored, keep = rows
+) -> tuple[Array, Array, Array]:
+  """Lays a batch out as the group wants it: inputs, targets, keep."""
+  stored, keep = blocks.rows(block, index, size)
   rules = suite.layout_of(group, mesh).rules
 
   def lay(x):
@@ -147,108 +155,126 @@ def _lay_out(
   targets = sources
   if group.target_site != group.input_site:
     targets = scaled(group.target_site)
-  keep = lay(keep)
-  return sources, targets, keep, pooled_variance(targets, keep)
+  return sources, targets, lay(keep)
 
 
-def _group_step(
+def _run_group(
     group: suite.Group,
     state: suite.GroupState,
-    shared: _Batch,
+    span: _Span,
     *,
+    path: paths.Path,
+    lay_out: Callable[[Array], tuple[Array, Array, Array]],
     config: optim.Config,
     mesh: Any,
 ) -> tuple[suite.GroupState, dict[str, Array]]:
-  """Steps all members of a group; padding is cut off the metrics."""
+  """Takes all members of a group through a segment; cuts padding off metrics."""
   hyper = suite.hyper_parameters(group, suite.slots(group, mesh))
-  step = functools.partial(member_step, group.sae, shared=shared, config=config)
+  hyper = jax.tree.map(jnp.asarray, hyper)
+  known = span.schedule
+  variance = _each(
+      lambda number: pooled_variance(*lay_out(span.first + number)[1:]),
+      span.steps,
+      span.max_steps,
+  )
+
+  def shared(number):
+    return paths.Shared(
+        *lay_out(span.first + number),
+        variance=variance[number],
+        step=known.step[number],
+        learning_rate=known.learning_rate[number],
+        sparsity=known.sparsity[number],
+    )
+
+  def take(hyper, own, number):
+    return path.step(
+        group.sae, own, hyper, shared=shared(number), config=config
+    )
+
+  def whole(state, hyper):
+    """Takes one member through the segment."""
+    own = path.enter(group.sae, state)
+    own, log = _loop(functools.partial(take, hyper), own, span)
+    return path.leave(group.sae, own, config=config), log
+
   if suite.layout_of(group, mesh).members:
-    state, metrics = jax.vmap(step)(state, hyper)
+    places = suite.state_shardings([group], mesh=mesh).groups[group.name]
+
+    def together(state, number):
+      step = jax.vmap(functools.partial(take, number=number))
+      state, metrics = step(hyper, state)
+      return jax.lax.with_sharding_constraint(state, places), metrics
+
+    state, metrics = _loop(together, state, span)
   else:
     # One member after the other: a batch of latents is in memory once, and on
-    # CPU a member fits in the cache. The numbers are the same.
-    state, metrics = _in_turn(step, state, hyper)
+    # CPU a member stays in the cache. The numbers are the same.
+    state, metrics = _in_turn(whole, state, hyper)
   members = len(group.members)
-  return state, jax.tree.map(lambda x: x[:members], metrics)
+  return state, jax.tree.map(lambda x: x[:, :members], metrics)
+
+
+def _loop(
+    take: Callable[[Any, Array], tuple[Any, Any]], state: Any, span: _Span
+) -> tuple[Any, Any]:
+  """Takes a state through the steps; metrics are stacked, zeros behind them."""
+
+  def body(number, carry):
+    state, log = carry
+    state, metrics = take(state, number)
+    return state, _put(log, number, metrics)
+
+  _, one = jax.eval_shape(take, state, jnp.int32(0))
+  log = _zeros(one, span.max_steps)
+  return jax.lax.fori_loop(0, span.steps, body, (state, log))
 
 
 def _in_turn(
-    step: Callable, state: suite.GroupState, hyper: dict[str, Any]
+    whole: Callable, state: suite.GroupState, hyper: dict[str, Any]
 ) -> tuple[suite.GroupState, dict[str, Array]]:
   """What `vmap` computes, member by member, in the state's own memory.
 
   `lax.map` would hold the state twice: what it reads and what it writes.
   """
-  hyper = jax.tree.map(jnp.asarray, hyper)
+  count = len(state.skipped)
 
   def member(tree, i):
     index = jax.lax.dynamic_index_in_dim
     return jax.tree.map(lambda x: index(x, i, keepdims=False), tree)
 
-  def put(tree, i, values):
+  def put(tree, i, values, axis):
     update = jax.lax.dynamic_update_index_in_dim
-    return jax.tree.map(lambda a, x: update(a, x, i, 0), tree, values)
+    return jax.tree.map(lambda a, x: update(a, x, i, axis), tree, values)
+
+  if count == 1:  # Nothing to copy out and back.
+    found = whole(*jax.tree.map(lambda x: x[0], (state, hyper)))
+    first = jax.tree.map(lambda x: x[None], found[0])
+    return first, jax.tree.map(lambda x: x[:, None], found[1])
 
   def body(i, carry):
     state, log = carry
-    stepped, metrics = step(member(state, i), member(hyper, i))
-    return put(state, i, stepped), put(log, i, metrics)
+    stepped, metrics = whole(member(state, i), member(hyper, i))
+    return put(state, i, stepped, 0), put(log, i, metrics, 1)
 
-  count = len(state.skipped)
-  _, one = jax.eval_shape(step, member(state, 0), member(hyper, 0))
-  log = jax.tree.map(lambda x: jnp.zeros((count, *x.shape), x.dtype), one)
+  _, one = jax.eval_shape(whole, member(state, 0), member(hyper, 0))
+  log = jax.tree.map(
+      lambda x: jnp.zeros((x.shape[0], count, *x.shape[1:]), x.dtype), one
+  )
   return jax.lax.fori_loop(0, count, body, (state, log))
 
 
-def member_step(
-    sae: Any,
-    state: suite.GroupState,
-    hyper: dict[str, Array],
-    *,
-    shared: _Batch,
-    config: optim.Config,
-) -> tuple[suite.GroupState, dict[str, Array]]:
-  """Steps one SAE, or leaves it as it is where anything is not finite."""
-
-  def loss(params):
-    return sae.loss(
-        params,
-        shared.inputs,
-        shared.targets,
-        keep=shared.keep,
-        sparsity_coefficient=hyper['sparsity_coefficient'] * shared.sparsity,
-        target_l0=hyper['target_l0'],
-        silent=state.silent,
-    )
-
-  (_, parts), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
-  params, nu = optim.update(
-      state.params,
-      state.nu,
-      grads,
-      step=shared.step,
-      learning_rate=hyper['learning_rate'] * shared.learning_rate,
-      config=config,
-      unit_norm=sae.unit_norm_decoder,
+def _each(one: Callable[[Array], Any], steps: Array, max_steps: int) -> Any:
+  """Calls `one` for each step; stacks what it gives, with zeros behind."""
+  log = _zeros(jax.eval_shape(one, jnp.int32(0)), max_steps)
+  return jax.lax.fori_loop(
+      0, steps, lambda number, log: _put(log, number, one(number)), log
   )
-  kept = jnp.sum(shared.keep, dtype=jnp.int32)
-  silent = jnp.minimum(state.silent + kept, _SILENT_MAX)
-  stepped = state.replace(
-      params=params | parts.carried,
-      nu=nu,
-      silent=jnp.where(parts.fired > 0, 0, silent),
-  )
-  # One NaN or infinity anywhere makes the sum of squares one.
-  squares = [jnp.sum(jnp.square(g)) for g in jax.tree.leaves(grads)]
-  ok = jnp.isfinite(parts.loss) & jnp.isfinite(sum(squares))
-  state = jax.tree.map(
-      lambda new, old: jnp.where(ok, new, old), stepped, state
-  ).replace(skipped=state.skipped + jnp.where(ok, 0, 1))
-  return state, {
-      'loss': parts.loss,
-      'reconstruction': parts.reconstruction,
-      'fvu': parts.reconstruction / shared.variance,
-      'l0': parts.l0,
-      'dead_share': jnp.mean((state.silent >= DEAD_AFTER).astype(jnp.float32)),
-      'skipped': state.skipped,
-  }
+
+
+def _zeros(shapes: Any, size: int) -> Any:
+  return jax.tree.map(lambda x: jnp.zeros((size, *x.shape), x.dtype), shapes)
+
+
+def _put(log: Any, index: Any, values: Any) -> Any:
+  return jax.tree.map(lambda a, x: a.at[index].set(x), log, values)

@@ -114,6 +114,7 @@ def _run(
       batch=config.stream.batch,
       max_steps=config.stream.batches_per_dispatch,
       mesh=mesh,
+      path=config.path,
   )
 
   # State, and where to start.

@@ -4,10 +4,14 @@ from importlib import metadata
 import json
 import os
 import pathlib
+import shutil
+import subprocess
+import sys
 
 import pytest
 
 import jumprelu
+from jumprelu.ops import native
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 _IMPORTED = pathlib.Path(jumprelu.__file__).resolve().parent
@@ -29,7 +33,9 @@ def _contents(package: pathlib.Path) -> dict[str, bytes]:
   return {
       str(path.relative_to(package)): path.read_bytes()
       for path in package.rglob('*')
-      if path.is_file() and '__pycache__' not in path.parts
+      if path.is_file()
+      and '__pycache__' not in path.parts
+      and path.suffix != '.so'
   }
 
 
@@ -60,3 +66,32 @@ def test_the_version_is_the_packages():
 def test_the_console_script_is_installed():
   scripts = metadata.entry_points(group='console_scripts', name='jumprelu')
   assert {script.value for script in scripts} == {'jumprelu.run.main:main'}
+
+
+@pytest.mark.skipif(not shutil.which('g++'), reason='no compiler')
+def test_the_native_step_is_built_where_there_is_a_compiler():
+  assert native.why_not() == ''
+
+
+@pytest.mark.slow
+def test_it_installs_without_a_compiler_and_says_what_is_missing(tmp_path):
+  source = tmp_path / 'source'
+  ignored = shutil.ignore_patterns('*.so', '.git', 'build', '*.egg-info')
+  shutil.copytree(_ROOT, source, ignore=ignored)
+  command = [sys.executable, '-m', 'pip', 'install', '--no-deps', '--target']
+  none = {'CC': 'no-compiler', 'CXX': 'no-compiler'}
+  subprocess.run(
+      [*command, str(tmp_path / 'place'), str(source)],
+      env=os.environ | none,
+      check=True,
+  )
+  code = 'from jumprelu.ops import native; print(native.why_not())'
+  found = subprocess.run(
+      [sys.executable, '-c', code],
+      env=os.environ | {'PYTHONPATH': str(tmp_path / 'place')},
+      cwd=tmp_path,
+      check=True,
+      capture_output=True,
+      text=True,
+  )
+  assert 'no C++ compiler' in found.stdout

@@ -21,6 +21,7 @@ _LAYERS = {
         'checkpoint',
         'evals',
         'optim',
+        'paths',
         'step',
         'store',
         'stream',

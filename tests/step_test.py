@@ -278,7 +278,7 @@ def test_target_l0_moves_each_l0_to_its_own_target():
   setup = _setup(members, target_l0=(2.0, 8.0), sparsity_coefficients=())
   _, log = setup.run((480,))
   l0 = log.groups[_NAME]['l0'][-4:].mean(axis=0)
-  np.testing.assert_allclose(l0, [2.0, 8.0], rtol=0.2)
+  np.testing.assert_allclose(l0, [2.0, 8.0], rtol=0.25)
 
 
 def test_pooled_variance_ignores_dropped_rows():

@@ -1,0 +1,98 @@
+"""The native way of `pairs` on CPU: one fused call that updates in place.
+
+The library is an optional part of the build: without a C++ compiler the package
+installs without it, and `why_not` says so.
+"""
+
+import ctypes
+import functools
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jumprelu.ops import pairs
+
+_TARGET = 'jumprelu_step'
+_FOLDER = pathlib.Path(__file__).parent
+
+
+@functools.cache
+def why_not() -> str:
+  """Say why the native step cannot be used; empty where it can."""
+  libraries = sorted(_FOLDER.glob('_step*.so'))
+  if not libraries:
+    return 'it was not built: the installation found no C++ compiler'
+  try:
+    function = getattr(ctypes.CDLL(str(libraries[0])), _TARGET)
+    jax.ffi.register_ffi_target(
+        _TARGET, jax.ffi.pycapsule(function), platform='cpu'
+    )
+  except (OSError, AttributeError, RuntimeError) as error:
+    return f'{libraries[0].name} does not load: {error}'
+  return ''
+
+
+def step(
+    matrices: pairs.Matrices,
+    batch: pairs.Batch,
+    rates: pairs.Rates,
+    *,
+    settings: pairs.Settings,
+) -> tuple[pairs.Matrices, pairs.Found]:
+  """Take one step on the touched rows of both matrices."""
+  found = _call(matrices, batch, rates, settings=settings, update=True)
+  return pairs.Matrices(*found[:5]), pairs.Found(*found[5:])
+
+
+def gradients(
+    batch: pairs.Batch,
+    matrices: pairs.Matrices,
+    *,
+    settings: pairs.Settings,
+) -> tuple[pairs.Gradients, pairs.Found]:
+  """Compute the gradients by which `step` would go, to look at them."""
+  one = jnp.float32(1)
+  rates = pairs.Rates(one, one, jnp.int32(0))
+  found = _call(matrices, batch, rates, settings=settings, update=False)
+  return pairs.Gradients(*found[:2]), pairs.Found(*found[5:])
+
+
+def _call(matrices, batch, rates, *, settings, update):
+  """Call the library; the matrices and `touched` are updated in place."""
+  if why_not():
+    raise RuntimeError(f'no native step: {why_not()}')
+  latents, d_out = matrices.decoder.shape
+  shape = jax.ShapeDtypeStruct
+  results = [shape(x.shape, x.dtype) for x in matrices]
+  results += [
+      shape((latents,), jnp.float32),
+      shape((d_out,), jnp.float32),
+      shape((latents,), jnp.float32),
+      shape((latents,), jnp.int32),
+      shape((), jnp.float32),
+      shape((), jnp.float32),
+      shape((), jnp.bool_),
+  ]
+  numbers = jnp.stack(
+      [
+          jnp.float32(batch.coefficient),
+          jnp.float32(batch.target_l0),
+          jnp.float32(rates.learning_rate),
+          jnp.float32(rates.correction),
+      ]
+  )
+  operands = (*batch[:6], numbers, rates.clock, *matrices)
+  first = 0 if update else 2  # Gradients do not lie where the weights do.
+  aliases = {8 + i: i for i in range(first, len(matrices))}
+  call = jax.ffi.ffi_call(_TARGET, results, input_output_aliases=aliases)
+  return call(
+      *operands,
+      update=update,
+      pre_encoder_bias=settings.pre_encoder_bias,
+      target_l0=settings.target_l0,
+      bandwidth=np.float32(settings.bandwidth),
+      b2=np.float32(settings.b2),
+      eps=np.float32(settings.eps),
+  )

@@ -1,0 +1,180 @@
+// `Step` as a custom call of XLA, on XLA's own threads.
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <mutex>
+
+#include "step.h"
+#include "xla/ffi/api/ffi.h"
+
+namespace jumprelu {
+
+namespace ffi = ::xla::ffi;
+
+// Work that XLA's threads share with the caller. A thread that comes late finds
+// no chunk left and touches nothing of the caller's.
+struct Pool {
+  std::atomic<int64_t> next{0};
+  int64_t done = 0;
+  std::mutex mutex;
+  std::condition_variable all_done;
+};
+
+void TakeChunks(Pool& pool, int64_t chunks,
+                const std::function<void(int64_t)>& work) {
+  int64_t taken = 0;
+  for (int64_t i; (i = pool.next.fetch_add(1)) < chunks; ++taken) work(i);
+  if (taken == 0) return;
+  std::lock_guard<std::mutex> lock(pool.mutex);
+  pool.done += taken;
+  if (pool.done == chunks) pool.all_done.notify_all();
+}
+
+ParallelFor OnThreads(ffi::ThreadPool threads) {
+  return [threads](int64_t chunks, const std::function<void(int64_t)>& work) {
+    auto pool = std::make_shared<Pool>();
+    const int64_t helpers = std::min(threads.num_threads(), chunks) - 1;
+    // `work` outlives every chunk: the caller waits for the last of them.
+    const std::function<void(int64_t)>* shared = &work;
+    for (int64_t i = 0; i < helpers; ++i) {
+      ffi::ThreadPool(threads).Schedule(
+          [pool, chunks, shared] { TakeChunks(*pool, chunks, *shared); });
+    }
+    TakeChunks(*pool, chunks, work);
+    std::unique_lock<std::mutex> lock(pool->mutex);
+    pool->all_done.wait(lock, [&] { return pool->done == chunks; });
+  };
+}
+
+// Shapes of operands and results.
+using Vector = ffi::Buffer<ffi::F32, 1>;
+using Matrix = ffi::Buffer<ffi::F32, 2>;
+using Scalar = ffi::Buffer<ffi::F32, 0>;
+using Counts = ffi::Buffer<ffi::S32, 1>;
+using Clock = ffi::Buffer<ffi::S32, 0>;
+using Flag = ffi::Buffer<ffi::PRED, 0>;
+using Flags = ffi::Buffer<ffi::PRED, 1>;
+template <typename T>
+using Result = ffi::Result<T>;
+
+bool Is(const Matrix& matrix, int64_t rows, int64_t columns) {
+  return matrix.dimensions()[0] == rows && matrix.dimensions()[1] == columns;
+}
+
+bool Is(const Vector& vector, int64_t size) {
+  return vector.dimensions()[0] == size;
+}
+
+// Brings an operand to where its result lies, unless XLA has made them one.
+template <typename T>
+void Carry(const T& operand, Result<T>& result) {
+  if (operand.untyped_data() != result->untyped_data()) {
+    std::memcpy(result->untyped_data(), operand.untyped_data(),
+                operand.size_bytes());
+  }
+}
+
+ffi::Error RunStep(
+    ffi::ThreadPool threads,
+    // Operands.
+    Matrix pre_acts, Matrix inputs, Matrix targets, Flags keep,
+    Vector threshold, Vector b_dec, Vector numbers, Clock clock, Matrix encoder,
+    Matrix decoder, Matrix nu_encoder, Matrix nu_decoder, Counts touched,
+    // Results; the first five are operands in place.
+    Result<Matrix> out_encoder, Result<Matrix> out_decoder,
+    Result<Matrix> out_nu_encoder, Result<Matrix> out_nu_decoder,
+    Result<Counts> out_touched, Result<Vector> grad_b_enc,
+    Result<Vector> grad_b_dec, Result<Vector> grad_threshold,
+    Result<Counts> fired, Result<Scalar> reconstruction, Result<Scalar> l0,
+    Result<Flag> ok,
+    // Attributes.
+    bool update, bool pre_encoder_bias, bool target_l0, float bandwidth,
+    float b2, float eps) {
+  const Sizes sizes = {pre_acts.dimensions()[0], pre_acts.dimensions()[1],
+                       inputs.dimensions()[1], targets.dimensions()[1]};
+  const bool fit =
+      Is(inputs, sizes.batch, sizes.d_in) &&
+      Is(targets, sizes.batch, sizes.d_out) &&
+      keep.dimensions()[0] == sizes.batch && Is(threshold, sizes.latents) &&
+      Is(b_dec, sizes.d_out) && Is(numbers, 4) &&
+      Is(encoder, sizes.latents, sizes.d_in) &&
+      Is(decoder, sizes.latents, sizes.d_out) &&
+      Is(nu_encoder, sizes.latents, sizes.d_in) &&
+      Is(nu_decoder, sizes.latents, sizes.d_out) &&
+      touched.dimensions()[0] == sizes.latents &&
+      (!pre_encoder_bias || sizes.d_in == sizes.d_out);
+  if (!fit) {
+    return ffi::Error::InvalidArgument(
+        "jumprelu_step: the operands' shapes do not fit each other");
+  }
+  Carry(nu_encoder, out_nu_encoder);
+  Carry(nu_decoder, out_nu_decoder);
+  Carry(touched, out_touched);
+  if (update) {
+    Carry(encoder, out_encoder);
+    Carry(decoder, out_decoder);
+  } else {
+    std::memset(out_encoder->untyped_data(), 0, out_encoder->size_bytes());
+    std::memset(out_decoder->untyped_data(), 0, out_decoder->size_bytes());
+  }
+  const float* number = numbers.typed_data();
+  Inputs in = {pre_acts.typed_data(), inputs.typed_data(),
+               targets.typed_data(),  keep.typed_data(),
+               threshold.typed_data(), b_dec.typed_data(),
+               update ? out_encoder->typed_data() : encoder.typed_data(),
+               update ? out_decoder->typed_data() : decoder.typed_data(),
+               number[0], number[1], number[2], number[3],
+               clock.typed_data()[0]};
+  Step(sizes, {bandwidth, pre_encoder_bias, target_l0, b2, eps}, in,
+       {update, out_encoder->typed_data(), out_decoder->typed_data(),
+        out_nu_encoder->typed_data(), out_nu_decoder->typed_data(),
+        out_touched->typed_data()},
+       {grad_b_enc->typed_data(), grad_b_dec->typed_data(),
+        grad_threshold->typed_data(), fired->typed_data(),
+        reconstruction->typed_data(), l0->typed_data(), ok->typed_data()},
+       OnThreads(threads));
+  return ffi::Error::Success();
+}
+
+}  // namespace jumprelu
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(
+    jumprelu_step, jumprelu::RunStep,
+    xla::ffi::Ffi::Bind()
+        .Ctx<xla::ffi::ThreadPool>()
+        .Arg<jumprelu::Matrix>()   // pre_acts
+        .Arg<jumprelu::Matrix>()   // inputs
+        .Arg<jumprelu::Matrix>()   // targets
+        .Arg<jumprelu::Flags>()    // keep
+        .Arg<jumprelu::Vector>()   // threshold
+        .Arg<jumprelu::Vector>()   // b_dec
+        .Arg<jumprelu::Vector>()   // numbers
+        .Arg<jumprelu::Clock>()    // clock
+        .Arg<jumprelu::Matrix>()   // encoder
+        .Arg<jumprelu::Matrix>()   // decoder
+        .Arg<jumprelu::Matrix>()   // nu_encoder
+        .Arg<jumprelu::Matrix>()   // nu_decoder
+        .Arg<jumprelu::Counts>()   // touched
+        .Ret<jumprelu::Matrix>()   // encoder, or its gradient
+        .Ret<jumprelu::Matrix>()   // decoder, or its gradient
+        .Ret<jumprelu::Matrix>()   // nu_encoder
+        .Ret<jumprelu::Matrix>()   // nu_decoder
+        .Ret<jumprelu::Counts>()   // touched
+        .Ret<jumprelu::Vector>()   // gradient of b_enc
+        .Ret<jumprelu::Vector>()   // gradient of b_dec
+        .Ret<jumprelu::Vector>()   // gradient of the threshold
+        .Ret<jumprelu::Counts>()   // fired
+        .Ret<jumprelu::Scalar>()   // reconstruction
+        .Ret<jumprelu::Scalar>()   // l0
+        .Ret<jumprelu::Flag>()     // ok
+        .Attr<bool>("update")
+        .Attr<bool>("pre_encoder_bias")
+        .Attr<bool>("target_l0")
+        .Attr<float>("bandwidth")
+        .Attr<float>("b2")
+        .Attr<float>("eps"));

@@ -1,0 +1,116 @@
+// The inner loops over one row of a matrix, for the compiler to vectorise.
+
+#ifndef JUMPRELU_OPS_NATIVE_LOOPS_H_
+#define JUMPRELU_OPS_NATIVE_LOOPS_H_
+
+#include <cmath>
+#include <cstdint>
+
+// A function with JUMPRELU_CLONES is compiled for several instruction sets and
+// chosen when the library is loaded, so that a build runs on another machine.
+// What it calls must be inlined to be compiled with it.
+#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__)
+#define JUMPRELU_CLONES \
+  __attribute__((target_clones("avx512f", "fma", "default")))
+#define JUMPRELU_INLINE inline __attribute__((always_inline))
+#else
+#define JUMPRELU_CLONES
+#define JUMPRELU_INLINE inline
+#endif
+
+namespace jumprelu {
+
+// y += a x.
+JUMPRELU_INLINE void Axpy(float a, const float* __restrict x,
+                          float* __restrict y, int64_t n) {
+#pragma omp simd
+  for (int64_t k = 0; k < n; ++k) y[k] += a * x[k];
+}
+
+// y += a[0] x[0] + .. + a[3] x[3]: y is read and written once for four.
+JUMPRELU_INLINE void Axpy4(const float* a, const float* const* x,
+                           float* __restrict y, int64_t n) {
+  const float *__restrict x0 = x[0], *__restrict x1 = x[1];
+  const float *__restrict x2 = x[2], *__restrict x3 = x[3];
+  const float a0 = a[0], a1 = a[1], a2 = a[2], a3 = a[3];
+#pragma omp simd
+  for (int64_t k = 0; k < n; ++k) {
+    y[k] += (a0 * x0[k] + a1 * x1[k]) + (a2 * x2[k] + a3 * x3[k]);
+  }
+}
+
+// y += the sum of a[i] x[i].
+JUMPRELU_INLINE void AxpyMany(const float* a, const float* const* x,
+                              int64_t count, float* y, int64_t n) {
+  int64_t i = 0;
+  for (; i + 4 <= count; i += 4) Axpy4(a + i, x + i, y, n);
+  for (; i < count; ++i) Axpy(a[i], x[i], y, n);
+}
+
+JUMPRELU_INLINE float Dot(const float* __restrict x, const float* __restrict y,
+                          int64_t n) {
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t k = 0; k < n; ++k) sum += x[k] * y[k];
+  return sum;
+}
+
+JUMPRELU_INLINE float SumOfSquares(const float* x, int64_t n) {
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t k = 0; k < n; ++k) sum += x[k] * x[k];
+  return sum;
+}
+
+// Writes the places of what is above the threshold or inside the kernel, or not
+// a number, and returns how many there are. `below` is minus half a bandwidth.
+// Most stretches of 32 hold none and cost one comparison of vectors.
+JUMPRELU_INLINE int64_t Select(const float* __restrict pre_acts,
+                               const float* __restrict threshold, float below,
+                               int64_t n, int32_t* __restrict index) {
+  constexpr int64_t kStretch = 32;
+  int64_t found = 0;
+  for (int64_t start = 0; start < n; start += kStretch) {
+    const int64_t end = start + kStretch < n ? start + kStretch : n;
+    int any = 0;
+#pragma omp simd reduction(| : any)
+    for (int64_t k = start; k < end; ++k) {
+      any |= !(pre_acts[k] - threshold[k] <= below);
+    }
+    if (!any) continue;
+    for (int64_t k = start; k < end; ++k) {
+      index[found] = static_cast<int32_t>(k);
+      found += !(pre_acts[k] - threshold[k] <= below);
+    }
+  }
+  return found;
+}
+
+struct AdamStep {
+  // Of the second moment, since the row was last touched.
+  float decay;
+  float b2, eps, learning_rate, inverse_correction;
+};
+
+// Adam with beta1 = 0 on one row.
+JUMPRELU_INLINE void Adam(const AdamStep& adam, const float* __restrict g,
+                          float* __restrict w, float* __restrict nu,
+                          int64_t n) {
+  const float decay = adam.decay, fresh = 1.0f - adam.b2, eps = adam.eps;
+  const float rate = adam.learning_rate, grow = adam.inverse_correction;
+#pragma omp simd
+  for (int64_t k = 0; k < n; ++k) {
+    const float v = decay * nu[k] + fresh * (g[k] * g[k]);
+    nu[k] = v;
+    w[k] -= rate * g[k] / (std::sqrt(v * grow) + eps);
+  }
+}
+
+JUMPRELU_INLINE void Scale(float a, float* __restrict x, int64_t n) {
+#pragma omp simd
+  for (int64_t k = 0; k < n; ++k) x[k] *= a;
+}
+
+}  // namespace jumprelu
+
+#endif  // JUMPRELU_OPS_NATIVE_LOOPS_H_

@@ -1,0 +1,261 @@
+#include "step.h"
+
+#include <algorithm>
+#include <cfloat>
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "loops.h"
+
+namespace jumprelu {
+namespace {
+
+constexpr int64_t kRows = 16;     // of a chunk of the first phase
+constexpr int64_t kLatents = 64;  // of a chunk of the last phase
+
+// A place where a gradient lives.
+struct Pair {
+  int32_t latent, row;
+  float value;  // the pre-activation
+  float slope;  // the loss's derivative with respect to the latent
+};
+
+// What a chunk of rows leaves behind.
+struct RowsResult {
+  std::vector<Pair> pairs;
+  std::vector<float> b_dec;  // sum of the rows' gradients
+  double loss = 0;
+  int64_t active = 0;
+  bool finite = true;
+};
+
+// What a chunk of latents takes from b_dec's gradient.
+struct LatentsResult {
+  std::vector<float> b_dec;
+};
+
+JUMPRELU_CLONES void ForwardRows(const Sizes& sizes, const Settings& settings,
+                                 const Inputs& in, float per_row, int64_t first, int64_t last,
+                                 float* errors, RowsResult* result) {
+  const int64_t d = sizes.d_out;
+  const float* decoder = in.decoder;
+  result->b_dec.assign(d, 0.0f);
+  std::unique_ptr<int32_t[]> index(new int32_t[sizes.latents + 1]);
+  std::vector<float> values;
+  std::vector<const float*> written;
+  for (int64_t row = first; row < last; ++row) {
+    if (!in.keep[row]) continue;
+    const float* pre_acts = in.pre_acts + row * sizes.latents;
+    const int64_t found =
+        Select(pre_acts, in.threshold, -(settings.bandwidth / 2),
+               sizes.latents, index.get());
+    values.clear();
+    written.clear();
+    for (int64_t i = 0; i < found; ++i) {
+      const int64_t latent = index[i];
+      if (pre_acts[latent] > in.threshold[latent]) {
+        values.push_back(pre_acts[latent]);
+        written.push_back(decoder + latent * d);
+      }
+    }
+    float* g = errors + row * d;
+    std::memcpy(g, in.b_dec, d * sizeof(float));
+    AxpyMany(values.data(), written.data(), written.size(), g, d);
+    Axpy(-1.0f, in.targets + row * d, g, d);
+    const float loss = SumOfSquares(g, d);
+    Scale(per_row, g, d);
+    Axpy(1.0f, g, result->b_dec.data(), d);
+    float check = loss + SumOfSquares(in.inputs + row * sizes.d_in, sizes.d_in);
+    for (int64_t i = 0; i < found; ++i) {
+      const int64_t latent = index[i];
+      const float slope = Dot(g, decoder + latent * d, d);
+      const float value = pre_acts[latent];
+      // Also of a threshold that is not a number.
+      check += slope * slope + value * value + in.threshold[latent];
+      result->pairs.push_back({static_cast<int32_t>(latent),
+                               static_cast<int32_t>(row), value, slope});
+    }
+    result->loss += loss;
+    result->active += static_cast<int64_t>(written.size());
+    result->finite &= std::isfinite(check);
+  }
+}
+
+// Pairs in the order of their latents, and of rows within one.
+struct ByLatent {
+  std::vector<int64_t> start;  // [latents + 1]
+  std::vector<Pair> pairs;
+};
+
+ByLatent SortByLatent(const std::vector<RowsResult>& chunks, int64_t latents) {
+  ByLatent sorted;
+  sorted.start.assign(latents + 1, 0);
+  for (const RowsResult& chunk : chunks) {
+    for (const Pair& pair : chunk.pairs) ++sorted.start[pair.latent + 1];
+  }
+  for (int64_t j = 0; j < latents; ++j) sorted.start[j + 1] += sorted.start[j];
+  sorted.pairs.resize(sorted.start[latents]);
+  std::vector<int64_t> next(sorted.start.begin(), sorted.start.end() - 1);
+  for (const RowsResult& chunk : chunks) {
+    for (const Pair& pair : chunk.pairs) {
+      sorted.pairs[next[pair.latent]++] = pair;
+    }
+  }
+  return sorted;
+}
+
+// Everything that the latents' phase reads.
+struct Backward {
+  const Sizes& sizes;
+  const Settings& settings;
+  const Inputs& in;
+  const ByLatent& sorted;
+  const float* errors;
+  // Derivative of the loss with respect to one row's penalty.
+  float penalty_slope;
+  bool ok;
+};
+
+struct Scratch {
+  std::vector<float> encoder, decoder;
+  std::vector<float> slopes, values;
+  std::vector<const float*> inputs, errors;
+};
+
+// Writes the gradients of one latent's vectors, its matrices' into scratch.
+// Returns on how many rows it fired.
+JUMPRELU_INLINE int64_t Accumulate(const Backward& b, int64_t latent,
+                                   const Found& found, Scratch* scratch) {
+  const float threshold = b.in.threshold[latent];
+  const float half = b.settings.bandwidth / 2;
+  float near_slopes = 0, b_enc = 0;
+  int64_t near = 0;
+  scratch->slopes.clear();
+  scratch->values.clear();
+  scratch->inputs.clear();
+  scratch->errors.clear();
+  for (int64_t i = b.sorted.start[latent]; i < b.sorted.start[latent + 1];
+       ++i) {
+    const Pair& pair = b.sorted.pairs[i];
+    if (std::fabs(pair.value - threshold) < half) {
+      near_slopes += pair.slope;
+      ++near;
+    }
+    if (!(pair.value > threshold)) continue;
+    b_enc += pair.slope;
+    scratch->slopes.push_back(pair.slope);
+    scratch->values.push_back(pair.value);
+    scratch->inputs.push_back(b.in.inputs + pair.row * b.sizes.d_in);
+    scratch->errors.push_back(b.errors + pair.row * b.sizes.d_out);
+  }
+  const int64_t fired = static_cast<int64_t>(scratch->slopes.size());
+  found.fired[latent] = static_cast<int32_t>(fired);
+  found.b_enc[latent] = b_enc;
+  found.threshold[latent] =
+      -(threshold * near_slopes + b.penalty_slope * static_cast<float>(near)) /
+      b.settings.bandwidth;
+  if (!fired) return 0;
+  std::fill(scratch->encoder.begin(), scratch->encoder.end(), 0.0f);
+  std::fill(scratch->decoder.begin(), scratch->decoder.end(), 0.0f);
+  AxpyMany(scratch->values.data(), scratch->errors.data(), fired,
+           scratch->decoder.data(), b.sizes.d_out);
+  AxpyMany(scratch->slopes.data(), scratch->inputs.data(), fired,
+           scratch->encoder.data(), b.sizes.d_in);
+  return fired;
+}
+
+JUMPRELU_CLONES void BackwardLatents(const Backward& b,
+                                     const Matrices& matrices,
+                                     const Found& found, int64_t first,
+                                     int64_t last, LatentsResult* result) {
+  const int64_t d_in = b.sizes.d_in, d_out = b.sizes.d_out;
+  Scratch scratch;
+  scratch.encoder.resize(d_in);
+  scratch.decoder.resize(d_out);
+  float* g_encoder = scratch.encoder.data();
+  float* g_decoder = scratch.decoder.data();
+  AdamStep adam = {0, b.settings.b2, b.settings.eps, b.in.learning_rate,
+                   1.0f / b.in.correction};
+  for (int64_t j = first; j < last; ++j) {
+    if (!Accumulate(b, j, found, &scratch)) continue;
+    if (b.settings.pre_encoder_bias) {
+      // The encoder read inputs - b_dec: both gradients feel it.
+      const float b_enc = found.b_enc[j];
+      if (result->b_dec.empty()) result->b_dec.assign(d_out, 0.0f);
+      Axpy(b_enc, b.in.encoder + j * d_in, result->b_dec.data(), d_in);
+      Axpy(-b_enc, b.in.b_dec, g_encoder, d_in);
+    }
+    float* encoder = matrices.encoder + j * d_in;
+    float* decoder = matrices.decoder + j * d_out;
+    if (!matrices.update) {
+      std::memcpy(encoder, g_encoder, d_in * sizeof(float));
+      std::memcpy(decoder, g_decoder, d_out * sizeof(float));
+      continue;
+    }
+    if (!b.ok) continue;
+    Axpy(-Dot(g_decoder, decoder, d_out), decoder, g_decoder, d_out);
+    const int32_t now = b.in.clock + 1;
+    adam.decay = static_cast<float>(
+        std::pow(static_cast<double>(adam.b2), now - matrices.touched[j]));
+    matrices.touched[j] = now;
+    Adam(adam, g_decoder, decoder, matrices.nu_decoder + j * d_out, d_out);
+    Adam(adam, g_encoder, encoder, matrices.nu_encoder + j * d_in, d_in);
+    const float norm = std::sqrt(SumOfSquares(decoder, d_out));
+    Scale(1.0f / std::max(norm, FLT_MIN), decoder, d_out);
+  }
+}
+
+int64_t Chunks(int64_t count, int64_t size) { return (count + size - 1) / size; }
+
+}  // namespace
+
+void Step(const Sizes& sizes, const Settings& settings, const Inputs& in,
+          const Matrices& matrices, const Found& found,
+          const ParallelFor& parallel) {
+  const int64_t counted = std::count(in.keep, in.keep + sizes.batch, true);
+  const float rows = static_cast<float>(std::max<int64_t>(counted, 1));
+
+  // Rows: what is selected, the errors, their gradients.
+  std::unique_ptr<float[]> errors(new float[sizes.batch * sizes.d_out]);
+  std::vector<RowsResult> chunks(Chunks(sizes.batch, kRows));
+  parallel(chunks.size(), [&](int64_t i) {
+    ForwardRows(sizes, settings, in, 2.0f / rows, i * kRows,
+                std::min((i + 1) * kRows, sizes.batch), errors.get(),
+                &chunks[i]);
+  });
+  double loss = 0;
+  int64_t active = 0;
+  bool finite = true;
+  std::fill(found.b_dec, found.b_dec + sizes.d_out, 0.0f);
+  for (const RowsResult& chunk : chunks) {
+    loss += chunk.loss;
+    active += chunk.active;
+    finite &= chunk.finite;
+    Axpy(1.0f, chunk.b_dec.data(), found.b_dec, sizes.d_out);
+  }
+  const float l0 = static_cast<float>(active) / rows;
+  *found.reconstruction = static_cast<float>(loss / rows);
+  *found.l0 = l0;
+  float slope = in.coefficient;
+  if (settings.target_l0) slope *= 2 * (l0 / in.target - 1) / in.target;
+  finite &= std::isfinite(*found.reconstruction) && std::isfinite(slope);
+  *found.ok = finite;
+
+  // Latents: gradients, and the update, if all is well.
+  const ByLatent sorted = SortByLatent(chunks, sizes.latents);
+  const Backward backward = {sizes, settings, in, sorted, errors.get(),
+                             slope / rows, finite};
+  std::vector<LatentsResult> shares(Chunks(sizes.latents, kLatents));
+  parallel(shares.size(), [&](int64_t i) {
+    BackwardLatents(backward, matrices, found, i * kLatents,
+                    std::min((i + 1) * kLatents, sizes.latents), &shares[i]);
+  });
+  for (const LatentsResult& share : shares) {
+    if (share.b_dec.empty()) continue;
+    Axpy(-1.0f, share.b_dec.data(), found.b_dec, sizes.d_out);
+  }
+}
+
+}  // namespace jumprelu

@@ -1,0 +1,136 @@
+"""What the exact fast paths of a JumpReLU step take and give.
+
+A step's gradients live on pairs (row, latent) whose pre-activation is above the
+threshold or inside the kernel around it:
+
+  active:     pre_act > threshold
+  near:       |pre_act - threshold| < bandwidth / 2
+
+With errors g = 2 (reconstruction - targets) / rows, and s = <g, decoder row> at
+such a pair, the gradients of Gemma Scope's loss (arXiv 2408.05147, equation 4,
+with the pseudo-derivatives of `pseudo.py`) are, a latent,
+
+  decoder    sum over active of pre_act g
+  encoder    sum over active of s (inputs - b_dec)
+  b_enc      sum over active of s
+  threshold  -sum over near of (threshold s + penalty_slope / rows) / bandwidth
+
+and b_dec's is the sum of g, minus, with a pre-encoder bias, the encoder's
+columns weighted by b_enc's gradient. `dense`, `sparse` and `native` compute
+these, each in its own way, from the same pre-activations; rows that are not
+kept have no pairs and no error. Both matrices have a row a latent.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jumprelu.array_typing import Array, Bool, Float, Int32
+
+
+class Settings(NamedTuple):
+  """What stands fixed for a run: hashable."""
+
+  bandwidth: float
+  # Whether the encoder sees the inputs minus b_dec.
+  pre_encoder_bias: bool
+  # Whether the penalty is coefficient * (L0 / target - 1)^2, not * L0.
+  target_l0: bool
+  # Adam's decay and epsilon; beta1 is 0.
+  b2: float = 0.999
+  eps: float = 1e-8
+
+
+class Batch(NamedTuple):
+  """One batch, and what of the parameters is no matrix."""
+
+  pre_acts: Float[Array, 'batch latents']
+  inputs: Float[Array, 'batch model']
+  targets: Float[Array, 'batch target_model']
+  keep: Bool[Array, ' batch']
+  threshold: Float[Array, ' latents']
+  b_dec: Float[Array, ' target_model']
+  coefficient: Float[Array, '']
+  target_l0: Float[Array, '']
+
+
+class Rates(NamedTuple):
+  """Adam's numbers of one step."""
+
+  learning_rate: Float[Array, '']
+  # 1 - b2^t.
+  correction: Float[Array, '']
+  # Steps before this one in which second moments decayed.
+  clock: Int32[Array, '']
+
+
+class Matrices(NamedTuple):
+  """Weights and second moments, of which a step touches some rows."""
+
+  encoder: Float[Array, 'latents model']
+  decoder: Float[Array, 'latents target_model']
+  nu_encoder: Float[Array, 'latents model']
+  nu_decoder: Float[Array, 'latents target_model']
+  # The clock up to which a row's second moments have decayed.
+  touched: Int32[Array, ' latents']
+
+
+class Found(NamedTuple):
+  """What a step tells besides the matrices."""
+
+  # Gradients; the threshold's is to the linear one.
+  b_enc: Float[Array, ' latents']
+  b_dec: Float[Array, ' target_model']
+  threshold: Float[Array, ' latents']
+  # Kept rows on which a latent was active.
+  fired: Int32[Array, ' latents']
+  # Mean squared norm of the error over kept rows.
+  reconstruction: Float[Array, '']
+  l0: Float[Array, '']
+  # Whether all was finite; without it the matrices are as they were.
+  ok: Bool[Array, '']
+  # Rows with more selected latents than a sparse step has room for.
+  overflow: Int32[Array, ''] | int = 0
+
+
+class Gradients(NamedTuple):
+  """Gradients of the matrices."""
+
+  encoder: Float[Array, 'latents model']
+  decoder: Float[Array, 'latents target_model']
+
+
+def penalty_slope(
+    settings: Settings, batch: Batch, l0: Float[Array, '']
+) -> Float[Array, '']:
+  """Differentiate the penalty with respect to the mean L0."""
+  if not settings.target_l0:
+    return batch.coefficient
+  distance = l0 / batch.target_l0 - 1.0
+  return batch.coefficient * 2.0 * distance / batch.target_l0
+
+
+def decayed(
+    nu: Float[Array, 'latents model'],
+    touched: Int32[Array, ' latents'],
+    clock: Int32[Array, ''],
+    b2: float,
+) -> Float[Array, 'latents model']:
+  """Decay second moments from when their rows were touched to `clock`.
+
+  Exact where beta1 is 0: a step without a gradient only multiplies by b2.
+  """
+  behind = (clock - touched).astype(jnp.float32)
+  return nu * jnp.power(jnp.float32(b2), behind)[:, None]
+
+
+def row_count(keep: Bool[Array, ' batch']) -> Float[Array, '']:
+  """Count the kept rows, at least one."""
+  return jnp.maximum(keep.sum(dtype=jnp.int32), 1).astype(jnp.float32)
+
+
+def all_finite(*trees: Any) -> Bool[Array, '']:
+  """Say whether sums of squares are finite: one NaN makes its sum one."""
+  squares = [jnp.sum(jnp.square(x)) for x in jax.tree.leaves(trees)]
+  return jnp.isfinite(sum(squares))

@@ -1,0 +1,58 @@
+"""Ways to take one step of one SAE; all of them take the same one.
+
+  oracle  automatic differentiation; any variant, any device
+  dense   the written-out gradient; any device and layout
+  sparse  only pairs with a gradient, in JAX; one device
+  native  the same in C++; one CPU
+
+All but the oracle are a JumpReLU's, with the paper's kernel.
+"""
+
+from typing import Any
+
+from jumprelu import errors, sharding, suite
+from jumprelu.ops import native
+from jumprelu.paths import dense, lazy, oracle, protocol
+from jumprelu.paths.protocol import DEAD_AFTER, Path, Shared
+
+__all__ = ['AUTO', 'DEAD_AFTER', 'PATHS', 'Path', 'Shared', 'choose', 'find']
+
+PATHS: dict[str, Path] = {
+    'oracle': oracle.PATH,
+    'dense': dense.PATH,
+    'sparse': lazy.SPARSE,
+    'native': lazy.NATIVE,
+}
+AUTO = 'auto'
+
+
+def choose(asked: str, group: suite.Group, mesh: Any) -> str:
+  """Name the path of a group: the fastest, or what was asked for.
+
+  Groups for which only the oracle is right take it whatever was asked for.
+
+  Raises:
+    UserError: if the path that was asked for cannot be had here.
+  """
+  if not protocol.is_plain(group.sae):
+    return 'oracle'
+  why_not = _why_not(mesh)
+  if asked == AUTO:
+    return 'dense' if why_not['native'] else 'native'
+  if reason := why_not.get(asked):
+    raise errors.UserError(f'path={asked}: {reason}; use --path=auto')
+  return asked
+
+
+def _why_not(mesh: Any) -> dict[str, str]:
+  """Say what stands against the paths that need something; empty if nothing."""
+  devices = 1 if mesh is None else mesh.size
+  alone = '' if devices == 1 else f'it is for one device, not for {devices}'
+  platform = sharding.platform(mesh)
+  other = '' if platform == 'cpu' else f'it is for CPUs, this is a {platform}'
+  return {'sparse': alone, 'native': alone or other or native.why_not()}
+
+
+def find(asked: str, group: suite.Group, mesh: Any) -> Path:
+  """Give the path of a group, by `choose`."""
+  return PATHS[choose(asked, group, mesh)]

@@ -1,0 +1,127 @@
+"""Paths that touch only the latents with a gradient.
+
+With beta1 = 0 a latent without a gradient does not move, its second moments
+only decay, and a row of unit norm stays one. So a step updates the rows of what
+fired, and remembers when; at the end of a segment the other rows catch up, and
+the state is what a dense path would have left.
+"""
+
+from collections.abc import Callable
+import functools
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from jumprelu import optim, saes, suite
+from jumprelu.array_typing import Array, Int
+from jumprelu.ops import native, pairs, sparse
+from jumprelu.paths import dense, protocol
+
+_MATRICES = ('W_enc', 'W_dec')
+
+# (matrices, batch, rates, *, settings) -> (matrices, found).
+Core = Callable[..., tuple[pairs.Matrices, pairs.Found]]
+
+
+class _Own(NamedTuple):
+  """A member's state; its encoder lies with a row a latent."""
+
+  matrices: pairs.Matrices
+  # Parameters and second moments that are no matrices.
+  params: optim.Params
+  nu: optim.Params
+  silent: Int[Array, ' latents']
+  skipped: Int[Array, '']
+  # Steps taken since `enter`.
+  clock: Int[Array, '']
+
+
+def _enter(sae: saes.base.Sae, state: suite.GroupState) -> _Own:
+  params, nu = state.params, state.nu
+  matrices = pairs.Matrices(
+      encoder=params['W_enc'].T,
+      decoder=params['W_dec'],
+      nu_encoder=nu['W_enc'].T,
+      nu_decoder=nu['W_dec'],
+      touched=jnp.zeros(sae.width, jnp.int32),
+  )
+  return _Own(
+      matrices,
+      _without_matrices(params),
+      _without_matrices(nu),
+      state.silent,
+      state.skipped,
+      jnp.int32(0),
+  )
+
+
+def _without_matrices(tree: optim.Params) -> optim.Params:
+  return {name: x for name, x in tree.items() if name not in _MATRICES}
+
+
+def _leave(
+    sae: saes.base.Sae, own: _Own, *, config: optim.Config
+) -> suite.GroupState:
+  """Let untouched rows catch up, and lay the encoder out as it was."""
+  del sae
+  found = own.matrices
+  now = functools.partial(
+      pairs.decayed, touched=found.touched, clock=own.clock, b2=config.b2
+  )
+  return suite.GroupState(
+      params=own.params | {'W_enc': found.encoder.T, 'W_dec': found.decoder},
+      nu=own.nu
+      | {'W_enc': now(found.nu_encoder).T, 'W_dec': now(found.nu_decoder)},
+      silent=own.silent,
+      skipped=own.skipped,
+  )
+
+
+def _step(
+    core: Core,
+    sae: saes.base.Sae,
+    own: _Own,
+    hyper: dict[str, Any],
+    *,
+    shared: protocol.Shared,
+    config: optim.Config,
+) -> tuple[_Own, dict[str, Array]]:
+  """Step one SAE, or leave it as it is where anything is not finite."""
+  rate = hyper['learning_rate'] * shared.learning_rate
+  encoder = {'W_enc': own.matrices.encoder.T}
+  batch = dense.make_batch(sae, own.params | encoder, hyper, shared)
+  matrices, found = core(
+      own.matrices,
+      batch,
+      pairs.Rates(rate, optim.correction(config, shared.step), own.clock),
+      settings=dense.settings_of(sae, config),
+  )
+  outcome = dense.outcome_of(sae, batch, found)
+  new = optim.update(
+      own.params,
+      own.nu,
+      protocol.vectors(own.params, found, batch.threshold),
+      step=shared.step,
+      learning_rate=rate,
+      config=config,
+      unit_norm=False,
+  )
+  params, nu = protocol.choose(outcome.ok, new, (own.params, own.nu))
+  silent = protocol.count_silence(own.silent, shared, outcome)
+  skipped = own.skipped + jnp.where(outcome.ok, 0, 1)
+  clock = own.clock + jnp.where(outcome.ok, 1, 0)
+  own = _Own(matrices, params, nu, silent, skipped, clock)
+  return own, protocol.metrics(outcome, shared, silent=silent, skipped=skipped)
+
+
+def make_path(core: Core) -> protocol.Path:
+  """Make the path of a step on the touched rows."""
+  return protocol.Path(_enter, _leave, functools.partial(_step, core))
+
+
+# Rows with more selected latents make a step dense: beyond a few hundred that is
+# faster anyway.
+CAP = 256
+
+SPARSE = make_path(functools.partial(sparse.step, cap=CAP))
+NATIVE = make_path(native.step)

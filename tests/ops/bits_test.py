@@ -1,0 +1,32 @@
+"""Sets as bits: places and counts, against NumPy's."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jumprelu.ops import bits
+
+
+@pytest.mark.parametrize('columns', [1, 31, 32, 100])
+@pytest.mark.parametrize('share', [0.0, 0.05, 0.5, 1.0])
+def test_places_are_those_of_the_set_entries_in_order(share, columns):
+  mask = np.random.default_rng(0).random((17, columns)) < share
+  index, count = jax.jit(bits.places, static_argnums=1)(jnp.asarray(mask), 40)
+  np.testing.assert_array_equal(count, mask.sum(axis=1))
+  for row, found in zip(mask, np.asarray(index), strict=True):
+    expected = np.flatnonzero(row)[:40]
+    np.testing.assert_array_equal(found[: len(expected)], expected)
+
+
+@pytest.mark.parametrize('size', [5, 32, 77])
+def test_find_gives_the_place_of_a_rank_in_each_column(size):
+  mask = np.random.default_rng(1).random((size, 9)) < 0.4
+  words = bits.pack(jnp.asarray(mask))
+  assert words.shape == (-(-size // 32), 9)
+  running = bits.running(words)
+  np.testing.assert_array_equal(running[-1], mask.sum(axis=0))
+  for rank in range(int(mask.sum(axis=0).max())):
+    found = np.asarray(bits.find(words, running, jnp.int32(rank)))
+    for column in np.flatnonzero(mask.sum(axis=0) > rank):
+      assert found[column] == np.flatnonzero(mask[:, column])[rank]

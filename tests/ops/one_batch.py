@@ -1,0 +1,122 @@
+"""A batch for the fast paths, and what automatic differentiation makes of it."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jumprelu import saes
+from jumprelu.ops import pairs
+
+# What may differ between cases, by name.
+CASES = {
+    'pre-encoder bias, log thresholds': {},
+    'no pre-encoder bias': {'pre_encoder_bias': False},
+    'linear thresholds': {'threshold_parameter': 'linear'},
+    'target L0': {'penalty': 'target_l0'},
+    'a transcoder': {'transcoder': True},
+    'an L0 of 1': {'threshold': 0.33},
+    'an L0 of hundreds': {'threshold': 0.001},
+    'Zipf frequencies': {'zipf': True},
+    'a kernel wider than thresholds': {'threshold': 0.05, 'bandwidth': 0.2},
+}
+D_IN, D_OUT, WIDTH, ROWS = 96, 80, 1000, 203
+
+
+@dataclasses.dataclass
+class OneBatch:
+  """A JumpReLU SAE, a batch with dropped rows, and the oracle's gradients."""
+
+  sae: Any
+  params: dict
+  batch: pairs.Batch
+  matrices: pairs.Matrices
+  settings: pairs.Settings
+  parts: Any
+  grads: dict
+
+
+def make(
+    *,
+    threshold=0.15,
+    bandwidth=0.05,
+    zipf=False,
+    transcoder=False,
+    penalty='l0',
+    **config,
+) -> OneBatch:
+  """Makes a batch and differentiates its loss."""
+  rng = np.random.default_rng(0)
+  config = saes.jumprelu.Config(bandwidth=bandwidth, penalty=penalty, **config)
+  d_out = D_OUT if transcoder else D_IN
+  sae = saes.make_sae(
+      'jumprelu',
+      config,
+      d_in=D_IN,
+      d_out=d_out,
+      width=WIDTH,
+      transcoder=transcoder,
+  )
+  params = sae.init_params(jax.random.key(0), initial_threshold=1.0)
+  thresholds = threshold * np.exp(0.1 * rng.normal(size=WIDTH))
+  if zipf:
+    thresholds *= np.linspace(0.3, 2, WIDTH)
+  if 'log_threshold' in params:
+    params['log_threshold'] = _float32(np.log(thresholds))
+  else:
+    params['threshold'] = _float32(thresholds)
+  params['b_enc'] = _float32(0.01 * rng.normal(size=WIDTH))
+  params['b_dec'] = _float32(0.1 * rng.normal(size=d_out) / np.sqrt(d_out))
+  keep = rng.random(ROWS) < 0.9
+  x, y = (
+      _float32(keep[:, None] * rng.normal(size=(ROWS, d)) / np.sqrt(d))
+      for d in (D_IN, d_out)
+  )
+  if not transcoder:
+    y = x
+  keep = jnp.asarray(keep)
+  coefficient, target = jnp.float32(0.01), jnp.float32(20.0)
+
+  def loss(params):
+    return sae.loss(
+        params,
+        x,
+        y,
+        keep=keep,
+        sparsity_coefficient=coefficient,
+        target_l0=target,
+    )
+
+  differentiate = jax.jit(jax.value_and_grad(loss, has_aux=True))
+  (_, parts), grads = differentiate(params)
+  batch = pairs.Batch(
+      pre_acts=jax.jit(sae.pre_acts)(params, x),
+      inputs=x,
+      targets=y,
+      keep=keep,
+      threshold=sae.threshold(params),
+      b_dec=params['b_dec'],
+      coefficient=coefficient,
+      target_l0=target,
+  )
+  matrices = pairs.Matrices(
+      params['W_enc'].T,
+      params['W_dec'],
+      # As if some rows had been left alone for a step or two.
+      _float32(1e-6 * rng.random((WIDTH, D_IN))),
+      _float32(1e-6 * rng.random((WIDTH, d_out))),
+      jnp.asarray(rng.integers(1, 4, WIDTH), jnp.int32),
+  )
+  settings = pairs.Settings(
+      config.bandwidth,
+      sae.subtracts_decoder_bias,
+      penalty == 'target_l0',
+      b2=0.99,
+  )
+  return OneBatch(sae, params, batch, matrices, settings, parts, grads)
+
+
+def _float32(x):
+  return jnp.asarray(x, jnp.float32)

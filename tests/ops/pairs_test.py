@@ -1,0 +1,262 @@
+"""The exact fast paths: equal to automatic differentiation, and to each other."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jumprelu import optim
+from jumprelu.ops import dense, native, pairs, sparse
+from tests.ops import one_batch
+
+_PATHS = ('dense', 'sparse', 'native')
+# Large enough for every case, and too small for each of them.
+_ROOMY, _TIGHT = 1000, 8
+_RATES = pairs.Rates(jnp.float32(1e-3), jnp.float32(0.3), jnp.int32(3))
+
+
+@functools.cache
+def _case(name):
+  return one_batch.make(**one_batch.CASES[name])
+
+
+def _need(path):
+  if path == 'native' and native.why_not():
+    pytest.skip(native.why_not())
+
+
+def _gradients(path, case):
+  _need(path)
+  call = {
+      'dense': lambda batch, m: dense.gradients(
+          batch, m.encoder, m.decoder, settings=case.settings
+      ),
+      'sparse': functools.partial(
+          sparse.gradients, settings=case.settings, cap=_ROOMY
+      ),
+      'native': functools.partial(native.gradients, settings=case.settings),
+  }[path]
+  return jax.jit(call)(case.batch, case.matrices)
+
+
+def _step(path, case, **changes):
+  _need(path)
+  call = {
+      'dense': dense.step,
+      'sparse': functools.partial(sparse.step, cap=_ROOMY),
+      'tight': functools.partial(sparse.step, cap=_TIGHT),
+      'native': native.step,
+  }[path]
+  batch = case.batch._replace(**changes)
+  call = functools.partial(call, settings=case.settings)
+  return jax.jit(call)(case.matrices, batch, _RATES)
+
+
+def _caught_up(matrices, settings):
+  """The matrices as if every row had been touched."""
+  now = functools.partial(
+      pairs.decayed,
+      touched=matrices.touched,
+      clock=_RATES.clock + 1,
+      b2=settings.b2,
+  )
+  return matrices._replace(
+      nu_encoder=now(matrices.nu_encoder), nu_decoder=now(matrices.nu_decoder)
+  )
+
+
+def _close(found, expected, tolerance, name):
+  """Equal to `tolerance` of the array's largest entry."""
+  expected = np.asarray(expected, np.float64)
+  atol = tolerance * np.abs(expected).max()
+  np.testing.assert_allclose(found, expected, rtol=0, atol=atol, err_msg=name)
+
+
+def _float64(case):
+  """The gradients from the same pre-activations in float64, by NumPy."""
+  batch, settings = case.batch, case.settings
+  pre, x, y, theta, b_dec = (
+      np.asarray(a, np.float64)
+      for a in (
+          batch.pre_acts,
+          batch.inputs,
+          batch.targets,
+          batch.threshold,
+          batch.b_dec,
+      )
+  )
+  keep = np.asarray(batch.keep)[:, None]
+  # Comparisons as they are made: in float32.
+  distance = np.asarray(batch.pre_acts) - np.asarray(batch.threshold)
+  active = (distance > 0) & keep
+  near = (np.abs(distance) < np.float32(settings.bandwidth) / 2) & keep
+  rows, l0 = keep.sum(), active.sum() / keep.sum()
+  W_dec, W_enc = (
+      np.asarray(a, np.float64)
+      for a in (case.matrices.decoder, case.matrices.encoder)
+  )
+  latents = active * pre
+  errors = keep * (latents @ W_dec + b_dec - y) * 2 / rows
+  slopes = errors @ W_dec.T
+  penalty = float(batch.coefficient)
+  if settings.target_l0:
+    target = float(batch.target_l0)
+    penalty *= 2 * (l0 / target - 1) / target
+  found = {
+      'W_dec': latents.T @ errors,
+      'W_enc': x.T @ (active * slopes),
+      'b_enc': (active * slopes).sum(0),
+      'b_dec': errors.sum(0),
+      'threshold': -(near * (theta * slopes + penalty / rows)).sum(0)
+      / settings.bandwidth,
+  }
+  if settings.pre_encoder_bias:
+    found['W_enc'] -= np.outer(b_dec, found['b_enc'])
+    found['b_dec'] -= found['b_enc'] @ W_enc
+  return found
+
+
+def _named(found, rest):
+  """The gradients by the names of parameters."""
+  return {
+      'W_enc': found.encoder.T,
+      'W_dec': found.decoder,
+      'b_enc': rest.b_enc,
+      'b_dec': rest.b_dec,
+      'threshold': rest.threshold,
+  }
+
+
+@pytest.mark.parametrize('path', _PATHS)
+@pytest.mark.parametrize('name', one_batch.CASES)
+def test_gradients_equal_those_of_automatic_differentiation(name, path):
+  case = _case(name)
+  found, rest = _gradients(path, case)
+  exact = _float64(case)
+  for parameter, value in _named(found, rest).items():
+    _close(value, exact[parameter], 1e-6, parameter)
+    if parameter == 'threshold' and 'log_threshold' in case.params:
+      parameter, value = 'log_threshold', value * case.batch.threshold
+    # The oracle's own sums of a thousand terms are not more exact than this.
+    close = 1e-6 if parameter != 'b_dec' else 2e-6
+    _close(value, case.grads[parameter], close, parameter)
+  np.testing.assert_array_equal(rest.fired, case.parts.fired)
+  np.testing.assert_allclose(rest.l0, case.parts.l0, rtol=1e-6)
+  np.testing.assert_allclose(
+      rest.reconstruction, case.parts.reconstruction, rtol=1e-6
+  )
+  assert rest.ok
+
+
+@pytest.mark.parametrize('path', ['sparse', 'native', 'tight'])
+@pytest.mark.parametrize('name', one_batch.CASES)
+def test_a_lazy_step_ends_where_the_dense_one_does(name, path):
+  case = _case(name)
+  (dense_end, dense_rest), (end, rest) = _step('dense', case), _step(path, case)
+  end, dense_end = (_caught_up(m, case.settings) for m in (end, dense_end))
+  for field in ('encoder', 'decoder', 'nu_encoder', 'nu_decoder'):
+    # Adam divides by roots of squares: small gradients come out magnified.
+    _close(getattr(end, field), getattr(dense_end, field), 1e-5, field)
+  longest = int(_selected(case).max())
+  overflow = path == 'tight' and longest > _TIGHT
+  assert (rest.overflow > 0) == overflow
+  np.testing.assert_array_equal(rest.fired, dense_rest.fired)
+
+
+def _selected(case):
+  distance = np.asarray(case.batch.pre_acts) - np.asarray(case.batch.threshold)
+  keep = np.asarray(case.batch.keep)[:, None]
+  return ((distance > -case.settings.bandwidth / 2) & keep).sum(axis=1)
+
+
+def test_rows_that_overflow_are_counted():
+  case = _case('Zipf frequencies')
+  _, rest = _step('tight', case)
+  assert rest.overflow == (_selected(case) > _TIGHT).sum() > 0
+
+
+@pytest.mark.parametrize('path', ['sparse', 'native'])
+def test_latents_without_a_gradient_are_not_touched(path):
+  case = _case('an L0 of 1')
+  end, rest = _step(path, case)
+  still = np.asarray(rest.fired) == 0
+  near = np.asarray(case.batch.pre_acts) - np.asarray(case.batch.threshold)
+  near = np.abs(near)
+  still &= ~(near < case.settings.bandwidth / 2).any(axis=0)
+  assert 0.1 < still.mean() < 1
+  for field in pairs.Matrices._fields:
+    before, after = getattr(case.matrices, field), getattr(end, field)
+    np.testing.assert_array_equal(after[still], before[still], field)
+    assert (np.asarray(after) != np.asarray(before)).any(), field
+
+
+@pytest.mark.parametrize('path', _PATHS)
+def test_the_update_is_the_optimisers(path):
+  _need(path)
+  case = _case('no pre-encoder bias')
+  fresh = case.matrices._replace(touched=jnp.full(one_batch.WIDTH, 3))
+  names = {'W_enc': 'encoder', 'W_dec': 'decoder'}
+  config = optim.Config(b2=case.settings.b2)
+  # Step 35 counted from 0: 1 - .99^36 = .3036.
+  unbias = optim.correction(config, 35)
+  np.testing.assert_allclose(unbias, 0.3036, rtol=1e-3)
+  call = functools.partial(
+      {'dense': dense.step, 'native': native.step}.get(
+          path, functools.partial(sparse.step, cap=_ROOMY)
+      ),
+      settings=case.settings,
+  )
+  rates = _RATES._replace(correction=unbias)
+  end, _ = jax.jit(call)(fresh, case.batch, rates)
+  nu = {n: getattr(fresh, f'nu_{f}') for n, f in names.items()}
+  params, nu = optim.update(
+      {'W_enc': fresh.encoder, 'W_dec': fresh.decoder},
+      nu,
+      {'W_enc': case.grads['W_enc'].T, 'W_dec': case.grads['W_dec']},
+      step=35,
+      learning_rate=1e-3,
+      config=config,
+  )
+  end = _caught_up(end, case.settings)
+  for name, field in names.items():
+    _close(getattr(end, field), params[name], 1e-5, name)
+    _close(getattr(end, f'nu_{field}'), nu[name], 1e-5, name)
+
+
+@pytest.mark.parametrize('path', _PATHS)
+@pytest.mark.parametrize('field', ['inputs', 'targets', 'pre_acts'])
+@pytest.mark.parametrize('value', [np.nan, np.inf])
+def test_a_step_that_is_not_finite_is_not_taken(value, field, path):
+  case = _case('pre-encoder bias, log thresholds')
+  row = int(np.flatnonzero(case.batch.keep)[5])
+  damaged = getattr(case.batch, field).at[row, 3].set(value)
+  changes = {field: damaged}
+  if field == 'inputs':
+    changes['pre_acts'] = case.batch.pre_acts.at[row].set(value)
+  end, rest = _step(path, case, **changes)
+  if field == 'pre_acts' and np.isnan(value) and path == 'dense':
+    # Nothing that is not a number is above a threshold: it has no part in it.
+    assert rest.ok
+    return
+  assert not rest.ok
+  for name in pairs.Matrices._fields:
+    before, after = getattr(case.matrices, name), getattr(end, name)
+    np.testing.assert_array_equal(after, before, name)
+
+
+def test_native_and_sparse_steps_are_the_same_bits_each_time():
+  case = _case('Zipf frequencies')
+  for path in ('sparse', 'native'):
+    first, second = _step(path, case), _step(path, case)
+    jax.tree.map(np.testing.assert_array_equal, first, second)
+
+
+def test_the_native_step_refuses_shapes_that_do_not_fit():
+  _need('native')
+  case = _case('a transcoder')
+  with pytest.raises(jax.errors.JaxRuntimeError, match='do not fit'):
+    jax.block_until_ready(
+        _step('native', case, threshold=case.batch.threshold[:-1])
+    )

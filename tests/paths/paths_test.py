@@ -1,0 +1,148 @@
+"""Paths: which one a group takes, and that a run may change them."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jumprelu import errors, optim, paths, saes, suite
+from jumprelu import step as step_lib
+from jumprelu.ops import native
+from tests import toy_suite
+
+_OPTIM = optim.Config(
+    b2=0.9, lr_warmup_steps=4, sparsity_warmup_steps=None,
+    sparsity_warmup_fraction=0.5,
+)  # fmt: skip
+_NAMES = ('resid_post-48-jumprelu', 'transcoder-48-jumprelu')
+
+
+@pytest.fixture
+def built():
+  if native.why_not():
+    pytest.skip(native.why_not())
+
+
+@functools.cache
+def _job():
+  config = toy_suite.make_config(
+      sae__jumprelu__bandwidth=0.1,
+      variants=('jumprelu', 'relu'),
+      optim__learning_rate=1e-2,
+  )
+  groups = toy_suite.make_groups(config)
+  stream = toy_suite.make_stream(
+      config, table=toy_suite.make_table(suite.taps(groups))
+  )
+  block = stream.make_block(0, stream.estimate_scales())
+  return groups, stream, block
+
+
+@functools.cache
+def _segment(path):
+  return step_lib.make_segment(
+      _job()[0], _OPTIM, total_steps=20, batch=32, max_steps=4, path=path
+  )
+
+
+def _run(names):
+  """Takes four steps by each path in turn."""
+  groups, stream, block = _job()
+  state, logs = suite.init_state(groups), []
+  for name in names:
+    segment = _segment(name)
+    state, log = segment(state, block, stream.put(0), stream.put(4))
+    logs.append(jax.device_get(log))
+  return jax.device_get(state), logs
+
+
+def _close(found, expected, tolerance):
+  def check(path, x, y):
+    atol = tolerance * np.abs(y).max()
+    np.testing.assert_allclose(x, y, rtol=0, atol=atol, err_msg=str(path))
+
+  jax.tree_util.tree_map_with_path(check, found, expected)
+
+
+@pytest.mark.parametrize(
+    'names',
+    [
+        ('dense',) * 4,
+        ('sparse',) * 4,
+        ('native',) * 4,
+        # A run that is resumed by another path.
+        ('native', 'oracle', 'sparse', 'native'),
+    ],
+    ids='-'.join,
+)
+def test_a_run_is_the_same_by_any_path_and_by_one_after_another(names, built):
+  (end, logs), (expected, oracle) = _run(names), _run(('oracle',) * 4)
+  assert end.step == expected.step == 16
+  for name in _NAMES:
+    found, wanted = end.groups[name], expected.groups[name]
+    _close((found.params, found.nu), (wanted.params, wanted.nu), 2e-5)
+    np.testing.assert_array_equal(found.silent, wanted.silent)
+    for log, other in zip(logs, oracle, strict=True):
+      _close(log.groups[name], other.groups[name], 1e-4)
+  # What is no JumpReLU goes by the oracle in any case.
+  name = 'resid_post-48-relu'
+  jax.tree.map(
+      np.testing.assert_array_equal, end.groups[name], expected.groups[name]
+  )
+
+
+def test_rows_without_a_gradient_catch_up_at_the_end_of_a_segment(built):
+  groups, stream, block = _job()
+  ends = []
+  for path in ('oracle', 'native', 'sparse'):
+    state = suite.init_state(groups)
+    group = state.groups[_NAMES[0]]
+    # Thresholds that nothing reaches, for half of the latents.
+    high = group.params['log_threshold'].at[:, :24].set(20.0)
+    nu = {name: jnp.ones_like(x) for name, x in group.nu.items()}
+    group = group.replace(params=group.params | {'log_threshold': high}, nu=nu)
+    state = state.replace(groups=state.groups | {_NAMES[0]: group})
+    state, _ = _segment(path)(state, block, stream.put(0), stream.put(3))
+    ends.append(jax.device_get(state).groups[_NAMES[0]].nu)
+  np.testing.assert_allclose(ends[0]['W_dec'][:, :24], 0.9**3, rtol=1e-6)
+  for end in ends[1:]:
+    for name in ('W_enc', 'W_dec'):
+      np.testing.assert_allclose(end[name], ends[0][name], rtol=1e-5)
+
+
+def test_only_a_plain_jumprelu_takes_a_fast_path():
+  config = toy_suite.make_config(variants=tuple(saes.VARIANTS))
+  chosen = {
+      group.name.split('-')[-1]: paths.choose('auto', group, None)
+      for group in toy_suite.make_groups(config)
+  }
+  fast = 'dense' if native.why_not() else 'native'
+  assert chosen.pop('jumprelu') == fast
+  assert len(chosen) == len(saes.VARIANTS) - 1
+  assert set(chosen.values()) == {'oracle'}
+
+
+@pytest.mark.parametrize(
+    'changes',
+    [
+        {'sae__jumprelu__kernel': 'gaussian'},
+        {'sae__jumprelu__gradient_to_pre_acts': True},
+    ],
+    ids=str,
+)
+def test_what_the_formulas_do_not_cover_takes_the_oracle(changes):
+  config = toy_suite.make_config(**changes)
+  for group in toy_suite.make_groups(config):
+    for asked in ('auto', 'dense', 'sparse', 'native'):
+      assert paths.choose(asked, group, None) == 'oracle'
+
+
+def test_over_devices_a_suite_takes_the_dense_path():
+  group = toy_suite.make_groups(toy_suite.make_config())[0]
+  mesh = toy_suite.make_mesh(8)
+  assert paths.choose('auto', group, mesh) == 'dense'
+  for path in ('sparse', 'native'):
+    with pytest.raises(errors.UserError, match=f'path={path}.*one device'):
+      paths.choose(path, group, mesh)
