@@ -1,0 +1,191 @@
+"""Our paths, and the matrix products that bound a dense one, as turns."""
+
+from collections.abc import Callable
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.benchmarking import problem as problem_lib
+from jumprelu import blocks, lm, optim, saes, suite
+from jumprelu import step as step_lib
+from jumprelu.ops import dense, native, pairs, sparse
+from jumprelu.paths import lazy
+
+_SITE = lm.Site.RESID_POST
+_OPTIM = optim.Config(
+    learning_rate=problem_lib.LEARNING_RATE,
+    lr_warmup_steps=0,
+    sparsity_warmup_steps=0,
+)
+
+# Takes a number of steps; gives L0 and loss of the last one.
+Turn = Callable[[int], tuple[float, float]]
+
+
+def make(name: str, problem: dict[str, np.ndarray]) -> Turn:
+  """Makes the turns of `ours-PATH`, `matmuls` or `encoder`."""
+  kind, _, path = name.partition('-')
+  if kind != 'ours':
+    return _matmuls(problem, encoder_only=kind == 'encoder')
+  x, steps = problem.pop('x'), int(problem['steps'])
+  batches, batch, d_model = x.shape
+  group = _group(d_model, problem['W_dec'].shape[0])
+  segment = step_lib.make_segment(
+      [group],
+      _OPTIM,
+      total_steps=1_000_000,
+      batch=batch,
+      max_steps=steps,
+      path=path,
+  )
+  # The batches over and over, so that a turn is one segment.
+  rows = np.arange(batches * batch, dtype=np.int32)
+  block = blocks.Block(
+      activations={_SITE: jnp.asarray(x.reshape(1, -1, d_model))},
+      inverse_scale={_SITE: jnp.float32(1)},
+      keep=jnp.ones((1, batches * batch), bool),
+      order=jnp.asarray(np.resize(rows, steps * batch)[None]),
+      dropped=jnp.int32(0),
+  )
+  state = _state(group, problem)
+  problem.clear()
+
+  def turn(count: int) -> tuple[float, float]:
+    nonlocal state
+    state, log = segment(state, block, jnp.int32(0), jnp.int32(count))
+    metrics = jax.device_get(log.groups[group.name])
+    jax.block_until_ready(state)
+    return metrics['l0'][count - 1, 0], metrics['loss'][count - 1, 0]
+
+  return turn
+
+
+def _group(d_model: int, width: int) -> suite.Group:
+  member = suite.Member(
+      site='resid_post',
+      width=width,
+      variant='jumprelu',
+      sparsity_coefficient=problem_lib.COEFFICIENT,
+      target_l0=0.0,
+      seed=0,
+      learning_rate=problem_lib.LEARNING_RATE,
+      initial_threshold=1.0,
+  )
+  config = saes.jumprelu.Config(bandwidth=problem_lib.BANDWIDTH)
+  (group,) = suite.make_groups(
+      [member], configs={'jumprelu': config}, d_site=lambda _: d_model
+  )
+  return group
+
+
+def _params(problem: dict[str, np.ndarray]) -> dict[str, Any]:
+  params = {
+      name: jnp.asarray(problem[name])
+      for name in ('W_enc', 'b_enc', 'W_dec', 'b_dec')
+  }
+  return params | {'log_threshold': jnp.log(jnp.asarray(problem['threshold']))}
+
+
+def _state(group: suite.Group, problem: dict[str, np.ndarray]) -> Any:
+  params = jax.tree.map(lambda x: x[None], _params(problem))
+  state = suite.GroupState(
+      params=params,
+      nu=optim.init_nu(params),
+      silent=jnp.zeros((1, group.sae.width), jnp.int32),
+      skipped=jnp.zeros(1, jnp.int32),
+  )
+  return suite.TrainState(groups={group.name: state}, step=jnp.int32(0))
+
+
+def _matmuls(problem: dict[str, np.ndarray], *, encoder_only: bool) -> Turn:
+  """The five matrix products of a dense step, or the first."""
+  x = jnp.asarray(problem['x'][0])
+  W_enc, W_dec = (jnp.asarray(problem[name]) for name in ('W_enc', 'W_dec'))
+  problem.clear()
+  product = jax.jit(jnp.matmul)
+  transposed = jax.jit(lambda a, b: a.T @ b)
+  by_rows = jax.jit(lambda a, b: a @ b.T)
+
+  def turn(count: int) -> tuple[float, float]:
+    for _ in range(count):
+      pre_acts = product(x, W_enc)
+      found = [pre_acts]
+      if not encoder_only:
+        found += [
+            product(pre_acts, W_dec),
+            by_rows(x, W_dec),
+            transposed(pre_acts, x),
+            transposed(x, pre_acts),
+        ]
+      jax.block_until_ready(found)
+    return float('nan'), float('nan')
+
+  return turn
+
+
+def gradient_error(name: str, problem: dict[str, np.ndarray]) -> float:
+  """Returns max|a - b| / max|b| to automatic differentiation, the worst array.
+
+  Both are given one array of pre-activations.
+  """
+  path = name.partition('-')[2]
+  if path == 'oracle':
+    return 0.0
+  sae = _group(problem['x'].shape[-1], problem['W_dec'].shape[0]).sae
+  params, x = _params(problem), jnp.asarray(problem['x'][0])
+  keep = jnp.ones(len(x), bool)
+  coefficient, target = jnp.float32(problem_lib.COEFFICIENT), jnp.float32(1)
+
+  def loss(params):
+    return sae.loss(
+        params,
+        x,
+        x,
+        keep=keep,
+        sparsity_coefficient=coefficient,
+        target_l0=target,
+    )
+
+  expected = jax.jit(jax.grad(loss, has_aux=True))(params)[0]
+  batch = pairs.Batch(
+      pre_acts=jax.jit(sae.pre_acts)(params, x),
+      inputs=x,
+      targets=x,
+      keep=keep,
+      threshold=sae.threshold(params),
+      b_dec=params['b_dec'],
+      coefficient=coefficient,
+      target_l0=target,
+  )
+  found = _gradients(path, batch, params)
+  return max(
+      float(jnp.max(jnp.abs(found[k] - v)) / jnp.max(jnp.abs(v)))
+      for k, v in expected.items()
+  )
+
+
+def _gradients(path: str, batch: pairs.Batch, params: Any) -> dict[str, Any]:
+  settings = pairs.Settings(problem_lib.BANDWIDTH, True, False)
+  encoder, decoder = params['W_enc'].T, params['W_dec']
+  none = jnp.zeros(len(decoder), jnp.int32)
+  matrices = pairs.Matrices(encoder, decoder, encoder, decoder, none)
+  call = {
+      'dense': lambda batch, m: dense.gradients(
+          batch, m.encoder, m.decoder, settings=settings
+      ),
+      'sparse': functools.partial(
+          sparse.gradients, settings=settings, cap=lazy.CAP
+      ),
+      'native': functools.partial(native.gradients, settings=settings),
+  }[path]
+  found, rest = jax.jit(call)(batch, matrices)
+  return {
+      'W_enc': found.encoder.T,
+      'W_dec': found.decoder,
+      'b_enc': rest.b_enc,
+      'b_dec': rest.b_dec,
+      'log_threshold': rest.threshold * batch.threshold,
+  }
