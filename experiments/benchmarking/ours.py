@@ -176,8 +176,8 @@ def _gradients(path: str, batch: pairs.Batch, params: Any) -> dict[str, Any]:
       'dense': lambda batch, m: dense.gradients(
           batch, m.encoder, m.decoder, settings=settings
       ),
-      'sparse': functools.partial(
-          sparse.gradients, settings=settings, cap=lazy.CAP
+      'sparse': lambda batch, m: sparse.gradients(
+          batch, m.encoder, m.decoder, settings=settings, cap=lazy.CAP
       ),
       'native': functools.partial(native.gradients, settings=settings),
   }[path]

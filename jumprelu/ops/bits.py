@@ -61,7 +61,9 @@ def places(
   here = jnp.take_along_axis(words, word, axis=1)
   upto = jnp.take_along_axis(counts, word, axis=1)
   left = ranks[None, :] - (upto - _ones(here))
-  return WORD * word + _bit(here, left), counts[:, -1]
+  # Also where there is none, a place that there is.
+  place = jnp.minimum(WORD * word + _bit(here, left), mask.shape[1] - 1)
+  return place, counts[:, -1]
 
 
 def _ones(words: UInt32[Array, '*shape']) -> Int32[Array, '*shape']:

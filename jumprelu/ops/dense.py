@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jumprelu.array_typing import Array, Float
-from jumprelu.ops import pairs, pseudo, row_update
+from jumprelu.ops import pairs, pseudo
 
 
 def gradients(
@@ -42,38 +42,32 @@ def gradients(
   to_threshold = batch.threshold * near_slopes + penalty * count
 
   b_enc, b_dec = on_active.sum(axis=0), errors.sum(axis=0)
-  to_encoder = _matmul(on_active.T, batch.inputs)
+  given = pairs.Gradients(
+      _matmul(on_active.T, batch.inputs), _matmul(latents.T, errors)
+  )
   if settings.pre_encoder_bias:
-    to_encoder -= b_enc[:, None] * batch.b_dec[None, :]
-    b_dec -= _weighted_sum(b_enc, encoder)
-  found = pairs.Gradients(to_encoder, _matmul(latents.T, errors))
-  return found, pairs.Found(
+    given, b_dec = through_bias(given, batch, b_enc, b_dec, encoder)
+  return given, pairs.Found(
       b_enc=b_enc,
       b_dec=b_dec,
       threshold=-to_threshold / settings.bandwidth,
       fired=active.sum(axis=0, dtype=jnp.int32),
       reconstruction=loss,
       l0=l0,
-      ok=pairs.all_finite(found, loss, b_enc, b_dec, to_threshold),
+      ok=pairs.all_finite(given, loss, b_enc, b_dec, to_threshold),
   )
 
 
-def step(
-    matrices: pairs.Matrices,
+def through_bias(
+    given: pairs.Gradients,
     batch: pairs.Batch,
-    rates: pairs.Rates,
-    *,
-    settings: pairs.Settings,
-) -> tuple[pairs.Matrices, pairs.Found]:
-  """Take one step on all rows."""
-  given, found = gradients(
-      batch, matrices.encoder, matrices.decoder, settings=settings
-  )
-  stepped = row_update.update(matrices, given, rates, settings=settings)
-  matrices = jax.tree.map(
-      lambda new, old: jnp.where(found.ok, new, old), stepped, matrices
-  )
-  return matrices, found
+    b_enc: Float[Array, ' latents'],
+    b_dec: Float[Array, ' model'],
+    encoder: Float[Array, 'latents model'],
+) -> tuple[pairs.Gradients, Float[Array, ' model']]:
+  """Add what an encoder of inputs - b_dec sends to itself and to b_dec."""
+  own = given.encoder - b_enc[:, None] * batch.b_dec[None, :]
+  return given._replace(encoder=own), b_dec - _weighted_sum(b_enc, encoder)
 
 
 def _weighted_sum(

@@ -10,136 +10,137 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jumprelu.array_typing import Array, Bool, Float, Int32, UInt32
-from jumprelu.ops import bits, pairs, row_update
+from jumprelu.array_typing import Array, Float, Int32, Num, UInt32
+from jumprelu.ops import bits, pairs
 
-# Bytes of a block's four arrays [latents, model], so that they stay in cache.
-_BLOCK_BYTES = 2**21
+# Latents of a block.
+_SIZE = 256
 
 
 class Sums(NamedTuple):
-  """What the backward pass gives besides updated matrices."""
+  """What the backward pass gives, a latent."""
 
-  # Sums of slopes over each latent's active and near pairs.
+  # Gradients of the encoder, without the pre-encoder bias, and the decoder.
+  encoder: Float[Array, 'latents model']
+  decoder: Float[Array, 'latents target_model']
+  # Sums of slopes over active and near pairs, and how many those are.
   b_enc: Float[Array, ' latents']
+  near_slopes: Float[Array, ' latents']
+  fired: Int32[Array, ' latents']
   near: Float[Array, ' latents']
-  # The encoder's columns, weighted by b_enc's gradient.
-  shift: Float[Array, ' model']
 
 
 class _Latents(NamedTuple):
-  """One block of latents; behind the last one, numbers that are dropped."""
+  """One block of latents, each selected on fewer rows than the one before."""
 
   numbers: Int32[Array, ' block']
   threshold: Float[Array, ' block']
-  # On how many rows each is selected, the first on most.
   count: Int32[Array, ' block']
-  # Those rows, as bits, and their running counts.
+  decoder: Float[Array, 'block target_model']
+  # The rows on which they are selected, as bits, and their running counts.
   words: UInt32[Array, 'words block']
   running: Int32[Array, 'words block']
 
 
-class Backward(NamedTuple):
-  """Everything that the pass over latents reads."""
+def sums(
+    batch: pairs.Batch,
+    errors: Float[Array, 'batch target_model'],
+    decoder: Float[Array, 'latents target_model'],
+    words: UInt32[Array, 'words latents'],
+    *,
+    bandwidth: float,
+) -> Sums:
+  """Add up gradients over the rows that `words` selects for each latent."""
+  latents, d_out = decoder.shape
+  size = _SIZE
+  padding = -latents % size
+  running = bits.running(words)
+  count = running[-1]
+  order = jnp.argsort(-count).astype(jnp.int32)
+  # Behind the last latent it comes again, to be cut off.
+  padded = jnp.pad(order, (0, padding), mode='edge')
 
-  batch: pairs.Batch
-  errors: Float[Array, 'batch target_model']
-  selected: Bool[Array, 'batch latents']
-  rates: pairs.Rates
-  settings: pairs.Settings
-  # Where given, gradients for these weights are written, and nothing is moved.
-  weights: pairs.Matrices | None = None
-
-  def run(
-      self, matrices: pairs.Matrices, ok: Bool[Array, '']
-  ) -> tuple[pairs.Matrices, Sums]:
-    """Pass over the touched latents, block by block, if all is well."""
-    latents, model = matrices.decoder.shape
-    size = max(8, min(256, _BLOCK_BYTES // (16 * model)))
-    words = bits.pack(self.selected)
-    running = bits.running(words)
-    count = running[-1]
-    order = jnp.argsort(-count).astype(jnp.int32)
-    # Each number once, also those of no latent.
-    behind = latents + jnp.arange(size, dtype=jnp.int32)
-    order = jnp.concatenate([order, behind])
-
-    def body(number, carry):
-      numbers = jax.lax.dynamic_slice_in_dim(order, number * size, size)
-      own = jnp.take(count, numbers, mode='fill', fill_value=0)
-      block = _Latents(
-          numbers=jnp.where(own > 0, numbers, behind),
-          threshold=jnp.take(self.batch.threshold, numbers, mode='clip'),
-          count=own,
-          words=jnp.take(words, numbers, axis=1, mode='clip'),
-          running=jnp.take(running, numbers, axis=1, mode='clip'),
-      )
-      return self._block(block, *carry)
-
-    none = jnp.zeros_like(self.batch.threshold)
-    model = self.batch.inputs.shape[1]
-    sums = Sums(none, none, jnp.zeros(model, jnp.float32))
-    touched = jnp.sum(count > 0, dtype=jnp.int32)
-    blocks = jnp.where(ok, (touched + size - 1) // size, 0)
-    return jax.lax.fori_loop(0, blocks, body, (matrices, sums))
-
-  def _block(
-      self, block: _Latents, matrices: pairs.Matrices, sums: Sums
-  ) -> tuple[pairs.Matrices, Sums]:
-    """Update one block's rows in place."""
-    own = jax.tree.map(
-        lambda x: jnp.take(x, block.numbers, axis=0, mode='clip'),
-        matrices if self.weights is None else self.weights,
+  def body(number, carry):
+    numbers = jax.lax.dynamic_slice_in_dim(padded, number * size, size)
+    block = _Latents(
+        numbers,
+        batch.threshold[numbers],
+        count[numbers],
+        _rows(decoder, numbers),
+        words[:, numbers],
+        running[:, numbers],
     )
-    found, b_enc, near = self._accumulate(block, own.decoder)
-    if self.settings.pre_encoder_bias:
-      shift = jnp.sum(b_enc[:, None] * own.encoder, axis=0)
-      sums = sums._replace(shift=sums.shift + shift)
-      encoder = found.encoder - b_enc[:, None] * self.batch.b_dec[None, :]
-      found = found._replace(encoder=encoder)
-    if self.weights is None:
-      rows = row_update.update(own, found, self.rates, settings=self.settings)
-    else:
-      rows = own._replace(encoder=found.encoder, decoder=found.decoder)
-
-    def put(whole, rows):
-      return whole.at[block.numbers].set(rows, mode='drop', unique_indices=True)
-
-    sums = sums._replace(
-        b_enc=put(sums.b_enc, b_enc), near=put(sums.near, near)
+    found = _add_ranks(batch, errors, block, bandwidth)
+    return jax.tree.map(
+        lambda whole, part: jax.lax.dynamic_update_slice_in_dim(
+            whole, part, number * size, 0
+        ),
+        carry,
+        found,
     )
-    return jax.tree.map(put, matrices, rows), sums
 
-  def _accumulate(
-      self, block: _Latents, decoder: Float[Array, 'block target_model']
-  ) -> tuple[pairs.Gradients, Float[Array, ' block'], Float[Array, ' block']]:
-    """Add up a block's gradients, rank by rank."""
-    batch, half = self.batch, self.settings.bandwidth / 2
-    latent = jnp.minimum(block.numbers, batch.pre_acts.shape[1] - 1)
+  start = _zeros(latents + padding, batch.inputs.shape[1], d_out)
+  touched = jnp.sum(count > 0, dtype=jnp.int32)
+  blocks = (touched + size - 1) // size
+  found = jax.lax.fori_loop(0, blocks, body, start)
+  # Back to the order of the latents: gathered, as scattering rows costs more.
+  place = jnp.argsort(order)
+  return jax.tree.map(lambda x: _rows(x, place), found)
 
-    def add(rank, carry):
-      found, b_enc, near = carry
-      row = bits.find(block.words, block.running, rank)
-      row = jnp.minimum(row, len(batch.keep) - 1)
-      value = batch.pre_acts[row, latent]
-      error = jnp.take(self.errors, row, axis=0)
-      slope = jnp.sum(error * decoder, axis=1)
-      valid = rank < block.count
-      active = valid & (value > block.threshold)
-      is_near = valid & (jnp.abs(value - block.threshold) < half)
-      on_active = jnp.where(active, slope, 0.0)
-      value = jnp.where(active, value, 0.0)
-      inputs = jnp.take(batch.inputs, row, axis=0)
-      found = pairs.Gradients(
-          found.encoder + on_active[:, None] * inputs,
-          found.decoder + value[:, None] * error,
-      )
-      near += jnp.where(is_near, slope, 0.0)
-      return found, b_enc + on_active, near
 
-    none = jnp.zeros_like(block.threshold)
-    start = pairs.Gradients(
-        jnp.zeros((len(none), batch.inputs.shape[1]), jnp.float32),
-        jnp.zeros_like(decoder),
+def _zeros(latents: int, d_in: int, d_out: int) -> Sums:
+  vector = jnp.zeros(latents, jnp.float32)
+  return Sums(
+      jnp.zeros((latents, d_in), jnp.float32),
+      jnp.zeros((latents, d_out), jnp.float32),
+      vector,
+      vector,
+      jnp.zeros(latents, jnp.int32),
+      vector,
+  )
+
+
+def _add_ranks(
+    batch: pairs.Batch,
+    errors: Float[Array, 'batch target_model'],
+    block: _Latents,
+    bandwidth: float,
+) -> Sums:
+  """Add up a block's gradients, rank by rank."""
+
+  latents, half = block.numbers, bandwidth / 2
+
+  def one(rank):
+    """One row of each latent; nothing where a latent has no such."""
+    row = bits.find(block.words, block.running, rank)
+    row = jnp.minimum(row, len(batch.keep) - 1)
+    value = batch.pre_acts.at[row, latents].get(mode='promise_in_bounds')
+    slope = jnp.sum(_rows(errors, row) * block.decoder, axis=1)
+    there = rank < block.count
+    active = there & (value > block.threshold)
+    near = there & (jnp.abs(value - block.threshold) < half)
+    on_active = jnp.where(active, slope, 0.0)
+    return Sums(
+        encoder=on_active[:, None] * _rows(batch.inputs, row),
+        decoder=jnp.where(active, value, 0.0)[:, None] * _rows(errors, row),
+        b_enc=on_active,
+        # What is not a number is seen here: nothing else of it counts.
+        near_slopes=jnp.where(near, slope, jnp.where(there, 0.0 * value, 0.0)),
+        fired=active.astype(jnp.int32),
+        near=near.astype(jnp.float32),
     )
-    return jax.lax.fori_loop(0, block.count[0], add, (start, none, none))
+
+  def add(rank, total):
+    return jax.tree.map(jnp.add, total, one(rank))
+
+  start = _zeros(
+      len(block.numbers), batch.inputs.shape[1], batch.targets.shape[1]
+  )
+  return jax.lax.fori_loop(0, block.count[0], add, start)
+
+
+def _rows(
+    x: Num[Array, 'rows *rest'], index: Int32[Array, ' size']
+) -> Num[Array, 'size *rest']:
+  """Take rows that are there: looking whether they are costs as much."""
+  return x.at[index].get(mode='promise_in_bounds')

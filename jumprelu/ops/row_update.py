@@ -1,7 +1,9 @@
 """One step of the optimiser on rows that may have been left alone for a while."""
 
+import jax
 import jax.numpy as jnp
 
+from jumprelu.array_typing import Array, Bool
 from jumprelu.ops import pairs
 
 
@@ -11,8 +13,9 @@ def update(
     rates: pairs.Rates,
     *,
     settings: pairs.Settings,
+    ok: Bool[Array, ''],
 ) -> pairs.Matrices:
-  """Project, step by Adam and scale back to unit norm: `optim.update`'s."""
+  """Project, step by Adam and scale back to unit norm, if all is well."""
   decoder = matrices.decoder
   along = jnp.sum(gradients.decoder * decoder, axis=1, keepdims=True)
   across = gradients.decoder - along * decoder
@@ -31,4 +34,5 @@ def update(
   norms = jnp.linalg.norm(decoder, axis=1, keepdims=True)
   decoder = decoder / jnp.maximum(norms, jnp.finfo(jnp.float32).tiny)
   touched = jnp.full_like(matrices.touched, rates.clock + 1)
-  return pairs.Matrices(encoder, decoder, nu_encoder, nu_decoder, touched)
+  new = pairs.Matrices(encoder, decoder, nu_encoder, nu_decoder, touched)
+  return jax.tree.map(lambda new, old: jnp.where(ok, new, old), new, matrices)
