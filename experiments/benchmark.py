@@ -119,6 +119,9 @@ def _check(flag: str, values: Sequence[str], known: Any) -> None:
 
 
 def _cases(flag_values: flags.FlagValues) -> list[Case]:
+  for l0 in flag_values.l0:
+    if not l0.isdigit() or not int(l0):
+      raise errors.UserError(f'--l0={l0} must be a whole number above 0')
   return [
       Case(shape, int(l0), frequencies == 'zipf')
       for shape, l0, frequencies in itertools.product(
@@ -163,7 +166,7 @@ def _compare(
   for mine, other in itertools.product(ours, others):
     if mine == other:
       continue
-    speed = _ratios(turns[other], turns[mine], 'wall')
+    speed = ratios(turns[other], turns[mine], 'wall')
     records.append(
         {
             'shape': case.shape,
@@ -176,15 +179,15 @@ def _compare(
             'speed_ratio_low': min(speed),
             'speed_ratio_high': max(speed),
             'cpu_ratio': statistics.median(
-                _ratios(turns[other], turns[mine], 'cpu')
+                ratios(turns[other], turns[mine], 'cpu')
             ),
             'memory_ratio': turns[mine][-1]['memory']
             / turns[other][-1]['memory'],
             'ceiling_share': statistics.median(
-                _ratios(turns['matmuls'], turns[mine], 'wall')
+                ratios(turns['matmuls'], turns[mine], 'wall')
             ),
             'encoder_share': statistics.median(
-                _ratios(turns['encoder'], turns[mine], 'wall')
+                ratios(turns['encoder'], turns[mine], 'wall')
             ),
             'gradient_error': gradient_errors[mine],
         }
@@ -192,7 +195,11 @@ def _compare(
   return records
 
 
-def _ratios(above, below, field: str) -> list[float]:
+def ratios(
+    above: Sequence[Mapping[str, float]],
+    below: Sequence[Mapping[str, float]],
+    field: str,
+) -> list[float]:
   """Returns a ratio a round, of both its turns together."""
   return [
       sum(turn[field] for turn in above[i : i + 2])

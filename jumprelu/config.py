@@ -96,8 +96,11 @@ class TrainConfig:
       'auto',
       'Precision of the language model; auto: float32 on CPU, bfloat16 else.',
   )
-  matmul_precision: Literal['default', 'high', 'highest'] = _field(
-      'default', "Precision of the SAEs' matrix products on accelerators."
+  matmul_precision: Literal['default', 'high', 'highest', 'bfloat16'] = _field(
+      'default',
+      "Precision of the SAEs' matrix products. default: float32 on CPU, the"
+      " accelerator's own else; bfloat16: of bfloat16 inputs, with float32 sums"
+      ' and results, everywhere.',
   )
   path: Literal['auto', 'oracle', 'dense', 'sparse', 'native'] = _field(
       'auto',

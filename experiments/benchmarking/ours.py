@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.benchmarking import exact as exact_lib
 from experiments.benchmarking import problem as problem_lib
 from jumprelu import blocks, lm, optim, saes, suite
 from jumprelu import step as step_lib
@@ -127,48 +128,57 @@ def _matmuls(problem: dict[str, np.ndarray], *, encoder_only: bool) -> Turn:
 
 
 def gradient_error(name: str, problem: dict[str, np.ndarray]) -> float:
-  """Returns max|a - b| / max|b| to automatic differentiation, the worst array.
+  """Returns max|a - b| / max|b| to float64 gradients, the worst array's.
 
   Both are given one array of pre-activations.
   """
   path = name.partition('-')[2]
-  if path == 'oracle':
-    return 0.0
   sae = _group(problem['x'].shape[-1], problem['W_dec'].shape[0]).sae
   params, x = _params(problem), jnp.asarray(problem['x'][0])
-  keep = jnp.ones(len(x), bool)
-  coefficient, target = jnp.float32(problem_lib.COEFFICIENT), jnp.float32(1)
-
-  def loss(params):
-    return sae.loss(
-        params,
-        x,
-        x,
-        keep=keep,
-        sparsity_coefficient=coefficient,
-        target_l0=target,
-    )
-
-  expected = jax.jit(jax.grad(loss, has_aux=True))(params)[0]
+  # As after some training: a gradient flows through the pre-encoder bias.
+  params['b_dec'] = x[:8].mean(axis=0)
   batch = pairs.Batch(
       pre_acts=jax.jit(sae.pre_acts)(params, x),
       inputs=x,
       targets=x,
-      keep=keep,
+      keep=jnp.ones(len(x), bool),
       threshold=sae.threshold(params),
       b_dec=params['b_dec'],
-      coefficient=coefficient,
-      target_l0=target,
+      coefficient=jnp.float32(problem_lib.COEFFICIENT),
+      target_l0=jnp.float32(1),
   )
-  found = _gradients(path, batch, params)
-  return max(
-      float(jnp.max(jnp.abs(found[k] - v)) / jnp.max(jnp.abs(v)))
-      for k, v in expected.items()
-  )
-
-
-def _gradients(path: str, batch: pairs.Batch, params: Any) -> dict[str, Any]:
   settings = pairs.Settings(problem_lib.BANDWIDTH, True, False)
+  exact = exact_lib.gradients(
+      batch, problem['W_enc'], problem['W_dec'], settings=settings
+  )
+  if path == 'oracle':
+    found = _oracle(sae, params, batch)
+  else:
+    found = _gradients(path, batch, params, settings)
+  return max(
+      float(np.abs(np.asarray(found[k]) - v).max() / np.abs(v).max())
+      for k, v in exact.items()
+  )
+
+
+def _oracle(sae: Any, params: Any, batch: pairs.Batch) -> dict[str, Any]:
+  def loss(params):
+    return sae.loss(
+        params,
+        batch.inputs,
+        batch.targets,
+        keep=batch.keep,
+        sparsity_coefficient=batch.coefficient,
+        target_l0=batch.target_l0,
+    )
+
+  found = jax.jit(jax.grad(loss, has_aux=True))(params)[0]
+  return found | {'threshold': found['log_threshold'] / batch.threshold}
+
+
+def _gradients(
+    path: str, batch: pairs.Batch, params: Any, settings: pairs.Settings
+) -> dict[str, Any]:
   encoder, decoder = params['W_enc'].T, params['W_dec']
   none = jnp.zeros(len(decoder), jnp.int32)
   matrices = pairs.Matrices(encoder, decoder, encoder, decoder, none)
@@ -187,5 +197,5 @@ def _gradients(path: str, batch: pairs.Batch, params: Any) -> dict[str, Any]:
       'W_dec': found.decoder,
       'b_enc': rest.b_enc,
       'b_dec': rest.b_dec,
-      'log_threshold': rest.threshold * batch.threshold,
+      'threshold': rest.threshold,
   }

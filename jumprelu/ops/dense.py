@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jumprelu.array_typing import Array, Float
-from jumprelu.ops import pairs, pseudo
+from jumprelu.ops import pairs, products, pseudo
 
 
 def gradients(
@@ -26,13 +26,13 @@ def gradients(
   keep = batch.keep[:, None]
   active = pseudo.is_active(batch.pre_acts, batch.threshold) & keep
   latents = jnp.where(active, batch.pre_acts, 0.0)
-  reconstruction = _matmul(latents, decoder) + batch.b_dec[None, :]
+  reconstruction = products.matmul(latents, decoder) + batch.b_dec[None, :]
   errors = jnp.where(keep, reconstruction - batch.targets, 0.0)
   loss = jnp.sum(jnp.square(errors)) / rows
   l0 = jnp.sum(active, dtype=jnp.int32).astype(jnp.float32) / rows
   errors = errors * (2.0 / rows)
 
-  slopes = _matmul(errors, decoder.T)
+  slopes = products.matmul(errors, decoder.T)
   on_active = jnp.where(active, slopes, 0.0)
   near = pseudo.in_kernel(batch.pre_acts, batch.threshold, settings.bandwidth)
   near &= keep
@@ -43,7 +43,8 @@ def gradients(
 
   b_enc, b_dec = on_active.sum(axis=0), errors.sum(axis=0)
   given = pairs.Gradients(
-      _matmul(on_active.T, batch.inputs), _matmul(latents.T, errors)
+      products.matmul(on_active.T, batch.inputs),
+      products.matmul(latents.T, errors),
   )
   if settings.pre_encoder_bias:
     given, b_dec = through_bias(given, batch, b_enc, b_dec, encoder)
@@ -82,7 +83,3 @@ def _weighted_sum(
       precision=jax.lax.Precision.HIGHEST,
   )
   return parts.sum(axis=0)
-
-
-def _matmul(a, b):
-  return jnp.matmul(a, b, preferred_element_type=jnp.float32)

@@ -84,7 +84,7 @@ def define_flags(fv: absl_flags.FlagValues) -> None:
   absl_flags.DEFINE_enum(
       'matmul_precision',
       None,
-      ['default', 'high', 'highest'],
+      ['default', 'high', 'highest', 'bfloat16'],
       'Precision of matrix products on accelerators (default: as in training).',
       flag_values=fv,
   )

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from jumprelu.array_typing import Array, Bool, Float, Int32, Key
+from jumprelu.ops import products
 from jumprelu.saes import protocol
 from jumprelu.saes.protocol import (
     Config,
@@ -100,9 +101,7 @@ class Sae(protocol.Variant):
     a whole matrix product for b_dec's gradient.
     """
     shifted = params[bias] - self.bias_shift(params, encoder)
-    outputs = jnp.matmul(
-        inputs, params[encoder], preferred_element_type=jnp.float32
-    )
+    outputs = products.matmul(inputs, params[encoder])
     return outputs + _for_rows(shifted, outputs)
 
   def read_times(
@@ -123,9 +122,7 @@ class Sae(protocol.Variant):
       self, params: Params, latents: Float[Array, '*batch latents']
   ) -> Float[Array, '*batch target_model']:
     """Compute each row's reconstruction."""
-    outputs = jnp.matmul(
-        latents, params['W_dec'], preferred_element_type=jnp.float32
-    )
+    outputs = products.matmul(latents, params['W_dec'])
     return outputs + _for_rows(params['b_dec'], outputs)
 
   def loss(

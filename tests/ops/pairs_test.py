@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.benchmarking import exact as exact_lib
 from jumprelu import optim
 from jumprelu.ops import dense, native, pairs, sparse
 from tests.ops import one_batch
@@ -76,50 +77,6 @@ def _close(found, expected, tolerance, name):
   np.testing.assert_allclose(found, expected, rtol=0, atol=atol, err_msg=name)
 
 
-def _float64(case):
-  """The gradients from the same pre-activations in float64, by NumPy."""
-  batch, settings = case.batch, case.settings
-  pre, x, y, theta, b_dec = (
-      np.asarray(a, np.float64)
-      for a in (
-          batch.pre_acts,
-          batch.inputs,
-          batch.targets,
-          batch.threshold,
-          batch.b_dec,
-      )
-  )
-  keep = np.asarray(batch.keep)[:, None]
-  # Comparisons as they are made: in float32.
-  distance = np.asarray(batch.pre_acts) - np.asarray(batch.threshold)
-  active = (distance > 0) & keep
-  near = (np.abs(distance) < np.float32(settings.bandwidth) / 2) & keep
-  rows, l0 = keep.sum(), active.sum() / keep.sum()
-  W_dec, W_enc = (
-      np.asarray(a, np.float64)
-      for a in (case.matrices.decoder, case.matrices.encoder)
-  )
-  latents = active * pre
-  errors = keep * (latents @ W_dec + b_dec - y) * 2 / rows
-  slopes = errors @ W_dec.T
-  penalty = float(batch.coefficient)
-  if settings.target_l0:
-    target = float(batch.target_l0)
-    penalty *= 2 * (l0 / target - 1) / target
-  found = {
-      'W_dec': latents.T @ errors,
-      'W_enc': x.T @ (active * slopes),
-      'b_enc': (active * slopes).sum(0),
-      'b_dec': errors.sum(0),
-      'threshold': -(near * (theta * slopes + penalty / rows)).sum(0)
-      / settings.bandwidth,
-  }
-  if settings.pre_encoder_bias:
-    found['W_enc'] -= np.outer(b_dec, found['b_enc'])
-    found['b_dec'] -= found['b_enc'] @ W_enc
-  return found
-
-
 def _named(found, rest):
   """The gradients by the names of parameters."""
   return {
@@ -136,7 +93,12 @@ def _named(found, rest):
 def test_gradients_equal_those_of_automatic_differentiation(name, path):
   case = _case(name)
   found, rest = _gradients(path, case)
-  exact = _float64(case)
+  exact = exact_lib.gradients(
+      case.batch,
+      case.params['W_enc'],
+      case.params['W_dec'],
+      settings=case.settings,
+  )
   for parameter, value in _named(found, rest).items():
     _close(value, exact[parameter], 1e-6, parameter)
     if parameter == 'threshold' and 'log_threshold' in case.params:
