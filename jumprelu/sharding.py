@@ -199,6 +199,11 @@ def replicated(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec())
 
 
+def of_one(place: NamedSharding) -> NamedSharding:
+  """How one member lies, from how the members of a group lie together."""
+  return NamedSharding(place.mesh, PartitionSpec(*place.spec[1:]))
+
+
 def constrain(
     x: jax.Array,
     mesh: Mesh | None,

@@ -79,10 +79,9 @@ def make_segment(
   def schedule(state, block, first, steps):
     def one(number):
       step = state.step + number
+      keep = blocks.rows(block, first + number, batch)[1]
       return _Schedule(
-          jnp.sum(
-              blocks.rows(block, first + number, batch)[1], dtype=jnp.int32
-          ),
+          jnp.sum(keep, dtype=jnp.int32),
           step,
           optim.learning_rate_at(config, step, total_steps),
           optim.sparsity_at(config, step, total_steps),
@@ -194,18 +193,20 @@ def _run_group(
 
   def whole(state, hyper):
     """Takes one member through the segment."""
-    own = path.enter(group.sae, state)
-    own, log = _loop(functools.partial(take, hyper), own, span)
+
+    def step(own, number):
+      own, metrics = take(hyper, own, number)
+      return _pin(own, group, mesh, one=True), metrics
+
+    own, log = _loop(step, path.enter(group.sae, state), span)
     return path.leave(group.sae, own, config=config), log
 
+  def together(state, number):
+    step = jax.vmap(functools.partial(take, number=number))
+    state, metrics = step(hyper, state)
+    return _pin(state, group, mesh, one=False), metrics
+
   if suite.layout_of(group, mesh).members:
-    places = suite.state_shardings([group], mesh=mesh).groups[group.name]
-
-    def together(state, number):
-      step = jax.vmap(functools.partial(take, number=number))
-      state, metrics = step(hyper, state)
-      return jax.lax.with_sharding_constraint(state, places), metrics
-
     state, metrics = _loop(together, state, span)
   else:
     # One member after the other: a batch of latents is in memory once, and on
@@ -213,6 +214,16 @@ def _run_group(
     state, metrics = _in_turn(whole, state, hyper)
   members = len(group.members)
   return state, jax.tree.map(lambda x: x[:, :members], metrics)
+
+
+def _pin(state: Any, group: suite.Group, mesh: Any, *, one: bool) -> Any:
+  """Keeps a group's state where it lies, or `one` member's."""
+  if mesh is None or mesh.size == 1:
+    return state
+  places = suite.state_shardings([group], mesh=mesh).groups[group.name]
+  if one:
+    places = jax.tree.map(sharding.of_one, places)
+  return jax.lax.with_sharding_constraint(state, places)
 
 
 def _loop(

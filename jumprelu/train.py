@@ -124,11 +124,9 @@ def _run(
   directory.cut_metrics(counts.step)
   directory.write_env(mesh=dict(mesh.shape) if mesh is not None else {})
   directory.write_suite(job_lib.describe(job, scales))
+  write = directory.append_metrics
   reporter = progress.Reporter(
-      counts,
-      config,
-      write=directory.append_metrics,
-      on_progress=on_progress,
+      counts, config, write=write, on_progress=on_progress
   )
 
   # The loop: dispatch a segment, only then read the metrics of the one before.

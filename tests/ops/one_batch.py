@@ -50,72 +50,80 @@ def make(
   """Makes a batch and differentiates its loss."""
   rng = np.random.default_rng(0)
   config = saes.jumprelu.Config(bandwidth=bandwidth, penalty=penalty, **config)
-  d_out = D_OUT if transcoder else D_IN
   sae = saes.make_sae(
       'jumprelu',
       config,
       d_in=D_IN,
-      d_out=d_out,
+      d_out=D_OUT if transcoder else D_IN,
       width=WIDTH,
       transcoder=transcoder,
   )
-  params = sae.init_params(jax.random.key(0), initial_threshold=1.0)
   thresholds = threshold * np.exp(0.1 * rng.normal(size=WIDTH))
   if zipf:
     thresholds *= np.linspace(0.3, 2, WIDTH)
-  if 'log_threshold' in params:
-    params['log_threshold'] = _float32(np.log(thresholds))
-  else:
-    params['threshold'] = _float32(thresholds)
-  params['b_enc'] = _float32(0.01 * rng.normal(size=WIDTH))
-  params['b_dec'] = _float32(0.1 * rng.normal(size=d_out) / np.sqrt(d_out))
-  keep = rng.random(ROWS) < 0.9
-  x, y = (
-      _float32(keep[:, None] * rng.normal(size=(ROWS, d)) / np.sqrt(d))
-      for d in (D_IN, d_out)
-  )
-  if not transcoder:
-    y = x
-  keep = jnp.asarray(keep)
-  coefficient, target = jnp.float32(0.01), jnp.float32(20.0)
-
-  def loss(params):
-    return sae.loss(
-        params,
-        x,
-        y,
-        keep=keep,
-        sparsity_coefficient=coefficient,
-        target_l0=target,
-    )
-
-  differentiate = jax.jit(jax.value_and_grad(loss, has_aux=True))
-  (_, parts), grads = differentiate(params)
-  batch = pairs.Batch(
-      pre_acts=jax.jit(sae.pre_acts)(params, x),
-      inputs=x,
-      targets=y,
-      keep=keep,
-      threshold=sae.threshold(params),
-      b_dec=params['b_dec'],
-      coefficient=coefficient,
-      target_l0=target,
-  )
+  params = _params(sae, thresholds, rng)
+  batch = _batch(sae, params, rng)
+  parts, grads = _differentiate(sae, params, batch)
   matrices = pairs.Matrices(
       params['W_enc'].T,
       params['W_dec'],
       # As if some rows had been left alone for a step or two.
       _float32(1e-6 * rng.random((WIDTH, D_IN))),
-      _float32(1e-6 * rng.random((WIDTH, d_out))),
+      _float32(1e-6 * rng.random((WIDTH, sae.d_out))),
       jnp.asarray(rng.integers(1, 4, WIDTH), jnp.int32),
   )
   settings = pairs.Settings(
-      config.bandwidth,
+      bandwidth,
       sae.subtracts_decoder_bias,
       penalty == 'target_l0',
-      b2=0.99,
+      # Of which 1 - b2 is not exact in float32.
+      b2=0.999,
   )
   return OneBatch(sae, params, batch, matrices, settings, parts, grads)
+
+
+def _params(sae, thresholds, rng):
+  params = sae.init_params(jax.random.key(0), initial_threshold=1.0)
+  if 'log_threshold' in params:
+    params['log_threshold'] = _float32(np.log(thresholds))
+  else:
+    params['threshold'] = _float32(thresholds)
+  params['b_enc'] = _float32(0.01 * rng.normal(size=WIDTH))
+  b_dec = 0.1 * rng.normal(size=sae.d_out) / np.sqrt(sae.d_out)
+  return params | {'b_dec': _float32(b_dec)}
+
+
+def _batch(sae, params, rng):
+  keep = rng.random(ROWS) < 0.9
+  x, y = (
+      _float32(keep[:, None] * rng.normal(size=(ROWS, d)) / np.sqrt(d))
+      for d in (sae.d_in, sae.d_out)
+  )
+  return pairs.Batch(
+      pre_acts=jax.jit(sae.pre_acts)(params, x),
+      inputs=x,
+      targets=y if sae.transcoder else x,
+      keep=jnp.asarray(keep),
+      threshold=sae.threshold(params),
+      b_dec=params['b_dec'],
+      coefficient=jnp.float32(0.01),
+      target_l0=jnp.float32(20.0),
+  )
+
+
+def _differentiate(sae, params, batch):
+  def loss(params):
+    return sae.loss(
+        params,
+        batch.inputs,
+        batch.targets,
+        keep=batch.keep,
+        sparsity_coefficient=batch.coefficient,
+        target_l0=batch.target_l0,
+    )
+
+  (_, parts), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+  return parts, grads
 
 
 def _float32(x):

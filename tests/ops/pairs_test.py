@@ -28,33 +28,41 @@ def _need(path):
     pytest.skip(native.why_not())
 
 
+@functools.cache
+def _gradients_by(path, settings):
+  """The compiled gradients of a path."""
+  options = {'settings': settings} | (
+      {'cap': _ROOMY} if path == 'sparse' else {}
+  )
+  if path == 'native':
+    return jax.jit(functools.partial(native.gradients, **options))
+  module = {'dense': dense, 'sparse': sparse}[path]
+  return jax.jit(
+      lambda batch, m: module.gradients(batch, m.encoder, m.decoder, **options)
+  )
+
+
+@functools.cache
+def _step_by(path, settings):
+  """The compiled step of a path; dense is where no row fits."""
+  if path == 'native':
+    return jax.jit(functools.partial(native.step, settings=settings))
+  cap = {'dense': 1, 'sparse': _ROOMY, 'tight': _TIGHT}[path]
+  return jax.jit(functools.partial(sparse.step, settings=settings, cap=cap))
+
+
 def _gradients(path, case):
   _need(path)
-  call = {
-      'dense': lambda batch, m: dense.gradients(
-          batch, m.encoder, m.decoder, settings=case.settings
-      ),
-      'sparse': lambda batch, m: sparse.gradients(
-          batch, m.encoder, m.decoder, settings=case.settings, cap=_ROOMY
-      ),
-      'native': functools.partial(native.gradients, settings=case.settings),
-  }[path]
-  return jax.jit(call)(case.batch, case.matrices)
+  return _gradients_by(path, case.settings)(case.batch, case.matrices)
 
 
 def _step(path, case, *, matrices=None, correction=0.3, **changes):
   _need(path)
-  call = {
-      # No row fits.
-      'dense': functools.partial(sparse.step, cap=1),
-      'sparse': functools.partial(sparse.step, cap=_ROOMY),
-      'tight': functools.partial(sparse.step, cap=_TIGHT),
-      'native': native.step,
-  }[path]
-  batch = case.batch._replace(**changes)
-  call = functools.partial(call, settings=case.settings)
-  rates = _RATES._replace(correction=jnp.float32(correction))
-  return jax.jit(call)(matrices or case.matrices, batch, rates)
+  return _step_by(path, case.settings)(
+      matrices or case.matrices,
+      case.batch._replace(**changes),
+      _RATES._replace(correction=jnp.float32(correction)),
+  )
 
 
 def _caught_up(matrices, settings):
@@ -120,7 +128,9 @@ def test_a_lazy_step_ends_where_the_dense_one_does(name, path):
   case = _case(name)
   (dense_end, dense_rest), (end, rest) = _step('dense', case), _step(path, case)
   end, dense_end = (_caught_up(m, case.settings) for m in (end, dense_end))
-  for field in ('encoder', 'decoder', 'nu_encoder', 'nu_decoder'):
+  for field in ('nu_encoder', 'nu_decoder'):
+    _close(getattr(end, field), getattr(dense_end, field), 2e-6, field)
+  for field in ('encoder', 'decoder'):
     # Adam divides by roots of squares: small gradients come out magnified.
     _close(getattr(end, field), getattr(dense_end, field), 1e-5, field)
   longest = int(_selected(case).max())
@@ -161,9 +171,9 @@ def test_the_update_is_the_optimisers(path):
   fresh = case.matrices._replace(touched=jnp.full(one_batch.WIDTH, 3))
   names = {'W_enc': 'encoder', 'W_dec': 'decoder'}
   config = optim.Config(b2=case.settings.b2)
-  # Step 35 counted from 0: 1 - .99^36 = .3036.
+  # Step 35 counted from 0: 1 - .999^36 = .03538.
   unbias = optim.correction(config, 35)
-  np.testing.assert_allclose(unbias, 0.3036, rtol=1e-3)
+  np.testing.assert_allclose(unbias, 0.03538, rtol=1e-3)
   end, _ = _step(path, case, matrices=fresh, correction=unbias)
   nu = {n: getattr(fresh, f'nu_{f}') for n, f in names.items()}
   params, nu = optim.update(
@@ -177,7 +187,7 @@ def test_the_update_is_the_optimisers(path):
   end = _caught_up(end, case.settings)
   for name, field in names.items():
     _close(getattr(end, field), params[name], 1e-5, name)
-    _close(getattr(end, f'nu_{field}'), nu[name], 1e-5, name)
+    _close(getattr(end, f'nu_{field}'), nu[name], 2e-6, name)
 
 
 @pytest.mark.parametrize('path', _PATHS)

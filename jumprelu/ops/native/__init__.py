@@ -93,6 +93,6 @@ def _call(matrices, batch, rates, *, settings, update):
       pre_encoder_bias=settings.pre_encoder_bias,
       target_l0=settings.target_l0,
       bandwidth=np.float32(settings.bandwidth),
-      b2=np.float32(settings.b2),
+      b2=np.float64(settings.b2),
       eps=np.float32(settings.eps),
   )

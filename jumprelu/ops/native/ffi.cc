@@ -94,7 +94,7 @@ ffi::Error RunStep(
     Result<Flag> ok,
     // Attributes.
     bool update, bool pre_encoder_bias, bool target_l0, float bandwidth,
-    float b2, float eps) {
+    double b2, float eps) {
   const Sizes sizes = {pre_acts.dimensions()[0], pre_acts.dimensions()[1],
                        inputs.dimensions()[1], targets.dimensions()[1]};
   const bool fit =
@@ -176,5 +176,5 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(
         .Attr<bool>("pre_encoder_bias")
         .Attr<bool>("target_l0")
         .Attr<float>("bandwidth")
-        .Attr<float>("b2")
+        .Attr<double>("b2")
         .Attr<float>("eps"));

@@ -89,14 +89,16 @@ JUMPRELU_INLINE int64_t Select(const float* __restrict pre_acts,
 struct AdamStep {
   // Of the second moment, since the row was last touched.
   float decay;
-  float b2, eps, learning_rate, inverse_correction;
+  // 1 - b2.
+  float fresh;
+  float eps, learning_rate, inverse_correction;
 };
 
 // Adam with beta1 = 0 on one row.
 JUMPRELU_INLINE void Adam(const AdamStep& adam, const float* __restrict g,
                           float* __restrict w, float* __restrict nu,
                           int64_t n) {
-  const float decay = adam.decay, fresh = 1.0f - adam.b2, eps = adam.eps;
+  const float decay = adam.decay, fresh = adam.fresh, eps = adam.eps;
   const float rate = adam.learning_rate, grow = adam.inverse_correction;
 #pragma omp simd
   for (int64_t k = 0; k < n; ++k) {

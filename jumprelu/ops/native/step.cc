@@ -176,8 +176,8 @@ JUMPRELU_CLONES void BackwardLatents(const Backward& b,
   scratch.decoder.resize(d_out);
   float* g_encoder = scratch.encoder.data();
   float* g_decoder = scratch.decoder.data();
-  AdamStep adam = {0, b.settings.b2, b.settings.eps, b.in.learning_rate,
-                   1.0f / b.in.correction};
+  AdamStep adam = {0, static_cast<float>(1 - b.settings.b2), b.settings.eps,
+                   b.in.learning_rate, 1.0f / b.in.correction};
   for (int64_t j = first; j < last; ++j) {
     if (!Accumulate(b, j, found, &scratch)) continue;
     if (b.settings.pre_encoder_bias) {
@@ -198,7 +198,7 @@ JUMPRELU_CLONES void BackwardLatents(const Backward& b,
     Axpy(-Dot(g_decoder, decoder, d_out), decoder, g_decoder, d_out);
     const int32_t now = b.in.clock + 1;
     adam.decay = static_cast<float>(
-        std::pow(static_cast<double>(adam.b2), now - matrices.touched[j]));
+        std::pow(b.settings.b2, now - matrices.touched[j]));
     matrices.touched[j] = now;
     Adam(adam, g_decoder, decoder, matrices.nu_decoder + j * d_out, d_out);
     Adam(adam, g_encoder, encoder, matrices.nu_encoder + j * d_in, d_in);

@@ -32,8 +32,9 @@ struct Settings {
   bool pre_encoder_bias;
   // Whether the penalty is coefficient * (L0 / target - 1)^2, not * L0.
   bool target_l0;
-  // Adam.
-  float b2, eps;
+  // Adam. In float, 1 - b2 would be wrong in the fifth digit.
+  double b2;
+  float eps;
 };
 
 struct Inputs {
