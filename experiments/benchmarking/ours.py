@@ -179,23 +179,30 @@ def _oracle(sae: Any, params: Any, batch: pairs.Batch) -> dict[str, Any]:
 def _gradients(
     path: str, batch: pairs.Batch, params: Any, settings: pairs.Settings
 ) -> dict[str, Any]:
-  encoder, decoder = params['W_enc'].T, params['W_dec']
-  none = jnp.zeros(len(decoder), jnp.int32)
-  matrices = pairs.Matrices(encoder, decoder, encoder, decoder, none)
-  call = {
-      'dense': lambda batch, m: dense.gradients(
-          batch, m.encoder, m.decoder, settings=settings
-      ),
-      'sparse': lambda batch, m: sparse.gradients(
-          batch, m.encoder, m.decoder, settings=settings, cap=lazy.CAP
-      ),
-      'native': functools.partial(native.gradients, settings=settings),
-  }[path]
-  found, rest = jax.jit(call)(batch, matrices)
+  W_enc, W_dec = params['W_enc'], params['W_dec']
+  if path == 'dense':
+    call = jax.jit(functools.partial(dense.gradients, settings=settings))
+    to_encoder, to_decoder, rest = call(batch, W_enc, W_dec)
+  else:
+    found, rest = jax.jit(_rows_of(path, settings))(batch, W_enc.T, W_dec)
+    to_encoder, to_decoder = found.encoder.T, found.decoder
   return {
-      'W_enc': found.encoder.T,
-      'W_dec': found.decoder,
+      'W_enc': to_encoder,
+      'W_dec': to_decoder,
       'b_enc': rest.b_enc,
       'b_dec': rest.b_dec,
       'threshold': rest.threshold,
   }
+
+
+def _rows_of(path: str, settings: pairs.Settings) -> Callable[..., Any]:
+  """The gradients of a path whose matrices have a row a latent."""
+  if path == 'sparse':
+    return functools.partial(sparse.gradients, settings=settings, cap=lazy.CAP)
+
+  def by_native(batch, encoder, decoder):
+    none = jnp.zeros(len(decoder), jnp.int32)
+    matrices = pairs.Matrices(encoder, decoder, encoder, decoder, none)
+    return native.gradients(batch, matrices, settings=settings)
+
+  return by_native

@@ -9,6 +9,7 @@ A row with more selected latents than `cap` makes the step's gradients the dense
 way's: as exact, and slower.
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -48,10 +49,16 @@ def gradients(
   selected = _select(batch, settings, cap)
   longer = jnp.sum(selected.count > cap, dtype=jnp.int32)
 
+  def fallback():
+    to_encoder, to_decoder, rest = dense.gradients(
+        batch, encoder.T, decoder, settings=settings
+    )
+    return pairs.Gradients(to_encoder.T, to_decoder), rest
+
   given, found = jax.lax.cond(
       longer == 0,
       lambda: _gradients(batch, encoder, decoder, selected, settings),
-      lambda: dense.gradients(batch, encoder, decoder, settings=settings),
+      fallback,
   )
   return given, found._replace(overflow=longer)
 
@@ -98,7 +105,10 @@ def _gradients(
   given = pairs.Gradients(sums.encoder, sums.decoder)
   b_dec = errors.sum(axis=0)
   if settings.pre_encoder_bias:
-    given, b_dec = dense.through_bias(given, batch, sums.b_enc, b_dec, encoder)
+    # The encoder read inputs - b_dec: both gradients feel it.
+    own = given.encoder - sums.b_enc[:, None] * batch.b_dec[None, :]
+    given = given._replace(encoder=own)
+    b_dec -= _weighted_sum(sums.b_enc, encoder)
   ok = pairs.all_finite(given, loss, sums.b_enc, b_dec, to_threshold)
   return given, pairs.Found(
       b_enc=sums.b_enc,
@@ -109,6 +119,20 @@ def _gradients(
       l0=l0,
       ok=ok,
   )
+
+
+def _weighted_sum(
+    weights: Float[Array, ' latents'], rows: Float[Array, 'latents model']
+) -> Float[Array, ' model']:
+  """Sum in two stages: of many thousand terms one running sum is not exact."""
+  inner = math.gcd(len(weights), 64)
+  parts = jnp.einsum(
+      'cl,cld->cd',
+      weights.reshape(-1, inner),
+      rows.reshape(-1, inner, rows.shape[1]),
+      precision=jax.lax.Precision.HIGHEST,
+  )
+  return parts.sum(axis=0)
 
 
 def _decode(

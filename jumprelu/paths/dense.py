@@ -65,14 +65,14 @@ def _step(
   """Step one SAE, or leave it as it is where anything is not finite."""
   params = state.params
   batch = make_batch(sae, params, hyper, shared)
-  found, rest = dense.gradients(
+  W_enc, W_dec, rest = dense.gradients(
       batch,
-      params['W_enc'].T,
+      params['W_enc'],
       params['W_dec'],
       settings=settings_of(sae, config),
   )
   grads = protocol.vectors(params, rest, batch.threshold)
-  grads |= {'W_enc': found.encoder.T, 'W_dec': found.decoder}
+  grads |= {'W_enc': W_enc, 'W_dec': W_dec}
   new = optim.update(
       params,
       state.nu,

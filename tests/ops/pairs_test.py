@@ -31,15 +31,21 @@ def _need(path):
 @functools.cache
 def _gradients_by(path, settings):
   """The compiled gradients of a path."""
-  options = {'settings': settings} | (
-      {'cap': _ROOMY} if path == 'sparse' else {}
-  )
   if path == 'native':
-    return jax.jit(functools.partial(native.gradients, **options))
-  module = {'dense': dense, 'sparse': sparse}[path]
-  return jax.jit(
-      lambda batch, m: module.gradients(batch, m.encoder, m.decoder, **options)
-  )
+    return jax.jit(functools.partial(native.gradients, settings=settings))
+
+  def by_dense(batch, m):
+    to_encoder, to_decoder, rest = dense.gradients(
+        batch, m.encoder.T, m.decoder, settings=settings
+    )
+    return pairs.Gradients(to_encoder.T, to_decoder), rest
+
+  def by_sparse(batch, m):
+    return sparse.gradients(
+        batch, m.encoder, m.decoder, settings=settings, cap=_ROOMY
+    )
+
+  return jax.jit({'dense': by_dense, 'sparse': by_sparse}[path])
 
 
 @functools.cache
