@@ -85,14 +85,14 @@ def run(flag_values: flags.FlagValues) -> int:
   _check('shapes', flag_values.shapes, problem.SHAPES)
   _check('peers', peers, PEERS)
   _check('paths', flag_values.paths, PATHS)
-  paths = list(flag_values.paths)
+  cases, paths = _cases(flag_values), list(flag_values.paths)
   if 'native' in paths and native.why_not():
     print(f'without the native step: {native.why_not()}', file=sys.stderr)
     paths.remove('native')
   ours = [f'ours-{path}' for path in paths]
   records = []
   with tempfile.TemporaryDirectory() as folder:
-    for case in _cases(flag_values):
+    for case in cases:
       print(f'{case}: drawing the problem', file=sys.stderr)
       path = pathlib.Path(folder) / 'problem.npz'
       problem.save(path, problem.SHAPES[case.shape], case.l0, zipf=case.zipf)

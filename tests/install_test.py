@@ -73,6 +73,21 @@ def test_the_native_step_is_built_where_there_is_a_compiler():
   assert native.why_not() == ''
 
 
+@pytest.mark.skipif(not shutil.which('g++'), reason='no compiler')
+def test_a_checkout_that_is_run_in_place_finds_the_installed_native_step():
+  code = 'from jumprelu.ops import native; print(native.__file__, native.why_not())'
+  done = subprocess.run(
+      [sys.executable, '-c', code],
+      cwd=_ROOT,
+      env={k: v for k, v in os.environ.items() if k != 'PYTHONPATH'},
+      check=True,
+      capture_output=True,
+      text=True,
+  )
+  file, _, why_not = done.stdout.strip().partition(' ')
+  assert file.startswith(str(_ROOT)) and why_not == ''
+
+
 @pytest.mark.slow
 def test_it_installs_without_a_compiler_and_says_what_is_missing(tmp_path):
   source = tmp_path / 'source'

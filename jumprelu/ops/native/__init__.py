@@ -6,6 +6,7 @@ installs without it, and `why_not` says so.
 
 import ctypes
 import functools
+from importlib import metadata
 import pathlib
 
 import jax
@@ -21,7 +22,7 @@ _FOLDER = pathlib.Path(__file__).parent
 @functools.cache
 def why_not() -> str:
   """Say why the native step cannot be used; empty where it can."""
-  libraries = sorted(_FOLDER.glob('_step*.so'))
+  libraries = _libraries()
   if not libraries:
     return 'it was not built: the installation found no C++ compiler'
   try:
@@ -32,6 +33,26 @@ def why_not() -> str:
   except (OSError, AttributeError, RuntimeError) as error:
     return f'{libraries[0].name} does not load: {error}'
   return ''
+
+
+def _libraries() -> list[pathlib.Path]:
+  """Find the library: here or, for a checkout, where it is installed.
+
+  What is run in a checkout is its own code, which nobody has built; the
+  installed library will do if it was built from the same sources.
+  """
+  if own := sorted(_FOLDER.glob('_step*.so')):
+    return own
+  try:
+    place = metadata.distribution('jumprelu').locate_file('jumprelu/ops/native')
+  except metadata.PackageNotFoundError:
+    return []
+  installed = pathlib.Path(str(place))
+  for source in (*_FOLDER.glob('*.cc'), *_FOLDER.glob('*.h')):
+    other = installed / source.name
+    if not other.is_file() or other.read_bytes() != source.read_bytes():
+      return []
+  return sorted(installed.glob('_step*.so'))
 
 
 def step(
