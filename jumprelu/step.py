@@ -16,8 +16,7 @@ import jax.numpy as jnp
 
 from jumprelu import blocks, optim, paths, sharding, suite
 from jumprelu.array_typing import Array, Bool, Float, Int
-
-DEAD_AFTER = paths.DEAD_AFTER
+from jumprelu.ops import pairs
 
 
 class Metrics(NamedTuple):
@@ -123,7 +122,7 @@ def pooled_variance(
     targets: Float[Array, 'batch target_model'], keep: Bool[Array, ' batch']
 ) -> Float[Array, '']:
   """Mean squared distance of the kept rows from their mean."""
-  rows = jnp.maximum(keep.sum(dtype=jnp.int32), 1)
+  rows = pairs.row_count(keep)
   kept = jnp.where(keep[:, None], targets, 0.0)
   centred = kept - (kept.sum(axis=0) / rows)[None, :]
   squares = jnp.where(keep, jnp.square(centred).sum(axis=-1), 0.0)

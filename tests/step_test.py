@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jumprelu import blocks, lm, optim, suite
+from jumprelu import blocks, lm, optim, paths, suite
 from jumprelu import step as step_lib
 from tests import toy_suite
 
@@ -251,7 +251,7 @@ def test_silence_is_counted_in_kept_rows_since_a_latent_last_fired():
   params = start.groups[_NAME].params
   # Member 0: thresholds that nothing reaches. Member 4: none to speak of.
   thresholds = params['log_threshold'].at[0].set(20.0).at[4].set(-20.0)
-  near = step_lib.DEAD_AFTER - 1
+  near = paths.DEAD_AFTER - 1
   silent = jnp.zeros((5, 48), jnp.int32).at[:, :6].set(near).at[0, 6].set(2**30)
   start = _with(
       start, params=params | {'log_threshold': thresholds}, silent=silent
@@ -278,7 +278,7 @@ def test_target_l0_moves_each_l0_to_its_own_target():
   setup = _setup(members, target_l0=(2.0, 8.0), sparsity_coefficients=())
   _, log = setup.run((480,))
   l0 = log.groups[_NAME]['l0'][-4:].mean(axis=0)
-  np.testing.assert_allclose(l0, [2.0, 8.0], rtol=0.25)
+  np.testing.assert_allclose(l0, [2.0, 8.0], rtol=0.2)
 
 
 def test_pooled_variance_ignores_dropped_rows():

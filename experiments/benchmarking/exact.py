@@ -1,9 +1,12 @@
-"""The gradients of a JumpReLU's loss in float64, from formulas, by NumPy.
+"""The gradients of a JumpReLU's loss: in float64 by NumPy, and by autodiff.
 
-From the same float32 pre-activations as the paths: which pairs are active or
+The former from the same float32 pre-activations as the paths: which pairs are active or
 near a threshold is then beyond dispute, and only sums are compared.
 """
 
+from typing import Any
+
+import jax
 import numpy as np
 
 from jumprelu.ops import pairs
@@ -54,3 +57,22 @@ def gradients(
     found['W_enc'] -= np.outer(b_dec, found['b_enc'])
     found['b_dec'] -= W_enc @ found['b_enc']
   return found
+
+
+def differentiate(
+    sae: Any, params: dict[str, Any], batch: pairs.Batch
+) -> tuple[Any, dict[str, Any]]:
+  """Returns the loss's parts and gradients by automatic differentiation."""
+
+  def loss(params):
+    return sae.loss(
+        params,
+        batch.inputs,
+        batch.targets,
+        keep=batch.keep,
+        sparsity_coefficient=batch.coefficient,
+        target_l0=batch.target_l0,
+    )
+
+  (_, parts), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+  return parts, grads

@@ -13,7 +13,7 @@ from experiments.benchmarking import problem as problem_lib
 from jumprelu import blocks, lm, optim, saes, suite
 from jumprelu import step as step_lib
 from jumprelu.ops import dense, native, pairs, sparse
-from jumprelu.paths import lazy
+from jumprelu.paths import whole
 
 _SITE = lm.Site.RESID_POST
 _OPTIM = optim.Config(
@@ -162,47 +162,24 @@ def gradient_error(name: str, problem: dict[str, np.ndarray]) -> float:
 
 
 def _oracle(sae: Any, params: Any, batch: pairs.Batch) -> dict[str, Any]:
-  def loss(params):
-    return sae.loss(
-        params,
-        batch.inputs,
-        batch.targets,
-        keep=batch.keep,
-        sparsity_coefficient=batch.coefficient,
-        target_l0=batch.target_l0,
-    )
-
-  found = jax.jit(jax.grad(loss, has_aux=True))(params)[0]
+  _, found = exact_lib.differentiate(sae, params, batch)
   return found | {'threshold': found['log_threshold'] / batch.threshold}
 
 
 def _gradients(
     path: str, batch: pairs.Batch, params: Any, settings: pairs.Settings
 ) -> dict[str, Any]:
-  W_enc, W_dec = params['W_enc'], params['W_dec']
-  if path == 'dense':
-    call = jax.jit(functools.partial(dense.gradients, settings=settings))
-    to_encoder, to_decoder, rest = call(batch, W_enc, W_dec)
-  else:
-    found, rest = jax.jit(_rows_of(path, settings))(batch, W_enc.T, W_dec)
-    to_encoder, to_decoder = found.encoder.T, found.decoder
+  call = {
+      'dense': dense.gradients,
+      'sparse': functools.partial(sparse.gradients, cap=whole.CAP),
+      'native': native.gradients,
+  }[path]
+  call = jax.jit(functools.partial(call, settings=settings))
+  W_enc, W_dec, rest = call(batch, params['W_enc'], params['W_dec'])
   return {
-      'W_enc': to_encoder,
-      'W_dec': to_decoder,
+      'W_enc': W_enc,
+      'W_dec': W_dec,
       'b_enc': rest.b_enc,
       'b_dec': rest.b_dec,
       'threshold': rest.threshold,
   }
-
-
-def _rows_of(path: str, settings: pairs.Settings) -> Callable[..., Any]:
-  """The gradients of a path whose matrices have a row a latent."""
-  if path == 'sparse':
-    return functools.partial(sparse.gradients, settings=settings, cap=lazy.CAP)
-
-  def by_native(batch, encoder, decoder):
-    none = jnp.zeros(len(decoder), jnp.int32)
-    matrices = pairs.Matrices(encoder, decoder, encoder, decoder, none)
-    return native.gradients(batch, matrices, settings=settings)
-
-  return by_native

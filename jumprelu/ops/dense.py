@@ -5,7 +5,6 @@ only the pre-activations outlive the forward pass; latents and masks are made
 anew where they are read.
 """
 
-import jax
 import jax.numpy as jnp
 
 from jumprelu.array_typing import Array, Float
@@ -35,38 +34,20 @@ def gradients(
   reconstruction = products.matmul(latents, W_dec) + batch.b_dec[None, :]
   errors = jnp.where(keep, reconstruction - batch.targets, 0.0)
   loss = jnp.sum(jnp.square(errors)) / rows
-  l0 = jnp.sum(active, dtype=jnp.int32).astype(jnp.float32) / rows
   errors = errors * (2.0 / rows)
 
   slopes = products.matmul(errors, W_dec.T)
   on_active = jnp.where(active, slopes, 0.0)
   near = pseudo.in_kernel(batch.pre_acts, batch.threshold, settings.bandwidth)
   near &= keep
-  near_slopes = jnp.where(near, slopes, 0.0).sum(axis=0)
-  penalty = pairs.penalty_slope(settings, batch, l0) / rows
-  count = jnp.sum(near, axis=0, dtype=jnp.int32).astype(jnp.float32)
-  to_threshold = batch.threshold * near_slopes + penalty * count
-
-  b_enc, b_dec = on_active.sum(axis=0), errors.sum(axis=0)
-  to_encoder = products.matmul(batch.inputs.T, on_active)
-  to_decoder = products.matmul(latents.T, errors)
-  if settings.pre_encoder_bias:
-    # The encoder read inputs - b_dec: both gradients feel it.
-    to_encoder -= batch.b_dec[:, None] * b_enc[None, :]
-    b_dec -= jnp.matmul(W_enc, b_enc, precision=jax.lax.Precision.HIGHEST)
-  ok = pairs.all_finite(
-      to_encoder, to_decoder, loss, b_enc, b_dec, to_threshold
+  sums = pairs.Sums(
+      to_encoder=products.matmul(batch.inputs.T, on_active),
+      to_decoder=products.matmul(latents.T, errors),
+      b_enc=on_active.sum(axis=0),
+      b_dec=errors.sum(axis=0),
+      near_slopes=jnp.where(near, slopes, 0.0).sum(axis=0),
+      near=near.sum(axis=0, dtype=jnp.int32),
+      fired=active.sum(axis=0, dtype=jnp.int32),
+      loss=loss,
   )
-  return (
-      to_encoder,
-      to_decoder,
-      pairs.Found(
-          b_enc=b_enc,
-          b_dec=b_dec,
-          threshold=-to_threshold / settings.bandwidth,
-          fired=active.sum(axis=0, dtype=jnp.int32),
-          reconstruction=loss,
-          l0=l0,
-          ok=ok,
-      ),
-  )
+  return pairs.finish(batch, W_enc, sums, settings=settings)

@@ -27,7 +27,7 @@ class Sums(NamedTuple):
   b_enc: Float[Array, ' latents']
   near_slopes: Float[Array, ' latents']
   fired: Int32[Array, ' latents']
-  near: Float[Array, ' latents']
+  near: Int32[Array, ' latents']
 
 
 class _Latents(NamedTuple):
@@ -52,8 +52,7 @@ def sums(
 ) -> Sums:
   """Add up gradients over the rows that `words` selects for each latent."""
   latents, d_out = decoder.shape
-  size = _SIZE
-  padding = -latents % size
+  padding = -latents % _SIZE
   running = bits.running(words)
   count = running[-1]
   order = jnp.argsort(-count).astype(jnp.int32)
@@ -61,7 +60,7 @@ def sums(
   padded = jnp.pad(order, (0, padding), mode='edge')
 
   def body(number, carry):
-    numbers = jax.lax.dynamic_slice_in_dim(padded, number * size, size)
+    numbers = jax.lax.dynamic_slice_in_dim(padded, number * _SIZE, _SIZE)
     block = _Latents(
         numbers,
         batch.threshold[numbers],
@@ -73,7 +72,7 @@ def sums(
     found = _add_ranks(batch, errors, block, bandwidth)
     return jax.tree.map(
         lambda whole, part: jax.lax.dynamic_update_slice_in_dim(
-            whole, part, number * size, 0
+            whole, part, number * _SIZE, 0
         ),
         carry,
         found,
@@ -81,7 +80,7 @@ def sums(
 
   start = _zeros(latents + padding, batch.inputs.shape[1], d_out)
   touched = jnp.sum(count > 0, dtype=jnp.int32)
-  blocks = (touched + size - 1) // size
+  blocks = (touched + _SIZE - 1) // _SIZE
   found = jax.lax.fori_loop(0, blocks, body, start)
   # Back to the order of the latents: gathered, as scattering rows costs more.
   place = jnp.argsort(order)
@@ -90,13 +89,14 @@ def sums(
 
 def _zeros(latents: int, d_in: int, d_out: int) -> Sums:
   vector = jnp.zeros(latents, jnp.float32)
+  count = jnp.zeros(latents, jnp.int32)
   return Sums(
       jnp.zeros((latents, d_in), jnp.float32),
       jnp.zeros((latents, d_out), jnp.float32),
       vector,
       vector,
-      jnp.zeros(latents, jnp.int32),
-      vector,
+      count,
+      count,
   )
 
 
@@ -107,7 +107,6 @@ def _add_ranks(
     bandwidth: float,
 ) -> Sums:
   """Add up a block's gradients, rank by rank."""
-
   latents, half = block.numbers, bandwidth / 2
 
   def one(rank):
@@ -127,7 +126,7 @@ def _add_ranks(
         # What is not a number is seen here: nothing else of it counts.
         near_slopes=jnp.where(near, slope, jnp.where(there, 0.0 * value, 0.0)),
         fired=active.astype(jnp.int32),
-        near=near.astype(jnp.float32),
+        near=near.astype(jnp.int32),
     )
 
   def add(rank, total):

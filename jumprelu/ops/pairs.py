@@ -18,7 +18,7 @@ with the pseudo-derivatives of `pseudo.py`) are, a latent,
 and b_dec's is the sum of g, minus, with a pre-encoder bias, the encoder's
 columns weighted by b_enc's gradient. `dense`, `sparse` and `native` compute
 these, each in its own way, from the same pre-activations; rows that are not
-kept have no pairs and no error. Both matrices have a row a latent.
+kept have no pairs and no error.
 """
 
 from typing import Any, NamedTuple
@@ -66,7 +66,7 @@ class Rates(NamedTuple):
 
 
 class Matrices(NamedTuple):
-  """Weights and second moments, of which a step touches some rows."""
+  """Weights and second moments with a row a latent, of which some are touched."""
 
   encoder: Float[Array, 'latents model']
   decoder: Float[Array, 'latents target_model']
@@ -94,14 +94,61 @@ class Found(NamedTuple):
   overflow: Int32[Array, ''] | int = 0
 
 
-class Gradients(NamedTuple):
-  """Gradients of the matrices."""
+class Sums(NamedTuple):
+  """Sums over pairs, of which all gradients are made."""
 
-  encoder: Float[Array, 'latents model']
-  decoder: Float[Array, 'latents target_model']
+  # Of the matrices, without what flows through the pre-encoder bias.
+  to_encoder: Float[Array, 'model latents']
+  to_decoder: Float[Array, 'latents target_model']
+  # Slopes over active pairs, errors over rows.
+  b_enc: Float[Array, ' latents']
+  b_dec: Float[Array, ' target_model']
+  # Slopes over near pairs, and how many those are.
+  near_slopes: Float[Array, ' latents']
+  near: Int32[Array, ' latents']
+  fired: Int32[Array, ' latents']
+  # Mean squared norm of the error.
+  loss: Float[Array, '']
 
 
-def penalty_slope(
+def finish(
+    batch: Batch,
+    W_enc: Float[Array, 'model latents'],
+    sums: Sums,
+    *,
+    settings: Settings,
+) -> tuple[
+    Float[Array, 'model latents'], Float[Array, 'latents target_model'], Found
+]:
+  """Make gradients of the sums: encoder's, decoder's, and the rest."""
+  rows = row_count(batch.keep)
+  l0 = sums.fired.sum().astype(jnp.float32) / rows
+  penalty = _penalty_slope(settings, batch, l0) / rows
+  to_threshold = batch.threshold * sums.near_slopes + penalty * sums.near
+  to_encoder, b_dec = sums.to_encoder, sums.b_dec
+  if settings.pre_encoder_bias:
+    # The encoder read inputs - b_dec: both gradients feel it.
+    to_encoder -= batch.b_dec[:, None] * sums.b_enc[None, :]
+    b_dec -= jnp.matmul(W_enc, sums.b_enc, precision=jax.lax.Precision.HIGHEST)
+  ok = all_finite(
+      to_encoder, sums.to_decoder, sums.loss, sums.b_enc, b_dec, to_threshold
+  )
+  return (
+      to_encoder,
+      sums.to_decoder,
+      Found(
+          b_enc=sums.b_enc,
+          b_dec=b_dec,
+          threshold=-to_threshold / settings.bandwidth,
+          fired=sums.fired,
+          reconstruction=sums.loss,
+          l0=l0,
+          ok=ok,
+      ),
+  )
+
+
+def _penalty_slope(
     settings: Settings, batch: Batch, l0: Float[Array, '']
 ) -> Float[Array, '']:
   """Differentiate the penalty with respect to the mean L0."""

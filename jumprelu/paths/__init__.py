@@ -12,15 +12,15 @@ from typing import Any
 
 from jumprelu import errors, sharding, suite
 from jumprelu.ops import native
-from jumprelu.paths import dense, lazy, oracle, protocol
+from jumprelu.paths import lazy, protocol, whole
 from jumprelu.paths.protocol import DEAD_AFTER, Path, Shared
 
 __all__ = ['AUTO', 'DEAD_AFTER', 'PATHS', 'Path', 'Shared', 'choose', 'find']
 
 PATHS: dict[str, Path] = {
-    'oracle': oracle.PATH,
-    'dense': dense.PATH,
-    'sparse': lazy.SPARSE,
+    'oracle': whole.ORACLE,
+    'dense': whole.DENSE,
+    'sparse': whole.SPARSE,
     'native': lazy.NATIVE,
 }
 AUTO = 'auto'

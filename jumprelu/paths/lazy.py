@@ -1,4 +1,4 @@
-"""Paths that touch only the latents with a gradient.
+"""The path that touches only the latents with a gradient.
 
 With beta1 = 0 a latent without a gradient does not move, its second moments
 only decay, and a row of unit norm stays one. So a step updates the rows of what
@@ -6,7 +6,6 @@ fired, and remembers when; at the end of a segment the other rows catch up, and
 the state is what a dense path would have left.
 """
 
-from collections.abc import Callable
 import functools
 from typing import Any, NamedTuple
 
@@ -14,13 +13,10 @@ import jax.numpy as jnp
 
 from jumprelu import optim, saes, suite
 from jumprelu.array_typing import Array, Int
-from jumprelu.ops import native, pairs, sparse
-from jumprelu.paths import dense, protocol
+from jumprelu.ops import native, pairs
+from jumprelu.paths import protocol
 
 _MATRICES = ('W_enc', 'W_dec')
-
-# (matrices, batch, rates, *, settings) -> (matrices, found).
-Core = Callable[..., tuple[pairs.Matrices, pairs.Found]]
 
 
 class _Own(NamedTuple):
@@ -78,7 +74,6 @@ def _leave(
 
 
 def _step(
-    core: Core,
     sae: saes.base.Sae,
     own: _Own,
     hyper: dict[str, Any],
@@ -89,14 +84,14 @@ def _step(
   """Step one SAE, or leave it as it is where anything is not finite."""
   rate = hyper['learning_rate'] * shared.learning_rate
   encoder = {'W_enc': own.matrices.encoder.T}
-  batch = dense.make_batch(sae, own.params | encoder, hyper, shared)
-  matrices, found = core(
+  batch = protocol.make_batch(sae, own.params | encoder, hyper, shared)
+  matrices, found = native.step(
       own.matrices,
       batch,
       pairs.Rates(rate, optim.correction(config, shared.step), own.clock),
-      settings=dense.settings_of(sae, config),
+      settings=protocol.settings_of(sae, config),
   )
-  outcome = dense.outcome_of(sae, batch, found)
+  outcome = protocol.outcome_of(sae, batch, found)
   new = optim.update(
       own.params,
       own.nu,
@@ -106,22 +101,11 @@ def _step(
       config=config,
       unit_norm=False,
   )
-  params, nu = protocol.choose(outcome.ok, new, (own.params, own.nu))
-  silent = protocol.count_silence(own.silent, shared, outcome)
-  skipped = own.skipped + jnp.where(outcome.ok, 0, 1)
+  params, nu = protocol.if_ok(outcome, new, (own.params, own.nu))
+  silent, skipped = protocol.count(own.silent, own.skipped, shared, outcome)
   clock = own.clock + jnp.where(outcome.ok, 1, 0)
   own = _Own(matrices, params, nu, silent, skipped, clock)
   return own, protocol.metrics(outcome, shared, silent=silent, skipped=skipped)
 
 
-def make_path(core: Core) -> protocol.Path:
-  """Make the path of a step on the touched rows."""
-  return protocol.Path(_enter, _leave, functools.partial(_step, core))
-
-
-# Rows with more selected latents make a step dense: beyond a few hundred that is
-# faster anyway.
-CAP = 256
-
-SPARSE = make_path(functools.partial(sparse.step, cap=CAP))
-NATIVE = make_path(native.step)
+NATIVE = protocol.Path(_enter, _leave, _step)

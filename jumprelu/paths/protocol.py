@@ -71,10 +71,50 @@ def is_plain(sae: saes.base.Sae) -> bool:
   )
 
 
-def unchanged(sae: saes.base.Sae, state: Any, **settings: Any) -> Any:
-  """Keep the state's form."""
-  del sae, settings
-  return state
+def make_batch(
+    sae: saes.base.Sae,
+    params: optim.Params,
+    hyper: dict[str, Any],
+    shared: Shared,
+) -> pairs.Batch:
+  """Encode a batch; `params` are all of the SAE's."""
+  return pairs.Batch(
+      pre_acts=sae.pre_acts(params, shared.inputs),
+      inputs=shared.inputs,
+      targets=shared.targets,
+      keep=shared.keep,
+      threshold=sae.threshold(params),
+      b_dec=params['b_dec'],
+      coefficient=hyper['sparsity_coefficient'] * shared.sparsity,
+      target_l0=hyper['target_l0'],
+  )
+
+
+def settings_of(sae: saes.base.Sae, config: optim.Config) -> pairs.Settings:
+  """Tell what stands fixed for a run."""
+  return pairs.Settings(
+      bandwidth=sae.config.bandwidth,
+      pre_encoder_bias=sae.subtracts_decoder_bias,
+      target_l0=sae.config.penalty == 'target_l0',
+      b2=config.b2,
+      eps=config.eps,
+  )
+
+
+def outcome_of(
+    sae: saes.base.Sae, batch: pairs.Batch, found: pairs.Found
+) -> Outcome:
+  """Put the loss together."""
+  penalty = sae.sparsity_term(
+      found.l0,
+      sparsity_coefficient=batch.coefficient,
+      target_l0=batch.target_l0,
+  )
+  loss = found.reconstruction + penalty
+  ok = found.ok & jnp.isfinite(loss)
+  return Outcome(
+      loss, found.reconstruction, found.l0, found.fired, ok, found.overflow
+  )
 
 
 def vectors(
@@ -89,18 +129,24 @@ def vectors(
   return grads | {'threshold': found.threshold}
 
 
-def choose(ok: Bool[Array, ''], new: Any, old: Any) -> Any:
+def if_ok(outcome: Outcome, new: Any, old: Any) -> Any:
   """Take the new tree, or the old one where the step is not taken."""
-  return jax.tree.map(lambda new, old: jnp.where(ok, new, old), new, old)
+  return jax.tree.map(
+      lambda new, old: jnp.where(outcome.ok, new, old), new, old
+  )
 
 
-def count_silence(
-    silent: Int[Array, ' latents'], shared: Shared, outcome: Outcome
-) -> Int[Array, ' latents']:
-  """Count kept rows since each latent fired."""
+def count(
+    silent: Int[Array, ' latents'],
+    skipped: Int[Array, ''],
+    shared: Shared,
+    outcome: Outcome,
+) -> tuple[Int[Array, ' latents'], Int[Array, '']]:
+  """Count kept rows since each latent fired, and steps that were not taken."""
   kept = jnp.sum(shared.keep, dtype=jnp.int32)
   longer = jnp.minimum(silent + kept, _SILENT_MAX)
-  return jnp.where(outcome.ok, jnp.where(outcome.fired > 0, 0, longer), silent)
+  now = jnp.where(outcome.fired > 0, 0, longer)
+  return if_ok(outcome, now, silent), skipped + jnp.where(outcome.ok, 0, 1)
 
 
 def metrics(

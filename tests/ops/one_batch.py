@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.benchmarking import exact
 from jumprelu import saes
 from jumprelu.ops import pairs
 
@@ -63,7 +64,7 @@ def make(
     thresholds *= np.linspace(0.3, 2, WIDTH)
   params = _params(sae, thresholds, rng)
   batch = _batch(sae, params, rng)
-  parts, grads = _differentiate(sae, params, batch)
+  parts, grads = exact.differentiate(sae, params, batch)
   matrices = pairs.Matrices(
       params['W_enc'].T,
       params['W_dec'],
@@ -109,21 +110,6 @@ def _batch(sae, params, rng):
       coefficient=jnp.float32(0.01),
       target_l0=jnp.float32(20.0),
   )
-
-
-def _differentiate(sae, params, batch):
-  def loss(params):
-    return sae.loss(
-        params,
-        batch.inputs,
-        batch.targets,
-        keep=batch.keep,
-        sparsity_coefficient=batch.coefficient,
-        target_l0=batch.target_l0,
-    )
-
-  (_, parts), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
-  return parts, grads
 
 
 def _float32(x):

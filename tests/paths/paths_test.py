@@ -10,6 +10,7 @@ import pytest
 from jumprelu import errors, optim, paths, saes, suite
 from jumprelu import step as step_lib
 from jumprelu.ops import native
+from jumprelu.paths import whole
 from tests import toy_suite
 
 _OPTIM = optim.Config(
@@ -19,9 +20,8 @@ _OPTIM = optim.Config(
 _NAMES = ('resid_post-48-jumprelu', 'transcoder-48-jumprelu')
 
 
-@pytest.fixture
-def built():
-  if native.why_not():
+def _need(names):
+  if 'native' in names and native.why_not():
     pytest.skip(native.why_not())
 
 
@@ -77,7 +77,8 @@ def _close(found, expected, tolerance):
     ],
     ids='-'.join,
 )
-def test_a_run_is_the_same_by_any_path_and_by_one_after_another(names, built):
+def test_a_run_is_the_same_by_any_path_and_by_one_after_another(names):
+  _need(names)
   (end, logs), (expected, oracle) = _run(names), _run(('oracle',) * 4)
   assert end.step == expected.step == 16
   for name in _NAMES:
@@ -93,7 +94,8 @@ def test_a_run_is_the_same_by_any_path_and_by_one_after_another(names, built):
   )
 
 
-def test_rows_without_a_gradient_catch_up_at_the_end_of_a_segment(built):
+def test_rows_without_a_gradient_catch_up_at_the_end_of_a_segment():
+  _need(('native',))
   groups, stream, block = _job()
   ends = []
   for path in ('oracle', 'native', 'sparse'):
@@ -146,3 +148,20 @@ def test_over_devices_a_suite_takes_the_dense_path():
   for path in ('sparse', 'native'):
     with pytest.raises(errors.UserError, match=f'path={path}.*one device'):
       paths.choose(path, group, mesh)
+
+
+def test_steps_that_overflow_are_counted_in_the_metrics(monkeypatch):
+  groups, stream, block = _job()
+  monkeypatch.setitem(paths.PATHS, 'sparse', whole.make_sparse(cap=4))
+  segment = step_lib.make_segment(
+      groups, _OPTIM, total_steps=20, batch=32, max_steps=4, path='sparse'
+  )
+  _, tight = segment(
+      suite.init_state(groups), block, stream.put(0), stream.put(4)
+  )
+  _, (roomy,) = _run(('sparse',))
+  # Rows of a batch, of which at most 32 have more than 4 selected latents.
+  found = np.asarray(tight.groups[_NAMES[0]]['overflow'])
+  assert (found > 0).all() and (found <= 32).all()
+  assert (roomy.groups[_NAMES[0]]['overflow'] == 0).all()
+  _close(tight.groups[_NAMES[0]]['loss'], roomy.groups[_NAMES[0]]['loss'], 1e-4)

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jumprelu.array_typing import Array, Float
 from jumprelu.ops import pairs
 
 _TARGET = 'jumprelu_step'
@@ -69,15 +70,23 @@ def step(
 
 def gradients(
     batch: pairs.Batch,
-    matrices: pairs.Matrices,
+    W_enc: Float[Array, 'model latents'],
+    W_dec: Float[Array, 'latents target_model'],
     *,
     settings: pairs.Settings,
-) -> tuple[pairs.Gradients, pairs.Found]:
-  """Compute the gradients by which `step` would go, to look at them."""
+) -> tuple[
+    Float[Array, 'model latents'],
+    Float[Array, 'latents target_model'],
+    pairs.Found,
+]:
+  """Compute the gradients by which `step` would go, as `dense.gradients`."""
   one = jnp.float32(1)
   rates = pairs.Rates(one, one, jnp.int32(0))
+  none = jnp.zeros(len(W_dec), jnp.int32)
+  # Second moments have no part in it.
+  matrices = pairs.Matrices(W_enc.T, W_dec, W_enc.T, W_dec, none)
   found = _call(matrices, batch, rates, settings=settings, update=False)
-  return pairs.Gradients(*found[:2]), pairs.Found(*found[5:])
+  return found[0].T, found[1], pairs.Found(*found[5:])
 
 
 def _call(matrices, batch, rates, *, settings, update):
