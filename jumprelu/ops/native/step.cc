@@ -31,11 +31,6 @@ struct RowsResult {
   bool finite = true;
 };
 
-// What a chunk of latents takes from b_dec's gradient.
-struct LatentsResult {
-  std::vector<float> b_dec;
-};
-
 JUMPRELU_CLONES void ForwardRows(const Sizes& sizes, const Settings& settings,
                                  const Inputs& in, float per_row, int64_t first, int64_t last,
                                  float* errors, RowsResult* result) {
@@ -169,7 +164,7 @@ JUMPRELU_INLINE int64_t Accumulate(const Backward& b, int64_t latent,
 JUMPRELU_CLONES void BackwardLatents(const Backward& b,
                                      const Matrices& matrices,
                                      const Found& found, int64_t first,
-                                     int64_t last, LatentsResult* result) {
+                                     int64_t last, std::vector<float>* taken) {
   const int64_t d_in = b.sizes.d_in, d_out = b.sizes.d_out;
   Scratch scratch;
   scratch.encoder.resize(d_in);
@@ -183,8 +178,8 @@ JUMPRELU_CLONES void BackwardLatents(const Backward& b,
     if (b.settings.pre_encoder_bias) {
       // The encoder read inputs - b_dec: both gradients feel it.
       const float b_enc = found.b_enc[j];
-      if (result->b_dec.empty()) result->b_dec.assign(d_out, 0.0f);
-      Axpy(b_enc, b.in.encoder + j * d_in, result->b_dec.data(), d_in);
+      if (taken->empty()) taken->assign(d_out, 0.0f);
+      Axpy(b_enc, b.in.encoder + j * d_in, taken->data(), d_in);
       Axpy(-b_enc, b.in.b_dec, g_encoder, d_in);
     }
     float* encoder = matrices.encoder + j * d_in;
@@ -247,14 +242,15 @@ void Step(const Sizes& sizes, const Settings& settings, const Inputs& in,
   const ByLatent sorted = SortByLatent(chunks, sizes.latents);
   const Backward backward = {sizes, settings, in, sorted, errors.get(),
                              slope / rows, finite};
-  std::vector<LatentsResult> shares(Chunks(sizes.latents, kLatents));
+  // What each chunk of latents takes from b_dec's gradient.
+  std::vector<std::vector<float>> shares(Chunks(sizes.latents, kLatents));
   parallel(shares.size(), [&](int64_t i) {
     BackwardLatents(backward, matrices, found, i * kLatents,
                     std::min((i + 1) * kLatents, sizes.latents), &shares[i]);
   });
-  for (const LatentsResult& share : shares) {
-    if (share.b_dec.empty()) continue;
-    Axpy(-1.0f, share.b_dec.data(), found.b_dec, sizes.d_out);
+  for (const std::vector<float>& share : shares) {
+    if (share.empty()) continue;
+    Axpy(-1.0f, share.data(), found.b_dec, sizes.d_out);
   }
 }
 
