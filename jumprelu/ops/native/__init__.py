@@ -44,16 +44,21 @@ def _libraries() -> list[pathlib.Path]:
   """
   if own := sorted(_FOLDER.glob('_step*.so')):
     return own
-  try:
-    place = metadata.distribution('jumprelu').locate_file('jumprelu/ops/native')
-  except metadata.PackageNotFoundError:
-    return []
-  installed = pathlib.Path(str(place))
+  # Building leaves a record of the distribution in the checkout as well.
+  for distribution in metadata.distributions(name='jumprelu'):
+    place = distribution.locate_file('jumprelu/ops/native')
+    libraries = sorted(pathlib.Path(str(place)).glob('_step*.so'))
+    if libraries and _is_of_these_sources(libraries[0].parent):
+      return libraries
+  return []
+
+
+def _is_of_these_sources(installed: pathlib.Path) -> bool:
   for source in (*_FOLDER.glob('*.cc'), *_FOLDER.glob('*.h')):
     other = installed / source.name
     if not other.is_file() or other.read_bytes() != source.read_bytes():
-      return []
-  return sorted(installed.glob('_step*.so'))
+      return False
+  return True
 
 
 def step(
