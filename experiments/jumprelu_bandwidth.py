@@ -22,7 +22,7 @@ _COLUMNS = (
 
 
 def needs(scale):
-  """A suite a bandwidth."""
+  """A suite a bandwidth; the usual one is shared."""
   return suites.bandwidths(scale)
 
 

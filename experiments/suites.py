@@ -177,9 +177,16 @@ def gated_unit(scale: scales.Scale) -> Suite:
   return ablation(scale, 'gated_unit', 'gated', decoder_norm='unit')
 
 
-def bandwidths(scale: scales.Scale) -> tuple[Suite, ...]:
-  """JumpReLU SAEs by the bandwidth of the kernel."""
+def bandwidths(scale: scales.Scale) -> tuple[Suite | Reading, ...]:
+  """JumpReLU SAEs by the bandwidth of the kernel.
+
+  At the bandwidth of the scale's recipe they are those of `plain`.
+  """
+  usual = plain(scale, 'jumprelu')
+  own = made.resolve(usual.config).sae.jumprelu.bandwidth
   return tuple(
-      ablation(scale, f'{BANDWIDTH}{width:g}', 'jumprelu', bandwidth=width)
+      Reading(f'{BANDWIDTH}{width:g}', usual, {})
+      if width == own
+      else ablation(scale, f'{BANDWIDTH}{width:g}', 'jumprelu', bandwidth=width)
       for width in scale.bandwidths
   )

@@ -9,7 +9,9 @@ from experiments import (
     frequencies,
     jumprelu_bandwidth,
     jumprelu_histograms,
+    jumprelu_kernels,
     jumprelu_target_l0,
+    made,
     reference,
     scales,
     scope_layers,
@@ -227,3 +229,14 @@ def test_published_l0s_stand_beside_the_model_that_they_are_of(monkeypatch):
       line for line in fig.axes[0].lines if line.get_label() == '_released'
   ]
   np.testing.assert_array_equal(marks.get_xdata(), [22, 41])
+
+
+def test_no_two_suites_of_the_bandwidths_and_the_kernels_are_one_config():
+  needs = {
+      need.name: need.suite if isinstance(need, suites.Reading) else need
+      for figure in (jumprelu_bandwidth, jumprelu_kernels)
+      for need in figure.needs(scales.NANO)
+  }
+  trained = {suite.name: suite.config for suite in needs.values()}
+  digests = {repr(made.resolve(config)) for config in trained.values()}
+  assert len(digests) == len(trained) == len(needs) - 1
