@@ -9,8 +9,9 @@ A figure is a module with
 so that the CSV holds all that the picture shows and `--redraw` needs no suite.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 import functools
+import os
 import pathlib
 import sys
 import time
@@ -19,7 +20,7 @@ from typing import Any
 
 from absl import flags
 
-from experiments import drawing, made, results, scales, suites
+from experiments import drawing, made, results, scales, side_by_side, suites
 from jumprelu import errors
 from jumprelu.run import main as main_lib
 
@@ -73,6 +74,14 @@ def define_flags(flag_values: flags.FlagValues) -> None:
       ' WORK/SCALE/figures if quick).',
       flag_values=flag_values,
   )
+  flags.DEFINE_integer(
+      'jobs',
+      0,
+      'Suites to make at once, each in a process of its own; 0: two on a CPU of'
+      ' more than one core, else one.',
+      0,
+      flag_values=flag_values,
+  )
   flags.DEFINE_boolean(
       'redraw',
       False,
@@ -100,7 +109,14 @@ def run(figures: Sequence[Any], flag_values: flags.FlagValues) -> int:
   config = process.Config(watchdog_seconds=0)
   with process.start(config) as preemption:
     try:
-      _make(figures, scale, work, out, should_stop=preemption.reached)
+      _make(
+          figures,
+          scale,
+          work,
+          out,
+          jobs=flag_values.jobs or _jobs(scale),
+          should_stop=preemption.reached,
+      )
     except results.Preempted as stopped:
       print(
           f'{work / str(stopped)}: saved; the same command goes on',
@@ -110,34 +126,76 @@ def run(figures: Sequence[Any], flag_values: flags.FlagValues) -> int:
   return 0
 
 
+def _jobs(scale: scales.Scale) -> int:
+  """How many suites are made at once: accelerators take one."""
+  return 1 if scale.topology or os.cpu_count() == 1 else 2
+
+
 def _make(
     figures: Sequence[Any],
     scale: scales.Scale,
     work: pathlib.Path,
     out: pathlib.Path,
     *,
+    jobs: int,
     should_stop: Callable[[int], bool],
 ) -> None:
-  """Makes figure after figure, each as soon as its suites are there."""
-  _keep_programs(work.parent / 'compiled')
-  clock = _Clock(_all_needs(figures, scale), work)
+  """Makes what is missing, and each figure as soon as its suites are there."""
+  needs = _all_needs(figures, scale)
+  missing = [need for need in needs if not results.is_stored(need, work)]
+  have = {need.name for need in needs} - {need.name for need in missing}
+  waiting = _draw_ready(figures, scale, work, out, have=have)
+  clock = _Clock(missing)
+  make = _in_turn
+  if jobs > 1:
+    make = functools.partial(side_by_side.obtained, jobs=jobs)
+  for need in make(
+      missing,
+      work,
+      compiled=work.parent / 'compiled',
+      on_start=clock.start,
+      should_stop=should_stop,
+  ):
+    clock.end(need)
+    have.add(need.name)
+    waiting = _draw_ready(waiting, scale, work, out, have=have)
+
+
+def _draw_ready(
+    figures: Sequence[Any],
+    scale: scales.Scale,
+    work: pathlib.Path,
+    out: pathlib.Path,
+    *,
+    have: set[str],
+) -> list[Any]:
+  """Makes the figures whose suites are there; returns the others."""
+  waiting = []
   for figure in figures:
     needs = figure.needs(scale)
-    found = {}
-    for need in needs:
-      with clock.step(need):
-        found[need.name] = results.obtain(need, work, should_stop=should_stop)
+    if not {need.name for need in needs} <= have:
+      waiting.append(figure)
+      continue
+    found = {need.name: results.obtain(need, work) for need in needs}
     drawing.write_csv(figure.table(found), out / f'{_name(figure)}.csv')
     _draw(figure, out)
+  return waiting
 
 
-def _keep_programs(folder: pathlib.Path) -> None:
-  """Has JAX store what it compiles: most suites share most of it."""
-  import jax
-
-  if jax.config.jax_compilation_cache_dir is None:
-    jax.config.update('jax_compilation_cache_dir', str(folder))
-    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
+def _in_turn(
+    needs: Sequence[Any],
+    work: pathlib.Path,
+    *,
+    compiled: pathlib.Path,
+    on_start: Callable[[Any], None],
+    should_stop: Callable[[int], bool],
+) -> Iterator[Any]:
+  """Yields suites and readings as they are made, in this process."""
+  results.keep_programs(compiled)
+  for need in needs:
+    on_start(need)
+    results.obtain(need, work, should_stop=should_stop)
+    yield need
 
 
 def _draw(figure: Any, out: pathlib.Path) -> None:
@@ -171,36 +229,24 @@ class _Clock:
   By tokens x width x members, which is right for what takes long.
   """
 
-  def __init__(self, needs: Sequence[Any], work: pathlib.Path):
-    self._costs = {
-        need.name: _cost(need)
-        for need in needs
-        if not results.is_stored(need, work)
-    }
-    self._count = len(self._costs)
-    self._done = self._seconds = 0.0
-    self._name, self._start = '', 0.0
+  def __init__(self, needs: Sequence[Any]):
+    self._costs = {need.name: _cost(need) for need in needs}
+    self._count, self._started = len(self._costs), 0
+    self._done, self._begin = 0.0, time.monotonic()
 
-  def step(self, need: Any) -> '_Clock':
-    """Enters the context in which one of them is obtained."""
-    self._name = need.name
-    return self
+  def start(self, need: Any) -> None:
+    """Prints what is made next."""
+    self._started += 1
+    line = f'suite {self._started} of {self._count}: {need.name}'
+    if self._done:
+      seconds = time.monotonic() - self._begin
+      left = sum(self._costs.values()) * seconds / self._done
+      line += f', about {left / 60:.0f} minutes left'
+    print(line, file=sys.stderr, flush=True)
 
-  def __enter__(self) -> None:
-    self._start = time.monotonic()
-    if self._name in self._costs:
-      number = self._count - len(self._costs) + 1
-      line = f'suite {number} of {self._count}: {self._name}'
-      if self._done:
-        left = sum(self._costs.values()) * self._seconds / self._done
-        line += f', about {left / 60:.0f} minutes left'
-      print(line, file=sys.stderr, flush=True)
-
-  def __exit__(self, kind: Any, *_: Any) -> None:
-    cost = self._costs.pop(self._name, None)
-    if cost and kind is None:
-      self._done += cost
-      self._seconds += time.monotonic() - self._start
+  def end(self, need: Any) -> None:
+    """Counts what has been made."""
+    self._done += self._costs.pop(need.name)
 
 
 def _cost(need: suites.Suite | suites.Reading) -> float:

@@ -38,7 +38,7 @@ def block(job: Job) -> Any:
 def segment(job: Job) -> Any:
   """Lowers the steps on a block."""
   config, mesh = job.config, job.mesh
-  program = step_lib.make_segment(
+  segments = step_lib.make_segments(
       job.groups,
       config.optim,
       total_steps=config.steps,
@@ -49,7 +49,8 @@ def segment(job: Job) -> Any:
   )
   number = _array(mesh, (), jnp.int32)
   with jax.default_matmul_precision(config.matmul_precision):
-    return program.lower(_state(job), _block(job), number, number)
+    state = segments.turn(_state(job))
+    return segments.run.lower(state, _block(job), number, number)
 
 
 def clean(job: Job) -> Any:

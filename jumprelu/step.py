@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jumprelu import blocks, optim, paths, sharding, suite
+from jumprelu import blocks, loops, optim, paths, sharding, suite
 from jumprelu.array_typing import Array, Bool, Float, Int
 from jumprelu.ops import pairs
 
@@ -31,11 +31,14 @@ class Metrics(NamedTuple):
   sparsity: Array
 
 
-# (state, block, first batch, number of steps) -> (state, metrics).
-Segment = Callable[
-    [suite.TrainState, blocks.Block, Array, Array],
-    tuple[suite.TrainState, Metrics],
-]
+class Segments(NamedTuple):
+  """The compiled steps, and what makes a state theirs."""
+
+  # (state, block, first batch, number of steps) -> (state, metrics); jitted,
+  # and the state, of which each encoder lies as its path wants it, is donated.
+  run: Any
+  # Turns the encoders of a state that is to be run, or those of one that was.
+  turn: Callable[[suite.TrainState], suite.TrainState]
 
 
 class _Schedule(NamedTuple):
@@ -56,7 +59,7 @@ class _Span(NamedTuple):
   schedule: _Schedule
 
 
-def make_segment(
+def make_segments(
     groups: Sequence[suite.Group],
     config: optim.Config,
     *,
@@ -65,13 +68,12 @@ def make_segment(
     max_steps: int,
     mesh: Any = None,
     path: str = paths.AUTO,
-) -> Segment:
+) -> Segments:
   """Compiles steps on batches `first`, first + 1, ... of a block.
 
-  The state is donated. The number of steps, at most `max_steps`, is an
-  argument of the compiled call, so that the last segment of a run does not
-  compile anew; metrics behind it are zero. `path` is one of `paths.PATHS`, or
-  `paths.AUTO`.
+  The number of steps, at most `max_steps`, is an argument of the compiled call,
+  so that the last segment of a run does not compile anew; metrics behind it are
+  zero. `path` is one of `paths.PATHS`, or `paths.AUTO`.
   """
   chosen = {group.name: paths.find(path, group, mesh) for group in groups}
 
@@ -86,7 +88,7 @@ def make_segment(
           optim.sparsity_at(config, step, total_steps),
       )
 
-    return _each(one, steps, max_steps)
+    return loops.each(one, steps, most=max_steps)
 
   def segment(state, block, first, steps):
     known = schedule(state, block, first, steps)
@@ -108,14 +110,47 @@ def make_segment(
       states[group.name], metrics[group.name] = found
     state = suite.TrainState(groups=states, step=state.step + steps)
     metrics = Metrics(metrics, known.kept, known.learning_rate, known.sparsity)
-    if mesh is not None and mesh.size > 1:
-      places = suite.state_shardings(groups, mesh=mesh)
-      state = jax.lax.with_sharding_constraint(state, places)
-      everywhere = sharding.replicated(mesh)
-      metrics = jax.lax.with_sharding_constraint(metrics, everywhere)
-    return state, metrics
+    return _place(state, metrics, groups, mesh)
 
-  return jax.jit(segment, donate_argnums=0)
+  turned = [name for name, path in chosen.items() if path.turned]
+  return Segments(
+      run=jax.jit(segment, donate_argnums=0),
+      turn=functools.partial(_turn, turned),
+  )
+
+
+def _place(
+    state: suite.TrainState,
+    metrics: Metrics,
+    groups: Sequence[suite.Group],
+    mesh: Any,
+) -> tuple[suite.TrainState, Metrics]:
+  """Keeps the state where it lies, and metrics everywhere."""
+  if mesh is None or mesh.size == 1:
+    return state, metrics
+  places = suite.state_shardings(groups, mesh=mesh)
+  return (
+      jax.lax.with_sharding_constraint(state, places),
+      jax.lax.with_sharding_constraint(metrics, sharding.replicated(mesh)),
+  )
+
+
+def _turn(names: Sequence[str], state: suite.TrainState) -> suite.TrainState:
+  """Turns the encoders of the named groups; twice is nothing."""
+
+  def turn(tree):
+    return tree | {'W_enc': _swap(tree['W_enc'])}
+
+  groups = dict(state.groups)
+  for name in names:
+    group = groups[name]
+    groups[name] = group.replace(params=turn(group.params), nu=turn(group.nu))
+  return state.replace(groups=groups)
+
+
+@jax.jit
+def _swap(x: Float[Array, 'members a b']) -> Float[Array, 'members b a']:
+  return jnp.swapaxes(x, 1, 2)
 
 
 def pooled_variance(
@@ -170,11 +205,12 @@ def _run_group(
   hyper = suite.hyper_parameters(group, suite.slots(group, mesh))
   hyper = jax.tree.map(jnp.asarray, hyper)
   known = span.schedule
-  variance = _each(
+  variance = loops.each(
       lambda number: pooled_variance(*lay_out(span.first + number)[1:]),
       span.steps,
-      span.max_steps,
+      most=span.max_steps,
   )
+  walk = functools.partial(loops.through, count=span.steps, most=span.max_steps)
 
   def shared(number):
     return paths.Shared(
@@ -197,7 +233,7 @@ def _run_group(
       own, metrics = take(hyper, own, number)
       return _pin(own, group, mesh, one=True), metrics
 
-    own, log = _loop(step, path.enter(group.sae, state), span)
+    own, log = walk(step, path.enter(group.sae, state))
     return path.leave(group.sae, own, config=config), log
 
   def together(state, number):
@@ -206,11 +242,11 @@ def _run_group(
     return _pin(state, group, mesh, one=False), metrics
 
   if suite.layout_of(group, mesh).members:
-    state, metrics = _loop(together, state, span)
+    state, metrics = walk(together, state)
   else:
     # One member after the other: a batch of latents is in memory once, and on
     # CPU a member stays in the cache. The numbers are the same.
-    state, metrics = _in_turn(whole, state, hyper)
+    state, metrics = loops.in_turn(whole, state, hyper)
   members = len(group.members)
   return state, jax.tree.map(lambda x: x[:, :members], metrics)
 
@@ -223,68 +259,3 @@ def _pin(state: Any, group: suite.Group, mesh: Any, *, one: bool) -> Any:
   if one:
     places = jax.tree.map(sharding.of_one, places)
   return jax.lax.with_sharding_constraint(state, places)
-
-
-def _loop(
-    take: Callable[[Any, Array], tuple[Any, Any]], state: Any, span: _Span
-) -> tuple[Any, Any]:
-  """Takes a state through the steps; metrics are stacked, zeros behind them."""
-
-  def body(number, carry):
-    state, log = carry
-    state, metrics = take(state, number)
-    return state, _put(log, number, metrics)
-
-  _, one = jax.eval_shape(take, state, jnp.int32(0))
-  log = _zeros(one, span.max_steps)
-  return jax.lax.fori_loop(0, span.steps, body, (state, log))
-
-
-def _in_turn(
-    whole: Callable, state: suite.GroupState, hyper: dict[str, Any]
-) -> tuple[suite.GroupState, dict[str, Array]]:
-  """What `vmap` computes, member by member, in the state's own memory.
-
-  `lax.map` would hold the state twice: what it reads and what it writes.
-  """
-  count = len(state.skipped)
-
-  def member(tree, i):
-    index = jax.lax.dynamic_index_in_dim
-    return jax.tree.map(lambda x: index(x, i, keepdims=False), tree)
-
-  def put(tree, i, values, axis):
-    update = jax.lax.dynamic_update_index_in_dim
-    return jax.tree.map(lambda a, x: update(a, x, i, axis), tree, values)
-
-  if count == 1:  # Nothing to copy out and back.
-    found = whole(*jax.tree.map(lambda x: x[0], (state, hyper)))
-    first = jax.tree.map(lambda x: x[None], found[0])
-    return first, jax.tree.map(lambda x: x[:, None], found[1])
-
-  def body(i, carry):
-    state, log = carry
-    stepped, metrics = whole(member(state, i), member(hyper, i))
-    return put(state, i, stepped, 0), put(log, i, metrics, 1)
-
-  _, one = jax.eval_shape(whole, member(state, 0), member(hyper, 0))
-  log = jax.tree.map(
-      lambda x: jnp.zeros((x.shape[0], count, *x.shape[1:]), x.dtype), one
-  )
-  return jax.lax.fori_loop(0, count, body, (state, log))
-
-
-def _each(one: Callable[[Array], Any], steps: Array, max_steps: int) -> Any:
-  """Calls `one` for each step; stacks what it gives, with zeros behind."""
-  log = _zeros(jax.eval_shape(one, jnp.int32(0)), max_steps)
-  return jax.lax.fori_loop(
-      0, steps, lambda number, log: _put(log, number, one(number)), log
-  )
-
-
-def _zeros(shapes: Any, size: int) -> Any:
-  return jax.tree.map(lambda x: jnp.zeros((size, *x.shape), x.dtype), shapes)
-
-
-def _put(log: Any, index: Any, values: Any) -> Any:
-  return jax.tree.map(lambda a, x: a.at[index].set(x), log, values)

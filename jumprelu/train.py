@@ -107,7 +107,7 @@ def _run(
 
   # Shapes and shardings: nothing is allocated yet.
   stored = suite.stored_state(job.groups, mesh=mesh)
-  segment = step_lib.make_segment(
+  segments = step_lib.make_segments(
       job.groups,
       config.optim,
       total_steps=total,
@@ -118,8 +118,9 @@ def _run(
   )
 
   # State, and where to start.
-  found = checkpointer.latest_verified(stored)
-  state, scales = _restore_or_init(job, directory, found, counts)
+  state, scales = _restore_or_init(
+      job, directory, checkpointer.latest_verified(stored), counts
+  )
   directory.note_start(counts.step)
   directory.cut_metrics(counts.step)
   directory.write_env(mesh=dict(mesh.shape) if mesh is not None else {})
@@ -130,7 +131,7 @@ def _run(
   )
 
   # The loop: dispatch a segment, only then read the metrics of the one before.
-  step, block = counts.step, None
+  step, block, state = counts.step, None, segments.turn(state)
   while step < total:
     number, first = divmod(step, batches)
     most = config.stream.batches_per_dispatch
@@ -140,14 +141,15 @@ def _run(
         block = None  # Memory holds one.
         block = job.stream.make_block(number, scales)
       put = job.stream.put
-      state, metrics = segment(state, block, put(first), put(steps))
+      state, metrics = segments.run(state, block, put(first), put(steps))
     step += steps
     reporter.add(step, metrics, dropped=block.dropped)
     stop = should_stop(step)
     if stop or step == total or _is_due(config, step):
       reporter.flush()
       directory.write_status('running', total_steps=total, **vars(counts))
-      whole = suite.strip_padding(state, job.groups, mesh=mesh)
+      whole = segments.turn(state)
+      whole = suite.strip_padding(whole, job.groups, mesh=mesh)
       checkpointer.save(step, whole, meta=_meta(job, counts, scales))
     if stop and step < total:
       return PREEMPTED

@@ -20,6 +20,7 @@ _LAYERS = {
         'blocks',
         'checkpoint',
         'evals',
+        'loops',
         'optim',
         'paths',
         'step',

@@ -50,14 +50,14 @@ class _Setup:
   mesh: object
   stream: object
   block: blocks.Block
-  segment: step_lib.Segment
+  segments: step_lib.Segments
 
   def init(self):
     return suite.init_state(self.groups, mesh=self.mesh)
 
   def run(self, steps, state=None):
     """Batches 0 to 3, over and over: the states after `steps`, all metrics."""
-    state = self.init() if state is None else state
+    state = self.segments.turn(self.init() if state is None else state)
     put = self.stream.put
     done, states, logs = 0, [], []
     for wanted in steps:
@@ -65,10 +65,13 @@ class _Setup:
         first = done % 4
         taken = min(4 - first, wanted - done)
         with jax.transfer_guard('disallow'):
-          state, log = self.segment(state, self.block, put(first), put(taken))
+          state, log = self.segments.run(
+              state, self.block, put(first), put(taken)
+          )
         logs.append(jax.tree.map(lambda x, n=taken: x[:n], jax.device_get(log)))
         done += taken
-      whole = suite.strip_padding(state, self.groups, mesh=self.mesh)
+      whole = self.segments.turn(state)
+      whole = suite.strip_padding(whole, self.groups, mesh=self.mesh)
       states.append(jax.device_get(whole))
     return *states, jax.tree.map(lambda *x: np.concatenate(x), *logs)
 
@@ -88,11 +91,11 @@ def _setup(members=_MIXED, devices=(), **changes):
   stream = toy_suite.make_stream(
       config, table=toy_suite.make_table(sites), mesh=mesh
   )
-  segment = step_lib.make_segment(
+  segments = step_lib.make_segments(
       groups, _OPTIM, total_steps=_TOTAL, batch=_BATCH, max_steps=4, mesh=mesh
   )
   block = stream.make_block(0, dict.fromkeys(sites, 5.0))
-  return _Setup(groups, mesh, stream, block, segment)
+  return _Setup(groups, mesh, stream, block, segments)
 
 
 @pytest.fixture(scope='module')
@@ -290,10 +293,10 @@ def test_pooled_variance_ignores_dropped_rows():
 
 def test_a_segment_never_waits_for_the_host_and_takes_over_its_state():
   setup = _setup()
-  state, put = setup.init(), setup.stream.put
+  state, put = setup.segments.turn(setup.init()), setup.stream.put
   args = state, setup.block, put(0), put(4)
-  text = setup.segment.lower(*args).as_text()
+  text = setup.segments.run.lower(*args).as_text()
   assert 'stablehlo.while' in text
   assert not re.findall('callback|infeed|outfeed|stablehlo.(send|recv)', text)
-  setup.segment(*args)
+  setup.segments.run(*args)
   assert state.groups[_NAME].params['W_dec'].is_deleted()

@@ -34,7 +34,7 @@ def make(name: str, problem: dict[str, np.ndarray]) -> Turn:
   x, steps = problem.pop('x'), int(problem['steps'])
   batches, batch, d_model = x.shape
   group = _group(d_model, problem['W_dec'].shape[0])
-  segment = step_lib.make_segment(
+  segments = step_lib.make_segments(
       [group],
       _OPTIM,
       total_steps=1_000_000,
@@ -51,12 +51,12 @@ def make(name: str, problem: dict[str, np.ndarray]) -> Turn:
       order=jnp.asarray(np.resize(rows, steps * batch)[None]),
       dropped=jnp.int32(0),
   )
-  state = _state(group, problem)
+  state = segments.turn(_state(group, problem))
   problem.clear()
 
   def turn(count: int) -> tuple[float, float]:
     nonlocal state
-    state, log = segment(state, block, jnp.int32(0), jnp.int32(count))
+    state, log = segments.run(state, block, jnp.int32(0), jnp.int32(count))
     metrics = jax.device_get(log.groups[group.name])
     jax.block_until_ready(state)
     return metrics['l0'][count - 1, 0], metrics['loss'][count - 1, 0]

@@ -158,20 +158,6 @@ def _penalty_slope(
   return batch.coefficient * 2.0 * distance / batch.target_l0
 
 
-def decayed(
-    nu: Float[Array, 'latents model'],
-    touched: Int32[Array, ' latents'],
-    clock: Int32[Array, ''],
-    b2: float,
-) -> Float[Array, 'latents model']:
-  """Decay second moments from when their rows were touched to `clock`.
-
-  Exact where beta1 is 0: a step without a gradient only multiplies by b2.
-  """
-  behind = (clock - touched).astype(jnp.float32)
-  return nu * jnp.power(jnp.float32(b2), behind)[:, None]
-
-
 def row_count(keep: Bool[Array, ' batch']) -> Float[Array, '']:
   """Count the kept rows, at least one."""
   return jnp.maximum(keep.sum(dtype=jnp.int32), 1).astype(jnp.float32)

@@ -46,7 +46,7 @@ class _Selected(NamedTuple):
 
   # Rows as bits, a column a latent.
   words: UInt32[Array, 'words latents']
-  # Of each row the first selected latents, and how many there are.
+  # Of each row `cap` selected latents, and how many there are.
   index: Int32[Array, 'batch cap']
   count: Int32[Array, ' batch']
 

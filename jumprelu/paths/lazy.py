@@ -3,10 +3,10 @@
 With beta1 = 0 a latent without a gradient does not move, its second moments
 only decay, and a row of unit norm stays one. So a step updates the rows of what
 fired, and remembers when; at the end of a segment the other rows catch up, and
-the state is what a dense path would have left.
+the state is what a dense path would have left. Its encoder lies turned, a row a
+latent, in all the state that it is given and gives.
 """
 
-import functools
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ _MATRICES = ('W_enc', 'W_dec')
 
 
 class _Own(NamedTuple):
-  """A member's state; its encoder lies with a row a latent."""
+  """A member's state."""
 
   matrices: pairs.Matrices
   # Parameters and second moments that are no matrices.
@@ -35,9 +35,9 @@ class _Own(NamedTuple):
 def _enter(sae: saes.base.Sae, state: suite.GroupState) -> _Own:
   params, nu = state.params, state.nu
   matrices = pairs.Matrices(
-      encoder=params['W_enc'].T,
+      encoder=params['W_enc'],
       decoder=params['W_dec'],
-      nu_encoder=nu['W_enc'].T,
+      nu_encoder=nu['W_enc'],
       nu_decoder=nu['W_dec'],
       touched=jnp.zeros(sae.width, jnp.int32),
   )
@@ -58,16 +58,12 @@ def _without_matrices(tree: optim.Params) -> optim.Params:
 def _leave(
     sae: saes.base.Sae, own: _Own, *, config: optim.Config
 ) -> suite.GroupState:
-  """Let untouched rows catch up, and lay the encoder out as it was."""
+  """Let untouched rows catch up."""
   del sae
-  found = own.matrices
-  now = functools.partial(
-      pairs.decayed, touched=found.touched, clock=own.clock, b2=config.b2
-  )
+  found = native.catch_up(own.matrices, own.clock, b2=config.b2)
   return suite.GroupState(
-      params=own.params | {'W_enc': found.encoder.T, 'W_dec': found.decoder},
-      nu=own.nu
-      | {'W_enc': now(found.nu_encoder).T, 'W_dec': now(found.nu_decoder)},
+      params=own.params | {'W_enc': found.encoder, 'W_dec': found.decoder},
+      nu=own.nu | {'W_enc': found.nu_encoder, 'W_dec': found.nu_decoder},
       silent=own.silent,
       skipped=own.skipped,
   )
@@ -108,4 +104,4 @@ def _step(
   return own, protocol.metrics(outcome, shared, silent=silent, skipped=skipped)
 
 
-NATIVE = protocol.Path(_enter, _leave, _step)
+NATIVE = protocol.Path(_enter, _leave, _step, turned=True)

@@ -1,8 +1,8 @@
 """What the ways to step one SAE have in common.
 
 A path may keep a member's state in a form of its own while a segment lasts; at
-its ends the state is the same whatever the path, so that a run may change paths
-wherever it may be resumed.
+its ends the state is the same whatever the path, but for how its encoder lies,
+so that a run may change paths wherever it may be resumed.
 """
 
 from collections.abc import Callable
@@ -60,6 +60,8 @@ class Path(NamedTuple):
   leave: Callable[..., suite.GroupState]
   # (sae, own form, hyper-parameters, *, shared, config) -> own form, metrics.
   step: Callable[..., tuple[Any, dict[str, Array]]]
+  # Whether it wants the encoder, and its second moments, with a row a latent.
+  turned: bool = False
 
 
 def is_plain(sae: saes.base.Sae) -> bool:

@@ -41,8 +41,8 @@ def _job():
 
 
 @functools.cache
-def _segment(path):
-  return step_lib.make_segment(
+def _segments(path):
+  return step_lib.make_segments(
       _job()[0], _OPTIM, total_steps=20, batch=32, max_steps=4, path=path
   )
 
@@ -52,8 +52,11 @@ def _run(names):
   groups, stream, block = _job()
   state, logs = suite.init_state(groups), []
   for name in names:
-    segment = _segment(name)
-    state, log = segment(state, block, stream.put(0), stream.put(4))
+    segments = _segments(name)
+    state, log = segments.run(
+        segments.turn(state), block, stream.put(0), stream.put(4)
+    )
+    state = segments.turn(state)
     logs.append(jax.device_get(log))
   return jax.device_get(state), logs
 
@@ -106,8 +109,11 @@ def test_rows_without_a_gradient_catch_up_at_the_end_of_a_segment():
     nu = {name: jnp.ones_like(x) for name, x in group.nu.items()}
     group = group.replace(params=group.params | {'log_threshold': high}, nu=nu)
     state = state.replace(groups=state.groups | {_NAMES[0]: group})
-    state, _ = _segment(path)(state, block, stream.put(0), stream.put(3))
-    ends.append(jax.device_get(state).groups[_NAMES[0]].nu)
+    segments = _segments(path)
+    state, _ = segments.run(
+        segments.turn(state), block, stream.put(0), stream.put(3)
+    )
+    ends.append(jax.device_get(segments.turn(state)).groups[_NAMES[0]].nu)
   np.testing.assert_allclose(ends[0]['W_dec'][:, :24], 0.9**3, rtol=1e-6)
   for end in ends[1:]:
     for name in ('W_enc', 'W_dec'):
@@ -153,10 +159,10 @@ def test_over_devices_a_suite_takes_the_dense_path():
 def test_steps_that_overflow_are_counted_in_the_metrics(monkeypatch):
   groups, stream, block = _job()
   monkeypatch.setitem(paths.PATHS, 'sparse', whole.make_sparse(cap=4))
-  segment = step_lib.make_segment(
+  segments = step_lib.make_segments(
       groups, _OPTIM, total_steps=20, batch=32, max_steps=4, path='sparse'
   )
-  _, tight = segment(
+  _, tight = segments.run(
       suite.init_state(groups), block, stream.put(0), stream.put(4)
   )
   _, (roomy,) = _run(('sparse',))

@@ -92,7 +92,27 @@ def test_the_arrays_alone_give_the_numbers_of_their_release(
 
 
 @pytest.mark.slow
-def test_measures_of_labels_and_words_need_nothing_but_this_machine(folder):
+def test_measures_of_words_need_nothing_but_this_machine(folder):
+  rows, best = _probed(
+      folder,
+      'python',
+      '--measures=probing,absorption,attribution',
+      '--measure.probing.tokens=6_400',
+      '--measure.absorption.words=800',
+      '--measure.absorption.shots=1',
+  )
+  assert best['keyword'] > 0.8 and best['string'] > 0.6
+  for row in rows:
+    parts = [row[f'attribution_{p}'] for p in ('latents', 'affine', 'error')]
+    np.testing.assert_allclose(sum(parts), row['attribution_total'], atol=1e-3)
+    # A small model knows how words are written, not how they are spelled.
+    assert row['absorption_form_probe_f1'] > 0.5 > row['absorption_probe_f1']
+    assert row['absorption_known'] == 0 and row['absorption_fraction'] is None
+    assert 0 <= row['absorption_form_fraction'] <= 1
+
+
+@pytest.mark.slow
+def test_texts_are_probed_for_labels_of_ones_own(folder):
   labels = [
       {'text': 'return the mat' if i % 2 else 'a cat is x', 'label': i % 2}
       for i in range(20)
@@ -100,41 +120,22 @@ def test_measures_of_labels_and_words_need_nothing_but_this_machine(folder):
   texts = [r | {'text': f'{r["text"]} {i}'} for i, r in enumerate(labels)]
   data = folder / 'words.jsonl'
   data.write_text('\n'.join(map(json.dumps, texts)))
-  for name, flags in {
-      'python': ['--measure.probing.tokens=6_400'],
-      'words': [f'--measure.probing.data={data}'],
-  }.items():
-    out = folder / f'{name}.jsonl'
-    rows = launch(
-        folder,
-        out,
-        str(folder / 'release'),
-        '--measures=probing,absorption,attribution',
-        '--measure.absorption.words=800',
-        '--measure.absorption.shots=1',
-        *flags,
-    )
-    table = [
-        json.loads(line)
-        for line in (folder / f'{name}.probing.jsonl').read_text().splitlines()
-    ]
-    assert {row['set'] for row in table} == {name}
-    whole = [r for r in table if r['features'] == 'all activations']
-    best = {r['task']: r['balanced_accuracy'] for r in whole}
-    if name == 'words':
-      # Its words tell a text.
-      assert best == {'1': 1.0}
-    else:
-      assert best['keyword'] > 0.8 and best['string'] > 0.6
-    for row in rows:
-      parts = [row[f'attribution_{p}'] for p in ('latents', 'affine', 'error')]
-      np.testing.assert_allclose(
-          sum(parts), row['attribution_total'], atol=1e-3
-      )
-      # A small model knows how words are written, not how they are spelled.
-      assert row['absorption_form_probe_f1'] > 0.5 > row['absorption_probe_f1']
-      assert row['absorption_known'] == 0 and row['absorption_fraction'] is None
-      assert 0 <= row['absorption_form_fraction'] <= 1
+  _, best = _probed(
+      folder, 'words', '--measures=probing', f'--measure.probing.data={data}'
+  )
+  # Its words tell a text.
+  assert best == {'1': 1.0}
+
+
+def _probed(folder, name, *flags):
+  """Evaluates; the rows, and how well all activations tell each task."""
+  out = folder / f'{name}.jsonl'
+  rows = launch(folder, out, str(folder / 'release'), *flags)
+  lines = (folder / f'{name}.probing.jsonl').read_text().splitlines()
+  table = [json.loads(line) for line in lines]
+  assert {row['set'] for row in table} == {name}
+  whole = [r for r in table if r['features'] == 'all activations']
+  return rows, {r['task']: r['balanced_accuracy'] for r in whole}
 
 
 def test_a_layer_that_the_model_lacks_is_refused(folder, capsys):

@@ -18,6 +18,9 @@ def test_a_target_l0_is_met_within_10_percent(tmp_path):
       f'--out={run}',
       '--sites=resid_post',
       '--target_l0=20,50,100',
+      # L0 alone is looked at.
+      '--eval.delta_loss_tokens=1',
+      '--eval.pca_tokens=0',
       *(f'--{name}={flags.show(value)}' for name, value in demo.SUITE.items()),
   )
   jumprelu('release', f'--run={run}', f'--out={release}')

@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jumprelu.array_typing import Array, Float
+from jumprelu.array_typing import Array, Float, Int32
 from jumprelu.ops import pairs
 
-_TARGET = 'jumprelu_step'
+_STEP, _CATCH_UP = 'jumprelu_step', 'jumprelu_catch_up'
 _FOLDER = pathlib.Path(__file__).parent
 
 
@@ -27,10 +27,10 @@ def why_not() -> str:
   if not libraries:
     return 'it was not built: the installation found no C++ compiler'
   try:
-    function = getattr(ctypes.CDLL(str(libraries[0])), _TARGET)
-    jax.ffi.register_ffi_target(
-        _TARGET, jax.ffi.pycapsule(function), platform='cpu'
-    )
+    library = ctypes.CDLL(str(libraries[0]))
+    for name in (_STEP, _CATCH_UP):
+      capsule = jax.ffi.pycapsule(getattr(library, name))
+      jax.ffi.register_ffi_target(name, capsule, platform='cpu')
   except (OSError, AttributeError, RuntimeError) as error:
     return f'{libraries[0].name} does not load: {error}'
   return ''
@@ -72,6 +72,27 @@ def step(
   """Take one step on the touched rows of both matrices."""
   found = _call(matrices, batch, rates, settings=settings, update=True)
   return pairs.Matrices(*found[:5]), pairs.Found(*found[5:])
+
+
+def catch_up(
+    matrices: pairs.Matrices, clock: Int32[Array, ''], *, b2: float
+) -> pairs.Matrices:
+  """Let the second moments of untouched rows decay up to `clock`, in place.
+
+  Exact where beta1 is 0: a step without a gradient only multiplies by b2.
+  """
+  nu = matrices.nu_encoder, matrices.nu_decoder
+  call = jax.ffi.ffi_call(
+      _CATCH_UP,
+      [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in nu],
+      input_output_aliases={0: 0, 1: 1},
+  )
+  nu = call(*nu, matrices.touched, clock, b2=np.float64(b2))
+  return matrices._replace(
+      nu_encoder=nu[0],
+      nu_decoder=nu[1],
+      touched=jnp.full_like(matrices.touched, clock),
+  )
 
 
 def gradients(
@@ -122,7 +143,7 @@ def _call(matrices, batch, rates, *, settings, update):
   operands = (*batch[:6], numbers, rates.clock, *matrices)
   first = 0 if update else 2  # Gradients do not lie where the weights do.
   aliases = {8 + i: i for i in range(first, len(matrices))}
-  call = jax.ffi.ffi_call(_TARGET, results, input_output_aliases=aliases)
+  call = jax.ffi.ffi_call(_STEP, results, input_output_aliases=aliases)
   return call(
       *operands,
       update=update,

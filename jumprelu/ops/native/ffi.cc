@@ -141,6 +141,25 @@ ffi::Error RunStep(
   return ffi::Error::Success();
 }
 
+ffi::Error RunCatchUp(ffi::ThreadPool threads, Matrix encoder, Matrix decoder,
+                      Counts touched, Clock clock, Result<Matrix> out_encoder,
+                      Result<Matrix> out_decoder, double b2) {
+  const int64_t latents = touched.dimensions()[0];
+  const int64_t d_in = encoder.dimensions()[1];
+  const int64_t d_out = decoder.dimensions()[1];
+  if (!Is(encoder, latents, d_in) || !Is(decoder, latents, d_out)) {
+    return ffi::Error::InvalidArgument(
+        "jumprelu_catch_up: the operands' shapes do not fit each other");
+  }
+  Carry(encoder, out_encoder);
+  Carry(decoder, out_decoder);
+  CatchUp(latents, d_in, d_out, clock.typed_data()[0], b2,
+          {out_encoder->typed_data(), out_decoder->typed_data(),
+           touched.typed_data()},
+          OnThreads(threads));
+  return ffi::Error::Success();
+}
+
 }  // namespace jumprelu
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(
@@ -178,3 +197,15 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(
         .Attr<float>("bandwidth")
         .Attr<double>("b2")
         .Attr<float>("eps"));
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(
+    jumprelu_catch_up, jumprelu::RunCatchUp,
+    xla::ffi::Ffi::Bind()
+        .Ctx<xla::ffi::ThreadPool>()
+        .Arg<jumprelu::Matrix>()   // nu_encoder
+        .Arg<jumprelu::Matrix>()   // nu_decoder
+        .Arg<jumprelu::Counts>()   // touched
+        .Arg<jumprelu::Clock>()    // clock
+        .Ret<jumprelu::Matrix>()   // nu_encoder
+        .Ret<jumprelu::Matrix>()   // nu_decoder
+        .Attr<double>("b2"));

@@ -202,6 +202,8 @@ JUMPRELU_CLONES void BackwardLatents(const Backward& b,
   }
 }
 
+JUMPRELU_CLONES void ScaleRow(float a, float* x, int64_t n) { Scale(a, x, n); }
+
 int64_t Chunks(int64_t count, int64_t size) { return (count + size - 1) / size; }
 
 }  // namespace
@@ -252,6 +254,20 @@ void Step(const Sizes& sizes, const Settings& settings, const Inputs& in,
     if (share.empty()) continue;
     Axpy(-1.0f, share.data(), found.b_dec, sizes.d_out);
   }
+}
+
+void CatchUp(int64_t latents, int64_t d_in, int64_t d_out, int32_t clock,
+             double b2, const Moments& moments, const ParallelFor& parallel) {
+  parallel(Chunks(latents, kLatents), [&](int64_t i) {
+    const int64_t last = std::min((i + 1) * kLatents, latents);
+    for (int64_t j = i * kLatents; j < last; ++j) {
+      const int32_t behind = clock - moments.touched[j];
+      if (!behind) continue;
+      const float decay = static_cast<float>(std::pow(b2, behind));
+      ScaleRow(decay, moments.encoder + j * d_in, d_in);
+      ScaleRow(decay, moments.decoder + j * d_out, d_out);
+    }
+  });
 }
 
 }  // namespace jumprelu

@@ -80,6 +80,17 @@ void Step(const Sizes& sizes, const Settings& settings, const Inputs& inputs,
           const Matrices& matrices, const Found& found,
           const ParallelFor& parallel);
 
+// Second moments of both matrices, and up to when each row's have decayed.
+struct Moments {
+  float* encoder;          // [latents, d_in]
+  float* decoder;          // [latents, d_out]
+  const int32_t* touched;  // [latents]
+};
+
+// Lets the rows that were left alone decay up to `clock`.
+void CatchUp(int64_t latents, int64_t d_in, int64_t d_out, int32_t clock,
+             double b2, const Moments& moments, const ParallelFor& parallel);
+
 }  // namespace jumprelu
 
 #endif  // JUMPRELU_OPS_NATIVE_STEP_H_
