@@ -115,11 +115,11 @@ def _params() -> dict[str, np.ndarray]:
   ).astype(np.float32)
   W_dec = rng.standard_normal((len(threshold), _D_MODEL))
   W_dec /= np.linalg.norm(W_dec, axis=1, keepdims=True)
-  # A row's norm is 1: a pre-activation's deviation is |column| / sqrt(d).
+  # Rows and columns are of norm 1: products deviate by 1 / sqrt(d).
   high = statistics.NormalDist().inv_cdf(_QUANTILE) / np.sqrt(_D_MODEL)
-  W_enc = W_dec.T * (threshold / high)
   return {
-      'W_enc': W_enc.astype(np.float32),
+      'W_enc': W_dec.T.astype(np.float32),
+      'b_enc': threshold - np.float32(high),
       'W_dec': W_dec.astype(np.float32),
       'threshold': threshold,
   }
@@ -135,15 +135,15 @@ def _batches(
   from jumprelu.ops import pairs, products
 
   rng = np.random.default_rng(1)
-  W_enc = params['W_enc']
+  W_enc, b_enc = params['W_enc'], params['b_enc']
   for _ in range(count):
     x = rng.standard_normal((_CHUNK, _D_MODEL), np.float32)
     x /= np.float32(np.sqrt(_D_MODEL))
-    found = {'float64': x.astype(np.float64) @ W_enc.astype(np.float64)}
+    found = {'float64': x.astype(np.float64) @ W_enc.astype(np.float64) + b_enc}
     for kind, precision in _PRECISIONS.items():
       with jax.default_matmul_precision(precision):
         product = products.matmul(jnp.asarray(x), jnp.asarray(W_enc))
-        found[f'{kind} inputs'] = np.asarray(product)
+        found[f'{kind} inputs'] = np.asarray(product) + b_enc
     stored = jnp.asarray(found['float32 inputs']).astype(jnp.bfloat16)
     found['bfloat16 results'] = np.asarray(stored.astype(jnp.float32))
     yield {

@@ -8,6 +8,10 @@ instant.
   python experiments/scale.py plan
   python experiments/scale.py compile 2b-16k-v5e 2b-65k-v5e ...
   python experiments/scale.py evaluate 2b-16k-v5e 9b-131k-v5e ...
+  python experiments/scale.py steps 2b-16k-v5e 2b-65k-v5e ...
+
+`steps` says what the compiler estimates of the training steps; with
+PYTHONPATH=CHECKOUT it says so of another checkout's.
 """
 
 import functools
@@ -147,8 +151,34 @@ def compile_evaluations(names: list[str]) -> None:
     print(f'| {name} | {" | ".join(peaks)} |', flush=True)
 
 
+def compile_steps(names: list[str]) -> None:
+  """Prints the compiler's estimates of suites' training steps, a line each.
+
+  Of a loop whose length is not known the compiler counts one turn: a step of
+  one member a group.
+  """
+  print(
+      '| suite | TFLOP | GB read and written | compiler: ms | collectives: MB |'
+      ' peak GiB |\n' + '|---' * 6 + '|'
+  )
+  for name in names or list(SUITES):
+    topology, cfg = SUITES[name]
+    found = tpu_compile.compile_all(cfg, topology, programs=('segment',))
+    program = found['segment']
+    between = sum(each.bytes for each in program.collectives)
+    print(
+        f'| {name} | {program.flops / 1e12:.3f}'
+        f' | {program.bytes_accessed / 1e9:.2f}'
+        f' | {1e3 * program.optimal_seconds:.1f} | {between / 1e6:.0f}'
+        f' | {program.peak_bytes / 2**30:.2f} |',
+        flush=True,
+    )
+
+
 if __name__ == '__main__':
-  if sys.argv[1:2] == ['compile']:
+  if sys.argv[1:2] == ['steps']:
+    compile_steps(sys.argv[2:])
+  elif sys.argv[1:2] == ['compile']:
     compile_suites(sys.argv[2:])
   elif sys.argv[1:2] == ['evaluate']:
     compile_evaluations(sys.argv[2:])

@@ -1,8 +1,8 @@
 """Obtains results of several suites at once, each in a process of its own.
 
-A small suite leaves cores idle while it compiles, reads text or waits for its
-smallest loops; two of them side by side do not. What they print goes to a file
-beside their results, of which the last line is told now and then.
+A small suite leaves cores idle while it compiles, reads text or goes through its
+smallest loops; two of them side by side, each on its own cores, do not. What
+they print goes to files in `logs`, of which the last line is told now and then.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -47,7 +47,8 @@ def obtained(
   Raises:
     results.Preempted: `should_stop` said so.
   """
-  workers = [_Worker(folder, compiled) for _ in range(min(jobs, len(needs)))]
+  jobs = min(jobs, len(needs))
+  workers = [_Worker(folder, compiled, cores) for cores in _shares(jobs)]
   pending, told = list(needs), time.monotonic()
   try:
     while pending or any(worker.need for worker in workers):
@@ -67,6 +68,19 @@ def obtained(
       worker.end()
     for worker in workers:
       worker.join()
+
+
+def _shares(jobs: int) -> list[set[int]]:
+  """Cores of each process; empty where they are too few, or cannot be bound.
+
+  On cores of both their threads would wait for each other's turns.
+  """
+  if not hasattr(os, 'sched_getaffinity'):
+    return [set()] * jobs
+  cores = sorted(os.sched_getaffinity(0))
+  if len(cores) < jobs:
+    return [set()] * jobs
+  return [set(cores[i::jobs]) for i in range(jobs)]
 
 
 def _hand_out(
@@ -103,14 +117,16 @@ def _locks(need: Need) -> set[str]:
 class _Worker:
   """A process that makes one thing after another."""
 
-  def __init__(self, folder: pathlib.Path, compiled: pathlib.Path):
+  def __init__(
+      self, folder: pathlib.Path, compiled: pathlib.Path, cores: set[int]
+  ):
     # A fork would share the threads that JAX has started.
     context = multiprocessing.get_context('spawn')
     self.pipe, other = context.Pipe()
     self.need: Need | None = None
     self._folder = folder
     self._process = context.Process(
-        target=_serve, args=(other, folder, compiled), daemon=True
+        target=_serve, args=(other, folder, compiled, cores), daemon=True
     )
     self._process.start()
     other.close()
@@ -161,9 +177,14 @@ def _log_of(need: Need, folder: pathlib.Path) -> pathlib.Path:
 
 
 def _serve(
-    pipe: connection.Connection, folder: pathlib.Path, compiled: pathlib.Path
+    pipe: connection.Connection,
+    folder: pathlib.Path,
+    compiled: pathlib.Path,
+    cores: set[int],
 ) -> None:
   """What a worker does: obtains what it is sent, answers None or an error."""
+  if cores:  # Before JAX counts them.
+    os.sched_setaffinity(0, cores)
   from jumprelu.run import process
 
   results.keep_programs(compiled)

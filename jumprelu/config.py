@@ -105,9 +105,9 @@ class TrainConfig:
   path: Literal['auto', 'oracle', 'dense', 'sparse', 'native'] = _field(
       'auto',
       'How a step is computed; all give the same, to rounding. auto: native on'
-      ' one CPU if it was built, else dense. sparse: in JAX, for wide SAEs on'
-      ' one device. oracle: automatic differentiation, and what variants other'
-      ' than a JumpReLU take in any case.',
+      ' one CPU if it was built, else sparse there for wide SAEs, else dense.'
+      ' sparse: in JAX, on one device. oracle: automatic differentiation, and'
+      ' what variants other than a JumpReLU take in any case.',
   )
   sae: SaeConfigs = SaeConfigs()  # pyright: ignore[reportInvalidTypeForm]
   optim: optim_lib.Config = optim_lib.Config()

@@ -148,8 +148,7 @@ def _run(
     if stop or step == total or _is_due(config, step):
       reporter.flush()
       directory.write_status('running', total_steps=total, **vars(counts))
-      whole = segments.turn(state)
-      whole = suite.strip_padding(whole, job.groups, mesh=mesh)
+      whole = suite.strip_padding(segments.turn(state), job.groups, mesh=mesh)
       checkpointer.save(step, whole, meta=_meta(job, counts, scales))
     if stop and step < total:
       return PREEMPTED

@@ -57,21 +57,19 @@ class _Setup:
 
   def run(self, steps, state=None):
     """Batches 0 to 3, over and over: the states after `steps`, all metrics."""
-    state = self.segments.turn(self.init() if state is None else state)
-    put = self.stream.put
+    put, turn = self.stream.put, self.segments.turn
+    state = turn(self.init() if state is None else state)
     done, states, logs = 0, [], []
     for wanted in steps:
       while done < wanted:
         first = done % 4
         taken = min(4 - first, wanted - done)
         with jax.transfer_guard('disallow'):
-          state, log = self.segments.run(
-              state, self.block, put(first), put(taken)
-          )
+          args = state, self.block, put(first), put(taken)
+          state, log = self.segments.run(*args)
         logs.append(jax.tree.map(lambda x, n=taken: x[:n], jax.device_get(log)))
         done += taken
-      whole = self.segments.turn(state)
-      whole = suite.strip_padding(whole, self.groups, mesh=self.mesh)
+      whole = suite.strip_padding(turn(state), self.groups, mesh=self.mesh)
       states.append(jax.device_get(whole))
     return *states, jax.tree.map(lambda *x: np.concatenate(x), *logs)
 

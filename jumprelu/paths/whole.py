@@ -18,9 +18,9 @@ Differentiate = Callable[
     ..., tuple[optim.Params, optim.Params, protocol.Outcome]
 ]
 
-# Rows with more selected latents make a sparse step dense: beyond a few hundred
-# that is faster anyway.
-CAP = 256
+# Rows with more selected latents make a sparse step dense: from an L0 of 100 or so
+# that is as fast.
+CAP = 128
 
 
 def by_autodiff(

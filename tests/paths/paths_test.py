@@ -132,6 +132,14 @@ def test_only_a_plain_jumprelu_takes_a_fast_path():
   assert set(chosen.values()) == {'oracle'}
 
 
+def test_without_the_native_step_wide_saes_on_a_cpu_are_sparse(monkeypatch):
+  monkeypatch.setattr(native, 'why_not', lambda: 'it was not built')
+  for width, expected in ((2048, 'dense'), (4096, 'sparse')):
+    group, *_ = toy_suite.make_groups(toy_suite.make_config(widths=(width,)))
+    assert paths.choose('auto', group, None) == expected
+    assert paths.choose('auto', group, toy_suite.make_mesh(8)) == 'dense'
+
+
 @pytest.mark.parametrize(
     'changes',
     [
