@@ -32,7 +32,7 @@ PROGRAMS = ('block', 'segment', 'clean', 'sums', 'reconstruct', 'losses')
 TRAINING = PROGRAMS[:2]
 EVALUATION = PROGRAMS[2:]
 
-_ENVIRONMENT = {
+ENVIRONMENT = {
     'TPU_SKIP_MDS_QUERY': '1',
     'JAX_PLATFORMS': 'cpu',
     # No TPU is opened, so another process may use one, or compile as well.
@@ -80,7 +80,7 @@ def compile_all(
         [sys.executable, '-P', '-m', 'jumprelu.tpu_compile', topology, out]
         + list(programs),
         input=config_lib.to_json(config),
-        env=os.environ | _ENVIRONMENT,
+        env=os.environ | ENVIRONMENT,
         capture_output=True,
         text=True,
         check=False,
