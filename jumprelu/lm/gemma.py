@@ -156,7 +156,9 @@ def _drive(module, inputs, positions, mask, *, span: _Span):
 
 
 def _attending(attend):
-  """Returns an interceptor that attends by another form than the package's."""
+  """Has heads attend by another form than the package's, if there is one."""
+  if attend is None:
+    return contextlib.nullcontext()
   from gemma import gm
 
   def intercept(call, args, kwargs, context):
@@ -169,7 +171,7 @@ def _attending(attend):
     )
     return cache, out
 
-  return intercept
+  return nn.intercept_methods(intercept)
 
 
 def _interceptor(taps, splice, values, mesh):
@@ -250,20 +252,15 @@ def run(
     )
   module, values = make_module(config), {}
   attend = attention.make(config, segments, mesh=mesh)
-  with contextlib.ExitStack() as stack:
-    if attend is not None:
-      stack.enter_context(nn.intercept_methods(_attending(attend)))
-    stack.enter_context(
-        nn.intercept_methods(_interceptor(taps, splice, values, mesh))
-    )
+  interceptor = _interceptor(taps, splice, values, mesh)
+  with _attending(attend), nn.intercept_methods(interceptor):
     x: Any = module.apply(
         {'params': params},
         inputs,
         positions,
         attention.mask(segments) if attend is None else None,
         method=functools.partial(
-            _drive,
-            span=_Span(first_layer, last, final_norm, mesh),
+            _drive, span=_Span(first_layer, last, final_norm, mesh)
         ),
     )
   if set(values) != set(taps):
