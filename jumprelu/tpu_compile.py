@@ -37,6 +37,8 @@ ENVIRONMENT = {
     'JAX_PLATFORMS': 'cpu',
     # No TPU is opened, so another process may use one, or compile as well.
     'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
+    # A program that is read back leaves no text (`_describe`).
+    'JAX_ENABLE_COMPILATION_CACHE': 'false',
 }
 
 
