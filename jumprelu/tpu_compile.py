@@ -32,11 +32,13 @@ PROGRAMS = ('block', 'segment', 'clean', 'sums', 'reconstruct', 'losses')
 TRAINING = PROGRAMS[:2]
 EVALUATION = PROGRAMS[2:]
 
-_ENVIRONMENT = {
+ENVIRONMENT = {
     'TPU_SKIP_MDS_QUERY': '1',
     'JAX_PLATFORMS': 'cpu',
     # No TPU is opened, so another process may use one, or compile as well.
     'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
+    # A program that is read back leaves no text (`_describe`).
+    'JAX_ENABLE_COMPILATION_CACHE': 'false',
 }
 
 
@@ -80,7 +82,7 @@ def compile_all(
         [sys.executable, '-P', '-m', 'jumprelu.tpu_compile', topology, out]
         + list(programs),
         input=config_lib.to_json(config),
-        env=os.environ | _ENVIRONMENT,
+        env=os.environ | ENVIRONMENT,
         capture_output=True,
         text=True,
         check=False,

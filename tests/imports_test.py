@@ -6,6 +6,9 @@ import sys
 
 import pytest
 
+from jumprelu.run import main
+from tests import small_release
+
 # Seconds and hundreds of megabytes each; gemma and kauldron patch flax as well.
 _HEAVY = {
     'gemma',
@@ -17,6 +20,8 @@ _HEAVY = {
     'tensorflow_datasets',
     'xmanager',
 }
+# Of training, of reading text, and of reading runs.
+_OF_RUNS = {'flax', 'grain', 'optax', 'orbax', 'sentencepiece', 'tensorstore'}
 
 
 def _loaded_after(code: str) -> set[str]:
@@ -57,6 +62,35 @@ def test_the_package_and_its_help_load_not_even_jax(code):
 )
 def test_what_runs_no_language_model_loads_no_tensorflow(code):
   assert _loaded_after(code) & _HEAVY == set()
+
+
+def test_no_command_loads_tensorflow_to_tell_its_flags():
+  calls = [f'main.main(["{name}", "--help"])' for name in main.COMMANDS]
+  code = 'from jumprelu.run import main; ' + '; '.join(calls)
+  # Nor grain, which only a loader of text needs.
+  assert _loaded_after(code) & (_HEAVY | {'grain'}) == set()
+
+
+def test_a_release_is_verified_with_no_more_than_saes_need(tmp_path):
+  out = small_release.write(tmp_path / 'release')
+  code = (
+      'from jumprelu.run import main\n'
+      f'assert main.main(["verify", {str(out)!r}]) == 0'
+  )
+  assert _loaded_after(code) & (_HEAVY | _OF_RUNS) == set()
+
+
+def test_runs_are_looked_at_without_jax(tmp_path):
+  code = f'from jumprelu.run import main; main.main(["status", "{tmp_path}"])'
+  assert _loaded_after(code) & (_HEAVY | _OF_RUNS | {'jax'}) == set()
+
+
+def test_a_plan_is_made_without_a_language_model():
+  code = (
+      'from jumprelu.run import main\n'
+      'assert main.main(["plan", "--model=gemma2_2b", "--layer=12"]) == 0'
+  )
+  assert _loaded_after(code) & (_HEAVY | {'grain'}) == set()
 
 
 def test_help_and_bad_flags_touch_no_device():

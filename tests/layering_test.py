@@ -12,7 +12,15 @@ _PACKAGE = _ROOT / 'jumprelu'
 # A module or package of `jumprelu` -> its layer. Imports go downwards, or
 # stay within the layer as long as they make no cycle.
 _LAYERS = {
-    0: ('array_typing', 'digests', 'dotted', 'errors', 'hlo', 'ops'),
+    0: (
+        'array_typing',
+        'digests',
+        'dotted',
+        'errors',
+        'folders',
+        'hlo',
+        'ops',
+    ),
     1: ('agreement', 'metrics', 'sharding'),
     # Three towers: none imports another.
     2: ('data', 'lm', 'saes'),

@@ -11,13 +11,13 @@ import fcntl
 import hashlib
 import itertools
 import json
-import os
 import pathlib
 import re
 import sys
 import time
 from typing import Any
 
+from jumprelu import folders
 from jumprelu.data import cache_writer, packing, sources, token_files
 from jumprelu.data.cache import FORMAT, TokenCache
 from jumprelu.data.cache_writer import Encoded
@@ -39,12 +39,6 @@ class Prepared:
   train: TokenCache
   held_out: TokenCache
   description: dict[str, Any]
-
-
-def default_cache_dir() -> pathlib.Path:
-  """Returns $JUMPRELU_CACHE or ~/.cache/jumprelu."""
-  given = os.environ.get('JUMPRELU_CACHE')
-  return pathlib.Path(given or pathlib.Path.home() / '.cache' / 'jumprelu')
 
 
 class _Progress:
@@ -266,7 +260,7 @@ def prepare(spec: str, tokenizer: Tokenizer, config: Config) -> Prepared:
   }
   digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
   slug = re.sub(r'[^A-Za-z0-9_-]+', '-', source.name).strip('-')[:40]
-  root = pathlib.Path(config.cache_dir or default_cache_dir())
+  root = pathlib.Path(config.cache_dir or folders.cache())
   directory = root / f'{slug or "text"}-{digest[:16]}'
   if not directory.exists():
     _write(directory, read, tokenizer=tokenizer, config=config, record=record)

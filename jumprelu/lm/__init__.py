@@ -1,7 +1,6 @@
 """Gemma-2-shaped language models: activations, splices and losses."""
 
 from jumprelu.lm.config import MODELS, LmConfig
-from jumprelu.lm.gemma import attention_mask
 from jumprelu.lm.loss import Comparison, target_mask
 from jumprelu.lm.model import (
     LanguageModel,
@@ -27,7 +26,6 @@ __all__ = [
     'Site',
     'Tap',
     'activations',
-    'attention_mask',
     'compare',
     'find',
     'get_config',

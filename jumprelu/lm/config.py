@@ -4,6 +4,9 @@ import dataclasses
 
 from jumprelu.lm import sites
 
+# How heads attend (`lm.attention`); all forms give the same, to rounding.
+ATTENTION = ('auto', 'dense', 'chunked', 'splash')
+
 
 @dataclasses.dataclass(frozen=True)
 class LmConfig:
@@ -32,6 +35,8 @@ class LmConfig:
   query_scale_by_model: bool = False
   # Whether the gating weights are stored [2, ffw, d_model] (9B and 27B).
   transposed_gating: bool = False
+  # auto: dense for short sequences, else splash on TPU, chunked elsewhere.
+  attention: str = 'auto'
 
   def d_site(self, site: sites.Site) -> int:
     """Returns the width of an activation at `site`."""

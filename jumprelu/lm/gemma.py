@@ -22,9 +22,9 @@ import jax
 import jax.numpy as jnp
 
 from jumprelu import sharding
-from jumprelu.array_typing import Array, Bool, Float, Int
+from jumprelu.array_typing import Array, Float, Int
+from jumprelu.lm import attention, sites
 from jumprelu.lm import config as config_lib
-from jumprelu.lm import sites
 
 Site = sites.Site
 Tap = sites.Tap
@@ -131,18 +131,6 @@ def param_axes(config: config_lib.LmConfig) -> Params:
   return jax.tree_util.tree_map_with_path(axes, param_shapes(config))
 
 
-def attention_mask(
-    segments: Int[Array, 'sequences positions'],
-) -> Bool[Array, 'sequences positions positions']:
-  """Returns who sees whom: earlier positions of the same document.
-
-  Segment 0 is padding: seen by nobody, and its own rows are empty.
-  """
-  same = segments[:, :, None] == segments[:, None, :]
-  causal = jnp.tril(jnp.ones(same.shape[1:], bool))
-  return same & causal[None] & (segments > 0)[:, :, None]
-
-
 @dataclasses.dataclass(frozen=True)
 class _Span:
   """Which part of the model to run, and how its batch is laid out."""
@@ -165,6 +153,25 @@ def _drive(module, inputs, positions, mask, *, span: _Span):
     _, x = block(x, positions, None, mask)
     x = constrain(x)
   return module.final_norm(x) if span.norm else x
+
+
+def _attending(attend):
+  """Has heads attend by another form than the package's, if there is one."""
+  if attend is None:
+    return contextlib.nullcontext()
+  from gemma import gm
+
+  def intercept(call, args, kwargs, context):
+    called = (*context.module.path[1:], context.method_name)
+    if called != ('attn', '__call__'):
+      return call(*args, **kwargs)
+    x, positions, cache, _ = args
+    out = attention.of_module(
+        context.module, x, positions, rope=gm.math.apply_rope, attend=attend
+    )
+    return cache, out
+
+  return nn.intercept_methods(intercept)
 
 
 def _interceptor(taps, splice, values, mesh):
@@ -243,16 +250,17 @@ def run(
     raise ValueError(
         f'taps outside of blocks {first_layer}..{config.layers - 1}: {outside}'
     )
-  values = {}
-  with nn.intercept_methods(_interceptor(taps, splice, values, mesh)):
-    x: Any = make_module(config).apply(
+  module, values = make_module(config), {}
+  attend = attention.make(config, segments, mesh=mesh)
+  interceptor = _interceptor(taps, splice, values, mesh)
+  with _attending(attend), nn.intercept_methods(interceptor):
+    x: Any = module.apply(
         {'params': params},
         inputs,
         positions,
-        attention_mask(segments),
+        attention.mask(segments) if attend is None else None,
         method=functools.partial(
-            _drive,
-            span=_Span(first_layer, last, final_norm, mesh),
+            _drive, span=_Span(first_layer, last, final_norm, mesh)
         ),
     )
   if set(values) != set(taps):

@@ -20,7 +20,7 @@ from typing import Any
 from absl import flags, logging
 
 import jumprelu
-from jumprelu import dotted, errors
+from jumprelu import dotted, errors, folders
 
 COMMANDS = (
     'demo',
@@ -48,6 +48,9 @@ commands:
 
 Start with `jumprelu demo`: it needs no download, no account and no
 accelerator, and takes a few minutes.
+
+Token caches and compiled programs are kept in $JUMPRELU_CACHE, by default
+~/.cache/jumprelu; JAX_ENABLE_COMPILATION_CACHE=false keeps no programs.
 """
 
 # What a user can mend; the last three are what wrong paths and missing rights
@@ -89,6 +92,7 @@ def launch(name: str, argv: Sequence[str] | None = None) -> int:
   argv = list(sys.argv[1:] if argv is None else argv)
   # Before the command's imports, which read the environment.
   _prepare_process('--debug' in argv)
+  _keep_programs()
   command = importlib.import_module(f'jumprelu.run.{name}')
   return run_command(command, f'jumprelu {name}', argv)
 
@@ -177,6 +181,22 @@ def _prepare_process(debug: bool) -> None:
   if not flags.FLAGS.is_parsed():
     # Libraries may read their own global flags: let them have the defaults.
     flags.FLAGS(['jumprelu'])
+
+
+def _keep_programs() -> None:
+  """Has JAX keep what it compiles for the next start; JAX's settings win.
+
+  JAX reads them when it is imported: where it is already, they stay.
+  """
+  if 'jax' in sys.modules:
+    return
+  try:
+    folder = folders.cache() / 'compiled'
+  except RuntimeError:  # There is no home.
+    return
+  os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(folder))
+  # A suite's small programs add up; JAX would compile below 1 s again.
+  os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.1')
 
 
 def _summary(command: str) -> str:

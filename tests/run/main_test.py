@@ -1,5 +1,6 @@
 """The console script: exit codes, one-line errors, help."""
 
+import os
 import subprocess
 import sys
 import types
@@ -162,6 +163,43 @@ def test_an_unknown_command_is_corrected(capsys):
 def test_no_command_exits_2(capsys):
   assert main.main([]) == 2
   assert 'give a command' in capsys.readouterr().err
+
+
+# Compiles something, and prints how often JAX found it compiled.
+_COMPILE = """
+from jumprelu.run import main
+main.main(['verify', 'nowhere'])
+import jax
+hits = []
+jax.monitoring.register_event_listener(
+    lambda name, **_: hits.append(name) if name.endswith('cache_hits') else None
+)
+jax.jit(lambda x: x + 1)(1.0).block_until_ready()
+print(len(hits))
+"""
+
+
+def test_what_is_compiled_is_kept_for_the_next_start(tmp_path):
+  env = {k: v for k, v in os.environ.items() if 'CACHE' not in k}
+  # Even what takes no time; JAX's own settings stand above ours.
+  env['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
+  env['JUMPRELU_CACHE'] = str(tmp_path)
+
+  def hits(**more):
+    done = subprocess.run(
+        [sys.executable, '-P', '-c', _COMPILE],
+        env=env | more,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    return int(done.stdout)
+
+  assert hits() == 0
+  assert list((tmp_path / 'compiled').iterdir())
+  assert hits() > 0
+  assert hits(JAX_ENABLE_COMPILATION_CACHE='false') == 0
 
 
 def test_the_process_exits_with_the_code_and_one_line():

@@ -1,0 +1,234 @@
+"""Attention that holds no scores of all pairs of positions.
+
+The package's own attention makes an array [sequences, positions, heads,
+positions]: the `dense` form. Two others give the same: `chunked` is the
+package's arithmetic on some queries at a time, `splash` the TPU kernel that
+JAX brings along. It caps scores as Gemma 2 does; no kernel for GPUs in JAX
+0.10 does.
+"""
+
+from collections.abc import Callable
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jumprelu import sharding
+from jumprelu.array_typing import Array, Bool, Float, Int
+from jumprelu.lm import config as config_lib
+
+# Up to here the array of all scores is small, and one product is fastest.
+_DENSE_POSITIONS = 512
+# Queries of a chunk: its scores are [sequences, 128, heads, positions].
+_CHUNK = 128
+# The kernel's tiles: the largest that divides the positions is taken.
+_TILES = (512, 256, 128)
+# A TPU's vectors: heads must fill them.
+_LANES = 128
+# The package's score of what is masked.
+_MASKED = -2.3819763e38
+
+# (queries, keys, values, window) -> what each head read.
+Attend = Callable[[Array, Array, Array, int | None], Array]
+
+
+def mask(
+    segments: Int[Array, 'sequences positions'],
+) -> Bool[Array, 'sequences positions positions']:
+  """Returns who sees whom: earlier positions of the same document.
+
+  Segment 0 is padding: seen by nobody, and its own rows are empty.
+  """
+  same = segments[:, :, None] == segments[:, None, :]
+  causal = jnp.tril(jnp.ones(same.shape[1:], bool))
+  return same & causal[None] & (segments > 0)[:, :, None]
+
+
+def choose(config: config_lib.LmConfig, positions: int, platform: str) -> str:
+  """Returns the form for sequences of `positions` ('cpu', 'gpu', 'tpu').
+
+  Raises:
+    ValueError: if the config asks for a form that cannot be had.
+  """
+  fits = positions % _LANES == 0 and config.head_dim % _LANES == 0
+  if config.attention == 'splash' and not fits:
+    raise ValueError(
+        f'attention=splash needs positions ({positions}) and head_dim'
+        f' ({config.head_dim}) that are multiples of {_LANES}'
+    )
+  if config.attention not in config_lib.ATTENTION:
+    raise ValueError(
+        f'attention={config.attention!r}: must be one of {config_lib.ATTENTION}'
+    )
+  if config.attention != 'auto':
+    return config.attention
+  if positions <= _DENSE_POSITIONS:
+    return 'dense'
+  return 'splash' if platform == 'tpu' and fits else 'chunked'
+
+
+def make(
+    config: config_lib.LmConfig,
+    segments: Int[Array, 'sequences positions'],
+    *,
+    mesh: Any = None,
+) -> Attend | None:
+  """Returns how heads attend; None: by the package's own attention."""
+  form = choose(config, segments.shape[1], sharding.platform(mesh))
+  options = {'segments': segments, 'softcap': config.attention_softcap}
+  if form == 'splash':
+    return functools.partial(splash, **options, mesh=mesh)
+  return functools.partial(chunked, **options) if form == 'chunked' else None
+
+
+def of_module(
+    module: Any,
+    x: Float[Array, 'sequences positions model'],
+    positions: Int[Array, 'sequences positions'],
+    *,
+    rope: Callable[..., Array],
+    attend: Attend,
+) -> Float[Array, 'sequences positions model']:
+  """The package's `Attention.__call__` on its own submodules, with `attend`.
+
+  Without its cache and its norms of queries, which Gemma 2 has not.
+  """
+  if module.use_qkv_einsum:
+    q, k, v = module.qkv_einsum('BTD,SNDH->SBTNH', x)
+  else:
+    q = module.q_einsum('BTD,NDH->BTNH', x)
+    k, v = module.kv_einsum('BSD,CKDH->CBSKH', x)
+  turn = functools.partial(
+      rope,
+      positions=positions,
+      base_frequency=module.rope_base_frequency,
+      scale_factor=module.rope_scale_factor,
+  )
+  local = module.attn_type.name == 'LOCAL_SLIDING'
+  window = module.sliding_window_size if local else None
+  encoded = attend(turn(q) * module.query_pre_attn_scalar, turn(k), v, window)
+  return module.attn_vec_einsum('BTNH,NHD->BTD', encoded)
+
+
+def chunked(
+    q: Float[Array, 'sequences positions heads size'],
+    k: Float[Array, 'sequences positions kv_heads size'],
+    v: Float[Array, 'sequences positions kv_heads size'],
+    window: int | None,
+    *,
+    segments: Int[Array, 'sequences positions'],
+    softcap: float,
+) -> Float[Array, 'sequences positions heads size']:
+  """Attends with `_CHUNK` queries at a time; gradients compute it again.
+
+  Within a document positions are consecutive, so that a window of positions is
+  one of indices.
+  """
+  sequences, length, heads, size = q.shape
+  rest = -length % _CHUNK
+
+  def split(x):
+    x = jnp.pad(x, ((0, 0), (0, rest)) + ((0, 0),) * (x.ndim - 2))
+    return jnp.moveaxis(x.reshape(sequences, -1, _CHUNK, *x.shape[2:]), 1, 0)
+
+  @jax.checkpoint
+  def part(chunk):
+    q, documents, index = chunk
+    distance = index[:, None] - jnp.arange(length)[None]
+    near = (distance >= 0) & (distance < (window or length))
+    seen = documents[:, :, None] == segments[:, None, :]
+    seen &= near[None] & (documents > 0)[:, :, None]
+    scores = jnp.einsum('BTKGH,BSKH->BTKGS', q, k)
+    scores = softcap * jnp.tanh(scores / softcap)
+    scores = jnp.where(seen[:, :, None, None], scores, _MASKED)
+    weights = jax.nn.softmax(scores, axis=-1).astype(k.dtype)
+    return jnp.einsum('BTKGS,BSKH->BTKGH', weights, v)
+
+  grouped = q.reshape(sequences, length, k.shape[2], -1, size)
+  index = jnp.arange(length + rest).reshape(-1, _CHUNK)
+  found = jax.lax.map(part, (split(grouped), split(segments), index))
+  found = jnp.moveaxis(found, 0, 1).reshape(sequences, -1, heads, size)
+  return found[:, :length]
+
+
+def splash(
+    q: Float[Array, 'sequences positions heads size'],
+    k: Float[Array, 'sequences positions kv_heads size'],
+    v: Float[Array, 'sequences positions kv_heads size'],
+    window: int | None,
+    *,
+    segments: Int[Array, 'sequences positions'],
+    softcap: float,
+    mesh: Any = None,
+) -> Float[Array, 'sequences positions heads size']:
+  """Attends by the TPU kernel; elsewhere by its interpreter, for tests.
+
+  Its sums are in float32 whatever the inputs. Padding reads padding.
+  """
+  heads = q.shape[2]
+  parts = 1 if mesh is None else sharding.axis_size(mesh, 'heads')
+  if heads % parts == 0 and k.shape[2] % parts:
+    # A device has some query heads only: it gets the keys of just those.
+    k, v = (jnp.repeat(x, heads // x.shape[2], axis=2) for x in (k, v))
+  kernel = functools.partial(
+      _kernel,
+      window=window,
+      softcap=softcap,
+      interpret=sharding.platform(mesh) != 'tpu',
+  )
+  # The kernel reads [heads, positions, size].
+  q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q, k, v))
+  run = _on_each(kernel, mesh, q, k, v, segments)
+  return jnp.swapaxes(run(q, k, v, segments), 1, 2)
+
+
+def _on_each(kernel, mesh, *arrays):
+  """Runs the kernel on each device's own part: XLA cannot divide it."""
+  if mesh is None or mesh.size == 1:
+    return kernel
+  axes = ('sequences', 'heads', None, None)
+  # Of segments [sequences, positions] the second axis stays whole.
+  specs = [
+      sharding.named(mesh, *names, shape=x.shape).spec
+      for names, x in zip([axes] * 3 + [axes[::2]], arrays, strict=True)
+  ]
+  return jax.shard_map(
+      kernel,
+      mesh=mesh,
+      in_specs=tuple(specs),
+      out_specs=specs[0],
+      check_vma=False,
+  )
+
+
+def _kernel(q, k, v, segments, *, window, softcap, interpret):
+  """Runs the kernel on arrays [sequences, heads, positions, size]."""
+  # Slow to import, and for no other form.
+  from jax.experimental.pallas.ops.tpu import splash_attention as library
+
+  heads, length = q.shape[1:3]
+  shape = (length, length)
+  if window is None or window >= length:
+    seen = library.CausalMask(shape)
+  else:
+    seen = library.LocalMask(shape, (window - 1, 0), offset=0)
+  tile = next(tile for tile in _TILES if length % tile == 0)
+  run = library.make_splash_mha(
+      library.MultiHeadMask([seen] * heads),
+      block_sizes=library.BlockSizes(
+          **dict.fromkeys(
+              (
+                  'block_q', 'block_kv', 'block_q_dkv', 'block_kv_dkv',
+                  'block_q_dq', 'block_kv_dq',
+              ),  # fmt: skip
+              tile,
+          )
+      ),
+      head_shards=1,
+      q_seq_shards=1,
+      attn_logits_soft_cap=softcap,
+      interpret=interpret,
+  )
+  ids = library.SegmentIds(segments, segments)
+  return jax.vmap(run)(q, k, v, segment_ids=ids)
