@@ -1,6 +1,7 @@
 """The kernels become a GPU's, which need not be there."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +45,6 @@ def _lower(latents, d_in, d_out, batch):
 )
 def test_a_step_is_two_kernels_through_triton(shape):
   text = _lower(*shape)
-  assert text.count('custom_call @__gpu$xla.gpu.triton') == 2
+  assert len(re.findall(r'custom_call @\S*triton', text)) == 2
   # No sum is made by whoever comes first.
   assert 'atomic' not in text
