@@ -49,12 +49,10 @@ def sort(
   return Sorted(start, order // cap, pre_act.reshape(-1)[order])
 
 
-def _kernel(
-    start, rows, pre_acts, thresholds, errors, inputs, decoder,
-    to_encoder, to_decoder, b_enc, near_slopes, fired, near,
-    *, half,
-):  # fmt: skip
+def _kernel(*refs: Any, half: float) -> None:
   """Add up one latent's gradients, in registers."""
+  start, rows, pre_acts, thresholds, errors, inputs, decoder = refs[:7]
+  to_encoder, to_decoder, b_enc, near_slopes, fired, near = refs[7:]
   latent = pl.program_id(0)
   first, last = start[latent], start[latent + 1]
   threshold = thresholds[latent]

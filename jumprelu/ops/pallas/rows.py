@@ -1,6 +1,7 @@
 """The forward kernel: a program a row adds up the decoder rows of what is on."""
 
 import functools
+from typing import Any
 
 import jax
 from jax.experimental import pallas as pl
@@ -11,10 +12,9 @@ from jumprelu.ops import pairs
 from jumprelu.ops.pallas import calls
 
 
-def _kernel(
-    index, count, value, scale, decoder, b_dec, targets, errors, losses
-):
+def _kernel(*refs: Any) -> None:
   """Decode one row; `scale` is 2 / rows, or 0 where it is not kept."""
+  index, count, value, scale, decoder, b_dec, targets, errors, losses = refs
   row = pl.program_id(0)
   factor, length = scale[row], count[row]
 
