@@ -35,6 +35,8 @@ from jumprelu.run import main as main_lib
 
 PEERS = ('saelens', 'dictionary_learning', 'sparsify')
 PATHS = ('oracle', 'dense', 'sparse', 'native')
+# Asked for by name: there must be a GPU.
+_ON_GPU = ('pallas',)
 _CEILINGS = ('matmuls', 'encoder')
 
 
@@ -55,7 +57,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   lists = {
       'shapes': (['M'], f'Sizes: some of {", ".join(problem.SHAPES)}.'),
       'l0': (['64'], 'Mean active latents: 20,64,150.'),
-      'paths': (list(PATHS), f'Ours: some of {", ".join(PATHS)}.'),
+      'paths': (list(PATHS), f'Ours: some of {", ".join(PATHS + _ON_GPU)}.'),
       'peers': (list(PEERS), f'Theirs: some of {", ".join(PEERS)}, or none.'),
   }
   for name, (default, text) in lists.items():
@@ -84,7 +86,7 @@ def run(flag_values: flags.FlagValues) -> int:
   peers = [name for name in flag_values.peers if name != 'none']
   _check('shapes', flag_values.shapes, problem.SHAPES)
   _check('peers', peers, PEERS)
-  _check('paths', flag_values.paths, PATHS)
+  _check('paths', flag_values.paths, PATHS + _ON_GPU)
   cases, paths = _cases(flag_values), list(flag_values.paths)
   if 'native' in paths and native.why_not():
     print(f'without the native step: {native.why_not()}', file=sys.stderr)

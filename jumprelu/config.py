@@ -102,12 +102,16 @@ class TrainConfig:
       " accelerator's own else; bfloat16: of bfloat16 inputs, with float32 sums"
       ' and results, everywhere.',
   )
-  path: Literal['auto', 'oracle', 'dense', 'sparse', 'native'] = _field(
-      'auto',
-      'How a step is computed; all give the same, to rounding. auto: native on'
-      ' one CPU if it was built, else sparse there for wide SAEs, else dense.'
-      ' sparse: in JAX, on one device. oracle: automatic differentiation, and'
-      ' what variants other than a JumpReLU take in any case.',
+  path: Literal['auto', 'oracle', 'dense', 'sparse', 'native', 'pallas'] = (
+      _field(
+          'auto',
+          'How a step is computed; all give the same, to rounding. auto: native'
+          ' on one CPU if it was built, else sparse there for wide SAEs, else'
+          ' dense. sparse: in JAX, on one device; pallas: the same by kernels'
+          ' for one GPU. oracle: automatic differentiation, and what variants'
+          ' other than a JumpReLU take in any case.',
+      )
+  )
   )
   sae: SaeConfigs = SaeConfigs()  # pyright: ignore[reportInvalidTypeForm]
   optim: optim_lib.Config = optim_lib.Config()

@@ -12,7 +12,7 @@ from experiments.benchmarking import exact as exact_lib
 from experiments.benchmarking import problem as problem_lib
 from jumprelu import blocks, lm, optim, saes, suite
 from jumprelu import step as step_lib
-from jumprelu.ops import dense, native, pairs, sparse
+from jumprelu.ops import dense, native, pairs, pallas, sparse
 from jumprelu.paths import whole
 
 _SITE = lm.Site.RESID_POST
@@ -173,6 +173,7 @@ def _gradients(
       'dense': dense.gradients,
       'sparse': functools.partial(sparse.gradients, cap=whole.CAP),
       'native': native.gradients,
+      'pallas': functools.partial(pallas.gradients, cap=whole.CAP),
   }[path]
   call = jax.jit(functools.partial(call, settings=settings))
   W_enc, W_dec, rest = call(batch, params['W_enc'], params['W_dec'])

@@ -16,9 +16,9 @@ with the pseudo-derivatives of `pseudo.py`) are, a latent,
   threshold  -sum over near of (threshold s + penalty_slope / rows) / bandwidth
 
 and b_dec's is the sum of g, minus, with a pre-encoder bias, the encoder's
-columns weighted by b_enc's gradient. `dense`, `sparse` and `native` compute
-these, each in its own way, from the same pre-activations; rows that are not
-kept have no pairs and no error.
+columns weighted by b_enc's gradient. `dense`, `sparse`, `native` and `pallas`
+compute these, each in its own way, from the same pre-activations; rows that are
+not kept have no pairs and no error.
 """
 
 from typing import Any, NamedTuple
@@ -109,6 +109,13 @@ class Sums(NamedTuple):
   fired: Int32[Array, ' latents']
   # Mean squared norm of the error.
   loss: Float[Array, '']
+
+
+def selected(batch: Batch, settings: Settings) -> Bool[Array, 'batch latents']:
+  """Say which pairs may have a gradient; rows that are not kept have none."""
+  distance = batch.pre_acts - batch.threshold[None, :]
+  # Above the threshold or inside the kernel, as `pseudo` compares; or no number.
+  return ~(distance <= -settings.bandwidth / 2) & batch.keep[:, None]
 
 
 def finish(

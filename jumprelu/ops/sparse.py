@@ -54,9 +54,7 @@ class _Selected(NamedTuple):
 def _select(
     batch: pairs.Batch, settings: pairs.Settings, cap: int
 ) -> _Selected:
-  distance = batch.pre_acts - batch.threshold[None, :]
-  # Above the threshold or inside the kernel, as `pseudo` compares; or no number.
-  selected = ~(distance <= -settings.bandwidth / 2) & batch.keep[:, None]
+  selected = pairs.selected(batch, settings)
   return _Selected(bits.pack(selected), *bits.places(selected, cap))
 
 

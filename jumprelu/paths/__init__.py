@@ -4,6 +4,7 @@
   dense   the written-out gradient; any device and layout
   sparse  only pairs with a gradient, in JAX; one device
   native  the same in C++; one CPU
+  pallas  the same in Pallas; one GPU
 
 All but the oracle are a JumpReLU's, with the paper's kernel.
 """
@@ -22,6 +23,7 @@ PATHS: dict[str, Path] = {
     'dense': whole.DENSE,
     'sparse': whole.SPARSE,
     'native': lazy.NATIVE,
+    'pallas': whole.PALLAS,
 }
 AUTO = 'auto'
 
@@ -61,8 +63,13 @@ def _why_not(mesh: Any) -> dict[str, str]:
   devices = 1 if mesh is None else mesh.size
   alone = '' if devices == 1 else f'it is for one device, not for {devices}'
   platform = sharding.platform(mesh)
-  other = '' if platform == 'cpu' else f'it is for CPUs, this is a {platform}'
-  return {'sparse': alone, 'native': alone or other or native.why_not()}
+  no_cpu = '' if platform == 'cpu' else f'it is for CPUs, this is a {platform}'
+  no_gpu = '' if platform == 'gpu' else f'it is for GPUs, this is a {platform}'
+  return {
+      'sparse': alone,
+      'native': alone or no_cpu or native.why_not(),
+      'pallas': alone or no_gpu,
+  }
 
 
 def find(asked: str, group: suite.Group, mesh: Any) -> Path:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jumprelu import optim, saes, suite
 from jumprelu.array_typing import Array
-from jumprelu.ops import dense, pairs, sparse
+from jumprelu.ops import dense, pairs, pallas, sparse
 from jumprelu.paths import protocol
 
 # (sae, member's state, hyper-parameters, *, shared, config) -> gradients,
@@ -117,12 +117,15 @@ def make_path(differentiate: Differentiate) -> protocol.Path:
   return protocol.Path(unchanged, unchanged, step)
 
 
-def make_sparse(cap: int) -> protocol.Path:
-  """Make the sparse path with room for `cap` selected latents a row."""
-  gradients = functools.partial(sparse.gradients, cap=cap)
+def make_sparse(
+    cap: int, gradients: Callable[..., Any] = sparse.gradients
+) -> protocol.Path:
+  """Make a sparse path with room for `cap` selected latents a row."""
+  gradients = functools.partial(gradients, cap=cap)
   return make_path(functools.partial(_by_formulas, gradients))
 
 
 ORACLE = make_path(by_autodiff)
 DENSE = make_path(functools.partial(_by_formulas, dense.gradients))
 SPARSE = make_sparse(CAP)
+PALLAS = make_sparse(CAP, pallas.gradients)

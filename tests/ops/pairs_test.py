@@ -9,10 +9,18 @@ import pytest
 
 from experiments.benchmarking import exact as exact_lib
 from jumprelu import optim
-from jumprelu.ops import dense, native, pairs, sparse
+from jumprelu.ops import dense, native, pairs, pallas, sparse
 from tests.ops import one_batch
 
-_PATHS = ('dense', 'sparse', 'native')
+_PATHS = ('dense', 'sparse', 'native', 'pallas')
+# Ways with room for some selected latents a row.
+_CAPPED = ('sparse', 'pallas')
+# With little room they all do what `dense` does: one tells for the others.
+_CASES_OF = {
+    'sparse': tuple(one_batch.CASES),
+    'pallas': ('pre-encoder bias, log thresholds', 'an L0 of 1'),
+}
+_OVERFLOWS = [(name, path) for path in _CAPPED for name in _CASES_OF[path]]
 # Large enough for every case, and too small for each of them.
 _ROOMY, _TIGHT = 1000, 8
 # Step 35, counted from 0: 1 - .999^36.
@@ -35,12 +43,15 @@ def _need(path):
 @functools.cache
 def _gradients_by(path, settings):
   """The compiled gradients of a path; tight is where few rows fit."""
+  path, _, tight = path.partition(', ')
   call = {
       'dense': dense.gradients,
-      'sparse': functools.partial(sparse.gradients, cap=_ROOMY),
-      'tight': functools.partial(sparse.gradients, cap=_TIGHT),
+      'sparse': sparse.gradients,
       'native': native.gradients,
+      'pallas': functools.partial(pallas.gradients, interpret=True),
   }[path]
+  if path in _CAPPED:
+    call = functools.partial(call, cap=_TIGHT if tight else _ROOMY)
   return jax.jit(functools.partial(call, settings=settings))
 
 
@@ -91,8 +102,11 @@ def _named(W_enc, W_dec, rest):
   }
 
 
-@pytest.mark.parametrize('path', [*_PATHS, 'tight'])
-@pytest.mark.parametrize('name', one_batch.CASES)
+@pytest.mark.parametrize(
+    ('name', 'path'),
+    [(name, path) for path in _PATHS for name in one_batch.CASES]
+    + [(name, f'{path}, tight') for name, path in _OVERFLOWS],
+)
 def test_gradients_equal_those_of_automatic_differentiation(name, path):
   case = _case(name)
   found = _gradients(path, case)
@@ -124,14 +138,14 @@ def _selected(case):
   return ((distance > -case.settings.bandwidth / 2) & keep).sum(axis=1)
 
 
-@pytest.mark.parametrize('name', one_batch.CASES)
-def test_rows_that_overflow_are_counted(name):
+@pytest.mark.parametrize(('name', 'path'), _OVERFLOWS)
+def test_rows_that_overflow_are_counted(name, path):
   case = _case(name)
-  *_, rest = _gradients('tight', case)
+  *_, rest = _gradients(f'{path}, tight', case)
   assert rest.overflow == (_selected(case) > _TIGHT).sum()
   # In all cases but one there are such rows.
   assert (rest.overflow > 0) == (name != 'an L0 of 1')
-  assert _gradients('sparse', case)[-1].overflow == 0
+  assert _gradients(path, case)[-1].overflow == 0
 
 
 def test_latents_without_a_gradient_are_not_touched_by_a_native_step():
@@ -206,7 +220,7 @@ def test_a_native_step_that_is_not_finite_is_not_taken(value, field):
 
 def test_gradients_and_steps_are_the_same_bits_each_time():
   case = _case('Zipf frequencies')
-  for path in ('sparse', 'native'):
+  for path in ('sparse', 'native', 'pallas'):
     first, second = _gradients(path, case), _gradients(path, case)
     jax.tree.map(np.testing.assert_array_equal, first, second)
   jax.tree.map(np.testing.assert_array_equal, _step(case), _step(case))

@@ -9,7 +9,7 @@ import pytest
 
 from jumprelu import errors, optim, paths, saes, suite
 from jumprelu import step as step_lib
-from jumprelu.ops import native
+from jumprelu.ops import native, pallas
 from jumprelu.paths import whole
 from tests import toy_suite
 
@@ -42,6 +42,17 @@ def _job():
 
 @functools.cache
 def _segments(path):
+  if path == 'pallas':
+    # What compiles for GPUs runs here as well, slowly.
+    gradients = functools.partial(pallas.gradients, interpret=True)
+    with pytest.MonkeyPatch.context() as patch:
+      patch.setitem(paths.PATHS, path, whole.make_sparse(48, gradients))
+      patch.setattr(jax, 'default_backend', lambda: 'gpu')
+      return _make_segments(path)
+  return _make_segments(path)
+
+
+def _make_segments(path):
   return step_lib.make_segments(
       _job()[0], _OPTIM, total_steps=20, batch=32, max_steps=4, path=path
   )
@@ -75,6 +86,7 @@ def _close(found, expected, tolerance):
         ('dense',) * 4,
         ('sparse',) * 4,
         ('native',) * 4,
+        ('pallas',) * 4,
         # A run that is resumed by another path.
         ('native', 'oracle', 'sparse', 'native'),
     ],
@@ -151,7 +163,7 @@ def test_without_the_native_step_wide_saes_on_a_cpu_are_sparse(monkeypatch):
 def test_what_the_formulas_do_not_cover_takes_the_oracle(changes):
   config = toy_suite.make_config(**changes)
   for group in toy_suite.make_groups(config):
-    for asked in ('auto', 'dense', 'sparse', 'native'):
+    for asked in (paths.AUTO, *paths.PATHS):
       assert paths.choose(asked, group, None) == 'oracle'
 
 
@@ -159,13 +171,25 @@ def test_over_devices_a_suite_takes_the_dense_path():
   group = toy_suite.make_groups(toy_suite.make_config())[0]
   mesh = toy_suite.make_mesh(8)
   assert paths.choose('auto', group, mesh) == 'dense'
-  for path in ('sparse', 'native'):
+  for path in ('sparse', 'native', 'pallas'):
     with pytest.raises(errors.UserError, match=f'path={path}.*one device'):
       paths.choose(path, group, mesh)
 
 
+def test_a_gpu_takes_the_dense_path_unless_asked_for_kernels(monkeypatch):
+  group = toy_suite.make_groups(toy_suite.make_config())[0]
+  with pytest.raises(errors.UserError, match='pallas: it is for GPUs.* a cpu'):
+    paths.choose('pallas', group, None)
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+  assert paths.choose('auto', group, None) == 'dense'
+  assert paths.choose('pallas', group, None) == 'pallas'
+  with pytest.raises(errors.UserError, match='native: it is for CPUs.* a gpu'):
+    paths.choose('native', group, None)
+
+
 def test_steps_that_overflow_are_counted_in_the_metrics(monkeypatch):
   groups, stream, block = _job()
+  _, (roomy,) = _run(('sparse',))
   monkeypatch.setitem(paths.PATHS, 'sparse', whole.make_sparse(cap=4))
   segments = step_lib.make_segments(
       groups, _OPTIM, total_steps=20, batch=32, max_steps=4, path='sparse'
@@ -173,7 +197,6 @@ def test_steps_that_overflow_are_counted_in_the_metrics(monkeypatch):
   _, tight = segments.run(
       suite.init_state(groups), block, stream.put(0), stream.put(4)
   )
-  _, (roomy,) = _run(('sparse',))
   # Rows of a batch, of which at most 32 have more than 4 selected latents.
   found = np.asarray(tight.groups[_NAMES[0]]['overflow'])
   assert (found > 0).all() and (found <= 32).all()

@@ -1,0 +1,77 @@
+"""How the kernels lie on a GPU: one program a row or a latent, through Triton.
+
+A program holds one row of a matrix in registers, in tiles: Triton wants sizes
+that are powers of two, and a model's are not, so that 2,304 is two of 1,024 and
+one of 256. No program writes what another one reads or writes, so that there
+are no atomics, and the same bits each time.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import triton
+import jax.numpy as jnp
+
+# Numbers of a tile, at most.
+_TILE = 1024
+# Rows that a program asks for together: memory answers late.
+AT_ONCE = 4
+_WARPS = 8
+
+# One row of a matrix, in tiles.
+Tiles = tuple[jax.Array, ...]
+
+
+def tiles(size: int) -> list[Any]:
+  """Cut a row of any size into slices whose sizes are powers of two."""
+  found, start = [], 0
+  while start < size:
+    width = min(_TILE, 1 << ((size - start).bit_length() - 1))
+    found.append(pl.ds(start, width))
+    start += width
+  return found
+
+
+def read(matrix: Any, row: Any) -> Tiles:
+  """Read one row of a matrix."""
+  return tuple(matrix[row, tile] for tile in tiles(matrix.shape[-1]))
+
+
+def write(matrix: Any, row: Any, values: Tiles) -> None:
+  """Write one row of a matrix."""
+  for tile, value in zip(tiles(matrix.shape[-1]), values, strict=True):
+    matrix[row, tile] = value
+
+
+def zeros(size: int) -> Tiles:
+  """Start a sum of rows of this size."""
+  return tuple(jnp.zeros(tile.size, jnp.float32) for tile in tiles(size))
+
+
+def axpy(factor: Any, x: Tiles, y: Tiles) -> Tiles:
+  """Give factor * x + y."""
+  return tuple(factor * a + b for a, b in zip(x, y, strict=True))
+
+
+def dot(x: Tiles, y: Tiles) -> Any:
+  """Give the inner product of two rows."""
+  return sum(jnp.sum(a * b) for a, b in zip(x, y, strict=True))
+
+
+def call(
+    kernel: Callable[..., None],
+    programs: int,
+    out_shape: Any,
+    *,
+    interpret: bool,
+) -> Callable[..., Any]:
+  """Make a call of a kernel that sees all of its operands and results."""
+  return pl.pallas_call(
+      kernel,
+      grid=(programs,),
+      out_shape=out_shape,
+      interpret=interpret,
+      compiler_params=triton.CompilerParams(num_warps=_WARPS, num_stages=1),
+  )

@@ -1,0 +1,68 @@
+"""The forward kernel: a program a row adds up the decoder rows of what is on."""
+
+import functools
+from typing import Any
+
+import jax
+from jax.experimental import pallas as pl
+import jax.numpy as jnp
+
+from jumprelu.array_typing import Array, Float, Int32
+from jumprelu.ops import pairs
+from jumprelu.ops.pallas import calls
+
+
+def _kernel(*refs: Any) -> None:
+  """Decode one row; `scale` is 2 / rows, or 0 where it is not kept."""
+  index, count, value, scale, decoder, b_dec, targets, errors, losses = refs
+  row = pl.program_id(0)
+  factor, length = scale[row], count[row]
+
+  def add(step, total):
+    for k in range(calls.AT_ONCE):
+      rank = step * calls.AT_ONCE + k
+      # Behind the last one it comes again, and counts nothing.
+      at = jnp.minimum(rank, length - 1)
+      weight = jnp.where(rank < length, value[row, at], 0.0)
+      total = calls.axpy(weight, calls.read(decoder, index[row, at]), total)
+    return total
+
+  steps = (length + calls.AT_ONCE - 1) // calls.AT_ONCE
+  total = jax.lax.fori_loop(0, steps, add, calls.read(b_dec, 0))
+  found = calls.axpy(-1.0, calls.read(targets, row), total)
+  found = tuple(jnp.where(factor > 0, x, 0.0) for x in found)
+  losses[row] = calls.dot(found, found)
+  calls.write(errors, row, tuple(x * factor for x in found))
+
+
+def decode(
+    batch: pairs.Batch,
+    decoder: Float[Array, 'latents target_model'],
+    *,
+    index: Int32[Array, 'batch cap'],
+    count: Int32[Array, ' batch'],
+    value: Float[Array, 'batch cap'],
+    interpret: bool = False,
+) -> tuple[Float[Array, 'batch target_model'], Float[Array, '']]:
+  """Give errors times 2 / rows, 0 in rows that are not kept, and the loss.
+
+  `value` is 0 where a selected latent is not active.
+  """
+  rows = pairs.row_count(batch.keep)
+  float32 = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
+  call = calls.call(
+      _kernel,
+      len(batch.keep),
+      (float32(batch.targets.shape), float32(batch.keep.shape)),
+      interpret=interpret,
+  )
+  errors, losses = call(
+      index,
+      count,
+      value,
+      jnp.where(batch.keep, 2.0 / rows, 0.0),
+      decoder,
+      batch.b_dec[None, :],
+      batch.targets,
+  )
+  return errors, losses.sum() / rows

@@ -1,0 +1,50 @@
+"""The kernels become a GPU's, which need not be there."""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jumprelu.ops import pairs, pallas
+
+
+def _lower(latents, d_in, d_out, batch):
+  """Lowers one step's gradients for CUDA."""
+  shape = jax.ShapeDtypeStruct
+  float32 = functools.partial(shape, dtype=jnp.float32)
+  given = pairs.Batch(
+      pre_acts=float32((batch, latents)),
+      inputs=float32((batch, d_in)),
+      targets=float32((batch, d_out)),
+      keep=shape((batch,), jnp.bool_),
+      threshold=float32((latents,)),
+      b_dec=float32((d_out,)),
+      coefficient=float32(()),
+      target_l0=float32(()),
+  )
+  settings = pairs.Settings(1e-3, d_in == d_out, target_l0=False)
+  call = functools.partial(pallas.gradients, settings=settings, cap=256)
+  traced = jax.jit(call).trace(
+      given, float32((d_in, latents)), float32((latents, d_out))
+  )
+  return traced.lower(lowering_platforms=('cuda',)).as_text()
+
+
+@pytest.mark.parametrize(
+    'shape',
+    [
+        # Gemma 2's sizes; a transcoder of sizes that nothing divides.
+        (16384, 2304, 2304, 4096),
+        (131072, 3584, 3584, 4096),
+        (1 << 20, 4608, 4608, 4096),
+        (1000, 99, 77, 203),
+    ],
+    ids=str,
+)
+def test_a_step_is_two_kernels_through_triton(shape):
+  text = _lower(*shape)
+  assert len(re.findall(r'custom_call @\S*triton', text)) == 2
+  # No sum is made by whoever comes first.
+  assert 'atomic' not in text
