@@ -112,7 +112,6 @@ class TrainConfig:
           ' other than a JumpReLU take in any case.',
       )
   )
-  )
   sae: SaeConfigs = SaeConfigs()  # pyright: ignore[reportInvalidTypeForm]
   optim: optim_lib.Config = optim_lib.Config()
   stream: stream_lib.Config = stream_lib.Config()
