@@ -173,7 +173,7 @@ def _gradients(
       'dense': dense.gradients,
       'sparse': functools.partial(sparse.gradients, cap=whole.CAP),
       'native': native.gradients,
-      'pallas': functools.partial(pallas.gradients, cap=whole.GPU_CAP),
+      'pallas': functools.partial(pallas.gradients, cap=whole.CAP),
   }[path]
   call = jax.jit(functools.partial(call, settings=settings))
   W_enc, W_dec, rest = call(batch, params['W_enc'], params['W_dec'])

@@ -57,7 +57,7 @@ def make(shape: Shape, l0: float, *, zipf: bool) -> dict[str, np.ndarray]:
   x /= np.float32(np.sqrt(d))
   W_dec = rng.uniform(-1, 1, (width, d)).astype(np.float32)
   W_dec /= np.linalg.norm(W_dec, axis=1, keepdims=True)
-  rows = x[:, : max(shape.batch // BATCHES, 64)].reshape(-1, d)
+  rows = x.reshape(-1, d)
   threshold = np.empty(width, np.float32)
   wanted = frequencies(width, l0, zipf=zipf)
   for start in range(0, width, 4096):

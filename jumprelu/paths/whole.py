@@ -18,9 +18,9 @@ Differentiate = Callable[
     ..., tuple[optim.Params, optim.Params, protocol.Outcome]
 ]
 
-# Rows with more selected latents make a sparse step dense: from an L0 of 100 or so
-# that is as fast on a CPU; on GPUs nobody has looked.
-CAP, GPU_CAP = 128, 256
+# Rows with more selected latents make a sparse step dense, which for an L0 of
+# hundreds is as fast.
+CAP = 256
 
 
 def by_autodiff(
@@ -128,4 +128,4 @@ def make_sparse(
 ORACLE = make_path(by_autodiff)
 DENSE = make_path(functools.partial(_by_formulas, dense.gradients))
 SPARSE = make_sparse(CAP)
-PALLAS = make_sparse(GPU_CAP, pallas.gradients)
+PALLAS = make_sparse(CAP, pallas.gradients)
