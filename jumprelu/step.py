@@ -2,9 +2,10 @@
 
 A segment takes consecutive batches of a block, group after group, and returns
 metrics as arrays: nothing inside it waits for the host. Where a group's members
-lie on different devices they are vmapped; else they go one after another, each
-through all batches of the segment, so that its state stays where it is fast.
-How a member takes a step is its path (`paths`).
+lie on different devices they are vmapped; else they go one after another. On one
+device each goes through all batches of the segment, so that its state stays where
+it is fast; over several all take a step of one batch, which crosses them once. How
+a member takes a step is its path (`paths`).
 """
 
 from collections.abc import Callable, Sequence
@@ -204,51 +205,65 @@ def _run_group(
   """Takes all members of a group through a segment; cuts padding off metrics."""
   hyper = suite.hyper_parameters(group, suite.slots(group, mesh))
   hyper = jax.tree.map(jnp.asarray, hyper)
-  known = span.schedule
-  variance = loops.each(
-      lambda number: pooled_variance(*lay_out(span.first + number)[1:]),
-      span.steps,
-      most=span.max_steps,
-  )
   walk = functools.partial(loops.through, count=span.steps, most=span.max_steps)
 
-  def shared(number):
-    return paths.Shared(
-        *lay_out(span.first + number),
-        variance=variance[number],
-        step=known.step[number],
-        learning_rate=known.learning_rate[number],
-        sparsity=known.sparsity[number],
-    )
+  def take(own, hyper, shared):
+    return path.step(group.sae, own, hyper, shared=shared, config=config)
 
-  def take(hyper, own, number):
-    return path.step(
-        group.sae, own, hyper, shared=shared(number), config=config
-    )
+  def shared_at(number):
+    return _share(lay_out(span.first + number), span.schedule, number)
+
+  def together(state, number):
+    step = jax.vmap(functools.partial(take, shared=shared_at(number)))
+    state, metrics = step(state, hyper)
+    return _pin(state, group, mesh, one=False), metrics
+
+  def in_turn(state, number):
+    """Takes each member one step: the batch crosses the chips once."""
+    shared = shared_at(number)
+
+    def one(state, hyper):
+      own = path.enter(group.sae, state)
+      own, metrics = take(own, hyper, shared)
+      state = path.leave(group.sae, own, config=config)
+      state = _pin(state, group, mesh, one=True)
+      return state, jax.tree.map(lambda x: x[None], metrics)
+
+    state, metrics = loops.in_turn(one, state, hyper)
+    return state, jax.tree.map(lambda x: x[0], metrics)
 
   def whole(state, hyper):
     """Takes one member through the segment."""
 
     def step(own, number):
-      own, metrics = take(hyper, own, number)
-      return _pin(own, group, mesh, one=True), metrics
+      return take(own, hyper, shared_at(number))
 
     own, log = walk(step, path.enter(group.sae, state))
     return path.leave(group.sae, own, config=config), log
 
-  def together(state, number):
-    step = jax.vmap(functools.partial(take, number=number))
-    state, metrics = step(hyper, state)
-    return _pin(state, group, mesh, one=False), metrics
-
   if suite.layout_of(group, mesh).members:
     state, metrics = walk(together, state)
+  elif mesh is not None and mesh.size > 1:
+    state, metrics = walk(in_turn, state)
   else:
     # One member after the other: a batch of latents is in memory once, and on
     # CPU a member stays in the cache. The numbers are the same.
     state, metrics = loops.in_turn(whole, state, hyper)
   members = len(group.members)
   return state, jax.tree.map(lambda x: x[:, :members], metrics)
+
+
+def _share(
+    batch: tuple[Array, Array, Array], known: _Schedule, number: Array
+) -> paths.Shared:
+  """What all members are given for one step."""
+  return paths.Shared(
+      *batch,
+      variance=pooled_variance(*batch[1:]),
+      step=known.step[number],
+      learning_rate=known.learning_rate[number],
+      sparsity=known.sparsity[number],
+  )
 
 
 def _pin(state: Any, group: suite.Group, mesh: Any, *, one: bool) -> Any:

@@ -102,11 +102,17 @@ def _named(W_enc, W_dec, rest):
   }
 
 
-@pytest.mark.parametrize(
-    ('name', 'path'),
-    [(name, path) for path in _PATHS for name in one_batch.CASES]
-    + [(name, f'{path}, tight') for name, path in _OVERFLOWS],
-)
+def _cases():
+  """Each case by each path; most of those that are interpreted are slow."""
+  for path in _PATHS:
+    for number, name in enumerate(one_batch.CASES):
+      slow = path == 'pallas' and number > 1
+      yield pytest.param(name, path, marks=[pytest.mark.slow] if slow else [])
+  for name, path in _OVERFLOWS:
+    yield name, f'{path}, tight'
+
+
+@pytest.mark.parametrize(('name', 'path'), _cases())
 def test_gradients_equal_those_of_automatic_differentiation(name, path):
   case = _case(name)
   found = _gradients(path, case)
