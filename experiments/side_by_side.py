@@ -160,10 +160,10 @@ class _Worker:
       print(f'{self.need.name}: {lines[-1]}', file=sys.stderr, flush=True)
 
   def end(self) -> None:
-    if self.need is None:
-      self.pipe.close()  # It hears that there is no more to do.
-    else:
+    """Has the process save what it trains, or finish what it measures."""
+    if self.need is not None:
       self._process.terminate()
+    self.pipe.close()  # It hears that there is no more to do.
 
   def join(self) -> None:
     self._process.join()
@@ -191,7 +191,7 @@ def _serve(
   while True:
     try:
       need = pipe.recv()
-    except EOFError:
+    except (EOFError, OSError):
       return
     _print_to(_log_of(need, folder))
     error = None
@@ -199,14 +199,14 @@ def _serve(
       config = process.Config(watchdog_seconds=0)
       with process.start(config) as preemption:
         results.obtain(need, folder, should_stop=preemption.reached)
-    except results.Preempted as e:
-      pipe.send(e)
-      return
-    except errors.UserError as e:
+    except (results.Preempted, errors.UserError) as e:
       error = e
     except Exception as e:  # Not all of them can be sent.
       error = RuntimeError(f'{_log_of(need, folder)}: {e!r}')
-    pipe.send(error)
+    try:
+      pipe.send(error)
+    except OSError:  # Nobody waits for it any more.
+      return
 
 
 def _print_to(path: pathlib.Path) -> None:
