@@ -49,6 +49,9 @@ MAX_STARTS = 3
 
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'gemma', 'grain', 'numpy')
 
+# What a run directory holds before it has its config, or if it was killed then.
+_FIRST = {'run.lock', 'config.json.partial'}
+
 
 class RunDir:
   """Reads and writes the files of one run."""
@@ -153,8 +156,9 @@ class RunDir:
       return
     if not self.path.is_dir():
       raise errors.UserError(f'--out={self.path}: not a directory')
+    # Looked at before config.json: another process may be about to write it.
+    others = {p.name for p in self.path.iterdir()} - _FIRST
     if not (self.path / 'config.json').exists():
-      others = [p.name for p in self.path.iterdir() if p.name != 'run.lock']
       if others:
         raise errors.UserError(
             f'--out={self.path}: neither empty nor a run directory (it holds'

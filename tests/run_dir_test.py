@@ -54,6 +54,12 @@ def test_a_folder_with_something_else_in_it_is_refused(tmp_path):
     _claim(tmp_path)
 
 
+def test_a_run_that_was_killed_over_its_first_file_may_start_again(tmp_path):
+  # To another process of the same run it looks like this for a moment.
+  (tmp_path / 'config.json.partial').write_text('{')
+  assert _claim(tmp_path).read_config()
+
+
 def test_a_file_is_no_directory(tmp_path):
   (tmp_path / 'file').write_text('')
   with pytest.raises(errors.UserError, match='not a directory'):

@@ -112,7 +112,7 @@ def _cases():
     yield name, f'{path}, tight'
 
 
-@pytest.mark.parametrize(('name', 'path'), _cases())
+@pytest.mark.parametrize(('name', 'path'), list(_cases()))
 def test_gradients_equal_those_of_automatic_differentiation(name, path):
   case = _case(name)
   found = _gradients(path, case)
