@@ -23,7 +23,6 @@ import pathlib
 import statistics
 import sys
 import tempfile
-import types
 from typing import Any
 
 from absl import flags
@@ -213,11 +212,10 @@ def ratios(
 if __name__ == '__main__':
   # Threads that wait must not take the cores of whose turn it is.
   os.environ.setdefault('OMP_WAIT_POLICY', 'passive')
-  command = types.SimpleNamespace(
-      __doc__=__doc__, define_flags=define_flags, run=run
-  )
   sys.exit(
       main_lib.run_command(
-          command, 'python -m experiments.benchmark', sys.argv[1:]
+          sys.modules['__main__'],
+          'python -m experiments.benchmark',
+          sys.argv[1:],
       )
   )

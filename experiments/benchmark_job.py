@@ -19,7 +19,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import types
 
 from absl import flags
 
@@ -125,11 +124,10 @@ def _state(run_folder: pathlib.Path) -> str:
 
 
 if __name__ == '__main__':
-  command = types.SimpleNamespace(
-      __doc__=__doc__, define_flags=define_flags, run=run
-  )
   sys.exit(
       main_lib.run_command(
-          command, 'python -m experiments.benchmark_job', sys.argv[1:]
+          sys.modules['__main__'],
+          'python -m experiments.benchmark_job',
+          sys.argv[1:],
       )
   )

@@ -13,13 +13,12 @@ from collections.abc import Iterator, Sequence
 import pathlib
 import statistics
 import sys
-import types
 from typing import Any
 
 from absl import flags
 import numpy as np
 
-from experiments import drawing, results, scales, suites
+from experiments import drawing, findings, results, scales, suites
 from experiments.benchmarking import exact
 from jumprelu.run import main as main_lib
 
@@ -179,7 +178,7 @@ def _gradient_table(found: dict[str, list[float]]) -> str:
       [kind, *(f'{100 * error:.2g} %' for error in errors)]
       for kind, errors in found.items()
   ]
-  return _markdown(['error at thresholds of', *names], rows)
+  return findings.markdown(['error at thresholds of', *names], rows)
 
 
 def frontier_table(rows: Sequence[drawing.Row]) -> str:
@@ -211,20 +210,16 @@ def frontier_table(rows: Sequence[drawing.Row]) -> str:
               f'{change.mean():+.2g} ± {error:.2g}',
           ]
       )
-  return _markdown(['coefficient', 'metric', *_PRECISIONS, 'difference'], table)
-
-
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-  lines = [head, ['---'] * len(head), *rows]
-  return '\n'.join(f'| {" | ".join(line)} |' for line in lines) + '\n'
+  return findings.markdown(
+      ['coefficient', 'metric', *_PRECISIONS, 'difference'], table
+  )
 
 
 if __name__ == '__main__':
-  command = types.SimpleNamespace(
-      __doc__=__doc__, define_flags=define_flags, run=run
-  )
   sys.exit(
       main_lib.run_command(
-          command, 'python -m experiments.benchmark_precision', sys.argv[1:]
+          sys.modules['__main__'],
+          'python -m experiments.benchmark_precision',
+          sys.argv[1:],
       )
   )

@@ -21,7 +21,7 @@ from typing import Any
 from absl import flags
 
 from experiments import drawing, made, results, scales, side_by_side, suites
-from jumprelu import errors
+from jumprelu import errors, folders
 from jumprelu.run import main as main_lib
 
 _HERE = pathlib.Path(__file__).parent
@@ -106,6 +106,7 @@ def run(figures: Sequence[Any], flag_values: flags.FlagValues) -> int:
     return 0
   from jumprelu.run import process
 
+  folders.keep_programs()  # Most suites share most of theirs.
   config = process.Config(watchdog_seconds=0)
   with process.start(config) as preemption:
     try:
@@ -119,7 +120,7 @@ def run(figures: Sequence[Any], flag_values: flags.FlagValues) -> int:
       )
     except results.Preempted as stopped:
       print(
-          f'{work / str(stopped)}: saved; the same command goes on',
+          f'{work}: {stopped} saved; the same command goes on',
           file=sys.stderr,
       )
       return process.EXIT_PREEMPTED
@@ -152,7 +153,6 @@ def _make(
   for need in make(
       missing,
       work,
-      compiled=work.parent / 'compiled',
       on_start=clock.start,
       should_stop=should_stop,
   ):
@@ -186,12 +186,10 @@ def _in_turn(
     needs: Sequence[Any],
     work: pathlib.Path,
     *,
-    compiled: pathlib.Path,
     on_start: Callable[[Any], None],
     should_stop: Callable[[int], bool],
 ) -> Iterator[Any]:
   """Yields suites and readings as they are made, in this process."""
-  results.keep_programs(compiled)
   for need in needs:
     on_start(need)
     results.obtain(need, work, should_stop=should_stop)

@@ -111,11 +111,14 @@ def print_table(title: str, heads: Sequence[str], lines: Iterable[Any]) -> None:
   lines = list(lines)
   if not lines:
     return
-  print(f'\n{title}\n')
-  print('| ' + ' | '.join(heads) + ' |')
-  print('|' + '---|' * len(heads))
-  for line in lines:
-    print('| ' + ' | '.join(line) + ' |')
+  print(f'\n{title}\n\n{markdown(heads, lines)}')
+
+
+def markdown(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+  """Returns a table in Markdown."""
+  rule = '|' + '---|' * len(heads)
+  rows = ['| ' + ' | '.join(line) + ' |' for line in (heads, *lines)]
+  return '\n'.join([rows[0], rule, *rows[1:]])
 
 
 def _at_l0s(

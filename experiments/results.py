@@ -67,13 +67,6 @@ def by_path(result: evaluate.Evaluation) -> dict[str, Any]:
   return {row['path'] or str(i): row for i, row in enumerate(result.rows)}
 
 
-def keep_programs(folder: pathlib.Path) -> None:
-  """Has JAX store what it compiles: most suites share most of it."""
-  if jax.config.jax_compilation_cache_dir is None:
-    jax.config.update('jax_compilation_cache_dir', str(folder))
-    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
-
-
 def is_stored(
     wanted: suites.Suite | suites.Reading, folder: pathlib.Path
 ) -> bool:

@@ -27,7 +27,6 @@ def obtained(
     folder: pathlib.Path,
     *,
     jobs: int,
-    compiled: pathlib.Path,
     on_start: Callable[[Need], None],
     should_stop: Callable[[int], bool],
 ) -> Iterator[Need]:
@@ -40,7 +39,6 @@ def obtained(
     needs: What is not there yet.
     folder: Where suites are kept.
     jobs: How many processes.
-    compiled: Where they keep compiled programs.
     on_start: Told what a process begins with.
     should_stop: Whether to have all of them save and leave.
 
@@ -48,7 +46,7 @@ def obtained(
     results.Preempted: `should_stop` said so.
   """
   jobs = min(jobs, len(needs))
-  workers = [_Worker(folder, compiled, cores) for cores in _shares(jobs)]
+  workers = [_Worker(folder, cores) for cores in _shares(jobs)]
   pending, told = list(needs), time.monotonic()
   try:
     while pending or any(worker.need for worker in workers):
@@ -57,7 +55,8 @@ def obtained(
       ready = connection.wait([w.pipe for w in busy], timeout=_WAIT)
       yield from [worker.result() for worker in busy if worker.pipe in ready]
       if should_stop(len(needs) - len(pending)):
-        raise results.Preempted('all')
+        names = [worker.need.name for worker in busy if worker.need]
+        raise results.Preempted(', '.join(names))
       if time.monotonic() - told > _TELL:
         told = time.monotonic()
         for worker in busy:
@@ -117,16 +116,14 @@ def _locks(need: Need) -> set[str]:
 class _Worker:
   """A process that makes one thing after another."""
 
-  def __init__(
-      self, folder: pathlib.Path, compiled: pathlib.Path, cores: set[int]
-  ):
+  def __init__(self, folder: pathlib.Path, cores: set[int]):
     # A fork would share the threads that JAX has started.
     context = multiprocessing.get_context('spawn')
     self.pipe, other = context.Pipe()
     self.need: Need | None = None
     self._folder = folder
     self._process = context.Process(
-        target=_serve, args=(other, folder, compiled, cores), daemon=True
+        target=_serve, args=(other, folder, cores), daemon=True
     )
     self._process.start()
     other.close()
@@ -177,17 +174,13 @@ def _log_of(need: Need, folder: pathlib.Path) -> pathlib.Path:
 
 
 def _serve(
-    pipe: connection.Connection,
-    folder: pathlib.Path,
-    compiled: pathlib.Path,
-    cores: set[int],
+    pipe: connection.Connection, folder: pathlib.Path, cores: set[int]
 ) -> None:
   """What a worker does: obtains what it is sent, answers None or an error."""
   if cores:  # Before JAX counts them.
     os.sched_setaffinity(0, cores)
   from jumprelu.run import process
 
-  results.keep_programs(compiled)
   while True:
     try:
       need = pipe.recv()

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from jumprelu import config as config_lib
 from jumprelu import lm, sharding, suite, trained
+from jumprelu.lm import attention
 
 # Arrays [batch, latents] of float32 that a member's step holds at once, counted
 # in what the TPU compiler reports.
@@ -156,7 +157,8 @@ def memory(config: config_lib.TrainConfig, mesh: sharding.MeshShape) -> Memory:
   # Scores of one layer, and the widest activation, of one forward.
   length = config.corpus.sequence_length
   sequences = max(1, config.stream.lm_sequences // data)
-  scores = sequences * model.heads * length**2 // min(tensor, model.heads)
+  rows = attention.rows_of_scores(model, length, 'tpu')
+  scores = sequences * model.heads * length * rows // min(tensor, model.heads)
   hidden = sequences * length * (2 * model.ffw // tensor + 4 * model.d_model)
   layer = width * layer_params(model) // tensor if fsdp else 0
   forward = width * (scores + hidden) + 2 * layer

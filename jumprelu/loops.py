@@ -42,40 +42,43 @@ def through(
 
 
 def in_turn(
-    whole: Callable[[Any, Any], tuple[Any, Any]], state: Any, given: Any
+    take: Callable[[Any, Any], tuple[Any, Any]],
+    state: Any,
+    given: Any,
+    *,
+    axis: int,
 ) -> tuple[Any, Any]:
   """What `vmap` computes, one after another, in the state's own memory.
 
   `lax.map` would hold the state twice: what it reads and what it writes.
 
   Args:
-    whole: Takes one state, and what is given to it, to a new state and arrays
-      of which the first axis is time.
+    take: Takes one state, and what is given to it, to a new state and a report.
     state: All states, stacked.
     given: What each is given, stacked.
+    axis: Along which the reports are stacked.
 
   Returns:
-    The new states, stacked, and the arrays, stacked behind their first axis.
+    The new states and the reports, stacked.
   """
   count = len(jax.tree.leaves(state)[0])
   if count == 1:  # Nothing to copy out and back.
-    found = whole(*jax.tree.map(lambda x: x[0], (state, given)))
-    first = jax.tree.map(lambda x: x[None], found[0])
-    return first, jax.tree.map(lambda x: x[:, None], found[1])
+    state, log = take(*jax.tree.map(lambda x: x[0], (state, given)))
+    return (
+        jax.tree.map(lambda x: x[None], state),
+        jax.tree.map(lambda x: jnp.expand_dims(x, axis), log),
+    )
 
   def body(i, carry):
     state, log = carry
-    stepped, metrics = whole(_take(state, i), _take(given, i))
-    return _put(state, i, stepped, 0), _put(log, i, metrics, 1)
+    taken, report = take(_at(state, i), _at(given, i))
+    return _put(state, i, taken, 0), _put(log, i, report, axis)
 
-  _, one = jax.eval_shape(whole, _take(state, 0), _take(given, 0))
-  log = jax.tree.map(
-      lambda x: jnp.zeros((x.shape[0], count, *x.shape[1:]), x.dtype), one
-  )
-  return jax.lax.fori_loop(0, count, body, (state, log))
+  _, one = jax.eval_shape(take, _at(state, 0), _at(given, 0))
+  return jax.lax.fori_loop(0, count, body, (state, _zeros(one, count, axis)))
 
 
-def _take(tree: Any, index: Any) -> Any:
+def _at(tree: Any, index: Any) -> Any:
   take = jax.lax.dynamic_index_in_dim
   return jax.tree.map(lambda x: take(x, index, keepdims=False), tree)
 
@@ -85,5 +88,8 @@ def _put(tree: Any, index: Any, values: Any, axis: int) -> Any:
   return jax.tree.map(lambda a, x: put(a, x, index, axis), tree, values)
 
 
-def _zeros(shapes: Any, size: int) -> Any:
-  return jax.tree.map(lambda x: jnp.zeros((size, *x.shape), x.dtype), shapes)
+def _zeros(shapes: Any, size: int, axis: int = 0) -> Any:
+  return jax.tree.map(
+      lambda x: jnp.zeros((*x.shape[:axis], size, *x.shape[axis:]), x.dtype),
+      shapes,
+  )

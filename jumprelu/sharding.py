@@ -204,6 +204,11 @@ def of_one(place: NamedSharding) -> NamedSharding:
   return NamedSharding(place.mesh, PartitionSpec(*place.spec[1:]))
 
 
+def is_alone(mesh: Mesh | MeshShape | None) -> bool:
+  """Whether there is one device: nothing to lay out."""
+  return mesh is None or mesh.size == 1
+
+
 def constrain(
     x: jax.Array,
     mesh: Mesh | None,
@@ -211,7 +216,7 @@ def constrain(
     rules: Rules = RULES,
 ) -> jax.Array:
   """Pins the layout of `x` inside jit; a no-op without a mesh to speak of."""
-  if mesh is None or mesh.size == 1:
+  if mesh is None or is_alone(mesh):
     return x
   sharding = named(mesh, *logical, rules=rules, shape=x.shape)
   return jax.lax.with_sharding_constraint(x, sharding)
@@ -232,7 +237,7 @@ def choose_layout(
 
   An axis of size 1 costs nothing in any of them.
   """
-  if mesh is None or mesh.size == 1:
+  if mesh is None or is_alone(mesh):
     return LAYOUTS['single']
   tensor = mesh.shape['tensor']
   if width < WIDE and 2 * members >= mesh.size:

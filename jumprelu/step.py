@@ -127,7 +127,7 @@ def _place(
     mesh: Any,
 ) -> tuple[suite.TrainState, Metrics]:
   """Keeps the state where it lies, and metrics everywhere."""
-  if mesh is None or mesh.size == 1:
+  if sharding.is_alone(mesh):
     return state, metrics
   places = suite.state_shardings(groups, mesh=mesh)
   return (
@@ -226,11 +226,9 @@ def _run_group(
       own = path.enter(group.sae, state)
       own, metrics = take(own, hyper, shared)
       state = path.leave(group.sae, own, config=config)
-      state = _pin(state, group, mesh, one=True)
-      return state, jax.tree.map(lambda x: x[None], metrics)
+      return _pin(state, group, mesh, one=True), metrics
 
-    state, metrics = loops.in_turn(one, state, hyper)
-    return state, jax.tree.map(lambda x: x[0], metrics)
+    return loops.in_turn(one, state, hyper, axis=0)
 
   def whole(state, hyper):
     """Takes one member through the segment."""
@@ -243,12 +241,12 @@ def _run_group(
 
   if suite.layout_of(group, mesh).members:
     state, metrics = walk(together, state)
-  elif mesh is not None and mesh.size > 1:
+  elif not sharding.is_alone(mesh):
     state, metrics = walk(in_turn, state)
   else:
     # One member after the other: a batch of latents is in memory once, and on
     # CPU a member stays in the cache. The numbers are the same.
-    state, metrics = loops.in_turn(whole, state, hyper)
+    state, metrics = loops.in_turn(whole, state, hyper, axis=1)
   members = len(group.members)
   return state, jax.tree.map(lambda x: x[:, :members], metrics)
 
@@ -268,7 +266,7 @@ def _share(
 
 def _pin(state: Any, group: suite.Group, mesh: Any, *, one: bool) -> Any:
   """Keeps a group's state where it lies, or `one` member's."""
-  if mesh is None or mesh.size == 1:
+  if sharding.is_alone(mesh):
     return state
   places = suite.state_shardings([group], mesh=mesh).groups[group.name]
   if one:

@@ -1,5 +1,7 @@
 """Loops that stack what their turns report, against NumPy and `vmap`."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,8 +33,9 @@ def test_through_carries_a_state_and_stacks_reports():
   np.testing.assert_array_equal(log, [10, 10, 11, 0])
 
 
+@pytest.mark.parametrize('axis', [0, 1])
 @pytest.mark.parametrize('members', [1, 3])
-def test_in_turn_is_vmap_with_time_first(members):
+def test_in_turn_is_vmap_with_reports_along_an_axis(members, axis):
   rng = np.random.default_rng(0)
   state = {'w': jnp.asarray(rng.standard_normal((members, 5)))}
   given = jnp.arange(members, dtype=jnp.float32)
@@ -41,7 +44,8 @@ def test_in_turn_is_vmap_with_time_first(members):
     log = jnp.stack([state['w'].sum() * given, given])
     return {'w': state['w'] * given}, log
 
-  found, log = jax.jit(lambda *args: loops.in_turn(whole, *args))(state, given)
-  expected, logs = jax.vmap(whole)(state, given)
+  run = jax.jit(functools.partial(loops.in_turn, whole, axis=axis))
+  found, log = run(state, given)
+  expected, logs = jax.vmap(whole, out_axes=(0, axis))(state, given)
   np.testing.assert_array_equal(found['w'], expected['w'])
-  np.testing.assert_allclose(log, logs.T, rtol=1e-6)
+  np.testing.assert_allclose(log, logs, rtol=1e-6)

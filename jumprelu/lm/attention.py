@@ -82,6 +82,40 @@ def make(
   return functools.partial(chunked, **options) if form == 'chunked' else None
 
 
+def rows_of_scores(
+    config: config_lib.LmConfig, positions: int, platform: str
+) -> int:
+  """Returns of how many queries a sequence's scores are in memory at once."""
+  form = choose(config, positions, platform)
+  return {'dense': positions, 'chunked': _CHUNK, 'splash': 0}[form]
+
+
+def self_check(config: config_lib.LmConfig) -> float:
+  """Compares the kernel, where long sequences take it, with `chunked`.
+
+  Returns:
+    The largest absolute difference over the largest value; 0 without a kernel.
+  """
+  length = 2 * _DENSE_POSITIONS
+  if choose(config, length, jax.default_backend()) != 'splash':
+    return 0.0
+  shape = (1, length, config.kv_heads, config.head_dim)
+  q_shape = (1, length, config.heads, config.head_dim)
+  keys = jax.random.split(jax.random.key(0), 3)
+  q, k, v = map(jax.random.normal, keys, (q_shape, shape, shape))
+  segments = jnp.where(jnp.arange(length) < length // 3, 1, 2)[None]
+  options = {'segments': segments, 'softcap': config.attention_softcap}
+  worst = 0.0
+  for window in (None, min(config.window, length // 4)):
+    found = jax.jit(functools.partial(splash, window=window, **options))
+    expected = jax.jit(functools.partial(chunked, window=window, **options))
+    with jax.default_matmul_precision('float32'):
+      expected = expected(q, k, v)
+    difference = jnp.abs(found(q, k, v) - expected).max()
+    worst = max(worst, float(difference / jnp.abs(expected).max()))
+  return worst
+
+
 def of_module(
     module: Any,
     x: Float[Array, 'sequences positions model'],
@@ -185,7 +219,7 @@ def splash(
 
 def _on_each(kernel, mesh, *arrays):
   """Runs the kernel on each device's own part: XLA cannot divide it."""
-  if mesh is None or mesh.size == 1:
+  if sharding.is_alone(mesh):
     return kernel
   axes = ('sequences', 'heads', None, None)
   # Of segments [sequences, positions] the second axis stays whole.

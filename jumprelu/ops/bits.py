@@ -58,8 +58,7 @@ def places(
   size = -(-mask.shape[1] // WORD)
   padding = size * WORD - mask.shape[1]
   lanes = jnp.pad(mask, [(0, 0), (0, padding)]).reshape(-1, WORD, size)
-  bit = jnp.uint32(1) << jnp.arange(WORD, dtype=jnp.uint32)[None, :, None]
-  words = jnp.sum(jnp.where(lanes, bit, jnp.uint32(0)), 1, dtype=jnp.uint32)
+  words = jax.vmap(pack)(lanes)[:, 0]
   counts = jnp.cumsum(_ones(words), axis=1)
   ranks = jnp.arange(cap, dtype=jnp.int32)
   search = jax.vmap(lambda c: jnp.searchsorted(c, ranks, side='right'))

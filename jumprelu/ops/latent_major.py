@@ -30,6 +30,35 @@ class Sums(NamedTuple):
   near: Int32[Array, ' latents']
 
 
+def finish(
+    batch: pairs.Batch,
+    W_enc: Float[Array, 'model latents'],
+    errors: Float[Array, 'batch target_model'],
+    loss: Float[Array, ''],
+    sums: Sums,
+    *,
+    settings: pairs.Settings,
+) -> tuple[
+    Float[Array, 'model latents'],
+    Float[Array, 'latents target_model'],
+    pairs.Found,
+]:
+  """Make gradients of the sums and the errors, as `pairs.finish` does."""
+  fields = sums._asdict()
+  return pairs.finish(
+      batch,
+      W_enc,
+      pairs.Sums(
+          to_encoder=fields.pop('encoder').T,
+          to_decoder=fields.pop('decoder'),
+          b_dec=errors.sum(axis=0),
+          loss=loss,
+          **fields,
+      ),
+      settings=settings,
+  )
+
+
 class _Latents(NamedTuple):
   """One block of latents, each selected on fewer rows than the one before."""
 

@@ -9,6 +9,8 @@ A row with more selected latents than `cap` makes the step's gradients the dense
 way's: as exact, and slower.
 """
 
+from collections.abc import Callable
+import functools
 from typing import NamedTuple
 
 import jax
@@ -32,10 +34,37 @@ def gradients(
 ]:
   """Compute all gradients of one batch, as `dense.gradients` does."""
   selected = _select(batch, settings, cap)
+  sparse = functools.partial(_gradients, selected=selected, settings=settings)
   longer = jnp.sum(selected.count > cap, dtype=jnp.int32)
+  return or_dense(sparse, longer, batch, W_enc, W_dec, settings=settings)
+
+
+def or_dense(
+    sparse: Callable[..., tuple[Array, Array, pairs.Found]],
+    longer: Int32[Array, ''],
+    batch: pairs.Batch,
+    W_enc: Float[Array, 'model latents'],
+    W_dec: Float[Array, 'latents target_model'],
+    *,
+    settings: pairs.Settings,
+) -> tuple[
+    Float[Array, 'model latents'],
+    Float[Array, 'latents target_model'],
+    pairs.Found,
+]:
+  """Compute gradients by `sparse`, or the dense way if rows are too long.
+
+  Args:
+    sparse: Takes (batch, W_enc, W_dec), as `dense.gradients` does.
+    longer: How many rows have more selected latents than `sparse` has room for.
+    batch: The batch.
+    W_enc: The encoder.
+    W_dec: The decoder.
+    settings: What stands fixed for a run.
+  """
   to_encoder, to_decoder, found = jax.lax.cond(
       longer == 0,
-      lambda: _gradients(batch, W_enc, W_dec, selected, settings),
+      lambda: sparse(batch, W_enc, W_dec),
       lambda: dense.gradients(batch, W_enc, W_dec, settings=settings),
   )
   return to_encoder, to_decoder, found._replace(overflow=longer)
@@ -62,6 +91,7 @@ def _gradients(
     batch: pairs.Batch,
     W_enc: Float[Array, 'model latents'],
     W_dec: Float[Array, 'latents target_model'],
+    *,
     selected: _Selected,
     settings: pairs.Settings,
 ) -> tuple[
@@ -78,20 +108,8 @@ def _gradients(
   sums = latent_major.sums(
       batch, errors, W_dec, selected.words, bandwidth=settings.bandwidth
   )
-  return pairs.finish(
-      batch,
-      W_enc,
-      pairs.Sums(
-          to_encoder=sums.encoder.T,
-          to_decoder=sums.decoder,
-          b_enc=sums.b_enc,
-          b_dec=errors.sum(axis=0),
-          near_slopes=sums.near_slopes,
-          near=sums.near,
-          fired=sums.fired,
-          loss=loss,
-      ),
-      settings=settings,
+  return latent_major.finish(
+      batch, W_enc, errors, loss, sums, settings=settings
   )
 
 

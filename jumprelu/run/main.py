@@ -92,7 +92,8 @@ def launch(name: str, argv: Sequence[str] | None = None) -> int:
   argv = list(sys.argv[1:] if argv is None else argv)
   # Before the command's imports, which read the environment.
   _prepare_process('--debug' in argv)
-  _keep_programs()
+  if 'jax' not in sys.modules:  # Whoever has it has set it.
+    folders.keep_programs()
   command = importlib.import_module(f'jumprelu.run.{name}')
   return run_command(command, f'jumprelu {name}', argv)
 
@@ -181,22 +182,6 @@ def _prepare_process(debug: bool) -> None:
   if not flags.FLAGS.is_parsed():
     # Libraries may read their own global flags: let them have the defaults.
     flags.FLAGS(['jumprelu'])
-
-
-def _keep_programs() -> None:
-  """Has JAX keep what it compiles for the next start; JAX's settings win.
-
-  JAX reads them when it is imported: where it is already, they stay.
-  """
-  if 'jax' in sys.modules:
-    return
-  try:
-    folder = folders.cache() / 'compiled'
-  except RuntimeError:  # There is no home.
-    return
-  os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(folder))
-  # A suite's small programs add up; JAX would compile below 1 s again.
-  os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.1')
 
 
 def _summary(command: str) -> str:

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import math
 import re
+from unittest import mock
 
 from absl.testing import parameterized
 import jax
@@ -134,6 +135,18 @@ class AttentionTest(parameterized.TestCase):
 
     self.assertGreaterEqual(largest('dense'), all_scores)
     self.assertLess(largest('auto'), all_scores / 4)
+
+  def test_a_kernel_that_gives_something_else_is_noticed(self):
+    config = dataclasses.replace(CONFIG, attention='splash')
+    self.assertLess(attention.self_check(config), 1e-5)
+    self.assertEqual(attention.self_check(CONFIG), 0)  # No kernel on a CPU.
+    splash = attention.splash
+
+    def without_windows(*args, window, **options):
+      return splash(*args, window=None, **options)
+
+    with mock.patch.object(attention, 'splash', without_windows):
+      self.assertGreater(attention.self_check(config), 0.1)
 
   def test_auto_is_the_kernel_where_it_fits_a_tpu(self):
     self.assertEqual(attention.choose(CONFIG, 256, 'tpu'), 'dense')

@@ -7,11 +7,12 @@ A row with more selected latents than `cap` makes the step's gradients the dense
 way's.
 """
 
-import jax
+import functools
+
 import jax.numpy as jnp
 
 from jumprelu.array_typing import Array, Float, Int32
-from jumprelu.ops import bits, dense, pairs
+from jumprelu.ops import bits, latent_major, pairs, sparse
 from jumprelu.ops.pallas import latents as latents_lib
 from jumprelu.ops.pallas import rows as rows_lib
 
@@ -35,28 +36,26 @@ def gradients(
   """
   index, count = bits.places(pairs.selected(batch, settings), cap)
   longer = jnp.sum(count > cap, dtype=jnp.int32)
-
-  def sparse():
-    return _gradients(
-        batch, W_enc, W_dec, index, count, settings, interpret=interpret
-    )
-
-  to_encoder, to_decoder, found = jax.lax.cond(
-      longer == 0,
-      sparse,
-      lambda: dense.gradients(batch, W_enc, W_dec, settings=settings),
+  kernels = functools.partial(
+      _gradients,
+      index=index,
+      count=count,
+      settings=settings,
+      interpret=interpret,
   )
-  return to_encoder, to_decoder, found._replace(overflow=longer)
+  return sparse.or_dense(
+      kernels, longer, batch, W_enc, W_dec, settings=settings
+  )
 
 
 def _gradients(
     batch: pairs.Batch,
     W_enc: Float[Array, 'model latents'],
     W_dec: Float[Array, 'latents target_model'],
+    *,
     index: Int32[Array, 'batch cap'],
     count: Int32[Array, ' batch'],
     settings: pairs.Settings,
-    *,
     interpret: bool,
 ) -> tuple[
     Float[Array, 'model latents'],
@@ -82,18 +81,6 @@ def _gradients(
       bandwidth=settings.bandwidth,
       interpret=interpret,
   )
-  return pairs.finish(
-      batch,
-      W_enc,
-      pairs.Sums(
-          to_encoder=sums.encoder.T,
-          to_decoder=sums.decoder,
-          b_enc=sums.b_enc,
-          b_dec=errors.sum(axis=0),
-          near_slopes=sums.near_slopes,
-          near=sums.near,
-          fired=sums.fired,
-          loss=loss,
-      ),
-      settings=settings,
+  return latent_major.finish(
+      batch, W_enc, errors, loss, sums, settings=settings
   )
