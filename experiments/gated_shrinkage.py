@@ -67,7 +67,7 @@ def reconstruct(variant, fields):
   """Returns what becomes of a feature of size 1, [seeds, lambdas]."""
   import jax
 
-  from jumprelu import optim
+  from jumprelu.ops import rows
 
   sae = toys.make_sae(variant, size=_SIZE, **fields)
   directions, batches = draw()
@@ -75,8 +75,8 @@ def reconstruct(variant, fields):
   def init(key, direction):
     start = sae.init_params(key, initial_threshold=0.1)
     # A lone latent that looks away from the feature would never see it.
-    rows = optim.unit_rows(start['W_dec'] + 2 * direction[None])
-    return start | {'W_dec': rows, 'W_enc': rows.T}
+    W_dec = rows.unit(start['W_dec'] + 2 * direction[None])
+    return start | {'W_dec': W_dec, 'W_enc': W_dec.T}
 
   def along(params, direction):
     outputs = sae.decode(params, sae.encode(params, direction[None]))

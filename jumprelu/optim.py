@@ -9,14 +9,15 @@ Everything is for one SAE; `jax.vmap` over a `members` axis makes it a group's.
 """
 
 import dataclasses
+import functools
 import math
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jumprelu import errors
 from jumprelu.array_typing import Array, Float, Num
+from jumprelu.ops import rows
 
 # A linear threshold that Adam carries to zero or below would make a latent
 # fire on negative pre-activations, and every released threshold is positive.
@@ -127,24 +128,6 @@ def init_nu(params: Params) -> Params:
   return {name: jnp.zeros_like(value) for name, value in params.items()}
 
 
-def project_decoder_gradient(
-    gradient: Float[Array, 'latents target_model'],
-    decoder: Float[Array, 'latents target_model'],
-) -> Float[Array, 'latents target_model']:
-  """Remove from each row's gradient its part along the (unit-norm) row."""
-  along = jnp.sum(gradient * decoder, axis=-1, keepdims=True)
-  return gradient - along * decoder
-
-
-def unit_rows(
-    decoder: Float[Array, 'latents target_model'],
-) -> Float[Array, 'latents target_model']:
-  """Scale each row to unit norm."""
-  norms = jnp.linalg.norm(decoder, axis=-1, keepdims=True)
-  # A row of zeros has no direction; it stays as it is, and finite.
-  return decoder / jnp.maximum(norms, jnp.finfo(decoder.dtype).tiny)
-
-
 def correction(config: Config, step: _Scalar) -> Float[Array, '']:
   """Give 1 - b2^t of a step counted from 0, where t is counted from 1."""
   # In float32, 1 - 0.999 would be wrong in the fifth digit.
@@ -164,26 +147,24 @@ def update(
 ) -> tuple[Params, Params]:
   """Take one step; `step` counts from 0, `learning_rate` has its schedule in.
 
-  nu <- b2 nu + (1 - b2) g^2;  p <- p - lr g / (sqrt(nu / (1 - b2^t)) + eps),
-  t = step + 1 (Adam, arXiv 1412.6980, algorithm 1, with beta1 = 0). Without
-  `unit_norm` decoder rows are parameters like any other.
+  Adam (`ops.rows`) with t = step + 1. Without `unit_norm` decoder rows are
+  parameters like any other.
   """
   if unit_norm:
-    across = project_decoder_gradient(grads['W_dec'], params['W_dec'])
+    across = rows.project(grads['W_dec'], params['W_dec'])
     grads = grads | {'W_dec': across}
-  unbias = correction(config, step)
-  new_nu = jax.tree.map(
-      lambda v, g: config.b2 * v + (1 - config.b2) * jnp.square(g), nu, grads
+  take = functools.partial(
+      rows.adam,
+      learning_rate=learning_rate,
+      correction=correction(config, step),
+      b2=config.b2,
+      eps=config.eps,
   )
-  new_params = jax.tree.map(
-      lambda p, v, g: p
-      - learning_rate * g / (jnp.sqrt(v / unbias) + config.eps),
-      params,
-      new_nu,
-      grads,
-  )
+  new_params, new_nu = {}, {}
+  for name, value in params.items():
+    new_params[name], new_nu[name] = take(value, nu[name], grads[name])
   if unit_norm:
-    new_params['W_dec'] = unit_rows(new_params['W_dec'])
+    new_params['W_dec'] = rows.unit(new_params['W_dec'])
   if 'threshold' in new_params:
     new_params['threshold'] = jnp.maximum(
         new_params['threshold'], MIN_THRESHOLD

@@ -13,7 +13,7 @@ from experiments.benchmarking import problem as problem_lib
 from jumprelu import blocks, lm, optim, saes, suite
 from jumprelu import step as step_lib
 from jumprelu.ops import dense, native, pairs, pallas, sparse
-from jumprelu.paths import whole
+from jumprelu.paths import protocol
 
 _SITE = lm.Site.RESID_POST
 _OPTIM = optim.Config(
@@ -171,9 +171,9 @@ def _gradients(
 ) -> dict[str, Any]:
   call = {
       'dense': dense.gradients,
-      'sparse': functools.partial(sparse.gradients, cap=whole.CAP),
+      'sparse': functools.partial(sparse.gradients, cap=protocol.CAP),
       'native': native.gradients,
-      'pallas': functools.partial(pallas.gradients, cap=whole.CAP),
+      'pallas': functools.partial(pallas.gradients, cap=protocol.CAP),
   }[path]
   call = jax.jit(functools.partial(call, settings=settings))
   W_enc, W_dec, rest = call(batch, params['W_enc'], params['W_dec'])

@@ -27,6 +27,21 @@ def gradients(
   The encoder lies as it is released, and so does its gradient: turning either
   would cost a pass over memory.
   """
+  return pairs.finish(
+      batch, W_enc, *sums(batch, W_dec, settings), settings=settings
+  )
+
+
+def sums(
+    batch: pairs.Batch,
+    W_dec: Float[Array, 'latents target_model'],
+    settings: pairs.Settings,
+) -> tuple[
+    Float[Array, 'model latents'],
+    Float[Array, 'latents target_model'],
+    pairs.Sums,
+]:
+  """Add up over all pairs: the encoder's, the decoder's, the rest."""
   rows = pairs.row_count(batch.keep)
   keep = batch.keep[:, None]
   active = pseudo.is_active(batch.pre_acts, batch.threshold) & keep
@@ -40,9 +55,9 @@ def gradients(
   on_active = jnp.where(active, slopes, 0.0)
   near = pseudo.in_kernel(batch.pre_acts, batch.threshold, settings.bandwidth)
   near &= keep
-  sums = pairs.Sums(
-      to_encoder=products.matmul(batch.inputs.T, on_active),
-      to_decoder=products.matmul(latents.T, errors),
+  to_encoder = products.matmul(batch.inputs.T, on_active)
+  to_decoder = products.matmul(latents.T, errors)
+  over = pairs.Sums(
       b_enc=on_active.sum(axis=0),
       b_dec=errors.sum(axis=0),
       near_slopes=jnp.where(near, slopes, 0.0).sum(axis=0),
@@ -50,4 +65,4 @@ def gradients(
       fired=active.sum(axis=0, dtype=jnp.int32),
       loss=loss,
   )
-  return pairs.finish(batch, W_enc, sums, settings=settings)
+  return to_encoder, to_decoder, over

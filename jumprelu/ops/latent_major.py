@@ -5,7 +5,7 @@ adds to the gradients of its two weight rows. The loop ends where the most
 frequent latent's rows do; in order of frequency a block's latents are alike.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,16 +13,19 @@ import jax.numpy as jnp
 from jumprelu.array_typing import Array, Float, Int32, Num, UInt32
 from jumprelu.ops import bits, pairs
 
-# Latents of a block.
+# Latents of a block, and ranks that go together: sums are read and written once
+# for all of them.
 _SIZE = 256
+_AT_ONCE = 2
 
 
 class Sums(NamedTuple):
   """What the backward pass gives, a latent."""
 
-  # Gradients of the encoder, without the pre-encoder bias, and the decoder.
-  encoder: Float[Array, 'latents model']
-  decoder: Float[Array, 'latents target_model']
+  # Gradients of the encoder, without the pre-encoder bias, and the decoder;
+  # their rows may lie in another order (`place`).
+  encoder: Float[Array, 'rows model']
+  decoder: Float[Array, 'rows target_model']
   # Sums of slopes over active and near pairs, and how many those are.
   b_enc: Float[Array, ' latents']
   near_slopes: Float[Array, ' latents']
@@ -30,32 +33,19 @@ class Sums(NamedTuple):
   near: Int32[Array, ' latents']
 
 
-def finish(
-    batch: pairs.Batch,
-    W_enc: Float[Array, 'model latents'],
+def over_pairs(
+    sums: Sums,
     errors: Float[Array, 'batch target_model'],
     loss: Float[Array, ''],
-    sums: Sums,
-    *,
-    settings: pairs.Settings,
-) -> tuple[
-    Float[Array, 'model latents'],
-    Float[Array, 'latents target_model'],
-    pairs.Found,
-]:
-  """Make gradients of the sums and the errors, as `pairs.finish` does."""
-  fields = sums._asdict()
-  return pairs.finish(
-      batch,
-      W_enc,
-      pairs.Sums(
-          to_encoder=fields.pop('encoder').T,
-          to_decoder=fields.pop('decoder'),
-          b_dec=errors.sum(axis=0),
-          loss=loss,
-          **fields,
-      ),
-      settings=settings,
+) -> pairs.Sums:
+  """Give the sums that are no matrix's, with those over rows."""
+  return pairs.Sums(
+      b_enc=sums.b_enc,
+      b_dec=errors.sum(axis=0),
+      near_slopes=sums.near_slopes,
+      near=sums.near,
+      fired=sums.fired,
+      loss=loss,
   )
 
 
@@ -78,23 +68,27 @@ def sums(
     words: UInt32[Array, 'words latents'],
     *,
     bandwidth: float,
-) -> Sums:
-  """Add up gradients over the rows that `words` selects for each latent."""
+) -> tuple[Sums, Int32[Array, ' latents']]:
+  """Add up gradients over the rows that `words` selects for each latent.
+
+  Returns:
+    The sums, and where in the matrices' each latent's row is: gathering the
+    matrices costs as much as an update, of which it can be a part.
+  """
   latents, d_out = decoder.shape
-  padding = -latents % _SIZE
   running = bits.running(words)
   count = running[-1]
   order = jnp.argsort(-count).astype(jnp.int32)
   # Behind the last latent it comes again, to be cut off.
-  padded = jnp.pad(order, (0, padding), mode='edge')
+  in_order = padded(order, mode='edge')
 
   def body(number, carry):
-    numbers = jax.lax.dynamic_slice_in_dim(padded, number * _SIZE, _SIZE)
+    numbers = jax.lax.dynamic_slice_in_dim(in_order, number * _SIZE, _SIZE)
     block = _Latents(
         numbers,
         batch.threshold[numbers],
         count[numbers],
-        _rows(decoder, numbers),
+        take(decoder, numbers),
         words[:, numbers],
         running[:, numbers],
     )
@@ -107,13 +101,25 @@ def sums(
         found,
     )
 
-  start = _zeros(latents + padding, batch.inputs.shape[1], d_out)
+  start = _zeros(len(in_order), batch.inputs.shape[1], d_out)
   touched = jnp.sum(count > 0, dtype=jnp.int32)
   blocks = (touched + _SIZE - 1) // _SIZE
   found = jax.lax.fori_loop(0, blocks, body, start)
   # Back to the order of the latents: gathered, as scattering rows costs more.
-  place = jnp.argsort(order)
-  return jax.tree.map(lambda x: _rows(x, place), found)
+  place = jnp.argsort(order).astype(jnp.int32)
+  vectors = {
+      name: take(x, place)
+      for name, x in found._asdict().items()
+      if name not in ('encoder', 'decoder')
+  }
+  return found._replace(**vectors), place
+
+
+def padded(
+    x: Num[Array, 'latents *rest'], **options: Any
+) -> Num[Array, 'rows *rest']:
+  """Fill the last block of latents up."""
+  return jnp.pad(x, [(0, -len(x) % _SIZE)] + [(0, 0)] * (x.ndim - 1), **options)
 
 
 def _zeros(latents: int, d_in: int, d_out: int) -> Sums:
@@ -143,14 +149,14 @@ def _add_ranks(
     row = bits.find(block.words, block.running, rank)
     row = jnp.minimum(row, len(batch.keep) - 1)
     value = batch.pre_acts.at[row, latents].get(mode='promise_in_bounds')
-    slope = jnp.sum(_rows(errors, row) * block.decoder, axis=1)
+    slope = jnp.sum(take(errors, row) * block.decoder, axis=1)
     there = rank < block.count
     active = there & (value > block.threshold)
     near = there & (jnp.abs(value - block.threshold) < half)
     on_active = jnp.where(active, slope, 0.0)
     return Sums(
-        encoder=on_active[:, None] * _rows(batch.inputs, row),
-        decoder=jnp.where(active, value, 0.0)[:, None] * _rows(errors, row),
+        encoder=on_active[:, None] * take(batch.inputs, row),
+        decoder=jnp.where(active, value, 0.0)[:, None] * take(errors, row),
         b_enc=on_active,
         # What is not a number is seen here: nothing else of it counts.
         near_slopes=jnp.where(near, slope, jnp.where(there, 0.0 * value, 0.0)),
@@ -158,16 +164,19 @@ def _add_ranks(
         near=near.astype(jnp.int32),
     )
 
-  def add(rank, total):
-    return jax.tree.map(jnp.add, total, one(rank))
+  def add(turn, total):
+    for k in range(_AT_ONCE):
+      total = jax.tree.map(jnp.add, total, one(_AT_ONCE * turn + k))
+    return total
 
   start = _zeros(
       len(block.numbers), batch.inputs.shape[1], batch.targets.shape[1]
   )
-  return jax.lax.fori_loop(0, block.count[0], add, start)
+  turns = (block.count[0] + _AT_ONCE - 1) // _AT_ONCE
+  return jax.lax.fori_loop(0, turns, add, start)
 
 
-def _rows(
+def take(
     x: Num[Array, 'rows *rest'], index: Int32[Array, ' size']
 ) -> Num[Array, 'size *rest']:
   """Take rows that are there: looking whether they are costs as much."""

@@ -95,11 +95,8 @@ class Found(NamedTuple):
 
 
 class Sums(NamedTuple):
-  """Sums over pairs, of which all gradients are made."""
+  """Sums over pairs, of which all gradients but the matrices' are made."""
 
-  # Of the matrices, without what flows through the pre-encoder bias.
-  to_encoder: Float[Array, 'model latents']
-  to_decoder: Float[Array, 'latents target_model']
   # Slopes over active pairs, errors over rows.
   b_enc: Float[Array, ' latents']
   b_dec: Float[Array, ' target_model']
@@ -121,37 +118,42 @@ def selected(batch: Batch, settings: Settings) -> Bool[Array, 'batch latents']:
 def finish(
     batch: Batch,
     W_enc: Float[Array, 'model latents'],
+    to_encoder: Float[Array, 'model latents'],
+    to_decoder: Float[Array, 'latents target_model'],
     sums: Sums,
     *,
     settings: Settings,
 ) -> tuple[
     Float[Array, 'model latents'], Float[Array, 'latents target_model'], Found
 ]:
-  """Make gradients of the sums: encoder's, decoder's, and the rest."""
+  """Make all gradients, of the matrices' sums over pairs and the others.
+
+  `to_encoder` is without what flows through the pre-encoder bias.
+  """
+  found = tell(batch, sums, settings=settings)
+  if settings.pre_encoder_bias:
+    # The encoder read inputs - b_dec: both gradients feel it.
+    to_encoder -= batch.b_dec[:, None] * sums.b_enc[None, :]
+    through = jnp.matmul(W_enc, sums.b_enc, precision=jax.lax.Precision.HIGHEST)
+    found = found._replace(b_dec=sums.b_dec - through)
+  ok = found.ok & all_finite(to_encoder, to_decoder, found.b_dec)
+  return to_encoder, to_decoder, found._replace(ok=ok)
+
+
+def tell(batch: Batch, sums: Sums, *, settings: Settings) -> Found:
+  """Make what a step tells of its sums; `ok` is of these alone."""
   rows = row_count(batch.keep)
   l0 = sums.fired.sum().astype(jnp.float32) / rows
   penalty = _penalty_slope(settings, batch, l0) / rows
   to_threshold = batch.threshold * sums.near_slopes + penalty * sums.near
-  to_encoder, b_dec = sums.to_encoder, sums.b_dec
-  if settings.pre_encoder_bias:
-    # The encoder read inputs - b_dec: both gradients feel it.
-    to_encoder -= batch.b_dec[:, None] * sums.b_enc[None, :]
-    b_dec -= jnp.matmul(W_enc, sums.b_enc, precision=jax.lax.Precision.HIGHEST)
-  ok = all_finite(
-      to_encoder, sums.to_decoder, sums.loss, sums.b_enc, b_dec, to_threshold
-  )
-  return (
-      to_encoder,
-      sums.to_decoder,
-      Found(
-          b_enc=sums.b_enc,
-          b_dec=b_dec,
-          threshold=-to_threshold / settings.bandwidth,
-          fired=sums.fired,
-          reconstruction=sums.loss,
-          l0=l0,
-          ok=ok,
-      ),
+  return Found(
+      b_enc=sums.b_enc,
+      b_dec=sums.b_dec,
+      threshold=-to_threshold / settings.bandwidth,
+      fired=sums.fired,
+      reconstruction=sums.loss,
+      l0=l0,
+      ok=all_finite(sums.loss, sums.b_enc, sums.b_dec, to_threshold),
   )
 
 

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from jumprelu.array_typing import Array, Float, Int32, UInt32
-from jumprelu.ops import bits, dense, latent_major, pairs
+from jumprelu.ops import bits, dense, latent_major, pairs, row_update
 
 
 def gradients(
@@ -70,6 +70,88 @@ def or_dense(
   return to_encoder, to_decoder, found._replace(overflow=longer)
 
 
+def step(
+    matrices: pairs.Matrices,
+    batch: pairs.Batch,
+    rates: pairs.Rates,
+    *,
+    settings: pairs.Settings,
+    cap: int,
+) -> tuple[pairs.Matrices, pairs.Found]:
+  """Take one step on both matrices, as `native.step` does."""
+  selected = _select(batch, settings, cap)
+  longer = jnp.sum(selected.count > cap, dtype=jnp.int32)
+  sums, place, over = jax.lax.cond(
+      longer == 0,
+      lambda: _sums(batch, matrices.decoder, selected, settings),
+      lambda: _dense_sums(batch, matrices.decoder, settings),
+  )
+  matrices, found = _go(
+      matrices, batch, rates, (sums, place, over), settings=settings
+  )
+  return matrices, found._replace(overflow=longer)
+
+
+def dense_step(
+    matrices: pairs.Matrices,
+    batch: pairs.Batch,
+    rates: pairs.Rates,
+    *,
+    settings: pairs.Settings,
+    block: int = row_update.BLOCK,
+) -> tuple[pairs.Matrices, pairs.Found]:
+  """Take the step over all pairs, `block` latents after another."""
+  sums = _dense_sums(batch, matrices.decoder, settings)
+  return _go(matrices, batch, rates, sums, settings=settings, block=block)
+
+
+def _go(
+    matrices: pairs.Matrices,
+    batch: pairs.Batch,
+    rates: pairs.Rates,
+    sums: tuple[latent_major.Sums, Int32[Array, ' latents'], pairs.Sums],
+    *,
+    settings: pairs.Settings,
+    block: int = row_update.BLOCK,
+) -> tuple[pairs.Matrices, pairs.Found]:
+  """Go by the sums, if they are finite."""
+  of_rows, place, over = sums
+  found = pairs.tell(batch, over, settings=settings)
+  ok = found.ok & pairs.all_finite(batch.inputs)
+  matrices, through = row_update.update(
+      matrices,
+      of_rows,
+      place,
+      batch,
+      rates,
+      settings=settings,
+      ok=ok,
+      block=block,
+  )
+  # All rows have decayed.
+  touched = jnp.full_like(matrices.touched, rates.clock) + ok
+  matrices = matrices._replace(touched=touched)
+  return matrices, found._replace(b_dec=found.b_dec - through, ok=ok)
+
+
+def _dense_sums(
+    batch: pairs.Batch,
+    W_dec: Float[Array, 'latents target_model'],
+    settings: pairs.Settings,
+) -> tuple[latent_major.Sums, Int32[Array, ' latents'], pairs.Sums]:
+  """Do what `_sums` does over all pairs."""
+  to_encoder, to_decoder, over = dense.sums(batch, W_dec, settings)
+  sums = latent_major.Sums(
+      latent_major.padded(to_encoder.T),
+      latent_major.padded(to_decoder),
+      over.b_enc,
+      over.near_slopes,
+      over.fired,
+      over.near,
+  )
+  return sums, jnp.arange(len(W_dec), dtype=jnp.int32), over
+
+
 class _Selected(NamedTuple):
   """Active or near pairs."""
 
@@ -100,17 +182,33 @@ def _gradients(
     pairs.Found,
 ]:
   """Compute the gradients where every row fits."""
+  sums, place, over = _sums(batch, W_dec, selected, settings)
+  return pairs.finish(
+      batch,
+      W_enc,
+      latent_major.take(sums.encoder, place).T,
+      latent_major.take(sums.decoder, place),
+      over,
+      settings=settings,
+  )
+
+
+def _sums(
+    batch: pairs.Batch,
+    W_dec: Float[Array, 'latents target_model'],
+    selected: _Selected,
+    settings: pairs.Settings,
+) -> tuple[latent_major.Sums, Int32[Array, ' latents'], pairs.Sums]:
+  """Add up both ways; gives the matrices' rows, their places, and the rest."""
   rows = pairs.row_count(batch.keep)
   errors = _decode(batch, W_dec, selected) - batch.targets
   errors = jnp.where(batch.keep[:, None], errors, 0.0)
   loss = jnp.sum(jnp.square(errors)) / rows
   errors = errors * (2.0 / rows)
-  sums = latent_major.sums(
+  sums, place = latent_major.sums(
       batch, errors, W_dec, selected.words, bandwidth=settings.bandwidth
   )
-  return latent_major.finish(
-      batch, W_enc, errors, loss, sums, settings=settings
-  )
+  return sums, place, latent_major.over_pairs(sums, errors, loss)
 
 
 def _decode(

@@ -13,7 +13,7 @@ from typing import Any
 
 from jumprelu import errors, sharding, suite
 from jumprelu.ops import native
-from jumprelu.paths import lazy, protocol, whole
+from jumprelu.paths import in_place, protocol, whole
 from jumprelu.paths.protocol import DEAD_AFTER, Path, Shared
 
 __all__ = ['AUTO', 'DEAD_AFTER', 'PATHS', 'Path', 'Shared', 'choose', 'find']
@@ -21,9 +21,9 @@ __all__ = ['AUTO', 'DEAD_AFTER', 'PATHS', 'Path', 'Shared', 'choose', 'find']
 PATHS: dict[str, Path] = {
     'oracle': whole.ORACLE,
     'dense': whole.DENSE,
-    'sparse': whole.SPARSE,
-    'native': lazy.NATIVE,
-    'pallas': whole.PALLAS,
+    'sparse': in_place.SPARSE,
+    'native': in_place.NATIVE,
+    'pallas': in_place.PALLAS,
 }
 AUTO = 'auto'
 

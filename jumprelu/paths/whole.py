@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jumprelu import optim, saes, suite
 from jumprelu.array_typing import Array
-from jumprelu.ops import dense, pairs, pallas, sparse
+from jumprelu.ops import dense, pairs
 from jumprelu.paths import protocol
 
 # (sae, member's state, hyper-parameters, *, shared, config) -> gradients,
@@ -17,10 +17,6 @@ from jumprelu.paths import protocol
 Differentiate = Callable[
     ..., tuple[optim.Params, optim.Params, protocol.Outcome]
 ]
-
-# Rows with more selected latents make a sparse step dense, which for an L0 of
-# hundreds is as fast.
-CAP = 256
 
 
 def by_autodiff(
@@ -117,15 +113,5 @@ def make_path(differentiate: Differentiate) -> protocol.Path:
   return protocol.Path(unchanged, unchanged, step)
 
 
-def make_sparse(
-    cap: int, gradients: Callable[..., Any] = sparse.gradients
-) -> protocol.Path:
-  """Make a sparse path with room for `cap` selected latents a row."""
-  gradients = functools.partial(gradients, cap=cap)
-  return make_path(functools.partial(_by_formulas, gradients))
-
-
 ORACLE = make_path(by_autodiff)
 DENSE = make_path(functools.partial(_by_formulas, dense.gradients))
-SPARSE = make_sparse(CAP)
-PALLAS = make_sparse(CAP, pallas.gradients)

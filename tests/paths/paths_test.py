@@ -9,8 +9,8 @@ import pytest
 
 from jumprelu import errors, optim, paths, saes, suite
 from jumprelu import step as step_lib
-from jumprelu.ops import native, pallas
-from jumprelu.paths import whole
+from jumprelu.ops import native
+from jumprelu.paths import in_place
 from tests import toy_suite
 
 _OPTIM = optim.Config(
@@ -44,9 +44,8 @@ def _job():
 def _segments(path):
   if path == 'pallas':
     # What compiles for GPUs runs here as well, slowly.
-    gradients = functools.partial(pallas.gradients, interpret=True)
     with pytest.MonkeyPatch.context() as patch:
-      patch.setitem(paths.PATHS, path, whole.make_sparse(48, gradients))
+      patch.setitem(paths.PATHS, path, in_place.make_pallas(48, interpret=True))
       patch.setattr(jax, 'default_backend', lambda: 'gpu')
       return _make_segments(path)
   return _make_segments(path)
@@ -190,13 +189,12 @@ def test_a_gpu_takes_the_dense_path_unless_asked_for_kernels(monkeypatch):
 def test_steps_that_overflow_are_counted_in_the_metrics(monkeypatch):
   groups, stream, block = _job()
   _, (roomy,) = _run(('sparse',))
-  monkeypatch.setitem(paths.PATHS, 'sparse', whole.make_sparse(cap=4))
+  monkeypatch.setitem(paths.PATHS, 'sparse', in_place.make_sparse(cap=4))
   segments = step_lib.make_segments(
       groups, _OPTIM, total_steps=20, batch=32, max_steps=4, path='sparse'
   )
-  _, tight = segments.run(
-      suite.init_state(groups), block, stream.put(0), stream.put(4)
-  )
+  start = segments.turn(suite.init_state(groups))
+  _, tight = segments.run(start, block, stream.put(0), stream.put(4))
   # Rows of a batch, of which at most 32 have more than 4 selected latents.
   found = np.asarray(tight.groups[_NAMES[0]]['overflow'])
   assert (found > 0).all() and (found <= 32).all()

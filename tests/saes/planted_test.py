@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jumprelu import optim, saes
+from jumprelu.ops import rows
 from tests.saes import small
 
 # What leaves about two latents a row: the first where the penalty is an L0, which
@@ -97,7 +98,7 @@ def test_a_planted_dictionary_is_recovered(variant):
         coefficient=coefficient,
     )
     # Some variants' rows have norms of their own.
-    cosines = dictionary @ np.asarray(optim.unit_rows(params['W_dec'])).T
+    cosines = dictionary @ np.asarray(rows.unit(params['W_dec'])).T
     means = (
         cosines.max(axis=1).mean(),
         reconstruction[-50:].mean(),

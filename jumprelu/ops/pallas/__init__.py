@@ -1,20 +1,83 @@
-"""The Pallas way of `pairs`, for one GPU: what `sparse` does, as two kernels.
+"""The Pallas way of `pairs`, for one GPU: what `sparse` does, as three kernels.
 
-`rows` decodes, a program a row. The pairs are sorted by latent, and `latents`
-adds up gradients, a program a latent. Encoding and selecting are XLA's.
+`rows` decodes, a program a row. The pairs are sorted by latent; then a program a
+latent computes slopes (`latents`), and another one steps its rows of both
+matrices in place (`update`). Encoding and selecting are XLA's.
 
-A row with more selected latents than `cap` makes the step's gradients the dense
-way's.
+A batch with a row of more selected latents than `cap` goes the dense way.
 """
 
 import functools
+from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from jumprelu.array_typing import Array, Float, Int32
-from jumprelu.ops import bits, latent_major, pairs, sparse
+from jumprelu.ops import bits, pairs, sparse
+from jumprelu.ops import rows as row_ops
 from jumprelu.ops.pallas import latents as latents_lib
 from jumprelu.ops.pallas import rows as rows_lib
+from jumprelu.ops.pallas import update as update_lib
+
+# Latents that XLA updates together after dense gradients.
+_BLOCK = 16384
+
+
+class _Selected(NamedTuple):
+  """Of each row `cap` selected latents, and how many there are."""
+
+  index: Int32[Array, 'batch cap']
+  count: Int32[Array, ' batch']
+
+
+class _Weighed(NamedTuple):
+  """What the kernels have told before any gradient of a matrix is made."""
+
+  errors: Float[Array, 'batch target_model']
+  by_latent: latents_lib.Sorted
+  weights: latents_lib.Weights
+  over: pairs.Sums
+
+
+def step(
+    matrices: pairs.Matrices,
+    batch: pairs.Batch,
+    rates: pairs.Rates,
+    *,
+    settings: pairs.Settings,
+    cap: int,
+    interpret: bool = False,
+) -> tuple[pairs.Matrices, pairs.Found]:
+  """Take one step on the touched rows of both matrices, as `native.step`.
+
+  `interpret` runs the kernels on any device, slowly: for tests.
+  """
+  selected, longer = _select(batch, settings, cap)
+  matrices, found = jax.lax.cond(
+      longer == 0,
+      functools.partial(
+          _step, selected=selected, settings=settings, interpret=interpret
+      ),
+      functools.partial(_dense_step, settings=settings),
+      matrices,
+      batch,
+      rates,
+  )
+  return matrices, found._replace(overflow=longer)
+
+
+def catch_up(
+    matrices: pairs.Matrices, clock: Int32[Array, ''], *, b2: float
+) -> pairs.Matrices:
+  """Let the second moments of untouched rows decay up to `clock`."""
+  behind = (clock - matrices.touched).astype(jnp.float32)[:, None]
+  left = row_ops.decay(behind, b2=b2)
+  return matrices._replace(
+      nu_encoder=left * matrices.nu_encoder,
+      nu_decoder=left * matrices.nu_decoder,
+      touched=jnp.full_like(matrices.touched, clock),
+  )
 
 
 def gradients(
@@ -30,39 +93,34 @@ def gradients(
     Float[Array, 'latents target_model'],
     pairs.Found,
 ]:
-  """Compute all gradients of one batch, as `dense.gradients` does.
-
-  `interpret` runs the kernels on any device, slowly: for tests.
-  """
-  index, count = bits.places(pairs.selected(batch, settings), cap)
-  longer = jnp.sum(count > cap, dtype=jnp.int32)
+  """Compute all gradients of one batch, as `dense.gradients` does."""
+  selected, longer = _select(batch, settings, cap)
   kernels = functools.partial(
-      _gradients,
-      index=index,
-      count=count,
-      settings=settings,
-      interpret=interpret,
+      _gradients, selected=selected, settings=settings, interpret=interpret
   )
   return sparse.or_dense(
       kernels, longer, batch, W_enc, W_dec, settings=settings
   )
 
 
-def _gradients(
+def _select(
+    batch: pairs.Batch, settings: pairs.Settings, cap: int
+) -> tuple[_Selected, Int32[Array, '']]:
+  """Select, and count the rows for which there is no room."""
+  selected = _Selected(*bits.places(pairs.selected(batch, settings), cap))
+  return selected, jnp.sum(selected.count > cap, dtype=jnp.int32)
+
+
+def _weigh(
     batch: pairs.Batch,
-    W_enc: Float[Array, 'model latents'],
     W_dec: Float[Array, 'latents target_model'],
     *,
-    index: Int32[Array, 'batch cap'],
-    count: Int32[Array, ' batch'],
+    selected: _Selected,
     settings: pairs.Settings,
     interpret: bool,
-) -> tuple[
-    Float[Array, 'model latents'],
-    Float[Array, 'latents target_model'],
-    pairs.Found,
-]:
-  """Compute the gradients where every row fits."""
+) -> _Weighed:
+  """Decode, sort, and weigh each pair."""
+  index, count = selected
   pre_act = jnp.take_along_axis(batch.pre_acts, index, axis=1)
   active = pre_act > batch.threshold[index]
   errors, loss = rows_lib.decode(
@@ -73,14 +131,94 @@ def _gradients(
       value=jnp.where(active, pre_act, 0.0),
       interpret=interpret,
   )
-  sums = latents_lib.sums(
+  by_latent = latents_lib.sort(index, count, pre_act, latents=len(W_dec))
+  weights, vectors = latents_lib.slopes(
       batch,
       errors,
       W_dec,
-      latents_lib.sort(index, count, pre_act, latents=len(W_dec)),
+      by_latent,
       bandwidth=settings.bandwidth,
       interpret=interpret,
   )
-  return latent_major.finish(
-      batch, W_enc, errors, loss, sums, settings=settings
+  over = pairs.Sums(b_dec=errors.sum(axis=0), loss=loss, **vectors._asdict())
+  return _Weighed(errors, by_latent, weights, over)
+
+
+def _step(
+    matrices: pairs.Matrices,
+    batch: pairs.Batch,
+    rates: pairs.Rates,
+    *,
+    selected: _Selected,
+    settings: pairs.Settings,
+    interpret: bool,
+) -> tuple[pairs.Matrices, pairs.Found]:
+  """Step where every row fits."""
+  weighed = _weigh(
+      batch,
+      matrices.decoder,
+      selected=selected,
+      settings=settings,
+      interpret=interpret,
+  )
+  found = pairs.tell(batch, weighed.over, settings=settings)
+  if settings.pre_encoder_bias:
+    through = jnp.matmul(
+        found.b_enc, matrices.encoder, precision=jax.lax.Precision.HIGHEST
+    )
+    found = found._replace(b_dec=found.b_dec - through)
+  ok = found.ok & pairs.all_finite(batch.inputs, found.b_dec)
+  matrices = update_lib.update(
+      matrices,
+      batch,
+      weighed.errors,
+      weighed.by_latent,
+      weighed.weights,
+      b_enc=found.b_enc,
+      rates=rates,
+      settings=settings,
+      ok=ok,
+      interpret=interpret,
+  )
+  return matrices, found._replace(ok=ok)
+
+
+def _dense_step(
+    matrices: pairs.Matrices,
+    batch: pairs.Batch,
+    rates: pairs.Rates,
+    *,
+    settings: pairs.Settings,
+) -> tuple[pairs.Matrices, pairs.Found]:
+  """Do what `_step` does over all pairs."""
+  ready = catch_up(matrices, rates.clock, b2=settings.b2)
+  return sparse.dense_step(ready, batch, rates, settings=settings, block=_BLOCK)
+
+
+def _gradients(
+    batch: pairs.Batch,
+    W_enc: Float[Array, 'model latents'],
+    W_dec: Float[Array, 'latents target_model'],
+    *,
+    selected: _Selected,
+    settings: pairs.Settings,
+    interpret: bool,
+) -> tuple[
+    Float[Array, 'model latents'],
+    Float[Array, 'latents target_model'],
+    pairs.Found,
+]:
+  """Compute the gradients where every row fits."""
+  weighed = _weigh(
+      batch, W_dec, selected=selected, settings=settings, interpret=interpret
+  )
+  to_encoder, to_decoder = latents_lib.sums(
+      batch,
+      weighed.errors,
+      weighed.by_latent,
+      weighed.weights,
+      interpret=interpret,
+  )
+  return pairs.finish(
+      batch, W_enc, to_encoder.T, to_decoder, weighed.over, settings=settings
   )

@@ -6,7 +6,7 @@ one of 256. No program writes what another one reads or writes, so that there
 are no atomics, and the same bits each time.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -60,18 +60,54 @@ def dot(x: Tiles, y: Tiles) -> Any:
   return sum(jnp.sum(a * b) for a, b in zip(x, y, strict=True))
 
 
+def fold(
+    first: Any, last: Any, body: Callable[[Any, Any, Any], Any], start: Any
+) -> Any:
+  """Fold `body(i, there, total)` over first <= i < last, some together.
+
+  Behind the last one it comes again, and must count nothing: `there` is false.
+  """
+
+  def add(step, total):
+    for k in range(AT_ONCE):
+      i = first + step * AT_ONCE + k
+      total = body(jnp.minimum(i, last - 1), i < last, total)
+    return total
+
+  return jax.lax.fori_loop(
+      0, (last - first + AT_ONCE - 1) // AT_ONCE, add, start
+  )
+
+
+def weighted_sum(
+    first: Any, last: Any, *, index: Any, weight: Any, matrix: Any
+) -> Tiles:
+  """Add up matrix[index[i]] times weight[i] over first <= i < last."""
+
+  def body(i, there, total):
+    factor = jnp.where(there, weight[i], 0.0)
+    return axpy(factor, read(matrix, index[i]), total)
+
+  return fold(first, last, body, zeros(matrix.shape[-1]))
+
+
 def call(
     kernel: Callable[..., None],
     programs: int,
     out_shape: Any,
     *,
     interpret: bool,
+    aliases: Mapping[int, int] | None = None,
 ) -> Callable[..., Any]:
-  """Make a call of a kernel that sees all of its operands and results."""
+  """Make a call of a kernel that sees all of its operands and results.
+
+  `aliases` names the result that lies where an operand lay, by their numbers.
+  """
   return pl.pallas_call(
       kernel,
       grid=(programs,),
       out_shape=out_shape,
+      input_output_aliases=dict(aliases or {}),
       interpret=interpret,
       compiler_params=triton.CompilerParams(num_warps=_WARPS, num_stages=1),
   )

@@ -1,4 +1,9 @@
-"""The backward kernel: a program a latent adds up the gradients of its rows."""
+"""The backward kernels: a program a latent goes through the pairs of its own.
+
+First `slopes`, which tells all but the matrices' gradients, and with that
+whether a step is to be taken; then `sums` gives those, or `update.py` takes
+the step by them without writing them down.
+"""
 
 import functools
 from typing import Any, NamedTuple
@@ -8,7 +13,7 @@ from jax.experimental import pallas as pl
 import jax.numpy as jnp
 
 from jumprelu.array_typing import Array, Float, Int32
-from jumprelu.ops import latent_major, pairs
+from jumprelu.ops import pairs
 from jumprelu.ops.pallas import calls
 
 
@@ -21,15 +26,22 @@ class Sorted(NamedTuple):
   pre_act: Float[Array, ' pairs']
 
 
-class _Total(NamedTuple):
-  """What has been added up for one latent; as `latent_major.Sums`."""
+class Weights(NamedTuple):
+  """What a pair adds to its latent's gradients: 0 where it is not active."""
 
-  encoder: calls.Tiles
-  decoder: calls.Tiles
-  b_enc: Any
-  near_slopes: Any
-  fired: Any
-  near: Any
+  # Times the inputs, to the encoder.
+  slope: Float[Array, ' pairs']
+  # Times the errors, to the decoder.
+  value: Float[Array, ' pairs']
+
+
+class Vectors(NamedTuple):
+  """What has been added up for each latent; as in `pairs.Sums`."""
+
+  b_enc: Float[Array, ' latents']
+  near_slopes: Float[Array, ' latents']
+  fired: Int32[Array, ' latents']
+  near: Int32[Array, ' latents']
 
 
 def sort(
@@ -49,54 +61,39 @@ def sort(
   return Sorted(start, order // cap, pre_act.reshape(-1)[order])
 
 
-def _kernel(*refs: Any, half: float) -> None:
-  """Add up one latent's gradients, in registers."""
-  start, rows, pre_acts, thresholds, errors, inputs, decoder = refs[:7]
-  to_encoder, to_decoder, b_enc, near_slopes, fired, near = refs[7:]
+def _slopes_kernel(*refs: Any, half: float) -> None:
+  """Compute one latent's slopes, and add up what is no matrix's."""
+  start, rows, pre_acts, thresholds, errors, decoder = refs[:6]
+  slopes, values, *vectors = refs[6:]
   latent = pl.program_id(0)
   first, last = start[latent], start[latent + 1]
   threshold = thresholds[latent]
   weights = calls.read(decoder, latent)
 
-  def one(i, total):
-    # Behind the last pair it comes again, and counts nothing.
-    there, i = i < last, jnp.minimum(i, last - 1)
-    row, value = rows[i], pre_acts[i]
-    error = calls.read(errors, row)
-    slope = calls.dot(error, weights)
-    active = there & (value > threshold)
-    is_near = there & (jnp.abs(value - threshold) < half)
-    on_active = jnp.where(active, slope, 0.0)
-    on_near = jnp.where(is_near, slope, jnp.where(there, 0.0 * value, 0.0))
-    return _Total(
-        calls.axpy(on_active, calls.read(inputs, row), total.encoder),
-        calls.axpy(jnp.where(active, value, 0.0), error, total.decoder),
-        total.b_enc + on_active,
+  def one(i, there, total):
+    value = pre_acts[i]
+    slope = calls.dot(calls.read(errors, rows[i]), weights)
+    active = value > threshold
+    slopes[i] = jnp.where(active, slope, 0.0)
+    values[i] = jnp.where(active, value, 0.0)
+    active = there & active
+    near = there & (jnp.abs(value - threshold) < half)
+    on_near = jnp.where(near, slope, jnp.where(there, 0.0 * value, 0.0))
+    return Vectors(
+        total.b_enc + jnp.where(active, slope, 0.0),
         # What is not a number is seen here: nothing else of it counts.
         total.near_slopes + on_near,
         total.fired + active.astype(jnp.int32),
-        total.near + is_near.astype(jnp.int32),
+        total.near + near.astype(jnp.int32),
     )
 
-  def add(step, total):
-    for k in range(calls.AT_ONCE):
-      total = one(first + step * calls.AT_ONCE + k, total)
-    return total
-
   none, no = jnp.float32(0), jnp.int32(0)
-  total = _Total(
-      calls.zeros(inputs.shape[1]), calls.zeros(errors.shape[1]),
-      none, none, no, no,
-  )  # fmt: skip
-  steps = (last - first + calls.AT_ONCE - 1) // calls.AT_ONCE
-  total = jax.lax.fori_loop(0, steps, add, total)
-  calls.write(to_encoder, latent, total.encoder)
-  calls.write(to_decoder, latent, total.decoder)
-  b_enc[latent], near_slopes[latent] = total.b_enc, total.near_slopes
-  fired[latent], near[latent] = total.fired, total.near
+  total = calls.fold(first, last, one, Vectors(none, none, no, no))
+  for ref, value in zip(vectors, total, strict=True):
+    ref[latent] = value
 
 
-def sums(
+def slopes(
     batch: pairs.Batch,
     errors: Float[Array, 'batch target_model'],
     decoder: Float[Array, 'latents target_model'],
@@ -104,16 +101,48 @@ def sums(
     *,
     bandwidth: float,
     interpret: bool = False,
-) -> latent_major.Sums:
-  """Add up gradients over each latent's pairs."""
-  shapes = [(len(decoder), batch.inputs.shape[1]), decoder.shape]
-  shapes += [batch.threshold.shape] * 4
-  kinds = [jnp.float32] * 4 + [jnp.int32] * 2
+) -> tuple[Weights, Vectors]:
+  """Weigh each pair, and add up over each latent's pairs."""
+  latents, pair = batch.threshold.shape, by_latent.row.shape
+  float32 = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
+  int32 = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.int32)
+  results = [float32(pair)] * 2 + [float32(latents)] * 2 + [int32(latents)] * 2
   call = calls.call(
-      functools.partial(_kernel, half=bandwidth / 2),
+      functools.partial(_slopes_kernel, half=bandwidth / 2),
       len(decoder),
-      [jax.ShapeDtypeStruct(*x) for x in zip(shapes, kinds, strict=True)],
+      results,
       interpret=interpret,
   )
-  found = call(*by_latent, batch.threshold, errors, batch.inputs, decoder)
-  return latent_major.Sums(*found)
+  found = call(*by_latent, batch.threshold, errors, decoder)
+  return Weights(*found[:2]), Vectors(*found[2:])
+
+
+def _sums_kernel(*refs: Any) -> None:
+  start, rows, slope, value, inputs, errors, to_encoder, to_decoder = refs
+  latent = pl.program_id(0)
+  add = functools.partial(
+      calls.weighted_sum, start[latent], start[latent + 1], index=rows
+  )
+  calls.write(to_encoder, latent, add(weight=slope, matrix=inputs))
+  calls.write(to_decoder, latent, add(weight=value, matrix=errors))
+
+
+def sums(
+    batch: pairs.Batch,
+    errors: Float[Array, 'batch target_model'],
+    by_latent: Sorted,
+    weights: Weights,
+    *,
+    interpret: bool = False,
+) -> tuple[Float[Array, 'latents model'], Float[Array, 'latents target_model']]:
+  """Add up the matrices' gradients, the encoder's without the bias."""
+  latents = len(batch.threshold)
+  float32 = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
+  call = calls.call(
+      _sums_kernel,
+      latents,
+      [float32((latents, x.shape[1])) for x in (batch.inputs, errors)],
+      interpret=interpret,
+  )
+  start, row, _ = by_latent
+  return tuple(call(start, row, *weights, batch.inputs, errors))

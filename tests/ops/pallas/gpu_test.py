@@ -11,9 +11,11 @@ from jumprelu.ops import pairs, pallas
 
 
 def _lower(latents, d_in, d_out, batch):
-  """Lowers one step's gradients for CUDA."""
+  """Lowers one step for CUDA."""
   shape = jax.ShapeDtypeStruct
   float32 = functools.partial(shape, dtype=jnp.float32)
+  encoder, decoder = float32((latents, d_in)), float32((latents, d_out))
+  touched, clock = shape((latents,), jnp.int32), shape((), jnp.int32)
   given = pairs.Batch(
       pre_acts=float32((batch, latents)),
       inputs=float32((batch, d_in)),
@@ -25,9 +27,11 @@ def _lower(latents, d_in, d_out, batch):
       target_l0=float32(()),
   )
   settings = pairs.Settings(1e-3, d_in == d_out, target_l0=False)
-  call = functools.partial(pallas.gradients, settings=settings, cap=256)
+  call = functools.partial(pallas.step, settings=settings, cap=256)
   traced = jax.jit(call).trace(
-      given, float32((d_in, latents)), float32((latents, d_out))
+      pairs.Matrices(encoder, decoder, encoder, decoder, touched),
+      given,
+      pairs.Rates(float32(()), float32(()), clock),
   )
   return traced.lower(lowering_platforms=('cuda',)).as_text()
 
@@ -43,8 +47,8 @@ def _lower(latents, d_in, d_out, batch):
     ],
     ids=str,
 )
-def test_a_step_is_two_kernels_through_triton(shape):
+def test_a_step_is_three_kernels_through_triton(shape):
   text = _lower(*shape)
-  assert len(re.findall(r'custom_call @\S*triton', text)) == 2
+  assert len(re.findall(r'custom_call @\S*triton', text)) == 3
   # No sum is made by whoever comes first.
   assert 'atomic' not in text

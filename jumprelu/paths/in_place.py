@@ -1,19 +1,21 @@
-"""The path that touches only the latents with a gradient.
+"""Paths that update both matrices in place, row by row.
 
-With beta1 = 0 a latent without a gradient does not move, its second moments
-only decay, and a row of unit norm stays one. So a step updates the rows of what
-fired, and remembers when; at the end of a segment the other rows catch up, and
-the state is what a dense path would have left. Its encoder lies turned, a row a
-latent, in all the state that it is given and gives.
+Their encoder lies turned, a row a latent, in all the state that they are given
+and give. With beta1 = 0 a latent without a gradient does not move, its second
+moments only decay, and a row of unit norm stays one. So the native step and the
+kernels update the rows of what fired, and remember when; at the end of a segment
+the other rows catch up, and the state is what a dense path would have left.
 """
 
+from collections.abc import Callable
+import functools
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
 from jumprelu import optim, saes, suite
 from jumprelu.array_typing import Array, Int
-from jumprelu.ops import native, pairs
+from jumprelu.ops import native, pairs, pallas, sparse
 from jumprelu.paths import protocol
 
 _MATRICES = ('W_enc', 'W_dec')
@@ -56,11 +58,15 @@ def _without_matrices(tree: optim.Params) -> optim.Params:
 
 
 def _leave(
-    sae: saes.base.Sae, own: _Own, *, config: optim.Config
+    catch_up: Callable[..., pairs.Matrices],
+    sae: saes.base.Sae,
+    own: _Own,
+    *,
+    config: optim.Config,
 ) -> suite.GroupState:
   """Let untouched rows catch up."""
   del sae
-  found = native.catch_up(own.matrices, own.clock, b2=config.b2)
+  found = catch_up(own.matrices, own.clock, b2=config.b2)
   return suite.GroupState(
       params=own.params | {'W_enc': found.encoder, 'W_dec': found.decoder},
       nu=own.nu | {'W_enc': found.nu_encoder, 'W_dec': found.nu_decoder},
@@ -70,6 +76,7 @@ def _leave(
 
 
 def _step(
+    take: Callable[..., tuple[pairs.Matrices, pairs.Found]],
     sae: saes.base.Sae,
     own: _Own,
     hyper: dict[str, Any],
@@ -81,7 +88,7 @@ def _step(
   rate = hyper['learning_rate'] * shared.learning_rate
   encoder = {'W_enc': own.matrices.encoder.T}
   batch = protocol.make_batch(sae, own.params | encoder, hyper, shared)
-  matrices, found = native.step(
+  matrices, found = take(
       own.matrices,
       batch,
       pairs.Rates(rate, optim.correction(config, shared.step), own.clock),
@@ -104,4 +111,35 @@ def _step(
   return own, protocol.metrics(outcome, shared, silent=silent, skipped=skipped)
 
 
-NATIVE = protocol.Path(_enter, _leave, _step, turned=True)
+def make_path(
+    take: Callable[..., tuple[pairs.Matrices, pairs.Found]],
+    catch_up: Callable[..., pairs.Matrices],
+) -> protocol.Path:
+  """Make the path of a step like `native.step`, and its `native.catch_up`."""
+  return protocol.Path(
+      _enter,
+      functools.partial(_leave, catch_up),
+      functools.partial(_step, take),
+      turned=True,
+  )
+
+
+def make_sparse(cap: int) -> protocol.Path:
+  """Make the sparse path with room for `cap` selected latents a row."""
+
+  def nothing_to_do(matrices, clock, *, b2):
+    del clock, b2
+    return matrices
+
+  return make_path(functools.partial(sparse.step, cap=cap), nothing_to_do)
+
+
+def make_pallas(cap: int, *, interpret: bool = False) -> protocol.Path:
+  """Make the Pallas path with room for `cap` selected latents a row."""
+  take = functools.partial(pallas.step, cap=cap, interpret=interpret)
+  return make_path(take, pallas.catch_up)
+
+
+NATIVE = make_path(native.step, native.catch_up)
+SPARSE = make_sparse(protocol.CAP)
+PALLAS = make_pallas(protocol.CAP)

@@ -1,0 +1,119 @@
+"""The update kernel: a program a latent adds up its gradients and goes by them.
+
+Rows without pairs are left alone: their second moments catch up when they have
+some, or at the end.
+"""
+
+import functools
+from typing import Any
+
+import jax
+from jax.experimental import pallas as pl
+import jax.numpy as jnp
+
+from jumprelu.array_typing import Array, Bool, Float
+from jumprelu.ops import pairs
+from jumprelu.ops import rows as rows_lib
+from jumprelu.ops.pallas import calls
+from jumprelu.ops.pallas import latents as latents_lib
+
+
+def _kernel(*refs: Any, b2: float, eps: float) -> None:
+  """Step one latent's rows of both matrices."""
+  start, rows, slope, value, inputs, errors, b_enc, shift = refs[:8]
+  numbers, clock, *old = refs[8:15]
+  encoder, decoder, nu_encoder, nu_decoder, touched = refs[15:]
+  latent = pl.program_id(0)
+  first, last = start[latent], start[latent + 1]
+  now = clock[0]
+
+  @pl.when((last > first) & (numbers[2] > 0))
+  def _():
+    add = functools.partial(calls.weighted_sum, first, last, index=rows)
+    # As many decays as there were steps since, and this one's.
+    steps = (now + 1 - old[4][latent]).astype(jnp.float32)
+    adam = functools.partial(
+        _adam,
+        decay=rows_lib.decay(steps, b2=b2),
+        b2=b2,
+        eps=eps,
+        learning_rate=numbers[0],
+        correction=numbers[1],
+    )
+    # The encoder read inputs - b_dec; `shift` is 0 where it did not.
+    to_encoder = add(weight=slope, matrix=inputs)
+    to_encoder = calls.axpy(-b_enc[latent], calls.read(shift, 0), to_encoder)
+    weights = calls.read(old[0], latent)
+    new, nu = adam(weights, calls.read(old[2], latent), to_encoder)
+    calls.write(encoder, latent, new)
+    calls.write(nu_encoder, latent, nu)
+    weights = calls.read(old[1], latent)
+    to_decoder = add(weight=value, matrix=errors)
+    along = calls.dot(to_decoder, weights)
+    to_decoder = calls.axpy(-along, weights, to_decoder)
+    new, nu = adam(weights, calls.read(old[3], latent), to_decoder)
+    norm = jnp.sqrt(calls.dot(new, new))
+    scale = 1.0 / jnp.maximum(norm, jnp.finfo(jnp.float32).tiny)
+    calls.write(decoder, latent, tuple(scale * x for x in new))
+    calls.write(nu_decoder, latent, nu)
+    touched[latent] = now + 1
+
+
+def _adam(
+    weights: calls.Tiles,
+    nu: calls.Tiles,
+    gradient: calls.Tiles,
+    *,
+    decay: Any,
+    b2: float,
+    eps: float,
+    learning_rate: Any,
+    correction: Any,
+) -> tuple[calls.Tiles, calls.Tiles]:
+  """Do what `rows.adam` does, where second moments are behind."""
+  nu = tuple(
+      decay * n + (1 - b2) * g * g for n, g in zip(nu, gradient, strict=True)
+  )
+  new = tuple(
+      w - learning_rate * g / (jnp.sqrt(n / correction) + eps)
+      for w, n, g in zip(weights, nu, gradient, strict=True)
+  )
+  return new, nu
+
+
+def update(
+    matrices: pairs.Matrices,
+    batch: pairs.Batch,
+    errors: Float[Array, 'batch target_model'],
+    by_latent: latents_lib.Sorted,
+    weights: latents_lib.Weights,
+    *,
+    b_enc: Float[Array, ' latents'],
+    rates: pairs.Rates,
+    settings: pairs.Settings,
+    ok: Bool[Array, ''],
+    interpret: bool = False,
+) -> pairs.Matrices:
+  """Take a step on the rows that have pairs, in place; none without `ok`."""
+  shift = jnp.zeros_like(batch.inputs[:1])
+  if settings.pre_encoder_bias:
+    shift += batch.b_dec[None, :]
+  numbers = jnp.stack(
+      [rates.learning_rate, rates.correction, ok.astype(jnp.float32)]
+  )
+  operands = (
+      *(by_latent.start, by_latent.row, *weights, batch.inputs, errors),
+      *(b_enc, shift, numbers, rates.clock[None]),
+  )
+  # What is updated lies, as an operand and as a result, in one place.
+  order = ('encoder', 'decoder', 'nu_encoder', 'nu_decoder', 'touched')
+  updated = [getattr(matrices, name) for name in order]
+  call = calls.call(
+      functools.partial(_kernel, b2=settings.b2, eps=settings.eps),
+      len(batch.threshold),
+      [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in updated],
+      interpret=interpret,
+      aliases={len(operands) + i: i for i in range(len(order))},
+  )
+  found = call(*operands, *updated)
+  return pairs.Matrices(**dict(zip(order, found, strict=True)))

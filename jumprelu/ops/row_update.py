@@ -1,0 +1,101 @@
+"""Adam on both matrices in place, a block of latents after another.
+
+What a step reads and writes of a block stays in the cache from its gradient to
+its unit norm; whole matrices would pass through memory for each of these.
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+
+from jumprelu.array_typing import Array, Bool, Float, Int32
+from jumprelu.ops import latent_major, pairs, rows
+
+# Latents of a block, at most: what a CPU's caches hold.
+BLOCK = 256
+_WRITTEN = ('encoder', 'decoder', 'nu_encoder', 'nu_decoder')
+
+
+def update(
+    matrices: pairs.Matrices,
+    sums: latent_major.Sums,
+    place: Int32[Array, ' latents'],
+    batch: pairs.Batch,
+    rates: pairs.Rates,
+    *,
+    settings: pairs.Settings,
+    ok: Bool[Array, ''],
+    block: int = BLOCK,
+) -> tuple[pairs.Matrices, Float[Array, ' target_model']]:
+  """Take a step on all rows; none where `ok` is false.
+
+  `place` tells where in the matrices' sums each latent's row is, and `block`
+  how many latents go together, at most. `touched` is left as it is.
+
+  Returns:
+    The matrices, and what of b_dec's gradient flows through the encoder.
+  """
+  size = math.gcd(len(matrices.decoder), block)
+
+  def body(number, carry):
+    now, through = carry
+    part = functools.partial(
+        jax.lax.dynamic_slice_in_dim,
+        start_index=number * size,
+        slice_size=size,
+    )
+    where, b_enc = part(place), part(sums.b_enc)
+    old = now._replace(**{name: part(getattr(now, name)) for name in _WRITTEN})
+    to_encoder = latent_major.take(sums.encoder, where)
+    if settings.pre_encoder_bias:
+      # The encoder read inputs - b_dec: both gradients feel it.
+      to_encoder -= b_enc[:, None] * batch.b_dec[None, :]
+      through += b_enc @ old.encoder
+    to_decoder = latent_major.take(sums.decoder, where)
+    # A branch, whose operands and results are arrays of their own: fused with
+    # the writing below, this would read what is being written, and XLA would
+    # copy whole matrices.
+    new = jax.lax.cond(
+        ok,
+        lambda: _step(old, to_encoder, to_decoder, rates, settings),
+        lambda: old,
+    )
+    written = {
+        name: jax.lax.dynamic_update_slice_in_dim(
+            getattr(now, name), getattr(new, name), number * size, 0
+        )
+        for name in _WRITTEN
+    }
+    return now._replace(**written), through
+
+  blocks = len(matrices.decoder) // size
+  through = jnp.zeros_like(batch.b_dec)
+  return jax.lax.fori_loop(0, blocks, body, (matrices, through))
+
+
+def _step(
+    old: pairs.Matrices,
+    to_encoder: Float[Array, 'rows model'],
+    to_decoder: Float[Array, 'rows target_model'],
+    rates: pairs.Rates,
+    settings: pairs.Settings,
+) -> pairs.Matrices:
+  """Step a block's rows by their gradients."""
+  adam = functools.partial(
+      rows.adam,
+      learning_rate=rates.learning_rate,
+      correction=rates.correction,
+      b2=settings.b2,
+      eps=settings.eps,
+  )
+  to_decoder = rows.project(to_decoder, old.decoder)
+  encoder, nu_encoder = adam(old.encoder, old.nu_encoder, to_encoder)
+  decoder, nu_decoder = adam(old.decoder, old.nu_decoder, to_decoder)
+  return old._replace(
+      encoder=encoder,
+      decoder=rows.unit(decoder),
+      nu_encoder=nu_encoder,
+      nu_decoder=nu_decoder,
+  )
