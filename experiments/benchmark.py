@@ -11,10 +11,10 @@ live in an environment of their own, as their requirements are not ours:
     schedulefree
   python -m experiments.benchmark --shapes=M --peers_python=peers/bin/python
 
-On a GPU memory is that of the arrays on it, and the peers' interpreter must have
-a torch for CUDA. Where the card does not hold all of them side by side, `--alone`
-has each take all its turns before the next one starts; rounds are then paired by
-their numbers only.
+On a GPU memory is that of the arrays on it, and the peers' interpreter must
+have a torch for CUDA. Where the card does not hold all of them side by side,
+`--alone` has each take all its turns before the next one starts; rounds are
+then paired by their numbers only.
 
 Ratios are how many times faster ours is. `matmuls` is the time of the five
 matrix products of a dense step, measured in the same rounds.

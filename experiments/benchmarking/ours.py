@@ -163,7 +163,8 @@ def _matmuls(problem: dict[str, np.ndarray], *, encoder_only: bool) -> Turn:
 def gradient_error(name: str, problem: dict[str, np.ndarray]) -> float:
   """Returns max|a - b| / max|b| to float64 gradients, the worst array's.
 
-  Both are given one array of pre-activations. NaN where that would take too long.
+  Both are given one array of pre-activations. NaN where that would take too
+  long.
   """
   flops = 10 * problem['x'][0].size * len(problem['W_dec'])
   if flops > _MOST_FLOPS:

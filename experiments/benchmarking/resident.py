@@ -96,8 +96,8 @@ def all_of(
 ) -> Iterator[dict[str, Resident]]:
   """Starts an implementation a name, to be prepared; ends them all.
 
-  They import side by side. Preparing is up to the caller, one after another: who
-  tries out kernels while others compute may choose a slow one.
+  They import side by side. Preparing is up to the caller, one after another:
+  who tries out kernels while others compute may choose a slow one.
   """
   with contextlib.ExitStack() as stack:
     processes = {}

@@ -1,9 +1,9 @@
 """A resident process: one implementation, woken for a turn of steps at a time.
 
 Imports, answers, and waits for a line: only then it takes a device's memory.
-From there on it reads lines of a number of steps and answers each with a line of
-JSON. Peak memory is, on a CPU, that of the process over what its imports took,
-since the first turn began; on a GPU, that of the arrays on it.
+From there on it reads lines of a number of steps and answers each with a line
+of JSON. Peak memory is, on a CPU, that of the process over what its imports
+took, since the first turn began; on a GPU, that of the arrays on it.
 """
 
 import json
