@@ -64,6 +64,11 @@ def test_what_runs_no_language_model_loads_no_tensorflow(code):
   assert _loaded_after(code) & _HEAVY == set()
 
 
+def test_a_training_step_needs_no_reader_of_records():
+  code = 'from jumprelu import blocks, lm, optim, step, suite'
+  assert _loaded_after(code) & (_HEAVY | {'array_record', 'grain'}) == set()
+
+
 def test_no_command_loads_tensorflow_to_tell_its_flags():
   calls = [f'main.main(["{name}", "--help"])' for name in main.COMMANDS]
   code = 'from jumprelu.run import main; ' + '; '.join(calls)

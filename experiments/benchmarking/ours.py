@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 import functools
+import sys
 from typing import Any
 
 import jax
@@ -10,9 +11,9 @@ import numpy as np
 
 from experiments.benchmarking import exact as exact_lib
 from experiments.benchmarking import problem as problem_lib
-from jumprelu import blocks, lm, optim, saes, suite
+from jumprelu import blocks, errors, lm, optim, saes, suite
 from jumprelu import step as step_lib
-from jumprelu.ops import dense, native, pairs, pallas, sparse
+from jumprelu.ops import dense, native, pairs, pallas, products, sparse
 from jumprelu.paths import protocol
 
 _SITE = lm.Site.RESID_POST
@@ -22,12 +23,40 @@ _OPTIM = optim.Config(
     sparsity_warmup_steps=0,
 )
 
-# Takes a number of steps; gives L0 and loss of the last one.
-Turn = Callable[[int], tuple[float, float]]
+# Of float64 products on the host: more would take longer than the benchmark.
+_MOST_FLOPS = 4e12
+
+# Takes a number of steps; gives what reads L0 and loss of the last one.
+Turn = Callable[[int], Callable[[], tuple[float, float]]]
 
 
-def make(name: str, problem: dict[str, np.ndarray]) -> Turn:
+class Memory:
+  """Memory of arrays on a GPU, in bytes."""
+
+  def reset(self) -> None:
+    """Does nothing: JAX cannot forget a peak.
+
+    What making the state and choosing kernels took is counted if it was more
+    than a step takes.
+    """
+
+  def peak(self) -> int:
+    """Returns the most that there was."""
+    return jax.devices()[0].memory_stats()['peak_bytes_in_use']
+
+
+def make(
+    name: str,
+    problem: dict[str, np.ndarray],
+    *,
+    device: str,
+    precision: str,
+) -> Turn:
   """Makes the turns of `ours-PATH`, `matmuls` or `encoder`."""
+  if jax.default_backend() != device:
+    raise errors.UserError(f'JAX has a {jax.default_backend()}, not a {device}')
+  # float32 by its name as well: a GPU's default is TF32.
+  jax.config.update('jax_default_matmul_precision', precision)
   kind, _, path = name.partition('-')
   if kind != 'ours':
     return _matmuls(problem, encoder_only=kind == 'encoder')
@@ -54,12 +83,12 @@ def make(name: str, problem: dict[str, np.ndarray]) -> Turn:
   state = segments.turn(_state(group, problem))
   problem.clear()
 
-  def turn(count: int) -> tuple[float, float]:
+  def turn(count: int) -> Callable[[], tuple[float, float]]:
     nonlocal state
     state, log = segments.run(state, block, jnp.int32(0), jnp.int32(count))
-    metrics = jax.device_get(log.groups[group.name])
-    jax.block_until_ready(state)
-    return metrics['l0'][count - 1, 0], metrics['loss'][count - 1, 0]
+    jax.block_until_ready((state, log))
+    metrics = log.groups[group.name]
+    return lambda: tuple(metrics[k][count - 1, 0] for k in ('l0', 'loss'))
 
   return turn
 
@@ -83,10 +112,10 @@ def _group(d_model: int, width: int) -> suite.Group:
 
 
 def _params(problem: dict[str, np.ndarray]) -> dict[str, Any]:
-  params = {
-      name: jnp.asarray(problem[name])
-      for name in ('W_enc', 'b_enc', 'W_dec', 'b_dec')
-  }
+  names = ('b_enc', 'W_dec', 'b_dec')
+  params = {name: jnp.asarray(problem[name]) for name in names}
+  # A copy that lies as an encoder does.
+  params['W_enc'] = params['W_dec'].T
   return params | {'log_threshold': jnp.log(jnp.asarray(problem['threshold']))}
 
 
@@ -103,14 +132,16 @@ def _state(group: suite.Group, problem: dict[str, np.ndarray]) -> Any:
 
 def _matmuls(problem: dict[str, np.ndarray], *, encoder_only: bool) -> Turn:
   """The five matrix products of a dense step, or the first."""
-  x = jnp.asarray(problem['x'][0])
-  W_enc, W_dec = (jnp.asarray(problem[name]) for name in ('W_enc', 'W_dec'))
+  x, W_dec = jnp.asarray(problem['x'][0]), jnp.asarray(problem['W_dec'])
+  W_enc = W_dec.T
   problem.clear()
-  product = jax.jit(jnp.matmul)
-  transposed = jax.jit(lambda a, b: a.T @ b)
-  by_rows = jax.jit(lambda a, b: a @ b.T)
+  on_cpu = jax.default_backend() == 'cpu'
+  product = jax.jit(products.matmul)
+  transposed = jax.jit(lambda a, b: products.matmul(a.T, b))
+  by_rows = jax.jit(lambda a, b: products.matmul(a, b.T))
 
-  def turn(count: int) -> tuple[float, float]:
+  def turn(count: int) -> Callable[[], tuple[float, float]]:
+    found = None
     for _ in range(count):
       pre_acts = product(x, W_enc)
       found = [pre_acts]
@@ -121,8 +152,10 @@ def _matmuls(problem: dict[str, np.ndarray], *, encoder_only: bool) -> Turn:
             transposed(pre_acts, x),
             transposed(x, pre_acts),
         ]
-      jax.block_until_ready(found)
-    return float('nan'), float('nan')
+      if on_cpu:  # Else steps might run side by side.
+        jax.block_until_ready(found)
+    jax.block_until_ready(found)
+    return lambda: (float('nan'), float('nan'))
 
   return turn
 
@@ -130,8 +163,15 @@ def _matmuls(problem: dict[str, np.ndarray], *, encoder_only: bool) -> Turn:
 def gradient_error(name: str, problem: dict[str, np.ndarray]) -> float:
   """Returns max|a - b| / max|b| to float64 gradients, the worst array's.
 
-  Both are given one array of pre-activations.
+  Both are given one array of pre-activations. NaN where that would take too
+  long.
   """
+  flops = 10 * problem['x'][0].size * len(problem['W_dec'])
+  if flops > _MOST_FLOPS:
+    print(
+        f'{name}: {flops:.0e} FLOPs, no gradients in float64', file=sys.stderr
+    )
+    return float('nan')
   path = name.partition('-')[2]
   sae = _group(problem['x'].shape[-1], problem['W_dec'].shape[0]).sae
   params, x = _params(problem), jnp.asarray(problem['x'][0])
@@ -149,7 +189,7 @@ def gradient_error(name: str, problem: dict[str, np.ndarray]) -> float:
   )
   settings = pairs.Settings(problem_lib.BANDWIDTH, True, False)
   exact = exact_lib.gradients(
-      batch, problem['W_enc'], problem['W_dec'], settings=settings
+      batch, problem['W_dec'].T, problem['W_dec'], settings=settings
   )
   if path == 'oracle':
     found = _oracle(sae, params, batch)

@@ -3,6 +3,7 @@
 NumPy only: it is read by processes that have neither JAX nor this package.
 """
 
+from concurrent import futures
 import dataclasses
 import os
 import pathlib
@@ -34,6 +35,8 @@ BANDWIDTH = 1e-3
 LEARNING_RATE = 1e-6
 COEFFICIENT = 1e-3
 
+# Latents whose pre-activations are in memory together.
+_CHUNK = 4096
 # A latent is active on no more than this share of rows.
 _MOST = 0.5
 _EXPONENT = 0.8
@@ -50,26 +53,21 @@ def frequencies(width: int, l0: float, *, zipf: bool) -> np.ndarray:
 
 
 def make(shape: Shape, l0: float, *, zipf: bool) -> dict[str, np.ndarray]:
-  """Draws the arrays; thresholds are quantiles of the pre-activations."""
+  """Draws the arrays; thresholds are quantiles of the pre-activations.
+
+  The encoder is the decoder turned, and not among them: at the largest shape
+  either takes a gigabyte, which each process would have to read.
+  """
   rng = np.random.default_rng(0)
   d, width = shape.d_model, shape.width
   x = rng.standard_normal((BATCHES, shape.batch, d), np.float32)
   x /= np.float32(np.sqrt(d))
   W_dec = rng.uniform(-1, 1, (width, d)).astype(np.float32)
   W_dec /= np.linalg.norm(W_dec, axis=1, keepdims=True)
-  rows = x.reshape(-1, d)
-  threshold = np.empty(width, np.float32)
   wanted = frequencies(width, l0, zipf=zipf)
-  for start in range(0, width, 4096):
-    part = slice(start, start + 4096)
-    pre_acts = rows @ W_dec[part].T
-    threshold[part] = [
-        np.quantile(pre_acts[:, i], 1 - share)
-        for i, share in enumerate(wanted[part])
-    ]
+  threshold = _thresholds(x.reshape(-1, d), W_dec, wanted)
   return {
       'x': x,
-      'W_enc': np.ascontiguousarray(W_dec.T),
       'W_dec': W_dec,
       'b_enc': np.zeros(width, np.float32),
       'b_dec': np.zeros(d, np.float32),
@@ -78,10 +76,42 @@ def make(shape: Shape, l0: float, *, zipf: bool) -> dict[str, np.ndarray]:
   }
 
 
-def save(path: pathlib.Path, shape: Shape, l0: float, *, zipf: bool) -> None:
-  """Writes the arrays for other processes to read."""
+def _thresholds(
+    rows: np.ndarray, W_dec: np.ndarray, wanted: np.ndarray
+) -> np.ndarray:
+  cores = os.cpu_count() or 1
+  found = []
+  with futures.ThreadPoolExecutor(cores) as pool:
+    for start in range(0, len(W_dec), _CHUNK):
+      part = slice(start, start + _CHUNK)
+      # A row a latent: what is sorted lies together. NumPy sorts without
+      # holding the interpreter's lock.
+      pre_acts = np.array_split(W_dec[part] @ rows.T, cores)
+      shares = np.array_split(1 - wanted[part], cores)
+      found += pool.map(_quantiles, pre_acts, shares)
+  return np.concatenate(found)
+
+
+def _quantiles(values: np.ndarray, shares: np.ndarray) -> np.ndarray:
+  """Returns a quantile of each row, as np.quantile would; sorts the rows."""
+  values.sort(axis=1)
+  place = shares * (values.shape[1] - 1)
+  low = place.astype(np.int64)
+  high = np.minimum(low + 1, values.shape[1] - 1)
+  number = np.arange(len(values))
+  below, above = values[number, low], values[number, high]
+  return (below + (above - below) * (place - low)).astype(np.float32)
+
+
+def save(folder: pathlib.Path, shape: Shape, l0: float, *, zipf: bool) -> None:
+  """Writes the arrays for other processes to read, a file each."""
   arrays = make(shape, l0, zipf=zipf)
-  # So that what is there at all is whole.
-  part = path.with_suffix('.part.npz')
-  np.savez(part, l0=np.int64(l0), steps=np.int64(shape.steps), **arrays)
-  os.replace(part, path)
+  arrays |= {'l0': np.int64(l0), 'steps': np.int64(shape.steps)}
+  for name, array in arrays.items():
+    np.save(folder / f'{name}.npy', array)
+
+
+def load(folder: str) -> dict[str, np.ndarray]:
+  """Reads what `save` wrote."""
+  paths = pathlib.Path(folder).glob('*.npy')
+  return {path.stem: np.load(path) for path in paths}

@@ -15,17 +15,16 @@ _TITLES = {
 
 
 def table(
+    title: str,
     records: Sequence[Mapping[str, Any]],
     turns: Mapping[str, Sequence[Mapping[str, float]]],
 ) -> str:
   """Writes a case: seconds of each implementation, then the ratios."""
-  first = records[0]
-  zipf = ', Zipf frequencies' if first['zipf'] else ''
-  lines = [f'\n{first["shape"]}, L0 {first["l0"]}{zipf}, float32']
+  lines = [f'\n{title}']
   steps = statistics.median
   for name, found in turns.items():
     lines.append(
-        f'  {name:22} {steps(t["wall"] for t in found):8.3f} s a turn'
+        f'  {name:22} {steps(t["wall"] for t in found):8.4f} s a turn'
         f' {steps(t["cpu"] for t in found):8.3f} CPU-s'
         f' {found[-1]["memory"] / 2**20:7.0f} MiB'
         f'   L0 {found[-1]["l0"]:.1f}'

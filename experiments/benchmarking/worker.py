@@ -1,44 +1,54 @@
 """A resident process: one implementation, woken for a turn of steps at a time.
 
-Reads lines of a number of steps, answers each with a line of JSON. Peak memory
-is that of the process over what its imports took, since the first turn began.
+Imports, answers, and waits for a line: only then it takes a device's memory.
+From there on it reads lines of a number of steps and answers each with a line
+of JSON. Peak memory is, on a CPU, that of the process over what its imports
+took, since the first turn began; on a GPU, that of the arrays on it.
 """
 
 import json
 import pathlib
 import sys
 import time
+from typing import Any
 
-import numpy as np
+from experiments.benchmarking import problem
 
 
 def main(argv: list[str]) -> None:
-  """Serves turns: IMPLEMENTATION PROBLEM.npz."""
-  name, path = argv
+  """Serves turns: IMPLEMENTATION FOLDER_OF_THE_PROBLEM cpu|gpu PRECISION."""
+  name, folder, device, precision = argv
   module = _implementation(name)
-  imported = _memory('VmRSS')
-  turn = module.make(name, _load(path))
-  turn(1)  # Compiles, and allocates what stays.
-  _reset_peak()
+  memory = module.Memory() if device == 'gpu' else _HostMemory()
+  _answer(imported=True)
+  sys.stdin.readline()
+  turn = module.make(
+      name, problem.load(folder), device=device, precision=precision
+  )
+  # Compiles, and allocates what stays; the first step's moments are there in
+  # the second.
+  turn(2)
+  memory.reset()
   _answer(ready=True)
   for line in sys.stdin:
     if line.strip() == 'gradient_error':
-      _answer(gradient_error=module.gradient_error(name, _load(path)))
-      continue
-    start, cpu = time.perf_counter(), time.process_time()
-    l0, loss = turn(int(line))
-    _answer(
-        wall=time.perf_counter() - start,
-        cpu=time.process_time() - cpu,
-        l0=float(l0),
-        loss=float(loss),
-        memory=_memory('VmHWM') - imported,
-    )
+      error = module.gradient_error(name, problem.load(folder))
+      _answer(gradient_error=error)
+    else:
+      _answer(**_time(turn, int(line), memory))
 
 
-def _load(path: str) -> dict[str, np.ndarray]:
-  with np.load(path) as file:
-    return dict(file)
+def _time(turn: Any, steps: int, memory: Any) -> dict[str, float]:
+  start, cpu = time.perf_counter(), time.process_time()
+  read = turn(steps)
+  found = {
+      'wall': time.perf_counter() - start,
+      'cpu': time.process_time() - cpu,
+      'memory': memory.peak(),
+  }
+  # Not in the time: whoever trains need not look at each step.
+  l0, loss = read()
+  return found | {'l0': float(l0), 'loss': float(loss)}
 
 
 def _implementation(name: str):
@@ -49,18 +59,26 @@ def _implementation(name: str):
     return ours
   from experiments.benchmarking import peers
 
+  peers.load(name)
   return peers
 
 
-def _memory(field: str) -> int:
-  """Returns bytes of this process: VmRSS, or VmHWM for its peak."""
-  status = pathlib.Path('/proc/self/status').read_text('utf-8')
-  line = next(x for x in status.splitlines() if x.startswith(f'{field}:'))
-  return int(line.split()[1]) * 1024
+class _HostMemory:
+  """Memory of this process, in bytes."""
 
+  def __init__(self):
+    self._imported = self._read('VmRSS')
 
-def _reset_peak() -> None:
-  pathlib.Path('/proc/self/clear_refs').write_text('5', 'utf-8')
+  def _read(self, field: str) -> int:
+    status = pathlib.Path('/proc/self/status').read_text('utf-8')
+    line = next(x for x in status.splitlines() if x.startswith(f'{field}:'))
+    return int(line.split()[1]) * 1024
+
+  def reset(self) -> None:
+    pathlib.Path('/proc/self/clear_refs').write_text('5', 'utf-8')
+
+  def peak(self) -> int:
+    return self._read('VmHWM') - self._imported
 
 
 def _answer(**values) -> None:

@@ -13,7 +13,6 @@ import os
 import pathlib
 from typing import Any
 
-from array_record.python import array_record_data_source, array_record_module
 import numpy as np
 
 from jumprelu.array_typing import Int32
@@ -59,6 +58,12 @@ def _read_manifest(directory: pathlib.Path) -> dict[str, Any]:
   return manifest
 
 
+def _open(paths: list[str]) -> Any:
+  from array_record.python import array_record_data_source
+
+  return array_record_data_source.ArrayRecordDataSource(paths)
+
+
 class TokenCache:
   """Rows of tokens, checked against their manifest when opened."""
 
@@ -70,15 +75,16 @@ class TokenCache:
     for shard in self.manifest['shards']:
       self._check_shard(shard)
     paths = [str(self._path(s)) for s in self.manifest['shards']]
-    self.source = (
-        array_record_data_source.ArrayRecordDataSource(paths) if paths else ()
-    )
+    self.source = _open(paths) if paths else ()
 
   def _path(self, shard: dict[str, Any]) -> pathlib.Path:
     # Only the last part: a manifest must not lead out of its directory.
     return self.directory / pathlib.PurePosixPath(shard['file']).name
 
   def _check_shard(self, shard: dict[str, Any]) -> None:
+    # Here: who trains on activations reads no records.
+    from array_record.python import array_record_module
+
     path = self._path(shard)
     cure = 'remove the cache and prepare it again'
     if not path.is_file():

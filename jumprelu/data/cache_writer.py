@@ -12,7 +12,6 @@ import json
 import pathlib
 from typing import Any, NamedTuple
 
-from array_record.python import array_record_module
 import numpy as np
 
 from jumprelu.data import cache, packing
@@ -70,6 +69,8 @@ class _SplitWriter:
 
   def close_shard(self) -> dict[str, Any]:
     """Writes the waiting rows as a shard; returns the state after it."""
+    from array_record.python import array_record_module
+
     if self._rows:
       name = f'tokens-{len(self._shards):05d}.array_record'
       path = self._directory / name

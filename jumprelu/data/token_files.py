@@ -11,7 +11,6 @@ import hashlib
 import pathlib
 from typing import Any
 
-from array_record.python import array_record_data_source
 import numpy as np
 
 from jumprelu.data.cache_writer import Encoded
@@ -69,6 +68,8 @@ class TokenFiles:
         yield Encoded(split.holds_out(key), tokens.tolist(), 0)
 
   def _open(self, path: pathlib.Path):
+    from array_record.python import array_record_data_source
+
     try:
       records = array_record_data_source.ArrayRecordDataSource(str(path))
     except (RuntimeError, ValueError) as e:
