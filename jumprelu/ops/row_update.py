@@ -15,7 +15,6 @@ from jumprelu.ops import latent_major, pairs, rows
 
 # Latents of a block, at most: what a CPU's caches hold.
 BLOCK = 256
-_WRITTEN = ('encoder', 'decoder', 'nu_encoder', 'nu_decoder')
 
 
 def update(
@@ -29,10 +28,10 @@ def update(
     ok: Bool[Array, ''],
     block: int = BLOCK,
 ) -> tuple[pairs.Matrices, Float[Array, ' target_model']]:
-  """Take a step on all rows; none where `ok` is false.
+  """Take a step on all rows, also of those that are behind; none without `ok`.
 
   `place` tells where in the matrices' sums each latent's row is, and `block`
-  how many latents go together, at most. `touched` is left as it is.
+  how many latents go together, at most.
 
   Returns:
     The matrices, and what of b_dec's gradient flows through the encoder.
@@ -47,30 +46,27 @@ def update(
         slice_size=size,
     )
     where, b_enc = part(place), part(sums.b_enc)
-    old = now._replace(**{name: part(getattr(now, name)) for name in _WRITTEN})
+    old = jax.tree.map(part, now)
     to_encoder = latent_major.take(sums.encoder, where)
     if settings.pre_encoder_bias:
       # The encoder read inputs - b_dec: both gradients feel it.
       to_encoder -= b_enc[:, None] * batch.b_dec[None, :]
       through += b_enc @ old.encoder
     to_decoder = latent_major.take(sums.decoder, where)
-    # A branch, whose operands and results are arrays of their own: fused with
-    # the writing below, this would read what is being written, and XLA would
-    # copy whole matrices.
+    # It is always taken. But what goes into a branch and comes out of it are
+    # arrays of their own: fused with the writing below, this would read what is
+    # being written, and XLA would copy whole matrices.
     new = jax.lax.cond(
         ok,
         lambda: _step(old, to_encoder, to_decoder, rates, settings),
         lambda: old,
     )
-    written = {
-        name: jax.lax.dynamic_update_slice_in_dim(
-            getattr(now, name), getattr(new, name), number * size, 0
-        )
-        for name in _WRITTEN
-    }
-    return now._replace(**written), through
+    write = functools.partial(
+        jax.lax.dynamic_update_slice_in_dim, start_index=number * size, axis=0
+    )
+    return jax.tree.map(write, now, new), through
 
-  blocks = len(matrices.decoder) // size
+  blocks = jnp.where(ok, len(matrices.decoder) // size, 0)
   through = jnp.zeros_like(batch.b_dec)
   return jax.lax.fori_loop(0, blocks, body, (matrices, through))
 
@@ -90,12 +86,15 @@ def _step(
       b2=settings.b2,
       eps=settings.eps,
   )
+  behind = (rates.clock - old.touched).astype(jnp.float32)[:, None]
+  left = rows.decay(behind, b2=settings.b2)
   to_decoder = rows.project(to_decoder, old.decoder)
-  encoder, nu_encoder = adam(old.encoder, old.nu_encoder, to_encoder)
-  decoder, nu_decoder = adam(old.decoder, old.nu_decoder, to_decoder)
-  return old._replace(
+  encoder, nu_encoder = adam(old.encoder, left * old.nu_encoder, to_encoder)
+  decoder, nu_decoder = adam(old.decoder, left * old.nu_decoder, to_decoder)
+  return pairs.Matrices(
       encoder=encoder,
       decoder=rows.unit(decoder),
       nu_encoder=nu_encoder,
       nu_decoder=nu_decoder,
+      touched=jnp.full_like(old.touched, rates.clock + 1),
   )

@@ -84,62 +84,23 @@ def step(
   sums, place, over = jax.lax.cond(
       longer == 0,
       lambda: _sums(batch, matrices.decoder, selected, settings),
-      lambda: _dense_sums(batch, matrices.decoder, settings),
+      lambda: dense_sums(batch, matrices.decoder, settings),
   )
-  matrices, found = _go(
-      matrices, batch, rates, (sums, place, over), settings=settings
-  )
-  return matrices, found._replace(overflow=longer)
-
-
-def dense_step(
-    matrices: pairs.Matrices,
-    batch: pairs.Batch,
-    rates: pairs.Rates,
-    *,
-    settings: pairs.Settings,
-    block: int = row_update.BLOCK,
-) -> tuple[pairs.Matrices, pairs.Found]:
-  """Take the step over all pairs, `block` latents after another."""
-  sums = _dense_sums(batch, matrices.decoder, settings)
-  return _go(matrices, batch, rates, sums, settings=settings, block=block)
-
-
-def _go(
-    matrices: pairs.Matrices,
-    batch: pairs.Batch,
-    rates: pairs.Rates,
-    sums: tuple[latent_major.Sums, Int32[Array, ' latents'], pairs.Sums],
-    *,
-    settings: pairs.Settings,
-    block: int = row_update.BLOCK,
-) -> tuple[pairs.Matrices, pairs.Found]:
-  """Go by the sums, if they are finite."""
-  of_rows, place, over = sums
   found = pairs.tell(batch, over, settings=settings)
   ok = found.ok & pairs.all_finite(batch.inputs)
   matrices, through = row_update.update(
-      matrices,
-      of_rows,
-      place,
-      batch,
-      rates,
-      settings=settings,
-      ok=ok,
-      block=block,
+      matrices, sums, place, batch, rates, settings=settings, ok=ok
   )
-  # All rows have decayed.
-  touched = jnp.full_like(matrices.touched, rates.clock) + ok
-  matrices = matrices._replace(touched=touched)
-  return matrices, found._replace(b_dec=found.b_dec - through, ok=ok)
+  found = found._replace(b_dec=found.b_dec - through, ok=ok, overflow=longer)
+  return matrices, found
 
 
-def _dense_sums(
+def dense_sums(
     batch: pairs.Batch,
     W_dec: Float[Array, 'latents target_model'],
     settings: pairs.Settings,
 ) -> tuple[latent_major.Sums, Int32[Array, ' latents'], pairs.Sums]:
-  """Do what `_sums` does over all pairs."""
+  """Add up over all pairs; gives the matrices' rows, their places, the rest."""
   to_encoder, to_decoder, over = dense.sums(batch, W_dec, settings)
   sums = latent_major.Sums(
       latent_major.padded(to_encoder.T),

@@ -24,6 +24,8 @@ _CASES_OF = {
 _OVERFLOWS = [(name, path) for path in _CAPPED for name in _CASES_OF[path]]
 # Paths that leave rows without a gradient alone.
 _LEAVES_ROWS = ('native', 'pallas')
+# Kernels for GPUs run elsewhere as well, slowly.
+_INTERPRET = jax.default_backend() != 'gpu'
 # Large enough for every case, and too small for each of them.
 _ROOMY, _TIGHT = 1000, 8
 # Step 35, counted from 0: 1 - .999^36.
@@ -51,7 +53,7 @@ def _gradients_by(path, settings):
       'dense': dense.gradients,
       'sparse': sparse.gradients,
       'native': native.gradients,
-      'pallas': functools.partial(pallas.gradients, interpret=True),
+      'pallas': functools.partial(pallas.gradients, interpret=_INTERPRET),
   }[path]
   if path in _CAPPED:
     call = functools.partial(call, cap=_TIGHT if tight else _ROOMY)
@@ -72,7 +74,7 @@ def _step_by(path, settings):
   call = {
       'sparse': sparse.step,
       'native': native.step,
-      'pallas': functools.partial(pallas.step, interpret=True),
+      'pallas': functools.partial(pallas.step, interpret=_INTERPRET),
   }[path]
   if path in _CAPPED:
     call = functools.partial(call, cap=_TIGHT if tight else _ROOMY)

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jumprelu.array_typing import Array, Float, Int32
-from jumprelu.ops import bits, pairs, sparse
+from jumprelu.ops import bits, latent_major, pairs, row_update, sparse
 from jumprelu.ops import rows as row_ops
 from jumprelu.ops.pallas import latents as latents_lib
 from jumprelu.ops.pallas import rows as rows_lib
@@ -54,17 +54,73 @@ def step(
   `interpret` runs the kernels on any device, slowly: for tests.
   """
   selected, longer = _select(batch, settings, cap)
-  matrices, found = jax.lax.cond(
-      longer == 0,
-      functools.partial(
-          _step, selected=selected, settings=settings, interpret=interpret
-      ),
-      functools.partial(_dense_step, settings=settings),
+  fits = longer == 0
+  weighed = _weigh(
+      batch,
+      matrices.decoder,
+      selected=selected,
+      settings=settings,
+      interpret=interpret,
+  )
+  # Matrices must not go through a branch: XLA would copy them.
+  sums, place, over = jax.lax.cond(
+      fits,
+      lambda: _no_sums(matrices, weighed.over),
+      lambda: sparse.dense_sums(batch, matrices.decoder, settings),
+  )
+  found = _tell(batch, matrices.encoder, over, settings)
+  matrices = update_lib.update(
       matrices,
       batch,
+      weighed.errors,
+      weighed.by_latent,
+      weighed.weights,
+      b_enc=found.b_enc,
+      rates=rates,
+      settings=settings,
+      ok=found.ok & fits,
+      interpret=interpret,
+  )
+  matrices, _ = row_update.update(
+      matrices,
+      sums,
+      place,
+      batch,
       rates,
+      settings=settings,
+      ok=found.ok & ~fits,
+      block=_BLOCK,
   )
   return matrices, found._replace(overflow=longer)
+
+
+def _no_sums(
+    matrices: pairs.Matrices, over: pairs.Sums
+) -> tuple[latent_major.Sums, Int32[Array, ' latents'], pairs.Sums]:
+  """Give what nobody reads where `sparse.dense_sums` gives sums."""
+  blank = [jax.lax.empty(x.shape, x.dtype) for x in matrices[:2]]
+  blank = [latent_major.padded(x) for x in blank]
+  sums = latent_major.Sums(
+      *blank, over.b_enc, over.near_slopes, over.fired, over.near
+  )
+  return sums, jnp.arange(len(matrices.decoder), dtype=jnp.int32), over
+
+
+def _tell(
+    batch: pairs.Batch,
+    encoder: Float[Array, 'latents model'],
+    over: pairs.Sums,
+    settings: pairs.Settings,
+) -> pairs.Found:
+  """Tell all but the matrices' gradients, and whether they are finite."""
+  found = pairs.tell(batch, over, settings=settings)
+  if settings.pre_encoder_bias:
+    through = jnp.matmul(
+        found.b_enc, encoder, precision=jax.lax.Precision.HIGHEST
+    )
+    found = found._replace(b_dec=found.b_dec - through)
+  ok = found.ok & pairs.all_finite(batch.inputs, found.b_dec)
+  return found._replace(ok=ok)
 
 
 def catch_up(
@@ -121,6 +177,8 @@ def _weigh(
 ) -> _Weighed:
   """Decode, sort, and weigh each pair."""
   index, count = selected
+  # Rows that are longer do not count in the end; now they are cut off.
+  count = jnp.minimum(count, index.shape[1])
   pre_act = jnp.take_along_axis(batch.pre_acts, index, axis=1)
   active = pre_act > batch.threshold[index]
   errors, loss = rows_lib.decode(
@@ -142,57 +200,6 @@ def _weigh(
   )
   over = pairs.Sums(b_dec=errors.sum(axis=0), loss=loss, **vectors._asdict())
   return _Weighed(errors, by_latent, weights, over)
-
-
-def _step(
-    matrices: pairs.Matrices,
-    batch: pairs.Batch,
-    rates: pairs.Rates,
-    *,
-    selected: _Selected,
-    settings: pairs.Settings,
-    interpret: bool,
-) -> tuple[pairs.Matrices, pairs.Found]:
-  """Step where every row fits."""
-  weighed = _weigh(
-      batch,
-      matrices.decoder,
-      selected=selected,
-      settings=settings,
-      interpret=interpret,
-  )
-  found = pairs.tell(batch, weighed.over, settings=settings)
-  if settings.pre_encoder_bias:
-    through = jnp.matmul(
-        found.b_enc, matrices.encoder, precision=jax.lax.Precision.HIGHEST
-    )
-    found = found._replace(b_dec=found.b_dec - through)
-  ok = found.ok & pairs.all_finite(batch.inputs, found.b_dec)
-  matrices = update_lib.update(
-      matrices,
-      batch,
-      weighed.errors,
-      weighed.by_latent,
-      weighed.weights,
-      b_enc=found.b_enc,
-      rates=rates,
-      settings=settings,
-      ok=ok,
-      interpret=interpret,
-  )
-  return matrices, found._replace(ok=ok)
-
-
-def _dense_step(
-    matrices: pairs.Matrices,
-    batch: pairs.Batch,
-    rates: pairs.Rates,
-    *,
-    settings: pairs.Settings,
-) -> tuple[pairs.Matrices, pairs.Found]:
-  """Do what `_step` does over all pairs."""
-  ready = catch_up(matrices, rates.clock, b2=settings.b2)
-  return sparse.dense_step(ready, batch, rates, settings=settings, block=_BLOCK)
 
 
 def _gradients(

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 # Numbers of a tile, at most.
 _TILE = 1024
 # Rows that a program asks for together: memory answers late.
-AT_ONCE = 4
-_WARPS = 8
+AT_ONCE = 2
+_WARPS = 4
 
 # One row of a matrix, in tiles.
 Tiles = tuple[jax.Array, ...]

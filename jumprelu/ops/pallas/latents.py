@@ -57,7 +57,9 @@ def sort(
   key = jnp.where(there, index, latents).reshape(-1)
   order = jnp.argsort(key, stable=True).astype(jnp.int32)
   numbers = jnp.arange(latents + 1, dtype=jnp.int32)
-  start = jnp.searchsorted(key[order], numbers).astype(jnp.int32)
+  # Unrolled: the host would look at each turn of a loop.
+  start = jnp.searchsorted(key[order], numbers, method='scan_unrolled')
+  start = start.astype(jnp.int32)
   return Sorted(start, order // cap, pre_act.reshape(-1)[order])
 
 

@@ -18,17 +18,11 @@ def _kernel(*refs: Any) -> None:
   row = pl.program_id(0)
   factor, length = scale[row], count[row]
 
-  def add(step, total):
-    for k in range(calls.AT_ONCE):
-      rank = step * calls.AT_ONCE + k
-      # Behind the last one it comes again, and counts nothing.
-      at = jnp.minimum(rank, length - 1)
-      weight = jnp.where(rank < length, value[row, at], 0.0)
-      total = calls.axpy(weight, calls.read(decoder, index[row, at]), total)
-    return total
+  def add(rank, there, total):
+    weight = jnp.where(there, value[row, rank], 0.0)
+    return calls.axpy(weight, calls.read(decoder, index[row, rank]), total)
 
-  steps = (length + calls.AT_ONCE - 1) // calls.AT_ONCE
-  total = jax.lax.fori_loop(0, steps, add, calls.read(b_dec, 0))
+  total = calls.fold(0, length, add, calls.read(b_dec, 0))
   found = calls.axpy(-1.0, calls.read(targets, row), total)
   found = tuple(jnp.where(factor > 0, x, 0.0) for x in found)
   losses[row] = calls.dot(found, found)
