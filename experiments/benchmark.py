@@ -240,14 +240,24 @@ def _compare(
             'cpu_ratio': statistics.median(
                 ratios(turns[other], turns[mine], 'cpu')
             ),
-            'memory_ratio': turns[mine][-1]['memory']
-            / turns[other][-1]['memory'],
+            'memory_ratio': _memory(turns[mine]) / _memory(turns[other]),
+            'memory_ratio_above_imports': (
+                _memory(turns[mine], imports=False)
+                / _memory(turns[other], imports=False)
+            ),
             'ceiling_share': _share(turns, 'matmuls', mine),
             'encoder_share': _share(turns, 'encoder', mine),
             'gradient_error': timed.gradient_errors[mine],
         }
     )
   return records
+
+
+def _memory(
+    turns: Sequence[Mapping[str, float]], *, imports: bool = True
+) -> float:
+  """Returns the peak of all turns, with what imports took or without."""
+  return turns[-1]['memory'] - (0 if imports else turns[-1]['imports'])
 
 
 def _seconds(turns: Sequence[Mapping[str, float]]) -> float:

@@ -106,10 +106,11 @@ class TrainConfig:
       _field(
           'auto',
           'How a step is computed; all give the same, to rounding. auto: native'
-          ' on one CPU if it was built, else sparse there for wide SAEs, else'
-          ' dense. sparse: in JAX, on one device; pallas: the same by kernels'
-          ' for one GPU. oracle: automatic differentiation, and what variants'
-          ' other than a JumpReLU take in any case.',
+          ' on one CPU if it was built, else sparse there for wide SAEs; pallas'
+          ' on one GPU for very wide ones; else dense. sparse: in JAX, on one'
+          ' device; pallas: the same by kernels for one GPU. oracle: automatic'
+          ' differentiation, and what variants other than a JumpReLU take in'
+          ' any case.',
       )
   )
   sae: SaeConfigs = SaeConfigs()  # pyright: ignore[reportInvalidTypeForm]

@@ -33,6 +33,8 @@ Turn = Callable[[int], Callable[[], tuple[float, float]]]
 class Memory:
   """Memory of arrays on a GPU, in bytes."""
 
+  imports = 0
+
   def reset(self) -> None:
     """Does nothing: JAX cannot forget a peak.
 

@@ -38,6 +38,8 @@ Turn = Callable[[int], Read]
 class Memory:
   """Memory of tensors on a GPU, in bytes."""
 
+  imports = 0
+
   def reset(self) -> None:
     """Forgets the peak."""
     torch.cuda.reset_peak_memory_stats()

@@ -27,17 +27,19 @@ def table(
         f'  {name:22} {steps(t["wall"] for t in found):8.4f} s a turn'
         f' {steps(t["cpu"] for t in found):8.3f} CPU-s'
         f' {found[-1]["memory"] / 2**20:7.0f} MiB'
+        f' (imports {found[-1]["imports"] / 2**20:.0f})'
         f'   L0 {found[-1]["l0"]:.1f}'
     )
   lines.append(
       '  ours     peer                   faster (range)        CPU   memory'
-      '  of 5 matmuls  encoder  gradient error'
+      ' (above imports)  of 5 matmuls  encoder  gradient error'
   )
   for r in records:
     spread = f'({r["speed_ratio_low"]:.2f}-{r["speed_ratio_high"]:.2f})'
     lines.append(
         f'  {r["ours"]:8} {r["peer"]:20} {r["speed_ratio_median"]:7.2f}x'
         f' {spread:14} {r["cpu_ratio"]:6.2f}x {r["memory_ratio"]:6.2f}x'
+        f' {r["memory_ratio_above_imports"]:11.2f}x  '
         f' {r["ceiling_share"]:10.0%} {r["encoder_share"]:10.0%}'
         f' {r["gradient_error"]:12.1e}'
     )

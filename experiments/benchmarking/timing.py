@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 import dataclasses
+import statistics
 import sys
 import time
 
@@ -42,9 +43,9 @@ def measure(pythons: Mapping[str, str], job: resident.Job, plan: Plan) -> Timed:
         _prepare(found, plan, name, process)
         for _ in range(2 * plan.rounds):
           _turn(found, plan, name, process)
+        _tell(found, name)
         _gradient_error(found, plan, name, process)
         process.close()
-        print(f'timed {name}', file=sys.stderr)
     else:
       _in_turn(found, plan, processes)
   return found
@@ -59,6 +60,8 @@ def _in_turn(
     for name in (*processes, *reversed(processes)):
       _turn(found, plan, name, processes[name])
     print(f'round {number + 1} of {plan.rounds}', file=sys.stderr)
+  for name in processes:
+    _tell(found, name)
   # Last: it takes memory of its own.
   for name, process in processes.items():
     _gradient_error(found, plan, name, process)
@@ -80,6 +83,14 @@ def _turn(
     found.turns[name].append(process.turn(plan.steps))
 
   _attempt(found, plan, name, take)
+
+
+def _tell(found: Timed, name: str) -> None:
+  """Says what was timed: the tables come when all is done, if they do."""
+  if turns := found.turns.get(name):
+    seconds = statistics.median(turn['wall'] for turn in turns)
+    memory = turns[-1]['memory'] / 2**20
+    print(f'{name}: {seconds:.4f} s a turn, {memory:.0f} MiB', file=sys.stderr)
 
 
 def _gradient_error(

@@ -2,8 +2,9 @@
 
 Imports, answers, and waits for a line: only then it takes a device's memory.
 From there on it reads lines of a number of steps and answers each with a line
-of JSON. Peak memory is, on a CPU, that of the process over what its imports
-took, since the first turn began; on a GPU, that of the arrays on it.
+of JSON. Peak memory is, on a CPU, that of the whole process since the first turn
+began, and `imports` what it had when all was imported; on a GPU, that of the
+arrays on it.
 """
 
 import json
@@ -45,6 +46,7 @@ def _time(turn: Any, steps: int, memory: Any) -> dict[str, float]:
       'wall': time.perf_counter() - start,
       'cpu': time.process_time() - cpu,
       'memory': memory.peak(),
+      'imports': memory.imports,
   }
   # Not in the time: whoever trains need not look at each step.
   l0, loss = read()
@@ -67,7 +69,7 @@ class _HostMemory:
   """Memory of this process, in bytes."""
 
   def __init__(self):
-    self._imported = self._read('VmRSS')
+    self.imports = self._read('VmRSS')
 
   def _read(self, field: str) -> int:
     status = pathlib.Path('/proc/self/status').read_text('utf-8')
@@ -78,7 +80,7 @@ class _HostMemory:
     pathlib.Path('/proc/self/clear_refs').write_text('5', 'utf-8')
 
   def peak(self) -> int:
-    return self._read('VmHWM') - self._imported
+    return self._read('VmHWM')
 
 
 def _answer(**values) -> None:

@@ -7,8 +7,8 @@ anew where they are read.
 
 import jax.numpy as jnp
 
-from jumprelu.array_typing import Array, Float
-from jumprelu.ops import pairs, products, pseudo
+from jumprelu.array_typing import Array, Float, Int32
+from jumprelu.ops import latent_major, pairs, products, pseudo, row_update
 
 
 def gradients(
@@ -30,6 +30,36 @@ def gradients(
   return pairs.finish(
       batch, W_enc, *sums(batch, W_dec, settings), settings=settings
   )
+
+
+def step(
+    matrices: pairs.Matrices,
+    batch: pairs.Batch,
+    rates: pairs.Rates,
+    *,
+    settings: pairs.Settings,
+) -> tuple[pairs.Matrices, pairs.Found]:
+  """Take one step on both matrices in place, as `native.step` does."""
+  sums = by_latent(batch, matrices.decoder, settings)
+  return row_update.step(matrices, batch, rates, *sums, settings=settings)
+
+
+def by_latent(
+    batch: pairs.Batch,
+    W_dec: Float[Array, 'latents target_model'],
+    settings: pairs.Settings,
+) -> tuple[latent_major.Sums, Int32[Array, ' latents'], pairs.Sums]:
+  """Add up over all pairs; gives the matrices' rows, their places, the rest."""
+  to_encoder, to_decoder, over = sums(batch, W_dec, settings)
+  of_rows = latent_major.Sums(
+      latent_major.padded(to_encoder.T),
+      latent_major.padded(to_decoder),
+      over.b_enc,
+      over.near_slopes,
+      over.fired,
+      over.near,
+  )
+  return of_rows, jnp.arange(len(W_dec), dtype=jnp.int32), over
 
 
 def sums(

@@ -17,6 +17,25 @@ from jumprelu.ops import latent_major, pairs, rows
 BLOCK = 256
 
 
+def step(
+    matrices: pairs.Matrices,
+    batch: pairs.Batch,
+    rates: pairs.Rates,
+    sums: latent_major.Sums,
+    place: Int32[Array, ' latents'],
+    over: pairs.Sums,
+    *,
+    settings: pairs.Settings,
+) -> tuple[pairs.Matrices, pairs.Found]:
+  """Go by the sums, if they are finite; `place` is as in `update`."""
+  found = pairs.tell(batch, over, settings=settings)
+  ok = found.ok & pairs.all_finite(batch.inputs)
+  matrices, through = update(
+      matrices, sums, place, batch, rates, settings=settings, ok=ok
+  )
+  return matrices, found._replace(b_dec=found.b_dec - through, ok=ok)
+
+
 def update(
     matrices: pairs.Matrices,
     sums: latent_major.Sums,
@@ -58,7 +77,7 @@ def update(
     # being written, and XLA would copy whole matrices.
     new = jax.lax.cond(
         ok,
-        lambda: _step(old, to_encoder, to_decoder, rates, settings),
+        lambda: _block(old, to_encoder, to_decoder, rates, settings),
         lambda: old,
     )
     write = functools.partial(
@@ -71,7 +90,7 @@ def update(
   return jax.lax.fori_loop(0, blocks, body, (matrices, through))
 
 
-def _step(
+def _block(
     old: pairs.Matrices,
     to_encoder: Float[Array, 'rows model'],
     to_decoder: Float[Array, 'rows target_model'],

@@ -81,36 +81,15 @@ def step(
   """Take one step on both matrices, as `native.step` does."""
   selected = _select(batch, settings, cap)
   longer = jnp.sum(selected.count > cap, dtype=jnp.int32)
-  sums, place, over = jax.lax.cond(
+  sums = jax.lax.cond(
       longer == 0,
       lambda: _sums(batch, matrices.decoder, selected, settings),
-      lambda: dense_sums(batch, matrices.decoder, settings),
+      lambda: dense.by_latent(batch, matrices.decoder, settings),
   )
-  found = pairs.tell(batch, over, settings=settings)
-  ok = found.ok & pairs.all_finite(batch.inputs)
-  matrices, through = row_update.update(
-      matrices, sums, place, batch, rates, settings=settings, ok=ok
+  matrices, found = row_update.step(
+      matrices, batch, rates, *sums, settings=settings
   )
-  found = found._replace(b_dec=found.b_dec - through, ok=ok, overflow=longer)
-  return matrices, found
-
-
-def dense_sums(
-    batch: pairs.Batch,
-    W_dec: Float[Array, 'latents target_model'],
-    settings: pairs.Settings,
-) -> tuple[latent_major.Sums, Int32[Array, ' latents'], pairs.Sums]:
-  """Add up over all pairs; gives the matrices' rows, their places, the rest."""
-  to_encoder, to_decoder, over = dense.sums(batch, W_dec, settings)
-  sums = latent_major.Sums(
-      latent_major.padded(to_encoder.T),
-      latent_major.padded(to_decoder),
-      over.b_enc,
-      over.near_slopes,
-      over.fired,
-      over.near,
-  )
-  return sums, jnp.arange(len(W_dec), dtype=jnp.int32), over
+  return matrices, found._replace(overflow=longer)
 
 
 class _Selected(NamedTuple):

@@ -27,16 +27,19 @@ PATHS: dict[str, Path] = {
 }
 AUTO = 'auto'
 
-# From here on the sparse path is faster than the dense one on a CPU.
+# From here on the sparse path is faster than the dense one on a CPU, and the
+# kernels on a GPU in any precision of the products.
 _WIDE = 4096
+_WIDE_ON_GPU = 65_536
 
 
 def choose(asked: str, group: suite.Group, mesh: Any) -> str:
   """Name the path of a group: the fastest, or what was asked for.
 
   Groups for which only the oracle is right take it whatever was asked for. On a
-  CPU without the native step wide SAEs take the sparse one, which goes by the
-  L0 of each step: where rows are too long it is the dense one.
+  CPU without the native step wide SAEs take the sparse one, on a GPU the
+  kernels, which go by the L0 of each step: where rows are too long they are the
+  dense one.
 
   Raises:
     UserError: if the path that was asked for cannot be had here.
@@ -54,14 +57,17 @@ def choose(asked: str, group: suite.Group, mesh: Any) -> str:
 def _fastest(group: suite.Group, mesh: Any, why_not: dict[str, str]) -> str:
   if not why_not['native']:
     return 'native'
+  if not why_not['pallas'] and group.sae.width >= _WIDE_ON_GPU:
+    return 'pallas'
   wide = group.sae.width >= _WIDE and sharding.platform(mesh) == 'cpu'
   return 'sparse' if wide and not why_not['sparse'] else 'dense'
 
 
 def _why_not(mesh: Any) -> dict[str, str]:
   """Say what stands against the paths that need something; empty if nothing."""
-  devices = 1 if mesh is None else mesh.size
-  alone = '' if devices == 1 else f'it is for one device, not for {devices}'
+  alone = ''
+  if not sharding.is_alone(mesh):
+    alone = f'it is for one device, not for {mesh.size}'
   platform = sharding.platform(mesh)
   no_cpu = '' if platform == 'cpu' else f'it is for CPUs, this is a {platform}'
   no_gpu = '' if platform == 'gpu' else f'it is for GPUs, this is a {platform}'
@@ -74,4 +80,9 @@ def _why_not(mesh: Any) -> dict[str, str]:
 
 def find(asked: str, group: suite.Group, mesh: Any) -> Path:
   """Give the path of a group, by `choose`."""
-  return PATHS[choose(asked, group, mesh)]
+  name = choose(asked, group, mesh)
+  cpu = sharding.platform(mesh) == 'cpu'
+  if name == 'dense' and cpu and sharding.is_alone(mesh):
+    # Half of the memory, and matrices stay in the cache while they are updated.
+    return in_place.DENSE
+  return PATHS[name]

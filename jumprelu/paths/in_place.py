@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from jumprelu import optim, saes, suite
 from jumprelu.array_typing import Array, Int
-from jumprelu.ops import native, pairs, pallas, sparse
+from jumprelu.ops import dense, native, pairs, pallas, sparse
 from jumprelu.paths import protocol
 
 _MATRICES = ('W_enc', 'W_dec')
@@ -124,14 +124,18 @@ def make_path(
   )
 
 
+def _caught_up(
+    matrices: pairs.Matrices, clock: Int[Array, ''], *, b2: float
+) -> pairs.Matrices:
+  """Leave matrices whose every row is updated in every step."""
+  del clock, b2
+  return matrices
+
+
 def make_sparse(cap: int) -> protocol.Path:
   """Make the sparse path with room for `cap` selected latents a row."""
 
-  def nothing_to_do(matrices, clock, *, b2):
-    del clock, b2
-    return matrices
-
-  return make_path(functools.partial(sparse.step, cap=cap), nothing_to_do)
+  return make_path(functools.partial(sparse.step, cap=cap), _caught_up)
 
 
 def make_pallas(cap: int, *, interpret: bool = False) -> protocol.Path:
@@ -141,5 +145,6 @@ def make_pallas(cap: int, *, interpret: bool = False) -> protocol.Path:
 
 
 NATIVE = make_path(native.step, native.catch_up)
+DENSE = make_path(dense.step, _caught_up)
 SPARSE = make_sparse(protocol.CAP)
 PALLAS = make_pallas(protocol.CAP)

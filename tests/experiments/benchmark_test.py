@@ -125,7 +125,9 @@ def test_alone_and_rounded_and_without_what_fails(tmp_path):
 
 
 @pytest.mark.parametrize('alone', [False, True])
-def test_turns_go_there_and_back_or_one_after_another(monkeypatch, alone):
+def test_turns_go_there_and_back_or_one_after_another(
+    monkeypatch, capsys, alone
+):
   heard = []
   names = ('ours-dense', 'saelens')
 
@@ -142,6 +144,8 @@ def test_turns_go_there_and_back_or_one_after_another(monkeypatch, alone):
       'saelens': 2,
   }
   assert found.gradient_errors == {'ours-dense': 0.5}
+  # Told at once, whatever becomes of the rest.
+  assert 'ours-dense: 1.0000 s a turn, 1 MiB' in capsys.readouterr().err
   turns = [name for name, what in heard if what == 4]
   if alone:
     assert turns == ['ours-dense'] * 2 + ['saelens'] * 2
@@ -164,7 +168,7 @@ class _Fake:
 
   def turn(self, steps):
     self._heard.append((self._name, steps))
-    return {'wall': 1.0}
+    return {'wall': 1.0, 'memory': 2**20}
 
   def gradient_error(self):
     return 0.5
@@ -180,7 +184,7 @@ def test_a_ratio_is_of_both_turns_of_a_round():
 
 
 def test_the_table_has_a_line_an_implementation_and_a_pair(records):
-  turn = {'wall': 1.0, 'cpu': 2.0, 'memory': 2**20, 'l0': 20.0}
+  turn = {'wall': 1.0, 'cpu': 2.0, 'memory': 2**20, 'imports': 9, 'l0': 2.0}
   text = report.table('XS', records, {'ours-dense': [turn, turn]})
   assert len(text.strip().splitlines()) == 3 + len(records)
 

@@ -175,13 +175,16 @@ def test_over_devices_a_suite_takes_the_dense_path():
       paths.choose(path, group, mesh)
 
 
-def test_a_gpu_takes_the_dense_path_unless_asked_for_kernels(monkeypatch):
+def test_a_gpu_takes_the_dense_path_unless_the_sae_is_very_wide(monkeypatch):
   group = toy_suite.make_groups(toy_suite.make_config())[0]
+  wide, *_ = toy_suite.make_groups(toy_suite.make_config(widths=(65_536,)))
   with pytest.raises(errors.UserError, match='pallas: it is for GPUs.* a cpu'):
     paths.choose('pallas', group, None)
   monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
   assert paths.choose('auto', group, None) == 'dense'
   assert paths.choose('pallas', group, None) == 'pallas'
+  assert paths.choose('auto', wide, None) == 'pallas'
+  assert paths.choose('dense', wide, None) == 'dense'
   with pytest.raises(errors.UserError, match='native: it is for CPUs.* a gpu'):
     paths.choose('native', group, None)
 

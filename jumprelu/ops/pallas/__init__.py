@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jumprelu.array_typing import Array, Float, Int32
-from jumprelu.ops import bits, latent_major, pairs, row_update, sparse
+from jumprelu.ops import bits, dense, latent_major, pairs, row_update, sparse
 from jumprelu.ops import rows as row_ops
 from jumprelu.ops.pallas import latents as latents_lib
 from jumprelu.ops.pallas import rows as rows_lib
@@ -66,7 +66,7 @@ def step(
   sums, place, over = jax.lax.cond(
       fits,
       lambda: _no_sums(matrices, weighed.over),
-      lambda: sparse.dense_sums(batch, matrices.decoder, settings),
+      lambda: dense.by_latent(batch, matrices.decoder, settings),
   )
   found = _tell(batch, matrices.encoder, over, settings)
   matrices = update_lib.update(
@@ -97,7 +97,7 @@ def step(
 def _no_sums(
     matrices: pairs.Matrices, over: pairs.Sums
 ) -> tuple[latent_major.Sums, Int32[Array, ' latents'], pairs.Sums]:
-  """Give what nobody reads where `sparse.dense_sums` gives sums."""
+  """Give what nobody reads where `dense.by_latent` gives sums."""
   blank = [jax.lax.empty(x.shape, x.dtype) for x in matrices[:2]]
   blank = [latent_major.padded(x) for x in blank]
   sums = latent_major.Sums(
