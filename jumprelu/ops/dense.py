@@ -5,10 +5,13 @@ only the pre-activations outlive the forward pass; latents and masks are made
 anew where they are read.
 """
 
+import functools
+
+import jax
 import jax.numpy as jnp
 
 from jumprelu.array_typing import Array, Float, Int32
-from jumprelu.ops import latent_major, pairs, products, pseudo, row_update
+from jumprelu.ops import in_blocks, pairs, products, pseudo
 
 
 def gradients(
@@ -27,9 +30,9 @@ def gradients(
   The encoder lies as it is released, and so does its gradient: turning either
   would cost a pass over memory.
   """
-  return pairs.finish(
-      batch, W_enc, *sums(batch, W_dec, settings), settings=settings
-  )
+  errors = decode(batch, W_dec)
+  sums = _add_up(batch, errors.scaled, W_dec, settings)
+  return pairs.finish(batch, W_enc, *sums, errors, settings=settings)
 
 
 def step(
@@ -40,59 +43,76 @@ def step(
     settings: pairs.Settings,
 ) -> tuple[pairs.Matrices, pairs.Found]:
   """Take one step on both matrices in place, as `native.step` does."""
-  sums = by_latent(batch, matrices.decoder, settings)
-  return row_update.step(matrices, batch, rates, *sums, settings=settings)
-
-
-def by_latent(
-    batch: pairs.Batch,
-    W_dec: Float[Array, 'latents target_model'],
-    settings: pairs.Settings,
-) -> tuple[latent_major.Sums, Int32[Array, ' latents'], pairs.Sums]:
-  """Add up over all pairs; gives the matrices' rows, their places, the rest."""
-  to_encoder, to_decoder, over = sums(batch, W_dec, settings)
-  of_rows = latent_major.Sums(
-      latent_major.padded(to_encoder.T),
-      latent_major.padded(to_decoder),
-      over.b_enc,
-      over.near_slopes,
-      over.fired,
-      over.near,
+  errors = decode(batch, matrices.decoder)
+  add_up = functools.partial(
+      add_up_block, batch, errors.scaled, settings=settings
   )
-  return of_rows, jnp.arange(len(W_dec), dtype=jnp.int32), over
+  return in_blocks.step(
+      matrices, batch, rates, errors, add_up, settings=settings
+  )
 
 
-def sums(
+def decode(
+    batch: pairs.Batch, W_dec: Float[Array, 'latents target_model']
+) -> pairs.Errors:
+  """Decode a batch."""
+  active = _active(batch)
+  latents = jnp.where(active, batch.pre_acts, 0.0)
+  reconstruction = products.matmul(latents, W_dec) + batch.b_dec[None, :]
+  return pairs.scale_errors(batch, reconstruction)
+
+
+def add_up_block(
     batch: pairs.Batch,
+    errors: Float[Array, 'batch target_model'],
+    W_dec: Float[Array, 'latents target_model'],
+    numbers: Int32[Array, ' size'],
+    *,
+    settings: pairs.Settings,
+) -> tuple[pairs.Rows, Int32[Array, ' size']]:
+  """Add up over the pairs of a block of latents; an `in_blocks.AddUp`."""
+  part = functools.partial(
+      jax.lax.dynamic_slice_in_dim,
+      start_index=numbers[0],
+      slice_size=len(numbers),
+  )
+  batch = batch._replace(
+      pre_acts=part(batch.pre_acts, axis=1), threshold=part(batch.threshold)
+  )
+  to_encoder, to_decoder, vectors = _add_up(
+      batch, errors, part(W_dec), settings
+  )
+  rows = pairs.Rows(to_encoder.T, to_decoder, vectors)
+  return rows, jnp.arange(len(numbers), dtype=jnp.int32)
+
+
+def _active(batch: pairs.Batch) -> Array:
+  active = pseudo.is_active(batch.pre_acts, batch.threshold)
+  return active & batch.keep[:, None]
+
+
+def _add_up(
+    batch: pairs.Batch,
+    errors: Float[Array, 'batch target_model'],
     W_dec: Float[Array, 'latents target_model'],
     settings: pairs.Settings,
 ) -> tuple[
     Float[Array, 'model latents'],
     Float[Array, 'latents target_model'],
-    pairs.Sums,
+    pairs.Vectors,
 ]:
   """Add up over all pairs: the encoder's, the decoder's, the rest."""
-  rows = pairs.row_count(batch.keep)
-  keep = batch.keep[:, None]
-  active = pseudo.is_active(batch.pre_acts, batch.threshold) & keep
+  active = _active(batch)
   latents = jnp.where(active, batch.pre_acts, 0.0)
-  reconstruction = products.matmul(latents, W_dec) + batch.b_dec[None, :]
-  errors = jnp.where(keep, reconstruction - batch.targets, 0.0)
-  loss = jnp.sum(jnp.square(errors)) / rows
-  errors = errors * (2.0 / rows)
-
   slopes = products.matmul(errors, W_dec.T)
   on_active = jnp.where(active, slopes, 0.0)
   near = pseudo.in_kernel(batch.pre_acts, batch.threshold, settings.bandwidth)
-  near &= keep
-  to_encoder = products.matmul(batch.inputs.T, on_active)
-  to_decoder = products.matmul(latents.T, errors)
-  over = pairs.Sums(
+  near &= batch.keep[:, None]
+  vectors = pairs.Vectors(
       b_enc=on_active.sum(axis=0),
-      b_dec=errors.sum(axis=0),
       near_slopes=jnp.where(near, slopes, 0.0).sum(axis=0),
-      near=near.sum(axis=0, dtype=jnp.int32),
       fired=active.sum(axis=0, dtype=jnp.int32),
-      loss=loss,
+      near=near.sum(axis=0, dtype=jnp.int32),
   )
-  return to_encoder, to_decoder, over
+  to_encoder = products.matmul(batch.inputs.T, on_active)
+  return to_encoder, products.matmul(latents.T, errors), vectors

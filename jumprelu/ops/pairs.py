@@ -94,17 +94,33 @@ class Found(NamedTuple):
   overflow: Int32[Array, ''] | int = 0
 
 
-class Sums(NamedTuple):
-  """Sums over pairs, of which all gradients but the matrices' are made."""
+class Vectors(NamedTuple):
+  """Sums over the pairs of each latent."""
 
-  # Slopes over active pairs, errors over rows.
+  # Slopes over active pairs, and over near ones.
   b_enc: Float[Array, ' latents']
-  b_dec: Float[Array, ' target_model']
-  # Slopes over near pairs, and how many those are.
   near_slopes: Float[Array, ' latents']
-  near: Int32[Array, ' latents']
+  # How many of both there are.
   fired: Int32[Array, ' latents']
-  # Mean squared norm of the error.
+  near: Int32[Array, ' latents']
+
+
+class Rows(NamedTuple):
+  """What is added up over the pairs of latents."""
+
+  # Gradients of the encoder, without the pre-encoder bias, and the decoder;
+  # these rows may lie in an order of their own.
+  encoder: Float[Array, 'rows model']
+  decoder: Float[Array, 'rows target_model']
+  vectors: Vectors
+
+
+class Errors(NamedTuple):
+  """What decoding a batch gives."""
+
+  # Times 2 / rows, 0 in rows that are not kept.
+  scaled: Float[Array, 'batch target_model']
+  # Mean squared norm over kept rows.
   loss: Float[Array, '']
 
 
@@ -120,7 +136,8 @@ def finish(
     W_enc: Float[Array, 'model latents'],
     to_encoder: Float[Array, 'model latents'],
     to_decoder: Float[Array, 'latents target_model'],
-    sums: Sums,
+    vectors: Vectors,
+    errors: Errors,
     *,
     settings: Settings,
 ) -> tuple[
@@ -130,30 +147,45 @@ def finish(
 
   `to_encoder` is without what flows through the pre-encoder bias.
   """
-  found = tell(batch, sums, settings=settings)
+  found = tell(batch, vectors, errors, settings=settings)
   if settings.pre_encoder_bias:
     # The encoder read inputs - b_dec: both gradients feel it.
-    to_encoder -= batch.b_dec[:, None] * sums.b_enc[None, :]
-    through = jnp.matmul(W_enc, sums.b_enc, precision=jax.lax.Precision.HIGHEST)
-    found = found._replace(b_dec=sums.b_dec - through)
+    to_encoder -= batch.b_dec[:, None] * vectors.b_enc[None, :]
+    through = jnp.matmul(
+        W_enc, vectors.b_enc, precision=jax.lax.Precision.HIGHEST
+    )
+    found = found._replace(b_dec=found.b_dec - through)
   ok = found.ok & all_finite(to_encoder, to_decoder, found.b_dec)
   return to_encoder, to_decoder, found._replace(ok=ok)
 
 
-def tell(batch: Batch, sums: Sums, *, settings: Settings) -> Found:
+def scale_errors(
+    batch: Batch, reconstruction: Float[Array, 'batch target_model']
+) -> Errors:
+  """Compare a batch's reconstruction with its targets."""
+  rows = row_count(batch.keep)
+  errors = jnp.where(batch.keep[:, None], reconstruction - batch.targets, 0.0)
+  loss = jnp.sum(jnp.square(errors)) / rows
+  return Errors(errors * (2.0 / rows), loss)
+
+
+def tell(
+    batch: Batch, vectors: Vectors, errors: Errors, *, settings: Settings
+) -> Found:
   """Make what a step tells of its sums; `ok` is of these alone."""
   rows = row_count(batch.keep)
-  l0 = sums.fired.sum().astype(jnp.float32) / rows
+  l0 = vectors.fired.sum().astype(jnp.float32) / rows
   penalty = _penalty_slope(settings, batch, l0) / rows
-  to_threshold = batch.threshold * sums.near_slopes + penalty * sums.near
+  to_threshold = batch.threshold * vectors.near_slopes + penalty * vectors.near
+  b_dec = errors.scaled.sum(axis=0)
   return Found(
-      b_enc=sums.b_enc,
-      b_dec=sums.b_dec,
+      b_enc=vectors.b_enc,
+      b_dec=b_dec,
       threshold=-to_threshold / settings.bandwidth,
-      fired=sums.fired,
-      reconstruction=sums.loss,
+      fired=vectors.fired,
+      reconstruction=errors.loss,
       l0=l0,
-      ok=all_finite(sums.loss, sums.b_enc, sums.b_dec, to_threshold),
+      ok=all_finite(errors.loss, vectors.b_enc, b_dec, to_threshold),
   )
 
 

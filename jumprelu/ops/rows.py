@@ -1,11 +1,41 @@
-"""Adam without a first moment, and unit norm, on rows of weights."""
+"""Rows of weights: Adam without a first moment, unit norm, and which to take."""
 
 import math
 from typing import Any
 
 import jax.numpy as jnp
 
-from jumprelu.array_typing import Array, Float
+from jumprelu.array_typing import Array, Float, Int32, Num
+
+_LANES = 64
+
+
+def take(
+    x: Num[Array, 'rows *rest'], index: Int32[Array, ' size']
+) -> Num[Array, 'size *rest']:
+  """Take rows that are there: looking whether they are costs as much."""
+  return x.at[index].get(mode='promise_in_bounds')
+
+
+def divide(count: int, most: int) -> int:
+  """Give the largest number of rows, `most` or fewer, that divides `count`."""
+  return next(
+      size for size in range(min(count, most), 0, -1) if not count % size
+  )
+
+
+def dot(
+    a: Float[Array, '*rest model'], b: Float[Array, '*rest model']
+) -> Float[Array, '*rest']:
+  """Give each row's inner product with its like.
+
+  Summed over whole vectors first: within a vector XLA adds one number after
+  another on a CPU.
+  """
+  products = a * b
+  lanes = math.gcd(products.shape[-1], _LANES)
+  products = products.reshape(*products.shape[:-1], -1, lanes)
+  return products.sum(axis=-2).sum(axis=-1)
 
 
 def project(
@@ -13,15 +43,14 @@ def project(
     weights: Float[Array, 'latents model'],
 ) -> Float[Array, 'latents model']:
   """Remove from each row's gradient its part along the (unit-norm) row."""
-  along = jnp.sum(gradient * weights, axis=-1, keepdims=True)
-  return gradient - along * weights
+  return gradient - dot(gradient, weights)[..., None] * weights
 
 
 def unit(
     weights: Float[Array, 'latents model'],
 ) -> Float[Array, 'latents model']:
   """Scale each row to unit norm."""
-  norms = jnp.linalg.norm(weights, axis=-1, keepdims=True)
+  norms = jnp.sqrt(dot(weights, weights))[..., None]
   # A row of zeros has no direction; it stays as it is, and finite.
   return weights / jnp.maximum(norms, jnp.finfo(weights.dtype).tiny)
 

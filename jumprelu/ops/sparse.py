@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from jumprelu.array_typing import Array, Float, Int32, UInt32
-from jumprelu.ops import bits, dense, latent_major, pairs, row_update
+from jumprelu.ops import bits, dense, in_blocks, latent_major, pairs, rows
 
 
 def gradients(
@@ -81,13 +81,31 @@ def step(
   """Take one step on both matrices, as `native.step` does."""
   selected = _select(batch, settings, cap)
   longer = jnp.sum(selected.count > cap, dtype=jnp.int32)
-  sums = jax.lax.cond(
-      longer == 0,
-      lambda: _sums(batch, matrices.decoder, selected, settings),
-      lambda: dense.by_latent(batch, matrices.decoder, settings),
+  fits = longer == 0
+  errors = jax.lax.cond(
+      fits,
+      lambda: _errors(batch, matrices.decoder, selected),
+      lambda: dense.decode(batch, matrices.decoder),
   )
-  matrices, found = row_update.step(
-      matrices, batch, rates, *sums, settings=settings
+
+  def add_up(decoder, numbers):
+    return jax.lax.cond(
+        fits,
+        lambda: latent_major.add_up(
+            batch,
+            errors.scaled,
+            selected.words,
+            decoder,
+            numbers,
+            bandwidth=settings.bandwidth,
+        ),
+        lambda: dense.add_up_block(
+            batch, errors.scaled, decoder, numbers, settings=settings
+        ),
+    )
+
+  matrices, found = in_blocks.step(
+      matrices, batch, rates, errors, add_up, settings=settings
   )
   return matrices, found._replace(overflow=longer)
 
@@ -122,33 +140,32 @@ def _gradients(
     pairs.Found,
 ]:
   """Compute the gradients where every row fits."""
-  sums, place, over = _sums(batch, W_dec, selected, settings)
+  errors = _errors(batch, W_dec, selected)
+  sums, place = latent_major.add_up(
+      batch,
+      errors.scaled,
+      selected.words,
+      W_dec,
+      jnp.arange(len(W_dec), dtype=jnp.int32),
+      bandwidth=settings.bandwidth,
+  )
   return pairs.finish(
       batch,
       W_enc,
-      latent_major.take(sums.encoder, place).T,
-      latent_major.take(sums.decoder, place),
-      over,
+      rows.take(sums.encoder, place).T,
+      rows.take(sums.decoder, place),
+      sums.vectors,
+      errors,
       settings=settings,
   )
 
 
-def _sums(
+def _errors(
     batch: pairs.Batch,
     W_dec: Float[Array, 'latents target_model'],
     selected: _Selected,
-    settings: pairs.Settings,
-) -> tuple[latent_major.Sums, Int32[Array, ' latents'], pairs.Sums]:
-  """Add up both ways; gives the matrices' rows, their places, and the rest."""
-  rows = pairs.row_count(batch.keep)
-  errors = _decode(batch, W_dec, selected) - batch.targets
-  errors = jnp.where(batch.keep[:, None], errors, 0.0)
-  loss = jnp.sum(jnp.square(errors)) / rows
-  errors = errors * (2.0 / rows)
-  sums, place = latent_major.sums(
-      batch, errors, W_dec, selected.words, bandwidth=settings.bandwidth
-  )
-  return sums, place, latent_major.over_pairs(sums, errors, loss)
+) -> pairs.Errors:
+  return pairs.scale_errors(batch, _decode(batch, W_dec, selected))
 
 
 def _decode(

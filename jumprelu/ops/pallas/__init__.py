@@ -14,13 +14,13 @@ import jax
 import jax.numpy as jnp
 
 from jumprelu.array_typing import Array, Float, Int32
-from jumprelu.ops import bits, dense, latent_major, pairs, row_update, sparse
+from jumprelu.ops import bits, dense, in_blocks, pairs, sparse
 from jumprelu.ops import rows as row_ops
 from jumprelu.ops.pallas import latents as latents_lib
 from jumprelu.ops.pallas import rows as rows_lib
 from jumprelu.ops.pallas import update as update_lib
 
-# Latents that XLA updates together after dense gradients.
+# Latents of a block where a step is dense.
 _BLOCK = 16384
 
 
@@ -34,10 +34,10 @@ class _Selected(NamedTuple):
 class _Weighed(NamedTuple):
   """What the kernels have told before any gradient of a matrix is made."""
 
-  errors: Float[Array, 'batch target_model']
+  errors: pairs.Errors
   by_latent: latents_lib.Sorted
   weights: latents_lib.Weights
-  over: pairs.Sums
+  vectors: pairs.Vectors
 
 
 def step(
@@ -62,65 +62,55 @@ def step(
       settings=settings,
       interpret=interpret,
   )
-  # Matrices must not go through a branch: XLA would copy them.
-  sums, place, over = jax.lax.cond(
+  errors = jax.lax.cond(
       fits,
-      lambda: _no_sums(matrices, weighed.over),
-      lambda: dense.by_latent(batch, matrices.decoder, settings),
+      lambda: weighed.errors,
+      lambda: dense.decode(batch, matrices.decoder),
   )
-  found = _tell(batch, matrices.encoder, over, settings)
+  ok = pairs.all_finite(batch.inputs, errors.loss, weighed.vectors)
+  through = _through(matrices.encoder, weighed.vectors, settings)
   matrices = update_lib.update(
       matrices,
       batch,
-      weighed.errors,
+      errors.scaled,
       weighed.by_latent,
       weighed.weights,
-      b_enc=found.b_enc,
+      b_enc=weighed.vectors.b_enc,
       rates=rates,
       settings=settings,
-      ok=found.ok & fits,
+      ok=ok & fits,
       interpret=interpret,
   )
-  matrices, _ = row_update.update(
+  # No branch, through which XLA would copy the matrices: a loop of no turns.
+  latents = len(matrices.decoder)
+  size = row_ops.divide(latents, _BLOCK)
+  matrices, vectors, through_all = in_blocks.walk(
       matrices,
-      sums,
-      place,
       batch,
       rates,
+      functools.partial(
+          dense.add_up_block, batch, errors.scaled, settings=settings
+      ),
+      weighed.vectors,
+      size=size,
+      blocks=jnp.where(fits, 0, latents // size),
       settings=settings,
-      ok=found.ok & ~fits,
-      block=_BLOCK,
+      ok=ok,
   )
-  return matrices, found._replace(overflow=longer)
+  found = pairs.tell(batch, vectors, errors, settings=settings)
+  b_dec = found.b_dec - jnp.where(fits, through, through_all)
+  return matrices, found._replace(b_dec=b_dec, ok=ok, overflow=longer)
 
 
-def _no_sums(
-    matrices: pairs.Matrices, over: pairs.Sums
-) -> tuple[latent_major.Sums, Int32[Array, ' latents'], pairs.Sums]:
-  """Give what nobody reads where `dense.by_latent` gives sums."""
-  blank = [jax.lax.empty(x.shape, x.dtype) for x in matrices[:2]]
-  blank = [latent_major.padded(x) for x in blank]
-  sums = latent_major.Sums(
-      *blank, over.b_enc, over.near_slopes, over.fired, over.near
-  )
-  return sums, jnp.arange(len(matrices.decoder), dtype=jnp.int32), over
-
-
-def _tell(
-    batch: pairs.Batch,
+def _through(
     encoder: Float[Array, 'latents model'],
-    over: pairs.Sums,
+    vectors: pairs.Vectors,
     settings: pairs.Settings,
-) -> pairs.Found:
-  """Tell all but the matrices' gradients, and whether they are finite."""
-  found = pairs.tell(batch, over, settings=settings)
-  if settings.pre_encoder_bias:
-    through = jnp.matmul(
-        found.b_enc, encoder, precision=jax.lax.Precision.HIGHEST
-    )
-    found = found._replace(b_dec=found.b_dec - through)
-  ok = found.ok & pairs.all_finite(batch.inputs, found.b_dec)
-  return found._replace(ok=ok)
+) -> Float[Array, ' target_model'] | float:
+  """Compute what of b_dec's gradient flows through the encoder."""
+  if not settings.pre_encoder_bias:
+    return 0.0
+  return jnp.matmul(vectors.b_enc, encoder, precision=jax.lax.Precision.HIGHEST)
 
 
 def catch_up(
@@ -198,8 +188,7 @@ def _weigh(
       bandwidth=settings.bandwidth,
       interpret=interpret,
   )
-  over = pairs.Sums(b_dec=errors.sum(axis=0), loss=loss, **vectors._asdict())
-  return _Weighed(errors, by_latent, weights, over)
+  return _Weighed(pairs.Errors(errors, loss), by_latent, weights, vectors)
 
 
 def _gradients(
@@ -221,11 +210,17 @@ def _gradients(
   )
   to_encoder, to_decoder = latents_lib.sums(
       batch,
-      weighed.errors,
+      weighed.errors.scaled,
       weighed.by_latent,
       weighed.weights,
       interpret=interpret,
   )
   return pairs.finish(
-      batch, W_enc, to_encoder.T, to_decoder, weighed.over, settings=settings
+      batch,
+      W_enc,
+      to_encoder.T,
+      to_decoder,
+      weighed.vectors,
+      weighed.errors,
+      settings=settings,
   )

@@ -35,15 +35,6 @@ class Weights(NamedTuple):
   value: Float[Array, ' pairs']
 
 
-class Vectors(NamedTuple):
-  """What has been added up for each latent; as in `pairs.Sums`."""
-
-  b_enc: Float[Array, ' latents']
-  near_slopes: Float[Array, ' latents']
-  fired: Int32[Array, ' latents']
-  near: Int32[Array, ' latents']
-
-
 def sort(
     index: Int32[Array, 'batch cap'],
     count: Int32[Array, ' batch'],
@@ -81,7 +72,7 @@ def _slopes_kernel(*refs: Any, half: float) -> None:
     active = there & active
     near = there & (jnp.abs(value - threshold) < half)
     on_near = jnp.where(near, slope, jnp.where(there, 0.0 * value, 0.0))
-    return Vectors(
+    return pairs.Vectors(
         total.b_enc + jnp.where(active, slope, 0.0),
         # What is not a number is seen here: nothing else of it counts.
         total.near_slopes + on_near,
@@ -90,7 +81,7 @@ def _slopes_kernel(*refs: Any, half: float) -> None:
     )
 
   none, no = jnp.float32(0), jnp.int32(0)
-  total = calls.fold(first, last, one, Vectors(none, none, no, no))
+  total = calls.fold(first, last, one, pairs.Vectors(none, none, no, no))
   for ref, value in zip(vectors, total, strict=True):
     ref[latent] = value
 
@@ -103,7 +94,7 @@ def slopes(
     *,
     bandwidth: float,
     interpret: bool = False,
-) -> tuple[Weights, Vectors]:
+) -> tuple[Weights, pairs.Vectors]:
   """Weigh each pair, and add up over each latent's pairs."""
   latents, pair = batch.threshold.shape, by_latent.row.shape
   float32 = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
@@ -116,7 +107,7 @@ def slopes(
       interpret=interpret,
   )
   found = call(*by_latent, batch.threshold, errors, decoder)
-  return Weights(*found[:2]), Vectors(*found[2:])
+  return Weights(*found[:2]), pairs.Vectors(*found[2:])
 
 
 def _sums_kernel(*refs: Any) -> None:

@@ -1,0 +1,181 @@
+"""A step in place, a block of contiguous latents after another.
+
+Sums over a block's pairs are made, gone by and forgotten before those of the
+next one: they stay in the cache, and there is never a gradient of a whole
+matrix. So what may keep a step from being taken is looked for beforehand.
+"""
+
+from collections.abc import Callable
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from jumprelu.array_typing import Array, Bool, Float, Int32
+from jumprelu.ops import pairs, rows
+
+# Latents of a block, at most: many, as they are sorted by frequency within it.
+_SIZE = 4096
+# Of those, how many are updated together: what a CPU's caches hold.
+_TOGETHER = 512
+
+# (decoder, contiguous numbers of latents) -> their sums, and where in the
+# matrices' each latent's row is.
+AddUp = Callable[
+    [Array, Int32[Array, ' size']], tuple[pairs.Rows, Int32[Array, ' size']]
+]
+
+
+def step(
+    matrices: pairs.Matrices,
+    batch: pairs.Batch,
+    rates: pairs.Rates,
+    errors: pairs.Errors,
+    add_up: AddUp,
+    *,
+    settings: pairs.Settings,
+) -> tuple[pairs.Matrices, pairs.Found]:
+  """Take a step by what `add_up` gives, if all that goes into it is finite."""
+  latents = len(matrices.decoder)
+  size = rows.divide(latents, _SIZE)
+  pre_acts = jnp.where(batch.keep[:, None], batch.pre_acts, 0.0)
+  ok = pairs.all_finite(errors.loss, batch.inputs, pre_acts)
+  matrices, vectors, through = walk(
+      matrices,
+      batch,
+      rates,
+      add_up,
+      _no_vectors(latents),
+      size=size,
+      blocks=latents // size,
+      settings=settings,
+      ok=ok,
+  )
+  found = pairs.tell(batch, vectors, errors, settings=settings)
+  return matrices, found._replace(b_dec=found.b_dec - through, ok=ok)
+
+
+def _no_vectors(latents: int) -> pairs.Vectors:
+  vector, count = jnp.zeros(latents, jnp.float32), jnp.zeros(latents, jnp.int32)
+  return pairs.Vectors(vector, vector, count, count)
+
+
+def walk(
+    matrices: pairs.Matrices,
+    batch: pairs.Batch,
+    rates: pairs.Rates,
+    add_up: AddUp,
+    vectors: pairs.Vectors,
+    *,
+    size: int,
+    blocks: Int32[Array, ''] | int,
+    settings: pairs.Settings,
+    ok: Bool[Array, ''],
+) -> tuple[pairs.Matrices, pairs.Vectors, Float[Array, ' target_model']]:
+  """Go through the first blocks; rows may be behind, and stay without `ok`.
+
+  Returns:
+    The matrices, `vectors` with those of the blocks, and what of b_dec's
+    gradient flows through the encoder.
+  """
+
+  def body(number, carry):
+    matrices, vectors, through = carry
+    first = number * size
+    numbers = first + jnp.arange(size, dtype=jnp.int32)
+    sums, place = add_up(matrices.decoder, numbers)
+    update = functools.partial(
+        _update, sums, place, batch, rates, settings=settings, first=first
+    )
+    matrices, through = update((matrices, through), ok=ok)
+    return matrices, _write(vectors, sums.vectors, first), through
+
+  start = matrices, vectors, jnp.zeros_like(batch.b_dec)
+  return jax.lax.fori_loop(0, blocks, body, start)
+
+
+def _slice(whole, *, start, size):
+  """Read rows of each array."""
+  return jax.tree.map(
+      lambda x: jax.lax.dynamic_slice_in_dim(x, start, size), whole
+  )
+
+
+def _write(whole, part, first):
+  """Write rows of each array, from `first` on."""
+  return jax.tree.map(
+      lambda x, y: jax.lax.dynamic_update_slice_in_dim(x, y, first, 0),
+      whole,
+      part,
+  )
+
+
+def _update(
+    sums: pairs.Rows,
+    place: Int32[Array, ' size'],
+    batch: pairs.Batch,
+    rates: pairs.Rates,
+    carry: tuple[pairs.Matrices, Float[Array, ' target_model']],
+    *,
+    settings: pairs.Settings,
+    first: Int32[Array, ''],
+    ok: Bool[Array, ''],
+) -> tuple[pairs.Matrices, Float[Array, ' target_model']]:
+  """Update a block's rows, some together; adds to what flows through them."""
+  size = rows.divide(len(place), _TOGETHER)
+
+  def body(number, carry):
+    matrices, through = carry
+    here = functools.partial(_slice, start=first + number * size, size=size)
+    within = functools.partial(_slice, start=number * size, size=size)
+
+    def step():
+      old, index = here(matrices), within(place)
+      b_enc = within(sums.vectors.b_enc)
+      to_encoder = rows.take(sums.encoder, index)
+      to_decoder = rows.take(sums.decoder, index)
+      if not settings.pre_encoder_bias:
+        new = _step_rows(old, to_encoder, to_decoder, rates, settings)
+        return new, through
+      # The encoder read inputs - b_dec: both gradients feel it.
+      to_encoder -= b_enc[:, None] * batch.b_dec[None, :]
+      new = _step_rows(old, to_encoder, to_decoder, rates, settings)
+      return new, through + b_enc @ old.encoder
+
+    # It is always taken. But what comes out of a branch are arrays of their own:
+    # fused with the writing below, this would read what is being written, and
+    # XLA would copy whole matrices.
+    new, through = jax.lax.cond(ok, step, lambda: (here(matrices), through))
+    return _write(matrices, new, first + number * size), through
+
+  turns = jnp.where(ok, len(place) // size, 0)
+  return jax.lax.fori_loop(0, turns, body, carry)
+
+
+def _step_rows(
+    old: pairs.Matrices,
+    to_encoder: Float[Array, 'rows model'],
+    to_decoder: Float[Array, 'rows target_model'],
+    rates: pairs.Rates,
+    settings: pairs.Settings,
+) -> pairs.Matrices:
+  """Step rows by their gradients."""
+  adam = functools.partial(
+      rows.adam,
+      learning_rate=rates.learning_rate,
+      correction=rates.correction,
+      b2=settings.b2,
+      eps=settings.eps,
+  )
+  behind = (rates.clock - old.touched).astype(jnp.float32)[:, None]
+  left = rows.decay(behind, b2=settings.b2)
+  to_decoder = rows.project(to_decoder, old.decoder)
+  encoder, nu_encoder = adam(old.encoder, left * old.nu_encoder, to_encoder)
+  decoder, nu_decoder = adam(old.decoder, left * old.nu_decoder, to_decoder)
+  return pairs.Matrices(
+      encoder=encoder,
+      decoder=rows.unit(decoder),
+      nu_encoder=nu_encoder,
+      nu_decoder=nu_decoder,
+      touched=jnp.full_like(old.touched, rates.clock + 1),
+  )
