@@ -142,9 +142,8 @@ def _update(
       new = _step_rows(old, to_encoder, to_decoder, rates, settings)
       return new, through + b_enc @ old.encoder
 
-    # It is always taken. But what comes out of a branch are arrays of their own:
-    # fused with the writing below, this would read what is being written, and
-    # XLA would copy whole matrices.
+    # The branch is always taken. Without one XLA's loops read, fused with the
+    # writing below, what others are writing, and it copies whole matrices.
     new, through = jax.lax.cond(ok, step, lambda: (here(matrices), through))
     return _write(matrices, new, first + number * size), through
 

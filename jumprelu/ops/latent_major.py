@@ -19,7 +19,7 @@ from jumprelu.ops import bits, pairs, rows
 _SIZE = 256
 _AT_ONCE = 2
 # So few latents stay together to the end.
-_FEW = 32
+_FEW = 64
 
 
 class _Latents(NamedTuple):

@@ -1,0 +1,53 @@
+"""Steps in place: what they need besides the matrices."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jumprelu.ops import dense, pairs, sparse
+
+_ROWS, _MODEL, _WIDTH = 8, 64, 32_768
+
+
+def _compile(step):
+  """Compiles a step whose matrices are large, and its batch small."""
+  shape = jax.ShapeDtypeStruct
+  float32 = functools.partial(shape, dtype=jnp.float32)
+  matrix, touched = float32((_WIDTH, _MODEL)), shape((_WIDTH,), jnp.int32)
+  batch = pairs.Batch(
+      pre_acts=float32((_ROWS, _WIDTH)),
+      inputs=float32((_ROWS, _MODEL)),
+      targets=float32((_ROWS, _MODEL)),
+      keep=shape((_ROWS,), jnp.bool_),
+      threshold=float32((_WIDTH,)),
+      b_dec=float32((_MODEL,)),
+      coefficient=float32(()),
+      target_l0=float32(()),
+  )
+  rates = pairs.Rates(float32(()), float32(()), shape((), jnp.int32))
+  settings = pairs.Settings(1e-3, pre_encoder_bias=True, target_l0=False)
+
+  # As in training: some steps in a loop, from which matrices come out.
+  def steps(matrices, batch, rates):
+    def body(_, carry):
+      return step(carry[0], batch, rates, settings=settings)
+
+    first = step(matrices, batch, rates, settings=settings)
+    return jax.lax.fori_loop(0, 3, body, first)
+
+  matrices = pairs.Matrices(*[matrix] * 4, touched)
+  return jax.jit(steps, donate_argnums=0).lower(matrices, batch, rates)
+
+
+@pytest.mark.parametrize(
+    'step',
+    [dense.step, functools.partial(sparse.step, cap=16)],
+    ids=['dense', 'sparse'],
+)
+def test_no_matrix_is_copied_and_none_has_a_whole_gradient(step):
+  memory = _compile(step).compile().memory_analysis()
+  matrix = 4 * _MODEL * _WIDTH
+  assert memory.alias_size_in_bytes > 4 * matrix
+  assert memory.temp_size_in_bytes < matrix

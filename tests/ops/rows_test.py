@@ -1,0 +1,35 @@
+"""Rows of weights: sums, blocks, decay."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jumprelu.ops import rows
+
+
+@pytest.mark.parametrize(
+    ('count', 'most', 'size'),
+    [(16384, 4096, 4096), (49152, 4096, 4096), (1000, 256, 250), (7, 256, 7)],
+)
+def test_rows_are_divided_into_equal_parts(count, most, size):
+  assert rows.divide(count, most) == size
+  assert count % size == 0
+
+
+@pytest.mark.parametrize('model', [1, 80, 96, 2304])
+def test_an_inner_product_sums_all_of_a_row(model):
+  a, b = np.random.default_rng(0).normal(size=(2, 5, model))
+  found = rows.dot(jnp.float32(a), jnp.float32(b))
+  np.testing.assert_allclose(found, (a * b).sum(axis=1), rtol=1e-4, atol=1e-5)
+
+
+def test_second_moments_decay_as_if_multiplied_each_step():
+  steps = np.array([0, 1, 3, 5000])
+  found = rows.decay(jnp.float32(steps), b2=0.999)
+  np.testing.assert_allclose(found, 0.999**steps, rtol=1e-6)
+  assert found[0] == 1
+
+
+def test_a_row_of_zeros_has_no_direction_and_stays():
+  weights = jnp.array([[3.0, 4.0], [0.0, 0.0]])
+  np.testing.assert_allclose(rows.unit(weights), [[0.6, 0.8], [0.0, 0.0]])
