@@ -162,29 +162,35 @@ def _gradients(
 
 def _errors(
     batch: pairs.Batch,
-    W_dec: Float[Array, 'latents target_model'],
+    decoder: Float[Array, 'latents target_model'],
     selected: _Selected,
 ) -> pairs.Errors:
-  return pairs.scale_errors(batch, _decode(batch, W_dec, selected))
+  """Decode; the loss is no number where a selected pre-activation is none."""
+  values = jnp.take_along_axis(batch.pre_acts, selected.index, axis=1)
+  there = jnp.arange(values.shape[1])[None, :] < selected.count[:, None]
+  active = there & (values > batch.threshold[selected.index])
+  reconstruction = _decode(
+      batch, decoder, selected, jnp.where(active, values, 0.0)
+  )
+  errors = pairs.scale_errors(batch, reconstruction)
+  nothing = jnp.sum(jnp.where(there, 0.0 * values, 0.0))
+  return errors._replace(loss=errors.loss + nothing)
 
 
 def _decode(
     batch: pairs.Batch,
     decoder: Float[Array, 'latents target_model'],
     selected: _Selected,
+    values: Float[Array, 'batch cap'],
 ) -> Float[Array, 'batch target_model']:
-  """Add up the decoder rows of what is active, rank by rank."""
-  index, count = selected.index, selected.count
-  values = jnp.take_along_axis(batch.pre_acts, index, axis=1)
-  valid = jnp.arange(index.shape[1])[None, :] < count[:, None]
-  valid &= values > batch.threshold[index]
-  values = jnp.where(valid, values, 0.0)
+  """Add up decoder rows, rank by rank; `values` is 0 where none is active."""
 
   def add(rank, total):
     value = jax.lax.dynamic_index_in_dim(values, rank, 1)
-    latent = jax.lax.dynamic_index_in_dim(index, rank, 1, keepdims=False)
-    row = decoder.at[latent].get(mode='promise_in_bounds')
-    return total + value * row
+    latent = jax.lax.dynamic_index_in_dim(
+        selected.index, rank, 1, keepdims=False
+    )
+    return total + value * rows.take(decoder, latent)
 
   start = jnp.broadcast_to(batch.b_dec, batch.targets.shape)
-  return jax.lax.fori_loop(0, jnp.max(count), add, start)
+  return jax.lax.fori_loop(0, jnp.max(selected.count), add, start)
