@@ -38,7 +38,7 @@ def step(
   """Take a step by what `add_up` gives, if all that goes into it is finite."""
   latents = len(matrices.decoder)
   size = rows.divide(latents, _SIZE)
-  ok = pairs.all_finite(errors.loss, batch.inputs)
+  ok = is_finite(batch, errors)
   matrices, vectors, through = walk(
       matrices,
       batch,
@@ -52,6 +52,16 @@ def step(
   )
   found = pairs.tell(batch, vectors, errors, settings=settings)
   return matrices, found._replace(b_dec=found.b_dec - through, ok=ok)
+
+
+def is_finite(batch: pairs.Batch, errors: pairs.Errors) -> Bool[Array, '']:
+  """Say whether all is finite of which a step is made.
+
+  Weights are seen as well: the encoder's in pre-activations, the decoder's in
+  errors. What is not a number is above no threshold, and must be looked for.
+  """
+  pre_acts = jnp.where(batch.keep[:, None], batch.pre_acts, 0.0)
+  return pairs.all_finite(errors.loss, batch.inputs, pre_acts)
 
 
 def _no_vectors(latents: int) -> pairs.Vectors:

@@ -165,25 +165,19 @@ def _errors(
     decoder: Float[Array, 'latents target_model'],
     selected: _Selected,
 ) -> pairs.Errors:
-  """Decode; the loss is no number where a selected pre-activation is none."""
-  values = jnp.take_along_axis(batch.pre_acts, selected.index, axis=1)
-  there = jnp.arange(values.shape[1])[None, :] < selected.count[:, None]
-  active = there & (values > batch.threshold[selected.index])
-  reconstruction = _decode(
-      batch, decoder, selected, jnp.where(active, values, 0.0)
-  )
-  errors = pairs.scale_errors(batch, reconstruction)
-  nothing = jnp.sum(jnp.where(there, 0.0 * values, 0.0))
-  return errors._replace(loss=errors.loss + nothing)
+  return pairs.scale_errors(batch, _decode(batch, decoder, selected))
 
 
 def _decode(
     batch: pairs.Batch,
     decoder: Float[Array, 'latents target_model'],
     selected: _Selected,
-    values: Float[Array, 'batch cap'],
 ) -> Float[Array, 'batch target_model']:
-  """Add up decoder rows, rank by rank; `values` is 0 where none is active."""
+  """Add up the decoder rows of what is active, rank by rank."""
+  values = jnp.take_along_axis(batch.pre_acts, selected.index, axis=1)
+  active = jnp.arange(values.shape[1])[None, :] < selected.count[:, None]
+  active &= values > batch.threshold[selected.index]
+  values = jnp.where(active, values, 0.0)
 
   def add(rank, total):
     value = jax.lax.dynamic_index_in_dim(values, rank, 1)
