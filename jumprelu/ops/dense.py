@@ -20,11 +20,7 @@ def gradients(
     W_dec: Float[Array, 'latents target_model'],
     *,
     settings: pairs.Settings,
-) -> tuple[
-    Float[Array, 'model latents'],
-    Float[Array, 'latents target_model'],
-    pairs.Found,
-]:
+) -> pairs.Gradients:
   """Compute all gradients of one batch: the encoder's, the decoder's, the rest.
 
   The encoder lies as it is released, and so does its gradient: turning either

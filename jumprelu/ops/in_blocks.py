@@ -44,7 +44,7 @@ def step(
       batch,
       rates,
       add_up,
-      _no_vectors(latents),
+      pairs.no_vectors(latents),
       size=size,
       blocks=latents // size,
       settings=settings,
@@ -62,11 +62,6 @@ def is_finite(batch: pairs.Batch, errors: pairs.Errors) -> Bool[Array, '']:
   """
   pre_acts = jnp.where(batch.keep[:, None], batch.pre_acts, 0.0)
   return pairs.all_finite(errors.loss, batch.inputs, pre_acts)
-
-
-def _no_vectors(latents: int) -> pairs.Vectors:
-  vector, count = jnp.zeros(latents, jnp.float32), jnp.zeros(latents, jnp.int32)
-  return pairs.Vectors(vector, vector, count, count)
 
 
 def walk(
@@ -97,26 +92,10 @@ def walk(
         _update, sums, place, batch, rates, settings=settings, first=first
     )
     matrices, through = update((matrices, through), ok=ok)
-    return matrices, _write(vectors, sums.vectors, first), through
+    return matrices, rows.write(vectors, sums.vectors, first), through
 
   start = matrices, vectors, jnp.zeros_like(batch.b_dec)
   return jax.lax.fori_loop(0, blocks, body, start)
-
-
-def _slice(whole, *, start, size):
-  """Read rows of each array."""
-  return jax.tree.map(
-      lambda x: jax.lax.dynamic_slice_in_dim(x, start, size), whole
-  )
-
-
-def _write(whole, part, first):
-  """Write rows of each array, from `first` on."""
-  return jax.tree.map(
-      lambda x, y: jax.lax.dynamic_update_slice_in_dim(x, y, first, 0),
-      whole,
-      part,
-  )
 
 
 def _update(
@@ -135,8 +114,8 @@ def _update(
 
   def body(number, carry):
     matrices, through = carry
-    here = functools.partial(_slice, start=first + number * size, size=size)
-    within = functools.partial(_slice, start=number * size, size=size)
+    here = functools.partial(rows.read, start=first + number * size, size=size)
+    within = functools.partial(rows.read, start=number * size, size=size)
 
     def step():
       old, index = here(matrices), within(place)
@@ -154,7 +133,7 @@ def _update(
     # The branch is always taken. Without one XLA's loops read, fused with the
     # writing below, what others are writing, and it copies whole matrices.
     new, through = jax.lax.cond(ok, step, lambda: (here(matrices), through))
-    return _write(matrices, new, first + number * size), through
+    return rows.write(matrices, new, first + number * size), through
 
   turns = jnp.where(ok, len(place) // size, 0)
   return jax.lax.fori_loop(0, turns, body, carry)

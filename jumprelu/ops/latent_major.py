@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from jumprelu.array_typing import Array, Float, Int32, UInt32
 from jumprelu.ops import bits, pairs, rows
 
-# Latents of a block, at most, and ranks that go together: sums are read and written once
-# for all of them.
+# Latents of a block, at most, and ranks that go together: sums are read and
+# written once for all of them.
 _SIZE = 256
 _AT_ONCE = 2
 # So few latents stay together to the end.
@@ -56,7 +56,7 @@ def add_up(
   size = rows.divide(len(numbers), _SIZE)
 
   def body(number, carry):
-    some = jax.lax.dynamic_slice_in_dim(order, number * size, size)
+    some = rows.read(order, start=number * size, size=size)
     block = _Latents(
         numbers[some],
         batch.threshold[numbers[some]],
@@ -66,10 +66,7 @@ def add_up(
         running[:, some],
     )
     found = _add_ranks(batch, errors, block, bandwidth)
-    write = functools.partial(
-        jax.lax.dynamic_update_slice_in_dim, start_index=number * size, axis=0
-    )
-    return jax.tree.map(write, carry, found)
+    return rows.write(carry, found, number * size)
 
   start = _zeros(len(numbers), batch.inputs.shape[1], decoder.shape[1])
   touched = jnp.sum(count > 0, dtype=jnp.int32)
@@ -82,12 +79,10 @@ def add_up(
 
 
 def _zeros(latents: int, d_in: int, d_out: int) -> pairs.Rows:
-  vector = jnp.zeros(latents, jnp.float32)
-  count = jnp.zeros(latents, jnp.int32)
   return pairs.Rows(
       jnp.zeros((latents, d_in), jnp.float32),
       jnp.zeros((latents, d_out), jnp.float32),
-      pairs.Vectors(vector, vector, count, count),
+      pairs.no_vectors(latents),
   )
 
 

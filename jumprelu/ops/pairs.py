@@ -94,6 +94,12 @@ class Found(NamedTuple):
   overflow: Int32[Array, ''] | int = 0
 
 
+# Of the encoder, which lies as it is released, the decoder, and the rest.
+Gradients = tuple[
+    Float[Array, 'model latents'], Float[Array, 'latents target_model'], Found
+]
+
+
 class Vectors(NamedTuple):
   """Sums over the pairs of each latent."""
 
@@ -103,6 +109,12 @@ class Vectors(NamedTuple):
   # How many of both there are.
   fired: Int32[Array, ' latents']
   near: Int32[Array, ' latents']
+
+
+def no_vectors(latents: int) -> Vectors:
+  """Start sums."""
+  sums, counts = jnp.zeros(latents, jnp.float32), jnp.zeros(latents, jnp.int32)
+  return Vectors(sums, sums, counts, counts)
 
 
 class Rows(NamedTuple):
@@ -140,9 +152,7 @@ def finish(
     errors: Errors,
     *,
     settings: Settings,
-) -> tuple[
-    Float[Array, 'model latents'], Float[Array, 'latents target_model'], Found
-]:
+) -> Gradients:
   """Make all gradients, of the matrices' sums over pairs and the others.
 
   `to_encoder` is without what flows through the pre-encoder bias.

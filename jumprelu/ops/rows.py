@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from jumprelu.array_typing import Array, Float, Int32, Num
@@ -15,6 +16,22 @@ def take(
 ) -> Num[Array, 'size *rest']:
   """Take rows that are there: looking whether they are costs as much."""
   return x.at[index].get(mode='promise_in_bounds')
+
+
+def read(arrays: Any, *, start: Any, size: int) -> Any:
+  """Read contiguous rows of each array."""
+  return jax.tree.map(
+      lambda x: jax.lax.dynamic_slice_in_dim(x, start, size), arrays
+  )
+
+
+def write(arrays: Any, parts: Any, start: Any) -> Any:
+  """Write rows of each array, from `start` on."""
+  return jax.tree.map(
+      lambda x, y: jax.lax.dynamic_update_slice_in_dim(x, y, start, 0),
+      arrays,
+      parts,
+  )
 
 
 def divide(count: int, most: int) -> int:

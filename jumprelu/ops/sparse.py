@@ -27,15 +27,10 @@ def gradients(
     *,
     settings: pairs.Settings,
     cap: int,
-) -> tuple[
-    Float[Array, 'model latents'],
-    Float[Array, 'latents target_model'],
-    pairs.Found,
-]:
+) -> pairs.Gradients:
   """Compute all gradients of one batch, as `dense.gradients` does."""
-  selected = _select(batch, settings, cap)
+  selected, longer = _select(batch, settings, cap)
   sparse = functools.partial(_gradients, selected=selected, settings=settings)
-  longer = jnp.sum(selected.count > cap, dtype=jnp.int32)
   return or_dense(sparse, longer, batch, W_enc, W_dec, settings=settings)
 
 
@@ -47,11 +42,7 @@ def or_dense(
     W_dec: Float[Array, 'latents target_model'],
     *,
     settings: pairs.Settings,
-) -> tuple[
-    Float[Array, 'model latents'],
-    Float[Array, 'latents target_model'],
-    pairs.Found,
-]:
+) -> pairs.Gradients:
   """Compute gradients by `sparse`, or the dense way if rows are too long.
 
   Args:
@@ -79,8 +70,7 @@ def step(
     cap: int,
 ) -> tuple[pairs.Matrices, pairs.Found]:
   """Take one step on both matrices, as `native.step` does."""
-  selected = _select(batch, settings, cap)
-  longer = jnp.sum(selected.count > cap, dtype=jnp.int32)
+  selected, longer = _select(batch, settings, cap)
   fits = longer == 0
   errors = jax.lax.cond(
       fits,
@@ -122,9 +112,11 @@ class _Selected(NamedTuple):
 
 def _select(
     batch: pairs.Batch, settings: pairs.Settings, cap: int
-) -> _Selected:
-  selected = pairs.selected(batch, settings)
-  return _Selected(bits.pack(selected), *bits.places(selected, cap))
+) -> tuple[_Selected, Int32[Array, '']]:
+  """Select, and count the rows for which there is no room."""
+  mask = pairs.selected(batch, settings)
+  selected = _Selected(bits.pack(mask), *bits.places(mask, cap))
+  return selected, jnp.sum(selected.count > cap, dtype=jnp.int32)
 
 
 def _gradients(
@@ -134,11 +126,7 @@ def _gradients(
     *,
     selected: _Selected,
     settings: pairs.Settings,
-) -> tuple[
-    Float[Array, 'model latents'],
-    Float[Array, 'latents target_model'],
-    pairs.Found,
-]:
+) -> pairs.Gradients:
   """Compute the gradients where every row fits."""
   errors = _errors(batch, W_dec, selected)
   sums, place = latent_major.add_up(

@@ -46,40 +46,28 @@ def _need(path):
 
 
 @functools.cache
-def _gradients_by(path, settings):
-  """The compiled gradients of a path; tight is where few rows fit."""
+def _compiled(what, path, settings):
+  """The compiled gradients or step of a path; tight is where few rows fit."""
   path, _, tight = path.partition(', ')
-  call = {
-      'dense': dense.gradients,
-      'sparse': sparse.gradients,
-      'native': native.gradients,
-      'pallas': functools.partial(pallas.gradients, interpret=_INTERPRET),
-  }[path]
+  module = {
+      'dense': dense,
+      'sparse': sparse,
+      'native': native,
+      'pallas': pallas,
+  }
+  call = functools.partial(getattr(module[path], what), settings=settings)
   if path in _CAPPED:
     call = functools.partial(call, cap=_TIGHT if tight else _ROOMY)
-  return jax.jit(functools.partial(call, settings=settings))
+  if path == 'pallas':
+    call = functools.partial(call, interpret=_INTERPRET)
+  return jax.jit(call)
 
 
 def _gradients(path, case, **changes):
   _need(path)
-  call = _gradients_by(path, case.settings)
+  call = _compiled('gradients', path, case.settings)
   batch = case.batch._replace(**changes)
   return call(batch, case.params['W_enc'], case.params['W_dec'])
-
-
-@functools.cache
-def _step_by(path, settings):
-  """The compiled step of a path; tight is where few rows fit."""
-  path, _, tight = path.partition(', ')
-  call = {
-      'dense': dense.step,
-      'sparse': sparse.step,
-      'native': native.step,
-      'pallas': functools.partial(pallas.step, interpret=_INTERPRET),
-  }[path]
-  if path in _CAPPED:
-    call = functools.partial(call, cap=_TIGHT if tight else _ROOMY)
-  return jax.jit(functools.partial(call, settings=settings))
 
 
 def _step(path, case, **changes):
@@ -89,7 +77,7 @@ def _step(path, case, **changes):
   matrices = case.matrices
   if not path.startswith(_LEAVES_ROWS):
     matrices = _caught_up(matrices, case.settings, _RATES.clock)
-  return _step_by(path, case.settings)(matrices, batch, _RATES)
+  return _compiled('step', path, case.settings)(matrices, batch, _RATES)
 
 
 def _up_to_date(path, matrices, settings):

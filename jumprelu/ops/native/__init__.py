@@ -101,11 +101,7 @@ def gradients(
     W_dec: Float[Array, 'latents target_model'],
     *,
     settings: pairs.Settings,
-) -> tuple[
-    Float[Array, 'model latents'],
-    Float[Array, 'latents target_model'],
-    pairs.Found,
-]:
+) -> pairs.Gradients:
   """Compute the gradients by which `step` would go, as `dense.gradients`."""
   one = jnp.float32(1)
   rates = pairs.Rates(one, one, jnp.int32(0))

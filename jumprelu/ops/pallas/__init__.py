@@ -148,11 +148,7 @@ def gradients(
     settings: pairs.Settings,
     cap: int,
     interpret: bool = False,
-) -> tuple[
-    Float[Array, 'model latents'],
-    Float[Array, 'latents target_model'],
-    pairs.Found,
-]:
+) -> pairs.Gradients:
   """Compute all gradients of one batch, as `dense.gradients` does."""
   selected, longer = _select(batch, settings, cap)
   kernels = functools.partial(
@@ -213,11 +209,7 @@ def _gradients(
     selected: _Selected,
     settings: pairs.Settings,
     interpret: bool,
-) -> tuple[
-    Float[Array, 'model latents'],
-    Float[Array, 'latents target_model'],
-    pairs.Found,
-]:
+) -> pairs.Gradients:
   """Compute the gradients where every row fits."""
   weighed = _weigh(
       batch, W_dec, selected=selected, settings=settings, interpret=interpret

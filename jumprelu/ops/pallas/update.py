@@ -30,11 +30,10 @@ def _kernel(*refs: Any, b2: float, eps: float) -> None:
   @pl.when((last > first) & (numbers[2] > 0))
   def _():
     add = functools.partial(calls.weighted_sum, first, last, index=rows)
-    # As many decays as there were steps since, and this one's.
-    steps = (now + 1 - old[4][latent]).astype(jnp.float32)
+    behind = (now - old[4][latent]).astype(jnp.float32)
     adam = functools.partial(
         _adam,
-        decay=rows_lib.decay(steps, b2=b2),
+        left=rows_lib.decay(behind, b2=b2),
         b2=b2,
         eps=eps,
         learning_rate=numbers[0],
@@ -64,21 +63,15 @@ def _adam(
     nu: calls.Tiles,
     gradient: calls.Tiles,
     *,
-    decay: Any,
-    b2: float,
-    eps: float,
-    learning_rate: Any,
-    correction: Any,
+    left: Any,
+    **numbers: Any,
 ) -> tuple[calls.Tiles, calls.Tiles]:
-  """Do what `rows.adam` does, where second moments are behind."""
-  nu = tuple(
-      decay * n + (1 - b2) * g * g for n, g in zip(nu, gradient, strict=True)
-  )
-  new = tuple(
-      w - learning_rate * g / (jnp.sqrt(n / correction) + eps)
+  """Do what `rows.adam` does, of whose second moments `left` is left."""
+  new = [
+      rows_lib.adam(w, left * n, g, **numbers)
       for w, n, g in zip(weights, nu, gradient, strict=True)
-  )
-  return new, nu
+  ]
+  return tuple(w for w, _ in new), tuple(n for _, n in new)
 
 
 def update(
