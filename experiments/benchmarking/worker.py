@@ -2,9 +2,9 @@
 
 Imports, answers, and waits for a line: only then it takes a device's memory.
 From there on it reads lines of a number of steps and answers each with a line
-of JSON. Peak memory is, on a CPU, that of the whole process since the first turn
-began, and `imports` what it had when all was imported; on a GPU, that of the
-arrays on it.
+of JSON. Peak memory is, on a CPU, that of the whole process since the first
+turn began, and `imports` what it had when all was imported; on a GPU, that of
+the arrays on it.
 """
 
 import ctypes

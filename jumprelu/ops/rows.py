@@ -1,4 +1,4 @@
-"""Rows of weights: Adam without a first moment, unit norm, and which to take."""
+"""Rows of weights: Adam without a first moment, unit norm, which to take."""
 
 import math
 from typing import Any

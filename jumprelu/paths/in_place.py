@@ -3,8 +3,9 @@
 Their encoder lies turned, a row a latent, in all the state that they are given
 and give. With beta1 = 0 a latent without a gradient does not move, its second
 moments only decay, and a row of unit norm stays one. So the native step and the
-kernels update the rows of what fired, and remember when; at the end of a segment
-the other rows catch up, and the state is what a dense path would have left.
+kernels update the rows of what fired, and remember when; at the end of a
+segment the other rows catch up, and the state is what a dense path would have
+left.
 """
 
 from collections.abc import Callable

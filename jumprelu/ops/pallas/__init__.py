@@ -1,7 +1,7 @@
 """The Pallas way of `pairs`, for one GPU: what `sparse` does, as three kernels.
 
-`rows` decodes, a program a row. The pairs are sorted by latent; then a program a
-latent computes slopes (`latents`), and another one steps its rows of both
+`rows` decodes, a program a row. The pairs are sorted by latent; then a program
+a latent computes slopes (`latents`), and another one steps its rows of both
 matrices in place (`update`). Encoding and selecting are XLA's.
 
 A batch with a row of more selected latents than `cap` goes the dense way.
