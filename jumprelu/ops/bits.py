@@ -4,6 +4,8 @@ Thirty-two booleans make one word; counts of set bits and their running sums
 tell in which word the k-th set one is, and five halvings where in the word.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -16,10 +18,7 @@ def pack(mask: Bool[Array, 'size *rest']) -> UInt32[Array, 'words *rest']:
   """Pack the first axis: bit i of word w is entry 32 w + i."""
   size, *rest = mask.shape
   padding = [(0, -size % WORD)] + [(0, 0)] * len(rest)
-  words = jnp.pad(mask, padding).reshape(-1, WORD, *rest)
-  lanes = jnp.uint32(1) << jnp.arange(WORD, dtype=jnp.uint32)
-  lanes = lanes.reshape(1, WORD, *(1 for _ in rest))
-  return jnp.sum(jnp.where(words, lanes, jnp.uint32(0)), 1, dtype=jnp.uint32)
+  return _words(jnp.pad(mask, padding).reshape(-1, WORD, *rest))
 
 
 def running(words: UInt32[Array, 'words *rest']) -> Int32[Array, 'words *rest']:
@@ -31,18 +30,18 @@ def running(words: UInt32[Array, 'words *rest']) -> Int32[Array, 'words *rest']:
 def find(
     words: UInt32[Array, 'words columns'],
     counts: Int32[Array, 'words columns'],
-    rank: Int32[Array, ''],
-) -> Int32[Array, ' columns']:
-  """Give the place of each column's set bit of a rank, counted from 0.
+    ranks: Int32[Array, ' ranks'],
+) -> Int32[Array, 'ranks columns']:
+  """Give the places of each column's set bits of some ranks, counted from 0.
 
   `counts` is what `running` gives. Where there are not so many bits the place
   is of no meaning, but within the words.
   """
-  word = jnp.sum(counts <= rank, axis=0, dtype=jnp.int32)
+  word = jnp.sum(counts[None] <= ranks[:, None, None], axis=1, dtype=jnp.int32)
   word = jnp.minimum(word, len(words) - 1)
-  here = jnp.take_along_axis(words, word[None, :], axis=0)[0]
-  upto = jnp.take_along_axis(counts, word[None, :], axis=0)[0]
-  left = rank - (upto - _ones(here))
+  here = jnp.take_along_axis(words, word, axis=0)
+  upto = jnp.take_along_axis(counts, word, axis=0)
+  left = ranks[:, None] - (upto - _ones(here))
   return WORD * word + _bit(here, left)
 
 
@@ -58,16 +57,33 @@ def places(
   size = -(-mask.shape[1] // WORD)
   padding = size * WORD - mask.shape[1]
   lanes = jnp.pad(mask, [(0, 0), (0, padding)]).reshape(-1, WORD, size)
-  words = jax.vmap(pack)(lanes)[:, 0]
+  words = _words(lanes)
   counts = jnp.cumsum(_ones(words), axis=1)
   ranks = jnp.arange(cap, dtype=jnp.int32)
-  search = jax.vmap(lambda c: jnp.searchsorted(c, ranks, side='right'))
-  word = jnp.minimum(search(counts), size - 1).astype(jnp.int32)
+  # Unrolled, as it gathers so little a turn.
+  search = functools.partial(
+      jnp.searchsorted, v=ranks, side='right', method='scan_unrolled'
+  )
+  word = jnp.minimum(jax.vmap(search)(counts), size - 1).astype(jnp.int32)
   here = jnp.take_along_axis(words, word, axis=1)
   upto = jnp.take_along_axis(counts, word, axis=1)
   left = ranks[None, :] - (upto - _ones(here))
   place = size * _bit(here, left) + word
   return jnp.minimum(place, mask.shape[1] - 1), counts[:, -1]
+
+
+def _words(
+    lanes: Bool[Array, 'words lanes *rest'],
+) -> UInt32[Array, 'words *rest']:
+  """Make words of 32 booleans each.
+
+  Lane by lane, written out: XLA sums one element after another on a CPU.
+  """
+  words = jnp.zeros((lanes.shape[0], *lanes.shape[2:]), jnp.uint32)
+  for lane in range(WORD):
+    bit = jnp.uint32(1 << lane)
+    words |= jnp.where(lanes[:, lane], bit, jnp.uint32(0))
+  return words
 
 
 def _ones(words: UInt32[Array, '*shape']) -> Int32[Array, '*shape']:

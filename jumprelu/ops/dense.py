@@ -27,8 +27,16 @@ def gradients(
   would cost a pass over memory.
   """
   errors = decode(batch, W_dec)
-  sums = _add_up(batch, errors.scaled, W_dec, settings)
-  return pairs.finish(batch, W_enc, *sums, errors, settings=settings)
+  sums = add_up(batch, errors.scaled, W_dec, settings=settings)
+  return pairs.finish(
+      batch,
+      W_enc,
+      sums.encoder.T,
+      sums.decoder,
+      sums.vectors,
+      errors,
+      settings=settings,
+  )
 
 
 def step(
@@ -52,8 +60,7 @@ def decode(
     batch: pairs.Batch, W_dec: Float[Array, 'latents target_model']
 ) -> pairs.Errors:
   """Decode a batch."""
-  active = _active(batch)
-  latents = jnp.where(active, batch.pre_acts, 0.0)
+  latents = pairs.latents(batch.pre_acts, _active(batch))
   reconstruction = products.matmul(latents, W_dec) + batch.b_dec[None, :]
   return pairs.scale_errors(batch, reconstruction)
 
@@ -75,11 +82,8 @@ def add_up_block(
   batch = batch._replace(
       pre_acts=part(batch.pre_acts, axis=1), threshold=part(batch.threshold)
   )
-  to_encoder, to_decoder, vectors = _add_up(
-      batch, errors, part(W_dec), settings
-  )
-  rows = pairs.Rows(to_encoder.T, to_decoder, vectors)
-  return rows, jnp.arange(len(numbers), dtype=jnp.int32)
+  sums = add_up(batch, errors, part(W_dec), settings=settings)
+  return sums, jnp.arange(len(numbers), dtype=jnp.int32)
 
 
 def _active(batch: pairs.Batch) -> Array:
@@ -87,17 +91,14 @@ def _active(batch: pairs.Batch) -> Array:
   return active & batch.keep[:, None]
 
 
-def _add_up(
+def add_up(
     batch: pairs.Batch,
     errors: Float[Array, 'batch target_model'],
     W_dec: Float[Array, 'latents target_model'],
+    *,
     settings: pairs.Settings,
-) -> tuple[
-    Float[Array, 'model latents'],
-    Float[Array, 'latents target_model'],
-    pairs.Vectors,
-]:
-  """Add up over all pairs: the encoder's, the decoder's, the rest."""
+) -> pairs.Rows:
+  """Add up over the pairs of all rows and the batch's latents."""
   active = _active(batch)
   latents = jnp.where(active, batch.pre_acts, 0.0)
   slopes = products.matmul(errors, W_dec.T)
@@ -110,5 +111,6 @@ def _add_up(
       fired=active.sum(axis=0, dtype=jnp.int32),
       near=near.sum(axis=0, dtype=jnp.int32),
   )
-  to_encoder = products.matmul(batch.inputs.T, on_active)
-  return to_encoder, products.matmul(latents.T, errors), vectors
+  # Turned after it is made: the whole encoder's lies as it is released.
+  to_encoder = products.matmul(batch.inputs.T, on_active).T
+  return pairs.Rows(to_encoder, products.matmul(latents.T, errors), vectors)

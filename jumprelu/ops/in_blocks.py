@@ -57,11 +57,10 @@ def step(
 def is_finite(batch: pairs.Batch, errors: pairs.Errors) -> Bool[Array, '']:
   """Say whether all is finite of which a step is made.
 
-  Weights are seen as well: the encoder's in pre-activations, the decoder's in
-  errors. What is not a number is above no threshold, and must be looked for.
+  Weights are seen as well: the encoder's in pre-activations, which decoding
+  shows (`pairs.latents`), and the decoder's in errors.
   """
-  pre_acts = jnp.where(batch.keep[:, None], batch.pre_acts, 0.0)
-  return pairs.all_finite(errors.loss, batch.inputs, pre_acts)
+  return pairs.all_finite(errors.loss, batch.inputs)
 
 
 def walk(
@@ -92,7 +91,7 @@ def walk(
         _update, sums, place, batch, rates, settings=settings, first=first
     )
     matrices, through = update((matrices, through), ok=ok)
-    return matrices, rows.write(vectors, sums.vectors, first), through
+    return matrices, rows.write(vectors, sums.vectors, number), through
 
   start = matrices, vectors, jnp.zeros_like(batch.b_dec)
   return jax.lax.fori_loop(0, blocks, body, start)
@@ -133,7 +132,7 @@ def _update(
     # The branch is always taken. Without one XLA's loops read, fused with the
     # writing below, what others are writing, and it copies whole matrices.
     new, through = jax.lax.cond(ok, step, lambda: (here(matrices), through))
-    return rows.write(matrices, new, first + number * size), through
+    return rows.write(matrices, new, first // size + number), through
 
   turns = jnp.where(ok, len(place) // size, 0)
   return jax.lax.fori_loop(0, turns, body, carry)

@@ -3,6 +3,9 @@
 Within a block it goes rank by rank: the k-th row of each of the block's latents
 adds to the gradients of its two weight rows. The loop ends where the most
 frequent latent's rows do; in order of frequency a block's latents are alike.
+
+A block of frequent latents goes the dense way. By a power law a few latents
+have most of the pairs; at one in a hundred rows the dense way is as fast.
 """
 
 import functools
@@ -12,14 +15,14 @@ import jax
 import jax.numpy as jnp
 
 from jumprelu.array_typing import Array, Float, Int32, UInt32
-from jumprelu.ops import bits, pairs, rows
+from jumprelu.ops import bits, dense, pairs, rows
 
-# Latents of a block, at most, and ranks that go together: sums are read and
-# written once for all of them.
+# Latents of a block, at most.
 _SIZE = 256
-_AT_ONCE = 2
-# So few latents stay together to the end.
-_FEW = 64
+# Ranks that go together: sums are read and written once for all of them.
+_AT_ONCE = 4
+# Of rows and latents a share of pairs from which on products are faster.
+_FREQUENT = 1 / 64
 
 
 class _Latents(NamedTuple):
@@ -41,7 +44,7 @@ def add_up(
     decoder: Float[Array, 'latents target_model'],
     numbers: Int32[Array, ' size'],
     *,
-    bandwidth: float,
+    settings: pairs.Settings,
 ) -> tuple[pairs.Rows, Int32[Array, ' size']]:
   """Add up gradients over the rows that `words` selects for some latents.
 
@@ -65,8 +68,12 @@ def add_up(
         words[:, some],
         running[:, some],
     )
-    found = _add_ranks(batch, errors, block, bandwidth)
-    return rows.write(carry, found, number * size)
+    found = jax.lax.cond(
+        jnp.sum(block.count) > _FREQUENT * size * len(batch.keep),
+        lambda: _by_products(batch, errors, block, settings),
+        lambda: _by_ranks(batch, errors, block, settings),
+    )
+    return rows.write(carry, found, number)
 
   start = _zeros(len(numbers), batch.inputs.shape[1], decoder.shape[1])
   touched = jnp.sum(count > 0, dtype=jnp.int32)
@@ -86,71 +93,70 @@ def _zeros(latents: int, d_in: int, d_out: int) -> pairs.Rows:
   )
 
 
+def _by_products(
+    batch: pairs.Batch,
+    errors: Float[Array, 'batch target_model'],
+    block: _Latents,
+    settings: pairs.Settings,
+) -> pairs.Rows:
+  """Add up over all rows, selected or not."""
+  pre_acts = batch.pre_acts.at[:, block.numbers].get(mode='promise_in_bounds')
+  batch = batch._replace(pre_acts=pre_acts, threshold=block.threshold)
+  return dense.add_up(batch, errors, block.decoder, settings=settings)
+
+
+def _by_ranks(
+    batch: pairs.Batch,
+    errors: Float[Array, 'batch target_model'],
+    block: _Latents,
+    settings: pairs.Settings,
+) -> pairs.Rows:
+  """Add up over the selected rows, some ranks at once."""
+  add = functools.partial(_add_ranks, batch, errors, block, settings)
+  most = block.count[0]
+  turns = most // _AT_ONCE
+  total = _zeros(len(block.count), batch.inputs.shape[1], errors.shape[1])
+  total = jax.lax.fori_loop(
+      0, turns, lambda turn, x: add(_AT_ONCE * turn, x, ranks=_AT_ONCE), total
+  )
+  return jax.lax.fori_loop(
+      _AT_ONCE * turns, most, lambda rank, x: add(rank, x, ranks=1), total
+  )
+
+
 def _add_ranks(
     batch: pairs.Batch,
     errors: Float[Array, 'batch target_model'],
     block: _Latents,
-    bandwidth: float,
-) -> pairs.Rows:
-  """Add up a block's gradients, rank by rank.
-
-  Where half of the latents has no more rows, the other half goes on: by a power
-  law a few of them have most.
-  """
-  total = _zeros(len(block.count), batch.inputs.shape[1], errors.shape[1])
-  done, size = jnp.int32(0), len(block.count)
-  while size:
-    some = _Latents(
-        *(x[:size] for x in block[:4]), *(x[:, :size] for x in block[4:])
-    )
-    half = size // 2 if size > _FEW else 0
-    turns = (block.count[half] - done + _AT_ONCE - 1) // _AT_ONCE
-    of = functools.partial(_of, batch, errors, some, bandwidth=bandwidth)
-    add = functools.partial(_add, of, done)
-    part = jax.tree.map(lambda x, size=size: x[:size], total)
-    part = jax.lax.fori_loop(0, turns, add, part)
-    total = jax.tree.map(
-        lambda x, y, size=size: x.at[:size].set(y), total, part
-    )
-    done += _AT_ONCE * jnp.maximum(turns, 0)
-    size = half
-  return total
-
-
-def _add(of, done, turn, total):
-  """Add some ranks' rows."""
-  for k in range(_AT_ONCE):
-    found = of(done + _AT_ONCE * turn + k)
-    total = jax.tree.map(jnp.add, total, found)
-  return total
-
-
-def _of(
-    batch: pairs.Batch,
-    errors: Float[Array, 'batch target_model'],
-    block: _Latents,
-    rank: Int32[Array, ''],
+    settings: pairs.Settings,
+    first: Int32[Array, ''],
+    total: pairs.Rows,
     *,
-    bandwidth: float,
+    ranks: int,
 ) -> pairs.Rows:
-  """Give what one row of each latent adds; nothing where there is no such."""
+  """Add one row of each latent for each rank; none where there is no such."""
+  numbers, threshold, count = (x[None] for x in block[:3])
+  rank = first + jnp.arange(ranks, dtype=jnp.int32)
   row = bits.find(block.words, block.running, rank)
   row = jnp.minimum(row, len(batch.keep) - 1)
-  value = batch.pre_acts.at[row, block.numbers].get(mode='promise_in_bounds')
-  slope = jnp.sum(rows.take(errors, row) * block.decoder, axis=1)
-  there = rank < block.count
-  active = there & (value > block.threshold)
-  near = there & (jnp.abs(value - block.threshold) < bandwidth / 2)
+  value = batch.pre_acts.at[row, numbers].get(mode='promise_in_bounds')
+  error = rows.take(errors, row.reshape(-1)).reshape(*row.shape, -1)
+  slope = rows.dot(error, block.decoder[None])
+  there = rank[:, None] < count
+  active = there & (value > threshold)
+  near = jnp.abs(value - threshold) < settings.bandwidth / 2
+  near &= there
   on_active = jnp.where(active, slope, 0.0)
-  nothing = jnp.where(there, 0.0 * value, 0.0)
-  return pairs.Rows(
-      encoder=on_active[:, None] * rows.take(batch.inputs, row),
-      decoder=jnp.where(active, value, 0.0)[:, None] * rows.take(errors, row),
-      vectors=pairs.Vectors(
-          b_enc=on_active,
-          # What is not a number is seen here: nothing else of it counts.
-          near_slopes=jnp.where(near, slope, nothing),
-          fired=active.astype(jnp.int32),
-          near=near.astype(jnp.int32),
-      ),
+  value = jnp.where(active, value, 0.0)
+  to_encoder, to_decoder, vectors = total
+  for k in range(ranks):
+    to_encoder += on_active[k, :, None] * rows.take(batch.inputs, row[k])
+    to_decoder += value[k, :, None] * rows.take(errors, row[k])
+  found = pairs.Vectors(
+      b_enc=on_active.sum(axis=0),
+      near_slopes=jnp.where(near, slope, 0.0).sum(axis=0),
+      fired=active.sum(axis=0, dtype=jnp.int32),
+      near=near.sum(axis=0, dtype=jnp.int32),
   )
+  vectors = jax.tree.map(jnp.add, vectors, found)
+  return pairs.Rows(to_encoder, to_decoder, vectors)

@@ -137,10 +137,24 @@ class Errors(NamedTuple):
 
 
 def selected(batch: Batch, settings: Settings) -> Bool[Array, 'batch latents']:
-  """Say which pairs may have a gradient; rows that are not kept have none."""
+  """Say which pairs may have a gradient; rows that are not kept have none.
+
+  What is not finite is selected as well, so that it is seen.
+  """
   distance = batch.pre_acts - batch.threshold[None, :]
-  # Above the threshold or inside the kernel, as `pseudo` compares; or no number.
-  return ~(distance <= -settings.bandwidth / 2) & batch.keep[:, None]
+  # As `pseudo` compares; no comparison holds of what is not a number.
+  below = (distance <= -settings.bandwidth / 2) & (batch.pre_acts > -jnp.inf)
+  return ~below & batch.keep[:, None]
+
+
+def latents(
+    pre_acts: Float[Array, '*shape'], active: Bool[Array, '*shape']
+) -> Float[Array, '*shape']:
+  """Give latents; what is not finite stays so, above no threshold or not.
+
+  Decoded, it is seen in the loss: no pass over all pre-activations is needed.
+  """
+  return jnp.where(active, pre_acts, 0.0 * pre_acts)
 
 
 def finish(

@@ -8,9 +8,6 @@ import jax.numpy as jnp
 
 from jumprelu.array_typing import Array, Float, Int32, Num
 
-_LANES = 64
-
-
 def take(
     x: Num[Array, 'rows *rest'], index: Int32[Array, ' size']
 ) -> Num[Array, 'size *rest']:
@@ -25,13 +22,21 @@ def read(arrays: Any, *, start: Any, size: int) -> Any:
   )
 
 
-def write(arrays: Any, parts: Any, start: Any) -> Any:
-  """Write rows of each array, from `start` on."""
-  return jax.tree.map(
-      lambda x, y: jax.lax.dynamic_update_slice_in_dim(x, y, start, 0),
-      arrays,
-      parts,
-  )
+def write(arrays: Any, parts: Any, number: Any) -> Any:
+  """Write the numbered one of each array's parts of a size.
+
+  The rows of a part are seen as one: such a write, and no other, XLA splits
+  among a CPU's cores.
+  """
+
+  def one(array, part):
+    together = array.reshape(-1, *part.shape)
+    together = jax.lax.dynamic_update_slice_in_dim(
+        together, part[None], number, 0
+    )
+    return together.reshape(array.shape)
+
+  return jax.tree.map(one, arrays, parts)
 
 
 def divide(count: int, most: int) -> int:
@@ -42,17 +47,14 @@ def divide(count: int, most: int) -> int:
 
 
 def dot(
-    a: Float[Array, '*rest model'], b: Float[Array, '*rest model']
+    a: Float[Array, '*rest model'], b: Float[Array, '*#rest model']
 ) -> Float[Array, '*rest']:
   """Give each row's inner product with its like.
 
-  Summed over whole vectors first: within a vector XLA adds one number after
-  another on a CPU.
+  A product with ones adds: on a CPU XLA's sums add one number after another.
   """
-  products = a * b
-  lanes = math.gcd(products.shape[-1], _LANES)
-  products = products.reshape(*products.shape[:-1], -1, lanes)
-  return products.sum(axis=-2).sum(axis=-1)
+  ones = jnp.ones(a.shape[-1], a.dtype)
+  return jnp.matmul(a * b, ones, precision=jax.lax.Precision.HIGHEST)
 
 
 def project(

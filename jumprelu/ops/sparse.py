@@ -19,6 +19,9 @@ import jax.numpy as jnp
 from jumprelu.array_typing import Array, Float, Int32, UInt32
 from jumprelu.ops import bits, dense, in_blocks, latent_major, pairs, rows
 
+# Ranks that are decoded together: sums are read and written once for them.
+_AT_ONCE = 8
+
 
 def gradients(
     batch: pairs.Batch,
@@ -87,7 +90,7 @@ def step(
             selected.words,
             decoder,
             numbers,
-            bandwidth=settings.bandwidth,
+            settings=settings,
         ),
         lambda: dense.add_up_block(
             batch, errors.scaled, decoder, numbers, settings=settings
@@ -135,7 +138,7 @@ def _gradients(
       selected.words,
       W_dec,
       jnp.arange(len(W_dec), dtype=jnp.int32),
-      bandwidth=settings.bandwidth,
+      settings=settings,
   )
   return pairs.finish(
       batch,
@@ -163,16 +166,22 @@ def _decode(
 ) -> Float[Array, 'batch target_model']:
   """Add up the decoder rows of what is active, rank by rank."""
   values = jnp.take_along_axis(batch.pre_acts, selected.index, axis=1)
-  active = jnp.arange(values.shape[1])[None, :] < selected.count[:, None]
-  active &= values > batch.threshold[selected.index]
-  values = jnp.where(active, values, 0.0)
+  there = jnp.arange(values.shape[1])[None, :] < selected.count[:, None]
+  active = values > batch.threshold[selected.index]
+  values = jnp.where(there, pairs.latents(values, active), 0.0)
+  # Where ranks end in the middle of a turn there are none.
+  padding = (0, 0), (0, -values.shape[1] % _AT_ONCE)
+  values, index = jnp.pad(values, padding), jnp.pad(selected.index, padding)
+  some = functools.partial(
+      jax.lax.dynamic_slice_in_dim, slice_size=_AT_ONCE, axis=1
+  )
 
-  def add(rank, total):
-    value = jax.lax.dynamic_index_in_dim(values, rank, 1)
-    latent = jax.lax.dynamic_index_in_dim(
-        selected.index, rank, 1, keepdims=False
-    )
-    return total + value * rows.take(decoder, latent)
+  def add(turn, total):
+    value, latent = (some(x, turn * _AT_ONCE) for x in (values, index))
+    for k in range(_AT_ONCE):
+      total += value[:, k, None] * rows.take(decoder, latent[:, k])
+    return total
 
   start = jnp.broadcast_to(batch.b_dec, batch.targets.shape)
-  return jax.lax.fori_loop(0, jnp.max(selected.count), add, start)
+  turns = (jnp.max(selected.count) + _AT_ONCE - 1) // _AT_ONCE
+  return jax.lax.fori_loop(0, turns, add, start)

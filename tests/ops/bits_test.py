@@ -29,7 +29,9 @@ def test_find_gives_the_place_of_a_rank_in_each_column(size):
   assert words.shape == (-(-size // 32), 9)
   running = bits.running(words)
   np.testing.assert_array_equal(running[-1], mask.sum(axis=0))
-  for rank in range(int(mask.sum(axis=0).max())):
-    found = np.asarray(bits.find(words, running, jnp.int32(rank)))
-    for column in np.flatnonzero(mask.sum(axis=0) > rank):
-      assert found[column] == np.flatnonzero(mask[:, column])[rank]
+  ranks = jnp.arange(mask.sum(axis=0).max(), dtype=jnp.int32)
+  found = np.asarray(bits.find(words, running, ranks))
+  assert found.shape == (len(ranks), 9)
+  for column in range(9):
+    places = np.flatnonzero(mask[:, column])
+    np.testing.assert_array_equal(found[: len(places), column], places)

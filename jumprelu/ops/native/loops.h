@@ -3,6 +3,7 @@
 #ifndef JUMPRELU_OPS_NATIVE_LOOPS_H_
 #define JUMPRELU_OPS_NATIVE_LOOPS_H_
 
+#include <cfloat>
 #include <cmath>
 #include <cstdint>
 
@@ -62,9 +63,14 @@ JUMPRELU_INLINE float SumOfSquares(const float* x, int64_t n) {
   return sum;
 }
 
-// Writes the places of what is above the threshold or inside the kernel, or not
-// a number, and returns how many there are. `below` is minus half a bandwidth.
-// Most stretches of 32 hold none and cost one comparison of vectors.
+// Whether a pre-activation is above the threshold or inside the kernel, or not
+// finite. `below` is minus half a bandwidth.
+JUMPRELU_INLINE bool Selected(float pre_act, float threshold, float below) {
+  return !((pre_act - threshold <= below) & (pre_act >= -FLT_MAX));
+}
+
+// Writes the places of what is selected, and returns how many there are. Most
+// stretches of 32 hold none and cost two comparisons of vectors.
 JUMPRELU_INLINE int64_t Select(const float* __restrict pre_acts,
                                const float* __restrict threshold, float below,
                                int64_t n, int32_t* __restrict index) {
@@ -75,12 +81,12 @@ JUMPRELU_INLINE int64_t Select(const float* __restrict pre_acts,
     int any = 0;
 #pragma omp simd reduction(| : any)
     for (int64_t k = start; k < end; ++k) {
-      any |= !(pre_acts[k] - threshold[k] <= below);
+      any |= Selected(pre_acts[k], threshold[k], below);
     }
     if (!any) continue;
     for (int64_t k = start; k < end; ++k) {
       index[found] = static_cast<int32_t>(k);
-      found += !(pre_acts[k] - threshold[k] <= below);
+      found += Selected(pre_acts[k], threshold[k], below);
     }
   }
   return found;
