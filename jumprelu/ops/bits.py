@@ -45,30 +45,51 @@ def find(
   return WORD * word + _bit(here, left)
 
 
-def places(
-    mask: Bool[Array, 'rows columns'], cap: int
-) -> tuple[Int32[Array, 'rows cap'], Int32[Array, ' rows']]:
-  """List `cap` places of each row's set entries, and the number of all.
+def pack_rows(
+    mask: Bool[Array, 'rows columns'],
+) -> tuple[UInt32[Array, 'rows words'], Int32[Array, 'rows words']]:
+  """Pack the second axis, and count the set bits up to and with each word.
 
-  Not in their order, which would cost more: bit i of the w-th of n words is
-  entry i n + w, so that words are made of whole vectors. Behind the number
-  places are of no meaning, but there.
+  Bit i of the w-th of n words is entry i n + w: words are made of whole vectors.
   """
   size = -(-mask.shape[1] // WORD)
   padding = size * WORD - mask.shape[1]
   lanes = jnp.pad(mask, [(0, 0), (0, padding)]).reshape(-1, WORD, size)
   words = _words(lanes)
-  counts = jnp.cumsum(_ones(words), axis=1)
-  ranks = jnp.arange(cap, dtype=jnp.int32)
+  return words, jnp.cumsum(_ones(words), axis=1)
+
+
+def find_in_rows(
+    words: UInt32[Array, 'rows words'],
+    counts: Int32[Array, 'rows words'],
+    ranks: Int32[Array, ' ranks'],
+) -> Int32[Array, 'rows ranks']:
+  """Give the places of each row's set bits of some ranks, in an order of its own.
+
+  Words and counts are what `pack_rows` gives. Where there are not so many bits
+  the place is of no meaning, but within the words.
+  """
   # Unrolled, as it gathers so little a turn.
   search = functools.partial(
       jnp.searchsorted, v=ranks, side='right', method='scan_unrolled'
   )
+  size = words.shape[1]
   word = jnp.minimum(jax.vmap(search)(counts), size - 1).astype(jnp.int32)
   here = jnp.take_along_axis(words, word, axis=1)
   upto = jnp.take_along_axis(counts, word, axis=1)
   left = ranks[None, :] - (upto - _ones(here))
-  place = size * _bit(here, left) + word
+  return size * _bit(here, left) + word
+
+
+def places(
+    mask: Bool[Array, 'rows columns'], cap: int
+) -> tuple[Int32[Array, 'rows cap'], Int32[Array, ' rows']]:
+  """List `cap` places of each row's set entries, and the number of all.
+
+  Behind that number places are of no meaning, but there.
+  """
+  words, counts = pack_rows(mask)
+  place = find_in_rows(words, counts, jnp.arange(cap, dtype=jnp.int32))
   return jnp.minimum(place, mask.shape[1] - 1), counts[:, -1]
 
 

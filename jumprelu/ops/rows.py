@@ -8,6 +8,9 @@ import jax.numpy as jnp
 
 from jumprelu.array_typing import Array, Float, Int32, Num
 
+_LANES = 64
+
+
 def take(
     x: Num[Array, 'rows *rest'], index: Int32[Array, ' size']
 ) -> Num[Array, 'size *rest']:
@@ -47,14 +50,17 @@ def divide(count: int, most: int) -> int:
 
 
 def dot(
-    a: Float[Array, '*rest model'], b: Float[Array, '*#rest model']
+    a: Float[Array, '*rest model'], b: Float[Array, '*rest model']
 ) -> Float[Array, '*rest']:
   """Give each row's inner product with its like.
 
-  A product with ones adds: on a CPU XLA's sums add one number after another.
+  Summed over whole vectors first: within a vector XLA adds one number after
+  another on a CPU.
   """
-  ones = jnp.ones(a.shape[-1], a.dtype)
-  return jnp.matmul(a * b, ones, precision=jax.lax.Precision.HIGHEST)
+  products = a * b
+  lanes = math.gcd(products.shape[-1], _LANES)
+  products = products.reshape(*products.shape[:-1], -1, lanes)
+  return products.sum(axis=-2).sum(axis=-1)
 
 
 def project(

@@ -19,8 +19,10 @@ import jax.numpy as jnp
 from jumprelu.array_typing import Array, Float, Int32, UInt32
 from jumprelu.ops import bits, dense, in_blocks, latent_major, pairs, rows
 
-# Ranks that are decoded together: sums are read and written once for them.
+# Ranks that are decoded together, as sums are read and written once for them,
+# and, a multiple, ranks that are looked up together.
 _AT_ONCE = 8
+_LOOKED_UP = 32
 
 
 def gradients(
@@ -87,7 +89,7 @@ def step(
         lambda: latent_major.add_up(
             batch,
             errors.scaled,
-            selected.words,
+            selected.rows,
             decoder,
             numbers,
             settings=settings,
@@ -107,10 +109,10 @@ class _Selected(NamedTuple):
   """Active or near pairs."""
 
   # Rows as bits, a column a latent.
-  words: UInt32[Array, 'words latents']
-  # Of each row `cap` selected latents, and how many there are.
-  index: Int32[Array, 'batch cap']
-  count: Int32[Array, ' batch']
+  rows: UInt32[Array, 'row_words latents']
+  # Latents as bits, and their running counts.
+  latents: UInt32[Array, 'batch latent_words']
+  running: Int32[Array, 'batch latent_words']
 
 
 def _select(
@@ -118,8 +120,9 @@ def _select(
 ) -> tuple[_Selected, Int32[Array, '']]:
   """Select, and count the rows for which there is no room."""
   mask = pairs.selected(batch, settings)
-  selected = _Selected(bits.pack(mask), *bits.places(mask, cap))
-  return selected, jnp.sum(selected.count > cap, dtype=jnp.int32)
+  selected = _Selected(bits.pack(mask), *bits.pack_rows(mask))
+  longer = selected.running[:, -1] > cap
+  return selected, jnp.sum(longer, dtype=jnp.int32)
 
 
 def _gradients(
@@ -135,7 +138,7 @@ def _gradients(
   sums, place = latent_major.add_up(
       batch,
       errors.scaled,
-      selected.words,
+      selected.rows,
       W_dec,
       jnp.arange(len(W_dec), dtype=jnp.int32),
       settings=settings,
@@ -165,23 +168,48 @@ def _decode(
     selected: _Selected,
 ) -> Float[Array, 'batch target_model']:
   """Add up the decoder rows of what is active, rank by rank."""
-  values = jnp.take_along_axis(batch.pre_acts, selected.index, axis=1)
-  there = jnp.arange(values.shape[1])[None, :] < selected.count[:, None]
-  active = values > batch.threshold[selected.index]
-  values = jnp.where(there, pairs.latents(values, active), 0.0)
-  # Where ranks end in the middle of a turn there are none.
-  padding = (0, 0), (0, -values.shape[1] % _AT_ONCE)
-  values, index = jnp.pad(values, padding), jnp.pad(selected.index, padding)
-  some = functools.partial(
-      jax.lax.dynamic_slice_in_dim, slice_size=_AT_ONCE, axis=1
-  )
+  most = jnp.max(selected.running[:, -1])
 
-  def add(turn, total):
-    value, latent = (some(x, turn * _AT_ONCE) for x in (values, index))
-    for k in range(_AT_ONCE):
-      total += value[:, k, None] * rows.take(decoder, latent[:, k])
-    return total
+  def body(turn, total):
+    index, values = _look_up(batch, selected, turn * _LOOKED_UP)
+    left = jnp.minimum(most - turn * _LOOKED_UP, _LOOKED_UP)
+    turns = (left + _AT_ONCE - 1) // _AT_ONCE
+    add = functools.partial(_add, decoder, index, values)
+    return jax.lax.fori_loop(0, turns, add, total)
 
   start = jnp.broadcast_to(batch.b_dec, batch.targets.shape)
-  turns = (jnp.max(selected.count) + _AT_ONCE - 1) // _AT_ONCE
-  return jax.lax.fori_loop(0, turns, add, start)
+  turns = (most + _LOOKED_UP - 1) // _LOOKED_UP
+  return jax.lax.fori_loop(0, turns, body, start)
+
+
+def _look_up(
+    batch: pairs.Batch, selected: _Selected, first: Int32[Array, '']
+) -> tuple[Int32[Array, 'batch ranks'], Float[Array, 'batch ranks']]:
+  """Give some ranks' latents and their values; 0 where there is no such."""
+  ranks = first + jnp.arange(_LOOKED_UP, dtype=jnp.int32)
+  index = bits.find_in_rows(selected.latents, selected.running, ranks)
+  index = jnp.minimum(index, len(batch.threshold) - 1)
+  values = jnp.take_along_axis(batch.pre_acts, index, axis=1)
+  values = pairs.latents(values, values > batch.threshold[index])
+  there = ranks[None, :] < selected.running[:, -1:]
+  return index, jnp.where(there, values, 0.0)
+
+
+def _add(
+    decoder: Float[Array, 'latents target_model'],
+    index: Int32[Array, 'batch ranks'],
+    values: Float[Array, 'batch ranks'],
+    turn: Int32[Array, ''],
+    total: Float[Array, 'batch target_model'],
+) -> Float[Array, 'batch target_model']:
+  """Add some ranks' decoder rows."""
+  some = functools.partial(
+      jax.lax.dynamic_slice_in_dim,
+      start_index=turn * _AT_ONCE,
+      slice_size=_AT_ONCE,
+      axis=1,
+  )
+  index, values = some(index), some(values)
+  for k in range(_AT_ONCE):
+    total += values[:, k, None] * rows.take(decoder, index[:, k])
+  return total

@@ -1,6 +1,7 @@
 """The exact fast paths: equal to automatic differentiation, and to each other."""
 
 import functools
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -9,11 +10,11 @@ import pytest
 
 from experiments.benchmarking import exact as exact_lib
 from jumprelu import optim
-from jumprelu.ops import dense, native, pairs, pallas, sparse
+from jumprelu.ops import dense, latent_major, native, pairs, pallas, sparse
 from tests.ops import one_batch
 
-_PATHS = ('dense', 'sparse', 'native', 'pallas')
-_IN_PLACE = ('dense', 'sparse', 'native', 'pallas')
+# Most latents of most cases are frequent; by ranks, none is thought so.
+_PATHS = ('dense', 'sparse', 'sparse, by ranks', 'native', 'pallas')
 # Ways with room for some selected latents a row.
 _CAPPED = ('sparse', 'pallas')
 # With little room they all do what `dense` does: one tells for the others.
@@ -48,7 +49,7 @@ def _need(path):
 @functools.cache
 def _compiled(what, path, settings):
   """The compiled gradients or step of a path; tight is where few rows fit."""
-  path, _, tight = path.partition(', ')
+  path, _, how = path.partition(', ')
   module = {
       'dense': dense,
       'sparse': sparse,
@@ -57,9 +58,11 @@ def _compiled(what, path, settings):
   }
   call = functools.partial(getattr(module[path], what), settings=settings)
   if path in _CAPPED:
-    call = functools.partial(call, cap=_TIGHT if tight else _ROOMY)
+    call = functools.partial(call, cap=_TIGHT if how == 'tight' else _ROOMY)
   if path == 'pallas':
     call = functools.partial(call, interpret=_INTERPRET)
+  if how == 'by ranks':
+    call = mock.patch.object(latent_major, '_FREQUENT', np.inf)(call)
   return jax.jit(call)
 
 
@@ -117,15 +120,14 @@ def _named(W_enc, W_dec, rest):
   }
 
 
-def _cases(paths=_PATHS):
+def _cases():
   """Each case by each path; most of those that are interpreted are slow."""
-  for path in paths:
+  for path in _PATHS:
     for number, name in enumerate(one_batch.CASES):
       slow = path == 'pallas' and number > 1
       yield pytest.param(name, path, marks=[pytest.mark.slow] if slow else [])
   for name, path in _OVERFLOWS:
-    if path in paths:
-      yield name, f'{path}, tight'
+    yield name, f'{path}, tight'
 
 
 @pytest.mark.parametrize(('name', 'path'), list(_cases()))
@@ -170,6 +172,29 @@ def test_rows_that_overflow_are_counted(name, path):
   assert _gradients(path, case)[-1].overflow == 0
 
 
+@pytest.mark.parametrize('path', _CAPPED)
+def test_rows_may_fill_all_the_room_there_is(path):
+  case = _case('an L0 of 1')
+  cap = int(_selected(case).max())
+  found = _gradients(path, case)
+  with mock.patch(f'{__name__}._ROOMY', cap):
+    call = _compiled.__wrapped__('gradients', path, case.settings)
+  full = call(case.batch, case.params['W_enc'], case.params['W_dec'])
+  assert full[-1].overflow == 0
+  for name, value in _named(*full).items():
+    _close(value, _named(*found)[name], 1e-6, name)
+
+
+def test_by_a_power_law_some_latents_are_frequent():
+  case = _case('Zipf frequencies')
+  pre_acts = np.asarray(case.batch.pre_acts)
+  active = pre_acts > np.asarray(case.batch.threshold)
+  count = np.sort(active.sum(axis=0))[::-1]
+  share = count.reshape(-1, 250).mean(axis=1) / len(pre_acts)
+  frequent = share > latent_major._FREQUENT
+  assert frequent.any() and not frequent.all()
+
+
 @pytest.mark.parametrize('path', _LEAVES_ROWS)
 def test_latents_without_a_gradient_are_not_touched_by_a_step(path):
   case = _case('an L0 of 1')
@@ -185,7 +210,7 @@ def test_latents_without_a_gradient_are_not_touched_by_a_step(path):
     assert (np.asarray(after) != np.asarray(before)).any(), field
 
 
-@pytest.mark.parametrize(('name', 'path'), list(_cases(_IN_PLACE)))
+@pytest.mark.parametrize(('name', 'path'), list(_cases()))
 def test_a_step_in_place_is_the_optimisers_update(name, path):
   case = _case(name)
   # The optimiser knows no rows that have been left alone: they catch up before.
@@ -234,7 +259,7 @@ def _damaged(case, value, field):
 
 
 @pytest.mark.parametrize(
-    'path', (*_IN_PLACE, *(f'{p}, tight' for p in _CAPPED))
+    'path', (*_PATHS, *(f'{p}, tight' for p in _CAPPED))
 )
 @pytest.mark.parametrize('field', ['inputs', 'targets', 'pre_acts'])
 @pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])
