@@ -213,9 +213,9 @@ def _gradients(
 ) -> dict[str, Any]:
   call = {
       'dense': dense.gradients,
-      'sparse': functools.partial(sparse.gradients, cap=protocol.CAP),
+      'sparse': functools.partial(sparse.gradients, cap=protocol.SPARSE_CAP),
       'native': native.gradients,
-      'pallas': functools.partial(pallas.gradients, cap=protocol.CAP),
+      'pallas': functools.partial(pallas.gradients, cap=protocol.PALLAS_CAP),
   }[path]
   call = jax.jit(functools.partial(call, settings=settings))
   W_enc, W_dec, rest = call(batch, params['W_enc'], params['W_dec'])

@@ -6,7 +6,7 @@ each row adds its decoder row. Backwards the same goes for latents
 selected is kept as bits (`bits`): no pair is sorted. The encoder stays dense.
 
 A row with more selected latents than `cap` makes the step's gradients the dense
-way's: as exact, and slower.
+way's, as exact: so long loops are slower than products.
 """
 
 from collections.abc import Callable

@@ -134,8 +134,7 @@ def _caught_up(
 
 
 def make_sparse(cap: int) -> protocol.Path:
-  """Make the sparse path with room for `cap` selected latents a row."""
-
+  """Make the sparse path, dense where a row has more than `cap` latents."""
   return make_path(functools.partial(sparse.step, cap=cap), _caught_up)
 
 
@@ -147,5 +146,5 @@ def make_pallas(cap: int, *, interpret: bool = False) -> protocol.Path:
 
 NATIVE = make_path(native.step, native.catch_up)
 DENSE = make_path(dense.step, _caught_up)
-SPARSE = make_sparse(protocol.CAP)
-PALLAS = make_pallas(protocol.CAP)
+SPARSE = make_sparse(protocol.SPARSE_CAP)
+PALLAS = make_pallas(protocol.PALLAS_CAP)

@@ -19,9 +19,10 @@ from jumprelu.ops import pairs
 # without firing.
 DEAD_AFTER = 100_000
 
-# Rows with more selected latents make a sparse step dense, which for an L0 of
-# hundreds is as fast.
-CAP = 256
+# A row with more selected latents makes a step dense: for an L0 of hundreds that
+# is as fast. The kernels for GPUs have no room for more.
+SPARSE_CAP = 384
+PALLAS_CAP = 256
 
 # Where the counters of silence stop, far from int32's end.
 _SILENT_MAX = 2**30

@@ -258,9 +258,7 @@ def _damaged(case, value, field):
   return changes
 
 
-@pytest.mark.parametrize(
-    'path', (*_PATHS, *(f'{p}, tight' for p in _CAPPED))
-)
+@pytest.mark.parametrize('path', (*_PATHS, *(f'{p}, tight' for p in _CAPPED)))
 @pytest.mark.parametrize('field', ['inputs', 'targets', 'pre_acts'])
 @pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])
 def test_a_step_that_is_not_finite_is_not_taken(value, field, path):
