@@ -26,7 +26,9 @@ def gradients(
   The encoder lies as it is released, and so does its gradient: turning either
   would cost a pass over memory.
   """
-  errors = decode(batch, W_dec)
+  # Plainly, not by `pairs.latents`: both passes then read one array.
+  latents = jnp.where(_active(batch), batch.pre_acts, 0.0)
+  errors = _decode(batch, latents, W_dec)
   sums = add_up(batch, errors.scaled, W_dec, settings=settings)
   return pairs.finish(
       batch,
@@ -59,8 +61,15 @@ def step(
 def decode(
     batch: pairs.Batch, W_dec: Float[Array, 'latents target_model']
 ) -> pairs.Errors:
-  """Decode a batch."""
-  latents = pairs.latents(batch.pre_acts, _active(batch))
+  """Decode a batch; what is not finite is seen in the loss."""
+  return _decode(batch, pairs.latents(batch.pre_acts, _active(batch)), W_dec)
+
+
+def _decode(
+    batch: pairs.Batch,
+    latents: Float[Array, 'batch latents'],
+    W_dec: Float[Array, 'latents target_model'],
+) -> pairs.Errors:
   reconstruction = products.matmul(latents, W_dec) + batch.b_dec[None, :]
   return pairs.scale_errors(batch, reconstruction)
 
