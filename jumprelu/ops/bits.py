@@ -21,10 +21,11 @@ def pack(mask: Bool[Array, 'size *rest']) -> UInt32[Array, 'words *rest']:
   return _words(jnp.pad(mask, padding).reshape(-1, WORD, *rest))
 
 
-def running(words: UInt32[Array, 'words *rest']) -> Int32[Array, 'words *rest']:
+def running(
+    words: UInt32[Array, '*shape'], *, axis: int = 0
+) -> Int32[Array, '*shape']:
   """Count the set bits up to and with each word."""
-  counts = jax.lax.population_count(words).astype(jnp.int32)
-  return jnp.cumsum(counts, axis=0)
+  return jnp.cumsum(_ones(words), axis=axis)
 
 
 def find(
@@ -39,10 +40,7 @@ def find(
   """
   word = jnp.sum(counts[None] <= ranks[:, None, None], axis=1, dtype=jnp.int32)
   word = jnp.minimum(word, len(words) - 1)
-  here = jnp.take_along_axis(words, word, axis=0)
-  upto = jnp.take_along_axis(counts, word, axis=0)
-  left = ranks[:, None] - (upto - _ones(here))
-  return WORD * word + _bit(here, left)
+  return WORD * word + _within(words, counts, word, ranks[:, None], axis=0)
 
 
 def pack_rows(
@@ -56,7 +54,7 @@ def pack_rows(
   padding = size * WORD - mask.shape[1]
   lanes = jnp.pad(mask, [(0, 0), (0, padding)]).reshape(-1, WORD, size)
   words = _words(lanes)
-  return words, jnp.cumsum(_ones(words), axis=1)
+  return words, running(words, axis=1)
 
 
 def find_in_rows(
@@ -75,10 +73,7 @@ def find_in_rows(
   )
   size = words.shape[1]
   word = jnp.minimum(jax.vmap(search)(counts), size - 1).astype(jnp.int32)
-  here = jnp.take_along_axis(words, word, axis=1)
-  upto = jnp.take_along_axis(counts, word, axis=1)
-  left = ranks[None, :] - (upto - _ones(here))
-  return size * _bit(here, left) + word
+  return size * _within(words, counts, word, ranks[None, :], axis=1) + word
 
 
 def places(
@@ -109,6 +104,20 @@ def _words(
 
 def _ones(words: UInt32[Array, '*shape']) -> Int32[Array, '*shape']:
   return jax.lax.population_count(words).astype(jnp.int32)
+
+
+def _within(
+    words: UInt32[Array, 'a b'],
+    counts: Int32[Array, 'a b'],
+    word: Int32[Array, 'c d'],
+    ranks: Int32[Array, 'e f'],
+    *,
+    axis: int,
+) -> Int32[Array, 'c d']:
+  """Find set bits of some ranks within the words that hold them."""
+  here = jnp.take_along_axis(words, word, axis=axis)
+  upto = jnp.take_along_axis(counts, word, axis=axis)
+  return _bit(here, ranks - (upto - _ones(here)))
 
 
 def _bit(

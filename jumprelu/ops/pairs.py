@@ -148,13 +148,16 @@ def selected(batch: Batch, settings: Settings) -> Bool[Array, 'batch latents']:
 
 
 def latents(
-    pre_acts: Float[Array, '*shape'], active: Bool[Array, '*shape']
+    pre_acts: Float[Array, '*shape'],
+    threshold: Float[Array, '*#shape'],
+    there: Bool[Array, '*#shape'],
 ) -> Float[Array, '*shape']:
-  """Give latents; what is not finite stays so, above no threshold or not.
+  """Give latents of what is there; what is not finite stays so, however low.
 
   Decoded, it is seen in the loss: no pass over all pre-activations is needed.
   """
-  return jnp.where(active, pre_acts, 0.0 * pre_acts)
+  low = (pre_acts <= threshold) & (pre_acts > -jnp.inf)
+  return jnp.where(there & ~low, pre_acts, 0.0)
 
 
 def finish(

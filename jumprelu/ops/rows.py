@@ -28,8 +28,8 @@ def read(arrays: Any, *, start: Any, size: int) -> Any:
 def write(arrays: Any, parts: Any, number: Any) -> Any:
   """Write the numbered one of each array's parts of a size.
 
-  The rows of a part are seen as one: such a write, and no other, XLA splits
-  among a CPU's cores.
+  Seen as one entry of an array of parts, whose shape is turned back: XLA splits
+  such a write among a CPU's cores, and leaves that of some rows to one of them.
   """
 
   def one(array, part):

@@ -52,7 +52,7 @@ def or_dense(
 
   Args:
     sparse: Takes (batch, W_enc, W_dec), as `dense.gradients` does.
-    longer: How many rows have more selected latents than `sparse` has room for.
+    longer: How many rows have too many selected latents for `sparse`.
     batch: The batch.
     W_enc: The encoder.
     W_dec: The decoder.
@@ -118,7 +118,7 @@ class _Selected(NamedTuple):
 def _select(
     batch: pairs.Batch, settings: pairs.Settings, cap: int
 ) -> tuple[_Selected, Int32[Array, '']]:
-  """Select, and count the rows for which there is no room."""
+  """Select, and count the rows that have more than `cap`."""
   mask = pairs.selected(batch, settings)
   selected = _Selected(bits.pack(mask), *bits.pack_rows(mask))
   longer = selected.running[:, -1] > cap
@@ -190,9 +190,8 @@ def _look_up(
   index = bits.find_in_rows(selected.latents, selected.running, ranks)
   index = jnp.minimum(index, len(batch.threshold) - 1)
   values = jnp.take_along_axis(batch.pre_acts, index, axis=1)
-  values = pairs.latents(values, values > batch.threshold[index])
   there = ranks[None, :] < selected.running[:, -1:]
-  return index, jnp.where(there, values, 0.0)
+  return index, pairs.latents(values, batch.threshold[index], there)
 
 
 def _add(

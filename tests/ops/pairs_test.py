@@ -10,7 +10,15 @@ import pytest
 
 from experiments.benchmarking import exact as exact_lib
 from jumprelu import optim
-from jumprelu.ops import dense, latent_major, native, pairs, pallas, sparse
+from jumprelu.ops import (
+    dense,
+    latent_major,
+    native,
+    pairs,
+    pallas,
+    rows,
+    sparse,
+)
 from tests.ops import one_batch
 
 # Most latents of most cases are frequent; by ranks, none is thought so.
@@ -47,7 +55,7 @@ def _need(path):
 
 
 @functools.cache
-def _compiled(what, path, settings):
+def _compiled(what, path, settings, cap=_ROOMY):
   """The compiled gradients or step of a path; tight is where few rows fit."""
   path, _, how = path.partition(', ')
   module = {
@@ -58,7 +66,7 @@ def _compiled(what, path, settings):
   }
   call = functools.partial(getattr(module[path], what), settings=settings)
   if path in _CAPPED:
-    call = functools.partial(call, cap=_TIGHT if how == 'tight' else _ROOMY)
+    call = functools.partial(call, cap=_TIGHT if how == 'tight' else cap)
   if path == 'pallas':
     call = functools.partial(call, interpret=_INTERPRET)
   if how == 'by ranks':
@@ -177,8 +185,7 @@ def test_rows_may_fill_all_the_room_there_is(path):
   case = _case('an L0 of 1')
   cap = int(_selected(case).max())
   found = _gradients(path, case)
-  with mock.patch(f'{__name__}._ROOMY', cap):
-    call = _compiled.__wrapped__('gradients', path, case.settings)
+  call = _compiled('gradients', path, case.settings, cap)
   full = call(case.batch, case.params['W_enc'], case.params['W_dec'])
   assert full[-1].overflow == 0
   for name, value in _named(*full).items():
@@ -190,7 +197,8 @@ def test_by_a_power_law_some_latents_are_frequent():
   pre_acts = np.asarray(case.batch.pre_acts)
   active = pre_acts > np.asarray(case.batch.threshold)
   count = np.sort(active.sum(axis=0))[::-1]
-  share = count.reshape(-1, 250).mean(axis=1) / len(pre_acts)
+  size = rows.divide(len(count), latent_major._SIZE)
+  share = count.reshape(-1, size).mean(axis=1) / len(pre_acts)
   frequent = share > latent_major._FREQUENT
   assert frequent.any() and not frequent.all()
 

@@ -15,6 +15,19 @@ def test_rows_are_divided_into_equal_parts(count, most, size):
   assert rows.divide(count, most) == size
 
 
+def test_a_numbered_part_of_each_array_is_read_and_written():
+  arrays = {'matrix': jnp.arange(24.0).reshape(8, 3), 'vector': jnp.arange(8)}
+  parts = {'matrix': -jnp.ones((2, 3)), 'vector': jnp.array([-1, -2])}
+  written = rows.write(arrays, parts, 3)
+  for name, array in arrays.items():
+    expected = np.array(array)
+    expected[6:8] = parts[name]
+    np.testing.assert_array_equal(written[name], expected)
+  read = rows.read(written, start=6, size=2)
+  for name, part in parts.items():
+    np.testing.assert_array_equal(read[name], part)
+
+
 @pytest.mark.parametrize('model', [1, 80, 96, 2304])
 def test_an_inner_product_sums_all_of_a_row(model):
   a, b = np.random.default_rng(0).normal(size=(2, 5, model))

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jumprelu.array_typing import Array, Bool, Float, Int32
+from jumprelu.array_typing import Array, Float, Int32
 from jumprelu.ops import bits, dense, in_blocks, pairs, sparse
 from jumprelu.ops import rows as row_ops
 from jumprelu.ops.pallas import latents as latents_lib
@@ -62,11 +62,12 @@ def step(
       settings=settings,
       interpret=interpret,
   )
-  errors, ok = jax.lax.cond(
+  errors = jax.lax.cond(
       fits,
-      lambda: _checked(batch, weighed),
-      lambda: _dense(batch, matrices.decoder),
+      lambda: weighed.errors,
+      lambda: dense.decode(batch, matrices.decoder),
   )
+  ok = in_blocks.is_finite(batch, errors)
   through = _through(matrices.encoder, weighed.vectors, settings)
   matrices = update_lib.update(
       matrices,
@@ -99,21 +100,6 @@ def step(
   found = pairs.tell(batch, vectors, errors, settings=settings)
   b_dec = found.b_dec - jnp.where(fits, through, through_all)
   return matrices, found._replace(b_dec=b_dec, ok=ok, overflow=longer)
-
-
-def _checked(
-    batch: pairs.Batch, weighed: _Weighed
-) -> tuple[pairs.Errors, Bool[Array, '']]:
-  """Say whether all is finite: pre-activations that are not make vectors so."""
-  errors = weighed.errors
-  return errors, pairs.all_finite(batch.inputs, errors.loss, weighed.vectors)
-
-
-def _dense(
-    batch: pairs.Batch, decoder: Float[Array, 'latents target_model']
-) -> tuple[pairs.Errors, Bool[Array, '']]:
-  errors = dense.decode(batch, decoder)
-  return errors, in_blocks.is_finite(batch, errors)
 
 
 def _through(
@@ -180,13 +166,13 @@ def _weigh(
   # Rows that are longer do not count in the end; now they are cut off.
   count = jnp.minimum(count, index.shape[1])
   pre_act = jnp.take_along_axis(batch.pre_acts, index, axis=1)
-  active = pre_act > batch.threshold[index]
+  there = jnp.arange(index.shape[1])[None, :] < count[:, None]
   errors, loss = rows_lib.decode(
       batch,
       W_dec,
       index=index,
       count=count,
-      value=jnp.where(active, pre_act, 0.0),
+      value=pairs.latents(pre_act, batch.threshold[index], there),
       interpret=interpret,
   )
   by_latent = latents_lib.sort(index, count, pre_act, latents=len(W_dec))

@@ -71,11 +71,9 @@ def _slopes_kernel(*refs: Any, half: float) -> None:
     values[i] = jnp.where(active, value, 0.0)
     active = there & active
     near = there & (jnp.abs(value - threshold) < half)
-    on_near = jnp.where(near, slope, jnp.where(there, 0.0 * value, 0.0))
     return pairs.Vectors(
         total.b_enc + jnp.where(active, slope, 0.0),
-        # What is not a number is seen here: nothing else of it counts.
-        total.near_slopes + on_near,
+        total.near_slopes + jnp.where(near, slope, 0.0),
         total.fired + active.astype(jnp.int32),
         total.near + near.astype(jnp.int32),
     )

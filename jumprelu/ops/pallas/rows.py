@@ -40,7 +40,7 @@ def decode(
 ) -> tuple[Float[Array, 'batch target_model'], Float[Array, '']]:
   """Give errors times 2 / rows, 0 in rows that are not kept, and the loss.
 
-  `value` is 0 where a selected latent is not active.
+  `value` is what `pairs.latents` gives.
   """
   rows = pairs.row_count(batch.keep)
   float32 = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
