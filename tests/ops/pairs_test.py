@@ -16,7 +16,6 @@ from jumprelu.ops import (
     native,
     pairs,
     pallas,
-    rows,
     sparse,
 )
 from tests.ops import one_batch
@@ -190,17 +189,6 @@ def test_rows_may_fill_all_the_room_there_is(path):
   assert full[-1].overflow == 0
   for name, value in _named(*full).items():
     _close(value, _named(*found)[name], 1e-6, name)
-
-
-def test_by_a_power_law_some_latents_are_frequent():
-  case = _case('Zipf frequencies')
-  pre_acts = np.asarray(case.batch.pre_acts)
-  active = pre_acts > np.asarray(case.batch.threshold)
-  count = np.sort(active.sum(axis=0))[::-1]
-  size = rows.divide(len(count), latent_major._SIZE)
-  share = count.reshape(-1, size).mean(axis=1) / len(pre_acts)
-  frequent = share > latent_major._FREQUENT
-  assert frequent.any() and not frequent.all()
 
 
 @pytest.mark.parametrize('path', _LEAVES_ROWS)

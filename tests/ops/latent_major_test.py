@@ -1,0 +1,25 @@
+"""The sparse backward pass: which of its two ways a block of latents goes."""
+
+import numpy as np
+
+from jumprelu.ops import latent_major, rows
+from tests.ops import one_batch
+
+
+def _frequent(case):
+  """Which blocks go by products, most frequent first, all latents together."""
+  batch = one_batch.make(**one_batch.CASES[case]).batch
+  active = np.asarray(batch.pre_acts) > np.asarray(batch.threshold)
+  count = np.sort(active.sum(axis=0))[::-1]
+  size = rows.divide(len(count), latent_major._SIZE)
+  share = count.reshape(-1, size).mean(axis=1) / len(active)
+  return share > latent_major._FREQUENT
+
+
+def test_by_a_power_law_some_latents_are_frequent():
+  frequent = _frequent('Zipf frequencies')
+  assert frequent.any() and not frequent.all()
+
+
+def test_at_an_l0_of_1_no_latents_are_frequent():
+  assert not _frequent('an L0 of 1').any()
