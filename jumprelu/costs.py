@@ -12,10 +12,13 @@ from typing import NamedTuple
 from jumprelu import config as config_lib
 from jumprelu import lm, sharding, suite, trained
 from jumprelu.lm import attention
+from jumprelu.paths import protocol
 
 # Arrays [batch, latents] of float32 that a member's step holds at once, counted
-# in what the TPU compiler reports.
-_STEP_ARRAYS = 8
+# in what the TPU compiler reports; and where several members are differentiated
+# automatically together.
+_STEP_ARRAYS = 4.5
+_ORACLE_ARRAYS = 8.5
 
 
 class Memory(NamedTuple):
@@ -143,16 +146,11 @@ def memory(config: config_lib.TrainConfig, mesh: sharding.MeshShape) -> Memory:
   row = width * sum(map(model.d_site, sites))
   block = config.stream.block_positions * row // data
 
-  state, gradients = 0, 0
+  state = 0
   for group in groups:
-    members, latents, rows = parts(group, mesh)
-    values = members * member_params(group) // latents
-    state += 8 * values
-    arrays = config.stream.batch // rows * group.sae.width // latents
-    # Members of which a device has parts step in turn (`step.py`).
-    at_once = members if suite.layout_of(group, mesh).members else 1
-    step = 4 * (values // members + _STEP_ARRAYS * arrays) * at_once
-    gradients = max(gradients, step)
+    members, latents, _ = parts(group, mesh)
+    state += 8 * (members * member_params(group) // latents)
+  step = max(_step(config, group, mesh) for group in groups)
 
   # Scores of one layer, and the widest activation, of one forward.
   length = config.corpus.sequence_length
@@ -162,4 +160,23 @@ def memory(config: config_lib.TrainConfig, mesh: sharding.MeshShape) -> Memory:
   hidden = sequences * length * (2 * model.ffw // tensor + 4 * model.d_model)
   layer = width * layer_params(model) // tensor if fsdp else 0
   forward = width * (scores + hidden) + 2 * layer
-  return Memory(weights, block, state, max(gradients, forward))
+  return Memory(weights, block, state, max(step, forward))
+
+
+def _step(
+    config: config_lib.TrainConfig,
+    group: suite.Group,
+    mesh: sharding.MeshShape,
+) -> int:
+  """Bytes a chip that a step of a group takes beside state and block."""
+  members, latents, rows = parts(group, mesh)
+  together = suite.layout_of(group, mesh).members
+  oracle = config.path == 'oracle' or not protocol.is_plain(group.sae)
+  arrays = _ORACLE_ARRAYS if together and oracle else _STEP_ARRAYS
+  arrays *= config.stream.batch // rows * group.sae.width // latents
+  one = 4 * (member_params(group) // latents + int(arrays))
+  if together:
+    return members * one
+  # They step in turn (`step.py`), and the compiler lays all their decoders and
+  # second moments out as the encoders are, in memory of their own.
+  return one + 8 * members * group.sae.width * group.sae.d_out // latents

@@ -65,10 +65,15 @@ def test_each_kind_of_change_is_offered_once_with_the_least_that_suffices():
   found = _plan('v5e:2x2', widths=(2**17,), sparsity_coefficients=seven)
   assert not found['fits']
   fewer, larger = found['changes']
-  assert fewer.startswith('6 of the 7 sparsity_coefficients')
+  assert fewer.startswith('5 of the 7 sparsity_coefficients')
   assert larger == '--topology=v5e:2x4'
-  six = _plan('v5e:2x2', widths=(2**17,), sparsity_coefficients=seven[:6])
-  assert six['fits']
+
+  def fits(count):
+    some = seven[:count]
+    return _plan('v5e:2x2', widths=(2**17,), sparsity_coefficients=some)['fits']
+
+  # So says the compiler: 14.8 and 15.7 GiB, of 15.5.
+  assert fits(5) and not fits(6)
 
 
 def test_time_money_and_jobs_add_up():
