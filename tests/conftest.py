@@ -18,6 +18,11 @@ for flag in (
   if flag not in os.environ.get('XLA_FLAGS', ''):
     os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {flag}'
 
+# XLA starts and runs what devices compute on threads of one pool, of which it has
+# no more than devices on few cores. Where 32 programs of a device wait, starting
+# the next one takes a thread until they are run, and one collective the rest.
+os.environ.setdefault('PJRT_NPROC', '24')
+
 # What takes time is compiled once for all tests and workers.
 _COMPILED = None
 if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
