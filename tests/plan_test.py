@@ -72,7 +72,7 @@ def test_each_kind_of_change_is_offered_once_with_the_least_that_suffices():
     some = seven[:count]
     return _plan('v5e:2x2', widths=(2**17,), sparsity_coefficients=some)['fits']
 
-  # So says the compiler: 14.8 and 15.7 GiB, of 15.5.
+  # So says the compiler (`jumprelu plan --compile`): 14.8 and 15.7 GiB, of 15.5.
   assert fits(5) and not fits(6)
 
 

@@ -26,11 +26,7 @@ def gradients(
   The encoder lies as it is released, and so does its gradient: turning either
   would cost a pass over memory.
   """
-  # Not by `pairs.latents`: the TPU compiler then reads pre-activations anew for
-  # the second pass (3 % more bytes at 16K latents, 7 % at 65K, by
-  # `experiments/scale.py steps`).
-  latents = jnp.where(_active(batch), batch.pre_acts, 0.0)
-  errors = _decode(batch, latents, W_dec)
+  errors = decode(batch, W_dec)
   sums = add_up(batch, errors.scaled, W_dec, settings=settings)
   return pairs.finish(
       batch,
@@ -64,16 +60,7 @@ def decode(
     batch: pairs.Batch, W_dec: Float[Array, 'latents target_model']
 ) -> pairs.Errors:
   """Decode a batch; what is not finite is seen in the loss."""
-  keep = batch.keep[:, None]
-  latents = pairs.latents(batch.pre_acts, batch.threshold[None, :], keep)
-  return _decode(batch, latents, W_dec)
-
-
-def _decode(
-    batch: pairs.Batch,
-    latents: Float[Array, 'batch latents'],
-    W_dec: Float[Array, 'latents target_model'],
-) -> pairs.Errors:
+  latents = jnp.where(_active(batch), batch.pre_acts, 0.0)
   reconstruction = products.matmul(latents, W_dec) + batch.b_dec[None, :]
   return pairs.scale_errors(batch, reconstruction)
 
@@ -100,8 +87,8 @@ def add_up_block(
 
 
 def _active(batch: pairs.Batch) -> Array:
-  active = pseudo.is_active(batch.pre_acts, batch.threshold)
-  return active & batch.keep[:, None]
+  keep = batch.keep[:, None]
+  return pairs.active(batch.pre_acts, batch.threshold[None, :], keep)
 
 
 def add_up(

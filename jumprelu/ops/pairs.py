@@ -147,17 +147,27 @@ def selected(batch: Batch, settings: Settings) -> Bool[Array, 'batch latents']:
   return ~below & batch.keep[:, None]
 
 
+def active(
+    pre_acts: Float[Array, '*shape'],
+    threshold: Float[Array, '*#shape'],
+    there: Bool[Array, '*#shape'],
+) -> Bool[Array, '*shape']:
+  """Say what is there and above its threshold, or not finite, however low.
+
+  So what is not finite is decoded and seen in the loss: no pass over all
+  pre-activations is needed.
+  """
+  low = (pre_acts <= threshold) & (pre_acts > -jnp.inf)
+  return there & ~low
+
+
 def latents(
     pre_acts: Float[Array, '*shape'],
     threshold: Float[Array, '*#shape'],
     there: Bool[Array, '*#shape'],
 ) -> Float[Array, '*shape']:
-  """Give latents of what is there; what is not finite stays so, however low.
-
-  Decoded, it is seen in the loss: no pass over all pre-activations is needed.
-  """
-  low = (pre_acts <= threshold) & (pre_acts > -jnp.inf)
-  return jnp.where(there & ~low, pre_acts, 0.0)
+  """Give latents: pre-activations where they are `active`, else 0."""
+  return jnp.where(active(pre_acts, threshold, there), pre_acts, 0.0)
 
 
 def finish(
