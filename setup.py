@@ -80,7 +80,7 @@ _EXTRAS = {
     ],
     # Live comparison with other people's code; the ordinary tests hold goldens.
     # SAEBench is not among it: it wants a NumPy older than ours
-    # (experiments/make_metric_goldens.py).
+    # (experiments/goldens/make_metric_goldens.py).
     'interop': ['torch>=2.6', 'transformers>=5.23', 'sae-lens>=6.54,<7'],
     # Compiles for TPUs without one (`jumprelu plan --compile`, tests/tpu): the
     # release that belongs to the pinned jax.
@@ -137,7 +137,7 @@ setuptools.setup(
     package_data={
         'jumprelu.lm': ['nano/*'],
         'jumprelu.ops.native': ['*.cc', '*.h'],
-        'jumprelu.released': ['gemma_scope_l0.json'],
+        'jumprelu.release.write.formats': ['gemma_scope_l0.json'],
     },
     install_requires=_REQUIRES,
     extras_require=_EXTRAS,

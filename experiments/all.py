@@ -11,8 +11,7 @@ what each figure shows, and what it costs.
 
 import sys
 
-from experiments import (
-    command,
+from experiments.figures import (
     gated_ablations,
     gated_gamma,
     gated_ito,
@@ -39,6 +38,7 @@ from experiments import (
     scope_uniformity,
     scope_width,
 )
+from experiments.suites import command
 
 # Those that share suites stand together.
 FIGURES = (

@@ -16,7 +16,7 @@ from typing import Any
 from absl import flags
 import numpy as np
 
-from experiments import drawing
+from experiments.figures import drawing
 from jumprelu.run import main as main_lib
 
 _HERE = pathlib.Path(__file__).parent
@@ -253,7 +253,7 @@ def print_all(folder: pathlib.Path) -> None:
     path = folder / f'{name}.csv'
     if path.is_file():
       return drawing.read_csv(path)
-    print(f'{path}: not there; python -m experiments.{name}', file=sys.stderr)
+    print(f'{path}: not there; python -m experiments.figures.{name}', file=sys.stderr)
     return []
 
   for part in (_headline, _jumprelu, _scope, _options):

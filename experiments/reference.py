@@ -6,7 +6,7 @@ at the scales of published suites only: the embedded model has none.
 
 from collections.abc import Iterable
 
-from experiments import drawing, panels
+from experiments.figures import drawing, panels
 
 _MODELS = {'gemma2_2b': '2b', 'gemma2_9b': '9b'}
 _SITES = {'resid_post': 'res', 'mlp_out': 'mlp', 'attn_heads': 'att'}
@@ -18,7 +18,7 @@ def released(rows: Iterable[drawing.Row]) -> list[drawing.Row]:
   Its model, site, layer and width are those of some of the rows; of the rest
   only `variant` and `l0` are there.
   """
-  from jumprelu import released as released_lib
+  from jumprelu.release import formats as released_lib
 
   places = dict.fromkeys(
       (row['model'], row['site'], row['layer'], row['width'])

@@ -7,7 +7,7 @@ one threshold that all latents share.
 from collections.abc import Sequence
 from typing import Any
 
-from experiments import toys
+from experiments.figures import toys
 
 _SIZE, _WIDTH = 4, 6
 _LAMBDA = 0.03
@@ -30,7 +30,7 @@ def functions(z: Any, threshold: float, bandwidth: float) -> dict[str, Any]:
   import jax
   import jax.numpy as jnp
 
-  from jumprelu.ops import pseudo
+  from jumprelu.ops import pseudo_derivatives
 
   def run(function):
     def at(z, threshold):
@@ -39,8 +39,8 @@ def functions(z: Any, threshold: float, bandwidth: float) -> dict[str, Any]:
     by_threshold = jax.vmap(jax.value_and_grad(at, 1), (0, None))
     return by_threshold(jnp.asarray(z), jnp.float32(threshold))
 
-  jumprelu, jumprelu_slope = run(pseudo.jumprelu)
-  step, step_slope = run(pseudo.heaviside)
+  jumprelu, jumprelu_slope = run(pseudo_derivatives.jumprelu)
+  step, step_slope = run(pseudo_derivatives.heaviside)
   return {
       'z': z,
       'jumprelu': jumprelu,

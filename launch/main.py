@@ -26,7 +26,8 @@ import types
 
 from absl import flags as absl_flags
 
-from jumprelu import errors, flags
+from jumprelu import errors
+from jumprelu.run import flags
 from jumprelu.run import main as main_lib
 from launch import jobset, options, queued_resource, spec, trainer
 

@@ -4,7 +4,8 @@ import dataclasses
 import re
 from typing import Literal
 
-from jumprelu import dotted, errors
+from jumprelu import errors
+from jumprelu.files import dotted
 from launch import tpu_types
 
 

@@ -7,7 +7,8 @@ is the exception.
 import dataclasses
 import math
 
-from jumprelu import dotted, errors
+from jumprelu import errors
+from jumprelu.files import dotted
 
 _CHIPS_A_HOST = 4
 

@@ -24,8 +24,8 @@ def parse(command: Sequence[str]):
   Raises:
     UserError: or absl's error, as the trainer would.
   """
-  from jumprelu import config, flags
-  from jumprelu.run import train
+  from jumprelu.run import flags, train
+  from jumprelu.training import config
 
   flag_values = absl_flags.FlagValues()
   absl_flags.DEFINE_bool('debug', False, '', flag_values=flag_values)

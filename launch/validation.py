@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 import re
 
-from jumprelu import dotted, errors
+from jumprelu import errors
+from jumprelu.files import dotted
 from launch import options as options_lib
 from launch import tpu_types
 

@@ -47,7 +47,7 @@ _FIRST = (
     'run/target_l0_test.py',
     'evals/',
     'lm/model_test.py',
-    'train_test.py',
+    'training/train_test.py',
 )
 
 

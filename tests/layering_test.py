@@ -1,77 +1,29 @@
-"""The shape of the house: layers, one place for each concern, small files."""
+"""Rooms import downwards, one place for each concern, short files."""
 
 import ast
 import graphlib
 import pathlib
 
-import pytest
-
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 _PACKAGE = _ROOT / 'jumprelu'
 
-# A module or package of `jumprelu` -> its layer. Imports go downwards, or
-# stay within the layer as long as they make no cycle.
-_LAYERS = {
-    0: (
-        'array_typing',
-        'digests',
-        'dotted',
-        'errors',
-        'folders',
-        'hlo',
-        'ops',
-    ),
-    1: ('agreement', 'metrics', 'sharding'),
-    # Three towers: none imports another.
-    2: ('data', 'lm', 'saes'),
-    3: (
-        'blocks',
-        'checkpoint',
-        'evals',
-        'loops',
-        'optim',
-        'paths',
-        'step',
-        'store',
-        'stream',
-        'suite',
-    ),
-    4: ('coefficients', 'config', 'recipes', 'validation'),
-    5: (
-        'abstract_job',
-        'card',
-        'chips',
-        'costs',
-        'evaluate',
-        'fleet',
-        'frontier',
-        'harvest',
-        'harvest_store',
-        'identity',
-        'job',
-        'layout',
-        'members',
-        'npz',
-        'parity',
-        'plan',
-        'plan_table',
-        'plot_style',
-        'progress',
-        'publish',
-        'records',
-        'release',
-        'released',
-        'run_dir',
-        'stored_evaluation',
-        'tpu_compile',
-        'train',
-        'trained',
-        'verify',
-    ),
-    6: ('flags', 'run'),
-}
-_LAYER_OF = {name: n for n, names in _LAYERS.items() for name in names}
-_TOWERS = _LAYERS[2]
+# Rooms and root modules from the foundations up. Each imports only from lines
+# above its own; names on one line do not import each other.
+_FLOORS = (
+    ('errors', 'array_typing'),
+    ('processes',),
+    ('sharding',),
+    ('metrics',),
+    ('files',),
+    ('ops',),
+    ('data', 'lm', 'saes'),
+    ('activations',),
+    ('evals',),
+    ('training',),
+    ('planning', 'release'),
+    ('run',),
+)
+_FLOOR_OF = {name: n for n, names in enumerate(_FLOORS) for name in names}
 
 # Slow to import, or with side effects: only inside the functions that need
 # them.
@@ -88,8 +40,7 @@ _HEAVY = (
 
 
 def _files(*folders: str) -> list[pathlib.Path]:
-  found = [p for f in folders for p in (_ROOT / f).rglob('*.py')]
-  return sorted(found)
+  return sorted(p for f in folders for p in (_ROOT / f).rglob('*.py'))
 
 
 def _name(path: pathlib.Path) -> str:
@@ -106,47 +57,43 @@ def _module(path: pathlib.Path) -> str:
 
 
 def _imports(tree: ast.AST) -> list[str]:
-  """Every module that is imported; `from a import b` may mean `a.b`."""
-  found = []
+  """Returns every imported module; `from a import b` may mean `a.b`."""
+  names = []
   for node in ast.walk(tree):
     if isinstance(node, ast.Import):
-      found += [alias.name for alias in node.names]
+      names += [alias.name for alias in node.names]
     elif isinstance(node, ast.ImportFrom):
       assert node.level == 0, 'relative import'
-      found += [f'{node.module}.{alias.name}' for alias in node.names]
-  return found
+      names += [f'{node.module}.{alias.name}' for alias in node.names]
+  return names
 
 
-def _part(module: str) -> str:
-  """`jumprelu.saes.base` -> `saes`."""
+def _room(module: str) -> str:
+  """Returns the room of a module: `jumprelu.saes.base` -> `saes`."""
   return (module.split('.') + [''])[1]
 
 
 _SOURCES = _files('jumprelu')
 _EVERYTHING = _files('jumprelu', 'experiments', 'launch', 'tests')
-_by_name = pytest.mark.parametrize('path', _SOURCES, ids=_name)
-_all_by_name = pytest.mark.parametrize('path', _EVERYTHING, ids=_name)
 
 
-def test_every_module_has_a_layer():
-  parts = {_part(_module(path)) for path in _SOURCES} - {''}
-  assert parts <= set(_LAYER_OF), 'give it a row in _LAYERS'
+def test_every_room_has_a_floor_and_every_floor_a_room():
+  assert {_room(_module(path)) for path in _SOURCES} - {''} == set(_FLOOR_OF)
 
 
-@_by_name
-def test_imports_go_downwards(path):
-  own = _part(_module(path))
-  if not own:
-    return
-  for imported in _imports(_tree(path)):
-    package, _, _ = imported.partition('.')
-    assert package not in ('experiments', 'launch', 'tests'), imported
-    other = _part(imported)
-    if package != 'jumprelu' or other in (own, '', '__version__'):
-      continue
-    assert _LAYER_OF[other] <= _LAYER_OF[own], f'{own} imports {other} above it'
-    towers = own in _TOWERS and other in _TOWERS
-    assert not towers, f'tower {own} imports tower {other}'
+def test_rooms_import_downwards_only():
+  offenders = []
+  for path in _SOURCES:
+    room = _room(_module(path))
+    for imported in _imports(_tree(path)) if room else ():
+      package, other = imported.partition('.')[0], _room(imported)
+      if package in ('experiments', 'launch', 'tests'):
+        offenders.append(f'{_name(path)} imports {imported}')
+      if package != 'jumprelu' or other in (room, '', '__version__'):
+        continue
+      if _FLOOR_OF[other] >= _FLOOR_OF[room]:
+        offenders.append(f'{_name(path)} imports {imported}')
+  assert not offenders
 
 
 def test_no_module_imports_itself_by_a_detour():
@@ -165,69 +112,77 @@ def test_no_module_imports_itself_by_a_detour():
   graphlib.TopologicalSorter(graph).prepare()
 
 
-@_by_name
-def test_only_sharding_names_a_partition_spec(path):
-  if _name(path) == 'jumprelu/sharding.py':
-    return
-  for node in ast.walk(_tree(path)):
-    words = (
-        getattr(node, 'id', ''),
-        getattr(node, 'attr', ''),
-        getattr(node, 'name', ''),
-    )
-    assert 'PartitionSpec' not in words
+def test_only_sharding_names_a_partition_spec():
+  offenders = []
+  for path in _SOURCES:
+    for node in ast.walk(_tree(path)):
+      words = [getattr(node, name, '') for name in ('id', 'attr', 'name')]
+      if 'PartitionSpec' in words and _name(path) != 'jumprelu/sharding.py':
+        offenders.append(f'{_name(path)}:{node.lineno}')
+  assert not offenders
 
 
-@_by_name
-def test_only_one_module_imports_gemma(path):
-  roots = {module.partition('.')[0] for module in _imports(_tree(path))}
-  if _name(path) != 'jumprelu/lm/gemma.py':
-    assert roots.isdisjoint({'gemma', 'kauldron'})
-
-
-@_by_name
-def test_heavy_libraries_are_imported_inside_functions(path):
-  body = ast.Module(
-      [node for node in _tree(path).body if 'import' in ast.dump(node).lower()],
-      [],
-  )
-  top = [
-      node
-      for node in body.body
-      if isinstance(node, (ast.Import, ast.ImportFrom, ast.If, ast.Try))
+def test_only_one_module_imports_gemma():
+  offenders = [
+      _name(path)
+      for path in _SOURCES
+      for module in _imports(_tree(path))
+      if module.partition('.')[0] in ('gemma', 'kauldron')
   ]
-  for node in top:
-    for module in _imports(node):
-      assert module.partition('.')[0] not in _HEAVY, module
+  assert set(offenders) == {'jumprelu/lm/gemma.py'}
 
 
-@_all_by_name
-def test_no_file_is_a_drawer(path):
-  assert path.stem not in ('utils', 'util', 'common', 'helpers', 'misc')
+def test_heavy_libraries_are_imported_inside_functions():
+  kinds = (ast.Import, ast.ImportFrom, ast.If, ast.Try)
+  offenders = [
+      f'{_name(path)} imports {module}'
+      for path in _SOURCES
+      for node in _tree(path).body
+      if isinstance(node, kinds)
+      for module in _imports(node)
+      if module.partition('.')[0] in _HEAVY
+  ]
+  assert not offenders
 
 
-@_all_by_name
-def test_files_and_functions_are_short(path):
-  text = path.read_text('utf-8')
-  assert len(text.splitlines()) <= 300
-  for node in ast.walk(ast.parse(text)):
-    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-      lines = node.end_lineno - node.lineno + 1
-      assert lines <= 60, f'{node.name} has {lines} lines'
-      count = len(node.args.args) + len(node.args.posonlyargs)
-      assert count <= 6, f'{node.name} has {count} positional arguments'
+def test_no_file_is_a_drawer():
+  drawers = ('utils', 'util', 'common', 'helpers', 'misc')
+  assert not [_name(path) for path in _EVERYTHING if path.stem in drawers]
 
 
-@_all_by_name
-def test_no_file_switches_its_checks_off(path):
-  for line in path.read_text('utf-8').splitlines():
-    comment = line.strip()
-    for words in ('# ruff: ', '# pyright: ', '# pylint: ', '# mypy: '):
-      assert not comment.startswith(words), comment
-    assert comment != '# type: ignore'
+def test_files_and_functions_are_short():
+  offenders = []
+  for path in _EVERYTHING:
+    text = path.read_text('utf-8')
+    if (count := len(text.splitlines())) > 400:
+      offenders.append(f'{_name(path)} has {count} lines')
+    for node in ast.walk(ast.parse(text)):
+      if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        continue
+      where = f'{_name(path)}: {node.name}'
+      if (lines := node.end_lineno - node.lineno + 1) > 60:
+        offenders.append(f'{where} has {lines} lines')
+      if (n := len(node.args.args) + len(node.args.posonlyargs)) > 6:
+        offenders.append(f'{where} has {n} positional arguments')
+  assert not offenders
 
 
-@_by_name
-def test_no_import_is_for_the_type_checker_only(path):
-  names = {getattr(node, 'id', '') for node in ast.walk(_tree(path))}
-  assert 'TYPE_CHECKING' not in names
+def test_no_file_switches_its_checks_off():
+  comments = ('# ruff: ', '# pyright: ', '# pylint: ', '# mypy: ')
+  offenders = [
+      f'{_name(path)}:{number}'
+      for path in _EVERYTHING
+      for number, line in enumerate(path.read_text('utf-8').splitlines(), 1)
+      if line.strip().startswith(comments) or line.strip() == '# type: ignore'
+  ]
+  assert not offenders
+
+
+def test_no_import_is_for_the_type_checker_only():
+  offenders = [
+      _name(path)
+      for path in _SOURCES
+      for node in ast.walk(_tree(path))
+      if getattr(node, 'id', '') == 'TYPE_CHECKING'
+  ]
+  assert not offenders

@@ -4,7 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from jumprelu import lm, release
+from jumprelu import lm
+from jumprelu.release import write
 from tests import small_release
 
 LAYER = lm.get_config('gemma2_nano').layers - 1
@@ -41,5 +42,5 @@ def make_release(folder):
   provenance = small_release.provenance(
       layer=LAYER, training={'model': 'gemma2_nano', 'corpus': {'seed': 3}}
   )
-  release.write_release(members, folder, provenance=provenance)
+  write.write_release(members, folder, provenance=provenance)
   return folder

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jumprelu import evals, evaluate, lm, saes
+from jumprelu import evals, lm, saes
 from jumprelu.data import packing
+from jumprelu.evals import evaluate
 from tests.lm import tiny
 
 LAYER = 1

@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jumprelu import members as members_lib
-from jumprelu import release, saes
+from jumprelu import saes
+from jumprelu.files import digests
+from jumprelu.release import records
+from jumprelu.release import write as write_lib
 
 SCALE = 3.5
 TARGET_SCALE = 0.75
@@ -21,7 +23,7 @@ replace = dataclasses.replace
 
 
 def provenance(**changes):
-  return release.Provenance(
+  return records.Provenance(
       **{
           'model': 'gemma2_nano',
           'layer': LAYER,
@@ -129,7 +131,7 @@ def _member(
 ):
   rng = np.random.default_rng(100 + seed)
   inputs = (rng.normal(size=(9, sae.d_in)) * SCALE).astype(np.float32)
-  return release.Member(
+  return records.Member(
       sae=sae,
       params=params,
       site=site,
@@ -167,7 +169,7 @@ def _member(
 
 
 def write(out, members=None, provenance=PROVENANCE) -> pathlib.Path:
-  release.write_release(
+  write_lib.write_release(
       make_members() if members is None else members, out, provenance=provenance
   )
   return pathlib.Path(out)
@@ -176,13 +178,13 @@ def write(out, members=None, provenance=PROVENANCE) -> pathlib.Path:
 def reseal(out, folder=FOLDER):
   """Make every digest right again, as a forger would."""
   config = json.loads((out / folder / 'config.json').read_text())
-  config['sha256'] = members_lib.sha256_of(out / folder / 'params.npz')
+  config['sha256'] = digests.sha256_of(out / folder / 'params.npz')
   (out / folder / 'config.json').write_text(json.dumps(config))
   suite = json.loads((out / 'suite.json').read_text())
   for member in suite['members']:
     if member['path'] == folder:
       for name in member['files']:
-        member['files'][name] = members_lib.sha256_of(out / folder / name)
+        member['files'][name] = digests.sha256_of(out / folder / name)
   (out / 'suite.json').write_text(json.dumps(suite))
 
 

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jumprelu import checkpoint
+from jumprelu.training import checkpoint
 
 META = {'block': 3, 'tokens_kept': 2**70, 'scales': {'mlp_out': 0.1}}
 

@@ -4,8 +4,9 @@ import contextlib
 import dataclasses
 import pathlib
 
-from jumprelu import harvest_store, store
-from jumprelu import job as job_lib
+from jumprelu.activations import store
+from jumprelu.training import harvest_store
+from jumprelu.training import job as job_lib
 from tests import toy_suite
 
 # 4 files of a block for each array; 2 chunks of 2 batches in each.

@@ -8,10 +8,11 @@ their number alone.
 import jax
 import numpy as np
 
-from jumprelu import config as config_lib
-from jumprelu import job as job_lib
-from jumprelu import lm, sharding, suite
-from jumprelu import stream as stream_lib
+from jumprelu import lm, sharding
+from jumprelu.activations import stream as stream_lib
+from jumprelu.training import config as config_lib
+from jumprelu.training import job as job_lib
+from jumprelu.training import suite
 
 LENGTH = 8
 VOCAB = 64

@@ -11,16 +11,10 @@ import jax
 import numpy as np
 import pytest
 
-from jumprelu import (
-    checkpoint,
-    release,
-    run_dir,
-    saes,
-    suite,
-    train,
-    trained,
-)
+from jumprelu import saes
+from jumprelu.release import members
 from jumprelu.run import main
+from jumprelu.training import checkpoint, load_run, run_dir, suite, train
 from tests import local_processes, small_run, toy_suite
 
 pytestmark = pytest.mark.slow
@@ -158,12 +152,12 @@ def test_a_real_run_of_all_variants_is_released_in_both_ways(tmp_path):
   local_processes.jumprelu(*command, f'--out={plain}', '--as_jumprelu')
   for out in (own, plain):
     assert main.main(['verify', str(out)]) == 0
-  found = {release.load_member(own / p)[0].variant for p in
-           release.list_members(own)}  # fmt: skip
+  found = {members.load_member(own / p)[0].variant for p in
+           members.list_members(own)}  # fmt: skip
   assert found == set(saes.VARIANTS)
   origins, kept = set(), set()
-  for path in release.list_members(plain):
-    sae, params, config = release.load_member(plain / path)
+  for path in members.list_members(plain):
+    sae, params, config = members.load_member(plain / path)
     origins.add(config['converted_from'] or sae.variant)
     if sae.variant != 'jumprelu':
       kept.add(sae.variant)
@@ -173,4 +167,4 @@ def test_a_real_run_of_all_variants_is_released_in_both_ways(tmp_path):
   assert not {'matryoshka_gated', 'batch_topk', 'relu_rescaled'} & kept
   rows = [json.loads(s) for s in (own / 'results.jsonl').open()]
   assert {row['variant'] for row in rows} == set(saes.VARIANTS)
-  assert {m.sae.variant for m in trained.load_suite(run)} == set(saes.VARIANTS)
+  assert {m.sae.variant for m in load_run.load_suite(run)} == set(saes.VARIANTS)

@@ -9,15 +9,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from jumprelu.ops import pairs
+from jumprelu.ops import active_pairs
 
 
 def gradients(
-    batch: pairs.Batch,
+    batch: active_pairs.Batch,
     W_enc: np.ndarray,
     W_dec: np.ndarray,
     *,
-    settings: pairs.Settings,
+    settings: active_pairs.Settings,
 ) -> dict[str, np.ndarray]:
   """Returns gradients by the names of parameters; thresholds are linear."""
   keep = np.asarray(batch.keep)[:, None]
@@ -60,7 +60,7 @@ def gradients(
 
 
 def differentiate(
-    sae: Any, params: dict[str, Any], batch: pairs.Batch
+    sae: Any, params: dict[str, Any], batch: active_pairs.Batch
 ) -> tuple[Any, dict[str, Any]]:
   """Returns the loss's parts and gradients by automatic differentiation."""
 

@@ -11,10 +11,12 @@ import numpy as np
 
 from experiments.benchmarking import exact as exact_lib
 from experiments.benchmarking import problem as problem_lib
-from jumprelu import blocks, errors, lm, optim, saes, suite
-from jumprelu import step as step_lib
-from jumprelu.ops import dense, native, pairs, pallas, products, sparse
-from jumprelu.paths import protocol
+from jumprelu import errors, lm, saes
+from jumprelu.activations import blocks
+from jumprelu.ops import active_pairs, dense, native, pallas, products, sparse
+from jumprelu.training import optim, suite
+from jumprelu.training import step as step_lib
+from jumprelu.training.backends import protocol
 
 _SITE = lm.Site.RESID_POST
 _OPTIM = optim.Config(
@@ -179,7 +181,7 @@ def gradient_error(name: str, problem: dict[str, np.ndarray]) -> float:
   params, x = _params(problem), jnp.asarray(problem['x'][0])
   # As after some training: a gradient flows through the pre-encoder bias.
   params['b_dec'] = x[:8].mean(axis=0)
-  batch = pairs.Batch(
+  batch = active_pairs.Batch(
       pre_acts=jax.jit(sae.pre_acts)(params, x),
       inputs=x,
       targets=x,
@@ -189,7 +191,7 @@ def gradient_error(name: str, problem: dict[str, np.ndarray]) -> float:
       coefficient=jnp.float32(problem_lib.COEFFICIENT),
       target_l0=jnp.float32(1),
   )
-  settings = pairs.Settings(problem_lib.BANDWIDTH, True, False)
+  settings = active_pairs.Settings(problem_lib.BANDWIDTH, True, False)
   exact = exact_lib.gradients(
       batch, problem['W_dec'].T, problem['W_dec'], settings=settings
   )
@@ -203,13 +205,16 @@ def gradient_error(name: str, problem: dict[str, np.ndarray]) -> float:
   )
 
 
-def _oracle(sae: Any, params: Any, batch: pairs.Batch) -> dict[str, Any]:
+def _oracle(sae: Any, params: Any, batch: active_pairs.Batch) -> dict[str, Any]:
   _, found = exact_lib.differentiate(sae, params, batch)
   return found | {'threshold': found['log_threshold'] / batch.threshold}
 
 
 def _gradients(
-    path: str, batch: pairs.Batch, params: Any, settings: pairs.Settings
+    path: str,
+    batch: active_pairs.Batch,
+    params: Any,
+    settings: active_pairs.Settings,
 ) -> dict[str, Any]:
   call = {
       'dense': dense.gradients,

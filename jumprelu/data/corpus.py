@@ -17,7 +17,6 @@ import sys
 import time
 from typing import Any
 
-from jumprelu import folders
 from jumprelu.data import cache_writer, packing, sources, token_files
 from jumprelu.data.cache import FORMAT, TokenCache
 from jumprelu.data.cache_writer import Encoded
@@ -25,6 +24,7 @@ from jumprelu.data.config import Config
 from jumprelu.data.documents import Document, Source, Split
 from jumprelu.data.tokenizer import Tokenizer
 from jumprelu.errors import DataError, UserError
+from jumprelu.files import cache_folder
 
 # Tokenised together, by all cores.
 _BATCH_DOCUMENTS = 64
@@ -260,7 +260,7 @@ def prepare(spec: str, tokenizer: Tokenizer, config: Config) -> Prepared:
   }
   digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
   slug = re.sub(r'[^A-Za-z0-9_-]+', '-', source.name).strip('-')[:40]
-  root = pathlib.Path(config.cache_dir or folders.cache())
+  root = pathlib.Path(config.cache_dir or cache_folder.cache())
   directory = root / f'{slug or "text"}-{digest[:16]}'
   if not directory.exists():
     _write(directory, read, tokenizer=tokenizer, config=config, record=record)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from jumprelu import errors, lm, suite
+from jumprelu import errors, lm
 from jumprelu.array_typing import Array, Bool, Float, Int
 from jumprelu.data import packing
 
@@ -36,11 +36,11 @@ class Batch(NamedTuple):
 
 def taps_of(site: str, layer: int) -> tuple[Tap, Tap]:
   """Returns the input tap and the target tap of SAEs at a site."""
-  if site not in suite.SITES:
+  if site not in lm.SITES:
     raise errors.UserError(
-        f'site {site!r} is unknown; sites: {", ".join(suite.SITES)}'
+        f'site {site!r} is unknown; sites: {", ".join(lm.SITES)}'
     )
-  source, target = suite.SITES[site]
+  source, target = lm.SITES[site]
   return Tap(layer, source), Tap(layer, target)
 
 

@@ -15,7 +15,7 @@ from jumprelu.lm.model import (
     self_check,
     unembed,
 )
-from jumprelu.lm.sites import Site, Tap
+from jumprelu.lm.sites import SITES, Site, Tap
 from jumprelu.lm.source import find, get_config, huggingface_folder
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     'LanguageModel',
     'LmConfig',
     'MODELS',
+    'SITES',
     'Site',
     'Tap',
     'activations',

@@ -25,3 +25,12 @@ class Tap(NamedTuple):
 
   layer: int
   site: Site
+
+
+# The name of a site of SAEs -> what an SAE there reads and reconstructs.
+SITES: dict[str, tuple[Site, Site]] = {
+    'resid_post': (Site.RESID_POST, Site.RESID_POST),
+    'mlp_out': (Site.MLP_OUT, Site.MLP_OUT),
+    'attn_heads': (Site.ATTN_HEADS, Site.ATTN_HEADS),
+    'transcoder': (Site.MLP_IN, Site.MLP_OUT),
+}

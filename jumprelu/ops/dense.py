@@ -11,16 +11,16 @@ import jax
 import jax.numpy as jnp
 
 from jumprelu.array_typing import Array, Float, Int32
-from jumprelu.ops import in_blocks, pairs, products, pseudo
+from jumprelu.ops import active_pairs, in_blocks, products, pseudo_derivatives
 
 
 def gradients(
-    batch: pairs.Batch,
+    batch: active_pairs.Batch,
     W_enc: Float[Array, 'model latents'],
     W_dec: Float[Array, 'latents target_model'],
     *,
-    settings: pairs.Settings,
-) -> pairs.Gradients:
+    settings: active_pairs.Settings,
+) -> active_pairs.Gradients:
   """Compute all gradients of one batch: the encoder's, the decoder's, the rest.
 
   The encoder lies as it is released, and so does its gradient: turning either
@@ -28,7 +28,7 @@ def gradients(
   """
   errors = decode(batch, W_dec)
   sums = add_up(batch, errors.scaled, W_dec, settings=settings)
-  return pairs.finish(
+  return active_pairs.finish(
       batch,
       W_enc,
       sums.encoder.T,
@@ -40,12 +40,12 @@ def gradients(
 
 
 def step(
-    matrices: pairs.Matrices,
-    batch: pairs.Batch,
-    rates: pairs.Rates,
+    matrices: active_pairs.Matrices,
+    batch: active_pairs.Batch,
+    rates: active_pairs.Rates,
     *,
-    settings: pairs.Settings,
-) -> tuple[pairs.Matrices, pairs.Found]:
+    settings: active_pairs.Settings,
+) -> tuple[active_pairs.Matrices, active_pairs.Found]:
   """Take one step on both matrices in place, as `native.step` does."""
   errors = decode(batch, matrices.decoder)
   add_up = functools.partial(
@@ -57,22 +57,22 @@ def step(
 
 
 def decode(
-    batch: pairs.Batch, W_dec: Float[Array, 'latents target_model']
-) -> pairs.Errors:
+    batch: active_pairs.Batch, W_dec: Float[Array, 'latents target_model']
+) -> active_pairs.Errors:
   """Decode a batch; what is not finite is seen in the loss."""
   latents = jnp.where(_active(batch), batch.pre_acts, 0.0)
   reconstruction = products.matmul(latents, W_dec) + batch.b_dec[None, :]
-  return pairs.scale_errors(batch, reconstruction)
+  return active_pairs.scale_errors(batch, reconstruction)
 
 
 def add_up_block(
-    batch: pairs.Batch,
+    batch: active_pairs.Batch,
     errors: Float[Array, 'batch target_model'],
     W_dec: Float[Array, 'latents target_model'],
     numbers: Int32[Array, ' size'],
     *,
-    settings: pairs.Settings,
-) -> tuple[pairs.Rows, Int32[Array, ' size']]:
+    settings: active_pairs.Settings,
+) -> tuple[active_pairs.Rows, Int32[Array, ' size']]:
   """Add up over the pairs of a block of latents; an `in_blocks.AddUp`."""
   part = functools.partial(
       jax.lax.dynamic_slice_in_dim,
@@ -86,26 +86,28 @@ def add_up_block(
   return sums, jnp.arange(len(numbers), dtype=jnp.int32)
 
 
-def _active(batch: pairs.Batch) -> Array:
+def _active(batch: active_pairs.Batch) -> Array:
   keep = batch.keep[:, None]
-  return pairs.active(batch.pre_acts, batch.threshold[None, :], keep)
+  return active_pairs.active(batch.pre_acts, batch.threshold[None, :], keep)
 
 
 def add_up(
-    batch: pairs.Batch,
+    batch: active_pairs.Batch,
     errors: Float[Array, 'batch target_model'],
     W_dec: Float[Array, 'latents target_model'],
     *,
-    settings: pairs.Settings,
-) -> pairs.Rows:
+    settings: active_pairs.Settings,
+) -> active_pairs.Rows:
   """Add up over the pairs of all rows and the batch's latents."""
   active = _active(batch)
   latents = jnp.where(active, batch.pre_acts, 0.0)
   slopes = products.matmul(errors, W_dec.T)
   on_active = jnp.where(active, slopes, 0.0)
-  near = pseudo.in_kernel(batch.pre_acts, batch.threshold, settings.bandwidth)
+  near = pseudo_derivatives.in_kernel(
+      batch.pre_acts, batch.threshold, settings.bandwidth
+  )
   near &= batch.keep[:, None]
-  vectors = pairs.Vectors(
+  vectors = active_pairs.Vectors(
       b_enc=on_active.sum(axis=0),
       near_slopes=jnp.where(near, slopes, 0.0).sum(axis=0),
       fired=active.sum(axis=0, dtype=jnp.int32),
@@ -113,4 +115,6 @@ def add_up(
   )
   # Turned after it is made: the whole encoder's lies as it is released.
   to_encoder = products.matmul(batch.inputs.T, on_active).T
-  return pairs.Rows(to_encoder, products.matmul(latents.T, errors), vectors)
+  return active_pairs.Rows(
+      to_encoder, products.matmul(latents.T, errors), vectors
+  )

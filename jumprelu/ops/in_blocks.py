@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jumprelu.array_typing import Array, Bool, Float, Int32
-from jumprelu.ops import pairs, rows
+from jumprelu.ops import active_pairs, rows
 
 # Latents of a block, at most: many, as they are sorted by frequency within it.
 _SIZE = 4096
@@ -22,19 +22,20 @@ _TOGETHER = 512
 # (decoder, contiguous numbers of latents) -> their sums, and where in the
 # matrices' each latent's row is.
 AddUp = Callable[
-    [Array, Int32[Array, ' size']], tuple[pairs.Rows, Int32[Array, ' size']]
+    [Array, Int32[Array, ' size']],
+    tuple[active_pairs.Rows, Int32[Array, ' size']],
 ]
 
 
 def step(
-    matrices: pairs.Matrices,
-    batch: pairs.Batch,
-    rates: pairs.Rates,
-    errors: pairs.Errors,
+    matrices: active_pairs.Matrices,
+    batch: active_pairs.Batch,
+    rates: active_pairs.Rates,
+    errors: active_pairs.Errors,
     add_up: AddUp,
     *,
-    settings: pairs.Settings,
-) -> tuple[pairs.Matrices, pairs.Found]:
+    settings: active_pairs.Settings,
+) -> tuple[active_pairs.Matrices, active_pairs.Found]:
   """Take a step by what `add_up` gives, if all that goes into it is finite."""
   latents = len(matrices.decoder)
   size = rows.divide(latents, _SIZE)
@@ -44,37 +45,41 @@ def step(
       batch,
       rates,
       add_up,
-      pairs.no_vectors(latents),
+      active_pairs.no_vectors(latents),
       size=size,
       blocks=latents // size,
       settings=settings,
       ok=ok,
   )
-  found = pairs.tell(batch, vectors, errors, settings=settings)
+  found = active_pairs.tell(batch, vectors, errors, settings=settings)
   return matrices, found._replace(b_dec=found.b_dec - through, ok=ok)
 
 
-def is_finite(batch: pairs.Batch, errors: pairs.Errors) -> Bool[Array, '']:
+def is_finite(
+    batch: active_pairs.Batch, errors: active_pairs.Errors
+) -> Bool[Array, '']:
   """Say whether all is finite of which a step is made.
 
   Weights are seen as well: the encoder's in pre-activations, which decoding
   shows (`pairs.latents`), and the decoder's in errors.
   """
-  return pairs.all_finite(errors.loss, batch.inputs)
+  return active_pairs.all_finite(errors.loss, batch.inputs)
 
 
 def walk(
-    matrices: pairs.Matrices,
-    batch: pairs.Batch,
-    rates: pairs.Rates,
+    matrices: active_pairs.Matrices,
+    batch: active_pairs.Batch,
+    rates: active_pairs.Rates,
     add_up: AddUp,
-    vectors: pairs.Vectors,
+    vectors: active_pairs.Vectors,
     *,
     size: int,
     blocks: Int32[Array, ''] | int,
-    settings: pairs.Settings,
+    settings: active_pairs.Settings,
     ok: Bool[Array, ''],
-) -> tuple[pairs.Matrices, pairs.Vectors, Float[Array, ' target_model']]:
+) -> tuple[
+    active_pairs.Matrices, active_pairs.Vectors, Float[Array, ' target_model']
+]:
   """Go through the first blocks; rows may be behind, and stay without `ok`.
 
   Returns:
@@ -98,16 +103,16 @@ def walk(
 
 
 def _update(
-    sums: pairs.Rows,
+    sums: active_pairs.Rows,
     place: Int32[Array, ' size'],
-    batch: pairs.Batch,
-    rates: pairs.Rates,
-    carry: tuple[pairs.Matrices, Float[Array, ' target_model']],
+    batch: active_pairs.Batch,
+    rates: active_pairs.Rates,
+    carry: tuple[active_pairs.Matrices, Float[Array, ' target_model']],
     *,
-    settings: pairs.Settings,
+    settings: active_pairs.Settings,
     first: Int32[Array, ''],
     ok: Bool[Array, ''],
-) -> tuple[pairs.Matrices, Float[Array, ' target_model']]:
+) -> tuple[active_pairs.Matrices, Float[Array, ' target_model']]:
   """Update a block's rows, some together; adds to what flows through them."""
   size = rows.divide(len(place), _TOGETHER)
 
@@ -139,12 +144,12 @@ def _update(
 
 
 def _step_rows(
-    old: pairs.Matrices,
+    old: active_pairs.Matrices,
     to_encoder: Float[Array, 'rows model'],
     to_decoder: Float[Array, 'rows target_model'],
-    rates: pairs.Rates,
-    settings: pairs.Settings,
-) -> pairs.Matrices:
+    rates: active_pairs.Rates,
+    settings: active_pairs.Settings,
+) -> active_pairs.Matrices:
   """Step rows by their gradients."""
   adam = functools.partial(
       rows.adam,
@@ -158,7 +163,7 @@ def _step_rows(
   to_decoder = rows.project(to_decoder, old.decoder)
   encoder, nu_encoder = adam(old.encoder, left * old.nu_encoder, to_encoder)
   decoder, nu_decoder = adam(old.decoder, left * old.nu_decoder, to_decoder)
-  return pairs.Matrices(
+  return active_pairs.Matrices(
       encoder=encoder,
       decoder=rows.unit(decoder),
       nu_encoder=nu_encoder,

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jumprelu.array_typing import Array, Float, Int32, UInt32
-from jumprelu.ops import bits, dense, pairs, rows
+from jumprelu.ops import active_pairs, bits, dense, rows
 
 # Latents of a block, at most.
 _SIZE = 256
@@ -39,14 +39,14 @@ class _Latents(NamedTuple):
 
 
 def add_up(
-    batch: pairs.Batch,
+    batch: active_pairs.Batch,
     errors: Float[Array, 'batch target_model'],
     words: UInt32[Array, 'words latents'],
     decoder: Float[Array, 'latents target_model'],
     numbers: Int32[Array, ' size'],
     *,
-    settings: pairs.Settings,
-) -> tuple[pairs.Rows, Int32[Array, ' size']]:
+    settings: active_pairs.Settings,
+) -> tuple[active_pairs.Rows, Int32[Array, ' size']]:
   """Add up gradients over the rows that `words` selects for some latents.
 
   Returns:
@@ -99,20 +99,20 @@ def _by_frequency(count: Int32[Array, ' size']) -> Int32[Array, ' size']:
   return jax.lax.sort(falling * size + places, is_stable=False) % size
 
 
-def _zeros(latents: int, d_in: int, d_out: int) -> pairs.Rows:
-  return pairs.Rows(
+def _zeros(latents: int, d_in: int, d_out: int) -> active_pairs.Rows:
+  return active_pairs.Rows(
       jnp.zeros((latents, d_in), jnp.float32),
       jnp.zeros((latents, d_out), jnp.float32),
-      pairs.no_vectors(latents),
+      active_pairs.no_vectors(latents),
   )
 
 
 def _by_products(
-    batch: pairs.Batch,
+    batch: active_pairs.Batch,
     errors: Float[Array, 'batch target_model'],
     block: _Latents,
-    settings: pairs.Settings,
-) -> pairs.Rows:
+    settings: active_pairs.Settings,
+) -> active_pairs.Rows:
   """Add up over all rows, selected or not."""
   pre_acts = batch.pre_acts.at[:, block.numbers].get(mode='promise_in_bounds')
   batch = batch._replace(pre_acts=pre_acts, threshold=block.threshold)
@@ -120,11 +120,11 @@ def _by_products(
 
 
 def _by_ranks(
-    batch: pairs.Batch,
+    batch: active_pairs.Batch,
     errors: Float[Array, 'batch target_model'],
     block: _Latents,
-    settings: pairs.Settings,
-) -> pairs.Rows:
+    settings: active_pairs.Settings,
+) -> active_pairs.Rows:
   """Add up over the selected rows, as many ranks at once as there are."""
   add = functools.partial(_add_ranks, batch, errors, block, settings)
   most, done = jnp.max(block.count), jnp.int32(0)
@@ -138,16 +138,16 @@ def _by_ranks(
 
 
 def _add_ranks(
-    batch: pairs.Batch,
+    batch: active_pairs.Batch,
     errors: Float[Array, 'batch target_model'],
     block: _Latents,
-    settings: pairs.Settings,
+    settings: active_pairs.Settings,
     turn: Int32[Array, ''],
-    total: pairs.Rows,
+    total: active_pairs.Rows,
     *,
     done: Int32[Array, ''],
     ranks: int,
-) -> pairs.Rows:
+) -> active_pairs.Rows:
   """Add one row of each latent for each rank; none where there is no such."""
   numbers, threshold, count = (x[None] for x in block[:3])
   rank = done + ranks * turn + jnp.arange(ranks, dtype=jnp.int32)
@@ -166,14 +166,14 @@ def _add_ranks(
   for k in range(ranks):
     to_encoder += on_active[k, :, None] * rows.take(batch.inputs, row[k])
     to_decoder += value[k, :, None] * rows.take(errors, row[k])
-  found = pairs.Vectors(
+  found = active_pairs.Vectors(
       b_enc=on_active.sum(axis=0),
       near_slopes=jnp.where(near, slope, 0.0).sum(axis=0),
       fired=active.sum(axis=0, dtype=jnp.int32),
       near=near.sum(axis=0, dtype=jnp.int32),
   )
   vectors = jax.tree.map(jnp.add, vectors, found)
-  return pairs.Rows(to_encoder, to_decoder, vectors)
+  return active_pairs.Rows(to_encoder, to_decoder, vectors)
 
 
 def _sums(x: Float[Array, '*rest model']) -> Float[Array, '*rest']:

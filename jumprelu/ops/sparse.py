@@ -17,7 +17,14 @@ import jax
 import jax.numpy as jnp
 
 from jumprelu.array_typing import Array, Float, Int32, UInt32
-from jumprelu.ops import bits, dense, in_blocks, latent_major, pairs, rows
+from jumprelu.ops import (
+    active_pairs,
+    bits,
+    dense,
+    in_blocks,
+    latent_major,
+    rows,
+)
 
 # Ranks that are decoded together, as sums are read and written once for them,
 # and, a multiple, ranks that are looked up together.
@@ -26,13 +33,13 @@ _LOOKED_UP = 32
 
 
 def gradients(
-    batch: pairs.Batch,
+    batch: active_pairs.Batch,
     W_enc: Float[Array, 'model latents'],
     W_dec: Float[Array, 'latents target_model'],
     *,
-    settings: pairs.Settings,
+    settings: active_pairs.Settings,
     cap: int,
-) -> pairs.Gradients:
+) -> active_pairs.Gradients:
   """Compute all gradients of one batch, as `dense.gradients` does."""
   selected, longer = _select(batch, settings, cap)
   sparse = functools.partial(_gradients, selected=selected, settings=settings)
@@ -40,14 +47,14 @@ def gradients(
 
 
 def or_dense(
-    sparse: Callable[..., tuple[Array, Array, pairs.Found]],
+    sparse: Callable[..., tuple[Array, Array, active_pairs.Found]],
     longer: Int32[Array, ''],
-    batch: pairs.Batch,
+    batch: active_pairs.Batch,
     W_enc: Float[Array, 'model latents'],
     W_dec: Float[Array, 'latents target_model'],
     *,
-    settings: pairs.Settings,
-) -> pairs.Gradients:
+    settings: active_pairs.Settings,
+) -> active_pairs.Gradients:
   """Compute gradients by `sparse`, or the dense way if rows are too long.
 
   Args:
@@ -67,13 +74,13 @@ def or_dense(
 
 
 def step(
-    matrices: pairs.Matrices,
-    batch: pairs.Batch,
-    rates: pairs.Rates,
+    matrices: active_pairs.Matrices,
+    batch: active_pairs.Batch,
+    rates: active_pairs.Rates,
     *,
-    settings: pairs.Settings,
+    settings: active_pairs.Settings,
     cap: int,
-) -> tuple[pairs.Matrices, pairs.Found]:
+) -> tuple[active_pairs.Matrices, active_pairs.Found]:
   """Take one step on both matrices, as `native.step` does."""
   selected, longer = _select(batch, settings, cap)
   fits = longer == 0
@@ -116,23 +123,23 @@ class _Selected(NamedTuple):
 
 
 def _select(
-    batch: pairs.Batch, settings: pairs.Settings, cap: int
+    batch: active_pairs.Batch, settings: active_pairs.Settings, cap: int
 ) -> tuple[_Selected, Int32[Array, '']]:
   """Select, and count the rows that have more than `cap`."""
-  mask = pairs.selected(batch, settings)
+  mask = active_pairs.selected(batch, settings)
   selected = _Selected(bits.pack(mask), *bits.pack_rows(mask))
   longer = selected.running[:, -1] > cap
   return selected, jnp.sum(longer, dtype=jnp.int32)
 
 
 def _gradients(
-    batch: pairs.Batch,
+    batch: active_pairs.Batch,
     W_enc: Float[Array, 'model latents'],
     W_dec: Float[Array, 'latents target_model'],
     *,
     selected: _Selected,
-    settings: pairs.Settings,
-) -> pairs.Gradients:
+    settings: active_pairs.Settings,
+) -> active_pairs.Gradients:
   """Compute the gradients where every row fits."""
   errors = _errors(batch, W_dec, selected)
   sums, place = latent_major.add_up(
@@ -143,7 +150,7 @@ def _gradients(
       jnp.arange(len(W_dec), dtype=jnp.int32),
       settings=settings,
   )
-  return pairs.finish(
+  return active_pairs.finish(
       batch,
       W_enc,
       rows.take(sums.encoder, place).T,
@@ -155,15 +162,15 @@ def _gradients(
 
 
 def _errors(
-    batch: pairs.Batch,
+    batch: active_pairs.Batch,
     decoder: Float[Array, 'latents target_model'],
     selected: _Selected,
-) -> pairs.Errors:
-  return pairs.scale_errors(batch, _decode(batch, decoder, selected))
+) -> active_pairs.Errors:
+  return active_pairs.scale_errors(batch, _decode(batch, decoder, selected))
 
 
 def _decode(
-    batch: pairs.Batch,
+    batch: active_pairs.Batch,
     decoder: Float[Array, 'latents target_model'],
     selected: _Selected,
 ) -> Float[Array, 'batch target_model']:
@@ -183,7 +190,7 @@ def _decode(
 
 
 def _look_up(
-    batch: pairs.Batch, selected: _Selected, first: Int32[Array, '']
+    batch: active_pairs.Batch, selected: _Selected, first: Int32[Array, '']
 ) -> tuple[Int32[Array, 'batch ranks'], Float[Array, 'batch ranks']]:
   """Give some ranks' latents and their values; 0 where there is no such."""
   ranks = first + jnp.arange(_LOOKED_UP, dtype=jnp.int32)
@@ -191,7 +198,7 @@ def _look_up(
   index = jnp.minimum(index, len(batch.threshold) - 1)
   values = jnp.take_along_axis(batch.pre_acts, index, axis=1)
   there = ranks[None, :] < selected.running[:, -1:]
-  return index, pairs.latents(values, batch.threshold[index], there)
+  return index, active_pairs.latents(values, batch.threshold[index], there)
 
 
 def _add(

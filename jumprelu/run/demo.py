@@ -52,7 +52,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 def run(flag_values: flags.FlagValues) -> int | None:
   """Runs the demo."""
   start = time.monotonic()
-  from jumprelu import config as config_lib
+  from jumprelu.training import config as config_lib
 
   out = pathlib.Path(flag_values.out)
   config = config_lib.resolve(SUITE | {'tokens': flag_values.tokens})
@@ -63,7 +63,7 @@ def run(flag_values: flags.FlagValues) -> int | None:
   if code:
     return code
 
-  from jumprelu import publish
+  from jumprelu.release import publish
 
   trained = publish.open_run(out / 'run')
   evaluation = publish.evaluate_run(trained)
@@ -73,7 +73,8 @@ def run(flag_values: flags.FlagValues) -> int | None:
 
 def _show(out, rows, seconds):
   """Writes results and plot, prints the table and where to look."""
-  from jumprelu import evaluate, frontier
+  from jumprelu.evals import evaluate
+  from jumprelu.release import frontier
 
   evaluate.write_results(rows, out / 'results.jsonl')
   frontier.plot_frontier(rows, out / 'frontier.png')

@@ -43,9 +43,10 @@ POSITIONAL = 'release'
 
 def define_flags(fv: absl_flags.FlagValues) -> None:
   """Declares the command's flags."""
-  from jumprelu import data, evals, flags, sharding
-  from jumprelu.evals import measures, settings
-  from jumprelu.run import process
+  from jumprelu import data, evals, sharding
+  from jumprelu.evals import measures
+  from jumprelu.evals.measures import config as config_lib
+  from jumprelu.run import flags, process
 
   def string(name, text):
     absl_flags.DEFINE_string(name, None, text, flag_values=fv)
@@ -89,7 +90,7 @@ def define_flags(fv: absl_flags.FlagValues) -> None:
       flag_values=fv,
   )
   flags.define(fv, evals.Config(), prefix='eval.')
-  flags.define(fv, settings.Config(), prefix='measure.')
+  flags.define(fv, config_lib.Config(), prefix='measure.')
   flags.define(fv, data.Config(), prefix='corpus.')
   flags.define(fv, sharding.Config(), prefix='mesh.')
   flags.define(fv, process.Config(), prefix='process.')
@@ -97,10 +98,11 @@ def define_flags(fv: absl_flags.FlagValues) -> None:
 
 def run(fv: absl_flags.FlagValues) -> None:
   """Checks the flags, then loads, evaluates and writes."""
-  from jumprelu import data, evals, flags, released, sharding
+  from jumprelu import data, evals, sharding
   from jumprelu.evals import measures as measures_lib
-  from jumprelu.evals import settings as settings_lib
-  from jumprelu.run import process
+  from jumprelu.evals.measures import config as settings_lib
+  from jumprelu.release import formats
+  from jumprelu.run import flags, process
 
   problems = [
       f'--{name} is needed' for name in ('release', 'out') if not fv[name].value
@@ -115,9 +117,9 @@ def run(fv: absl_flags.FlagValues) -> None:
   settings = flags.build(fv, settings_lib.Config(), prefix='measure.')
   mesh = flags.build(fv, sharding.Config(), prefix='mesh.')
   # On the host: no device may be touched before the processes have met.
-  loaded = released.complete(
-      released.find(fv.release),
-      released.Origin(fv.model, fv.layer, fv.site, fv.input_gain),
+  loaded = formats.complete(
+      formats.find(fv.release),
+      formats.Origin(fv.model, fv.layer, fv.site, fv.input_gain),
   )
   training = next(iter(loaded.values())).training
   corpus = flags.build(
@@ -137,7 +139,7 @@ def run(fv: absl_flags.FlagValues) -> None:
         config=config,
         corpus=corpus,
         mesh=mesh,
-        model=released.model_of(loaded),
+        model=formats.model_of(loaded),
         text=fv.data or training.get('data', 'stdlib'),
         lm_dtype=fv.lm_dtype,
         precision=fv.matmul_precision or training.get('matmul_precision'),
@@ -149,7 +151,7 @@ def _report(found: Any, out: pathlib.Path) -> None:
   """Writes the rows and tables, and says so, in one process."""
   import jax
 
-  from jumprelu import evaluate
+  from jumprelu.evals import evaluate
 
   if jax.process_index() > 0:
     return
@@ -187,8 +189,9 @@ def _evaluate(
   """Returns the evaluation of all members of a release."""
   import jax
 
-  from jumprelu import config as config_lib
-  from jumprelu import data, evaluate, lm, sharding
+  from jumprelu import data, lm, sharding
+  from jumprelu.evals import evaluate
+  from jumprelu.training import config as config_lib
 
   wanted = config_lib.resolve({'lm_dtype': lm_dtype})
   devices = sharding.make_mesh(mesh)
@@ -222,7 +225,8 @@ def _evaluate(
 
 def _make_member(model, path, released):
   """Returns a member as the evaluation wants it."""
-  from jumprelu import evaluate, lm
+  from jumprelu import lm
+  from jumprelu.evals import evaluate
 
   params, origin = dict(released.params), released.origin
   if origin.input_gain is False:

@@ -105,7 +105,8 @@ def _write_file(fv: flags.FlagValues):
   if problems:
     raise errors.UserError('; '.join(problems))
 
-  from jumprelu import harvest, lm
+  from jumprelu import lm
+  from jumprelu.activations import harvest
 
   config = lm.get_config(fv.model)
   if not 0 <= fv.layer < config.layers:

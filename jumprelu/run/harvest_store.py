@@ -36,8 +36,8 @@ _FILE = (
 
 def define_flags(fv: absl_flags.FlagValues) -> None:
   """Declares the flags that go with --store."""
-  from jumprelu import config, flags
-  from jumprelu.run import process
+  from jumprelu.run import flags, process
+  from jumprelu.training import config
 
   flags.define(
       fv,
@@ -59,9 +59,9 @@ def given(fv: absl_flags.FlagValues) -> list[str]:
 
 def run(fv: absl_flags.FlagValues) -> int:
   """Fills the store; returns the exit code."""
-  from jumprelu import config as config_lib
-  from jumprelu import flags, harvest_store, train
-  from jumprelu.run import process
+  from jumprelu.run import flags, process
+  from jumprelu.training import config as config_lib
+  from jumprelu.training import harvest_store, train
 
   problems = [
       f'--{name} does not go with --store' for name in _FILE if fv[name].present

@@ -20,7 +20,8 @@ from typing import Any
 from absl import flags, logging
 
 import jumprelu
-from jumprelu import dotted, errors, folders
+from jumprelu import errors
+from jumprelu.files import cache_folder, dotted
 
 COMMANDS = (
     'demo',
@@ -93,7 +94,7 @@ def launch(name: str, argv: Sequence[str] | None = None) -> int:
   # Before the command's imports, which read the environment.
   _prepare_process('--debug' in argv)
   if 'jax' not in sys.modules:  # Whoever has it has set it.
-    folders.keep_programs()
+    cache_folder.keep_programs()
   command = importlib.import_module(f'jumprelu.run.{name}')
   return run_command(command, f'jumprelu {name}', argv)
 

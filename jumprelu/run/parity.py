@@ -50,7 +50,8 @@ def run(fv: flags.FlagValues):
   """Compare, print the table, and fail beyond the tolerance."""
   if not fv.model:
     raise errors.UserError('--model is needed: a Hugging Face folder')
-  from jumprelu import lm, parity
+  from jumprelu import lm
+  from jumprelu.evals import parity
 
   folder = lm.huggingface_folder(fv.model)
   tokens = parity.make_tokens(

@@ -23,7 +23,9 @@ from jumprelu.run import main
 
 def define_flags(flag_values: absl_flags.FlagValues) -> None:
   """Declares the plan's own flags and those of the config."""
-  from jumprelu import chips, config, flags, plan
+  from jumprelu.planning import chips, plan
+  from jumprelu.run import flags
+  from jumprelu.training import config
 
   known = ', '.join(
       f'{chip.name}:{chip.slices[-1]}' for chip in chips.CHIPS.values()
@@ -53,7 +55,9 @@ def define_flags(flag_values: absl_flags.FlagValues) -> None:
 
 def run(flag_values: absl_flags.FlagValues) -> None:
   """Plans and prints."""
-  from jumprelu import chips, config, flags, plan, plan_table, tpu_compile
+  from jumprelu.planning import chips, plan, plan_table, tpu_compile
+  from jumprelu.run import flags
+  from jumprelu.training import config
 
   resolved = flags.build(flag_values, config.resolve(), config.resolve)
   price = flag_values.price_per_chip_hour

@@ -24,7 +24,7 @@ from absl import logging
 import jax
 from jax.experimental import multihost_utils
 
-from jumprelu import agreement, errors
+from jumprelu import errors, processes
 
 EXIT_PREEMPTED = 42
 EXIT_WATCHDOG = 75
@@ -272,7 +272,7 @@ def _cluster_seen() -> bool:
 def _label_log() -> None:
   """Lets process 0 speak; the others warn, under their own name."""
   count, index = jax.process_count(), jax.process_index()
-  if count == 1 or agreement.is_main():
+  if count == 1 or processes.is_main():
     return
   logging.set_verbosity(logging.WARNING)
   logging.use_absl_handler()
@@ -291,7 +291,7 @@ def _abandon(error: Exception) -> None:
     traceback.print_exception(error)
   sys.stdout.flush()
   sys.stderr.flush()
-  if agreement.is_main():
+  if processes.is_main():
     # The others die with the service that lives here: where all fail alike,
     # let them leave with a code of their own first.
     time.sleep(2)

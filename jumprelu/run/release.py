@@ -59,11 +59,13 @@ def run(fv: flags.FlagValues):
   if pathlib.Path(fv.out).resolve() == pathlib.Path(fv.run).resolve():
     raise errors.UserError('--out: choose another directory than --run')
 
-  from jumprelu import evaluate, identity, publish, release
+  from jumprelu.evals import evaluate
+  from jumprelu.release import publish, verify, write
+  from jumprelu.training import identity
 
   opened = publish.open_run(fv.run)
   # Before the minutes of evaluation, not after.
-  release.check_target(fv.out, run=identity.run_digest(opened.config))
+  write.check_target(fv.out, run=identity.run_digest(opened.config))
   found = publish.evaluate_run(opened)
   rows = publish.release_run(
       opened,
@@ -74,7 +76,7 @@ def run(fv: flags.FlagValues):
       as_jumprelu=fv.as_jumprelu,
   )
   evaluate.print_table(rows)
-  print(f'{fv.out}: {release.verify_release(fv.out)}')
+  print(f'{fv.out}: {verify.verify_release(fv.out)}')
 
 
 if __name__ == '__main__':

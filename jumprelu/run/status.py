@@ -35,7 +35,7 @@ def run(fv: flags.FlagValues) -> int:
   """Prints the table; 1 if somebody should look."""
   if not fv.runs:
     raise errors.UserError('give run directories: jumprelu status DIR...')
-  from jumprelu import fleet
+  from jumprelu.run import fleet
 
   now, stale_after = time.time(), 60 * fv.stale_minutes
   found = [

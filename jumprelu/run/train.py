@@ -23,8 +23,8 @@ from jumprelu.run import main
 
 def define_flags(flag_values: absl_flags.FlagValues) -> None:
   """Declares --out and a flag for each field of the config."""
-  from jumprelu import config, flags
-  from jumprelu.run import process
+  from jumprelu.run import flags, process
+  from jumprelu.training import config
 
   absl_flags.DEFINE_string(
       'out',
@@ -40,8 +40,9 @@ def define_flags(flag_values: absl_flags.FlagValues) -> None:
 
 def run(flag_values: absl_flags.FlagValues) -> int:
   """Trains; returns the exit code."""
-  from jumprelu import config, flags, lm
-  from jumprelu.run import process
+  from jumprelu import lm
+  from jumprelu.run import flags, process
+  from jumprelu.training import config
 
   if not flag_values.out:
     raise errors.UserError('--out is needed: the run directory')
@@ -56,8 +57,8 @@ def run(flag_values: absl_flags.FlagValues) -> int:
 
 def train_suite(config, out, *, processes=None) -> int:
   """Trains `config` in `out` as one process among others; the exit code."""
-  from jumprelu import train
   from jumprelu.run import process
+  from jumprelu.training import train
 
   with process.start(processes or process.Config()) as preemption:
     outcome = train.train(config, out, should_stop=preemption.reached)

@@ -27,7 +27,7 @@ def run(fv: flags.FlagValues):
   """Verify, and say what was found."""
   if not fv.release:
     raise errors.UserError('give a release directory: jumprelu verify DIR')
-  from jumprelu import verify
+  from jumprelu.release import verify
 
   print(f'{fv.release}: {verify.verify_release(fv.release)}')
 

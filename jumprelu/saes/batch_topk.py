@@ -29,8 +29,9 @@ import jax
 import jax.numpy as jnp
 
 from jumprelu.array_typing import Array, Bool, Float
-from jumprelu.ops import pseudo, select
-from jumprelu.saes import base, fields, jumprelu, topk
+from jumprelu.files import fields
+from jumprelu.ops import largest_k, pseudo_derivatives
+from jumprelu.saes import base, jumprelu, topk
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +71,7 @@ class BatchTopK(topk.TopK):
   ) -> Float[Array, '*batch latents']:
     """Keep what is above the running threshold."""
     threshold = jax.lax.stop_gradient(params['threshold'])
-    active = pseudo.is_active(pre_acts, threshold)
+    active = pseudo_derivatives.is_active(pre_acts, threshold)
     return jnp.where(active, pre_acts, 0.0)
 
   def batch_latents(
@@ -86,7 +87,7 @@ class BatchTopK(topk.TopK):
     k = jax.lax.stop_gradient(params['k'])
     count = jnp.round(k * keep.sum(dtype=jnp.int32)).astype(jnp.int32)
     candidates = jnp.where(keep[:, None], pre_acts, 0.0)
-    chosen = select.largest(candidates, count, whole=True)
+    chosen = largest_k.largest(candidates, count, whole=True)
     return jnp.where(chosen, pre_acts, 0.0)
 
   def carry(

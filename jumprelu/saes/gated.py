@@ -40,7 +40,8 @@ import jax
 import jax.numpy as jnp
 
 from jumprelu.array_typing import Array, Float, Key
-from jumprelu.saes import base, fields, jumprelu, relu
+from jumprelu.files import fields
+from jumprelu.saes import base, jumprelu, relu
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,8 +14,9 @@ from typing import ClassVar
 import jax.numpy as jnp
 
 from jumprelu.array_typing import Array, Float
-from jumprelu.ops import pseudo
-from jumprelu.saes import base, fields
+from jumprelu.files import fields
+from jumprelu.ops import pseudo_derivatives
+from jumprelu.saes import base
 
 THRESHOLD_PARAMETERS = ('log', 'linear')
 PENALTIES = ('l0', 'target_l0')
@@ -51,7 +52,7 @@ class ThresholdConfig(base.Config):
   def __post_init__(self):
     fields.check_positive(self, 'bandwidth', 'initial_threshold')
     fields.check_choice(self, 'threshold_parameter', THRESHOLD_PARAMETERS)
-    fields.check_choice(self, 'kernel', pseudo.KERNELS)
+    fields.check_choice(self, 'kernel', pseudo_derivatives.KERNELS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,13 +105,17 @@ class Thresholded(base.Sae):
       self, params: base.Params, pre_acts: Float[Array, '*batch latents']
   ) -> Float[Array, '*batch latents']:
     """Keep the pre-activations above the threshold."""
-    return pseudo.jumprelu(pre_acts, self.threshold(params), *self._surrogate)
+    return pseudo_derivatives.jumprelu(
+        pre_acts, self.threshold(params), *self._surrogate
+    )
 
   def active(
       self, params: base.Params, pre_acts: Float[Array, '*batch latents']
   ) -> Float[Array, '*batch latents']:
     """Give 1 for each active latent, else 0, with the step's gradient."""
-    return pseudo.heaviside(pre_acts, self.threshold(params), *self._surrogate)
+    return pseudo_derivatives.heaviside(
+        pre_acts, self.threshold(params), *self._surrogate
+    )
 
   @property
   def _surrogate(self) -> tuple[float, str, bool]:

@@ -32,7 +32,8 @@ from typing import ClassVar
 import jax.numpy as jnp
 
 from jumprelu.array_typing import Array, Bool, Float
-from jumprelu.saes import base, fields, jumprelu
+from jumprelu.files import fields
+from jumprelu.saes import base, jumprelu
 
 
 @dataclasses.dataclass(frozen=True)

@@ -34,7 +34,8 @@ from typing import ClassVar
 import jax.numpy as jnp
 
 from jumprelu.array_typing import Array, Float
-from jumprelu.saes import base, fields, jumprelu
+from jumprelu.files import fields
+from jumprelu.saes import base, jumprelu
 
 
 @dataclasses.dataclass(frozen=True)

@@ -30,7 +30,8 @@ from typing import ClassVar
 import jax.numpy as jnp
 
 from jumprelu.array_typing import Array, Float
-from jumprelu.saes import base, fields
+from jumprelu.files import fields
+from jumprelu.saes import base
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jumprelu.array_typing import Array, Bool, Float, Int32, Num
-from jumprelu.ops import pairs
+from jumprelu.ops import active_pairs
 
 Params = dict[str, Array]
 Scalar = int | float | np.number | Num[Array, '']
@@ -85,7 +85,7 @@ def kept_mean(
     values: Float[Array, 'batch *rest'], keep: Bool[Array, ' batch']
 ) -> Float[Array, '*rest']:
   """Average over the rows with `keep`."""
-  rows = pairs.row_count(keep)
+  rows = active_pairs.row_count(keep)
   mask = keep.reshape(keep.shape + (1,) * (values.ndim - 1))
   return jnp.where(mask, values, 0.0).sum(axis=0) / rows
 

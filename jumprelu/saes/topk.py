@@ -37,8 +37,9 @@ import jax
 import jax.numpy as jnp
 
 from jumprelu.array_typing import Array, Float
-from jumprelu.ops import select
-from jumprelu.saes import base, fields
+from jumprelu.files import fields
+from jumprelu.ops import largest_k
+from jumprelu.saes import base
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +95,7 @@ class TopK(base.Sae):
       self, params: base.Params, pre_acts: Float[Array, '*batch latents']
   ) -> Float[Array, '*batch latents']:
     """Keep the k largest positive pre-activations of each row."""
-    chosen = select.largest(pre_acts, jax.lax.stop_gradient(params['k']))
+    chosen = largest_k.largest(pre_acts, jax.lax.stop_gradient(params['k']))
     return jnp.where(chosen, pre_acts, 0.0)
 
   def penalty(
@@ -123,7 +124,7 @@ class TopK(base.Sae):
     def left():
       # What is not dead is not positive, so it is not selected.
       candidates = jnp.where(dead[None, :], pre_acts, 0.0)
-      chosen = select.largest(candidates, self.config.aux_k)
+      chosen = largest_k.largest(candidates, self.config.aux_k)
       modelled = jnp.matmul(
           jnp.where(chosen, pre_acts, 0.0),
           params['W_dec'],

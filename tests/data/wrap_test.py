@@ -6,10 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jumprelu import config as config_lib
-from jumprelu import data, errors, lm, stream
+from jumprelu import data, errors, lm
+from jumprelu.activations import stream
 from jumprelu.data import corpus, packing
 from jumprelu.evals import splice
+from jumprelu.training import config as config_lib
 
 _TURNS = {'<start_of_turn>': 40, '<end_of_turn>': 41, 'user': 42, '\n': 43}
 

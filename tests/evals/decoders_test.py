@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from jumprelu.evals import geometry, histogram, splitting, stability
+from jumprelu.evals.measures import geometry, histogram, splitting, stability
 from tests.evals import measured
 
 

@@ -6,9 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jumprelu import evaluate
 from jumprelu.data import packing
-from jumprelu.evals import measures, splice
+from jumprelu.evals import evaluate, measures, splice
 from jumprelu.lm import gemma
 from tests import small_evaluation as small
 from tests.lm import tiny

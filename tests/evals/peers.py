@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from jumprelu import lm, parity
+from jumprelu import lm
 from jumprelu.data import packing
-from jumprelu.evals import text
+from jumprelu.evals import parity, text
 from jumprelu.lm import huggingface, weights
 from tests.lm import huggingface_folders
 
@@ -79,7 +79,7 @@ def check_logits(
 def run_peer(
     peer: str, *, python: str, inputs: pathlib.Path, folder: pathlib.Path
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-  """Returns what a peer finds, by `experiments/peer_metrics.py`.
+  """Returns what a peer finds, by `experiments/goldens/peer_metrics.py`.
 
   Args:
     peer: One of `NAMES`.

@@ -1,7 +1,7 @@
 """Our numbers are those of SAELens and SAEBench: stored here, live where asked.
 
 Same token ids, SAEs and language model; both peers' own code, float32. The
-numbers were written by `python -m experiments.make_metric_goldens`, whose
+numbers were written by `python -m experiments.goldens.make_metric_goldens`, whose
 docstring says what the peers need; both stand beside each other wherever ours
 differ from theirs by design.
 """
@@ -18,9 +18,10 @@ import tempfile
 import numpy as np
 import pytest
 
-from jumprelu import evals, evaluate
+from jumprelu import evals
 from jumprelu.data import packing
-from jumprelu.released import record
+from jumprelu.evals import evaluate
+from jumprelu.release.formats import record
 from tests.evals import peers
 
 _TOLERANCE = 1e-4
@@ -263,7 +264,7 @@ def test_goldens_are_what_the_peers_compute_today(tmp_path, peer):
   if python is None and importlib.util.find_spec(_PACKAGES[peer]) is None:
     pytest.skip(
         f'{_PACKAGES[peer]} is not installed here: set {_PEERS_PYTHON} to an'
-        ' interpreter that has it (experiments/make_metric_goldens.py says how)'
+        ' interpreter that has it (experiments/goldens/make_metric_goldens.py says how)'
     )
   folder = tmp_path / 'model'
   peers.load_model(folder)

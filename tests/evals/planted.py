@@ -8,7 +8,9 @@ import numpy as np
 
 from jumprelu import lm, saes
 from jumprelu.data import packing
-from jumprelu.evals import context, passes, settings, splice, text
+from jumprelu.evals import corpus_passes, splice, text
+from jumprelu.evals.measures import config as config_lib
+from jumprelu.evals.measures import context
 from tests.lm import tiny
 
 TAP = lm.Tap(0, lm.Site.RESID_POST)
@@ -30,7 +32,7 @@ def make_sae(encoders, decoders, threshold=0.25):
       'threshold': np.full(width, threshold),
   }
   params = {k: jnp.asarray(v, jnp.float32) for k, v in params.items()}
-  return passes.Placed(sae, params, TAP, TAP)
+  return corpus_passes.Placed(sae, params, TAP, TAP)
 
 
 def make_context(table, *members, sequences=4, length=12, **changes):
@@ -59,5 +61,5 @@ def make_context(table, *members, sequences=4, length=12, **changes):
       means={},
       forward=forward,
       text=text.in_memory(nothing, rows),
-      settings=settings.Config(**changes),
+      settings=config_lib.Config(**changes),
   )

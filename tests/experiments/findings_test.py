@@ -2,7 +2,8 @@
 
 import pytest
 
-from experiments import drawing, findings
+from experiments import findings
+from experiments.figures import drawing
 
 
 def _rows(variant, factor, *, seeds=(0, 1, 2), power=-0.5):

@@ -2,11 +2,12 @@
 
 import numpy as np
 
-from experiments import made, scales, suites
-from jumprelu import config as config_lib
-from jumprelu import evaluate
-from jumprelu.evals import histogram
+from experiments.nano import made
+from experiments.suites import scales, suites
+from jumprelu.evals import evaluate
 from jumprelu.evals import results as rows_lib
+from jumprelu.evals.measures import histogram
+from jumprelu.training import config as config_lib
 
 SCALE = scales.QUICK
 POSITIONS = 12

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jumprelu import hlo, lm, sharding
+from jumprelu import lm, sharding
 from jumprelu.lm import gemma, placement
+from jumprelu.planning import hlo
 from tests.lm import tiny
 
 Site, Tap = lm.Site, lm.Tap

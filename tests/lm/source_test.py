@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from jumprelu import config as config_lib
 from jumprelu import errors, lm
 from jumprelu.run import main
+from jumprelu.training import config as config_lib
 from tests.lm import huggingface_folders
 
 # config.json of the released models, from which the shapes must follow.

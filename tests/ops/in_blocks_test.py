@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jumprelu.ops import dense, pairs, sparse
+from jumprelu.ops import active_pairs, dense, sparse
 
 _ROWS, _MODEL, _WIDTH = 8, 64, 32_768
 
@@ -16,7 +16,7 @@ def _compile(step):
   shape = jax.ShapeDtypeStruct
   float32 = functools.partial(shape, dtype=jnp.float32)
   matrix, touched = float32((_WIDTH, _MODEL)), shape((_WIDTH,), jnp.int32)
-  batch = pairs.Batch(
+  batch = active_pairs.Batch(
       pre_acts=float32((_ROWS, _WIDTH)),
       inputs=float32((_ROWS, _MODEL)),
       targets=float32((_ROWS, _MODEL)),
@@ -26,8 +26,8 @@ def _compile(step):
       coefficient=float32(()),
       target_l0=float32(()),
   )
-  rates = pairs.Rates(float32(()), float32(()), shape((), jnp.int32))
-  settings = pairs.Settings(1e-3, pre_encoder_bias=True, target_l0=False)
+  rates = active_pairs.Rates(float32(()), float32(()), shape((), jnp.int32))
+  settings = active_pairs.Settings(1e-3, pre_encoder_bias=True, target_l0=False)
 
   # As in training: some steps in a loop, from which matrices come out.
   def steps(matrices, batch, rates):
@@ -37,7 +37,7 @@ def _compile(step):
     first = step(matrices, batch, rates, settings=settings)
     return jax.lax.fori_loop(0, 3, body, first)
 
-  matrices = pairs.Matrices(*[matrix] * 4, touched)
+  matrices = active_pairs.Matrices(*[matrix] * 4, touched)
   return jax.jit(steps, donate_argnums=0).lower(matrices, batch, rates)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from experiments.benchmarking import exact
 from jumprelu import saes
-from jumprelu.ops import pairs
+from jumprelu.ops import active_pairs
 
 # What may differ between cases, by name.
 CASES = {
@@ -32,9 +32,9 @@ class OneBatch:
 
   sae: Any
   params: dict
-  batch: pairs.Batch
-  matrices: pairs.Matrices
-  settings: pairs.Settings
+  batch: active_pairs.Batch
+  matrices: active_pairs.Matrices
+  settings: active_pairs.Settings
   parts: Any
   grads: dict
 
@@ -65,7 +65,7 @@ def make(
   params = _params(sae, thresholds, rng)
   batch = _batch(sae, params, rng)
   parts, grads = exact.differentiate(sae, params, batch)
-  matrices = pairs.Matrices(
+  matrices = active_pairs.Matrices(
       params['W_enc'].T,
       params['W_dec'],
       # As if some rows had been left alone for a step or two.
@@ -73,7 +73,7 @@ def make(
       _float32(1e-6 * rng.random((WIDTH, sae.d_out))),
       jnp.asarray(rng.integers(1, 4, WIDTH), jnp.int32),
   )
-  settings = pairs.Settings(
+  settings = active_pairs.Settings(
       bandwidth,
       sae.subtracts_decoder_bias,
       penalty == 'target_l0',
@@ -100,7 +100,7 @@ def _batch(sae, params, rng):
       _float32(keep[:, None] * rng.normal(size=(ROWS, d)) / np.sqrt(d))
       for d in (sae.d_in, sae.d_out)
   )
-  return pairs.Batch(
+  return active_pairs.Batch(
       pre_acts=jax.jit(sae.pre_acts)(params, x),
       inputs=x,
       targets=y if sae.transcoder else x,

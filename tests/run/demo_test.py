@@ -6,8 +6,7 @@ import pathlib
 
 import pytest
 
-from jumprelu import flags
-from jumprelu.run import demo
+from jumprelu.run import demo, flags
 from tests.local_processes import jumprelu
 
 pytestmark = pytest.mark.slow

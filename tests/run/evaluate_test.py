@@ -8,7 +8,8 @@ import numpy as np
 from pyarrow import parquet
 import pytest
 
-from jumprelu import lm, released
+from jumprelu import lm
+from jumprelu.release import formats
 from jumprelu.run import evaluate, main
 from tests import nano_release, small_release
 
@@ -193,11 +194,11 @@ def test_a_transcoder_without_the_gain_gets_inputs_without_it(
   )
   sae, params = small_release.trained_transcoder(variant, **fields)
   sae, params = sae.fold(params, input_scale=3.0, target_scale=2.0)
-  origin = released.Origin('gemma2_nano', 2, 'transcoder', False)
+  origin = formats.Origin('gemma2_nano', 2, 'transcoder', False)
   skip = np.ones((8, 6), np.float32)
   params |= {'W_skip': skip}
   member = evaluate._make_member(
-      model, 'path', released.Released(sae, params, origin, {})
+      model, 'path', formats.Released(sae, params, origin, {})
   )
   x = np.random.default_rng(0).normal(size=(5, 8)).astype(np.float32)
   np.testing.assert_allclose(

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from jumprelu.activations.store import record
 from jumprelu.run import main, process
-from jumprelu.store import record
 from tests import local_processes, small_run, small_store
 
 # A block and a half.

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jumprelu import data, errors, harvest, lm
+from jumprelu import data, errors, lm
+from jumprelu.activations import harvest
 from jumprelu.run import main
 from tests.lm import tiny
 

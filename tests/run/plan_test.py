@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from jumprelu import tpu_compile
+from jumprelu.planning import tpu_compile
 from jumprelu.run import main
 
 _ARGS = ('--recipe=paper', '--model=gemma2_2b', '--topology=v5e:4x4')

@@ -6,9 +6,9 @@ import types
 import numpy as np
 import pytest
 
-from jumprelu import config as config_lib
-from jumprelu import publish, release
+from jumprelu.release import members, publish
 from jumprelu.run import main
+from jumprelu.training import config as config_lib
 from tests import local_processes, small_run
 
 
@@ -33,7 +33,7 @@ def test_a_run_becomes_a_release_that_verifies(tmp_path):
   ]
   assert {row['site'] for row in rows} == {'resid_post', 'transcoder'}
   for row in rows:
-    sae, params, config = release.load_member(out / row['path'])
+    sae, params, config = members.load_member(out / row['path'])
     assert config['steps'] == 8
     # 32 positions a row: a BOS each and EOS where documents end are dropped.
     assert 1500 < config['tokens_trained'] < 8 * 256

@@ -2,8 +2,8 @@
 
 import pytest
 
-from jumprelu import run_dir
 from jumprelu.run import main
+from jumprelu.training import run_dir
 from tests import toy_suite
 
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from jumprelu import config, errors
+from jumprelu import errors
 from jumprelu.saes import jumprelu_quadratic
+from jumprelu.training import config
 from tests.saes import small
 
 _BANDWIDTH = 0.4

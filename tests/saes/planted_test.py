@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jumprelu import optim, saes
+from jumprelu import saes
 from jumprelu.ops import rows
+from jumprelu.training import optim
 from tests.saes import small
 
 # What leaves about two latents a row: the first where the penalty is an L0, which

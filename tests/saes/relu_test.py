@@ -4,8 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from jumprelu import errors, optim
+from jumprelu import errors
 from jumprelu.saes import relu
+from jumprelu.training import optim
 from tests.saes import small
 
 

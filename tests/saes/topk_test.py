@@ -4,8 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from jumprelu import config, errors
+from jumprelu import errors
 from jumprelu.saes import topk
+from jumprelu.training import config
 from tests.saes import small
 
 # The first four latents are dead.

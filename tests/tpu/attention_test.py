@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from jumprelu import tpu_compile
+from jumprelu.planning import tpu_compile
 
 pytestmark = [
     pytest.mark.tpu,

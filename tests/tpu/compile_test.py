@@ -1,6 +1,6 @@
 """The programs of Gemma Scope's suites, compiled by the TPU compiler.
 
-No TPU is needed: `jumprelu.tpu_compile` compiles for a topology, in a process
+No TPU is needed: `jumprelu.planning.tpu_compile` compiles for a topology, in a process
 of its own. Run with `pytest -m 'tpu and not slow'` (2B) or `-m tpu` (all).
 """
 
@@ -9,15 +9,10 @@ import functools
 
 import pytest
 
-from experiments import scale
-from jumprelu import (
-    chips,
-    lm,
-    plan,
-    sharding,
-    tpu_compile,
-    trained,
-)
+from experiments.benchmarking import scale
+from jumprelu import lm, sharding
+from jumprelu.planning import chips, plan, tpu_compile
+from jumprelu.training import load_run
 
 pytestmark = [
     pytest.mark.tpu,
@@ -45,7 +40,7 @@ def _block(topology, cfg):
 
 def _check_step(found, cfg, mesh):
   """Batches are gathered and reconstructions summed; nothing else is."""
-  groups = trained.make_suite(cfg)
+  groups = load_run.make_suite(cfg)
   rows = cfg.stream.batch * max(g.sae.d_in for g in groups)
   # On one row of chips every chip has all of the block already.
   gathers = any(c.kind == 'all-gather' for c in found.collectives)
@@ -96,7 +91,7 @@ def test_an_evaluation_compiles_fits_and_gathers_no_dictionary(name):
   found = tpu_compile.compile_all(
       cfg, topology, programs=('sums', 'reconstruct', 'losses')
   )
-  group = trained.make_suite(cfg)[0]
+  group = load_run.make_suite(cfg)[0]
   dictionary = 4 * group.sae.width * group.sae.d_in
   batch = cfg.eval.lm_sequences * cfg.corpus.sequence_length * group.sae.d_in
   for program in found.values():

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jumprelu.array_typing import Array, Float, Int32
-from jumprelu.ops import pairs
+from jumprelu.ops import active_pairs
 
 _STEP, _CATCH_UP = 'jumprelu_step', 'jumprelu_catch_up'
 _FOLDER = pathlib.Path(__file__).parent
@@ -63,20 +63,20 @@ def _is_of_these_sources(installed: pathlib.Path) -> bool:
 
 
 def step(
-    matrices: pairs.Matrices,
-    batch: pairs.Batch,
-    rates: pairs.Rates,
+    matrices: active_pairs.Matrices,
+    batch: active_pairs.Batch,
+    rates: active_pairs.Rates,
     *,
-    settings: pairs.Settings,
-) -> tuple[pairs.Matrices, pairs.Found]:
+    settings: active_pairs.Settings,
+) -> tuple[active_pairs.Matrices, active_pairs.Found]:
   """Take one step on the touched rows of both matrices."""
   found = _call(matrices, batch, rates, settings=settings, update=True)
-  return pairs.Matrices(*found[:5]), pairs.Found(*found[5:])
+  return active_pairs.Matrices(*found[:5]), active_pairs.Found(*found[5:])
 
 
 def catch_up(
-    matrices: pairs.Matrices, clock: Int32[Array, ''], *, b2: float
-) -> pairs.Matrices:
+    matrices: active_pairs.Matrices, clock: Int32[Array, ''], *, b2: float
+) -> active_pairs.Matrices:
   """Let the second moments of untouched rows decay up to `clock`, in place.
 
   Exact where beta1 is 0: a step without a gradient only multiplies by b2.
@@ -96,20 +96,20 @@ def catch_up(
 
 
 def gradients(
-    batch: pairs.Batch,
+    batch: active_pairs.Batch,
     W_enc: Float[Array, 'model latents'],
     W_dec: Float[Array, 'latents target_model'],
     *,
-    settings: pairs.Settings,
-) -> pairs.Gradients:
+    settings: active_pairs.Settings,
+) -> active_pairs.Gradients:
   """Compute the gradients by which `step` would go, as `dense.gradients`."""
   one = jnp.float32(1)
-  rates = pairs.Rates(one, one, jnp.int32(0))
+  rates = active_pairs.Rates(one, one, jnp.int32(0))
   none = jnp.zeros(len(W_dec), jnp.int32)
   # Second moments have no part in it.
-  matrices = pairs.Matrices(W_enc.T, W_dec, W_enc.T, W_dec, none)
+  matrices = active_pairs.Matrices(W_enc.T, W_dec, W_enc.T, W_dec, none)
   found = _call(matrices, batch, rates, settings=settings, update=False)
-  return found[0].T, found[1], pairs.Found(*found[5:])
+  return found[0].T, found[1], active_pairs.Found(*found[5:])
 
 
 def _call(matrices, batch, rates, *, settings, update):

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jumprelu.array_typing import Array, Float, Int32
-from jumprelu.ops import bits, dense, in_blocks, pairs, sparse
+from jumprelu.ops import active_pairs, bits, dense, in_blocks, sparse
 from jumprelu.ops import rows as row_ops
 from jumprelu.ops.pallas import latents as latents_lib
 from jumprelu.ops.pallas import rows as rows_lib
@@ -34,21 +34,21 @@ class _Selected(NamedTuple):
 class _Weighed(NamedTuple):
   """What the kernels have told before any gradient of a matrix is made."""
 
-  errors: pairs.Errors
+  errors: active_pairs.Errors
   by_latent: latents_lib.Sorted
   weights: latents_lib.Weights
-  vectors: pairs.Vectors
+  vectors: active_pairs.Vectors
 
 
 def step(
-    matrices: pairs.Matrices,
-    batch: pairs.Batch,
-    rates: pairs.Rates,
+    matrices: active_pairs.Matrices,
+    batch: active_pairs.Batch,
+    rates: active_pairs.Rates,
     *,
-    settings: pairs.Settings,
+    settings: active_pairs.Settings,
     cap: int,
     interpret: bool = False,
-) -> tuple[pairs.Matrices, pairs.Found]:
+) -> tuple[active_pairs.Matrices, active_pairs.Found]:
   """Take one step on the touched rows of both matrices, as `native.step`.
 
   `interpret` runs the kernels on any device, slowly: for tests.
@@ -97,15 +97,15 @@ def step(
       settings=settings,
       ok=ok,
   )
-  found = pairs.tell(batch, vectors, errors, settings=settings)
+  found = active_pairs.tell(batch, vectors, errors, settings=settings)
   b_dec = found.b_dec - jnp.where(fits, through, through_all)
   return matrices, found._replace(b_dec=b_dec, ok=ok, overflow=longer)
 
 
 def _through(
     encoder: Float[Array, 'latents model'],
-    vectors: pairs.Vectors,
-    settings: pairs.Settings,
+    vectors: active_pairs.Vectors,
+    settings: active_pairs.Settings,
 ) -> Float[Array, ' target_model'] | float:
   """Compute what of b_dec's gradient flows through the encoder."""
   if not settings.pre_encoder_bias:
@@ -114,8 +114,8 @@ def _through(
 
 
 def catch_up(
-    matrices: pairs.Matrices, clock: Int32[Array, ''], *, b2: float
-) -> pairs.Matrices:
+    matrices: active_pairs.Matrices, clock: Int32[Array, ''], *, b2: float
+) -> active_pairs.Matrices:
   """Let the second moments of untouched rows decay up to `clock`."""
   behind = (clock - matrices.touched).astype(jnp.float32)[:, None]
   left = row_ops.decay(behind, b2=b2)
@@ -127,14 +127,14 @@ def catch_up(
 
 
 def gradients(
-    batch: pairs.Batch,
+    batch: active_pairs.Batch,
     W_enc: Float[Array, 'model latents'],
     W_dec: Float[Array, 'latents target_model'],
     *,
-    settings: pairs.Settings,
+    settings: active_pairs.Settings,
     cap: int,
     interpret: bool = False,
-) -> pairs.Gradients:
+) -> active_pairs.Gradients:
   """Compute all gradients of one batch, as `dense.gradients` does."""
   selected, longer = _select(batch, settings, cap)
   kernels = functools.partial(
@@ -146,19 +146,21 @@ def gradients(
 
 
 def _select(
-    batch: pairs.Batch, settings: pairs.Settings, cap: int
+    batch: active_pairs.Batch, settings: active_pairs.Settings, cap: int
 ) -> tuple[_Selected, Int32[Array, '']]:
   """Select, and count the rows for which there is no room."""
-  selected = _Selected(*bits.places(pairs.selected(batch, settings), cap))
+  selected = _Selected(
+      *bits.places(active_pairs.selected(batch, settings), cap)
+  )
   return selected, jnp.sum(selected.count > cap, dtype=jnp.int32)
 
 
 def _weigh(
-    batch: pairs.Batch,
+    batch: active_pairs.Batch,
     W_dec: Float[Array, 'latents target_model'],
     *,
     selected: _Selected,
-    settings: pairs.Settings,
+    settings: active_pairs.Settings,
     interpret: bool,
 ) -> _Weighed:
   """Decode, sort, and weigh each pair."""
@@ -172,7 +174,7 @@ def _weigh(
       W_dec,
       index=index,
       count=count,
-      value=pairs.latents(pre_act, batch.threshold[index], there),
+      value=active_pairs.latents(pre_act, batch.threshold[index], there),
       interpret=interpret,
   )
   by_latent = latents_lib.sort(index, count, pre_act, latents=len(W_dec))
@@ -184,18 +186,20 @@ def _weigh(
       bandwidth=settings.bandwidth,
       interpret=interpret,
   )
-  return _Weighed(pairs.Errors(errors, loss), by_latent, weights, vectors)
+  return _Weighed(
+      active_pairs.Errors(errors, loss), by_latent, weights, vectors
+  )
 
 
 def _gradients(
-    batch: pairs.Batch,
+    batch: active_pairs.Batch,
     W_enc: Float[Array, 'model latents'],
     W_dec: Float[Array, 'latents target_model'],
     *,
     selected: _Selected,
-    settings: pairs.Settings,
+    settings: active_pairs.Settings,
     interpret: bool,
-) -> pairs.Gradients:
+) -> active_pairs.Gradients:
   """Compute the gradients where every row fits."""
   weighed = _weigh(
       batch, W_dec, selected=selected, settings=settings, interpret=interpret
@@ -207,7 +211,7 @@ def _gradients(
       weighed.weights,
       interpret=interpret,
   )
-  return pairs.finish(
+  return active_pairs.finish(
       batch,
       W_enc,
       to_encoder.T,

@@ -13,7 +13,7 @@ from jax.experimental import pallas as pl
 import jax.numpy as jnp
 
 from jumprelu.array_typing import Array, Float, Int32
-from jumprelu.ops import pairs
+from jumprelu.ops import active_pairs
 from jumprelu.ops.pallas import calls
 
 
@@ -71,7 +71,7 @@ def _slopes_kernel(*refs: Any, half: float) -> None:
     values[i] = jnp.where(active, value, 0.0)
     active = there & active
     near = there & (jnp.abs(value - threshold) < half)
-    return pairs.Vectors(
+    return active_pairs.Vectors(
         total.b_enc + jnp.where(active, slope, 0.0),
         total.near_slopes + jnp.where(near, slope, 0.0),
         total.fired + active.astype(jnp.int32),
@@ -79,20 +79,20 @@ def _slopes_kernel(*refs: Any, half: float) -> None:
     )
 
   none, no = jnp.float32(0), jnp.int32(0)
-  total = calls.fold(first, last, one, pairs.Vectors(none, none, no, no))
+  total = calls.fold(first, last, one, active_pairs.Vectors(none, none, no, no))
   for ref, value in zip(vectors, total, strict=True):
     ref[latent] = value
 
 
 def slopes(
-    batch: pairs.Batch,
+    batch: active_pairs.Batch,
     errors: Float[Array, 'batch target_model'],
     decoder: Float[Array, 'latents target_model'],
     by_latent: Sorted,
     *,
     bandwidth: float,
     interpret: bool = False,
-) -> tuple[Weights, pairs.Vectors]:
+) -> tuple[Weights, active_pairs.Vectors]:
   """Weigh each pair, and add up over each latent's pairs."""
   latents, pair = batch.threshold.shape, by_latent.row.shape
   float32 = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
@@ -105,7 +105,7 @@ def slopes(
       interpret=interpret,
   )
   found = call(*by_latent, batch.threshold, errors, decoder)
-  return Weights(*found[:2]), pairs.Vectors(*found[2:])
+  return Weights(*found[:2]), active_pairs.Vectors(*found[2:])
 
 
 def _sums_kernel(*refs: Any) -> None:
@@ -119,7 +119,7 @@ def _sums_kernel(*refs: Any) -> None:
 
 
 def sums(
-    batch: pairs.Batch,
+    batch: active_pairs.Batch,
     errors: Float[Array, 'batch target_model'],
     by_latent: Sorted,
     weights: Weights,

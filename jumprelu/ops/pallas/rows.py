@@ -8,7 +8,7 @@ from jax.experimental import pallas as pl
 import jax.numpy as jnp
 
 from jumprelu.array_typing import Array, Float, Int32
-from jumprelu.ops import pairs
+from jumprelu.ops import active_pairs
 from jumprelu.ops.pallas import calls
 
 
@@ -30,7 +30,7 @@ def _kernel(*refs: Any) -> None:
 
 
 def decode(
-    batch: pairs.Batch,
+    batch: active_pairs.Batch,
     decoder: Float[Array, 'latents target_model'],
     *,
     index: Int32[Array, 'batch cap'],
@@ -42,7 +42,7 @@ def decode(
 
   `value` is what `pairs.latents` gives.
   """
-  rows = pairs.row_count(batch.keep)
+  rows = active_pairs.row_count(batch.keep)
   float32 = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
   call = calls.call(
       _kernel,

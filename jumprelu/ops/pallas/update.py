@@ -12,7 +12,7 @@ from jax.experimental import pallas as pl
 import jax.numpy as jnp
 
 from jumprelu.array_typing import Array, Bool, Float
-from jumprelu.ops import pairs
+from jumprelu.ops import active_pairs
 from jumprelu.ops import rows as rows_lib
 from jumprelu.ops.pallas import calls
 from jumprelu.ops.pallas import latents as latents_lib
@@ -75,18 +75,18 @@ def _adam(
 
 
 def update(
-    matrices: pairs.Matrices,
-    batch: pairs.Batch,
+    matrices: active_pairs.Matrices,
+    batch: active_pairs.Batch,
     errors: Float[Array, 'batch target_model'],
     by_latent: latents_lib.Sorted,
     weights: latents_lib.Weights,
     *,
     b_enc: Float[Array, ' latents'],
-    rates: pairs.Rates,
-    settings: pairs.Settings,
+    rates: active_pairs.Rates,
+    settings: active_pairs.Settings,
     ok: Bool[Array, ''],
     interpret: bool = False,
-) -> pairs.Matrices:
+) -> active_pairs.Matrices:
   """Take a step on the rows that have pairs, in place; none without `ok`."""
   shift = jnp.zeros_like(batch.inputs[:1])
   if settings.pre_encoder_bias:
@@ -109,4 +109,4 @@ def update(
       aliases={len(operands) + i: i for i in range(len(order))},
   )
   found = call(*operands, *updated)
-  return pairs.Matrices(**dict(zip(order, found, strict=True)))
+  return active_pairs.Matrices(**dict(zip(order, found, strict=True)))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jumprelu.ops import pairs, pallas
+from jumprelu.ops import active_pairs, pallas
 
 
 def _lower(latents, d_in, d_out, batch):
@@ -16,7 +16,7 @@ def _lower(latents, d_in, d_out, batch):
   float32 = functools.partial(shape, dtype=jnp.float32)
   encoder, decoder = float32((latents, d_in)), float32((latents, d_out))
   touched, clock = shape((latents,), jnp.int32), shape((), jnp.int32)
-  given = pairs.Batch(
+  given = active_pairs.Batch(
       pre_acts=float32((batch, latents)),
       inputs=float32((batch, d_in)),
       targets=float32((batch, d_out)),
@@ -26,12 +26,12 @@ def _lower(latents, d_in, d_out, batch):
       coefficient=float32(()),
       target_l0=float32(()),
   )
-  settings = pairs.Settings(1e-3, d_in == d_out, target_l0=False)
+  settings = active_pairs.Settings(1e-3, d_in == d_out, target_l0=False)
   call = functools.partial(pallas.step, settings=settings, cap=256)
   traced = jax.jit(call).trace(
-      pairs.Matrices(encoder, decoder, encoder, decoder, touched),
+      active_pairs.Matrices(encoder, decoder, encoder, decoder, touched),
       given,
-      pairs.Rates(float32(()), float32(()), clock),
+      active_pairs.Rates(float32(()), float32(()), clock),
   )
   return traced.lower(lowering_platforms=('cuda',)).as_text()
 

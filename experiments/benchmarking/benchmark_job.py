@@ -1,0 +1,133 @@
+"""How fast the whole job is: language model, shuffle and suite, end to end.
+
+Runs the demo's suite in a process of its own, watched from outside, so that the
+same command times another checkout's code as well (`--root`):
+
+  python -m experiments.benchmarking.benchmark_job --json=now.json
+  python -m experiments.benchmarking.benchmark_job --root=../before --json=before.json
+
+Prints seconds to the first step's metrics (imports, text, language model,
+compiling, the first block), tokens a second of the training phase after them,
+seconds of evaluation and release, and peak memory. With `--compiled=FOLDER` a
+second run finds the programs that the first one compiled.
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+from absl import flags
+
+from jumprelu import errors
+from jumprelu.run import main as main_lib
+
+_ROOT = pathlib.Path(__file__).resolve().parents[2]
+_SECONDS = 0.02  # Between looks at the run.
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """Declares the flags."""
+  strings = {
+      'root': (str(_ROOT), 'Checkout whose code runs.'),
+      'python': (sys.executable, 'Interpreter for it.'),
+      'json': ('', 'File for the numbers.'),
+      'compiled': ('', 'Folder of compiled programs, by default a new one.'),
+  }
+  for name, (default, text) in strings.items():
+    flags.DEFINE_string(name, default, text, flag_values=flag_values)
+  flags.DEFINE_integer(
+      'tokens', 524_288, 'As of jumprelu demo.', 1, flag_values=flag_values
+  )
+
+
+def run(flag_values: flags.FlagValues) -> int:
+  """Runs the demo, prints what it took."""
+  with tempfile.TemporaryDirectory() as folder:
+    place = pathlib.Path(folder)
+    compiled = flag_values.compiled or place / 'compiled'
+    found = _watch(
+        [
+            flag_values.python,
+            '-m',
+            'jumprelu.run.main',
+            'demo',
+            f'--out={place / "demo"}',
+            f'--tokens={flag_values.tokens}',
+        ],
+        pathlib.Path(flag_values.root),
+        place / 'demo' / 'run',
+        environment={
+            'JAX_COMPILATION_CACHE_DIR': str(compiled),
+            'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.1',
+        },
+    )
+  for name, value in found.items():
+    print(f'{name:28} {value:12,.1f}')
+  if flag_values.json:
+    text = json.dumps(found, indent=1) + '\n'
+    pathlib.Path(flag_values.json).write_text(text, 'utf-8')
+  return 0
+
+
+def _watch(
+    command: list[str],
+    root: pathlib.Path,
+    run_folder: pathlib.Path,
+    *,
+    environment: dict[str, str],
+) -> dict[str, float]:
+  """Starts the demo and looks at its run directory until it has ended."""
+  start = time.perf_counter()
+  process = subprocess.Popen(
+      command, cwd=root, env=os.environ | environment, stdout=subprocess.DEVNULL
+  )
+  first = trained = 0.0
+  ended = 0
+  while not ended:
+    # What `Popen.poll` does, with the resources that the process used.
+    ended, status, usage = os.wait4(process.pid, os.WNOHANG)
+    now = time.perf_counter() - start
+    if not first and (run_folder / 'metrics.jsonl').exists():
+      first = now
+    if not trained and _state(run_folder) == 'done':
+      trained = now
+    time.sleep(_SECONDS)
+  process.returncode = os.waitstatus_to_exitcode(status)
+  if process.returncode:
+    raise errors.UserError(
+        f'the demo of {root} ended with code {process.returncode}; what it said'
+        ' stands above'
+    )
+  lines = (run_folder / 'metrics.jsonl').read_text('utf-8').splitlines()
+  begin, end = json.loads(lines[0]), json.loads(lines[-1])
+  seconds = end['seconds'] - begin['seconds']
+  return {
+      'seconds': now,
+      'seconds_to_first_metrics': first,
+      'seconds_of_training': seconds,
+      'tokens_per_second': (end['positions'] - begin['positions']) / seconds,
+      'seconds_of_evaluation': now - trained,
+      'cpu_seconds': usage.ru_utime + usage.ru_stime,
+      'peak_mib': usage.ru_maxrss / 1024,
+  }
+
+
+def _state(run_folder: pathlib.Path) -> str:
+  try:
+    return json.loads((run_folder / 'STATUS.json').read_text('utf-8'))['state']
+  except (OSError, ValueError, KeyError):
+    return ''
+
+
+if __name__ == '__main__':
+  sys.exit(
+      main_lib.run_command(
+          sys.modules['__main__'],
+          'python -m experiments.benchmarking.benchmark_job',
+          sys.argv[1:],
+      )
+  )

@@ -1,0 +1,200 @@
+"""Tables to CSV and back, and the parts that the pictures are made of."""
+
+from collections.abc import Iterable, Mapping, Sequence
+import csv
+import pathlib
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jumprelu.release import plot_style
+
+Row = dict[str, Any]
+
+VARIANTS = {
+    'relu': 'ReLU + L1',
+    'gated': 'Gated (RI-L1)',
+    'topk': 'TopK',
+    'jumprelu': 'JumpReLU',
+}
+LABELS = {
+    'l0': 'L0: active latents per token',
+    'bandwidth': 'Bandwidth of the kernel',
+    'position': 'Position in the document',
+    'fvu': 'FVU',
+    'delta_loss': 'Delta loss (nats)',
+    'loss_recovered': 'Loss recovered',
+    'loss_recovered_mean': 'Loss recovered, from mean ablation',
+    'gamma': 'gamma (reconstruction bias)',
+    'dead_share': 'Dead latents',
+    'over_1_percent_share': 'Latents active on > 1 % of tokens',
+    'over_10_percent_share': 'Latents active on > 10 % of tokens',
+    'relative_error': 'Squared error (of the variance)',
+    'rounding': 'Cost of rounding the SAE (nats)',
+    'r_l0': 'r_L0: evenness of active latents',
+}
+
+
+def write_csv(rows: Sequence[Row], path: pathlib.Path) -> None:
+  """Writes rows with six digits a number, the whole file or nothing."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  names = list(dict.fromkeys(name for row in rows for name in row))
+  draft = path.with_suffix('.tmp')
+  with draft.open('w', encoding='utf-8', newline='') as file:
+    writer = csv.DictWriter(file, names, lineterminator='\n')
+    writer.writeheader()
+    for row in rows:
+      writer.writerow({name: _cell(value) for name, value in row.items()})
+  draft.replace(path)
+
+
+def read_csv(path: pathlib.Path) -> list[Row]:
+  """Reads rows back; numbers are numbers and an empty cell is None."""
+  with path.open(encoding='utf-8', newline='') as file:
+    return [
+        {name: _value(text) for name, text in row.items()}
+        for row in csv.DictReader(file)
+    ]
+
+
+def _cell(value: Any) -> str:
+  if value is None:
+    return ''
+  if isinstance(value, float | np.floating):
+    return f'{value:.6g}'
+  return str(value)
+
+
+def _value(text: str) -> Any:
+  for kind in (int, float):
+    try:
+      return kind(text)
+    except ValueError:
+      continue
+  return text or None
+
+
+class Point(NamedTuple):
+  """Members that differ in their seed only: means, and standard errors."""
+
+  x: float
+  y: float
+  x_stderr: float
+  y_stderr: float
+
+
+def over_seeds(
+    rows: Iterable[Row], x: str, y: str, *, by: Sequence[str]
+) -> list[Point]:
+  """Averages rows that agree in the columns `by`; sorted by x.
+
+  The error of y is that between seeds and, where rows have one, that of the
+  evaluation's text, which all seeds share: it does not shrink with seeds.
+  """
+  groups: dict[tuple[Any, ...], list[Row]] = {}
+  for row in rows:
+    if row.get(x) is not None and row.get(y) is not None:
+      groups.setdefault(tuple(row.get(name) for name in by), []).append(row)
+  points = []
+  for group in groups.values():
+    xs = np.array([row[x] for row in group], float)
+    ys = np.array([row[y] for row in group], float)
+    text = np.mean([row.get(f'{y}_stderr') or 0.0 for row in group])
+    y_stderr = float(np.hypot(_stderr(ys), text))
+    points.append(
+        Point(float(xs.mean()), float(ys.mean()), _stderr(xs), y_stderr)
+    )
+  return sorted(points)
+
+
+def _stderr(values: np.ndarray) -> float:
+  if len(values) < 2:
+    return 0.0
+  return float(values.std(ddof=1) / np.sqrt(len(values)))
+
+
+def curve(
+    axis: Any, points: Sequence[Point], index: int, label: str, **style: Any
+) -> None:
+  """Draws a line of points with their errors."""
+  if not points:
+    return
+  x, y, x_stderr, y_stderr = map(np.array, zip(*points, strict=True))
+  axis.errorbar(
+      x,
+      y,
+      xerr=plot_style.STDERRS * x_stderr if x_stderr.any() else None,
+      yerr=plot_style.STDERRS * y_stderr if y_stderr.any() else None,
+      label=label,
+      **{
+          **plot_style.mark(index),
+          'markersize': 4.5,
+          'linewidth': 1.4,
+          'elinewidth': 0.9,
+          'capsize': 2,
+          **style,
+      },
+  )
+
+
+def panels(
+    rows: int, columns: int, *, size: tuple[float, float] = (3.1, 2.9), **more
+) -> tuple[Any, Any]:
+  """Returns a figure and its axes, [rows, columns], in the house's style."""
+  from matplotlib import figure
+
+  with plot_style.context():
+    fig = figure.Figure(
+        figsize=(size[0] * columns + 0.4, size[1] * rows + 0.4),
+        layout='constrained',
+    )
+    axes = fig.subplots(rows, columns, squeeze=False, **more)
+  return fig, axes
+
+
+def legend(axis: Any, **more: Any) -> None:
+  """Names the curves of a panel."""
+  axis.legend(frameon=False, fontsize=8.5, **more)
+
+
+def save(fig: Any, path: pathlib.Path) -> None:
+  """Writes PATH.png and PATH.pdf."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with plot_style.context():
+    fig.savefig(f'{path}.png', dpi=130, facecolor='white')
+    # Without its date, so that the same numbers give the same file.
+    fig.savefig(f'{path}.pdf', metadata={'CreationDate': None})
+
+
+def of_members(
+    results: Mapping[str, Any], *names: str, origin: str = ''
+) -> list[Row]:
+  """Returns the named columns of the rows of all members of all results.
+
+  With `origin` a column of that name says whose result it is.
+  """
+  return [
+      {origin: name, **row} if origin else row
+      for name, result in results.items()
+      for row in select(result.rows, *names)
+  ]
+
+
+def select(rows: Iterable[Mapping[str, Any]], *names: str) -> list[Row]:
+  """Returns the named columns of rows."""
+  return [{name: row.get(name) for name in names} for row in rows]
+
+
+def where(rows: Iterable[Row], **values: Any) -> list[Row]:
+  """Returns the rows whose columns have these values."""
+  return [
+      row
+      for row in rows
+      if all(row.get(name) == value for name, value in values.items())
+  ]
+
+
+def present(rows: Iterable[Row], column: str, order: Iterable[Any]) -> list:
+  """Returns what of `order` some row has in a column."""
+  found = {row.get(column) for row in rows}
+  return [value for value in order if value in found]

@@ -1,0 +1,101 @@
+"""Histograms of firing frequencies: rows from a result, and their panels."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments.figures import drawing
+from experiments.suites import results
+from jumprelu.evals import evaluate
+from jumprelu.release import plot_style
+
+_IDENTITY = (
+    'site', 'variant', 'width', 'sparsity_coefficient', 'target_l0', 'seed',
+    'l0', 'dead_share', 'tokens_evaluated',
+)  # fmt: skip
+# Tenths of a decade, as they are stored, leave few latents in each.
+_MERGED = 2
+
+
+def table(
+    result: evaluate.Evaluation, wanted: Callable[[drawing.Row], bool]
+) -> list[drawing.Row]:
+  """Returns the histograms of a result's members that are wanted.
+
+  Returns:
+    Rows with `log10_low`, `log10_high` and `share`, that of the member's
+    latents that lie between; bins that hold nothing are left out. Latents
+    below all bins, silent ones as well, are the row without edges.
+  """
+  rows = []
+  for name, member in results.by_path(result).items():
+    if not wanted(member):
+      continue
+    identity = {key: member.get(key) for key in _IDENTITY}
+    bins = drawing.where(result.tables['histogram'], path=name)
+    inside = [row for row in bins if row['log10_low'] is not None]
+    below = sum(row['latents'] for row in bins if row['log10_low'] is None)
+    found = [(None, None, below)]
+    for i in range(0, len(inside), _MERGED):
+      part = inside[i : i + _MERGED]
+      found.append(
+          (
+              part[0]['log10_low'],
+              part[-1]['log10_high'],
+              sum(row['latents'] for row in part),
+          )
+      )
+    rows += [
+        identity
+        | {
+            'log10_low': low,
+            'log10_high': high,
+            'share': count / member['width'],
+        }
+        for low, high, count in found
+        if count or low is None
+    ]
+  return rows
+
+
+def silent(rows: Iterable[drawing.Row]) -> float:
+  """Returns the share of latents without a bin, averaged over members."""
+  return float(np.mean([r['share'] for r in rows if r['log10_low'] is None]))
+
+
+def steps(
+    axis: Any, rows: Sequence[drawing.Row], color: Any, label: str
+) -> None:
+  """Draws the histogram of one kind of member, averaged over its seeds.
+
+  Bins have equal widths, so that a share is a height; the first row of a CSV
+  and the last may lie bins apart, and what lies between is 0.
+  """
+  members = sum(row['log10_low'] is None for row in rows)
+  inside = [row for row in rows if row['log10_low'] is not None]
+  if not inside:
+    return
+  step = inside[0]['log10_high'] - inside[0]['log10_low']
+  lowest = min(row['log10_low'] for row in inside)
+  places = [round((row['log10_low'] - lowest) / step) for row in inside]
+  heights = np.bincount(places, [row['share'] for row in inside]) / members
+  axis.stairs(
+      100 * heights,
+      lowest + step * np.arange(len(heights) + 1),
+      color=color,
+      label=label,
+      linewidth=1.4,
+  )
+
+
+def finish(axes: Iterable[Any]) -> None:
+  """Marks 1 % and 10 % of tokens and names axes, after all is drawn."""
+  axes = list(axes)
+  for axis in axes:
+    for log10 in (-2, -1):
+      axis.axvline(log10, color=plot_style.FAINT, linewidth=0.8, linestyle=':')
+    axis.set_xlabel('log10 of firing frequency')
+    axis.set_xlim(right=0)
+    axis.set_ylim(bottom=0)
+  axes[0].set_ylabel('Latents (% per fifth of a decade)')

@@ -1,0 +1,43 @@
+"""Shrinkage: the relative reconstruction bias gamma against L0.
+
+Gated SAEs (arXiv 2404.16014), figures 6 and 14. Divided by gamma, reconstructions
+have the least error. In the paper the L1 baseline shrinks, gamma < 1, most
+where L0 is small, and Gated SAEs do not, gamma near 1; JumpReLU, which has no
+L1 either, is expected there as well. Points are means over seeds, bars two
+standard errors.
+
+  python -m experiments.figures.gated_gamma --scale=nano
+"""
+
+import sys
+
+from experiments.figures import drawing, panels
+from experiments.suites import command, suites
+from jumprelu.release import plot_style
+
+_COLUMNS = (
+    'site', 'variant', 'width', 'sparsity_coefficient', 'target_l0', 'seed',
+    'l0', 'gamma', 'tokens_evaluated',
+)  # fmt: skip
+
+
+def needs(scale):
+  """The headline suite."""
+  return (suites.headline(scale),)
+
+
+def table(results):
+  """A row a member."""
+  return drawing.of_members(results, *_COLUMNS)
+
+
+def figure(rows):
+  """Gamma against L0, a column a site, beside a line at 1."""
+  fig = panels.by_site(rows, ('gamma',), panels.variant_curves)
+  for axis in fig.axes:
+    axis.axhline(1, color=plot_style.FAINT, linewidth=0.9, linestyle='--')
+  return fig
+
+
+if __name__ == '__main__':
+  sys.exit(command.figure_main(__file__))

@@ -1,0 +1,79 @@
+"""Inference-time optimisation: dictionaries without their encoders.
+
+Gated SAEs (arXiv 2404.16014), figures 10 and 11, which ask how much of a gain
+is the dictionary's and how much the encoder's: latents are found by gradient
+pursuit, at a given L0, instead of by the encoder, and Gated SAEs' dictionaries
+are compared with ReLU SAEs' that way. Shown: SAEs of the residual stream with
+their own latents, and with as many found by pursuit (`evals/pursuit.py`), on
+the same held-out tokens.
+
+  python -m experiments.figures.gated_ito --scale=nano
+"""
+
+import sys
+
+from experiments.figures import drawing
+from experiments.suites import command, suites
+from jumprelu.release import plot_style
+
+_TOKENS = 4096
+_COLUMNS = (
+    'site', 'variant', 'width', 'sparsity_coefficient', 'target_l0', 'seed',
+    'l0', 'encoder_fvu', 'delta_loss', 'delta_loss_stderr', 'pursuit_l0',
+    'pursuit_fvu', 'pursuit_delta_loss', 'pursuit_delta_loss_stderr',
+    'tokens_pursuit',
+)  # fmt: skip
+# By panel: the column of the encoder and of pursuit.
+_METRICS = {
+    'delta_loss': ('delta_loss', 'pursuit_delta_loss'),
+    'fvu': ('encoder_fvu', 'pursuit_fvu'),
+}
+
+
+def needs(scale):
+  """The headline suite's residual stream, with pursuit."""
+  return (
+      suites.Reading(
+          'pursuit',
+          suites.headline(scale),
+          {'eval.delta_loss_tokens': _TOKENS},
+          measures=('pursuit',),
+          sites=('resid_post',),
+      ),
+  )
+
+
+def table(results):
+  """A row a member."""
+  return drawing.of_members(results, *_COLUMNS)
+
+
+def figure(rows):
+  """Delta loss and FVU against L0: a curve a variant, dashed for pursuit."""
+  fig, axes = drawing.panels(1, len(_METRICS), size=(3.8, 3.3))
+  for axis, (metric, columns) in zip(axes[0], _METRICS.items(), strict=True):
+    _panel(axis, rows, columns)
+    axis.set(xlabel=drawing.LABELS['l0'], ylabel=drawing.LABELS[metric])
+  drawing.legend(axes[0, 1], title='hollow: by pursuit', title_fontsize=8.5)
+  return fig
+
+
+def _panel(axis, rows, columns):
+  for i, variant in enumerate(drawing.VARIANTS):
+    for x, y in zip(('l0', 'pursuit_l0'), columns, strict=True):
+      points = drawing.over_seeds(
+          drawing.where(rows, variant=variant),
+          x,
+          y,
+          by=('sparsity_coefficient', 'target_l0'),
+      )
+      hollow = {'linestyle': '--', 'markerfacecolor': 'none'}
+      own = y == columns[0]
+      label = drawing.VARIANTS[variant] if own else ''
+      drawing.curve(axis, points, i, label, **({} if own else hollow))
+  plot_style.log_axis(axis, 'x')
+  plot_style.log_axis(axis, 'y')
+
+
+if __name__ == '__main__':
+  sys.exit(command.figure_main(__file__))

@@ -1,0 +1,144 @@
+"""A single feature: how much of it an SAE gives back, against lambda.
+
+Gated SAEs (arXiv 2404.16014), figure 2: with an L1 penalty a feature of size 1
+is best reconstructed as 1 - lambda / 2, so that lambda = 1 halves it; gates and
+thresholds take no share of what they let pass. Shown: SAEs of one latent,
+trained on a feature that is there on a tenth of the rows, in a random
+direction under weak noise. Means over seeds; bars are two standard errors.
+
+The closed form has the decoder's bias in it: with f the latent, b the bias
+along the feature and p the share of rows that have it,
+
+  p (f + b - 1)^2 + (1 - p) b^2 + lambda p f
+
+is least at f + b = 1 - lambda / 2 while lambda < 2 (1 - p), then at f = 0 and
+b = p.
+
+  python -m experiments.figures.gated_shrinkage
+"""
+
+import sys
+
+from experiments.figures import drawing, toys
+from experiments.suites import command
+from jumprelu.release import plot_style
+
+_SHARE = 0.1
+_NOISE = 0.02
+_SIZE = 8
+_SEEDS = 5
+_LAMBDAS = (0.02, 0.1, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
+_FIELDS = {
+    'relu': {},
+    'gated': {},
+    'jumprelu': {'bandwidth': 0.1, 'initial_threshold': 0.1},
+}
+_LABELS = drawing.VARIANTS | {'gated': 'Gated'}
+
+
+def needs(scale):
+  """None: the toy is trained where it is drawn."""
+  del scale
+  return ()
+
+
+def closed_form(coefficient):
+  """What an L1 penalty leaves of a feature of size 1."""
+  return max(1 - coefficient / 2, _SHARE)
+
+
+def table(results):
+  """A row a variant, lambda and seed."""
+  del results
+  return [
+      {
+          'variant': variant,
+          'sparsity_coefficient': coefficient,
+          'seed': seed,
+          'reconstruction': float(value),
+          'closed_form_l1': closed_form(coefficient),
+      }
+      for variant, fields in _FIELDS.items()
+      for seed, values in enumerate(reconstruct(variant, fields))
+      for coefficient, value in zip(_LAMBDAS, values, strict=True)
+  ]
+
+
+def reconstruct(variant, fields):
+  """Returns what becomes of a feature of size 1, [seeds, lambdas]."""
+  import jax
+
+  from jumprelu.ops import rows
+
+  sae = toys.make_sae(variant, size=_SIZE, **fields)
+  directions, batches = draw()
+
+  def init(key, direction):
+    start = sae.init_params(key, initial_threshold=0.1)
+    # A lone latent that looks away from the feature would never see it.
+    W_dec = rows.unit(start['W_dec'] + 2 * direction[None])
+    return start | {'W_dec': W_dec, 'W_enc': W_dec.T}
+
+  def along(params, direction):
+    outputs = sae.decode(params, sae.encode(params, direction[None]))
+    return outputs[0] @ direction
+
+  found = toys.train(
+      sae,
+      jax.vmap(init)(jax.random.split(jax.random.key(0), _SEEDS), directions),
+      (batches, batches),
+      coefficients=_LAMBDAS,
+  )
+  return jax.vmap(jax.vmap(along, (0, None)))(found, directions)
+
+
+def draw():
+  """Returns each seed's direction, [seeds, size], and its batches."""
+  import numpy as np
+
+  rng = np.random.default_rng(0)
+  directions = rng.normal(size=(_SEEDS, _SIZE))
+  directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+  training = toys.Training()
+  shape = (_SEEDS, training.steps, training.batch, _SIZE)
+  present = rng.random(shape[:3]) < _SHARE
+  batches = present[..., None] * directions[:, None, None]
+  batches += _NOISE * rng.normal(size=shape)
+  return directions.astype(np.float32), batches.astype(np.float32)
+
+
+def figure(rows):
+  """Reconstruction against lambda, a curve a variant, and the closed form."""
+  fig, axes = drawing.panels(1, 1, size=(5.0, 3.6))
+  axis = axes[0, 0]
+  forms = {r['sparsity_coefficient']: r['closed_form_l1'] for r in rows}
+  axis.plot(
+      list(forms),
+      list(forms.values()),
+      color=plot_style.INK,
+      linestyle='--',
+      label='least L1 loss: 1 - lambda / 2',
+      zorder=1,
+  )
+  for i, variant in enumerate(drawing.VARIANTS):
+    points = drawing.over_seeds(
+        drawing.where(rows, variant=variant),
+        'sparsity_coefficient',
+        'reconstruction',
+        by=('sparsity_coefficient',),
+    )
+    # Where two agree both are seen.
+    hollow = {'markersize': 9, 'markerfacecolor': 'none'}
+    style = hollow if variant == 'gated' else {}
+    drawing.curve(axis, points, i, _LABELS[variant], linestyle='', **style)
+  axis.set(
+      xlabel='Sparsity coefficient lambda',
+      ylabel='Reconstruction of a feature of size 1',
+      ylim=(0, 1.1),
+  )
+  drawing.legend(axis, loc='lower left')
+  return fig
+
+
+if __name__ == '__main__':
+  sys.exit(command.figure_main(__file__))

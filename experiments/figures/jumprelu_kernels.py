@@ -1,0 +1,45 @@
+"""Other kernels for the pseudo-derivatives: does their shape matter?
+
+JumpReLU SAEs (arXiv 2407.14435), an appendix: the rectangle does as well as
+the other kernels. Each has the same bandwidth, over which they smooth unlike
+much: a Gaussian has 3.5 times the rectangle's deviation. Points are means over
+seeds, bars two standard errors.
+
+  python -m experiments.figures.jumprelu_kernels --scale=nano
+"""
+
+import sys
+
+from experiments.figures import options
+from experiments.suites import command, suites
+
+_KERNELS = ('triangle', 'epanechnikov', 'gaussian')
+
+
+def _suite(kernel):
+  return f'kernel_{kernel}'
+
+
+def needs(scale):
+  """JumpReLU SAEs as they are, and a suite a kernel."""
+  return (
+      suites.plain(scale, 'jumprelu'),
+      *(
+          suites.ablation(scale, _suite(kernel), 'jumprelu', kernel=kernel)
+          for kernel in _KERNELS
+      ),
+  )
+
+
+table = options.table
+
+
+def figure(rows):
+  """FVU, delta loss and the share of dead latents."""
+  labels = {'plain_jumprelu': 'rectangle'}
+  labels |= {_suite(kernel): kernel for kernel in _KERNELS}
+  return options.figure(rows, labels, ('fvu', 'delta_loss', 'dead_share'))
+
+
+if __name__ == '__main__':
+  sys.exit(command.figure_main(__file__))

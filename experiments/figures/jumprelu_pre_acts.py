@@ -1,0 +1,40 @@
+"""Pseudo-derivatives for the encoder too: why only thresholds get them.
+
+JumpReLU SAEs (arXiv 2407.14435), an appendix: with straight-through gradients
+to pre-activations as well, L0 SAEs train worse and latents die. Points are
+means over seeds, bars two standard errors.
+
+  python -m experiments.figures.jumprelu_pre_acts --scale=nano
+"""
+
+import sys
+
+from experiments.figures import options
+from experiments.suites import command, suites
+
+_LABELS = {
+    'plain_jumprelu': 'to thresholds alone',
+    'to_pre_acts': 'to pre-activations too',
+}
+
+
+def needs(scale):
+  """JumpReLU SAEs as they are, and those whose encoder gets them."""
+  return (
+      suites.plain(scale, 'jumprelu'),
+      suites.ablation(
+          scale, 'to_pre_acts', 'jumprelu', gradient_to_pre_acts=True
+      ),
+  )
+
+
+table = options.table
+
+
+def figure(rows):
+  """FVU, delta loss and the share of dead latents."""
+  return options.figure(rows, _LABELS, ('fvu', 'delta_loss', 'dead_share'))
+
+
+if __name__ == '__main__':
+  sys.exit(command.figure_main(__file__))

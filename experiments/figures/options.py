@@ -1,0 +1,40 @@
+"""Figures that compare options: a suite an option, one curve of each."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from experiments.figures import drawing, panels
+from jumprelu.release import plot_style
+
+_COLUMNS = (
+    'site', 'variant', 'width', 'sparsity_coefficient', 'seed', 'l0', 'fvu',
+    'delta_loss', 'delta_loss_stderr', 'loss_recovered', 'gamma', 'dead_share',
+)  # fmt: skip
+
+
+def table(results: Mapping[str, Any]) -> list[drawing.Row]:
+  """Returns a row a member, with the name of its suite as its `option`."""
+  return drawing.of_members(results, *_COLUMNS, origin='option')
+
+
+def figure(
+    rows: Sequence[drawing.Row],
+    labels: Mapping[str, str],
+    metrics: Sequence[str],
+) -> Any:
+  """Returns a figure with a panel a metric, against L0.
+
+  Args:
+    rows: Those of `table`.
+    labels: By option what its curve is called, in the order of their colours.
+    metrics: Columns, each with a label in `drawing.LABELS`.
+  """
+  fig, axes = drawing.panels(1, len(metrics), size=(3.4, 3.2))
+  for axis, metric in zip(axes[0], metrics, strict=True):
+    panels.curves(axis, rows, metric, column='option', labels=labels)
+    plot_style.log_axis(axis, 'x')
+    if metric in ('fvu', 'delta_loss'):
+      panels.log_y(axis, rows, metric)
+    axis.set(xlabel=drawing.LABELS['l0'], ylabel=drawing.LABELS[metric])
+  panels.legend_below(fig)
+  return fig

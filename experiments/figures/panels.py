@@ -1,0 +1,132 @@
+"""Panels that several figures share: a column a site, a curve a variant."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+import types
+from typing import Any
+
+from experiments.figures import drawing
+from jumprelu.release import plot_style
+
+# The variant of rows that say no more than which L0s were published.
+RELEASED = 'released'
+
+
+def by_site(
+    rows: Sequence[drawing.Row],
+    metrics: Sequence[str],
+    draw: Callable[[Any, list[drawing.Row], str], None],
+    *,
+    x: str = 'l0',
+    sites: Iterable[str] = plot_style.SITES,
+    logarithmic: Iterable[str] = ('fvu', 'delta_loss'),
+) -> Any:
+  """Returns a figure with a column a site and a row a metric.
+
+  Args:
+    rows: What is drawn, with a column `site`.
+    metrics: Columns, each with a label in `drawing.LABELS`.
+    draw: Fills a panel, given its axis, the rows of its site and its metric.
+    x: The column along x, on a logarithmic axis.
+    sites: Those that are drawn if there are any rows of theirs.
+    logarithmic: The metrics of which ratios are what counts.
+  """
+  columns = drawing.present(rows, 'site', sites)
+  fig, axes = drawing.panels(len(metrics), len(columns), sharex='col')
+  for column, site in zip(axes.T, columns, strict=True):
+    found = drawing.where(rows, site=site)
+    column[0].set_title(plot_style.SITES[site])
+    for axis, metric in zip(column, metrics, strict=True):
+      draw(axis, found, metric)
+      plot_style.log_axis(axis, 'x')
+      if metric in logarithmic:
+        log_y(axis, found, metric)
+    column[-1].set_xlabel(drawing.LABELS[x])
+  for axis, metric in zip(axes[:, 0], metrics, strict=True):
+    axis.set_ylabel(drawing.LABELS[metric])
+  legend_below(fig)
+  return fig
+
+
+def variant_curves(axis: Any, rows: Sequence[drawing.Row], metric: str) -> None:
+  """Draws one metric against L0, a curve a variant."""
+  curves(axis, rows, metric, column='variant', labels=drawing.VARIANTS)
+
+
+def curves(
+    axis: Any,
+    rows: Sequence[drawing.Row],
+    metric: str,
+    *,
+    column: str,
+    labels: Mapping[Any, str],
+    styles: Mapping[Any, Mapping[str, Any]] = types.MappingProxyType({}),
+) -> None:
+  """Draws one metric against L0, a curve a value of a column.
+
+  Args:
+    axis: The panel.
+    rows: Of members; those that differ in their seed alone are averaged.
+    metric: What stands on the y axis.
+    column: The column that tells curves apart.
+    labels: By its values the names of curves, in the order of their colours.
+    styles: By its values what is drawn otherwise, as for `Axes.errorbar`.
+  """
+  for i, (value, label) in enumerate(labels.items()):
+    points = drawing.over_seeds(
+        drawing.where(rows, **{column: value}),
+        'l0',
+        metric,
+        by=('sparsity_coefficient', 'target_l0'),
+    )
+    drawing.curve(axis, points, i, label, **styles.get(value, {}))
+
+
+def log_y(axis: Any, rows: Iterable[drawing.Row], metric: str) -> None:
+  """Makes y logarithmic if all values have a logarithm."""
+  values = [row[metric] for row in rows if row.get(metric) is not None]
+  if min(values, default=0) > 0:
+    plot_style.log_axis(axis, 'y')
+
+
+def shade(index: int, count: int) -> Any:
+  """Returns the colour of a value of an ordered quantity, from dark to light."""
+  import matplotlib
+
+  return matplotlib.colormaps['viridis'](0.88 * index / max(count - 1, 1))
+
+
+def mark_released(
+    axis: Any, rows: Iterable[drawing.Row], color: Any = plot_style.FAINT
+) -> None:
+  """Marks the L0s of published SAEs, rows of `reference`, on the x axis."""
+  l0s = [row['l0'] for row in drawing.where(rows, variant=RELEASED)]
+  if l0s:
+    axis.plot(
+        l0s,
+        [0.025] * len(l0s),
+        transform=axis.get_xaxis_transform(),
+        color=color,
+        marker='|',
+        markersize=9,
+        linestyle='none',
+        label='_released',
+    )
+
+
+def legend_below(fig: Any) -> None:
+  """Names the curves of all panels once, below them."""
+  found = {}
+  for axis in fig.axes:
+    for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+      found.setdefault(label, handle)
+  if found:
+    # In inches, with the handle and the room about it.
+    widest = 0.065 * max(map(len, found)) + 0.55
+    fig.legend(
+        found.values(),
+        found.keys(),
+        loc='outside lower center',
+        ncols=max(1, min(len(found), int(fig.get_figwidth() / widest))),
+        frameon=False,
+        fontsize=8.5,
+    )

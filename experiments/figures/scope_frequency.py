@@ -1,0 +1,45 @@
+"""Histograms of firing frequency at growing width.
+
+Gemma Scope (arXiv 2408.05147), figure 5, which has the coefficient 6e-4. In
+the paper most latents fire more rarely the wider the SAE is, and a group that
+fires on more than 10 % of tokens stays at every width. Histograms are means
+over seeds, a panel a coefficient. Dotted lines: 1 % and 10 % of tokens.
+
+  python -m experiments.figures.scope_frequency --scale=nano
+"""
+
+import sys
+
+from experiments.figures import drawing, frequencies, panels
+from experiments.suites import command, suites
+
+
+def needs(scale):
+  """The ladder of widths."""
+  return (suites.ladder(scale),)
+
+
+def table(results):
+  """A row a bin of a member's histogram."""
+  (result,) = results.values()
+  return frequencies.table(result, lambda row: True)
+
+
+def figure(rows):
+  """A panel a coefficient, a histogram a width."""
+  widths = sorted({row['width'] for row in rows})
+  values = sorted({row['sparsity_coefficient'] for row in rows})
+  fig, axes = drawing.panels(1, len(values), sharex=True, sharey=True)
+  for axis, value in zip(axes[0], values, strict=True):
+    axis.set_title(f'$\\lambda$ = {value:g}')
+    for i, width in enumerate(widths):
+      found = drawing.where(rows, sparsity_coefficient=value, width=width)
+      color = panels.shade(i, len(widths))
+      frequencies.steps(axis, found, color, f'width {width:,}')
+  frequencies.finish(axes[0])
+  panels.legend_below(fig)
+  return fig
+
+
+if __name__ == '__main__':
+  sys.exit(command.figure_main(__file__))

@@ -1,0 +1,126 @@
+"""Reconstruction error and delta loss by position in the document.
+
+Gemma Scope (arXiv 2408.05147), figures 3 and 15. In the paper the error starts
+near 0 and rises within the first tokens: at the attention heads it stays level
+from about 100 on, at the MLP it falls slowly from a peak near 10, in the
+residual stream it rises slowly on. Delta loss is noisy and somewhat lower at
+the first tokens. Errors are in units of the variance over all positions, so
+that their average is the FVU.
+
+Positions are averaged in bins of equal ratio, by their tokens. Bars are two
+standard errors, with tokens of a bin as independent: tokens of one document do
+share what it is about, so they are a lower bound.
+
+  python -m experiments.figures.scope_positions --scale=nano
+"""
+
+import sys
+
+import numpy as np
+
+from experiments.figures import drawing, panels
+from experiments.suites import command, suites
+from experiments.suites import results as results_lib
+
+_METRICS = ('relative_error', 'delta_loss')
+_IDENTITY = ('layer', 'site', 'width', 'sparsity_coefficient', 'seed')
+# Bins a doubling of the position; the first positions have their own.
+_PER_DOUBLING = 2
+
+
+def needs(scale):
+  """The suite of the middle layer."""
+  return (suites.layer(scale, scale.layer),)
+
+
+def table(results):
+  """A row a member and bin of positions."""
+  (result,) = results.values()
+  rows = []
+  for name, member in results_lib.by_path(result).items():
+    identity = {key: member[key] for key in _IDENTITY} | {
+        'member_l0': member['l0']
+    }
+    profile = drawing.where(result.tables['positions'], path=name)
+    rows += [identity | row for row in binned(profile)]
+  return rows
+
+
+def binned(profile):
+  """Averages a member's profile over bins of positions, weighted by tokens."""
+  tokens = _column(profile, 'tokens')
+  # What FVU divides by, back from the ratio: a position's mean spread.
+  spread = _column(profile, 'squared_error') / _column(profile, 'fvu')
+  variance = np.nansum(tokens * spread) / tokens[np.isfinite(spread)].sum()
+  position = _column(profile, 'position')
+  bins = np.floor(_PER_DOUBLING * np.log2(position)).astype(int)
+  rows = []
+  for number in np.unique(bins):
+    part = [profile[i] for i in np.flatnonzero(bins == number)]
+    error, error_stderr = _mean(part, 'squared_error', 'tokens')
+    delta, delta_stderr = _mean(part, 'delta_loss', 'tokens_delta_loss')
+    count = _column(part, 'tokens')
+    rows.append(
+        {
+            'position': float(
+                np.exp(
+                    np.average(np.log(position[bins == number]), weights=count)
+                )
+            ),
+            'positions': len(part),
+            'tokens': int(count.sum()),
+            'l0': float(np.average(_column(part, 'l0'), weights=count)),
+            'relative_error': error / variance,
+            'relative_error_stderr': error_stderr and error_stderr / variance,
+            'delta_loss': delta,
+            'delta_loss_stderr': delta_stderr,
+        }
+    )
+  return rows
+
+
+def _column(rows, name):
+  return np.array([np.nan if r[name] is None else r[name] for r in rows], float)
+
+
+def _mean(rows, name, weight):
+  """Returns the mean over all tokens, and its standard error; None if none.
+
+  The error is that within positions, pooled: what the curve does within a bin
+  is no noise, and a position that one token is at has no error of its own.
+  """
+  counts, values = _column(rows, weight), _column(rows, name)
+  total, several = counts.sum(), counts > 1
+  if not total:
+    return None, None
+  mean = float(np.average(values[counts > 0], weights=counts[counts > 0]))
+  if not several.any():
+    return mean, None
+  variances = counts * np.square(_column(rows, f'{name}_stderr'))
+  pooled = np.average(variances[several], weights=counts[several] - 1)
+  return mean, float(np.sqrt(pooled / total))
+
+
+def figure(rows):
+  """Both by position, a column a site, a curve a coefficient."""
+  values = sorted({row['sparsity_coefficient'] for row in rows})
+
+  def draw(axis, found, metric):
+    for i, value in enumerate(values):
+      points = drawing.over_seeds(
+          drawing.where(found, sparsity_coefficient=value),
+          'position',
+          metric,
+          by=('position',),
+      )
+      drawing.curve(
+          axis, points, i, f'$\\lambda$ = {value:g}',
+          color=panels.shade(i, len(values)),
+      )  # fmt: skip
+    axis.set_ylim(bottom=min(0, axis.get_ylim()[0]))
+
+  return panels.by_site(rows, _METRICS, draw, x='position', logarithmic=())
+
+
+if __name__ == '__main__':
+  sys.exit(command.figure_main(__file__))

@@ -1,0 +1,88 @@
+"""Fidelity in bfloat16 beside float32.
+
+Gemma Scope (arXiv 2408.05147), figure 10: SAEs and the language model in
+bfloat16 and in float32, which makes no visible difference in the paper. Here
+the SAE alone is rounded as well, on the same text, so that its cost is known
+far more exactly than the loss is: the lower row, with bars of two standard
+errors. Matrix products sum in float32 in all of them.
+
+  python -m experiments.figures.scope_precision --scale=nano
+"""
+
+import sys
+
+from experiments.figures import drawing, panels
+from experiments.suites import command, suites
+from jumprelu.release import plot_style
+
+_COLUMNS = (
+    'layer', 'site', 'width', 'sparsity_coefficient', 'seed', 'lm_dtype', 'l0',
+)  # fmt: skip
+_LABELS = {
+    ('float32', 'float32'): 'float32',
+    ('float32', 'bfloat16'): 'SAE in bfloat16',
+    ('bfloat16', 'float32'): 'language model in bfloat16',
+    ('bfloat16', 'bfloat16'): 'both in bfloat16',
+}
+
+
+def needs(scale):
+  """The suite of the middle layer, and its reading in the other precision."""
+  suite = suites.layer(scale, scale.layer)
+  # What `lm_dtype=auto` is not where the scale runs.
+  other = 'float32' if scale.topology else 'bfloat16'
+  reading = suites.Reading(
+      f'{suite.name}_{other}', suite, {'lm_dtype': other}, ('bfloat16',)
+  )
+  return suite, reading
+
+
+def table(results):
+  """Two rows a member and dtype of the language model: one an SAE's dtype."""
+  rows = []
+  for result in results.values():
+    for row in result.rows:
+      identity = {name: row[name] for name in _COLUMNS}
+      rows += [
+          identity
+          | {
+              'sae_dtype': 'float32',
+              'delta_loss': row['delta_loss'],
+              'delta_loss_stderr': row['delta_loss_stderr'],
+          },
+          identity
+          | {
+              'sae_dtype': 'bfloat16',
+              'delta_loss': row['delta_loss_bfloat16'],
+              'delta_loss_stderr': row['delta_loss_stderr'],
+              'rounding': row['bfloat16_cost'],
+              'rounding_stderr': row['bfloat16_cost_stderr'],
+          },
+      ]
+  return rows
+
+
+def figure(rows):
+  """Delta loss, and what rounding the SAE adds to it, a column a site."""
+
+  def draw(axis, found, metric):
+    for i, ((lm_dtype, sae_dtype), label) in enumerate(_LABELS.items()):
+      points = drawing.over_seeds(
+          drawing.where(found, lm_dtype=lm_dtype, sae_dtype=sae_dtype),
+          'l0',
+          metric,
+          by=('sparsity_coefficient',),
+      )
+      if metric == 'delta_loss':
+        # The text's error is the same for all four, and would hide them.
+        points = [point._replace(y_stderr=0.0) for point in points]
+      # The later the smaller: they lie on each other.
+      drawing.curve(axis, points, i, label, markersize=9 - 2 * i)
+    if metric == 'rounding':
+      axis.axhline(0, color=plot_style.FAINT, linewidth=0.8)
+
+  return panels.by_site(rows, ('delta_loss', 'rounding'), draw)
+
+
+if __name__ == '__main__':
+  sys.exit(command.figure_main(__file__))

@@ -1,0 +1,99 @@
+"""What latents become in wider SAEs, and how many come again from another seed.
+
+Gemma Scope (arXiv 2408.05147) trains its ladder of widths at equal coefficients
+to study feature splitting, and has no figure of it. Latents of a wide SAE go
+to the nearest of the narrowest one by the cosine of their decoder rows: a
+latent is new where that is below 0.7, and one with several that are nearer has
+split. From earlier work on splitting one expects more new and more split
+latents the wider the SAE is, and latents that come again less often. Pairs of
+one coefficient, means over pairs of seeds; bars are two standard errors.
+Pairs share members, so these are too short.
+
+  python -m experiments.figures.scope_splitting --scale=nano
+"""
+
+import sys
+
+from experiments.figures import drawing, panels
+from experiments.suites import command, suites
+from experiments.suites import results as results_lib
+
+_LABELS = {
+    'new_share': 'New beside the narrowest SAE',
+    'kept_share': 'Latents of the narrowest SAE kept',
+    'split_share': 'Latents of the narrowest SAE split',
+    'matched_share': 'Latents that come again (seeds)',
+}
+
+
+def needs(scale):
+  """The ladder of widths."""
+  return (suites.ladder(scale),)
+
+
+def table(results):
+  """A row a pair of members of one coefficient: two widths, or two seeds."""
+  (result,) = results.values()
+  members = results_lib.by_path(result)
+  rows = []
+  for pair in result.tables['splitting']:
+    narrow, wide = members[pair['narrow_path']], members[pair['wide_path']]
+    if narrow['sparsity_coefficient'] == wide['sparsity_coefficient']:
+      rows.append(_pair(narrow, wide) | _numbers(pair))
+  # Without members that differ in their seed only there is no such table.
+  for pair in result.tables.get('stability', ()):
+    first, second = members[pair['path']], members[pair['other_path']]
+    rows.append(_pair(first, second) | _numbers(pair))
+  return rows
+
+
+def _pair(first, second):
+  return {
+      'kind': 'widths' if first['width'] != second['width'] else 'seeds',
+      'sparsity_coefficient': first['sparsity_coefficient'],
+      'from_width': first['width'],
+      'width': second['width'],
+      'from_seed': first['seed'],
+      'seed': second['seed'],
+  }
+
+
+def _numbers(pair):
+  return {
+      name: value
+      for name, value in pair.items()
+      if not name.endswith(('path', '_width'))
+  }
+
+
+def figure(rows):
+  """Four shares against width, a curve a coefficient."""
+  values = sorted({row['sparsity_coefficient'] for row in rows})
+  widths = sorted({row['width'] for row in rows})
+  narrowest = min(row['from_width'] for row in rows)
+  fig, axes = drawing.panels(1, len(_LABELS), size=(2.9, 3), sharex=True)
+  for axis, (metric, label) in zip(axes[0], _LABELS.items(), strict=True):
+    found = drawing.where(rows, kind='seeds')
+    if metric != 'matched_share':
+      found = drawing.where(rows, kind='widths', from_width=narrowest)
+    for i, value in enumerate(values):
+      points = drawing.over_seeds(
+          drawing.where(found, sparsity_coefficient=value),
+          'width',
+          metric,
+          by=('width',),
+      )
+      color = panels.shade(i, len(values))
+      drawing.curve(axis, points, i, f'$\\lambda$ = {value:g}', color=color)
+    axis.set_xscale('log', base=2)
+    axis.set_xticks(widths, [f'{width:,}' for width in widths])
+    axis.set_title(label, fontsize=9.5)
+    axis.set_ylim(0, 1.02)
+    axis.set_xlabel('Width')
+  axes[0, 0].set_ylabel('Share of latents that fire')
+  panels.legend_below(fig)
+  return fig
+
+
+if __name__ == '__main__':
+  sys.exit(command.figure_main(__file__))

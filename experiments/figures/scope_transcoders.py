@@ -1,0 +1,58 @@
+"""Transcoders beside SAEs of the MLP's output, layer by layer.
+
+Gemma Scope (arXiv 2408.05147), figure 11. In the paper transcoders, which
+reconstruct the MLP's output from its input, cost more loss than SAEs of that
+output at equal L0, by how much differs with the layer. Widths, tokens and
+coefficients are the same for both. Bars are two standard errors.
+
+  python -m experiments.figures.scope_transcoders --scale=nano
+"""
+
+import sys
+
+from experiments.figures import drawing, panels
+from experiments.suites import command, suites
+from jumprelu.release import plot_style
+
+_SITES = ('mlp_out', 'transcoder')
+_METRICS = ('delta_loss', 'fvu')
+_COLUMNS = (
+    'layer', 'site', 'width', 'sparsity_coefficient', 'seed', 'l0', 'fvu',
+    'delta_loss', 'delta_loss_stderr', 'dead_share',
+)  # fmt: skip
+
+
+def needs(scale):
+  """The suites of all layers."""
+  return suites.layers(scale)
+
+
+def table(results):
+  """A row a member at the MLP."""
+  rows = drawing.of_members(results, *_COLUMNS)
+  return [row for row in rows if row['site'] in _SITES]
+
+
+def figure(rows):
+  """Delta loss and FVU against L0, a column a layer."""
+  layers = sorted({row['layer'] for row in rows})
+  labels = {site: plot_style.SITES[site] for site in _SITES}
+  fig, axes = drawing.panels(
+      len(_METRICS), len(layers), sharex=True, sharey='row', size=(2.4, 2.6)
+  )
+  for column, layer in zip(axes.T, layers, strict=True):
+    column[0].set_title(f'layer {layer}')
+    found = drawing.where(rows, layer=layer)
+    for axis, metric in zip(column, _METRICS, strict=True):
+      panels.curves(axis, found, metric, column='site', labels=labels)
+      plot_style.log_axis(axis, 'x')
+      panels.log_y(axis, rows, metric)
+    column[-1].set_xlabel('L0')
+  for axis, metric in zip(axes[:, 0], _METRICS, strict=True):
+    axis.set_ylabel(drawing.LABELS[metric])
+  panels.legend_below(fig)
+  return fig
+
+
+if __name__ == '__main__':
+  sys.exit(command.figure_main(__file__))

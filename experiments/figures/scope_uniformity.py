@@ -1,0 +1,46 @@
+"""How evenly the active latents of a token share in what it does: r_L0.
+
+Gemma Scope (arXiv 2408.05147), figure 16. r_L0 is the entropy's effective
+number of latents behind the correct next token's logit, over L0. In the paper
+it lies between 0.45 and 0.7 and falls as L0 grows, most in the residual
+stream, much the same for all widths. Bars are two standard errors.
+
+  python -m experiments.figures.scope_uniformity --scale=nano
+"""
+
+import sys
+
+from experiments.figures import drawing, panels
+from experiments.suites import command, suites
+from jumprelu.release import plot_style
+
+_COLUMNS = (
+    'layer', 'site', 'width', 'sparsity_coefficient', 'seed', 'l0', 'r_l0',
+    'r_l0_stderr', 'tokens_r_l0',
+)  # fmt: skip
+
+
+def needs(scale):
+  """The suite of the middle layer."""
+  return (suites.layer(scale, scale.layer),)
+
+
+def table(results):
+  """A row a member."""
+  return drawing.of_members(results, *_COLUMNS)
+
+
+def figure(rows):
+  """r_L0 against L0, a curve a site."""
+  fig, axes = drawing.panels(1, 1, size=(4.4, 3.4))
+  axis = axes[0, 0]
+  panels.curves(axis, rows, 'r_l0', column='site', labels=plot_style.SITES)
+  plot_style.log_axis(axis, 'x')
+  axis.set_xlabel(drawing.LABELS['l0'])
+  axis.set_ylabel(drawing.LABELS['r_l0'])
+  drawing.legend(axis)
+  return fig
+
+
+if __name__ == '__main__':
+  sys.exit(command.figure_main(__file__))

@@ -1,0 +1,74 @@
+"""Fidelity against sparsity at growing width and equal coefficients.
+
+Gemma Scope (arXiv 2408.05147), figure 4. In the paper wider SAEs cost less loss
+at equal L0. Grey dotted: one coefficient; by the L0s that its SAEs are released
+under, width lowers L0 where that is large. Ticks on the x axis, where the paper has SAEs of the same layer and
+width: the L0s of those. Points are means over seeds, bars two standard errors.
+
+  python -m experiments.figures.scope_width --scale=nano
+"""
+
+import sys
+
+from experiments import reference
+from experiments.figures import drawing, panels
+from experiments.suites import command, suites
+from jumprelu.release import plot_style
+
+_COLUMNS = (
+    'model', 'layer', 'site', 'variant', 'width', 'sparsity_coefficient',
+    'seed', 'l0', 'fvu', 'delta_loss', 'delta_loss_stderr', 'dead_share',
+)  # fmt: skip
+_METRICS = ('delta_loss', 'fvu')
+
+
+def needs(scale):
+  """The ladder of widths."""
+  return (suites.ladder(scale),)
+
+
+def table(results):
+  """A row a member, and a row an L0 that was published."""
+  (result,) = results.values()
+  rows = result.rows + reference.released(result.rows)
+  return drawing.select(rows, *_COLUMNS)
+
+
+def figure(rows):
+  """Delta loss and FVU against L0, a curve a width."""
+  fig, axes = drawing.panels(1, len(_METRICS), size=(4, 3.4))
+  widths = sorted({row['width'] for row in rows})
+  values = sorted({row['sparsity_coefficient'] or 0 for row in rows} - {0})
+  for axis, metric in zip(axes[0], _METRICS, strict=True):
+    for value in values:
+      points = drawing.over_seeds(
+          drawing.where(rows, sparsity_coefficient=value),
+          'l0',
+          metric,
+          by=('width',),
+      )
+      axis.plot(
+          [point.x for point in points],
+          [point.y for point in points],
+          color=plot_style.FAINT,
+          linewidth=0.8,
+          linestyle=':',
+      )
+    for i, width in enumerate(widths):
+      found = drawing.where(rows, width=width)
+      color = panels.shade(i, len(widths))
+      points = drawing.over_seeds(
+          found, 'l0', metric, by=('sparsity_coefficient',)
+      )
+      drawing.curve(axis, points, i, f'width {width:,}', color=color)
+      panels.mark_released(axis, found, color)
+    plot_style.log_axis(axis, 'x')
+    panels.log_y(axis, rows, metric)
+    axis.set_xlabel(drawing.LABELS['l0'])
+    axis.set_ylabel(drawing.LABELS[metric])
+  panels.legend_below(fig)
+  return fig
+
+
+if __name__ == '__main__':
+  sys.exit(command.figure_main(__file__))

@@ -1,0 +1,272 @@
+"""What SAELens and SAEBench say of SAEs on a tiny Gemma 2: their code, no ours.
+
+Runs in an interpreter that has the peers, and imports nothing of this
+repository. `experiments/goldens/make_metric_goldens.py` starts it, and says how to get
+such an interpreter:
+
+    python experiments/goldens/peer_metrics.py PEER INPUTS FOLDER OUT
+
+PEER is `saelens` (`sae_lens.evals.run_evals`) or `saebench`
+(`sae_bench.evals.core.main.run_evals`), INPUTS the stored arrays, FOLDER a model
+as Hugging Face writes it. OUT gets JSON: `versions`, the `logits` of the first
+rows, and all numbers of every case, null where a peer has none.
+
+Models go through TransformerLens, unprocessed, as both peers have it. Only the
+store that hands out tokens is a stand-in: theirs read and tokenise a data set.
+"""
+
+from importlib import metadata
+import json
+import math
+import os
+import pathlib
+import sys
+
+import numpy as np
+
+# Nothing is fetched: SAEBench's loader then takes the file that lies there.
+os.environ['HF_HUB_OFFLINE'] = '1'
+
+# PAD, EOS and BOS.
+_SPECIAL = (0, 1, 2)
+# Rows of which the logits are written.
+_NUM_LOGITS = 3
+_HOOKS = {
+    'resid_post': 'blocks.{}.hook_resid_post',
+    'mlp_out': 'blocks.{}.hook_mlp_out',
+    'attn_heads': 'blocks.{}.attn.hook_z',
+}
+_PACKAGES = (
+    'numpy',
+    'sae-bench',
+    'sae-lens',
+    'torch',
+    'transformer-lens',
+    'transformers',
+)
+
+
+class Rows:
+  """Hands out rows of token ids, `batch` at a time, as the peers' store does."""
+
+  def __init__(self, tokens, batch):
+    import torch
+
+    self.context_size = tokens.shape[1]
+    self.store_batch_size_prompts = batch
+    self.num_batches = -(-len(tokens) // batch)
+    self._tokens = torch.from_numpy(tokens.astype(np.int64))
+    self.reset_input_dataset()
+
+  def reset_input_dataset(self):
+    """Starts again with the first rows."""
+    self._next = iter(self._tokens.split(self.store_batch_size_prompts))
+
+  def get_batch_tokens(self, batch_size=None):
+    """Returns the next rows [sequences, positions]; the last ones are fewer."""
+    assert batch_size in (None, self.store_batch_size_prompts)
+    return next(self._next)
+
+
+def load_model(folder):
+  """Returns a Hugging Face folder's Gemma 2 as a HookedTransformer."""
+  import torch
+  import transformer_lens
+  from transformer_lens.pretrained import weight_conversions
+  import transformers
+
+  theirs = transformers.Gemma2ForCausalLM.from_pretrained(
+      folder, dtype=torch.float32, local_files_only=True
+  )
+  known = json.loads((pathlib.Path(folder) / 'config.json').read_text())
+  layers = known['num_hidden_layers']
+  # What its table of known models has for Gemma 2, with the folder's sizes.
+  config = transformer_lens.HookedTransformerConfig(
+      d_model=known['hidden_size'],
+      d_head=known['head_dim'],
+      n_heads=known['num_attention_heads'],
+      n_key_value_heads=known['num_key_value_heads'],
+      d_mlp=known['intermediate_size'],
+      d_vocab=known['vocab_size'],
+      n_layers=layers,
+      n_ctx=known['max_position_embeddings'],
+      eps=known['rms_norm_eps'],
+      act_fn=known['hidden_activation'],
+      normalization_type='RMS',
+      positional_embedding_type='rotary',
+      rotary_base=int(known['rope_theta']),
+      use_attn_scale=True,
+      attn_scale=math.sqrt(known['query_pre_attn_scalar']),
+      window_size=known['sliding_window'],
+      use_local_attn=True,
+      attn_types=[('local', 'global')[i % 2] for i in range(layers)],
+      attn_scores_soft_cap=known['attn_logit_softcapping'],
+      output_logits_soft_cap=known['final_logit_softcapping'],
+      gated_mlp=True,
+      final_rms=True,
+      use_normalization_before_and_after=True,
+      original_architecture='Gemma2ForCausalLM',
+      device='cpu',
+      dtype=torch.float32,
+  )
+  model = transformer_lens.HookedTransformer(config)
+  model.load_and_process_state_dict(
+      weight_conversions.convert_gemma_weights(theirs, config),
+      fold_ln=False,
+      center_writing_weights=False,
+      center_unembed=False,
+      fold_value_biases=False,
+  )
+  return model.eval()
+
+
+def make_sae(case, params):
+  """Returns SAELens' JumpReLU SAE with these parameters."""
+  import sae_lens
+  import torch
+
+  d_in, width = params['W_enc'].shape
+  sae = sae_lens.JumpReLUSAE(
+      sae_lens.JumpReLUSAEConfig(
+          d_in=d_in,
+          d_sae=width,
+          dtype='float32',
+          device='cpu',
+          apply_b_dec_to_input=False,
+          normalize_activations='none',
+          reshape_activations=(
+              'hook_z' if case['site'] == 'attn_heads' else 'none'
+          ),
+          metadata=sae_lens.saes.sae.SAEMetadata(
+              hook_name=_HOOKS[case['site']].format(case['layer']),
+              model_name='tiny',
+          ),
+      )
+  )
+  sae.load_state_dict({k: torch.from_numpy(v) for k, v in params.items()})
+  return sae
+
+
+def load_released(case, params, folder):
+  """Returns SAEBench's SAE, read by its own reader of Gemma Scope's files."""
+  from sae_bench.custom_saes import jumprelu_sae
+  import torch
+
+  file = f'layer_{case["layer"]}/params.npz'
+  (folder / file).parent.mkdir(parents=True, exist_ok=True)
+  np.savez(folder / file, **params)
+  return jumprelu_sae.load_gemma_scope_jumprelu_sae(
+      'stored/here',
+      file,
+      case['layer'],
+      'tiny',
+      torch.device('cpu'),
+      torch.float32,
+      local_dir=str(folder),
+  )
+
+
+def by_saelens(model, case, params, store, folder):
+  """Returns SAELens' numbers of one case, and those of each latent."""
+  from sae_lens import evals
+  from sae_lens.training import activation_scaler
+
+  del folder
+  return evals.run_evals(
+      make_sae(case, params),
+      store,
+      model,
+      activation_scaler=activation_scaler.ActivationScaler(),
+      eval_config=evals.get_eval_everything_config(
+          batch_size_prompts=store.store_batch_size_prompts,
+          n_eval_reconstruction_batches=store.num_batches,
+          n_eval_sparsity_variance_batches=store.num_batches,
+      ),
+      exclude_special_tokens=_SPECIAL,
+  )
+
+
+def by_saebench(model, case, params, store, folder):
+  """Returns SAEBench's numbers of one case, with its published settings."""
+  from sae_bench.evals.core import eval_config, main
+  from sae_bench.sae_bench_utils import general_utils
+
+  if case['site'] == 'resid_post':
+    sae = load_released(case, params, folder)
+  else:  # Its own class does not know heads.
+    sae = make_sae(case, params)
+  _, sae, _ = general_utils.load_and_format_sae('tiny', sae, 'cpu')
+  config = eval_config.CoreEvalConfig(
+      batch_size_prompts=store.store_batch_size_prompts,
+      n_eval_reconstruction_batches=store.num_batches,
+      n_eval_sparsity_variance_batches=store.num_batches,
+      compute_kl=True,
+      compute_ce_loss=True,
+      compute_l2_norms=True,
+      compute_sparsity_metrics=True,
+      compute_variance_metrics=True,
+      compute_featurewise_density_statistics=True,
+      exclude_special_tokens_from_reconstruction=True,
+  )
+  return main.run_evals(sae, store, model, config, ignore_tokens=set(_SPECIAL))
+
+
+_PEERS = {'saelens': by_saelens, 'saebench': by_saebench}
+
+
+def run(peer, inputs, folder, place):
+  """Returns what a peer finds, ready for JSON.
+
+  Args:
+    peer: A name of `_PEERS`.
+    inputs: The file of arrays; `cases` in it is a table in JSON.
+    folder: The model's.
+    place: A folder to write to.
+  """
+  import torch
+
+  with np.load(inputs, allow_pickle=False) as stored:
+    arrays = {name: stored[name] for name in stored.files}
+  model = load_model(folder)
+  found = {'versions': _versions(), 'cases': {}}
+  for name, case in json.loads(str(arrays['cases'])).items():
+    prefix = f'{case["sae"]}/'
+    params = {
+        key.removeprefix(prefix): value
+        for key, value in arrays.items()
+        if key.startswith(prefix)
+    }
+    store = Rows(arrays[case['tokens']], case['sequences'])
+    scalars, by_latent = _PEERS[peer](model, case, params, store, place / name)
+    scalars.pop('token_stats')
+    found['cases'][name] = {
+        key: None if math.isnan(value) else value
+        for group in scalars.values()
+        for key, value in group.items()
+    } | {'feature_density': by_latent['feature_density']}
+  tokens = torch.from_numpy(arrays['ended'][:_NUM_LOGITS].astype(np.int64))
+  with torch.no_grad():
+    found['logits'] = model(tokens).tolist()
+  return found
+
+
+def _versions():
+  """Returns the versions of what is installed of the packages that matter."""
+  found = {}
+  for name in _PACKAGES:
+    try:
+      found[name] = metadata.version(name)
+    except metadata.PackageNotFoundError:
+      continue
+  return found
+
+
+def main(peer, inputs, folder, out):
+  """Writes what a peer finds."""
+  out = pathlib.Path(out)
+  found = run(peer, inputs, folder, out.parent / 'saes')
+  out.write_text(json.dumps(found))
+
+
+if __name__ == '__main__':
+  main(*sys.argv[1:])

@@ -1,0 +1,180 @@
+"""Trains suites and measures them, each once; what is there is read again.
+
+A suite's folder holds its run (which goes on where it was stopped) and its
+results, with a digest of all that they follow from: another config, or other
+measures, and they are made again.
+"""
+
+from collections.abc import Callable
+import dataclasses
+import hashlib
+import json
+import pathlib
+from typing import Any
+
+import jax
+
+from experiments.nano import made
+from experiments.suites import suites
+from jumprelu import data, lm
+from jumprelu.evals import evaluate, stored
+from jumprelu.files import dotted
+from jumprelu.release import publish
+from jumprelu.training import config as config_lib
+from jumprelu.training import load_run, train
+
+
+class Preempted(Exception):
+  """A signal stopped the training; what is there is saved."""
+
+
+def obtain(
+    wanted: suites.Suite | suites.Reading,
+    folder: pathlib.Path,
+    *,
+    should_stop: Callable[[int], bool] = lambda step: False,
+) -> evaluate.Evaluation:
+  """Reads the results of a suite, or trains and measures it first.
+
+  Args:
+    wanted: The suite, or another reading of one.
+    folder: Where suites are kept, a folder each.
+    should_stop: Whether to save and leave, as for `train.train`.
+
+  Raises:
+    Preempted: `should_stop` said so.
+  """
+  key = {'digest': digest(wanted)}
+  found = stored.read(_results(wanted, folder), key)
+  if found is None:
+    needed = [_suite(wanted)]
+    if isinstance(wanted, suites.Reading) and wanted.scales_of is not None:
+      needed.append(wanted.scales_of)
+    for suite in needed:
+      run = folder / suite.name / 'run'
+      train_suite(suite, run, work=folder, should_stop=should_stop)
+    found = _measure(wanted, folder)
+    stored.write(found, _results(wanted, folder), key)
+  return found
+
+
+def by_path(result: evaluate.Evaluation) -> dict[str, Any]:
+  """Returns the rows by what tables call their members."""
+  return {row['path'] or str(i): row for i, row in enumerate(result.rows)}
+
+
+def is_stored(
+    wanted: suites.Suite | suites.Reading, folder: pathlib.Path
+) -> bool:
+  """Says whether `obtain` would only read."""
+  key = {'digest': digest(wanted)}
+  return stored.is_there(_results(wanted, folder), key)
+
+
+def _suite(wanted: suites.Suite | suites.Reading) -> suites.Suite:
+  return wanted.suite if isinstance(wanted, suites.Reading) else wanted
+
+
+def _results(
+    wanted: suites.Suite | suites.Reading, folder: pathlib.Path
+) -> pathlib.Path:
+  reading = isinstance(wanted, suites.Reading)
+  return folder / _suite(wanted).name / (wanted.name if reading else 'results')
+
+
+def digest(wanted: suites.Suite | suites.Reading) -> str:
+  """Digests what results follow from: config, measures, what else is read.
+
+  A field counts where it is not at its default, so that a field which the
+  package gets later does not undo what was made before.
+  """
+  fields = dataclasses.asdict(wanted)
+  fields.pop('suite', None)
+  suite = _suite(wanted)
+  default = dotted.leaves(config_lib.TrainConfig())
+  config = dotted.leaves(made.resolve(suite.config))
+  fields['config'] = {
+      path: leaf.value
+      for path, leaf in config.items()
+      if leaf.value != default[path].value
+  }
+  # Of what is made the names: the folder where it lies changes no result.
+  names = {
+      path: dataclasses.asdict(value)
+      for path, value in suite.config.items()
+      if isinstance(value, made.Made)
+  }
+  if names:
+    fields['made'] = names
+  text = json.dumps(fields, sort_keys=True, default=str)
+  return hashlib.sha256(text.encode()).hexdigest()
+
+
+def train_suite(
+    suite: suites.Suite,
+    run: pathlib.Path,
+    *,
+    work: pathlib.Path,
+    should_stop: Callable[[int], bool] = lambda step: False,
+) -> None:
+  """Trains a suite, or what is left of it, in the run directory `run`.
+
+  Texts and models that are made for it are kept in the folder `work`.
+  """
+  config = made.resolve(suite.config, work)
+  if train.train(config, run, should_stop=should_stop) == train.PREEMPTED:
+    raise Preempted(suite.name)
+
+
+def _measure(
+    wanted: suites.Suite | suites.Reading, folder: pathlib.Path
+) -> evaluate.Evaluation:
+  run = publish.open_run(folder / _suite(wanted).name / 'run')
+  if isinstance(wanted, suites.Reading):
+    run = _read_otherwise(run, wanted, folder)
+  return publish.evaluate_members(run, wanted.measures)
+
+
+def _read_otherwise(
+    run: Any, wanted: suites.Reading, folder: pathlib.Path
+) -> Any:
+  """Returns a run as if it had been trained on what is to be read."""
+  config = made.resolve({**wanted.suite.config, **wanted.changes}, folder)
+  model = run.model
+  if _language_model(config) != _language_model(run.config):
+    name, dtype = _language_model(config)
+    model = lm.load(name, dtype=dtype, mesh=run.mesh)
+  tokenizer = data.Tokenizer(model.tokenizer_path, rows=model.config.vocab)
+  prepared = data.prepare(config.data, tokenizer, config.corpus)
+  kept = [
+      i
+      for i, member in enumerate(run.members)
+      if not wanted.sites or member.member.site in wanted.sites
+  ]
+  run = run._replace(
+      config=config,
+      model=model,
+      prepared=prepared,
+      members=[run.members[i] for i in kept],
+      folded=[run.folded[i] for i in kept],
+  )
+  if wanted.scales_of is None:
+    return run
+  others = load_run.load_suite(folder / wanted.scales_of.name / 'run')
+  return run._replace(folded=_fold(run.members, others))
+
+
+def _language_model(config: config_lib.TrainConfig) -> tuple[Any, Any]:
+  return config.model, config_lib.dtype_on(config, jax.default_backend())
+
+
+def _fold(members: Any, others: Any) -> list[Any]:
+  """Folds members with the scales of another run, site by site."""
+  scales = {
+      other.member.site: {
+          'input_scale': other.input_scale,
+          'target_scale': other.target_scale,
+      }
+      for other in others
+  }
+  return publish.fold([m._replace(**scales[m.member.site]) for m in members])

@@ -1,0 +1,1 @@
+"""Blocks of activations: from the language model as it runs, or from disk."""

@@ -1,0 +1,151 @@
+"""Activations of given tokens, at every site of a layer, in one npz file.
+
+What other tools need to check themselves against this package, and what small
+experiments need at all: token ids in, float32 activations out. A row is one
+document, at positions 0, 1, ... whatever it holds; PAD is seen by no position.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+import os
+import pathlib
+import shutil
+import tempfile
+from typing import Any
+import zipfile
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jumprelu import errors, lm, metrics
+from jumprelu.files import npz
+
+LOGITS = 'logits'
+_PAD = 0
+
+
+def read_token_ids(
+    path: str | os.PathLike[str], *, config: lm.LmConfig
+) -> np.ndarray:
+  """Read [sequences, positions] token ids, all of them in the vocabulary."""
+  ids = npz.read_npy(path, ndim=2, kinds='iu')
+  if not ids.size:
+    raise errors.DataError(f'{path}: holds no token ids: shape {ids.shape}')
+  low, high = int(ids.min()), int(ids.max())
+  if low < 0 or high >= config.vocab:
+    raise errors.DataError(
+        f'{path}: token id {low if low < 0 else high} is not in the vocabulary'
+        f' of {config.name}, 0 to {config.vocab - 1}'
+    )
+  return ids.astype(np.int32)
+
+
+def harvest(
+    model: lm.LanguageModel,
+    token_ids: np.ndarray,
+    out: str | os.PathLike[str],
+    *,
+    layer: int,
+    sites: Sequence[lm.Site] = tuple(lm.Site),
+    logits: bool = False,
+    batch: int = 8,
+    extra: Mapping[str, np.ndarray] | None = None,
+):
+  """Write the activations of `token_ids` at `sites` of a layer to `out`.
+
+  Arrays are named by site, [sequences, positions, width] in float32; `extra`
+  arrays are stored as they are. Each batch goes to disk before the next is
+  computed, and `out` appears when it is whole.
+  """
+  out = pathlib.Path(out)
+  out.parent.mkdir(parents=True, exist_ok=True)
+  widths = {str(site): model.config.d_site(site) for site in sites}
+  if logits:
+    widths[LOGITS] = model.config.vocab
+  _check_space(out, 4 * token_ids.size * sum(widths.values()))
+  with tempfile.TemporaryDirectory(
+      prefix=f'.{out.name}.', dir=out.parent
+  ) as scratch:
+    folder = pathlib.Path(scratch)
+    arrays = {
+        name: np.lib.format.open_memmap(
+            folder / f'{name}.npy',
+            mode='w+',
+            dtype=np.float32,
+            shape=(*token_ids.shape, width),
+        )
+        for name, width in widths.items()
+    }
+    for name, value in (extra or {}).items():
+      np.save(folder / f'{name}.npy', value)
+    forward = _make_forward(model, layer=layer, sites=sites, logits=logits)
+    for start, values in _batches(forward, token_ids, batch):
+      for name, value in values.items():
+        arrays[name][start : start + batch] = value
+    for array in arrays.values():
+      array.flush()
+    _zip(folder, [*arrays, *(extra or {})], folder / 'whole')
+    (folder / 'whole').replace(out)
+
+
+def _make_forward(
+    model: lm.LanguageModel, *, layer: int, sites: Sequence[lm.Site], logits
+):
+  taps = tuple(lm.Tap(layer, site) for site in sites)
+  # An accelerator would round float32 products to fewer bits by itself.
+  full = jax.tree.leaves(model.params)[0].dtype == jnp.float32
+  precision = 'float32' if full else None
+
+  @jax.jit
+  def forward(params, tokens):
+    positions = jnp.arange(tokens.shape[1], dtype=jnp.int32)[None]
+    places = {
+        'positions': jnp.broadcast_to(positions, tokens.shape),
+        'segments': (tokens != _PAD).astype(jnp.int32),
+    }
+    with jax.default_matmul_precision(precision):
+      values: dict[str, Any] = {}
+      if taps:
+        found = lm.activations(model, params, tokens, taps=taps, **places)
+        values |= {str(tap.site): found[tap] for tap in taps}
+      if logits:
+        values[LOGITS] = lm.logits(model, params, tokens, **places)
+    return {k: v.astype(jnp.float32) for k, v in values.items()}
+
+  return lambda tokens: forward(model.params, tokens)
+
+
+def _batches(
+    forward, token_ids: np.ndarray, batch: int
+) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+  """Yield (first row, values), the last batch filled up with padding."""
+  starts = range(0, len(token_ids), batch)
+  progress = metrics.Progress('harvest', len(starts))
+  for start in progress.over(starts):
+    rows = token_ids[start : start + batch]
+    padded = np.full((batch, token_ids.shape[1]), _PAD, np.int32)
+    padded[: len(rows)] = rows
+    values = jax.device_get(forward(jnp.asarray(padded)))
+    yield start, {k: v[: len(rows)] for k, v in values.items()}
+
+
+def _check_space(out: pathlib.Path, size: int):
+  # Twice: the arrays, and then the file that holds them all.
+  free = shutil.disk_usage(out.parent).free
+  if 2 * size > free:
+    raise errors.UserError(
+        f'{out}: needs {2 * size / 2**30:.1f} GiB while it is written, the disk'
+        f' has {free / 2**30:.1f}'
+    )
+
+
+def _zip(folder: pathlib.Path, names: Sequence[str], out: pathlib.Path):
+  with zipfile.ZipFile(out, 'w', allowZip64=True) as archive:
+    for name in names:
+      source = folder / f'{name}.npy'
+      with (
+          archive.open(f'{name}.npy', 'w', force_zip64=True) as target,
+          open(source, 'rb') as f,
+      ):
+        shutil.copyfileobj(f, target, 2**24)
+      source.unlink()

@@ -1,0 +1,137 @@
+"""The arrays of a store, through tensorstore.
+
+Specs are built from a path and a geometry and never read from a file: what
+lies on the disk cannot choose a driver.
+"""
+
+import pathlib
+from typing import Any
+import zlib
+
+import jax.numpy as jnp
+import numpy as np
+import tensorstore
+
+from jumprelu import errors
+from jumprelu.activations.store.geometry import Geometry
+
+CURE = 'remove the store and harvest it again'
+
+
+def open_array(
+    directory: pathlib.Path,
+    geometry: Geometry,
+    name: str,
+    *,
+    create: bool = False,
+) -> tensorstore.TensorStore:
+  """Opens, or makes, an array of exactly this geometry."""
+  kind = geometry.kinds[name]
+  spec = {
+      'driver': 'zarr3',
+      'kvstore': {'driver': 'file', 'path': f'{directory / name}/'},
+      'metadata': {
+          'shape': geometry.array_shape(name),
+          'data_type': kind.dtype,
+          'chunk_grid': _regular(geometry.file_shape(name)),
+          'chunk_key_encoding': {'name': 'default'},
+          'fill_value': kind.fill,
+          'codecs': [_sharded(geometry.chunk_shape(name))],
+      },
+  }
+  try:
+    return tensorstore.open(spec, open=True, create=create).result()
+  except (ValueError, OSError) as error:
+    if create:
+      raise
+    raise errors.DataError(
+        f'{directory / name}/zarr.json: is not what the manifest says'
+        f' ({_first_line(error)}); {CURE}'
+    ) from None
+
+
+def write(
+    array: tensorstore.TensorStore, rows: np.ndarray, *, step: int, shard: int
+) -> Any:
+  """Starts writing rows [shards, batches, rows, ...]; returns a future."""
+  shards, batches = rows.shape[:2]
+  part = array[step : step + batches, shard : shard + shards]
+  return part.write(rows.swapaxes(0, 1))
+
+
+def read(
+    array: tensorstore.TensorStore,
+    *,
+    steps: slice,
+    shards: slice,
+) -> Any:
+  """Starts reading; the future's result is [shards, batches, rows, ...]."""
+  part = array[steps, shards]
+  axes = (1, 0, *range(2, part.rank))
+  return part.transpose(axes).read(order='C')
+
+
+def result_of(future: Any, path: pathlib.Path, block: int) -> np.ndarray:
+  """Waits for a read; damage is an error that names file, chunk and block."""
+  try:
+    return np.asarray(future.result())
+  except (ValueError, OSError) as error:
+    raise errors.DataError(
+        f'{path}: block {block} is damaged: {_first_line(error)}; {CURE}'
+    ) from None
+
+
+def check_files(directory: pathlib.Path, geometry: Geometry) -> None:
+  """Checks that every file is there and has its size.
+
+  A file that is missing would read as fill values, without a complaint.
+  """
+  for name in geometry.kinds:
+    wanted = geometry.file_bytes(name)
+    for block in range(geometry.blocks):
+      for part in range(geometry.parts):
+        path = directory / geometry.file_of(name, block, part)
+        if not path.is_file():
+          raise errors.DataError(f'{path}: missing (block {block}); {CURE}')
+        size = path.stat().st_size
+        if size != wanted:
+          raise errors.DataError(
+              f'{path}: has {size} bytes instead of {wanted} (block {block});'
+              f' {CURE}'
+          )
+
+
+def digests(rows: np.ndarray) -> list[int]:
+  """A CRC-32 of each logical shard of rows [shards, ...]."""
+  flat = (np.ascontiguousarray(x).view(np.uint8) for x in rows)
+  return [zlib.crc32(x.data) for x in flat]
+
+
+def as_stored(x: np.ndarray) -> np.ndarray:
+  """The keep bits as bytes; anything else as it is."""
+  return x.astype(np.uint8) if x.dtype == jnp.bool_ else x
+
+
+def _regular(shape: tuple[int, ...]) -> dict[str, Any]:
+  return {'name': 'regular', 'configuration': {'chunk_shape': shape}}
+
+
+def _sharded(chunk: tuple[int, ...]) -> dict[str, Any]:
+  codecs = [
+      {'name': 'bytes', 'configuration': {'endian': 'little'}},
+      {'name': 'crc32c'},
+  ]
+  return {
+      'name': 'sharding_indexed',
+      'configuration': {
+          'chunk_shape': chunk,
+          'codecs': codecs,
+          'index_codecs': codecs,
+          'index_location': 'end',
+      },
+  }
+
+
+def _first_line(error: Exception) -> str:
+  # The rest says where in tensorstore's source it was noticed.
+  return str(error).split(' [')[0].split('\n')[0]

@@ -1,0 +1,178 @@
+"""What a store says about itself: progress, blocks and, last, the manifest."""
+
+from collections.abc import Mapping, Sequence
+import hashlib
+import json
+import os
+import pathlib
+from typing import Any
+import zlib
+
+from jumprelu import errors
+from jumprelu.activations.store import arrays
+from jumprelu.activations.store.geometry import Geometry
+from jumprelu.files import dotted
+
+FORMAT = 1
+MANIFEST = 'manifest.json'
+PROGRESS = 'progress.json'
+BLOCKS = 'blocks.jsonl'
+
+# What decides which rows a stream yields, and what among it does not.
+_HARD = (
+    'model',
+    'layer',
+    'data',
+    'input_gain',
+    'matmul_precision',
+    'stream.',
+    'corpus.',
+)
+_SOFT = (
+    'stream.lm_sequences',
+    'stream.batches_per_dispatch',
+    'corpus.cache_dir',
+    'corpus.data_dir',
+)
+
+
+def identity(config: Any, *, dtype: str) -> dict[str, Any]:
+  """The fields of a config that decide what its stream yields.
+
+  `dtype` is the language model's, resolved.
+  """
+  fields = {
+      path: leaf.value
+      for path, leaf in dotted.leaves(config).items()
+      if path.startswith(_HARD) and not path.startswith(_SOFT)
+  }
+  return fields | {'lm_dtype': dtype}
+
+
+def differences(
+    stored: Mapping[str, Any], wanted: Mapping[str, Any]
+) -> list[str]:
+  """The fields in which two identities differ, as text."""
+  return [
+      f'{name} was {stored.get(name)!r}, is {wanted.get(name)!r}'
+      for name in sorted(stored.keys() | wanted.keys())
+      if stored.get(name) != wanted.get(name)
+  ]
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+  """Reads a JSON object, or {} where there is no file."""
+  try:
+    value = json.loads(path.read_text('utf-8'))
+  except FileNotFoundError:
+    return {}
+  except ValueError:
+    raise errors.DataError(f'{path}: not JSON; {arrays.CURE}') from None
+  if not isinstance(value, dict):
+    raise errors.DataError(f'{path}: no JSON object; {arrays.CURE}')
+  return value
+
+
+def write_json(path: pathlib.Path, value: Mapping[str, Any]) -> None:
+  """Writes JSON whole or not at all."""
+  partial = path.with_name(path.name + '.partial')
+  with partial.open('w', encoding='utf-8') as file:
+    file.write(json.dumps(value, indent=1, sort_keys=True) + '\n')
+    file.flush()
+    os.fsync(file.fileno())
+  partial.replace(path)
+
+
+def append_block(directory: pathlib.Path, block: Mapping[str, Any]) -> None:
+  """Says that a block is on the disk."""
+  with (directory / BLOCKS).open('a', encoding='utf-8') as file:
+    file.write(json.dumps(block, sort_keys=True) + '\n')
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def read_blocks(directory: pathlib.Path) -> list[dict[str, Any]]:
+  """The blocks that are on the disk; a line that was cut short is none."""
+  path = directory / BLOCKS
+  if not path.exists():
+    return []
+  lines = path.read_text('utf-8').splitlines(keepends=True)
+  return [json.loads(line) for line in lines if line.endswith('\n')]
+
+
+def cut_blocks(directory: pathlib.Path) -> int:
+  """Removes a line that was cut short; returns how many there are."""
+  blocks = read_blocks(directory)
+  path = directory / BLOCKS
+  partial = path.with_name(path.name + '.partial')
+  lines = [json.dumps(block, sort_keys=True) + '\n' for block in blocks]
+  partial.write_text(''.join(lines), 'utf-8')
+  partial.replace(path)
+  return len(blocks)
+
+
+def finish(directory: pathlib.Path, record: Mapping[str, Any]) -> None:
+  """Writes the manifest and removes the progress."""
+  blocks = read_blocks(directory)
+  manifest = {
+      **record,
+      'complete': True,
+      'rows': sum(block['rows'] for block in blocks),
+      'kept': sum(block['kept'] for block in blocks),
+      'dropped': sum(block['dropped'] for block in blocks),
+      'blocks_sha256': _sha256(directory / BLOCKS),
+  }
+  write_json(directory / MANIFEST, manifest | {'crc32': _crc32(manifest)})
+  (directory / PROGRESS).unlink(missing_ok=True)
+
+
+def read_manifest(
+    directory: pathlib.Path,
+) -> tuple[dict[str, Any], Geometry, Sequence[dict[str, Any]]]:
+  """Returns manifest, geometry and blocks of a complete store.
+
+  Raises:
+    MissingInputError: there is no such directory.
+    DataError: it is incomplete, damaged, or of another format.
+  """
+  path = directory / MANIFEST
+  if not directory.is_dir():
+    raise errors.MissingInputError(
+        f'--store={directory}: no such directory; write one with `jumprelu'
+        f' harvest --store={directory}`'
+    )
+  manifest = read_json(path)
+  if not manifest:
+    cure = arrays.CURE
+    if (directory / PROGRESS).exists():
+      cure = 'the same `jumprelu harvest` command goes on'
+    raise errors.DataError(f'{path}: missing, the store is incomplete; {cure}')
+  if manifest.get('format') != FORMAT:
+    raise errors.DataError(
+        f'{path}: format {manifest.get("format")!r}, this version reads'
+        f' {FORMAT}; {arrays.CURE}'
+    )
+  if manifest.get('complete') is not True:
+    raise errors.DataError(
+        f'{path}: does not say that it is complete; {arrays.CURE}'
+    )
+  # Whatever else it says is what the writer wrote.
+  if manifest.pop('crc32', None) != _crc32(manifest):
+    raise errors.DataError(
+        f'{path}: does not match its own digest; {arrays.CURE}'
+    )
+  geometry = Geometry.from_json(manifest['geometry'])
+  blocks = directory / BLOCKS
+  if not blocks.is_file() or _sha256(blocks) != manifest.get('blocks_sha256'):
+    raise errors.DataError(
+        f'{blocks}: is not what the manifest says; {arrays.CURE}'
+    )
+  return manifest, geometry, read_blocks(directory)
+
+
+def _crc32(value: Mapping[str, Any]) -> int:
+  return zlib.crc32(json.dumps(value, sort_keys=True).encode())
+
+
+def _sha256(path: pathlib.Path) -> str:
+  return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,290 @@
+"""The stream of activations: forward a block, shuffle it, cut it into batches.
+
+A block of positions is forwarded through the language model in micro-batches,
+permuted by a counter-based key, consumed whole and forgotten: no state is
+carried across blocks, and a batch is a pure function of config and step.
+"""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+import functools
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jumprelu import errors, lm, sharding
+from jumprelu.activations import blocks
+from jumprelu.array_typing import Array, Int
+from jumprelu.data import packing
+
+
+def _field(default: int, text: str):
+  return dataclasses.field(default=default, metadata={'help': text})
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """The geometry of blocks and batches, in positions and sequences."""
+
+  block_positions: int = _field(
+      65536, 'positions that are forwarded, shuffled and consumed together'
+  )
+  batch: int = _field(1024, 'positions of one optimiser step')
+  logical_shards: int = _field(
+      16,
+      'parts of a block, shuffled apart; part of what a run computes, and the'
+      ' largest number of data-parallel devices',
+  )
+  lm_sequences: int = _field(
+      32, 'sequences of one language model forward, over all devices'
+  )
+  batches_per_dispatch: int = _field(
+      16, 'optimiser steps of one compiled call; a signal waits for its end'
+  )
+  scale_tokens: int = _field(
+      65536, 'positions from which the scale of each site is estimated'
+  )
+
+  def __post_init__(self):
+    for field in dataclasses.fields(self):
+      if getattr(self, field.name) < 1:
+        raise errors.UserError(
+            f'stream.{field.name}={getattr(self, field.name)} must be at'
+            ' least 1'
+        )
+    _check_multiple(
+        'stream.batch', self.batch, 'stream.logical_shards', self.logical_shards
+    )
+    _check_multiple(
+        'stream.block_positions',
+        self.block_positions,
+        'stream.batch',
+        self.batch,
+    )
+
+  @property
+  def batches(self) -> int:
+    """Batches a block."""
+    return self.block_positions // self.batch
+
+  def sequences(self, sequence_length: int) -> int:
+    """Sequences a block; checks the geometry against the sequence length."""
+    _check_multiple(
+        'stream.block_positions',
+        self.block_positions,
+        'the sequence length',
+        sequence_length,
+    )
+    sequences = self.block_positions // sequence_length
+    for name in ('logical_shards', 'lm_sequences'):
+      divisor = getattr(self, name)
+      if sequences % divisor:
+        raise errors.UserError(
+            f'stream.{name}={divisor} does not divide the {sequences} sequences'
+            f' of a block (stream.block_positions={self.block_positions} /'
+            f' sequence length {sequence_length}); nearest:'
+            f' {_nearest_divisors(sequences, divisor)}'
+        )
+    return sequences
+
+  def check_data_axis(self, size: int) -> None:
+    """Refuses a mesh whose data axis does not divide shards and forwards."""
+    for name in ('logical_shards', 'lm_sequences'):
+      _check_multiple(
+          f'stream.{name}', getattr(self, name), 'the data axis', size
+      )
+
+
+@runtime_checkable
+class Loader(Protocol):
+  """Where tokens come from (`data.Loader`)."""
+
+  def block(
+      self, block_index: int, sequences: int, *, rows: slice
+  ) -> Int[np.ndarray, 'sequences positions']:
+    """Returns the rows `rows` of a block of `sequences` sequences."""
+    ...
+
+
+def block_program(
+    config: Config,
+    forward: blocks.Forward,
+    *,
+    user_prefix: tuple[int, ...] = (),
+    seed: int = 0,
+    mesh: Any = None,
+) -> Any:
+  """The compiled (parameters, tokens, index, inverse scales) -> block."""
+  return jax.jit(
+      functools.partial(
+          blocks.make_block,
+          forward,
+          lm_sequences=config.lm_sequences,
+          shards=config.logical_shards,
+          seed=seed,
+          user_prefix=user_prefix,
+          mesh=mesh,
+      )
+  )
+
+
+class Stream:
+  """Makes the blocks of a run. Holds no state that a block depends on."""
+
+  def __init__(
+      self,
+      config: Config,
+      forward: blocks.Forward,
+      *,
+      params: Any,
+      loader: Loader,
+      sequence_length: int,
+      seed: int = 0,
+      user_prefix: tuple[int, ...] = (),
+      mesh: Any = None,
+  ):
+    self.config = config
+    self.params = params
+    self.loader = loader
+    self._length = sequence_length
+    self._mesh = mesh
+    self._sequences = config.sequences(sequence_length)
+    if mesh is not None:
+      config.check_data_axis(mesh.shape['data'])
+    self._block = block_program(
+        config, forward, user_prefix=user_prefix, seed=seed, mesh=mesh
+    )
+    self._sums = jax.jit(
+        functools.partial(
+            blocks.square_sums, forward, user_prefix=user_prefix, mesh=mesh
+        )
+    )
+
+  def make_block(
+      self, index: int, scales: Mapping[lm.Site, float]
+  ) -> blocks.Block:
+    """Forwards and shuffles block `index`."""
+    inverse = {site: 1 / scale for site, scale in scales.items()}
+    return self._block(
+        self.params,
+        self._tokens(index, self._sequences),
+        self.put(index),
+        jax.tree.map(self.put, inverse),
+    )
+
+  def estimate_scales(self) -> dict[lm.Site, float]:
+    """Estimates sqrt(E||x||^2) of each site from the first `scale_tokens`.
+
+    Done once a run; the numbers are stored with it and never estimated again,
+    for an SAE is only meaningful together with the scale it was trained at.
+    """
+    at_once = self.config.lm_sequences
+    forwards = -(-self.config.scale_tokens // (at_once * self._length))
+    squares: dict[lm.Site, float] = {}
+    rows = 0
+    for index in range(forwards):
+      sums, count = jax.device_get(
+          self._sums(self.params, self._tokens(index, at_once))
+      )
+      rows += int(count)
+      for site, value in sums.items():
+        squares[site] = squares.get(site, 0.0) + float(
+            value.astype(np.float64).sum()
+        )
+    for site, value in squares.items():
+      if not value > 0 or not np.isfinite(value):
+        raise errors.DataError(
+            f'the activations at {site} have mean square {value / max(rows, 1)}'
+            f' over {rows} kept positions; are the weights or the data damaged?'
+        )
+    return {site: (value / rows) ** 0.5 for site, value in squares.items()}
+
+  def put(self, value: int | float) -> Array:
+    """Puts a number on every device, explicitly; int32 or float32."""
+    return put(value, self._mesh)
+
+  def _tokens(self, index: int, sequences: int) -> Array:
+    """Loads sequences; each process only the rows its devices own."""
+    if self._mesh is None:
+      return jax.device_put(
+          self.loader.block(index, sequences, rows=slice(0, sequences))
+      )
+    load = functools.cache(
+        lambda start, stop: self.loader.block(
+            index, sequences, rows=slice(start, stop)
+        )
+    )
+    return place(
+        (sequences, self._length),
+        lambda at: load(*at[0].indices(sequences)[:2])[:, at[1]],
+        sharding.named(self._mesh, 'sequences', None),
+    )
+
+
+def put(value: int | float, mesh: Any = None) -> Array:
+  """Puts a number on every device, explicitly; int32 or float32."""
+  number = np.asarray(value, np.int32 if isinstance(value, int) else np.float32)
+  if mesh is None:
+    return jax.device_put(number)
+  return place((), lambda _: number, sharding.replicated(mesh))
+
+
+def place(
+    shape: tuple[int, ...], load: Callable[[Any], np.ndarray], layout: Any
+) -> Array:
+  """Makes an array of what `load` gives for each device's part of it."""
+  # Meant, so the run's guard against accidental transfers lets it pass.
+  with jax.transfer_guard_host_to_device('allow'):
+    return jax.make_array_from_callback(shape, layout, load)
+
+
+def lm_forward(
+    model: lm.LanguageModel,
+    layer: int,
+    *,
+    sites: tuple[lm.Site, ...],
+    input_gain: bool = True,
+    mesh: Any = None,
+) -> blocks.Forward:
+  """The forward pass that a stream needs, of a language model's layer.
+
+  Without `input_gain` the gain of the norm before the MLP is taken out of
+  `Site.MLP_IN`.
+  """
+  taps = {lm.Tap(layer, site): site for site in sites}
+
+  def forward(params, tokens):
+    found = lm.activations(
+        model,
+        params,
+        tokens,
+        positions=jnp.asarray(packing.positions(tokens)),
+        segments=jnp.asarray(packing.segments(tokens)),
+        taps=tuple(taps),
+        mesh=mesh,
+    )
+    values = {site: found[tap] for tap, site in taps.items()}
+    if lm.Site.MLP_IN in values and not input_gain:
+      gain = lm.input_gain(params, layer)
+      values[lm.Site.MLP_IN] = values[lm.Site.MLP_IN] / gain[None, None, :]
+    return values
+
+  return forward
+
+
+def _check_multiple(name: str, value: int, of: str, divisor: int) -> None:
+  if value % divisor:
+    below = value - value % divisor
+    near = f'{below} or {below + divisor}' if below else f'{divisor}'
+    raise errors.UserError(
+        f'{name}={value} is not a multiple of {of}={divisor}; nearest: {near}'
+    )
+
+
+def _nearest_divisors(n: int, near: int) -> str:
+  divisors = [k for k in range(1, n + 1) if n % k == 0]
+  below = max((k for k in divisors if k <= near), default=None)
+  above = min((k for k in divisors if k >= near), default=None)
+  return ' or '.join(str(k) for k in (below, above) if k is not None)

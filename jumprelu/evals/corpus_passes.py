@@ -1,0 +1,263 @@
+"""The passes over held-out text: latents first, then losses.
+
+Every step only dispatches; the sums of a batch are fetched and added up on the
+host, in 64 bits, while the device runs the next.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jumprelu import evals, lm, metrics, sharding
+from jumprelu.evals import delta_loss, jitted, splice
+from jumprelu.evals import text as text_lib
+
+# All members lie on the devices at once: each device holds a part of each.
+_RULES = sharding.LAYOUTS['latents_all'].rules
+
+Forward = Callable[[jax.Array], splice.Batch]
+
+
+class Placed(NamedTuple):
+  """A member whose parameters lie on the devices."""
+
+  sae: Any
+  params: dict[str, jax.Array]
+  source: lm.Tap
+  target: lm.Tap
+
+
+class Sums(NamedTuple):
+  """What the first pass adds up, by member and by target."""
+
+  reconstruction: list[Any]  # `reconstruction.Reconstruction` each.
+  firing: list[Any]  # `frequency.Firing` each.
+  window: list[Any]  # The same, of the first tokens.
+  moments: dict[lm.Tap, Any]  # `metrics.Moments` each.
+
+
+def place(
+    sae: Any,
+    params: Mapping[str, Any],
+    taps: tuple[lm.Tap, lm.Tap],
+    *,
+    mesh: Any = None,
+) -> Placed:
+  """Puts a member on the devices; the large matrices' latents are cut."""
+  placed = {
+      name: text_lib.place(
+          leaf, mesh, *_axes(sae, name, np.ndim(leaf)), rules=_RULES
+      )
+      for name, leaf in params.items()
+  }
+  return Placed(sae, placed, *taps)
+
+
+def place_of(sae: Any, name: str, *, shape: tuple[int, ...], mesh: Any) -> Any:
+  """The sharding that `place` gives a parameter."""
+  axes = _axes(sae, name, len(shape))
+  return sharding.named(mesh, *axes, rules=_RULES, shape=shape)
+
+
+def _axes(sae, name, rank):
+  if name in sae.encoders:
+    return None, 'latents'
+  return ('latents', None) if name == 'W_dec' else (None,) * rank
+
+
+def _merge(total, part):
+  return part if total is None else total.merge(part)
+
+
+def call_of(
+    member: Placed, batch: splice.Batch, *, mesh: Any = None
+) -> Callable[..., Any]:
+  """Returns a call of a member's programs on the activations of a batch."""
+
+  def call(program, **options):
+    return program(
+        member.params,
+        batch.values[member.source],
+        batch.values[member.target],
+        keep=batch.keep,
+        sae=member.sae,
+        mesh=mesh,
+        **options,
+    )
+
+  return call
+
+
+def losses_of(
+    model: lm.LanguageModel, targets: Iterable[lm.Tap], *, mesh: Any = None
+) -> dict[lm.Tap, Callable[..., jax.Array]]:
+  """Returns the compiled losses of a splice at each target."""
+  return {
+      target: jitted.spliced_losses(model, target, mesh=mesh)
+      for target in targets
+  }
+
+
+def clean_of(
+    runs: Mapping[lm.Tap, Callable[..., jax.Array]],
+    batch: splice.Batch,
+    *,
+    mesh: Any = None,
+) -> dict[lm.Tap, jax.Array]:
+  """Returns what passes give with each target's own values in its place.
+
+  By the same program as with other values: they differ by the splice alone.
+  """
+  return {
+      target: run(batch, jitted.copy(batch.values[target], mesh=mesh))
+      for target, run in runs.items()
+  }
+
+
+def merge_over(
+    text: text_lib.Text,
+    step: Callable[[jax.Array], Sequence[Any]],
+    name: str,
+    *,
+    finish: Callable[[Any], Any] = lambda part: part,
+) -> list[Any]:
+  """Merges, over a text's batches, what `step` returns for each member."""
+  total: list[Any] = []
+  for parts in text_lib.over(text, step, name):
+    parts = [finish(part) for part in parts]
+    total = list(map(_merge, total or [None] * len(parts), parts))
+  return total
+
+
+def _target_sums(batch, shift, mesh):
+  """Returns one batch's moments of every target about its shift."""
+  return {
+      target: jitted.target_sums(
+          batch.values[target], batch.keep, center, mesh=mesh
+      )
+      for target, center in shift.items()
+  }
+
+
+def _add_moments(moments, by_target, shift):
+  """Merges one batch's moments, on the host, into `moments`."""
+  for target, part in by_target.items():
+    part = metrics.Moments.from_sums(part, shift[target])
+    moments[target] = _merge(moments[target], part)
+
+
+def first_means(
+    forward: Forward, targets: Sequence[lm.Tap], *, text: text_lib.Text
+) -> dict[lm.Tap, np.ndarray]:
+  """Returns the first batch's means: near enough for sums not to cancel."""
+  batch = forward(next(text_lib.batches(text)))
+  zeros = {
+      target: np.zeros(batch.values[target].shape[-1], np.float32)
+      for target in targets
+  }
+  sums = jax.device_get(_target_sums(batch, zeros, text.mesh))
+  return {
+      target: np.asarray(part.first / max(part.count, 1), np.float32)
+      for target, part in sums.items()
+  }
+
+
+def first(
+    forward: Forward,
+    members: Sequence[Placed],
+    shift: dict[lm.Tap, np.ndarray],
+    *,
+    text: text_lib.Text,
+    config: evals.Config,
+) -> Sums:
+  """Returns statistics of activations and latents."""
+
+  def step(tokens):
+    batch = forward(tokens)
+    by_member = [
+        call_of(member, batch, mesh=text.mesh)(jitted.member_sums)
+        for member in members
+    ]
+    return by_member, _target_sums(batch, shift, text.mesh)
+
+  total = Sums(
+      reconstruction=[None] * len(members),
+      firing=[None] * len(members),
+      window=[None] * len(members),
+      moments=dict.fromkeys(shift),
+  )
+  for by_member, by_target in text_lib.over(text, step, 'evaluate: latents'):
+    for i, (fidelity, firing) in enumerate(by_member):
+      total.reconstruction[i] = _merge(total.reconstruction[i], fidelity)
+      total.firing[i] = _merge(total.firing[i], firing)
+      window = total.window[i]
+      if window is None or window.tokens < config.dead_window_tokens:
+        total.window[i] = _merge(window, firing)
+    _add_moments(total.moments, by_target, shift)
+  return total
+
+
+def moments(
+    forward: Forward,
+    shift: dict[lm.Tap, np.ndarray],
+    *,
+    text: text_lib.Text,
+) -> dict[lm.Tap, metrics.Moments]:
+  """Returns the moments of every target on other text."""
+
+  def step(tokens):
+    return _target_sums(forward(tokens), shift, text.mesh)
+
+  found: dict[lm.Tap, Any] = dict.fromkeys(shift)
+  for by_target in text_lib.over(text, step, 'evaluate: PCA baseline'):
+    _add_moments(found, by_target, shift)
+  return found
+
+
+def second(
+    model: lm.LanguageModel,
+    members: Sequence[Placed],
+    means: dict[lm.Tap, np.ndarray],
+    *,
+    forward: Forward,
+    text: text_lib.Text,
+) -> list[delta_loss.Downstream]:
+  """Returns the losses with each member, and with each ablation, spliced in."""
+  mesh = text.mesh
+  losses = losses_of(model, means, mesh=mesh)
+
+  def step(tokens):
+    batch = forward(tokens)
+    clean, by_target = clean_of(losses, batch, mesh=mesh), {}
+    for target, mean in means.items():
+      values = batch.values[target]
+      by_target[target] = [
+          jitted.sequence_losses(clean[target], batch, mesh=mesh)
+      ]
+      for vector in (np.zeros_like(mean), mean):
+        value = jitted.fill(np.asarray(vector, np.float32), values, mesh=mesh)
+        by_target[target].append(above_clean(batch, target, value, clean))
+    by_member = []
+    for member in members:
+      value = call_of(member, batch, mesh=mesh)(jitted.reconstruct)
+      by_member.append(above_clean(batch, member.target, value, clean))
+    return by_member, by_target
+
+  def above_clean(batch, target, value, clean):
+    return jitted.sequence_losses(
+        losses[target](batch, value), batch, clean=clean[target], mesh=mesh
+    )
+
+  total: list[Any] = [None] * len(members)
+  for by_member, by_target in text_lib.over(text, step, 'evaluate: losses'):
+    averages = {
+        target: [part.average() for part in parts]
+        for target, parts in by_target.items()
+    }
+    for i, member in enumerate(members):
+      clean, zero, mean = averages[member.target]
+      part = delta_loss.Downstream(clean, by_member[i].average(), zero, mean)
+      total[i] = _merge(total[i], part)
+  return total

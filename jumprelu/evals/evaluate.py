@@ -1,0 +1,227 @@
+"""Evaluates SAEs on held-out text, one row of results a member.
+
+Two passes over a fixed random sample of held-out rows: first the activations
+alone, for L0, FVU, gamma and firing frequencies; then the whole language model
+for the losses, with the first pass's mean for mean ablation. One clean forward
+a batch serves all members, and sums of a batch are fetched while the next runs.
+
+SAEs come in their released form (scale folded in) and read raw activations,
+so a run and its release are evaluated alike.
+"""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import functools
+import types
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jumprelu import errors, evals, lm
+from jumprelu.evals import corpus_passes, jitted, pca, results, splice
+from jumprelu.evals import measures as measures_lib
+from jumprelu.evals import text as text_lib
+from jumprelu.evals.measures import config as settings_lib
+from jumprelu.evals.measures import context as context_lib
+
+write_results = results.write
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalMember:
+  """One SAE in released form, and what its row says about its origin."""
+
+  sae: Any
+  params: Mapping[str, Any]
+  layer: int
+  site: str
+  # variant, sparsity_coefficient, target_l0, seed, tokens_trained, path, ...
+  meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+class Evaluation(NamedTuple):
+  """Results in the order of the members."""
+
+  rows: list[results.Row]
+  firing_frequency: list[np.ndarray]  # Each [latents].
+  # By the name of a measure: its own table.
+  tables: Mapping[str, list[results.Row]] = types.MappingProxyType({})
+
+
+def evaluate_members(
+    model: lm.LanguageModel,
+    members: Sequence[EvalMember],
+    *,
+    held_out: Any,
+    train: Any = None,
+    config: evals.Config | None = None,
+    mesh: Any = None,
+    measures: Sequence[str] = (),
+    settings: settings_lib.Config | None = None,
+) -> Evaluation:
+  """Evaluates all members on the same held-out tokens.
+
+  Args:
+    model: The language model, with all of its layers.
+    members: SAEs of any sites, layers and shapes.
+    held_out: Token cache of text that no member was trained on.
+    train: Token cache of training text for the PCA baseline; None: no baseline.
+    config: How many tokens, and what is called dead and dense.
+    mesh: The device mesh; one device if None.
+    measures: Names of `evals.measures.MEASURES` to take as well.
+    settings: What those measures are told.
+
+  Raises:
+    UserError: if a measure is unknown, an SAE does not fit, or text lacks.
+  """
+  config = config or evals.Config()
+  measures = measures_lib.check(measures)
+  _check_fit(model, members, held_out)
+  placed = _place(members, mesh)
+  forward = jitted.forward(
+      model, _taps(placed), user_prefix=held_out.user_prefix, mesh=mesh
+  )
+  sample = functools.partial(
+      text_lib.sample, sequences=config.lm_sequences, mesh=mesh
+  )
+
+  text = sample(held_out, config.tokens)
+  targets = sorted({member.target for member in placed})
+  shift = corpus_passes.first_means(forward, targets, text=text)
+  sums = corpus_passes.first(forward, placed, shift, text=text, config=config)
+  curves = {}
+  if train is not None and len(train) and config.pca_tokens:
+    train_text = sample(train, config.pca_tokens)
+    curves = _pca_curves(forward, shift, sums, text=train_text)
+  means = {target: fit.mean for target, fit in sums.moments.items()}
+  losses_text = text.first(config.delta_loss_tokens)
+  losses = corpus_passes.second(
+      model, placed, means, forward=forward, text=losses_text
+  )
+  rows = []
+  for i, member in enumerate(members):
+    found = _compute(sums, i, placed[i], curves, config) | losses[i].compute()
+    rows.append(results.make_row(_identity(model, member) | found))
+  frequencies = [firing.firing_frequency for firing in sums.firing]
+  context = context_lib.Context(
+      model, placed, _names(rows), list(map(_kind, members)), frequencies,
+      means, forward, losses_text, settings or settings_lib.Config(),
+  )  # fmt: skip
+  return Evaluation(rows, frequencies, _measure(context, measures, rows))
+
+
+def _pca_curves(forward, shift, sums, *, text):
+  """Returns the PCA baseline of each target, fitted on training text."""
+  return {
+      target: pca.fvu(pca.fit(fit), sums.moments[target])
+      for target, fit in corpus_passes.moments(
+          forward, shift, text=text
+      ).items()
+  }
+
+
+def _measure(context, measures, rows):
+  """Adds the measures' columns to the rows and returns their tables."""
+  tables = {}
+  for name in measures:
+    found = measures_lib.MEASURES[name](context)
+    for row, columns in zip(rows, found.columns, strict=True):
+      row |= results.make_row(columns)
+    if found.table:
+      tables[name] = [results.make_row(row) for row in found.table]
+  return tables
+
+
+def _names(rows):
+  """Returns a name of each member: its path, or its number."""
+  return [row['path'] or str(i) for i, row in enumerate(rows)]
+
+
+def _kind(member):
+  """Returns what members have in common that differ in their seed only."""
+  meta = member.meta
+  if meta.get('seed') is None:
+    return None
+  shared = (meta.get('sparsity_coefficient'), meta.get('target_l0'))
+  return member.sae, member.site, member.layer, *shared
+
+
+def print_table(rows: Sequence[results.Row]) -> None:
+  """Prints the rows as an aligned table."""
+  print(results.table(rows), flush=True)
+
+
+def _place(members, mesh):
+  """Puts the members on the devices."""
+  return [
+      corpus_passes.place(
+          m.sae, m.params, splice.taps_of(m.site, m.layer), mesh=mesh
+      )
+      for m in members
+  ]
+
+
+def _taps(placed):
+  """Returns what the clean pass must leave for these members."""
+  taps = {tap for member in placed for tap in (member.source, member.target)}
+  anchors = (splice.anchor_of(member.target) for member in placed)
+  return taps | {tap for tap in anchors if tap is not None}
+
+
+def _check_fit(model, members, held_out):
+  """Raises if an SAE is for another model, or there is nothing to evaluate."""
+  if not members or not len(held_out):
+    raise errors.UserError('nothing to evaluate: no SAE or no held-out text')
+  for member in members:
+    where = f'{member.meta.get("path") or member.site}: '
+    if not 0 <= member.layer < model.config.layers:
+      raise errors.UserError(
+          f'{where}layer {member.layer}, but {model.name} has layers 0 to'
+          f' {model.config.layers - 1}'
+      )
+    taps = splice.taps_of(member.site, member.layer)
+    sizes = tuple(model.config.d_site(tap.site) for tap in taps)
+    if (member.sae.d_in, member.sae.d_out) != sizes:
+      raise errors.UserError(
+          f'{where}the SAE maps {member.sae.d_in} to {member.sae.d_out}'
+          f' dimensions, but at this site {model.name} has'
+          f' {" to ".join(map(str, sizes))}'
+      )
+
+
+def _identity(model, member):
+  """Returns the fields that say which member a row is about."""
+  return {
+      'model': model.name,
+      'layer': member.layer,
+      'site': member.site,
+      'width': member.sae.width,
+      'variant': member.sae.variant,
+      'sparsity_coefficient': None,
+      'target_l0': None,
+      'seed': None,
+      'tokens_trained': None,
+      'path': '',
+      'lm_dtype': str(jax.tree.leaves(model.params)[0].dtype),
+      'matmul_precision': jax.config.jax_default_matmul_precision or 'default',
+  } | dict(member.meta)
+
+
+def _compute(sums, i, member, curves, config):
+  """Returns the first pass's metrics of member `i`."""
+  firing = sums.firing[i].compute(config.dense_share)
+  window = sums.window[i].compute(config.dense_share)
+  found = {
+      'tokens_evaluated': sums.reconstruction[i].tokens,
+      'l0': firing['l0'],
+      **sums.reconstruction[i].compute(sums.moments[member.target]),
+      'dead_share': window['dead_share'],
+      'dead_window_tokens': sums.window[i].tokens,
+      'dense_share': firing['dense_share'],
+      'pca_fvu': np.nan,
+  }
+  # PCA sees its target; a transcoder does not, so they do not compare.
+  if member.source == member.target and member.target in curves:
+    found['pca_fvu'] = pca.fvu_at(curves[member.target], firing['l0'])
+  return found

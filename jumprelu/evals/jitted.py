@@ -1,0 +1,294 @@
+"""The programs of an evaluation: compiled once a shape, for all members.
+
+Parameters are arguments, so members of one shape share a program; the part of
+the language model above a splice is compiled once a target, for all members
+that are spliced there, for both ablations and for the clean loss.
+"""
+
+from collections.abc import Callable, Iterable
+import functools
+from typing import Any, NamedTuple
+
+import jax
+from jax import lax
+import jax.numpy as jnp
+
+from jumprelu import lm, metrics, sharding
+from jumprelu.array_typing import Array, Bool, Float, Num
+from jumprelu.evals import delta_loss, frequency, fvu, splice
+
+# Pre-activations may take this much of a device's memory at a time, in bytes.
+_CHUNK_BYTES = 1 << 28
+
+# Every device holds a part of each member and sees whole chunks of rows.
+_RULES = sharding.LAYOUTS['latents_all'].rules
+
+
+def replicate(tree: Any, mesh: Any) -> Any:
+  """Makes sums whole on every device, so that every process can read them."""
+  return jax.tree.map(
+      lambda x: sharding.constrain(x, mesh, *[None] * x.ndim), tree
+  )
+
+
+def num_chunks(shape: tuple[int, int], width: int, *, mesh: Any = None) -> int:
+  """Returns into how many equal chunks positions are cut to fit in memory."""
+  sequences, positions = shape
+  parts = 1
+  if mesh is not None and width % mesh.size == 0:
+    parts = sharding.axis_size(mesh, 'latents', rules=_RULES)
+  for chunks in range(1, positions + 1):
+    if positions % chunks == 0:
+      rows = sequences * (positions // chunks)
+      if rows * (width // parts) * 4 <= _CHUNK_BYTES:
+        return chunks
+  return positions
+
+
+def by_chunks(
+    function: Callable[[tuple[Array, ...]], Any],
+    width: int,
+    *arrays: Array,
+    mesh: Any = None,
+) -> Any:
+  """Maps over chunks of positions; results have a leading chunks axis.
+
+  A chunk goes to all devices, as it is stored; its latents are cut over them.
+  """
+  sequences, positions = arrays[0].shape[:2]
+  chunks = num_chunks((sequences, positions), width, mesh=mesh)
+
+  def split(x):
+    cut = (sequences, chunks, positions // chunks)
+    return jnp.moveaxis(x.reshape(*cut, *x.shape[2:]), 1, 0)
+
+  def gathered(chunk):
+    return function(replicate(chunk, mesh))
+
+  return lax.map(gathered, tuple(map(split, arrays)))
+
+
+def join(parts: Any) -> Any:
+  """Puts parts by position together: the inverse of how `by_chunks` cuts.
+
+  Args:
+    parts: Arrays [chunks, sequences, positions of a chunk, ...].
+
+  Returns:
+    Arrays [sequences, positions, ...].
+  """
+
+  def joined(x):
+    chunks, sequences, positions, *rest = x.shape
+    return jnp.moveaxis(x, 0, 1).reshape(sequences, chunks * positions, *rest)
+
+  return jax.tree.map(joined, parts)
+
+
+def encode(
+    sae: Any,
+    params: Any,
+    inputs: Float[Array, 'sequences positions model'],
+    *,
+    mesh: Any = None,
+) -> Float[Array, 'sequences positions latents']:
+  """Returns latents, cut over the devices."""
+  latents = sae.encode(params, inputs)
+  return sharding.constrain(latents, mesh, None, None, 'latents', rules=_RULES)
+
+
+def decode(
+    sae: Any,
+    params: Any,
+    latents: Float[Array, 'sequences positions latents'],
+    *,
+    inputs: Float[Array, 'sequences positions model'],
+) -> Float[Array, 'sequences positions target_model']:
+  """Returns reconstructions; a skip transcoder adds its affine term."""
+  outputs = sae.decode(params, latents)
+  if 'W_skip' not in params:
+    return outputs
+  return outputs + inputs @ params['W_skip']
+
+
+def kept_rows(
+    x: Float[Array, 'sequences positions model'],
+    keep: Bool[Array, 'sequences positions'],
+) -> Float[Array, 'sequences positions model']:
+  """Returns activations in float32, zeros where they are not kept."""
+  return jnp.where(keep[..., None], x.astype(jnp.float32), 0)
+
+
+def forward(
+    model: lm.LanguageModel,
+    taps: Iterable[lm.Tap],
+    *,
+    user_prefix: tuple[int, ...] = (),
+    mesh: Any = None,
+) -> Callable[[Any], splice.Batch]:
+  """Returns the compiled clean forward pass of a batch of token ids."""
+  run = functools.partial(
+      splice.forward,
+      model,
+      taps=tuple(taps),
+      user_prefix=user_prefix,
+      mesh=mesh,
+  )
+  return functools.partial(jax.jit(run), model.params)
+
+
+@functools.partial(jax.jit, static_argnames=('sae', 'mesh'))
+def member_sums(
+    params: Any,
+    inputs: Float[Array, 'sequences positions model'],
+    targets: Float[Array, 'sequences positions target_model'],
+    *,
+    keep: Bool[Array, 'sequences positions'],
+    sae: Any,
+    mesh: Any = None,
+) -> tuple[fvu.Reconstruction, frequency.Firing]:
+  """Returns one member's reconstruction sums and firing counts."""
+
+  def chunk_sums(chunk):
+    inputs, targets, keep = chunk
+    targets = kept_rows(targets, keep)
+    latents = encode(sae, params, kept_rows(inputs, keep), mesh=mesh)
+    outputs = decode(sae, params, latents, inputs=kept_rows(inputs, keep))
+    return (
+        fvu.Reconstruction.from_batch(targets, outputs, keep),
+        frequency.Firing.from_batch(latents, keep),
+    )
+
+  arrays = inputs, targets, keep
+  parts = by_chunks(chunk_sums, sae.width, *arrays, mesh=mesh)
+  return replicate(jax.tree.map(lambda x: x.sum(0), parts), mesh)
+
+
+class ByPosition(NamedTuple):
+  """What one member does at each position, 0 where it is not kept."""
+
+  l0: Num[Array, 'sequences positions']
+  l1: Float[Array, 'sequences positions']
+  residual: Float[Array, 'sequences positions']  # ||y - yhat||^2
+
+
+@functools.partial(jax.jit, static_argnames=('sae', 'mesh'))
+def by_position(
+    params: Any,
+    inputs: Float[Array, 'sequences positions model'],
+    targets: Float[Array, 'sequences positions target_model'],
+    *,
+    keep: Bool[Array, 'sequences positions'],
+    sae: Any,
+    mesh: Any = None,
+) -> ByPosition:
+  """Returns one member's sparsity and error, position by position."""
+
+  def run(chunk):
+    inputs, targets, keep = chunk
+    inputs = kept_rows(inputs, keep)
+    latents = encode(sae, params, inputs, mesh=mesh)
+    latents = jnp.where(keep[..., None], latents, 0)
+    outputs = decode(sae, params, latents, inputs=inputs)
+    errors = jnp.square(kept_rows(outputs, keep) - kept_rows(targets, keep))
+    return ByPosition(
+        (latents != 0).sum(-1), jnp.abs(latents).sum(-1), errors.sum(-1)
+    )
+
+  parts = by_chunks(run, sae.width, inputs, targets, keep, mesh=mesh)
+  return join(parts)
+
+
+@functools.partial(jax.jit, static_argnames=('sae', 'mesh', 'dtype'))
+def reconstruct(
+    params: Any,
+    inputs: Float[Array, 'sequences positions model'],
+    targets: Float[Array, 'sequences positions target_model'],
+    *,
+    keep: Bool[Array, 'sequences positions'],
+    sae: Any,
+    mesh: Any = None,
+    dtype: Any = jnp.float32,
+) -> Float[Array, 'sequences positions target_model']:
+  """Returns one member's reconstruction in the type of its targets.
+
+  `dtype` is that of its inputs and latents; sums are in float32 in any case.
+  """
+
+  def run(chunk):
+    rows = kept_rows(*chunk).astype(dtype)
+    latents = encode(sae, params, rows, mesh=mesh).astype(dtype)
+    value = decode(sae, params, latents, inputs=rows)
+    return sharding.constrain(value, mesh, 'sequences', None, None)
+
+  parts = by_chunks(run, sae.width, inputs, keep, mesh=mesh)
+  return _like(join(parts), targets, mesh)
+
+
+@functools.partial(jax.jit, static_argnames=('mesh',))
+def fill(
+    vector: Float[Array, ' target_model'],
+    targets: Float[Array, 'sequences positions target_model'],
+    *,
+    mesh: Any = None,
+) -> Float[Array, 'sequences positions target_model']:
+  """Returns `vector` at every position, in the type of the targets."""
+  return _like(jnp.broadcast_to(vector, targets.shape), targets, mesh)
+
+
+@functools.partial(jax.jit, static_argnames=('mesh',))
+def copy(
+    targets: Float[Array, 'sequences positions target_model'],
+    *,
+    mesh: Any = None,
+) -> Float[Array, 'sequences positions target_model']:
+  """Returns the targets, laid out like any other value."""
+  return _like(targets, targets, mesh)
+
+
+def _like(value, targets, mesh):
+  # One type and layout, or the program above it would be compiled anew.
+  value = value.astype(targets.dtype)
+  return sharding.constrain(value, mesh, 'sequences', None, None)
+
+
+@functools.partial(jax.jit, static_argnames=('mesh',))
+def target_sums(
+    targets: Float[Array, 'sequences positions target_model'],
+    keep: Bool[Array, 'sequences positions'],
+    shift: Float[Array, ' target_model'],
+    *,
+    mesh: Any = None,
+) -> metrics.ShiftedSums:
+  """Returns one batch's moments about `shift`."""
+  sums = metrics.ShiftedSums.from_batch(targets, keep, shift)
+  return replicate(sums, mesh)
+
+
+def spliced_losses(
+    model: lm.LanguageModel, target: lm.Tap, *, mesh: Any = None
+) -> Callable[[splice.Batch, Any], Float[Array, 'sequences positions']]:
+  """Returns the compiled losses with a value in the target's place."""
+
+  @jax.jit
+  def run(params, batch, value):
+    return splice.losses(
+        model, params, batch, target=target, value=value, mesh=mesh
+    )
+
+  return functools.partial(run, model.params)
+
+
+@functools.partial(jax.jit, static_argnames=('mesh',))
+def sequence_losses(
+    losses: Float[Array, 'sequences positions'],
+    batch: splice.Batch,
+    *,
+    clean: Float[Array, 'sequences positions'] | None = None,
+    mesh: Any = None,
+) -> delta_loss.SequenceLosses:
+  """Returns the losses, or what they are above clean, summed a sequence."""
+  found = delta_loss.SequenceLosses.from_batch(
+      losses, batch.scored, clean=clean
+  )
+  return replicate(found, mesh)

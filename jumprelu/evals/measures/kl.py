@@ -1,0 +1,121 @@
+"""How far the splice moves the model's predictions: KL divergence.
+
+KL(clean || spliced) of the next token's distribution in nats, averaged over
+kept positions; what the ablation by zeros costs in the same currency, at the
+same positions, and kl_recovered = 1 - spliced / ablated. Log-softmax in
+float32: a probability that underflows does no harm.
+"""
+
+from collections.abc import Callable, Iterable
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jumprelu import lm, metrics
+from jumprelu.evals import corpus_passes, delta_loss, jitted, splice
+from jumprelu.evals.measures import context as context_lib
+
+
+class Divergence(NamedTuple):
+  """Divergences from the clean model's predictions."""
+
+  spliced: metrics.Average
+  zero: metrics.Average
+
+  def merge(self, other: 'Divergence') -> 'Divergence':
+    """Returns the record of both lots of sequences."""
+    return metrics.add(self, other)
+
+  def compute(self) -> dict[str, Any]:
+    """Returns the means, the error of the first, and the share recovered."""
+    kl, zero = self.spliced.mean, self.zero.mean
+    return {
+        'kl': kl,
+        'kl_stderr': self.spliced.stderr,
+        'kl_zero_ablation': zero,
+        'kl_recovered': 1 - metrics.ratio(kl, zero),
+        'tokens_kl': self.spliced.count,
+    }
+
+
+def comparer(
+    model: lm.LanguageModel, targets: Iterable[lm.Tap], *, mesh: Any = None
+) -> Callable[[splice.Batch], Callable[..., lm.Comparison]]:
+  """Returns what, of a batch, gives a comparison of splices with the clean.
+
+  The clean pass runs once a batch and target, by the program of the splices.
+  """
+
+  def pass_of(target):
+
+    @jax.jit
+    def run(params, batch, value):
+      return splice.hidden(
+          model, params, batch, target=target, value=value, mesh=mesh
+      )
+
+    return functools.partial(run, model.params)
+
+  @jax.jit
+  def compare(params, clean, changed, tokens):
+    return lm.compare(model, params, clean, changed, tokens=tokens, mesh=mesh)
+
+  passes_by_target = {target: pass_of(target) for target in targets}
+
+  def on(batch):
+    clean = corpus_passes.clean_of(passes_by_target, batch, mesh=mesh)
+
+    def of(target, value, *, where=batch):
+      changed = passes_by_target[target](where, value)
+      return compare(model.params, clean[target], changed, batch.tokens)
+
+    return of
+
+  return on
+
+
+@functools.partial(jax.jit, static_argnames=('mesh',))
+def _sums(divergence, keep, *, mesh):
+  found = delta_loss.SequenceLosses.from_batch(divergence, keep)
+  return jitted.replicate(found, mesh)
+
+
+def measure(context: context_lib.Context) -> context_lib.Measured:
+  """Measures all members on the text of the losses."""
+  mesh = context.text.mesh
+  comparisons = comparer(context.model, context.means, mesh=mesh)
+
+  def step(tokens):
+    batch = context.forward(tokens)
+    compare = comparisons(batch)
+
+    def sums(target, value):
+      found = compare(target, value).divergence
+      return _sums(found, batch.keep, mesh=mesh)
+
+    zero = {
+        target: sums(target, jnp.zeros_like(batch.values[target]))
+        for target in context.means
+    }
+    return [
+        (
+            sums(
+                member.target,
+                corpus_passes.call_of(member, batch, mesh=mesh)(
+                    jitted.reconstruct
+                ),
+            ),
+            zero[member.target],
+        )
+        for member in context.members
+    ]
+
+  total = corpus_passes.merge_over(
+      context.text,
+      step,
+      'evaluate: KL',
+      finish=lambda parts: Divergence(*(part.average() for part in parts)),
+  )
+  return context_lib.Measured([record.compute() for record in total])

@@ -1,0 +1,157 @@
+"""Inference-time optimisation: what a dictionary could do without its encoder.
+
+With decoder and bias as they are, each token's target is written as a sum of
+as many latents as the SAE has active on average, found by gradient pursuit
+(Blumensath and Davies, 2008) with latents that stay positive: in each round the
+latent whose row goes best with what is left joins, and all that have joined
+take the one step along their gradient that lowers the error most. The gap to
+the SAE itself is its encoder's (Gated SAEs, arXiv 2404.16014, figures 10 and
+11). Greedy: the best choice of latents may be better still.
+
+It takes three passes through the decoder a round, so it is for few tokens:
+those of the losses (`eval.delta_loss_tokens`).
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+from jax import lax
+import jax.numpy as jnp
+import numpy as np
+
+from jumprelu import metrics, sharding
+from jumprelu.array_typing import Array, Float
+from jumprelu.evals import corpus_passes, jitted
+from jumprelu.evals.measures import context as context_lib
+
+
+class Pursuit(NamedTuple):
+  """What pursuit finds on some tokens, and the SAE itself on the same."""
+
+  active: metrics.Average
+  residual: metrics.Average  # ||y - yhat||^2
+  encoded: metrics.Average  # The same of the SAE.
+  variance: metrics.Average  # ||y - mean||^2
+  delta: metrics.Average  # Above the clean loss.
+
+  def merge(self, other: 'Pursuit') -> 'Pursuit':
+    """Returns the record of both lots of sequences."""
+    return metrics.add(self, other)
+
+  def compute(self) -> dict[str, Any]:
+    """Returns L0, FVU and delta loss of pursuit, and the SAE's own FVU."""
+    variance = self.variance.mean
+    return {
+        'pursuit_l0': self.active.mean,
+        'pursuit_fvu': metrics.ratio(self.residual.mean, variance),
+        'encoder_fvu': metrics.ratio(self.encoded.mean, variance),
+        'pursuit_delta_loss': self.delta.mean,
+        'pursuit_delta_loss_stderr': self.delta.stderr,
+        'tokens_pursuit': self.variance.count,
+    }
+
+
+def latents(
+    targets: Float[Array, 'rows target_model'],
+    W_dec: Float[Array, 'latents target_model'],
+    rounds: Any,
+) -> Float[Array, 'rows latents']:
+  """Returns latents, none negative and at most `rounds` of a row above zero.
+
+  Args:
+    targets: What their sums of decoder rows are to be near.
+    W_dec: The dictionary.
+    rounds: How many latents join, a traced number.
+  """
+  rows = jnp.arange(len(targets))
+
+  def one_round(_, state):
+    found, joined = state
+    residual = targets - found @ W_dec
+    gain = residual @ W_dec.T
+    best = jnp.where(joined, -jnp.inf, gain).argmax(-1)
+    # What would only be pushed below zero does not join.
+    joined = joined.at[rows, best].max(gain[rows, best] > 0)
+    gradient = jnp.where(joined, gain, 0)
+    move = gradient @ W_dec
+    length = jnp.square(move).sum(-1)
+    along = (residual * move).sum(-1) / jnp.where(length > 0, length, 1)
+    found = jnp.maximum(found + along[:, None] * gradient, 0)
+    return found, joined
+
+  shape = len(targets), len(W_dec)
+  start = jnp.zeros(shape, jnp.float32), jnp.zeros(shape, bool)
+  found, _ = lax.fori_loop(0, rounds, one_round, start)
+  return found
+
+
+@functools.partial(jax.jit, static_argnames=('mesh',))
+def _pursue(params, targets, rounds, *, mesh):
+  """Returns reconstructions and active latents of targets, by sequence."""
+
+  def one_sequence(rows):
+    rows = rows.astype(jnp.float32) - params['b_dec'][None]
+    found = latents(rows, params['W_dec'], rounds)
+    outputs = found @ params['W_dec'] + params['b_dec'][None]
+    return outputs, (found > 0).sum(-1)
+
+  outputs, active = lax.map(one_sequence, targets)
+  outputs = outputs.astype(targets.dtype)
+  return sharding.constrain(outputs, mesh, 'sequences', None, None), active
+
+
+@functools.partial(jax.jit, static_argnames=('mesh',))
+def _sums(values, keep, *, mesh):
+  """Returns each value [sequences, positions], summed over kept positions."""
+  sums = [jnp.where(keep, value, 0).sum(-1) for value in values]
+  return jitted.replicate((sums, keep.sum(-1)), mesh)
+
+
+def _squares(a, b):
+  errors = a.astype(jnp.float32) - b.astype(jnp.float32)
+  return jnp.square(errors).sum(-1)
+
+
+def measure(context: context_lib.Context) -> context_lib.Measured:
+  """Measures all members on the text of the losses."""
+  mesh = context.text.mesh
+  losses = corpus_passes.losses_of(context.model, context.means, mesh=mesh)
+  rounds = [
+      max(1, round(float(np.sum(frequency))))
+      for frequency in context.firing_frequency
+  ]
+
+  def step(tokens):
+    batch = context.forward(tokens)
+    clean = corpus_passes.clean_of(losses, batch, mesh=mesh)
+
+    def of_member(member, count):
+      targets = batch.values[member.target]
+      outputs, active = _pursue(member.params, targets, count, mesh=mesh)
+      own = corpus_passes.call_of(member, batch, mesh=mesh)(jitted.reconstruct)
+      mean = np.asarray(context.means[member.target], np.float32)[None, None]
+      values = (
+          active,
+          _squares(outputs, targets),
+          _squares(own, targets),
+          _squares(targets, mean),
+      )
+      spliced = losses[member.target](batch, outputs)
+      return _sums(values, batch.keep, mesh=mesh), jitted.sequence_losses(
+          spliced, batch, clean=clean[member.target], mesh=mesh
+      )
+
+    return list(map(of_member, context.members, rounds))
+
+  def finish(part):
+    (sums, counts), delta = part
+    active, residual, encoded, variance = (
+        metrics.Average.from_sums(total, counts) for total in sums
+    )
+    return Pursuit(active, residual, encoded, variance, delta.average())
+
+  total = corpus_passes.merge_over(
+      context.text, step, 'evaluate: pursuit', finish=finish
+  )
+  return context_lib.Measured([record.compute() for record in total])

@@ -1,0 +1,64 @@
+"""Feature splitting: what the latents of a narrow SAE become in a wider one.
+
+Each latent of the wider SAE goes to the latent of the narrower one whose
+decoder row is nearest, if their cosine is above 0.7 (a threshold of ours); the
+rest are new. A latent with more than one child has split. Only latents that
+fire are looked at, and only pairs of one layer and one target.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from jumprelu import metrics
+from jumprelu.array_typing import Float
+from jumprelu.evals.measures import context as context_lib
+from jumprelu.evals.measures import geometry
+
+_NEAR = 0.7
+
+
+def compare(
+    narrow: Float[np.ndarray, 'narrow model'],
+    wide: Float[np.ndarray, 'wide model'],
+) -> dict[str, Any]:
+  """Returns what becomes of the unit rows of `narrow` in `wide`."""
+  if not len(narrow) or not len(wide):
+    return {}
+  best, parent = geometry.nearest(wide, narrow)
+  found, _ = geometry.nearest(narrow, wide)
+  children = np.bincount(parent[best > _NEAR], minlength=len(narrow))
+  return {
+      'nearest_cosine': best.mean(),
+      'new_share': np.mean(best <= _NEAR),
+      'kept_cosine': found.mean(),
+      'kept_share': np.mean(found > _NEAR),
+      'split_share': np.mean(children > 1),
+      'children': metrics.ratio(children.sum(), (children > 0).sum()),
+  }
+
+
+def measure(context: context_lib.Context) -> context_lib.Measured:
+  """Compares every pair of members of different widths."""
+  rows: dict[int, Any] = {}
+
+  def decoder(i):
+    if i not in rows:
+      rows[i] = geometry.alive_rows(context, i)
+    return rows[i]
+
+  table = []
+  for i, narrow in enumerate(context.members):
+    for j, wide in enumerate(context.members):
+      same = (narrow.source, narrow.target) == (wide.source, wide.target)
+      if same and narrow.sae.width < wide.sae.width:
+        table.append(
+            {
+                'narrow_path': context.names[i],
+                'wide_path': context.names[j],
+                'narrow_width': narrow.sae.width,
+                'wide_width': wide.sae.width,
+            }
+            | compare(decoder(i), decoder(j))
+        )
+  return context_lib.Measured([{} for _ in context.members], table)

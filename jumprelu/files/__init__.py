@@ -1,0 +1,1 @@
+"""Formats of files, and the checks that every reader needs."""

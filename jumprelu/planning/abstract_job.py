@@ -1,0 +1,213 @@
+"""A run's programs, lowered on arguments that have only shapes and places."""
+
+import functools
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jumprelu import lm, sharding
+from jumprelu.activations import blocks
+from jumprelu.activations import stream as stream_lib
+from jumprelu.evals import corpus_passes, jitted, splice
+from jumprelu.lm import placement
+from jumprelu.training import config as config_lib
+from jumprelu.training import load_run, suite
+from jumprelu.training import step as step_lib
+
+
+class Job(NamedTuple):
+  """What the programs of a run are made of."""
+
+  config: config_lib.TrainConfig
+  groups: tuple[suite.Group, ...]
+  mesh: Any
+
+
+def make(config: config_lib.TrainConfig, mesh: Any) -> Job:
+  """Makes the abstract job of a config; reads no weights and no text."""
+  config.stream.check_data_axis(mesh.shape['data'])
+  return Job(config, load_run.make_suite(config), mesh)
+
+
+def block(job: Job) -> Any:
+  """Lowers the making of a block: forward, clean, shuffle."""
+  program, args = _block_program(job)
+  return program.lower(*args)
+
+
+def segment(job: Job) -> Any:
+  """Lowers the steps on a block."""
+  config, mesh = job.config, job.mesh
+  segments = step_lib.make_segments(
+      job.groups,
+      config.optim,
+      total_steps=config.steps,
+      batch=config.stream.batch,
+      max_steps=config.stream.batches_per_dispatch,
+      mesh=mesh,
+      path=config.path,
+  )
+  number = _array(mesh, (), jnp.int32)
+  with jax.default_matmul_precision(config.matmul_precision):
+    state = segments.turn(_state(job))
+    return segments.run.lower(state, _block(job), number, number)
+
+
+def clean(job: Job) -> Any:
+  """Lowers an evaluation's clean forward pass."""
+  program = jitted.forward(_model(job, whole=True), _taps(job), mesh=job.mesh)
+  return program.func.lower(*program.args, _eval_tokens(job))
+
+
+def sums(job: Job) -> Any:
+  """Lowers one member's sums over a batch of held-out text."""
+  return _lower_member(jitted.member_sums, job)
+
+
+def reconstruct(job: Job) -> Any:
+  """Lowers one member's reconstruction of a batch of held-out text."""
+  return _lower_member(jitted.reconstruct, job)
+
+
+def _lower_member(program: Any, job: Job) -> Any:
+  """Lowers what an evaluation calls for each member."""
+  group, batch = _widest(job), _eval_batch(job)
+  source, target = splice.taps_of(_site(group), job.config.layer)
+  sae, params = _folded(job, group)
+  return program.lower(
+      params,
+      batch.values[source],
+      batch.values[target],
+      keep=batch.keep,
+      sae=sae,
+      mesh=job.mesh,
+  )
+
+
+def losses(job: Job) -> Any:
+  """Lowers the losses with a reconstruction in the place of its target."""
+  group, batch = _widest(job), _eval_batch(job)
+  _, target = splice.taps_of(_site(group), job.config.layer)
+  model = _model(job, whole=True)
+  program = jitted.spliced_losses(model, target, mesh=job.mesh)
+  return program.func.lower(*program.args, batch, batch.values[target])
+
+
+def _array(mesh: Any, shape: tuple[int, ...], dtype: Any, *axes: Any) -> Any:
+  place = sharding.named(mesh, *axes, shape=shape)
+  return jax.ShapeDtypeStruct(shape, dtype, sharding=place)
+
+
+def _model(job: Job, *, whole: bool = False) -> lm.LanguageModel:
+  """The model with abstract parameters."""
+  config = lm.get_config(job.config.model)
+  layers = config.layers if whole else job.config.layer + 1
+  params = placement.param_layout(
+      config,
+      num_layers=layers,
+      dtype=config_lib.dtype_on(job.config, sharding.platform(job.mesh)),
+      mesh=job.mesh,
+  )
+  return lm.LanguageModel(config, params, pathlib.Path('none'), layers)
+
+
+def _block_program(job: Job) -> tuple[Any, tuple[Any, ...]]:
+  config, mesh = job.config, job.mesh
+  sites, model = suite.taps(job.groups), _model(job)
+  forward = stream_lib.lm_forward(
+      model,
+      config.layer,
+      sites=sites,
+      input_gain=config.input_gain,
+      mesh=mesh,
+  )
+  program = stream_lib.block_program(
+      config.stream, forward, seed=config.corpus.seed, mesh=mesh
+  )
+  length = config.corpus.sequence_length
+  rows = config.stream.sequences(length)
+  tokens = _array(mesh, (rows, length), jnp.int32, 'sequences', None)
+  scales = {site: _array(mesh, (), jnp.float32) for site in sites}
+  return program, (model.params, tokens, _array(mesh, (), jnp.int32), scales)
+
+
+def _block(job: Job) -> blocks.Block:
+  """A block as its program leaves it: shards over `data`."""
+  program, args = _block_program(job)
+
+  def place(x):
+    axes = ('shards',) + (None,) * (x.ndim - 1) if x.ndim else ()
+    return _array(job.mesh, x.shape, x.dtype, *axes)
+
+  return jax.tree.map(place, jax.eval_shape(program, *args))
+
+
+def _state(job: Job) -> suite.TrainState:
+  shapes = jax.eval_shape(
+      functools.partial(suite.init_state, job.groups, mesh=job.mesh)
+  )
+  places = suite.state_shardings(job.groups, mesh=job.mesh)
+  return jax.tree.map(
+      lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
+      shapes,
+      places,
+  )
+
+
+def _widest(job: Job) -> suite.Group:
+  return max(job.groups, key=lambda group: group.sae.width * group.sae.d_in)
+
+
+def _site(group: suite.Group) -> str:
+  return group.members[0].site
+
+
+def _folded(job: Job, group: suite.Group) -> tuple[Any, dict[str, Any]]:
+  """A member as it is evaluated: folded, in the evaluation's places."""
+  folded = []
+
+  def fold(key):
+    params = group.sae.init_params(key, initial_threshold=0.1)
+    sae, params = group.sae.fold(params, input_scale=1.0, target_scale=1.0)
+    folded.append(sae)
+    return params
+
+  shapes = jax.eval_shape(fold, jax.random.key(0))
+  params = {
+      name: jax.ShapeDtypeStruct(
+          x.shape,
+          x.dtype,
+          sharding=corpus_passes.place_of(
+              folded[0], name, shape=x.shape, mesh=job.mesh
+          ),
+      )
+      for name, x in shapes.items()
+  }
+  return folded[0], params
+
+
+def _taps(job: Job) -> set[lm.Tap]:
+  """What the clean forward of an evaluation leaves, as `evaluate` asks."""
+  found = set()
+  for group in job.groups:
+    source, target = splice.taps_of(_site(group), job.config.layer)
+    found |= {source, target, splice.anchor_of(target)}
+  return {tap for tap in found if tap is not None}
+
+
+def _eval_tokens(job: Job) -> Any:
+  shape = (job.config.eval.lm_sequences, job.config.corpus.sequence_length)
+  return _array(job.mesh, shape, jnp.int32, 'sequences', None)
+
+
+def _eval_batch(job: Job) -> splice.Batch:
+  program = jitted.forward(_model(job, whole=True), _taps(job), mesh=job.mesh)
+  shapes = jax.eval_shape(program.func, *program.args, _eval_tokens(job))
+  return jax.tree.map(
+      lambda x: _array(
+          job.mesh, x.shape, x.dtype, 'sequences', *(None,) * (x.ndim - 1)
+      ),
+      shapes,
+  )

@@ -1,0 +1,238 @@
+"""What a run will take: memory, time and money, before anything is started.
+
+By formula (`costs.py`), or with the memory that the TPU compiler tells
+(`tpu_compile.py`). Times are always by formula: FLOPs of the busiest chip at a
+stated share of its peak, plus bytes between chips over half of its links. The
+compiler's own estimate counts a loop's body once and comes out negative for
+programs with collectives, so it is shown and not used.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
+from typing import Any
+
+from jumprelu import errors, lm, sharding
+from jumprelu.files import dotted
+from jumprelu.planning import chips, costs
+from jumprelu.training import config as config_lib
+from jumprelu.training import load_run, suite
+
+# Of a chip's memory that programs get; the rest is the runtime's.
+_USABLE = 0.97
+
+# The share of the peak that Gemma Scope's largest SAEs reached (arXiv
+# 2408.05147, section 3.3).
+UTILISATION = 0.508
+
+_GIB = 2**30
+_DAY = 86_400
+_HOUR = 3600
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+  """What is asked for besides the run itself."""
+
+  topology: chips.Topology
+  layers: tuple[int, ...] = ()  # Of which each is a job; none: the config's.
+  price_per_chip_hour: float | None = None
+  utilisation: float = UTILISATION
+
+
+def make_plan(
+    config: config_lib.TrainConfig,
+    request: Request,
+    *,
+    compiled: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+  """Plans the jobs of a config, one a layer, as plain values.
+
+  `compiled` is what `tpu_compile.compile_all` found for the highest layer; its
+  memory then stands in the place of the formula's.
+  """
+  layers = request.layers or (config.layer,)
+  top = highest(config, request)
+  fits, memory = _memory(top, request.topology, compiled)
+  jobs = [
+      _job(dataclasses.replace(config, layer=layer), request)
+      for layer in layers
+  ]
+  chip_hours = sum(job['chip_hours'] for job in jobs)
+  price = request.price_per_chip_hour
+  whole = _suite(config)
+  return {
+      'model': config.model,
+      'topology': request.topology.name,
+      'chips': request.topology.chips,
+      'mesh': _mesh(config, request.topology).shape,
+      'utilisation': request.utilisation,
+      **whole,
+      'memory': memory,
+      'fits': fits,
+      'changes': [] if fits else list(_changes(top, request.topology)),
+      'jobs': jobs,
+      'sae_count': whole['members'] * len(jobs),
+      'chip_hours': chip_hours,
+      'days_one_after_the_other': sum(job['days'] for job in jobs),
+      'cost': None if price is None else chip_hours * price,
+  }
+
+
+def highest(
+    config: config_lib.TrainConfig, request: Request
+) -> config_lib.TrainConfig:
+  """The config of the highest layer, which takes the most memory."""
+  layer = max(request.layers or (config.layer,))
+  return dataclasses.replace(config, layer=layer)
+
+
+def _mesh(
+    config: config_lib.TrainConfig, topology: chips.Topology
+) -> sharding.MeshShape:
+  """The mesh that `train` would make of the topology."""
+  tensor = config.mesh.tensor
+  data = config.mesh.data or topology.chips // tensor
+  if data * tensor != topology.chips:
+    raise errors.UserError(
+        f'mesh.data={config.mesh.data} x mesh.tensor={tensor} does not use the'
+        f' {topology.chips} chips of {topology.name}'
+    )
+  config.stream.check_data_axis(data)
+  return sharding.MeshShape(data, tensor)
+
+
+def _suite(config: config_lib.TrainConfig) -> dict[str, Any]:
+  groups = load_run.make_suite(config)
+  return {
+      'members': sum(len(group.members) for group in groups),
+      'sae_parameters': sum(
+          len(group.members) * costs.member_params(group) for group in groups
+      ),
+      'tokens': config.tokens,
+      'steps': config.steps,
+  }
+
+
+def _memory(
+    config: config_lib.TrainConfig,
+    topology: chips.Topology,
+    compiled: Mapping[str, Any] | None,
+) -> tuple[bool, dict[str, Any]]:
+  """Whether the run fits, and where the bytes of a chip go."""
+  found = costs.memory(config, _mesh(config, topology))
+  parts = {name: value / _GIB for name, value in found._asdict().items()}
+  total, source = found.total, 'formula'
+  told = {}
+  if compiled:
+    # What lies there while the program of the other kind runs is not in it.
+    segment, block = compiled['segment'], compiled['block']
+    total = max(
+        segment.peak_bytes + found.weights, block.peak_bytes + found.state
+    )
+    source = 'TPU compiler'
+    told = {
+        name: {
+            'peak_gib': program.peak_bytes / _GIB,
+            'optimal_seconds': program.optimal_seconds,
+        }
+        for name, program in compiled.items()
+    }
+  usable = _USABLE * topology.chip.hbm_bytes
+  return total <= usable, {
+      'source': source,
+      'peak_gib': total / _GIB,
+      'usable_gib': usable / _GIB,
+      'formula_gib': parts,
+      'compiler': told,
+  }
+
+
+def _job(config: config_lib.TrainConfig, request: Request) -> dict[str, Any]:
+  """One layer's run: FLOPs a token, seconds a step, days, chip-hours."""
+  topology, batch = request.topology, config.stream.batch
+  chip, mesh = topology.chip, _mesh(config, topology)
+  groups = load_run.make_suite(config)
+  model = lm.get_config(config.model)
+  lm_flops = costs.lm_flops(
+      model,
+      layer=config.layer,
+      positions=config.corpus.sequence_length,
+      sites=sorted({group.target_site for group in groups}),
+  )
+  sae_flops = sum(costs.member_flops(g) * len(g.members) for g in groups)
+  members = sum(len(group.members) for group in groups)
+  rate = chip.flops * request.utilisation
+  lm_seconds = batch * lm_flops / topology.chips / rate
+  sae_seconds = costs.step_flops(groups, mesh, batch) / rate
+  traffic = costs.step_traffic(groups, mesh, batch)
+  between = traffic / (chip.link_bandwidth / 2)
+  step = lm_seconds + sae_seconds + between
+  days = config.steps * step / _DAY
+  return {
+      'layer': config.layer,
+      'lm_flops_per_token': lm_flops,
+      'sae_flops_per_token': sae_flops,
+      # What the SAEs cost equals what the language model costs.
+      'break_even_members': lm_flops / (sae_flops / members),
+      'seconds_per_step': step,
+      'lm_share': lm_seconds / step,
+      'sae_share': sae_seconds / step,
+      'link_share': between / step,
+      'days': days,
+      'chip_hours': config.steps * step / _HOUR * topology.chips,
+      'layouts': {g.name: suite.layout_of(g, mesh).name for g in groups},
+  }
+
+
+def _changes(
+    config: config_lib.TrainConfig, topology: chips.Topology
+) -> Iterator[str]:
+  """The least change of each kind with which the formula's memory fits."""
+  found = set()
+  for kind, words, other, where in _candidates(config, topology):
+    if kind in found:
+      continue
+    try:
+      if _memory(other, where, None)[0]:
+        found.add(kind)
+        yield words
+    except errors.UserError:
+      continue  # The change breaks another rule, so it is none.
+
+
+def _candidates(
+    config: config_lib.TrainConfig, topology: chips.Topology
+) -> Iterator[tuple[str, str, config_lib.TrainConfig, chips.Topology]]:
+  tensor = config.mesh.tensor * 2
+  while topology.chips % tensor == 0:
+    changes = {'mesh.tensor': tensor, 'mesh.data': 0}
+    other = dotted.replace(config, changes)
+    yield 'tensor', f'--mesh.tensor={tensor}', other, topology
+    tensor *= 2
+  positions = config.stream.block_positions
+  for smaller in (positions // 2, positions // 4, positions // 8):
+    try:
+      other = dotted.replace(config, {'stream.block_positions': smaller})
+    except errors.UserError:
+      break  # Not a multiple of what a block must hold.
+    words = f'--stream.block_positions={smaller}'
+    yield 'block', words, other, topology
+  for axis in ('sparsity_coefficients', 'target_l0', 'widths', 'sites'):
+    values: Sequence[Any] = getattr(config, axis)
+    for count in range(len(values) - 1, 0, -1):
+      try:
+        other = dotted.replace(config, {axis: values[:count]})
+      except errors.UserError:
+        break
+      words = f'{count} of the {len(values)} {axis}, the others in another job'
+      yield axis, words, other, topology
+  larger = topology.larger()
+  while larger is not None:
+    words, other = f'--topology={larger.name}', config
+    data = larger.chips // config.mesh.tensor
+    if config.stream.lm_sequences % data:
+      # A forward has at least a sequence for each row of chips.
+      other = dotted.replace(config, {'stream.lm_sequences': data})
+      words += f' --stream.lm_sequences={data}'
+    yield 'topology', words, other, larger
+    larger = larger.larger()

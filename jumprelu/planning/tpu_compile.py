@@ -1,0 +1,179 @@
+"""The programs of a run, compiled for a TPU topology that need not be here.
+
+The TPU compiler (the package `libtpu`) works on any computer: it tells the
+memory of a chip, the collectives and whether there are host transfers, and it
+refuses what a TPU cannot run. It never tells how long a program takes. What is
+compiled are the functions that `train` and `evaluate` call, on abstract
+arguments: nothing is allocated.
+
+JAX reads the environment when it is imported, so a process that has a device
+asks another one: `compile_all`.
+"""
+
+from collections.abc import Iterable, Iterator
+import dataclasses
+import importlib.util
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+from typing import Any
+
+from jumprelu import errors
+from jumprelu.planning import hlo
+from jumprelu.training import config as config_lib
+
+# What a run compiles: the block of activations, the steps on it, and of an
+# evaluation the clean forward, one member's sums, its reconstruction, and the
+# losses with that spliced in.
+PROGRAMS = ('block', 'segment', 'clean', 'sums', 'reconstruct', 'losses')
+TRAINING = PROGRAMS[:2]
+EVALUATION = PROGRAMS[2:]
+
+ENVIRONMENT = {
+    'TPU_SKIP_MDS_QUERY': '1',
+    'JAX_PLATFORMS': 'cpu',
+    # No TPU is opened, so another process may use one, or compile as well.
+    'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
+    # A program that is read back leaves no text (`_describe`).
+    'JAX_ENABLE_COMPILATION_CACHE': 'false',
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+  """What the compiler says of one program, a chip."""
+
+  name: str
+  argument_bytes: int
+  temporary_bytes: int
+  # Arguments, results that do not reuse them, and temporaries.
+  peak_bytes: int
+  # One iteration of each loop.
+  flops: float
+  bytes_accessed: float
+  # The compiler's own estimate, which ranks programs; negative: it has none.
+  optimal_seconds: float
+  collectives: tuple[hlo.Collective, ...]
+  host_transfers: tuple[str, ...]
+
+
+def available() -> bool:
+  """Whether the TPU compiler is installed."""
+  return importlib.util.find_spec('libtpu') is not None
+
+
+def compile_all(
+    config: config_lib.TrainConfig,
+    topology: str,
+    *,
+    programs: Iterable[str] = TRAINING,
+) -> dict[str, Program]:
+  """Compiles programs of `config` for `topology`, in a process of its own.
+
+  Raises:
+    UserError: if the compiler refuses, with one line of what it says.
+  """
+  with tempfile.TemporaryDirectory() as folder:
+    out = pathlib.Path(folder) / 'programs.json'
+    done = subprocess.run(
+        [sys.executable, '-P', '-m', 'jumprelu.planning.tpu_compile', topology, out]
+        + list(programs),
+        input=config_lib.to_json(config),
+        env=os.environ | ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+      raise errors.UserError(
+          f'{topology}: the TPU compiler refuses: {_refusal(done.stderr)}'
+      )
+    found = json.loads(out.read_text('utf-8'))
+  return {name: _from_json(fields) for name, fields in found.items()}
+
+
+def _refusal(stderr: str) -> str:
+  """The line that names the error; advice may follow it. Or the last line."""
+  lines = stderr.strip().splitlines() or ['no message']
+  named = [line for line in lines if re.match(r'[\w.]+Error: ', line)]
+  return (named or lines)[-1]
+
+
+def _from_json(fields: dict[str, Any]) -> Program:
+  collectives = tuple(hlo.Collective(*each) for each in fields['collectives'])
+  transfers = tuple(fields['host_transfers'])
+  return Program(
+      **fields | {'collectives': collectives, 'host_transfers': transfers}
+  )
+
+
+def lowered(
+    config: config_lib.TrainConfig, mesh: Any, *, programs: Iterable[str]
+) -> Iterator[tuple[str, Any]]:
+  """Lowers programs on abstract arguments, for whatever the mesh is made of."""
+  from jumprelu.planning import abstract_job
+
+  job = abstract_job.make(config, mesh)
+  for name in programs:
+    yield name, getattr(abstract_job, name)(job)
+
+
+def _describe(name: str, program: Any, folder: pathlib.Path) -> Program:
+  """Compiles one lowered program; the compiler leaves its text in `folder`.
+
+  Where a chip has SparseCores, the embedding is read on them asynchronously.
+  JAX cannot read such a program back (`compiled.as_text()`: "async-update
+  instruction should have 1 operands"), but the compiler can write it.
+  """
+  compiled = program.compile(
+      compiler_options={
+          'xla_dump_to': str(folder),
+          'xla_dump_hlo_as_text': True,
+      }
+  )
+  memory = compiled.memory_analysis()
+  cost = compiled.cost_analysis()
+  (written,) = folder.glob('*.after_optimizations.txt')
+  text = written.read_text('utf-8')
+  return Program(
+      name=name,
+      argument_bytes=memory.argument_size_in_bytes,
+      temporary_bytes=memory.temp_size_in_bytes,
+      peak_bytes=memory.argument_size_in_bytes
+      + memory.output_size_in_bytes
+      - memory.alias_size_in_bytes
+      + memory.temp_size_in_bytes,
+      flops=cost.get('flops', 0.0),
+      bytes_accessed=cost.get('bytes accessed', 0.0),
+      optimal_seconds=cost.get('optimal_seconds', 0.0),
+      collectives=hlo.collectives(text),
+      host_transfers=hlo.host_transfers(text),
+  )
+
+
+def _main(topology: str, out: str, *programs: str) -> None:
+  """Compiles what a config on stdin asks for; writes JSON to `out`.
+
+  Puts the text of each program beside it.
+  """
+  from jax.experimental import topologies
+
+  from jumprelu import sharding
+
+  config = config_lib.from_json(sys.stdin.read())
+  found = topologies.get_topology_desc(topology_name=topology, platform='tpu')
+  mesh = sharding.make_mesh(config.mesh, found.devices)
+  path = pathlib.Path(out)
+  described = {
+      name: dataclasses.asdict(_describe(name, program, path.parent / name))
+      for name, program in lowered(config, mesh, programs=programs)
+  }
+  path.write_text(json.dumps(described), 'utf-8')
+
+
+if __name__ == '__main__':
+  _main(*sys.argv[1:])

@@ -1,0 +1,28 @@
+"""Releases: written, verified and read back.
+
+Published cards say `from jumprelu import release; release.load_member(...)`.
+The names are resolved on first use because `jumprelu verify` must not import
+orbax, which writing a release needs.
+"""
+
+import importlib
+from typing import Any
+
+_OWNERS = {
+    'Member': 'records',
+    'Provenance': 'records',
+    'check_target': 'write',
+    'list_members': 'members',
+    'load_member': 'members',
+    'member_paths': 'write',
+    'verify_release': 'verify',
+    'write_release': 'write',
+}
+
+
+def __getattr__(name: str) -> Any:
+  """Returns a public name from the module that defines it."""
+  if name not in _OWNERS:
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+  owner = importlib.import_module(f'{__name__}.{_OWNERS[name]}')
+  return getattr(owner, name)

@@ -1,0 +1,89 @@
+"""Gemma Scope's folders: params.npz alone; the folders' names say the rest.
+
+    gemma-scope-2b-pt-res/layer_20/width_16k/average_l0_71/params.npz
+
+(arXiv 2408.05147.) The repository's name says model and site, also within the
+cache of Hugging Face's hub (models--google--gemma-scope-...). The sites of a
+release of ours are known as well. A transcoder there reads the norm before the
+MLP without its gain.
+"""
+
+import pathlib
+import re
+
+from jumprelu import errors
+from jumprelu.release import layout
+from jumprelu.release.formats import record
+
+# Published files have `W_enc`; loaders also know `w_enc`.
+_REPOSITORY = re.compile(
+    r'gemma-scope-(2b|9b|27b)-(pt|it)-(res|mlp|att|transcoders)(?![a-z])'
+)
+_SITES = {
+    'res': 'resid_post',
+    'mlp': 'mlp_out',
+    'att': 'attn_heads',
+    'transcoders': 'transcoder',
+}
+_LAYER = re.compile(r'layer_(\d+)')
+_WIDTH = re.compile(r'width_(\d+[km]?)')
+_L0 = re.compile(r'average_l0_(\d+)(?:_\d+)?')
+
+
+def recognises(folder: pathlib.Path) -> bool:
+  """Returns whether params.npz lies there."""
+  return (folder / layout.PARAMS).is_file()
+
+
+def read(folder: pathlib.Path) -> record.Released:
+  """Reads one SAE.
+
+  Raises:
+    DataError: naming file, tensor, and what was found and wanted.
+    UserError: if it is an SAE of the embedding.
+  """
+  path = folder / layout.PARAMS
+  parts = path.absolute().parent.parts[-6:]
+  if 'embedding' in parts:
+    raise errors.UserError(
+        f'{path}: reads the embedding, which is no site here; choose a folder'
+        ' layer_L'
+    )
+  params = record.read_arrays(path, record.plain_names())
+  _check_width(path, parts, params['W_enc'].shape[1])
+  l0 = _last(_L0, parts)
+  meta = {} if l0 is None else {'released_l0': int(l0[1])}
+  return record.make_jumprelu(params, origin_of(parts), meta)
+
+
+def origin_of(parts: tuple[str, ...]) -> record.Origin:
+  """Returns what the names of folders say, the innermost first."""
+  layer = _last(_LAYER, parts)
+  origin = record.Origin(layer=None if layer is None else int(layer[1]))
+  for part in reversed(parts):
+    match = _REPOSITORY.search(part)
+    if match:
+      size, tuned, site = match.groups()
+      return origin._replace(
+          model=f'gemma2_{size}{"_it" if tuned == "it" else ""}',
+          site=_SITES[site],
+          input_gain=False if site == 'transcoders' else None,
+      )
+    if part in layout.SITES:
+      return origin._replace(site=part)
+  return origin
+
+
+def _check_width(path, parts, width):
+  name = _last(_WIDTH, parts)
+  found = layout.width_name(width)
+  if name is not None and name[1] not in (found, str(width)):
+    raise errors.DataError(
+        f'{path}: tensor W_enc has {width} latents, wanted {name[0]}'
+    )
+
+
+def _last(pattern, parts):
+  """Returns the innermost folder's name that is of this form."""
+  matches = (pattern.fullmatch(part) for part in reversed(parts))
+  return next(filter(None, matches), None)

@@ -1,0 +1,93 @@
+"""Gemma Scope 2's folders: params.safetensors, and mostly a config.json.
+
+    gemma-scope-2-1b-pt/resid_post/layer_13_width_16k_l0_small/
+    gemma-scope-2-1b-pt/transcoder_all/layer_3_width_262k_l0_big_affine/
+
+Tensors have lower-case names; a skip transcoder's affine term is
+`affine_skip_connection` [d_in, d_out]. `attn_out` reads the concatenated heads,
+before the output projection. A transcoder's input has the gain of the norm
+before the MLP, unlike the first Gemma Scope's. config.json's hook points are
+believed before the folders' names. Cross-layer transcoders and crosscoders
+read or write several layers: they are refused by the shapes of their tensors.
+"""
+
+import pathlib
+import re
+
+from jumprelu import errors
+from jumprelu.files import json_files
+from jumprelu.release import layout
+from jumprelu.release.formats import hooks, record
+
+_PARAMS = 'params.safetensors'
+_SKIP = 'affine_skip_connection'
+_LEAF = re.compile(r'layer_(\d+)_width_(\d+[km]?)_l0_[a-z0-9]+(_affine)?')
+_SITE = re.compile(r'(resid_post|attn_out|mlp_out|transcoder)(_all)?')
+_SITES = {'attn_out': 'attn_heads'}
+_REPOSITORY = re.compile(r'gemma-scope-2-(270m|1b|4b|12b|27b)-(pt|it)')
+
+
+def recognises(folder: pathlib.Path) -> bool:
+  """Returns whether params.safetensors lies there."""
+  return (folder / _PARAMS).is_file()
+
+
+def read(folder: pathlib.Path) -> record.Released:
+  """Reads one SAE.
+
+  Raises:
+    DataError: naming file, tensor, and what was found and wanted; or if
+      config.json is not of a JumpReLU SAE or contradicts the tensors.
+  """
+  path = folder / _PARAMS
+  names = {ours: ours.lower() for ours in record.plain_names()}
+  config = {}
+  if (folder / layout.CONFIG).is_file():
+    config = json_files.read_json(folder / layout.CONFIG)
+  parts = path.absolute().parent.parts[-6:]
+  leaf = _LEAF.fullmatch(parts[-1])
+  affine = config.get('affine_connection', bool(leaf and leaf[3]))
+  if affine:
+    names['W_skip'] = _SKIP
+  params = record.read_arrays(path, names)
+  _check(folder / layout.CONFIG, config)
+  width = layout.width_name(params['W_enc'].shape[1])
+  if leaf and leaf[2] != width:
+    raise errors.DataError(
+        f'{path}: tensor w_enc has {params["W_enc"].shape[1]} latents, wanted'
+        f' width_{leaf[2]}'
+    )
+  origin = _origin_in(config).over(_origin_of(parts, leaf))
+  if origin.site == 'transcoder' and origin.input_gain is None:
+    origin = origin._replace(input_gain=True)
+  return record.make_jumprelu(params, origin, {})
+
+
+def _check(path, config):
+  architecture = config.get('architecture', 'jump_relu')
+  if architecture != 'jump_relu':
+    raise errors.DataError(
+        f"{path}: architecture is {architecture!r}, wanted 'jump_relu'"
+    )
+
+
+def _origin_in(config) -> record.Origin:
+  source = config.get('hf_hook_point_in')
+  if not isinstance(source, str):
+    return record.Origin()
+  return hooks.origin_of(source, config.get('hf_hook_point_out'))
+
+
+def _origin_of(parts, leaf) -> record.Origin:
+  """Returns what the names of folders say."""
+  repository = (_REPOSITORY.search(part) for part in reversed(parts))
+  found = next(filter(None, repository), None)
+  model = None
+  if found:
+    model = f'gemma3_{found[1]}{"_it" if found[2] == "it" else ""}'
+  site = next(filter(None, (_SITE.fullmatch(p) for p in reversed(parts))), None)
+  return record.Origin(
+      model=model,
+      layer=int(leaf[1]) if leaf else None,
+      site=_SITES.get(site[1], site[1]) if site else None,
+  )

@@ -1,0 +1,234 @@
+"""SAELens' folders: cfg.json and sae_weights.safetensors.
+
+Read are the architectures that are exactly a JumpReLU SAE of raw activations:
+jumprelu, standard (threshold 0) and gated (arXiv 2404.16014, section 3.2: the
+threshold is b_mag - exp(r_mag) b_gate on the magnitudes), and transcoders with
+or without a skip term; and topk, which is none and stays what it is. BatchTopK
+SAEs, nested or not, are written for use as jumprelu with one threshold;
+checkpoints of their training hold that threshold and are read as what would be
+written. In files before version 6 an SAE is topk by its `activation_fn`.
+
+Where `rescale_acts_by_decoder_norm` is set, z counts times the norm of its
+decoder row; the norms are folded into the encoder, which is the same. Where the
+decoder's bias is subtracted from the inputs, it is folded into the encoder's.
+Files written before version 6 mean by silence that it is; later ones have to
+say it.
+"""
+
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from jumprelu import errors
+from jumprelu.files import json_files
+from jumprelu.release.formats import hooks, record
+
+_CONFIG = 'cfg.json'
+_PARAMS = 'sae_weights.safetensors'
+_PLAIN = ('W_enc', 'b_enc', 'W_dec', 'b_dec')
+_GATES = ('b_gate', 'b_mag', 'r_mag')
+
+# Architecture -> our name of the variant, its tensors.
+_ARCHITECTURES = {
+    'standard': ('relu', _PLAIN),
+    'jumprelu': ('jumprelu', (*_PLAIN, 'threshold')),
+    'gated': ('gated', ('W_enc', 'W_dec', 'b_dec', *_GATES)),
+    'topk': ('topk', _PLAIN),
+    'batchtopk': ('batch_topk', (*_PLAIN, 'topk_threshold')),
+    'matryoshka_batchtopk': (
+        'matryoshka_batch_topk',
+        (*_PLAIN, 'topk_threshold'),
+    ),
+    'transcoder': ('relu', _PLAIN),
+    'skip_transcoder': ('relu', (*_PLAIN, 'W_skip')),
+    'jumprelu_transcoder': ('jumprelu', (*_PLAIN, 'threshold')),
+    'jumprelu_skip_transcoder': (
+        'jumprelu',
+        (*_PLAIN, 'threshold', 'W_skip'),
+    ),
+}
+_AXES = {name: ('width',) for name in _GATES} | {
+    'W_skip': ('d_out', 'd_in'),
+    'scaling_factor': ('width',),
+    'topk_threshold': (),
+}
+
+
+def recognises(folder: pathlib.Path) -> bool:
+  """Returns whether both of its files lie there."""
+  return (folder / _CONFIG).is_file() and (folder / _PARAMS).is_file()
+
+
+def read(folder: pathlib.Path) -> record.Released:
+  """Reads one SAE.
+
+  Raises:
+    DataError: naming file, field or tensor, and what was found and wanted.
+  """
+  where, path = folder / _CONFIG, folder / _PARAMS
+  config = json_files.read_json(where)
+  known = config.get('metadata')
+  metadata = config | (known if isinstance(known, dict) else {})
+  architecture = _architecture(where, config)
+  subtracts = _subtracts_bias(where, config, metadata)
+  _check_inputs(where, config)
+  variant, names = _ARCHITECTURES[architecture]
+  params = _read(path, names, config)
+  if variant == 'gated':
+    params = _from_gates(params)
+  elif variant == 'relu':
+    params['threshold'] = np.zeros_like(params['b_enc'])
+  elif 'topk' in variant and _flag(
+      where, config, 'rescale_acts_by_decoder_norm'
+  ):
+    params = _by_norms(params)
+  if 'topk_threshold' in params:
+    threshold = params.pop('topk_threshold')
+    params['threshold'] = np.full_like(params['b_enc'], threshold)
+  if subtracts:
+    shift = params['b_dec'].astype(np.float64) @ params['W_enc']
+    params['b_enc'] = (params['b_enc'] - shift).astype(np.float32)
+  origin, meta = _origin(metadata), {'variant': variant}
+  if variant == 'topk':
+    k = _k(where, config)
+    return record.make_topk(params, k, origin=origin, meta=meta)
+  return record.make_jumprelu(params, origin, meta)
+
+
+def _architecture(where, config) -> str:
+  """Returns a key of `_ARCHITECTURES`."""
+  name = config.get('architecture', 'standard')
+  # Before version 6; the second name is the older one.
+  function = config.get('activation_fn', config.get('activation_fn_str'))
+  if function == 'topk' and name == 'standard':
+    return 'topk'
+  if name not in _ARCHITECTURES:
+    raise errors.DataError(
+        f'{where}: architecture is {name!r}, wanted one of'
+        f' {", ".join(_ARCHITECTURES)}'
+    )
+  if function not in (None, 'relu', 'topk'):
+    raise errors.DataError(
+        f"{where}: activation_fn is {function!r}, wanted 'relu' or 'topk'"
+    )
+  return name
+
+
+def _k(where, config) -> int:
+  """Returns the number of latents a row."""
+  old = config.get('activation_fn_kwargs')
+  k = config.get('k', old.get('k') if isinstance(old, dict) else None)
+  if isinstance(k, bool) or not isinstance(k, int | float) or k < 1 or k % 1:
+    raise errors.DataError(f'{where}: k is {k!r}, wanted 1, 2, ...')
+  return int(k)
+
+
+def _flag(where, config, name) -> bool:
+  """Returns a flag that later versions know; without it, it is off."""
+  value = config.get(name, False)
+  if not isinstance(value, bool):
+    raise errors.DataError(
+        f'{where}: {name} is {value!r}, wanted true or false'
+    )
+  return value
+
+
+def _by_norms(params: record.Params) -> record.Params:
+  """Returns arrays with unit decoder rows, whose norms the encoder has."""
+  W_dec = params['W_dec'].astype(np.float64)
+  # As its library does: no row is shorter.
+  norms = np.maximum(np.linalg.norm(W_dec, axis=1), 1e-8)
+  changed = {
+      'W_enc': params['W_enc'] * norms,
+      'b_enc': params['b_enc'] * norms,
+      'W_dec': W_dec / norms[:, None],
+  }
+  return params | {k: v.astype(np.float32) for k, v in changed.items()}
+
+
+def _subtracts_bias(where, config, metadata) -> bool:
+  """Returns whether the encoder sees the inputs minus the decoder's bias."""
+  transcoder = 'transcoder' in config.get('architecture', '')
+  value = config.get('apply_b_dec_to_input')
+  if value is None and transcoder:
+    value = False
+  if value is None:
+    version = str(metadata.get('sae_lens_version') or '0')
+    major = version.partition('.')[0]
+    if not major.isdigit() or int(major) >= 6:
+      raise errors.DataError(
+          f'{where}: apply_b_dec_to_input is missing, wanted true or false'
+      )
+    value = True
+  if not isinstance(value, bool) or (value and transcoder):
+    raise errors.DataError(
+        f'{where}: apply_b_dec_to_input is {value!r}, wanted'
+        f' {"false" if transcoder else "true or false"}'
+    )
+  return value
+
+
+def _check_inputs(where, config):
+  """Raises unless the SAE reads activations as they are."""
+  normalised = config.get('normalize_activations') or 'none'
+  if normalised != 'none':
+    raise errors.DataError(
+        f"{where}: normalize_activations is {normalised!r}, wanted 'none': fold"
+        ' it into the weights first'
+    )
+
+
+def _read(path, names, config) -> record.Params:
+  """Reads the tensors; those of old files may carry a scale, which must be 1."""
+  from jumprelu.release.formats import tensors
+
+  scaled = 'scaling_factor' in tensors.header(path)
+  names = (*names, 'scaling_factor') if scaled else names
+  params = record.read_arrays(
+      path,
+      dict(zip(names, names, strict=True)),
+      axes=_AXES,
+      width=config.get('d_sae'),
+  )
+  if config.get('d_in') not in (None, params['W_enc'].shape[0]):
+    raise errors.DataError(
+        f'{path}: tensor W_enc has shape {params["W_enc"].shape}, wanted'
+        f' ({config["d_in"]}, {config["d_sae"]})'
+    )
+  if scaled and (params.pop('scaling_factor') != 1).any():
+    raise errors.DataError(f'{path}: tensor scaling_factor is not 1 everywhere')
+  if 'W_skip' in params:
+    params['W_skip'] = np.ascontiguousarray(params['W_skip'].T)
+  return params
+
+
+def _from_gates(params: record.Params) -> record.Params:
+  """Returns the arrays of the JumpReLU SAE that a Gated SAE is."""
+  gain = np.exp(params['r_mag'].astype(np.float64))
+  threshold = params['b_mag'] - gain * params['b_gate']
+  return {
+      'W_enc': (params['W_enc'] * gain).astype(np.float32),
+      'b_enc': params['b_mag'],
+      'W_dec': params['W_dec'],
+      'b_dec': params['b_dec'],
+      'threshold': threshold.astype(np.float32),
+  }
+
+
+def _origin(metadata: dict[str, Any]) -> record.Origin:
+  """Returns what cfg.json says; Hugging Face's names before TransformerLens'."""
+  found = record.Origin()
+  name = metadata.get('model_name')
+  if isinstance(name, str):
+    found = found._replace(model=hooks.model_of(name))
+  for source, target in (
+      ('hf_hook_name', 'hf_hook_name_out'),
+      ('hook_name', 'hook_name_out'),
+      ('hook_point', 'hook_point_out'),
+  ):
+    if isinstance(metadata.get(source), str):
+      found = found.over(
+          hooks.origin_of(metadata[source], metadata.get(target))
+      )
+  return found

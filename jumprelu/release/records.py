@@ -1,0 +1,159 @@
+"""What a release knows about its SAEs, and how config.json says it."""
+
+from collections.abc import Mapping
+import contextlib
+import dataclasses
+from importlib import metadata
+import math
+import platform
+from typing import Any
+
+import jax
+import numpy as np
+
+import jumprelu
+from jumprelu.array_typing import Array, Float
+from jumprelu.release import layout
+from jumprelu.saes import base
+
+FORMAT = 'jumprelu-release-1'
+_PACKAGES = ('jax', 'jaxlib', 'flax', 'numpy', 'gemma')
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Member:
+  """One trained SAE, folded, with what is known about it.
+
+  Attributes:
+    sae: The folded SAE: it acts on raw activations.
+    params: Its arrays.
+    site: A name from `layout.SITES`.
+    sparsity_coefficient: The coefficient it was trained with.
+    target_l0: The L0 that was asked for, 0 if none.
+    seed: The seed of its initialisation.
+    learning_rate: Its peak learning rate.
+    initial_threshold: Its initial threshold, in units of the scaled input.
+    input_scale: C of the input, folded into `params`.
+    target_scale: C of the target, folded; `input_scale` unless a transcoder.
+    input_gain: For a transcoder, whether its input has the norm's gain.
+    tokens_trained: Kept tokens it was trained on.
+    steps: Optimiser steps.
+    results: Its evaluation row; `l0` names the folder.
+    inputs: Held-out raw activations for the test vectors.
+    firing_frequency: Share of held-out tokens that fire each latent.
+    converted_from: The variant it was before it became a JumpReLU, if any.
+  """
+
+  sae: base.Sae
+  params: Mapping[str, Array]
+  site: str
+  sparsity_coefficient: float
+  target_l0: float
+  seed: int
+  learning_rate: float
+  initial_threshold: float
+  input_scale: float
+  target_scale: float
+  input_gain: bool | None
+  tokens_trained: int
+  steps: int
+  results: Mapping[str, Any]
+  inputs: Float[np.ndarray, 'rows model']
+  firing_frequency: Float[np.ndarray, ' latents'] | None = None
+  converted_from: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class Provenance:
+  """What all members of a suite share.
+
+  Attributes:
+    model: The language model's name.
+    layer: The layer.
+    training: The run's full config, as JSON.
+    corpus: The source's description and digest, as JSON.
+    tokenizer_sha256: Of the tokenizer's file.
+    run: A digest that tells this run from any other.
+    command: The command that trained the suite.
+    licence: An SPDX name, of the released arrays.
+  """
+
+  model: str
+  layer: int
+  training: Mapping[str, Any]
+  corpus: Mapping[str, Any]
+  tokenizer_sha256: str
+  run: str
+  command: str = ''
+  licence: str = 'Apache-2.0'
+
+
+def versions() -> dict[str, str]:
+  """Return the versions that a release depends on, importing nothing."""
+  found = {
+      'jumprelu': jumprelu.__version__,
+      'python': platform.python_version(),
+  }
+  for name in _PACKAGES:
+    with contextlib.suppress(metadata.PackageNotFoundError):
+      found[name] = metadata.version(name)
+  return found
+
+
+def member_config(
+    member: Member, params: Mapping[str, np.ndarray], provenance: Provenance
+) -> dict[str, Any]:
+  """Return config.json without digests: all that made the member."""
+  sae = member.sae
+  return {
+      'format': FORMAT,
+      'model': provenance.model,
+      'layer': provenance.layer,
+      'site': member.site,
+      'hooks': layout.hooks(
+          member.site,
+          layer=provenance.layer,
+          input_gain=member.input_gain,
+      ),
+      'input_gain': member.input_gain,
+      'variant': sae.variant,
+      'width': sae.width,
+      'sparsity_coefficient': member.sparsity_coefficient,
+      'target_l0': member.target_l0,
+      'seed': member.seed,
+      'learning_rate': member.learning_rate,
+      'initial_threshold': member.initial_threshold,
+      'input_scale': member.input_scale,
+      'target_scale': member.target_scale,
+      'tokens_trained': member.tokens_trained,
+      'steps': member.steps,
+      'converted_from': member.converted_from,
+      'sae': {
+          'd_in': sae.d_in,
+          'd_out': sae.d_out,
+          'width': sae.width,
+          'transcoder': sae.transcoder,
+          'config': dataclasses.asdict(sae.config),
+      },
+      'arrays': {k: list(v.shape) for k, v in params.items()},
+      'test_vectors': len(member.inputs),
+      'training': provenance.training,
+      'corpus': provenance.corpus,
+      'tokenizer_sha256': provenance.tokenizer_sha256,
+      'command': provenance.command,
+      'versions': versions(),
+      'license': provenance.licence,
+  }
+
+
+def plain(value: Any) -> Any:
+  """Return what JSON can hold; a number that is not finite becomes null."""
+  if isinstance(value, Mapping):
+    return {str(k): plain(v) for k, v in value.items()}
+  if isinstance(value, (list, tuple)):
+    return [plain(v) for v in value]
+  if isinstance(value, (np.generic, jax.Array)) and not np.ndim(value):
+    value = value.item()
+  if isinstance(value, float) and not math.isfinite(value):
+    return None
+  return value

@@ -1,0 +1,269 @@
+"""Refuse a release that is not what it says it is, naming the first fault.
+
+The numbers are held against what a Gemma Scope file promises. The stored
+test vectors are recomputed in float64 by the formula that users apply, so a
+file that encodes otherwise than the trained SAE did cannot pass.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+import os
+import pathlib
+
+import jax.numpy as jnp
+import numpy as np
+
+from jumprelu import errors
+from jumprelu.files import digests as digests_lib
+from jumprelu.files import json_files, npz
+from jumprelu.release import layout, members
+from jumprelu.saes import base
+
+# Largest distance of a decoder row's norm from 1, as Gemma Scope's readers ask.
+UNIT_NORM_TOLERANCE = 1e-5
+# Of the sum of absolute products: float32 sums of a few thousand terms err by
+# about 1e-6 of it, a wrong scale or a lost bias by far more.
+TEST_VECTOR_TOLERANCE = 1e-5
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+  """What a sound release holds."""
+
+  members: int
+  latents: int
+  files: int
+  bytes: int
+
+  def __str__(self):
+    """Return one line for people."""
+    return (
+        f'{self.members} members, {self.latents:,} latents, {self.files} files,'
+        f' {self.bytes / 2**20:,.1f} MiB: all sound'
+    )
+
+
+def verify_release(release: str | os.PathLike) -> Summary:
+  """Check everything, or raise an error that names the first fault."""
+  release = pathlib.Path(release)
+  if not release.is_dir():
+    raise errors.MissingInputError(f'{release}: no such release directory')
+  if not (release / layout.SUITE).is_file():
+    raise errors.DataError(f'{release}: no release, it has no {layout.SUITE}')
+  found = _files_of(release)
+  suite = members.read_suite(release)
+  _check_listing(release, found, suite)
+  latents = sum(
+      _verify_member(release / m['path'], m) for m in suite['members']
+  )
+  _check_digests(release, suite['files'])
+  return Summary(
+      members=len(suite['members']),
+      latents=latents,
+      files=len(found),
+      bytes=sum((release / name).stat().st_size for name in found),
+  )
+
+
+def _files_of(release: pathlib.Path) -> set[str]:
+  found = set()
+  for folder, folders, files in os.walk(release):
+    for name in folders + files:
+      path = pathlib.Path(folder) / name
+      if path.is_symlink() or not (path.is_dir() or path.is_file()):
+        raise errors.DataError(f'{path}: a link or no plain file')
+    found |= {
+        (pathlib.Path(folder) / n).relative_to(release).as_posix()
+        for n in files
+    }
+  return found
+
+
+def unlisted_files(release: pathlib.Path, suite: Mapping) -> list[str]:
+  """Return the files that suite.json does not list."""
+  return sorted(_files_of(release) - _listed_files(suite))
+
+
+def _listed_files(suite: Mapping) -> set[str]:
+  listed = {layout.SUITE, *suite['files']}
+  for member in suite['members']:
+    listed |= {f'{member["path"]}/{name}' for name in member['files']}
+  return listed
+
+
+def _check_listing(release: pathlib.Path, found: set[str], suite: Mapping):
+  listed = _listed_files(suite)
+  for name in sorted(listed - found):
+    raise errors.DataError(f'{release / name}: listed in suite.json, missing')
+  for name in sorted(found - listed):
+    raise errors.DataError(f'{release / name}: not listed in suite.json')
+  for member in suite['members']:
+    for name in layout.REQUIRED_FILES:
+      if name not in member['files']:
+        raise errors.DataError(
+            f'{release / layout.SUITE}: {member["path"]} lacks {name}'
+        )
+
+
+def _verify_member(folder: pathlib.Path, listed: Mapping) -> int:
+  """Check one member against its own files and its line in suite.json."""
+  sae, params, config = members.read_member(folder)
+  results = json_files.read_json(folder / layout.RESULTS)
+  try:
+    expected = layout.member_folder(
+        variant=config['variant'], site=config['site'],
+        layer=config['layer'], width=sae.width, l0=float(results['l0']),
+    )  # fmt: skip
+  except (KeyError, TypeError, ValueError) as e:
+    raise errors.DataError(f'{folder}: cannot tell its name ({e!r})') from e
+  if not layout.is_folder_of(listed['path'], expected):
+    raise errors.DataError(f'{folder}: should be named {expected}')
+  path = folder / layout.PARAMS
+  for name, value in params.items():
+    _check_finite(path, name, value)
+  W_dec = params['W_dec']
+  norms = np.sqrt(np.einsum('ij,ij->i', W_dec, W_dec, dtype=np.float64))
+  worst = int(np.argmax(np.abs(norms - 1)))
+  if abs(norms[worst] - 1) > UNIT_NORM_TOLERANCE:
+    raise errors.DataError(
+        f'{path}: W_dec row {worst} has norm {norms[worst]:.7g}, not 1'
+    )
+  if 'threshold' in params:
+    _check_threshold(path, params['threshold'], config)
+  _check_test_vectors(folder, sae, params, config)
+  _check_firing_frequency(folder, sae)
+  _check_digests(folder, listed['files'])
+  if config['sha256'] != listed['files'].get(layout.PARAMS):
+    raise errors.DataError(
+        f'{folder / layout.CONFIG}: sha256 is not that of {layout.PARAMS}'
+    )
+  return sae.width
+
+
+def _check_finite(path, name: str, value: np.ndarray):
+  bad = value.size - int(np.isfinite(value).sum())
+  if bad:
+    where = tuple(int(i) for i in np.argwhere(~np.isfinite(value))[0])
+    raise errors.DataError(
+        f'{path}: {name} has {bad} non-finite values, the first at {where}'
+    )
+
+
+def _check_threshold(path, threshold: np.ndarray, config: Mapping):
+  # A variant converted to JumpReLU (a ReLU SAE, say) may switch on at 0.
+  converted = bool(config.get('converted_from'))
+  wrong = threshold < 0 if converted else threshold <= 0
+  if wrong.any():
+    i = int(np.argmax(wrong))
+    raise errors.DataError(
+        f'{path}: threshold of latent {i} is {threshold[i]:g}, must be'
+        f' {">= 0" if converted else "> 0"}'
+    )
+
+
+def _check_test_vectors(
+    folder: pathlib.Path,
+    sae: base.Sae,
+    params: Mapping[str, np.ndarray],
+    config: Mapping,
+):
+  path = folder / layout.TEST_VECTORS
+  rows = config['test_vectors']
+  if not isinstance(rows, int) or rows < 1:
+    raise errors.DataError(f'{folder / layout.CONFIG}: no test vectors')
+  vectors = npz.read_npz(
+      path,
+      {'x': (rows, sae.d_in), 'latents': (rows, sae.width),
+       'reconstruction': (rows, sae.d_out)},
+  )  # fmt: skip
+  for name, value in vectors.items():
+    _check_finite(path, name, value)
+  latents = vectors['latents']
+  if sae.variant == 'jumprelu':
+    wrong = wrong_latents(params, vectors['x'], latents)
+  else:
+    computed = sae.encode(
+        {k: jnp.asarray(v) for k, v in params.items()},
+        jnp.asarray(vectors['x']),
+    )
+    wrong = ~np.isclose(latents, computed, rtol=1e-4, atol=1e-4)
+  if wrong.any():
+    row, latent = np.argwhere(wrong)[0]
+    raise errors.DataError(
+        f'{path}: {int(wrong.sum())} latents are not those of {layout.PARAMS},'
+        f' the first in row {row}, latent {latent}'
+    )
+  reconstruction, bound = _decode(params, latents)
+  error = np.abs(reconstruction - vectors['reconstruction'])
+  if (error > TEST_VECTOR_TOLERANCE * bound).any():
+    raise errors.DataError(
+        f'{path}: reconstruction is not that of {layout.PARAMS}'
+    )
+
+
+def wrong_latents(
+    params: Mapping[str, np.ndarray], x: np.ndarray, latents: np.ndarray
+) -> np.ndarray:
+  """Tell which latents [rows, latents] a float64 JumpReLU does not give.
+
+  Within rounding of its threshold a latent may be on or off.
+  """
+  wrong = np.zeros(latents.shape, bool)
+  x = x.astype(np.float64)
+  for part in _slices(latents.shape[1]):
+    W_enc = params['W_enc'][:, part].astype(np.float64)
+    b_enc, threshold = (
+        params[k][part].astype(np.float64) for k in ('b_enc', 'threshold')
+    )
+    pre_acts = x @ W_enc + b_enc
+    slack = TEST_VECTOR_TOLERANCE * (np.abs(x) @ np.abs(W_enc) + np.abs(b_enc))
+    stored = latents[:, part]
+    on = np.abs(stored - np.maximum(pre_acts, 0)) <= slack
+    on &= pre_acts > threshold - slack
+    off = (stored == 0) & (pre_acts <= threshold + slack)
+    wrong[:, part] = ~(on | off)
+  return wrong
+
+
+def _decode(
+    params: Mapping[str, np.ndarray], latents: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """Return the reconstruction and the sum of absolute terms, in float64."""
+  value = np.broadcast_to(
+      params['b_dec'].astype(np.float64),
+      (len(latents), len(params['b_dec'])),
+  )
+  size = np.abs(value)
+  for part in _slices(latents.shape[1]):
+    W_dec = params['W_dec'][part].astype(np.float64)
+    f = latents[:, part].astype(np.float64)
+    value = value + f @ W_dec
+    size = size + np.abs(f) @ np.abs(W_dec)
+  return value, size
+
+
+def _slices(width: int) -> list[slice]:
+  """Cut the latents so that a float64 copy of a slice stays small."""
+  return [slice(i, i + 16384) for i in range(0, width, 16384)]
+
+
+def _check_firing_frequency(folder: pathlib.Path, sae: base.Sae):
+  path = folder / layout.FIRING_FREQUENCY
+  if not path.exists():
+    return
+  frequency = npz.read_npy(path, ndim=1, kinds='f')
+  if (
+      frequency.shape != (sae.width,)
+      or not ((frequency >= 0) & (frequency <= 1)).all()
+  ):
+    raise errors.DataError(f'{path}: not a share for each of {sae.width}')
+
+
+def _check_digests(folder: pathlib.Path, digests: Mapping[str, str | None]):
+  for name, digest in digests.items():
+    path = folder / name
+    if not path.is_file():
+      raise errors.DataError(f'{path}: listed in suite.json, missing')
+    # The card may be edited: it has no digest.
+    if digest is not None and digests_lib.sha256_of(path) != digest:
+      raise errors.DataError(f'{path}: does not match its sha256 in suite.json')

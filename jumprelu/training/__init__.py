@@ -1,0 +1,1 @@
+"""Training: config, suite, steps, checkpoints, run directories."""

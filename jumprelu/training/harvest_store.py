@@ -1,0 +1,215 @@
+"""Fill a store with the activations that a training run would stream."""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+import hashlib
+import json
+import math
+import pathlib
+import sys
+import time
+from typing import Any
+
+from absl import logging
+import jax
+
+import jumprelu
+from jumprelu import errors, lm, metrics, processes
+from jumprelu.activations import blocks, store
+from jumprelu.activations import stream as stream_lib
+from jumprelu.activations.store import record
+from jumprelu.files import digests
+from jumprelu.training import config as config_lib
+from jumprelu.training import job as job_lib
+from jumprelu.training import load_run, run_dir, train
+
+# What a record holds besides the config: found out on the way, or told apart.
+_FOUND = (
+    'blocks_sha256',
+    'complete',
+    'dropped',
+    'environment',
+    'geometry',
+    'identity',
+    'kept',
+    'rows',
+    'scales',
+)
+
+
+def harvest_store(
+    config: config_lib.TrainConfig,
+    *,
+    should_stop: Callable[[int], bool] = lambda block: False,
+) -> str:
+  """Write, or go on writing, every block of `config` to `config.store`.
+
+  All processes call it together. Returns `train.DONE` or `train.PREEMPTED`.
+  """
+  path = pathlib.Path(config.store).expanduser()
+  writer = store.Writer(path)
+  with (
+      writer.claim(),
+      jax.default_matmul_precision(config.matmul_precision),
+  ):
+    job = job_lib.make_job(dataclasses.replace(config, store=''))
+    processes.agree(job_lib.facts(job))
+    stream = job.stream
+    assert isinstance(stream, stream_lib.Stream)
+    manifest = stream.loader.cache.manifest
+    facts = make_facts(
+        job,
+        dtype=str(jax.tree.leaves(stream.params)[0].dtype),
+        lm_digest=_lm_digest(stream.params),
+        tokenizer_sha256=manifest['tokenizer_sha256'],
+    )
+    return write_blocks(writer, job, facts, should_stop=should_stop)
+
+
+def make_facts(
+    job: job_lib.Job, *, dtype: str, **origin: str
+) -> dict[str, Any]:
+  """Describe what a job's blocks are: all of the manifest but the scales."""
+  config, mesh = job.config, job.mesh
+  widths = {str(group.input_site): group.sae.d_in for group in job.groups}
+  widths |= {str(group.target_site): group.sae.d_out for group in job.groups}
+  geometry = store.make_geometry(
+      widths,
+      dtype,
+      blocks=config.blocks,
+      block_positions=config.stream.block_positions,
+      batch=config.stream.batch,
+      shards=config.stream.logical_shards,
+      data_axis=1 if mesh is None else mesh.shape['data'],
+  )
+  return {
+      'format': record.FORMAT,
+      'writer': jumprelu.__version__,
+      'identity': store.identity(config, dtype=dtype),
+      'geometry': geometry.to_json(),
+      'data_digest': job.data_digest,
+      'scale_positions': config.stream.scale_tokens,
+      'environment': run_dir.environment(),
+      **origin,
+  }
+
+
+def write_blocks(
+    writer: store.Writer,
+    job: job_lib.Job,
+    facts: dict[str, Any],
+    *,
+    should_stop: Callable[[int], bool] = lambda block: False,
+) -> str:
+  """Write the blocks that are missing, in a claimed directory."""
+  found, complete = writer.found()
+  if found:
+    facts = _go_on(writer.directory, found, facts)
+  if complete:
+    return train.DONE
+  # Estimated once: what was stored is only meaningful together with them.
+  scales = facts.get('scales')
+  if not scales:
+    scales = {str(k): v for k, v in job.stream.estimate_scales().items()}
+  axis = 1 if job.mesh is None else job.mesh.shape['data']
+  first = writer.start(facts | {'scales': scales}, data_axis=axis)
+  geometry, total = writer.geometry, job.config.blocks
+  missing = total - first
+  size = geometry.block_bytes() * missing / 2**30
+  _say(
+      f'{missing} block{"s" * (missing > 1)} of {total} to write:'
+      f' {size:.3g} GiB'
+  )
+  progress = metrics.Progress('harvest', missing, quiet=not processes.is_main())
+  for index in range(first, total):
+    progress.tell(index - first)
+    seconds = write_block(writer, job.stream, index, load_run.by_site(scales))
+    # The first block is that which compiles.
+    if index == min(first + 1, total - 1):
+      _say(cost_line(*seconds, read=_seconds(writer.read_block, index)))
+    if index + 1 < total and should_stop(index + 1):
+      return train.PREEMPTED
+  writer.finish()
+  return train.DONE
+
+
+def write_block(
+    writer: store.Writer,
+    source: blocks.Source,
+    index: int,
+    scales: Mapping[lm.Site, float],
+) -> tuple[float, float]:
+  """Compute and write a block; return the seconds of both."""
+  start = time.monotonic()
+  block = jax.block_until_ready(source.make_block(index, scales))
+  forwarded = time.monotonic()
+  writer.write_block(index, block)
+  return forwarded - start, time.monotonic() - forwarded
+
+
+def cost_line(forward: float, write: float, *, read: float) -> str:
+  """Say from how many training runs on a store pays.
+
+  n runs cost n forwards of each block when they stream, and one forward, one
+  write and n reads when they share a store. Reading what was just written is
+  as fast as it gets: the disk may be slower.
+  """
+  line = (
+      f'a block takes {forward:.3g} s to forward, {write:.3g} s to write and at'
+      f' best {read:.3g} s to read: '
+  )
+  if read >= forward:
+    return line + 'streaming is cheaper, however often you train'
+  runs = math.floor((forward + write) / (forward - read)) + 1
+  return line + f'streaming is cheaper for fewer than {runs} training runs'
+
+
+def _go_on(
+    path: pathlib.Path, found: dict[str, Any], facts: dict[str, Any]
+) -> dict[str, Any]:
+  """Return the record of what is there, if it is of these facts."""
+  differing = record.differences(_comparable(found), _comparable(facts))
+  if differing:
+    raise errors.UserError(
+        f'--store={path}: holds a store of another config:'
+        f' {"; ".join(differing)}; choose another directory, or the same flags'
+    )
+  if found['environment'] != facts['environment']:
+    logging.warning(
+        '%s: gone on with on other devices or versions: the same rows in the'
+        ' same order, not the same bits',
+        path,
+    )
+  return found
+
+
+def _comparable(facts: Mapping[str, Any]) -> dict[str, Any]:
+  """The fields that must not differ, on one level."""
+  own = {name: value for name, value in facts.items() if name not in _FOUND}
+  geometry = facts['geometry']
+  return (
+      own
+      | facts['identity']
+      | {
+          'blocks': geometry['blocks'],
+          'sites': sorted(geometry['widths']),
+      }
+  )
+
+
+def _lm_digest(params: Any) -> str:
+  """Digest the layers that were loaded, however they are laid out."""
+  records, _ = digests.leaf_records(digests.named_leaves(params))
+  text = json.dumps(records, sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _seconds(work: Callable[[int], None], index: int) -> float:
+  start = time.monotonic()
+  work(index)
+  return time.monotonic() - start
+
+
+def _say(text: str) -> None:
+  if processes.is_main():
+    print(f'harvest: {text}', file=sys.stderr, flush=True)

@@ -1,0 +1,95 @@
+"""What a run needs besides its directory: the suite and its activations."""
+
+from collections.abc import Sequence
+import dataclasses
+import json
+from typing import Any, NamedTuple
+
+from jumprelu import data, lm, sharding
+from jumprelu.activations import blocks, store
+from jumprelu.activations import stream as stream_lib
+from jumprelu.data import loader
+from jumprelu.training import config as config_lib
+from jumprelu.training import load_run, run_dir, suite
+
+
+class Job(NamedTuple):
+  """All that a run needs besides its directory."""
+
+  config: config_lib.TrainConfig
+  groups: Sequence[suite.Group]
+  stream: blocks.Source
+  data_digest: str
+  mesh: Any = None
+
+
+def make_job(config: config_lib.TrainConfig) -> Job:
+  """Lays out the suite; loads the model and the text, or opens the store."""
+  # Mesh and the shapes that it must divide: before anything is read.
+  mesh = sharding.make_mesh(config.mesh)
+  config.stream.check_data_axis(mesh.shape['data'])
+  groups = load_run.make_suite(config)
+  for group in groups:
+    suite.layout_of(group, mesh)
+  dtype = config_lib.dtype_on(config, sharding.platform(mesh))
+
+  # Neither model nor text, where their activations are stored.
+  if config.store:
+    stored = store.Stored(config, suite.taps(groups), dtype=dtype, mesh=mesh)
+    return Job(config, groups, stored, stored.data_digest, mesh)
+
+  # Text first: what is wrong with it is told before the model is loaded.
+  files = lm.find(config.model)
+  tokenizer = data.Tokenizer(files.tokenizer_path, rows=files.config.vocab)
+  prepared = data.prepare(config.data, tokenizer, config.corpus)
+
+  # Language model: the layers up to the one that is read.
+  model = lm.load(
+      config.model,
+      num_layers=config.layer + 1,
+      dtype=dtype,
+      mesh=mesh,
+  )
+  lm.self_check(model)
+  forward = stream_lib.lm_forward(
+      model,
+      config.layer,
+      sites=suite.taps(groups),
+      input_gain=config.input_gain,
+      mesh=mesh,
+  )
+  stream = stream_lib.Stream(
+      config.stream,
+      forward,
+      params=model.params,
+      loader=loader.Loader(prepared.train, config.corpus.seed),
+      sequence_length=config.corpus.sequence_length,
+      seed=config.corpus.seed,
+      user_prefix=prepared.train.user_prefix,
+      mesh=mesh,
+  )
+  return Job(config, groups, stream, prepared.train.digest, mesh)
+
+
+def facts(job: Job) -> dict[str, str]:
+  """What all processes of a run must have in common."""
+  return {
+      'config': config_lib.to_json(job.config),
+      'data': job.data_digest,
+      'environment': json.dumps(run_dir.environment(), sort_keys=True),
+  }
+
+
+def describe(job: Job, scales: dict[lm.Site, float]) -> dict[str, Any]:
+  """What suite.json says."""
+  return {
+      'model': lm.get_config(job.config.model).name,
+      'layer': job.config.layer,
+      'scales': {str(site): scale for site, scale in scales.items()},
+      'data_digest': job.data_digest,
+      'members': [
+          {'group': group.name, 'index': index, **dataclasses.asdict(member)}
+          for group in job.groups
+          for index, member in enumerate(group.members)
+      ],
+  }

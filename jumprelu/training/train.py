@@ -1,0 +1,207 @@
+"""A training run, from its config to its last checkpoint, or the rest of it."""
+
+from collections.abc import Callable
+import functools
+import os
+from typing import Any
+
+from absl import logging
+import jax
+
+from jumprelu import errors, lm, processes
+from jumprelu.files import dotted
+from jumprelu.training import checkpoint, load_run, progress, run_dir, suite
+from jumprelu.training import config as config_lib
+from jumprelu.training import job as job_lib
+from jumprelu.training import step as step_lib
+
+# What a run returns: finished, or told to stop and saved.
+DONE, PREEMPTED = 'done', 'preempted'
+
+# Told the step at the end of each segment; all processes must agree.
+ShouldStop = Callable[[int], bool]
+OnProgress = Callable[[progress.Progress], None]
+
+
+def train(
+    config: config_lib.TrainConfig,
+    out: str | os.PathLike[str],
+    *,
+    should_stop: ShouldStop = lambda step: False,
+    on_progress: OnProgress | None = None,
+) -> str:
+  """Runs, or resumes, the run of `config` in the directory `out`.
+
+  Args:
+    config: What to train.
+    out: The run directory; new, empty, or one of the same config.
+    should_stop: Whether to save and leave at the end of a segment.
+    on_progress: Told how it goes every few seconds; by default it is printed.
+
+  Returns:
+    `DONE` or `PREEMPTED`.
+  """
+  directory = run_dir.RunDir(out)
+  with directory.claim(config):
+    if directory.is_done(config.steps):
+      return DONE
+    with jax.default_matmul_precision(config.matmul_precision):
+      job = job_lib.make_job(config)
+      processes.agree(job_lib.facts(job))
+      return run(
+          job, directory, should_stop=should_stop, on_progress=on_progress
+      )
+
+
+def run(
+    job: job_lib.Job,
+    directory: run_dir.RunDir,
+    *,
+    should_stop: ShouldStop = lambda step: False,
+    on_progress: OnProgress | None = None,
+) -> str:
+  """Trains `job` in its claimed directory; STATUS.json says how it ended."""
+  counts = progress.Counts()
+  status = functools.partial(
+      directory.write_status, total_steps=job.config.steps
+  )
+  try:
+    with checkpoint.Checkpointer(
+        directory.checkpoints, job.config.checkpoint
+    ) as checkpointer:
+      outcome = _run(
+          job,
+          directory,
+          checkpointer,
+          counts,
+          should_stop=should_stop,
+          on_progress=on_progress,
+      )
+  except BaseException as e:
+    code = getattr(e, 'exit_code', 1)
+    status('failed', **vars(counts), exit_code=code, error=str(e))
+    raise
+  status(outcome, **vars(counts), exit_code=0 if outcome == DONE else 42)
+  return outcome
+
+
+def _run(
+    job: job_lib.Job,
+    directory: run_dir.RunDir,
+    checkpointer: checkpoint.Checkpointer,
+    counts: progress.Counts,
+    *,
+    should_stop: ShouldStop,
+    on_progress: OnProgress | None,
+) -> str:
+  config, mesh = job.config, job.mesh
+  total, batches = config.steps, config.stream.batches
+
+  # Shapes and shardings: nothing is allocated yet.
+  stored = suite.stored_state(job.groups, mesh=mesh)
+  segments = step_lib.make_segments(
+      job.groups,
+      config.optim,
+      total_steps=total,
+      batch=config.stream.batch,
+      max_steps=config.stream.batches_per_dispatch,
+      mesh=mesh,
+      path=config.path,
+  )
+
+  # State, and where to start.
+  state, scales = _restore_or_init(
+      job, directory, checkpointer.latest_verified(stored), counts
+  )
+  directory.note_start(counts.step)
+  directory.cut_metrics(counts.step)
+  directory.write_env(mesh=dict(mesh.shape) if mesh is not None else {})
+  directory.write_suite(job_lib.describe(job, scales))
+  write = directory.append_metrics
+  reporter = progress.Reporter(
+      counts, config, write=write, on_progress=on_progress
+  )
+
+  # The loop: dispatch a segment, only then read the metrics of the one before.
+  step, block, state = counts.step, None, segments.turn(state)
+  while step < total:
+    number, first = divmod(step, batches)
+    most = config.stream.batches_per_dispatch
+    steps = min(most, batches - first, total - step)
+    with jax.transfer_guard('disallow'):
+      if block is None or first == 0:
+        block = None  # Memory holds one.
+        block = job.stream.make_block(number, scales)
+      put = job.stream.put
+      state, metrics = segments.run(state, block, put(first), put(steps))
+    step += steps
+    reporter.add(step, metrics, dropped=block.dropped)
+    stop = should_stop(step)
+    if stop or step == total or _is_due(config, step):
+      reporter.flush()
+      directory.write_status('running', total_steps=total, **vars(counts))
+      whole = suite.strip_padding(segments.turn(state), job.groups, mesh=mesh)
+      checkpointer.save(step, whole, meta=_meta(job, counts, scales))
+    if stop and step < total:
+      return PREEMPTED
+  return DONE
+
+
+def _restore_or_init(
+    job: job_lib.Job,
+    directory: run_dir.RunDir,
+    found: tuple[suite.TrainState, dict[str, Any]] | None,
+    counts: progress.Counts,
+) -> tuple[suite.TrainState, dict[lm.Site, float]]:
+  """Chooses where to start.
+
+  1. At the newest checkpoint that verifies. Its scales are the run's: they are
+     never estimated again.
+  2. Checkpoints of which none verifies are an error (`latest_verified`): a run
+     never starts afresh on top of another.
+  3. Without checkpoints, afresh. Scales that a run killed before its first
+     checkpoint has left behind are kept.
+  """
+  if found is None:
+    scales = directory.read('suite.json').get('scales')
+    scales = (
+        load_run.by_site(scales) if scales else job.stream.estimate_scales()
+    )
+    return suite.init_state(job.groups, mesh=job.mesh), scales
+  state, meta = found
+  if meta['data_digest'] != job.data_digest:
+    raise errors.UserError(
+        f'--out={directory.path}: was trained on other text (digest'
+        f' {meta["data_digest"][:12]}, now {job.data_digest[:12]}); choose'
+        ' another directory, or the same text'
+    )
+  vars(counts).update(meta['counts'])
+  if meta['environment'] != run_dir.environment():
+    logging.warning(
+        'step %d: resumed on other devices or versions: the same data in the'
+        ' same order, not the same bits',
+        counts.step,
+    )
+  state = suite.add_padding(state, job.groups, mesh=job.mesh)
+  return state, load_run.by_site(meta['scales'])
+
+
+def _is_due(config: config_lib.TrainConfig, step: int) -> bool:
+  """Whether a periodic checkpoint is due: at every so manieth block's end."""
+  return step % (config.stream.batches * config.checkpoint.every_blocks) == 0
+
+
+def _meta(
+    job: job_lib.Job, counts: progress.Counts, scales: dict[lm.Site, float]
+) -> dict[str, Any]:
+  """What a checkpoint says besides the state."""
+  block, batch = divmod(counts.step, job.config.stream.batches)
+  return {
+      'config': dotted.to_dict(job.config),
+      'counts': dict(vars(counts)),
+      'block': block,
+      'batch': batch,
+      'scales': {str(site): scale for site, scale in scales.items()},
+      'data_digest': job.data_digest,
+      'environment': run_dir.environment(),
+  }

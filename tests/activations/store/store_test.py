@@ -1,0 +1,157 @@
+"""A store: the stream's batches, written once, block by block."""
+
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tensorstore
+
+from jumprelu import errors, lm
+from jumprelu.activations import blocks, store
+from jumprelu.activations.store import record
+from jumprelu.training import harvest_store, train
+from tests import small_store, toy_suite
+
+_batch = jax.jit(blocks.batch, static_argnums=2)
+
+
+def batches(source, scales, *, size=32):
+  """Every batch of four blocks, as training takes them."""
+  for number in range(4):
+    block = source.make_block(number, scales)
+    for index in range(4):
+      yield jax.device_get(_batch(block, jnp.int32(index), size))
+
+
+@pytest.mark.parametrize('devices', [0, 8])
+def test_batches_are_the_streams_bit_for_bit(written, job, devices):
+  mesh = toy_suite.make_mesh(devices) if devices else None
+  stored = small_store.open_store(written, mesh=mesh)
+  scales = stored.estimate_scales()
+  assert scales == job.stream.estimate_scales()
+  streamed = batches(job.stream, scales)
+  for (rows, keep), (x, kept) in zip(
+      batches(stored, scales), streamed, strict=True
+  ):
+    assert sorted(rows) == ['mlp_in', 'mlp_out', 'resid_post']
+    for site, value in rows.items():
+      np.testing.assert_array_equal(value, x[site])
+    np.testing.assert_array_equal(keep, kept)
+
+
+def test_rows_lie_in_the_order_of_training(written, job):
+  """Read without any code of ours: [rows, d_site] is a plain reshape."""
+  spec = {
+      'driver': 'zarr3',
+      'kvstore': {'driver': 'file', 'path': f'{written}/mlp_out/'},
+  }
+  array = np.asarray(tensorstore.open(spec).result().read().result())
+  assert array.shape == (16, 8, 4, 24)
+  rows = array.reshape(-1, 24)
+  unscaled = dict.fromkeys(job.stream.params, 1.0)
+  for step, (x, _) in enumerate(batches(job.stream, unscaled)):
+    np.testing.assert_array_equal(
+        rows[32 * step : 32 * step + 32], x[lm.Site.MLP_OUT]
+    )
+
+
+def test_a_writer_that_was_stopped_ends_with_the_same_bytes(
+    tmp_path, monkeypatch, written, job
+):
+  stops = (1, 3)
+  path = tmp_path / 'store'
+  with small_store.small_files(monkeypatch):
+    for stop in stops:
+      assert small_store.write(path, job, stop=stops) == train.PREEMPTED
+      assert len(record.read_blocks(path)) == stop
+    # As one that was killed while it wrote: half a line, half a block.
+    with (path / 'blocks.jsonl').open('a') as file:
+      file.write('{"block": ')
+    torn = written / f'resid_post/c/{stops[-1]}/0/0/0'
+    there = path / torn.relative_to(written)
+    there.parent.mkdir(parents=True)
+    there.write_bytes(torn.read_bytes()[:100])
+    assert small_store.write(path, job) == train.DONE
+  assert small_store.files(path) == small_store.files(written)
+
+
+def test_a_complete_store_is_left_alone(tmp_path, monkeypatch, written, job):
+  path = tmp_path / 'store'
+  shutil.copytree(written, path)
+  monkeypatch.setattr(store.Writer, 'write_block', None)
+  assert small_store.write(path, job) == train.DONE
+  assert small_store.files(path) == small_store.files(written)
+
+
+def test_another_config_is_not_mixed_in(tmp_path, job):
+  small_store.write(tmp_path, job, stop=(1,))
+  with pytest.raises(errors.UserError) as e:
+    small_store.write(tmp_path, tokens=128 * 5, sites=('resid_post',))
+  assert 'blocks was 4, is 5' in str(e.value)
+  assert "is ['resid_post']" in str(e.value)
+  assert e.value.exit_code == 2
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path, job):
+  (tmp_path / 'thesis.txt').write_text('')
+  with pytest.raises(errors.UserError, match='it holds thesis.txt'):
+    small_store.write(tmp_path, job)
+  assert not (tmp_path / 'progress.json').exists()
+
+
+def test_the_space_is_compared_before_the_first_write(
+    tmp_path, monkeypatch, job
+):
+  usage = shutil.disk_usage(tmp_path)._replace(free=50_000)
+  monkeypatch.setattr(shutil, 'disk_usage', lambda path: usage)
+  with pytest.raises(errors.UserError, match='GiB, the disk has'):
+    small_store.write(tmp_path, job)
+  assert sorted(small_store.files(tmp_path)) == ['blocks.jsonl']
+
+
+@pytest.mark.parametrize(
+    'changes, words',
+    [
+        ({'layer': 1}, 'layer was 2, is 1'),
+        ({'sites': ('attn_heads',)}, 'sites: attn_heads not stored'),
+        ({'stream__batch': 64}, 'stream.batch was 32, is 64'),
+        ({'corpus__seed': 7}, 'corpus.seed was 0, is 7'),
+        ({'data': 'other.txt'}, "data was 'stdlib', is 'other.txt'"),
+        ({'input_gain': False}, 'input_gain was True, is False'),
+        ({'stream__logical_shards': 4}, 'logical_shards was 8, is 4'),
+        ({'tokens': 128 * 5}, 'tokens: 5 blocks are needed, 4 are stored'),
+    ],
+)
+def test_a_config_that_would_stream_other_rows_is_refused(
+    written, changes, words
+):
+  with pytest.raises(errors.UserError) as e:
+    small_store.open_store(written, **changes)
+  assert words in str(e.value)
+  assert e.value.exit_code == 2
+
+
+def test_what_changes_no_row_is_not_asked_for(written):
+  small_store.open_store(
+      written,
+      sites=('resid_post',),
+      tokens=128,
+      widths=(16,),
+      stream__lm_sequences=16,
+      corpus__cache_dir='elsewhere',
+  )
+
+
+@pytest.mark.parametrize(
+    'forward, read, words',
+    [
+        (1.0, 2.0, 'streaming is cheaper, however often'),
+        # 2 runs: 8 s of forwards, or 4 + 3 + 2 s; 1 run: 4 s or 8.
+        (4.0, 1.0, 'streaming is cheaper for fewer than 3 training runs'),
+        (4.0, 0.0, 'streaming is cheaper for fewer than 2 training runs'),
+    ],
+)
+def test_the_cost_line_counts_forwards_against_reads(forward, read, words):
+  assert words in harvest_store.cost_line(forward, 3.0, read=read)

@@ -1,0 +1,236 @@
+"""Evaluating members, against plain NumPy and against the language model."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jumprelu import errors, lm, sharding
+from jumprelu.data import packing
+from jumprelu.evals import evaluate
+from tests import small_evaluation as small
+
+row, tiny = small.row, small.tiny
+
+
+def losses(splice=None):
+  """Loss of each position, straight from the language model."""
+  tokens = jnp.asarray(small.HELD_OUT.tokens)
+  return jax.jit(
+      lambda params: lm.losses(
+          tiny.model(),
+          params,
+          tokens,
+          positions=packing.positions(tokens),
+          segments=packing.segments(tokens),
+          splice=splice,
+      )
+  )(tiny.model().params)
+
+
+def scored():
+  """Kept sources whose target lies in the same document, in plain NumPy."""
+  tokens = small.HELD_OUT.tokens
+  mask = np.zeros(tokens.shape, bool)
+  for i, line in enumerate(tokens):
+    for j in range(len(line) - 1):
+      source, target = line[j], line[j + 1]
+      mask[i, j] = source > 3 and target not in (packing.BOS, packing.PAD)
+  return mask
+
+
+@pytest.mark.parametrize(
+    'name, source, target',
+    [
+        ('random', lm.Site.RESID_POST, lm.Site.RESID_POST),
+        ('heads', lm.Site.ATTN_HEADS, lm.Site.ATTN_HEADS),
+        ('transcoder', lm.Site.MLP_IN, lm.Site.MLP_OUT),
+    ],
+)
+def test_first_pass_equals_plain_numpy(name, source, target):
+  member = small.MEMBERS[name]()
+  params = {k: np.asarray(v, np.float64) for k, v in member.params.items()}
+  x, y = small.activations(source), small.activations(target)
+  pre_acts = x @ params['W_enc'] + params['b_enc']
+  latents = np.where(pre_acts > params['threshold'], pre_acts, 0)
+  yhat = latents @ params['W_dec'] + params['b_dec']
+  found = row(name)
+  assert found['tokens_evaluated'] == len(x)
+  np.testing.assert_allclose(found['l0'], (latents > 0).sum(1).mean())
+  np.testing.assert_allclose(
+      found['fvu'],
+      np.square(y - yhat).sum() / np.square(y - y.mean(0)).sum(),
+      rtol=1e-4,
+  )
+  np.testing.assert_allclose(
+      found['gamma'], np.square(yhat).sum() / (y * yhat).sum(), rtol=1e-4
+  )
+  frequency = small.evaluation().firing_frequency[
+      list(small.MEMBERS).index(name)
+  ]
+  np.testing.assert_allclose(frequency, (latents > 0).mean(0))
+  np.testing.assert_allclose(found['dead_share'], (frequency == 0).mean())
+  np.testing.assert_allclose(found['dense_share'], (frequency > 0.1).mean())
+
+
+@pytest.mark.parametrize('name', ['random', 'heads', 'transcoder'])
+def test_losses_equal_an_explicit_splice_from_the_tokens(name):
+  member = small.MEMBERS[name]()
+  keep = jnp.asarray(packing.keep_mask(small.HELD_OUT.tokens))[..., None]
+  source, target = evaluate.splice.taps_of(member.site, small.LAYER)
+  holder = {}
+
+  def read(x):
+    holder['x'] = x
+    return x
+
+  def write(x):
+    inputs = holder['x'] if target != source else x
+    value = member.sae.decode(
+        member.params, member.sae.encode(member.params, inputs)
+    )
+    return jnp.where(keep, value, x)
+
+  spliced = losses(
+      {target: write} | ({source: read} if source != target else {})
+  )
+  zeroed = losses({target: lambda x: jnp.where(keep, 0, x)})
+  clean, mask, found = losses(), scored(), row(name)
+  assert found['tokens_delta_loss'] == mask.sum()
+  np.testing.assert_allclose(found['loss_clean'], clean[mask].mean(), rtol=1e-5)
+  np.testing.assert_allclose(
+      found['loss_spliced'], spliced[mask].mean(), rtol=1e-5
+  )
+  np.testing.assert_allclose(
+      found['delta_loss'], (spliced - clean)[mask].mean(), rtol=1e-3, atol=1e-6
+  )
+  np.testing.assert_allclose(
+      found['loss_zero_ablation'], zeroed[mask].mean(), rtol=1e-5
+  )
+
+
+@pytest.mark.parametrize('site', ['resid_post', 'mlp_out', 'attn_heads'])
+def test_exact_reconstruction_costs_nothing(site):
+  found = row(f'exact {site}')
+  assert found['delta_loss'] == 0 and found['delta_loss_stderr'] == 0
+  assert found['fvu'] == 0 and found['gamma'] == 1
+  assert found['loss_recovered'] == found['loss_recovered_mean'] == 1
+  assert found['loss_zero_ablation'] != found['loss_clean']
+
+
+def test_reconstructing_zero_is_zero_ablation():
+  found = row('zero')
+  assert found['loss_spliced'] == found['loss_zero_ablation']
+  assert found['loss_recovered'] == 0
+  assert found['dead_share'] == 1 and found['l0'] == 0
+  assert found['fvu'] >= 1
+  # Nothing was reconstructed, so nothing says how much it was shrunk.
+  assert found['gamma'] is None
+
+
+def test_reconstructing_the_mean_is_mean_ablation_and_an_fvu_of_one():
+  found = row('mean')
+  np.testing.assert_allclose(
+      found['loss_spliced'], found['loss_mean_ablation'], rtol=1e-6
+  )
+  np.testing.assert_allclose(found['loss_recovered_mean'], 0, atol=1e-4)
+  np.testing.assert_allclose(found['fvu'], 1, rtol=1e-5)
+
+
+def test_members_of_other_layers_are_spliced_there():
+  for name, layer in (('first layer', 0), ('last layer', 3)):
+    found = row(name)
+    assert found['layer'] == layer
+    np.testing.assert_allclose(
+        found['loss_clean'], row('random')['loss_clean'], rtol=1e-6
+    )
+    assert found['delta_loss'] != row('random')['delta_loss']
+
+
+def test_pca_is_given_where_it_sees_the_same_as_the_sae():
+  assert row('transcoder')['pca_fvu'] is None
+  assert 0 <= row('random')['pca_fvu'] <= row('mean')['pca_fvu']
+  # At L0 = 0 it predicts the training mean.
+  assert row('mean')['pca_fvu'] >= 1
+
+
+def test_numbers_do_not_depend_on_the_batch_or_on_other_members():
+  for name, found in zip(
+      small.OTHERS, small.other_evaluation().rows, strict=True
+  ):
+    for key, value in found.items():
+      if key.startswith('dead_'):
+        continue
+      if isinstance(value, float):
+        np.testing.assert_allclose(
+            value, row(name)[key], rtol=1e-4, atol=1e-6, err_msg=key
+        )
+      else:
+        assert value == row(name)[key], key
+
+
+def test_dead_means_silent_over_the_stated_window_only():
+  found = small.other_evaluation().rows[0]
+  assert 5 <= found['dead_window_tokens'] < found['tokens_evaluated']
+  assert found['dead_share'] >= row('second')['dead_share']
+  assert row('second')['dead_window_tokens'] == found['tokens_evaluated']
+
+
+def test_members_of_one_shape_share_their_programs():
+  _, traced = small.traced_evaluation()
+  # One for the sums and one for the reconstruction, whatever their number.
+  for name, members in (('random', 5), ('heads', 1)):
+    sae = small.MEMBERS[name]().sae
+    alike = [m for m in small.MEMBERS if small.MEMBERS[m]().sae == sae]
+    assert len(alike) >= members
+    assert traced.count(sae) == 2
+
+
+def test_eight_devices_give_the_numbers_of_one():
+  mesh = sharding.make_mesh(sharding.Config(data=4, tensor=2))
+  names = ('second', 'transcoder')
+  found_rows = small.run(names, mesh=mesh, lm_sequences=8).rows
+  for name, found in zip(names, found_rows, strict=True):
+    assert found['tokens_evaluated'] == row(name)['tokens_evaluated']
+    for key in ('l0', 'fvu', 'delta_loss', 'loss_clean', 'dead_share'):
+      np.testing.assert_allclose(
+          found[key], row(name)[key], rtol=1e-4, atol=1e-6, err_msg=key
+      )
+
+
+@pytest.mark.parametrize(
+    'member, message',
+    [
+        (lambda: small.make_member('resid_post', layer=4), 'layers 0 to 3'),
+        (
+            lambda: dataclasses.replace(
+                small.make_exact('attn_heads'), site='mlp_out'
+            ),
+            '32 to 32 dimensions',
+        ),
+        (
+            lambda: dataclasses.replace(
+                small.make_exact('mlp_out'), site='resid'
+            ),
+            "site 'resid' is unknown",
+        ),
+    ],
+)
+def test_an_sae_for_another_model_is_refused(member, message):
+  with pytest.raises(errors.UserError, match=message):
+    evaluate.evaluate_members(tiny.model(), [member()], held_out=small.HELD_OUT)
+
+
+def test_rows_hold_what_the_results_contract_names():
+  wanted = (
+      'model layer site width variant sparsity_coefficient target_l0 seed'
+      ' tokens_trained tokens_evaluated l0 fvu delta_loss delta_loss_stderr'
+      ' loss_clean loss_spliced loss_zero_ablation loss_mean_ablation'
+      ' loss_recovered loss_recovered_mean gamma dead_share dense_share'
+      ' dead_window_tokens tokens_delta_loss pca_fvu path lm_dtype'
+  )
+  assert set(wanted.split()) <= set(row('random'))
+  assert row('random')['path'] == 'resid_post/0'
+  assert row('random')['lm_dtype'] == 'float32'

@@ -1,0 +1,80 @@
+"""Every figure: suites that are shared, a table that is enough, a picture."""
+
+import pathlib
+import re
+
+import pytest
+
+from experiments import all as all_lib
+from experiments.figures import drawing
+from experiments.suites import scales
+from tests.experiments import small_results as small
+
+_HERE = pathlib.Path(all_lib.__file__).parent
+
+
+def _name(figure):
+  return figure.__name__.rpartition('.')[2]
+
+
+_every = pytest.mark.parametrize('figure', all_lib.FIGURES, ids=_name)
+# What has suites; toys compute what they draw.
+_trained = pytest.mark.parametrize(
+    'figure', [f for f in all_lib.FIGURES if f.needs(small.SCALE)], ids=_name
+)
+
+
+@pytest.fixture(scope='module')
+def obtain():
+  """Makes the results that a figure needs, each once."""
+  cache = {}
+
+  def get(figure):
+    needs = figure.needs(small.SCALE)
+    for need in needs:
+      if need.name not in cache:
+        cache[need.name] = small.make(need)
+    return {need.name: cache[need.name] for need in needs}
+
+  return get
+
+
+@_trained
+def test_a_picture_is_drawn_from_the_stored_table(figure, obtain, tmp_path):
+  path = tmp_path / 'table.csv'
+  drawing.write_csv(figure.table(obtain(figure)), path)
+  fig = figure.figure(drawing.read_csv(path))
+  assert fig.axes
+  for axis in fig.axes:
+    assert axis.has_data(), axis.get_title()
+    place = axis.get_subplotspec()
+    lowest = place.rowspan.stop == place.get_gridspec().nrows
+    assert axis.get_xlabel() or not lowest
+  assert fig.axes[0].get_ylabel()
+
+
+@pytest.mark.parametrize('scale', scales.SCALES.values(), ids=lambda s: s.name)
+def test_suites_of_one_name_are_one_suite(scale):
+  found = {}
+  for figure in all_lib.FIGURES:
+    for need in figure.needs(scale):
+      assert found.setdefault(need.name, need) == need
+
+
+@_every
+def test_a_file_says_what_it_shows_and_how_to_make_it(figure):
+  text = figure.__doc__
+  assert re.search(r'arXiv \d{4}\.\d{5}', text)
+  assert re.search(rf'python -m experiments\.figures\.{_name(figure)}\s', text)
+
+
+@_every
+def test_the_list_of_figures_has_it(figure):
+  text = (_HERE / 'README.md').read_text('utf-8')
+  assert f'`{_name(figure)}`' in text
+
+
+def test_every_file_of_a_figure_is_in_the_list_of_all():
+  papers = ('jumprelu_*.py', 'scope_*.py', 'gated_*.py')
+  files = {path.stem for glob in papers for path in (_HERE / 'figures').glob(glob)}
+  assert files == {_name(figure) for figure in all_lib.FIGURES}

@@ -1,0 +1,76 @@
+"""Figures of options: a suite an option, all of them from the same start."""
+
+import pytest
+
+from experiments.figures import (
+    drawing,
+    gated_ablations,
+    gated_rescaled,
+    jumprelu_kernels,
+    jumprelu_pre_acts,
+)
+from experiments.nano import made
+from experiments.suites import scales
+from jumprelu.files import dotted
+from tests.experiments import small_results as small
+
+_FIGURES = (
+    gated_ablations,
+    gated_rescaled,
+    jumprelu_kernels,
+    jumprelu_pre_acts,
+)
+
+
+def _changes(figure):
+  """By suite the fields that differ from those of the figure's first suite."""
+  configs = {
+      need.name: {
+          path: leaf.value
+          for path, leaf in dotted.leaves(made.resolve(need.config)).items()
+      }
+      for need in figure.needs(scales.NANO)
+  }
+  first = next(iter(configs.values()))
+  return {
+      name: {k: v for k, v in config.items() if v != first[k]}
+      for name, config in configs.items()
+  }
+
+
+def test_an_ablation_changes_one_field_and_no_other():
+  assert _changes(gated_ablations) == {
+      'gated_unit': {},
+      'gated_unfrozen': {'sae.gated.frozen_decoder': False},
+      'gated_no_r_mag': {'sae.gated.rescale': False},
+      'gated_untied': {'sae.gated.tied': False},
+  }
+  assert _changes(jumprelu_pre_acts) == {
+      'plain_jumprelu': {},
+      'to_pre_acts': {'sae.jumprelu.gradient_to_pre_acts': True},
+  }
+  assert _changes(jumprelu_kernels) == {
+      'plain_jumprelu': {},
+      **{
+          f'kernel_{name}': {'sae.jumprelu.kernel': name}
+          for name in ('triangle', 'epanechnikov', 'gaussian')
+      },
+  }
+
+
+@pytest.mark.parametrize('figure', _FIGURES)
+def test_every_option_has_a_curve_of_all_its_members(figure):
+  results = {need.name: small.make(need) for need in figure.needs(small.SCALE)}
+  rows = figure.table(results)
+  assert len(rows) == sum(len(result.rows) for result in results.values())
+  fig = figure.figure(rows)
+  for axis in fig.axes:
+    assert len(axis.containers) == len(results)
+    for curve in axis.containers:
+      l0 = curve.lines[0].get_xdata()
+      # A point a coefficient: seeds are averaged.
+      assert len(l0) == len(small.SCALE.sparsities['jumprelu'])
+  options = {row['option'] for row in rows}
+  assert options == set(results)
+  first = drawing.where(rows, option=next(iter(results)))
+  assert {row['seed'] for row in first} == set(small.SCALE.seeds)

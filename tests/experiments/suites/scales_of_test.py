@@ -1,0 +1,49 @@
+"""Members that are read as another suite's scales have them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.suites import results
+from jumprelu import saes
+from jumprelu.training import load_run, suite
+
+
+def _member(site, scales):
+  sae = saes.make_sae(
+      'jumprelu', saes.jumprelu.Config(), d_in=4, d_out=4, width=6
+  )
+  params = sae.init_params(jax.random.key(0), initial_threshold=0.3)
+  params |= {'b_enc': params['b_enc'] + 0.1, 'b_dec': params['b_dec'] + 0.2}
+  member = suite.Member(
+      site=site,
+      width=6,
+      variant='jumprelu',
+      sparsity_coefficient=1e-3,
+      target_l0=0.0,
+      seed=0,
+      learning_rate=1e-3,
+      initial_threshold=0.3,
+  )
+  params = {name: np.asarray(value) for name, value in params.items()}
+  return load_run.TrainedMember(member, sae, params, *scales, {})
+
+
+def test_with_another_suite_s_scales_larger_activations_are_as_large_as_own():
+  members = [_member('resid_post', (2.0, 2.0)), _member('mlp_out', (1.0, 1.0))]
+  others = [_member('mlp_out', (5.0, 5.0)), _member('resid_post', (6.0, 6.0))]
+  x = np.random.default_rng(0).normal(size=(7, 4)).astype(np.float32)
+  own, other = (
+      [
+          np.asarray(
+              sae.decode(params, sae.encode(params, jnp.asarray(x * scale)))
+          )
+          for (sae, params), scale in zip(
+              results._fold(members, scales_of), factors, strict=True
+          )
+      ]
+      for scales_of, factors in ((members, (1, 1)), (others, (3, 5)))
+  )
+  np.testing.assert_allclose(other[0], 3 * own[0], rtol=1e-5, atol=1e-5)
+  np.testing.assert_allclose(other[1], 5 * own[1], rtol=1e-5, atol=1e-5)
+  assert np.abs(own[0]).max() > 0.1

@@ -1,0 +1,91 @@
+"""Digests: any flipped bit is seen, no sharding is."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jumprelu import sharding
+from jumprelu.files import digests
+
+
+def digest(x):
+  records, _ = digests.leaf_records({'x': x})
+  return records['x'].digest
+
+
+def mix(x):
+  """MurmurHash3's finaliser on Python integers."""
+  x = ((x ^ (x >> 16)) * 0x85EBCA6B) % 2**32
+  x = ((x ^ (x >> 13)) * 0xC2B2AE35) % 2**32
+  return x ^ (x >> 16)
+
+
+def test_a_digest_is_what_integers_say_it_is():
+  x = np.array([[1.5, -2.0, 0.0], [3.0, np.inf, -0.0]], np.float32)
+  words = x.view(np.uint32)
+  want = ''
+  for salt in (0x243F6A88, 0x85A308D3):
+    total = 0
+    for (i, j), word in np.ndenumerate(words):
+      place = mix((salt * 0x9E3779B1 + i) % 2**32)
+      place = mix((place * 0x9E3779B1 + j) % 2**32)
+      total += mix(int(word) ^ place)
+    want += f'{total % 2**32:08x}'
+  assert digest(jnp.asarray(x)) == want
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16', 'int32', 'uint8'])
+def test_every_single_flipped_bit_changes_the_digest(dtype):
+  x = np.arange(6, dtype=np.float32).reshape(2, 3).astype(dtype)
+  seen = {digest(jnp.asarray(x))}
+  for bit in range(x.nbytes * 8):
+    raw = bytearray(x.tobytes())
+    raw[bit // 8] ^= 1 << bit % 8
+    seen.add(digest(jnp.asarray(np.frombuffer(raw, x.dtype).reshape(2, 3))))
+  assert len(seen) == x.nbytes * 8 + 1
+
+
+def test_moved_values_change_the_digest():
+  x = jnp.arange(24.0).reshape(2, 3, 4)
+  moved = [x[::-1], x[:, ::-1], x[:, :, ::-1], jnp.roll(x, 1), -x * 0]
+  assert len({digest(y) for y in [x, *moved]}) == 6
+
+
+def test_booleans_and_scalars_have_digests():
+  assert digest(jnp.array([True, False])) != digest(jnp.array([False, True]))
+  assert digest(jnp.int32(3)) != digest(jnp.int32(4))
+
+
+def test_the_digest_does_not_depend_on_the_sharding():
+  x = jax.random.normal(jax.random.key(0), (8, 16, 12))
+  mesh = sharding.make_mesh(sharding.Config(tensor=2))
+  for axes in (('sequences',), (None, 'heads'), ('sequences', 'heads')):
+    y = jax.device_put(x, sharding.named(mesh, *axes))
+    assert len(y.sharding.device_set) == 8
+    assert digest(y) == digest(x)
+
+
+def test_names_the_leaves_that_are_not_finite():
+  leaves = {
+      'fine': jnp.ones(3),
+      'nan': jnp.array([1.0, jnp.nan]),
+      'inf': jnp.array([-jnp.inf], jnp.bfloat16),
+      'count': jnp.array([7]),
+  }
+  _, not_finite = digests.leaf_records(leaves)
+  assert not_finite == ['nan', 'inf']
+
+
+def test_a_record_whose_text_changed_is_refused():
+  records, _ = digests.leaf_records({'x': jnp.ones(3)})
+  sealed = digests.seal(4, records, {'tokens_kept': 2**70, 'scale': 0.1})
+  assert digests.unseal(sealed, 4) == (
+      records,
+      {'tokens_kept': 2**70, 'scale': 0.1, 'step': 4},
+  )
+  with pytest.raises(ValueError, match='holds step 4'):
+    digests.unseal(sealed, 5)
+  sealed['body']['meta']['scale'] = 0.2
+  with pytest.raises(ValueError, match='digest of its record'):
+    digests.unseal(sealed, 4)

@@ -1,0 +1,134 @@
+"""Array files that are not what the reader expects are refused, and named."""
+
+import os
+import pathlib
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+
+from jumprelu import errors
+from jumprelu.files import npz
+from jumprelu.release import members, verify
+from tests import small_release
+from tests.small_release import FOLDER, change_arrays, reseal
+
+
+@pytest.fixture(scope='session')
+def sound(tmp_path_factory):
+  return small_release.write(tmp_path_factory.mktemp('npz') / 'release')
+
+
+@pytest.fixture
+def out(sound, tmp_path):
+  return pathlib.Path(shutil.copytree(sound, tmp_path / 'release'))
+
+
+def refused(out, match):
+  """Both the whole release and the member alone."""
+  for read in (
+      lambda: verify.verify_release(out),
+      lambda: members.load_member(out / FOLDER),
+  ):
+    with pytest.raises(errors.DataError, match=match) as caught:
+      read()
+    assert '\n' not in str(caught.value)
+
+
+def test_an_extra_array(out):
+  change_arrays(out, lambda a: a.update(scaling_factor=np.ones(1, np.float32)))
+  refused(out, "unexpected array 'scaling_factor.npy'")
+
+
+def test_a_missing_array(out):
+  change_arrays(out, lambda a: a.pop('b_dec'))
+  refused(out, "array 'b_dec.npy' is missing")
+
+
+@pytest.mark.parametrize('dtype', [np.float64, np.float16, '>f4', np.int32])
+def test_a_wrong_dtype(out, dtype):
+  change_arrays(out, lambda a: a.update(b_enc=a['b_enc'].astype(dtype)))
+  refused(out, 'params.npz: b_enc is .*expected float32')
+
+
+def test_a_wrong_shape(out):
+  change_arrays(out, lambda a: a.update(W_enc=a['W_enc'].T.copy()))
+  refused(out, r'W_enc has shape \[12, 8\], expected \[8, 12\]')
+
+
+class _Trap:
+
+  def __reduce__(self):
+    return (os.mkdir, ('unpickled',))
+
+
+def test_a_pickle_is_never_opened(out, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  path = out / FOLDER / 'params.npz'
+  with np.load(path) as stored:
+    arrays = {k: stored[k] for k in stored.files}
+  arrays['b_enc'] = np.array([_Trap()] * 12, dtype=object)
+  np.savez(path, allow_pickle=True, **arrays)
+  reseal(out)
+  refused(out, 'b_enc is object, expected float32')
+  assert not (tmp_path / 'unpickled').exists()
+
+
+def test_a_header_that_claims_terabytes_costs_nothing(out):
+  path = out / FOLDER / 'params.npz'
+  with zipfile.ZipFile(path) as archive:
+    files = {i.filename: archive.read(i) for i in archive.infolist()}
+  header = files['b_enc.npy']
+  lying = header.replace(b'(12,)', b'(1099511627776,)', 1)
+  # The header keeps its length: padding spaces make room.
+  lying = lying.replace(b' ' * 11, b'', 1)
+  assert len(lying) == len(header)
+  with zipfile.ZipFile(path, 'w') as archive:
+    for name, data in files.items():
+      archive.writestr(name, lying if name == 'b_enc.npy' else data)
+  reseal(out)
+  refused(out, r'b_enc has shape \[1099511627776\], expected \[12\]')
+
+
+@pytest.mark.parametrize('size', [0, 10, 700, -1])
+def test_a_truncated_file(out, size):
+  path = out / FOLDER / 'params.npz'
+  data = path.read_bytes()
+  path.write_bytes(data[:size])
+  refused(out, 'params.npz: damaged or truncated')
+
+
+def test_an_array_that_is_stored_twice(out):
+  path = out / FOLDER / 'params.npz'
+  with zipfile.ZipFile(path) as archive:
+    data = archive.read('b_enc.npy')
+  with zipfile.ZipFile(path, 'a') as archive, pytest.warns(UserWarning):
+    archive.writestr('b_enc.npy', data)
+  reseal(out)
+  refused(out, 'holds an array twice')
+
+
+def test_token_ids_must_be_whole_numbers_in_two_axes(tmp_path):
+  path = tmp_path / 'ids.npy'
+  np.save(path, np.zeros((2, 3), np.int32))
+  assert npz.read_npy(path, ndim=2, kinds='iu').shape == (2, 3)
+  for wrong in (np.zeros(3, np.int32), np.zeros((2, 3), np.float32)):
+    np.save(path, wrong)
+    with pytest.raises(errors.DataError, match='ids.npy: holds'):
+      npz.read_npy(path, ndim=2, kinds='iu')
+  np.save(path, np.array([[_Trap()]]), allow_pickle=True)
+  with pytest.raises(errors.DataError, match='holds object'):
+    npz.read_npy(path, ndim=2, kinds='iu')
+
+
+def test_a_truncated_array_file(tmp_path):
+  path = tmp_path / 'ids.npy'
+  np.save(path, np.zeros((20, 30), np.int32))
+  data = path.read_bytes()
+  for size in (0, 5, 100, 500):
+    path.write_bytes(data[:size])
+    with pytest.raises(errors.DataError, match='ids.npy'):
+      npz.read_npy(path, ndim=2, kinds='iu')
+  with pytest.raises(errors.MissingInputError, match='no such file'):
+    npz.read_npy(tmp_path / 'none.npy', ndim=2, kinds='iu')

@@ -1,0 +1,44 @@
+"""The largest of many numbers against sorting."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jumprelu.ops import largest_k
+
+
+@pytest.mark.parametrize('k', [0, 1, 7, 30, 99])
+def test_each_rows_largest_positive_values_are_marked(k):
+  values = np.random.default_rng(k).normal(size=(3, 5, 50)).astype(np.float32)
+  values[0, 0, :3] = -0.0, np.inf, np.finfo(np.float32).tiny
+  # k is traced, as it is a member's.
+  got = np.asarray(jax.jit(largest_k.largest)(values, jnp.float32(k)))
+  for index in np.ndindex(3, 5):
+    row = values[index]
+    largest = np.argsort(-row, kind='stable')[:k]
+    expected = np.zeros(50, bool)
+    expected[largest] = row[largest] > 0
+    np.testing.assert_array_equal(got[index], expected)
+
+
+def test_the_largest_of_the_whole_array_are_marked():
+  values = np.random.default_rng(0).normal(size=(8, 50)).astype(np.float32)
+  got = np.asarray(largest_k.largest(jnp.asarray(values), 40, whole=True))
+  np.testing.assert_array_equal(got, values >= np.sort(values, None)[-40])
+
+
+def test_equal_values_at_the_last_place_are_all_marked():
+  values = jnp.asarray([3.0, 1.0, 2.0, 2.0, 0.0])
+  np.testing.assert_array_equal(
+      largest_k.largest(values, 2), [True, False, True, True, False]
+  )
+
+
+def test_a_selection_passes_no_gradient():
+  gradient = jax.grad(
+      lambda x: jnp.where(largest_k.largest(x, 2), 3 * x, 0.0).sum()
+  )
+  np.testing.assert_array_equal(
+      gradient(jnp.asarray([5.0, -1.0, 2.0, 1.0])), [3.0, 0.0, 3.0, 0.0]
+  )

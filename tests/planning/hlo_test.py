@@ -1,0 +1,58 @@
+"""Collectives and host transfers are read off compiled programs."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jumprelu import sharding
+from jumprelu.planning import hlo
+from tests import toy_suite
+
+
+def test_the_collectives_of_a_program_are_listed_largest_first():
+  mesh = toy_suite.make_mesh(8)
+  x = jax.device_put(
+      np.ones((16, 4), np.float32), sharding.named(mesh, 'batch', None)
+  )
+
+  def program(x):
+    total = sharding.constrain(x.sum(0), mesh, None)
+    return sharding.constrain(x, mesh, None, None) + total[None]
+
+  text = jax.jit(program).lower(x).compile().as_text()
+  assert hlo.collectives(text) == (
+      hlo.Collective('all-gather', 'f32[16,4]', 256),
+      hlo.Collective('all-reduce', 'f32[4]', 16),
+  )
+
+
+def test_asynchronous_collectives_count_their_results_only():
+  text = (
+      '  %a = (bf16[2,8]{1,0}, bf16[16,8]{1,0:T(8,128)}) all-gather-start('
+      'bf16[2,8] %x), dimensions={0}\n'
+      '  %b = bf16[16,8]{1,0} all-gather-done(%a)\n'
+  )
+  assert hlo.collectives(text) == (
+      hlo.Collective('all-gather', 'bf16[16,8]', 256),
+  )
+
+
+def test_a_callback_is_a_host_transfer_and_arithmetic_is_not():
+  def with_callback(x):
+    shape = jax.ShapeDtypeStruct((), jnp.float32)
+    return x + jax.pure_callback(lambda: np.float32(1), shape)
+
+  def texts(function):
+    return jax.jit(function).lower(1.0).compile().as_text()
+
+  assert len(hlo.host_transfers(texts(with_callback))) == 1
+  assert not hlo.host_transfers(texts(lambda x: x + 1))
+
+
+def test_infeed_and_send_are_host_transfers():
+  text = (
+      '  %a = ((f32[2]), token[]) infeed(token[] %t)\n'
+      '  %b = (f32[2], u32[], token[]) send(f32[2] %x, token[] %t)\n'
+      '  %c = f32[2] add(f32[2] %x, f32[2] %x)\n'
+  )
+  assert len(hlo.host_transfers(text)) == 2

@@ -1,0 +1,44 @@
+"""The card of a release says what is there, and its code runs."""
+
+import os
+
+import numpy as np
+
+from jumprelu.release import members as members_lib
+from tests import small_release
+
+
+def test_the_card_shows_every_member_and_loads_one_as_it_says(tmp_path):
+  out = small_release.write(tmp_path / 'release')
+  text = (out / 'README.md').read_text()
+  for path in members_lib.list_members(out):
+    assert f'`{path}`' in text
+  code = text.split('```python\n')[1].split('```')[0]
+  path = members_lib.list_members(out)[0]
+  with np.load(out / path / 'test_vectors.npz') as vectors:
+    scope = {'x': vectors['x']}
+    before = os.getcwd()
+    os.chdir(out)
+    try:
+      exec(code, scope)
+    finally:
+      os.chdir(before)
+    np.testing.assert_allclose(
+        scope['reconstruction'], vectors['reconstruction'], rtol=1e-4, atol=1e-4
+    )
+
+
+def test_the_card_says_which_input_a_transcoder_wants(tmp_path):
+  members = small_release.make_members()
+  without = small_release.write(tmp_path / 'without', members)
+  assert 'norm before the MLP without its\ngain' in (
+      (without / 'README.md').read_text()
+  )
+  with_gain = [
+      small_release.replace(m, input_gain=m.input_gain is not None or None)
+      for m in members
+  ]
+  out = small_release.write(tmp_path / 'with', with_gain)
+  assert 'gain included' in (out / 'README.md').read_text()
+  out = small_release.write(tmp_path / 'none', members[:2])
+  assert 'norm before the MLP' not in (out / 'README.md').read_text()

@@ -1,0 +1,185 @@
+"""Published files that are not what they should be: one line names the fault."""
+
+import json
+
+import numpy as np
+import pytest
+
+from jumprelu import errors
+from jumprelu.release import formats
+from tests.release.formats import folders
+
+
+def refused(root, *words, error=errors.DataError):
+  with pytest.raises(error) as caught:
+    formats.find(root)
+  told = str(caught.value)
+  assert '\n' not in told
+  for word in words:
+    assert word in told, told
+
+
+@pytest.mark.parametrize(
+    'name, change, words',
+    [
+        ('b_enc', lambda x: x[:-1], ('b_enc has shape (15)', 'wanted (16)')),
+        (
+            'W_dec',
+            lambda x: x.T.copy(),
+            ('W_dec has shape (6, 16)', 'wanted (16, d_out)'),
+        ),
+        ('W_enc', lambda x: x[0], ('W_enc has shape (16)', '(d_in, width)')),
+        ('threshold', lambda x: x * np.nan, ('threshold', 'not finite')),
+        (
+            'b_dec',
+            lambda x: x.astype(int),
+            ('b_dec is of type int64', 'floats'),
+        ),
+        ('b_dec', None, ('b_dec is missing', 'wanted: shape (6)')),
+    ],
+)
+def test_a_wrong_array_of_gemma_scopes(tmp_path, name, change, words):
+  a = folders.arrays()
+  if change:
+    a[name] = change(a[name])
+  else:
+    del a[name]
+  folders.gemma_scope(tmp_path / 'sae', a)
+  refused(tmp_path, 'sae/params.npz', *words)
+
+
+def test_a_cross_layer_transcoder_is_refused_by_its_tensor(tmp_path):
+  a = folders.arrays()
+  a['W_dec'] = np.stack([a['W_dec']] * 3)
+  folders.gemma_scope_2(tmp_path / 'clt', a)
+  refused(tmp_path, 'clt/params.safetensors', 'w_dec has shape (3, 16, 6)')
+
+
+def test_an_affine_term_that_the_config_does_not_know(tmp_path):
+  skip = np.eye(6, dtype=np.float32)
+  folders.gemma_scope_2(
+      tmp_path / 'sae',
+      folders.arrays(),
+      skip=skip,
+      config={'affine_connection': False},
+  )
+  refused(tmp_path, 'unexpected tensor affine_skip_connection')
+
+
+def test_a_config_that_is_not_of_a_jumprelu(tmp_path):
+  folders.gemma_scope_2(
+      tmp_path / 'sae', folders.arrays(), config={'architecture': 'topk'}
+  )
+  refused(tmp_path, 'config.json', "'topk'", "'jump_relu'")
+
+
+@pytest.mark.parametrize(
+    'config, words',
+    [
+        ({'architecture': 'temporal'}, ("architecture is 'temporal'", 'topk')),
+        ({'activation_fn': 'tanh-relu'}, ("activation_fn is 'tanh-relu'",)),
+        ({'normalize_activations': 'layer_norm'}, ('normalize_activations',)),
+        ({'apply_b_dec_to_input': None}, ('apply_b_dec_to_input is missing',)),
+        ({'d_sae': 8}, ('W_enc has shape (6, 16)', 'wanted (d_in, 8)')),
+        ({'d_in': 5}, ('W_enc has shape (6, 16)', 'wanted (5, 16)')),
+    ],
+)
+def test_what_a_cfg_json_must_say(tmp_path, config, words):
+  folders.saelens(
+      tmp_path / 'sae', folders.arrays(), {'architecture': 'jumprelu'} | config
+  )
+  refused(tmp_path, *words)
+
+
+@pytest.mark.parametrize(
+    'config, words',
+    [
+        ({}, ('k is None',)),
+        ({'k': 0}, ('k is 0', 'wanted 1, 2')),
+        ({'k': 2.5}, ('k is 2.5',)),
+        ({'k': True}, ('k is True',)),
+        (
+            {'k': 4, 'rescale_acts_by_decoder_norm': 'yes'},
+            ("rescale_acts_by_decoder_norm is 'yes'", 'true or false'),
+        ),
+    ],
+)
+def test_what_a_topks_cfg_json_must_say(tmp_path, config, words):
+  a = folders.arrays()
+  del a['threshold']
+  folders.saelens(tmp_path / 'sae', a, {'architecture': 'topk'} | config)
+  refused(tmp_path, 'cfg.json', *words)
+
+
+@pytest.mark.parametrize('factor', [1.0, 2.0])
+def test_a_scaling_factor_must_be_one(tmp_path, factor):
+  a = folders.arrays()
+  a['scaling_factor'] = np.full(folders.WIDTH, factor, np.float32)
+  folders.saelens(tmp_path / 'sae', a, {'architecture': 'jumprelu'})
+  if factor == 1:
+    assert 'scaling_factor' not in formats.find(tmp_path)['sae'].params
+  else:
+    refused(tmp_path, 'scaling_factor is not 1')
+
+
+def test_a_width_that_the_folder_denies(tmp_path):
+  a = folders.arrays()
+  folders.gemma_scope(tmp_path / 'layer_1' / 'width_16k', a)
+  refused(tmp_path, 'W_enc has 16 latents', 'width_16k')
+
+
+def test_embedding_saes_and_empty_folders(tmp_path):
+  refused(tmp_path, 'no SAE below it', error=errors.MissingInputError)
+  folders.gemma_scope(tmp_path / 'embedding' / 'width_16', folders.arrays())
+  refused(tmp_path, 'embedding', 'layer_L', error=errors.UserError)
+
+
+def test_a_truncated_file(tmp_path):
+  for name, write in (
+      ('params.npz', folders.gemma_scope),
+      ('params.safetensors', folders.gemma_scope_2),
+  ):
+    path = write(tmp_path / name, folders.arrays()) / name
+    path.write_bytes(path.read_bytes()[:200])
+    refused(tmp_path / name, str(path))
+
+
+def test_json_that_is_none(tmp_path):
+  folder = folders.saelens(tmp_path / 'sae', folders.arrays(), {})
+  (folder / 'cfg.json').write_text(json.dumps([1]))
+  refused(tmp_path, 'cfg.json', 'not a JSON object')
+
+
+def test_flags_fill_in_what_nothing_says_and_contradict_nothing(tmp_path):
+  folders.gemma_scope(tmp_path / 'sae', folders.arrays())
+  found = formats.find(tmp_path)
+
+  def complete(**given):
+    return formats.complete(found, formats.Origin(**given))['sae'].origin
+
+  with pytest.raises(errors.UserError, match='give --model, --layer, --site'):
+    complete()
+  with pytest.raises(errors.UserError, match='sae.*give --input_gain$'):
+    complete(model='gemma2_2b', layer=3, site='transcoder')
+  given = {'model': 'gemma2_2b', 'layer': 3, 'site': 'mlp_out'}
+  assert complete(**given) == ('gemma2_2b', 3, 'mlp_out', None)
+
+
+def test_a_flag_may_change_the_model_but_not_the_layer(tmp_path):
+  name = 'gemma-scope-2b-pt-res/layer_5/width_16/average_l0_3'
+  folders.gemma_scope(tmp_path / name, folders.arrays())
+  found = formats.find(tmp_path)
+  it = formats.complete(found, formats.Origin(model='gemma2_2b_it'))
+  assert it[name].origin == ('gemma2_2b_it', 5, 'resid_post', None)
+  assert formats.model_of(it) == 'gemma2_2b_it'
+  with pytest.raises(errors.UserError, match='--layer=6: .* is of layer 5'):
+    formats.complete(found, formats.Origin(layer=6))
+
+
+def test_saes_of_two_models_need_one_flag(tmp_path):
+  for size in ('2b', '9b'):
+    name = f'gemma-scope-{size}-pt-res/layer_5/width_16/average_l0_3'
+    folders.gemma_scope(tmp_path / name, folders.arrays())
+  found = formats.complete(formats.find(tmp_path), formats.Origin())
+  with pytest.raises(errors.UserError, match='gemma2_2b, gemma2_9b.*--model'):
+    formats.model_of(found)

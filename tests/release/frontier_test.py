@@ -1,0 +1,163 @@
+"""The frontier plot says what the rows say."""
+
+import subprocess
+import sys
+
+from matplotlib import figure, image
+import numpy as np
+import pytest
+
+from jumprelu import errors
+from jumprelu.release import frontier
+
+
+def make_row(**changes):
+  return {
+      'model': 'gemma2_nano',
+      'layer': 2,
+      'site': 'resid_post',
+      'width': 1024,
+      'variant': 'jumprelu',
+      'sparsity_coefficient': 1e-3,
+      'target_l0': 0.0,
+      'seed': 0,
+      'l0': 30.0,
+      'fvu': 0.1,
+      'pca_fvu': 0.3,
+      'delta_loss': 0.05,
+      'delta_loss_stderr': 0.002,
+      'tokens_evaluated': 131_072,
+      **changes,
+  }
+
+
+@pytest.fixture
+def drawn(monkeypatch, tmp_path):
+  """Draws rows and returns the figure as it was when it was saved."""
+
+  def draw(rows):
+    kept = []
+    save = figure.Figure.savefig
+
+    def savefig(self, *args, **kwargs):
+      kept.append(self)
+      save(self, *args, **kwargs)
+
+    monkeypatch.setattr(figure.Figure, 'savefig', savefig)
+    frontier.plot_frontier(rows, tmp_path / 'frontier.png')
+    return kept[0]
+
+  return draw
+
+
+def texts(axis):
+  return [text.get_text() for text in axis.texts]
+
+
+def test_a_column_a_site_in_fixed_order_with_both_curves(drawn):
+  fig = drawn(
+      [
+          make_row(site='transcoder', pca_fvu=None),
+          make_row(site='mlp_out'),
+          make_row(site='resid_post'),
+      ]
+  )
+  assert [axis.get_title(loc='left') for axis in fig.axes] == [
+      'Residual stream', 'MLP output', 'MLP transcoder', '', '', '',
+  ]  # fmt: skip
+  assert fig.axes[0].get_ylabel().startswith('FVU')
+  assert fig.axes[3].get_ylabel().startswith('Delta loss')
+  assert fig.axes[0].get_xscale() == 'log'
+  assert fig.axes[0].get_yscale() == 'log'
+
+
+def test_points_are_the_rows_in_order_of_l0(drawn):
+  fig = drawn(
+      [
+          make_row(l0=40.0, fvu=0.08),
+          make_row(l0=10.0, fvu=0.2, sparsity_coefficient=6e-3),
+          make_row(l0=20.0, fvu=0.12, sparsity_coefficient=3e-3),
+      ]
+  )
+  lines = [
+      line
+      for line in fig.axes[0].lines
+      if line.get_marker() == 'o' and len(line.get_xdata()) == 3
+  ]
+  np.testing.assert_array_equal(lines[0].get_xdata(), [10, 20, 40])
+  np.testing.assert_array_equal(lines[0].get_ydata(), [0.2, 0.12, 0.08])
+
+
+def test_error_bars_are_two_standard_errors(drawn):
+  fig = drawn([make_row(delta_loss=0.05, delta_loss_stderr=0.004)])
+  (bars,) = fig.axes[1].collections
+  np.testing.assert_allclose(bars.get_segments()[0], [[30, 0.042], [30, 0.058]])
+  assert '± 2 standard errors' in ' '.join(fig.get_suptitle().split())
+
+
+def test_pca_is_drawn_where_it_was_computed_only(drawn):
+  fig = drawn([make_row(), make_row(site='transcoder', pca_fvu=None)])
+  assert 'PCA of rank L0' in texts(fig.axes[0])
+  assert 'PCA of rank L0' not in texts(fig.axes[1])
+
+
+def test_points_are_labelled_with_what_was_asked(drawn):
+  fig = drawn(
+      [
+          make_row(sparsity_coefficient=2.5e-3),
+          make_row(l0=21.0, sparsity_coefficient=1.0, target_l0=20.0),
+          make_row(l0=9.0, sparsity_coefficient=1e-2),
+      ]
+  )
+  assert set(texts(fig.axes[1])) == {
+      r'$\lambda = 2.5\cdot 10^{-3}$', 'L0 → 20', r'$\lambda = 10^{-2}$',
+  }  # fmt: skip
+
+
+def test_several_widths_are_named_at_their_curves_and_do_not_overlap(drawn):
+  fig = drawn(
+      [
+          make_row(width=width, l0=l0, fvu=fvu / l0)
+          for width, fvu in ((1024, 2.0), (16384, 1.99), (65536, 1.98))
+          for l0 in (10.0, 20.0)
+      ]
+  )
+  labels = [
+      t for t in fig.axes[0].texts if t.get_text() in ('1k', '16k', '65k')
+  ]
+  assert len(labels) == 3
+  boxes = sorted((t.get_window_extent() for t in labels), key=lambda b: b.y0)
+  for lower, upper in zip(boxes[:-1], boxes[1:], strict=True):
+    assert upper.y0 >= lower.y0 + 0.8 * lower.height
+
+
+def test_a_loss_that_fell_is_drawn_on_a_linear_axis(drawn):
+  fig = drawn([make_row(delta_loss=-0.001), make_row(l0=10.0)])
+  assert fig.axes[1].get_yscale() == 'linear'
+  low, high = fig.axes[1].get_ylim()
+  assert low < -0.001 and high > 0.05
+
+
+def test_the_file_is_a_picture_with_ink(drawn, tmp_path):
+  drawn([make_row(), make_row(l0=10.0, fvu=0.2)])
+  pixels = image.imread(tmp_path / 'frontier.png')
+  assert pixels.shape[0] > 800 and pixels.shape[1] > 700
+  assert 0.005 < (pixels[..., :3].min(axis=-1) < 0.9).mean() < 0.3
+
+
+def test_rows_without_numbers_are_left_out(drawn):
+  fig = drawn([make_row(), make_row(l0=None), make_row(l0=0.0, fvu=None)])
+  assert len(texts(fig.axes[1])) == 1
+
+
+def test_no_rows_is_one_clear_line(tmp_path):
+  with pytest.raises(errors.DataError, match='no results row'):
+    frontier.plot_frontier([], tmp_path / 'frontier.png')
+
+
+def test_matplotlib_is_imported_only_to_draw():
+  code = (
+      'import sys; from jumprelu import frontier;'
+      " assert 'matplotlib' not in sys.modules"
+  )
+  subprocess.run([sys.executable, '-c', code], check=True)

@@ -1,0 +1,88 @@
+"""Names of folders are Gemma Scope's."""
+
+import pytest
+
+from jumprelu.release import layout
+
+
+@pytest.mark.parametrize(
+    'width, name',
+    [
+        (1024, '1k'), (2048, '2k'), (4096, '4k'), (16384, '16k'),
+        (32768, '32k'), (65536, '65k'), (131072, '131k'), (262144, '262k'),
+        (524288, '524k'), (1048576, '1m'), (512, '512'), (1000, '1000'),
+        (3072, '3072'), (1, '1'),
+    ],
+)  # fmt: skip
+def test_widths_are_named_as_gemma_scope_names_them(width, name):
+  assert layout.width_name(width) == name
+
+
+@pytest.mark.parametrize(
+    'l0, name',
+    [
+        (0.0, 1), (0.2, 1), (0.5, 1), (1.49, 1), (1.5, 2), (2.5, 3),
+        (22.4, 22), (81.5, 82), (444.999, 445), (2.4999999999999996, 2),
+    ],
+)  # fmt: skip
+def test_l0_is_rounded_half_up_to_at_least_one(l0, name):
+  assert layout.l0_name(l0) == name
+
+
+@pytest.mark.parametrize('l0', [float('nan'), float('inf'), -1.0])
+def test_an_l0_that_is_no_count_has_no_name(l0):
+  with pytest.raises(ValueError, match='L0'):
+    layout.l0_name(l0)
+
+
+def test_colliding_members_are_numbered_by_coefficient_then_seed():
+  folders = ['a', 'b', 'a', 'a', 'b']
+  order = [(3e-3, 0), (1e-3, 0), (1e-3, 1), (1e-3, 0), (1e-3, 1)]
+  assert layout.resolve_collisions(folders, order) == [
+      'a_3', 'b', 'a_2', 'a', 'b_2',
+  ]  # fmt: skip
+
+
+def test_other_variants_lie_under_their_own_folder():
+  names = dict(site='mlp_out', layer=12, width=16384, l0=43.6)
+  assert (
+      layout.member_folder(variant='jumprelu', **names)
+      == 'mlp_out/layer_12/width_16k/average_l0_44'
+  )
+  assert (
+      layout.member_folder(variant='gated', **names)
+      == 'variants/gated/mlp_out/layer_12/width_16k/average_l0_44'
+  )
+
+
+def test_hooks_of_a_transcoder_say_where_the_gain_is():
+  with_gain = layout.hooks('transcoder', layer=5, input_gain=True)['input']
+  without = layout.hooks('transcoder', layer=5, input_gain=False)['input']
+  assert without['transformer_lens'] == 'blocks.5.ln2.hook_normalized'
+  assert with_gain['transformer_lens'].endswith(' * blocks.5.ln2.w')
+  norm = 'model.layers.5.pre_feedforward_layernorm'
+  assert with_gain['huggingface'] == f'{norm}.output'
+  assert without['huggingface'] == f'{norm}.output / (1 + {norm}.weight)'
+
+
+@pytest.mark.parametrize(
+    'site, lens, module',
+    [
+        ('resid_post', 'blocks.5.hook_resid_post', 'model.layers.5.output'),
+        (
+            'mlp_out',
+            'blocks.5.hook_mlp_out',
+            'model.layers.5.post_feedforward_layernorm.output',
+        ),
+        (
+            'attn_heads',
+            'blocks.5.attn.hook_z',
+            'model.layers.5.self_attn.o_proj.input',
+        ),
+    ],
+)
+def test_hooks_are_those_of_other_libraries(site, lens, module):
+  hooks = layout.hooks(site, layer=5)
+  assert hooks['input'] == hooks['target']
+  assert hooks['input']['transformer_lens'] == lens
+  assert hooks['input']['huggingface'] == module

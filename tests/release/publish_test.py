@@ -1,0 +1,215 @@
+"""From a run to a release: what is folded, kept, and said of its origin."""
+
+import pathlib
+import shlex
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jumprelu import lm, saes
+from jumprelu.data import packing
+from jumprelu.evals import evaluate
+from jumprelu.release import publish
+from jumprelu.training import config, identity, load_run, suite
+from tests.lm import tiny
+
+LAYER = 1
+
+
+class Cache:
+  """Rows in memory."""
+
+  user_prefix = ()
+
+  def __init__(self):
+    self.tokens = np.asarray(tiny.batch(sequences=6).tokens, np.int32).copy()
+    self.tokens[:, -1] = packing.EOS
+    self.tokens[5, 4:] = packing.PAD
+
+  def __len__(self):
+    return len(self.tokens)
+
+  def tokens_at(self, indices):
+    return self.tokens[indices]
+
+
+def make_run(*, input_gain):
+  """A run with two members, without a directory and without training."""
+  members, folded = [], []
+  for site, d_in, d_out in (('attn_heads', 32, 32), ('transcoder', 16, 16)):
+    sae = saes.make_sae(
+        'jumprelu',
+        saes.jumprelu.Config(),
+        d_in=d_in,
+        d_out=d_out,
+        width=24,
+        transcoder=site == 'transcoder',
+    )
+    params = sae.init_params(jax.random.key(0), initial_threshold=0.1)
+    members.append(
+        load_run.TrainedMember(
+            suite.Member(site, 24, 'jumprelu', 1e-3, 0.0, 0, 1e-3, 0.1),
+            sae,
+            {k: np.asarray(v) for k, v in params.items()},
+            input_scale=2.0,
+            target_scale=3.0,
+            meta={},
+        )
+    )
+    folded.append(sae.fold(params, input_scale=2.0, target_scale=3.0))
+  return publish.Run(
+      pathlib.Path('none'),
+      config.resolve({'layer': LAYER, 'input_gain': input_gain}),
+      members,
+      folded,
+      tiny.model(),
+      types.SimpleNamespace(held_out=Cache()),
+      None,
+  )
+
+
+def expected_inputs(site):
+  """Activations of every row of the cache, [rows, positions, d_site]."""
+  model, tokens = tiny.model(), jnp.asarray(Cache().tokens)
+  tap = lm.Tap(LAYER, site)
+  values = jax.jit(
+      lambda params: lm.activations(
+          model,
+          params,
+          tokens,
+          positions=jnp.broadcast_to(
+              jnp.arange(12, dtype=jnp.int32)[None], tokens.shape
+          ),
+          segments=(tokens != 0).astype(jnp.int32),
+          taps=(tap,),
+      )
+  )(model.params)
+  return np.asarray(values[tap])
+
+
+def test_test_vectors_are_raw_activations_of_kept_held_out_tokens():
+  inputs = publish.held_out_inputs(make_run(input_gain=True), rows=16)
+  assert inputs['attn_heads'].shape == (16, 32)
+  assert inputs['transcoder'].shape == (16, 16)
+  keep = packing.keep_mask(Cache().tokens)
+  for site, name in (
+      (lm.Site.ATTN_HEADS, 'attn_heads'),
+      (lm.Site.MLP_IN, 'transcoder'),
+  ):
+    pool = expected_inputs(site)[keep]
+    distance = np.abs(inputs[name][:, None] - pool[None]).max(axis=-1)
+    assert (distance.min(axis=1) < 1e-4).all()
+    assert len(set(distance.argmin(axis=1))) == 16
+
+
+def test_without_the_gain_a_transcoder_reads_the_bare_norm():
+  run = make_run(input_gain=False)
+  x = publish.held_out_inputs(run, rows=16)['transcoder']
+  # The norm without its gain has a mean square of 1.
+  np.testing.assert_allclose(np.square(x).mean(axis=1), 1.0, rtol=1e-3)
+
+
+@pytest.mark.parametrize('two_encoders', [False, True])
+def test_parameters_for_the_tap_with_gain_give_the_same_latents(two_encoders):
+  run = make_run(input_gain=False)
+  gain = 1 + np.asarray(
+      run.model.params[f'layer_{LAYER}']['pre_ffw_norm']['scale']
+  )
+  x = publish.held_out_inputs(run, rows=16)['transcoder']
+  sae, params = run.folded[1]
+  if two_encoders:
+    config = saes.gated.Config(tied=False)
+    sae = saes.make_sae(
+        'gated', config, d_in=16, d_out=16, width=24, transcoder=True
+    )
+    params = sae.init_params(jax.random.key(0), initial_threshold=0.1)
+  converted = publish.read_with_gain(sae, params, run=run, site='transcoder')
+  latents = sae.encode(params, jnp.asarray(x))
+  assert 0 < (latents > 0).mean() < 1
+  np.testing.assert_allclose(
+      sae.encode(converted, jnp.asarray(x * gain)),
+      latents,
+      rtol=1e-4,
+      atol=1e-4,
+  )
+
+
+def test_without_that_need_parameters_are_left_as_they_are():
+  for site, gain in (('attn_heads', False), ('transcoder', True)):
+    run = make_run(input_gain=gain)
+    sae, params = run.folded[site == 'transcoder']
+    found = publish.read_with_gain(sae, params, run=run, site=site)
+    assert found is params
+
+
+def test_an_evaluation_is_used_again_for_the_same_checkpoint_only(
+    tmp_path, monkeypatch
+):
+  evaluated = []
+
+  def evaluate_members(model, members, **kwargs):
+    evaluated.append([member.meta['seed'] for member in members])
+    rows = [{'l0': 3.0 + i, 'fvu': None} for i in range(len(members))]
+    return evaluate.Evaluation(rows, [np.full(24, 0.125, np.float32)] * 2)
+
+  monkeypatch.setattr(evaluate, 'evaluate_members', evaluate_members)
+  run = make_run(input_gain=True)._replace(path=tmp_path)
+  run.prepared.held_out.digest = 'a'
+  run.prepared.train = None
+
+  def at(step):
+    meta = {'counts': {'step': step, 'tokens_trained': 100 * step}}
+    return run._replace(members=[m._replace(meta=meta) for m in run.members])
+
+  first = publish.evaluate_run(at(5))
+  again = publish.evaluate_run(at(5))
+  assert len(evaluated) == 1
+  assert again.rows == first.rows
+  np.testing.assert_array_equal(again.firing_frequency, first.firing_frequency)
+  publish.evaluate_run(at(6))
+  assert len(evaluated) == 2
+  run.prepared.held_out.digest = 'b'
+  publish.evaluate_run(at(6))
+  assert len(evaluated) == 3
+  fewer = config.resolve({'layer': LAYER, 'eval.tokens': 2048})
+  publish.evaluate_run(at(6)._replace(config=fewer))
+  assert len(evaluated) == 4
+
+
+def test_a_run_is_known_by_what_it_computes_not_by_where():
+  def digest(**changes):
+    return identity.run_digest(config.resolve(changes))
+
+  assert digest() == digest(**{'mesh.tensor': 2, 'corpus.cache_dir': '/a'})
+  assert digest() == digest(**{'checkpoint.keep': 9, 'eval.tokens': 2048})
+  assert digest() != digest(layer=3)
+  assert digest() != digest(**{'optim.learning_rate': 1e-4})
+
+
+def test_the_commands_on_the_card_give_the_config_back():
+  from jumprelu.run import flags, main, train
+
+  made = config.resolve(
+      {
+          'recipe': 'paper',
+          'layer': 3,
+          'sites': ('mlp_out', 'transcoder'),
+          'target_l0': (20.0, 50.0),
+          'data': 'my notes.txt',
+          'corpus.cache_dir': '/home/somebody/cache',
+      }
+  )
+  text = identity.commands(made)
+  assert 'somebody' not in text
+  first, second = text.split('\njumprelu release ')
+  argv = [word for word in shlex.split(first) if word.strip()]
+  assert argv[:2] == ['jumprelu', 'train']
+  fv = main._own_flags()
+  train.define_flags(fv)
+  main.parse(fv, argv[2:])
+  again = flags.build(fv, config.resolve(), config.resolve)
+  assert identity.run_digest(again) == identity.run_digest(made)
+  assert second == '--run=RUN --out=RELEASE'

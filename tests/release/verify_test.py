@@ -1,0 +1,277 @@
+"""Each planted fault is refused, and named."""
+
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+
+from jumprelu import errors
+from jumprelu.files import digests
+from jumprelu.release import verify
+from tests import small_release
+from tests.small_release import FOLDER, change_arrays, change_json, reseal
+
+
+@pytest.fixture(scope='session')
+def sound(tmp_path_factory):
+  return small_release.write(tmp_path_factory.mktemp('verify') / 'release')
+
+
+@pytest.fixture
+def out(sound, tmp_path):
+  return pathlib.Path(shutil.copytree(sound, tmp_path / 'release'))
+
+
+def refused(out, match):
+  with pytest.raises(errors.DataError, match=match) as caught:
+    verify.verify_release(out)
+  assert '\n' not in str(caught.value)
+  assert caught.value.exit_code == 65
+
+
+def test_a_sound_release_passes_with_a_summary(out):
+  summary = verify.verify_release(out)
+  assert (summary.members, summary.latents) == (3, 34)
+  assert summary.files == 19
+  assert str(summary).startswith('3 members, 34 latents, 19 files')
+
+
+def test_a_forger_who_reseals_a_sound_release_changes_nothing(out):
+  reseal(out)
+  verify.verify_release(out)
+
+
+@pytest.mark.parametrize('where', [0.3, 0.6, 0.9])
+def test_a_flipped_byte_of_params(out, where):
+  path = out / FOLDER / 'params.npz'
+  data = bytearray(path.read_bytes())
+  data[int(len(data) * where)] ^= 1
+  path.write_bytes(data)
+  refused(out, 'average_l0_3/params.npz')
+
+
+@pytest.mark.parametrize(
+    'name', ['test_vectors.npz', 'firing_frequency.npy', 'results.json']
+)
+def test_a_flipped_byte_of_any_other_file(out, name):
+  path = out / FOLDER / name
+  data = bytearray(path.read_bytes())
+  data[len(data) // 2] ^= 1
+  path.write_bytes(data)
+  refused(out, f'average_l0_3/{name}')
+
+
+def test_every_single_byte_of_params_is_guarded(out):
+  """Any flipped bit that reads well is caught by the digest at the latest."""
+  path = out / FOLDER / 'params.npz'
+  sound = path.read_bytes()
+  for i in range(0, len(sound), 97):
+    path.write_bytes(sound[:i] + bytes([sound[i] ^ 4]) + sound[i + 1 :])
+    with pytest.raises(errors.DataError, match='params.npz'):
+      verify.verify_release(out)
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])
+def test_a_number_that_is_not_finite(out, value):
+  change_arrays(out, lambda a: a['W_enc'].__setitem__((2, 5), value))
+  refused(out, r'W_enc has 1 non-finite values, the first at \(2, 5\)')
+
+
+def test_a_decoder_row_that_is_not_unit(out):
+  change_arrays(out, lambda a: a['W_dec'].__setitem__(4, a['W_dec'][4] * 1.001))
+  refused(out, 'W_dec row 4 has norm 1.001, not 1')
+
+
+def test_rounding_of_a_unit_row_is_no_fault(out):
+  change_arrays(
+      out, lambda a: a['W_dec'].__setitem__(4, a['W_dec'][4] * 1.000002)
+  )
+  verify.verify_release(out)
+
+
+@pytest.mark.parametrize('value', [0.0, -0.5])
+def test_a_threshold_that_is_not_positive(out, value):
+  change_arrays(out, lambda a: a['threshold'].__setitem__(7, value))
+  refused(out, f'threshold of latent 7 is {value:g}, must be > 0')
+
+
+def test_a_converted_variant_may_have_a_zero_threshold(out):
+  folder = out / FOLDER
+  config = json.loads((folder / 'config.json').read_text())
+  config['converted_from'] = 'relu'
+  with np.load(folder / 'params.npz') as stored:
+    params = {k: stored[k] for k in stored.files}
+  params['threshold'][7] = 0.0
+  with np.load(folder / 'test_vectors.npz') as stored:
+    x = stored['x']
+  z = x @ params['W_enc'] + params['b_enc']
+  f = np.maximum(z, 0) * (z > params['threshold'])
+  vectors = {
+      'x': x, 'latents': f, 'reconstruction': f @ params['W_dec']
+      + params['b_dec'],
+  }  # fmt: skip
+  np.savez(folder / 'params.npz', **params)
+  np.savez(folder / 'test_vectors.npz', **vectors)
+  (folder / 'config.json').write_text(json.dumps(config))
+  reseal(out)
+  verify.verify_release(out)
+  change_arrays(out, lambda a: a['threshold'].__setitem__(7, -1e-9))
+  refused(out, 'must be >= 0')
+
+
+@pytest.mark.parametrize(
+    'name', ['params.npz', 'config.json', 'results.json', 'test_vectors.npz']
+)
+def test_a_missing_file(out, name):
+  (out / FOLDER / name).unlink()
+  refused(out, f'average_l0_3/{name}: listed in suite.json, missing')
+
+
+def test_a_missing_file_that_is_no_longer_listed(out):
+  (out / FOLDER / 'test_vectors.npz').unlink()
+  suite = json.loads((out / 'suite.json').read_text())
+  for member in suite['members']:
+    if member['path'] == FOLDER:
+      del member['files']['test_vectors.npz']
+  (out / 'suite.json').write_text(json.dumps(suite))
+  refused(out, 'lacks test_vectors.npz')
+
+
+def test_an_extra_file(out):
+  (out / FOLDER / 'cfg.pkl').write_bytes(b'')
+  refused(out, 'cfg.pkl: not listed in suite.json')
+
+
+def test_a_renamed_folder(out):
+  (out / FOLDER).rename(out / FOLDER.replace('l0_3', 'l0_30'))
+  refused(out, 'average_l0_3/.*: listed in suite.json, missing')
+
+
+@pytest.mark.parametrize(
+    'other',
+    [
+        'resid_post/layer_2/width_12/average_l0_30',
+        'resid_post/layer_3/width_12/average_l0_3',
+        'resid_post/layer_2/width_16k/average_l0_3',
+        'mlp_out/layer_2/width_12/average_l0_3',
+        'resid_post/layer_2/width_12/average_l0_3_1',
+    ],
+)
+def test_a_renamed_folder_with_a_renamed_listing(out, other):
+  (out / other).parent.mkdir(parents=True, exist_ok=True)
+  (out / FOLDER).rename(out / other)
+  suite = (out / 'suite.json').read_text()
+  (out / 'suite.json').write_text(suite.replace(f'"{FOLDER}"', f'"{other}"'))
+  refused(out, f'{other}: should be named {FOLDER}')
+
+
+def test_a_scale_that_was_not_folded(out):
+  """The arrays of the scaled SAE: all checks but the test vectors pass."""
+
+  def unfold(arrays):
+    for name in ('b_enc', 'threshold', 'b_dec'):
+      arrays[name] /= np.float32(small_release.SCALE)
+
+  change_arrays(out, unfold)
+  refused(out, 'latents are not those of params.npz')
+
+
+def test_a_bias_that_is_not_the_trained_one(out):
+  change_arrays(out, lambda a: a['b_dec'].__iadd__(np.float32(1e-2)))
+  refused(out, 'reconstruction is not that of params.npz')
+
+
+def test_test_vectors_of_another_member(out):
+  shutil.copy(out / f'{FOLDER}_2/test_vectors.npz', out / FOLDER)
+  reseal(out)
+  refused(out, 'latents are not those of params.npz')
+
+
+def test_a_latent_within_rounding_of_its_threshold_may_be_on_or_off():
+  params = {
+      'W_enc': np.eye(2, dtype=np.float32),
+      'b_enc': np.zeros(2, np.float32),
+      'threshold': np.array([0.5, 0.5], np.float32),
+  }
+  x = np.array([[0.5000001, 0.7]], np.float32)
+  for latents, wrong in [
+      ([0.5000001, 0.7], [False, False]),
+      ([0.0, 0.7], [False, False]),
+      ([0.5000001, 0.0], [False, True]),
+      ([0.5, 0.6999], [False, True]),
+      ([0.3, 0.7], [True, False]),
+  ]:
+    np.testing.assert_array_equal(
+        verify.wrong_latents(params, x, np.array([latents], np.float32)),
+        [wrong],
+    )
+
+
+def test_a_config_of_no_known_sae(out):
+  change_json(out, lambda c: c.update(variant='mystery'))
+  refused(out, 'config.json: describes no known SAE')
+
+
+def test_a_config_without_what_made_the_member(out):
+  change_json(out, lambda c: c.pop('sparsity_coefficient'))
+  refused(out, 'config.json: lacks sparsity_coefficient')
+
+
+def test_a_config_with_another_files_digest(out):
+  config = json.loads((out / FOLDER / 'config.json').read_text())
+  config['sha256'] = '0' * 64
+  (out / FOLDER / 'config.json').write_text(json.dumps(config))
+  suite = json.loads((out / 'suite.json').read_text())
+  for member in suite['members']:
+    if member['path'] == FOLDER:
+      member['files']['config.json'] = digests.sha256_of(
+          out / FOLDER / 'config.json'
+      )
+  (out / 'suite.json').write_text(json.dumps(suite))
+  refused(out, 'sha256 is not that of params.npz')
+
+
+def test_a_firing_frequency_that_is_no_share(out):
+  np.save(out / FOLDER / 'firing_frequency.npy', np.full(12, 1.5, np.float32))
+  reseal(out)
+  refused(out, 'firing_frequency.npy: not a share')
+
+
+def test_a_symlink(out, tmp_path):
+  path = out / FOLDER / 'params.npz'
+  path.rename(tmp_path / 'elsewhere.npz')
+  path.symlink_to(tmp_path / 'elsewhere.npz')
+  refused(out, 'params.npz: a link')
+
+
+@pytest.mark.parametrize(
+    'path', ['../outside', '/etc', 'a/../../b', 'a//b', '', 'a\\b', '.hidden']
+)
+def test_a_path_that_could_leave_the_release(out, path):
+  suite = json.loads((out / 'suite.json').read_text())
+  suite['members'][0]['path'] = path
+  (out / 'suite.json').write_text(json.dumps(suite))
+  refused(out, 'unsafe path')
+
+
+@pytest.mark.parametrize(
+    'text', ['', '[]', '{', '{}', '{"members": []}', '{"members": [{}]}',
+             '{"members": [], "files": {}}', '[' * 100000],
+)  # fmt: skip
+def test_a_suite_json_that_is_none(out, text):
+  (out / 'suite.json').write_text(text)
+  refused(out, 'suite.json')
+
+
+def test_an_edited_card_is_no_fault(out):
+  (out / 'README.md').write_text('Mine now.')
+  verify.verify_release(out)
+
+
+def test_a_directory_that_is_not_there_is_missing_input(tmp_path):
+  with pytest.raises(errors.MissingInputError, match='nowhere') as caught:
+    verify.verify_release(tmp_path / 'nowhere')
+  assert caught.value.exit_code == 66
+  refused(tmp_path, 'it has no suite.json')

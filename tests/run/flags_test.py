@@ -1,0 +1,134 @@
+"""Flags made from a toy config."""
+
+import dataclasses
+import enum
+from typing import Literal
+
+from absl import flags as absl_flags
+import pytest
+
+from jumprelu import errors
+from jumprelu.files import dotted
+from jumprelu.run import flags
+
+
+class Colour(enum.StrEnum):
+  RED = 'red'
+  BLUE = 'blue'
+
+
+def _field(default, text):
+  return dataclasses.field(default=default, metadata={'help': text})
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+  """How fast it goes."""
+
+  rate: float = _field(0.1, 'Step size.')
+  warmup: int | None = _field(10, 'Steps of warm-up.')
+  kind: Literal['log', 'linear'] = _field('log', 'The scale.')
+
+  def __post_init__(self):
+    if self.rate <= 0:
+      raise errors.UserError(f'part.rate is {self.rate}: must be positive')
+
+
+@dataclasses.dataclass(frozen=True)
+class Whole:
+  tokens: int = _field(1000, 'How many.')
+  widths: tuple[int, ...] = _field((16, 32), 'How wide.')
+  names: tuple[str, ...] = _field(('a',), 'Which.')
+  colour: Colour = _field(Colour.RED, 'Which colour.')
+  resume: bool = _field(True, 'Go on.')
+  part: Part = Part()
+
+
+def _build(*argv, config=None, make=None, prefix=''):
+  flag_values = absl_flags.FlagValues()
+  flags.define(flag_values, config or Whole(), prefix=prefix)
+  flag_values(['test', *argv])
+  return flags.build(flag_values, config or Whole(), make, prefix=prefix)
+
+
+def test_no_flags_give_the_config_itself():
+  assert _build() == Whole()
+
+
+@pytest.mark.parametrize(
+    'flag, changes',
+    [
+        ('--tokens=2_000_000', {'tokens': 2000000}),
+        ('--widths=64, 128', {'widths': (64, 128)}),
+        ('--names=', {'names': ()}),
+        ('--colour=blue', {'colour': Colour.BLUE}),
+        ('--noresume', {'resume': False}),
+        ('--resume=false', {'resume': False}),
+        ('--part.rate=3e-4', {'part.rate': 3e-4}),
+        ('--part.warmup=none', {'part.warmup': None}),
+        ('--part.kind=linear', {'part.kind': 'linear'}),
+    ],
+)
+def test_a_flag_changes_its_own_leaf_only(flag, changes):
+  # Given / when.
+  before, after = dotted.leaves(Whole()), dotted.leaves(_build(flag))
+  # Then.
+  changed = {
+      path: leaf.value
+      for path, leaf in after.items()
+      if leaf.value != before[path].value
+  }
+  assert changed == changes
+
+
+def test_only_given_flags_reach_make_so_that_a_recipe_holds():
+  seen = {}
+  # The default value, given in so many words, counts as given.
+  _build('--tokens=1000', make=lambda given: seen.update(given) or Whole())
+  assert seen == {'tokens': 1000}
+
+
+def test_one_message_names_every_bad_value():
+  with pytest.raises(errors.UserError) as caught:
+    _build(
+        '--tokens=many',
+        '--widths=1,x',
+        '--colour=green',
+        '--resume=maybe',
+        '--part.kind=sine',
+        '--part.rate=-1',
+    )
+  text = str(caught.value)
+  for part in (
+      "--tokens: 'many' is not an integer",
+      "--widths: 'x' is not an integer",
+      "--colour: 'green' is none of red, blue",
+      "--resume: 'maybe' is neither true nor false",
+      "--part.kind: 'sine' is none of log, linear",
+      'part.rate is -1.0: must be positive',
+  ):
+    assert part in text
+
+
+def test_a_prefix_stands_before_every_path():
+  assert _build('--eval.part.rate=2', prefix='eval.').part.rate == 2.0
+
+
+def test_help_gives_text_default_and_what_recipes_say():
+  flag_values = absl_flags.FlagValues()
+  flags.define(
+      flag_values,
+      Whole(),
+      alternatives={'paper': Whole(tokens=4_000_000_000)},
+  )
+  assert flag_values['tokens'].help == (
+      'How many. (default: 1000; paper: 4_000_000_000)'
+  )
+  assert flag_values['widths'].help == 'How wide. (default: 16,32)'
+  groups = flag_values.flags_by_module_dict()
+  assert 'part: How fast it goes' in groups
+
+
+@pytest.mark.parametrize('leaf', dotted.leaves(Whole()).values())
+def test_a_default_as_shown_reads_back_as_itself(leaf):
+  assert flags.parse_text(leaf.type, flags.show(leaf.value)) == leaf.value

@@ -1,0 +1,129 @@
+"""Where runs stand, read from their directories."""
+
+import json
+import os
+import time
+
+import pytest
+
+from jumprelu import errors
+from jumprelu.run import fleet, main
+
+NOW = 1_800_000_000.0
+
+
+def _stamp(seconds):
+  return time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(seconds))
+
+
+def _make(path, state=None, *, age=60, **fields):
+  path.mkdir(parents=True)
+  (path / 'config.json').write_text('{}')
+  os.utime(path / 'config.json', (NOW - age, NOW - age))
+  if state:
+    status = {'state': state, **fields, 'updated': _stamp(NOW - age)}
+    (path / 'STATUS.json').write_text(json.dumps(status))
+  return path
+
+
+def _read(path, stale_after=3600.0):
+  (found,) = fleet.find([str(path)])
+  return fleet.read(found, now=NOW, stale_after=stale_after)
+
+
+@pytest.mark.parametrize(
+    'state, age, stale, is_bad',
+    [
+        ('running', 60, False, False),
+        ('running', 3601, True, True),
+        ('preempted', 60, False, False),
+        ('preempted', 3601, True, True),
+        ('done', 10**6, False, False),
+        ('failed', 60, False, True),
+        (None, 60, False, False),
+        (None, 3601, True, True),
+    ],
+)
+def test_the_failed_and_the_silent_want_a_look(
+    tmp_path, state, age, stale, is_bad
+):
+  found = _read(_make(tmp_path / 'run', state, age=age))
+  assert (found.stale, found.is_bad) == (stale, is_bad)
+  assert found.state == (state or 'starting')
+  assert found.age == age
+
+
+@pytest.mark.parametrize(
+    'text', ['', '{', '[]', '{}', '{"state": "done", "updated": "today"}']
+)
+def test_a_damaged_status_is_bad_and_does_not_hide_the_others(tmp_path, text):
+  path = _make(tmp_path / 'run', 'done')
+  (path / 'STATUS.json').write_text(text)
+  found = _read(path)
+  assert found.state == 'unreadable' and found.is_bad
+
+
+def test_a_folder_stands_for_the_runs_in_it(tmp_path):
+  for layer in (1, 0):
+    _make(tmp_path / 'scope' / f'layer_{layer:02d}', 'done')
+  (tmp_path / 'scope' / 'notes').mkdir()
+  one = _make(tmp_path / 'one', 'done')
+  found = fleet.find([str(tmp_path / 'scope'), str(one)])
+  assert [path.name for path in found] == ['layer_00', 'layer_01', 'one']
+
+
+def test_where_there_is_no_run_it_is_said(tmp_path):
+  for path in (tmp_path, tmp_path / 'none'):
+    with pytest.raises(errors.MissingInputError, match='no run directory'):
+      fleet.find([str(path)])
+
+
+def test_the_table_has_share_speed_and_what_went_wrong(tmp_path):
+  runs = [
+      _make(
+          tmp_path / 'a',
+          'running',
+          step=250,
+          total_steps=1000,
+          tokens_trained=120_000,
+          seconds=10.0,
+          age=120,
+      ),
+      _make(tmp_path / 'b', 'failed', error='no\n more', age=7200),
+      _make(tmp_path / 'c', age=86_400),
+  ]
+  lines = fleet.table([_read(path) for path in runs]).splitlines()
+  assert lines[0].split() == [
+      *('run', 'state', 'step', 'of', 'share', 'tokens/s', 'updated')
+  ]
+  assert lines[1].split() == [
+      *(str(runs[0]), 'running', '250', '1000', '25.0%', '12,000'),
+      *('2', 'min', 'ago'),
+  ]
+  assert lines[2].split()[1:] == ['failed', '0', '-', '-', '-', '2', 'h', 'ago']
+  assert lines[3].split()[1:3] == ['starting', '(stale)']
+  assert lines[4] == f'{runs[1]}: no more'
+
+
+def test_the_command_exits_1_if_somebody_should_look(tmp_path, capsys):
+  for name in ('a', 'b'):
+    path = _make(tmp_path / name, 'done')
+  assert main.main(['status', str(tmp_path / 'a'), str(path)]) == 0
+  assert capsys.readouterr().out.count('done') == 2
+  _make(tmp_path / 'c', 'failed')
+  assert main.main(['status', str(tmp_path)]) == 1
+  assert main.main(['status', f'--runs={tmp_path}/a,{tmp_path}/b']) == 0
+
+
+def test_minutes_of_silence_are_a_flag(tmp_path):
+  path = _make(tmp_path / 'a', 'running')
+  status = {'state': 'running', 'updated': _stamp(time.time() - 300)}
+  (path / 'STATUS.json').write_text(json.dumps(status))
+  assert main.main(['status', str(path)]) == 0
+  assert main.main(['status', str(path), '--stale_minutes=4']) == 1
+
+
+def test_no_directory_is_a_bad_flag(tmp_path, capsys):
+  assert main.main(['status']) == 2
+  assert 'give run directories' in capsys.readouterr().err
+  assert main.main(['status', str(tmp_path)]) == 66

@@ -1,0 +1,210 @@
+"""Paths: which one a group takes, and that a run may change them."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jumprelu import errors, saes
+from jumprelu.ops import native
+from jumprelu.training import backends, optim, suite
+from jumprelu.training import step as step_lib
+from jumprelu.training.backends import in_place_update
+from tests import toy_suite
+
+_OPTIM = optim.Config(
+    b2=0.9, lr_warmup_steps=4, sparsity_warmup_steps=None,
+    sparsity_warmup_fraction=0.5,
+)  # fmt: skip
+_NAMES = ('resid_post-48-jumprelu', 'transcoder-48-jumprelu')
+
+
+def _need(names):
+  if 'native' in names and native.why_not():
+    pytest.skip(native.why_not())
+
+
+@functools.cache
+def _job():
+  config = toy_suite.make_config(
+      sae__jumprelu__bandwidth=0.1,
+      variants=('jumprelu', 'relu'),
+      optim__learning_rate=1e-2,
+  )
+  groups = toy_suite.make_groups(config)
+  stream = toy_suite.make_stream(
+      config, table=toy_suite.make_table(suite.taps(groups))
+  )
+  block = stream.make_block(0, stream.estimate_scales())
+  return groups, stream, block
+
+
+@functools.cache
+def _segments(path):
+  if path == 'pallas':
+    # What compiles for GPUs runs here as well, slowly.
+    with pytest.MonkeyPatch.context() as patch:
+      patch.setitem(
+          backends.PATHS, path, in_place_update.make_pallas(48, interpret=True)
+      )
+      patch.setattr(jax, 'default_backend', lambda: 'gpu')
+      return _make_segments(path)
+  return _make_segments(path)
+
+
+def _make_segments(path):
+  return step_lib.make_segments(
+      _job()[0], _OPTIM, total_steps=20, batch=32, max_steps=4, path=path
+  )
+
+
+def _run(names):
+  """Takes four steps by each path in turn."""
+  groups, stream, block = _job()
+  state, logs = suite.init_state(groups), []
+  for name in names:
+    segments = _segments(name)
+    state, log = segments.run(
+        segments.turn(state), block, stream.put(0), stream.put(4)
+    )
+    state = segments.turn(state)
+    logs.append(jax.device_get(log))
+  return jax.device_get(state), logs
+
+
+def _close(found, expected, tolerance):
+  def check(path, x, y):
+    atol = tolerance * np.abs(y).max()
+    np.testing.assert_allclose(x, y, rtol=0, atol=atol, err_msg=str(path))
+
+  jax.tree_util.tree_map_with_path(check, found, expected)
+
+
+@pytest.mark.parametrize(
+    'names',
+    [
+        ('dense',) * 4,
+        ('sparse',) * 4,
+        ('native',) * 4,
+        ('pallas',) * 4,
+        # A run that is resumed by another path.
+        ('native', 'oracle', 'sparse', 'native'),
+    ],
+    ids='-'.join,
+)
+def test_a_run_is_the_same_by_any_path_and_by_one_after_another(names):
+  _need(names)
+  (end, logs), (expected, oracle) = _run(names), _run(('oracle',) * 4)
+  assert end.step == expected.step == 16
+  for name in _NAMES:
+    found, wanted = end.groups[name], expected.groups[name]
+    _close((found.params, found.nu), (wanted.params, wanted.nu), 2e-5)
+    np.testing.assert_array_equal(found.silent, wanted.silent)
+    for log, other in zip(logs, oracle, strict=True):
+      _close(log.groups[name], other.groups[name], 1e-4)
+  # What is no JumpReLU goes by the oracle in any case.
+  name = 'resid_post-48-relu'
+  jax.tree.map(
+      np.testing.assert_array_equal, end.groups[name], expected.groups[name]
+  )
+
+
+def test_rows_without_a_gradient_catch_up_at_the_end_of_a_segment():
+  _need(('native',))
+  groups, stream, block = _job()
+  ends = []
+  for path in ('oracle', 'native', 'sparse'):
+    state = suite.init_state(groups)
+    group = state.groups[_NAMES[0]]
+    # Thresholds that nothing reaches, for half of the latents.
+    high = group.params['log_threshold'].at[:, :24].set(20.0)
+    nu = {name: jnp.ones_like(x) for name, x in group.nu.items()}
+    group = group.replace(params=group.params | {'log_threshold': high}, nu=nu)
+    state = state.replace(groups=state.groups | {_NAMES[0]: group})
+    segments = _segments(path)
+    state, _ = segments.run(
+        segments.turn(state), block, stream.put(0), stream.put(3)
+    )
+    ends.append(jax.device_get(segments.turn(state)).groups[_NAMES[0]].nu)
+  np.testing.assert_allclose(ends[0]['W_dec'][:, :24], 0.9**3, rtol=1e-6)
+  for end in ends[1:]:
+    for name in ('W_enc', 'W_dec'):
+      np.testing.assert_allclose(end[name], ends[0][name], rtol=1e-5)
+
+
+def test_only_a_plain_jumprelu_takes_a_fast_path():
+  config = toy_suite.make_config(variants=tuple(saes.VARIANTS))
+  chosen = {
+      group.name.split('-')[-1]: backends.choose('auto', group, None)
+      for group in toy_suite.make_groups(config)
+  }
+  fast = 'dense' if native.why_not() else 'native'
+  assert chosen.pop('jumprelu') == fast
+  assert len(chosen) == len(saes.VARIANTS) - 1
+  assert set(chosen.values()) == {'oracle'}
+
+
+def test_without_the_native_step_wide_saes_on_a_cpu_are_sparse(monkeypatch):
+  monkeypatch.setattr(native, 'why_not', lambda: 'it was not built')
+  for width, expected in ((2048, 'dense'), (4096, 'sparse')):
+    group, *_ = toy_suite.make_groups(toy_suite.make_config(widths=(width,)))
+    assert backends.choose('auto', group, None) == expected
+    assert backends.choose('auto', group, toy_suite.make_mesh(8)) == 'dense'
+
+
+@pytest.mark.parametrize(
+    'changes',
+    [
+        {'sae__jumprelu__kernel': 'gaussian'},
+        {'sae__jumprelu__gradient_to_pre_acts': True},
+    ],
+    ids=str,
+)
+def test_what_the_formulas_do_not_cover_takes_the_oracle(changes):
+  config = toy_suite.make_config(**changes)
+  for group in toy_suite.make_groups(config):
+    for asked in (backends.AUTO, *backends.PATHS):
+      assert backends.choose(asked, group, None) == 'oracle'
+
+
+def test_over_devices_a_suite_takes_the_dense_path():
+  group = toy_suite.make_groups(toy_suite.make_config())[0]
+  mesh = toy_suite.make_mesh(8)
+  assert backends.choose('auto', group, mesh) == 'dense'
+  for path in ('sparse', 'native', 'pallas'):
+    with pytest.raises(errors.UserError, match=f'path={path}.*one device'):
+      backends.choose(path, group, mesh)
+
+
+def test_a_gpu_takes_the_dense_path_unless_the_sae_is_very_wide(monkeypatch):
+  group = toy_suite.make_groups(toy_suite.make_config())[0]
+  wide, *_ = toy_suite.make_groups(toy_suite.make_config(widths=(65_536,)))
+  with pytest.raises(errors.UserError, match='pallas: it is for GPUs.* a cpu'):
+    backends.choose('pallas', group, None)
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+  assert backends.choose('auto', group, None) == 'dense'
+  assert backends.choose('pallas', group, None) == 'pallas'
+  assert backends.choose('auto', wide, None) == 'pallas'
+  assert backends.choose('dense', wide, None) == 'dense'
+  with pytest.raises(errors.UserError, match='native: it is for CPUs.* a gpu'):
+    backends.choose('native', group, None)
+
+
+def test_steps_that_overflow_are_counted_in_the_metrics(monkeypatch):
+  groups, stream, block = _job()
+  _, (roomy,) = _run(('sparse',))
+  monkeypatch.setitem(
+      backends.PATHS, 'sparse', in_place_update.make_sparse(cap=4)
+  )
+  segments = step_lib.make_segments(
+      groups, _OPTIM, total_steps=20, batch=32, max_steps=4, path='sparse'
+  )
+  start = segments.turn(suite.init_state(groups))
+  _, tight = segments.run(start, block, stream.put(0), stream.put(4))
+  # Rows of a batch, of which at most 32 have more than 4 selected latents.
+  found = np.asarray(tight.groups[_NAMES[0]]['overflow'])
+  assert (found > 0).all() and (found <= 32).all()
+  assert (roomy.groups[_NAMES[0]]['overflow'] == 0).all()
+  _close(tight.groups[_NAMES[0]]['loss'], roomy.groups[_NAMES[0]]['loss'], 1e-4)

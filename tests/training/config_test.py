@@ -1,0 +1,266 @@
+"""The training config: recipes, round trip, the suite it lists, its errors."""
+
+import dataclasses
+import json
+
+import pytest
+
+from jumprelu import errors, saes
+from jumprelu.training import config
+
+
+def test_the_default_recipe_is_short_and_overridable():
+  plain = config.resolve()
+  changed = config.resolve({'sae.jumprelu.bandwidth': 0.25})
+  assert plain.recipe == 'short'
+  assert plain.sae.jumprelu.bandwidth != 0.25
+  assert changed.sae.jumprelu.bandwidth == 0.25
+  assert changed.optim == plain.optim
+
+
+def test_short_reaches_whatever_a_variant_has_of_a_short_runs_numbers():
+  chosen = config.resolve({'variants': tuple(saes.VARIANTS)}).sae
+  numbers = {
+      'bandwidth': 0.05,
+      'initial_threshold': 0.01,
+      'dead_after': 65_536,
+      'threshold_decay': 0.99,
+  }
+  seen = set()
+  for variant in saes.VARIANTS:
+    own = dataclasses.asdict(getattr(chosen, variant))
+    for name in set(numbers) & set(own):
+      # The first variant's kernel was swept by itself.
+      swept = (variant, name) == ('jumprelu', 'bandwidth')
+      assert own[name] == (0.1 if swept else numbers[name]), (variant, name)
+      seen.add(name)
+  assert seen == set(numbers)
+
+
+def test_the_paper_recipe_has_gemma_scopes_numbers():
+  # arXiv 2408.05147, section 3.
+  paper = config.resolve({'recipe': 'paper'})
+  assert paper.optim.learning_rate == 7e-5
+  assert paper.optim.b2 == 0.999
+  assert paper.optim.eps == 1e-8
+  assert paper.optim.lr_warmup_steps == 1000
+  assert paper.optim.lr_warmup_start == 0.1
+  assert paper.optim.lr_decay == 0
+  assert paper.optim.sparsity_warmup_steps == 10_000
+  assert paper.sae.jumprelu.bandwidth == 0.001
+  assert paper.sae.jumprelu.initial_threshold == 0.001
+  assert paper.sae.jumprelu.threshold_parameter == 'log'
+  assert paper.sae.jumprelu.pre_encoder_bias
+  assert paper.sae.jumprelu.kernel == 'rectangle'
+  assert not paper.sae.jumprelu.gradient_to_pre_acts
+  assert paper.stream.batch == 4096
+  assert paper.stream.block_positions == 1_048_576
+  assert paper.stream.logical_shards == 256
+  assert paper.corpus.sequence_length == 1024
+  assert not paper.input_gain
+  # The paper's 16K SAEs see 4B tokens: 976,562 steps.
+  assert paper.steps == 976_562
+
+
+def test_flags_override_the_paper_recipe_too():
+  changed = config.resolve({'recipe': 'paper', 'optim.learning_rate': 1e-4})
+  assert changed.optim.learning_rate == 1e-4
+  assert changed.optim.lr_warmup_steps == 1000
+
+
+def test_a_warmup_share_wins_over_the_recipes_steps():
+  asked = {'recipe': 'paper', 'optim.lr_warmup_fraction': 0.5}
+  assert config.resolve(asked).optim.lr_warmup_steps is None
+
+
+@pytest.mark.parametrize(
+    'overrides',
+    [
+        {},
+        {'recipe': 'paper', 'tokens': 8_000_000_000},
+        {'target_l0': (20.0, 50.0), 'sites': ('mlp_out',)},
+        {'optim.learning_rate': 0.1 + 0.2, 'lm_dtype': 'bfloat16'},
+    ],
+)
+def test_json_round_trip_is_exact(overrides):
+  resolved = config.resolve(overrides)
+  assert config.from_json(config.to_json(resolved)) == resolved
+
+
+def test_json_with_an_unknown_or_missing_field_names_it():
+  data = json.loads(config.to_json(config.resolve()))
+  del data['optim']['b2']
+  data['stream']['bacth'] = 3
+  with pytest.raises(errors.UserError) as caught:
+    config.from_json(json.dumps(data))
+  assert "'stream.bacth' (did you mean stream.batch?)" in str(caught.value)
+  assert "'optim.b2' is missing" in str(caught.value)
+
+
+def test_members_come_by_site_width_variant_sparsity_seed():
+  resolved = config.resolve(
+      {
+          'sites': ('mlp_out', 'resid_post'),
+          'widths': (32, 16),
+          'seeds': (0, 1),
+          'sparsity_coefficients': ('mlp_out:2e-3', 'resid_post:1e-3+3e-3'),
+          'optim.learning_rate': 0.25,
+          'sae.jumprelu.initial_threshold': 0.125,
+      }
+  )
+  rows = [
+      (m.site, m.width, m.sparsity_coefficient, m.seed)
+      for m in config.members(resolved)
+  ]
+  assert rows == [
+      ('mlp_out', 32, 2e-3, 0),
+      ('mlp_out', 32, 2e-3, 1),
+      ('mlp_out', 16, 2e-3, 0),
+      ('mlp_out', 16, 2e-3, 1),
+      ('resid_post', 32, 1e-3, 0),
+      ('resid_post', 32, 1e-3, 1),
+      ('resid_post', 32, 3e-3, 0),
+      ('resid_post', 32, 3e-3, 1),
+      ('resid_post', 16, 1e-3, 0),
+      ('resid_post', 16, 1e-3, 1),
+      ('resid_post', 16, 3e-3, 0),
+      ('resid_post', 16, 3e-3, 1),
+  ]
+  first = config.members(resolved)[0]
+  assert (first.learning_rate, first.initial_threshold) == (0.25, 0.125)
+  assert (first.variant, first.target_l0) == ('jumprelu', 0.0)
+
+
+def test_target_l0_replaces_the_recipes_coefficients():
+  resolved = config.resolve({'target_l0': (20.0, 50.0), 'sites': ('mlp_out',)})
+  assert resolved.sae.jumprelu.penalty == 'target_l0'
+  found = [
+      (m.sparsity_coefficient, m.target_l0) for m in config.members(resolved)
+  ]
+  assert found == [(1.0, 20.0), (1.0, 50.0)]
+
+
+_BAD = {
+    'model': ({'model': 'gemma3'}, 'gemma3'),
+    'layer': ({'layer': 99}, 'layer 99 is out of range'),
+    'layer below 0': ({'layer': -1}, 'layer -1 is out of range'),
+    'site': (
+        {'sites': ('resid_pots',)},
+        r"sites: 'resid_pots' is unknown \(did you mean resid_post\?\)",
+    ),
+    'site twice': ({'sites': ('mlp_out', 'mlp_out')}, 'sites holds mlp_out tw'),
+    'no site': ({'sites': ()}, 'sites is empty'),
+    'width': ({'widths': (0,)}, 'widths: 0 must be at least 1'),
+    'width of text': ({'widths': ('1k',)}, "widths: '1k' is not of type int"),
+    'variant': ({'variants': ('topk9',)}, "variants: 'topk9' is unknown"),
+    'recipe': ({'recipe': 'papr'}, r"'papr' is unknown \(did you mean paper"),
+    'seed': ({'seeds': (-1,)}, 'seeds: -1 must be 0'),
+    'lambda': (
+        {'sparsity_coefficients': ('-1e-3',)},
+        '-1e-3 in .* must be finite and not negative',
+    ),
+    'lambda of another site': (
+        {'sparsity_coefficients': ('mlp_uot:1e-3', '1e-3')},
+        r"site 'mlp_uot' is not among the sites \(did you mean mlp_out",
+    ),
+    'lambda of another variant': (
+        {'sparsity_coefficients': ('gated@mlp_out:1e-3', '1e-3')},
+        "variant 'gated' is not among the variants",
+    ),
+    'site without lambda': (
+        {'sparsity_coefficients': ('mlp_out:1e-3',)},
+        'none for jumprelu at resid_post',
+    ),
+    'both': (
+        {'sparsity_coefficients': ('1e-3',), 'target_l0': (20.0,)},
+        'exclude each other',
+    ),
+    'target': ({'target_l0': (0.0,)}, r'target_l0: 0.0 must be above 0'),
+    'target above width': (
+        {'target_l0': (20.0,), 'widths': (16,)},
+        'target_l0: 20 is more than a width has latents',
+    ),
+    'penalty': (
+        {'sae.jumprelu.penalty': 'target_l0'},
+        'penalty is target_l0, but target_l0 is not given',
+    ),
+    'short run': ({'tokens': 1000}, 'tokens is 1000: at least one block'),
+    'part': ({'optim.learning_rate': -1.0}, 'optim.learning_rate must be'),
+    'geometry': ({'stream.batch': 1000}, 'stream.batch=1000 is not a multiple'),
+    'lengths': (
+        {'corpus.sequence_length': 300},
+        'stream.block_positions=65536 is not a multiple',
+    ),
+    'unknown': ({'optim.lr': 1.0}, "unknown field 'optim.lr'"),
+    'data': ({'data': ''}, 'data is empty'),
+}
+
+
+@pytest.mark.parametrize('overrides, message', _BAD.values(), ids=_BAD)
+def test_bad_input_is_named(overrides, message):
+  with pytest.raises(errors.UserError, match=message) as caught:
+    config.resolve(overrides)
+  assert caught.value.exit_code == 2
+
+
+def test_all_problems_come_in_one_message():
+  with pytest.raises(errors.UserError) as caught:
+    config.resolve(
+        {
+            'layer': 99,
+            'sites': ('nowhere',),
+            'widths': (-4,),
+            'optim.b2': 2.0,
+            'stream.batch': 0,
+            'mesh.tensor': 0,
+            'recipe': 'none',
+        }
+    )
+  text = str(caught.value)
+  for part in (
+      'layer 99',
+      "'nowhere'",
+      'widths: -4',
+      'optim.b2',
+      'stream.batch',
+      'mesh.tensor',
+      "recipe: 'none'",
+  ):
+    assert part in text
+
+
+def test_a_flag_of_a_variant_not_chosen_is_an_error(monkeypatch):
+  # A second variant, so that one can be left out.
+  own = dataclasses.make_dataclass(
+      'Own', [('k', int, dataclasses.field(default=8))], frozen=True
+  )
+  both = dataclasses.make_dataclass(
+      'Both',
+      [
+          (name, type(part), dataclasses.field(default=part))
+          for name, part in (
+              ('jumprelu', config.resolve().sae.jumprelu),
+              ('other', own()),
+          )
+      ],
+      frozen=True,
+  )
+  whole = dataclasses.make_dataclass(
+      'Whole',
+      [('sae', both, dataclasses.field(default=both()))],
+      bases=(config.TrainConfig,),
+      frozen=True,
+  )
+  monkeypatch.setattr(config, 'TrainConfig', whole)
+  variants = {**config.saes.VARIANTS, 'other': (None, own)}
+  monkeypatch.setattr(config.saes, 'VARIANTS', variants)
+  with pytest.raises(errors.UserError, match='other is not among the variants'):
+    config.resolve({'sae.other.k': 9})
+
+
+def test_auto_dtype_depends_on_the_platform_alone():
+  auto = config.resolve()
+  assert config.dtype_on(auto, 'cpu') == 'float32'
+  assert config.dtype_on(auto, 'tpu') == 'bfloat16'
+  fixed = config.resolve({'lm_dtype': 'float32'})
+  assert config.dtype_on(fixed, 'tpu') == 'float32'

@@ -1,0 +1,113 @@
+"""Counts, the progress line, and when a run gives up."""
+
+import numpy as np
+import pytest
+
+from jumprelu import errors
+from jumprelu.training import progress
+from jumprelu.training import step as step_lib
+from tests import toy_suite
+
+
+def _metrics(skipped, *, kept=(30, 31), l0=((1.0, 2.0), (3.0, 6.0))):
+  steps = len(skipped)
+  values = np.asarray(l0)[:steps]
+  group = {
+      'l0': values,
+      'fvu': values / 10,
+      'dead_share': np.zeros_like(values),
+      'skipped': np.asarray(skipped),
+  }
+  ones = np.ones(steps)
+  return step_lib.Metrics(
+      {'g': group}, np.asarray(kept, np.int32)[:steps], ones, ones / 2
+  )
+
+
+def _reporter(counts=None, lines=None, seen=None):
+  return progress.Reporter(
+      counts or progress.Counts(),
+      toy_suite.make_config(),
+      write=(lines if lines is not None else []).append,
+      on_progress=(seen if seen is not None else []).append,
+  )
+
+
+def test_a_segment_is_read_when_the_next_one_is_dispatched():
+  lines = []
+  reporter = _reporter(lines=lines)
+  reporter.add(2, _metrics([[0, 0]] * 2), dropped=0)
+  assert not lines
+  reporter.add(4, _metrics([[0, 0]] * 2), dropped=0)
+  assert [line['step'] for line in lines] == [2]
+  reporter.flush()
+  reporter.flush()
+  assert [line['step'] for line in lines] == [2, 4]
+
+
+def test_a_line_of_metrics_holds_means_and_last_counters():
+  lines = []
+  counts = progress.Counts(step=10, tokens_trained=2**31)
+  reporter = _reporter(counts, lines)
+  reporter.add(12, _metrics([[0, 1], [0, 2]]), dropped=0)
+  reporter.flush()
+  (line,) = lines
+  assert line['groups']['g']['l0'] == [2.0, 4.0]
+  assert line['groups']['g']['skipped'] == [0, 2]
+  assert line['tokens_trained'] == 2**31 + 61  # behind the end of int32
+  assert line['positions'] == 12 * 32
+  assert (line['learning_rate'], line['sparsity']) == (1.0, 0.5)
+
+
+def test_the_last_progress_is_of_all_members_at_the_end():
+  seen = []
+  reporter = _reporter(progress.Counts(step=11), seen=seen)
+  reporter.add(13, _metrics([[0, 0]] * 2), dropped=0)
+  reporter.flush()
+  (found,) = seen
+  assert (found.step, found.total_steps) == (13, 13)
+  assert found.l0 == (2.0, 3.0, 4.0)
+  np.testing.assert_allclose(found.fvu, (0.2, 0.3, 0.4))
+
+
+def test_the_line_says_everything_in_order():
+  line = progress.Progress(
+      step=300,
+      total_steps=1200,
+      l0=(9.96, 20.0, 31.5),
+      fvu=(0.05, 0.1, 0.2),
+      tokens_per_second=12345.6,
+      seconds_left=3723.4,
+  ).line()
+  assert line == (
+      'step 300/1200 25.0% | L0 10.0/20.0/31.5 | FVU 0.050/0.100/0.200'
+      ' (min/median/max) | 12,346 tokens/s | ETA 1:02:03'
+  )
+
+
+def test_ten_steps_in_a_row_without_any_member_are_the_end():
+  reporter = _reporter()
+  for step in range(1, 10):
+    reporter.add(step, _metrics([[step, step]]), dropped=0)
+  reporter.add(10, _metrics([[9, 10]]), dropped=0)  # one could be stepped
+  for step in range(11, 21):
+    reporter.add(step, _metrics([[step - 1, step]]), dropped=0)
+  with pytest.raises(errors.NumericalError, match='step 20: no member'):
+    reporter.flush()
+
+
+def test_too_many_broken_rows_are_the_end():
+  reporter = _reporter()
+  reporter.add(1, _metrics([[0, 0]]), dropped=16)
+  reporter.add(2, _metrics([[0, 0]]), dropped=17)
+  with pytest.raises(errors.DataError, match='17 of 128 positions'):
+    reporter.flush()
+
+
+def test_broken_rows_are_counted_once_a_block():
+  counts = progress.Counts()
+  reporter = _reporter(counts)
+  for step in (1, 2, 3, 4, 5):
+    reporter.add(step, _metrics([[0, 0]]), dropped=3 if step < 5 else 2)
+  reporter.flush()
+  assert counts.rows_dropped == 3  # block 1; block 2 is still open

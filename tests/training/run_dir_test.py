@@ -1,0 +1,144 @@
+"""Run directories: whose they are, and what is written into them."""
+
+import json
+import math
+
+import pytest
+
+from jumprelu import errors
+from jumprelu.training import run_dir
+from tests import toy_suite
+
+
+def _claim(path, **changes):
+  directory = run_dir.RunDir(path)
+  with directory.claim(toy_suite.make_config(**changes)):
+    return directory
+
+
+def test_the_same_config_may_come_back(tmp_path):
+  _claim(tmp_path / 'new' / 'run')
+  directory = _claim(tmp_path / 'new' / 'run')
+  assert directory.read_config() == toy_suite.make_config()
+
+
+def test_a_directory_in_which_nothing_was_computed_is_free(tmp_path):
+  _claim(tmp_path, data='misspelt')
+  assert _claim(tmp_path).read_config() == toy_suite.make_config()
+
+
+def test_another_config_is_refused_and_the_differences_are_named(tmp_path):
+  _claim(tmp_path).write_suite({})
+  with pytest.raises(errors.UserError) as e:
+    _claim(tmp_path, layer=3, optim__learning_rate=0.5)
+  assert e.value.exit_code == 2
+  assert 'layer was 2, is 3' in str(e.value)
+  assert 'optim.learning_rate was 0.003, is 0.5' in str(e.value)
+  assert run_dir.RunDir(tmp_path).read_config() == toy_suite.make_config()
+
+
+def test_what_changes_no_number_may_change(tmp_path):
+  _claim(tmp_path)
+  changes = {
+      'mesh__tensor': 2,
+      'checkpoint__keep': 7,
+      'stream__batches_per_dispatch': 4,
+      'corpus__cache_dir': 'elsewhere',
+  }
+  directory = _claim(tmp_path, **changes)
+  assert directory.read_config().checkpoint.keep == 7
+
+
+def test_a_folder_with_something_else_in_it_is_refused(tmp_path):
+  (tmp_path / 'thesis.tex').write_text('')
+  with pytest.raises(errors.UserError, match='it holds thesis.tex'):
+    _claim(tmp_path)
+
+
+def test_a_run_that_was_killed_over_its_first_file_may_start_again(tmp_path):
+  # To another process of the same run it looks like this for a moment.
+  (tmp_path / 'config.json.partial').write_text('{')
+  assert _claim(tmp_path).read_config()
+
+
+def test_a_file_is_no_directory(tmp_path):
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(errors.UserError, match='not a directory'):
+    _claim(tmp_path / 'file')
+  with pytest.raises(errors.UserError, match='cannot write'):
+    _claim(tmp_path / 'file' / 'below')
+
+
+def test_two_processes_do_not_train_in_one_directory(tmp_path):
+  config = toy_suite.make_config()
+  with run_dir.RunDir(tmp_path).claim(config):
+    with pytest.raises(errors.UserError, match='another process'):
+      _claim(tmp_path)
+  _claim(tmp_path)
+
+
+def test_numbers_that_json_cannot_hold_become_null(tmp_path):
+  directory = _claim(tmp_path)
+  directory.append_metrics({'step': 1, 'l0': [1.5, math.nan, math.inf]})
+  directory.append_metrics({'step': 2, 'l0': [2.5]})
+  lines = (tmp_path / 'metrics.jsonl').read_text().splitlines()
+  assert [json.loads(line)['l0'] for line in lines] == [
+      [1.5, None, None],
+      [2.5],
+  ]
+
+
+def test_metrics_behind_the_checkpoint_are_set_aside(tmp_path):
+  directory = _claim(tmp_path)
+  for step in (1, 2, 3):
+    directory.append_metrics({'step': step})
+  directory.cut_metrics(2)
+  directory.append_metrics({'step': 3, 'again': True})
+  assert (tmp_path / 'metrics.jsonl').read_text() == (
+      '{"step": 1}\n{"step": 2}\n{"step": 3, "again": true}\n'
+  )
+  assert (tmp_path / 'metrics.discarded.jsonl').read_text() == '{"step": 3}\n'
+
+
+def test_done_needs_the_last_checkpoint_too(tmp_path):
+  directory = _claim(tmp_path)
+  directory.write_status('done', step=13)
+  assert not directory.is_done(13)
+  (tmp_path / 'checkpoints' / '13').mkdir(parents=True)
+  assert directory.is_done(13)
+  directory.write_status('preempted', step=13)
+  assert not directory.is_done(13)
+
+
+def test_the_environment_names_versions_and_devices():
+  env = run_dir.environment()
+  assert env['devices'] == 8 and env['platform'] == 'cpu'
+  assert {'jax', 'flax', 'gemma', 'grain'} <= env['versions'].keys()
+
+
+def test_a_path_in_the_cloud_stays_there():
+  assert str(run_dir.RunDir('gs://a/b').checkpoints) == 'gs://a/b/checkpoints'
+
+
+def test_relative_paths_become_absolute(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  assert str(run_dir.RunDir('a').path) == str(tmp_path / 'a')
+
+
+def _start(path, step):
+  _claim(path).note_start(step)
+
+
+def test_starts_without_progress_are_given_up(tmp_path):
+  for _ in range(run_dir.MAX_STARTS):
+    _start(tmp_path, 8)
+  with pytest.raises(errors.NumericalError, match='3 times at step 8') as e:
+    _start(tmp_path, 8)
+  assert e.value.exit_code == 70
+  (tmp_path / 'starts.json').unlink()
+  _start(tmp_path, 8)
+
+
+def test_progress_makes_a_start_count_anew(tmp_path):
+  for step in (0, 0, 0, 8, 8, 16, 16, 16):
+    _start(tmp_path, step)

@@ -1,0 +1,302 @@
+"""Steps of a suite: each member as if alone, on any devices, whatever fails."""
+
+import dataclasses
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jumprelu import lm
+from jumprelu.activations import blocks
+from jumprelu.training import backends, optim, suite
+from jumprelu.training import step as step_lib
+from tests import toy_suite
+
+_OPTIM = optim.Config(
+    lr_warmup_steps=4, sparsity_warmup_steps=None, sparsity_warmup_fraction=0.5
+)
+_TOTAL, _BATCH = 20, 32
+_NAME = 'resid_post-48-jumprelu'
+
+
+def _member(number, site='resid_post'):
+  """Members that differ in everything in which they may differ."""
+  return suite.Member(
+      site=site,
+      width=48,
+      variant='jumprelu',
+      sparsity_coefficient=0.01 * (1 + number),
+      target_l0=0.0,
+      seed=number,
+      learning_rate=1e-2 / (1 + number),
+      initial_threshold=0.05 + 0.01 * number,
+  )
+
+
+# Five at one site, of which the last does not learn, and two transcoders.
+_MIXED = (
+    *(_member(number) for number in range(4)),
+    dataclasses.replace(_member(4), learning_rate=0.0),
+    *(_member(number, 'transcoder') for number in range(2)),
+)
+
+
+@dataclasses.dataclass
+class _Setup:
+  """A compiled suite on one block."""
+
+  groups: tuple
+  mesh: object
+  stream: object
+  block: blocks.Block
+  segments: step_lib.Segments
+
+  def init(self):
+    return suite.init_state(self.groups, mesh=self.mesh)
+
+  def run(self, steps, state=None):
+    """Batches 0 to 3, over and over: the states after `steps`, all metrics."""
+    put, turn = self.stream.put, self.segments.turn
+    state = turn(self.init() if state is None else state)
+    done, states, logs = 0, [], []
+    for wanted in steps:
+      while done < wanted:
+        first = done % 4
+        taken = min(4 - first, wanted - done)
+        with jax.transfer_guard('disallow'):
+          args = state, self.block, put(first), put(taken)
+          state, log = self.segments.run(*args)
+        logs.append(jax.tree.map(lambda x, n=taken: x[:n], jax.device_get(log)))
+        done += taken
+      whole = suite.strip_padding(turn(state), self.groups, mesh=self.mesh)
+      states.append(jax.device_get(whole))
+    return *states, jax.tree.map(lambda *x: np.concatenate(x), *logs)
+
+
+@functools.cache
+def _setup(members=_MIXED, devices=(), **changes):
+  config = toy_suite.make_config(
+      sae__jumprelu__bandwidth=0.1, sites=('resid_post',), **changes
+  )
+  groups = suite.make_groups(
+      members,
+      configs=config.variant_configs(),
+      d_site=toy_suite.WIDTHS.__getitem__,
+  )
+  mesh = toy_suite.make_mesh(*devices) if devices else None
+  sites = suite.taps(groups)
+  stream = toy_suite.make_stream(
+      config, table=toy_suite.make_table(sites), mesh=mesh
+  )
+  segments = step_lib.make_segments(
+      groups, _OPTIM, total_steps=_TOTAL, batch=_BATCH, max_steps=4, mesh=mesh
+  )
+  block = stream.make_block(0, dict.fromkeys(sites, 5.0))
+  return _Setup(groups, mesh, stream, block, segments)
+
+
+@pytest.fixture(scope='module')
+def mixed():
+  """The mixed suite after 1, 4 and 20 steps on one device, and its metrics."""
+  return _setup().run((1, 4, 20))
+
+
+def _close(found, expected, tolerance):
+  """Equal to `tolerance` of each array's largest entry."""
+
+  def check(path, x, y):
+    atol = tolerance * np.abs(y).max()
+    np.testing.assert_allclose(x, y, rtol=0, atol=atol, err_msg=str(path))
+
+  jax.tree_util.tree_map_with_path(check, found, expected)
+
+
+def _gradients(first):
+  """|gradient| of every parameter, from the second moments after one step."""
+  return {n: jax.tree.map(np.sqrt, g.nu) for n, g in first.groups.items()}
+
+
+def _parameters(state):
+  return {name: group.params for name, group in state.groups.items()}
+
+
+@pytest.mark.parametrize('number', [0, 2])
+def test_a_step_is_the_loss_of_the_sae_and_the_update_of_the_optimiser(
+    number, mixed
+):
+  setup, member, (_, four, _, log) = _setup(), _MIXED[number], mixed
+  sae = setup.groups[0].sae
+  start = setup.init().groups[_NAME].params
+  params = {name: x[number] for name, x in start.items()}
+  nu = optim.init_nu(params)
+  metrics = log.groups[_NAME]
+  differentiate = jax.jit(jax.value_and_grad(sae.loss, has_aux=True))
+  put = setup.stream.put
+  for step in range(4):
+    inputs, keep = blocks.batch(setup.block, put(step), _BATCH)
+    x = inputs[lm.Site.RESID_POST]
+    (_, parts), grads = differentiate(
+        params,
+        x,
+        x,
+        keep=keep,
+        # A line from 0 to 1 over half of the run.
+        sparsity_coefficient=member.sparsity_coefficient * step / 10,
+        target_l0=1.0,
+    )
+    # A cosine from 0.1 to 1 over four steps.
+    warm = 0.1 + 0.9 * (1 - np.cos(np.pi * step / 4)) / 2
+    params, nu = optim.update(
+        params,
+        nu,
+        grads,
+        step=step,
+        learning_rate=member.learning_rate * warm,
+        config=_OPTIM,
+    )
+    kept = np.asarray(x, np.float64)[np.asarray(keep)]
+    fvu = parts.reconstruction / kept.var(axis=0).sum()
+    found = {name: values[step, number] for name, values in metrics.items()}
+    np.testing.assert_allclose(found['loss'], parts.loss, rtol=1e-5)
+    np.testing.assert_allclose(found['l0'], parts.l0, rtol=1e-6)
+    np.testing.assert_allclose(found['fvu'], fvu, rtol=1e-5)
+    assert log.kept[step] == len(kept)
+  mine = {name: x[number] for name, x in four.groups[_NAME].params.items()}
+  _close(mine, params, 1e-5)
+
+
+@pytest.mark.parametrize('number', [3, 6])
+def test_a_member_of_a_suite_is_its_solo_run(number, mixed):
+  first, _, last, _ = mixed
+  member = _MIXED[number]
+  name = f'{member.site}-48-jumprelu'
+  place = number if number < 5 else number - 5
+
+  def pick(tree):
+    return jax.tree.map(lambda x: x[place : place + 1], tree[name])
+
+  solo_first, solo_last, _ = _setup((member,)).run((1, 20))
+  _close(pick(_gradients(first)), _gradients(solo_first)[name], 1e-6)
+  _close(pick(_parameters(last)), _parameters(solo_last)[name], 1e-5)
+  np.testing.assert_array_equal(
+      pick(last.groups).silent, solo_last.groups[name].silent
+  )
+
+
+@pytest.mark.parametrize(
+    'devices, few', [((8, 1), 'latents'), ((2, 4), 'members_latents')]
+)
+def test_eight_devices_equal_one(devices, few, mixed):
+  setup, (one, _, twenty, log) = _setup(devices=devices), mixed
+  found = [suite.layout_of(g, setup.mesh).name for g in setup.groups]
+  assert found == ['members', few]
+  first, last, spread = setup.run((1, 20))
+  _close(_gradients(first), _gradients(one), 1e-6)
+  _close(_parameters(last), _parameters(twenty), 1e-5)
+  np.testing.assert_array_equal(spread.kept, log.kept)
+  # Padding is seen nowhere.
+  shapes = functools.partial(jax.tree.map, np.shape)
+  assert shapes(spread) == shapes(log) and shapes(last) == shapes(twenty)
+
+
+def _with(state, **changes):
+  """The state with other arrays in the group at the residual stream."""
+  group = state.groups[_NAME].replace(**changes)
+  return state.replace(groups=state.groups | {_NAME: group})
+
+
+@pytest.mark.parametrize('devices', [(), (8, 1)])
+@pytest.mark.parametrize('value', [np.nan, np.inf])
+def test_a_member_that_is_not_finite_stays_as_it_is_and_harms_nobody(
+    devices, value
+):
+  setup = _setup(devices=devices)
+  start = setup.init()
+  params = start.groups[_NAME].params
+  damaged = params['W_enc'].at[1, 0, 0].set(value)
+  start = _with(start, params=params | {'W_enc': damaged})
+  before = jax.device_get(start).groups[_NAME]
+  after, log = setup.run((4,), start)
+  healthy, _ = setup.run((4,))
+  after, healthy = after.groups[_NAME], healthy.groups[_NAME]
+
+  def same(x, y, members):
+    np.testing.assert_array_equal(x[members], y[members])
+
+  def own(group):
+    return group.params, group.nu, group.silent
+
+  frozen = functools.partial(same, members=[1])
+  jax.tree.map(frozen, own(after), own(before))
+  unharmed = functools.partial(same, members=[0, 2, 3, 4])
+  jax.tree.map(unharmed, after, healthy)
+  np.testing.assert_array_equal(after.skipped, [0, 4, 0, 0, 0])
+  np.testing.assert_array_equal(
+      log.groups[_NAME]['skipped'][:, 1], [1, 2, 3, 4]
+  )
+
+
+def test_learning_rates_belong_to_members(mixed):
+  start = jax.device_get(_setup().init()).groups[_NAME].params
+  last = mixed[2].groups[_NAME].params
+  moved = np.abs(last['W_enc'] - start['W_enc']).max(axis=(1, 2))
+  # Rates of 1e-2, 5e-3, 3.3e-3, 2.5e-3 and 0.
+  assert moved[4] == 0.0
+  assert (np.diff(moved) < 0).all(), moved
+
+
+def test_silence_is_counted_in_kept_rows_since_a_latent_last_fired():
+  setup = _setup()
+  start = setup.init()
+  params = start.groups[_NAME].params
+  # Member 0: thresholds that nothing reaches. Member 4: none to speak of.
+  thresholds = params['log_threshold'].at[0].set(20.0).at[4].set(-20.0)
+  near = backends.DEAD_AFTER - 1
+  silent = jnp.zeros((5, 48), jnp.int32).at[:, :6].set(near).at[0, 6].set(2**30)
+  start = _with(
+      start, params=params | {'log_threshold': thresholds}, silent=silent
+  )
+  state, log = setup.run((1,), start)
+  found, (kept,) = state.groups[_NAME].silent, log.kept
+  np.testing.assert_array_equal(found[0, :6], near + kept)
+  # The counter stands still, far from the end of int32.
+  assert found[0, 6] == 2**30
+  np.testing.assert_array_equal(found[0, 7:], kept)
+  assert (found[4] == 0).mean() > 0.9
+  shares = log.groups[_NAME]['dead_share'][0]
+  np.testing.assert_allclose(shares[0], 7 / 48)
+  np.testing.assert_allclose(shares[4], (found[4, :6] > 0).mean() * 6 / 48)
+
+
+def test_target_l0_moves_each_l0_to_its_own_target():
+  first = dataclasses.replace(
+      _member(0), sparsity_coefficient=10.0, learning_rate=2e-2
+  )
+  members = tuple(
+      dataclasses.replace(first, target_l0=target) for target in (2.0, 8.0)
+  )
+  setup = _setup(members, target_l0=(2.0, 8.0), sparsity_coefficients=())
+  _, log = setup.run((240,))
+  l0 = log.groups[_NAME]['l0'][-4:].mean(axis=0)
+  np.testing.assert_allclose(l0, [2.0, 8.0], rtol=0.15)
+
+
+def test_pooled_variance_ignores_dropped_rows():
+  targets = jnp.asarray([[1.0, 0.0], [3.0, 4.0], [99.0, 99.0]])
+  keep = jnp.asarray([True, True, False])
+  # Mean (2, 2); squared distances 1 + 4 and 1 + 4.
+  np.testing.assert_allclose(step_lib.pooled_variance(targets, keep), 5.0)
+
+
+def test_a_segment_never_waits_for_the_host_and_takes_over_its_state():
+  setup = _setup()
+  state, put = setup.segments.turn(setup.init()), setup.stream.put
+  args = state, setup.block, put(0), put(4)
+  text = setup.segments.run.lower(*args).as_text()
+  assert 'stablehlo.while' in text
+  assert not re.findall('callback|infeed|outfeed|stablehlo.(send|recv)', text)
+  setup.segments.run(*args)
+  assert state.groups[_NAME].params['W_dec'].is_deleted()

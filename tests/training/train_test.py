@@ -1,0 +1,237 @@
+"""Runs: where they start, what they keep, and what they refuse."""
+
+import json
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+from jumprelu import errors, lm
+from jumprelu.data import packing
+from jumprelu.training import checkpoint, load_run, run_dir, suite, train
+from jumprelu.training import config as config_lib
+from jumprelu.training import job as job_lib
+from tests import compiled, toy_suite
+
+# 13 steps: segments of 3, 1, 3, 1, 3, 1 steps in blocks of 4, and 1 at the end.
+_STEPS = 13
+
+
+@pytest.fixture(scope='module', autouse=True)
+def compile_once(tmp_path_factory):
+  """Every run compiles the same programs: let one do it for all."""
+  with compiled.compile_once(tmp_path_factory.mktemp('compiled')):
+    yield
+
+
+def _run(out, *, stop=(), mesh=None, table=None, job=None, **changes):
+  job = job or toy_suite.make_job(
+      toy_suite.make_config(**changes), mesh=mesh, table=table
+  )
+  directory = run_dir.RunDir(out)
+  seen = []
+  with directory.claim(job.config):
+    outcome = train.run(
+        job,
+        directory,
+        should_stop=lambda step: step in stop,
+        on_progress=seen.append,
+    )
+  return outcome, seen
+
+
+def _state(out, config=None):
+  """The newest checkpoint on the host."""
+  config = config or toy_suite.make_config()
+  stored = suite.stored_state(toy_suite.make_groups(config))
+  path = pathlib.Path(out) / 'checkpoints'
+  with checkpoint.Checkpointer(path, config.checkpoint) as checkpointer:
+    state, meta = checkpointer.latest_verified(stored)
+  return jax.device_get(state), meta
+
+
+def _lines(out, name='metrics.jsonl'):
+  text = (pathlib.Path(out) / name).read_text()
+  return [{**json.loads(line), 'seconds': 0} for line in text.splitlines()]
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+  """A run that nothing interrupts."""
+  out = tmp_path_factory.mktemp('runs') / 'whole'
+  outcome, seen = _run(out)
+  assert outcome == train.DONE
+  assert seen[-1].step == _STEPS
+  return out
+
+
+@pytest.mark.parametrize('stops', [(4,), (3, 7, 11), (12,)])
+def test_an_interrupted_run_equals_an_uninterrupted_one(stops, tmp_path, whole):
+  for stop in stops:
+    outcome, _ = _run(tmp_path, stop=stops)
+    assert outcome == train.PREEMPTED
+    assert _state(tmp_path)[1]['step'] == stop
+  assert _run(tmp_path)[0] == train.DONE
+  (state, meta), (expected, other) = _state(tmp_path), _state(whole)
+  jax.tree.map(np.testing.assert_array_equal, state, expected)
+  assert _lines(tmp_path) == _lines(whole)
+  assert meta['scales'] == other['scales']
+  assert meta['counts']['tokens_trained'] == other['counts']['tokens_trained']
+
+
+def test_every_segment_has_one_line_and_steps_have_no_gap(whole):
+  steps = [line['step'] for line in _lines(whole)]
+  assert steps == [3, 4, 7, 8, 11, 12, 13]
+  assert [line['positions'] for line in _lines(whole)] == [
+      32 * step for step in steps
+  ]
+
+
+def test_a_crash_loses_only_the_steps_since_the_last_block(tmp_path, whole):
+  def crash(step):
+    if step == 11:
+      raise RuntimeError('lost a peer')
+    return False
+
+  job = toy_suite.make_job(toy_suite.make_config())
+  directory = run_dir.RunDir(tmp_path)
+  with pytest.raises(RuntimeError), directory.claim(job.config):
+    train.run(job, directory, should_stop=crash)
+  assert directory.read('STATUS.json')['state'] == 'failed'
+  # A line that a dying process has not finished.
+  with (tmp_path / 'metrics.jsonl').open('a') as f:
+    f.write('{"step": 11, "tok')
+  assert _state(tmp_path)[1]['step'] == 8
+
+  _run(tmp_path)
+  assert _lines(tmp_path) == _lines(whole)
+  discarded = (tmp_path / 'metrics.discarded.jsonl').read_text()
+  assert discarded.endswith('{"step": 11, "tok\n')
+  jax.tree.map(
+      np.testing.assert_array_equal, _state(tmp_path)[0], _state(whole)[0]
+  )
+
+
+def test_tokens_trained_counts_kept_positions(whole):
+  # 3 whole blocks of 16 sequences; of the fourth, one batch of 32 positions.
+  loader = toy_suite.Loader()
+  rows = loader.block(0, 48, rows=slice(0, 48))
+  kept = int(packing.keep_mask(rows).sum())
+  lines = {line['step']: line['tokens_trained'] for line in _lines(whole)}
+  assert lines[12] == kept
+  assert 0 < lines[13] - kept <= 32
+  assert _state(whole)[1]['counts']['tokens_trained'] == lines[13]
+
+
+def test_peer_defect_13_the_scale_is_estimated_once_and_stored(
+    tmp_path, whole, monkeypatch
+):
+  _run(tmp_path, stop=(3,))
+  job = toy_suite.make_job(toy_suite.make_config())
+  scales = {str(k): v for k, v in job.stream.estimate_scales().items()}
+
+  def again():
+    raise AssertionError('estimated again')
+
+  monkeypatch.setattr(job.stream, 'estimate_scales', again)
+  assert _run(tmp_path, job=job)[0] == train.DONE
+  for out in (tmp_path, whole):
+    assert _state(out)[1]['scales'] == scales
+    assert run_dir.RunDir(out).read('suite.json')['scales'] == scales
+
+
+def test_a_run_on_eight_devices_goes_on_on_one(tmp_path):
+  five = {'sparsity_coefficients': ('1e-2', '2e-2', '3e-2', '4e-2', '5e-2')}
+  five |= {'sites': ('resid_post',)}
+  config = toy_suite.make_config(**five)
+  _run(tmp_path / 'one', **five)
+  mesh = toy_suite.make_mesh(8)
+  assert _run(tmp_path / 'eight', mesh=mesh, stop=(7,), **five)[0] == (
+      train.PREEMPTED
+  )
+  assert _run(tmp_path / 'eight', **five)[0] == train.DONE
+  one, _ = _state(tmp_path / 'one', config)
+  eight, _ = _state(tmp_path / 'eight', config)
+  (one,), (eight,) = one.groups.values(), eight.groups.values()
+  assert eight.params['W_enc'].shape == (5, 16, 48)
+  for name, expected in one.params.items():
+    atol = 1e-5 * np.abs(expected).max()
+    np.testing.assert_allclose(eight.params[name], expected, rtol=0, atol=atol)
+  np.testing.assert_array_equal(eight.silent, one.silent)
+
+
+def test_other_text_is_refused(tmp_path):
+  _run(tmp_path, stop=(4,))
+  job = toy_suite.make_job(toy_suite.make_config())._replace(data_digest='abc')
+  with pytest.raises(errors.UserError, match='trained on other text'):
+    _run(tmp_path, job=job)
+
+
+def test_a_finished_run_says_so_without_loading_anything(whole, monkeypatch):
+  monkeypatch.setattr(job_lib, 'make_job', None)
+  assert train.train(toy_suite.make_config(), whole) == train.DONE
+
+
+def test_broken_activations_end_the_run(tmp_path):
+  table = toy_suite.make_table()
+  table[lm.Site.RESID_POST][4:30] = np.inf
+  with pytest.raises(errors.DataError, match='not finite'):
+    _run(tmp_path, table=table, sites=('resid_post',))
+  status = run_dir.RunDir(tmp_path).read('STATUS.json')
+  assert (status['state'], status['exit_code']) == ('failed', 65)
+
+
+def test_a_suite_that_cannot_step_gives_up(tmp_path):
+  # Times an L0 of about ten, out of float32's range.
+  with pytest.raises(errors.NumericalError, match='for 10 steps'):
+    _run(
+        tmp_path,
+        sparsity_coefficients=('1e38', '2e38'),
+        optim__sparsity_warmup_fraction=0.0,
+    )
+  assert run_dir.RunDir(tmp_path).read('STATUS.json')['exit_code'] == 70
+
+
+def test_what_a_run_has_left_can_be_loaded(tmp_path, monkeypatch):
+  _run(tmp_path, stop=(4,))
+  monkeypatch.setattr(
+      load_run, 'make_suite', lambda config: toy_suite.make_groups(config)
+  )
+  members = load_run.load_suite(tmp_path)
+  sites = [(m.member.site, m.member.sparsity_coefficient) for m in members]
+  assert sites == [
+      ('resid_post', 0.01),
+      ('resid_post', 0.04),
+      ('transcoder', 0.01),
+      ('transcoder', 0.04),
+  ]
+  state, meta = _state(tmp_path)
+  last = members[3]
+  group = state.groups['transcoder-48-jumprelu']
+  np.testing.assert_array_equal(last.params['W_dec'], group.params['W_dec'][1])
+  assert last.params['W_dec'].shape == (48, last.sae.d_out)
+  assert last.input_scale == meta['scales']['mlp_in']
+  assert last.target_scale == meta['scales']['mlp_out']
+  assert last.meta['step'] == 4
+
+
+def test_a_run_without_checkpoint_has_left_nothing(tmp_path):
+  with pytest.raises(errors.MissingInputError, match='no run directory'):
+    load_run.load_suite(tmp_path)
+  with run_dir.RunDir(tmp_path).claim(toy_suite.make_config()):
+    pass
+  with pytest.raises(errors.MissingInputError, match='no checkpoint yet'):
+    load_run.load_suite(tmp_path)
+
+
+def test_a_run_that_starts_again_and_again_where_it_was_gives_up(tmp_path):
+  starts = {'step': 0, 'count': run_dir.MAX_STARTS}
+  (tmp_path / 'config.json').write_text(
+      config_lib.to_json(toy_suite.make_config())
+  )
+  (tmp_path / 'starts.json').write_text(json.dumps(starts))
+  with pytest.raises(errors.NumericalError, match='delete starts.json'):
+    _run(tmp_path)
+  status = json.loads((tmp_path / 'STATUS.json').read_text())
+  assert (status['state'], status['exit_code']) == ('failed', 70)
