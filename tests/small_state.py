@@ -1,6 +1,7 @@
 """A small training state and its checkpoints, for tests."""
 
-import flax.struct
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +11,8 @@ from jumprelu.training import checkpoint
 META = {'block': 3, 'tokens_kept': 2**70, 'scales': {'mlp_out': 0.1}}
 
 
-@flax.struct.dataclass
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
 class State:
   groups: dict
   step: jax.Array

@@ -6,10 +6,10 @@ and shuffling moves nothing between them.
 """
 
 from collections.abc import Callable, Mapping
+import dataclasses
 import functools
 from typing import Any, Protocol, runtime_checkable
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
@@ -29,7 +29,8 @@ MAX_NORM = 1e3
 Leaf = Any
 
 
-@flax.struct.dataclass
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
 class Block:
   """One block on the device, in `shards` logical shards of `slots` rows."""
 

@@ -9,6 +9,7 @@ a member takes a step is its path (`paths`).
 """
 
 from collections.abc import Callable, Sequence
+import dataclasses
 import functools
 from typing import Any, NamedTuple
 
@@ -147,8 +148,10 @@ def _turn(names: Sequence[str], state: suite.TrainState) -> suite.TrainState:
   groups = dict(state.groups)
   for name in names:
     group = groups[name]
-    groups[name] = group.replace(params=turn(group.params), nu=turn(group.nu))
-  return state.replace(groups=groups)
+    groups[name] = dataclasses.replace(
+        group, params=turn(group.params), nu=turn(group.nu)
+    )
+  return dataclasses.replace(state, groups=groups)
 
 
 @jax.jit

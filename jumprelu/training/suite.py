@@ -12,7 +12,6 @@ import functools
 from typing import Any
 import zlib
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -57,7 +56,8 @@ class Group:
   members: tuple[Member, ...]
 
 
-@flax.struct.dataclass
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
 class GroupState:
   """What training changes; every leaf has a leading `members` axis."""
 
@@ -70,7 +70,8 @@ class GroupState:
   skipped: Leaf
 
 
-@flax.struct.dataclass
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
 class TrainState:
   """The state of a whole suite."""
 
@@ -216,7 +217,7 @@ def _resize(state: TrainState, counts: tuple[tuple[str, int], ...]):
       name: jax.tree.map(lambda x, n=count: resize(x, n), state.groups[name])
       for name, count in counts
   }
-  return state.replace(groups=groups)
+  return dataclasses.replace(state, groups=groups)
 
 
 def _abstract(groups: Sequence[Group], mesh: Any = None) -> TrainState:

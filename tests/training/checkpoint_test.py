@@ -1,5 +1,6 @@
 """Checkpoints in one process, on eight simulated devices and on one."""
 
+import dataclasses
 import logging
 
 from absl import logging as absl_logging
@@ -52,7 +53,7 @@ def test_another_configuration_is_an_error_not_a_cast(
 ):
   save(tmp_path, 5)
   asked = make_state(0)
-  asked = asked.replace(groups={'a': change(asked.groups['a'])})
+  asked = dataclasses.replace(asked, groups={'a': change(asked.groups['a'])})
   with pytest.raises(errors.UserError, match=message) as e:
     restore(tmp_path, asked)
   assert e.value.exit_code == 2

@@ -204,8 +204,8 @@ def test_eight_devices_equal_one(devices, few, mixed):
 
 def _with(state, **changes):
   """The state with other arrays in the group at the residual stream."""
-  group = state.groups[_NAME].replace(**changes)
-  return state.replace(groups=state.groups | {_NAME: group})
+  group = dataclasses.replace(state.groups[_NAME], **changes)
+  return dataclasses.replace(state, groups=state.groups | {_NAME: group})
 
 
 @pytest.mark.parametrize('devices', [(), (8, 1)])

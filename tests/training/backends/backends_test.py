@@ -1,5 +1,6 @@
 """Paths: which one a group takes, and that a run may change them."""
 
+import dataclasses
 import functools
 
 import jax
@@ -121,8 +122,10 @@ def test_rows_without_a_gradient_catch_up_at_the_end_of_a_segment():
     # Thresholds that nothing reaches, for half of the latents.
     high = group.params['log_threshold'].at[:, :24].set(20.0)
     nu = {name: jnp.ones_like(x) for name, x in group.nu.items()}
-    group = group.replace(params=group.params | {'log_threshold': high}, nu=nu)
-    state = state.replace(groups=state.groups | {_NAMES[0]: group})
+    group = dataclasses.replace(
+        group, params=group.params | {'log_threshold': high}, nu=nu
+    )
+    state = dataclasses.replace(state, groups=state.groups | {_NAMES[0]: group})
     segments = _segments(path)
     state, _ = segments.run(
         segments.turn(state), block, stream.put(0), stream.put(3)
