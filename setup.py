@@ -15,18 +15,39 @@ _VERSION = re.search(
 ).group(1)
 _README = _HERE / 'README.md'
 
-# Upper bounds stand where the next minor version of a 0.x library may break
-# us. `constraints.txt` is a full set that is known to work.
-_REQUIRES = [
-    # Explicit mesh axis types and the custom_vjp behaviour we test against.
+# Versions are bounded above where the next minor version of a 0.x library may
+# break the package. `constraints.txt` is a full set that is known to work.
+
+# Loads, verifies, encodes with and exports SAEs. `tests/core_test.py` holds the
+# bounds on its size.
+_CORE = [
+    # Explicit mesh axis types and the custom_vjp behaviour that is tested.
     'jax>=0.10.2,<0.11',
-    # The modules of gemma are Linen modules; flax.struct for our records.
+    'numpy>=2.0',
+    # bfloat16 in safetensors files read through numpy.
+    'ml_dtypes>=0.5',
+    # Matching of latents across seeds (jax requires it as well).
+    'scipy>=1.13',
+    # Published SAEs, and the weights of the embedded language model.
+    'safetensors>=0.5.3',
+    # Flags and logging.
+    'absl-py>=2.3',
+    # Shapes in signatures.
+    'jaxtyping>=0.3.2',
+]
+
+# Runs a language model, trains, evaluates and releases.
+# `jumprelu/extras.py` names this extra where one of these is missing.
+_TRAIN = [
+    # The modules of gemma are Linen modules.
     'flax>=0.12.8,<0.13',
-    # Trains the embedded language model; gemma and kauldron take any version.
+    # Trains the embedded language model; gemma and kauldron accept any version.
     'optax>=0.2.8,<0.3',
     # Checkpoints, written asynchronously.
     'orbax-checkpoint>=0.12.8,<0.13',
-    # Stored activations; orbax brings it.
+    # Paths of run directories, on disks and in buckets; orbax requires it too.
+    'etils[epath]>=1.12',
+    # Stored activations; orbax requires it too.
     'tensorstore>=0.1.74',
     # Index shuffling of the token cache: the order of the data depends on it.
     'grain>=0.2.18,<0.3',
@@ -40,32 +61,25 @@ _REQUIRES = [
     # other pairs of versions do not.
     'gemma==3.3.0',
     'kauldron==1.4.2',
-    # 0.2.3 needs protobuf 7, which xmanager (required by kauldron) excludes:
-    # without these two lines pip backtracks for more than a quarter of an hour.
+    # 0.2.3 needs protobuf 7, which xmanager (required by kauldron) excludes.
+    # Without these two lines pip backtracks for more than 15 minutes.
     'sentencepiece>=0.2.1,<0.2.3',
     'protobuf>=6.31,<7',
-    # kubernetes (required by xmanager) from 37.0.2 on wants 3, which
-    # google-cloud-bigquery excludes; pips before 24 never find that out.
+    # kubernetes (required by xmanager) requires 3 from version 37.0.2, but
+    # google-cloud-bigquery excludes 3. pip before 24 cannot resolve that.
     'python-dateutil<3',
-    # Flags and logging.
-    'absl-py>=2.3',
-    # Shapes in signatures.
-    'jaxtyping>=0.3.2',
-    'numpy>=2.0',
-    # bfloat16 in safetensors files read through numpy.
-    'ml_dtypes>=0.5',
-    # Matching of latents across seeds (jax requires it as well).
-    'scipy>=1.13',
-    # Weights of the embedded language model.
-    'safetensors>=0.5.3',
     # Parquet: results out, text in.
     'pyarrow>=18',
     # The frontier plot.
     'matplotlib>=3.9',
 ]
 
+# Lists rather than `jumprelu[train]`, which an index could resolve to another
+# jumprelu than this checkout.
 _EXTRAS = {
+    'train': _TRAIN,
     'test': [
+        *_TRAIN,
         'pytest>=8.3',
         'pytest-xdist>=3.6',
         'pytest-timeout>=2.3',
@@ -78,15 +92,20 @@ _EXTRAS = {
         'pyink>=24.10',
         'basedpyright>=1.31',
     ],
-    # Live comparison with other people's code; the ordinary tests hold goldens.
-    # SAEBench is not among it: it wants a NumPy older than ours
+    # Live comparison with other libraries; the ordinary tests use goldens.
+    # SAEBench is left out because it requires an older NumPy
     # (experiments/goldens/make_metric_goldens.py).
-    'interop': ['torch>=2.6', 'transformers>=5.23', 'sae-lens>=6.54,<7'],
+    'interop': [
+        *_TRAIN,
+        'torch>=2.6',
+        'transformers>=5.23',
+        'sae-lens>=6.54,<7',
+    ],
     # Compiles for TPUs without one (`jumprelu plan --compile`, tests/tpu): the
     # release that belongs to the pinned jax.
-    'tpu-compile': ['libtpu==0.0.52'],
-    'tpu': ['jax[tpu]>=0.10.2,<0.11'],
-    'cuda': ['jax[cuda12]>=0.10.2,<0.11'],
+    'tpu-compile': [*_TRAIN, 'libtpu==0.0.52'],
+    'tpu': [*_TRAIN, 'jax[tpu]>=0.10.2,<0.11'],
+    'cuda': [*_TRAIN, 'jax[cuda12]>=0.10.2,<0.11'],
 }
 
 
@@ -132,6 +151,11 @@ setuptools.setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     license_files=['LICENSE'],
+    classifiers=[
+        'Programming Language :: Python :: 3.11',
+        'Programming Language :: Python :: 3.12',
+        'Programming Language :: Python :: 3.13',
+    ],
     python_requires='>=3.11',
     packages=setuptools.find_packages(include=['jumprelu', 'jumprelu.*']),
     package_data={
@@ -139,7 +163,7 @@ setuptools.setup(
         'jumprelu.ops.native': ['*.cc', '*.h'],
         'jumprelu.release.write.formats': ['gemma_scope_l0.json'],
     },
-    install_requires=_REQUIRES,
+    install_requires=_CORE,
     extras_require=_EXTRAS,
     ext_modules=_native_step(),
     entry_points={'console_scripts': ['jumprelu = jumprelu.run.main:main']},

@@ -24,6 +24,10 @@ class MissingInputError(UserError):
   exit_code = 66
 
 
+class MissingExtraError(ModuleNotFoundError, UserError):
+  """A library that only an extra of the distribution installs."""
+
+
 class NumericalError(RuntimeError):
   """Training that cannot go on."""
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from jumprelu import extras
 from jumprelu.array_typing import Int32
 from jumprelu.errors import DataError, MissingInputError
 
@@ -59,7 +60,8 @@ def _read_manifest(directory: pathlib.Path) -> dict[str, Any]:
 
 
 def _open(paths: list[str]) -> Any:
-  from array_record.python import array_record_data_source
+  with extras.imports():
+    from array_record.python import array_record_data_source
 
   return array_record_data_source.ArrayRecordDataSource(paths)
 
@@ -83,7 +85,8 @@ class TokenCache:
 
   def _check_shard(self, shard: dict[str, Any]) -> None:
     # Here: who trains on activations reads no records.
-    from array_record.python import array_record_module
+    with extras.imports():
+      from array_record.python import array_record_module
 
     path = self._path(shard)
     cure = 'remove the cache and prepare it again'

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jumprelu import extras
 from jumprelu.data import cache, packing
 
 PROGRESS = 'progress.json'
@@ -69,7 +70,8 @@ class _SplitWriter:
 
   def close_shard(self) -> dict[str, Any]:
     """Writes the waiting rows as a shard; returns the state after it."""
-    from array_record.python import array_record_module
+    with extras.imports():
+      from array_record.python import array_record_module
 
     if self._rows:
       name = f'tokens-{len(self._shards):05d}.array_record'

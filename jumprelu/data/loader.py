@@ -8,12 +8,15 @@ process may load any row.
 import hashlib
 from typing import Any
 
-import grain
 import numpy as np
 
+from jumprelu import extras
 from jumprelu.array_typing import Int32
 from jumprelu.data.cache import TokenCache
 from jumprelu.errors import UserError
+
+with extras.imports():
+  import grain
 
 
 def _spread(seed: int) -> int:

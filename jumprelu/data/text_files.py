@@ -13,6 +13,7 @@ import json
 import pathlib
 from typing import Any
 
+from jumprelu import extras
 from jumprelu.data.documents import Document, sha256
 from jumprelu.errors import DataError, MissingInputError, UserError
 
@@ -191,8 +192,9 @@ class TextFiles:
     )
 
   def _parquet_rows(self, name: str, path: pathlib.Path) -> Iterator[Document]:
-    import pyarrow
-    from pyarrow import parquet
+    with extras.imports():
+      import pyarrow
+      from pyarrow import parquet
 
     try:
       file = parquet.ParquetFile(path)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import functools
 from typing import Any
 
+from jumprelu import extras
 from jumprelu.data.documents import Document, sha256
 from jumprelu.errors import MissingInputError, UserError
 
@@ -24,8 +25,9 @@ class TfdsSet:
 
   @functools.cached_property
   def _builder(self) -> Any:
-    import tensorflow as tf
-    import tensorflow_datasets as tfds
+    with extras.imports():
+      import tensorflow as tf
+      import tensorflow_datasets as tfds
 
     # TensorFlow would take the accelerator's memory away from JAX.
     tf.config.set_visible_devices([], 'GPU')
@@ -64,7 +66,8 @@ class TfdsSet:
 
   def documents(self) -> Iterator[Document]:
     """Yields the examples in the order in which they are stored."""
-    import tensorflow_datasets as tfds
+    with extras.imports():
+      import tensorflow_datasets as tfds
 
     examples = self._builder.as_dataset(
         split=self._split,

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from jumprelu import extras
 from jumprelu.data.cache_writer import Encoded
 from jumprelu.data.documents import Split
 from jumprelu.data.packing import BOS, EOS, PAD
@@ -68,7 +69,8 @@ class TokenFiles:
         yield Encoded(split.holds_out(key), tokens.tolist(), 0)
 
   def _open(self, path: pathlib.Path):
-    from array_record.python import array_record_data_source
+    with extras.imports():
+      from array_record.python import array_record_data_source
 
     try:
       records = array_record_data_source.ArrayRecordDataSource(str(path))

@@ -12,8 +12,8 @@ import os
 import pathlib
 
 import numpy as np
-import sentencepiece
 
+from jumprelu import extras
 from jumprelu.data import packing
 from jumprelu.errors import DataError, MissingInputError, UserError
 
@@ -35,6 +35,9 @@ class Tokenizer:
   """
 
   def __init__(self, path: str | os.PathLike[str], *, rows: int | None = None):
+    with extras.imports():
+      import sentencepiece
+
     self.path = str(path)
     if not os.path.isfile(path):
       raise MissingInputError(f'{path}: no such tokenizer file')
@@ -146,6 +149,9 @@ def train_tokenizer(
   The same texts in the same order give the same bytes: one thread, no sampling,
   no date.
   """
+  with extras.imports():
+    import sentencepiece
+
   model = io.BytesIO()
   try:
     sentencepiece.SentencePieceTrainer.train(

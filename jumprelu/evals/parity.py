@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jumprelu import errors, lm
+from jumprelu import extras, lm
 from jumprelu.array_typing import Int32
 from jumprelu.data import packing
 
@@ -89,7 +89,7 @@ def theirs(
   """Returns the same arrays by transformers, read with hooks.
 
   Raises:
-    UserError: if transformers or torch is not installed.
+    MissingExtraError: if transformers or torch is not installed.
   """
   torch, transformers = _import()
   model = transformers.Gemma2ForCausalLM.from_pretrained(
@@ -118,14 +118,9 @@ def theirs(
 
 
 def _import() -> tuple[Any, Any]:
-  try:  # Both are there with the extra `interop` only.
+  with extras.imports():
     import torch  # pyright: ignore[reportMissingImports]
     import transformers  # pyright: ignore[reportMissingImports]
-  except ImportError as error:
-    raise errors.UserError(
-        f'parity compares with transformers, which is not installed ({error});'
-        " pip install 'jumprelu[interop]'"
-    ) from None
   transformers.logging.disable_progress_bar()
   return torch, transformers
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jumprelu import metrics
+from jumprelu import extras, metrics
 
 Row = dict[str, Any]
 
@@ -53,8 +53,9 @@ def write(rows: Sequence[Row], path: str | os.PathLike) -> None:
 
   Each file appears whole or not at all.
   """
-  import pyarrow
-  from pyarrow import parquet
+  with extras.imports():
+    import pyarrow
+    from pyarrow import parquet
 
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)

@@ -17,11 +17,10 @@ import os
 import sys
 from typing import Any
 
-from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from jumprelu import sharding
+from jumprelu import extras, sharding
 from jumprelu.array_typing import Array, Float, Int
 from jumprelu.lm import attention, sites
 from jumprelu.lm import config as config_lib
@@ -68,9 +67,9 @@ def _without_chatter():
 
 
 @functools.cache
-def make_module(config: config_lib.LmConfig) -> nn.Module:
+def make_module(config: config_lib.LmConfig) -> Any:
   """Returns the package's transformer for `config` (slow: imports gemma)."""
-  with _without_chatter():
+  with extras.imports(), _without_chatter():
     from gemma import gm
     from gemma.gm.nn import config as gemma_config
 
@@ -159,7 +158,9 @@ def _attending(attend):
   """Has heads attend by another form than the package's, if there is one."""
   if attend is None:
     return contextlib.nullcontext()
-  from gemma import gm
+  with extras.imports():
+    from flax import linen as nn
+    from gemma import gm
 
   def intercept(call, args, kwargs, context):
     called = (*context.module.path[1:], context.method_name)
@@ -239,6 +240,9 @@ def run(
   Returns:
     The residual stream after the last block run, and the tapped activations.
   """
+  with extras.imports():
+    from flax import linen as nn
+
   splice = splice or {}
   last = config.layers if num_layers is None else num_layers
   outside = [

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from jumprelu import errors
+from jumprelu import errors, extras
 from jumprelu.lm import config as config_lib
 from jumprelu.lm import gemma, weights
 
@@ -175,7 +175,8 @@ class _Store:
     return found
 
   def _list(self) -> list[str]:
-    import tensorstore
+    with extras.imports():
+      import tensorstore
 
     try:
       store = tensorstore.KvStore.open(self._base).result()
@@ -186,7 +187,8 @@ class _Store:
       ) from None
 
   def _array(self, key: str):
-    import tensorstore
+    with extras.imports():
+      import tensorstore
 
     if key in self._open:
       return self._open[key]

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from jumprelu import errors
+from jumprelu import errors, extras
 from jumprelu.release import layout, plot_style
 
 _LABELS = {
@@ -32,7 +32,8 @@ def plot_frontier(rows: Sequence[Row], out: str | os.PathLike):
   ]
   if not sites:
     raise errors.DataError(f'{out}: no results row has an L0 to draw')
-  from matplotlib import figure  # Heavy, and needed here only.
+  with extras.imports():
+    from matplotlib import figure  # Heavy, and needed here only.
 
   series = sorted({_series_of(row) for row in rows}, key=lambda s: s[::-1])
   width = max(2.75 * len(sites) + 0.8, 5.0)

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from jumprelu import extras
+
 # Okabe and Ito's colours: told apart with any colour vision, and in grey
 # because the markers differ too.
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')
@@ -44,7 +46,8 @@ _RC: dict[Any, Any] = {
 
 def context() -> Any:
   """Returns a context in which pictures are made, and saved."""
-  import matplotlib
+  with extras.imports():
+    import matplotlib
 
   return matplotlib.rc_context(_RC)
 
@@ -59,7 +62,8 @@ def mark(index: int) -> dict[str, str]:
 
 def log_axis(axis: Any, which: str) -> None:
   """Makes x or y of a panel logarithmic, numbered 1, 2, 5 in plain digits."""
-  from matplotlib import ticker
+  with extras.imports():
+    from matplotlib import ticker
 
   class Locator(ticker.LogLocator):
     """A few ticks however many decades, or hundredths of one, are seen."""

@@ -9,9 +9,10 @@ import datetime
 import json
 import os
 
-from etils import epath
+from jumprelu import errors, extras
 
-from jumprelu import errors
+with extras.imports():
+  from etils import epath
 
 # Ends that want a person.
 _BAD = ('failed', 'unreadable')

@@ -14,41 +14,24 @@ and reports a failed save only to whoever asks: all that is mended here.
 """
 
 from collections.abc import Mapping, Sequence
-import dataclasses
 import logging as python_logging
 import os
 import re
 from typing import Any, NamedTuple
 
 from absl import logging
-from etils import epath
 import jax
-from orbax.checkpoint import v1 as ocp
 
-from jumprelu import errors, processes
+from jumprelu import errors, extras, processes
 from jumprelu.array_typing import Array
 from jumprelu.files import digests
+from jumprelu.training.checkpoint_config import Config
+
+with extras.imports():
+  from etils import epath
+  from orbax.checkpoint import v1 as ocp
 
 _TMP_MARK = '.orbax-checkpoint-tmp'
-
-
-@dataclasses.dataclass(frozen=True)
-class Config:
-  """When to save and how much to keep."""
-
-  every_blocks: int = dataclasses.field(
-      default=1, metadata={'help': 'blocks between two checkpoints'}
-  )
-  keep: int = dataclasses.field(
-      default=3, metadata={'help': 'how many of the newest are kept'}
-  )
-
-  def __post_init__(self):
-    for name in ('every_blocks', 'keep'):
-      if getattr(self, name) < 1:
-        raise errors.UserError(
-            f'checkpoint.{name} is {getattr(self, name)}: must be at least 1'
-        )
 
 
 class Checkpointer:

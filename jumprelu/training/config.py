@@ -13,9 +13,8 @@ from jumprelu import data as data_lib
 from jumprelu import errors, evals, lm, saes, sharding
 from jumprelu.activations import stream as stream_lib
 from jumprelu.files import dotted
-from jumprelu.training import checkpoint as checkpoint_lib
+from jumprelu.training import checkpoint_config, recipes, suite, validation
 from jumprelu.training import optim as optim_lib
-from jumprelu.training import recipes, suite, validation
 
 # One field a variant, so that flags read `--sae.VARIANT.FIELD`.
 SaeConfigs: Any = dataclasses.make_dataclass(
@@ -111,7 +110,7 @@ class TrainConfig:
   stream: stream_lib.Config = stream_lib.Config()
   corpus: data_lib.Config = data_lib.Config()
   eval: evals.Config = evals.Config()
-  checkpoint: checkpoint_lib.Config = checkpoint_lib.Config()
+  checkpoint: checkpoint_config.Config = checkpoint_config.Config()
   mesh: sharding.Config = sharding.Config()
 
   def __post_init__(self):

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 
 from jumprelu import errors, lm, saes
-from jumprelu.training import checkpoint, run_dir, suite
 from jumprelu.training import config as config_lib
+from jumprelu.training import suite
 
 
 class TrainedMember(NamedTuple):
@@ -47,6 +47,9 @@ def load_suite(out: str | os.PathLike[str]) -> list[TrainedMember]:
     MissingInputError: there is no run, or no checkpoint in it.
     DataError: none of its checkpoints verifies.
   """
+  # Imported here because a plan needs no orbax.
+  from jumprelu.training import checkpoint, run_dir
+
   directory = run_dir.RunDir(out)
   config = directory.read_config()
   groups = make_suite(config)

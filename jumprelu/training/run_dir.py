@@ -22,13 +22,15 @@ import platform
 import time
 from typing import Any
 
-from etils import epath
 import jax
 
 import jumprelu
-from jumprelu import errors
+from jumprelu import errors, extras
 from jumprelu.files import dotted
 from jumprelu.training import config as config_lib
+
+with extras.imports():
+  from etils import epath
 
 # Fields that may differ when a run is resumed: they change where, how fast and
 # how safely it runs, and what is done with it later, not what is computed.

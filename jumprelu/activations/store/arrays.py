@@ -10,10 +10,12 @@ import zlib
 
 import jax.numpy as jnp
 import numpy as np
-import tensorstore
 
-from jumprelu import errors
+from jumprelu import errors, extras
 from jumprelu.activations.store.geometry import Geometry
+
+with extras.imports():
+  import tensorstore
 
 CURE = 'remove the store and harvest it again'
 
