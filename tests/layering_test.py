@@ -11,6 +11,7 @@ _PACKAGE = _ROOT / 'jumprelu'
 # above its own; names on one line do not import each other.
 _FLOORS = (
     ('errors', 'array_typing'),
+    ('extras',),
     ('processes',),
     ('sharding',),
     ('metrics',),

@@ -66,6 +66,13 @@ def _without_chatter():
     os.close(kept)
 
 
+def _linen() -> Any:
+  """Returns flax.linen; only the extra `train` installs it."""
+  with extras.imports():
+    from flax import linen
+  return linen
+
+
 @functools.cache
 def make_module(config: config_lib.LmConfig) -> Any:
   """Returns the package's transformer for `config` (slow: imports gemma)."""
@@ -159,7 +166,6 @@ def _attending(attend):
   if attend is None:
     return contextlib.nullcontext()
   with extras.imports():
-    from flax import linen as nn
     from gemma import gm
 
   def intercept(call, args, kwargs, context):
@@ -172,7 +178,7 @@ def _attending(attend):
     )
     return cache, out
 
-  return nn.intercept_methods(intercept)
+  return _linen().intercept_methods(intercept)
 
 
 def _interceptor(taps, splice, values, mesh):
@@ -240,9 +246,6 @@ def run(
   Returns:
     The residual stream after the last block run, and the tapped activations.
   """
-  with extras.imports():
-    from flax import linen as nn
-
   splice = splice or {}
   last = config.layers if num_layers is None else num_layers
   outside = [
@@ -257,7 +260,7 @@ def run(
   module, values = make_module(config), {}
   attend = attention.make(config, segments, mesh=mesh)
   interceptor = _interceptor(taps, splice, values, mesh)
-  with _attending(attend), nn.intercept_methods(interceptor):
+  with _attending(attend), _linen().intercept_methods(interceptor):
     x: Any = module.apply(
         {'params': params},
         inputs,

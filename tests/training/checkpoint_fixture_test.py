@@ -6,7 +6,8 @@ import shutil
 import numpy as np
 import pytest
 
-from jumprelu import checkpoint, digests, suite
+from jumprelu.files import digests
+from jumprelu.training import checkpoint, suite
 from tests import toy_suite
 
 # Two groups of two members, step 0, written when records were flax.struct's.
