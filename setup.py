@@ -161,7 +161,7 @@ setuptools.setup(
     package_data={
         'jumprelu.lm': ['nano/*'],
         'jumprelu.ops.native': ['*.cc', '*.h'],
-        'jumprelu.release.write.formats': ['gemma_scope_l0.json'],
+        'jumprelu.release.formats': ['gemma_scope_l0.json'],
     },
     install_requires=_CORE,
     extras_require=_EXTRAS,

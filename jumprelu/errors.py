@@ -25,7 +25,7 @@ class MissingInputError(UserError):
 
 
 class MissingExtraError(ModuleNotFoundError, UserError):
-  """A library that only an extra of the distribution installs."""
+  """A library that is not installed; an extra of the distribution has it."""
 
 
 class NumericalError(RuntimeError):

@@ -1,37 +1,42 @@
-"""Names the extra that brings a library that is not installed.
+"""Names the extra that installs a missing library.
 
 Loading, verifying and encoding with SAEs need JAX and NumPy only. The libraries
 of the extras (setup.py) are imported like this, so that a command or a call
-that needs one raises a single line with the cure:
+without one of them ends in a single line with the cure:
 
   with extras.imports():
     import tensorstore
 """
 
+from collections.abc import Sequence
+import importlib.util
+
 from jumprelu import errors
 
-# A top-level module -> the distribution that brings it.
-_TRAIN = {
-    'array_record': 'array-record',
-    'etils': 'etils',
-    'flax': 'flax',
-    'gemma': 'gemma',
-    'grain': 'grain',
-    'matplotlib': 'matplotlib',
-    'orbax': 'orbax-checkpoint',
-    'pyarrow': 'pyarrow',
-    'sentencepiece': 'sentencepiece',
-    'tensorflow': 'tensorflow',
-    'tensorflow_datasets': 'tensorflow-datasets',
-    'tensorstore': 'tensorstore',
+# Extra -> a top-level module that is imported -> the distribution with it.
+EXTRAS = {
+    'train': {
+        'array_record': 'array-record',
+        'etils': 'etils',
+        'flax': 'flax',
+        'gemma': 'gemma',
+        'grain': 'grain',
+        'matplotlib': 'matplotlib',
+        'orbax': 'orbax-checkpoint',
+        'pyarrow': 'pyarrow',
+        'sentencepiece': 'sentencepiece',
+        'tensorflow': 'tensorflow',
+        'tensorflow_datasets': 'tensorflow-datasets',
+        'tensorstore': 'tensorstore',
+    },
+    'interop': {'torch': 'torch', 'transformers': 'transformers'},
 }
-_INTEROP = {'torch': 'torch', 'transformers': 'transformers'}
-
-EXTRAS = {'train': _TRAIN, 'interop': _INTEROP}
+# Names in one message; the cure is the same for all.
+_NAMED = 3
 
 
 class imports:
-  """A context for imports that raises `MissingExtraError` where one fails."""
+  """A context of imports that raises `MissingExtraError` if one fails."""
 
   def __enter__(self) -> None:
     pass
@@ -42,8 +47,23 @@ class imports:
     module = (exc_value.name or '').partition('.')[0]
     for extra, distributions in EXTRAS.items():
       if module in distributions:
-        raise errors.MissingExtraError(
-            f'needs {distributions[module]}; '
-            f"pip install 'jumprelu[{extra}]'",
-            name=module,
-        ) from exc_value
+        raise _missing(extra, [module]) from exc_value
+
+
+def check(extra: str) -> None:
+  """Raises `MissingExtraError` unless an extra's libraries are installed.
+
+  Nothing is imported: a command can call this before it reads its flags.
+  """
+  missing = [m for m in EXTRAS[extra] if importlib.util.find_spec(m) is None]
+  if missing:
+    raise _missing(extra, missing)
+
+
+def _missing(extra: str, modules: Sequence[str]) -> errors.MissingExtraError:
+  names = ', '.join(EXTRAS[extra][module] for module in modules[:_NAMED])
+  if len(modules) > _NAMED:
+    names += f' and {len(modules) - _NAMED} more'
+  return errors.MissingExtraError(
+      f"needs {names}; pip install 'jumprelu[{extra}]'", name=modules[0]
+  )

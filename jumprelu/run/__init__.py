@@ -11,6 +11,8 @@ A command `NAME` is the module `jumprelu/run/NAME.py`, listed in
   POSITIONAL         optional: the name of a flag that one bare argument sets,
                      so that `jumprelu verify DIR` is `--release=DIR`; where it
                      is a list, several arguments do.
+  EXTRA              optional: the extra of setup.py that the command needs; where
+                     a library of it is missing, one line says what to install.
   define_flags(fv)   declares the flags on `fv`, an `absl.flags.FlagValues` of
                      this command alone: `flags.DEFINE_string('out', None,
                      'help', flag_values=fv)` for the command's own, and

@@ -21,6 +21,8 @@ from absl import flags
 
 from jumprelu.run import main
 
+EXTRA = 'train'
+
 # The suite of the demo; whatever is not named here comes from the recipe.
 SUITE = {
     'recipe': 'short',

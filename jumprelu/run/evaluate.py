@@ -39,6 +39,7 @@ from jumprelu import errors
 from jumprelu.run import main
 
 POSITIONAL = 'release'
+EXTRA = 'train'
 
 
 def define_flags(fv: absl_flags.FlagValues) -> None:

@@ -38,6 +38,8 @@ from absl import flags
 from jumprelu import errors
 from jumprelu.run import harvest_store, main
 
+EXTRA = 'train'
+
 _SITES = ('resid_post', 'mlp_out', 'attn_heads', 'mlp_in')
 
 

@@ -20,7 +20,7 @@ from typing import Any
 from absl import flags, logging
 
 import jumprelu
-from jumprelu import errors
+from jumprelu import errors, extras
 from jumprelu.files import cache_folder, dotted
 
 COMMANDS = (
@@ -110,6 +110,8 @@ def run_command(command: Any, prog: str, argv: Sequence[str]) -> int:
     if not {'--help', '-h', '-help'}.isdisjoint(argv):
       print(help_text(prog, command.__doc__ or '', flag_values), end='')
       return 0
+    if extra := getattr(command, 'EXTRA', None):
+      extras.check(extra)
     parse(flag_values, argv, getattr(command, 'POSITIONAL', None))
     return command.run(flag_values) or 0
   except (*_MENDABLE, flags.Error) as error:

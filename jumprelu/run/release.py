@@ -21,6 +21,8 @@ from absl import flags
 from jumprelu import errors
 from jumprelu.run import main
 
+EXTRA = 'train'
+
 
 def define_flags(fv: flags.FlagValues):
   """Declare the command's flags."""

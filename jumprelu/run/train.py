@@ -20,6 +20,8 @@ from absl import flags as absl_flags
 from jumprelu import errors
 from jumprelu.run import main
 
+EXTRA = 'train'
+
 
 def define_flags(flag_values: absl_flags.FlagValues) -> None:
   """Declares --out and a flag for each field of the config."""
