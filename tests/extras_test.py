@@ -12,6 +12,7 @@ import setuptools
 
 from jumprelu import errors, extras
 from jumprelu.run import main
+from tests import core_use
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 _MODULES = {
@@ -174,3 +175,15 @@ def test_one_missing_library_is_the_one_that_is_named(monkeypatch, capsys):
 def test_what_the_core_has_needs_no_extra(code):
   done = _run(code)
   assert done.returncode == 0, done.stderr
+
+
+def test_saes_are_loaded_encoded_with_and_verified_without_extras(tmp_path):
+  core_use.write(tmp_path)
+  done = _run(f"""
+import pathlib
+sys.path.insert(0, {str(_ROOT)!r})
+from tests import core_use
+core_use.use(pathlib.Path({str(tmp_path)!r}))
+""")
+  assert done.returncode == 0, done.stderr
+  assert '3 members' in done.stdout
