@@ -53,8 +53,10 @@ def test_the_package_and_its_help_load_not_even_jax(code):
     'code',
     [
         'from jumprelu import saes, data, lm, evals',
-        'from jumprelu import config; config.resolve({"recipe": "paper"})',
-        'from jumprelu import train, evaluate, release, verify',
+        'from jumprelu.training import config;'
+        ' config.resolve({"recipe": "paper"})',
+        'from jumprelu.training import train; from jumprelu.evals import evaluate;'
+        ' from jumprelu.release import verify, write',
         'from jumprelu.run import main; main.main(["train", "--help"])',
         'from jumprelu.run import main; main.main(["train", "--layer=99"])',
         'from jumprelu.run import main; main.main(["verify", "nowhere"])',
@@ -65,7 +67,10 @@ def test_what_runs_no_language_model_loads_no_tensorflow(code):
 
 
 def test_a_training_step_needs_no_reader_of_records():
-  code = 'from jumprelu import blocks, lm, optim, step, suite'
+  code = (
+      'from jumprelu import lm; from jumprelu.activations import blocks;'
+      ' from jumprelu.training import optim, step, suite'
+  )
   assert _loaded_after(code) & (_HEAVY | {'array_record', 'grain'}) == set()
 
 
