@@ -10,6 +10,12 @@ import dataclasses
 
 from jumprelu import errors
 
+# A part of the key of every stored evaluation. It is raised whenever a change
+# of the code changes a number in the rows or tables, so that evaluations which
+# older code has stored are made anew. (The package's version would not do: it
+# changes with each release, and not with each commit.)
+VERSION = 1
+
 
 def _field(default, text: str):
   return dataclasses.field(default=default, metadata={'help': text})
