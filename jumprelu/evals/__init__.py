@@ -40,7 +40,7 @@ class Config:
   dead_window_tokens: int = _field(
       100_000,
       'A latent is dead if silent over this many kept held-out tokens. Where '
-      'fewer are evaluated, the window is what was evaluated, and is stated.',
+      'fewer are evaluated, no share of dead latents is reported.',
   )
   dense_share: float = _field(
       0.1, 'A latent is dense if it fires on more than this share of tokens.'
