@@ -197,6 +197,8 @@ def frontier_table(rows: Sequence[drawing.Row]) -> str:
         for precision in _PRECISIONS
     }
     for metric in _METRICS:
+      if any(row[metric] is None for row in here):
+        continue  # A share of dead latents, read on too few tokens.
       one, other = (
           np.array([row[metric] for row in by_seed[precision]])
           for precision in _PRECISIONS

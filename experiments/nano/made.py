@@ -44,7 +44,7 @@ def resolve(
 
 def obtain(wanted: Made, folder: pathlib.Path) -> pathlib.Path:
   """Returns the folder of what is wanted, whole; makes it if it is missing."""
-  path = folder / 'made' / f'{wanted.kind}_{wanted.amount}' / wanted.name
+  path = folder_of(wanted, folder)
   if not path.is_dir():
     draft = path.with_name(path.name + '.draft')
     shutil.rmtree(draft, ignore_errors=True)
@@ -52,6 +52,11 @@ def obtain(wanted: Made, folder: pathlib.Path) -> pathlib.Path:
     _makers()[wanted.kind](wanted.name, draft, wanted.amount)
     draft.rename(path)
   return path
+
+
+def folder_of(wanted: Made, folder: pathlib.Path) -> pathlib.Path:
+  """Returns the folder that `obtain` makes below `folder`."""
+  return folder / 'made' / f'{wanted.kind}_{wanted.amount}' / wanted.name
 
 
 def _makers() -> dict[str, Callable[[str, pathlib.Path, int], None]]:

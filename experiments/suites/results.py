@@ -1,12 +1,15 @@
 """Trains suites and measures them, each once; what is there is read again.
 
 A suite's folder holds its run (which goes on where it was stopped) and its
-results, with a digest of all that they follow from: another config, or other
-measures, and they are made again.
+results, with a digest of everything that they follow from: another config,
+other measures, another version of the metrics, another platform or precision,
+or other weights of the language model, and they are made again. (The members'
+parameters follow from the same: a run that holds others is refused or trained.)
 """
 
 from collections.abc import Callable
 import dataclasses
+import functools
 import hashlib
 import json
 import pathlib
@@ -16,12 +19,15 @@ import jax
 
 from experiments.nano import made
 from experiments.suites import suites
-from jumprelu import data, lm
+from jumprelu import data, evals, lm
 from jumprelu.evals import evaluate, stored
-from jumprelu.files import dotted
+from jumprelu.files import digests, dotted
 from jumprelu.release import publish
 from jumprelu.training import config as config_lib
 from jumprelu.training import load_run, train
+
+# Fields that say where a run keeps its files.
+_LOCAL = ('corpus.cache_dir', 'corpus.data_dir', 'store')
 
 
 class Preempted(Exception):
@@ -44,8 +50,7 @@ def obtain(
   Raises:
     Preempted: `should_stop` said so.
   """
-  key = {'digest': digest(wanted)}
-  found = stored.read(_results(wanted, folder), key)
+  found = stored.read(_results(wanted, folder), _key(wanted, folder))
   if found is None:
     needed = [_suite(wanted)]
     if isinstance(wanted, suites.Reading) and wanted.scales_of is not None:
@@ -54,6 +59,8 @@ def obtain(
       run = folder / suite.name / 'run'
       train_suite(suite, run, work=folder, should_stop=should_stop)
     found = _measure(wanted, folder)
+    # Only now: training may have made the language model.
+    key = _key(wanted, folder)
     stored.write(found, _results(wanted, folder), key)
   return found
 
@@ -67,8 +74,43 @@ def is_stored(
     wanted: suites.Suite | suites.Reading, folder: pathlib.Path
 ) -> bool:
   """Says whether `obtain` would only read."""
-  key = {'digest': digest(wanted)}
-  return stored.is_there(_results(wanted, folder), key)
+  return stored.is_there(_results(wanted, folder), _key(wanted, folder))
+
+
+def _key(
+    wanted: suites.Suite | suites.Reading, folder: pathlib.Path
+) -> dict[str, str]:
+  models = [
+      {**each.config, **changes}.get('model', config_lib.TrainConfig().model)
+      for each, changes in (
+          (_suite(wanted), {}),
+          (_suite(wanted), getattr(wanted, 'changes', {})),
+      )
+  ]
+  return {
+      'digest': digest(wanted),
+      'models': '+'.join(_model_digest(model, folder) for model in models),
+  }
+
+
+def _model_digest(model: str | made.Made, folder: pathlib.Path) -> str:
+  """Returns a digest of a model's files; empty before they are made."""
+  path = (
+      made.folder_of(model, folder)
+      if isinstance(model, made.Made)
+      else lm.find(model).folder
+  )
+  return _files_digest(path) if path.is_dir() else ''
+
+
+@functools.cache
+def _files_digest(folder: pathlib.Path) -> str:
+  # Once a process: the files of a large model take a minute to read.
+  total = hashlib.sha256()
+  for path in sorted(p for p in folder.rglob('*') if p.is_file()):
+    name = path.relative_to(folder).as_posix()
+    total.update(f'{name} {digests.sha256_of(path)}\n'.encode())
+  return total.hexdigest()
 
 
 def _suite(wanted: suites.Suite | suites.Reading) -> suites.Suite:
@@ -85,18 +127,19 @@ def _results(
 def digest(wanted: suites.Suite | suites.Reading) -> str:
   """Digests what results follow from: config, measures, what else is read.
 
-  A field counts where it is not at its default, so that a field which the
-  package gets later does not undo what was made before.
+  Every field of the config counts, at its default too: a default that a later
+  package changes or adds would give other results under the same digest.
   """
   fields = dataclasses.asdict(wanted)
   fields.pop('suite', None)
   suite = _suite(wanted)
-  default = dotted.leaves(config_lib.TrainConfig())
-  config = dotted.leaves(made.resolve(suite.config))
+  config = made.resolve({**suite.config, **getattr(wanted, 'changes', {})})
+  fields['evals'] = evals.VERSION
+  fields['arithmetic'] = publish.arithmetic(config)
   fields['config'] = {
       path: leaf.value
-      for path, leaf in config.items()
-      if leaf.value != default[path].value
+      for path, leaf in dotted.leaves(made.resolve(suite.config)).items()
+      if path not in _LOCAL
   }
   # Of what is made the names: the folder where it lies changes no result.
   names = {

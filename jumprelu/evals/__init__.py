@@ -10,6 +10,12 @@ import dataclasses
 
 from jumprelu import errors
 
+# A part of the key of every stored evaluation. It is raised whenever a change
+# of the code changes a number in the rows or tables, so that evaluations which
+# older code has stored are made anew. (The package's version would not do: it
+# changes with each release, and not with each commit.)
+VERSION = 1
+
 
 def _field(default, text: str):
   return dataclasses.field(default=default, metadata={'help': text})
@@ -34,7 +40,7 @@ class Config:
   dead_window_tokens: int = _field(
       100_000,
       'A latent is dead if silent over this many kept held-out tokens. Where '
-      'fewer are evaluated, the window is what was evaluated, and is stated.',
+      'fewer are evaluated, no share of dead latents is reported.',
   )
   dense_share: float = _field(
       0.1, 'A latent is dense if it fires on more than this share of tokens.'

@@ -212,11 +212,13 @@ def _compute(sums, i, member, curves, config):
   """Returns the first pass's metrics of member `i`."""
   firing = sums.firing[i].compute(config.dense_share)
   window = sums.window[i].compute(config.dense_share)
+  long_enough = sums.window[i].tokens >= config.dead_window_tokens
   found = {
       'tokens_evaluated': sums.reconstruction[i].tokens,
       'l0': firing['l0'],
       **sums.reconstruction[i].compute(sums.moments[member.target]),
-      'dead_share': window['dead_share'],
+      # Silence over fewer tokens does not show that a latent is dead.
+      'dead_share': window['dead_share'] if long_enough else np.nan,
       'dead_window_tokens': sums.window[i].tokens,
       'dense_share': firing['dense_share'],
       'pca_fvu': np.nan,

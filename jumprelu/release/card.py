@@ -97,7 +97,6 @@ def render(
     input_gain: bool | None,
 ) -> str:
   """Return the card as Markdown, from results rows only."""
-  window = rows[0].get('dead_window_tokens')
   gain = ''
   if input_gain is not None:
     gain = _WITH_GAIN if input_gain else _WITHOUT_GAIN
@@ -106,7 +105,7 @@ def render(
       layer=layer,
       count=len(rows),
       table='\n'.join(_table_line(row) for row in rows),
-      window=f' in {window:,} held-out tokens' if window else '',
+      window=_window(rows),
       tokens=f'{rows[0].get("tokens_evaluated") or 0:,}',
       path=rows[0]['path'],
       load=_LOAD.format(path=rows[0]['path']),
@@ -117,6 +116,18 @@ def render(
       licence=licence,
       licence_tag=licence.lower(),
   )
+
+
+def _window(rows: Sequence[Mapping[str, Any]]) -> str:
+  """Returns the words that say over how many tokens dead latents are silent."""
+  windows = [
+      row['dead_window_tokens']
+      for row in rows
+      if row.get('dead_share') is not None and row.get('dead_window_tokens')
+  ]
+  if windows:
+    return f' in {min(windows):,} held-out tokens'
+  return ' (– where too few held-out tokens were read to know)'
 
 
 def _table_line(row: Mapping[str, Any]) -> str:

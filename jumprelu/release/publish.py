@@ -15,10 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jumprelu import data, lm, sharding
+from jumprelu import data, evals, lm, sharding
 from jumprelu.array_typing import Array, Float
 from jumprelu.data import packing
 from jumprelu.evals import evaluate, stored
+from jumprelu.files import digests
 from jumprelu.release import records, write
 from jumprelu.saes import base
 from jumprelu.training import config as config_lib
@@ -73,16 +74,44 @@ def fold(
 def evaluate_run(run: Run) -> evaluate.Evaluation:
   """Evaluate every member on held-out text, or read what is stored."""
   folder = run.path / _EVALUATION
-  key = {
-      'step': run.members[0].meta['counts']['step'],
-      'eval': dataclasses.asdict(run.config.eval),
-      'held_out': run.prepared.held_out.digest,
-  }
+  key = evaluation_key(run)
   found = stored.read(folder, key)
   if found is None:
     found = evaluate_members(run)
     stored.write(found, folder, key)
   return found
+
+
+def evaluation_key(run: Run) -> dict[str, Any]:
+  """Returns everything that a run's evaluation follows from, as JSON has it."""
+  # Folded parameters contain the checkpoint's scales as well.
+  members = {
+      'saes': [repr(sae) for sae, _ in run.folded],
+      'params': digests.tree_digest([params for _, params in run.folded]),
+  }
+  return {
+      'evals': evals.VERSION,
+      'run': identity.run_digest(run.config),
+      'step': run.members[0].meta['counts']['step'],
+      'members': members,
+      'eval': dataclasses.asdict(run.config.eval),
+      'held_out': run.prepared.held_out.digest,
+      'train': run.prepared.train.digest,
+      'lm': digests.tree_digest(run.model.params),
+      **arithmetic(run.config),
+  }
+
+
+def arithmetic(config: config_lib.TrainConfig) -> dict[str, Any]:
+  """Returns the arithmetic that an evaluation uses on this machine."""
+  platform = jax.default_backend()
+  with _matmul_precision(config):
+    precision = jax.config.jax_default_matmul_precision
+  return {
+      'platform': platform,
+      'lm_dtype': config_lib.dtype_on(config, platform),
+      'matmul_precision': precision or 'default',
+  }
 
 
 def evaluate_members(

@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Mapping
 import dataclasses
-import hashlib
-import json
 import math
 import pathlib
 import sys
@@ -59,7 +57,7 @@ def harvest_store(
     facts = make_facts(
         job,
         dtype=str(jax.tree.leaves(stream.params)[0].dtype),
-        lm_digest=_lm_digest(stream.params),
+        lm_digest=digests.tree_digest(stream.params),
         tokenizer_sha256=manifest['tokenizer_sha256'],
     )
     return write_blocks(writer, job, facts, should_stop=should_stop)
@@ -192,13 +190,6 @@ def _comparable(facts: Mapping[str, Any]) -> dict[str, Any]:
           'sites': sorted(geometry['widths']),
       }
   )
-
-
-def _lm_digest(params: Any) -> str:
-  """Digest the layers that were loaded, however they are laid out."""
-  records, _ = digests.leaf_records(digests.named_leaves(params))
-  text = json.dumps(records, sort_keys=True)
-  return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _seconds(work: Callable[[int], None], index: int) -> float:

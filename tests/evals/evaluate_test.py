@@ -9,7 +9,7 @@ import pytest
 
 from jumprelu import errors, lm, sharding
 from jumprelu.data import packing
-from jumprelu.evals import evaluate
+from jumprelu.evals import evaluate, results
 from tests import small_evaluation as small
 
 row, tiny = small.row, small.tiny
@@ -178,6 +178,19 @@ def test_dead_means_silent_over_the_stated_window_only():
   assert row('second')['dead_window_tokens'] == found['tokens_evaluated']
 
 
+def test_no_share_of_dead_latents_is_reported_on_too_few_kept_tokens():
+  enough = small.run(('zero',), dead_window_tokens=small.KEPT).rows[0]
+  fewer = small.run(('zero',), dead_window_tokens=small.KEPT + 1).rows[0]
+  default = small.run(('zero',)).rows[0]
+  assert enough['dead_share'] == 1
+  for found in (fewer, default):
+    assert found['dead_share'] is None
+    assert found['dead_window_tokens'] == small.KEPT
+  heading, line = results.table([enough | fewer, enough]).splitlines()[:2]
+  assert heading.split()[-2:] == ['dead', 'dense']
+  assert line.split()[-2] == '-'
+
+
 def test_members_of_one_shape_share_their_programs():
   _, traced = small.traced_evaluation()
   # One for the sums and one for the reconstruction, whatever their number.
@@ -191,7 +204,9 @@ def test_members_of_one_shape_share_their_programs():
 def test_eight_devices_give_the_numbers_of_one():
   mesh = sharding.make_mesh(sharding.Config(data=4, tensor=2))
   names = ('second', 'transcoder')
-  found_rows = small.run(names, mesh=mesh, lm_sequences=8).rows
+  found_rows = small.run(
+      names, mesh=mesh, lm_sequences=8, dead_window_tokens=small.KEPT
+  ).rows
   for name, found in zip(names, found_rows, strict=True):
     assert found['tokens_evaluated'] == row(name)['tokens_evaluated']
     for key in ('l0', 'fvu', 'delta_loss', 'loss_clean', 'dead_share'):

@@ -28,6 +28,24 @@ def test_the_card_shows_every_member_and_loads_one_as_it_says(tmp_path):
     )
 
 
+def test_the_card_gives_no_share_of_dead_latents_on_too_few_tokens(tmp_path):
+  members = small_release.make_members()
+  enough = small_release.write(tmp_path / 'enough', members)
+  text = (enough / 'README.md').read_text()
+  assert 'never fired in 100,000 held-out tokens' in text
+  few = [
+      small_release.replace(
+          m, results={**m.results, 'dead_share': None, 'dead_window_tokens': 9}
+      )
+      for m in members
+  ]
+  text = (small_release.write(tmp_path / 'few', few) / 'README.md').read_text()
+  assert 'never fired in 9' not in text
+  assert 'too few held-out tokens' in text
+  lines = [line for line in text.splitlines() if line.startswith('| `')]
+  assert lines and all(line.endswith('| – |') for line in lines)
+
+
 def test_the_card_says_which_input_a_transcoder_wants(tmp_path):
   members = small_release.make_members()
   without = small_release.write(tmp_path / 'without', members)

@@ -1,5 +1,6 @@
 """From a run to a release: what is folded, kept, and said of its origin."""
 
+import dataclasses
 import pathlib
 import shlex
 import types
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jumprelu import lm, saes
+from jumprelu import evals, lm, saes
 from jumprelu.data import packing
 from jumprelu.evals import evaluate
 from jumprelu.release import publish
@@ -158,7 +159,7 @@ def test_an_evaluation_is_used_again_for_the_same_checkpoint_only(
   monkeypatch.setattr(evaluate, 'evaluate_members', evaluate_members)
   run = make_run(input_gain=True)._replace(path=tmp_path)
   run.prepared.held_out.digest = 'a'
-  run.prepared.train = None
+  run.prepared.train = types.SimpleNamespace(digest='a')
 
   def at(step):
     meta = {'counts': {'step': step, 'tokens_trained': 100 * step}}
@@ -177,6 +178,93 @@ def test_an_evaluation_is_used_again_for_the_same_checkpoint_only(
   fewer = config.resolve({'layer': LAYER, 'eval.tokens': 2048})
   publish.evaluate_run(at(6)._replace(config=fewer))
   assert len(evaluated) == 4
+
+
+def _other_params(run):
+  (sae, params), other = run.folded
+  changed = params | {'b_dec': params['b_dec'].at[0].add(1e-6)}
+  return run._replace(folded=[(sae, changed), other])
+
+
+def _other_sae(run):
+  (sae, params), other = run.folded
+  changed = dataclasses.replace(
+      sae, config=dataclasses.replace(sae.config, kernel='triangle')
+  )
+  return run._replace(folded=[(changed, params), other])
+
+
+def _other_lm(run):
+  params = dict(run.model.params)
+  params['final_norm'] = jax.tree.map(lambda x: x + 1, params['final_norm'])
+  return run._replace(model=dataclasses.replace(run.model, params=params))
+
+
+def _other_train_text(run):
+  prepared = types.SimpleNamespace(
+      held_out=run.prepared.held_out, train=types.SimpleNamespace(digest='b')
+  )
+  return run._replace(prepared=prepared)
+
+
+def _other_config(run, **changes):
+  return run._replace(config=dataclasses.replace(run.config, **changes))
+
+
+INGREDIENTS = {
+    'metrics': lambda run, patch: patch(evals, 'VERSION', 99, raising=False)
+    or run,
+    'platform': lambda run, patch: (
+        patch(jax, 'default_backend', lambda: 'tpu') or run
+    ),
+    'precision of the process': lambda run, patch: (
+        patch(
+            publish,
+            '_matmul_precision',
+            lambda config: jax.default_matmul_precision('bfloat16'),
+        )
+        or run
+    ),
+    'precision of the run': lambda run, _: _other_config(
+        run, matmul_precision='highest'
+    ),
+    'dtype': lambda run, _: _other_config(run, lm_dtype='bfloat16'),
+    'parameters': lambda run, _: _other_params(run),
+    'variant': lambda run, _: _other_sae(run),
+    'language model': lambda run, _: _other_lm(run),
+    'text of the baseline': lambda run, _: _other_train_text(run),
+    'layer': lambda run, _: _other_config(run, layer=2),
+}
+
+
+@pytest.mark.parametrize('name', INGREDIENTS)
+def test_an_evaluation_is_made_anew_when_an_ingredient_changes(
+    tmp_path, monkeypatch, name
+):
+  evaluated = []
+
+  def evaluate_members(model, members, **_):
+    evaluated.append(len(members))
+    rows = [{'l0': 3.0}] * 2
+    return evaluate.Evaluation(rows, [np.full(24, 0.125, np.float32)] * 2)
+
+  monkeypatch.setattr(evaluate, 'evaluate_members', evaluate_members)
+  run = _other_config(make_run(input_gain=True), lm_dtype='float32')
+  meta = {'counts': {'step': 5, 'tokens_trained': 500}}
+  run = run._replace(
+      path=tmp_path, members=[m._replace(meta=meta) for m in run.members]
+  )
+  run.prepared.held_out.digest = 'a'
+  run.prepared.train = types.SimpleNamespace(digest='a')
+  for _ in range(2):
+    publish.evaluate_run(run)
+  assert len(evaluated) == 1
+  with monkeypatch.context() as patched:
+    publish.evaluate_run(INGREDIENTS[name](run, patched.setattr))
+  assert len(evaluated) == 2
+  # The stored one is now of the changed request.
+  publish.evaluate_run(run)
+  assert len(evaluated) == 3
 
 
 def test_a_run_is_known_by_what_it_computes_not_by_where():

@@ -32,3 +32,6 @@ def test_the_table_pairs_seeds():
   text = benchmark_precision.frontier_table(rows)
   assert '| 0.001 | l0 | 10 | 10.5 | +0.5 ± 0 |' in text
   assert len(text.splitlines()) == 2 + 4
+  few = [row | {'dead_share': None} for row in rows]
+  text = benchmark_precision.frontier_table(few)
+  assert len(text.splitlines()) == 2 + 3 and 'dead_share' not in text

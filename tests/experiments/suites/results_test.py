@@ -6,12 +6,16 @@ import subprocess
 import sys
 import types
 
+import jax
 import numpy as np
 import pytest
 
 from experiments.nano import made
 from experiments.suites import results, suites
+from jumprelu import evals, lm
+from jumprelu.files import dotted
 from jumprelu.release import publish
+from jumprelu.training import config as config_lib
 from tests.experiments import small_results as small
 
 _ROOT = pathlib.Path(results.__file__).parents[2]
@@ -53,6 +57,129 @@ def test_another_config_or_measure_is_made_again(trained, tmp_path):
     assert not results.is_stored(other, tmp_path)
     results.obtain(other, tmp_path)
   assert trained == ['ladder'] * 3
+
+
+def _forget_digests():
+  """Lets files be digested again, as another process would."""
+  cached = getattr(results, '_files_digest', None)
+  if cached is not None:
+    cached.cache_clear()
+
+
+@pytest.fixture
+def model(tmp_path, monkeypatch):
+  """Puts a folder in the place of every language model."""
+  folder = tmp_path / 'model'
+  folder.mkdir()
+  (folder / 'weights').write_text('some')
+  monkeypatch.setattr(
+      lm, 'find', lambda name: types.SimpleNamespace(folder=folder)
+  )
+  _forget_digests()
+  yield folder
+  _forget_digests()
+
+
+def _new_metrics(patch, model):
+  del model
+  patch.setattr(evals, 'VERSION', 99, raising=False)
+
+
+def _new_platform(patch, model):
+  del model
+  patch.setattr(jax, 'default_backend', lambda: 'gpu')
+
+
+def _new_dtype(patch, model):
+  del model
+  patch.setattr(config_lib, 'dtype_on', lambda config, platform: 'bfloat16')
+
+
+def _new_precision(patch, model):
+  del model
+  patch.setattr(
+      publish,
+      '_matmul_precision',
+      lambda config: jax.default_matmul_precision('bfloat16'),
+  )
+
+
+def _new_default(patch, model):
+  del model
+
+  def other(config):
+    optim = dataclasses.replace(config.optim, eps=0.5)
+    return dataclasses.replace(config, optim=optim)
+
+  resolve = made.resolve
+  patch.setattr(made, 'resolve', lambda *args: other(resolve(*args)))
+  # As in a package whose default is another one.
+  defaults = dotted.leaves(other(config_lib.TrainConfig()))
+  original = dotted.leaves
+  patch.setattr(
+      dotted,
+      'leaves',
+      lambda config, *path: (
+          defaults
+          if config == config_lib.TrainConfig()
+          else original(config, *path)
+      ),
+  )
+
+
+def _new_weights(patch, model):
+  del patch
+  (model / 'weights').write_text('same')
+  _forget_digests()
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        _new_metrics,
+        _new_platform,
+        _new_dtype,
+        _new_precision,
+        _new_default,
+        _new_weights,
+    ],
+)
+def test_results_are_made_anew_when_an_ingredient_changes(
+    trained, tmp_path, monkeypatch, model, change
+):
+  wanted = (
+      suites.ladder(small.SCALE),
+      suites.Reading('coarse', suites.ladder(small.SCALE), {'eval.tokens': 64}),
+  )
+  for each in wanted:
+    results.obtain(each, tmp_path)
+    assert results.is_stored(each, tmp_path)
+  with monkeypatch.context() as patch:
+    change(patch, model)
+    for each in wanted:
+      assert not results.is_stored(each, tmp_path)
+      results.obtain(each, tmp_path)
+      assert results.is_stored(each, tmp_path)
+  assert trained == ['ladder'] * 4
+
+
+def test_results_follow_from_the_weights_of_a_model_that_is_made(
+    trained, tmp_path, model
+):
+  del model
+  tuned = made.Made('model', 'tuned', 10, stands_for='gemma2_nano')
+  reading = suites.Reading(
+      'tuned', suites.ladder(small.SCALE), {'model': tuned}
+  )
+  folder = tmp_path / 'made' / 'model_10' / 'tuned'
+  folder.mkdir(parents=True)
+  (folder / 'weights').write_text('tuned')
+  results.obtain(reading, tmp_path)
+  assert results.is_stored(reading, tmp_path)
+  (folder / 'weights').write_text('tuned otherwise')
+  _forget_digests()
+  assert not results.is_stored(reading, tmp_path)
+  assert trained == ['ladder']
 
 
 def test_a_reading_lies_beside_what_it_reads(trained, tmp_path):
