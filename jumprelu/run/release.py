@@ -64,6 +64,8 @@ def run(fv: flags.FlagValues):
   from jumprelu.training import identity
 
   opened = publish.open_run(fv.run)
+  step, total = opened.members[0].meta['step'], opened.config.steps
+  print(f'{fv.run}: its checkpoint of step {step} of {total}', flush=True)
   # Before the minutes of evaluation, not after.
   write.check_target(fv.out, run=identity.run_digest(opened.config))
   found = publish.evaluate_run(opened)

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from jumprelu import errors, lm, saes
-from jumprelu.training import checkpoint, run_dir, suite
+from jumprelu.training import checkpoint_reading, run_dir, suite
 from jumprelu.training import config as config_lib
 
 
@@ -43,6 +43,8 @@ def by_site(scales: dict[str, float]) -> dict[lm.Site, float]:
 def load_suite(out: str | os.PathLike[str]) -> list[TrainedMember]:
   """Reads the newest verified checkpoint of a run, member by member.
 
+  Changes nothing, so that it is safe beside the run's training.
+
   Raises:
     MissingInputError: there is no run, or no checkpoint in it.
     DataError: none of its checkpoints verifies.
@@ -50,17 +52,14 @@ def load_suite(out: str | os.PathLike[str]) -> list[TrainedMember]:
   directory = run_dir.RunDir(out)
   config = directory.read_config()
   groups = make_suite(config)
-  found = None
-  if directory.checkpoints.exists():
-    with checkpoint.Checkpointer(
-        directory.checkpoints, config.checkpoint
-    ) as checkpointer:
-      found = checkpointer.latest_verified(suite.stored_state(groups))
-  if found is None:
+  restored = checkpoint_reading.restore(
+      directory.checkpoints, suite.stored_state(groups)
+  )
+  if restored is None:
     raise errors.MissingInputError(
         f'{directory.path}: no checkpoint yet; let `jumprelu train` run longer'
     )
-  state, meta = found
+  state, meta = restored.state, restored.meta
   scales = by_site(meta['scales'])
   members = []
   for group in groups:

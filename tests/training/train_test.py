@@ -12,7 +12,7 @@ from jumprelu.data import packing
 from jumprelu.training import checkpoint, load_run, run_dir, suite, train
 from jumprelu.training import config as config_lib
 from jumprelu.training import job as job_lib
-from tests import compiled, toy_suite
+from tests import compiled, small_state, toy_suite
 
 # 13 steps: segments of 3, 1, 3, 1, 3, 1 steps in blocks of 4, and 1 at the end.
 _STEPS = 13
@@ -214,6 +214,29 @@ def test_what_a_run_has_left_can_be_loaded(tmp_path, monkeypatch):
   assert last.input_scale == meta['scales']['mlp_in']
   assert last.target_scale == meta['scales']['mlp_out']
   assert last.meta['step'] == 4
+
+
+def test_loading_a_run_changes_nothing_in_its_directory(tmp_path, monkeypatch):
+  for stop in 4, 8:
+    _run(tmp_path, stop=(stop,))
+  monkeypatch.setattr(load_run, 'make_suite', toy_suite.make_groups)
+  # A save in flight, and a damaged newest checkpoint.
+  in_flight = tmp_path / 'checkpoints' / '12.orbax-checkpoint-tmp-1' / 'state'
+  in_flight.mkdir(parents=True)
+  (in_flight / 'half').write_text('half an array')
+  small_state.flip_bit(
+      small_state.largest_file(tmp_path / 'checkpoints' / '8' / 'state')
+  )
+
+  def contents():
+    return {
+        path: path.read_bytes() if path.is_file() else None
+        for path in tmp_path.rglob('*')
+    }
+
+  before = contents()
+  assert load_run.load_suite(tmp_path)[0].meta['step'] == 4
+  assert contents() == before
 
 
 def test_a_run_without_checkpoint_has_left_nothing(tmp_path):
