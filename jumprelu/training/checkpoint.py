@@ -26,8 +26,6 @@ from jumprelu import errors, processes
 from jumprelu.files import digests
 from jumprelu.training import checkpoint_reading
 
-_TMP_MARK = '.orbax-checkpoint-tmp'
-
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -65,7 +63,7 @@ class Checkpointer:
     if processes.is_main():
       self._directory.mkdir(parents=True, exist_ok=True)
       for path in self._directory.iterdir():
-        if _TMP_MARK in path.name:  # what a killed save left behind
+        if checkpoint_reading.is_unfinished(path):  # A killed save left it.
           path.rmtree()
     processes.barrier('checkpointer ready')
 

@@ -36,8 +36,18 @@ def steps(directory: epath.Path) -> list[int]:
   return sorted(
       int(path.name)
       for path in directory.iterdir()
-      if _is_step(path) and _holds_something(path)
+      if _is_step(path) and _holds_something(path) and not is_unfinished(path)
   )
+
+
+def is_unfinished(path: epath.Path) -> bool:
+  """Whether a save is writing in this directory, or was killed there."""
+  if '.orbax-checkpoint-tmp' in path.name:
+    return True
+  # A store of objects renames no directory: there orbax writes in the final
+  # place and adds this file at the end.
+  on_store = str(path).startswith('gs://') and _is_step(path)
+  return on_store and not (path / 'commit_success.txt').exists()
 
 
 def restore(
@@ -168,7 +178,8 @@ def _holds_something(path: epath.Path) -> bool:
 
 
 def _looks_like_step(path: epath.Path) -> bool:
-  return _step_number(path.name.partition('.corrupt')[0]) is not None
+  number = _step_number(path.name.partition('.corrupt')[0])
+  return number is not None and not is_unfinished(path)
 
 
 def _step_number(name: str) -> int | None:
