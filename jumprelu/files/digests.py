@@ -76,6 +76,16 @@ def leaf_records(
   return records, [name for name in leaves if parts[name][2]]
 
 
+def tree_digest(tree: Any) -> str:
+  """Returns a SHA-256 over names, dtypes, shapes and bits of all leaves.
+
+  With several processes all of them must call it, with the same tree.
+  """
+  records, _ = leaf_records(named_leaves(tree))
+  text = json.dumps(records, sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()
+
+
 def difference(
     records: Mapping[str, LeafRecord],
     wanted: Mapping[str, jax.ShapeDtypeStruct],

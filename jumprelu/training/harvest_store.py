@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Mapping
 import dataclasses
-import hashlib
-import json
 import math
 import pathlib
 import sys
@@ -18,7 +16,6 @@ from jumprelu import errors, lm, metrics, processes
 from jumprelu.activations import blocks, store
 from jumprelu.activations import stream as stream_lib
 from jumprelu.activations.store import record
-from jumprelu.files import digests
 from jumprelu.training import config as config_lib
 from jumprelu.training import job as job_lib
 from jumprelu.training import load_run, run_dir, train
@@ -59,8 +56,8 @@ def harvest_store(
     manifest = stream.loader.cache.manifest
     facts = make_facts(
         job,
-        dtype=str(jax.tree.leaves(stream.params)[0].dtype),
-        lm_digest=_lm_digest(stream.params),
+        dtype=job.lm_dtype,
+        lm_digest=job.lm_digest,
         tokenizer_sha256=manifest['tokenizer_sha256'],
     )
     return write_blocks(writer, job, facts, should_stop=should_stop)
@@ -195,13 +192,6 @@ def _comparable(facts: Mapping[str, Any]) -> dict[str, Any]:
           'sites': sorted(geometry['widths']),
       }
   )
-
-
-def _lm_digest(params: Any) -> str:
-  """Digest the layers that were loaded, however they are laid out."""
-  records, _ = digests.leaf_records(digests.named_leaves(params))
-  text = json.dumps(records, sort_keys=True)
-  return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _seconds(work: Callable[[int], None], index: int) -> float:

@@ -9,10 +9,12 @@ import pytest
 
 from jumprelu import errors, lm
 from jumprelu.data import packing
-from jumprelu.training import checkpoint, load_run, run_dir, suite, train
 from jumprelu.training import config as config_lib
 from jumprelu.training import job as job_lib
+from jumprelu.training import load_run, run_dir, train
 from tests import compiled, small_state, toy_suite
+from tests.toy_run import run as _run
+from tests.toy_run import state as _state
 
 # 13 steps: segments of 3, 1, 3, 1, 3, 1 steps in blocks of 4, and 1 at the end.
 _STEPS = 13
@@ -23,32 +25,6 @@ def compile_once(tmp_path_factory):
   """Every run compiles the same programs: let one do it for all."""
   with compiled.compile_once(tmp_path_factory.mktemp('compiled')):
     yield
-
-
-def _run(out, *, stop=(), mesh=None, table=None, job=None, **changes):
-  job = job or toy_suite.make_job(
-      toy_suite.make_config(**changes), mesh=mesh, table=table
-  )
-  directory = run_dir.RunDir(out)
-  seen = []
-  with directory.claim(job.config):
-    outcome = train.run(
-        job,
-        directory,
-        should_stop=lambda step: step in stop,
-        on_progress=seen.append,
-    )
-  return outcome, seen
-
-
-def _state(out, config=None):
-  """The newest checkpoint on the host."""
-  config = config or toy_suite.make_config()
-  stored = suite.stored_state(toy_suite.make_groups(config))
-  path = pathlib.Path(out) / 'checkpoints'
-  with checkpoint.Checkpointer(path, config.checkpoint) as checkpointer:
-    state, meta = checkpointer.latest_verified(stored)
-  return jax.device_get(state), meta
 
 
 def _lines(out, name='metrics.jsonl'):
@@ -159,13 +135,6 @@ def test_a_run_on_eight_devices_goes_on_on_one(tmp_path):
     atol = 1e-5 * np.abs(expected).max()
     np.testing.assert_allclose(eight.params[name], expected, rtol=0, atol=atol)
   np.testing.assert_array_equal(eight.silent, one.silent)
-
-
-def test_other_text_is_refused(tmp_path):
-  _run(tmp_path, stop=(4,))
-  job = toy_suite.make_job(toy_suite.make_config())._replace(data_digest='abc')
-  with pytest.raises(errors.UserError, match='trained on other text'):
-    _run(tmp_path, job=job)
 
 
 def test_a_finished_run_says_so_without_loading_anything(whole, monkeypatch):
