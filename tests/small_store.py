@@ -59,7 +59,15 @@ def make_job(path, *, mesh=None, **changes):
   config = toy_suite.make_config(store=str(path), **changes)
   stored = open_store(path, mesh=mesh, config=config)
   groups = toy_suite.make_groups(config)
-  return job_lib.Job(config, groups, stored, stored.data_digest, mesh)
+  return job_lib.Job(
+      config,
+      groups,
+      stored,
+      stored.data_digest,
+      mesh,
+      lm_digest=stored.manifest['lm_digest'],
+      lm_dtype=DTYPE,
+  )
 
 
 def files(path):

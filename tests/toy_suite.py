@@ -113,7 +113,15 @@ def make_job(config, *, mesh=None, table=None):
   groups = make_groups(config)
   table = make_table(suite.taps(groups)) if table is None else table
   stream = make_stream(config, table=table, mesh=mesh)
-  return job_lib.Job(config, groups, stream, 'digest of the text', mesh)
+  return job_lib.Job(
+      config,
+      groups,
+      stream,
+      'digest of the text',
+      mesh,
+      lm_digest='the table',
+      lm_dtype='float32',
+  )
 
 
 def make_mesh(data, tensor=1):

@@ -1,63 +1,94 @@
 """An evaluation on disk, read again only for the very same request."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+import contextlib
 import json
+import os
 import pathlib
+import tempfile
 from typing import Any
 
+from etils import epath
 import numpy as np
 
 from jumprelu.evals import evaluate, results
-from jumprelu.files import json_files, npz
+from jumprelu.files import json_files, npz, remote
 
 _META, _ROWS, _FREQUENCIES = 'meta.json', 'results.jsonl', 'frequencies.npz'
 
 
 def write(
-    found: evaluate.Evaluation, folder: pathlib.Path, key: Mapping[str, Any]
+    found: evaluate.Evaluation,
+    folder: str | os.PathLike[str],
+    key: Mapping[str, Any],
 ) -> None:
   """Writes rows, tables and firing frequencies.
 
   Args:
     found: The evaluation.
-    folder: Where it lies, alone.
+    folder: A folder of its own, local or remote.
     key: What it follows from, in plain values as JSON has them.
   """
+  folder = epath.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
   # The record of what it is comes last: without it nothing is used again.
   (folder / _META).unlink(missing_ok=True)
-  results.write(found.rows, folder / _ROWS)
-  for name, table in found.tables.items():
-    results.write(table, folder / f'{name}.jsonl')
   arrays = {
       str(i): np.asarray(frequency, np.float32)
       for i, frequency in enumerate(found.firing_frequency)
   }
-  npz.write_npz(folder / _FREQUENCIES, arrays)
+  # Arrow and NumPy write local files only.
+  with tempfile.TemporaryDirectory() as name:
+    draft = pathlib.Path(name)
+    results.write(found.rows, draft / _ROWS)
+    for name, table in found.tables.items():
+      results.write(table, draft / f'{name}.jsonl')
+    npz.write_npz(draft / _FREQUENCIES, arrays)
+    for path in draft.iterdir():
+      (folder / path.name).write_bytes(path.read_bytes())
   meta = {
       'key': dict(key),
       'tables': list(found.tables),
       'widths': [len(frequency) for frequency in arrays.values()],
   }
-  (folder / _META).write_text(json.dumps(meta), 'utf-8')
+  (folder / _META).write_text(json.dumps(meta))
 
 
-def is_there(folder: pathlib.Path, key: Mapping[str, Any]) -> bool:
+def is_there(folder: str | os.PathLike[str], key: Mapping[str, Any]) -> bool:
   """Says whether `read` would find it."""
-  meta = folder / _META
-  return meta.is_file() and json_files.read_json(meta).get('key') == dict(key)
+  folder = epath.Path(folder)
+  if not (folder / _META).exists():
+    return False
+  with _local(folder, [_META]) as copy:
+    return json_files.read_json(copy / _META).get('key') == dict(key)
 
 
 def read(
-    folder: pathlib.Path, key: Mapping[str, Any]
+    folder: str | os.PathLike[str], key: Mapping[str, Any]
 ) -> evaluate.Evaluation | None:
   """Reads what `write` wrote under this key; None if there is nothing."""
   if not is_there(folder, key):
     return None
-  meta = json_files.read_json(folder / _META)
+  folder = epath.Path(folder)
+  with _local(folder, [_META]) as copy:
+    meta = json_files.read_json(copy / _META)
+  tables = {name: f'{name}.jsonl' for name in meta['tables']}
   shapes = {str(i): (width,) for i, width in enumerate(meta['widths'])}
-  return evaluate.Evaluation(
-      results.read(folder / _ROWS),
-      list(npz.read_npz(folder / _FREQUENCIES, shapes).values()),
-      {name: results.read(folder / f'{name}.jsonl') for name in meta['tables']},
-  )
+  with _local(folder, [_ROWS, _FREQUENCIES, *tables.values()]) as copy:
+    return evaluate.Evaluation(
+        results.read(copy / _ROWS),
+        list(npz.read_npz(copy / _FREQUENCIES, shapes).values()),
+        {name: results.read(copy / file) for name, file in tables.items()},
+    )
+
+
+@contextlib.contextmanager
+def _local(folder: epath.Path, names: Sequence[str]) -> Iterator[pathlib.Path]:
+  """Yields a local folder that holds these files of `folder`."""
+  if not remote.is_remote(folder):
+    yield pathlib.Path(folder)
+    return
+  with tempfile.TemporaryDirectory() as copy:
+    for name in names:
+      pathlib.Path(copy, name).write_bytes((folder / name).read_bytes())
+    yield pathlib.Path(copy)

@@ -77,7 +77,7 @@ def leaf_records(
 
 
 def tree_digest(tree: Any) -> str:
-  """Returns one digest of all arrays of a tree, however they are sharded.
+  """Returns a SHA-256 over names, dtypes, shapes and bits of all leaves.
 
   With several processes all of them must call it, with the same tree.
   """

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import contextlib
 import dataclasses
 import os
-import pathlib
 from typing import Any, NamedTuple
 
+from etils import epath
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,7 +31,7 @@ _EVALUATION = 'evaluation'
 class Run(NamedTuple):
   """What a release is made of."""
 
-  path: pathlib.Path
+  path: epath.Path
   config: config_lib.TrainConfig
   members: list[load_run.TrainedMember]
   folded: list[tuple[base.Sae, base.Params]]
@@ -42,7 +42,7 @@ class Run(NamedTuple):
 
 def open_run(run: str | os.PathLike[str]) -> Run:
   """Load a run's newest checkpoint, its language model and its text."""
-  path = pathlib.Path(run)
+  path = run_dir.RunDir(run).path
   config = run_dir.RunDir(path).read_config()
   members = load_run.load_suite(path)
   # Whatever devices it was trained on: all that are here now.

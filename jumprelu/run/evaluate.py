@@ -36,6 +36,7 @@ from typing import Any
 from absl import flags as absl_flags
 
 from jumprelu import errors
+from jumprelu.files import remote
 from jumprelu.run import main
 
 POSITIONAL = 'release'
@@ -108,11 +109,12 @@ def run(fv: absl_flags.FlagValues) -> None:
   problems = [
       f'--{name} is needed' for name in ('release', 'out') if not fv[name].value
   ]
-  out = pathlib.Path(fv.out or 'none.jsonl')
+  out = remote.local('out', fv.out or 'none.jsonl')
   if out.suffix != '.jsonl':
     problems.append(f'--out={fv.out}: must end in .jsonl')
   if problems:
     raise errors.UserError('; '.join(problems))
+  remote.local('release', fv.release)
   measures = measures_lib.check(fv.measures)
   config = flags.build(fv, evals.Config(), prefix='eval.')
   settings = flags.build(fv, settings_lib.Config(), prefix='measure.')

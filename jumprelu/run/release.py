@@ -19,6 +19,7 @@ import sys
 from absl import flags
 
 from jumprelu import errors
+from jumprelu.files import remote
 from jumprelu.run import main
 
 EXTRA = 'train'
@@ -58,7 +59,8 @@ def run(fv: flags.FlagValues):
   missing = [f'--{n} is needed' for n in ('run', 'out') if not fv[n].value]
   if missing:
     raise errors.UserError('; '.join(missing))
-  if pathlib.Path(fv.out).resolve() == pathlib.Path(fv.run).resolve():
+  out = remote.local('out', fv.out).resolve()
+  if not remote.is_remote(fv.run) and out == pathlib.Path(fv.run).resolve():
     raise errors.UserError('--out: choose another directory than --run')
 
   from jumprelu.evals import evaluate
@@ -66,6 +68,8 @@ def run(fv: flags.FlagValues):
   from jumprelu.training import identity
 
   opened = publish.open_run(fv.run)
+  step, total = opened.members[0].meta['step'], opened.config.steps
+  print(f'{fv.run}: its checkpoint of step {step} of {total}', flush=True)
   # Before the minutes of evaluation, not after.
   write.check_target(fv.out, run=identity.run_digest(opened.config))
   found = publish.evaluate_run(opened)

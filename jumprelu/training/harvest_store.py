@@ -15,7 +15,6 @@ from jumprelu import errors, lm, metrics, processes
 from jumprelu.activations import blocks, store
 from jumprelu.activations import stream as stream_lib
 from jumprelu.activations.store import record
-from jumprelu.files import digests
 from jumprelu.training import config as config_lib
 from jumprelu.training import job as job_lib
 from jumprelu.training import load_run, run_dir, train
@@ -56,8 +55,8 @@ def harvest_store(
     manifest = stream.loader.cache.manifest
     facts = make_facts(
         job,
-        dtype=str(jax.tree.leaves(stream.params)[0].dtype),
-        lm_digest=digests.tree_digest(stream.params),
+        dtype=job.lm_dtype,
+        lm_digest=job.lm_digest,
         tokenizer_sha256=manifest['tokenizer_sha256'],
     )
     return write_blocks(writer, job, facts, should_stop=should_stop)

@@ -9,6 +9,7 @@ from jumprelu import data, lm, sharding
 from jumprelu.activations import blocks, store
 from jumprelu.activations import stream as stream_lib
 from jumprelu.data import loader
+from jumprelu.files import digests
 from jumprelu.training import config as config_lib
 from jumprelu.training import load_run, run_dir, suite
 
@@ -21,6 +22,9 @@ class Job(NamedTuple):
   stream: blocks.Source
   data_digest: str
   mesh: Any = None
+  # Of the language model's layers that are read, as they were loaded.
+  lm_digest: str = ''
+  lm_dtype: str = ''
 
 
 def make_job(config: config_lib.TrainConfig) -> Job:
@@ -36,7 +40,15 @@ def make_job(config: config_lib.TrainConfig) -> Job:
   # Neither model nor text, where their activations are stored.
   if config.store:
     stored = store.Stored(config, suite.taps(groups), dtype=dtype, mesh=mesh)
-    return Job(config, groups, stored, stored.data_digest, mesh)
+    return Job(
+        config,
+        groups,
+        stored,
+        stored.data_digest,
+        mesh,
+        lm_digest=stored.manifest['lm_digest'],
+        lm_dtype=dtype,
+    )
 
   # Text first: what is wrong with it is told before the model is loaded.
   files = lm.find(config.model)
@@ -68,7 +80,15 @@ def make_job(config: config_lib.TrainConfig) -> Job:
       user_prefix=prepared.train.user_prefix,
       mesh=mesh,
   )
-  return Job(config, groups, stream, prepared.train.digest, mesh)
+  return Job(
+      config,
+      groups,
+      stream,
+      prepared.train.digest,
+      mesh,
+      lm_digest=digests.tree_digest(model.params),
+      lm_dtype=dtype,
+  )
 
 
 def facts(job: Job) -> dict[str, str]:
@@ -76,6 +96,7 @@ def facts(job: Job) -> dict[str, str]:
   return {
       'config': config_lib.to_json(job.config),
       'data': job.data_digest,
+      'the language model (--model)': job.lm_digest,
       'environment': json.dumps(run_dir.environment(), sort_keys=True),
   }
 
@@ -87,6 +108,7 @@ def describe(job: Job, scales: dict[lm.Site, float]) -> dict[str, Any]:
       'layer': job.config.layer,
       'scales': {str(site): scale for site, scale in scales.items()},
       'data_digest': job.data_digest,
+      'lm_digest': job.lm_digest,
       'members': [
           {'group': group.name, 'index': index, **dataclasses.asdict(member)}
           for group in job.groups

@@ -41,44 +41,36 @@ def by_site(scales: dict[str, float]) -> dict[lm.Site, float]:
   return {lm.Site(site): scale for site, scale in scales.items()}
 
 
-def latest(
-    directory: run_dir.RunDir,
-    checkpointer: checkpoint.Checkpointer,
-    abstract_state: Any,
-) -> tuple[Any, dict[str, Any]] | None:
-  """Returns a run's newest verified state and its meta in today's format."""
-  found = checkpointer.latest_verified(abstract_state)
-  if found is None:
-    return None
-  state, meta = found
-  where = str(directory.checkpoints / str(meta['step']))
-  return state, formats.migrate(formats.Kind.CHECKPOINT, meta, where=where)
+def migrated_meta(checkpoints: Any, meta: dict[str, Any]) -> dict[str, Any]:
+  """Returns what a checkpoint in this directory says, in today's format."""
+  where = str(checkpoints / str(meta['step']))
+  return formats.migrate(formats.Kind.CHECKPOINT, meta, where=where)
 
 
 def load_suite(out: str | os.PathLike[str]) -> list[TrainedMember]:
   """Reads the newest verified checkpoint of a run, member by member.
+
+  Changes nothing, so that it is safe beside the run's training.
 
   Raises:
     MissingInputError: there is no run, or no checkpoint in it.
     DataError: none of its checkpoints verifies.
   """
   # Imported here because a plan needs no orbax.
-  from jumprelu.training import checkpoint, run_dir
+  from jumprelu.training import checkpoint_reading, run_dir
 
   directory = run_dir.RunDir(out)
   config = directory.read_config()
   groups = make_suite(config)
-  found = None
-  if directory.checkpoints.exists():
-    with checkpoint.Checkpointer(
-        directory.checkpoints, config.checkpoint
-    ) as checkpointer:
-      found = latest(directory, checkpointer, suite.stored_state(groups))
-  if found is None:
+  restored = checkpoint_reading.restore(
+      directory.checkpoints, suite.stored_state(groups)
+  )
+  if restored is None:
     raise errors.MissingInputError(
         f'{directory.path}: no checkpoint yet; let `jumprelu train` run longer'
     )
-  state, meta = found
+  state = restored.state
+  meta = migrated_meta(directory.checkpoints, restored.meta)
   scales = by_site(meta['scales'])
   members = []
   for group in groups:

@@ -111,7 +111,7 @@ def _run(
 
   # State, and where to start.
   state, scales = _restore_or_init(
-      job, directory, load_run.latest(directory, checkpointer, stored), counts
+      job, directory, checkpointer.latest_verified(stored), counts
   )
   directory.note_start(counts.step)
   directory.cut_metrics(counts.step)
@@ -156,25 +156,23 @@ def _restore_or_init(
   """Chooses where to start.
 
   1. At the newest checkpoint that verifies. Its scales are the run's: they are
-     never estimated again.
+     never estimated again. Text and language model must be the run's.
   2. Checkpoints of which none verifies are an error (`latest_verified`): a run
      never starts afresh on top of another.
   3. Without checkpoints, afresh. Scales that a run killed before its first
-     checkpoint has left behind are kept.
+     checkpoint has left are kept, if its text and language model were these.
   """
   if found is None:
-    scales = directory.read_suite().get('scales')
-    scales = (
-        load_run.by_site(scales) if scales else job.stream.estimate_scales()
-    )
+    left = directory.read_suite()
+    same = all(left.get(key) == value for key, value in _origin(job).items())
+    if same and left.get('scales'):
+      scales = load_run.by_site(left['scales'])
+    else:
+      scales = job.stream.estimate_scales()
     return suite.init_state(job.groups, mesh=job.mesh), scales
   state, meta = found
-  if meta['data_digest'] != job.data_digest:
-    raise errors.UserError(
-        f'--out={directory.path}: was trained on other text (digest'
-        f' {meta["data_digest"][:12]}, now {job.data_digest[:12]}); choose'
-        ' another directory, or the same text'
-    )
+  meta = load_run.migrated_meta(directory.checkpoints, meta)
+  _check_origin(job, directory, meta)
   vars(counts).update(meta['counts'])
   if meta['environment'] != run_dir.environment():
     logging.warning(
@@ -184,6 +182,34 @@ def _restore_or_init(
     )
   state = suite.add_padding(state, job.groups, mesh=job.mesh)
   return state, load_run.by_site(meta['scales'])
+
+
+def _origin(job: job_lib.Job) -> dict[str, str]:
+  """The digests of what the activations are computed from."""
+  return {'data_digest': job.data_digest, 'lm_digest': job.lm_digest}
+
+
+def _check_origin(
+    job: job_lib.Job, directory: run_dir.RunDir, meta: dict[str, Any]
+) -> None:
+  """Refuses to resume on another text or language model."""
+  if meta['data_digest'] != job.data_digest:
+    raise errors.UserError(
+        f'--out={directory.path}: was trained on other text (digest'
+        f' {meta["data_digest"][:12]}, now {job.data_digest[:12]}); choose'
+        ' another directory, or the same text'
+    )
+  # Older checkpoints have no digest of the model. Weights of another dtype,
+  # which --lm_dtype=auto makes on another device, cannot be compared.
+  before = meta.get('lm_digest')
+  if not before or meta['lm_dtype'] != job.lm_dtype:
+    return
+  if before != job.lm_digest:
+    raise errors.UserError(
+        f'--model={job.config.model}: has other weights (digest'
+        f' {job.lm_digest[:12]}) than --out={directory.path} was trained on'
+        f' ({before[:12]}); choose another directory, or the same model'
+    )
 
 
 def _is_due(config: config_lib.TrainConfig, step: int) -> bool:
@@ -203,6 +229,7 @@ def _meta(
       'block': block,
       'batch': batch,
       'scales': {str(site): scale for site, scale in scales.items()},
-      'data_digest': job.data_digest,
+      **_origin(job),
+      'lm_dtype': job.lm_dtype,
       'environment': run_dir.environment(),
   }

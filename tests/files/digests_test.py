@@ -89,3 +89,20 @@ def test_a_record_whose_text_changed_is_refused():
   sealed['body']['meta']['scale'] = 0.2
   with pytest.raises(ValueError, match='digest of its record'):
     digests.unseal(sealed, 4)
+
+
+def test_the_digest_of_a_tree_is_that_of_its_bits_however_they_are_sharded():
+  tree = {'a': np.arange(64, dtype=np.float32).reshape(8, 8), 'b': np.ones(3)}
+  mesh = sharding.make_mesh(sharding.Config(data=8))
+  rows = sharding.named(mesh, 'sequences', None)
+  placed = {**jax.device_put(tree), 'a': jax.device_put(tree['a'], rows)}
+  digest = digests.tree_digest(jax.device_put(tree))
+  assert digests.tree_digest(placed) == digest and len(digest) == 64
+  changed = tree['a'].copy()
+  changed.view(np.uint32)[3, 4] ^= 1
+  for other in (
+      {**tree, 'a': changed},
+      {**tree, 'a': tree['a'].astype(np.float16)},
+      {'a': tree['a'], 'c': tree['b']},
+  ):
+    assert digests.tree_digest(jax.device_put(other)) != digest

@@ -26,6 +26,7 @@ def test_a_run_becomes_a_release_that_verifies(tmp_path):
   command = ('release', f'--run={run}')
   printed = local_processes.jumprelu(*command, f'--out={out}')
   assert '4 members, 256 latents' in printed
+  assert f'{run}: its checkpoint of step 8 of 8' in printed
   assert main.main(['verify', str(out)]) == 0
   rows = [
       json.loads(line)
@@ -57,14 +58,20 @@ def test_a_run_becomes_a_release_that_verifies(tmp_path):
 def test_a_full_target_is_refused_before_the_evaluation(
     tmp_path, capsys, monkeypatch
 ):
-  opened = types.SimpleNamespace(config=config_lib.resolve())
+  opened = types.SimpleNamespace(
+      config=config_lib.resolve(),
+      members=[types.SimpleNamespace(meta={'step': 4})],
+  )
   monkeypatch.setattr(publish, 'open_run', lambda run: opened)
   monkeypatch.setattr(
       publish, 'evaluate_run', lambda run: pytest.fail('evaluated')
   )
   (tmp_path / 'thesis.tex').write_text('x')
   assert main.main(['release', '--run=a', f'--out={tmp_path}']) == 2
-  assert 'no release; choose another --out' in capsys.readouterr().err
+  output = capsys.readouterr()
+  assert 'no release; choose another --out' in output.err
+  total = opened.config.steps
+  assert f'a: its checkpoint of step 4 of {total}' in output.out
 
 
 @pytest.mark.parametrize(

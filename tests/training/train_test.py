@@ -9,10 +9,12 @@ import pytest
 
 from jumprelu import errors, lm
 from jumprelu.data import packing
-from jumprelu.training import checkpoint, load_run, run_dir, suite, train
 from jumprelu.training import config as config_lib
 from jumprelu.training import job as job_lib
-from tests import compiled, toy_suite
+from jumprelu.training import load_run, run_dir, train
+from tests import compiled, small_state, toy_suite
+from tests.toy_run import run as _run
+from tests.toy_run import state as _state
 
 # 13 steps: segments of 3, 1, 3, 1, 3, 1 steps in blocks of 4, and 1 at the end.
 _STEPS = 13
@@ -23,32 +25,6 @@ def compile_once(tmp_path_factory):
   """Every run compiles the same programs: let one do it for all."""
   with compiled.compile_once(tmp_path_factory.mktemp('compiled')):
     yield
-
-
-def _run(out, *, stop=(), mesh=None, table=None, job=None, **changes):
-  job = job or toy_suite.make_job(
-      toy_suite.make_config(**changes), mesh=mesh, table=table
-  )
-  directory = run_dir.RunDir(out)
-  seen = []
-  with directory.claim(job.config):
-    outcome = train.run(
-        job,
-        directory,
-        should_stop=lambda step: step in stop,
-        on_progress=seen.append,
-    )
-  return outcome, seen
-
-
-def _state(out, config=None):
-  """The newest checkpoint on the host."""
-  config = config or toy_suite.make_config()
-  stored = suite.stored_state(toy_suite.make_groups(config))
-  path = pathlib.Path(out) / 'checkpoints'
-  with checkpoint.Checkpointer(path, config.checkpoint) as checkpointer:
-    state, meta = checkpointer.latest_verified(stored)
-  return jax.device_get(state), meta
 
 
 def _lines(out, name='metrics.jsonl'):
@@ -161,13 +137,6 @@ def test_a_run_on_eight_devices_goes_on_on_one(tmp_path):
   np.testing.assert_array_equal(eight.silent, one.silent)
 
 
-def test_other_text_is_refused(tmp_path):
-  _run(tmp_path, stop=(4,))
-  job = toy_suite.make_job(toy_suite.make_config())._replace(data_digest='abc')
-  with pytest.raises(errors.UserError, match='trained on other text'):
-    _run(tmp_path, job=job)
-
-
 def test_a_finished_run_says_so_without_loading_anything(whole, monkeypatch):
   monkeypatch.setattr(job_lib, 'make_job', None)
   assert train.train(toy_suite.make_config(), whole) == train.DONE
@@ -214,6 +183,29 @@ def test_what_a_run_has_left_can_be_loaded(tmp_path, monkeypatch):
   assert last.input_scale == meta['scales']['mlp_in']
   assert last.target_scale == meta['scales']['mlp_out']
   assert last.meta['step'] == 4
+
+
+def test_loading_a_run_changes_nothing_in_its_directory(tmp_path, monkeypatch):
+  for stop in 4, 8:
+    _run(tmp_path, stop=(stop,))
+  monkeypatch.setattr(load_run, 'make_suite', toy_suite.make_groups)
+  # A save in flight, and a damaged newest checkpoint.
+  in_flight = tmp_path / 'checkpoints' / '12.orbax-checkpoint-tmp-1' / 'state'
+  in_flight.mkdir(parents=True)
+  (in_flight / 'half').write_text('half an array')
+  small_state.flip_bit(
+      small_state.largest_file(tmp_path / 'checkpoints' / '8' / 'state')
+  )
+
+  def contents():
+    return {
+        path: path.read_bytes() if path.is_file() else None
+        for path in tmp_path.rglob('*')
+    }
+
+  before = contents()
+  assert load_run.load_suite(tmp_path)[0].meta['step'] == 4
+  assert contents() == before
 
 
 def test_a_run_without_checkpoint_has_left_nothing(tmp_path):

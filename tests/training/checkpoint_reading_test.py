@@ -1,0 +1,69 @@
+"""Checkpoints read beside the training that writes them."""
+
+import shutil
+import time
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jumprelu import errors
+from jumprelu.training import checkpoint, checkpoint_reading
+from tests.small_state import (
+    META,
+    bits,
+    flip_bit,
+    largest_file,
+    make_state,
+    names,
+    save,
+)
+
+
+def test_a_save_in_flight_survives_a_reader(tmp_path):
+  shape = (64, 256, 256)
+  with checkpoint.Checkpointer(tmp_path, checkpoint.Config()) as checkpointer:
+    checkpointer.save(5, make_state(5, shape), meta=META)
+    checkpointer.save(10, make_state(10, shape), meta=META)
+    while len(names(tmp_path)) == 1:
+      time.sleep(0.001)  # Orbax makes its directory in the background.
+    restored = checkpoint_reading.restore(tmp_path, make_state(0, shape))
+    checkpointer.wait()  # Raises where the save has lost its files.
+  step = restored.meta['step']
+  assert step in (5, 10)  # 10: it was committed before the reader looked.
+  assert bits(restored.state) == bits(make_state(step, shape))
+  assert names(tmp_path) == ['10', '5']
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_keeps_its_name(tmp_path):
+  save(tmp_path, 5, 10)
+  flip_bit(largest_file(tmp_path / '10' / 'state'))
+  restored = checkpoint_reading.restore(tmp_path, make_state(0))
+  assert (restored.meta['step'], restored.damaged) == (5, (10,))
+  assert names(tmp_path) == ['10', '5']
+
+
+def test_checkpoints_that_a_training_replaces_meanwhile_are_read_anew(
+    tmp_path, monkeypatch
+):
+  save(tmp_path, 5, keep=1)
+  load = checkpoint_reading.ocp.metadata
+
+  def replace_then_load(path, **kwargs):
+    if path.name == '5':
+      shutil.rmtree(path)
+      save(tmp_path, 10, keep=1)
+    return load(path, **kwargs)
+
+  monkeypatch.setattr(checkpoint_reading.ocp, 'metadata', replace_then_load)
+  restored = checkpoint_reading.restore(tmp_path, make_state(0))
+  assert restored.meta['step'] == 10
+
+
+def test_a_folder_that_is_missing_holds_no_checkpoint(tmp_path):
+  state = {'x': jax.device_put(jnp.ones(3))}
+  assert checkpoint_reading.restore(tmp_path / 'missing', state) is None
+  assert not list(tmp_path.iterdir())
+  (tmp_path / '10.corrupt').mkdir()
+  with pytest.raises(errors.DataError, match='nothing was changed'):
+    checkpoint_reading.restore(tmp_path, state)

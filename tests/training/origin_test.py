@@ -1,0 +1,103 @@
+"""A run's text and language model: compared when it starts again."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from jumprelu import errors
+from jumprelu.training import config as config_lib
+from jumprelu.training import job as job_lib
+from jumprelu.training import run_dir, train
+from tests import compiled, toy_suite
+from tests.toy_run import run as _run
+from tests.toy_run import state as _state
+
+
+@pytest.fixture(scope='module', autouse=True)
+def compile_once(tmp_path_factory):
+  """Every run compiles the same programs: let one do it for all."""
+  with compiled.compile_once(tmp_path_factory.mktemp('compiled')):
+    yield
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+  """A run that nothing interrupts."""
+  out = tmp_path_factory.mktemp('runs') / 'whole'
+  assert _run(out)[0] == train.DONE
+  return out
+
+
+def test_other_text_is_refused(tmp_path):
+  _run(tmp_path, stop=(4,))
+  job = toy_suite.make_job(toy_suite.make_config())._replace(data_digest='abc')
+  with pytest.raises(errors.UserError, match='trained on other text'):
+    _run(tmp_path, job=job)
+
+
+def _restarted(out, left):
+  """Scales of a run that finds `left` in suite.json and no checkpoint."""
+  job = toy_suite.make_job(toy_suite.make_config())
+  config = config_lib.to_json(job.config)
+  out.mkdir()
+  (out / 'config.json').write_text(config)
+  (out / 'suite.json').write_text(json.dumps(left))
+  _run(out, job=job, stop=(3,))
+  return run_dir.RunDir(out).read('suite.json')['scales']
+
+
+def test_scales_of_other_text_or_another_model_are_estimated_anew(
+    tmp_path, whole
+):
+  expected = run_dir.RunDir(whole).read('suite.json')
+  scales = dict.fromkeys(expected['scales'], 123.0)
+  for number, changes in enumerate(
+      (
+          {'data_digest': 'of other text'},
+          {'lm_digest': 'of other weights'},
+          {'lm_digest': None},  # An older version recorded none.
+      )
+  ):
+    left = {**expected, **changes, 'scales': scales}
+    assert _restarted(tmp_path / str(number), left) == expected['scales']
+  same = {**expected, 'scales': scales}
+  assert _restarted(tmp_path / 'same', same) == scales
+
+
+def test_other_weights_of_the_language_model_are_refused(tmp_path):
+  _run(tmp_path, stop=(4,))
+  job = toy_suite.make_job(toy_suite.make_config())
+  with pytest.raises(errors.UserError, match='--model=gemma2_nano: has other'):
+    _run(tmp_path, job=job._replace(lm_digest='of other weights'))
+  # Of another dtype, as on another device, weights cannot be compared.
+  job = job._replace(lm_digest='in bfloat16', lm_dtype='bfloat16')
+  assert _run(tmp_path, job=job, stop=(7,))[0] == train.PREEMPTED
+
+
+def test_a_run_of_a_version_that_recorded_no_model_is_resumed(
+    tmp_path, monkeypatch, whole
+):
+  make = train._meta
+
+  def of_old(*args):
+    meta = make(*args)
+    return {k: v for k, v in meta.items() if not k.startswith('lm_')}
+
+  with monkeypatch.context() as patch:
+    patch.setattr(train, '_meta', of_old)
+    _run(tmp_path, stop=(4,))
+  assert 'lm_digest' not in _state(tmp_path)[1]
+  assert _run(tmp_path)[0] == train.DONE
+  jax.tree.map(
+      np.testing.assert_array_equal, _state(tmp_path)[0], _state(whole)[0]
+  )
+
+
+def test_processes_must_agree_on_the_weights_of_the_language_model():
+  job = toy_suite.make_job(toy_suite.make_config())
+  facts = job_lib.facts(job)
+  others = job_lib.facts(job._replace(lm_digest='of other weights'))
+  (name,) = [name for name in facts if facts[name] != others[name]]
+  assert '--model' in name
