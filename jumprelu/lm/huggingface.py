@@ -9,39 +9,11 @@ import numpy as np
 
 from jumprelu import errors
 from jumprelu.lm import config as config_lib
-from jumprelu.lm import weights
+from jumprelu.lm import huggingface_fields, weights
 
 CONFIG = 'config.json'
 _INDEX = 'model.safetensors.index.json'
 _DTYPES = ('F32', 'BF16', 'F16')
-
-# A field of `LmConfig` -> its name in config.json.
-_SIZES = {
-    'vocab': 'vocab_size',
-    'd_model': 'hidden_size',
-    'ffw': 'intermediate_size',
-    'heads': 'num_attention_heads',
-    'kv_heads': 'num_key_value_heads',
-    'head_dim': 'head_dim',
-    'layers': 'num_hidden_layers',
-    'window': 'sliding_window',
-    'context': 'max_position_embeddings',
-}
-_CAPS = {
-    'attention_softcap': 'attn_logit_softcapping',
-    'logits_softcap': 'final_logit_softcapping',
-}
-# What Gemma 2 is besides its sizes; a file that leaves a field out means this.
-_FIXED = {
-    'tie_word_embeddings': True,
-    'attention_bias': False,
-    'hidden_activation': 'gelu_pytorch_tanh',
-    'rms_norm_eps': 1e-6,
-    'rope_theta': 10000.0,
-    'rope_type': 'default',
-    'use_bidirectional_attention': False,
-}
-_ALTERNATING = ('sliding_attention', 'full_attention')
 
 
 def recognises(folder: pathlib.Path) -> bool:
@@ -62,15 +34,18 @@ def read_config(folder: pathlib.Path, name: str) -> config_lib.LmConfig:
         f'{path}: missing; it says the shapes of the weights beside it'
     )
   fields = _read_json(path)
-  problems = list(_differences(fields))
+  problems = huggingface_fields.problems(fields)
   if problems:
     raise errors.DataError(
         f'{path}: not shaped like Gemma 2: {"; ".join(problems)}'
     )
   given: dict[str, Any] = {
-      ours: fields[field] for ours, field in _SIZES.items()
+      ours: fields[field] for ours, field in huggingface_fields.SIZES.items()
   }
-  given |= {ours: float(fields[field]) for ours, field in _CAPS.items()}
+  given |= {
+      ours: float(fields[field])
+      for ours, field in huggingface_fields.CAPS.items()
+  }
   return config_lib.LmConfig(
       name=name,
       **given,
@@ -90,49 +65,6 @@ def _read_json(path: pathlib.Path) -> dict[str, Any]:
   if not isinstance(fields, dict):
     raise errors.DataError(f'{path}: not a JSON object; fetch it again')
   return fields
-
-
-def _differences(fields):
-  """Yields what keeps a config.json from being Gemma 2's."""
-  if fields.get('model_type') != 'gemma2':
-    yield f"model_type is {fields.get('model_type')!r}, wanted 'gemma2'"
-    return
-  rope = fields.get('rope_parameters') or fields.get('rope_scaling') or {}
-  given = fields | (rope if isinstance(rope, dict) else {})
-  for field, wanted in _FIXED.items():
-    if given.get(field) not in (None, wanted):
-      yield f'{field} is {given[field]!r}, wanted {wanted!r}'
-  missized = [
-      f'{field} is {fields.get(field)!r}, wanted a whole number above 0'
-      for field in _SIZES.values()
-      if type(fields.get(field)) is not int or fields[field] < 1
-  ]
-  for field in _CAPS.values():
-    if type(fields.get(field)) not in (int, float) or not fields[field] > 0:
-      yield f'{field} is {fields.get(field)!r}, wanted a number above 0'
-  yield from missized
-  if not missized:
-    yield from _inconsistent(fields)
-
-
-def _inconsistent(fields):
-  """Yields sizes that do not go together."""
-  heads, kv_heads = fields['num_attention_heads'], fields['num_key_value_heads']
-  if heads % kv_heads:
-    yield f'num_key_value_heads {kv_heads} does not divide {heads} heads'
-  scales = fields['head_dim'], fields['hidden_size'] / heads
-  if fields.get('query_pre_attn_scalar') not in scales:
-    yield (
-        f'query_pre_attn_scalar is {fields.get("query_pre_attn_scalar")!r},'
-        f' wanted head_dim ({scales[0]}) or hidden_size / num_attention_heads'
-        f' ({scales[1]:g})'
-    )
-  kinds = fields.get('layer_types')
-  layers = fields['num_hidden_layers']
-  if kinds and kinds != [_ALTERNATING[i % 2] for i in range(layers)]:
-    yield (
-        f'layer_types must be {layers}, alternating {" and ".join(_ALTERNATING)}'
-    )
 
 
 class _Conversion(NamedTuple):

@@ -84,14 +84,154 @@ def test_what_is_not_gemma_2_is_named(folder, fields, message):
   assert 'config.json' in str(caught.value)
 
 
+LINEAR = {'rope_type': 'linear', 'factor': 8.0}
+DEFAULT = {'rope_type': 'default', 'rope_theta': 10000.0}
+
+
+@pytest.mark.parametrize(
+    'fields, message',
+    [
+        (
+            {'rope_scaling': {'type': 'linear', 'factor': 8.0}},
+            "rope_scaling.type is 'linear', wanted 'default'",
+        ),
+        (
+            {
+                'rope_theta': None,
+                'rope_parameters': {
+                    'full_attention': LINEAR | {'rope_theta': 1e6},
+                    'sliding_attention': DEFAULT,
+                },
+            },
+            'rope_parameters.full_attention.rope_theta is 1000000.0',
+        ),
+        (
+            {'rope_parameters': DEFAULT, 'rope_scaling': LINEAR},
+            "rope_scaling.rope_type is 'linear'",
+        ),
+        (
+            {'rope_parameters': DEFAULT | {'partial_rotary_factor': 0.5}},
+            'rope_parameters.partial_rotary_factor is 0.5, wanted 1.0',
+        ),
+        (
+            {'rope_parameters': DEFAULT | {'factor': 8.0}},
+            r'rope_parameters.factor \(8.0\) is unknown in Gemma 2',
+        ),
+        ({'rope_parameters': 'linear'}, "rope_parameters is 'linear', wanted"),
+        (
+            {'rope_parameters': {'full_attention': 8}},
+            'rope_parameters.full_attention is 8, wanted an object',
+        ),
+        ({'partial_rotary_factor': 0.5}, 'partial_rotary_factor is 0.5'),
+        ({'rope_local_base_freq': 1e4}, r'rope_local_base_freq \(10000.0\)'),
+        ({'hidden_act': 'silu'}, "hidden_act is 'silu'"),
+        ({'sliding_window_size': 8}, r'wanted sliding_window \(5\)'),
+        ({'sliding_window_pattern': 6}, 'sliding_window_pattern is 6'),
+        (
+            {'quantization_config': {'quant_method': 'gptq', 'bits': 4}},
+            "quantization_config is {'quant_method': 'gptq', 'bits': 4}",
+        ),
+        ({'layer_types': []}, 'layer_types must be 3'),
+        ({'mup_scale': 'x' * 99}, r"mup_scale \('x{56}...\) is unknown"),
+    ],
+)
+def test_fields_that_would_change_activations_are_refused(
+    folder, fields, message
+):
+  change_config(folder, **fields)
+  with pytest.raises(errors.DataError, match=message) as caught:
+    lm.get_config(str(folder))
+  text = str(caught.value)
+  assert text.startswith(f'{folder / "config.json"}: ') and '\n' not in text
+
+
+# The sizes of the released models.
+RELEASED = {
+    '2b': (2304, 9216, 8, 4, 256, 26, 256),
+    '9b': (3584, 14336, 16, 8, 256, 42, 256),
+    '27b': (4608, 36864, 32, 16, 128, 46, 144),
+}
+
+
+def released_config(size):
+  names = (
+      'hidden_size',
+      'intermediate_size',
+      'num_attention_heads',
+      'num_key_value_heads',
+      'head_dim',
+      'num_hidden_layers',
+      'query_pre_attn_scalar',
+  )
+  return {
+      'architectures': ['Gemma2ForCausalLM'],
+      'attention_bias': False,
+      'attention_dropout': 0.0,
+      'attn_logit_softcapping': 50.0,
+      'bos_token_id': 2,
+      'eos_token_id': 1,
+      'final_logit_softcapping': 30.0,
+      'hidden_activation': 'gelu_pytorch_tanh',
+      'initializer_range': 0.02,
+      'max_position_embeddings': 8192,
+      'model_type': 'gemma2',
+      'pad_token_id': 0,
+      'rms_norm_eps': 1e-6,
+      'sliding_window': 4096,
+      'use_cache': True,
+      'vocab_size': 256000,
+  } | dict(zip(names, RELEASED[size], strict=True))
+
+
+OLDER = {
+    '_name_or_path': 'google/gemma-2-9b',
+    'cache_implementation': 'hybrid',
+    'eos_token_id': [1, 107],
+    'hidden_act': 'gelu_pytorch_tanh',
+    'rope_scaling': None,
+    'rope_theta': 10000.0,
+    'sliding_window_size': 4096,
+    'torch_dtype': 'float32',
+    'transformers_version': '4.42.4',
+}
+NEWER = {
+    'dtype': 'bfloat16',
+    'rope_parameters': DEFAULT,
+    'tie_word_embeddings': True,
+    'transformers_version': '5.0.0',
+    'use_bidirectional_attention': None,
+}
+
+
+@pytest.mark.parametrize('size', RELEASED)
+@pytest.mark.parametrize('version', ['older', 'newer'])
+def test_configs_of_the_released_models_are_read(tmp_path, size, version):
+  fields = released_config(size)
+  if version == 'older':
+    fields |= OLDER
+  else:
+    kinds = ['sliding_attention', 'full_attention']
+    fields |= NEWER | {
+        'layer_types': kinds * (fields['num_hidden_layers'] // 2)
+    }
+  (tmp_path / 'config.json').write_text(json.dumps(fields))
+  config = lm.get_config(str(tmp_path))
+  assert (config.d_model, config.layers) == (
+      RELEASED[size][0],
+      RELEASED[size][5],
+  )
+  assert config.query_scale_by_model == (size == '27b')
+
+
 def test_newer_configs_say_the_same_in_other_words(folder):
   kinds = ['sliding_attention', 'full_attention', 'sliding_attention']
-  rope = {'rope_type': 'default', 'rope_theta': 10000.0}
   expected = lm.get_config(str(folder))
-  change_config(
-      folder, layer_types=kinds, rope_parameters=rope, rope_theta=None
-  )
-  assert lm.get_config(str(folder)) == expected
+  both = {'sliding_attention': DEFAULT, 'full_attention': DEFAULT}
+  for rope in (DEFAULT, both):
+    change_config(
+        folder, layer_types=kinds, rope_parameters=rope, rope_theta=None
+    )
+    assert lm.get_config(str(folder)) == expected
 
 
 def test_a_config_that_is_no_json_is_one_line(folder):
