@@ -187,6 +187,13 @@ def _interceptor(config, *, taps, splice, values, mesh):
   return intercept
 
 
+def _check_taps(taps, first, last):
+  """Raises a ValueError unless all taps are in the blocks [first, last)."""
+  outside = [tap for tap in taps if not first <= tap.layer < last]
+  if outside:
+    raise ValueError(f'taps outside of blocks {first}..{last - 1}: {outside}')
+
+
 def run(
     config: config_lib.LmConfig,
     params: Params,
@@ -222,15 +229,7 @@ def run(
   """
   splice = splice or {}
   last = config.layers if num_layers is None else num_layers
-  outside = [
-      tap
-      for tap in {*taps, *splice}
-      if not first_layer <= tap.layer < min(last, config.layers)
-  ]
-  if outside:
-    raise ValueError(
-        f'taps outside of blocks {first_layer}..{config.layers - 1}: {outside}'
-    )
+  _check_taps({*taps, *splice}, first_layer, min(last, config.layers))
   module, values = make_module(config), {}
   attend = attention.make(config, segments, mesh=mesh)
   visit = _interceptor(

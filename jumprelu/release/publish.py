@@ -191,6 +191,7 @@ def provenance(run: Run, licence: str = 'Apache-2.0') -> records.Provenance:
       run=identity.run_digest(run.config),
       command=identity.commands(run.config),
       licence=licence,
+      family=run.model.config.family,
   )
 
 
