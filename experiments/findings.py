@@ -253,7 +253,10 @@ def print_all(folder: pathlib.Path) -> None:
     path = folder / f'{name}.csv'
     if path.is_file():
       return drawing.read_csv(path)
-    print(f'{path}: not there; python -m experiments.figures.{name}', file=sys.stderr)
+    print(
+        f'{path}: not there; python -m experiments.figures.{name}',
+        file=sys.stderr,
+    )
     return []
 
   for part in (_headline, _jumprelu, _scope, _options):

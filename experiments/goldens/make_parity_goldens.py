@@ -19,7 +19,9 @@ import numpy as np
 from jumprelu.evals import parity
 from tests.lm import huggingface_folders
 
-_OUT = flags.DEFINE_string('out', 'tests/evals/parity_goldens', 'Folder to write to.')
+_OUT = flags.DEFINE_string(
+    'out', 'tests/evals/parity_goldens', 'Folder to write to.'
+)
 _LENGTH = 16
 
 

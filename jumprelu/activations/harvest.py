@@ -21,7 +21,6 @@ from jumprelu import errors, lm, metrics
 from jumprelu.files import npz
 
 LOGITS = 'logits'
-_PAD = 0
 
 
 def read_token_ids(
@@ -79,7 +78,8 @@ def harvest(
     for name, value in (extra or {}).items():
       np.save(folder / f'{name}.npy', value)
     forward = _make_forward(model, layer=layer, sites=sites, logits=logits)
-    for start, values in _batches(forward, token_ids, batch):
+    pad = lm.family_of(model.config).special_ids.pad
+    for start, values in _batches(forward, token_ids, batch, pad=pad):
       for name, value in values.items():
         arrays[name][start : start + batch] = value
     for array in arrays.values():
@@ -95,13 +95,14 @@ def _make_forward(
   # An accelerator would round float32 products to fewer bits by itself.
   full = jax.tree.leaves(model.params)[0].dtype == jnp.float32
   precision = 'float32' if full else None
+  pad = lm.family_of(model.config).special_ids.pad
 
   @jax.jit
   def forward(params, tokens):
     positions = jnp.arange(tokens.shape[1], dtype=jnp.int32)[None]
     places = {
         'positions': jnp.broadcast_to(positions, tokens.shape),
-        'segments': (tokens != _PAD).astype(jnp.int32),
+        'segments': (tokens != pad).astype(jnp.int32),
     }
     with jax.default_matmul_precision(precision):
       values: dict[str, Any] = {}
@@ -116,14 +117,14 @@ def _make_forward(
 
 
 def _batches(
-    forward, token_ids: np.ndarray, batch: int
+    forward, token_ids: np.ndarray, batch: int, *, pad: int
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
   """Yield (first row, values), the last batch filled up with padding."""
   starts = range(0, len(token_ids), batch)
   progress = metrics.Progress('harvest', len(starts))
   for start in progress.over(starts):
     rows = token_ids[start : start + batch]
-    padded = np.full((batch, token_ids.shape[1]), _PAD, np.int32)
+    padded = np.full((batch, token_ids.shape[1]), pad, np.int32)
     padded[: len(rows)] = rows
     values = jax.device_get(forward(jnp.asarray(padded)))
     yield start, {k: v[: len(rows)] for k, v in values.items()}

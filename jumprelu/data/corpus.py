@@ -136,7 +136,7 @@ def make_wrap(tokenizer: Tokenizer, config: Config) -> packing.Wrap:
   """
   if config.wrap == 'none':
     return packing.PLAIN
-  start, end = '<start_of_turn>', '<end_of_turn>'
+  start, end = packing.TURN_PIECES
   return packing.Wrap(
       prefix=tokenizer.encode_pieces(start, 'user', '\n'),
       suffix=tokenizer.encode_pieces(end, '\n', start, 'model', '\n'),

@@ -22,10 +22,13 @@ import numpy as np
 from jumprelu.array_typing import Array, Bool, Int, Int32
 from jumprelu.errors import UserError
 
+# Gemma's special ids, and the pieces that open and close a turn of a chat. Every
+# family of `jumprelu.lm` has the same, and a tokenizer with other ids is refused.
 PAD = 0
 EOS = 1
 BOS = 2
 UNK = 3
+TURN_PIECES = ('<start_of_turn>', '<end_of_turn>')
 
 
 @dataclasses.dataclass(frozen=True)

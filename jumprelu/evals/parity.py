@@ -52,7 +52,7 @@ def make_tokens(
 ) -> Int32[np.ndarray, 'sequences positions']:
   """Makes rows of random ids: one document, several, and one with padding."""
   rng = np.random.RandomState(seed)
-  rows = rng.randint(4, vocab, (3, length)).astype(np.int32)
+  rows = rng.randint(packing.UNK + 1, vocab, (3, length)).astype(np.int32)
   rows[:, 0] = packing.BOS
   for start in (length // 3, length // 2 + 1):
     rows[1, start - 1 : start + 1] = packing.EOS, packing.BOS
@@ -92,17 +92,24 @@ def theirs(
     MissingExtraError: if transformers or torch is not installed.
   """
   torch, transformers = _import()
-  model = transformers.Gemma2ForCausalLM.from_pretrained(
-      os.fspath(folder),
-      dtype=torch.float32,
-      # The default attention has no soft cap.
-      attn_implementation='eager',
-      local_files_only=True,
-      use_safetensors=True,
-  ).eval()
+  family = lm.FAMILIES[lm.get_config(os.fspath(folder)).family]
+  model = (
+      getattr(transformers, family.huggingface.model_class)
+      .from_pretrained(
+          os.fspath(folder),
+          dtype=torch.float32,
+          # The default attention has no soft cap.
+          attn_implementation='eager',
+          local_files_only=True,
+          use_safetensors=True,
+      )
+      .eval()
+  )
   values = {}
-  for number, layer in enumerate(model.model.layers):
-    _record(values, number, layer)
+  for layer in range(model.config.num_hidden_layers):
+    for site, names in family.hook_names.items():
+      name = names.huggingface.format(layer=layer)
+      _record(values, lm.Tap(layer, site), model, name)
   masks = _masks(torch, tokens, window=model.config.sliding_window)
   with torch.no_grad():
     out = model(
@@ -125,27 +132,21 @@ def _import() -> tuple[Any, Any]:
   return torch, transformers
 
 
-def _record(values, number, layer):
-  """Makes a decoder layer put its four sites into `values`."""
+def _record(values, tap, model, name):
+  """Stores a tap whenever `model` runs; `name` is 'MODULE.input' or '.output'."""
+  path, _, end = name.rpartition('.')
+  module = model.get_submodule(path)
 
-  def output(site):
-    def hook(module, args, out):
-      value = out[0] if isinstance(out, tuple) else out
-      values[lm.Tap(number, site)] = value.detach()
-
-    return hook
+  def after(module, args, out):
+    values[tap] = (out[0] if isinstance(out, tuple) else out).detach()
 
   def before(module, args):
-    values[lm.Tap(number, lm.Site.ATTN_HEADS)] = args[0].detach()
+    values[tap] = args[0].detach()
 
-  layer.register_forward_hook(output(lm.Site.RESID_POST))
-  norms = {
-      lm.Site.MLP_OUT: layer.post_feedforward_layernorm,
-      lm.Site.MLP_IN: layer.pre_feedforward_layernorm,
-  }
-  for site, norm in norms.items():
-    norm.register_forward_hook(output(site))
-  layer.self_attn.o_proj.register_forward_pre_hook(before)
+  if end == 'input':
+    module.register_forward_pre_hook(before)
+  else:
+    module.register_forward_hook(after)
 
 
 def _masks(torch, tokens, *, window):

@@ -8,11 +8,14 @@ import pathlib
 import tempfile
 from typing import Any
 
-from etils import epath
 import numpy as np
 
+from jumprelu import extras
 from jumprelu.evals import evaluate, results
 from jumprelu.files import json_files, npz, remote
+
+with extras.imports():
+  from etils import epath
 
 _META, _ROWS, _FREQUENCIES = 'meta.json', 'results.jsonl', 'frequencies.npz'
 

@@ -1,6 +1,7 @@
-"""Gemma-2-shaped language models: activations, splices and losses."""
+"""Language models: families, shapes, activations, splices and losses."""
 
-from jumprelu.lm.config import MODELS, LmConfig
+from jumprelu.lm.config import LmConfig
+from jumprelu.lm.families import FAMILIES, MODELS, Family, family_of
 from jumprelu.lm.loss import Comparison, target_mask
 from jumprelu.lm.model import (
     LanguageModel,
@@ -20,6 +21,8 @@ from jumprelu.lm.source import find, get_config, huggingface_folder
 
 __all__ = [
     'Comparison',
+    'FAMILIES',
+    'Family',
     'LanguageModel',
     'LmConfig',
     'MODELS',
@@ -28,6 +31,7 @@ __all__ = [
     'Tap',
     'activations',
     'compare',
+    'family_of',
     'find',
     'get_config',
     'hidden',

@@ -126,13 +126,15 @@ def of_module(
 ) -> Float[Array, 'sequences positions model']:
   """The package's `Attention.__call__` on its own submodules, with `attend`.
 
-  Without its cache and its norms of queries, which Gemma 2 has not.
+  Without its cache.
   """
   if module.use_qkv_einsum:
     q, k, v = module.qkv_einsum('BTD,SNDH->SBTNH', x)
   else:
     q = module.q_einsum('BTD,NDH->BTNH', x)
     k, v = module.kv_einsum('BSD,CKDH->CBSKH', x)
+  if module.use_qk_norm:
+    q, k = module._query_norm(q), module._key_norm(k)
   turn = functools.partial(
       rope,
       positions=positions,
@@ -152,7 +154,7 @@ def chunked(
     window: int | None,
     *,
     segments: Int[Array, 'sequences positions'],
-    softcap: float,
+    softcap: float | None,
 ) -> Float[Array, 'sequences positions heads size']:
   """Attends with `_CHUNK` queries at a time; gradients compute it again.
 
@@ -174,7 +176,8 @@ def chunked(
     seen = documents[:, :, None] == segments[:, None, :]
     seen &= near[None] & (documents > 0)[:, :, None]
     scores = jnp.einsum('BTKGH,BSKH->BTKGS', q, k)
-    scores = softcap * jnp.tanh(scores / softcap)
+    if softcap is not None:
+      scores = softcap * jnp.tanh(scores / softcap)
     scores = jnp.where(seen[:, :, None, None], scores, _MASKED)
     weights = jax.nn.softmax(scores, axis=-1).astype(k.dtype)
     return jnp.einsum('BTKGS,BSKH->BTKGH', weights, v)
@@ -193,7 +196,7 @@ def splash(
     window: int | None,
     *,
     segments: Int[Array, 'sequences positions'],
-    softcap: float,
+    softcap: float | None,
     mesh: Any = None,
 ) -> Float[Array, 'sequences positions heads size']:
   """Attends by the TPU kernel; elsewhere by its interpreter, for tests.

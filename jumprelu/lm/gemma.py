@@ -1,4 +1,4 @@
-"""Gemma 2 through the `gemma` package: the only module that imports it.
+"""The `gemma` package's forward pass: the only module that imports it.
 
 The package's `Transformer.__call__` is wrapped in `nn.jit`, whose trace cache
 does not know about interceptors: a splice around it is silently ignored or
@@ -12,7 +12,6 @@ import contextlib
 import dataclasses
 import functools
 import inspect
-import math
 import os
 import sys
 from typing import Any
@@ -22,30 +21,13 @@ import jax.numpy as jnp
 
 from jumprelu import extras, sharding
 from jumprelu.array_typing import Array, Float, Int
-from jumprelu.lm import attention, sites
+from jumprelu.lm import attention, families, sites
 from jumprelu.lm import config as config_lib
 
 Site = sites.Site
 Tap = sites.Tap
 Params = Mapping[str, Any]
 Splice = Mapping[Tap, Callable[[Array], Array]]
-
-# A module's path below its block -> the site that its call passes through.
-_SITE_OF_PATH = {
-    (): Site.RESID_POST,
-    ('post_ffw_norm',): Site.MLP_OUT,
-    ('pre_ffw_norm',): Site.MLP_IN,
-    ('attn', 'attn_vec_einsum'): Site.ATTN_HEADS,
-}
-
-# A parameter's path below its layer -> its logical axes (`sharding.py`).
-_LAYER_AXES = {
-    ('attn', 'q_einsum', 'w'): ('heads', 'model', None),
-    ('attn', 'kv_einsum', 'w'): (None, 'kv_heads', 'model', None),
-    ('attn', 'qkv_einsum', 'w'): (None, 'heads', 'model', None),
-    ('attn', 'attn_vec_einsum', 'w'): ('heads', None, 'model'),
-    ('mlp', 'linear'): ('ffw', 'model'),
-}
 
 
 @contextlib.contextmanager
@@ -82,10 +64,10 @@ def make_module(config: config_lib.LmConfig) -> Any:
 
     _ = gm.nn.Transformer  # The package imports lazily.
 
-  kinds = (
-      gm.nn.AttentionType.LOCAL_SLIDING,
-      gm.nn.AttentionType.GLOBAL,
-  )
+  kinds = {
+      config_lib.LOCAL: gm.nn.AttentionType.LOCAL_SLIDING,
+      config_lib.GLOBAL: gm.nn.AttentionType.GLOBAL,
+  }
   scales = gemma_config.QueryPreAttentionNormalisation
   return gm.nn.Transformer(
       config=gemma_config.TransformerConfig(
@@ -98,15 +80,19 @@ def make_module(config: config_lib.LmConfig) -> Any:
           final_logit_softcap=config.logits_softcap,
           attn_logits_soft_cap=config.attention_softcap,
           sliding_window_size=config.window,
-          use_post_attn_norm=True,
-          use_post_ffw_norm=True,
+          use_qk_norm=config.qk_norm,
+          local_base_frequency=config.local_rope.base,
+          local_scale_factor=config.local_rope.scale,
+          global_base_frequency=config.global_rope.base,
+          global_scale_factor=config.global_rope.scale,
           transpose_gating_einsum=config.transposed_gating,
           query_pre_attn_norm=(
               scales.BY_ONE_OVER_SQRT_EMBED_DIM_DIV_NUM_HEADS
               if config.query_scale_by_model
               else scales.BY_ONE_OVER_SQRT_HEAD_DIM
           ),
-          attention_types=tuple(kinds[i % 2] for i in range(config.layers)),
+          attention_types=tuple(kinds[kind] for kind in config.layer_kinds),
+          **families.family_of(config).transformer,
       )
   )
 
@@ -122,17 +108,11 @@ def param_shapes(config: config_lib.LmConfig) -> Params:
 def param_axes(config: config_lib.LmConfig) -> Params:
   """Returns the logical axes of every parameter, as a tree of tuples."""
 
+  by_key = families.family_of(config).param_axes(config)
+
   def axes(path, leaf):
-    keys = tuple(entry.key for entry in path)
-    if keys == ('embedder', 'input_embedding'):
-      return ('vocab', 'model')
-    if keys[1:] == ('mlp', 'gating_einsum'):
-      return (
-          (None, 'ffw', 'model')
-          if config.transposed_gating
-          else (None, 'model', 'ffw')
-      )
-    return _LAYER_AXES.get(keys[1:], (None,) * len(leaf.shape))
+    key, _ = families.split_layer('/'.join(entry.key for entry in path))
+    return by_key.get(key, (None,) * len(leaf.shape))
 
   return jax.tree_util.tree_map_with_path(axes, param_shapes(config))
 
@@ -181,8 +161,9 @@ def _attending(attend):
   return _linen().intercept_methods(intercept)
 
 
-def _interceptor(taps, splice, values, mesh):
+def _interceptor(config, *, taps, splice, values, mesh):
   """Returns an interceptor that records `taps` and applies `splice`."""
+  site_of_path = families.family_of(config).site_of_path
 
   def visit(tap, x):
     flat = x.reshape(*x.shape[:2], -1)  # The heads are concatenated.
@@ -199,10 +180,10 @@ def _interceptor(taps, splice, values, mesh):
         context.method_name != '__call__'
         or not path
         or not path[0].startswith('layer_')
-        or path[1:] not in _SITE_OF_PATH
+        or path[1:] not in site_of_path
     ):
       return call(*args, **kwargs)
-    tap = Tap(int(path[0].removeprefix('layer_')), _SITE_OF_PATH[path[1:]])
+    tap = Tap(int(path[0].removeprefix('layer_')), site_of_path[path[1:]])
     if tap.site is Site.ATTN_HEADS:
       return call(args[0], visit(tap, args[1]), *args[2:], **kwargs)
     out = call(*args, **kwargs)
@@ -211,6 +192,13 @@ def _interceptor(taps, splice, values, mesh):
     return visit(tap, out)
 
   return intercept
+
+
+def _check_taps(taps, first, last):
+  """Raises a ValueError unless all taps are in the blocks [first, last)."""
+  outside = [tap for tap in taps if not first <= tap.layer < last]
+  if outside:
+    raise ValueError(f'taps outside of blocks {first}..{last - 1}: {outside}')
 
 
 def run(
@@ -248,19 +236,13 @@ def run(
   """
   splice = splice or {}
   last = config.layers if num_layers is None else num_layers
-  outside = [
-      tap
-      for tap in {*taps, *splice}
-      if not first_layer <= tap.layer < min(last, config.layers)
-  ]
-  if outside:
-    raise ValueError(
-        f'taps outside of blocks {first_layer}..{config.layers - 1}: {outside}'
-    )
+  _check_taps({*taps, *splice}, first_layer, min(last, config.layers))
   module, values = make_module(config), {}
   attend = attention.make(config, segments, mesh=mesh)
-  interceptor = _interceptor(taps, splice, values, mesh)
-  with _attending(attend), _linen().intercept_methods(interceptor):
+  visit = _interceptor(
+      config, taps=taps, splice=splice, values=values, mesh=mesh
+  )
+  with _attending(attend), _linen().intercept_methods(visit):
     x: Any = module.apply(
         {'params': params},
         inputs,
@@ -295,10 +277,10 @@ def unembed(
     params: Params,
     hidden: Float[Array, '*batch model'],
 ) -> Float[Array, '*batch vocab']:
-  """Returns soft-capped logits in float32 from the final norm's output."""
+  """Returns logits in float32, soft-capped if the model is, from the final norm's output."""
   embedding = params['embedder']['input_embedding']
   logits = jnp.einsum(
       '...d,vd->...v', hidden, embedding, preferred_element_type=jnp.float32
   )
   cap = config.logits_softcap
-  return cap * jnp.tanh(logits / cap) if cap and not math.isinf(cap) else logits
+  return logits if cap is None else cap * jnp.tanh(logits / cap)

@@ -10,7 +10,7 @@ import numpy as np
 
 from jumprelu import errors
 from jumprelu.array_typing import Array, Float, Int
-from jumprelu.lm import attention, gemma, sites, weights
+from jumprelu.lm import attention, families, gemma, sites, weights
 from jumprelu.lm import config as config_lib
 from jumprelu.lm import loss as loss_lib
 from jumprelu.lm import source as source_lib
@@ -210,8 +210,11 @@ def self_check(model: LanguageModel) -> float:
   config = dataclasses.replace(model.config, layers=model.num_layers)
   shallow = dataclasses.replace(model, config=config)
   count = min(12, config.context)
-  ids = np.random.default_rng(0).integers(4, config.vocab, (1, count))
-  ids[0, 0] = 2
+  special = families.family_of(config).special_ids
+  ids = np.random.default_rng(0).integers(
+      special.unk + 1, config.vocab, (1, count)
+  )
+  ids[0, 0] = special.bos
   tokens = jnp.asarray(ids, jnp.int32)
 
   @jax.jit

@@ -1,7 +1,7 @@
-"""Orbax folders of Gemma 2, as Kaggle ships them: flat and nested trees.
+"""Orbax folders, as Kaggle ships them: flat and nested trees.
 
-Read through tensorstore, which orbax writes with: shapes then cost neither
-weights nor a device. A tensor's name is its path in the tree, joined by dots:
+They are read by tensorstore, which orbax writes with, because it reads shapes
+without weights and without a device. A tensor's name is its path in the tree, joined by dots:
 
   flat    transformer/layer_0/attn/q_einsum.w    as released
   nested  layer_0.attn.q_einsum.w                as `gemma` saves its own tree
@@ -17,7 +17,7 @@ import numpy as np
 
 from jumprelu import errors, extras
 from jumprelu.lm import config as config_lib
-from jumprelu.lm import gemma, weights
+from jumprelu.lm import families, gemma, weights
 
 # What marks such a folder, and each zarr version's description of an array.
 _MARKS = ('_METADATA', 'manifest.ocdbt')
@@ -39,24 +39,22 @@ def _inner(folder: pathlib.Path) -> pathlib.Path | None:
 
 
 def read_config(folder: pathlib.Path, name: str) -> config_lib.LmConfig:
-  """Reads the shapes off the arrays' own descriptions.
-
-  They do not tell everything. Window, soft caps and context are those of every
-  released Gemma 2; queries are scaled as in the 27B where the shapes are its.
+  """Reads the shapes from the arrays' metadata; the family adds the rest.
 
   Raises:
-    DataError: if tensors are missing, or of no shape that Gemma 2 has.
+    DataError: if tensors are missing, or have no shape of a known family.
   """
   store = _Store(folder)
+  family = _recognise(store)
 
   def shape(key, axes):
-    found = store.shape(key)
-    if found is None or len(found) != axes:
+    result = store.shape(key)
+    if result is None or len(result) != axes:
       raise errors.DataError(
-          f'{store.path}: not shaped like Gemma 2: tensor {key} is'
-          f' {found or "missing"}, wanted {axes} axes'
+          f'{store.path}: not shaped like {family.title}: tensor {key} is'
+          f' {result or "missing"}, wanted {axes} axes'
       )
-    return found
+    return result
 
   vocab, d_model = shape('embedder/input_embedding', 2)
   heads, head_dim, _ = shape('layer_0/attn/attn_vec_einsum/w', 3)
@@ -65,21 +63,45 @@ def read_config(folder: pathlib.Path, name: str) -> config_lib.LmConfig:
   kv_heads = heads
   if store.shape('layer_0/attn/qkv_einsum/w') is None:
     kv_heads = shape('layer_0/attn/kv_einsum/w', 4)[1]
-  large = config_lib.MODELS['gemma2_27b']
+  sizes = {
+      'vocab': vocab,
+      'd_model': d_model,
+      'ffw': ffw,
+      'heads': heads,
+      'kv_heads': kv_heads,
+      'head_dim': head_dim,
+      'layers': store.layers,
+      'transposed_gating': gating[1:] == (ffw, d_model),
+  }
   return config_lib.LmConfig(
       name=name,
-      vocab=vocab,
-      d_model=d_model,
-      ffw=ffw,
-      heads=heads,
-      kv_heads=kv_heads,
-      head_dim=head_dim,
-      layers=store.layers,
-      query_scale_by_model=(
-          (d_model, heads, head_dim)
-          == (large.d_model, large.heads, large.head_dim)
-      ),
-      transposed_gating=gating[1:] == (ffw, d_model),
+      family=family.name,
+      **sizes,
+      **family.orbax.complete(sizes),
+  )
+
+
+def _recognise(store: '_Store') -> families.Family:
+  """Returns the first family whose marks a folder has.
+
+  Raises:
+    DataError: if there is none.
+  """
+  keys = set(store.keys)
+  for family in families.FAMILIES.values():
+    marks = family.orbax
+    if keys.issuperset(marks.present) and keys.isdisjoint(marks.absent):
+      return family
+  titles = ' or '.join(f.title for f in families.FAMILIES.values())
+  foreign = {
+      key
+      for family in families.FAMILIES.values()
+      for key in family.orbax.absent
+      if key in keys
+  }
+  raise errors.DataError(
+      f'{store.path}: not shaped like {titles}: it holds'
+      f' {", ".join(sorted(foreign)) or "none of their tensors"}'
   )
 
 
@@ -91,17 +113,18 @@ class Weights:
     self._store = _Store(folder)
 
   def check(self, shapes: Mapping[str, weights.Shape]) -> None:
-    """See `weights.Reader`; also refuses tensors that no Gemma 2 has."""
+    """See `weights.Reader`; also refuses tensors that the family has not."""
     known = weights.flatten(gemma.param_shapes(self._config))
+    title = families.family_of(self._config).title
     for key in self._store.keys:
       if key not in known:
         raise errors.DataError(
             f'{self._store.path}: tensor {key}, shape {self._store.shape(key)},'
-            f' is unknown in a Gemma 2 of {self._config.layers} layers'
+            f' is unknown in a {title} of {self._config.layers} layers'
         )
     for key, wanted in shapes.items():
-      found = self._store.shape(key)
-      weights.check_shape(self._store.path, key, found=found, wanted=wanted)
+      shape = self._store.shape(key)
+      weights.check_shape(self._store.path, key, found=shape, wanted=wanted)
 
   def tensor(self, key: str) -> np.ndarray:
     """See `weights.Reader`."""

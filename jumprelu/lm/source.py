@@ -11,7 +11,7 @@ from typing import Any
 
 from jumprelu import errors
 from jumprelu.lm import config as config_lib
-from jumprelu.lm import huggingface, orbax_folder, weights
+from jumprelu.lm import families, huggingface, orbax_folder, weights
 
 NANO = 'gemma2_nano'
 _NANO_FOLDER = pathlib.Path(__file__).parent / 'nano'
@@ -25,15 +25,20 @@ FORMATS: dict[str, Any] = {
 
 # What the config of a known model says and its folder has to confirm.
 _IDENTITY = (
+    'family',
     'd_model',
     'ffw',
     'heads',
     'kv_heads',
     'head_dim',
     'layers',
+    'layer_pattern',
     'window',
     'attention_softcap',
     'logits_softcap',
+    'qk_norm',
+    'local_rope',
+    'global_rope',
     'query_scale_by_model',
 )
 
@@ -72,10 +77,10 @@ def get_config(model: str) -> config_lib.LmConfig:
   Raises:
     UserError: if it is neither; the known names are listed.
     MissingInputError: if there is no such folder.
-    DataError: if the folder is damaged or its model not shaped like Gemma 2.
+    DataError: if the folder is damaged or its model is in no known family.
   """
-  if model in config_lib.MODELS:
-    return config_lib.MODELS[model]
+  if model in families.MODELS:
+    return families.MODELS[model]
   return find(model).config
 
 
@@ -85,14 +90,14 @@ def find(model: str) -> Source:
   Of a known model they have to be there, and its own.
   """
   if model == NANO:
-    return Source(config_lib.MODELS[NANO], _NANO_FOLDER)
-  if model in config_lib.MODELS:
+    return Source(families.MODELS[NANO], _NANO_FOLDER)
+  if model in families.MODELS:
     return _find_known(model)
   folder = pathlib.Path(model).expanduser()
   if not folder.is_dir():
     if os.sep in model or model.startswith(('.', '~')):
       raise errors.MissingInputError(f'--model={model}: no such folder')
-    known = ', '.join(sorted(config_lib.MODELS))
+    known = ', '.join(sorted(families.MODELS))
     raise errors.UserError(
         f'--model={model}: unknown; give the folder of a model, or one of'
         f' {known}'
@@ -129,22 +134,19 @@ def _find_known(name: str) -> Source:
   """Looks for a known model's folder, and whether it is that model."""
   folder = models_dir() / name
   if not folder.is_dir():
-    size, _, tuned = name.removeprefix('gemma2_').partition('_')
-    suffix = f'{size}-it' if tuned else size
+    family = families.family_of(families.MODELS[name])
     raise errors.MissingInputError(
         f'--model={name}: no weights at {folder} (nothing is downloaded):'
-        f' accept the licence, then put there the files of google/gemma-2-{suffix}'
-        ' from Hugging Face (config.json, *.safetensors, tokenizer.model) or of'
-        f' google/gemma-2/flax/gemma2-{suffix} from Kaggle, set JUMPRELU_MODELS'
-        ' to a folder that holds such folders, or pass --model=DIR'
+        f' {family.missing_weights(name)}, set JUMPRELU_MODELS to a folder that'
+        ' holds such folders, or pass --model=DIR'
     )
   source = _open_folder(folder, name)
-  wanted = config_lib.MODELS[name]
+  wanted = families.MODELS[name]
   for field in _IDENTITY:
-    found = getattr(source.config, field)
-    if found != getattr(wanted, field):
+    value = getattr(source.config, field)
+    if value != getattr(wanted, field):
       raise errors.DataError(
-          f'{folder}: is no {name}: {field} is {found}, wanted'
+          f'{folder}: is no {name}: {field} is {value}, wanted'
           f' {getattr(wanted, field)}; pass --model=DIR to use it as it is'
       )
   return source

@@ -39,10 +39,7 @@ class Memory(NamedTuple):
 
 def layer_params(config: lm.LmConfig) -> int:
   """Parameters of one layer's matrices."""
-  heads = (
-      config.head_dim * config.d_model * 2 * (config.heads + config.kv_heads)
-  )
-  return heads + 3 * config.ffw * config.d_model
+  return sum(lm.family_of(config).matrices(config))
 
 
 def layer_flops(config: lm.LmConfig, positions: int) -> int:
@@ -60,12 +57,11 @@ def lm_flops(
 ) -> int:
   """FLOP a token of the forward pass up to what is read of `layer`."""
   total = (layer + 1) * layer_flops(config, positions)
-  mlp = 6 * config.ffw * config.d_model
-  output = 2 * config.heads * config.head_dim * config.d_model
+  matrices = lm.family_of(config).matrices(config)
   if not {lm.Site.RESID_POST, lm.Site.MLP_OUT} & set(sites):
-    total -= mlp  # Nobody reads it, so it is not computed.
+    total -= 2 * matrices.mlp  # Nobody reads it, so it is not computed.
     if lm.Site.MLP_IN not in sites:
-      total -= output
+      total -= 2 * matrices.attention_output
   return total
 
 

@@ -80,7 +80,14 @@ def compile_all(
   with tempfile.TemporaryDirectory() as folder:
     out = pathlib.Path(folder) / 'programs.json'
     done = subprocess.run(
-        [sys.executable, '-P', '-m', 'jumprelu.planning.tpu_compile', topology, out]
+        [
+            sys.executable,
+            '-P',
+            '-m',
+            'jumprelu.planning.tpu_compile',
+            topology,
+            out,
+        ]
         + list(programs),
         input=config_lib.to_json(config),
         env=os.environ | ENVIRONMENT,

@@ -82,49 +82,6 @@ def is_folder_of(path: str, folder: str) -> bool:
   )
 
 
-def hooks(
-    site: str, *, layer: int, input_gain: bool | None = None
-) -> dict[str, dict[str, str]]:
-  """Return what other libraries call a site: its input and its target.
-
-  TransformerLens' names hold for an unprocessed model (no folded norms).
-  """
-  block, module = f'blocks.{layer}', f'model.layers.{layer}'
-  mlp_out = {
-      'jumprelu': 'mlp_out',
-      'transformer_lens': f'{block}.hook_mlp_out',
-      'huggingface': f'{module}.post_feedforward_layernorm.output',
-  }
-  if site == 'transcoder':
-    # TransformerLens hooks the norm before its gain, Hugging Face after it.
-    norm = f'{module}.pre_feedforward_layernorm'
-    lens = f'{block}.ln2.hook_normalized'
-    if input_gain:
-      lens = f'{lens} * {block}.ln2.w'
-    mlp_in = {
-        'jumprelu': 'mlp_in' if input_gain else 'mlp_in / input gain',
-        'transformer_lens': lens,
-        'huggingface': f'{norm}.output'
-        + ('' if input_gain else f' / (1 + {norm}.weight)'),
-    }
-    return {'input': mlp_in, 'target': mlp_out}
-  names = {
-      'resid_post': {
-          'jumprelu': 'resid_post',
-          'transformer_lens': f'{block}.hook_resid_post',
-          'huggingface': f'{module}.output',
-      },
-      'mlp_out': mlp_out,
-      'attn_heads': {
-          'jumprelu': 'attn_heads',
-          # Heads are concatenated: [head 0, head 1, ...].
-          'transformer_lens': f'{block}.attn.hook_z',
-          'huggingface': f'{module}.self_attn.o_proj.input',
-      },
-  }[site]
-  return {'input': names, 'target': names}
-
-
 def check_relative(path: str) -> str:
   """Return a path from a file if it can only lie inside, else raise."""
   parts = path.split('/')

@@ -10,12 +10,11 @@ import dataclasses
 import os
 from typing import Any, NamedTuple
 
-from etils import epath
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jumprelu import data, evals, lm, sharding
+from jumprelu import data, evals, extras, lm, sharding
 from jumprelu.array_typing import Array, Float
 from jumprelu.data import packing
 from jumprelu.evals import evaluate, stored
@@ -24,6 +23,9 @@ from jumprelu.release import records, write
 from jumprelu.saes import base
 from jumprelu.training import config as config_lib
 from jumprelu.training import identity, load_run, run_dir
+
+with extras.imports():
+  from etils import epath
 
 _EVALUATION = 'evaluation'
 
@@ -219,6 +221,7 @@ def provenance(run: Run, licence: str = 'Apache-2.0') -> records.Provenance:
       run=identity.run_digest(run.config),
       command=identity.commands(run.config),
       licence=licence,
+      family=run.model.config.family,
   )
 
 

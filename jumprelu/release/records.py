@@ -14,7 +14,7 @@ import numpy as np
 import jumprelu
 from jumprelu.array_typing import Array, Float
 from jumprelu.files import formats
-from jumprelu.release import layout
+from jumprelu.release import hook_names
 from jumprelu.saes import base
 
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'numpy', 'gemma')
@@ -27,7 +27,7 @@ class Member:
   Attributes:
     sae: The folded SAE: it acts on raw activations.
     params: Its arrays.
-    site: A name from `layout.SITES`.
+    site: A key of `lm.SITES`.
     sparsity_coefficient: The coefficient it was trained with.
     target_l0: The L0 that was asked for, 0 if none.
     seed: The seed of its initialisation.
@@ -76,6 +76,7 @@ class Provenance:
     run: A digest that tells this run from any other.
     command: The command that trained the suite.
     licence: An SPDX name, of the released arrays.
+    family: The language model's family, a key of `lm.FAMILIES`.
   """
 
   model: str
@@ -86,6 +87,7 @@ class Provenance:
   run: str
   command: str = ''
   licence: str = 'Apache-2.0'
+  family: str = 'gemma2'
 
 
 def versions() -> dict[str, str]:
@@ -110,10 +112,11 @@ def member_config(
       'model': provenance.model,
       'layer': provenance.layer,
       'site': member.site,
-      'hooks': layout.hooks(
+      'hooks': hook_names.hook_names(
           member.site,
           layer=provenance.layer,
           input_gain=member.input_gain,
+          family=provenance.family,
       ),
       'input_gain': member.input_gain,
       'variant': sae.variant,

@@ -93,7 +93,7 @@ def run_peer(
   """
   with tempfile.TemporaryDirectory() as place:
     out = pathlib.Path(place) / 'found.json'
-    script = EXPERIMENTS / 'peer_metrics.py'
+    script = EXPERIMENTS / 'goldens' / 'peer_metrics.py'
     command = [python, script, peer, inputs, folder, out]
     subprocess.run(list(map(str, command)), check=True, timeout=600)
     found = json.loads(out.read_text('utf-8'))

@@ -249,7 +249,9 @@ def test_goldens_are_of_saes_that_do_something():
 
 def test_goldens_are_of_these_cases_and_of_the_versions_that_are_installed():
   assert json.loads(str(stored()['cases'])) == peers.CASES
-  script = (peers.EXPERIMENTS / 'make_metric_goldens.py').read_text('utf-8')
+  script = (peers.EXPERIMENTS / 'goldens' / 'make_metric_goldens.py').read_text(
+      'utf-8'
+  )
   for peer in peers.NAMES:
     versions = found_by(peer)['versions']
     for name in ('sae-lens', 'sae-bench'):

@@ -157,7 +157,7 @@ def test_no_rows_is_one_clear_line(tmp_path):
 
 def test_matplotlib_is_imported_only_to_draw():
   code = (
-      'import sys; from jumprelu import frontier;'
+      'import sys; from jumprelu.release import frontier;'
       " assert 'matplotlib' not in sys.modules"
   )
   subprocess.run([sys.executable, '-c', code], check=True)

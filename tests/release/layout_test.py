@@ -53,36 +53,3 @@ def test_other_variants_lie_under_their_own_folder():
       layout.member_folder(variant='gated', **names)
       == 'variants/gated/mlp_out/layer_12/width_16k/average_l0_44'
   )
-
-
-def test_hooks_of_a_transcoder_say_where_the_gain_is():
-  with_gain = layout.hooks('transcoder', layer=5, input_gain=True)['input']
-  without = layout.hooks('transcoder', layer=5, input_gain=False)['input']
-  assert without['transformer_lens'] == 'blocks.5.ln2.hook_normalized'
-  assert with_gain['transformer_lens'].endswith(' * blocks.5.ln2.w')
-  norm = 'model.layers.5.pre_feedforward_layernorm'
-  assert with_gain['huggingface'] == f'{norm}.output'
-  assert without['huggingface'] == f'{norm}.output / (1 + {norm}.weight)'
-
-
-@pytest.mark.parametrize(
-    'site, lens, module',
-    [
-        ('resid_post', 'blocks.5.hook_resid_post', 'model.layers.5.output'),
-        (
-            'mlp_out',
-            'blocks.5.hook_mlp_out',
-            'model.layers.5.post_feedforward_layernorm.output',
-        ),
-        (
-            'attn_heads',
-            'blocks.5.attn.hook_z',
-            'model.layers.5.self_attn.o_proj.input',
-        ),
-    ],
-)
-def test_hooks_are_those_of_other_libraries(site, lens, module):
-  hooks = layout.hooks(site, layer=5)
-  assert hooks['input'] == hooks['target']
-  assert hooks['input']['transformer_lens'] == lens
-  assert hooks['input']['huggingface'] == module

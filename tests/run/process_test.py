@@ -17,7 +17,7 @@ SCRIPT = """
 import sys, time
 from absl import flags
 import jax
-from jumprelu import agreement
+from jumprelu import processes
 from jumprelu.run import process
 
 values = flags.FlagValues()
@@ -58,11 +58,11 @@ with process.start(process.Config(**given)) as preemption:
     print('saved', flush=True)
     sys.exit(process.EXIT_PREEMPTED)
   elif task == 'disagree':
-    agreement.agree({'config': f'{own // 2}', 'jax': jax.__version__})
+    processes.agree({'config': f'{own // 2}', 'jax': jax.__version__})
   elif task == 'fail alone' and own == 1:
     raise RuntimeError('only here')
   elif task == 'fail alone':
-    agreement.barrier('that process 1 never reaches')
+    processes.barrier('that process 1 never reaches')
   elif task == 'hang':
     preemption.reached(0)
     time.sleep(100)

@@ -20,7 +20,7 @@ _TELLING = """
 import json, sys, zlib
 import jax
 import numpy as np
-from jumprelu import stream
+from jumprelu.activations import stream
 from jumprelu.run import main, process
 
 make = stream.Stream.__init__

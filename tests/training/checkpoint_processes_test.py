@@ -8,7 +8,8 @@ SCRIPT = """
 import sys
 import jax
 import numpy as np
-from jumprelu import checkpoint, sharding
+from jumprelu import sharding
+from jumprelu.training import checkpoint
 from jumprelu.run import process
 
 tasks, directory, *flags = sys.argv[1:]

@@ -1,23 +1,23 @@
-"""What other libraries call a site -> layer, site, and a transcoder's gain."""
+"""Names from other libraries -> layer, site, a transcoder's gain, the model."""
 
 import re
 
-from jumprelu.release import layout
+from jumprelu import lm
+from jumprelu.release import hook_names, layout
 from jumprelu.release.formats.record import Origin
 
 # The layer and the rest of a TransformerLens or Hugging Face name.
 _LAYER = re.compile(
     r'(?:blocks|(?:model\.)?(?:language_model\.)?layers)\.(\d+)\.'
 )
-# What stands in a block's names before the residual stream enters it.
+# The residual stream before a block is the one after the block below it.
 _RESID_PRE = re.compile(r'blocks\.(\d+)\.hook_resid_pre')
-
-# Models as other libraries call them, without an organisation.
-_MODEL = re.compile(r'(?:google/)?gemma-2-(2b|9b|27b)(-it)?')
 
 
 def origin_of(source: str, target: str | None = None) -> Origin:
-  """Returns what a hook point, or a transcoder's two, say; nothing if unknown.
+  """Returns the origin that a hook point names, or a transcoder's two.
+
+  It is empty if the name is unknown.
 
   Names of TransformerLens (`blocks.3.hook_resid_post`) and of Hugging Face's
   modules (`model.layers.3.output`) are those that a release of ours lists.
@@ -35,15 +35,22 @@ def origin_of(source: str, target: str | None = None) -> Origin:
   )
   for site in layout.SITES:
     for gain in (True, False) if site == 'transcoder' else (None,):
-      known = layout.hooks(site, layer=layer, input_gain=gain)
-      for library in ('transformer_lens', 'huggingface'):
-        wanted = known['input'][library], known['target'][library]
-        if names == wanted:
-          return Origin(layer=layer, site=site, input_gain=gain)
+      if names in _known_names(site, layer, gain):
+        return Origin(layer=layer, site=site, input_gain=gain)
   return Origin(layer=layer)
 
 
+def _known_names(site, layer, gain):
+  """Yields the names of input and target in every family and library."""
+  for family in lm.FAMILIES:
+    known = hook_names.hook_names(
+        site, layer=layer, input_gain=gain, family=family
+    )
+    for library in ('transformer_lens', 'huggingface'):
+      yield known['input'][library], known['target'][library]
+
+
 def model_of(name: str) -> str | None:
-  """Returns our name of a Gemma 2 model, None for any other."""
-  match = _MODEL.fullmatch(name)
-  return f'gemma2_{match[1]}{"_it" if match[2] else ""}' if match else None
+  """Returns our name of a model of a known family, None for any other."""
+  names = (family.model_name(name) for family in lm.FAMILIES.values())
+  return next(filter(None, names), None)

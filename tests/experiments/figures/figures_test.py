@@ -76,5 +76,7 @@ def test_the_list_of_figures_has_it(figure):
 
 def test_every_file_of_a_figure_is_in_the_list_of_all():
   papers = ('jumprelu_*.py', 'scope_*.py', 'gated_*.py')
-  files = {path.stem for glob in papers for path in (_HERE / 'figures').glob(glob)}
+  files = {
+      path.stem for glob in papers for path in (_HERE / 'figures').glob(glob)
+  }
   assert files == {_name(figure) for figure in all_lib.FIGURES}

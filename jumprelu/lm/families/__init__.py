@@ -1,0 +1,60 @@
+"""Families of language models, as data: one explicit table.
+
+A second family is a file like `gemma2.py` and a row here. The forward pass
+(`lm.gemma`) follows `LmConfig` and the family's record.
+"""
+
+from jumprelu.lm import config as config_lib
+from jumprelu.lm.families import gemma2
+from jumprelu.lm.families.family import (
+    Conversion,
+    Family,
+    HookNames,
+    HuggingFace,
+    Matrices,
+    Orbax,
+    ReadFields,
+    SpecialIds,
+    split_layer,
+)
+
+__all__ = [
+    'Conversion',
+    'FAMILIES',
+    'Family',
+    'HookNames',
+    'HuggingFace',
+    'MODELS',
+    'Matrices',
+    'Orbax',
+    'ReadFields',
+    'SpecialIds',
+    'family_of',
+    'split_layer',
+]
+
+# Families by name.
+FAMILIES: dict[str, Family] = {
+    family.name: family for family in (gemma2.FAMILY,)
+}
+
+# Released models by name.
+MODELS: dict[str, config_lib.LmConfig] = {
+    config.name: config
+    for family in FAMILIES.values()
+    for config in family.models
+}
+
+
+def family_of(config: config_lib.LmConfig) -> Family:
+  """Returns the family of a model.
+
+  Raises:
+    ValueError: if there is no such family.
+  """
+  if config.family not in FAMILIES:
+    raise ValueError(
+        f'family={config.family!r} of {config.name}: must be one of'
+        f' {", ".join(FAMILIES)}'
+    )
+  return FAMILIES[config.family]

@@ -1,0 +1,166 @@
+"""The record of a family of language models: everything its models share."""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jumprelu.lm import config as config_lib
+from jumprelu.lm import sites
+
+Shape = tuple[int, ...]
+# The logical axes of a parameter (`jumprelu.sharding`).
+Axes = tuple[str | None, ...]
+
+
+def split_layer(key: str) -> tuple[str, int | None]:
+  """Returns a parameter's key that is the same in every layer, and its layer.
+
+  'layer_3/mlp/linear' gives 'layer/mlp/linear' and 3; a parameter outside of
+  the layers keeps its key and has no layer (None).
+  """
+  module, _, below = key.partition('/')
+  if not module.startswith('layer_'):
+    return key, None
+  return f'layer/{below}', int(module.removeprefix('layer_'))
+
+
+class SpecialIds(NamedTuple):
+  """Token ids with a meaning of their own."""
+
+  pad: int
+  eos: int
+  bos: int
+  unk: int
+  start_of_turn: int
+  end_of_turn: int
+
+
+class HookNames(NamedTuple):
+  """A site's names in other libraries; `{layer}` is replaced by the number.
+
+  Attributes:
+    transformer_lens: The name in a TransformerLens model that was not processed
+      (its norms are not folded).
+    huggingface: A module of transformers' model, and `.input` or `.output`.
+  """
+
+  transformer_lens: str
+  huggingface: str
+
+
+class Matrices(NamedTuple):
+  """The number of weights in one layer's matrices, by the part they compute."""
+
+  attention_inputs: int  # Queries, keys and values.
+  attention_output: int
+  mlp: int
+
+
+class Conversion(NamedTuple):
+  """Makes one of our tensors from Hugging Face's, all of which share a shape.
+
+  Attributes:
+    names: Hugging Face's names without their prefix; `{layer}` is replaced by
+      the number of our tensor's layer.
+    shape: The shape of each of Hugging Face's tensors.
+    combine: Returns our tensor from Hugging Face's, in the order of `names`.
+  """
+
+  names: tuple[str, ...]
+  shape: Shape
+  combine: Callable[..., np.ndarray]
+
+
+class ReadFields(NamedTuple):
+  """The result of reading a config.json.
+
+  Attributes:
+    values: The arguments of `LmConfig`, except its name and family; complete
+      only if there are no problems.
+    problems: The differences between the file and the family, one phrase each.
+  """
+
+  values: dict[str, Any]
+  problems: list[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class HuggingFace:
+  """Folders in Hugging Face's format.
+
+  Attributes:
+    model_types: The values of `model_type` in config.json.
+    model_class: The class of transformers that reads such a folder.
+    read_fields: Reads the fields of config.json.
+    conversions: Returns a conversion for each of our tensors, by the keys of
+      `split_layer`.
+    prefixes: The prefixes that names of tensors may have; a folder uses one.
+    unread: Prefixes of the names of tensors that a folder may hold in addition.
+  """
+
+  model_types: tuple[str, ...]
+  model_class: str
+  read_fields: Callable[[Mapping[str, Any]], ReadFields]
+  conversions: Callable[[config_lib.LmConfig], Mapping[str, Conversion]]
+  prefixes: tuple[str, ...] = ('model.',)
+  unread: tuple[str, ...] = ('lm_head.weight',)
+
+
+@dataclasses.dataclass(frozen=True)
+class Orbax:
+  """Orbax folders, whose tensors have the names of our parameter tree.
+
+  Attributes:
+    present: Tensors that tell this family's folders from other families'.
+    absent: Tensors that only other families' folders hold.
+    complete: Returns the arguments of `LmConfig` that shapes alone do not
+      determine, from those that they do.
+  """
+
+  present: tuple[str, ...]
+  absent: tuple[str, ...]
+  complete: Callable[[Mapping[str, Any]], dict[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+  """What the models of a family share, apart from the sizes in `LmConfig`.
+
+  Attributes:
+    name: The value of `LmConfig.family`.
+    title: The name in messages.
+    models: The released models.
+    model_name: Returns our name of a model that other libraries name
+      differently, or None if it is not in the family.
+    missing_weights: Returns where to get a released model's weights.
+    transformer: Further arguments of the gemma package's TransformerConfig.
+    site_of_path: A module's path below its block -> the site at its output; at
+      its input for `Site.ATTN_HEADS`.
+    param_axes: Returns the logical axes of parameters, by the keys of
+      `split_layer`; parameters without a key are replicated.
+    matrices: Returns the sizes of a layer's matrices.
+    hook_names: A site -> its names in other libraries.
+    input_gain_hook_names: The names of `Site.MLP_IN` divided by the norm's gain.
+    special_ids: The tokenizer's special ids.
+    turn_pieces: The pieces that open and close a turn of a chat.
+    huggingface: Folders in Hugging Face's format.
+    orbax: Orbax folders.
+  """
+
+  name: str
+  title: str
+  models: tuple[config_lib.LmConfig, ...]
+  model_name: Callable[[str], str | None]
+  missing_weights: Callable[[str], str]
+  transformer: Mapping[str, Any]
+  site_of_path: Mapping[tuple[str, ...], sites.Site]
+  param_axes: Callable[[config_lib.LmConfig], Mapping[str, Axes]]
+  matrices: Callable[[config_lib.LmConfig], Matrices]
+  hook_names: Mapping[sites.Site, HookNames]
+  input_gain_hook_names: HookNames
+  special_ids: SpecialIds
+  turn_pieces: tuple[str, str]
+  huggingface: HuggingFace
+  orbax: Orbax

@@ -1,0 +1,348 @@
+"""Gemma 2 (arXiv 2408.00118): alternating layers, soft caps on scores and logits."""
+
+from collections.abc import Iterator, Mapping
+import dataclasses
+import re
+from typing import Any
+
+import numpy as np
+
+from jumprelu.lm import config as config_lib
+from jumprelu.lm import sites
+from jumprelu.lm.families import family, huggingface_fields
+
+_NAME = 'gemma2'
+_TITLE = 'Gemma 2'
+_LAYER_PATTERN = (config_lib.LOCAL, config_lib.GLOBAL)
+
+# The rows of the embedding in the gemma package and on Kaggle. Hugging Face's
+# files have the tokenizer's 256,000; a model has the rows that its file has.
+# The 128 rows above them belong to no token, but a softmax over all rows counts
+# them: where they are zero, each adds exp(0) to its sum. Losses of one model
+# may therefore differ slightly by where its file came from.
+_VOCAB = 256_128
+
+_2B = config_lib.LmConfig(
+    name='gemma2_2b',
+    vocab=_VOCAB,
+    d_model=2304,
+    ffw=9216,
+    heads=8,
+    kv_heads=4,
+    head_dim=256,
+    layers=26,
+)
+_9B = config_lib.LmConfig(
+    name='gemma2_9b',
+    vocab=_VOCAB,
+    d_model=3584,
+    ffw=14336,
+    heads=16,
+    kv_heads=8,
+    head_dim=256,
+    layers=42,
+    transposed_gating=True,
+)
+_27B = config_lib.LmConfig(
+    name='gemma2_27b',
+    vocab=_VOCAB,
+    d_model=4608,
+    ffw=36864,
+    heads=32,
+    kv_heads=16,
+    head_dim=128,
+    layers=46,
+    query_scale_by_model=True,
+    transposed_gating=True,
+)
+# The embedded model, trained by `experiments/nano`.
+_NANO = config_lib.LmConfig(
+    name='gemma2_nano',
+    vocab=4096,
+    d_model=128,
+    ffw=512,
+    heads=4,
+    kv_heads=2,
+    head_dim=32,
+    layers=4,
+    window=64,
+    context=256,
+)
+_MODELS = (
+    _NANO,
+    *(
+        dataclasses.replace(config, name=config.name + suffix)
+        for config in (_2B, _9B, _27B)
+        for suffix in ('', '_it')
+    ),
+)
+
+
+def _model_name(name: str) -> str | None:
+  """Returns 'gemma2_2b_it' for 'google/gemma-2-2b-it'; None for other names."""
+  match = re.fullmatch(r'(?:google/)?gemma-2-(2b|9b|27b)(-it)?', name)
+  return f'gemma2_{match[1]}{"_it" if match[2] else ""}' if match else None
+
+
+def _missing_weights(name: str) -> str:
+  """Returns which files to fetch for a released model."""
+  size = name.removeprefix('gemma2_').replace('_', '-')
+  return (
+      f'accept the licence, then put there the files of google/gemma-2-{size}'
+      ' from Hugging Face (config.json, *.safetensors, tokenizer.model) or of'
+      f' google/gemma-2/flax/gemma2-{size} from Kaggle'
+  )
+
+
+def _param_axes(config: config_lib.LmConfig) -> dict[str, family.Axes]:
+  return {
+      'embedder/input_embedding': ('vocab', 'model'),
+      'layer/attn/q_einsum/w': ('heads', 'model', None),
+      'layer/attn/kv_einsum/w': (None, 'kv_heads', 'model', None),
+      'layer/attn/qkv_einsum/w': (None, 'heads', 'model', None),
+      'layer/attn/attn_vec_einsum/w': ('heads', None, 'model'),
+      'layer/mlp/gating_einsum': (
+          (None, 'ffw', 'model')
+          if config.transposed_gating
+          else (None, 'model', 'ffw')
+      ),
+      'layer/mlp/linear': ('ffw', 'model'),
+  }
+
+
+def _matrices(config: config_lib.LmConfig) -> family.Matrices:
+  head = config.d_model * config.head_dim
+  return family.Matrices(
+      attention_inputs=head * (config.heads + 2 * config.kv_heads),
+      attention_output=head * config.heads,
+      mlp=3 * config.ffw * config.d_model,
+  )
+
+
+_HOOK_NAMES = {
+    sites.Site.RESID_POST: family.HookNames(
+        'blocks.{layer}.hook_resid_post', 'model.layers.{layer}.output'
+    ),
+    sites.Site.MLP_OUT: family.HookNames(
+        'blocks.{layer}.hook_mlp_out',
+        'model.layers.{layer}.post_feedforward_layernorm.output',
+    ),
+    # TransformerLens hooks the norm before its gain, Hugging Face after it.
+    sites.Site.MLP_IN: family.HookNames(
+        'blocks.{layer}.ln2.hook_normalized * blocks.{layer}.ln2.w',
+        'model.layers.{layer}.pre_feedforward_layernorm.output',
+    ),
+    # Heads are concatenated: [head 0, head 1, ...].
+    sites.Site.ATTN_HEADS: family.HookNames(
+        'blocks.{layer}.attn.hook_z',
+        'model.layers.{layer}.self_attn.o_proj.input',
+    ),
+}
+_INPUT_GAIN_HOOK_NAMES = family.HookNames(
+    'blocks.{layer}.ln2.hook_normalized',
+    'model.layers.{layer}.pre_feedforward_layernorm.output'
+    ' / (1 + model.layers.{layer}.pre_feedforward_layernorm.weight)',
+)
+
+# Fields of config.json. Soft caps: a field of `LmConfig` -> its name.
+_CAPS = {
+    'attention_softcap': 'attn_logit_softcapping',
+    'logits_softcap': 'final_logit_softcapping',
+}
+# The other fields that are used, each with a check of its own.
+_USED = (
+    'model_type',
+    'query_pre_attn_scalar',
+    'layer_types',
+    'sliding_window_size',
+)
+# Gemma 2 besides its sizes: a file without the field, or with null, means this.
+_FIXED = {
+    'tie_word_embeddings': True,
+    'attention_bias': False,
+    'hidden_activation': 'gelu_pytorch_tanh',
+    'hidden_act': 'gelu_pytorch_tanh',
+    'rms_norm_eps': 1e-6,
+    'rope_theta': 10000.0,
+    'partial_rotary_factor': 1.0,
+    'sliding_window_pattern': 2,
+    'use_bidirectional_attention': False,
+    'add_cross_attention': False,
+    'cross_attention_hidden_size': None,
+    'is_encoder_decoder': False,
+    'pruned_heads': {},
+    'quantization_config': None,
+}
+# The rotary embedding has objects of its own: `rope_scaling` in older files,
+# `rope_parameters` in newer ones, where there may be one for each layer type.
+_ROPES = ('rope_parameters', 'rope_scaling')
+_FIXED_ROPE = {
+    'rope_theta': 10000.0,
+    'rope_type': 'default',
+    'type': 'default',
+    'partial_rotary_factor': 1.0,
+}
+_KNOWN = {
+    *huggingface_fields.SIZES.values(),
+    *huggingface_fields.IRRELEVANT,
+    *_CAPS.values(),
+    *_USED,
+    *_FIXED,
+    *_ROPES,
+}
+
+
+def _rope_problems(fields: Mapping[str, Any]) -> Iterator[str]:
+  """Yields every difference of the rotary embedding's objects."""
+  types = huggingface_fields.LAYER_TYPES.values()
+  for name in _ROPES:
+    rope = fields.get(name)
+    if rope is None:
+      continue
+    if not isinstance(rope, dict):
+      text = huggingface_fields.short(rope)
+      yield f'{name} is {text}, wanted an object'
+      continue
+    by_type = {f'{name}.{k}': v for k, v in rope.items() if k in types}
+    flat = {k: v for k, v in rope.items() if k not in types}
+    for path, part in {name: flat, **by_type}.items():
+      if not isinstance(part, dict):
+        text = huggingface_fields.short(part)
+        yield f'{path} is {text}, wanted an object'
+        continue
+      yield from huggingface_fields.different(part, _FIXED_ROPE, f'{path}.')
+      yield from huggingface_fields.unknown(
+          part, _FIXED_ROPE, title=_TITLE, prefix=f'{path}.'
+      )
+
+
+def _problems(fields: Mapping[str, Any]) -> Iterator[str]:
+  sizes = huggingface_fields.SIZES.values()
+  yield from huggingface_fields.different(fields, _FIXED)
+  yield from _rope_problems(fields)
+  yield from huggingface_fields.not_above_zero(
+      fields, _CAPS.values(), whole=False
+  )
+  wrong = list(huggingface_fields.not_above_zero(fields, sizes, whole=True))
+  yield from wrong
+  if not wrong:
+    yield from huggingface_fields.inconsistent(fields, _LAYER_PATTERN)
+  yield from huggingface_fields.unknown(fields, _KNOWN, title=_TITLE)
+
+
+def _read_fields(fields: Mapping[str, Any]) -> family.ReadFields:
+  problems = list(_problems(fields))
+  if problems:
+    return family.ReadFields({}, problems)
+  sizes = huggingface_fields.SIZES.items()
+  values = {ours: fields[field] for ours, field in sizes}
+  values |= {ours: float(fields[field]) for ours, field in _CAPS.items()}
+  return family.ReadFields(
+      values
+      | {
+          'layer_pattern': _LAYER_PATTERN,
+          'query_scale_by_model': (
+              fields['query_pre_attn_scalar'] != fields['head_dim']
+          ),
+          # Gate and up projections are stored in this layout, so that they
+          # need no copy.
+          'transposed_gating': True,
+      },
+      [],
+  )
+
+
+def _conversions(config: config_lib.LmConfig) -> dict[str, family.Conversion]:
+  d, f, h = config.d_model, config.ffw, config.head_dim
+  n, k = config.heads, config.kv_heads
+
+  def per_head(w):  # [heads * head_dim, model] -> [heads, model, head_dim]
+    return w.reshape(-1, h, d).transpose(0, 2, 1)
+
+  def gating(gate, up):
+    both = np.stack([gate, up])
+    return both if config.transposed_gating else both.transpose(0, 2, 1)
+
+  def stacked(*parts):
+    return np.stack([per_head(part) for part in parts])
+
+  layer = 'layers.{layer}.'
+  norms = {
+      'final_norm': 'norm',
+      'layer/pre_attention_norm': f'{layer}input_layernorm',
+      'layer/post_attention_norm': f'{layer}post_attention_layernorm',
+      'layer/pre_ffw_norm': f'{layer}pre_feedforward_layernorm',
+      'layer/post_ffw_norm': f'{layer}post_feedforward_layernorm',
+  }
+  query, key, value = (f'{layer}self_attn.{x}_proj' for x in 'qkv')
+  gate_and_up = (f'{layer}mlp.gate_proj', f'{layer}mlp.up_proj')
+  conversions = {
+      'embedder/input_embedding': (
+          ('embed_tokens',), (config.vocab, d), np.asarray
+      ),
+      'layer/attn/q_einsum/w': ((query,), (n * h, d), per_head),
+      'layer/attn/kv_einsum/w': ((key, value), (k * h, d), stacked),
+      # Where every head has keys and values of its own.
+      'layer/attn/qkv_einsum/w': ((query, key, value), (n * h, d), stacked),
+      'layer/attn/attn_vec_einsum/w': (
+          (f'{layer}self_attn.o_proj',), (d, n * h), lambda o: o.T.reshape(n, h, d)
+      ),
+      'layer/mlp/gating_einsum': (gate_and_up, (f, d), gating),
+      'layer/mlp/linear': ((f'{layer}mlp.down_proj',), (d, f), np.transpose),
+  } | {
+      # Both compute x * (1 + scale).
+      f'{ours}/scale': ((theirs,), (d,), np.asarray)
+      for ours, theirs in norms.items()
+  }  # fmt: skip
+  return {
+      key: family.Conversion(
+          tuple(f'{name}.weight' for name in names), shape, combine
+      )
+      for key, (names, shape, combine) in conversions.items()
+  }
+
+
+def _complete(sizes: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns what the arrays of an orbax folder leave open.
+
+  Window, soft caps and context are those of every released Gemma 2; queries are
+  scaled as in the 27B if the shapes are the 27B's.
+  """
+  names = ('d_model', 'heads', 'head_dim')
+  large = all(sizes[name] == getattr(_27B, name) for name in names)
+  return {'query_scale_by_model': large, 'layer_pattern': _LAYER_PATTERN}
+
+
+FAMILY = family.Family(
+    name=_NAME,
+    title=_TITLE,
+    models=_MODELS,
+    model_name=_model_name,
+    missing_weights=_missing_weights,
+    transformer={'use_post_attn_norm': True, 'use_post_ffw_norm': True},
+    site_of_path={
+        (): sites.Site.RESID_POST,
+        ('post_ffw_norm',): sites.Site.MLP_OUT,
+        ('pre_ffw_norm',): sites.Site.MLP_IN,
+        ('attn', 'attn_vec_einsum'): sites.Site.ATTN_HEADS,
+    },
+    param_axes=_param_axes,
+    matrices=_matrices,
+    hook_names=_HOOK_NAMES,
+    input_gain_hook_names=_INPUT_GAIN_HOOK_NAMES,
+    special_ids=family.SpecialIds(
+        pad=0, eos=1, bos=2, unk=3, start_of_turn=106, end_of_turn=107
+    ),
+    turn_pieces=('<start_of_turn>', '<end_of_turn>'),
+    huggingface=family.HuggingFace(
+        model_types=('gemma2',),
+        model_class='Gemma2ForCausalLM',
+        read_fields=_read_fields,
+        conversions=_conversions,
+    ),
+    orbax=family.Orbax(
+        present=(),
+        absent=('layer_0/attn/_query_norm/scale',),
+        complete=_complete,
+    ),
+)

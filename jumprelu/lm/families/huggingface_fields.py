@@ -1,0 +1,157 @@
+"""Checks of the fields in Hugging Face's config.json, for every family.
+
+A field is used, must have the family's value, or has no effect on activations.
+Any other field is refused, because it may name a change of the forward pass
+which would otherwise be ignored without a word.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from jumprelu.lm import config as config_lib
+
+# A kind of layer -> its name in `layer_types` and `rope_parameters`.
+LAYER_TYPES = {
+    config_lib.LOCAL: 'sliding_attention',
+    config_lib.GLOBAL: 'full_attention',
+}
+
+# A field of `LmConfig` -> its name in config.json.
+SIZES = {
+    'vocab': 'vocab_size',
+    'd_model': 'hidden_size',
+    'ffw': 'intermediate_size',
+    'heads': 'num_attention_heads',
+    'kv_heads': 'num_key_value_heads',
+    'head_dim': 'head_dim',
+    'layers': 'num_hidden_layers',
+    'window': 'sliding_window',
+    'context': 'max_position_embeddings',
+}
+
+# Fields that have no effect on activations, in any family.
+IRRELEVANT = frozenset(
+    (
+        # Where the file comes from.
+        '_commit_hash',
+        '_name_or_path',
+        'architectures',
+        'name_or_path',
+        'transformers_version',
+        'unsloth_fixed',
+        'unsloth_version',
+        # The type and the order in which weights are stored and computed.
+        '_attn_implementation',
+        '_attn_implementation_autoset',
+        'attn_implementation',
+        'chunk_size_feed_forward',
+        'dtype',
+        'pretraining_tp',
+        'torch_dtype',
+        'use_bfloat16',
+        # Training alone.
+        'attention_dropout',
+        'gradient_checkpointing',
+        'initializer_range',
+        # Tokens, which the tokenizer file decides.
+        'bos_token_id',
+        'decoder_start_token_id',
+        'eos_token_id',
+        'pad_token_id',
+        'prefix',
+        'sep_token_id',
+        'tokenizer_class',
+        # Generating, and the form of outputs.
+        'cache_implementation',
+        'do_sample',
+        'is_decoder',
+        'max_length',
+        'output_attentions',
+        'output_hidden_states',
+        'return_dict',
+        'temperature',
+        'tf_legacy_loss',
+        'tie_encoder_decoder',
+        'top_k',
+        'top_p',
+        'torchscript',
+        'use_cache',
+        # Tasks with a head of their own.
+        'finetuning_task',
+        'id2label',
+        'label2id',
+        'num_labels',
+        'problem_type',
+        'task_specific_params',
+    )
+)
+
+
+def different(
+    fields: Mapping[str, Any], fixed: Mapping[str, Any], prefix: str = ''
+) -> Iterator[str]:
+  """Yields the fields that are neither missing, nor null, nor as in `fixed`."""
+  for field, expected in fixed.items():
+    if fields.get(field) not in (None, expected):
+      yield (f'{prefix}{field} is {short(fields[field])}, wanted {expected!r}')
+
+
+def unknown(
+    fields: Mapping[str, Any],
+    known: Collection[str],
+    *,
+    title: str,
+    prefix: str = '',
+) -> Iterator[str]:
+  """Yields the fields that are not in `known`."""
+  for field in sorted(set(fields) - set(known)):
+    yield (
+        f'{prefix}{field} ({short(fields[field])}) is unknown in {title} and'
+        ' may change its activations'
+    )
+
+
+def not_above_zero(
+    fields: Mapping[str, Any], names: Collection[str], *, whole: bool
+) -> Iterator[str]:
+  """Yields the fields among `names` that are not (whole) numbers above 0."""
+  for field in names:
+    value = fields.get(field)
+    if type(value) not in ((int,) if whole else (int, float)) or not value > 0:
+      kind = 'a whole number' if whole else 'a number'
+      yield f'{field} is {short(value)}, wanted {kind} above 0'
+
+
+def inconsistent(
+    fields: Mapping[str, Any], layer_pattern: tuple[str, ...]
+) -> Iterator[str]:
+  """Yields sizes that contradict each other; all of them must be numbers."""
+  heads, kv_heads = fields['num_attention_heads'], fields['num_key_value_heads']
+  if heads % kv_heads:
+    yield f'num_key_value_heads {kv_heads} does not divide {heads} heads'
+  scale = fields.get('query_pre_attn_scalar')
+  expected = fields['head_dim'], fields['hidden_size'] / heads
+  if scale not in expected:
+    yield (
+        f'query_pre_attn_scalar is {short(scale)}, wanted head_dim'
+        f' ({expected[0]}) or hidden_size / num_attention_heads'
+        f' ({expected[1]:g})'
+    )
+  window = fields['sliding_window']
+  if fields.get('sliding_window_size') not in (None, window):
+    yield (
+        f'sliding_window_size is {short(fields["sliding_window_size"])},'
+        f' wanted sliding_window ({window})'
+    )
+  types, layers = fields.get('layer_types'), fields['num_hidden_layers']
+  pattern = [LAYER_TYPES[kind] for kind in layer_pattern]
+  if types is not None and types != [
+      pattern[i % len(pattern)] for i in range(layers)
+  ]:
+    yield f'layer_types must be {layers}, repeating {", ".join(pattern)}'
+
+
+def short(value: Any) -> str:
+  """Returns a value as Python writes it, shortened to 60 characters."""
+  text = repr(value)
+  return text if len(text) <= 60 else f'{text[:57]}...'

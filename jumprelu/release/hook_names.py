@@ -1,0 +1,39 @@
+"""The names that other libraries give to the input and target of an SAE."""
+
+from jumprelu import lm
+
+
+def hook_names(
+    site: str,
+    *,
+    layer: int,
+    input_gain: bool | None = None,
+    family: str = 'gemma2',
+) -> dict[str, dict[str, str]]:
+  """Returns the names of an SAE's input and target, by library.
+
+  TransformerLens' names hold for an unprocessed model (no folded norms).
+
+  Args:
+    site: A key of `lm.SITES`.
+    layer: The layer.
+    input_gain: Whether a transcoder's input includes the norm's gain.
+    family: The language model's family, a key of `lm.FAMILIES`.
+  """
+  known = lm.FAMILIES[family]
+
+  def by_library(source, gain):
+    ours, names = str(source), known.hook_names[source]
+    if source is lm.Site.MLP_IN and not gain:
+      ours, names = f'{ours} / input gain', known.input_gain_hook_names
+    return {
+        'jumprelu': ours,
+        'transformer_lens': names.transformer_lens.format(layer=layer),
+        'huggingface': names.huggingface.format(layer=layer),
+    }
+
+  source, target = lm.SITES[site]
+  return {
+      'input': by_library(source, input_gain),
+      'target': by_library(target, True),
+  }
