@@ -141,6 +141,8 @@ def run(names=tuple(MEMBERS), mesh=None, **changes):
 @functools.cache
 def traced_evaluation():
   """The evaluation of all members, and which encoders were traced in it."""
+  # Because what an earlier test has compiled is not traced again.
+  jax.clear_caches()
   traced = []
   encode = saes.jumprelu.JumpRelu.encode
 

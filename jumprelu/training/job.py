@@ -40,15 +40,8 @@ def make_job(config: config_lib.TrainConfig) -> Job:
   # Neither model nor text, where their activations are stored.
   if config.store:
     stored = store.Stored(config, suite.taps(groups), dtype=dtype, mesh=mesh)
-    return Job(
-        config,
-        groups,
-        stored,
-        stored.data_digest,
-        mesh,
-        lm_digest=stored.manifest['lm_digest'],
-        lm_dtype=dtype,
-    )
+    digest = stored.manifest['lm_digest']
+    return Job(config, groups, stored, stored.data_digest, mesh, digest, dtype)
 
   # Text first: what is wrong with it is told before the model is loaded.
   files = lm.find(config.model)
@@ -80,15 +73,8 @@ def make_job(config: config_lib.TrainConfig) -> Job:
       user_prefix=prepared.train.user_prefix,
       mesh=mesh,
   )
-  return Job(
-      config,
-      groups,
-      stream,
-      prepared.train.digest,
-      mesh,
-      lm_digest=digests.tree_digest(model.params),
-      lm_dtype=dtype,
-  )
+  digest = digests.tree_digest(model.params)
+  return Job(config, groups, stream, prepared.train.digest, mesh, digest, dtype)
 
 
 def facts(job: Job) -> dict[str, str]:
