@@ -116,7 +116,7 @@ def not_above_zero(
 ) -> Iterator[str]:
   """Yields the fields among `names` that are not (whole) numbers above 0."""
   for field in names:
-    value = fields.get(field)
+    value: Any = fields.get(field)
     if type(value) not in ((int,) if whole else (int, float)) or not value > 0:
       kind = 'a whole number' if whole else 'a number'
       yield f'{field} is {short(value)}, wanted {kind} above 0'

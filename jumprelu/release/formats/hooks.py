@@ -1,5 +1,6 @@
 """Names from other libraries -> layer, site, a transcoder's gain, the model."""
 
+from collections.abc import Iterator
 import re
 
 from jumprelu import lm
@@ -40,7 +41,9 @@ def origin_of(source: str, target: str | None = None) -> Origin:
   return Origin(layer=layer)
 
 
-def _known_names(site, layer, gain):
+def _known_names(
+    site: str, layer: int, gain: bool | None
+) -> Iterator[tuple[str, ...]]:
   """Yields the names of input and target in every family and library."""
   for family in lm.FAMILIES:
     known = hook_names.hook_names(
