@@ -55,7 +55,8 @@ class Groups:
     self._counts = np.bincount(self._group_of, minlength=len(keys))
 
   def average(
-      self, values: Num[np.ndarray, 'rows positions']
+      self,
+      values: Num[Array, 'rows positions'] | Num[np.ndarray, 'rows positions'],
   ) -> metrics.Average:
     """Returns the averages at each position, with errors over documents."""
     counts = self._counts
