@@ -39,14 +39,16 @@ class Average(NamedTuple):
   other its variance is that of the ratio estimator over S sequences:
   S / (S - 1) * sum (t_i - R n_i)^2 / (sum n_i)^2. With equal counts that is
   the ordinary standard error of a mean.
+
+  Fields may be arrays: of averages that are taken element by element.
   """
 
-  sequences: Num[np.ndarray, '']
-  count: Num[np.ndarray, '']
-  total: Num[np.ndarray, '']
-  count_squared: Num[np.ndarray, '']
-  total_squared: Num[np.ndarray, '']
-  total_by_count: Num[np.ndarray, '']
+  sequences: Num[np.ndarray, '*shape']
+  count: Num[np.ndarray, '*shape']
+  total: Num[np.ndarray, '*shape']
+  count_squared: Num[np.ndarray, '*shape']
+  total_squared: Num[np.ndarray, '*shape']
+  total_by_count: Num[np.ndarray, '*shape']
 
   @classmethod
   def from_sums(
@@ -71,23 +73,24 @@ class Average(NamedTuple):
     return add(self, other)
 
   @property
-  def mean(self) -> Num[np.ndarray, '']:
+  def mean(self) -> Num[np.ndarray, '*shape']:
     """Returns the mean per token; NaN without tokens."""
     return ratio(self.total, self.count)
 
   @property
-  def stderr(self) -> Num[np.ndarray, '']:
+  def stderr(self) -> Num[np.ndarray, '*shape']:
     """Returns the standard error of the mean; NaN for less than two."""
-    if self.sequences < 2:
-      return np.asarray(np.nan)
     mean = self.mean
     squares = (
         self.total_squared
         - 2 * mean * self.total_by_count
         + mean**2 * self.count_squared
     )
-    correction = self.sequences / (self.sequences - 1)
-    return ratio(np.sqrt(correction * np.maximum(squares, 0)), self.count)
+    variance = ratio(
+        self.sequences * np.maximum(squares, 0), self.sequences - 1
+    )
+    stderr = ratio(np.sqrt(np.maximum(variance, 0)), self.count)
+    return np.where(np.asarray(self.sequences) < 2, np.nan, stderr)
 
 
 class Moments(NamedTuple):

@@ -87,16 +87,17 @@ def _mean(rows, name, weight):
   """Returns the mean over all tokens, and its standard error; None if none.
 
   The error is that within positions, pooled: what the curve does within a bin
-  is no noise, and a position that one token is at has no error of its own.
+  is no noise, and a position with tokens of one document has no error.
   """
   counts, values = _column(rows, weight), _column(rows, name)
-  total, several = counts.sum(), counts > 1
+  total = counts.sum()
   if not total:
     return None, None
   mean = float(np.average(values[counts > 0], weights=counts[counts > 0]))
+  variances = counts * np.square(_column(rows, f'{name}_stderr'))
+  several = np.isfinite(variances)
   if not several.any():
     return mean, None
-  variances = counts * np.square(_column(rows, f'{name}_stderr'))
   pooled = np.average(variances[several], weights=counts[several] - 1)
   return mean, float(np.sqrt(pooled / total))
 

@@ -14,7 +14,7 @@ from jumprelu import errors
 # of the code changes a number in the rows or tables, so that evaluations which
 # older code has stored are made anew. (The package's version would not do: it
 # changes with each release, and not with each commit.)
-VERSION = 1
+VERSION = 2
 
 
 def _field(default, text: str):

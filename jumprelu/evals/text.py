@@ -8,6 +8,7 @@ import numpy as np
 
 from jumprelu import metrics, sharding
 from jumprelu.array_typing import Int, Shaped
+from jumprelu.data import packing
 
 
 class Text(NamedTuple):
@@ -44,6 +45,46 @@ def sample(
 def in_memory(tokens: Int[np.ndarray, 'rows positions'], like: Text) -> Text:
   """Returns a text of these rows, in their order, in batches as of `like`."""
   return like._replace(cache=_Rows(tokens), rows=np.arange(len(tokens)))
+
+
+def documents(text: Text) -> Int[np.ndarray, 'rows positions']:
+  """Returns a number for the document of each token, equal across rows.
+
+  A document that did not fit into its row continues in the next row of the
+  cache. A chat, which no EOS ends, counts as continued wherever it fills its
+  row, so that groups of tokens are too large there and never too small. Rows
+  outside the text are read where they are needed to find a document's start.
+  """
+  length = text.cache.sequence_length
+  known: dict[int, int] = {}
+
+  def start(row: int) -> int:
+    """Returns where, in the cache, the first document of a row starts."""
+    passed = []
+    while row not in known:
+      passed.append(row)
+      before = text.cache.tokens_at(np.array([row - 1]))[0] if row else None
+      if before is None or not _is_continued(before):
+        known[row] = row * length
+      elif (last := int(packing.positions(before)[-1])) < length - 1:
+        known[row] = row * length - 1 - last
+      else:  # The whole row before is of this document.
+        row -= 1
+    known.update(dict.fromkeys(passed, known[row]))
+    return known[row]
+
+  tokens = text.cache.tokens_at(text.rows)
+  numbers = np.zeros(tokens.shape, np.int64)
+  for i, row in enumerate(text.rows):
+    where = np.arange(length) - packing.positions(tokens[i])
+    numbers[i] = np.where(where == 0, start(int(row)), row * length + where)
+  _, numbers = np.unique(numbers, return_inverse=True)
+  return numbers.reshape(tokens.shape)
+
+
+def _is_continued(tokens: Int[np.ndarray, ' positions']) -> bool:
+  """Returns whether the last document of a row is continued in the next."""
+  return tokens[-1] not in (packing.PAD, packing.EOS)
 
 
 class _Rows(NamedTuple):

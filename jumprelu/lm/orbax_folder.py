@@ -144,7 +144,11 @@ class _Store:
 
   def __init__(self, folder: pathlib.Path):
     inner = _inner(folder)
-    assert inner is not None, folder
+    if inner is None:
+      raise errors.MissingInputError(
+          f'{folder}: no arrays of orbax in this folder, or in more than one'
+          ' folder within it; give the folder of one checkpoint'
+      )
     self.path = inner.resolve()
     metadata = self._metadata()
     self._zeros_are_stored = metadata.get(

@@ -27,6 +27,7 @@ import jax
 import jax.numpy as jnp
 
 from jumprelu.array_typing import Array, Bool, Float, Int32
+from jumprelu.ops import counts
 
 
 class Settings(NamedTuple):
@@ -113,8 +114,8 @@ class Vectors(NamedTuple):
 
 def no_vectors(latents: int) -> Vectors:
   """Start sums."""
-  sums, counts = jnp.zeros(latents, jnp.float32), jnp.zeros(latents, jnp.int32)
-  return Vectors(sums, sums, counts, counts)
+  sums, numbers = jnp.zeros(latents, jnp.float32), jnp.zeros(latents, jnp.int32)
+  return Vectors(sums, sums, numbers, numbers)
 
 
 class Rows(NamedTuple):
@@ -211,7 +212,7 @@ def tell(
 ) -> Found:
   """Make what a step tells of its sums; `ok` is of these alone."""
   rows = row_count(batch.keep)
-  l0 = vectors.fired.sum().astype(jnp.float32) / rows
+  l0 = counts.total(vectors.fired) / rows
   penalty = _penalty_slope(settings, batch, l0) / rows
   to_threshold = batch.threshold * vectors.near_slopes + penalty * vectors.near
   b_dec = errors.scaled.sum(axis=0)

@@ -132,7 +132,10 @@ def _update(
       # The encoder read inputs - b_dec: both gradients feel it.
       to_encoder -= b_enc[:, None] * batch.b_dec[None, :]
       new = _step_rows(old, to_encoder, to_decoder, rates, settings)
-      return new, through + b_enc @ old.encoder
+      added = jnp.matmul(
+          b_enc, old.encoder, precision=jax.lax.Precision.HIGHEST
+      )
+      return new, through + added
 
     # The branch is always taken. Without one XLA's loops read, fused with the
     # writing below, what others are writing, and it copies whole matrices.

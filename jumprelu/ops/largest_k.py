@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jumprelu.array_typing import Array, Bool, Float, Num
+from jumprelu.ops import counts
 
 _BITS = 31
 
@@ -23,7 +24,8 @@ def largest(
 ) -> Bool[Array, '*batch latents']:
   """Mark the k largest positive values of each row, or of the `whole` array.
 
-  Where fewer are positive, those; values equal to the k-th are all marked.
+  Where fewer are positive, those; values equal to the k-th are all marked. k is
+  below 2^31, the entries of a `whole` array may be more.
   """
   axis = None if whole else -1
   values = jax.lax.stop_gradient(values).astype(jnp.float32)
@@ -31,13 +33,26 @@ def largest(
   positive = jnp.where(values > 0, values, 0.0)
   bits = jax.lax.bitcast_convert_type(positive, jnp.int32)
 
-  def count(bound):
+  def count(bound, axis=axis):
     return jnp.sum(bits >= bound, axis=axis, keepdims=True, dtype=jnp.int32)
+
+  def enough(bound):
+    if whole and values.size >= counts.LIMIT:
+      by_row = count(bound, axis=-1)
+      return counts.at_least(by_row, _whole_number(k))
+    return count(bound) >= k
 
   def set_bit(number, bound):
     raised = bound | (jnp.int32(1) << (_BITS - 1 - number))
-    return jnp.where(count(raised) >= k, raised, bound)
+    return jnp.where(enough(raised), raised, bound)
 
-  bound = jnp.zeros_like(count(jnp.int32(0)))
+  shape = (1,) * values.ndim if whole else (*values.shape[:-1], 1)
+  bound = jnp.zeros(shape, jnp.int32)
   bound = jax.lax.fori_loop(0, _BITS, set_bit, bound)
   return (bits >= bound) & (bits > 0)
+
+
+def _whole_number(k):
+  k = jnp.asarray(k)
+  k = k if jnp.issubdtype(k.dtype, jnp.integer) else jnp.ceil(k)
+  return k.astype(jnp.int32)

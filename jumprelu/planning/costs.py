@@ -118,9 +118,11 @@ def step_traffic(
     return total
   for group in groups:
     members, latents, rows = parts(group, mesh)
-    model = group.sae.d_in + group.sae.d_out
     if rows == 1 and mesh.shape['data'] > 1:
-      total += 2 * batch * model / 2  # Rows, bf16; input and target are one.
+      # Rows in bfloat16; the input is the target too, but of a transcoder.
+      total += 2 * batch * group.sae.d_in
+      if group.target_site != group.input_site:
+        total += 2 * batch * group.sae.d_out
     if latents > 1:
       # An all-reduce passes every byte twice.
       total += 2 * 4 * members * batch / rows * group.sae.d_out

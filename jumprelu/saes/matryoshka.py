@@ -31,6 +31,7 @@ import jax.numpy as jnp
 
 from jumprelu.array_typing import Array, Float
 from jumprelu.files import fields
+from jumprelu.ops import products
 from jumprelu.saes import base
 
 
@@ -70,10 +71,8 @@ class Nested(base.Sae):
     total = super().auxiliary_loss(params, pre_acts, latents, rows=rows)
     left, start = params['b_dec'][None, :] - rows.targets, 0
     for end in self.config.prefixes(self.width):
-      left = left + jnp.matmul(
-          latents[:, start:end],
-          params['W_dec'][start:end],
-          preferred_element_type=jnp.float32,
+      left = left + products.matmul(
+          latents[:, start:end], params['W_dec'][start:end]
       )
       total = total + base.kept_mean(jnp.square(left).sum(axis=-1), rows.keep)
       start = end

@@ -21,6 +21,7 @@ Where implementations differ, and what is done here:
 import dataclasses
 from typing import ClassVar
 
+import jax
 import jax.numpy as jnp
 
 from jumprelu.array_typing import Array, Float
@@ -79,7 +80,11 @@ class Relu(base.Sae):
   ) -> Float[Array, '*batch']:
     """Add up each row's positive pre-activations, times decoder rows' norms."""
     del latents
-    return positive(pre_acts) @ jnp.linalg.norm(params['W_dec'], axis=-1)
+    return jnp.matmul(
+        positive(pre_acts),
+        jnp.linalg.norm(params['W_dec'], axis=-1),
+        precision=jax.lax.Precision.HIGHEST,
+    )
 
   def fold_own(
       self, params: base.Params, *, scale: Float[Array, ' latents']

@@ -38,7 +38,7 @@ import jax.numpy as jnp
 
 from jumprelu.array_typing import Array, Float
 from jumprelu.files import fields
-from jumprelu.ops import largest_k
+from jumprelu.ops import largest_k, products
 from jumprelu.saes import base
 
 
@@ -125,10 +125,8 @@ class TopK(base.Sae):
       # What is not dead is not positive, so it is not selected.
       candidates = jnp.where(dead[None, :], pre_acts, 0.0)
       chosen = largest_k.largest(candidates, self.config.aux_k)
-      modelled = jnp.matmul(
-          jnp.where(chosen, pre_acts, 0.0),
-          params['W_dec'],
-          preferred_element_type=jnp.float32,
+      modelled = products.matmul(
+          jnp.where(chosen, pre_acts, 0.0), params['W_dec']
       )
       squares = jnp.square(missing - modelled).sum(axis=-1)
       return self.config.aux_coefficient * base.kept_mean(squares, rows.keep)

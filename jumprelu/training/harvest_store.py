@@ -51,7 +51,11 @@ def harvest_store(
     job = job_lib.make_job(dataclasses.replace(config, store=''))
     processes.agree(job_lib.facts(job))
     stream = job.stream
-    assert isinstance(stream, stream_lib.Stream)
+    if not isinstance(stream, stream_lib.Stream):
+      raise TypeError(
+          f'blocks come from a {type(stream).__name__}: only those of a Stream,'
+          ' computed from text, can be stored'
+      )
     manifest = stream.loader.cache.manifest
     facts = make_facts(
         job,

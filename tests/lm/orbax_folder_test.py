@@ -191,3 +191,7 @@ def test_a_folder_of_folders_is_ambiguous_and_no_model(folders, tmp_path):
     (tmp_path / name / '_METADATA').write_text('{}')
   with pytest.raises(errors.MissingInputError, match='no model in this folder'):
     lm.get_config(str(tmp_path))
+  # Its arrays may also have gone after it was found.
+  for folder in (tmp_path, tmp_path / 'gone'):
+    with pytest.raises(errors.MissingInputError, match='no arrays of orbax'):
+      orbax_folder.Weights(folder, CONFIG)

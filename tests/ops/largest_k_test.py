@@ -1,5 +1,7 @@
 """The largest of many numbers against sorting."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,6 +28,38 @@ def test_the_largest_of_the_whole_array_are_marked():
   values = np.random.default_rng(0).normal(size=(8, 50)).astype(np.float32)
   got = np.asarray(largest_k.largest(jnp.asarray(values), 40, whole=True))
   np.testing.assert_array_equal(got, values >= np.sort(values, None)[-40])
+
+
+@pytest.mark.parametrize('k', [0, 1, 40, 399, 400, 401, np.float32(39.5)])
+def test_counts_of_rows_mark_the_same_as_one_count(monkeypatch, k):
+  values = np.random.default_rng(0).normal(size=(2, 4, 50)).astype(np.float32)
+  values[0, 0] = 1.0
+  expected = largest_k.largest(jnp.asarray(values), k, whole=True)
+  monkeypatch.setattr(largest_k.counts, 'LIMIT', 1)
+  got = largest_k.largest(jnp.asarray(values), k, whole=True)
+  np.testing.assert_array_equal(got, expected)
+
+
+def _sums(jaxpr):
+  """Yields the integer sums of a program: what they sum, and of how many."""
+  for equation in jaxpr.eqns:
+    if equation.primitive.name == 'reduce_sum':
+      (x,) = (v.aval for v in equation.invars)
+      if jnp.issubdtype(x.dtype, jnp.integer):
+        yield x, math.prod(x.shape[axis] for axis in equation.params['axes'])
+    for value in equation.params.values():
+      inner = getattr(value, 'jaxpr', None)
+      if inner is not None:
+        yield from _sums(inner)
+
+
+def test_no_sum_of_a_mask_is_over_more_entries_than_an_int32_counts():
+  shape = jax.ShapeDtypeStruct((4096, 2**20), jnp.float32)
+  program = jax.make_jaxpr(lambda x: largest_k.largest(x, 9, whole=True))
+  sums = list(_sums(program(shape).jaxpr))
+  assert sums
+  for x, entries in sums:
+    assert x.shape != shape.shape or entries < 2**31
 
 
 def test_equal_values_at_the_last_place_are_all_marked():

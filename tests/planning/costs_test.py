@@ -128,6 +128,21 @@ def test_a_chips_share_of_a_step_counts_padding():
   np.testing.assert_allclose(sixteen, one / 16 * 8 / 5)
 
 
+def test_a_transcoder_gathers_its_inputs_and_its_targets():
+  mesh = sharding.MeshShape(8, 1)
+  traffic = {}
+  for site in ('resid_post', 'mlp_out', 'attn_heads', 'transcoder'):
+    groups = load_run.make_suite(_config(sites=(site,)))
+    (group,) = groups
+    members, latents, rows = costs.parts(group, mesh)
+    # Members are apart: rows are all that travels, two bytes a number.
+    assert latents == rows == 1 and members == 1
+    traffic[site] = costs.step_traffic(groups, mesh, 4096)
+  assert traffic['resid_post'] == traffic['mlp_out'] == 2 * 4096 * 2304
+  assert traffic['attn_heads'] == 2 * 4096 * 2048
+  assert traffic['transcoder'] == 2 * 4096 * 2 * 2304
+
+
 def test_gradients_cross_the_mesh_only_where_the_batch_is_cut():
   narrow = load_run.make_suite(_config(widths=(2048,)))
   mesh = sharding.MeshShape(16, 1)

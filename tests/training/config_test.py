@@ -229,33 +229,15 @@ def test_all_problems_come_in_one_message():
     assert part in text
 
 
-def test_a_flag_of_a_variant_not_chosen_is_an_error(monkeypatch):
-  # A second variant, so that one can be left out.
-  own = dataclasses.make_dataclass(
-      'Own', [('k', int, dataclasses.field(default=8))], frozen=True
-  )
-  both = dataclasses.make_dataclass(
-      'Both',
-      [
-          (name, type(part), dataclasses.field(default=part))
-          for name, part in (
-              ('jumprelu', config.resolve().sae.jumprelu),
-              ('other', own()),
-          )
-      ],
-      frozen=True,
-  )
-  whole = dataclasses.make_dataclass(
-      'Whole',
-      [('sae', both, dataclasses.field(default=both()))],
-      bases=(config.TrainConfig,),
-      frozen=True,
-  )
-  monkeypatch.setattr(config, 'TrainConfig', whole)
-  variants = {**config.saes.VARIANTS, 'other': (None, own)}
-  monkeypatch.setattr(config.saes, 'VARIANTS', variants)
-  with pytest.raises(errors.UserError, match='other is not among the variants'):
-    config.resolve({'sae.other.k': 9})
+def test_a_flag_of_a_variant_not_chosen_is_an_error():
+  flags = {'variants': ('jumprelu',), 'sae.gated.tied': False}
+  with pytest.raises(
+      errors.UserError,
+      match='sae.gated.tied is set, but gated is not among the variants',
+  ):
+    config.resolve(flags)
+  both = config.resolve(flags | {'variants': ('jumprelu', 'gated')})
+  assert not both.sae.gated.tied
 
 
 def test_auto_dtype_depends_on_the_platform_alone():

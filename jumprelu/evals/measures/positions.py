@@ -4,8 +4,12 @@
 document's BOS, which is 0: it is how far back attention can look, however
 documents are packed into rows. The FVU's denominator at a position is about
 the mean of all positions, so that the pooled sums give the FVU of the row.
+
+Standard errors are between documents: a long one has tokens at the same
+position of several rows, which are no independent draws.
 """
 
+from collections.abc import Mapping
 import functools
 from typing import Any, NamedTuple
 
@@ -16,102 +20,104 @@ import numpy as np
 from jumprelu import metrics
 from jumprelu.array_typing import Array, Bool, Float, Int, Num
 from jumprelu.evals import corpus_passes, jitted
+from jumprelu.evals import text as text_lib
 from jumprelu.evals.measures import context as context_lib
 
 
-class Positions(NamedTuple):
-  """Sums over tokens by position; `scored` ones have a delta loss."""
+class Values(NamedTuple):
+  """One member's numbers at each token; float32, 16 bytes a token."""
 
-  tokens: Num[Array, ' positions']
-  active: Num[Array, ' positions']
-  residual: Num[Array, ' positions']  # of ||y - yhat||^2
-  residual_squared: Num[Array, ' positions']
-  spread: Num[Array, ' positions']  # of ||y - ybar||^2
-  scored: Num[Array, ' positions']
-  delta: Num[Array, ' positions']
-  delta_squared: Num[Array, ' positions']
+  l0: Num[Array, 'rows positions']
+  residual: Float[Array, 'rows positions']  # ||y - yhat||^2
+  spread: Float[Array, 'rows positions']  # ||y - ybar||^2
+  delta: Float[Array, 'rows positions']  # Delta loss where scored.
 
-  @classmethod
-  def from_batch(
-      cls,
-      found: jitted.ByPosition,
-      spread: Float[Array, 'sequences positions'],
-      delta: Float[Array, 'sequences positions'],
-      *,
-      positions: Int[Array, 'sequences positions'],
-      keep: Bool[Array, 'sequences positions'],
-      scored: Bool[Array, 'sequences positions'],
-  ) -> 'Positions':
-    """Sums one batch; what is not kept, or not scored, may hold anything."""
 
-    def by_position(x, mask):
-      return jax.ops.segment_sum(
-          jnp.where(mask, x, 0).ravel(),
-          positions.ravel(),
-          num_segments=positions.shape[1],
-      )
+class Groups:
+  """Tokens by position and document, for averages at each position.
 
-    return cls(
-        by_position(jnp.ones_like(positions), keep),
-        by_position(found.l0, keep),
-        by_position(found.residual, keep),
-        by_position(jnp.square(found.residual), keep),
-        by_position(spread, keep),
-        by_position(jnp.ones_like(positions), scored),
-        by_position(delta, scored),
-        by_position(jnp.square(delta), scored),
+  Args:
+    positions: The position of each token in its document.
+    documents: The number of its document.
+    where: Which tokens count.
+  """
+
+  def __init__(
+      self,
+      positions: Int[np.ndarray, 'rows positions'],
+      documents: Int[np.ndarray, 'rows positions'],
+      where: Bool[np.ndarray, 'rows positions'],
+  ):
+    self._where, self._length = where, positions.shape[1]
+    keys = documents[where].astype(np.int64) * self._length + positions[where]
+    keys, self._group_of = np.unique(keys, return_inverse=True)
+    self._position_of = keys % self._length
+    self._counts = np.bincount(self._group_of, minlength=len(keys))
+
+  def average(
+      self,
+      values: Num[Array, 'rows positions'] | Num[np.ndarray, 'rows positions'],
+  ) -> metrics.Average:
+    """Returns the averages at each position, with errors over documents."""
+    counts = self._counts
+    totals = np.bincount(
+        self._group_of,
+        np.asarray(values, np.float64)[self._where],
+        minlength=len(counts),
+    )
+    return metrics.Average(
+        *(
+            np.bincount(self._position_of, x, minlength=self._length)
+            for x in (
+                np.ones_like(counts),
+                counts,
+                totals,
+                counts**2,
+                totals**2,
+                totals * counts,
+            )
+        )
     )
 
-  def merge(self, other: 'Positions') -> 'Positions':
-    """Returns the sums over both lots of tokens."""
-    return metrics.add(self, other)
 
-  def compute(self) -> list[dict[str, Any]]:
-    """Returns a row for each position that was seen.
-
-    Standard errors take tokens of one position as independent: they lie in
-    different documents.
-    """
-    error, error_stderr = _mean(
-        self.residual, self.residual_squared, self.tokens
-    )
-    delta, delta_stderr = _mean(self.delta, self.delta_squared, self.scored)
-    columns = {
-        'tokens': self.tokens,
-        'l0': metrics.ratio(self.active, self.tokens),
-        'squared_error': error,
-        'squared_error_stderr': error_stderr,
-        'fvu': metrics.ratio(self.residual, self.spread),
-        'tokens_delta_loss': self.scored,
-        'delta_loss': delta,
-        'delta_loss_stderr': delta_stderr,
-    }
-    return [
-        {'position': int(p)} | {k: v[p] for k, v in columns.items()}
-        for p in np.flatnonzero(self.tokens)
-    ]
-
-
-def _mean(total, squared, count):
-  """Returns means and their standard errors, NaN of fewer than two tokens."""
-  mean = metrics.ratio(total, count)
-  squares = np.maximum(squared - count * mean**2, 0)
-  variance = metrics.ratio(squares, count - 1)
-  return mean, np.sqrt(metrics.ratio(variance, count))
+def profile(
+    values: Values, kept: Groups, scored: Groups
+) -> list[dict[str, Any]]:
+  """Returns a row for each position that was seen."""
+  error = kept.average(values.residual)
+  delta = scored.average(values.delta)
+  columns = {
+      'tokens': error.count.astype(np.int64),
+      'l0': kept.average(values.l0).mean,
+      'squared_error': error.mean,
+      'squared_error_stderr': error.stderr,
+      'fvu': metrics.ratio(error.total, kept.average(values.spread).total),
+      'tokens_delta_loss': delta.count.astype(np.int64),
+      'delta_loss': delta.mean,
+      'delta_loss_stderr': delta.stderr,
+  }
+  return [
+      {'position': int(p)} | {k: v[p] for k, v in columns.items()}
+      for p in np.flatnonzero(error.count)
+  ]
 
 
 @functools.partial(jax.jit, static_argnames=('mesh',))
-def _sums(found, values, mean, delta, *, batch, mesh):
+def _values(found, values, mean, delta, *, mesh):
   centred = values.astype(jnp.float32) - mean[None, None]
-  record = Positions.from_batch(
-      found,
-      jnp.square(centred).sum(-1),
-      delta,
-      positions=batch.positions,
-      keep=batch.keep,
-      scored=batch.scored,
-  )
+  spread = jnp.square(centred).sum(-1)
+  record = Values(found.l0, found.residual, spread, delta)
   return jitted.replicate(record, mesh)
+
+
+@functools.partial(jax.jit, static_argnames=('mesh',))
+def _masks(batch, *, mesh):
+  masks = {
+      'positions': batch.positions,
+      'kept': batch.keep,
+      'scored': batch.scored,
+  }
+  return jitted.replicate(masks, mesh)
 
 
 def measure(context: context_lib.Context) -> context_lib.Measured:
@@ -122,24 +128,40 @@ def measure(context: context_lib.Context) -> context_lib.Measured:
   def step(tokens):
     batch = context.forward(tokens)
     clean = corpus_passes.clean_of(losses, batch, mesh=mesh)
-    return [of_member(batch, member, clean) for member in context.members]
+    members = [of_member(batch, member, clean) for member in context.members]
+    return _masks(batch, mesh=mesh), members
 
   def of_member(batch, member, clean):
     call = corpus_passes.call_of(member, batch, mesh=mesh)
     delta = losses[member.target](batch, call(jitted.reconstruct))
-    return _sums(
+    return _values(
         call(jitted.by_position),
         batch.values[member.target],
         np.asarray(context.means[member.target], np.float32),
         delta - clean[member.target],
-        batch=batch,
         mesh=mesh,
     )
 
-  total = corpus_passes.merge_over(context.text, step, 'evaluate: positions')
+  batches = list(text_lib.over(context.text, step, 'evaluate: positions'))
+  # The last batch is filled up with rows of padding.
+  rows = len(context.text.rows)
+  masks, members = jax.tree.map(
+      lambda *parts: np.concatenate(parts)[:rows], *batches
+  )
+  kept, scored = _groups(masks, text_lib.documents(context.text))
   table = [
       {'path': name} | row
-      for name, record in zip(context.names, total, strict=True)
-      for row in record.compute()
+      for name, values in zip(context.names, members, strict=True)
+      for row in profile(values, kept, scored)
   ]
-  return context_lib.Measured([{} for _ in total], table)
+  return context_lib.Measured([{} for _ in members], table)
+
+
+def _groups(
+    masks: Mapping[str, np.ndarray], documents: np.ndarray
+) -> tuple[Groups, Groups]:
+  kept, scored = (
+      Groups(masks['positions'], documents, masks[name])
+      for name in ('kept', 'scored')
+  )
+  return kept, scored

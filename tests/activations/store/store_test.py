@@ -1,5 +1,6 @@
 """A store: the stream's batches, written once, block by block."""
 
+import dataclasses
 import shutil
 
 import jax
@@ -23,6 +24,16 @@ def batches(source, scales, *, size=32):
     block = source.make_block(number, scales)
     for index in range(4):
       yield jax.device_get(_batch(block, jnp.int32(index), size))
+
+
+def test_only_blocks_that_are_computed_can_be_stored(
+    written, tmp_path, monkeypatch
+):
+  stored = small_store.make_job(written)
+  monkeypatch.setattr(harvest_store.job_lib, 'make_job', lambda config: stored)
+  config = dataclasses.replace(stored.config, store=str(tmp_path / 'other'))
+  with pytest.raises(TypeError, match='blocks come from a Stored: only those'):
+    harvest_store.harvest_store(config)
 
 
 @pytest.mark.parametrize('devices', [0, 8])

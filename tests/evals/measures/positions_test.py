@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jumprelu.data import packing
+from jumprelu.evals.measures import positions as profile_lib
 from tests.evals import measured
 
 
@@ -16,6 +17,45 @@ def profile(name):
   return {row['position']: row for row in rows}
 
 
+def documents():
+  """Numbers the documents of all rows, which follow each other."""
+  numbers, number, open_before = [], 0, False
+  for tokens in measured.TOKENS:
+    line = []
+    for column, token in enumerate(tokens):
+      if token == packing.BOS and not (column == 0 and open_before):
+        number += 1
+      line.append(number)
+    open_before = tokens[-1] not in (packing.EOS, packing.PAD)
+    numbers.append(line)
+  return np.array(numbers)
+
+
+def stderr(values, groups):
+  """The ratio estimator's standard error of a mean over documents."""
+  names = np.unique(groups)
+  totals = np.array([values[groups == g].sum() for g in names])
+  counts = np.array([(groups == g).sum() for g in names])
+  deviations = totals - values.mean() * counts
+  factor = len(names) / (len(names) - 1)
+  return np.sqrt(factor * np.square(deviations).sum()) / counts.sum()
+
+
+def test_errors_are_between_documents_where_one_fills_several_rows():
+  # Two documents, in three and in two rows: four tokens at a position.
+  positions = np.tile(np.arange(3), (5, 1))
+  numbers = np.repeat([[0], [0], [0], [1], [1]], 3, axis=1)
+  values = np.repeat([[1.0], [1.0], [1.0], [5.0], [5.0]], 3, axis=1)
+  everywhere = np.ones((5, 3), bool)
+  found = profile_lib.Groups(positions, numbers, everywhere).average(values)
+  np.testing.assert_allclose(found.mean, 2.6)
+  # Deviations of the totals: 3 - 3 * 2.6 and 10 - 2 * 2.6.
+  np.testing.assert_allclose(found.stderr, np.sqrt(2 * 2 * 4.8**2) / 5)
+  # With one document nothing is known of others.
+  same = profile_lib.Groups(positions, numbers * 0, everywhere).average(values)
+  assert np.isnan(same.stderr).all()
+
+
 @pytest.mark.parametrize('name', ['random', 'transcoder'])
 def test_profiles_equal_plain_numpy(name):
   latents, reconstruction, y = measured.sae(name)
@@ -24,7 +64,10 @@ def test_profiles_equal_plain_numpy(name):
   residual = np.square(y - reconstruction).sum(-1)
   delta = measured.losses(measured.spliced(name, reconstruction))
   delta -= measured.losses(measured.clean()[0])
-  found = profile(name)
+  found, groups = profile(name), documents()
+  # Some documents have several tokens at one position.
+  pairs = np.stack([groups[keep], positions[keep]], axis=1)
+  assert len(np.unique(pairs, axis=0)) < len(pairs)
   assert set(found) == set(positions[keep]) and 0 not in found
   for p, row in found.items():
     at = keep & (positions == p)
@@ -33,8 +76,8 @@ def test_profiles_equal_plain_numpy(name):
     np.testing.assert_allclose(
         row['squared_error'], residual[at].mean(), rtol=1e-4
     )
-    if at.sum() > 1:
-      error = residual[at].std(ddof=1) / np.sqrt(at.sum())
+    if len(np.unique(groups[at])) > 1:
+      error = stderr(residual[at], groups[at])
       np.testing.assert_allclose(row['squared_error_stderr'], error, rtol=1e-2)
     spread = np.square(y[at] - mean).sum()
     np.testing.assert_allclose(
@@ -46,8 +89,9 @@ def test_profiles_equal_plain_numpy(name):
       np.testing.assert_allclose(
           row['delta_loss'], delta[some].mean(), rtol=1e-3, atol=1e-5
       )
-    if some.sum() > 1:
-      error = delta[some].std(ddof=1) / np.sqrt(some.sum())
+    of_some = groups[:, :-1][some]
+    if len(np.unique(of_some)) > 1:
+      error = stderr(delta[some], of_some)
       np.testing.assert_allclose(
           row['delta_loss_stderr'], error, rtol=1e-2, atol=1e-5
       )
