@@ -44,6 +44,14 @@ def leaves(config: Any, prefix: str = '') -> dict[str, Leaf]:
   return found
 
 
+def is_among(path: str, names: Iterable[str]) -> bool:
+  """Whether a path is one of the names, or below one that ends in a dot."""
+  return any(
+      path.startswith(name) if name.endswith('.') else path == name
+      for name in names
+  )
+
+
 def replace(config: T, changes: Mapping[str, Any]) -> T:
   """Returns `config` with other leaves; one error names every problem."""
   known = leaves(config)

@@ -203,7 +203,7 @@ def differences(
   return [
       f'{path} was {before[path].value!r}, is {leaf.value!r}'
       for path, leaf in after.items()
-      if leaf.value != before[path].value and not path.startswith(SOFT)
+      if leaf.value != before[path].value and not dotted.is_among(path, SOFT)
   ]
 
 
