@@ -137,6 +137,18 @@ def test_a_run_on_eight_devices_goes_on_on_one(tmp_path):
   np.testing.assert_array_equal(eight.silent, one.silent)
 
 
+def test_how_a_step_is_computed_may_change_on_resume(tmp_path, whole):
+  for stop, path in ((4, 'dense'), (7, 'sparse'), (11, 'oracle')):
+    assert _run(tmp_path, stop=(stop,), path=path)[0] == train.PREEMPTED
+  assert _run(tmp_path, path='auto')[0] == train.DONE
+  (state, _), (expected, _) = _state(tmp_path), _state(whole)
+  jax.tree.map(
+      lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6),
+      state,
+      expected,
+  )
+
+
 def test_a_finished_run_says_so_without_loading_anything(whole, monkeypatch):
   monkeypatch.setattr(job_lib, 'make_job', None)
   assert train.train(toy_suite.make_config(), whole) == train.DONE
