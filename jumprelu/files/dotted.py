@@ -168,8 +168,6 @@ def _rebuild(
       kwargs[field.name] = changes.get(path, value)
   try:
     return type(config)(**kwargs)
-  except (errors.MissingInputError, errors.DataError):
-    raise  # No wrong value but a file, with an exit code of its own.
   except ValueError as error:
     # A part says which of its fields is wrong; where it says only the last
     # name, the path before it tells whose field that is.

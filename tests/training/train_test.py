@@ -177,7 +177,9 @@ def test_a_suite_that_cannot_step_gives_up(tmp_path):
 def test_what_a_run_has_left_can_be_loaded(tmp_path, monkeypatch):
   _run(tmp_path, stop=(4,))
   monkeypatch.setattr(
-      load_run, 'make_suite', lambda config: toy_suite.make_groups(config)
+      load_run,
+      'make_suite',
+      lambda config, widths: toy_suite.make_groups(config),
   )
   members = load_run.load_suite(tmp_path)
   sites = [(m.member.site, m.member.sparsity_coefficient) for m in members]
@@ -200,7 +202,11 @@ def test_what_a_run_has_left_can_be_loaded(tmp_path, monkeypatch):
 def test_loading_a_run_changes_nothing_in_its_directory(tmp_path, monkeypatch):
   for stop in 4, 8:
     _run(tmp_path, stop=(stop,))
-  monkeypatch.setattr(load_run, 'make_suite', toy_suite.make_groups)
+  monkeypatch.setattr(
+      load_run,
+      'make_suite',
+      lambda config, widths: toy_suite.make_groups(config),
+  )
   # A save in flight, and a damaged newest checkpoint.
   in_flight = tmp_path / 'checkpoints' / '12.orbax-checkpoint-tmp-1' / 'state'
   in_flight.mkdir(parents=True)
@@ -218,6 +224,24 @@ def test_loading_a_run_changes_nothing_in_its_directory(tmp_path, monkeypatch):
   before = contents()
   assert load_run.load_suite(tmp_path)[0].meta['step'] == 4
   assert contents() == before
+
+
+def test_a_run_can_be_loaded_where_its_model_is_not(tmp_path):
+  _run(tmp_path, stop=(4,))
+  # As if trained elsewhere with --model=/elsewhere/model, of the toy's widths.
+  for name, changes in (
+      ('config.json', {'model': '/elsewhere/model'}),
+      (
+          'suite.json',
+          {'d_site': {str(s): w for s, w in toy_suite.WIDTHS.items()}},
+      ),
+  ):
+    record = json.loads((tmp_path / name).read_text())
+    assert changes.keys() <= record.keys()
+    (tmp_path / name).write_text(json.dumps(record | changes))
+  assert run_dir.RunDir(tmp_path).read_config().model == '/elsewhere/model'
+  members = load_run.load_suite(tmp_path)
+  assert len(members) == 4 and members[0].meta['step'] == 4
 
 
 def test_a_run_without_checkpoint_has_left_nothing(tmp_path):
