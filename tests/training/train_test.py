@@ -1,5 +1,6 @@
 """Runs: where they start, what they keep, and what they refuse."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -11,7 +12,7 @@ from jumprelu import errors, lm
 from jumprelu.data import packing
 from jumprelu.training import config as config_lib
 from jumprelu.training import job as job_lib
-from jumprelu.training import load_run, run_dir, train
+from jumprelu.training import load_run, run_dir, suite, train
 from tests import compiled, small_state, toy_suite
 from tests.toy_run import run as _run
 from tests.toy_run import state as _state
@@ -172,6 +173,22 @@ def test_a_suite_that_cannot_step_gives_up(tmp_path):
         optim__sparsity_warmup_fraction=0.0,
     )
   assert run_dir.RunDir(tmp_path).read('STATUS.json')['exit_code'] == 70
+
+
+def test_a_resumed_run_knows_how_many_steps_its_members_had_skipped():
+  config = toy_suite.make_config(sparsity_coefficients=('1', '2', '3'))
+  for mesh in None, toy_suite.make_mesh(8):
+    job = toy_suite.make_job(config, mesh=mesh)
+    state = suite.init_state(job.groups, mesh=mesh)
+    groups = {}
+    for name, group in state.groups.items():
+      counts = np.arange(7, 7 + len(group.skipped), dtype=np.int32)
+      counts = jax.device_put(counts, group.skipped.sharding)
+      groups[name] = dataclasses.replace(group, skipped=counts)
+    skipped = train._skipped(dataclasses.replace(state, groups=groups), job)
+    assert skipped.keys() == groups.keys()
+    for counts in skipped.values():
+      np.testing.assert_array_equal(counts, [7, 8, 9])
 
 
 def test_what_a_run_has_left_can_be_loaded(tmp_path, monkeypatch):
