@@ -239,11 +239,13 @@ def square_sums(
     *,
     user_prefix: tuple[int, ...] = (),
     mesh: Any = None,
-) -> tuple[dict[lm.Site, Float32[Array, ' sequences']], Int32[Array, '']]:
-  """Sums ||x||^2 of each site over the rows that count, and counts them.
+) -> tuple[
+    dict[lm.Site, Float32[Array, ' sequences']], Int32[Array, ' sequences']
+]:
+  """Returns each sequence's sum of ||x||^2 over kept rows, and their number.
 
   A number a sequence: the host adds them up, so that the sum does not depend
-  on the number of devices.
+  on the number of devices, nor on how many sequences are forwarded together.
   """
   found = forward(params, tokens)
   anything = {site: jnp.float32(0) for site in found}
@@ -252,8 +254,10 @@ def square_sums(
       site: jnp.sum(jnp.square(x.astype(jnp.float32)), axis=(1, 2))
       for site, x in found.items()
   }
-  sums = jax.tree.map(lambda x: sharding.constrain(x, mesh, None), sums)
-  return sums, jnp.sum(keep, dtype=jnp.int32)
+  counts = jnp.sum(keep, axis=1, dtype=jnp.int32)
+  return jax.tree.map(
+      lambda x: sharding.constrain(x, mesh, None), (sums, counts)
+  )
 
 
 def _spread(x: Array, mesh: Any) -> Array:

@@ -8,6 +8,7 @@ carried across blocks, and a batch is a pure function of config and step.
 from collections.abc import Callable, Mapping
 import dataclasses
 import functools
+import math
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -177,22 +178,26 @@ class Stream:
   def estimate_scales(self) -> dict[lm.Site, float]:
     """Estimates sqrt(E||x||^2) of each site from the first `scale_tokens`.
 
+    They are rounded up to whole sequences. Sequences of the last forward that
+    are beyond them do not count, so that `lm_sequences` changes nothing.
+
     Done once a run; the numbers are stored with it and never estimated again,
     for an SAE is only meaningful together with the scale it was trained at.
     """
     at_once = self.config.lm_sequences
-    forwards = -(-self.config.scale_tokens // (at_once * self._length))
-    squares: dict[lm.Site, float] = {}
+    sequences = -(-self.config.scale_tokens // self._length)
+    parts: dict[lm.Site, list[float]] = {}
     rows = 0
-    for index in range(forwards):
-      sums, count = jax.device_get(
+    for index in range(-(-sequences // at_once)):
+      sums, counts = jax.device_get(
           self._sums(self.params, self._tokens(index, at_once))
       )
-      rows += int(count)
-      for site, value in sums.items():
-        squares[site] = squares.get(site, 0.0) + float(
-            value.astype(np.float64).sum()
-        )
+      counted = sequences - index * at_once
+      rows += int(counts[:counted].sum())
+      for site, values in sums.items():
+        parts.setdefault(site, []).extend(values[:counted].tolist())
+    # Rounded once, whatever the order.
+    squares = {site: math.fsum(values) for site, values in parts.items()}
     for site, value in squares.items():
       if not value > 0 or not np.isfinite(value):
         raise errors.DataError(

@@ -44,6 +44,14 @@ def leaves(config: Any, prefix: str = '') -> dict[str, Leaf]:
   return found
 
 
+def is_among(path: str, names: Iterable[str]) -> bool:
+  """Whether a path is one of the names, or below one that ends in a dot."""
+  return any(
+      path.startswith(name) if name.endswith('.') else path == name
+      for name in names
+  )
+
+
 def replace(config: T, changes: Mapping[str, Any]) -> T:
   """Returns `config` with other leaves; one error names every problem."""
   known = leaves(config)
@@ -160,8 +168,6 @@ def _rebuild(
       kwargs[field.name] = changes.get(path, value)
   try:
     return type(config)(**kwargs)
-  except (errors.MissingInputError, errors.DataError):
-    raise  # No wrong value but a file, with an exit code of its own.
   except ValueError as error:
     # A part says which of its fields is wrong; where it says only the last
     # name, the path before it tells whose field that is.

@@ -31,6 +31,7 @@ import dataclasses
 import pathlib
 import signal
 import sys
+import tempfile
 from typing import Any
 
 from absl import flags as absl_flags
@@ -168,12 +169,15 @@ def _report(found: Any, out: pathlib.Path) -> None:
 
 
 def _check_writable(out: pathlib.Path) -> None:
-  """Fails before the minutes of evaluation, not after."""
+  """Fails before the minutes of evaluation, not after.
+
+  Each process tries a file of its own, because several may try at once.
+  """
+  if out.is_dir():
+    raise errors.UserError(f'--out={out}: a directory; name a file')
   out.parent.mkdir(parents=True, exist_ok=True)
-  with out.open('a', encoding='utf-8'):
+  with tempfile.TemporaryFile(dir=out.parent):
     pass
-  if not out.stat().st_size:
-    out.unlink()
 
 
 def _evaluate(

@@ -6,7 +6,7 @@ otherwise; a value that cannot be read is kept until `build`, so that one
 message names every bad flag.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import enum
 import types
@@ -53,18 +53,19 @@ def define(
     *,
     prefix: str = '',
     alternatives: Mapping[str, Any] | None = None,
-    only: tuple[str, ...] = ('',),
+    only: Sequence[str] | None = None,
 ) -> None:
   """Declares a flag for each leaf of `config`, whose values are the defaults.
 
-  `only` chooses leaves by how their paths begin. `alternatives` names other configs of the same class (recipes), whose values
-  stand in the help where they differ.
+  `only` names some leaves, or with a dot at the end all below a path.
+  `alternatives` names other configs of the same class (recipes), whose values
+  the help shows where they differ.
   """
   others = {
       name: dotted.leaves(other) for name, other in (alternatives or {}).items()
   }
   for path, leaf in dotted.leaves(config).items():
-    if not path.startswith(only):
+    if only is not None and not dotted.is_among(path, only):
       continue
     # An empty text says nothing, and a recipe's name is its own value.
     shown = [f'default: {show(leaf.value)}'] if leaf.value != '' else []
@@ -90,17 +91,17 @@ def build(
     make: Callable[[Mapping[str, Any]], T] | None = None,
     *,
     prefix: str = '',
-    only: tuple[str, ...] = ('',),
+    only: Sequence[str] | None = None,
 ) -> T:
   """The config that the flags ask for; one error names every problem.
 
-  `only` is what was given to `define`. `make` gets the flags that were given, by dotted path; by default they
-  replace those of `config`.
+  `only` is that of `define`. `make` gets the flags that were given, by dotted
+  path; by default they replace those of `config`.
   """
   given = {}
   problems = []
   for path in dotted.leaves(config):
-    if not path.startswith(only):
+    if only is not None and not dotted.is_among(path, only):
       continue
     flag = flag_values[prefix + path]
     if flag.present and isinstance(flag.value, _Unreadable):

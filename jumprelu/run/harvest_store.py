@@ -6,6 +6,7 @@ import sys
 from absl import flags as absl_flags
 
 from jumprelu import errors
+from jumprelu.files import dotted
 
 # What decides a stream, as for train. Model, layer and sites are flags of the
 # command's other half as well.
@@ -53,7 +54,7 @@ def given(fv: absl_flags.FlagValues) -> list[str]:
   return [
       name
       for name in fv
-      if fv[name].present and name.startswith((*_STREAM, 'process.'))
+      if fv[name].present and dotted.is_among(name, (*_STREAM, 'process.'))
   ]
 
 

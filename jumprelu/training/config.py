@@ -137,11 +137,15 @@ class TrainConfig:
 def resolve(overrides: Mapping[str, Any] | None = None) -> TrainConfig:
   """Makes a config of the recipe in `overrides` and the other overrides.
 
+  A model that is no known one is looked up in its folder: here, and not again
+  when the config is read back or changed.
+
   Args:
     overrides: Values by dotted path (`{'optim.learning_rate': 1e-3}`).
 
   Raises:
     UserError: with every problem in one message.
+    MissingInputError, DataError: the model's folder is missing or damaged.
   """
   given = dict(overrides or {})
   recipe = given.get('recipe', recipes.DEFAULT)
@@ -174,11 +178,12 @@ def resolve(overrides: Mapping[str, Any] | None = None) -> TrainConfig:
       ]
   try:
     config = dotted.replace(default, values)
-  except (errors.MissingInputError, errors.DataError):
-    raise  # A model's files, with exit codes of their own.
   except errors.UserError as error:
     problems.append(str(error))
     config = default
+  model, layer = values.get('model', default.model), values.get('layer', 0)
+  if isinstance(model, str) and isinstance(layer, int):
+    problems += validation.model_problems(model, layer)
   if problems:
     raise errors.UserError('; '.join(problems))
   return config

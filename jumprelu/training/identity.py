@@ -17,8 +17,11 @@ def run_digest(config: config_lib.TrainConfig) -> str:
   fields = {
       path: leaf.value
       for path, leaf in dotted.leaves(config).items()
-      if not path.startswith(run_dir.SOFT)
+      if not dotted.is_among(path, run_dir.SOFT)
   }
+  # How a step is computed does not count. Earlier versions hashed it: with its
+  # default the digests of their runs and releases stay what they are.
+  fields['path'] = 'auto'
   text = json.dumps(fields, sort_keys=True, default=str)
   return hashlib.sha256(text.encode()).hexdigest()
 

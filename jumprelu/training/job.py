@@ -5,13 +5,13 @@ import dataclasses
 import json
 from typing import Any, NamedTuple
 
-from jumprelu import data, lm, sharding
+from jumprelu import data, errors, lm, sharding
 from jumprelu.activations import blocks, store
 from jumprelu.activations import stream as stream_lib
 from jumprelu.data import loader
 from jumprelu.files import digests
 from jumprelu.training import config as config_lib
-from jumprelu.training import load_run, run_dir, suite
+from jumprelu.training import load_run, run_dir, suite, validation
 
 
 class Job(NamedTuple):
@@ -29,6 +29,10 @@ class Job(NamedTuple):
 
 def make_job(config: config_lib.TrainConfig) -> Job:
   """Lays out the suite; loads the model and the text, or opens the store."""
+  # A config that no command has resolved may name any folder.
+  if problems := list(validation.model_problems(config.model, config.layer)):
+    raise errors.UserError('; '.join(problems))
+
   # Mesh and the shapes that it must divide: before anything is read.
   mesh = sharding.make_mesh(config.mesh)
   config.stream.check_data_axis(mesh.shape['data'])
@@ -89,8 +93,10 @@ def facts(job: Job) -> dict[str, str]:
 
 def describe(job: Job, scales: dict[lm.Site, float]) -> dict[str, Any]:
   """What suite.json says."""
+  model = lm.get_config(job.config.model)
   return {
-      'model': lm.get_config(job.config.model).name,
+      'model': model.name,
+      'd_site': {str(site): model.d_site(site) for site in lm.Site},
       'layer': job.config.layer,
       'scales': {str(site): scale for site, scale in scales.items()},
       'data_digest': job.data_digest,

@@ -1,5 +1,6 @@
 """What a run has left: its members, from its newest verified checkpoint."""
 
+from collections.abc import Mapping
 import os
 from typing import Any, NamedTuple
 
@@ -27,12 +28,22 @@ class TrainedMember(NamedTuple):
 
 def make_suite(
     config: config_lib.TrainConfig,
+    widths: Mapping[lm.Site, int] | None = None,
 ) -> tuple[suite.Group, ...]:
-  """The groups of a config's suite; needs no model and no device."""
+  """Returns the groups of a config's suite; needs no weights and no device.
+
+  Args:
+    config: Of the run.
+    widths: The width of each site; by default the model's folder is read.
+  """
+  if widths is None:
+    d_site = lm.get_config(config.model).d_site
+  else:
+    d_site = widths.__getitem__
   return suite.make_groups(
       config_lib.members(config),
       configs=config.variant_configs(),
-      d_site=lm.get_config(config.model).d_site,
+      d_site=d_site,
   )
 
 
@@ -61,7 +72,11 @@ def load_suite(out: str | os.PathLike[str]) -> list[TrainedMember]:
 
   directory = run_dir.RunDir(out)
   config = directory.read_config()
-  groups = make_suite(config)
+  # Older runs did not record widths.
+  widths = directory.read('suite.json').get('d_site')
+  if widths is not None:
+    widths = {lm.Site(site): width for site, width in widths.items()}
+  groups = make_suite(config, widths)
   restored = checkpoint_reading.restore(
       directory.checkpoints, suite.stored_state(groups)
   )

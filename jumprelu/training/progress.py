@@ -4,7 +4,7 @@ Metrics are read one segment after they were dispatched, so that the device
 never waits for the host.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import sys
 import time
@@ -73,7 +73,17 @@ class Reporter:
       *,
       write: Callable[[dict[str, Any]], None],
       on_progress: Callable[[Progress], None] | None = None,
+      skipped: Mapping[str, np.ndarray] | None = None,
   ):
+    """Starts reporting.
+
+    Args:
+      counts: Of the run so far; kept up to date.
+      config: The run's.
+      write: Receives a line of metrics a segment.
+      on_progress: Receives the progress every few seconds.
+      skipped: {group: [members]}, the steps skipped so far; none by default.
+    """
     self.counts = counts
     self._total = config.steps
     self._batch = config.stream.batch
@@ -81,7 +91,7 @@ class Reporter:
     self._write = write
     self._on_progress = on_progress or print_line
     self._pending: tuple[int, step_lib.Metrics, Any] | None = None
-    self._skipped: np.ndarray | None = None  # [1, members], at last reading.
+    self._skipped = dict(skipped or {})  # At last reading.
     self._stuck = 0
     self._clock = self._spoke = time.monotonic()
     # Speed is taken from the second report on: the first one compiles.
@@ -153,12 +163,13 @@ class Reporter:
 
   def _check(self, metrics: step_lib.Metrics) -> None:
     """Gives up when nothing has been learnt for a while."""
-    skipped = [group['skipped'] for group in metrics.groups.values()]
-    counts = np.concatenate(skipped, axis=1)  # [steps, members]
-    before = counts[:1] if self._skipped is None else self._skipped
-    grew = np.diff(counts, axis=0, prepend=before) > 0
-    self._skipped = counts[-1:]
-    for stuck in map(all, grew):
+    grew = []
+    for name, group in metrics.groups.items():
+      counts = np.asarray(group['skipped'])  # [steps, members]
+      before = np.reshape(self._skipped.get(name, 0 * counts[0]), (1, -1))
+      grew.append(np.diff(counts, axis=0, prepend=before) > 0)
+      self._skipped[name] = counts[-1]
+    for stuck in map(all, np.concatenate(grew, axis=1)):
       self._stuck = self._stuck + 1 if stuck else 0
       if self._stuck >= MAX_STUCK:
         raise errors.NumericalError(

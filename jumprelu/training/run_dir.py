@@ -42,6 +42,7 @@ SOFT = (
     'stream.batches_per_dispatch',
     'corpus.cache_dir',
     'corpus.data_dir',
+    'path',
     'recipe',
     'store',
 )
@@ -203,7 +204,7 @@ def differences(
   return [
       f'{path} was {before[path].value!r}, is {leaf.value!r}'
       for path, leaf in after.items()
-      if leaf.value != before[path].value and not path.startswith(SOFT)
+      if leaf.value != before[path].value and not dotted.is_among(path, SOFT)
   ]
 
 

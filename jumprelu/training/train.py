@@ -7,8 +7,9 @@ from typing import Any
 
 from absl import logging
 import jax
+import numpy as np
 
-from jumprelu import errors, lm, processes
+from jumprelu import errors, lm, processes, sharding
 from jumprelu.files import formats
 from jumprelu.training import checkpoint, load_run, progress, run_dir, suite
 from jumprelu.training import config as config_lib
@@ -96,6 +97,7 @@ def _run(
 ) -> str:
   config, mesh = job.config, job.mesh
   total, batches = config.steps, config.stream.batches
+  most = config.stream.batches_per_dispatch
 
   # Shapes and shardings: nothing is allocated yet.
   stored = suite.stored_state(job.groups, mesh=mesh)
@@ -104,7 +106,7 @@ def _run(
       config.optim,
       total_steps=total,
       batch=config.stream.batch,
-      max_steps=config.stream.batches_per_dispatch,
+      max_steps=most,
       mesh=mesh,
       path=config.path,
   )
@@ -113,20 +115,19 @@ def _run(
   state, scales = _restore_or_init(
       job, directory, checkpointer.latest_verified(stored), counts
   )
-  directory.note_start(counts.step)
-  directory.cut_metrics(counts.step)
-  directory.write_env(mesh=dict(mesh.shape) if mesh is not None else {})
-  directory.write_suite(job_lib.describe(job, scales))
-  write = directory.append_metrics
+  _record_start(job, directory, counts, scales)
   reporter = progress.Reporter(
-      counts, config, write=write, on_progress=on_progress
+      counts,
+      config,
+      write=directory.append_metrics,
+      on_progress=on_progress,
+      skipped=_skipped(state, job),
   )
 
   # The loop: dispatch a segment, only then read the metrics of the one before.
   step, block, state = counts.step, None, segments.turn(state)
   while step < total:
     number, first = divmod(step, batches)
-    most = config.stream.batches_per_dispatch
     steps = min(most, batches - first, total - step)
     with jax.transfer_guard('disallow'):
       if block is None or first == 0:
@@ -210,6 +211,34 @@ def _check_origin(
         f' {job.lm_digest[:12]}) than --out={directory.path} was trained on'
         f' ({before[:12]}); choose another directory, or the same model'
     )
+
+
+def _record_start(
+    job: job_lib.Job,
+    directory: run_dir.RunDir,
+    counts: progress.Counts,
+    scales: dict[lm.Site, float],
+) -> None:
+  """Writes what is known when a run starts, before its first step."""
+  directory.note_start(counts.step)
+  directory.cut_metrics(counts.step)
+  mesh = {} if job.mesh is None else dict(job.mesh.shape)
+  directory.write_env(mesh=mesh)
+  directory.write_suite(job_lib.describe(job, scales))
+
+
+def _skipped(
+    state: suite.TrainState, job: job_lib.Job
+) -> dict[str, np.ndarray]:
+  """Returns the steps that each group's members have skipped so far."""
+  counters = {name: group.skipped for name, group in state.groups.items()}
+  if job.mesh is not None:
+    # Every process reads the members of all.
+    replicated = sharding.replicated(job.mesh)
+    counters = jax.jit(lambda x: x, out_shardings=replicated)(counters)
+  counters = jax.device_get(counters)
+  # Without the padding, which metrics leave out as well.
+  return {g.name: counters[g.name][: len(g.members)] for g in job.groups}
 
 
 def _is_due(config: config_lib.TrainConfig, step: int) -> bool:

@@ -14,18 +14,15 @@ from jumprelu.training import recipes, sparsity_coefficients
 
 
 def problems(config: Any) -> Iterable[str]:
-  """Everything that is wrong with the whole; each part checks itself."""
-  try:
-    layers = lm.get_config(config.model).layers
-    if not 0 <= config.layer < layers:
-      yield (
-          f'layer {config.layer} is out of range: {config.model} has layers 0'
-          f' to {layers - 1}'
-      )
-  except (errors.MissingInputError, errors.DataError):
-    raise  # A model's file: launchers want to know that from a wrong flag.
-  except errors.UserError as error:
-    yield str(error)
+  """Yields what is wrong with the whole; each part checks itself.
+
+  Reads no file, so that a config is valid on every machine.
+  """
+  if config.model in lm.MODELS:
+    layers = lm.MODELS[config.model].layers
+    yield from _layer_problems(config.model, config.layer, layers)
+  elif config.layer < 0:
+    yield f'layer {config.layer} is out of range: must be at least 0'
   for axis, known in (
       ('sites', lm.SITES),
       ('variants', saes.VARIANTS),
@@ -51,6 +48,32 @@ def problems(config: Any) -> Iterable[str]:
     yield 'data is empty: name a text'
   yield from _sparsity_problems(config)
   yield from _length_problems(config)
+
+
+def model_problems(model: str, layer: int) -> Iterable[str]:
+  """Yields what is wrong with a model that only its folder describes.
+
+  Raises:
+    MissingInputError, DataError: the folder is missing or damaged; launchers
+      tell that from a wrong flag by the exit code.
+  """
+  if model in lm.MODELS or layer < 0:
+    return
+  try:
+    layers = lm.get_config(model).layers
+  except (errors.MissingInputError, errors.DataError):
+    raise
+  except errors.UserError as error:
+    yield str(error)
+    return
+  yield from _layer_problems(model, layer, layers)
+
+
+def _layer_problems(model: str, layer: int, layers: int) -> Iterable[str]:
+  if not 0 <= layer < layers:
+    yield (
+        f'layer {layer} is out of range: {model} has layers 0 to {layers - 1}'
+    )
 
 
 def _sparsity_problems(config: Any) -> Iterable[str]:

@@ -208,6 +208,41 @@ def test_scale_does_not_depend_on_the_number_of_devices():
   assert toy_suite.make_stream(config, mesh=mesh).estimate_scales() == alone
 
 
+@pytest.mark.parametrize('scale_tokens', [40, 41, 64])
+def test_scale_does_not_depend_on_how_many_sequences_are_forwarded(
+    scale_tokens,
+):
+  rows = -(-scale_tokens // toy_suite.LENGTH)
+  scales = []
+  for lm_sequences in 1, 2, 4, 8, 16:
+    config = toy_suite.make_config(
+        stream__lm_sequences=lm_sequences, stream__scale_tokens=scale_tokens
+    )
+    scales.append(toy_suite.make_stream(config).estimate_scales())
+  assert all(found == scales[0] for found in scales)
+  # Only whole sequences up to the one that holds the last of these tokens.
+  tokens = _block_tokens(0, rows)
+  kept = toy_suite.make_table()[_SITE][tokens[packing.keep_mask(tokens)]]
+  expected = np.sqrt((kept.astype(np.float64) ** 2).sum(-1).mean())
+  np.testing.assert_allclose(scales[0][_SITE], expected, rtol=1e-6)
+
+
+def test_scales_of_whole_forwards_have_the_bits_that_they_always_had():
+  # Added up forward by forward, as they were before surplus rows were masked.
+  table = toy_suite.make_table()
+  for lm_sequences in 2, 4, 8:
+    config = toy_suite.make_config(stream__lm_sequences=lm_sequences)
+    scales = toy_suite.make_stream(config).estimate_scales()
+    sums = jax.jit(functools.partial(blocks.square_sums, toy_suite.forward))
+    squares, rows = dict.fromkeys(table, 0.0), 0
+    for index in range(8 // lm_sequences):  # 64 tokens are 8 sequences.
+      found, counts = sums(table, _block_tokens(index, lm_sequences))
+      rows += int(counts.sum())
+      for site, values in found.items():
+        squares[site] += float(np.asarray(values, np.float64).sum())
+    assert scales == {s: (x / rows) ** 0.5 for s, x in squares.items()}
+
+
 def test_a_site_without_activations_is_an_error():
   table = {_SITE: np.zeros((toy_suite.VOCAB, 4), np.float32)}
   stream = toy_suite.make_stream(toy_suite.make_config(), table=table)

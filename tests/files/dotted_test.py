@@ -105,3 +105,11 @@ def test_text_that_is_no_json_object_is_a_user_error():
   for text in ('{', '[1]'):
     with pytest.raises(errors.UserError, match='not'):
       dotted.from_json(Whole(), text)
+
+
+def test_a_name_is_a_path_or_with_a_dot_all_below_it():
+  assert dotted.is_among('data', ['data'])
+  assert not dotted.is_among('data_format', ['data'])
+  assert dotted.is_among('mesh.data', ['data', 'mesh.'])
+  assert not dotted.is_among('mesh', ['mesh.'])
+  assert not dotted.is_among('mesh_axes.data', ['mesh.'])

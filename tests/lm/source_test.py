@@ -1,5 +1,6 @@
 """What --model may be: a known name, a folder, and nothing else."""
 
+import dataclasses
 import json
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from jumprelu import errors, lm
 from jumprelu.run import main
 from jumprelu.training import config as config_lib
+from jumprelu.training import job
 from tests.lm import huggingface_folders
 
 # config.json of the released models, from which the shapes must follow.
@@ -117,3 +119,37 @@ def test_a_config_keeps_the_folder_as_it_was_given(tmp_path):
   assert config_lib.from_json(config_lib.to_json(config)) == config
   with pytest.raises(errors.UserError, match='has layers 0 to 2'):
     config_lib.resolve({'model': f'{tmp_path}/mine', 'layer': 3})
+
+
+def test_a_config_is_valid_where_the_folder_of_its_model_is_not(
+    tmp_path, monkeypatch
+):
+  folder = tmp_path / 'mine'
+  write_config(folder, huggingface_folders.CONFIGS['2b'])
+  config = config_lib.resolve({'model': str(folder), 'layer': 2})
+  text = config_lib.to_json(config)
+  (folder / 'config.json').unlink()
+  monkeypatch.setattr(
+      lm.source, 'find', lambda model: pytest.fail('reads the folder')
+  )
+  assert config_lib.from_json(text) == config
+  assert dataclasses.replace(config, tokens=10**6).model == str(folder)
+  with pytest.raises(errors.UserError, match='layer -1 is out of range'):
+    dataclasses.replace(config, layer=-1)
+
+
+def test_a_run_of_a_config_that_was_never_resolved_checks_its_model(tmp_path):
+  write_config(tmp_path / 'mine', huggingface_folders.CONFIGS['2b'])
+  config = config_lib.TrainConfig(model=str(tmp_path / 'mine'), layer=3)
+  with pytest.raises(errors.UserError, match='has layers 0 to 2'):
+    job.make_job(config)
+  with pytest.raises(errors.MissingInputError, match='no such folder'):
+    job.make_job(dataclasses.replace(config, model='./nowhere'))
+
+
+def test_a_wrong_layer_of_a_folder_is_reported_with_the_other_problems(
+    tmp_path,
+):
+  write_config(tmp_path / 'mine', huggingface_folders.CONFIGS['2b'])
+  with pytest.raises(errors.UserError, match='tokens is 1.*layers 0 to 2'):
+    config_lib.resolve({'model': f'{tmp_path}/mine', 'layer': 9, 'tokens': 1})

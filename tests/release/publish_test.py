@@ -1,6 +1,8 @@
 """From a run to a release: what is folded, kept, and said of its origin."""
 
 import dataclasses
+import hashlib
+import json
 import pathlib
 import shlex
 import types
@@ -13,8 +15,9 @@ import pytest
 from jumprelu import evals, lm, saes
 from jumprelu.data import packing
 from jumprelu.evals import evaluate
+from jumprelu.files import dotted
 from jumprelu.release import publish
-from jumprelu.training import config, identity, load_run, suite
+from jumprelu.training import config, identity, load_run, run_dir, suite
 from tests.lm import tiny
 
 LAYER = 1
@@ -273,8 +276,21 @@ def test_a_run_is_known_by_what_it_computes_not_by_where():
 
   assert digest() == digest(**{'mesh.tensor': 2, 'corpus.cache_dir': '/a'})
   assert digest() == digest(**{'checkpoint.keep': 9, 'eval.tokens': 2048})
+  assert digest() == digest(path='oracle')
   assert digest() != digest(layer=3)
   assert digest() != digest(**{'optim.learning_rate': 1e-4})
+
+
+def test_a_run_of_a_version_in_which_the_path_counted_is_recognised():
+  made = config.resolve({'layer': 3})
+  fields = {
+      path: leaf.value
+      for path, leaf in dotted.leaves(made).items()
+      if path == 'path' or not dotted.is_among(path, run_dir.SOFT)
+  }
+  text = json.dumps(fields, sort_keys=True, default=str)
+  digest = hashlib.sha256(text.encode()).hexdigest()
+  assert identity.run_digest(made) == digest
 
 
 def test_the_commands_on_the_card_give_the_config_back():

@@ -1,14 +1,16 @@
 """`jumprelu evaluate`: a release in, rows out; bad input is one line."""
 
+import concurrent.futures
 import json
 import shutil
+import threading
 
 import jax.numpy as jnp
 import numpy as np
 from pyarrow import parquet
 import pytest
 
-from jumprelu import lm
+from jumprelu import errors, lm
 from jumprelu.release import formats
 from jumprelu.run import evaluate, main
 from tests import nano_release, small_release
@@ -177,6 +179,30 @@ def test_bad_input_is_one_line(
   told = capsys.readouterr().err
   assert words in told and len(told.splitlines()) == 1
   assert not list(tmp_path.iterdir())
+
+
+def test_several_processes_may_find_out_at_once_that_they_can_write(tmp_path):
+  out = tmp_path / 'new' / 'results.jsonl'
+  start = threading.Barrier(4)
+
+  def check(_):
+    start.wait()
+    for _ in range(200):
+      evaluate._check_writable(out)
+
+  with concurrent.futures.ThreadPoolExecutor(4) as pool:
+    list(pool.map(check, range(4)))  # Raises what a thread has raised.
+  assert not list(out.parent.iterdir())
+
+
+def test_results_that_exist_are_not_touched_by_the_check(tmp_path):
+  out = tmp_path / 'results.jsonl'
+  for text in '', 'rows':
+    out.write_text(text)
+    evaluate._check_writable(out)
+    assert out.read_text() == text
+  with pytest.raises(errors.UserError, match='a directory; name a file'):
+    evaluate._check_writable(tmp_path)
 
 
 @pytest.mark.parametrize(

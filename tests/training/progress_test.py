@@ -24,12 +24,13 @@ def _metrics(skipped, *, kept=(30, 31), l0=((1.0, 2.0), (3.0, 6.0))):
   )
 
 
-def _reporter(counts=None, lines=None, seen=None):
+def _reporter(counts=None, lines=None, seen=None, **kwargs):
   return progress.Reporter(
       counts or progress.Counts(),
       toy_suite.make_config(),
       write=(lines if lines is not None else []).append,
       on_progress=(seen if seen is not None else []).append,
+      **kwargs,
   )
 
 
@@ -93,6 +94,26 @@ def test_ten_steps_in_a_row_without_any_member_are_the_end():
   for step in range(11, 21):
     reporter.add(step, _metrics([[step - 1, step]]), dropped=0)
   with pytest.raises(errors.NumericalError, match='step 20: no member'):
+    reporter.flush()
+
+
+def test_a_skip_in_the_first_step_after_a_start_is_counted():
+  reporter = _reporter()
+  for step in range(1, 11):
+    reporter.add(step, _metrics([[step, step]]), dropped=0)
+  with pytest.raises(errors.NumericalError, match='step 10: no member'):
+    reporter.flush()
+
+
+def test_skips_before_a_resumed_run_are_not_counted_again():
+  reporter = _reporter(skipped={'g': np.array([70, 80])})
+  # The first step is taken, the next nine are skipped.
+  for step in range(1, 11):
+    skips = [[69 + step, 79 + step]]
+    reporter.add(step, _metrics(skips), dropped=0)
+  reporter.flush()
+  reporter.add(11, _metrics([[80, 90]]), dropped=0)
+  with pytest.raises(errors.NumericalError, match='step 11: no member'):
     reporter.flush()
 
 

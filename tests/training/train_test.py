@@ -1,5 +1,6 @@
 """Runs: where they start, what they keep, and what they refuse."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -11,7 +12,7 @@ from jumprelu import errors, lm
 from jumprelu.data import packing
 from jumprelu.training import config as config_lib
 from jumprelu.training import job as job_lib
-from jumprelu.training import load_run, run_dir, train
+from jumprelu.training import load_run, run_dir, suite, train
 from tests import compiled, small_state, toy_suite
 from tests.toy_run import run as _run
 from tests.toy_run import state as _state
@@ -137,6 +138,18 @@ def test_a_run_on_eight_devices_goes_on_on_one(tmp_path):
   np.testing.assert_array_equal(eight.silent, one.silent)
 
 
+def test_how_a_step_is_computed_may_change_on_resume(tmp_path, whole):
+  for stop, path in ((4, 'dense'), (7, 'sparse'), (11, 'oracle')):
+    assert _run(tmp_path, stop=(stop,), path=path)[0] == train.PREEMPTED
+  assert _run(tmp_path, path='auto')[0] == train.DONE
+  (state, _), (expected, _) = _state(tmp_path), _state(whole)
+  jax.tree.map(
+      lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6),
+      state,
+      expected,
+  )
+
+
 def test_a_finished_run_says_so_without_loading_anything(whole, monkeypatch):
   monkeypatch.setattr(job_lib, 'make_job', None)
   assert train.train(toy_suite.make_config(), whole) == train.DONE
@@ -162,10 +175,28 @@ def test_a_suite_that_cannot_step_gives_up(tmp_path):
   assert run_dir.RunDir(tmp_path).read('STATUS.json')['exit_code'] == 70
 
 
+def test_a_resumed_run_knows_how_many_steps_its_members_had_skipped():
+  config = toy_suite.make_config(sparsity_coefficients=('1', '2', '3'))
+  for mesh in None, toy_suite.make_mesh(8):
+    job = toy_suite.make_job(config, mesh=mesh)
+    state = suite.init_state(job.groups, mesh=mesh)
+    groups = {}
+    for name, group in state.groups.items():
+      counts = np.arange(7, 7 + len(group.skipped), dtype=np.int32)
+      counts = jax.device_put(counts, group.skipped.sharding)
+      groups[name] = dataclasses.replace(group, skipped=counts)
+    skipped = train._skipped(dataclasses.replace(state, groups=groups), job)
+    assert skipped.keys() == groups.keys()
+    for counts in skipped.values():
+      np.testing.assert_array_equal(counts, [7, 8, 9])
+
+
 def test_what_a_run_has_left_can_be_loaded(tmp_path, monkeypatch):
   _run(tmp_path, stop=(4,))
   monkeypatch.setattr(
-      load_run, 'make_suite', lambda config: toy_suite.make_groups(config)
+      load_run,
+      'make_suite',
+      lambda config, widths: toy_suite.make_groups(config),
   )
   members = load_run.load_suite(tmp_path)
   sites = [(m.member.site, m.member.sparsity_coefficient) for m in members]
@@ -188,7 +219,11 @@ def test_what_a_run_has_left_can_be_loaded(tmp_path, monkeypatch):
 def test_loading_a_run_changes_nothing_in_its_directory(tmp_path, monkeypatch):
   for stop in 4, 8:
     _run(tmp_path, stop=(stop,))
-  monkeypatch.setattr(load_run, 'make_suite', toy_suite.make_groups)
+  monkeypatch.setattr(
+      load_run,
+      'make_suite',
+      lambda config, widths: toy_suite.make_groups(config),
+  )
   # A save in flight, and a damaged newest checkpoint.
   in_flight = tmp_path / 'checkpoints' / '12.orbax-checkpoint-tmp-1' / 'state'
   in_flight.mkdir(parents=True)
@@ -206,6 +241,24 @@ def test_loading_a_run_changes_nothing_in_its_directory(tmp_path, monkeypatch):
   before = contents()
   assert load_run.load_suite(tmp_path)[0].meta['step'] == 4
   assert contents() == before
+
+
+def test_a_run_can_be_loaded_where_its_model_is_not(tmp_path):
+  _run(tmp_path, stop=(4,))
+  # As if trained elsewhere with --model=/elsewhere/model, of the toy's widths.
+  for name, changes in (
+      ('config.json', {'model': '/elsewhere/model'}),
+      (
+          'suite.json',
+          {'d_site': {str(s): w for s, w in toy_suite.WIDTHS.items()}},
+      ),
+  ):
+    record = json.loads((tmp_path / name).read_text())
+    assert changes.keys() <= record.keys()
+    (tmp_path / name).write_text(json.dumps(record | changes))
+  assert run_dir.RunDir(tmp_path).read_config().model == '/elsewhere/model'
+  members = load_run.load_suite(tmp_path)
+  assert len(members) == 4 and members[0].meta['step'] == 4
 
 
 def test_a_run_without_checkpoint_has_left_nothing(tmp_path):

@@ -43,7 +43,7 @@ def identity(config: Any, *, dtype: str) -> dict[str, Any]:
   fields = {
       path: leaf.value
       for path, leaf in dotted.leaves(config).items()
-      if path.startswith(_HARD) and not path.startswith(_SOFT)
+      if dotted.is_among(path, _HARD) and not dotted.is_among(path, _SOFT)
   }
   return fields | {'lm_dtype': dtype}
 
