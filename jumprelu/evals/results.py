@@ -30,6 +30,7 @@ _COLUMNS = {
     'gamma': 'gamma',
     'dead': 'dead_share',
     'dense': 'dense_share',
+    'unfinished': 'unfinished',
 }
 
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jumprelu import data, evals, extras, lm, sharding
+from jumprelu import data, errors, evals, extras, lm, sharding
 from jumprelu.array_typing import Array, Float
 from jumprelu.data import packing
 from jumprelu.evals import evaluate, stored
@@ -159,6 +159,16 @@ def _matmul_precision(config: config_lib.TrainConfig):
   return jax.default_matmul_precision(config.matmul_precision)
 
 
+def check_finished(run: Run, *, unfinished: bool) -> None:
+  """Refuses a run that has not ended, unless `unfinished` ones are wanted."""
+  step, steps = run.members[0].meta['counts']['step'], run.config.steps
+  if step < steps and not unfinished:
+    raise errors.UserError(
+        f'{run.path}: stopped at step {step} of {steps}; train it to its end,'
+        ' or release it as it is with --unfinished'
+    )
+
+
 def release_run(
     run: Run,
     evaluation: evaluate.Evaluation,
@@ -167,11 +177,16 @@ def release_run(
     test_vectors: int = 16,
     licence: str = 'Apache-2.0',
     as_jumprelu: bool = False,
+    unfinished: bool = False,
 ) -> list[dict[str, Any]]:
   """Write the release of a run and return its rows, with their paths.
 
   With `as_jumprelu` they are the JumpReLU SAEs that they equal, where they do.
+
+  Raises:
+    UserError: the run has not ended, and `unfinished` does not allow that.
   """
+  check_finished(run, unfinished=unfinished)
   inputs = held_out_inputs(run, rows=test_vectors)
   members = [
       records.Member(
@@ -188,6 +203,7 @@ def release_run(
           input_gain=_input_gain(run, m.member.site),
           tokens_trained=m.meta['counts']['tokens_trained'],
           steps=m.meta['counts']['step'],
+          total_steps=run.config.steps,
           results=row,
           inputs=inputs[m.member.site],
           firing_frequency=frequency,

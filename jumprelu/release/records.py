@@ -42,6 +42,7 @@ class Member:
     inputs: Held-out raw activations for the test vectors.
     firing_frequency: Share of held-out tokens that fire each latent.
     converted_from: The variant it was before it became a JumpReLU, if any.
+    total_steps: Steps of the whole run; 0 if it has ended.
   """
 
   sae: base.Sae
@@ -61,6 +62,14 @@ class Member:
   inputs: Float[np.ndarray, 'rows model']
   firing_frequency: Float[np.ndarray, ' latents'] | None = None
   converted_from: str = ''
+  total_steps: int = 0
+
+  @property
+  def unfinished(self) -> str:
+    """Where its run was stopped, in words; empty if it has ended."""
+    if self.steps >= self.total_steps:
+      return ''
+    return f'stopped at step {self.steps} of {self.total_steps}'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,6 +139,7 @@ def member_config(
       'target_scale': member.target_scale,
       'tokens_trained': member.tokens_trained,
       'steps': member.steps,
+      'unfinished': member.unfinished,
       'converted_from': member.converted_from,
       'sae': {
           'd_in': sae.d_in,
@@ -147,6 +157,12 @@ def member_config(
       'versions': versions(),
       'license': provenance.licence,
   }
+
+
+def row(member: Member) -> dict[str, Any]:
+  """Returns a member's row of results, with what else readers must know."""
+  known = {'unfinished': member.unfinished} if member.unfinished else {}
+  return plain({**member.results, **known})
 
 
 def plain(value: Any) -> Any:

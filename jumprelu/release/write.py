@@ -76,7 +76,7 @@ def write_release(
     new = pathlib.Path(scratch) / 'new'
     listed, rows = [], []
     for path, member in zip(paths, members, strict=True):
-      row = {**records.plain(member.results), 'path': path}
+      row = records.row(member) | {'path': path}
       rows.append(row)
       _write_member(new / path, member, row, provenance)
       listed.append(

@@ -44,6 +44,13 @@ def define_flags(fv: flags.FlagValues):
       ' config.json names what each was.',
       flag_values=fv,
   )
+  flags.DEFINE_bool(
+      'unfinished',
+      False,
+      'Release a run that has not ended; card, config.json, results and plots'
+      ' then say at which step it was stopped.',
+      flag_values=fv,
+  )
   flags.DEFINE_integer(
       'test_vectors',
       16,
@@ -72,6 +79,7 @@ def run(fv: flags.FlagValues):
   print(f'{fv.run}: its checkpoint of step {step} of {total}', flush=True)
   # Before the minutes of evaluation, not after.
   write.check_target(fv.out, run=identity.run_digest(opened.config))
+  publish.check_finished(opened, unfinished=fv.unfinished)
   found = publish.evaluate_run(opened)
   rows = publish.release_run(
       opened,
@@ -80,6 +88,7 @@ def run(fv: flags.FlagValues):
       test_vectors=fv.test_vectors,
       licence=fv.licence,
       as_jumprelu=fv.as_jumprelu,
+      unfinished=fv.unfinished,
   )
   evaluate.print_table(rows)
   print(f'{fv.out}: {verify.verify_release(fv.out)}')

@@ -1,6 +1,7 @@
 """`jumprelu release` on a run of the real command, and what it refuses."""
 
 import json
+import pathlib
 import types
 
 import numpy as np
@@ -72,6 +73,25 @@ def test_a_full_target_is_refused_before_the_evaluation(
   assert 'no release; choose another --out' in output.err
   total = opened.config.steps
   assert f'a: its checkpoint of step 4 of {total}' in output.out
+
+
+def test_a_run_that_has_not_ended_is_refused_before_the_evaluation(
+    tmp_path, capsys, monkeypatch
+):
+  config = config_lib.resolve()
+  member = types.SimpleNamespace(meta={'counts': {'step': 32}})
+  opened = publish.Run(
+      pathlib.Path('runs/a'), config, [member], [], None, None, None
+  )
+  monkeypatch.setattr(publish, 'open_run', lambda run: opened)
+  monkeypatch.setattr(
+      publish, 'evaluate_run', lambda run: pytest.fail('evaluated')
+  )
+  out = tmp_path / 'release'
+  assert main.main(['release', '--run=runs/a', f'--out={out}']) == 2
+  error = capsys.readouterr().err
+  assert f'runs/a: stopped at step 32 of {config.steps}' in error
+  assert '--unfinished' in error and error.count('\n') == 1
 
 
 @pytest.mark.parametrize(
