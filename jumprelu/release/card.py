@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jumprelu.release import records
+
 _TEMPLATE = """\
 ---
 license: {licence_tag}
@@ -134,7 +136,16 @@ def _window(rows: Sequence[Mapping[str, Any]]) -> str:
 def _notes(rows: Sequence[Mapping[str, Any]]) -> str:
   """Returns what a reader must know before the table, as paragraphs."""
   stops = dict.fromkeys(r['unfinished'] for r in rows if r.get('unfinished'))
-  return ''.join(f'\n**Training has not ended: {stop}.**\n' for stop in stops)
+  notes = [f'Training has not ended: {stop}.' for stop in stops]
+  for row in rows:
+    skipped, steps = row.get('steps_skipped') or 0, row.get('steps') or 0
+    if records.is_skipped_notable(skipped, steps=steps):
+      notes.append(
+          f'`{row["path"]}` skipped {skipped:,} of {steps:,} steps'
+          f' ({skipped / steps:.1%}), because its loss or gradients were not'
+          ' finite.'
+      )
+  return ''.join(f'\n**{note}**\n' for note in notes)
 
 
 def _table_line(row: Mapping[str, Any]) -> str:

@@ -14,12 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jumprelu import data, errors, evals, extras, lm, sharding
+from jumprelu import data, evals, extras, lm, sharding
 from jumprelu.array_typing import Array, Float
 from jumprelu.data import packing
 from jumprelu.evals import evaluate, stored
 from jumprelu.files import digests
-from jumprelu.release import records, write
+from jumprelu.release import records, releasable, write
 from jumprelu.saes import base
 from jumprelu.training import config as config_lib
 from jumprelu.training import identity, load_run, run_dir
@@ -159,16 +159,6 @@ def _matmul_precision(config: config_lib.TrainConfig):
   return jax.default_matmul_precision(config.matmul_precision)
 
 
-def check_finished(run: Run, *, unfinished: bool) -> None:
-  """Refuses a run that has not ended, unless `unfinished` ones are wanted."""
-  step, steps = run.members[0].meta['counts']['step'], run.config.steps
-  if step < steps and not unfinished:
-    raise errors.UserError(
-        f'{run.path}: stopped at step {step} of {steps}; train it to its end,'
-        ' or release it as it is with --unfinished'
-    )
-
-
 def release_run(
     run: Run,
     evaluation: evaluate.Evaluation,
@@ -178,17 +168,41 @@ def release_run(
     licence: str = 'Apache-2.0',
     as_jumprelu: bool = False,
     unfinished: bool = False,
+    allow_skipped: bool = False,
 ) -> list[dict[str, Any]]:
   """Write the release of a run and return its rows, with their paths.
 
   With `as_jumprelu` they are the JumpReLU SAEs that they equal, where they do.
 
   Raises:
-    UserError: the run has not ended, and `unfinished` does not allow that.
+    UserError: the run has not ended, or a member skipped more than 5 % of its
+      steps, and the flag that allows it is not set.
   """
-  check_finished(run, unfinished=unfinished)
-  inputs = held_out_inputs(run, rows=test_vectors)
-  members = [
+  releasable.check(
+      run.members,
+      run=run.path,
+      total_steps=run.config.steps,
+      unfinished=unfinished,
+      allow_skipped=allow_skipped,
+  )
+  releasable.warn_of_skipped(run.members)
+  members = _members(
+      run,
+      evaluation,
+      inputs=held_out_inputs(run, rows=test_vectors),
+      as_jumprelu=as_jumprelu,
+  )
+  return write.write_release(members, out, provenance=provenance(run, licence))
+
+
+def _members(
+    run: Run,
+    evaluation: evaluate.Evaluation,
+    *,
+    inputs: dict[str, np.ndarray],
+    as_jumprelu: bool,
+) -> list[records.Member]:
+  return [
       records.Member(
           sae=sae,
           params=params,
@@ -204,6 +218,7 @@ def release_run(
           tokens_trained=m.meta['counts']['tokens_trained'],
           steps=m.meta['counts']['step'],
           total_steps=run.config.steps,
+          steps_skipped=m.steps_skipped,
           results=row,
           inputs=inputs[m.member.site],
           firing_frequency=frequency,
@@ -217,7 +232,6 @@ def release_run(
           strict=True,
       )
   ]
-  return write.write_release(members, out, provenance=provenance(run, licence))
 
 
 def _as_jumprelu(

@@ -10,13 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jumprelu import errors, evals, lm, saes
+from jumprelu import evals, lm, saes
 from jumprelu.data import packing
-from jumprelu.evals import evaluate, results
-from jumprelu.release import formats, publish
-from jumprelu.release import members as members_lib
+from jumprelu.evals import evaluate
+from jumprelu.release import publish
 from jumprelu.training import config, identity, load_run, suite
-from tests import small_release
 from tests.lm import tiny
 
 LAYER = 1
@@ -146,56 +144,6 @@ def test_without_that_need_parameters_are_left_as_they_are():
     sae, params = run.folded[site == 'transcoder']
     found = publish.read_with_gain(sae, params, run=run, site=site)
     assert found is params
-
-
-def release_at(step, out, monkeypatch, *, total=512, **options):
-  """Releases a run of `total` steps that has come to `step`."""
-  run = make_run(input_gain=True)
-  meta = {'counts': {'step': step, 'tokens_trained': 100 * step}}
-  batch = run.config.stream.batch
-  run = run._replace(
-      config=config.resolve({'layer': LAYER, 'tokens': total * batch}),
-      members=[m._replace(meta=meta) for m in run.members],
-  )
-  assert run.config.steps == total
-  monkeypatch.setattr(
-      publish, 'provenance', lambda *args: small_release.provenance(layer=LAYER)
-  )
-  rows = [
-      {**small_release.make_member().results, 'l0': 3.0, 'site': m.member.site}
-      for m in run.members
-  ]
-  frequency = [np.full(24, 0.125, np.float32)] * 2
-  found = evaluate.Evaluation(rows, frequency)
-  return publish.release_run(run, found, out, **options)
-
-
-def test_a_run_that_has_not_ended_is_released_only_where_asked(
-    tmp_path, monkeypatch
-):
-  out = tmp_path / 'release'
-  with pytest.raises(errors.UserError, match='step 16 of 512.*--unfinished'):
-    release_at(16, out, monkeypatch)
-  assert not out.exists()
-  words = 'stopped at step 16 of 512'
-  rows = release_at(16, out, monkeypatch, unfinished=True)
-  assert [row['unfinished'] for row in rows] == [words] * 2
-  assert words in (out / 'README.md').read_text()
-  assert (out / 'results.jsonl').read_text().count(words) == 2
-  assert words in results.table(rows)
-  # Also where the release is read, evaluated or drawn later.
-  for path, member in formats.find(out).items():
-    assert member.meta['unfinished'] == words
-    assert members_lib.load_member(out / path)[2]['unfinished'] == words
-
-
-def test_a_run_that_has_ended_says_nothing_of_it(tmp_path, monkeypatch):
-  out = tmp_path / 'release'
-  rows = release_at(512, out, monkeypatch)
-  assert not any('unfinished' in row for row in rows)
-  assert 'stopped' not in (out / 'README.md').read_text()
-  for member in formats.find(out).values():
-    assert 'unfinished' not in member.meta
 
 
 def test_an_evaluation_is_used_again_for_the_same_checkpoint_only(

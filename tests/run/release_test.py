@@ -10,6 +10,7 @@ import pytest
 from jumprelu.release import members, publish
 from jumprelu.run import main
 from jumprelu.training import config as config_lib
+from jumprelu.training import load_run
 from tests import local_processes, small_run
 
 
@@ -79,7 +80,8 @@ def test_a_run_that_has_not_ended_is_refused_before_the_evaluation(
     tmp_path, capsys, monkeypatch
 ):
   config = config_lib.resolve()
-  member = types.SimpleNamespace(meta={'counts': {'step': 32}})
+  meta = {'step': 32, 'counts': {'step': 32}}
+  member = load_run.TrainedMember(None, None, {}, 1.0, 1.0, meta)
   opened = publish.Run(
       pathlib.Path('runs/a'), config, [member], [], None, None, None
   )
