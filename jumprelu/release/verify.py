@@ -14,7 +14,7 @@ import numpy as np
 
 from jumprelu import errors
 from jumprelu.files import digests as digests_lib
-from jumprelu.files import json_files, npz
+from jumprelu.files import folder_kinds, json_files, npz
 from jumprelu.release import layout, members, recompute
 from jumprelu.saes import base
 
@@ -44,6 +44,7 @@ def verify_release(release: str | os.PathLike) -> Summary:
   release = pathlib.Path(release)
   if not release.is_dir():
     raise errors.MissingInputError(f'{release}: no such release directory')
+  folder_kinds.want_release(release)
   if not (release / layout.SUITE).is_file():
     raise errors.DataError(f'{release}: no release, it has no {layout.SUITE}')
   found = _files_of(release)
