@@ -30,7 +30,11 @@ _COLUMNS = {
     'gamma': 'gamma',
     'dead': 'dead_share',
     'dense': 'dense_share',
+    'skipped steps': 'steps_skipped',
+    'unfinished': 'unfinished',
 }
+# Left out where all rows have 0.
+_UNLESS_ZERO = ('target_l0', 'steps_skipped')
 
 
 def make_row(fields: Mapping[str, Any]) -> Row:
@@ -84,7 +88,7 @@ def table(rows: Sequence[Row]) -> str:
       heading: field
       for heading, field in _COLUMNS.items()
       if any(row.get(field) not in (None, '') for row in rows)
-      and not (field == 'target_l0' and not any(r.get(field) for r in rows))
+      and (field not in _UNLESS_ZERO or any(r.get(field) for r in rows))
   }
   return metrics.format_table(
       list(columns),

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jumprelu.release import records
+
 _TEMPLATE = """\
 ---
 license: {licence_tag}
@@ -13,7 +15,7 @@ tags: [sparse-autoencoder, jumprelu, interpretability]
 {count} sparse autoencoders (SAEs): each writes an activation of the language
 model `{model}` as a sum of few of its learned directions. File layout, array
 names and conventions are Gemma Scope's, so its readers open these files.
-
+{notes}
 | SAE | width | L0 | FVU | delta loss (nats) | loss recovered | dead |
 |---|--:|--:|--:|--:|--:|--:|
 {table}
@@ -111,6 +113,7 @@ def render(
       load=_LOAD.format(path=rows[0]['path']),
       gain=gain,
       command=f'\n```\n{command}\n```\n' if command else '',
+      notes=_notes(rows),
       corpus='\n'.join(f'* {k}: {_words(v)}' for k, v in corpus.items()),
       versions=', '.join(f'{k} {v}' for k, v in versions.items()),
       licence=licence,
@@ -128,6 +131,21 @@ def _window(rows: Sequence[Mapping[str, Any]]) -> str:
   if windows:
     return f' in {min(windows):,} held-out tokens'
   return ' (– where too few held-out tokens were read to know)'
+
+
+def _notes(rows: Sequence[Mapping[str, Any]]) -> str:
+  """Returns what a reader must know before the table, as paragraphs."""
+  stops = dict.fromkeys(r['unfinished'] for r in rows if r.get('unfinished'))
+  notes = [f'Training has not ended: {stop}.' for stop in stops]
+  for row in rows:
+    skipped, steps = row.get('steps_skipped') or 0, row.get('steps') or 0
+    if records.is_skipped_notable(skipped, steps=steps):
+      notes.append(
+          f'`{row["path"]}` skipped {skipped:,} of {steps:,} steps'
+          f' ({skipped / steps:.1%}), because its loss or gradients were not'
+          ' finite.'
+      )
+  return ''.join(f'\n**{note}**\n' for note in notes)
 
 
 def _table_line(row: Mapping[str, Any]) -> str:

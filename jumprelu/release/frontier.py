@@ -229,4 +229,5 @@ def _heading(rows: Sequence[Row]) -> str:
     parts.append(f'{first["tokens_evaluated"]:,} held-out tokens')
   if any(row.get('delta_loss_stderr') for row in rows):
     parts.append(f'bars: ± {plot_style.STDERRS} standard errors')
+  parts += dict.fromkeys(r['unfinished'] for r in rows if r.get('unfinished'))
   return ' · '.join(parts) + '. Lower and further left is better.'

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jumprelu import errors, saes
-from jumprelu.files import formats, json_files, npz
+from jumprelu.files import folder_kinds, formats, json_files, npz
 from jumprelu.release import layout
 from jumprelu.saes import base
 
@@ -31,6 +31,7 @@ def list_members(release: str | os.PathLike) -> list[str]:
 
 def read_suite(release: str | os.PathLike) -> dict:
   """Read suite.json, with every path in it checked to lie inside."""
+  folder_kinds.want_release(release)
   path = pathlib.Path(release) / layout.SUITE
   suite = formats.migrate(
       formats.Kind.RELEASE_SUITE, json_files.read_json(path), where=str(path)
@@ -56,6 +57,7 @@ def load_member(
   """Load (sae, params, config) of one member: its folder or its params.npz."""
   path = pathlib.Path(path)
   folder = path.parent if path.name == layout.PARAMS else path
+  folder_kinds.want_member(folder)
   sae, params, config = read_member(folder)
   return sae, {k: jnp.asarray(v) for k, v in params.items()}, config
 

@@ -19,7 +19,7 @@ from jumprelu.array_typing import Array, Float
 from jumprelu.data import packing
 from jumprelu.evals import evaluate, stored
 from jumprelu.files import digests
-from jumprelu.release import records, write
+from jumprelu.release import records, releasable, write
 from jumprelu.saes import base
 from jumprelu.training import config as config_lib
 from jumprelu.training import identity, load_run, run_dir
@@ -167,13 +167,42 @@ def release_run(
     test_vectors: int = 16,
     licence: str = 'Apache-2.0',
     as_jumprelu: bool = False,
+    unfinished: bool = False,
+    allow_skipped: bool = False,
 ) -> list[dict[str, Any]]:
   """Write the release of a run and return its rows, with their paths.
 
   With `as_jumprelu` they are the JumpReLU SAEs that they equal, where they do.
+
+  Raises:
+    UserError: the run has not ended, or a member skipped more than 5 % of its
+      steps, and the flag that allows it is not set.
   """
-  inputs = held_out_inputs(run, rows=test_vectors)
-  members = [
+  releasable.check(
+      run.members,
+      run=run.path,
+      total_steps=run.config.steps,
+      unfinished=unfinished,
+      allow_skipped=allow_skipped,
+  )
+  releasable.warn_of_skipped(run.members)
+  members = _members(
+      run,
+      evaluation,
+      inputs=held_out_inputs(run, rows=test_vectors),
+      as_jumprelu=as_jumprelu,
+  )
+  return write.write_release(members, out, provenance=provenance(run, licence))
+
+
+def _members(
+    run: Run,
+    evaluation: evaluate.Evaluation,
+    *,
+    inputs: dict[str, np.ndarray],
+    as_jumprelu: bool,
+) -> list[records.Member]:
+  return [
       records.Member(
           sae=sae,
           params=params,
@@ -188,6 +217,8 @@ def release_run(
           input_gain=_input_gain(run, m.member.site),
           tokens_trained=m.meta['counts']['tokens_trained'],
           steps=m.meta['counts']['step'],
+          total_steps=run.config.steps,
+          steps_skipped=m.steps_skipped,
           results=row,
           inputs=inputs[m.member.site],
           firing_frequency=frequency,
@@ -201,7 +232,6 @@ def release_run(
           strict=True,
       )
   ]
-  return write.write_release(members, out, provenance=provenance(run, licence))
 
 
 def _as_jumprelu(

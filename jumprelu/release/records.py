@@ -17,6 +17,8 @@ from jumprelu.files import formats
 from jumprelu.release import hook_names
 from jumprelu.saes import base
 
+# Share of skipped steps from which on a release speaks of them.
+_NOTABLE_SKIPPED = 1e-3
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'numpy', 'gemma')
 
 
@@ -42,6 +44,9 @@ class Member:
     inputs: Held-out raw activations for the test vectors.
     firing_frequency: Share of held-out tokens that fire each latent.
     converted_from: The variant it was before it became a JumpReLU, if any.
+    total_steps: Steps of the whole run; 0 if it has ended.
+    steps_skipped: Steps without an update, for loss or gradients were not
+      finite; among `steps`.
   """
 
   sae: base.Sae
@@ -61,6 +66,15 @@ class Member:
   inputs: Float[np.ndarray, 'rows model']
   firing_frequency: Float[np.ndarray, ' latents'] | None = None
   converted_from: str = ''
+  total_steps: int = 0
+  steps_skipped: int = 0
+
+  @property
+  def unfinished(self) -> str:
+    """Where its run was stopped, in words; empty if it has ended."""
+    if self.steps >= self.total_steps:
+      return ''
+    return f'stopped at step {self.steps} of {self.total_steps}'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,6 +144,8 @@ def member_config(
       'target_scale': member.target_scale,
       'tokens_trained': member.tokens_trained,
       'steps': member.steps,
+      'steps_skipped': member.steps_skipped,
+      'unfinished': member.unfinished,
       'converted_from': member.converted_from,
       'sae': {
           'd_in': sae.d_in,
@@ -147,6 +163,22 @@ def member_config(
       'versions': versions(),
       'license': provenance.licence,
   }
+
+
+def row(member: Member) -> dict[str, Any]:
+  """Returns a member's row of results, with what else readers must know."""
+  known: dict[str, Any] = {
+      'steps': member.steps,
+      'steps_skipped': member.steps_skipped,
+  }
+  if member.unfinished:
+    known['unfinished'] = member.unfinished
+  return plain({**member.results, **known})
+
+
+def is_skipped_notable(skipped: int, *, steps: int) -> bool:
+  """Returns whether so many skipped steps of `steps` must be mentioned."""
+  return skipped > _NOTABLE_SKIPPED * steps
 
 
 def plain(value: Any) -> Any:

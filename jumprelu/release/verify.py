@@ -1,8 +1,8 @@
 """Refuse a release that is not what it says it is, naming the first fault.
 
 The numbers are held against what a Gemma Scope file promises. The stored
-test vectors are recomputed in float64 by the formula that users apply, so a
-file that encodes otherwise than the trained SAE did cannot pass.
+test vectors are recomputed by the formula that users apply (`recompute.py`), so
+a file that encodes otherwise than the trained SAE did cannot pass.
 """
 
 from collections.abc import Mapping
@@ -10,20 +10,16 @@ import dataclasses
 import os
 import pathlib
 
-import jax.numpy as jnp
 import numpy as np
 
 from jumprelu import errors
 from jumprelu.files import digests as digests_lib
-from jumprelu.files import json_files, npz
-from jumprelu.release import layout, members
+from jumprelu.files import folder_kinds, json_files, npz
+from jumprelu.release import layout, members, recompute
 from jumprelu.saes import base
 
 # Largest distance of a decoder row's norm from 1, as Gemma Scope's readers ask.
 UNIT_NORM_TOLERANCE = 1e-5
-# Of the sum of absolute products: float32 sums of a few thousand terms err by
-# about 1e-6 of it, a wrong scale or a lost bias by far more.
-TEST_VECTOR_TOLERANCE = 1e-5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +44,7 @@ def verify_release(release: str | os.PathLike) -> Summary:
   release = pathlib.Path(release)
   if not release.is_dir():
     raise errors.MissingInputError(f'{release}: no such release directory')
+  folder_kinds.want_release(release)
   if not (release / layout.SUITE).is_file():
     raise errors.DataError(f'{release}: no release, it has no {layout.SUITE}')
   found = _files_of(release)
@@ -179,72 +176,19 @@ def _check_test_vectors(
   for name, value in vectors.items():
     _check_finite(path, name, value)
   latents = vectors['latents']
-  if sae.variant == 'jumprelu':
-    wrong = wrong_latents(params, vectors['x'], latents)
-  else:
-    computed = sae.encode(
-        {k: jnp.asarray(v) for k, v in params.items()},
-        jnp.asarray(vectors['x']),
-    )
-    wrong = ~np.isclose(latents, computed, rtol=1e-4, atol=1e-4)
+  wrong = recompute.wrong_latents(sae, params, vectors['x'], latents=latents)
   if wrong.any():
     row, latent = np.argwhere(wrong)[0]
     raise errors.DataError(
         f'{path}: {int(wrong.sum())} latents are not those of {layout.PARAMS},'
         f' the first in row {row}, latent {latent}'
     )
-  reconstruction, bound = _decode(params, latents)
-  error = np.abs(reconstruction - vectors['reconstruction'])
-  if (error > TEST_VECTOR_TOLERANCE * bound).any():
+  if recompute.is_wrong_reconstruction(
+      params, latents, vectors['reconstruction']
+  ):
     raise errors.DataError(
         f'{path}: reconstruction is not that of {layout.PARAMS}'
     )
-
-
-def wrong_latents(
-    params: Mapping[str, np.ndarray], x: np.ndarray, latents: np.ndarray
-) -> np.ndarray:
-  """Tell which latents [rows, latents] a float64 JumpReLU does not give.
-
-  Within rounding of its threshold a latent may be on or off.
-  """
-  wrong = np.zeros(latents.shape, bool)
-  x = x.astype(np.float64)
-  for part in _slices(latents.shape[1]):
-    W_enc = params['W_enc'][:, part].astype(np.float64)
-    b_enc, threshold = (
-        params[k][part].astype(np.float64) for k in ('b_enc', 'threshold')
-    )
-    pre_acts = x @ W_enc + b_enc
-    slack = TEST_VECTOR_TOLERANCE * (np.abs(x) @ np.abs(W_enc) + np.abs(b_enc))
-    stored = latents[:, part]
-    on = np.abs(stored - np.maximum(pre_acts, 0)) <= slack
-    on &= pre_acts > threshold - slack
-    off = (stored == 0) & (pre_acts <= threshold + slack)
-    wrong[:, part] = ~(on | off)
-  return wrong
-
-
-def _decode(
-    params: Mapping[str, np.ndarray], latents: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-  """Return the reconstruction and the sum of absolute terms, in float64."""
-  value = np.broadcast_to(
-      params['b_dec'].astype(np.float64),
-      (len(latents), len(params['b_dec'])),
-  )
-  size = np.abs(value)
-  for part in _slices(latents.shape[1]):
-    W_dec = params['W_dec'][part].astype(np.float64)
-    f = latents[:, part].astype(np.float64)
-    value = value + f @ W_dec
-    size = size + np.abs(f) @ np.abs(W_dec)
-  return value, size
-
-
-def _slices(width: int) -> list[slice]:
-  """Cut the latents so that a float64 copy of a slice stays small."""
-  return [slice(i, i + 16384) for i in range(0, width, 16384)]
 
 
 def _check_firing_frequency(folder: pathlib.Path, sae: base.Sae):

@@ -20,7 +20,7 @@ import numpy as np
 
 from jumprelu import errors
 from jumprelu.evals import results
-from jumprelu.files import digests, formats, npz
+from jumprelu.files import digests, folder_kinds, formats, npz
 from jumprelu.release import card, layout, records, verify
 from jumprelu.release import members as members_lib
 from jumprelu.release.members import list_members, load_member
@@ -76,7 +76,7 @@ def write_release(
     new = pathlib.Path(scratch) / 'new'
     listed, rows = [], []
     for path, member in zip(paths, members, strict=True):
-      row = {**records.plain(member.results), 'path': path}
+      row = records.row(member) | {'path': path}
       rows.append(row)
       _write_member(new / path, member, row, provenance)
       listed.append(
@@ -105,6 +105,7 @@ def write_release(
 def check_target(out: str | os.PathLike, *, run: str):
   """Refuse a target that holds anything but a release of this run."""
   out = pathlib.Path(out)
+  folder_kinds.refuse_inside_release('out', out.absolute().parent)
   if not out.exists():
     return
   if not out.is_dir():

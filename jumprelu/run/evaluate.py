@@ -37,7 +37,7 @@ from typing import Any
 from absl import flags as absl_flags
 
 from jumprelu import errors
-from jumprelu.files import remote
+from jumprelu.files import folder_kinds, remote
 from jumprelu.run import main
 
 POSITIONAL = 'release'
@@ -116,6 +116,7 @@ def run(fv: absl_flags.FlagValues) -> None:
   if problems:
     raise errors.UserError('; '.join(problems))
   remote.local('release', fv.release)
+  folder_kinds.refuse_inside_release('out', out)
   measures = measures_lib.check(fv.measures)
   config = flags.build(fv, evals.Config(), prefix='eval.')
   settings = flags.build(fv, settings_lib.Config(), prefix='measure.')

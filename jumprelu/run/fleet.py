@@ -10,6 +10,7 @@ import json
 import os
 
 from jumprelu import errors, extras
+from jumprelu.files import folder_kinds
 
 with extras.imports():
   from etils import epath
@@ -46,6 +47,7 @@ def find(paths: Iterable[str]) -> list[epath.Path]:
     if not _is_run(path) and path.is_dir():
       children = sorted(child for child in path.iterdir() if _is_run(child))
     if not children and not _is_run(path):
+      folder_kinds.want_run(path)
       raise errors.MissingInputError(
           f'{text}: no run directory (no config.json in it), and none in it'
       )

@@ -36,6 +36,7 @@ import sys
 from absl import flags
 
 from jumprelu import errors
+from jumprelu.files import folder_kinds
 from jumprelu.run import harvest_store, main
 
 EXTRA = 'train'
@@ -106,6 +107,7 @@ def _write_file(fv: flags.FlagValues):
     problems.append(f'--out={fv.out}: must end in .npz')
   if problems:
     raise errors.UserError('; '.join(problems))
+  folder_kinds.refuse_inside_release('out', fv.out)
 
   from jumprelu import lm
   from jumprelu.activations import harvest

@@ -44,6 +44,20 @@ def define_flags(fv: flags.FlagValues):
       ' config.json names what each was.',
       flag_values=fv,
   )
+  flags.DEFINE_bool(
+      'unfinished',
+      False,
+      'Release a run that has not ended; card, config.json, results and plots'
+      ' then say at which step it was stopped.',
+      flag_values=fv,
+  )
+  flags.DEFINE_bool(
+      'allow_skipped',
+      False,
+      'Release members that skipped more than 5 % of their steps, because loss'
+      ' or gradients were not finite.',
+      flag_values=fv,
+  )
   flags.DEFINE_integer(
       'test_vectors',
       16,
@@ -64,7 +78,7 @@ def run(fv: flags.FlagValues):
     raise errors.UserError('--out: choose another directory than --run')
 
   from jumprelu.evals import evaluate
-  from jumprelu.release import publish, verify, write
+  from jumprelu.release import publish, releasable, verify, write
   from jumprelu.training import identity
 
   opened = publish.open_run(fv.run)
@@ -72,6 +86,13 @@ def run(fv: flags.FlagValues):
   print(f'{fv.run}: its checkpoint of step {step} of {total}', flush=True)
   # Before the minutes of evaluation, not after.
   write.check_target(fv.out, run=identity.run_digest(opened.config))
+  releasable.check(
+      opened.members,
+      run=fv.run,
+      total_steps=opened.config.steps,
+      unfinished=fv.unfinished,
+      allow_skipped=fv.allow_skipped,
+  )
   found = publish.evaluate_run(opened)
   rows = publish.release_run(
       opened,
@@ -80,6 +101,8 @@ def run(fv: flags.FlagValues):
       test_vectors=fv.test_vectors,
       licence=fv.licence,
       as_jumprelu=fv.as_jumprelu,
+      unfinished=fv.unfinished,
+      allow_skipped=fv.allow_skipped,
   )
   evaluate.print_table(rows)
   print(f'{fv.out}: {verify.verify_release(fv.out)}')

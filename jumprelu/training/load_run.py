@@ -24,6 +24,8 @@ class TrainedMember(NamedTuple):
   target_scale: float
   # The checkpoint's: step, tokens_trained, config, versions, ...
   meta: dict[str, Any]
+  # Steps without an update: its loss or gradients were not finite.
+  steps_skipped: int = 0
 
 
 def make_suite(
@@ -89,7 +91,9 @@ def load_suite(out: str | os.PathLike[str]) -> list[TrainedMember]:
   scales = by_site(meta['scales'])
   members = []
   for group in groups:
-    params = jax.device_get(state.groups[group.name].params)
+    params, skipped = jax.device_get(
+        (state.groups[group.name].params, state.groups[group.name].skipped)
+    )
     for index, member in enumerate(group.members):
       members.append(
           TrainedMember(
@@ -99,6 +103,7 @@ def load_suite(out: str | os.PathLike[str]) -> list[TrainedMember]:
               scales[group.input_site],
               scales[group.target_site],
               meta,
+              int(skipped[index]),
           )
       )
   return members

@@ -26,7 +26,7 @@ import jax
 
 import jumprelu
 from jumprelu import errors, extras
-from jumprelu.files import dotted, formats
+from jumprelu.files import dotted, folder_kinds, formats
 from jumprelu.training import config as config_lib
 
 with extras.imports():
@@ -95,6 +95,7 @@ class RunDir:
   def read_config(self) -> config_lib.TrainConfig:
     """Reads the config that the run was started with."""
     path = self.path / 'config.json'
+    folder_kinds.want_run(self.path)
     if not path.exists():
       raise errors.MissingInputError(
           f'{self.path}: no run directory (no config.json in it)'
@@ -163,6 +164,7 @@ class RunDir:
       self._replace('metrics.jsonl', ''.join(kept))
 
   def _check(self, config: config_lib.TrainConfig) -> None:
+    folder_kinds.refuse_inside_release('out', self.path)
     if not self.path.exists():
       return
     if not self.path.is_dir():

@@ -161,3 +161,9 @@ def test_matplotlib_is_imported_only_to_draw():
       " assert 'matplotlib' not in sys.modules"
   )
   subprocess.run([sys.executable, '-c', code], check=True)
+
+
+def test_the_heading_says_where_training_was_stopped(drawn):
+  stop = 'stopped at step 16 of 40'
+  fig = drawn([make_row(unfinished=stop), make_row(unfinished=stop, l0=9.0)])
+  assert ' '.join(fig.get_suptitle().split()).count(stop) == 1

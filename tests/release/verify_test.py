@@ -4,12 +4,13 @@ import json
 import pathlib
 import shutil
 
+import jax
 import numpy as np
 import pytest
 
 from jumprelu import errors
 from jumprelu.files import digests
-from jumprelu.release import verify
+from jumprelu.release import members, verify
 from tests import small_release
 from tests.small_release import FOLDER, change_arrays, change_json, reseal
 
@@ -189,24 +190,24 @@ def test_test_vectors_of_another_member(out):
   refused(out, 'latents are not those of params.npz')
 
 
-def test_a_latent_within_rounding_of_its_threshold_may_be_on_or_off():
-  params = {
-      'W_enc': np.eye(2, dtype=np.float32),
-      'b_enc': np.zeros(2, np.float32),
-      'threshold': np.array([0.5, 0.5], np.float32),
-  }
-  x = np.array([[0.5000001, 0.7]], np.float32)
-  for latents, wrong in [
-      ([0.5000001, 0.7], [False, False]),
-      ([0.0, 0.7], [False, False]),
-      ([0.5000001, 0.0], [False, True]),
-      ([0.5, 0.6999], [False, True]),
-      ([0.3, 0.7], [True, False]),
-  ]:
-    np.testing.assert_array_equal(
-        verify.wrong_latents(params, x, np.array([latents], np.float32)),
-        [wrong],
-    )
+# Of the variants that equal no JumpReLU, and of one that does.
+@pytest.mark.parametrize('precision', ['float32', 'bfloat16'])
+@pytest.mark.parametrize(
+    'variant, fields', [('topk', {}), ('gated', {'tied': False}), ('gated', {})]
+)
+def test_one_wrong_latent_of_any_variant(tmp_path, variant, fields, precision):
+  member = small_release.make_member(variant=variant, **fields)
+  out = small_release.write(tmp_path / 'release', [member])
+  (folder,) = members.list_members(out)
+
+  def change(arrays):
+    active = np.argwhere(arrays['latents'] > 0)
+    arrays['latents'][tuple(active[0])] *= 1.001
+
+  with jax.default_matmul_precision(precision):
+    verify.verify_release(out)
+    change_arrays(out, change, 'test_vectors.npz', folder=folder)
+    refused(out, 'test_vectors.npz: 1 latents are not those of params.npz')
 
 
 def test_a_config_of_no_known_sae(out):

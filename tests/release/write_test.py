@@ -229,11 +229,26 @@ def test_unknown_numbers_are_null_in_json(tmp_path):
   assert json.loads((out / 'results.jsonl').read_text())['fvu'] is None
 
 
-def test_every_variant_of_the_table_can_be_released(tmp_path):
-  for variant in saes.VARIANTS:
-    member = small_release.make_member(variant=variant)
-    out = small_release.write(tmp_path / variant, [member])
+# The second is what a TPU multiplies in by default.
+@pytest.mark.parametrize('precision', ['float32', 'bfloat16'])
+def test_every_variant_of_the_table_can_be_released(tmp_path, precision):
+  kinds = [(variant, {}) for variant in saes.VARIANTS]
+  for variant, fields in [*kinds, ('gated', {'tied': False})]:
+    member = small_release.make_member(variant=variant, **fields)
+    with jax.default_matmul_precision(precision):
+      out = small_release.write(tmp_path / f'{variant}{len(fields)}', [member])
     assert members_lib.list_members(out)
+
+
+def test_the_default_precision_changes_no_byte_of_a_release(tmp_path):
+  for variant in ('topk', 'gated'):
+    member = small_release.make_member(variant=variant)
+    first = small_release.write(tmp_path / f'{variant}_a', [member])
+    with jax.default_matmul_precision('bfloat16'):
+      second = small_release.write(tmp_path / f'{variant}_b', [member])
+    for path in first.rglob('*.npz'):
+      other = second / path.relative_to(first)
+      assert path.read_bytes() == other.read_bytes(), path
 
 
 def test_two_encoders_are_released_and_read_as_they_are(tmp_path):

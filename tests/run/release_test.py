@@ -1,6 +1,7 @@
 """`jumprelu release` on a run of the real command, and what it refuses."""
 
 import json
+import pathlib
 import types
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from jumprelu.release import members, publish
 from jumprelu.run import main
 from jumprelu.training import config as config_lib
+from jumprelu.training import load_run
 from tests import local_processes, small_run
 
 
@@ -72,6 +74,26 @@ def test_a_full_target_is_refused_before_the_evaluation(
   assert 'no release; choose another --out' in output.err
   total = opened.config.steps
   assert f'a: its checkpoint of step 4 of {total}' in output.out
+
+
+def test_a_run_that_has_not_ended_is_refused_before_the_evaluation(
+    tmp_path, capsys, monkeypatch
+):
+  config = config_lib.resolve()
+  meta = {'step': 32, 'counts': {'step': 32}}
+  member = load_run.TrainedMember(None, None, {}, 1.0, 1.0, meta)
+  opened = publish.Run(
+      pathlib.Path('runs/a'), config, [member], [], None, None, None
+  )
+  monkeypatch.setattr(publish, 'open_run', lambda run: opened)
+  monkeypatch.setattr(
+      publish, 'evaluate_run', lambda run: pytest.fail('evaluated')
+  )
+  out = tmp_path / 'release'
+  assert main.main(['release', '--run=runs/a', f'--out={out}']) == 2
+  error = capsys.readouterr().err
+  assert f'runs/a: stopped at step 32 of {config.steps}' in error
+  assert '--unfinished' in error and error.count('\n') == 1
 
 
 @pytest.mark.parametrize(

@@ -261,6 +261,22 @@ def test_a_run_can_be_loaded_where_its_model_is_not(tmp_path):
   assert len(members) == 4 and members[0].meta['step'] == 4
 
 
+def test_steps_skipped_are_loaded_member_by_member(tmp_path, monkeypatch):
+  # The second member's loss is out of float32's range at every step.
+  _run(
+      tmp_path,
+      stop=(4,),
+      sites=('resid_post',),
+      sparsity_coefficients=('1e-2', '1e38'),
+      optim__sparsity_warmup_fraction=0.0,
+  )
+  monkeypatch.setattr(
+      load_run, 'make_suite', lambda config: toy_suite.make_groups(config)
+  )
+  first, second = load_run.load_suite(tmp_path)
+  assert first.steps_skipped == 0 < second.steps_skipped <= 4
+
+
 def test_a_run_without_checkpoint_has_left_nothing(tmp_path):
   with pytest.raises(errors.MissingInputError, match='no run directory'):
     load_run.load_suite(tmp_path)

@@ -15,7 +15,7 @@ from jumprelu.activations import blocks
 from jumprelu.activations.store import arrays, record
 from jumprelu.activations.store.geometry import KEEP, Geometry
 from jumprelu.array_typing import Array
-from jumprelu.files import formats
+from jumprelu.files import folder_kinds, formats
 
 _LOCK = 'store.lock'
 
@@ -33,6 +33,7 @@ class Writer:
   @contextlib.contextmanager
   def claim(self) -> Iterator[None]:
     """Makes the directory and locks it; the lock dies with the process."""
+    folder_kinds.refuse_inside_release('store', self.directory)
     if not processes.is_main():
       yield
       return

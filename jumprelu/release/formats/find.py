@@ -4,6 +4,7 @@ import os
 import pathlib
 
 from jumprelu import errors
+from jumprelu.files import folder_kinds
 from jumprelu.release import layout, members
 from jumprelu.release.formats import (
     gemma_scope,
@@ -35,6 +36,8 @@ def find(root: str | os.PathLike) -> dict[str, record.Released]:
   root = pathlib.Path(root)
   if not root.is_dir():
     raise errors.MissingInputError(f'{root}: no such folder')
+  if folder_kinds.is_run(root):
+    folder_kinds.want_release(root)
   if (root / layout.SUITE).is_file():
     return {path: ours.read(root / path) for path in members.list_members(root)}
   found = {}
@@ -45,6 +48,7 @@ def find(root: str | os.PathLike) -> dict[str, record.Released]:
       path = pathlib.Path(folder).relative_to(root).as_posix()
       found[path] = reader.read(pathlib.Path(folder))
   if not found:
+    folder_kinds.want_release(root)
     raise errors.MissingInputError(
         f'{root}: no SAE below it; wanted: {layout.SUITE}, {layout.PARAMS},'
         ' params.safetensors, or cfg.json with sae_weights.safetensors'

@@ -1,6 +1,8 @@
 """Members of a release of ours: config.json says what they are."""
 
+from collections.abc import Mapping
 import pathlib
+from typing import Any
 
 from jumprelu.release import layout, members
 from jumprelu.release.formats import record
@@ -35,6 +37,12 @@ def read(folder: pathlib.Path) -> record.Released:
           site=config['site'],
           input_gain=config.get('input_gain'),
       ),
-      {name: config.get(name) for name in _META},
+      {name: config.get(name) for name in _META} | _unfinished(config),
       training,
   )
+
+
+def _unfinished(config: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns where the member's run was stopped; nothing if it has ended."""
+  stop = config.get('unfinished')
+  return {'unfinished': str(stop)} if stop else {}

@@ -1,0 +1,161 @@
+"""Tells runs and releases apart, so that one in the other's place is named.
+
+Both are folders with a suite.json: a run has a config.json beside it, a release
+has none.
+"""
+
+from collections.abc import Callable
+import json
+import os
+import pathlib
+from typing import Any, NoReturn
+
+from jumprelu import errors
+from jumprelu.files import remote
+
+_CONFIG, _SUITE, _ARRAYS = 'config.json', 'suite.json', 'params.npz'
+# A run has at least one of them beside its config.json; a model has none.
+_OF_A_RUN = ('run.lock', 'env.json', 'STATUS.json', 'checkpoints', _SUITE)
+_MAX_BYTES = 64 * 2**20
+# A local path, or one in remote storage with the same methods.
+Folder = Any
+
+
+def is_run(path: str | os.PathLike[str]) -> bool:
+  """Returns whether a folder is the directory of a run."""
+  folder = _folder(path)
+  return (folder / _CONFIG).exists() and any(
+      (folder / name).exists() for name in _OF_A_RUN
+  )
+
+
+def is_release(path: str | os.PathLike[str]) -> bool:
+  """Returns whether a folder is a release of this package."""
+  folder = _folder(path)
+  suite = _read(folder / _SUITE)
+  return {'members', 'files'} <= suite.keys() and not (
+      folder / _CONFIG
+  ).exists()
+
+
+def want_release(path: str | os.PathLike[str]) -> None:
+  """Refuses a folder that is known to be something else than a release.
+
+  Raises:
+    UserError: it is a run, a part of a release, or the folder of a release.
+  """
+  folder = _folder(path)
+  if is_run(folder):
+    raise errors.UserError(
+        f'{path}: a run, not a release; make one with: jumprelu release'
+        f' --run={path} --out=DIR'
+    )
+  if (folder / _SUITE).exists() or not folder.is_dir():
+    return
+  if inside := _parent_release(folder):
+    raise errors.UserError(
+        f'{path}: a part of the release {inside}; give that folder'
+    )
+  _refuse_parent(path, 'release')
+
+
+def want_member(path: str | os.PathLike[str]) -> None:
+  """Refuses a folder that is known to be something else than a member.
+
+  Raises:
+    UserError: it is a run, a release, or the folder of one.
+  """
+  folder = _folder(path)
+  if is_release(folder):
+    first = _read(folder / _SUITE)['members'][0]['path']
+    raise errors.UserError(
+        f'{path}: a release; give one of its members, such as {folder / first}'
+    )
+  if not (folder / _ARRAYS).exists() and not _parent_release(folder):
+    want_release(path)
+
+
+def want_run(path: str | os.PathLike[str]) -> None:
+  """Refuses a folder that is known to be something else than a run.
+
+  Raises:
+    UserError: it is a release, a part of one, or the folder of a run.
+  """
+  folder = _folder(path)
+  if is_run(folder) or not folder.is_dir():
+    return
+  if inside := _parent_release(folder, itself=True):
+    what = (
+        'a release' if inside == folder else f'a part of the release {inside}'
+    )
+    raise errors.UserError(
+        f'{path}: {what}, not a run; give the directory that `jumprelu train`'
+        ' wrote'
+    )
+  _refuse_parent(path, 'run')
+
+
+def refuse_inside_release(flag: str, path: str | os.PathLike[str]) -> None:
+  """Refuses to write into a release or below one.
+
+  Raises:
+    UserError: it names the release.
+  """
+  if remote.is_remote(path):
+    return
+  folder = _folder(path).expanduser().absolute()
+  if inside := _parent_release(folder, itself=True):
+    raise errors.UserError(
+        f'--{flag}={path}: {inside} is a release, which holds only what its'
+        ' suite.json lists; choose a folder outside it'
+    )
+
+
+def _folder(path: str | os.PathLike[str]) -> Folder:
+  return path if hasattr(path, 'exists') else pathlib.Path(path)
+
+
+def _parent_release(folder: Folder, *, itself: bool = False) -> Folder | None:
+  """Returns the release that a local folder is inside of."""
+  if remote.is_remote(folder):
+    return folder if itself and is_release(folder) else None
+  parents = folder.absolute().parents
+  if itself:
+    parents = (folder, *parents)
+  return next(filter(is_release, parents), None)
+
+
+def _refuse_parent(path: str | os.PathLike[str], wanted: str) -> None:
+  """Raises if the folder holds one of the wanted kind, or of the other."""
+  kinds: dict[str, Callable[[Any], bool]] = {
+      'release': is_release,
+      'run': is_run,
+  }
+  children = sorted(p for p in _folder(path).iterdir() if p.is_dir())
+  for kind in sorted(kinds, key=lambda name: name != wanted):
+    for child in children:
+      if kinds[kind](child):
+        _name_child(path, wanted, child, kind)
+
+
+def _name_child(path, wanted: str, child: Folder, kind: str) -> NoReturn:
+  if kind == wanted:
+    raise errors.UserError(f'{path}: no {wanted}; there is one in {child}')
+  cure = ''
+  if wanted == 'release':
+    cure = f'; make one with: jumprelu release --run={child} --out=DIR'
+  raise errors.UserError(
+      f'{path}: no {wanted}; there is a {kind} in {child}{cure}'
+  )
+
+
+def _read(path: Folder) -> dict[str, Any]:
+  """Returns the object in a JSON file; {} where there is none."""
+  try:
+    if not path.exists():
+      return {}
+    with path.open('rb') as file:
+      value = json.loads(file.read(_MAX_BYTES))
+  except (OSError, ValueError, RecursionError):
+    return {}
+  return value if isinstance(value, dict) else {}

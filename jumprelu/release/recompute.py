@@ -1,0 +1,119 @@
+"""Recomputes test vectors by the formula that users of a release apply.
+
+In float64 for every SAE that equals a JumpReLU, in full float32 for the others
+(TopK, and Gated with two encoders), whatever precision the backend multiplies
+in by default.
+"""
+
+from collections.abc import Mapping
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jumprelu.saes import base
+
+# Of the sum of absolute products: float32 sums of a few thousand terms err by
+# about 1e-6 of it, a wrong scale or a lost bias by far more.
+TEST_VECTOR_TOLERANCE = 1e-5
+
+
+def wrong_latents(
+    sae: base.Sae,
+    params: Mapping[str, np.ndarray],
+    x: np.ndarray,
+    *,
+    latents: np.ndarray,
+) -> np.ndarray:
+  """Returns which latents [rows, latents] the SAE does not give."""
+  if sae.variant == 'jumprelu':
+    return wrong_in_float64(params, x, latents)
+  arrays = {k: jnp.asarray(v) for k, v in params.items()}
+  converted = sae.to_jumprelu(arrays)
+  if converted is None:
+    return _wrong_in_float32(sae, arrays, x, latents)
+  equal = {k: np.asarray(v) for k, v in converted[1].items()}
+  return wrong_in_float64(equal, x, latents)
+
+
+def _wrong_in_float32(
+    sae: base.Sae, params: base.Params, x: np.ndarray, latents: np.ndarray
+) -> np.ndarray:
+  """Returns which latents no pre-activations within rounding give.
+
+  Moving each pre-activation by its slack towards its stored latent, up where
+  that is active and down where it is not, gives the stored pattern if any
+  rounding does: also for TopK, where latents depend on each other.
+  """
+  inputs = jnp.asarray(x)
+  # An accelerator's default would round the products.
+  with jax.default_matmul_precision('float32'):
+    sizes = [jnp.abs(inputs) @ jnp.abs(params[n]) for n in sae.encoders]
+    sizes += [
+        jnp.abs(params[n])[None] for n in ('b_enc', 'b_mag') if n in params
+    ]
+    size = functools.reduce(jnp.add, sizes)
+    slack = TEST_VECTOR_TOLERANCE * size
+    pre_acts = sae.pre_acts(params, inputs)
+    toward = jnp.where(latents > 0, pre_acts + slack, pre_acts - slack)
+    computed = sae.latents(params, toward, inputs=inputs)
+    near = jnp.abs(latents - computed) <= 2 * slack
+  return ~np.asarray(near)
+
+
+def wrong_in_float64(
+    params: Mapping[str, np.ndarray], x: np.ndarray, latents: np.ndarray
+) -> np.ndarray:
+  """Returns which latents [rows, latents] a float64 JumpReLU does not give.
+
+  Within rounding of its threshold a latent may be on or off.
+  """
+  wrong = np.zeros(latents.shape, bool)
+  x = x.astype(np.float64)
+  for part in _slices(latents.shape[1]):
+    W_enc = params['W_enc'][:, part].astype(np.float64)
+    b_enc, threshold = (
+        params[k][part].astype(np.float64) for k in ('b_enc', 'threshold')
+    )
+    pre_acts = x @ W_enc + b_enc
+    slack = TEST_VECTOR_TOLERANCE * (np.abs(x) @ np.abs(W_enc) + np.abs(b_enc))
+    stored = latents[:, part]
+    on = np.abs(stored - np.maximum(pre_acts, 0)) <= slack
+    on &= pre_acts > threshold - slack
+    off = (stored == 0) & (pre_acts <= threshold + slack)
+    wrong[:, part] = ~(on | off)
+  return wrong
+
+
+def is_wrong_reconstruction(
+    params: Mapping[str, np.ndarray],
+    latents: np.ndarray,
+    reconstruction: np.ndarray,
+) -> bool:
+  """Returns whether any number is not what the latents decode to."""
+  value, size = _decode(params, latents)
+  error = np.abs(value - reconstruction)
+  return bool((error > TEST_VECTOR_TOLERANCE * size).any())
+
+
+def _decode(
+    params: Mapping[str, np.ndarray], latents: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """Return the reconstruction and the sum of absolute terms, in float64."""
+  value = np.broadcast_to(
+      params['b_dec'].astype(np.float64),
+      (len(latents), len(params['b_dec'])),
+  )
+  size = np.abs(value)
+  for part in _slices(latents.shape[1]):
+    W_dec = params['W_dec'][part].astype(np.float64)
+    f = latents[:, part].astype(np.float64)
+    value = value + f @ W_dec
+    size = size + np.abs(f) @ np.abs(W_dec)
+  return value, size
+
+
+def _slices(width: int) -> list[slice]:
+  """Returns slices of the latents whose float64 copies stay small."""
+  return [slice(i, i + 16384) for i in range(0, width, 16384)]
