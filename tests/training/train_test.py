@@ -271,7 +271,9 @@ def test_steps_skipped_are_loaded_member_by_member(tmp_path, monkeypatch):
       optim__sparsity_warmup_fraction=0.0,
   )
   monkeypatch.setattr(
-      load_run, 'make_suite', lambda config: toy_suite.make_groups(config)
+      load_run,
+      'make_suite',
+      lambda config, widths: toy_suite.make_groups(config),
   )
   first, second = load_run.load_suite(tmp_path)
   assert first.steps_skipped == 0 < second.steps_skipped <= 4
