@@ -76,6 +76,7 @@ def is_plain(sae: saes.base.Sae) -> bool:
       type(sae) is saes.jumprelu.JumpRelu  # And none that builds on it.
       and sae.config.kernel == 'rectangle'
       and not sae.config.gradient_to_pre_acts
+      and not sae.skip
   )
 
 

@@ -172,6 +172,13 @@ def test_what_the_formulas_do_not_cover_takes_the_oracle(changes):
       assert backends.choose(asked, group, None) == 'oracle'
 
 
+def test_a_skip_term_takes_the_oracle():
+  for group in toy_suite.make_groups(toy_suite.make_config()):
+    sae = dataclasses.replace(group.sae, skip=True)
+    skip = dataclasses.replace(group, sae=sae)
+    assert backends.choose(backends.AUTO, skip, None) == 'oracle'
+
+
 def test_over_devices_a_suite_takes_the_dense_path():
   group = toy_suite.make_groups(toy_suite.make_config())[0]
   mesh = toy_suite.make_mesh(8)
