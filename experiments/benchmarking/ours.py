@@ -18,7 +18,7 @@ from jumprelu.training import optim, suite
 from jumprelu.training import step as step_lib
 from jumprelu.training.backends import protocol
 
-_SITE = lm.Site.RESID_POST
+_TAP = lm.Tap(0, lm.Site.RESID_POST)
 _OPTIM = optim.Config(
     learning_rate=problem_lib.LEARNING_RATE,
     lr_warmup_steps=0,
@@ -78,8 +78,8 @@ def make(
   # The batches over and over, so that a turn is one segment.
   rows = np.arange(batches * batch, dtype=np.int32)
   block = blocks.Block(
-      activations={_SITE: jnp.asarray(x.reshape(1, -1, d_model))},
-      inverse_scale={_SITE: jnp.float32(1)},
+      activations={_TAP: jnp.asarray(x.reshape(1, -1, d_model))},
+      inverse_scale={_TAP: jnp.float32(1)},
       keep=jnp.ones((1, batches * batch), bool),
       order=jnp.asarray(np.resize(rows, steps * batch)[None]),
       dropped=jnp.int32(0),
@@ -100,6 +100,7 @@ def make(
 def _group(d_model: int, width: int) -> suite.Group:
   member = suite.Member(
       site='resid_post',
+      layer=_TAP.layer,
       width=width,
       variant='jumprelu',
       sparsity_coefficient=problem_lib.COEFFICIENT,

@@ -37,14 +37,52 @@ class Kind(enum.Enum):
   STORE = 'store'
 
 
+def _layer_in_scales(suite: dict[str, Any]) -> dict[str, Any]:
+  """Names scales by layer and site; members have a layer."""
+  layer = suite['layer']
+  members = [{**member, 'layer': layer} for member in suite['members']]
+  return suite | {
+      'scales': _by_tap(layer, suite['scales']),
+      'members': members,
+  }
+
+
+def _layer_in_checkpoint_scales(meta: dict[str, Any]) -> dict[str, Any]:
+  """Names scales by layer and site."""
+  layer = meta['config']['layer']
+  return meta | {'scales': _by_tap(layer, meta['scales'])}
+
+
+def _layer_in_arrays(manifest: dict[str, Any]) -> dict[str, Any]:
+  """Names the folder of each array, and scales by layer and site.
+
+  The layer is no longer part of a store's identity, because the names of its
+  arrays have it.
+  """
+  identity = dict(manifest['identity'])
+  layer = identity.pop('layer')
+  sites = manifest['geometry']['widths']
+  manifest = manifest | {
+      'identity': identity,
+      'arrays': _by_tap(layer, {site: site for site in sites}),
+  }
+  if 'scales' in manifest:
+    manifest['scales'] = _by_tap(layer, manifest['scales'])
+  return manifest
+
+
+def _by_tap(layer: int, by_site: dict[str, Any]) -> dict[str, Any]:
+  return {f'layer_{layer}.{site}': value for site, value in by_site.items()}
+
+
 # Kind of file -> {format: the function from that format to the next one}.
 MIGRATIONS: dict[Kind, dict[int, Migration]] = {
     Kind.TRAIN_CONFIG: {},
-    Kind.RUN_SUITE: {},
-    Kind.CHECKPOINT: {},
+    Kind.RUN_SUITE: {1: _layer_in_scales},
+    Kind.CHECKPOINT: {1: _layer_in_checkpoint_scales},
     Kind.RELEASE_SUITE: {},
     Kind.RELEASE_MEMBER: {},
-    Kind.STORE: {},
+    Kind.STORE: {1: _layer_in_arrays},
 }
 
 # Fields that hold a training config, which has a format number of its own.

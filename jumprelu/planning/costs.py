@@ -74,7 +74,8 @@ def member_params(group: suite.Group) -> int:
   """Parameters of one member."""
   sae = group.sae
   encoders = sae.d_in * len(sae.encoders)
-  return (sae.width + 1) * sae.d_out + sae.width * (encoders + 2)
+  skip = sae.d_in * sae.d_out if sae.skip else 0
+  return (sae.width + 1) * sae.d_out + sae.width * (encoders + 2) + skip
 
 
 def member_flops(group: suite.Group) -> int:
@@ -135,12 +136,13 @@ def memory(config: config_lib.TrainConfig, mesh: sharding.MeshShape) -> Memory:
   width = 4 if config.lm_dtype == 'float32' else 2
   data, tensor = mesh.shape['data'], mesh.shape['tensor']
 
-  weights = width * loaded_params(model, config.layer + 1)
+  layers = 1 + max(tap.layer for tap in suite.taps(groups))
+  weights = width * loaded_params(model, layers)
   fsdp = sharding.lm_rules(mesh, weights) is sharding.FSDP_RULES
   weights //= tensor * (data if fsdp else 1)
 
-  sites = suite.taps(groups)
-  row = width * sum(map(model.d_site, sites))
+  taps = suite.taps(groups)
+  row = width * sum(model.d_site(tap.site) for tap in taps)
   block = config.stream.block_positions * row // data
 
   state = 0

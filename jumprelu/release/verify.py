@@ -193,7 +193,7 @@ def _check_test_vectors(
         f'{path}: {int(wrong.sum())} latents are not those of {layout.PARAMS},'
         f' the first in row {row}, latent {latent}'
     )
-  reconstruction, bound = _decode(params, latents)
+  reconstruction, bound = _decode(params, latents, vectors['x'])
   error = np.abs(reconstruction - vectors['reconstruction'])
   if (error > TEST_VECTOR_TOLERANCE * bound).any():
     raise errors.DataError(
@@ -226,9 +226,9 @@ def wrong_latents(
 
 
 def _decode(
-    params: Mapping[str, np.ndarray], latents: np.ndarray
+    params: Mapping[str, np.ndarray], latents: np.ndarray, x: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Return the reconstruction and the sum of absolute terms, in float64."""
+  """Returns the reconstruction and the sum of absolute terms, in float64."""
   value = np.broadcast_to(
       params['b_dec'].astype(np.float64),
       (len(latents), len(params['b_dec'])),
@@ -239,6 +239,10 @@ def _decode(
     f = latents[:, part].astype(np.float64)
     value = value + f @ W_dec
     size = size + np.abs(f) @ np.abs(W_dec)
+  if 'W_skip' in params:
+    x, W_skip = x.astype(np.float64), params['W_skip'].astype(np.float64)
+    value = value + x @ W_skip
+    size = size + np.abs(x) @ np.abs(W_skip)
   return value, size
 
 

@@ -206,6 +206,7 @@ def members(config: TrainConfig) -> tuple[suite.Member, ...]:
           found += [
               suite.Member(
                   site=site,
+                  layer=config.layer,
                   width=width,
                   variant=variant,
                   sparsity_coefficient=coefficient,

@@ -186,14 +186,15 @@ def _lay_out(
     axes = ('batch',) + (None,) * (x.ndim - 1)
     return sharding.constrain(x, mesh, *axes, rules=rules)
 
-  def scaled(site):
+  def scaled(tap):
     # Rows travel as they are stored, in half the bytes.
-    return lay(blocks.scaled(lay(stored[site]), block.inverse_scale[site]))
+    return lay(blocks.scaled(lay(stored[tap]), block.inverse_scale[tap]))
 
-  sources = scaled(group.input_site)
+  values = {tap: scaled(tap) for tap in group.reads.taps}
+  sources = blocks.concatenated(values, group.reads.inputs)
   targets = sources
-  if group.target_site != group.input_site:
-    targets = scaled(group.target_site)
+  if group.reads.is_transcoder:
+    targets = blocks.concatenated(values, group.reads.targets)
   return sources, targets, lay(keep)
 
 

@@ -152,7 +152,7 @@ def _restore_or_init(
     directory: run_dir.RunDir,
     found: tuple[suite.TrainState, dict[str, Any]] | None,
     counts: progress.Counts,
-) -> tuple[suite.TrainState, dict[lm.Site, float]]:
+) -> tuple[suite.TrainState, dict[lm.Tap, float]]:
   """Chooses where to start.
 
   1. At the newest checkpoint that verifies. Its scales are the run's: they are
@@ -166,7 +166,7 @@ def _restore_or_init(
     left = directory.read_suite()
     same = all(left.get(key) == value for key, value in _origin(job).items())
     if same and left.get('scales'):
-      scales = load_run.by_site(left['scales'])
+      scales = lm.from_json_keys(left['scales'])
     else:
       scales = job.stream.estimate_scales()
     return suite.init_state(job.groups, mesh=job.mesh), scales
@@ -181,7 +181,7 @@ def _restore_or_init(
         counts.step,
     )
   state = suite.add_padding(state, job.groups, mesh=job.mesh)
-  return state, load_run.by_site(meta['scales'])
+  return state, lm.from_json_keys(meta['scales'])
 
 
 def _origin(job: job_lib.Job) -> dict[str, str]:
@@ -218,7 +218,7 @@ def _is_due(config: config_lib.TrainConfig, step: int) -> bool:
 
 
 def _meta(
-    job: job_lib.Job, counts: progress.Counts, scales: dict[lm.Site, float]
+    job: job_lib.Job, counts: progress.Counts, scales: dict[lm.Tap, float]
 ) -> dict[str, Any]:
   """What a checkpoint says besides the state."""
   block, batch = divmod(counts.step, job.config.stream.batches)
@@ -228,7 +228,7 @@ def _meta(
       'counts': dict(vars(counts)),
       'block': block,
       'batch': batch,
-      'scales': {str(site): scale for site, scale in scales.items()},
+      'scales': lm.to_json_keys(scales),
       **_origin(job),
       'lm_dtype': job.lm_dtype,
       'environment': run_dir.environment(),

@@ -88,36 +88,27 @@ def test_a_field_of_the_config_is_renamed_wherever_configs_are(monkeypatch):
       (formats.Kind.CHECKPOINT, 'config'),
       (formats.Kind.RELEASE_MEMBER, 'training'),
   ):
-    found = formats.migrate(kind, {field: old, 'path': 'x'}, where='f')
+    today = formats.stamp(kind)
+    value = today | {field: old, 'path': 'x'}
+    found = formats.migrate(kind, value, where='f')
     assert found == {field: new, 'path': 'x'}
-    # A config of today inside a file of old, and the other way round.
-    stamped = formats.stamp(CONFIG) | new
-    assert formats.migrate(kind, {field: stamped}, where='f') == {field: new}
+    stamped = today | {field: formats.stamp(CONFIG) | new}
+    assert formats.migrate(kind, stamped, where='f') == {field: new}
 
 
 @pytest.mark.parametrize(
-    'kind, layer',
-    [
-        (formats.Kind.RUN_SUITE, lambda x: x['layer']),
-        (formats.Kind.CHECKPOINT, lambda x: x['config']['layer']),
-        (formats.Kind.STORE, lambda x: x['identity']['layer']),
-    ],
+    'kind',
+    [formats.Kind.RUN_SUITE, formats.Kind.CHECKPOINT, formats.Kind.STORE],
 )
-def test_scales_can_be_named_with_the_layer(kind, layer, monkeypatch):
-  def with_layer(value):
-    scales = {
-        f'layer_{layer(value)}.{site}': scale
-        for site, scale in value['scales'].items()
-    }
-    return value | {'scales': scales}
-
-  migrations(monkeypatch, kind, with_layer)
+def test_scales_of_format_1_are_named_with_the_layer(kind, monkeypatch):
   # The config has another name for it by now: it is read before that.
   migrations(monkeypatch, CONFIG, lambda x: renamed(x, 'layer', 'layers'))
   value = {
       'layer': 2,
       'config': {'layer': 2},
       'identity': {'layer': 2},
+      'members': [{'site': 'transcoder'}],
+      'geometry': {'widths': {'resid_post': 8, 'mlp_in': 8}},
       'scales': {'resid_post': 1.5, 'mlp_in': 2.5},
   }
   assert formats.migrate(kind, value, where='f')['scales'] == {
@@ -203,15 +194,16 @@ def test_a_newer_runs_suite_is_refused(tmp_path):
 @pytest.mark.parametrize('newer', [(), ('config',)])
 def test_a_newer_checkpoint_is_refused_and_not_set_aside(tmp_path, newer):
   directory = run_dir.RunDir(tmp_path)
-  meta = {'config': {}}
+  meta = formats.stamp(formats.Kind.CHECKPOINT) | {'config': {}}
   part = meta['config'] if newer else meta
   part |= {'format': 99, 'writer': '7.1.0'}
   with checkpoint.Checkpointer(
       directory.checkpoints, checkpoint.Config()
   ) as checkpointer:
     checkpointer.save(3, small_state.make_state(3), meta=meta)
+    found = checkpointer.latest_verified(small_state.make_state(0))
     with refused(': '.join(('checkpoints/3', *newer))):
-      load_run.latest(directory, checkpointer, small_state.make_state(0))
+      load_run.migrated_meta(directory.checkpoints, found[1])
   assert small_state.names(directory.checkpoints) == ['3']
 
 

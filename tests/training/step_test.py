@@ -26,6 +26,7 @@ def _member(number, site='resid_post'):
   """Members that differ in everything in which they may differ."""
   return suite.Member(
       site=site,
+      layer=toy_suite.LAYER,
       width=48,
       variant='jumprelu',
       sparsity_coefficient=0.01 * (1 + number),
@@ -87,14 +88,14 @@ def _setup(members=_MIXED, devices=(), **changes):
       d_site=toy_suite.WIDTHS.__getitem__,
   )
   mesh = toy_suite.make_mesh(*devices) if devices else None
-  sites = suite.taps(groups)
+  taps = suite.taps(groups)
   stream = toy_suite.make_stream(
-      config, table=toy_suite.make_table(sites), mesh=mesh
+      config, table=toy_suite.make_table(taps), mesh=mesh
   )
   segments = step_lib.make_segments(
       groups, _OPTIM, total_steps=_TOTAL, batch=_BATCH, max_steps=4, mesh=mesh
   )
-  block = stream.make_block(0, dict.fromkeys(sites, 5.0))
+  block = stream.make_block(0, dict.fromkeys(taps, 5.0))
   return _Setup(groups, mesh, stream, block, segments)
 
 
@@ -137,7 +138,7 @@ def test_a_step_is_the_loss_of_the_sae_and_the_update_of_the_optimiser(
   put = setup.stream.put
   for step in range(4):
     inputs, keep = blocks.batch(setup.block, put(step), _BATCH)
-    x = inputs[lm.Site.RESID_POST]
+    x = inputs[lm.Tap(toy_suite.LAYER, lm.Site.RESID_POST)]
     (_, parts), grads = differentiate(
         params,
         x,
