@@ -172,19 +172,17 @@ def make_segments(
     mesh: The devices; None for one device.
     backend: A key of `BACKENDS`, or `backends.AUTO`.
   """
+  make_schedule = functools.partial(
+      _make_schedule,
+      config=config,
+      total_steps=total_steps,
+      batch=batch,
+      max_steps=max_steps,
+  )
   chosen = {group.name: find_backend(backend, group, mesh) for group in groups}
 
   def run(state, block, first, steps):
-    schedule = _make_schedule(
-        block,
-        config,
-        start=state.step,
-        first=first,
-        steps=steps,
-        total_steps=total_steps,
-        batch=batch,
-        max_steps=max_steps,
-    )
+    schedule = make_schedule(block, start=state.step, first=first, steps=steps)
     states, metrics = {}, {}
     for group in groups:
       segment = _Segment(
@@ -223,11 +221,11 @@ class _Schedule(NamedTuple):
 
 def _make_schedule(
     block: blocks.Block,
-    config: optim.Config,
     *,
     start: Array,
     first: Array,
     steps: Array,
+    config: optim.Config,
     total_steps: int,
     batch: int,
     max_steps: int,
