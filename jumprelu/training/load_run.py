@@ -47,10 +47,10 @@ def latest(
     abstract_state: Any,
 ) -> tuple[Any, dict[str, Any]] | None:
   """Returns a run's newest verified state and its meta in today's format."""
-  found = checkpointer.latest_verified(abstract_state)
-  if found is None:
+  restored = checkpointer.latest_verified(abstract_state)
+  if restored is None:
     return None
-  state, meta = found
+  state, meta = restored
   where = str(directory.checkpoints / str(meta['step']))
   return state, formats.migrate(formats.Kind.CHECKPOINT, meta, where=where)
 
