@@ -6,7 +6,7 @@ The dataclass is the one source: `flags.py` makes a flag of each leaf.
 """
 
 import collections
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 import dataclasses
 import difflib
 import enum
@@ -92,15 +92,20 @@ def to_json(config: Any) -> str:
   return json.dumps(to_dict(config), indent=2, allow_nan=False) + '\n'
 
 
-def from_json(default: T, text: str) -> T:
-  """Reads what `to_json` wrote."""
+def from_json(
+    default: T,
+    text: str,
+    *,
+    migrate: Callable[[dict[str, Any]], Mapping[str, Any]] = dict,
+) -> T:
+  """Reads JSON of `to_json`; `migrate` makes today's fields of its fields."""
   try:
     data = json.loads(text)
   except json.JSONDecodeError as error:
     raise errors.UserError(f'the config is not JSON: {error}') from error
   if not isinstance(data, dict):
     raise errors.UserError('the config is not a JSON object')
-  return from_dict(default, data)
+  return from_dict(default, migrate(data))
 
 
 def coerce(kind: Any, value: Any) -> Any:

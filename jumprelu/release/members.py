@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jumprelu import errors, saes
-from jumprelu.files import json_files, npz
+from jumprelu.files import formats, json_files, npz
 from jumprelu.release import layout
 from jumprelu.saes import base
 
@@ -32,7 +32,9 @@ def list_members(release: str | os.PathLike) -> list[str]:
 def read_suite(release: str | os.PathLike) -> dict:
   """Read suite.json, with every path in it checked to lie inside."""
   path = pathlib.Path(release) / layout.SUITE
-  suite = json_files.read_json(path)
+  suite = formats.migrate(
+      formats.Kind.RELEASE_SUITE, json_files.read_json(path), where=str(path)
+  )
   try:
     for member in suite['members']:
       layout.check_relative(member['path'])
@@ -64,7 +66,11 @@ def read_member(
   """Read a member's arrays with the shapes that its config implies."""
   if not folder.is_dir():
     raise errors.MissingInputError(f'{folder}: no such member')
-  config = json_files.read_json(folder / layout.CONFIG)
+  config = formats.migrate(
+      formats.Kind.RELEASE_MEMBER,
+      json_files.read_json(folder / layout.CONFIG),
+      where=str(folder / layout.CONFIG),
+  )
   missing = [k for k in _REQUIRED if k not in config]
   if missing:
     raise errors.DataError(

@@ -19,7 +19,6 @@ from jumprelu import data, lm, sharding
 from jumprelu.array_typing import Array, Float
 from jumprelu.data import packing
 from jumprelu.evals import evaluate, stored
-from jumprelu.files import dotted
 from jumprelu.release import records, write
 from jumprelu.saes import base
 from jumprelu.training import config as config_lib
@@ -185,7 +184,7 @@ def provenance(run: Run, licence: str = 'Apache-2.0') -> records.Provenance:
   return records.Provenance(
       model=run.model.name,
       layer=run.config.layer,
-      training=dotted.to_dict(run.config),
+      training=config_lib.to_record(run.config),
       corpus=run.prepared.description,
       tokenizer_sha256=data.Tokenizer(run.model.tokenizer_path).sha256,
       run=identity.run_digest(run.config),

@@ -13,10 +13,10 @@ import numpy as np
 
 import jumprelu
 from jumprelu.array_typing import Array, Float
+from jumprelu.files import formats
 from jumprelu.release import layout
 from jumprelu.saes import base
 
-FORMAT = 'jumprelu-release-1'
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'numpy', 'gemma')
 
 
@@ -106,7 +106,7 @@ def member_config(
   """Return config.json without digests: all that made the member."""
   sae = member.sae
   return {
-      'format': FORMAT,
+      **formats.stamp(formats.Kind.RELEASE_MEMBER),
       'model': provenance.model,
       'layer': provenance.layer,
       'site': member.site,

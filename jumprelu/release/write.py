@@ -20,7 +20,7 @@ import numpy as np
 
 from jumprelu import errors
 from jumprelu.evals import results
-from jumprelu.files import digests, npz
+from jumprelu.files import digests, formats, npz
 from jumprelu.release import card, layout, records, verify
 from jumprelu.release import members as members_lib
 from jumprelu.release.members import list_members, load_member
@@ -189,7 +189,7 @@ def _write_suite(
   _write_json(
       new / layout.SUITE,
       {
-          'format': records.FORMAT,
+          **formats.stamp(formats.Kind.RELEASE_SUITE),
           'model': provenance.model,
           'layer': provenance.layer,
           'run': provenance.run,

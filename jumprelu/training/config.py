@@ -7,12 +7,13 @@ each checkpoint and each result, and reads back as itself.
 
 from collections.abc import Mapping
 import dataclasses
+import functools
 from typing import Any, Literal
 
 from jumprelu import data as data_lib
 from jumprelu import errors, evals, lm, saes, sharding
 from jumprelu.activations import stream as stream_lib
-from jumprelu.files import dotted
+from jumprelu.files import dotted, formats
 from jumprelu.training import checkpoint as checkpoint_lib
 from jumprelu.training import optim as optim_lib
 from jumprelu.training import recipes, suite, validation
@@ -224,9 +225,22 @@ def to_json(config: TrainConfig) -> str:
   return dotted.to_json(config)
 
 
-def from_json(text: str) -> TrainConfig:
-  """Reads what `to_json` wrote; unknown and missing fields are errors."""
-  return dotted.from_json(TrainConfig(), text)
+def from_json(text: str, *, where: str = 'the config') -> TrainConfig:
+  """Reads the JSON of `to_json`, or of `to_record` in any version so far.
+
+  Fields that are unknown or missing once old formats are migrated are errors,
+  as are newer formats; `where` names the file in their messages.
+  """
+  return dotted.from_json(
+      TrainConfig(),
+      text,
+      migrate=functools.partial(formats.migrate_train_config, where=where),
+  )
+
+
+def to_record(config: TrainConfig) -> dict[str, Any]:
+  """Returns the config as files hold it, with the number of its format."""
+  return formats.stamp(formats.Kind.TRAIN_CONFIG) | dotted.to_dict(config)
 
 
 def dtype_on(config: TrainConfig, platform: str) -> str:

@@ -13,7 +13,6 @@ from typing import Any
 from absl import logging
 import jax
 
-import jumprelu
 from jumprelu import errors, lm, metrics, processes
 from jumprelu.activations import blocks, store
 from jumprelu.activations import stream as stream_lib
@@ -83,8 +82,6 @@ def make_facts(
       data_axis=1 if mesh is None else mesh.shape['data'],
   )
   return {
-      'format': record.FORMAT,
-      'writer': jumprelu.__version__,
       'identity': store.identity(config, dtype=dtype),
       'geometry': geometry.to_json(),
       'data_digest': job.data_digest,

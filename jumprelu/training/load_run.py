@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from jumprelu import errors, lm, saes
+from jumprelu.files import formats
 from jumprelu.training import checkpoint, run_dir, suite
 from jumprelu.training import config as config_lib
 
@@ -40,6 +41,20 @@ def by_site(scales: dict[str, float]) -> dict[lm.Site, float]:
   return {lm.Site(site): scale for site, scale in scales.items()}
 
 
+def latest(
+    directory: run_dir.RunDir,
+    checkpointer: checkpoint.Checkpointer,
+    abstract_state: Any,
+) -> tuple[Any, dict[str, Any]] | None:
+  """Returns a run's newest verified state and its meta in today's format."""
+  restored = checkpointer.latest_verified(abstract_state)
+  if restored is None:
+    return None
+  state, meta = restored
+  where = str(directory.checkpoints / str(meta['step']))
+  return state, formats.migrate(formats.Kind.CHECKPOINT, meta, where=where)
+
+
 def load_suite(out: str | os.PathLike[str]) -> list[TrainedMember]:
   """Reads the newest verified checkpoint of a run, member by member.
 
@@ -55,7 +70,7 @@ def load_suite(out: str | os.PathLike[str]) -> list[TrainedMember]:
     with checkpoint.Checkpointer(
         directory.checkpoints, config.checkpoint
     ) as checkpointer:
-      found = checkpointer.latest_verified(suite.stored_state(groups))
+      found = latest(directory, checkpointer, suite.stored_state(groups))
   if found is None:
     raise errors.MissingInputError(
         f'{directory.path}: no checkpoint yet; let `jumprelu train` run longer'

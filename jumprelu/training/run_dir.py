@@ -27,7 +27,7 @@ import jax
 
 import jumprelu
 from jumprelu import errors
-from jumprelu.files import dotted
+from jumprelu.files import dotted, formats
 from jumprelu.training import config as config_lib
 
 # Fields that may differ when a run is resumed: they change where, how fast and
@@ -86,7 +86,7 @@ class RunDir:
       ) from None
     with lock:
       _lock(lock, self.path)
-      self._write('config.json', dotted.to_dict(config))
+      self._write('config.json', config_lib.to_record(config))
       yield
 
   def read_config(self) -> config_lib.TrainConfig:
@@ -96,7 +96,7 @@ class RunDir:
       raise errors.MissingInputError(
           f'{self.path}: no run directory (no config.json in it)'
       )
-    return config_lib.from_json(path.read_text())
+    return config_lib.from_json(path.read_text(), where=str(path))
 
   def is_done(self, steps: int) -> bool:
     """Whether the run has ended with all its steps in a checkpoint."""
@@ -108,6 +108,12 @@ class RunDir:
     """Reads a JSON file of the run; {} where there is none."""
     path = self.path / name
     return json.loads(path.read_text()) if path.exists() else {}
+
+  def read_suite(self) -> dict[str, Any]:
+    """Reads members and scales; {} where there are none yet."""
+    where = str(self.path / 'suite.json')
+    suite = self.read('suite.json')
+    return suite and formats.migrate(formats.Kind.RUN_SUITE, suite, where=where)
 
   def note_start(self, step: int) -> None:
     """Counts a start at `step`; gives up when there were too many in a row."""
@@ -126,7 +132,8 @@ class RunDir:
 
   def write_suite(self, suite: Mapping[str, Any]) -> None:
     """Records members and scales."""
-    self._write('suite.json', suite)
+    stamp = formats.stamp(formats.Kind.RUN_SUITE)
+    self._write('suite.json', stamp | dict(suite))
 
   def write_status(self, state: str, **fields: Any) -> None:
     """Says where the run stands."""

@@ -9,7 +9,7 @@ from absl import logging
 import jax
 
 from jumprelu import errors, lm, processes
-from jumprelu.files import dotted
+from jumprelu.files import formats
 from jumprelu.training import checkpoint, load_run, progress, run_dir, suite
 from jumprelu.training import config as config_lib
 from jumprelu.training import job as job_lib
@@ -111,7 +111,7 @@ def _run(
 
   # State, and where to start.
   state, scales = _restore_or_init(
-      job, directory, checkpointer.latest_verified(stored), counts
+      job, directory, load_run.latest(directory, checkpointer, stored), counts
   )
   directory.note_start(counts.step)
   directory.cut_metrics(counts.step)
@@ -163,7 +163,7 @@ def _restore_or_init(
      checkpoint has left behind are kept.
   """
   if found is None:
-    scales = directory.read('suite.json').get('scales')
+    scales = directory.read_suite().get('scales')
     scales = (
         load_run.by_site(scales) if scales else job.stream.estimate_scales()
     )
@@ -197,7 +197,8 @@ def _meta(
   """What a checkpoint says besides the state."""
   block, batch = divmod(counts.step, job.config.stream.batches)
   return {
-      'config': dotted.to_dict(job.config),
+      **formats.stamp(formats.Kind.CHECKPOINT),
+      'config': config_lib.to_record(job.config),
       'counts': dict(vars(counts)),
       'block': block,
       'batch': batch,

@@ -11,9 +11,8 @@ import zlib
 from jumprelu import errors
 from jumprelu.activations.store import arrays
 from jumprelu.activations.store.geometry import Geometry
-from jumprelu.files import dotted
+from jumprelu.files import dotted, formats
 
-FORMAT = 1
 MANIFEST = 'manifest.json'
 PROGRESS = 'progress.json'
 BLOCKS = 'blocks.jsonl'
@@ -83,6 +82,15 @@ def write_json(path: pathlib.Path, value: Mapping[str, Any]) -> None:
   partial.replace(path)
 
 
+def read_progress(directory: pathlib.Path) -> dict[str, Any]:
+  """Reads the record of an incomplete store, or {} where there is none."""
+  path = directory / PROGRESS
+  progress = read_json(path)
+  return progress and formats.migrate(
+      formats.Kind.STORE, progress, where=str(path)
+  )
+
+
 def append_block(directory: pathlib.Path, block: Mapping[str, Any]) -> None:
   """Says that a block is on the disk."""
   with (directory / BLOCKS).open('a', encoding='utf-8') as file:
@@ -147,11 +155,8 @@ def read_manifest(
     if (directory / PROGRESS).exists():
       cure = 'the same `jumprelu harvest` command goes on'
     raise errors.DataError(f'{path}: missing, the store is incomplete; {cure}')
-  if manifest.get('format') != FORMAT:
-    raise errors.DataError(
-        f'{path}: format {manifest.get("format")!r}, this version reads'
-        f' {FORMAT}; {arrays.CURE}'
-    )
+  # First, because a newer format may have its digest elsewhere.
+  formats.check(formats.Kind.STORE, manifest, where=str(path))
   if manifest.get('complete') is not True:
     raise errors.DataError(
         f'{path}: does not say that it is complete; {arrays.CURE}'
@@ -161,6 +166,7 @@ def read_manifest(
     raise errors.DataError(
         f'{path}: does not match its own digest; {arrays.CURE}'
     )
+  manifest = formats.migrate(formats.Kind.STORE, manifest, where=str(path))
   geometry = Geometry.from_json(manifest['geometry'])
   blocks = directory / BLOCKS
   if not blocks.is_file() or _sha256(blocks) != manifest.get('blocks_sha256'):

@@ -15,6 +15,7 @@ from jumprelu.activations import blocks
 from jumprelu.activations.store import arrays, record
 from jumprelu.activations.store.geometry import KEEP, Geometry
 from jumprelu.array_typing import Array
+from jumprelu.files import formats
 
 _LOCK = 'store.lock'
 
@@ -55,7 +56,7 @@ class Writer:
     """What is there already: its record, and whether it is complete."""
     if (self.directory / record.MANIFEST).exists():
       return record.read_manifest(self.directory)[0], True
-    found = record.read_json(self.directory / record.PROGRESS)
+    found = record.read_progress(self.directory)
     if not found and self.directory.is_dir():
       others = {path.name for path in self.directory.iterdir()} - {_LOCK}
       if others - {record.PROGRESS + '.partial'}:
@@ -68,10 +69,9 @@ class Writer:
   def start(self, facts: Mapping[str, Any], *, data_axis: int = 1) -> int:
     """Starts, or goes on with, what `facts` describe; the next block.
 
-    Collective. `facts` hold `format` and `geometry`; `data_axis` is that of
-    this mesh.
+    Collective. `facts` hold `geometry`; `data_axis` is that of this mesh.
     """
-    self.record = dict(facts)
+    self.record = formats.stamp(formats.Kind.STORE) | dict(facts)
     self.geometry = Geometry.from_json(facts['geometry'])
     if self.geometry.parts % data_axis:
       raise errors.UserError(

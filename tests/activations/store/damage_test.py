@@ -135,7 +135,7 @@ def edit(path, name, value):
 @pytest.mark.parametrize(
     'name, value, words',
     [
-        ('format', 2, 'format 2, this version reads 1'),
+        ('format', 99, 'a store of format 99, written by jumprelu'),
         ('complete', False, 'does not say that it is complete'),
         ('scales', {'mlp_out': 1.0}, 'does not match its own digest'),
     ],

@@ -1,0 +1,129 @@
+"""Format numbers of the files that runs, releases and stores consist of.
+
+A file holds the number of its format and the version of this package that
+wrote it. A file of an older format is migrated when it is read, one format
+after the other; a file of a newer format is refused. Writers write the newest
+format of each kind, which is one more than the table's last entry.
+
+To change a kind of file, add to its table the function that makes the new
+format of the old one:
+
+    Kind.TRAIN_CONFIG: {1: _path_is_backend},
+
+The function takes the whole object and returns another one. It must not call
+code that later changes may touch, because files of its format stay as they are.
+"""
+
+from collections.abc import Callable, Mapping
+import copy
+import enum
+from typing import Any
+
+import jumprelu
+from jumprelu import errors
+
+Migration = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+class Kind(enum.Enum):
+  """The kinds of file, named as error messages name them."""
+
+  # config.json of a run; `config` and `training` in the kinds of `_NESTED`.
+  TRAIN_CONFIG = 'training config'
+  RUN_SUITE = "run's suite"
+  CHECKPOINT = 'checkpoint'
+  RELEASE_SUITE = 'release'
+  RELEASE_MEMBER = 'release member'
+  STORE = 'store'
+
+
+# Kind of file -> {format: the function from that format to the next one}.
+MIGRATIONS: dict[Kind, dict[int, Migration]] = {
+    Kind.TRAIN_CONFIG: {},
+    Kind.RUN_SUITE: {},
+    Kind.CHECKPOINT: {},
+    Kind.RELEASE_SUITE: {},
+    Kind.RELEASE_MEMBER: {},
+    Kind.STORE: {},
+}
+
+# Fields that hold a training config, which has a format number of its own.
+_NESTED = {Kind.CHECKPOINT: 'config', Kind.RELEASE_MEMBER: 'training'}
+
+_NUMBER, _WRITER = 'format', 'writer'
+# Values of the field before it held numbers.
+_NAMES = {'jumprelu-release-1': 1}
+
+
+def newest(kind: Kind) -> int:
+  """Returns the number of the format that this version writes."""
+  return max(MIGRATIONS[kind], default=0) + 1
+
+
+def stamp(kind: Kind) -> dict[str, Any]:
+  """Returns the fields that name a file's format and its writer."""
+  return {_NUMBER: newest(kind), _WRITER: jumprelu.__version__}
+
+
+def migrate(
+    kind: Kind, value: Mapping[str, Any], *, where: str
+) -> dict[str, Any]:
+  """Returns the contents of a file in the newest format, without its stamp.
+
+  Args:
+    kind: The kind of file.
+    value: The object that the file holds; it is left as it is.
+    where: The file, for error messages.
+
+  Raises:
+    DataError: the format is newer than this version, or no format.
+  """
+  number = check(kind, value, where=where)
+  result = copy.deepcopy(dict(value))
+  for name in (_NUMBER, _WRITER):
+    result.pop(name, None)
+  try:
+    # Before the nested config, because these functions were written for configs
+    # as they were then.
+    for step in range(number, newest(kind)):
+      result = MIGRATIONS[kind][step](result)
+  except (AttributeError, KeyError, TypeError, ValueError) as error:
+    raise errors.DataError(
+        f'{where}: no sound {kind.value} of format {number} ({error!r});'
+        ' restore the file from a copy'
+    ) from error
+  field = _NESTED.get(kind)
+  if field and isinstance(result.get(field), Mapping):
+    result[field] = migrate_train_config(
+        result[field], where=f'{where}: {field}'
+    )
+  return result
+
+
+def migrate_train_config(
+    config: Mapping[str, Any], *, where: str
+) -> dict[str, Any]:
+  """Returns a stored training config with the fields that it has today."""
+  return migrate(Kind.TRAIN_CONFIG, config, where=where)
+
+
+def check(kind: Kind, value: Mapping[str, Any], *, where: str) -> int:
+  """Returns the number of a file's format; refuses one that is newer."""
+  number = value.get(_NUMBER, 1)
+  if isinstance(number, str):
+    number = _NAMES.get(number, number)
+  if type(number) is not int or number < 1:
+    raise errors.DataError(
+        f'{where}: {_NUMBER} {number!r} is no format of a {kind.value}; restore'
+        ' the file from a copy'
+    )
+  if number > newest(kind):
+    writer = value.get(_WRITER)
+    known = isinstance(writer, str) and writer != jumprelu.__version__
+    cure = f'jumprelu >= {writer}' if known else 'a newer jumprelu'
+    raise errors.DataError(
+        f'{where}: a {kind.value} of format {number}, written by jumprelu'
+        f' {writer or "of unknown version"}; jumprelu {jumprelu.__version__}'
+        f' reads formats up to {newest(kind)}: install {cure}'
+    )
+  return number

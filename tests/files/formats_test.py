@@ -1,0 +1,238 @@
+"""Format numbers: older files are migrated, newer ones are refused."""
+
+import json
+import re
+
+import pytest
+
+import jumprelu
+from jumprelu import errors
+from jumprelu.activations.store import record
+from jumprelu.activations.store import writer as writer_lib
+from jumprelu.files import formats
+from jumprelu.release import members
+from jumprelu.training import checkpoint, load_run, run_dir
+from tests import small_release, small_state, toy_suite
+
+KINDS = list(formats.Kind)
+CONFIG = formats.Kind.TRAIN_CONFIG
+
+
+def renamed(value, old, new):
+  """A migration in its simplest form."""
+  return {new if name == old else name: x for name, x in value.items()}
+
+
+def backend_of_path(config):
+  return renamed(config, 'path', 'backend')
+
+
+def migrations(monkeypatch, kind, *functions):
+  """Makes a table of these functions, from format 1 on."""
+  table = dict(enumerate(functions, 1))
+  monkeypatch.setitem(formats.MIGRATIONS, kind, table)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_each_table_leads_from_format_1_to_the_newest_without_a_gap(kind):
+  table = formats.MIGRATIONS[kind]
+  assert list(table) == list(range(1, formats.newest(kind)))
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_what_is_written_today_is_read_as_it_is(kind):
+  value = {'layer': 1, 'scales': {'resid_post': 2.0}}
+  stamped = formats.stamp(kind) | value
+  assert stamped['format'] == formats.newest(kind)
+  assert stamped['writer'] == jumprelu.__version__
+  assert formats.migrate(kind, stamped, where='f') == value
+
+
+@pytest.mark.parametrize(
+    'stamp', [{}, {'format': 1}, {'format': 'jumprelu-release-1'}]
+)
+def test_files_without_a_number_and_releases_of_old_are_of_format_1(
+    stamp, monkeypatch
+):
+  kind = formats.Kind.RELEASE_SUITE
+  migrations(monkeypatch, kind, lambda x: renamed(x, 'a', 'b'))
+  assert formats.migrate(kind, {'a': 1} | stamp, where='f') == {'b': 1}
+
+
+def test_migrations_follow_each_other_and_start_at_the_files_format(
+    monkeypatch,
+):
+  migrations(
+      monkeypatch,
+      CONFIG,
+      lambda x: x | {'seen': [*x['seen'], 1]},
+      lambda x: x | {'seen': [*x['seen'], 2]},
+  )
+  for number, seen in ((1, [1, 2]), (2, [2]), (3, [])):
+    value = {'seen': [], 'format': number}
+    assert formats.migrate(CONFIG, value, where='f') == {'seen': seen}
+
+
+def test_a_migration_cannot_change_what_was_read(monkeypatch):
+  migrations(monkeypatch, CONFIG, lambda x: x['optim'].clear() or x)
+  value = {'optim': {'b2': 0.9}}
+  formats.migrate(CONFIG, value, where='f')
+  assert value == {'optim': {'b2': 0.9}}
+
+
+def test_a_field_of_the_config_is_renamed_wherever_configs_are(monkeypatch):
+  migrations(monkeypatch, CONFIG, backend_of_path)
+  old, new = {'path': 'dense', 'layer': 2}, {'backend': 'dense', 'layer': 2}
+  assert formats.migrate_train_config(old, where='f') == new
+  for kind, field in (
+      (formats.Kind.CHECKPOINT, 'config'),
+      (formats.Kind.RELEASE_MEMBER, 'training'),
+  ):
+    migrated = formats.migrate(kind, {field: old, 'path': 'x'}, where='f')
+    assert migrated == {field: new, 'path': 'x'}
+    # A config of today inside a file of old, and the other way round.
+    stamped = formats.stamp(CONFIG) | new
+    assert formats.migrate(kind, {field: stamped}, where='f') == {field: new}
+
+
+@pytest.mark.parametrize(
+    'kind, layer',
+    [
+        (formats.Kind.RUN_SUITE, lambda x: x['layer']),
+        (formats.Kind.CHECKPOINT, lambda x: x['config']['layer']),
+        (formats.Kind.STORE, lambda x: x['identity']['layer']),
+    ],
+)
+def test_scales_can_be_named_with_the_layer(kind, layer, monkeypatch):
+  def with_layer(value):
+    scales = {
+        f'layer_{layer(value)}.{site}': scale
+        for site, scale in value['scales'].items()
+    }
+    return value | {'scales': scales}
+
+  migrations(monkeypatch, kind, with_layer)
+  # The config has another name for it by now: it is read before that.
+  migrations(monkeypatch, CONFIG, lambda x: renamed(x, 'layer', 'layers'))
+  value = {
+      'layer': 2,
+      'config': {'layer': 2},
+      'identity': {'layer': 2},
+      'scales': {'resid_post': 1.5, 'mlp_in': 2.5},
+  }
+  assert formats.migrate(kind, value, where='f')['scales'] == {
+      'layer_2.resid_post': 1.5,
+      'layer_2.mlp_in': 2.5,
+  }
+
+
+def test_what_a_migration_cannot_read_is_one_line_with_the_file(monkeypatch):
+  migrations(monkeypatch, CONFIG, lambda x: {'layers': [x['layer']]})
+  with pytest.raises(errors.DataError) as caught:
+    formats.migrate(CONFIG, {}, where='runs/a/config.json')
+  message = str(caught.value)
+  assert message.startswith('runs/a/config.json: no sound training config')
+  assert "KeyError('layer')" in message and '\n' not in message
+
+
+@pytest.mark.parametrize('number', [0, -1, 1.0, True, None, '2', [1]])
+def test_what_is_no_format_is_refused(number):
+  with pytest.raises(errors.DataError, match='is no format of a store'):
+    formats.migrate(formats.Kind.STORE, {'format': number}, where='f')
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_a_newer_format_is_refused_with_who_wrote_it_and_the_cure(kind):
+  value = {'format': formats.newest(kind) + 1, 'writer': '7.1.0'}
+  with pytest.raises(errors.DataError) as caught:
+    formats.migrate(kind, value, where='folder/file.json')
+  assert str(caught.value) == (
+      f'folder/file.json: a {kind.value} of format {formats.newest(kind) + 1},'
+      f' written by jumprelu 7.1.0; jumprelu {jumprelu.__version__} reads'
+      f' formats up to {formats.newest(kind)}: install jumprelu >= 7.1.0'
+  )
+
+
+@pytest.mark.parametrize('writer', [{}, {'writer': jumprelu.__version__}])
+def test_the_cure_is_no_version_that_is_installed_or_unknown(writer):
+  with pytest.raises(errors.DataError, match='install a newer jumprelu$'):
+    formats.migrate(CONFIG, {'format': 99} | writer, where='f')
+
+
+# Each kind of file, refused by its reader.
+
+
+def refused(name):
+  words = f'{re.escape(name)}: a .* of format 99, written by jumprelu 7.1.0'
+  return pytest.raises(errors.DataError, match=words)
+
+
+def make_newer(path, *fields):
+  """Gives a file, or an object inside it, the format of a later version."""
+  value = json.loads(path.read_text()) if path.exists() else {}
+  part = value
+  for field in fields:
+    part = part[field]
+  part |= {'format': 99, 'writer': '7.1.0'}
+  path.write_text(json.dumps(value))
+
+
+def test_a_newer_runs_config_is_refused_and_left_alone(tmp_path):
+  with run_dir.RunDir(tmp_path).claim(toy_suite.make_config()):
+    pass
+  make_newer(tmp_path / 'config.json')
+  text = (tmp_path / 'config.json').read_text()
+  with refused('config.json'):
+    run_dir.RunDir(tmp_path).read_config()
+  with refused('config.json'):
+    load_run.load_suite(tmp_path)
+  with refused('config.json'):
+    with run_dir.RunDir(tmp_path).claim(toy_suite.make_config()):
+      pass
+  assert (tmp_path / 'config.json').read_text() == text
+
+
+def test_a_newer_runs_suite_is_refused(tmp_path):
+  run_dir.RunDir(tmp_path).write_suite({'scales': {}})
+  assert run_dir.RunDir(tmp_path).read_suite() == {'scales': {}}
+  make_newer(tmp_path / 'suite.json')
+  with refused('suite.json'):
+    run_dir.RunDir(tmp_path).read_suite()
+
+
+@pytest.mark.parametrize('newer', [(), ('config',)])
+def test_a_newer_checkpoint_is_refused_and_not_set_aside(tmp_path, newer):
+  directory = run_dir.RunDir(tmp_path)
+  meta = {'config': {}}
+  part = meta['config'] if newer else meta
+  part |= {'format': 99, 'writer': '7.1.0'}
+  with checkpoint.Checkpointer(
+      directory.checkpoints, checkpoint.Config()
+  ) as checkpointer:
+    checkpointer.save(3, small_state.make_state(3), meta=meta)
+    with refused(': '.join(('checkpoints/3', *newer))):
+      load_run.latest(directory, checkpointer, small_state.make_state(0))
+  assert small_state.names(directory.checkpoints) == ['3']
+
+
+def test_a_newer_release_and_member_are_refused(tmp_path):
+  out = small_release.write(tmp_path / 'release')
+  folder = out / small_release.FOLDER
+  make_newer(folder / 'config.json', 'training')
+  with refused('config.json: training'):
+    members.load_member(folder)
+  make_newer(folder / 'config.json')
+  with refused('config.json'):
+    members.load_member(folder)
+  make_newer(out / 'suite.json')
+  with refused('suite.json'):
+    members.list_members(out)
+
+
+def test_a_newer_store_is_refused_complete_or_not(tmp_path):
+  make_newer(tmp_path / 'progress.json')
+  with refused('progress.json'):
+    writer_lib.Writer(tmp_path).found()
+  make_newer(tmp_path / 'manifest.json')
+  with refused('manifest.json'):
+    record.read_manifest(tmp_path)
