@@ -1,4 +1,4 @@
-"""Files of format 1, as an earlier version wrote them, are of use for ever.
+"""Files of format 1, as an earlier version wrote them, remain readable.
 
 `fixtures/format_1` says how they were made, and is never made again.
 """
@@ -43,7 +43,7 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def resumed(place):
-  """The run, gone on with by this version to its end."""
+  """The run, resumed by this version until its end."""
   shutil.copytree('run', 'resumed')
   config = run_dir.RunDir('resumed').read_config()
   assert train.train(config, 'resumed') == train.DONE
@@ -60,10 +60,10 @@ def rows_of(path):
   return [json.loads(line) for line in lines]
 
 
-def assert_same_rows(found, wanted, *, near=1e-3):
+def assert_same_rows(rows, wanted, *, near=1e-3):
   """Numbers are near, everything else is the same."""
-  assert len(found) == len(wanted) == 6
-  for ours, theirs in zip(found, wanted, strict=True):
+  assert len(rows) == len(wanted) == 6
+  for ours, theirs in zip(rows, wanted, strict=True):
     assert ours.keys() >= theirs.keys()
     for name, value in theirs.items():
       if isinstance(value, float):
@@ -82,17 +82,17 @@ def test_the_run_loads(place):
   config = directory.read_config()
   assert (config.layer, config.steps) == (1, STEPS)
   assert directory.read_suite()['scales'] == by_tap(TWIN['scales'])
-  found = load_run.load_suite('run')
-  names = [f'{m.member.site} {m.member.variant}' for m in found]
+  trained = load_run.load_suite('run')
+  names = [f'{m.member.site} {m.member.variant}' for m in trained]
   assert names == TWIN['members']
-  assert found[0].meta['counts']['step'] == STOPPED
-  assert found[0].meta['scales'] == by_tap(TWIN['scales'])
+  assert trained[0].meta['counts']['step'] == STOPPED
+  assert trained[0].meta['scales'] == by_tap(TWIN['scales'])
 
 
 @pytest.mark.slow
 def test_the_resumed_run_ends_as_its_uninterrupted_twin(resumed):
-  found = load_run.load_suite(resumed.path)
-  meta = found[0].meta
+  trained = load_run.load_suite(resumed.path)
+  meta = trained[0].meta
   for name in ('step', 'tokens_trained', 'rows_dropped'):
     assert meta['counts'][name] == TWIN['counts'][name]
   assert meta['data_digest'] == TWIN['data_digest']
@@ -101,7 +101,7 @@ def test_the_resumed_run_ends_as_its_uninterrupted_twin(resumed):
     twin = dict(stored)
   ours = {
       f'{n}.{name}': value
-      for n, member in enumerate(found)
+      for n, member in enumerate(trained)
       for name, value in member.params.items()
   }
   assert ours.keys() == twin.keys()
@@ -125,7 +125,7 @@ def test_the_blocks_hold_the_twins_rows_in_its_order(place):
       assert hashlib.sha256(data).hexdigest() == wanted[name], (index, name)
 
 
-def test_a_run_that_is_gone_on_with_gets_numbers(tmp_path):
+def test_a_resumed_run_gets_numbers(tmp_path):
   shutil.copytree(FIXTURE / 'run', tmp_path, dirs_exist_ok=True)
   directory = run_dir.RunDir(tmp_path)
   assert 'format' not in directory.read('config.json')
@@ -149,9 +149,9 @@ def test_the_resumed_run_is_released_and_evaluated(resumed):
   run = str(resumed.path)
   assert main.launch('release', [f'--run={run}', '--out=again']) == 0
   assert main.launch('verify', ['again']) == 0
-  found = rows_of('again/results.jsonl')
-  assert_same_rows(found, rows_of(FIXTURE / 'release' / 'results.jsonl'))
-  # The number of a format is no part of what was run.
+  rows = rows_of('again/results.jsonl')
+  assert_same_rows(rows, rows_of(FIXTURE / 'release' / 'results.jsonl'))
+  # The number of a format is no part of the digest.
   written = members.read_suite('again')
   assert written['run'] == members.read_suite(FIXTURE / 'release')['run']
 
@@ -187,8 +187,8 @@ def test_the_release_is_evaluated_as_it_was(place):
       ],
   )
   assert code == 0
-  found = rows_of('evaluated.jsonl')
-  assert_same_rows(found, rows_of(FIXTURE / 'evaluation.jsonl'))
+  rows = rows_of('evaluated.jsonl')
+  assert_same_rows(rows, rows_of(FIXTURE / 'evaluation.jsonl'))
 
 
 def test_the_store_is_read_as_what_it_was(place):
@@ -216,7 +216,7 @@ def test_the_store_is_read_as_what_it_was(place):
   scales = source.estimate_scales()
   stored = json.loads((FIXTURE / 'store' / 'manifest.json').read_text())
   assert lm.to_json_keys(scales) == by_tap(stored['scales'])
-  # Rows are held against the digests of what was written.
+  # Rows are compared with the digests of the written ones.
   kept = [
       int(jax.device_get(source.make_block(index, scales).keep).sum())
       for index in range(2)
@@ -261,9 +261,9 @@ def test_commands_refuse_newer_files_in_one_line_and_leave_with_65(
   newer = {'format': 99, 'writer': '7.1.0'}
   path.write_text(json.dumps(json.loads(path.read_text()) | newer))
   assert main.launch(command[0], command[1:]) == errors.DataError.exit_code
-  told = capsys.readouterr().err
-  assert f'{file}: a ' in told and 'install jumprelu >= 7.1.0' in told
-  assert len(told.splitlines()) == 1
+  message = capsys.readouterr().err
+  assert f'{file}: a ' in message and 'install jumprelu >= 7.1.0' in message
+  assert len(message.splitlines()) == 1
 
 
 def test_a_renamed_field_is_read_in_runs_checkpoints_and_members(
@@ -275,7 +275,7 @@ def test_a_renamed_field_is_read_in_runs_checkpoints_and_members(
   name = 'variants'
 
   def rename(config):
-    # What was of format 1 has `name` under another one.
+    # Format 1 has `name` under another name.
     return {
         name if field == 'kinds' else field: value
         for field, value in config.items()

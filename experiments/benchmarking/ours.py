@@ -14,9 +14,8 @@ from experiments.benchmarking import problem as problem_lib
 from jumprelu import errors, lm, saes
 from jumprelu.activations import blocks
 from jumprelu.ops import active_pairs, dense, native, pallas, products, sparse
-from jumprelu.training import optim, suite
+from jumprelu.training import backends, optim, suite
 from jumprelu.training import step as step_lib
-from jumprelu.training.backends import protocol
 
 _TAP = lm.Tap(0, lm.Site.RESID_POST)
 _OPTIM = optim.Config(
@@ -73,7 +72,7 @@ def make(
       total_steps=1_000_000,
       batch=batch,
       max_steps=steps,
-      path=path,
+      backend=path,
   )
   # The batches over and over, so that a turn is one segment.
   rows = np.arange(batches * batch, dtype=np.int32)
@@ -84,7 +83,7 @@ def make(
       order=jnp.asarray(np.resize(rows, steps * batch)[None]),
       dropped=jnp.int32(0),
   )
-  state = segments.turn(_state(group, problem))
+  state = segments.prepare(_state(group, problem))
   problem.clear()
 
   def turn(count: int) -> Callable[[], tuple[float, float]]:
@@ -219,9 +218,9 @@ def _gradients(
 ) -> dict[str, Any]:
   call = {
       'dense': dense.gradients,
-      'sparse': functools.partial(sparse.gradients, cap=protocol.SPARSE_CAP),
+      'sparse': functools.partial(sparse.gradients, cap=backends.Sparse().cap),
       'native': native.gradients,
-      'pallas': functools.partial(pallas.gradients, cap=protocol.PALLAS_CAP),
+      'pallas': functools.partial(pallas.gradients, cap=backends.Pallas().cap),
   }[path]
   call = jax.jit(functools.partial(call, settings=settings))
   W_enc, W_dec, rest = call(batch, params['W_enc'], params['W_dec'])

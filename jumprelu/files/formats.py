@@ -89,7 +89,7 @@ MIGRATIONS: dict[Kind, dict[int, Migration]] = {
 _NESTED = {Kind.CHECKPOINT: 'config', Kind.RELEASE_MEMBER: 'training'}
 
 _NUMBER, _WRITER = 'format', 'writer'
-# What files held before they had numbers.
+# Values of the field before it held numbers.
 _NAMES = {'jumprelu-release-1': 1}
 
 
@@ -99,14 +99,14 @@ def newest(kind: Kind) -> int:
 
 
 def stamp(kind: Kind) -> dict[str, Any]:
-  """Returns the two fields with which a file says what wrote it."""
+  """Returns the fields that name a file's format and its writer."""
   return {_NUMBER: newest(kind), _WRITER: jumprelu.__version__}
 
 
 def migrate(
     kind: Kind, value: Mapping[str, Any], *, where: str
 ) -> dict[str, Any]:
-  """Returns what a file holds, in the newest format and without its stamp.
+  """Returns the contents of a file in the newest format, without its stamp.
 
   Args:
     kind: The kind of file.

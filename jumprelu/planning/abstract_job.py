@@ -47,11 +47,11 @@ def segment(job: Job) -> Any:
       batch=config.stream.batch,
       max_steps=config.stream.batches_per_dispatch,
       mesh=mesh,
-      path=config.path,
+      backend=config.path,
   )
   number = _array(mesh, (), jnp.int32)
   with jax.default_matmul_precision(config.matmul_precision):
-    state = segments.turn(_state(job))
+    state = segments.prepare(_state(job))
     return segments.run.lower(state, _block(job), number, number)
 
 

@@ -11,9 +11,8 @@ from typing import NamedTuple
 
 from jumprelu import lm, sharding
 from jumprelu.lm import attention
+from jumprelu.training import backends, load_run, suite
 from jumprelu.training import config as config_lib
-from jumprelu.training import load_run, suite
-from jumprelu.training.backends import protocol
 
 # Arrays [batch, latents] of float32 that a member's step holds at once, counted
 # in what the TPU compiler reports; and where several members are differentiated
@@ -170,7 +169,7 @@ def _step(
   """Bytes a chip that a step of a group takes beside state and block."""
   members, latents, rows = parts(group, mesh)
   together = suite.layout_of(group, mesh).members
-  oracle = config.path == 'oracle' or not protocol.is_plain(group.sae)
+  oracle = config.path == 'oracle' or not backends.is_plain(group.sae)
   arrays = _ORACLE_ARRAYS if together and oracle else _STEP_ARRAYS
   arrays *= config.stream.batch // rows * group.sae.width // latents
   one = 4 * (member_params(group) // latents + int(arrays))

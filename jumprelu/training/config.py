@@ -226,7 +226,7 @@ def to_json(config: TrainConfig) -> str:
 
 
 def from_json(text: str, *, where: str = 'the config') -> TrainConfig:
-  """Reads what `to_json` wrote, or a file with what `to_record` gave.
+  """Reads the JSON of `to_json`, or of `to_record` in any version so far.
 
   Fields that are unknown or missing once old formats are migrated are errors,
   as are newer formats; `where` names the file in their messages.

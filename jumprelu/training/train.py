@@ -106,7 +106,7 @@ def _run(
       batch=config.stream.batch,
       max_steps=config.stream.batches_per_dispatch,
       mesh=mesh,
-      path=config.path,
+      backend=config.path,
   )
 
   # State, and where to start.
@@ -123,7 +123,7 @@ def _run(
   )
 
   # The loop: dispatch a segment, only then read the metrics of the one before.
-  step, block, state = counts.step, None, segments.turn(state)
+  step, block, state = counts.step, None, segments.prepare(state)
   while step < total:
     number, first = divmod(step, batches)
     most = config.stream.batches_per_dispatch
@@ -140,7 +140,7 @@ def _run(
     if stop or step == total or _is_due(config, step):
       reporter.flush()
       directory.write_status('running', total_steps=total, **vars(counts))
-      whole = suite.strip_padding(segments.turn(state), job.groups, mesh=mesh)
+      whole = suite.strip_padding(segments.finish(state), job.groups, mesh=mesh)
       checkpointer.save(step, whole, meta=_meta(job, counts, scales))
     if stop and step < total:
       return PREEMPTED

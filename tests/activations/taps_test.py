@@ -11,7 +11,7 @@ from jumprelu import lm, saes
 from jumprelu.activations import blocks, harvest, store
 from jumprelu.activations import stream as stream_lib
 from jumprelu.data import packing
-from jumprelu.training import harvest_store, step, suite
+from jumprelu.training import harvest_store, suite, train_batch
 from jumprelu.training import job as job_lib
 from tests import small_evaluation as small
 from tests import toy_suite
@@ -101,11 +101,14 @@ def test_two_layers_reach_a_batch_side_by_side(reads):
   )
 
   block = stream.make_block(0, scales)
-  x, y, kept = jax.jit(
-      lambda block, index: step._lay_out(
-          group, block, index, size=24, mesh=None
+  zero = jnp.int32(0)
+  batch = jax.jit(
+      lambda block, index: train_batch.make(
+          group, block, index, size=24, mesh=None, step=zero,
+          learning_rate=jnp.float32(1), sparsity=jnp.float32(1),
       )
-  )(block, jnp.int32(1))
+  )(block, jnp.int32(1))  # fmt: skip
+  x, y, kept = batch.inputs, batch.targets, batch.keep
   # A batch has the next six slots of each of the four shards.
   order = np.asarray(block.order)
   rows = np.concatenate([24 * s + order[s, 6:12] for s in range(4)])

@@ -90,8 +90,8 @@ def test_a_field_of_the_config_is_renamed_wherever_configs_are(monkeypatch):
   ):
     today = formats.stamp(kind)
     value = today | {field: old, 'path': 'x'}
-    found = formats.migrate(kind, value, where='f')
-    assert found == {field: new, 'path': 'x'}
+    migrated = formats.migrate(kind, value, where='f')
+    assert migrated == {field: new, 'path': 'x'}
     stamped = today | {field: formats.stamp(CONFIG) | new}
     assert formats.migrate(kind, stamped, where='f') == {field: new}
 
@@ -121,9 +121,9 @@ def test_what_a_migration_cannot_read_is_one_line_with_the_file(monkeypatch):
   migrations(monkeypatch, CONFIG, lambda x: {'layers': [x['layer']]})
   with pytest.raises(errors.DataError) as caught:
     formats.migrate(CONFIG, {}, where='runs/a/config.json')
-  told = str(caught.value)
-  assert told.startswith('runs/a/config.json: no sound training config')
-  assert "KeyError('layer')" in told and '\n' not in told
+  message = str(caught.value)
+  assert message.startswith('runs/a/config.json: no sound training config')
+  assert "KeyError('layer')" in message and '\n' not in message
 
 
 @pytest.mark.parametrize('number', [0, -1, 1.0, True, None, '2', [1]])
@@ -150,7 +150,7 @@ def test_the_cure_is_no_version_that_is_installed_or_unknown(writer):
     formats.migrate(CONFIG, {'format': 99} | writer, where='f')
 
 
-# Each kind of file, refused by what reads it.
+# Each kind of file, refused by its reader.
 
 
 def refused(name):
