@@ -8,7 +8,7 @@ format of each kind, which is one more than the table's last entry.
 To change a kind of file, add to its table the function that makes the new
 format of the old one:
 
-    Kind.TRAIN_CONFIG: {1: _path_is_backend},
+    Kind.TRAIN_CONFIG: {1: _backend_of_path},
 
 The function takes the whole object and returns another one. It must not call
 code that later changes may touch, because files of its format stay as they are.
@@ -25,6 +25,14 @@ from jumprelu import errors
 Migration = Callable[[dict[str, Any]], dict[str, Any]]
 
 
+def _backend_of_path(config: dict[str, Any]) -> dict[str, Any]:
+  """Renames the field `path` to `backend`."""
+  return {
+      'backend' if name == 'path' else name: value
+      for name, value in config.items()
+  }
+
+
 class Kind(enum.Enum):
   """The kinds of file, named as error messages name them."""
 
@@ -39,7 +47,7 @@ class Kind(enum.Enum):
 
 # Kind of file -> {format: the function from that format to the next one}.
 MIGRATIONS: dict[Kind, dict[int, Migration]] = {
-    Kind.TRAIN_CONFIG: {},
+    Kind.TRAIN_CONFIG: {1: _backend_of_path},
     Kind.RUN_SUITE: {},
     Kind.CHECKPOINT: {},
     Kind.RELEASE_SUITE: {},
