@@ -139,9 +139,8 @@ def test_a_resumed_run_gets_numbers(tmp_path):
     assert formats.stamp(kind).items() <= now.items()
     # Nothing else has changed.
     before = json.loads((FIXTURE / 'run' / name).read_text())
-    assert formats.migrate(kind, now, where=name) == formats.migrate(
-        kind, before, where=name
-    )
+    before = formats.migrate(kind, before, where=name)
+    assert formats.migrate(kind, now, where=name) == before
 
 
 @pytest.mark.slow
@@ -275,7 +274,7 @@ def test_a_renamed_field_is_read_in_runs_checkpoints_and_members(
   name = 'variants'
 
   def rename(config):
-    # Format 1 has `name` under another name.
+    # An older format has `name` under another name.
     return {
         name if field == 'kinds' else field: value
         for field, value in config.items()
@@ -289,7 +288,8 @@ def test_a_renamed_field_is_read_in_runs_checkpoints_and_members(
     part['kinds'] = part.pop(name)
     path.write_text(json.dumps(value))
 
-  table = {1: rename}
+  table = formats.MIGRATIONS[formats.Kind.TRAIN_CONFIG]
+  table = table | {len(table) + 1: rename}
   monkeypatch.setitem(formats.MIGRATIONS, formats.Kind.TRAIN_CONFIG, table)
   with_old_name(tmp_path / 'run' / 'config.json')
   assert run_dir.RunDir('run').read_config() == wanted

@@ -1,4 +1,4 @@
-"""Our paths, and the matrix products that bound a dense one, as turns."""
+"""Our backends, and the matrix products that bound a dense one, as turns."""
 
 from collections.abc import Callable
 import functools
@@ -55,12 +55,12 @@ def make(
     device: str,
     precision: str,
 ) -> Turn:
-  """Makes the turns of `ours-PATH`, `matmuls` or `encoder`."""
+  """Makes the turns of `ours-BACKEND`, `matmuls` or `encoder`."""
   if jax.default_backend() != device:
     raise errors.UserError(f'JAX has a {jax.default_backend()}, not a {device}')
   # float32 by its name as well: a GPU's default is TF32.
   jax.config.update('jax_default_matmul_precision', precision)
-  kind, _, path = name.partition('-')
+  kind, _, backend = name.partition('-')
   if kind != 'ours':
     return _matmuls(problem, encoder_only=kind == 'encoder')
   x, steps = problem.pop('x'), int(problem['steps'])
@@ -72,7 +72,7 @@ def make(
       total_steps=1_000_000,
       batch=batch,
       max_steps=steps,
-      backend=path,
+      backend=backend,
   )
   # The batches over and over, so that a turn is one segment.
   rows = np.arange(batches * batch, dtype=np.int32)
@@ -176,7 +176,7 @@ def gradient_error(name: str, problem: dict[str, np.ndarray]) -> float:
         f'{name}: {flops:.0e} FLOPs, no gradients in float64', file=sys.stderr
     )
     return float('nan')
-  path = name.partition('-')[2]
+  backend = name.partition('-')[2]
   sae = _group(problem['x'].shape[-1], problem['W_dec'].shape[0]).sae
   params, x = _params(problem), jnp.asarray(problem['x'][0])
   # As after some training: a gradient flows through the pre-encoder bias.
@@ -195,10 +195,10 @@ def gradient_error(name: str, problem: dict[str, np.ndarray]) -> float:
   exact = exact_lib.gradients(
       batch, problem['W_dec'].T, problem['W_dec'], settings=settings
   )
-  if path == 'oracle':
+  if backend == 'oracle':
     found = _oracle(sae, params, batch)
   else:
-    found = _gradients(path, batch, params, settings)
+    found = _gradients(backend, batch, params, settings)
   return max(
       float(np.abs(np.asarray(found[k]) - v).max() / np.abs(v).max())
       for k, v in exact.items()
@@ -211,7 +211,7 @@ def _oracle(sae: Any, params: Any, batch: active_pairs.Batch) -> dict[str, Any]:
 
 
 def _gradients(
-    path: str,
+    backend: str,
     batch: active_pairs.Batch,
     params: Any,
     settings: active_pairs.Settings,
@@ -221,7 +221,7 @@ def _gradients(
       'sparse': functools.partial(sparse.gradients, cap=backends.Sparse().cap),
       'native': native.gradients,
       'pallas': functools.partial(pallas.gradients, cap=backends.Pallas().cap),
-  }[path]
+  }[backend]
   call = jax.jit(functools.partial(call, settings=settings))
   W_enc, W_dec, rest = call(batch, params['W_enc'], params['W_dec'])
   return {

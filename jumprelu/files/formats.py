@@ -8,7 +8,7 @@ format of each kind, which is one more than the table's last entry.
 To change a kind of file, add to its table the function that makes the new
 format of the old one:
 
-    Kind.TRAIN_CONFIG: {1: _path_is_backend},
+    Kind.TRAIN_CONFIG: {1: _backend_of_path},
 
 The function takes the whole object and returns another one. It must not call
 code that later changes may touch, because files of its format stay as they are.
@@ -23,6 +23,14 @@ import jumprelu
 from jumprelu import errors
 
 Migration = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+def _backend_of_path(config: dict[str, Any]) -> dict[str, Any]:
+  """Renames the field `path` to `backend`."""
+  return {
+      'backend' if name == 'path' else name: value
+      for name, value in config.items()
+  }
 
 
 class Kind(enum.Enum):
@@ -77,7 +85,7 @@ def _by_tap(layer: int, by_site: dict[str, Any]) -> dict[str, Any]:
 
 # Kind of file -> {format: the function from that format to the next one}.
 MIGRATIONS: dict[Kind, dict[int, Migration]] = {
-    Kind.TRAIN_CONFIG: {},
+    Kind.TRAIN_CONFIG: {1: _backend_of_path},
     Kind.RUN_SUITE: {1: _layer_in_scales},
     Kind.CHECKPOINT: {1: _layer_in_checkpoint_scales},
     Kind.RELEASE_SUITE: {},

@@ -47,7 +47,7 @@ def segment(job: Job) -> Any:
       batch=config.stream.batch,
       max_steps=config.stream.batches_per_dispatch,
       mesh=mesh,
-      backend=config.path,
+      backend=config.backend,
   )
   number = _array(mesh, (), jnp.int32)
   with jax.default_matmul_precision(config.matmul_precision):

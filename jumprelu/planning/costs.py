@@ -169,7 +169,7 @@ def _step(
   """Bytes a chip that a step of a group takes beside state and block."""
   members, latents, rows = parts(group, mesh)
   together = suite.layout_of(group, mesh).members
-  oracle = config.path == 'oracle' or not backends.is_plain(group.sae)
+  oracle = config.backend == 'oracle' or not backends.is_plain(group.sae)
   arrays = _ORACLE_ARRAYS if together and oracle else _STEP_ARRAYS
   arrays *= config.stream.batch // rows * group.sae.width // latents
   one = 4 * (member_params(group) // latents + int(arrays))

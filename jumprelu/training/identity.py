@@ -19,6 +19,9 @@ def run_digest(config: config_lib.TrainConfig) -> str:
       for path, leaf in dotted.leaves(config).items()
       if not path.startswith(run_dir.SOFT)
   }
+  # Hashed under its name of format 1, so that the digests of existing runs and
+  # releases remain.
+  fields['path'] = fields.pop('backend')
   text = json.dumps(fields, sort_keys=True, default=str)
   return hashlib.sha256(text.encode()).hexdigest()
 

@@ -106,7 +106,7 @@ def _run(
       batch=config.stream.batch,
       max_steps=config.stream.batches_per_dispatch,
       mesh=mesh,
-      backend=config.path,
+      backend=config.backend,
   )
 
   # State, and where to start.

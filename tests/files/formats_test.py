@@ -80,6 +80,12 @@ def test_a_migration_cannot_change_what_was_read(monkeypatch):
   assert value == {'optim': {'b2': 0.9}}
 
 
+def test_the_backend_of_a_config_of_format_1_is_its_path():
+  old = {'model': 'gemma2_nano', 'path': 'dense', 'layer': 2}
+  new = {'model': 'gemma2_nano', 'backend': 'dense', 'layer': 2}
+  assert formats.migrate_train_config(old, where='f') == new
+
+
 def test_a_field_of_the_config_is_renamed_wherever_configs_are(monkeypatch):
   migrations(monkeypatch, CONFIG, backend_of_path)
   old, new = {'path': 'dense', 'layer': 2}, {'backend': 'dense', 'layer': 2}
