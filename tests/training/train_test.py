@@ -157,7 +157,7 @@ def test_a_finished_run_says_so_without_loading_anything(whole, monkeypatch):
 
 def test_broken_activations_end_the_run(tmp_path):
   table = toy_suite.make_table()
-  table[lm.Site.RESID_POST][4:30] = np.inf
+  table[lm.Tap(toy_suite.LAYER, lm.Site.RESID_POST)][4:30] = np.inf
   with pytest.raises(errors.DataError, match='not finite'):
     _run(tmp_path, table=table, sites=('resid_post',))
   status = run_dir.RunDir(tmp_path).read('STATUS.json')
@@ -211,8 +211,8 @@ def test_what_a_run_has_left_can_be_loaded(tmp_path, monkeypatch):
   group = state.groups['transcoder-48-jumprelu']
   np.testing.assert_array_equal(last.params['W_dec'], group.params['W_dec'][1])
   assert last.params['W_dec'].shape == (48, last.sae.d_out)
-  assert last.input_scale == meta['scales']['mlp_in']
-  assert last.target_scale == meta['scales']['mlp_out']
+  assert last.input_scale == meta['scales']['layer_2.mlp_in']
+  assert last.target_scale == meta['scales']['layer_2.mlp_out']
   assert last.meta['step'] == 4
 
 
@@ -271,7 +271,7 @@ def test_steps_skipped_are_loaded_member_by_member(tmp_path, monkeypatch):
       optim__sparsity_warmup_fraction=0.0,
   )
   monkeypatch.setattr(
-      load_run, 'make_suite', lambda config: toy_suite.make_groups(config)
+      load_run, 'make_suite', lambda config, widths: toy_suite.make_groups(config)
   )
   first, second = load_run.load_suite(tmp_path)
   assert first.steps_skipped == 0 < second.steps_skipped <= 4
