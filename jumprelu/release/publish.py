@@ -4,7 +4,7 @@ The evaluation is kept in the run directory, so that releasing again costs
 nothing, and is used again only for the very same checkpoint and settings.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import contextlib
 import dataclasses
 import os
@@ -197,7 +197,7 @@ def _members(
     run: Run,
     evaluation: evaluate.Evaluation,
     *,
-    inputs: dict[str, np.ndarray],
+    inputs: Mapping[lm.Reads, np.ndarray],
     as_jumprelu: bool,
 ) -> list[records.Member]:
   return [

@@ -85,7 +85,9 @@ def step(
 class Oracle(backends.Backend):
   """The definition as a backend: any variant, any device, any sharding."""
 
-  step = staticmethod(step)
+  def step(self, sae, member_state, hyper, *, batch, config):
+    """Returns the state after `step`, and metrics."""
+    return step(sae, member_state, hyper, batch=batch, config=config)
 
 
 BACKENDS: dict[str, backends.Backend] = {

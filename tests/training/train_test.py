@@ -139,9 +139,9 @@ def test_a_run_on_eight_devices_goes_on_on_one(tmp_path):
 
 
 def test_how_a_step_is_computed_may_change_on_resume(tmp_path, whole):
-  for stop, path in ((4, 'dense'), (7, 'sparse'), (11, 'oracle')):
-    assert _run(tmp_path, stop=(stop,), path=path)[0] == train.PREEMPTED
-  assert _run(tmp_path, path='auto')[0] == train.DONE
+  for stop, backend in ((4, 'dense'), (7, 'sparse'), (11, 'oracle')):
+    assert _run(tmp_path, stop=(stop,), backend=backend)[0] == train.PREEMPTED
+  assert _run(tmp_path, backend='auto')[0] == train.DONE
   (state, _), (expected, _) = _state(tmp_path), _state(whole)
   jax.tree.map(
       lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6),
@@ -271,7 +271,9 @@ def test_steps_skipped_are_loaded_member_by_member(tmp_path, monkeypatch):
       optim__sparsity_warmup_fraction=0.0,
   )
   monkeypatch.setattr(
-      load_run, 'make_suite', lambda config, widths: toy_suite.make_groups(config)
+      load_run,
+      'make_suite',
+      lambda config, widths: toy_suite.make_groups(config),
   )
   first, second = load_run.load_suite(tmp_path)
   assert first.steps_skipped == 0 < second.steps_skipped <= 4

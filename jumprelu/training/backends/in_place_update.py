@@ -153,7 +153,9 @@ class InPlace(interface.Backend):
 class DenseInPlace(InPlace):
   """`Dense`, a block of latents at a time: for one CPU."""
 
-  update_matrices = staticmethod(dense.step)
+  def update_matrices(self, matrices, batch, rates, *, settings):
+    """Returns matrices and results of `ops.dense`."""
+    return dense.step(matrices, batch, rates, settings=settings)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,8 +174,13 @@ class Sparse(InPlace):
 class Native(InPlace):
   """Only pairs with a gradient, in C++: for one CPU."""
 
-  update_matrices = staticmethod(native.step)
-  catch_up = staticmethod(native.catch_up)
+  def update_matrices(self, matrices, batch, rates, *, settings):
+    """Returns matrices and results of `ops.native`."""
+    return native.step(matrices, batch, rates, settings=settings)
+
+  def catch_up(self, matrices, clock, *, b2):
+    """Returns matrices with all second moments decayed by `ops.native`."""
+    return native.catch_up(matrices, clock, b2=b2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,7 +203,9 @@ class Pallas(InPlace):
         interpret=self.interpret,
     )
 
-  catch_up = staticmethod(pallas.catch_up)
+  def catch_up(self, matrices, clock, *, b2):
+    """Returns matrices with all second moments decayed by `ops.pallas`."""
+    return pallas.catch_up(matrices, clock, b2=b2)
 
 
 def _without_matrices(tree: optim.Params) -> optim.Params:
