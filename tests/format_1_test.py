@@ -1,4 +1,4 @@
-"""Files of format 1, as an earlier version wrote them, are of use for ever.
+"""Files of format 1, as an earlier version wrote them, remain readable.
 
 `fixtures/format_1` says how they were made, and is never made again.
 """
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import jumprelu
-from jumprelu import errors
+from jumprelu import errors, lm
 from jumprelu.activations import store
 from jumprelu.activations.store import record
 from jumprelu.files import formats
@@ -43,11 +43,16 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def resumed(place):
-  """The run, gone on with by this version to its end."""
+  """The run, resumed by this version until its end."""
   shutil.copytree('run', 'resumed')
   config = run_dir.RunDir('resumed').read_config()
   assert train.train(config, 'resumed') == train.DONE
   return run_dir.RunDir('resumed')
+
+
+def by_tap(scales):
+  """Returns scales of format 1 under the names that they have now."""
+  return {f'layer_1.{site}': scale for site, scale in scales.items()}
 
 
 def rows_of(path):
@@ -55,10 +60,10 @@ def rows_of(path):
   return [json.loads(line) for line in lines]
 
 
-def assert_same_rows(found, wanted, *, near=1e-3):
+def assert_same_rows(rows, wanted, *, near=1e-3):
   """Numbers are near, everything else is the same."""
-  assert len(found) == len(wanted) == 6
-  for ours, theirs in zip(found, wanted, strict=True):
+  assert len(rows) == len(wanted) == 6
+  for ours, theirs in zip(rows, wanted, strict=True):
     assert ours.keys() >= theirs.keys()
     for name, value in theirs.items():
       if isinstance(value, float):
@@ -76,27 +81,27 @@ def test_the_run_loads(place):
   directory = run_dir.RunDir('run')
   config = directory.read_config()
   assert (config.layer, config.steps) == (1, STEPS)
-  assert directory.read_suite()['scales'] == TWIN['scales']
-  found = load_run.load_suite('run')
-  names = [f'{m.member.site} {m.member.variant}' for m in found]
+  assert directory.read_suite()['scales'] == by_tap(TWIN['scales'])
+  trained = load_run.load_suite('run')
+  names = [f'{m.member.site} {m.member.variant}' for m in trained]
   assert names == TWIN['members']
-  assert found[0].meta['counts']['step'] == STOPPED
-  assert found[0].meta['scales'] == TWIN['scales']
+  assert trained[0].meta['counts']['step'] == STOPPED
+  assert trained[0].meta['scales'] == by_tap(TWIN['scales'])
 
 
 @pytest.mark.slow
 def test_the_resumed_run_ends_as_its_uninterrupted_twin(resumed):
-  found = load_run.load_suite(resumed.path)
-  meta = found[0].meta
+  trained = load_run.load_suite(resumed.path)
+  meta = trained[0].meta
   for name in ('step', 'tokens_trained', 'rows_dropped'):
     assert meta['counts'][name] == TWIN['counts'][name]
   assert meta['data_digest'] == TWIN['data_digest']
-  assert meta['scales'] == TWIN['scales']
+  assert meta['scales'] == by_tap(TWIN['scales'])
   with np.load(FIXTURE / 'twin.npz') as stored:
     twin = dict(stored)
   ours = {
       f'{n}.{name}': value
-      for n, member in enumerate(found)
+      for n, member in enumerate(trained)
       for name, value in member.params.items()
   }
   assert ours.keys() == twin.keys()
@@ -109,7 +114,7 @@ def test_the_resumed_run_ends_as_its_uninterrupted_twin(resumed):
 def test_the_blocks_hold_the_twins_rows_in_its_order(place):
   config = run_dir.RunDir('run').read_config()
   stream = job.make_job(config).stream
-  scales = load_run.by_site(TWIN['scales'])
+  scales = lm.from_json_keys(by_tap(TWIN['scales']))
   sequences = config.stream.sequences(config.corpus.sequence_length)
   assert len(TWIN['blocks']) == config.blocks == 6
   for index, wanted in enumerate(TWIN['blocks']):
@@ -120,7 +125,7 @@ def test_the_blocks_hold_the_twins_rows_in_its_order(place):
       assert hashlib.sha256(data).hexdigest() == wanted[name], (index, name)
 
 
-def test_a_run_that_is_gone_on_with_gets_numbers(tmp_path):
+def test_a_resumed_run_gets_numbers(tmp_path):
   shutil.copytree(FIXTURE / 'run', tmp_path, dirs_exist_ok=True)
   directory = run_dir.RunDir(tmp_path)
   assert 'format' not in directory.read('config.json')
@@ -133,9 +138,9 @@ def test_a_run_that_is_gone_on_with_gets_numbers(tmp_path):
     now = directory.read(name)
     assert formats.stamp(kind).items() <= now.items()
     # Nothing else has changed.
-    assert formats.migrate(kind, now, where=name) == json.loads(
-        (FIXTURE / 'run' / name).read_text()
-    )
+    before = json.loads((FIXTURE / 'run' / name).read_text())
+    before = formats.migrate(kind, before, where=name)
+    assert formats.migrate(kind, now, where=name) == before
 
 
 @pytest.mark.slow
@@ -143,9 +148,9 @@ def test_the_resumed_run_is_released_and_evaluated(resumed):
   run = str(resumed.path)
   assert main.launch('release', [f'--run={run}', '--out=again']) == 0
   assert main.launch('verify', ['again']) == 0
-  found = rows_of('again/results.jsonl')
-  assert_same_rows(found, rows_of(FIXTURE / 'release' / 'results.jsonl'))
-  # The number of a format is no part of what was run.
+  rows = rows_of('again/results.jsonl')
+  assert_same_rows(rows, rows_of(FIXTURE / 'release' / 'results.jsonl'))
+  # The number of a format is no part of the digest.
   written = members.read_suite('again')
   assert written['run'] == members.read_suite(FIXTURE / 'release')['run']
 
@@ -206,14 +211,15 @@ def test_the_store_is_read_as_what_it_was(place):
           'tokens': 512,
       }
   )
-  manifest = json.loads((FIXTURE / 'store' / 'manifest.json').read_text())
+  manifest = record.read_manifest(FIXTURE / 'store')[0]
   wanted = record.identity(config, dtype='bfloat16')
   assert record.differences(manifest['identity'], wanted) == []
   source = job.make_job(config).stream
   assert isinstance(source, store.Stored)
   scales = source.estimate_scales()
-  assert {str(k): v for k, v in scales.items()} == manifest['scales']
-  # Rows are held against the digests of what was written.
+  stored = json.loads((FIXTURE / 'store' / 'manifest.json').read_text())
+  assert lm.to_json_keys(scales) == by_tap(stored['scales'])
+  # Rows are compared with the digests of the written ones.
   kept = [
       int(jax.device_get(source.make_block(index, scales).keep).sum())
       for index in range(2)
@@ -258,9 +264,9 @@ def test_commands_refuse_newer_files_in_one_line_and_leave_with_65(
   newer = {'format': 99, 'writer': '7.1.0'}
   path.write_text(json.dumps(json.loads(path.read_text()) | newer))
   assert main.launch(command[0], command[1:]) == errors.DataError.exit_code
-  told = capsys.readouterr().err
-  assert f'{file}: a ' in told and 'install jumprelu >= 7.1.0' in told
-  assert len(told.splitlines()) == 1
+  message = capsys.readouterr().err
+  assert f'{file}: a ' in message and 'install jumprelu >= 7.1.0' in message
+  assert len(message.splitlines()) == 1
 
 
 def test_a_renamed_field_is_read_in_runs_checkpoints_and_members(
@@ -272,7 +278,7 @@ def test_a_renamed_field_is_read_in_runs_checkpoints_and_members(
   name = 'variants'
 
   def rename(config):
-    # What was of format 1 has `name` under another one.
+    # An older format has `name` under another name.
     return {
         name if field == 'kinds' else field: value
         for field, value in config.items()
@@ -286,7 +292,8 @@ def test_a_renamed_field_is_read_in_runs_checkpoints_and_members(
     part['kinds'] = part.pop(name)
     path.write_text(json.dumps(value))
 
-  table = {1: rename}
+  table = formats.MIGRATIONS[formats.Kind.TRAIN_CONFIG]
+  table = table | {len(table) + 1: rename}
   monkeypatch.setitem(formats.MIGRATIONS, formats.Kind.TRAIN_CONFIG, table)
   with_old_name(tmp_path / 'run' / 'config.json')
   assert run_dir.RunDir('run').read_config() == wanted

@@ -35,6 +35,7 @@ def make_release(folder):
             small,
             sae=sae,
             params=params,
+            reads=lm.make_reads('resid_post', LAYER),
             inputs=rng.normal(size=(9, 128)).astype(np.float32),
             firing_frequency=None,
         )

@@ -63,8 +63,7 @@ def make_member(site, *, width=24, seed=0, layer=LAYER, **changes):
   return evaluate.EvalMember(
       sae,
       params | changes,
-      layer,
-      site,
+      lm.make_reads(site, layer),
       {'seed': seed, 'path': f'{site}/{seed}'},
   )
 

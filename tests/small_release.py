@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jumprelu import saes
+from jumprelu import lm, saes
 from jumprelu.files import digests
 from jumprelu.release import records
 from jumprelu.release import write as write_lib
@@ -98,12 +98,11 @@ def make_member(
   return _member(
       sae,
       params,
-      'resid_post',
+      lm.make_reads('resid_post', LAYER),
       seed=seed,
       coefficient=coefficient,
       l0=l0,
       target_scale=SCALE,
-      input_gain=None,
   )
 
 
@@ -116,25 +115,22 @@ def make_members():
       _member(
           sae,
           params,
-          'transcoder',
+          lm.make_reads('transcoder', LAYER, input_gain=False),
           seed=5,
           coefficient=2e-3,
           l0=3.9,
           target_scale=TARGET_SCALE,
-          input_gain=False,
       ),
   ]
 
 
-def _member(
-    sae, params, site, *, seed, coefficient, l0, target_scale, input_gain
-):
+def _member(sae, params, reads, *, seed, coefficient, l0, target_scale):
   rng = np.random.default_rng(100 + seed)
   inputs = (rng.normal(size=(9, sae.d_in)) * SCALE).astype(np.float32)
   return records.Member(
       sae=sae,
       params=params,
-      site=site,
+      reads=reads,
       sparsity_coefficient=coefficient,
       target_l0=0.0,
       seed=seed,
@@ -142,13 +138,12 @@ def _member(
       initial_threshold=0.05,
       input_scale=SCALE,
       target_scale=target_scale,
-      input_gain=input_gain,
       tokens_trained=1000,
       steps=7,
       results={
           'model': 'gemma2_nano',
           'layer': LAYER,
-          'site': site,
+          'site': reads.name,
           'width': sae.width,
           'variant': sae.variant,
           'sparsity_coefficient': coefficient,

@@ -1,6 +1,6 @@
-"""A suite small enough for any test: a table stands for the language model.
+"""A suite small enough for any test: a table is its language model.
 
-Token t has activation table[t] at every site, so what a batch must hold can be
+Token t has activation table[t] at every tap, so what a batch must hold can be
 looked up. The corpus is an endless sequence of random rows, a function of
 their number alone.
 """
@@ -15,6 +15,7 @@ from jumprelu.training import job as job_lib
 from jumprelu.training import suite
 
 LENGTH = 8
+LAYER = 2  # The default of configs.
 VOCAB = 64
 WIDTHS = {
     lm.Site.RESID_POST: 16,
@@ -61,19 +62,25 @@ class Loader:
     return row.astype(np.int32)
 
 
-def make_table(sites=tuple(WIDTHS)):
-  """{site: [vocab, d_site]}, of another scale and mean at each site."""
+TAPS = tuple(lm.Tap(LAYER, site) for site in WIDTHS)
+
+
+def make_table(taps=TAPS):
+  """{tap: [vocab, d_site]}, of another scale and mean at each site."""
   table = {}
-  for number, site in enumerate(WIDTHS):
-    noise = np.random.default_rng(number).normal(size=(VOCAB, WIDTHS[site]))
-    if site in sites:
-      table[site] = ((1 + number) * noise + number / 2).astype(np.float32)
+  for layer, site in taps:
+    number = list(WIDTHS).index(site)
+    seed = number if layer == LAYER else (number, layer)
+    noise = np.random.default_rng(seed).normal(size=(VOCAB, WIDTHS[site]))
+    table[lm.Tap(layer, site)] = ((1 + number) * noise + number / 2).astype(
+        np.float32
+    )
   return table
 
 
 def forward(params, tokens):
   """The language model."""
-  return {site: table[tokens] for site, table in params.items()}
+  return {tap: table[tokens] for tap, table in params.items()}
 
 
 def make_config(**changes):
@@ -91,7 +98,7 @@ def make_groups(config):
 
 
 def taps(config):
-  """The sites that the config's suite reads."""
+  """The taps that the config's suite reads."""
   return suite.taps(make_groups(config))
 
 

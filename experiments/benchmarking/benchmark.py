@@ -1,4 +1,4 @@
-"""How fast a training step is: our paths against other people's, paired.
+"""How fast a training step is: our backends against other people's, paired.
 
 Every implementation is a resident process, woken in turn (A B C, then C B A)
 for the same few steps from the same batches, weights, thresholds and bandwidth;
@@ -40,12 +40,12 @@ from jumprelu.ops import native
 from jumprelu.run import main as main_lib
 
 PEERS = ('saelens', 'dictionary_learning', 'sparsify')
-# What is timed if nobody asks for other paths.
-PATHS = {
+# What is timed if nobody asks for other backends.
+BACKENDS = {
     'cpu': ('oracle', 'dense', 'sparse', 'native'),
     'gpu': ('dense', 'pallas'),
 }
-_ALL_PATHS = (*PATHS['cpu'], 'pallas')
+_ALL_BACKENDS = (*BACKENDS['cpu'], 'pallas')
 _CEILINGS = ('matmuls', 'encoder')
 
 
@@ -69,7 +69,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   lists = {
       'shapes': (['M'], f'Sizes: some of {", ".join(problem.SHAPES)}.'),
       'l0': (['64'], 'Mean active latents: 20,64,150.'),
-      'paths': (None, f'Ours: some of {", ".join(_ALL_PATHS)}.'),
+      'backends': (None, f'Ours: some of {", ".join(_ALL_BACKENDS)}.'),
       'peers': (list(PEERS), f'Theirs: some of {", ".join(PEERS)}, or none.'),
   }
   for name, (default, text) in lists.items():
@@ -93,7 +93,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_enum(
       'device',
       'auto',
-      ['auto', *PATHS],
+      ['auto', *BACKENDS],
       'Where to compute; auto: where JAX would.',
       flag_values=flag_values,
   )
@@ -120,11 +120,11 @@ def run(flag_values: flags.FlagValues) -> int:
   peers = [name for name in flag_values.peers if name != 'none']
   _check('shapes', flag_values.shapes, problem.SHAPES)
   _check('peers', peers, PEERS)
-  _check('paths', flag_values.paths or (), _ALL_PATHS)
+  _check('backends', flag_values.backends or (), _ALL_BACKENDS)
   device = flag_values.device
   device = jax.default_backend() if device == 'auto' else device
-  _check('device', [device], PATHS)
-  paths = _paths(flag_values.paths, device)
+  _check('device', [device], BACKENDS)
+  backends = _backends(flag_values.backends, device)
   records = []
   for cases in _cases(flag_values, device):
     with tempfile.TemporaryDirectory() as folder:
@@ -137,7 +137,7 @@ def run(flag_values: flags.FlagValues) -> int:
           zipf=first.zipf,
       )
       for case in cases:
-        records += _run(case, paths, peers, folder, flag_values)
+        records += _run(case, backends, peers, folder, flag_values)
         # Each time: what was found is there, whatever comes.
         if flag_values.json:
           text = json.dumps(records, indent=1) + '\n'
@@ -153,13 +153,13 @@ def _check(flag: str, values: Sequence[str], known: Any) -> None:
       raise errors.UserError(f'--{flag}={value} is none of {", ".join(known)}')
 
 
-def _paths(asked: Sequence[str] | None, device: str) -> list[str]:
-  paths = list(asked or PATHS[device])
+def _backends(asked: Sequence[str] | None, device: str) -> list[str]:
+  backends = list(asked or BACKENDS[device])
   why_not = 'it is for CPUs' if device != 'cpu' else native.why_not()
-  if 'native' in paths and why_not:
+  if 'native' in backends and why_not:
     print(f'without the native step: {why_not}', file=sys.stderr)
-    paths.remove('native')
-  return paths
+    backends.remove('native')
+  return backends
 
 
 def _cases(flag_values: flags.FlagValues, device: str) -> list[list[Case]]:
@@ -189,13 +189,13 @@ def _without_option(peer: str, case: Case) -> str:
 
 def _run(
     case: Case,
-    paths: Sequence[str],
+    backends: Sequence[str],
     peers: Sequence[str],
     folder: str,
     flag_values: flags.FlagValues,
 ) -> list[dict[str, Any]]:
   """Times a case and prints its table; returns its records."""
-  ours = [f'ours-{path}' for path in paths]
+  ours = [f'ours-{backend}' for backend in backends]
   pythons = dict.fromkeys((*ours, *_CEILINGS), sys.executable)
   for peer in peers:
     if why_not := _without_option(peer, case):

@@ -4,7 +4,7 @@ First to the threshold's gradient, which sees only pre-activations within half
 a bandwidth of the threshold: with products of float32, of bfloat16 inputs, and
 with results that are stored as bfloat16, against float64, by size of the
 threshold. Then to what is trained: two suites on the embedded model by the same
-path, which differ in `matmul_precision` alone.
+backend, which differ in `matmul_precision` alone.
 
   python -m experiments.benchmarking.benchmark_precision --work=experiments_work
 """
@@ -170,7 +170,7 @@ def _suite(scale: scales.Scale, precision: str) -> suites.Suite:
       scale,
       f'precision_{precision}',
       matmul_precision=_PRECISIONS[precision],
-      path='dense',
+      backend='dense',
       seeds=scale.seeds,
       **suites.variants(scale, 'jumprelu'),
   )

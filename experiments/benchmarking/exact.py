@@ -1,7 +1,7 @@
 """The gradients of a JumpReLU's loss: in float64 by NumPy, and by autodiff.
 
-The former from the same float32 pre-activations as the paths: which pairs are active or
-near a threshold is then beyond dispute, and only sums are compared.
+The former from the same float32 pre-activations as the backends: which pairs are
+active or near a threshold is then beyond dispute, and only sums are compared.
 """
 
 from typing import Any

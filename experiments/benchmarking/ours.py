@@ -1,4 +1,4 @@
-"""Our paths, and the matrix products that bound a dense one, as turns."""
+"""Our backends, and the matrix products that bound a dense one, as turns."""
 
 from collections.abc import Callable
 import functools
@@ -14,11 +14,10 @@ from experiments.benchmarking import problem as problem_lib
 from jumprelu import errors, lm, saes
 from jumprelu.activations import blocks
 from jumprelu.ops import active_pairs, dense, native, pallas, products, sparse
-from jumprelu.training import optim, suite
+from jumprelu.training import backends, optim, suite
 from jumprelu.training import step as step_lib
-from jumprelu.training.backends import protocol
 
-_SITE = lm.Site.RESID_POST
+_TAP = lm.Tap(0, lm.Site.RESID_POST)
 _OPTIM = optim.Config(
     learning_rate=problem_lib.LEARNING_RATE,
     lr_warmup_steps=0,
@@ -56,12 +55,12 @@ def make(
     device: str,
     precision: str,
 ) -> Turn:
-  """Makes the turns of `ours-PATH`, `matmuls` or `encoder`."""
+  """Makes the turns of `ours-BACKEND`, `matmuls` or `encoder`."""
   if jax.default_backend() != device:
     raise errors.UserError(f'JAX has a {jax.default_backend()}, not a {device}')
   # float32 by its name as well: a GPU's default is TF32.
   jax.config.update('jax_default_matmul_precision', precision)
-  kind, _, path = name.partition('-')
+  kind, _, backend = name.partition('-')
   if kind != 'ours':
     return _matmuls(problem, encoder_only=kind == 'encoder')
   x, steps = problem.pop('x'), int(problem['steps'])
@@ -73,18 +72,18 @@ def make(
       total_steps=1_000_000,
       batch=batch,
       max_steps=steps,
-      path=path,
+      backend=backend,
   )
   # The batches over and over, so that a turn is one segment.
   rows = np.arange(batches * batch, dtype=np.int32)
   block = blocks.Block(
-      activations={_SITE: jnp.asarray(x.reshape(1, -1, d_model))},
-      inverse_scale={_SITE: jnp.float32(1)},
+      activations={_TAP: jnp.asarray(x.reshape(1, -1, d_model))},
+      inverse_scale={_TAP: jnp.float32(1)},
       keep=jnp.ones((1, batches * batch), bool),
       order=jnp.asarray(np.resize(rows, steps * batch)[None]),
       dropped=jnp.int32(0),
   )
-  state = segments.turn(_state(group, problem))
+  state = segments.prepare(_state(group, problem))
   problem.clear()
 
   def turn(count: int) -> Callable[[], tuple[float, float]]:
@@ -100,6 +99,7 @@ def make(
 def _group(d_model: int, width: int) -> suite.Group:
   member = suite.Member(
       site='resid_post',
+      layer=_TAP.layer,
       width=width,
       variant='jumprelu',
       sparsity_coefficient=problem_lib.COEFFICIENT,
@@ -176,7 +176,7 @@ def gradient_error(name: str, problem: dict[str, np.ndarray]) -> float:
         f'{name}: {flops:.0e} FLOPs, no gradients in float64', file=sys.stderr
     )
     return float('nan')
-  path = name.partition('-')[2]
+  backend = name.partition('-')[2]
   sae = _group(problem['x'].shape[-1], problem['W_dec'].shape[0]).sae
   params, x = _params(problem), jnp.asarray(problem['x'][0])
   # As after some training: a gradient flows through the pre-encoder bias.
@@ -195,10 +195,10 @@ def gradient_error(name: str, problem: dict[str, np.ndarray]) -> float:
   exact = exact_lib.gradients(
       batch, problem['W_dec'].T, problem['W_dec'], settings=settings
   )
-  if path == 'oracle':
+  if backend == 'oracle':
     found = _oracle(sae, params, batch)
   else:
-    found = _gradients(path, batch, params, settings)
+    found = _gradients(backend, batch, params, settings)
   return max(
       float(np.abs(np.asarray(found[k]) - v).max() / np.abs(v).max())
       for k, v in exact.items()
@@ -211,17 +211,17 @@ def _oracle(sae: Any, params: Any, batch: active_pairs.Batch) -> dict[str, Any]:
 
 
 def _gradients(
-    path: str,
+    backend: str,
     batch: active_pairs.Batch,
     params: Any,
     settings: active_pairs.Settings,
 ) -> dict[str, Any]:
   call = {
       'dense': dense.gradients,
-      'sparse': functools.partial(sparse.gradients, cap=protocol.SPARSE_CAP),
+      'sparse': functools.partial(sparse.gradients, cap=backends.Sparse().cap),
       'native': native.gradients,
-      'pallas': functools.partial(pallas.gradients, cap=protocol.PALLAS_CAP),
-  }[path]
+      'pallas': functools.partial(pallas.gradients, cap=backends.Pallas().cap),
+  }[backend]
   call = jax.jit(functools.partial(call, settings=settings))
   W_enc, W_dec, rest = call(batch, params['W_enc'], params['W_dec'])
   return {

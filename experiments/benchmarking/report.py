@@ -47,17 +47,17 @@ def table(
 
 
 def plot(records: Sequence[Mapping[str, Any]], path: str) -> None:
-  """Draws a bar a path and case, a panel a peer; lines are the ranges."""
+  """Draws a bar a backend and case, a panel a peer; lines are the ranges."""
   from matplotlib import pyplot as plt
 
   peers = list(dict.fromkeys(r['peer'] for r in records))
-  paths = list(dict.fromkeys(r['ours'] for r in records))
+  backends = list(dict.fromkeys(r['ours'] for r in records))
   with plot_style.context():
     fig, axes = plt.subplots(
         1, len(peers), figsize=(3.4 * len(peers), 3.2), squeeze=False
     )
     for axis, peer in zip(axes[0], peers, strict=True):
-      _panel(axis, [r for r in records if r['peer'] == peer], paths)
+      _panel(axis, [r for r in records if r['peer'] == peer], backends)
       axis.set_title(f'against {_TITLES[peer]}', fontsize=9.5)
     axes[0, 0].set_ylabel('times faster')
     handles, labels = axes[0, 0].get_legend_handles_labels()
@@ -65,7 +65,7 @@ def plot(records: Sequence[Mapping[str, Any]], path: str) -> None:
         handles,
         labels,
         loc='lower center',
-        ncols=len(paths),
+        ncols=len(backends),
         frameon=False,
     )
     fig.tight_layout(rect=(0, 0.08, 1, 1))
@@ -73,10 +73,10 @@ def plot(records: Sequence[Mapping[str, Any]], path: str) -> None:
     plt.close(fig)
 
 
-def _panel(axis: Any, records: Sequence[Mapping[str, Any]], paths) -> None:
+def _panel(axis: Any, records: Sequence[Mapping[str, Any]], backends) -> None:
   cases = list(dict.fromkeys((r['shape'], r['l0'], r['zipf']) for r in records))
-  width = 0.8 / len(paths)
-  for i, name in enumerate(paths):
+  width = 0.8 / len(backends)
+  for i, name in enumerate(backends):
     own = [r for r in records if r['ours'] == name]
     x = [
         cases.index((r['shape'], r['l0'], r['zipf'])) + (i + 0.5) * width - 0.4

@@ -70,7 +70,10 @@ SUITES = {
     '27b-131k-v5p': ('v5p:2x2x1', _27b(tensor=4)),
     '27b-131k-v6e': ('v6e:4x4', _27b(tensor=1)),
     # By automatic differentiation.
-    '2b-16k-v5e-oracle': ('v5e:4x4', _2b(width=2**14, tensor=2, path='oracle')),
+    '2b-16k-v5e-oracle': (
+        'v5e:4x4',
+        _2b(width=2**14, tensor=2, backend='oracle'),
+    ),
     '2b-16k-v5e-gated': (
         'v5e:4x4',
         _2b(width=2**14, tensor=2, variants=('gated',)),

@@ -17,11 +17,11 @@ from jumprelu import lm, sharding
 from jumprelu.array_typing import Array, Bool, Float, Float32, Int, Int32
 from jumprelu.data import packing
 
-# (parameters of the language model, tokens) -> the activations of each site.
+# (parameters of the language model, tokens) -> the activations at each tap.
 # Row-wise: a sequence's activations do not depend on its neighbours.
-Forward = Callable[[Any, Array], Mapping[lm.Site, Array]]
+Forward = Callable[[Any, Array], Mapping[lm.Tap, Array]]
 
-# A row whose norm exceeds this many times its site's scale is dropped.
+# A row whose norm exceeds this many times its tap's scale is dropped.
 MAX_NORM = 1e3
 
 
@@ -34,10 +34,10 @@ Leaf = Any
 class Block:
   """One block on the device, in `shards` logical shards of `slots` rows."""
 
-  # {site: [shards, slots, d_site]}, as the model gave them; dropped rows are 0.
-  activations: dict[lm.Site, Leaf]
-  # {site: []}: one over the scale of the site.
-  inverse_scale: dict[lm.Site, Leaf]
+  # {tap: [shards, slots, d_site]}, as the model gave them; dropped rows are 0.
+  activations: dict[lm.Tap, Leaf]
+  # {tap: []}: one over the scale of the tap.
+  inverse_scale: dict[lm.Tap, Leaf]
   # [shards, slots]: the rows that count.
   keep: Leaf
   # [shards, slots]: a permutation of each shard's slots.
@@ -50,12 +50,12 @@ class Block:
 class Source(Protocol):
   """Where a run's blocks come from: a model's stream, or a store."""
 
-  def make_block(self, index: int, scales: Mapping[lm.Site, float]) -> Block:
-    """Returns block `index`, whose sites have these scales."""
+  def make_block(self, index: int, scales: Mapping[lm.Tap, float]) -> Block:
+    """Returns block `index`, whose taps have these scales."""
     ...
 
-  def estimate_scales(self) -> dict[lm.Site, float]:
-    """Returns sqrt(E||x||^2) of each site."""
+  def estimate_scales(self) -> dict[lm.Tap, float]:
+    """Returns sqrt(E||x||^2) of each tap."""
     ...
 
   def put(self, value: int | float) -> Array:
@@ -65,18 +65,18 @@ class Source(Protocol):
 
 def batch(
     block: Block, index: Int[Array, ''], size: int
-) -> tuple[dict[lm.Site, Float32[Array, 'batch _']], Bool[Array, ' batch']]:
+) -> tuple[dict[lm.Tap, Float32[Array, 'batch _']], Bool[Array, ' batch']]:
   """Gathers batch `index` of a block, scaled to E||x||^2 = 1, and its mask."""
   found, keep = rows(block, index, size)
   inputs = {
-      site: scaled(x, block.inverse_scale[site]) for site, x in found.items()
+      tap: scaled(x, block.inverse_scale[tap]) for tap, x in found.items()
   }
   return inputs, keep
 
 
 def rows(
     block: Block, index: Int[Array, ''], size: int
-) -> tuple[dict[lm.Site, Float[Array, 'batch _']], Bool[Array, ' batch']]:
+) -> tuple[dict[lm.Tap, Float[Array, 'batch _']], Bool[Array, ' batch']]:
   """Gathers the rows of batch `index` as they are stored, and their mask.
 
   Takes the next size / shards slots of *every* shard, in shard order: each
@@ -86,8 +86,8 @@ def rows(
   slots = jax.lax.dynamic_slice_in_dim(block.order, index * each, each, axis=1)
   take = jax.vmap(lambda rows, slots: rows[slots])
   found = {
-      site: take(stored, slots).reshape(size, -1)
-      for site, stored in block.activations.items()
+      tap: take(stored, slots).reshape(size, -1)
+      for tap, stored in block.activations.items()
   }
   return found, take(block.keep, slots).reshape(size)
 
@@ -97,6 +97,15 @@ def scaled(
 ) -> Float32[Array, 'batch _']:
   """Brings stored rows to float32 and to E||x||^2 = 1."""
   return x.astype(jnp.float32) * inverse_scale
+
+
+def concatenated(
+    activations: Mapping[lm.Tap, Float[Array, 'batch _']],
+    taps: tuple[lm.Tap, ...],
+) -> Float[Array, 'batch _']:
+  """Returns the activations at `taps` side by side; a single one as it is."""
+  parts = [activations[tap] for tap in taps]
+  return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-1)
 
 
 def make_order(
@@ -110,13 +119,13 @@ def make_order(
 
 
 def clean(
-    activations: Mapping[lm.Site, Float[Array, 'sequences positions _']],
+    activations: Mapping[lm.Tap, Float[Array, 'sequences positions _']],
     tokens: Int[Array, 'sequences positions'],
-    inverse_scale: Mapping[lm.Site, Array],
+    inverse_scale: Mapping[lm.Tap, Array],
     *,
     user_prefix: tuple[int, ...] = (),
 ) -> tuple[
-    dict[lm.Site, Float[Array, 'sequences positions _']],
+    dict[lm.Tap, Float[Array, 'sequences positions _']],
     Bool[Array, 'sequences positions'],
     Int32[Array, ''],
 ]:
@@ -127,13 +136,13 @@ def clean(
   """
   is_text = jnp.asarray(packing.keep_mask(tokens, user_prefix))
   good = is_text
-  for site, x in activations.items():
+  for tap, x in activations.items():
     norm = jnp.sqrt(jnp.sum(jnp.square(x.astype(jnp.float32)), axis=-1))
     # False for NaN and, as inf * 0 is NaN, for infinity at any scale.
-    good &= norm * inverse_scale[site] <= MAX_NORM
+    good &= norm * inverse_scale[tap] <= MAX_NORM
   kept = {
-      site: jnp.where(good[:, :, None], x, jnp.zeros((), x.dtype))
-      for site, x in activations.items()
+      tap: jnp.where(good[:, :, None], x, jnp.zeros((), x.dtype))
+      for tap, x in activations.items()
   }
   return kept, good, jnp.sum(is_text & ~good, dtype=jnp.int32)
 
@@ -143,7 +152,7 @@ def make_block(
     params: Any,
     tokens: Int[Array, 'sequences positions'],
     index: Int[Array, ''],
-    inverse_scale: dict[lm.Site, Array],
+    inverse_scale: dict[lm.Tap, Array],
     *,
     lm_sequences: int,
     shards: int,
@@ -164,8 +173,8 @@ def make_block(
   slots = tokens.size // shards
   return Block(
       activations={
-          site: _spread(x.reshape(shards, slots, x.shape[-1]), mesh)
-          for site, x in activations.items()
+          tap: _spread(x.reshape(shards, slots, x.shape[-1]), mesh)
+          for tap, x in activations.items()
       },
       inverse_scale=inverse_scale,
       keep=_spread(keep.reshape(shards, slots), mesh),
@@ -178,12 +187,12 @@ def forward_all(
     forward: Forward,
     params: Any,
     tokens: Int[Array, 'sequences positions'],
-    inverse_scale: dict[lm.Site, Array],
+    inverse_scale: dict[lm.Tap, Array],
     *,
     lm_sequences: int,
     user_prefix: tuple[int, ...] = (),
     mesh: Any = None,
-) -> tuple[dict[lm.Site, Float[Array, '...']], Bool[Array, '...'], Array]:
+) -> tuple[dict[lm.Tap, Float[Array, '...']], Bool[Array, '...'], Array]:
   """Forwards and cleans `lm_sequences` at a time, without leaving the device.
 
   Rows are written where they stay: every device forwards its own sequences
@@ -240,7 +249,7 @@ def square_sums(
     user_prefix: tuple[int, ...] = (),
     mesh: Any = None,
 ) -> tuple[
-    dict[lm.Site, Float32[Array, ' sequences']], Int32[Array, ' sequences']
+    dict[lm.Tap, Float32[Array, ' sequences']], Int32[Array, ' sequences']
 ]:
   """Returns each sequence's sum of ||x||^2 over kept rows, and their number.
 
@@ -248,11 +257,11 @@ def square_sums(
   on the number of devices, nor on how many sequences are forwarded together.
   """
   found = forward(params, tokens)
-  anything = {site: jnp.float32(0) for site in found}
+  anything = {tap: jnp.float32(0) for tap in found}
   found, keep, _ = clean(found, tokens, anything, user_prefix=user_prefix)
   sums = {
-      site: jnp.sum(jnp.square(x.astype(jnp.float32)), axis=(1, 2))
-      for site, x in found.items()
+      tap: jnp.sum(jnp.square(x.astype(jnp.float32)), axis=(1, 2))
+      for tap, x in found.items()
   }
   counts = jnp.sum(keep, axis=1, dtype=jnp.int32)
   return jax.tree.map(

@@ -1,4 +1,4 @@
-"""Activations of given tokens, at every site of a layer, in one npz file.
+"""Activations of given tokens, at any taps, in one npz file.
 
 What other tools need to check themselves against this package, and what small
 experiments need at all: token ids in, float32 activations out. A row is one
@@ -44,21 +44,20 @@ def harvest(
     token_ids: np.ndarray,
     out: str | os.PathLike[str],
     *,
-    layer: int,
-    sites: Sequence[lm.Site] = tuple(lm.Site),
+    taps: Mapping[str, lm.Tap],
     logits: bool = False,
     batch: int = 8,
     extra: Mapping[str, np.ndarray] | None = None,
 ):
-  """Write the activations of `token_ids` at `sites` of a layer to `out`.
+  """Writes the activations of `token_ids` at `taps` to `out`.
 
-  Arrays are named by site, [sequences, positions, width] in float32; `extra`
-  arrays are stored as they are. Each batch goes to disk before the next is
-  computed, and `out` appears when it is whole.
+  The keys of `taps` name the arrays, [sequences, positions, width] in float32;
+  `extra` arrays are stored as they are. Each batch is written to disk before
+  the next is computed, and `out` appears when it is whole.
   """
   out = pathlib.Path(out)
   out.parent.mkdir(parents=True, exist_ok=True)
-  widths = {str(site): model.config.d_site(site) for site in sites}
+  widths = {n: model.config.d_site(tap.site) for n, tap in taps.items()}
   if logits:
     widths[LOGITS] = model.config.vocab
   _check_space(out, 4 * token_ids.size * sum(widths.values()))
@@ -77,7 +76,7 @@ def harvest(
     }
     for name, value in (extra or {}).items():
       np.save(folder / f'{name}.npy', value)
-    forward = _make_forward(model, layer=layer, sites=sites, logits=logits)
+    forward = _make_forward(model, taps, logits=logits)
     pad = lm.family_of(model.config).special_ids.pad
     for start, values in _batches(forward, token_ids, batch, pad=pad):
       for name, value in values.items():
@@ -89,9 +88,8 @@ def harvest(
 
 
 def _make_forward(
-    model: lm.LanguageModel, *, layer: int, sites: Sequence[lm.Site], logits
+    model: lm.LanguageModel, taps: Mapping[str, lm.Tap], *, logits: bool
 ):
-  taps = tuple(lm.Tap(layer, site) for site in sites)
   # An accelerator would round float32 products to fewer bits by itself.
   full = jax.tree.leaves(model.params)[0].dtype == jnp.float32
   precision = 'float32' if full else None
@@ -107,8 +105,10 @@ def _make_forward(
     with jax.default_matmul_precision(precision):
       values: dict[str, Any] = {}
       if taps:
-        found = lm.activations(model, params, tokens, taps=taps, **places)
-        values |= {str(tap.site): found[tap] for tap in taps}
+        read = lm.activations(
+            model, params, tokens, taps=tuple(taps.values()), **places
+        )
+        values |= {name: read[tap] for name, tap in taps.items()}
       if logits:
         values[LOGITS] = lm.logits(model, params, tokens, **places)
     return {k: v.astype(jnp.float32) for k, v in values.items()}

@@ -5,7 +5,7 @@ permuted by a counter-based key, consumed whole and forgotten: no state is
 carried across blocks, and a batch is a pure function of config and step.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
 import math
@@ -45,7 +45,7 @@ class Config:
       16, 'optimiser steps of one compiled call; a signal waits for its end'
   )
   scale_tokens: int = _field(
-      65536, 'positions from which the scale of each site is estimated'
+      65536, 'positions from which the scale of each tap is estimated'
   )
 
   def __post_init__(self):
@@ -164,10 +164,10 @@ class Stream:
     )
 
   def make_block(
-      self, index: int, scales: Mapping[lm.Site, float]
+      self, index: int, scales: Mapping[lm.Tap, float]
   ) -> blocks.Block:
     """Forwards and shuffles block `index`."""
-    inverse = {site: 1 / scale for site, scale in scales.items()}
+    inverse = {tap: 1 / scale for tap, scale in scales.items()}
     return self._block(
         self.params,
         self._tokens(index, self._sequences),
@@ -175,8 +175,8 @@ class Stream:
         jax.tree.map(self.put, inverse),
     )
 
-  def estimate_scales(self) -> dict[lm.Site, float]:
-    """Estimates sqrt(E||x||^2) of each site from the first `scale_tokens`.
+  def estimate_scales(self) -> dict[lm.Tap, float]:
+    """Estimates sqrt(E||x||^2) of each tap from the first `scale_tokens`.
 
     They are rounded up to whole sequences. Sequences of the last forward that
     are beyond them do not count, so that `lm_sequences` changes nothing.
@@ -186,7 +186,7 @@ class Stream:
     """
     at_once = self.config.lm_sequences
     sequences = -(-self.config.scale_tokens // self._length)
-    parts: dict[lm.Site, list[float]] = {}
+    parts: dict[lm.Tap, list[float]] = {}
     rows = 0
     for index in range(-(-sequences // at_once)):
       sums, counts = jax.device_get(
@@ -194,17 +194,17 @@ class Stream:
       )
       counted = sequences - index * at_once
       rows += int(counts[:counted].sum())
-      for site, values in sums.items():
-        parts.setdefault(site, []).extend(values[:counted].tolist())
+      for tap, values in sums.items():
+        parts.setdefault(tap, []).extend(values[:counted].tolist())
     # Rounded once, whatever the order.
-    squares = {site: math.fsum(values) for site, values in parts.items()}
-    for site, value in squares.items():
+    squares = {tap: math.fsum(values) for tap, values in parts.items()}
+    for tap, value in squares.items():
       if not value > 0 or not np.isfinite(value):
         raise errors.DataError(
-            f'the activations at {site} have mean square {value / max(rows, 1)}'
+            f'the activations at {tap} have mean square {value / max(rows, 1)}'
             f' over {rows} kept positions; are the weights or the data damaged?'
         )
-    return {site: (value / rows) ** 0.5 for site, value in squares.items()}
+    return {tap: (value / rows) ** 0.5 for tap, value in squares.items()}
 
   def put(self, value: int | float) -> Array:
     """Puts a number on every device, explicitly; int32 or float32."""
@@ -247,21 +247,19 @@ def place(
 
 def lm_forward(
     model: lm.LanguageModel,
-    layer: int,
+    taps: Sequence[lm.Tap],
     *,
-    sites: tuple[lm.Site, ...],
     input_gain: bool = True,
     mesh: Any = None,
 ) -> blocks.Forward:
-  """The forward pass that a stream needs, of a language model's layer.
+  """Returns the forward pass that a stream needs, up to the highest tap.
 
-  Without `input_gain` the gain of the norm before the MLP is taken out of
-  `Site.MLP_IN`.
+  Without `input_gain`, activations at `Site.MLP_IN` are divided by the gain of
+  the norm before the MLP of their own layer.
   """
-  taps = {lm.Tap(layer, site): site for site in sites}
 
   def forward(params, tokens):
-    found = lm.activations(
+    values = lm.activations(
         model,
         params,
         tokens,
@@ -270,13 +268,18 @@ def lm_forward(
         taps=tuple(taps),
         mesh=mesh,
     )
-    values = {site: found[tap] for tap, site in taps.items()}
-    if lm.Site.MLP_IN in values and not input_gain:
-      gain = lm.input_gain(params, layer)
-      values[lm.Site.MLP_IN] = values[lm.Site.MLP_IN] / gain[None, None, :]
-    return values
+    return {
+        tap: _without_gain(values[tap], params, tap.layer)
+        if tap.site is lm.Site.MLP_IN and not input_gain
+        else values[tap]
+        for tap in taps
+    }
 
   return forward
+
+
+def _without_gain(x: Array, params: Any, layer: int) -> Array:
+  return x / lm.input_gain(params, layer)[None, None, :]
 
 
 def _check_multiple(name: str, value: int, of: str, divisor: int) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from jumprelu import evals, lm, metrics, sharding
 from jumprelu.evals import delta_loss, jitted, splice
 from jumprelu.evals import text as text_lib
+from jumprelu.saes import base
 
 # All members lie on the devices at once: each device holds a part of each.
 _RULES = sharding.LAYOUTS['latents_all'].rules
@@ -21,12 +22,21 @@ Forward = Callable[[jax.Array], splice.Batch]
 
 
 class Placed(NamedTuple):
-  """A member whose parameters lie on the devices."""
+  """A member whose parameters are on the devices."""
 
-  sae: Any
+  sae: base.Sae
   params: dict[str, jax.Array]
-  source: lm.Tap
-  target: lm.Tap
+  reads: lm.Reads
+
+  @property
+  def source(self) -> lm.Tap:
+    """Returns the tap that it reads; UserError if it reads several."""
+    return self.reads.input
+
+  @property
+  def target(self) -> lm.Tap:
+    """Returns the tap that it reconstructs; UserError if there are several."""
+    return self.reads.target
 
 
 class Sums(NamedTuple):
@@ -39,32 +49,37 @@ class Sums(NamedTuple):
 
 
 def place(
-    sae: Any,
+    sae: base.Sae,
     params: Mapping[str, Any],
-    taps: tuple[lm.Tap, lm.Tap],
+    reads: lm.Reads,
     *,
-    mesh: Any = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> Placed:
-  """Puts a member on the devices; the large matrices' latents are cut."""
+  """Puts a member on the devices, matrices sharded over their latents."""
   placed = {
       name: text_lib.place(
           leaf, mesh, *_axes(sae, name, np.ndim(leaf)), rules=_RULES
       )
       for name, leaf in params.items()
   }
-  return Placed(sae, placed, *taps)
+  return Placed(sae, placed, reads)
 
 
-def place_of(sae: Any, name: str, *, shape: tuple[int, ...], mesh: Any) -> Any:
-  """The sharding that `place` gives a parameter."""
+def place_of(
+    sae: base.Sae,
+    name: str,
+    *,
+    shape: tuple[int, ...],
+    mesh: jax.sharding.Mesh,
+) -> jax.sharding.NamedSharding:
+  """Returns the sharding that `place` gives a parameter."""
   axes = _axes(sae, name, len(shape))
   return sharding.named(mesh, *axes, rules=_RULES, shape=shape)
 
 
 def _axes(sae, name, rank):
-  if name in sae.encoders:
-    return None, 'latents'
-  return ('latents', None) if name == 'W_dec' else (None,) * rank
+  # Vectors are replicated.
+  return sae.param_axes()[name] if rank == 2 else (None,) * rank
 
 
 def _merge(total, part):
@@ -79,7 +94,7 @@ def call_of(
   def call(program, **options):
     return program(
         member.params,
-        batch.values[member.source],
+        batch.at(member.reads.inputs),
         batch.values[member.target],
         keep=batch.keep,
         sae=member.sae,

@@ -24,6 +24,7 @@ from jumprelu.evals import measures as measures_lib
 from jumprelu.evals import text as text_lib
 from jumprelu.evals.measures import config as settings_lib
 from jumprelu.evals.measures import context as context_lib
+from jumprelu.saes import base
 
 write_results = results.write
 
@@ -32,10 +33,9 @@ write_results = results.write
 class EvalMember:
   """One SAE in released form, and what its row says about its origin."""
 
-  sae: Any
+  sae: base.Sae
   params: Mapping[str, Any]
-  layer: int
-  site: str
+  reads: lm.Reads
   # variant, sparsity_coefficient, target_l0, seed, tokens_trained, path, ...
   meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -78,14 +78,14 @@ def evaluate_members(
   config = config or evals.Config()
   measures = measures_lib.check(measures)
   _check_fit(model, members, held_out)
-  placed = _place(members, mesh)
+  placed = _place(model, members, mesh)
+  taps = splice.taps_for(member.reads for member in members)
   forward = jitted.forward(
-      model, _taps(placed), user_prefix=held_out.user_prefix, mesh=mesh
+      model, taps, user_prefix=held_out.user_prefix, mesh=mesh
   )
   sample = functools.partial(
       text_lib.sample, sequences=config.lm_sequences, mesh=mesh
   )
-
   text = sample(held_out, config.tokens)
   targets = sorted({member.target for member in placed})
   shift = corpus_passes.first_means(forward, targets, text=text)
@@ -144,7 +144,7 @@ def _kind(member):
   if meta.get('seed') is None:
     return None
   shared = (meta.get('sparsity_coefficient'), meta.get('target_l0'))
-  return member.sae, member.site, member.layer, *shared
+  return member.sae, member.reads, *shared
 
 
 def print_table(rows: Sequence[results.Row]) -> None:
@@ -152,21 +152,22 @@ def print_table(rows: Sequence[results.Row]) -> None:
   print(results.table(rows), flush=True)
 
 
-def _place(members, mesh):
-  """Puts the members on the devices."""
+def _place(model, members, mesh):
+  """Puts the members on the devices, for inputs as the taps give them."""
   return [
-      corpus_passes.place(
-          m.sae, m.params, splice.taps_of(m.site, m.layer), mesh=mesh
-      )
+      corpus_passes.place(m.sae, params_with_gain(model, m), m.reads, mesh=mesh)
       for m in members
   ]
 
 
-def _taps(placed):
-  """Returns what the clean pass must leave for these members."""
-  taps = {tap for member in placed for tap in (member.source, member.target)}
-  anchors = (splice.anchor_of(member.target) for member in placed)
-  return taps | {tap for tap in anchors if tap is not None}
+def params_with_gain(
+    model: lm.LanguageModel, member: EvalMember
+) -> Mapping[str, Any]:
+  """Returns parameters for inputs that include the gain of their norm."""
+  if member.reads.input_gain:
+    return member.params
+  gains = lm.input_gains(model.config, model.params, member.reads)
+  return member.sae.read_times(member.params, gains)
 
 
 def _check_fit(model, members, held_out):
@@ -174,14 +175,18 @@ def _check_fit(model, members, held_out):
   if not members or not len(held_out):
     raise errors.UserError('nothing to evaluate: no SAE or no held-out text')
   for member in members:
-    where = f'{member.meta.get("path") or member.site}: '
-    if not 0 <= member.layer < model.config.layers:
-      raise errors.UserError(
-          f'{where}layer {member.layer}, but {model.name} has layers 0 to'
-          f' {model.config.layers - 1}'
-      )
-    taps = splice.taps_of(member.site, member.layer)
-    sizes = tuple(model.config.d_site(tap.site) for tap in taps)
+    reads = member.reads
+    where = f'{member.meta.get("path") or reads.name}: '
+    for layer in reads.layers:
+      if not 0 <= layer < model.config.layers:
+        raise errors.UserError(
+            f'{where}layer {layer}, but {model.name} has layers 0 to'
+            f' {model.config.layers - 1}'
+        )
+    sizes = tuple(
+        sum(model.config.d_site(tap.site) for tap in taps)
+        for taps in (reads.inputs, reads.targets)
+    )
     if (member.sae.d_in, member.sae.d_out) != sizes:
       raise errors.UserError(
           f'{where}the SAE maps {member.sae.d_in} to {member.sae.d_out}'
@@ -194,8 +199,8 @@ def _identity(model, member):
   """Returns the fields that say which member a row is about."""
   return {
       'model': model.name,
-      'layer': member.layer,
-      'site': member.site,
+      'layer': member.reads.layer,
+      'site': member.reads.name,
       'width': member.sae.width,
       'variant': member.sae.variant,
       'sparsity_coefficient': None,
@@ -224,6 +229,6 @@ def _compute(sums, i, member, curves, config):
       'pca_fvu': np.nan,
   }
   # PCA sees its target; a transcoder does not, so they do not compare.
-  if member.source == member.target and member.target in curves:
+  if not member.reads.is_transcoder and member.target in curves:
     found['pca_fvu'] = pca.fvu_at(curves[member.target], firing['l0'])
   return found

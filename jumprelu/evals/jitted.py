@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jumprelu import lm, metrics, sharding
 from jumprelu.array_typing import Array, Bool, Float, Num
 from jumprelu.evals import delta_loss, frequency, fvu, splice
+from jumprelu.saes import base
 
 # Pre-activations may take this much of a device's memory at a time, in bytes.
 _CHUNK_BYTES = 1 << 28
@@ -86,7 +87,7 @@ def join(parts: Any) -> Any:
 
 
 def encode(
-    sae: Any,
+    sae: base.Sae,
     params: Any,
     inputs: Float[Array, 'sequences positions model'],
     *,
@@ -95,20 +96,6 @@ def encode(
   """Returns latents, cut over the devices."""
   latents = sae.encode(params, inputs)
   return sharding.constrain(latents, mesh, None, None, 'latents', rules=_RULES)
-
-
-def decode(
-    sae: Any,
-    params: Any,
-    latents: Float[Array, 'sequences positions latents'],
-    *,
-    inputs: Float[Array, 'sequences positions model'],
-) -> Float[Array, 'sequences positions target_model']:
-  """Returns reconstructions; a skip transcoder adds its affine term."""
-  outputs = sae.decode(params, latents)
-  if 'W_skip' not in params:
-    return outputs
-  return outputs + inputs @ params['W_skip']
 
 
 def kept_rows(
@@ -144,7 +131,7 @@ def member_sums(
     targets: Float[Array, 'sequences positions target_model'],
     *,
     keep: Bool[Array, 'sequences positions'],
-    sae: Any,
+    sae: base.Sae,
     mesh: Any = None,
 ) -> tuple[fvu.Reconstruction, frequency.Firing]:
   """Returns one member's reconstruction sums and firing counts."""
@@ -153,7 +140,7 @@ def member_sums(
     inputs, targets, keep = chunk
     targets = kept_rows(targets, keep)
     latents = encode(sae, params, kept_rows(inputs, keep), mesh=mesh)
-    outputs = decode(sae, params, latents, inputs=kept_rows(inputs, keep))
+    outputs = sae.decode(params, latents, kept_rows(inputs, keep))
     return (
         fvu.Reconstruction.from_batch(targets, outputs, keep),
         frequency.Firing.from_batch(latents, keep),
@@ -179,7 +166,7 @@ def by_position(
     targets: Float[Array, 'sequences positions target_model'],
     *,
     keep: Bool[Array, 'sequences positions'],
-    sae: Any,
+    sae: base.Sae,
     mesh: Any = None,
 ) -> ByPosition:
   """Returns one member's sparsity and error, position by position."""
@@ -189,7 +176,7 @@ def by_position(
     inputs = kept_rows(inputs, keep)
     latents = encode(sae, params, inputs, mesh=mesh)
     latents = jnp.where(keep[..., None], latents, 0)
-    outputs = decode(sae, params, latents, inputs=inputs)
+    outputs = sae.decode(params, latents, inputs)
     errors = jnp.square(kept_rows(outputs, keep) - kept_rows(targets, keep))
     return ByPosition(
         (latents != 0).sum(-1), jnp.abs(latents).sum(-1), errors.sum(-1)
@@ -206,7 +193,7 @@ def reconstruct(
     targets: Float[Array, 'sequences positions target_model'],
     *,
     keep: Bool[Array, 'sequences positions'],
-    sae: Any,
+    sae: base.Sae,
     mesh: Any = None,
     dtype: Any = jnp.float32,
 ) -> Float[Array, 'sequences positions target_model']:
@@ -218,7 +205,7 @@ def reconstruct(
   def run(chunk):
     rows = kept_rows(*chunk).astype(dtype)
     latents = encode(sae, params, rows, mesh=mesh).astype(dtype)
-    value = decode(sae, params, latents, inputs=rows)
+    value = sae.decode(params, latents, rows)
     return sharding.constrain(value, mesh, 'sequences', None, None)
 
   parts = by_chunks(run, sae.width, inputs, keep, mesh=mesh)

@@ -6,12 +6,12 @@ run only the blocks above the splice. Replacements act at kept positions only:
 BOS, EOS and padding stay clean for splices and for both ablations alike.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from jumprelu import errors, lm
+from jumprelu import lm
 from jumprelu.array_typing import Array, Bool, Float, Int
 from jumprelu.data import packing
 
@@ -28,20 +28,24 @@ class Batch(NamedTuple):
   keep: Bool[Array, 'sequences positions']
   values: dict[Tap, Float[Array, 'sequences positions d_site']]
 
+  def at(
+      self, taps: Sequence[Tap]
+  ) -> Float[Array, 'sequences positions sum_d_site']:
+    """Returns the activations at `taps` side by side; one tap's as it is."""
+    parts = [self.values[tap] for tap in taps]
+    return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-1)
+
   @property
   def scored(self) -> Bool[Array, 'sequences positions']:
     """Marks kept source positions with a target in the same document."""
     return self.keep & lm.target_mask(self.segments)
 
 
-def taps_of(site: str, layer: int) -> tuple[Tap, Tap]:
-  """Returns the input tap and the target tap of SAEs at a site."""
-  if site not in lm.SITES:
-    raise errors.UserError(
-        f'site {site!r} is unknown; sites: {", ".join(lm.SITES)}'
-    )
-  source, target = lm.SITES[site]
-  return Tap(layer, source), Tap(layer, target)
+def taps_for(reads: Iterable[lm.Reads]) -> frozenset[Tap]:
+  """Returns the taps of the clean pass that splices of these SAEs need."""
+  reads = list(reads)
+  anchors = {anchor_of(tap) for each in reads for tap in each.targets}
+  return frozenset({*lm.all_taps(reads), *anchors} - {None})
 
 
 def anchor_of(target: Tap) -> Tap | None:

@@ -106,7 +106,7 @@ def from_json(
     *,
     migrate: Callable[[dict[str, Any]], Mapping[str, Any]] = dict,
 ) -> T:
-  """Reads what `to_json` wrote; `migrate` makes today's fields of it."""
+  """Reads JSON of `to_json`; `migrate` makes today's fields of its fields."""
   try:
     data = json.loads(text)
   except json.JSONDecodeError as error:

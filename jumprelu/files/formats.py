@@ -8,7 +8,7 @@ format of each kind, which is one more than the table's last entry.
 To change a kind of file, add to its table the function that makes the new
 format of the old one:
 
-    Kind.TRAIN_CONFIG: {1: _path_is_backend},
+    Kind.TRAIN_CONFIG: {1: _backend_of_path},
 
 The function takes the whole object and returns another one. It must not call
 code that later changes may touch, because files of its format stay as they are.
@@ -25,6 +25,14 @@ from jumprelu import errors
 Migration = Callable[[dict[str, Any]], dict[str, Any]]
 
 
+def _backend_of_path(config: dict[str, Any]) -> dict[str, Any]:
+  """Renames the field `path` to `backend`."""
+  return {
+      'backend' if name == 'path' else name: value
+      for name, value in config.items()
+  }
+
+
 class Kind(enum.Enum):
   """The kinds of file, named as error messages name them."""
 
@@ -37,21 +45,59 @@ class Kind(enum.Enum):
   STORE = 'store'
 
 
+def _layer_in_scales(suite: dict[str, Any]) -> dict[str, Any]:
+  """Names scales by layer and site; members have a layer."""
+  layer = suite['layer']
+  members = [{**member, 'layer': layer} for member in suite['members']]
+  return suite | {
+      'scales': _by_tap(layer, suite['scales']),
+      'members': members,
+  }
+
+
+def _layer_in_checkpoint_scales(meta: dict[str, Any]) -> dict[str, Any]:
+  """Names scales by layer and site."""
+  layer = meta['config']['layer']
+  return meta | {'scales': _by_tap(layer, meta['scales'])}
+
+
+def _layer_in_arrays(manifest: dict[str, Any]) -> dict[str, Any]:
+  """Names the folder of each array, and scales by layer and site.
+
+  The layer is no longer part of a store's identity, because the names of its
+  arrays have it.
+  """
+  identity = dict(manifest['identity'])
+  layer = identity.pop('layer')
+  sites = manifest['geometry']['widths']
+  manifest = manifest | {
+      'identity': identity,
+      'arrays': _by_tap(layer, {site: site for site in sites}),
+  }
+  if 'scales' in manifest:
+    manifest['scales'] = _by_tap(layer, manifest['scales'])
+  return manifest
+
+
+def _by_tap(layer: int, by_site: dict[str, Any]) -> dict[str, Any]:
+  return {f'layer_{layer}.{site}': value for site, value in by_site.items()}
+
+
 # Kind of file -> {format: the function from that format to the next one}.
 MIGRATIONS: dict[Kind, dict[int, Migration]] = {
-    Kind.TRAIN_CONFIG: {},
-    Kind.RUN_SUITE: {},
-    Kind.CHECKPOINT: {},
+    Kind.TRAIN_CONFIG: {1: _backend_of_path},
+    Kind.RUN_SUITE: {1: _layer_in_scales},
+    Kind.CHECKPOINT: {1: _layer_in_checkpoint_scales},
     Kind.RELEASE_SUITE: {},
     Kind.RELEASE_MEMBER: {},
-    Kind.STORE: {},
+    Kind.STORE: {1: _layer_in_arrays},
 }
 
 # Fields that hold a training config, which has a format number of its own.
 _NESTED = {Kind.CHECKPOINT: 'config', Kind.RELEASE_MEMBER: 'training'}
 
 _NUMBER, _WRITER = 'format', 'writer'
-# What files held before they had numbers.
+# Values of the field before it held numbers.
 _NAMES = {'jumprelu-release-1': 1}
 
 
@@ -61,14 +107,14 @@ def newest(kind: Kind) -> int:
 
 
 def stamp(kind: Kind) -> dict[str, Any]:
-  """Returns the two fields with which a file says what wrote it."""
+  """Returns the fields that name a file's format and its writer."""
   return {_NUMBER: newest(kind), _WRITER: jumprelu.__version__}
 
 
 def migrate(
     kind: Kind, value: Mapping[str, Any], *, where: str
 ) -> dict[str, Any]:
-  """Returns what a file holds, in the newest format and without its stamp.
+  """Returns the contents of a file in the newest format, without its stamp.
 
   Args:
     kind: The kind of file.

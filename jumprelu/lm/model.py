@@ -111,6 +111,22 @@ def input_gain(params: gemma.Params, layer: int) -> Float[Array, ' model']:
   return 1 + params[f'layer_{layer}']['pre_ffw_norm']['scale']
 
 
+def input_gains(
+    config: config_lib.LmConfig, params: gemma.Params, reads: sites.Reads
+) -> Float[Array, ' sum_d_site']:
+  """Returns the gain in each of an SAE's inputs, in float32.
+
+  At `Site.MLP_IN` it is that of the tap's own layer, elsewhere it is 1.
+  """
+  gains = [
+      input_gain(params, tap.layer).astype(jnp.float32)
+      if tap.site is sites.Site.MLP_IN
+      else jnp.ones(config.d_site(tap.site), jnp.float32)
+      for tap in reads.inputs
+  ]
+  return gains[0] if len(gains) == 1 else jnp.concatenate(gains)
+
+
 def prefix(
     model: LanguageModel,
     params: gemma.Params,

@@ -1,7 +1,12 @@
-"""Places in a language model where an SAE can read and write."""
+"""Places in a language model, and what an SAE reads and reconstructs there."""
 
+from collections.abc import Iterable, Mapping
+import dataclasses
 import enum
+import re
 from typing import NamedTuple
+
+from jumprelu import errors
 
 
 class Site(enum.StrEnum):
@@ -21,16 +26,175 @@ class Site(enum.StrEnum):
 
 
 class Tap(NamedTuple):
-  """A site of one layer (zero-indexed)."""
+  """A site of one layer (zero-indexed); as text `layer_12.resid_post`."""
 
   layer: int
   site: Site
 
+  def __str__(self) -> str:
+    return f'layer_{self.layer}.{self.site}'
 
-# The name of a site of SAEs -> what an SAE there reads and reconstructs.
+
+_TAP = re.compile(rf'layer_(0|[1-9]\d*)\.({"|".join(Site)})')
+
+
+def parse_tap(text: str) -> Tap:
+  """Returns the tap whose text this is.
+
+  Raises:
+    DataError: if it is the text of no tap.
+  """
+  match = _TAP.fullmatch(text)
+  if not match:
+    raise errors.DataError(
+        f'{text!r} names no tap; a tap is written as layer_12.resid_post, with'
+        f' one of the sites {", ".join(Site)}'
+    )
+  return Tap(int(match[1]), Site(match[2]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Reads:
+  """The taps that an SAE reads and those that it reconstructs.
+
+  Its inputs are the activations at `inputs`, concatenated in this order, and
+  its targets those at `targets`.
+  """
+
+  inputs: tuple[Tap, ...]
+  targets: tuple[Tap, ...]
+  # Whether inputs at `Site.MLP_IN` include the gain of their layer's norm; True
+  # where nothing is read there.
+  input_gain: bool = True
+
+  def __post_init__(self):
+    if not self.inputs or not self.targets:
+      raise ValueError('an SAE reads at least one tap and reconstructs one')
+    for taps in (self.inputs, self.targets):
+      if len(set(taps)) < len(taps):
+        raise ValueError(f'a tap is repeated: {spell(taps)}')
+
+  @property
+  def taps(self) -> tuple[Tap, ...]:
+    """Returns the inputs and targets, sorted, each once."""
+    return tuple(sorted({*self.inputs, *self.targets}))
+
+  @property
+  def layers(self) -> tuple[int, ...]:
+    """Returns the layers of the taps, sorted, each once."""
+    return tuple(sorted({tap.layer for tap in self.taps}))
+
+  @property
+  def is_transcoder(self) -> bool:
+    """Whether targets differ from inputs."""
+    return self.inputs != self.targets
+
+  @property
+  def stated_input_gain(self) -> bool | None:
+    """Returns `input_gain`, or None where nothing is read at an MLP's input."""
+    read = any(tap.site is Site.MLP_IN for tap in self.inputs)
+    return self.input_gain if read else None
+
+  @property
+  def input(self) -> Tap:
+    """Returns the input; raises UserError if there are several."""
+    return _single(self.inputs, 'inputs')
+
+  @property
+  def target(self) -> Tap:
+    """Returns the target; raises UserError if there are several."""
+    return _single(self.targets, 'targets')
+
+  @property
+  def layer(self) -> int:
+    """Returns the layer of all taps; raises UserError if there are several."""
+    layer, *others = self.layers
+    if others:
+      raise errors.UserError(
+          f'this is for SAEs of one layer, not of {spell(self.taps)}'
+      )
+    return layer
+
+  @property
+  def name(self) -> str:
+    """Returns the name of these sites in `SITES`; all taps if they have none."""
+    if len(self.inputs) == len(self.targets) == len(self.layers) == 1:
+      pair = self.input.site, self.target.site
+      for name, sites in SITES.items():
+        if sites == pair:
+          return name
+    if not self.is_transcoder:
+      return spell(self.inputs)
+    return f'{spell(self.inputs)} to {spell(self.targets)}'
+
+
+# Name -> the site that an SAE of this name reads, and the one it reconstructs.
 SITES: dict[str, tuple[Site, Site]] = {
     'resid_post': (Site.RESID_POST, Site.RESID_POST),
     'mlp_out': (Site.MLP_OUT, Site.MLP_OUT),
     'attn_heads': (Site.ATTN_HEADS, Site.ATTN_HEADS),
     'transcoder': (Site.MLP_IN, Site.MLP_OUT),
 }
+
+
+def make_reads(name: str, layer: int, *, input_gain: bool = True) -> Reads:
+  """Returns what an SAE of a name in `SITES` reads and reconstructs.
+
+  Args:
+    name: A key of `SITES`.
+    layer: The layer of both.
+    input_gain: Whether an input at `Site.MLP_IN` includes its norm's gain.
+
+  Raises:
+    UserError: if the name is not in the table.
+  """
+  if name not in SITES:
+    raise errors.UserError(
+        f'site {name!r} is unknown; sites: {", ".join(SITES)}'
+    )
+  source, target = SITES[name]
+  return Reads(
+      inputs=(Tap(layer, source),),
+      targets=(Tap(layer, target),),
+      input_gain=input_gain or source is not Site.MLP_IN,
+  )
+
+
+def all_taps(reads: Iterable[Reads]) -> tuple[Tap, ...]:
+  """Returns the taps of several SAEs, sorted, each once."""
+  return tuple(sorted({tap for each in reads for tap in each.taps}))
+
+
+def slices_of(
+    taps: Iterable[Tap], widths: Mapping[Tap, int]
+) -> dict[Tap, slice]:
+  """Returns the part of each tap in the concatenated activations."""
+  slices, start = {}, 0
+  for tap in taps:
+    slices[tap] = slice(start, start + widths[tap])
+    start += widths[tap]
+  return slices
+
+
+def to_json_keys(values: Mapping[Tap, float]) -> dict[str, float]:
+  """Returns numbers by tap as numbers by text, for JSON."""
+  return {str(tap): value for tap, value in values.items()}
+
+
+def from_json_keys(values: Mapping[str, float]) -> dict[Tap, float]:
+  """Returns what `to_json_keys` was called with; DataError on other keys."""
+  return {parse_tap(text): value for text, value in values.items()}
+
+
+def spell(taps: Iterable[Tap]) -> str:
+  """Returns the taps as one text, for messages."""
+  return '+'.join(map(str, taps))
+
+
+def _single(taps: tuple[Tap, ...], kind: str) -> Tap:
+  tap, *others = taps
+  if others:
+    raise errors.UserError(
+        f'this is for SAEs with one tap, not with the {kind} {spell(taps)}'
+    )
+  return tap

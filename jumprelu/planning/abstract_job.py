@@ -47,11 +47,11 @@ def segment(job: Job) -> Any:
       batch=config.stream.batch,
       max_steps=config.stream.batches_per_dispatch,
       mesh=mesh,
-      path=config.path,
+      backend=config.backend,
   )
   number = _array(mesh, (), jnp.int32)
   with jax.default_matmul_precision(config.matmul_precision):
-    state = segments.turn(_state(job))
+    state = segments.prepare(_state(job))
     return segments.run.lower(state, _block(job), number, number)
 
 
@@ -74,12 +74,11 @@ def reconstruct(job: Job) -> Any:
 def _lower_member(program: Any, job: Job) -> Any:
   """Lowers what an evaluation calls for each member."""
   group, batch = _widest(job), _eval_batch(job)
-  source, target = splice.taps_of(_site(group), job.config.layer)
   sae, params = _folded(job, group)
   return program.lower(
       params,
-      batch.values[source],
-      batch.values[target],
+      batch.at(group.reads.inputs),
+      batch.at(group.reads.targets),
       keep=batch.keep,
       sae=sae,
       mesh=job.mesh,
@@ -89,7 +88,7 @@ def _lower_member(program: Any, job: Job) -> Any:
 def losses(job: Job) -> Any:
   """Lowers the losses with a reconstruction in the place of its target."""
   group, batch = _widest(job), _eval_batch(job)
-  _, target = splice.taps_of(_site(group), job.config.layer)
+  target = group.reads.target
   model = _model(job, whole=True)
   program = jitted.spliced_losses(model, target, mesh=job.mesh)
   return program.func.lower(*program.args, batch, batch.values[target])
@@ -103,7 +102,8 @@ def _array(mesh: Any, shape: tuple[int, ...], dtype: Any, *axes: Any) -> Any:
 def _model(job: Job, *, whole: bool = False) -> lm.LanguageModel:
   """The model with abstract parameters."""
   config = lm.get_config(job.config.model)
-  layers = config.layers if whole else job.config.layer + 1
+  highest = max(tap.layer for tap in suite.taps(job.groups))
+  layers = config.layers if whole else highest + 1
   params = placement.param_layout(
       config,
       num_layers=layers,
@@ -115,11 +115,10 @@ def _model(job: Job, *, whole: bool = False) -> lm.LanguageModel:
 
 def _block_program(job: Job) -> tuple[Any, tuple[Any, ...]]:
   config, mesh = job.config, job.mesh
-  sites, model = suite.taps(job.groups), _model(job)
+  taps, model = suite.taps(job.groups), _model(job)
   forward = stream_lib.lm_forward(
       model,
-      config.layer,
-      sites=sites,
+      taps,
       input_gain=config.input_gain,
       mesh=mesh,
   )
@@ -129,7 +128,7 @@ def _block_program(job: Job) -> tuple[Any, tuple[Any, ...]]:
   length = config.corpus.sequence_length
   rows = config.stream.sequences(length)
   tokens = _array(mesh, (rows, length), jnp.int32, 'sequences', None)
-  scales = {site: _array(mesh, (), jnp.float32) for site in sites}
+  scales = {tap: _array(mesh, (), jnp.float32) for tap in taps}
   return program, (model.params, tokens, _array(mesh, (), jnp.int32), scales)
 
 
@@ -160,10 +159,6 @@ def _widest(job: Job) -> suite.Group:
   return max(job.groups, key=lambda group: group.sae.width * group.sae.d_in)
 
 
-def _site(group: suite.Group) -> str:
-  return group.members[0].site
-
-
 def _folded(job: Job, group: suite.Group) -> tuple[Any, dict[str, Any]]:
   """A member as it is evaluated: folded, in the evaluation's places."""
   folded = []
@@ -188,13 +183,9 @@ def _folded(job: Job, group: suite.Group) -> tuple[Any, dict[str, Any]]:
   return folded[0], params
 
 
-def _taps(job: Job) -> set[lm.Tap]:
-  """What the clean forward of an evaluation leaves, as `evaluate` asks."""
-  found = set()
-  for group in job.groups:
-    source, target = splice.taps_of(_site(group), job.config.layer)
-    found |= {source, target, splice.anchor_of(target)}
-  return {tap for tap in found if tap is not None}
+def _taps(job: Job) -> frozenset[lm.Tap]:
+  """Returns the taps of an evaluation's clean forward pass."""
+  return splice.taps_for(group.reads for group in job.groups)
 
 
 def _eval_tokens(job: Job) -> Any:

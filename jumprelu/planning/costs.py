@@ -11,9 +11,8 @@ from typing import NamedTuple
 
 from jumprelu import lm, sharding
 from jumprelu.lm import attention
+from jumprelu.training import backends, load_run, suite
 from jumprelu.training import config as config_lib
-from jumprelu.training import load_run, suite
-from jumprelu.training.backends import protocol
 
 # Arrays [batch, latents] of float32 that a member's step holds at once, counted
 # in what the TPU compiler reports; and where several members are differentiated
@@ -74,7 +73,8 @@ def member_params(group: suite.Group) -> int:
   """Parameters of one member."""
   sae = group.sae
   encoders = sae.d_in * len(sae.encoders)
-  return (sae.width + 1) * sae.d_out + sae.width * (encoders + 2)
+  skip = sae.d_in * sae.d_out if sae.skip else 0
+  return (sae.width + 1) * sae.d_out + sae.width * (encoders + 2) + skip
 
 
 def member_flops(group: suite.Group) -> int:
@@ -121,7 +121,7 @@ def step_traffic(
     if rows == 1 and mesh.shape['data'] > 1:
       # Rows in bfloat16; the input is the target too, but of a transcoder.
       total += 2 * batch * group.sae.d_in
-      if group.target_site != group.input_site:
+      if group.reads.is_transcoder:
         total += 2 * batch * group.sae.d_out
     if latents > 1:
       # An all-reduce passes every byte twice.
@@ -137,12 +137,13 @@ def memory(config: config_lib.TrainConfig, mesh: sharding.MeshShape) -> Memory:
   width = 4 if config.lm_dtype == 'float32' else 2
   data, tensor = mesh.shape['data'], mesh.shape['tensor']
 
-  weights = width * loaded_params(model, config.layer + 1)
+  layers = 1 + max(tap.layer for tap in suite.taps(groups))
+  weights = width * loaded_params(model, layers)
   fsdp = sharding.lm_rules(mesh, weights) is sharding.FSDP_RULES
   weights //= tensor * (data if fsdp else 1)
 
-  sites = suite.taps(groups)
-  row = width * sum(map(model.d_site, sites))
+  taps = suite.taps(groups)
+  row = width * sum(model.d_site(tap.site) for tap in taps)
   block = config.stream.block_positions * row // data
 
   state = 0
@@ -170,7 +171,7 @@ def _step(
   """Bytes a chip that a step of a group takes beside state and block."""
   members, latents, rows = parts(group, mesh)
   together = suite.layout_of(group, mesh).members
-  oracle = config.path == 'oracle' or not protocol.is_plain(group.sae)
+  oracle = config.backend == 'oracle' or not backends.is_plain(group.sae)
   arrays = _ORACLE_ARRAYS if together and oracle else _STEP_ARRAYS
   arrays *= config.stream.batch // rows * group.sae.width // latents
   one = 4 * (member_params(group) // latents + int(arrays))

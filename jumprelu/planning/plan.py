@@ -153,11 +153,13 @@ def _job(config: config_lib.TrainConfig, request: Request) -> dict[str, Any]:
   chip, mesh = topology.chip, _mesh(config, topology)
   groups = load_run.make_suite(config)
   model = lm.get_config(config.model)
+  taps = sorted({tap for group in groups for tap in group.reads.targets})
+  top = max(tap.layer for tap in taps)
   lm_flops = costs.lm_flops(
       model,
-      layer=config.layer,
+      layer=top,
       positions=config.corpus.sequence_length,
-      sites=sorted({group.target_site for group in groups}),
+      sites=[tap.site for tap in taps if tap.layer == top],
   )
   sae_flops = sum(costs.member_flops(g) * len(g.members) for g in groups)
   members = sum(len(group.members) for group in groups)

@@ -13,8 +13,6 @@ import re
 
 from jumprelu import errors
 
-SITES = ('resid_post', 'mlp_out', 'attn_heads', 'transcoder')
-
 PARAMS = 'params.npz'
 CONFIG = 'config.json'
 RESULTS = 'results.json'
@@ -52,9 +50,9 @@ def l0_name(l0: float) -> int:
 def member_folder(
     *, variant: str, site: str, layer: int, width: int, l0: float
 ) -> str:
-  """Return a member's folder, relative to the release, before collisions."""
-  if site not in SITES:
-    raise ValueError(f'site {site!r} is not one of {", ".join(SITES)}')
+  """Returns a member's folder, relative to the release, before collisions."""
+  if not _NAME.fullmatch(site):
+    raise ValueError(f'site {site!r} is no name of a folder')
   path = (
       f'{site}/layer_{layer}/width_{width_name(width)}'
       f'/average_l0_{l0_name(l0)}'

@@ -105,6 +105,8 @@ def _make_sae(where, variant, fields) -> base.Sae:
         d_out=int(fields['d_out']),
         width=int(fields['width']),
         transcoder=bool(fields['transcoder']),
+        # Earlier releases had no skip terms.
+        skip=bool(fields.get('skip', False)),
     )
   except (AttributeError, KeyError, TypeError, ValueError) as e:
     raise errors.DataError(f'{where}: describes no known SAE ({e!r})') from e

@@ -4,7 +4,7 @@ The evaluation is kept in the run directory, so that releasing again costs
 nothing, and is used again only for the very same checkpoint and settings.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import contextlib
 import dataclasses
 import os
@@ -15,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jumprelu import data, evals, extras, lm, sharding
-from jumprelu.array_typing import Array, Float
 from jumprelu.data import packing
 from jumprelu.evals import evaluate, stored
 from jumprelu.files import digests
@@ -137,9 +136,8 @@ def eval_members(run: Run) -> list[evaluate.EvalMember]:
   return [
       evaluate.EvalMember(
           sae=sae,
-          params=read_with_gain(sae, params, run=run, site=m.member.site),
-          layer=run.config.layer,
-          site=m.member.site,
+          params=params,
+          reads=m.reads,
           meta={
               'variant': m.member.variant,
               'sparsity_coefficient': m.member.sparsity_coefficient,
@@ -199,14 +197,14 @@ def _members(
     run: Run,
     evaluation: evaluate.Evaluation,
     *,
-    inputs: dict[str, np.ndarray],
+    inputs: Mapping[lm.Reads, np.ndarray],
     as_jumprelu: bool,
 ) -> list[records.Member]:
   return [
       records.Member(
           sae=sae,
           params=params,
-          site=m.member.site,
+          reads=m.reads,
           sparsity_coefficient=m.member.sparsity_coefficient,
           target_l0=m.member.target_l0,
           seed=m.member.seed,
@@ -214,13 +212,12 @@ def _members(
           initial_threshold=m.member.initial_threshold,
           input_scale=m.input_scale,
           target_scale=m.target_scale,
-          input_gain=_input_gain(run, m.member.site),
           tokens_trained=m.meta['counts']['tokens_trained'],
           steps=m.meta['counts']['step'],
           total_steps=run.config.steps,
           steps_skipped=m.steps_skipped,
           results=row,
-          inputs=inputs[m.member.site],
+          inputs=inputs[m.reads],
           firing_frequency=frequency,
           converted_from='' if sae.variant == m.sae.variant else m.sae.variant,
       )
@@ -255,15 +252,15 @@ def provenance(run: Run, licence: str = 'Apache-2.0') -> records.Provenance:
   )
 
 
-def held_out_inputs(run: Run, *, rows: int) -> dict[str, np.ndarray]:
-  """Take raw held-out inputs of each site, [rows, model], all over the text."""
+def held_out_inputs(run: Run, *, rows: int) -> dict[lm.Reads, np.ndarray]:
+  """Returns raw held-out inputs [rows, model], all over the text."""
   cache = run.prepared.held_out
   count = min(4, len(cache))
   tokens = cache.tokens_at(np.linspace(0, len(cache) - 1, count, dtype=int))
   kept = np.argwhere(packing.keep_mask(tokens, cache.user_prefix))
   chosen = kept[np.linspace(0, len(kept) - 1, min(rows, len(kept)), dtype=int)]
-  sources = {m.member.site: lm.SITES[m.member.site][0] for m in run.members}
-  taps = tuple({lm.Tap(run.config.layer, s) for s in sources.values()})
+  all_reads = {m.reads for m in run.members}
+  taps = tuple(sorted({tap for reads in all_reads for tap in reads.inputs}))
 
   @jax.jit
   def forward(params, tokens):
@@ -278,27 +275,14 @@ def held_out_inputs(run: Run, *, rows: int) -> dict[str, np.ndarray]:
 
   values = jax.device_get(forward(run.model.params, jnp.asarray(tokens)))
   inputs = {}
-  for site, source in sources.items():
-    value = np.asarray(values[lm.Tap(run.config.layer, source)], np.float32)
-    inputs[site] = value[chosen[:, 0], chosen[:, 1]]
-    if _input_gain(run, site) is False:
-      inputs[site] /= np.asarray(_gain(run))
+  for reads in all_reads:
+    parts = [
+        np.asarray(values[tap], np.float32)[chosen[:, 0], chosen[:, 1]]
+        for tap in reads.inputs
+    ]
+    inputs[reads] = np.concatenate(parts, axis=-1)
+    if not reads.input_gain:
+      inputs[reads] /= np.asarray(
+          lm.input_gains(run.model.config, run.model.params, reads)
+      )
   return inputs
-
-
-def read_with_gain(
-    sae: base.Sae, params: base.Params, *, run: Run, site: str
-) -> base.Params:
-  """Make parameters for an input with the norm's gain, as the tap gives it."""
-  if _input_gain(run, site) is not False:
-    return params
-  return sae.read_times(params, _gain(run))
-
-
-def _input_gain(run: Run, site: str) -> bool | None:
-  return run.config.input_gain if site == 'transcoder' else None
-
-
-def _gain(run: Run) -> Float[Array, ' model']:
-  gain = lm.input_gain(run.model.params, run.config.layer)
-  return jnp.asarray(gain, jnp.float32)

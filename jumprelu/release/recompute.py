@@ -90,17 +90,19 @@ def is_wrong_reconstruction(
     params: Mapping[str, np.ndarray],
     latents: np.ndarray,
     reconstruction: np.ndarray,
+    *,
+    x: np.ndarray,
 ) -> bool:
-  """Returns whether any number is not what the latents decode to."""
-  value, size = _decode(params, latents)
+  """Returns whether any number differs from what latents and x decode to."""
+  value, size = _decode(params, latents, x)
   error = np.abs(value - reconstruction)
   return bool((error > TEST_VECTOR_TOLERANCE * size).any())
 
 
 def _decode(
-    params: Mapping[str, np.ndarray], latents: np.ndarray
+    params: Mapping[str, np.ndarray], latents: np.ndarray, x: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Return the reconstruction and the sum of absolute terms, in float64."""
+  """Returns the reconstruction and the sum of absolute terms, in float64."""
   value = np.broadcast_to(
       params['b_dec'].astype(np.float64),
       (len(latents), len(params['b_dec'])),
@@ -111,6 +113,10 @@ def _decode(
     f = latents[:, part].astype(np.float64)
     value = value + f @ W_dec
     size = size + np.abs(f) @ np.abs(W_dec)
+  if 'W_skip' in params:
+    x, W_skip = x.astype(np.float64), params['W_skip'].astype(np.float64)
+    value = value + x @ W_skip
+    size = size + np.abs(x) @ np.abs(W_skip)
   return value, size
 
 

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 import jumprelu
+from jumprelu import lm
 from jumprelu.array_typing import Array, Float
 from jumprelu.files import formats
 from jumprelu.release import hook_names
@@ -29,7 +30,7 @@ class Member:
   Attributes:
     sae: The folded SAE: it acts on raw activations.
     params: Its arrays.
-    site: A key of `lm.SITES`.
+    reads: What it reads and reconstructs.
     sparsity_coefficient: The coefficient it was trained with.
     target_l0: The L0 that was asked for, 0 if none.
     seed: The seed of its initialisation.
@@ -37,7 +38,6 @@ class Member:
     initial_threshold: Its initial threshold, in units of the scaled input.
     input_scale: C of the input, folded into `params`.
     target_scale: C of the target, folded; `input_scale` unless a transcoder.
-    input_gain: For a transcoder, whether its input has the norm's gain.
     tokens_trained: Kept tokens it was trained on.
     steps: Optimiser steps.
     results: Its evaluation row; `l0` names the folder.
@@ -51,7 +51,7 @@ class Member:
 
   sae: base.Sae
   params: Mapping[str, Array]
-  site: str
+  reads: lm.Reads
   sparsity_coefficient: float
   target_l0: float
   seed: int
@@ -59,7 +59,6 @@ class Member:
   initial_threshold: float
   input_scale: float
   target_scale: float
-  input_gain: bool | None
   tokens_trained: int
   steps: int
   results: Mapping[str, Any]
@@ -75,6 +74,16 @@ class Member:
     if self.steps >= self.total_steps:
       return ''
     return f'stopped at step {self.steps} of {self.total_steps}'
+
+  @property
+  def site(self) -> str:
+    """Returns the name of what it reads in `lm.SITES`."""
+    return self.reads.name
+
+  @property
+  def input_gain(self) -> bool | None:
+    """For a transcoder, whether its input has the norm's gain."""
+    return self.reads.stated_input_gain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,11 +133,11 @@ def member_config(
   return {
       **formats.stamp(formats.Kind.RELEASE_MEMBER),
       'model': provenance.model,
-      'layer': provenance.layer,
+      'layer': member.reads.layer,
       'site': member.site,
       'hooks': hook_names.hook_names(
           member.site,
-          layer=provenance.layer,
+          layer=member.reads.layer,
           input_gain=member.input_gain,
           family=provenance.family,
       ),
@@ -152,6 +161,7 @@ def member_config(
           'd_out': sae.d_out,
           'width': sae.width,
           'transcoder': sae.transcoder,
+          'skip': sae.skip,
           'config': dataclasses.asdict(sae.config),
       },
       'arrays': {k: list(v.shape) for k, v in params.items()},

@@ -184,7 +184,7 @@ def _check_test_vectors(
         f' the first in row {row}, latent {latent}'
     )
   if recompute.is_wrong_reconstruction(
-      params, latents, vectors['reconstruction']
+      params, latents, vectors['reconstruction'], x=vectors['x']
   ):
     raise errors.DataError(
         f'{path}: reconstruction is not that of {layout.PARAMS}'

@@ -39,12 +39,12 @@ __all__ = [
 ]
 
 
-def member_paths(members: Sequence[Member], *, layer: int) -> list[str]:
-  """Return each member's folder; of equal ones, by (coefficient, seed)."""
+def member_paths(members: Sequence[Member]) -> list[str]:
+  """Returns each member's folder; of equal ones, by (coefficient, seed)."""
   return layout.resolve_collisions(
       [
           layout.member_folder(
-              variant=m.sae.variant, site=m.site, layer=layer,
+              variant=m.sae.variant, site=m.site, layer=m.reads.layer,
               width=m.sae.width, l0=float(m.results['l0']),
           )
           for m in members
@@ -69,7 +69,7 @@ def write_release(
     raise errors.UserError(f'{out}: a release needs at least one member')
   check_target(out, run=provenance.run)
   out.parent.mkdir(parents=True, exist_ok=True)
-  paths = member_paths(members, layer=provenance.layer)
+  paths = member_paths(members)
   with tempfile.TemporaryDirectory(
       prefix=f'.{out.name}.', dir=out.parent
   ) as scratch:
@@ -141,8 +141,9 @@ def _write_member(
   # The language model is not at hand for a reader: the inputs are stored. Full
   # float32, for an accelerator's default would round the products.
   with jax.default_matmul_precision('float32'):
-    latents = member.sae.encode(dict(member.params), jnp.asarray(member.inputs))
-    reconstruction = member.sae.decode(dict(member.params), latents)
+    inputs = jnp.asarray(member.inputs)
+    latents = member.sae.encode(dict(member.params), inputs)
+    reconstruction = member.sae.decode(dict(member.params), latents, inputs)
   npz.write_npz(
       folder / layout.TEST_VECTORS,
       {

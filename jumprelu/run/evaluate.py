@@ -218,10 +218,7 @@ def _evaluate(
   with context:
     return evaluate.evaluate_members(
         language_model,
-        [
-            _make_member(language_model, path, sae)
-            for path, sae in loaded.items()
-        ],
+        [_make_member(path, released) for path, released in loaded.items()],
         held_out=prepared.held_out,
         train=prepared.train,
         config=config,
@@ -231,23 +228,14 @@ def _evaluate(
     )
 
 
-def _make_member(model, path, released):
-  """Returns a member as the evaluation wants it."""
-  from jumprelu import lm
+def _make_member(path, released):
+  """Returns a member as an evaluation expects it."""
   from jumprelu.evals import evaluate
 
-  params, origin = dict(released.params), released.origin
-  if origin.input_gain is False:
-    # The tap has the norm's gain: dividing the inputs is dividing the rows.
-    gain = lm.input_gain(model.params, origin.layer).astype('float32')
-    params = released.sae.read_times(params, gain)
-    if 'W_skip' in params:
-      params['W_skip'] = params['W_skip'] / gain[:, None]
   return evaluate.EvalMember(
       sae=released.sae,
-      params=params,
-      layer=origin.layer,
-      site=origin.site,
+      params=released.params,
+      reads=released.origin.reads(),
       meta=dict(released.meta) | {'path': path},
   )
 

@@ -43,11 +43,17 @@ def make_sae(
     d_out: int,
     width: int,
     transcoder: bool = False,
+    skip: bool = False,
 ) -> base.Sae:
-  """Make the SAE of a variant in `VARIANTS` from that variant's config."""
+  """Returns the SAE of a variant in `VARIANTS` with that variant's config."""
   cls, config_cls = VARIANTS[variant]
   if not isinstance(config, config_cls):
     raise TypeError(f'{variant} needs a {config_cls}, got {type(config)}')
   return cls(
-      config=config, d_in=d_in, d_out=d_out, width=width, transcoder=transcoder
+      config=config,
+      d_in=d_in,
+      d_out=d_out,
+      width=width,
+      transcoder=transcoder,
+      skip=skip,
   )

@@ -1,4 +1,4 @@
-"""What every SAE variant shares: parameters, affine maps, loss, folding.
+"""What every SAE variant shares, and what a variant adds or may change.
 
 An SAE is a frozen description; its parameters are a flat dict of arrays, so one
 description serves a whole group: each method is pure and `jax.vmap` over a
@@ -8,20 +8,22 @@ rows:
 
   ||targets - decode(encode(inputs))||^2 + sparsity_coefficient * penalty
 
-and whatever else a variant's paper adds (`auxiliary_loss`).
+and what a variant's paper adds (`auxiliary_loss`). What a variant learns of the
+batches without a gradient (a running threshold) is one of its parameters, so it
+is stored, sharded, resumed and folded with them.
 """
 
+import abc
 from collections.abc import Mapping
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from jumprelu.array_typing import Array, Bool, Float, Int32, Key
 from jumprelu.ops import products
-from jumprelu.saes import protocol
-from jumprelu.saes.protocol import (
+from jumprelu.saes.parts import (
     Config,
     LossParts,
     Params,
@@ -36,8 +38,149 @@ __all__ = [
 
 
 @dataclasses.dataclass(frozen=True)
-class Sae(protocol.Variant):
+class Sae(abc.ABC):
   """One SAE's shape and config: hashable, so it is a static argument of jit."""
+
+  variant: ClassVar[str]
+  # Parameters that no gradient moves.
+  untrained: ClassVar[tuple[str, ...]] = ()
+
+  config: Config
+  d_in: int
+  d_out: int
+  width: int
+  # Inputs and targets differ: no tied init, no pre-encoder bias.
+  transcoder: bool = False
+  # The reconstruction has a linear term of the inputs, `W_skip`.
+  skip: bool = False
+
+  # What a variant defines.
+
+  @abc.abstractmethod
+  def init_own_params(
+      self, *, initial_threshold: Scalar, target_l0: Scalar
+  ) -> Params:
+    """Returns the parameters that only this variant has."""
+
+  @abc.abstractmethod
+  def activate(
+      self, params: Params, pre_acts: Float[Array, '*batch latents']
+  ) -> Float[Array, '*batch latents']:
+    """Returns the latents of pre-activations."""
+
+  @abc.abstractmethod
+  def penalty(
+      self,
+      params: Params,
+      pre_acts: Float[Array, '*batch latents'],
+      latents: Float[Array, '*batch latents'],
+  ) -> Float[Array, '*batch']:
+    """Returns each row's sparsity penalty, with its gradient."""
+
+  @abc.abstractmethod
+  def fold_own(
+      self, params: Params, *, scale: Float[Array, ' latents']
+  ) -> Params:
+    """Returns the variant's own parameters of the folded SAE.
+
+    `scale` is the factor by which each latent's pre-activations grow.
+    """
+
+  # What a variant may change.
+
+  def sparsity_term(
+      self,
+      mean_penalty: Float[Array, ''],
+      *,
+      sparsity_coefficient: Scalar,
+      target_l0: Scalar,
+  ) -> Float[Array, '']:
+    """Returns the loss's second term, of the mean penalty over kept rows."""
+    del target_l0
+    return sparsity_coefficient * mean_penalty
+
+  def folded_config(self) -> Config:
+    """Returns the config of the folded SAE."""
+    return dataclasses.replace(self.config, pre_encoder_bias=False)
+
+  @property
+  def unit_norm_decoder(self) -> bool:
+    """Whether the optimiser keeps the decoder's rows at unit norm."""
+    return True
+
+  @property
+  def encoders(self) -> tuple[str, ...]:
+    """Returns the names of the parameters [model, latents] of the inputs."""
+    return ('W_enc',)
+
+  def latents(
+      self,
+      params: Params,
+      pre_acts: Float[Array, '*batch latents'],
+      *,
+      inputs: Float[Array, '*batch model'],
+  ) -> Float[Array, '*batch latents']:
+    """Returns the latents, which may need more than pre-activations."""
+    del inputs
+    return self.activate(params, pre_acts)
+
+  def batch_latents(
+      self,
+      params: Params,
+      pre_acts: Float[Array, 'batch latents'],
+      *,
+      inputs: Float[Array, 'batch model'],
+      keep: Bool[Array, ' batch'],
+  ) -> Float[Array, 'batch latents']:
+    """Returns the latents of training, where rows may depend on each other."""
+    del keep
+    return self.latents(params, pre_acts, inputs=inputs)
+
+  def sparsity_loss(
+      self,
+      params: Params,
+      pre_acts: Float[Array, 'batch latents'],
+      latents: Float[Array, 'batch latents'],
+      *,
+      keep: Bool[Array, ' batch'],
+      sparsity_coefficient: Scalar,
+      target_l0: Scalar,
+  ) -> Float[Array, '']:
+    """Returns the loss's second term."""
+    return self.sparsity_term(
+        kept_mean(self.penalty(params, pre_acts, latents), keep),
+        sparsity_coefficient=sparsity_coefficient,
+        target_l0=target_l0,
+    )
+
+  def auxiliary_loss(
+      self,
+      params: Params,
+      pre_acts: Float[Array, 'batch latents'],
+      latents: Float[Array, 'batch latents'],
+      *,
+      rows: Rows,
+  ) -> Float[Array, '']:
+    """Returns the loss's third term."""
+    del params, pre_acts, latents, rows
+    return jnp.float32(0)
+
+  def carry(
+      self, params: Params, latents: Float[Array, 'batch latents']
+  ) -> Params:
+    """Returns the parameters that follow the batches, as they are next.
+
+    They are among the `untrained`. `latents` are those of `batch_latents`.
+    """
+    del params, latents
+    return {}
+
+  def to_jumprelu(self, params: Params) -> tuple[Any, Params] | None:
+    """Returns the JumpReLU that a folded SAE equals; None if it equals none."""
+    del params
+    return None
+
+  # What all variants have.
 
   @property
   def subtracts_decoder_bias(self) -> bool:
@@ -51,11 +194,11 @@ class Sae(protocol.Variant):
       initial_threshold: Scalar,
       target_l0: Scalar = 1.0,
   ) -> Params:
-    """Draw initial parameters (Gemma Scope, section 3.2).
+    """Returns initial parameters (Gemma Scope, section 3.2).
 
     Decoder rows are He-uniform, then scaled to unit norm, which leaves of He's
-    bound only its shape; biases are zero. The encoder starts as the decoder's
-    transpose; a transcoder's starts as a draw of its own.
+    bound only its shape; biases and the skip term are zero. The encoder starts
+    as the decoder's transpose; a transcoder's starts as a draw of its own.
     """
     decoder_key, encoder_key = jax.random.split(key)
     W_dec = _unit_uniform(decoder_key, self.width, self.d_out)
@@ -63,27 +206,47 @@ class Sae(protocol.Variant):
       W_enc = _unit_uniform(encoder_key, self.width, self.d_in).T
     else:
       W_enc = W_dec.T
-    return {
+    params = {
         'W_enc': W_enc,
         'b_enc': jnp.zeros(self.width, jnp.float32),
         'W_dec': W_dec,
         'b_dec': jnp.zeros(self.d_out, jnp.float32),
-    } | self.init_own_params(
+    }
+    if self.skip:
+      params['W_skip'] = jnp.zeros((self.d_in, self.d_out), jnp.float32)
+    return params | self.init_own_params(
         initial_threshold=initial_threshold, target_l0=target_l0
     )
+
+  def param_axes(self) -> dict[str, tuple[str, ...]]:
+    """Returns the logical axes of each parameter, without `members`."""
+    # Those of a variant are numbers, or vectors over latents.
+    own = jax.eval_shape(
+        lambda: self.init_own_params(initial_threshold=1.0, target_l0=1.0)
+    )
+    return {
+        **{name: ('latents',)[: x.ndim] for name, x in own.items()},
+        **dict.fromkeys(self.encoders, ('model', 'latents')),
+        'b_enc': ('latents',),
+        'W_dec': ('latents', 'target_model'),
+        'b_dec': ('target_model',),
+        **({'W_skip': ('model', 'target_model')} if self.skip else {}),
+    }
 
   def bias_shift(
       self, params: Params, encoder: str = 'W_enc'
   ) -> Float[Array, ' latents'] | float:
-    """Give what the pre-encoder bias takes from an encoder's outputs."""
+    """Returns what the pre-encoder bias takes from an encoder's outputs."""
     if not self.subtracts_decoder_bias:
       return 0.0
-    return _product(params['b_dec'], params[encoder])
+    # At full precision, because it shifts the pre-activations of every row.
+    highest = jax.lax.Precision.HIGHEST
+    return jnp.matmul(params['b_dec'], params[encoder], precision=highest)
 
   def pre_acts(
       self, params: Params, inputs: Float[Array, '*batch model']
   ) -> Float[Array, '*batch latents']:
-    """Apply the encoder's affine map."""
+    """Returns the outputs of the encoder's affine map."""
     return self.affine(params, inputs, encoder='W_enc', bias='b_enc')
 
   def affine(
@@ -94,7 +257,7 @@ class Sae(protocol.Variant):
       encoder: str,
       bias: str,
   ) -> Float[Array, '*batch latents']:
-    """Apply an encoder and a bias, in float32 whatever the inputs' type.
+    """Returns outputs of an encoder and a bias, in float32 for any inputs.
 
     The pre-encoder bias enters as `b_dec @ W_enc`, as at release: subtracting
     it from the inputs would copy them once a member and cost the backward pass
@@ -107,23 +270,39 @@ class Sae(protocol.Variant):
   def read_times(
       self, params: Mapping[str, Any], gain: Float[Array, ' model']
   ) -> dict[str, Any]:
-    """Make parameters for inputs that are `gain` times those of `params`."""
-    rows = gain[:, None]
-    read = {name: params[name] / rows for name in self.encoders}
-    return dict(params) | read
+    """Returns parameters for inputs that are `gain` times those of `params`."""
+    names = (*self.encoders, *(('W_skip',) if self.skip else ()))
+    return dict(params) | {name: params[name] / gain[:, None] for name in names}
 
   def encode(
       self, params: Params, inputs: Float[Array, '*batch model']
   ) -> Float[Array, '*batch latents']:
-    """Compute the latents of each row."""
+    """Returns the latents of each row."""
     return self.latents(params, self.pre_acts(params, inputs), inputs=inputs)
 
   def decode(
-      self, params: Params, latents: Float[Array, '*batch latents']
+      self,
+      params: Params,
+      latents: Float[Array, '*batch latents'],
+      inputs: Float[Array, '*batch model'] | None = None,
   ) -> Float[Array, '*batch target_model']:
-    """Compute each row's reconstruction."""
+    """Returns each row's reconstruction; a skip term needs the inputs."""
     outputs = products.matmul(latents, params['W_dec'])
-    return outputs + _for_rows(params['b_dec'], outputs)
+    outputs = outputs + _for_rows(params['b_dec'], outputs)
+    return self.add_skip(params, outputs, inputs)
+
+  def add_skip(
+      self,
+      params: Params,
+      outputs: Float[Array, '*batch target_model'],
+      inputs: Float[Array, '*batch model'] | None,
+  ) -> Float[Array, '*batch target_model']:
+    """Returns outputs of the decoder plus the skip term, if there is one."""
+    if not self.skip:
+      return outputs
+    if inputs is None:
+      raise TypeError('an SAE with a skip term decodes with its inputs')
+    return outputs + inputs @ params['W_skip']
 
   def loss(
       self,
@@ -136,7 +315,7 @@ class Sae(protocol.Variant):
       target_l0: Scalar,
       silent: Int32[Array, ' latents'] | None = None,
   ) -> tuple[Float[Array, ''], LossParts]:
-    """Compute the mean loss over the rows with `keep`.
+    """Returns the mean loss over the rows with `keep`, and its parts.
 
     Rows without it must be finite (zeros); they then change nothing. `silent`
     counts kept rows since each latent fired; without it none is dead.
@@ -145,7 +324,7 @@ class Sae(protocol.Variant):
       silent = jnp.zeros(self.width, jnp.int32)
     pre_acts = self.pre_acts(params, inputs)
     latents = self.batch_latents(params, pre_acts, inputs=inputs, keep=keep)
-    errors = self.decode(params, latents) - targets
+    errors = self.decode(params, latents, inputs) - targets
     reconstruction = kept_mean(jnp.square(errors).sum(axis=-1), keep)
     penalty = self.sparsity_loss(
         params,
@@ -159,7 +338,7 @@ class Sae(protocol.Variant):
         params,
         pre_acts,
         latents,
-        rows=protocol.Rows(targets, errors, keep, silent),
+        rows=Rows(inputs, targets, errors, keep, silent),
     )
     active = (latents != 0) & keep[:, None]
     total = reconstruction + penalty + auxiliary
@@ -176,7 +355,7 @@ class Sae(protocol.Variant):
   def fold(
       self, params: Params, *, input_scale: Scalar, target_scale: Scalar
   ) -> tuple['Sae', Params]:
-    """Make the SAE of raw activations from one of scaled activations.
+    """Returns the SAE of raw activations of one of scaled activations.
 
     Trained on inputs / C_x and targets / C_y, the folded SAE takes raw inputs
     and gives C_y times the latents and the raw reconstruction (Gemma Scope,
@@ -191,35 +370,30 @@ class Sae(protocol.Variant):
     scale = target_scale * norms
     b_enc = params['b_enc'] - self.bias_shift(params)
     factor = (scale / input_scale)[None, :]
+    folded = {
+        **{name: params[name] * factor for name in self.encoders},
+        'b_enc': b_enc * scale,
+        'W_dec': W_dec / norms[:, None],
+        'b_dec': params['b_dec'] * target_scale,
+    }
+    if self.skip:
+      folded['W_skip'] = params['W_skip'] * (target_scale / input_scale)
     return (
         dataclasses.replace(self, config=self.folded_config()),
-        {
-            **{name: params[name] * factor for name in self.encoders},
-            'b_enc': b_enc * scale,
-            'W_dec': W_dec / norms[:, None],
-            'b_dec': params['b_dec'] * target_scale,
-        }
-        | self.fold_own(params, scale=scale),
+        folded | self.fold_own(params, scale=scale),
     )
 
 
 def _unit_uniform(
     key: Key[Array, ''], rows: int, size: int
 ) -> Float[Array, 'rows size']:
-  """Draw rows uniformly from a cube, then scale each to unit norm."""
+  """Returns rows drawn uniformly from a cube, then scaled to unit norm."""
   draw = jax.random.uniform(key, (rows, size), jnp.float32, -1.0, 1.0)
   return draw / jnp.linalg.norm(draw, axis=-1, keepdims=True)
-
-
-def _product(
-    vector: Float[Array, ' model'], matrix: Float[Array, 'model latents']
-) -> Float[Array, ' latents']:
-  """Multiply at full precision: it shifts every row's pre-activations."""
-  return jnp.matmul(vector, matrix, precision=jax.lax.Precision.HIGHEST)
 
 
 def _for_rows(
     vector: Float[Array, ' size'], like: Float[Array, '*batch size']
 ) -> Float[Array, '*ones size']:
-  """Give a vector the rank of `like`."""
+  """Returns a vector with the rank of `like`."""
   return vector.reshape((1,) * (like.ndim - 1) + vector.shape)

@@ -165,7 +165,8 @@ class Gated(relu.Relu):
     """Let the gates alone reconstruct, mostly by a decoder that is constant."""
     del latents
     decoder = self._gate_decoder(params)
-    errors = self.decode(decoder, relu.positive(pre_acts)) - rows.targets
+    outputs = self.decode(decoder, relu.positive(pre_acts), rows.inputs)
+    errors = outputs - rows.targets
     return base.kept_mean(jnp.square(errors).sum(axis=-1), rows.keep)
 
   def fold_own(

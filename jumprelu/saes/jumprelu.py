@@ -186,6 +186,10 @@ def as_jumprelu(
   `changed` holds the arrays that are not those of the folded SAE.
   """
   config = Config(pre_encoder_bias=False, threshold_parameter='linear')
-  found = JumpRelu(config, sae.d_in, sae.d_out, sae.width, sae.transcoder)
-  shared = {k: params[k] for k in ('W_enc', 'b_enc', 'W_dec', 'b_dec')}
-  return found, shared | changed | {'threshold': threshold}
+  jumprelu = JumpRelu(
+      config, sae.d_in, sae.d_out, sae.width, sae.transcoder, sae.skip
+  )
+  names = ('W_enc', 'b_enc', 'W_dec', 'b_dec')
+  names += ('W_skip',) if sae.skip else ()
+  shared = {name: params[name] for name in names}
+  return jumprelu, shared | changed | {'threshold': threshold}

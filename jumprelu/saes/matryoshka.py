@@ -70,6 +70,7 @@ class Nested(base.Sae):
     """Add the squared errors of the prefixes, each group decoded once."""
     total = super().auxiliary_loss(params, pre_acts, latents, rows=rows)
     left, start = params['b_dec'][None, :] - rows.targets, 0
+    left = self.add_skip(params, left, rows.inputs)
     for end in self.config.prefixes(self.width):
       left = left + products.matmul(
           latents[:, start:end], params['W_dec'][start:end]

@@ -86,7 +86,7 @@ class ReluRescaled(relu.Relu):
     frozen = jax.lax.stop_gradient((params, pre_acts))
     fitted = frozen[0] | {name: params[name] for name in ('r_mag', 'shift')}
     moved = self.activate(fitted, frozen[1])
-    errors = self.decode(fitted, moved) - rows.targets
+    errors = self.decode(fitted, moved, rows.inputs) - rows.targets
     return base.kept_mean(jnp.square(errors).sum(axis=-1), rows.keep)
 
   def fold_own(

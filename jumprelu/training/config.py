@@ -95,15 +95,16 @@ class TrainConfig:
       " accelerator's own else; bfloat16: of bfloat16 inputs, with float32 sums"
       ' and results, everywhere.',
   )
-  path: Literal['auto', 'oracle', 'dense', 'sparse', 'native', 'pallas'] = (
+  backend: Literal['auto', 'oracle', 'dense', 'sparse', 'native', 'pallas'] = (
       _field(
           'auto',
-          'How a step is computed; all give the same, to rounding. auto: native'
-          ' on one CPU if it was built, else sparse there for wide SAEs; pallas'
-          ' on one GPU for very wide ones; else dense. sparse: in JAX, on one'
-          ' device; pallas: the same by kernels for one GPU. oracle: automatic'
-          ' differentiation, and what variants other than a JumpReLU take in'
-          ' any case.',
+          'How a step is computed; the results agree to rounding. oracle:'
+          ' automatic differentiation, which variants other than a JumpReLU get'
+          ' in any case. dense: written-out gradients. sparse: only pairs with'
+          ' a gradient, in JAX on one device; native: the same in C++ on one'
+          ' CPU; pallas: the same by kernels for one GPU. auto: native on one'
+          ' CPU if it was built, else sparse there for wide SAEs; pallas on one'
+          ' GPU for very wide ones; else dense.',
       )
   )
   sae: SaeConfigs = SaeConfigs()  # pyright: ignore[reportInvalidTypeForm]
@@ -211,6 +212,7 @@ def members(config: TrainConfig) -> tuple[suite.Member, ...]:
           found += [
               suite.Member(
                   site=site,
+                  layer=config.layer,
                   width=width,
                   variant=variant,
                   sparsity_coefficient=coefficient,
@@ -230,7 +232,7 @@ def to_json(config: TrainConfig) -> str:
 
 
 def from_json(text: str, *, where: str = 'the config') -> TrainConfig:
-  """Reads what `to_json` wrote, or a file with what `to_record` gave.
+  """Reads the JSON of `to_json`, or of `to_record` in any version so far.
 
   Fields that are unknown or missing once old formats are migrated are errors,
   as are newer formats; `where` names the file in their messages.

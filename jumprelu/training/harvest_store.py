@@ -17,10 +17,11 @@ from jumprelu.activations import stream as stream_lib
 from jumprelu.activations.store import record
 from jumprelu.training import config as config_lib
 from jumprelu.training import job as job_lib
-from jumprelu.training import load_run, run_dir, train
+from jumprelu.training import run_dir, train
 
 # What a record holds besides the config: found out on the way, or told apart.
 _FOUND = (
+    'arrays',
     'blocks_sha256',
     'complete',
     'dropped',
@@ -71,10 +72,10 @@ def make_facts(
 ) -> dict[str, Any]:
   """Describe what a job's blocks are: all of the manifest but the scales."""
   config, mesh = job.config, job.mesh
-  widths = {str(group.input_site): group.sae.d_in for group in job.groups}
-  widths |= {str(group.target_site): group.sae.d_out for group in job.groups}
+  widths = {tap: w for group in job.groups for tap, w in group.widths.items()}
+  names = record.array_names(widths)
   geometry = store.make_geometry(
-      widths,
+      {names[str(tap)]: width for tap, width in widths.items()},
       dtype,
       blocks=config.blocks,
       block_positions=config.stream.block_positions,
@@ -84,6 +85,7 @@ def make_facts(
   )
   return {
       'identity': store.identity(config, dtype=dtype),
+      'arrays': names,
       'geometry': geometry.to_json(),
       'data_digest': job.data_digest,
       'scale_positions': config.stream.scale_tokens,
@@ -108,7 +110,7 @@ def write_blocks(
   # Estimated once: what was stored is only meaningful together with them.
   scales = facts.get('scales')
   if not scales:
-    scales = {str(k): v for k, v in job.stream.estimate_scales().items()}
+    scales = lm.to_json_keys(job.stream.estimate_scales())
   axis = 1 if job.mesh is None else job.mesh.shape['data']
   first = writer.start(facts | {'scales': scales}, data_axis=axis)
   geometry, total = writer.geometry, job.config.blocks
@@ -121,7 +123,7 @@ def write_blocks(
   progress = metrics.Progress('harvest', missing, quiet=not processes.is_main())
   for index in range(first, total):
     progress.tell(index - first)
-    seconds = write_block(writer, job.stream, index, load_run.by_site(scales))
+    seconds = write_block(writer, job.stream, index, lm.from_json_keys(scales))
     # The first block is that which compiles.
     if index == min(first + 1, total - 1):
       _say(cost_line(*seconds, read=_seconds(writer.read_block, index)))
@@ -135,7 +137,7 @@ def write_block(
     writer: store.Writer,
     source: blocks.Source,
     index: int,
-    scales: Mapping[lm.Site, float],
+    scales: Mapping[lm.Tap, float],
 ) -> tuple[float, float]:
   """Compute and write a block; return the seconds of both."""
   start = time.monotonic()
@@ -190,7 +192,7 @@ def _comparable(facts: Mapping[str, Any]) -> dict[str, Any]:
       | facts['identity']
       | {
           'blocks': geometry['blocks'],
-          'sites': sorted(geometry['widths']),
+          'taps': sorted(facts['arrays']),
       }
   )
 

@@ -52,20 +52,17 @@ def make_job(config: config_lib.TrainConfig) -> Job:
   tokenizer = data.Tokenizer(files.tokenizer_path, rows=files.config.vocab)
   prepared = data.prepare(config.data, tokenizer, config.corpus)
 
-  # Language model: the layers up to the one that is read.
+  # Language model: the layers up to the highest that is read.
+  taps = suite.taps(groups)
   model = lm.load(
       config.model,
-      num_layers=config.layer + 1,
+      num_layers=max(tap.layer for tap in taps) + 1,
       dtype=dtype,
       mesh=mesh,
   )
   lm.self_check(model)
   forward = stream_lib.lm_forward(
-      model,
-      config.layer,
-      sites=suite.taps(groups),
-      input_gain=config.input_gain,
-      mesh=mesh,
+      model, taps, input_gain=config.input_gain, mesh=mesh
   )
   stream = stream_lib.Stream(
       config.stream,
@@ -91,14 +88,14 @@ def facts(job: Job) -> dict[str, str]:
   }
 
 
-def describe(job: Job, scales: dict[lm.Site, float]) -> dict[str, Any]:
+def describe(job: Job, scales: dict[lm.Tap, float]) -> dict[str, Any]:
   """What suite.json says."""
   model = lm.get_config(job.config.model)
   return {
       'model': model.name,
       'd_site': {str(site): model.d_site(site) for site in lm.Site},
       'layer': job.config.layer,
-      'scales': {str(site): scale for site, scale in scales.items()},
+      'scales': lm.to_json_keys(scales),
       'data_digest': job.data_digest,
       'lm_digest': job.lm_digest,
       'members': [

@@ -19,6 +19,7 @@ class TrainedMember(NamedTuple):
   member: suite.Member
   sae: saes.base.Sae
   params: dict[str, np.ndarray]
+  reads: lm.Reads
   # What its inputs and targets were divided by in training.
   input_scale: float
   target_scale: float
@@ -46,12 +47,8 @@ def make_suite(
       config_lib.members(config),
       configs=config.variant_configs(),
       d_site=d_site,
+      input_gain=config.input_gain,
   )
-
-
-def by_site(scales: dict[str, float]) -> dict[lm.Site, float]:
-  """Reads the scales that a run has stored as JSON."""
-  return {lm.Site(site): scale for site, scale in scales.items()}
 
 
 def migrated_meta(checkpoints: Any, meta: dict[str, Any]) -> dict[str, Any]:
@@ -88,7 +85,7 @@ def load_suite(out: str | os.PathLike[str]) -> list[TrainedMember]:
     )
   state = restored.state
   meta = migrated_meta(directory.checkpoints, restored.meta)
-  scales = by_site(meta['scales'])
+  scales = lm.from_json_keys(meta['scales'])
   members = []
   for group in groups:
     params, skipped = jax.device_get(
@@ -100,8 +97,9 @@ def load_suite(out: str | os.PathLike[str]) -> list[TrainedMember]:
               member,
               group.sae,
               {name: np.array(x[index]) for name, x in params.items()},
-              scales[group.input_site],
-              scales[group.target_site],
+              group.reads,
+              scales[group.reads.input],
+              scales[group.reads.target],
               meta,
               int(skipped[index]),
           )

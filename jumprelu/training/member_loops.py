@@ -1,7 +1,7 @@
-"""Loops inside a compiled call that stack what each turn of them reports.
+"""The loops of a segment: `lax.scan` and `lax.map`, each with one difference.
 
-Their number of turns is an argument of the call: what they stack has room for
-`most` of them, with zeros behind those that were taken.
+`scan_steps` is `lax.scan` over a number of steps that is an argument of the
+compiled call. `map_members` is `lax.map` that writes each result over its input.
 """
 
 from collections.abc import Callable
@@ -13,82 +13,78 @@ import jax.numpy as jnp
 from jumprelu.array_typing import Array, Int
 
 
-def each(
-    one: Callable[[Array], Any], count: Int[Array, ''], *, most: int
-) -> Any:
-  """Stacks what `one` gives for 0, 1, ... `count` - 1."""
-  log = _zeros(jax.eval_shape(one, jnp.int32(0)), most)
-  return jax.lax.fori_loop(
-      0, count, lambda number, log: _put(log, number, one(number), 0), log
-  )
-
-
-def through(
-    take: Callable[[Any, Array], tuple[Any, Any]],
+def scan_steps(
+    body: Callable[[Any, Array], tuple[Any, Any]],
     state: Any,
-    count: Int[Array, ''],
-    *,
-    most: int,
+    steps: Int[Array, ''],
+    max_steps: int,
 ) -> tuple[Any, Any]:
-  """Takes a state through `count` turns of `take`; stacks what they report."""
+  """Returns `lax.scan` of `body` over 0, 1, ... `steps` - 1.
 
-  def body(number, carry):
-    state, log = carry
-    state, metrics = take(state, number)
-    return state, _put(log, number, metrics, 0)
+  `lax.scan` itself needs a number of steps that is known when it is compiled.
+  The stacked outputs have `max_steps` rows, zeros from row `steps` on.
+  """
 
-  _, one = jax.eval_shape(take, state, jnp.int32(0))
-  return jax.lax.fori_loop(0, count, body, (state, _zeros(one, most)))
+  def write_row(number, carry):
+    state, rows = carry
+    state, row = body(state, number)
+    return state, _write(rows, number, row, 0)
+
+  _, row = jax.eval_shape(body, state, jnp.int32(0))
+  rows = _stacked_zeros(row, max_steps, 0)
+  return jax.lax.fori_loop(0, steps, write_row, (state, rows))
 
 
-def in_turn(
-    take: Callable[[Any, Any], tuple[Any, Any]],
+def map_members(
+    run: Callable[[Any, Any], tuple[Any, Any]],
     state: Any,
-    given: Any,
+    hyper: Any,
     *,
     axis: int,
 ) -> tuple[Any, Any]:
-  """What `vmap` computes, one after another, in the state's own memory.
+  """Returns what `vmap` of `run` would, one member after another.
 
-  `lax.map` would hold the state twice: what it reads and what it writes.
+  `lax.map` would hold the states of a group twice, those it reads and those it
+  writes. This loop writes each new state over the old one. For the native step
+  of five members with 32,768 latents at 16 dimensions, whose state is 45 MB,
+  the CPU compiler's `memory_analysis` counts 14 MB of temporaries here and 59
+  MB with `lax.map`.
 
   Args:
-    take: Takes one state, and what is given to it, to a new state and a report.
-    state: All states, stacked.
-    given: What each is given, stacked.
-    axis: Along which the reports are stacked.
-
-  Returns:
-    The new states and the reports, stacked.
+    run: Maps a member's state and hyper-parameters to new state and metrics.
+    state: The states, stacked.
+    hyper: The hyper-parameters, stacked.
+    axis: The axis along which the metrics are stacked.
   """
-  count = len(jax.tree.leaves(state)[0])
-  if count == 1:  # Nothing to copy out and back.
-    state, log = take(*jax.tree.map(lambda x: x[0], (state, given)))
+  members = len(jax.tree.leaves(state)[0])
+  if members == 1:  # A loop would copy the only member out and back.
+    state, metrics = run(*jax.tree.map(lambda x: x[0], (state, hyper)))
     return (
         jax.tree.map(lambda x: x[None], state),
-        jax.tree.map(lambda x: jnp.expand_dims(x, axis), log),
+        jax.tree.map(lambda x: jnp.expand_dims(x, axis), metrics),
     )
 
-  def body(i, carry):
-    state, log = carry
-    taken, report = take(_at(state, i), _at(given, i))
-    return _put(state, i, taken, 0), _put(log, i, report, axis)
+  def run_member(member, carry):
+    state, metrics = carry
+    new, row = run(_read(state, member), _read(hyper, member))
+    return _write(state, member, new, 0), _write(metrics, member, row, axis)
 
-  _, one = jax.eval_shape(take, _at(state, 0), _at(given, 0))
-  return jax.lax.fori_loop(0, count, body, (state, _zeros(one, count, axis)))
-
-
-def _at(tree: Any, index: Any) -> Any:
-  take = jax.lax.dynamic_index_in_dim
-  return jax.tree.map(lambda x: take(x, index, keepdims=False), tree)
+  _, row = jax.eval_shape(run, _read(state, 0), _read(hyper, 0))
+  metrics = _stacked_zeros(row, members, axis)
+  return jax.lax.fori_loop(0, members, run_member, (state, metrics))
 
 
-def _put(tree: Any, index: Any, values: Any, axis: int) -> Any:
-  put = jax.lax.dynamic_update_index_in_dim
-  return jax.tree.map(lambda a, x: put(a, x, index, axis), tree, values)
+def _read(tree: Any, index: Any) -> Any:
+  read = jax.lax.dynamic_index_in_dim
+  return jax.tree.map(lambda x: read(x, index, keepdims=False), tree)
 
 
-def _zeros(shapes: Any, size: int, axis: int = 0) -> Any:
+def _write(tree: Any, index: Any, values: Any, axis: int) -> Any:
+  write = jax.lax.dynamic_update_index_in_dim
+  return jax.tree.map(lambda a, x: write(a, x, index, axis), tree, values)
+
+
+def _stacked_zeros(shapes: Any, size: int, axis: int) -> Any:
   return jax.tree.map(
       lambda x: jnp.zeros((*x.shape[:axis], size, *x.shape[axis:]), x.dtype),
       shapes,

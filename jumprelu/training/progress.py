@@ -166,7 +166,8 @@ class Reporter:
     grew = []
     for name, group in metrics.groups.items():
       counts = np.asarray(group['skipped'])  # [steps, members]
-      before = np.reshape(self._skipped.get(name, 0 * counts[0]), (1, -1))
+      previous = self._skipped.get(name)
+      before = (0 * counts[0] if previous is None else previous)[None]
       grew.append(np.diff(counts, axis=0, prepend=before) > 0)
       self._skipped[name] = counts[-1]
     for stuck in map(all, np.concatenate(grew, axis=1)):

@@ -42,7 +42,7 @@ SOFT = (
     'stream.batches_per_dispatch',
     'corpus.cache_dir',
     'corpus.data_dir',
-    'path',
+    'backend',
     'recipe',
     'store',
 )

@@ -1,14 +1,20 @@
-"""One training step of a whole suite, and a segment of steps in one call.
+"""One training step of one SAE, and a segment of steps of a whole suite.
 
-A segment takes consecutive batches of a block, group after group, and returns
-metrics as arrays: nothing inside it waits for the host. Where a group's members
-lie on different devices they are vmapped; else they go one after another. On one
-device each goes through all batches of the segment, so that its state stays where
-it is fast; over several all take a step of one batch, which crosses them once. How
-a member takes a step is its path (`paths`).
+`step` is the definition: the loss, its gradient by automatic differentiation,
+the update. The other backends compute the same faster (`training.backends`).
+
+A segment is one compiled call. It takes consecutive batches of a block, group
+after group, and returns metrics as arrays, so that nothing inside it waits for
+the host. The members of a group are
+
+  vmapped, if the mesh shards members;
+  stepped in turn on each batch, if the mesh shards latents or batch, because
+    the batch then crosses the devices once for all members;
+  taken through the whole segment in turn on one device, because a member then
+    stays in the CPU's cache and only one member's latents are in memory.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 import dataclasses
 import functools
 from typing import Any, NamedTuple
@@ -16,51 +22,133 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jumprelu import sharding
+from jumprelu import saes, sharding
 from jumprelu.activations import blocks
-from jumprelu.array_typing import Array, Bool, Float, Int
+from jumprelu.array_typing import Array
 from jumprelu.ops import active_pairs
-from jumprelu.training import backends, member_loops, optim, suite
+from jumprelu.training import (
+    backends,
+    member_loops,
+    optim,
+    suite,
+    train_batch,
+)
+
+
+def step(
+    sae: saes.base.Sae,
+    state: suite.GroupState,
+    hyper: dict[str, Any],
+    *,
+    batch: train_batch.TrainBatch,
+    config: optim.Config,
+) -> tuple[suite.GroupState, dict[str, Array]]:
+  """Returns the state of one SAE after one step, and its metrics.
+
+  This is the definition of a step, for every variant. Arguments are those of
+  `Backend.step`; arrays of `state` and `hyper` have no `members` axis.
+  """
+
+  def loss(params):
+    return sae.loss(
+        params,
+        batch.inputs,
+        batch.targets,
+        keep=batch.keep,
+        sparsity_coefficient=hyper['sparsity_coefficient'] * batch.sparsity,
+        target_l0=hyper['target_l0'],
+        silent=state.silent,
+    )
+
+  (_, parts), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
+  params, nu = optim.update(
+      state.params,
+      state.nu,
+      grads,
+      step=batch.step,
+      learning_rate=hyper['learning_rate'] * batch.learning_rate,
+      config=config,
+      unit_norm=sae.unit_norm_decoder,
+  )
+  # A step whose loss or gradients are not finite is skipped.
+  ok = jnp.isfinite(parts.loss) & active_pairs.all_finite(grads)
+  outcome = backends.Outcome(
+      parts.loss, parts.reconstruction, parts.l0, parts.fired, ok
+  )
+  new, old = (params | parts.carried, nu), (state.params, state.nu)
+  params, nu = backends.select(ok, new, old)
+  silent, skipped = backends.count(state, batch, outcome)
+  state = suite.GroupState(params, nu, silent, skipped)
+  return state, backends.metrics(outcome, batch, silent=silent, skipped=skipped)
+
+
+class Oracle(backends.Backend):
+  """The definition as a backend: any variant, any device, any sharding."""
+
+  def step(self, sae, member_state, hyper, *, batch, config):
+    """Returns the state after `step`, and metrics."""
+    return step(sae, member_state, hyper, batch=batch, config=config)
+
+
+BACKENDS: dict[str, backends.Backend] = {
+    'oracle': Oracle(),
+    'dense': backends.Dense(),
+    'sparse': backends.Sparse(),
+    'native': backends.Native(),
+    'pallas': backends.Pallas(),
+}
+
+
+def find_backend(name: str, group: suite.Group, mesh: Any) -> backends.Backend:
+  """Returns the backend of a group, which `backends.choose` names."""
+  name = backends.choose(name, group, mesh)
+  if name == 'dense' and backends.dense_in_place(mesh):
+    return backends.DenseInPlace()
+  return BACKENDS[name]
 
 
 class Metrics(NamedTuple):
-  """What a segment reports; zero behind the steps that it took."""
+  """The metrics of a segment; zero beyond the steps that were taken."""
 
   # {group: {metric: [steps, members]}}.
   groups: dict[str, dict[str, Array]]
-  # [steps]: rows of the batch that counted.
+  # [steps]: kept rows of the batch.
   kept: Array
   # [steps]: multipliers of the schedules.
   learning_rate: Array
   sparsity: Array
 
 
-class Segments(NamedTuple):
-  """The compiled steps, and what makes a state theirs."""
+class Segments:
+  """The compiled segments of a suite.
 
-  # (state, block, first batch, number of steps) -> (state, metrics); jitted,
-  # and the state, of which each encoder lies as its path wants it, is donated.
-  run: Any
-  # Turns the encoders of a state that is to be run, or those of one that was.
-  turn: Callable[[suite.TrainState], suite.TrainState]
+  `run` maps (state, block, first batch, number of steps) to (state, metrics).
+  It is jitted, and the state, which must be in the backends' layout, is
+  donated.
+  """
 
+  def __init__(
+      self,
+      run: Any,
+      group_backends: dict[str, backends.Backend],
+  ):
+    self.run = run
+    self._backends = group_backends
 
-class _Schedule(NamedTuple):
-  """What is known of each step before any group takes it; [steps] each."""
+  def prepare(self, state: suite.TrainState) -> suite.TrainState:
+    """Returns a state as `run` takes it, from one as checkpoints have it."""
+    return self._convert(state, lambda backend: backend.to_layout)
 
-  kept: Array
-  step: Array
-  learning_rate: Array
-  sparsity: Array
+  def finish(self, state: suite.TrainState) -> suite.TrainState:
+    """Returns a state as checkpoints have it, from one that `run` returned."""
+    return self._convert(state, lambda backend: backend.from_layout)
 
-
-class _Span(NamedTuple):
-  """The steps of a segment."""
-
-  first: Array
-  steps: Array
-  max_steps: int
-  schedule: _Schedule
+  def _convert(self, state, method):
+    groups = {
+        name: method(self._backends[name])(group)
+        for name, group in state.groups.items()
+    }
+    return dataclasses.replace(state, groups=groups)
 
 
 def make_segments(
@@ -71,211 +159,224 @@ def make_segments(
     batch: int,
     max_steps: int,
     mesh: Any = None,
-    path: str = backends.AUTO,
+    backend: str = backends.AUTO,
 ) -> Segments:
-  """Compiles steps on batches `first`, first + 1, ... of a block.
+  """Returns compiled segments of at most `max_steps` steps.
 
-  The number of steps, at most `max_steps`, is an argument of the compiled call,
-  so that the last segment of a run does not compile anew; metrics behind it are
-  zero. `path` is one of `paths.PATHS`, or `paths.AUTO`.
+  The number of steps is an argument of the compiled call, because the last
+  segment of a run would compile anew otherwise.
+
+  Args:
+    groups: The suite.
+    config: The optimiser's config.
+    total_steps: Steps of the whole run, for the schedules.
+    batch: Rows of a batch.
+    max_steps: Rows of the metrics.
+    mesh: The devices; None for one device.
+    backend: A key of `BACKENDS`, or `backends.AUTO`.
   """
-  chosen = {group.name: backends.find(path, group, mesh) for group in groups}
+  make_schedule = functools.partial(
+      _make_schedule,
+      config=config,
+      total_steps=total_steps,
+      batch=batch,
+      max_steps=max_steps,
+  )
+  chosen = {group.name: find_backend(backend, group, mesh) for group in groups}
 
-  def schedule(state, block, first, steps):
-    def one(number):
-      step = state.step + number
-      keep = blocks.rows(block, first + number, batch)[1]
-      return _Schedule(
-          jnp.sum(keep, dtype=jnp.int32),
-          step,
-          optim.learning_rate_at(config, step, total_steps),
-          optim.sparsity_at(config, step, total_steps),
-      )
-
-    return member_loops.each(one, steps, most=max_steps)
-
-  def segment(state, block, first, steps):
-    known = schedule(state, block, first, steps)
+  def run(state, block, first, steps):
+    schedule = make_schedule(block, start=state.step, first=first, steps=steps)
     states, metrics = {}, {}
     for group in groups:
-      span = _Span(first, steps, max_steps, known)
-      lay_out = functools.partial(_lay_out, group, block, size=batch, mesh=mesh)
-      found = _run_group(
-          group,
-          state.groups[group.name],
-          span,
-          path=chosen[group.name],
-          lay_out=lay_out,
+      segment = _Segment(
+          group=group,
+          backend=chosen[group.name],
+          block=block,
+          first=first,
+          steps=steps,
+          schedule=schedule,
           config=config,
           mesh=mesh,
+          batch=batch,
+          max_steps=max_steps,
       )
-      # One group after the other, or their latents are in memory together.
-      found, first = jax.lax.optimization_barrier((found, first))
-      states[group.name], metrics[group.name] = found
+      result = _run_group(state.groups[group.name], segment)
+      # Without the barrier XLA may compute groups side by side, with the latents
+      # of all of them in memory.
+      result, first = jax.lax.optimization_barrier((result, first))
+      states[group.name], metrics[group.name] = result
     state = suite.TrainState(groups=states, step=state.step + steps)
-    metrics = Metrics(metrics, known.kept, known.learning_rate, known.sparsity)
-    return _place(state, metrics, groups, mesh)
+    metrics = Metrics(metrics, *schedule[1:])
+    return _constrain(state, metrics, groups, mesh)
 
-  turned = [name for name, path in chosen.items() if path.turned]
-  return Segments(
-      run=jax.jit(segment, donate_argnums=0),
-      turn=functools.partial(_turn, turned),
-  )
+  return Segments(jax.jit(run, donate_argnums=0), chosen)
 
 
-def _place(
+class _Schedule(NamedTuple):
+  """The numbers of each step that are the same in all groups; [steps] each."""
+
+  step: Array
+  # The other fields are those of `Metrics`.
+  kept: Array
+  learning_rate: Array
+  sparsity: Array
+
+
+def _make_schedule(
+    block: blocks.Block,
+    *,
+    start: Array,
+    first: Array,
+    steps: Array,
+    config: optim.Config,
+    total_steps: int,
+    batch: int,
+    max_steps: int,
+) -> _Schedule:
+  """Returns the schedule of a segment whose first step is number `start`."""
+
+  def row(state, number):
+    step_number = start + number
+    keep = blocks.rows(block, first + number, batch)[1]
+    return state, _Schedule(
+        step=step_number,
+        kept=jnp.sum(keep, dtype=jnp.int32),
+        learning_rate=optim.learning_rate_at(config, step_number, total_steps),
+        sparsity=optim.sparsity_at(config, step_number, total_steps),
+    )
+
+  return member_loops.scan_steps(row, (), steps, max_steps)[1]
+
+
+class _Segment(NamedTuple):
+  """One group's part of a segment: all but its state."""
+
+  group: suite.Group
+  backend: backends.Backend
+  block: blocks.Block
+  # The number of the first batch in the block, and the number of steps.
+  first: Array
+  steps: Array
+  schedule: _Schedule
+  config: optim.Config
+  mesh: Any
+  # Rows of a batch.
+  batch: int
+  max_steps: int
+
+  def batch_at(self, number: Array) -> train_batch.TrainBatch:
+    """Returns the batch of a step of the segment."""
+    return train_batch.make(
+        self.group,
+        self.block,
+        self.first + number,
+        size=self.batch,
+        mesh=self.mesh,
+        step=self.schedule.step[number],
+        learning_rate=self.schedule.learning_rate[number],
+        sparsity=self.schedule.sparsity[number],
+    )
+
+  def step_member(
+      self,
+      member_state: Any,
+      hyper: dict[str, Any],
+      batch: train_batch.TrainBatch,
+  ) -> tuple[Any, dict[str, Array]]:
+    """Returns the state of a member after a step on `batch`, and metrics."""
+    return self.backend.step(
+        self.group.sae, member_state, hyper, batch=batch, config=self.config
+    )
+
+  def scan(self, body: Any, state: Any) -> tuple[Any, Any]:
+    """Returns `member_loops.scan_steps` of the segment's steps."""
+    return member_loops.scan_steps(body, state, self.steps, self.max_steps)
+
+
+def _run_group(
+    state: suite.GroupState, segment: _Segment
+) -> tuple[suite.GroupState, dict[str, Array]]:
+  """Returns a group's state after a segment, and metrics without padding."""
+  group, mesh = segment.group, segment.mesh
+  hyper = suite.hyper_parameters(group, suite.slots(group, mesh))
+  hyper = jax.tree.map(jnp.asarray, hyper)
+  if suite.layout_of(group, mesh).members:
+    run = _run_members_vmapped
+  elif not sharding.is_alone(mesh):
+    run = _run_members_by_batch
+  else:
+    run = _run_members_in_turn
+  state, metrics = run(state, hyper, segment)
+  members = len(group.members)
+  return state, jax.tree.map(lambda x: x[:, :members], metrics)
+
+
+def _run_members_vmapped(state, hyper, segment):
+  """Steps all members together on each batch."""
+
+  def step_members(state, number):
+    batch = segment.batch_at(number)
+    vmapped = jax.vmap(functools.partial(segment.step_member, batch=batch))
+    state, metrics = vmapped(state, hyper)
+    return _constrain_group(state, segment), metrics
+
+  return segment.scan(step_members, state)
+
+
+def _run_members_by_batch(state, hyper, segment):
+  """Steps one member after another on each batch."""
+
+  def step_members(state, number):
+    batch = segment.batch_at(number)
+
+    def run_member(state, hyper):
+      state, metrics = segment.step_member(state, hyper, batch)
+      return _constrain_group(state, segment, member=True), metrics
+
+    return member_loops.map_members(run_member, state, hyper, axis=0)
+
+  return segment.scan(step_members, state)
+
+
+def _run_members_in_turn(state, hyper, segment):
+  """Takes one member after another through all batches."""
+
+  def run_member(state, hyper):
+    def step_member(member_state, number):
+      return segment.step_member(member_state, hyper, segment.batch_at(number))
+
+    member_state = segment.backend.begin_segment(state)
+    member_state, metrics = segment.scan(step_member, member_state)
+    state = segment.backend.end_segment(member_state, config=segment.config)
+    return state, metrics
+
+  return member_loops.map_members(run_member, state, hyper, axis=1)
+
+
+def _constrain(
     state: suite.TrainState,
     metrics: Metrics,
     groups: Sequence[suite.Group],
     mesh: Any,
 ) -> tuple[suite.TrainState, Metrics]:
-  """Keeps the state where it lies, and metrics everywhere."""
+  """Keeps the state in its shardings, and metrics replicated."""
   if sharding.is_alone(mesh):
     return state, metrics
-  places = suite.state_shardings(groups, mesh=mesh)
+  shardings = suite.state_shardings(groups, mesh=mesh)
   return (
-      jax.lax.with_sharding_constraint(state, places),
+      jax.lax.with_sharding_constraint(state, shardings),
       jax.lax.with_sharding_constraint(metrics, sharding.replicated(mesh)),
   )
 
 
-def _turn(names: Sequence[str], state: suite.TrainState) -> suite.TrainState:
-  """Turns the encoders of the named groups; twice is nothing."""
-
-  def turn(tree):
-    return tree | {'W_enc': _swap(tree['W_enc'])}
-
-  groups = dict(state.groups)
-  for name in names:
-    group = groups[name]
-    groups[name] = dataclasses.replace(
-        group, params=turn(group.params), nu=turn(group.nu)
-    )
-  return dataclasses.replace(state, groups=groups)
-
-
-@jax.jit
-def _swap(x: Float[Array, 'members a b']) -> Float[Array, 'members b a']:
-  return jnp.swapaxes(x, 1, 2)
-
-
-def pooled_variance(
-    targets: Float[Array, 'batch target_model'], keep: Bool[Array, ' batch']
-) -> Float[Array, '']:
-  """Mean squared distance of the kept rows from their mean."""
-  rows = active_pairs.row_count(keep)
-  kept = jnp.where(keep[:, None], targets, 0.0)
-  centred = kept - (kept.sum(axis=0) / rows)[None, :]
-  squares = jnp.where(keep, jnp.square(centred).sum(axis=-1), 0.0)
-  return squares.sum() / rows
-
-
-def _lay_out(
-    group: suite.Group,
-    block: blocks.Block,
-    index: Int[Array, ''],
-    *,
-    size: int,
-    mesh: Any,
-) -> tuple[Array, Array, Array]:
-  """Lays a batch out as the group wants it: inputs, targets, keep."""
-  stored, keep = blocks.rows(block, index, size)
-  rules = suite.layout_of(group, mesh).rules
-
-  def lay(x):
-    axes = ('batch',) + (None,) * (x.ndim - 1)
-    return sharding.constrain(x, mesh, *axes, rules=rules)
-
-  def scaled(site):
-    # Rows travel as they are stored, in half the bytes.
-    return lay(blocks.scaled(lay(stored[site]), block.inverse_scale[site]))
-
-  sources = scaled(group.input_site)
-  targets = sources
-  if group.target_site != group.input_site:
-    targets = scaled(group.target_site)
-  return sources, targets, lay(keep)
-
-
-def _run_group(
-    group: suite.Group,
-    state: suite.GroupState,
-    span: _Span,
-    *,
-    path: backends.Path,
-    lay_out: Callable[[Array], tuple[Array, Array, Array]],
-    config: optim.Config,
-    mesh: Any,
-) -> tuple[suite.GroupState, dict[str, Array]]:
-  """Takes all members of a group through a segment; cuts padding off metrics."""
-  hyper = suite.hyper_parameters(group, suite.slots(group, mesh))
-  hyper = jax.tree.map(jnp.asarray, hyper)
-  walk = functools.partial(
-      member_loops.through, count=span.steps, most=span.max_steps
-  )
-
-  def take(own, hyper, shared):
-    return path.step(group.sae, own, hyper, shared=shared, config=config)
-
-  def shared_at(number):
-    return _share(lay_out(span.first + number), span.schedule, number)
-
-  def together(state, number):
-    step = jax.vmap(functools.partial(take, shared=shared_at(number)))
-    state, metrics = step(state, hyper)
-    return _pin(state, group, mesh, one=False), metrics
-
-  def in_turn(state, number):
-    """Takes each member one step: the batch crosses the chips once."""
-    shared = shared_at(number)
-
-    def one(state, hyper):
-      own = path.enter(group.sae, state)
-      own, metrics = take(own, hyper, shared)
-      state = path.leave(group.sae, own, config=config)
-      return _pin(state, group, mesh, one=True), metrics
-
-    return member_loops.in_turn(one, state, hyper, axis=0)
-
-  def whole(state, hyper):
-    """Takes one member through the segment."""
-
-    def step(own, number):
-      return take(own, hyper, shared_at(number))
-
-    own, log = walk(step, path.enter(group.sae, state))
-    return path.leave(group.sae, own, config=config), log
-
-  if suite.layout_of(group, mesh).members:
-    state, metrics = walk(together, state)
-  elif not sharding.is_alone(mesh):
-    state, metrics = walk(in_turn, state)
-  else:
-    # One member after the other: a batch of latents is in memory once, and on
-    # CPU a member stays in the cache. The numbers are the same.
-    state, metrics = member_loops.in_turn(whole, state, hyper, axis=1)
-  members = len(group.members)
-  return state, jax.tree.map(lambda x: x[:, :members], metrics)
-
-
-def _share(
-    batch: tuple[Array, Array, Array], known: _Schedule, number: Array
-) -> backends.Shared:
-  """What all members are given for one step."""
-  return backends.Shared(
-      *batch,
-      variance=pooled_variance(*batch[1:]),
-      step=known.step[number],
-      learning_rate=known.learning_rate[number],
-      sparsity=known.sparsity[number],
-  )
-
-
-def _pin(state: Any, group: suite.Group, mesh: Any, *, one: bool) -> Any:
-  """Keeps a group's state where it lies, or `one` member's."""
+def _constrain_group(
+    state: Any, segment: _Segment, *, member: bool = False
+) -> Any:
+  """Keeps a group's state in its shardings, or one member's."""
+  group, mesh = segment.group, segment.mesh
   if sharding.is_alone(mesh):
     return state
-  places = suite.state_shardings([group], mesh=mesh).groups[group.name]
-  if one:
-    places = jax.tree.map(sharding.of_one, places)
-  return jax.lax.with_sharding_constraint(state, places)
+  shardings = suite.state_shardings([group], mesh=mesh).groups[group.name]
+  if member:
+    shardings = jax.tree.map(sharding.of_one, shardings)
+  return jax.lax.with_sharding_constraint(state, shardings)

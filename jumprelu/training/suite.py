@@ -1,6 +1,6 @@
 """A suite: members, the groups they are stacked in, and their state.
 
-A group's members share input, target, width, variant and static config; what
+A group's members share inputs, targets, width, variant and static config; what
 differs between them is one array a hyper-parameter. Its leading `members` axis
 is padded to what the mesh needs. Padding trains along as a copy of the last
 member and is seen nowhere: not in metrics, not in checkpoints.
@@ -20,13 +20,6 @@ from jumprelu import errors, lm, saes, sharding
 from jumprelu.array_typing import Array
 from jumprelu.training import optim
 
-# Logical axes of the parameters that do not end in the latents. Of the others a
-# matrix reads the model.
-_PARAM_AXES = {
-    'W_dec': ('latents', 'model'),
-    'b_dec': ('model',),
-}
-
 # An array; in trees of shapes and of shardings whatever stands for it.
 Leaf = Any
 
@@ -35,7 +28,8 @@ Leaf = Any
 class Member:
   """One SAE of a suite, and all that tells it from the others."""
 
-  site: str  # A key of `SITES`.
+  site: str  # A key of `lm.SITES`.
+  layer: int
   width: int
   variant: str
   sparsity_coefficient: float
@@ -50,8 +44,9 @@ class Group:
   """Members of one shape, trained by one vmapped step."""
 
   name: str
-  input_site: lm.Site
-  target_site: lm.Site
+  reads: lm.Reads
+  # The width of the activations at each tap.
+  widths: Mapping[lm.Tap, int] = dataclasses.field(hash=False)
   sae: saes.base.Sae
   members: tuple[Member, ...]
 
@@ -83,41 +78,66 @@ class TrainState:
 def make_groups(
     members: Iterable[Member],
     *,
-    configs: Mapping[str, Any],
+    configs: Mapping[str, saes.base.Config],
     d_site: Callable[[lm.Site], int],
+    input_gain: bool = True,
 ) -> tuple[Group, ...]:
   """Stacks members of one shape, in order of appearance.
 
-  `configs` holds each variant's own config, `d_site` tells an activation's
-  width at a site.
+  Args:
+    members: The suite.
+    configs: The config of each variant.
+    d_site: Returns the width of an activation at a site.
+    input_gain: As of `lm.make_reads`.
   """
-  stacks: dict[tuple[str, int, str], list[Member]] = {}
+  stacks: dict[tuple[str, int, int, str], list[Member]] = {}
   for member in members:
-    key = member.site, member.width, member.variant
+    key = member.site, member.layer, member.width, member.variant
     if member in stacks.setdefault(key, []):
       raise errors.UserError(f'the suite holds a member twice: {member}')
     stacks[key].append(member)
+  several = len({layer for _, layer, *_ in stacks}) > 1
   groups = []
-  for (site, width, variant), stack in stacks.items():
-    source, target = lm.SITES[site]
-    sae = saes.make_sae(
-        variant,
-        configs[variant],
-        d_in=d_site(source),
-        d_out=d_site(target),
-        width=width,
-        transcoder=source != target,
+  for (site, layer, _, variant), stack in stacks.items():
+    reads = lm.make_reads(site, layer, input_gain=input_gain)
+    name = shape_name(stack[0])
+    if several:
+      name = f'layer_{layer}-{name}'
+    groups.append(
+        make_group(name, reads, stack, config=configs[variant], d_site=d_site)
     )
-    name = f'{site}-{width}-{variant}'
-    groups.append(Group(name, source, target, sae, tuple(stack)))
   return tuple(groups)
 
 
-def taps(groups: Sequence[Group]) -> tuple[lm.Site, ...]:
-  """The sites that the groups read or reconstruct, sorted."""
-  return tuple(
-      sorted({site for g in groups for site in (g.input_site, g.target_site)})
+def make_group(
+    name: str,
+    reads: lm.Reads,
+    members: Sequence[Member],
+    *,
+    config: saes.base.Config,
+    d_site: Callable[[lm.Site], int],
+) -> Group:
+  """Returns the group of members of one shape that share `reads`."""
+  widths = {tap: d_site(tap.site) for tap in reads.taps}
+  sae = saes.make_sae(
+      members[0].variant,
+      config,
+      d_in=sum(widths[tap] for tap in reads.inputs),
+      d_out=sum(widths[tap] for tap in reads.targets),
+      width=members[0].width,
+      transcoder=reads.is_transcoder,
   )
+  return Group(name, reads, widths, sae, tuple(members))
+
+
+def shape_name(member: Member) -> str:
+  """Returns the name of a member's shape, the same at every layer."""
+  return f'{member.site}-{member.width}-{member.variant}'
+
+
+def taps(groups: Sequence[Group]) -> tuple[lm.Tap, ...]:
+  """Returns the taps that the groups read or reconstruct, sorted."""
+  return lm.all_taps(group.reads for group in groups)
 
 
 def layout_of(group: Group, mesh: Any) -> sharding.Layout:
@@ -169,7 +189,7 @@ def state_shardings(groups: Sequence[Group], *, mesh: Any) -> Any:
   if mesh is None:
     return None
   rules = {group.name: layout_of(group, mesh).rules for group in groups}
-  return _shardings(_abstract(groups, mesh), rules, mesh)
+  return _shardings(_abstract(groups, mesh), groups, rules=rules, mesh=mesh)
 
 
 def stored_state(groups: Sequence[Group], *, mesh: Any = None) -> TrainState:
@@ -238,7 +258,7 @@ def _starts(group: Group, count: int) -> tuple[np.ndarray, ...]:
   keys are for, is a good hash of both.
   """
   members = group.members + group.members[-1:] * (count - len(group.members))
-  shape = zlib.crc32(group.name.encode())
+  shape = zlib.crc32(shape_name(members[0]).encode())
   keys = np.asarray([(m.seed, shape) for m in members], np.uint32)
   numbers = [(m.initial_threshold, m.target_l0) for m in members]
   return keys, *np.asarray(numbers, np.float32).T
@@ -272,20 +292,25 @@ def _stored_shardings(groups: Sequence[Group], mesh: Any) -> Any:
     rules[group.name] = (
         {'latents': ('data', 'tensor')} if padded else layout.rules
     )
-  return _shardings(abstract, rules, mesh)
+  return _shardings(abstract, groups, rules=rules, mesh=mesh)
 
 
 def _shardings(
-    abstract: TrainState, rules: Mapping[str, sharding.Rules], mesh: Any
+    abstract: TrainState,
+    groups: Sequence[Group],
+    *,
+    rules: Mapping[str, sharding.Rules],
+    mesh: jax.sharding.Mesh,
 ) -> TrainState:
-  """A tree of shardings from the groups' own rows of the sharding table."""
+  """Returns a tree of shardings from each group's rows of the table."""
+  param_axes = {group.name: group.sae.param_axes() for group in groups}
 
   def place(path, leaf):
     names = [str(getattr(k, 'key', getattr(k, 'name', k))) for k in path]
     if names[0] != 'groups':
       return sharding.replicated(mesh)
-    others = ('model', 'latents')[3 - leaf.ndim :]
-    axes = _PARAM_AXES.get(names[-1], others)
+    # Besides parameters and moments, `silent` and `skipped`.
+    axes = param_axes[names[1]].get(names[-1], ('latents',)[2 - leaf.ndim :])
     return sharding.named(
         mesh, 'members', *axes, rules=rules[names[1]], shape=leaf.shape
     )

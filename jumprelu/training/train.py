@@ -108,7 +108,7 @@ def _run(
       batch=config.stream.batch,
       max_steps=most,
       mesh=mesh,
-      path=config.path,
+      backend=config.backend,
   )
 
   # State, and where to start.
@@ -125,7 +125,7 @@ def _run(
   )
 
   # The loop: dispatch a segment, only then read the metrics of the one before.
-  step, block, state = counts.step, None, segments.turn(state)
+  step, block, state = counts.step, None, segments.prepare(state)
   while step < total:
     number, first = divmod(step, batches)
     steps = min(most, batches - first, total - step)
@@ -141,7 +141,7 @@ def _run(
     if stop or step == total or _is_due(config, step):
       reporter.flush()
       directory.write_status('running', total_steps=total, **vars(counts))
-      whole = suite.strip_padding(segments.turn(state), job.groups, mesh=mesh)
+      whole = suite.strip_padding(segments.finish(state), job.groups, mesh=mesh)
       checkpointer.save(step, whole, meta=_meta(job, counts, scales))
     if stop and step < total:
       return PREEMPTED
@@ -153,7 +153,7 @@ def _restore_or_init(
     directory: run_dir.RunDir,
     found: tuple[suite.TrainState, dict[str, Any]] | None,
     counts: progress.Counts,
-) -> tuple[suite.TrainState, dict[lm.Site, float]]:
+) -> tuple[suite.TrainState, dict[lm.Tap, float]]:
   """Chooses where to start.
 
   1. At the newest checkpoint that verifies. Its scales are the run's: they are
@@ -167,7 +167,7 @@ def _restore_or_init(
     left = directory.read_suite()
     same = all(left.get(key) == value for key, value in _origin(job).items())
     if same and left.get('scales'):
-      scales = load_run.by_site(left['scales'])
+      scales = lm.from_json_keys(left['scales'])
     else:
       scales = job.stream.estimate_scales()
     return suite.init_state(job.groups, mesh=job.mesh), scales
@@ -182,7 +182,7 @@ def _restore_or_init(
         counts.step,
     )
   state = suite.add_padding(state, job.groups, mesh=job.mesh)
-  return state, load_run.by_site(meta['scales'])
+  return state, lm.from_json_keys(meta['scales'])
 
 
 def _origin(job: job_lib.Job) -> dict[str, str]:
@@ -217,7 +217,7 @@ def _record_start(
     job: job_lib.Job,
     directory: run_dir.RunDir,
     counts: progress.Counts,
-    scales: dict[lm.Site, float],
+    scales: dict[lm.Tap, float],
 ) -> None:
   """Writes what is known when a run starts, before its first step."""
   directory.note_start(counts.step)
@@ -247,7 +247,7 @@ def _is_due(config: config_lib.TrainConfig, step: int) -> bool:
 
 
 def _meta(
-    job: job_lib.Job, counts: progress.Counts, scales: dict[lm.Site, float]
+    job: job_lib.Job, counts: progress.Counts, scales: dict[lm.Tap, float]
 ) -> dict[str, Any]:
   """What a checkpoint says besides the state."""
   block, batch = divmod(counts.step, job.config.stream.batches)
@@ -257,7 +257,7 @@ def _meta(
       'counts': dict(vars(counts)),
       'block': block,
       'batch': batch,
-      'scales': {str(site): scale for site, scale in scales.items()},
+      'scales': lm.to_json_keys(scales),
       **_origin(job),
       'lm_dtype': job.lm_dtype,
       'environment': run_dir.environment(),

@@ -15,18 +15,19 @@ from jumprelu.activations import stream as stream_lib
 from jumprelu.data import packing
 from tests import toy_suite
 
-_SITE = lm.Site.RESID_POST
-_ONES = {_SITE: 1.0}
+_TAP = lm.Tap(toy_suite.LAYER, lm.Site.RESID_POST)
+_OTHER = lm.Tap(toy_suite.LAYER, lm.Site.MLP_OUT)
+_ONES = {_TAP: 1.0}
 
 
 def _table():
-  return toy_suite.make_table((_SITE,))
+  return toy_suite.make_table((_TAP,))
 
 
 def _batches(mesh=None, *, index=0, scales=None, **kwargs):
-  """All batches of a block, stacked: ({site: [batches, batch, d]}, keep)."""
+  """All batches of a block, stacked: ({tap: [batches, batch, d]}, keep)."""
   config = toy_suite.make_config()
-  kwargs.setdefault('table', toy_suite.make_table(tuple(lm.Site)[:2]))
+  kwargs.setdefault('table', toy_suite.make_table((_TAP, _OTHER)))
   stream = toy_suite.make_stream(config, mesh=mesh, **kwargs)
   scales = scales or stream.estimate_scales()
   block = stream.make_block(index, scales)
@@ -71,7 +72,7 @@ def test_every_row_of_a_block_is_taken_exactly_once():
     del params
     rows = tokens[:, 1].astype(jnp.float32)[:, None] * toy_suite.LENGTH
     ids = rows + jnp.arange(toy_suite.LENGTH, dtype=jnp.float32)[None]
-    return {_SITE: ids[:, :, None] + 1.0}
+    return {_TAP: ids[:, :, None] + 1.0}
 
   class Numbered:
 
@@ -90,7 +91,7 @@ def test_every_row_of_a_block_is_taken_exactly_once():
   )
   block = stream.make_block(0, _ONES)
   rows = [
-      blocks.batch(block, stream.put(j), 32)[0][_SITE][:, 0] for j in range(4)
+      blocks.batch(block, stream.put(j), 32)[0][_TAP][:, 0] for j in range(4)
   ]
   ids = np.concatenate(rows) - 1.0 - 4 * toy_suite.LENGTH
   np.testing.assert_array_equal(np.sort(ids), np.arange(128))
@@ -106,7 +107,7 @@ def test_every_row_of_a_block_is_taken_exactly_once():
 def test_a_batch_holds_the_scaled_activations_that_its_order_says():
   config = toy_suite.make_config()
   stream = toy_suite.make_stream(config, table=_table())
-  block = stream.make_block(3, {_SITE: 2.5})
+  block = stream.make_block(3, {_TAP: 2.5})
   order = np.asarray(block.order)
   tokens = _block_tokens(3).reshape(8, 16)  # logical shards
   keep = packing.keep_mask(tokens)
@@ -115,9 +116,9 @@ def test_a_batch_holds_the_scaled_activations_that_its_order_says():
     slots = order[:, 4 * j : 4 * j + 4]
     chosen = np.take_along_axis(tokens, slots, axis=1).reshape(-1)
     mask = np.take_along_axis(keep, slots, axis=1).reshape(-1)
-    expected = np.where(mask[:, None], _table()[_SITE][chosen] / 2.5, 0.0)
+    expected = np.where(mask[:, None], _table()[_TAP][chosen] / 2.5, 0.0)
     np.testing.assert_array_equal(kept, mask)
-    np.testing.assert_allclose(inputs[_SITE], expected, rtol=1e-6)
+    np.testing.assert_allclose(inputs[_TAP], expected, rtol=1e-6)
 
 
 def test_orders_differ_between_shards_blocks_and_seeds():
@@ -151,7 +152,7 @@ def test_batches_are_the_same_bits_on_any_number_of_devices(
 
 def test_batches_are_a_function_of_config_and_number_alone():
   config = toy_suite.make_config()
-  scales = {_SITE: 4.0}
+  scales = {_TAP: 4.0}
   stream = toy_suite.make_stream(config, table=_table())
   for index in (0, 1, 2):
     last = stream.make_block(index, scales)
@@ -163,7 +164,7 @@ def test_shuffling_moves_nothing_between_devices():
   config = toy_suite.make_config()
   mesh = toy_suite.make_mesh(8)
   stream = toy_suite.make_stream(config, table=_table(), mesh=mesh)
-  block = stream.make_block(0, {_SITE: 4.0})
+  block = stream.make_block(0, {_TAP: 4.0})
 
   def lay(x, *axes):
     return sharding.constrain(x, mesh, *axes)
@@ -196,9 +197,9 @@ def test_scale_is_the_root_mean_square_norm_of_kept_rows():
   scales = toy_suite.make_stream(config).estimate_scales()
   tokens = _block_tokens(0, 8)
   kept = tokens[packing.keep_mask(tokens)]
-  for site, table in toy_suite.make_table().items():
+  for tap, table in toy_suite.make_table().items():
     expected = np.sqrt((table[kept].astype(np.float64) ** 2).sum(-1).mean())
-    np.testing.assert_allclose(scales[site], expected, rtol=1e-6)
+    np.testing.assert_allclose(scales[tap], expected, rtol=1e-6)
 
 
 def test_scale_does_not_depend_on_the_number_of_devices():
@@ -222,9 +223,9 @@ def test_scale_does_not_depend_on_how_many_sequences_are_forwarded(
   assert all(found == scales[0] for found in scales)
   # Only whole sequences up to the one that holds the last of these tokens.
   tokens = _block_tokens(0, rows)
-  kept = toy_suite.make_table()[_SITE][tokens[packing.keep_mask(tokens)]]
+  kept = toy_suite.make_table((_TAP,))[_TAP][tokens[packing.keep_mask(tokens)]]
   expected = np.sqrt((kept.astype(np.float64) ** 2).sum(-1).mean())
-  np.testing.assert_allclose(scales[0][_SITE], expected, rtol=1e-6)
+  np.testing.assert_allclose(scales[0][_TAP], expected, rtol=1e-6)
 
 
 def test_scales_of_whole_forwards_have_the_bits_that_they_always_had():
@@ -244,9 +245,11 @@ def test_scales_of_whole_forwards_have_the_bits_that_they_always_had():
 
 
 def test_a_site_without_activations_is_an_error():
-  table = {_SITE: np.zeros((toy_suite.VOCAB, 4), np.float32)}
+  table = {_TAP: np.zeros((toy_suite.VOCAB, 4), np.float32)}
   stream = toy_suite.make_stream(toy_suite.make_config(), table=table)
-  with pytest.raises(errors.DataError, match='resid_post .*mean square 0'):
+  with pytest.raises(
+      errors.DataError, match='layer_2.resid_post .*mean square 0'
+  ):
     stream.estimate_scales()
 
 
@@ -258,31 +261,31 @@ def test_bad_rows_are_zeroed_masked_and_counted():
   x[0, 3] = 1e3 * 2 / np.sqrt(3) * 1.01  # 1 % over 1e3 times the scale of 2
   x[1, 0] = 1e3 * 2 / np.sqrt(3) * 0.99
   x[1, 2] = np.nan  # EOS: not text, so not counted
-  half = {_SITE: jnp.float32(0.5)}
-  found, keep, dropped = blocks.clean({_SITE: jnp.asarray(x)}, tokens, half)
+  half = {_TAP: jnp.float32(0.5)}
+  found, keep, dropped = blocks.clean({_TAP: jnp.asarray(x)}, tokens, half)
   np.testing.assert_array_equal(
       keep, [[False, False, False, False], [True, True, False, False]]
   )
   expected = np.where(np.asarray(keep)[:, :, None], x, 0.0)
-  np.testing.assert_array_equal(found[_SITE], expected)
+  np.testing.assert_array_equal(found[_TAP], expected)
   assert int(dropped) == 3
 
 
 def test_a_row_that_is_bad_at_one_site_is_dropped_at_all():
   x = jnp.ones((1, 2, 3))
   bad = x.at[0, 1, 0].set(jnp.inf)
-  ones = {_SITE: jnp.float32(1), lm.Site.MLP_OUT: jnp.float32(1)}
+  ones = {_TAP: jnp.float32(1), _OTHER: jnp.float32(1)}
   tokens = jnp.full((1, 2), 9)
-  found, keep, _ = blocks.clean({_SITE: x, lm.Site.MLP_OUT: bad}, tokens, ones)
+  found, keep, _ = blocks.clean({_TAP: x, _OTHER: bad}, tokens, ones)
   np.testing.assert_array_equal(keep, [[True, False]])
-  np.testing.assert_array_equal(found[_SITE][0, 1], np.zeros(3))
+  np.testing.assert_array_equal(found[_TAP][0, 1], np.zeros(3))
 
 
 def test_nothing_of_a_dropped_row_reaches_a_batch():
   clean = _table()
-  dirty = {_SITE: clean[_SITE].copy()}
-  dirty[_SITE][:3] = np.nan  # PAD, EOS, BOS
-  scales = {_SITE: 4.0}
+  dirty = {_TAP: clean[_TAP].copy()}
+  dirty[_TAP][:3] = np.nan  # PAD, EOS, BOS
+  scales = {_TAP: 4.0}
   jax.tree.map(
       np.testing.assert_array_equal,
       _batches(table=dirty, scales=scales),
@@ -304,14 +307,12 @@ def test_the_language_model_is_given_segments_and_positions(monkeypatch, gain):
   monkeypatch.setattr(lm, 'activations', activations)
   monkeypatch.setattr(lm, 'input_gain', lambda params, layer: params[layer])
   model = lm.LanguageModel(lm.get_config('gemma2_nano'), {}, pathlib.Path(), 4)
-  forward = stream_lib.lm_forward(
-      model, 3, sites=(lm.Site.MLP_IN, lm.Site.MLP_OUT), input_gain=gain
-  )
+  forward = stream_lib.lm_forward(model, taps, input_gain=gain)
   found = forward({3: jnp.asarray([2.0, 3.0])}, tokens)
 
   assert sorted(seen['taps']) == sorted(taps)
   np.testing.assert_array_equal(seen['segments'], [[1, 1, 1, 2, 2, 2, 2, 0]])
   np.testing.assert_array_equal(seen['positions'], [[0, 1, 2, 0, 1, 2, 3, 0]])
-  np.testing.assert_array_equal(found[lm.Site.MLP_OUT][0, 0], [6.0, 6.0])
+  np.testing.assert_array_equal(found[taps[1]][0, 0], [6.0, 6.0])
   expected = [6.0, 6.0] if gain else [3.0, 2.0]
-  np.testing.assert_array_equal(found[lm.Site.MLP_IN][0, 0], expected)
+  np.testing.assert_array_equal(found[taps[0]][0, 0], expected)

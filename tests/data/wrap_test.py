@@ -100,8 +100,10 @@ def test_training_and_evaluation_keep_the_same_positions(
     def block(self, block_index, sequences, *, rows):
       return tokens[rows]
 
+  tap = lm.Tap(0, lm.Site.RESID_POST)
+
   def forward(params, tokens):
-    return {lm.Site.RESID_POST: jnp.ones((*tokens.shape, 3))}
+    return {tap: jnp.ones((*tokens.shape, 3))}
 
   trained = stream.Stream(
       stream.Config(48, 48, logical_shards=1, lm_sequences=2, scale_tokens=48),
@@ -110,12 +112,11 @@ def test_training_and_evaluation_keep_the_same_positions(
       loader=Rows(),
       sequence_length=24,
       user_prefix=cache.user_prefix,
-  ).make_block(0, {lm.Site.RESID_POST: 1.0})
+  ).make_block(0, {tap: 1.0})
   np.testing.assert_array_equal(trained.keep.reshape(2, 24), wanted)
-  kept = trained.activations[lm.Site.RESID_POST][..., 0]
+  kept = trained.activations[tap][..., 0]
   np.testing.assert_array_equal(kept.reshape(2, 24), wanted)
 
-  tap = lm.Tap(0, lm.Site.RESID_POST)
   monkeypatch.setattr(
       lm, 'activations', lambda *args, **kwargs: {tap: jnp.ones((2, 24, 3))}
   )

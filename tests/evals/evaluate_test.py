@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jumprelu import errors, lm, sharding
+from jumprelu import errors, lm, saes, sharding
 from jumprelu.data import packing
 from jumprelu.evals import evaluate, results
 from tests import small_evaluation as small
@@ -79,7 +79,7 @@ def test_first_pass_equals_plain_numpy(name, source, target):
 def test_losses_equal_an_explicit_splice_from_the_tokens(name):
   member = small.MEMBERS[name]()
   keep = jnp.asarray(packing.keep_mask(small.HELD_OUT.tokens))[..., None]
-  source, target = evaluate.splice.taps_of(member.site, small.LAYER)
+  source, target = member.reads.input, member.reads.target
   holder = {}
 
   def read(x):
@@ -215,21 +215,49 @@ def test_eight_devices_give_the_numbers_of_one():
       )
 
 
+def make_several():
+  """Returns a member that reads and reconstructs two layers."""
+  taps = tuple(lm.Tap(n, lm.Site.RESID_POST) for n in (1, 2))
+  sae = saes.make_sae(
+      'jumprelu',
+      saes.jumprelu.Config(
+          pre_encoder_bias=False, threshold_parameter='linear'
+      ),
+      d_in=32,
+      d_out=32,
+      width=24,
+  )
+  params = sae.init_params(jax.random.key(0), initial_threshold=0.3)
+  return evaluate.EvalMember(sae, params, lm.Reads(taps, taps))
+
+
 @pytest.mark.parametrize(
     'member, message',
     [
         (lambda: small.make_member('resid_post', layer=4), 'layers 0 to 3'),
         (
             lambda: dataclasses.replace(
-                small.make_exact('attn_heads'), site='mlp_out'
+                small.make_exact('attn_heads'),
+                reads=lm.make_reads('mlp_out', small.LAYER),
             ),
             '32 to 32 dimensions',
         ),
         (
             lambda: dataclasses.replace(
-                small.make_exact('mlp_out'), site='resid'
+                small.make_member('resid_post'),
+                reads=lm.Reads(
+                    (lm.Tap(1, lm.Site.RESID_POST),),
+                    (
+                        lm.Tap(1, lm.Site.RESID_POST),
+                        lm.Tap(2, lm.Site.RESID_POST),
+                    ),
+                ),
             ),
-            "site 'resid' is unknown",
+            'maps 16 to 16 dimensions, but .* has 16 to 32',
+        ),
+        (
+            make_several,
+            'SAEs with one tap, not with the targets layer_1.resid_post',
         ),
     ],
 )

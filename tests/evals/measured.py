@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jumprelu.data import packing
-from jumprelu.evals import evaluate, measures, splice
+from jumprelu.evals import evaluate, measures
 from jumprelu.lm import gemma
 from tests import small_evaluation as small
 from tests.lm import tiny
@@ -51,7 +51,7 @@ def row(name):
 
 def taps(name):
   member = members()[NAMES.index(name)]
-  return splice.taps_of(member.site, member.layer)
+  return member.reads.input, member.reads.target
 
 
 @functools.cache

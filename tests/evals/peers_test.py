@@ -18,7 +18,7 @@ import tempfile
 import numpy as np
 import pytest
 
-from jumprelu import evals
+from jumprelu import evals, lm
 from jumprelu.data import packing
 from jumprelu.evals import evaluate
 from jumprelu.release.formats import record
@@ -72,7 +72,10 @@ def member(name):
   }
   found = record.make_jumprelu(params, record.Origin(site=case['site']), {})
   return evaluate.EvalMember(
-      found.sae, found.params, case['layer'], case['site'], found.meta
+      found.sae,
+      found.params,
+      lm.make_reads(case['site'], case['layer']),
+      found.meta,
   )
 
 

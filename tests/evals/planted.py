@@ -32,7 +32,7 @@ def make_sae(encoders, decoders, threshold=0.25):
       'threshold': np.full(width, threshold),
   }
   params = {k: jnp.asarray(v, jnp.float32) for k, v in params.items()}
-  return corpus_passes.Placed(sae, params, TAP, TAP)
+  return corpus_passes.Placed(sae, params, lm.Reads((TAP,), (TAP,)))
 
 
 def make_context(table, *members, sequences=4, length=12, **changes):

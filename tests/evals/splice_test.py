@@ -2,9 +2,8 @@
 
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
-from jumprelu import errors, lm
+from jumprelu import lm
 from jumprelu.data import packing
 from jumprelu.evals import splice
 
@@ -23,13 +22,6 @@ def test_bos_eos_and_padding_stay_clean_under_ablation():
   np.testing.assert_array_equal(ablated[0, rest], x[0, rest])
 
 
-def test_a_transcoder_reads_before_the_mlp_and_writes_after_it():
-  assert splice.taps_of('transcoder', 3) == (
-      lm.Tap(3, lm.Site.MLP_IN),
-      lm.Tap(3, lm.Site.MLP_OUT),
-  )
-
-
 def test_spliced_passes_start_at_the_last_clean_residual_stream():
   resid = lm.Site.RESID_POST
   assert splice.anchor_of(lm.Tap(3, resid)) == lm.Tap(3, resid)
@@ -37,6 +29,12 @@ def test_spliced_passes_start_at_the_last_clean_residual_stream():
   assert splice.anchor_of(lm.Tap(0, lm.Site.ATTN_HEADS)) is None
 
 
-def test_an_unknown_site_is_refused_by_name():
-  with pytest.raises(errors.UserError, match="'mlp' is unknown"):
-    splice.taps_of('mlp', 0)
+def test_the_clean_pass_leaves_what_splices_read_and_start_from():
+  mlp, resid = lm.Site.MLP_OUT, lm.Site.RESID_POST
+  reads = [lm.make_reads('mlp_out', 0), lm.make_reads('transcoder', 2)]
+  assert splice.taps_for(reads) == {
+      lm.Tap(0, mlp),
+      lm.Tap(1, resid),
+      lm.Tap(2, lm.Site.MLP_IN),
+      lm.Tap(2, mlp),
+  }

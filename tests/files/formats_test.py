@@ -80,6 +80,12 @@ def test_a_migration_cannot_change_what_was_read(monkeypatch):
   assert value == {'optim': {'b2': 0.9}}
 
 
+def test_the_backend_of_a_config_of_format_1_is_its_path():
+  old = {'model': 'gemma2_nano', 'path': 'dense', 'layer': 2}
+  new = {'model': 'gemma2_nano', 'backend': 'dense', 'layer': 2}
+  assert formats.migrate_train_config(old, where='f') == new
+
+
 def test_a_field_of_the_config_is_renamed_wherever_configs_are(monkeypatch):
   migrations(monkeypatch, CONFIG, backend_of_path)
   old, new = {'path': 'dense', 'layer': 2}, {'backend': 'dense', 'layer': 2}
@@ -88,36 +94,27 @@ def test_a_field_of_the_config_is_renamed_wherever_configs_are(monkeypatch):
       (formats.Kind.CHECKPOINT, 'config'),
       (formats.Kind.RELEASE_MEMBER, 'training'),
   ):
-    found = formats.migrate(kind, {field: old, 'path': 'x'}, where='f')
-    assert found == {field: new, 'path': 'x'}
-    # A config of today inside a file of old, and the other way round.
-    stamped = formats.stamp(CONFIG) | new
-    assert formats.migrate(kind, {field: stamped}, where='f') == {field: new}
+    today = formats.stamp(kind)
+    value = today | {field: old, 'path': 'x'}
+    migrated = formats.migrate(kind, value, where='f')
+    assert migrated == {field: new, 'path': 'x'}
+    stamped = today | {field: formats.stamp(CONFIG) | new}
+    assert formats.migrate(kind, stamped, where='f') == {field: new}
 
 
 @pytest.mark.parametrize(
-    'kind, layer',
-    [
-        (formats.Kind.RUN_SUITE, lambda x: x['layer']),
-        (formats.Kind.CHECKPOINT, lambda x: x['config']['layer']),
-        (formats.Kind.STORE, lambda x: x['identity']['layer']),
-    ],
+    'kind',
+    [formats.Kind.RUN_SUITE, formats.Kind.CHECKPOINT, formats.Kind.STORE],
 )
-def test_scales_can_be_named_with_the_layer(kind, layer, monkeypatch):
-  def with_layer(value):
-    scales = {
-        f'layer_{layer(value)}.{site}': scale
-        for site, scale in value['scales'].items()
-    }
-    return value | {'scales': scales}
-
-  migrations(monkeypatch, kind, with_layer)
+def test_scales_of_format_1_are_named_with_the_layer(kind, monkeypatch):
   # The config has another name for it by now: it is read before that.
   migrations(monkeypatch, CONFIG, lambda x: renamed(x, 'layer', 'layers'))
   value = {
       'layer': 2,
       'config': {'layer': 2},
       'identity': {'layer': 2},
+      'members': [{'site': 'transcoder'}],
+      'geometry': {'widths': {'resid_post': 8, 'mlp_in': 8}},
       'scales': {'resid_post': 1.5, 'mlp_in': 2.5},
   }
   assert formats.migrate(kind, value, where='f')['scales'] == {
@@ -130,9 +127,9 @@ def test_what_a_migration_cannot_read_is_one_line_with_the_file(monkeypatch):
   migrations(monkeypatch, CONFIG, lambda x: {'layers': [x['layer']]})
   with pytest.raises(errors.DataError) as caught:
     formats.migrate(CONFIG, {}, where='runs/a/config.json')
-  told = str(caught.value)
-  assert told.startswith('runs/a/config.json: no sound training config')
-  assert "KeyError('layer')" in told and '\n' not in told
+  message = str(caught.value)
+  assert message.startswith('runs/a/config.json: no sound training config')
+  assert "KeyError('layer')" in message and '\n' not in message
 
 
 @pytest.mark.parametrize('number', [0, -1, 1.0, True, None, '2', [1]])
@@ -159,7 +156,7 @@ def test_the_cure_is_no_version_that_is_installed_or_unknown(writer):
     formats.migrate(CONFIG, {'format': 99} | writer, where='f')
 
 
-# Each kind of file, refused by what reads it.
+# Each kind of file, refused by its reader.
 
 
 def refused(name):
@@ -203,16 +200,16 @@ def test_a_newer_runs_suite_is_refused(tmp_path):
 @pytest.mark.parametrize('newer', [(), ('config',)])
 def test_a_newer_checkpoint_is_refused_and_not_set_aside(tmp_path, newer):
   directory = run_dir.RunDir(tmp_path)
-  meta = {'config': {}}
+  meta = formats.stamp(formats.Kind.CHECKPOINT) | {'config': {}}
   part = meta['config'] if newer else meta
   part |= {'format': 99, 'writer': '7.1.0'}
   with checkpoint.Checkpointer(
       directory.checkpoints, checkpoint.Config()
   ) as checkpointer:
     checkpointer.save(3, small_state.make_state(3), meta=meta)
+    found = checkpointer.latest_verified(small_state.make_state(0))
     with refused(': '.join(('checkpoints/3', *newer))):
-      _, saved = checkpointer.latest_verified(small_state.make_state(0))
-      load_run.migrated_meta(directory.checkpoints, saved)
+      load_run.migrated_meta(directory.checkpoints, found[1])
   assert small_state.names(directory.checkpoints) == ['3']
 
 

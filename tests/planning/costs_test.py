@@ -50,7 +50,7 @@ def test_flops_of_a_training_step_are_what_xla_counts(transcoder):
       'jumprelu', saes.jumprelu.Config(), d_in=128,
       d_out=192 if transcoder else 128, width=512, transcoder=transcoder,
   )  # fmt: skip
-  group = suite.Group('g', lm.Site.MLP_IN, lm.Site.MLP_OUT, sae, ())
+  group = suite.Group('g', lm.make_reads('transcoder', 0), {}, sae, ())
   params = jax.eval_shape(
       lambda: sae.init_params(jax.random.key(0), initial_threshold=0.1)
   )

@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 
+from jumprelu import lm
 from jumprelu.release import members as members_lib
 from tests import small_release
 
@@ -53,7 +54,7 @@ def test_the_card_says_which_input_a_transcoder_wants(tmp_path):
       (without / 'README.md').read_text()
   )
   with_gain = [
-      small_release.replace(m, input_gain=m.input_gain is not None or None)
+      small_release.replace(m, reads=lm.make_reads(m.site, small_release.LAYER))
       for m in members
   ]
   out = small_release.write(tmp_path / 'with', with_gain)

@@ -1,5 +1,6 @@
 """Releases: names, files that others can read, nothing lost on the way."""
 
+import dataclasses
 import json
 
 import jax
@@ -35,7 +36,7 @@ def test_a_release_holds_the_contracts_files(tmp_path):
 def test_released_arrays_come_back_bit_for_bit(tmp_path):
   members = small_release.make_members()
   out = small_release.write(tmp_path / 'release', members)
-  paths = write.member_paths(members, layer=2)
+  paths = write.member_paths(members)
   assert sorted(paths) == sorted(members_lib.list_members(out))
   for path, member in zip(paths, members, strict=True):
     sae, params, config = members_lib.load_member(out / path)
@@ -275,3 +276,30 @@ def test_two_encoders_are_released_and_read_as_they_are(tmp_path):
   small_release.change_arrays(out, damage, folder=path)
   with pytest.raises(errors.DataError, match='latents are not those of'):
     verify.verify_release(out)
+
+
+def test_a_skip_transcoder_is_released_loaded_and_verified(tmp_path):
+  *_, member = small_release.make_members()
+  sae = dataclasses.replace(member.sae, skip=True)
+  rng = np.random.default_rng(4)
+  skip = rng.normal(size=(sae.d_in, sae.d_out)).astype(np.float32)
+  params = dict(member.params) | {'W_skip': jnp.asarray(skip)}
+  released = small_release.replace(member, sae=sae, params=params)
+  out = small_release.write(tmp_path / 'release', [released])
+  (path,) = write.list_members(out)
+  loaded, arrays, _ = write.load_member(out / path)
+  assert loaded == sae
+  np.testing.assert_array_equal(arrays['W_skip'], skip)
+  with np.load(out / path / 'test_vectors.npz') as vectors:
+    expected = vectors['latents'] @ np.asarray(arrays['W_dec'])
+    expected += np.asarray(arrays['b_dec']) + vectors['x'] @ skip
+    np.testing.assert_allclose(
+        vectors['reconstruction'], expected, rtol=1e-4, atol=1e-4
+    )
+
+  def other(values):
+    values['W_skip'][0, 0] += 0.01
+
+  small_release.change_arrays(out, other, folder=path)
+  with pytest.raises(errors.DataError, match='reconstruction is not that of'):
+    write.verify_release(out)

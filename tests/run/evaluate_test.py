@@ -1,6 +1,7 @@
 """`jumprelu evaluate`: a release in, rows out; bad input is one line."""
 
 import concurrent.futures
+import dataclasses
 import json
 import shutil
 import threading
@@ -11,6 +12,7 @@ from pyarrow import parquet
 import pytest
 
 from jumprelu import errors, lm
+from jumprelu.evals import evaluate as evaluate_lib
 from jumprelu.release import formats
 from jumprelu.run import evaluate, main
 from tests import nano_release, small_release
@@ -222,16 +224,18 @@ def test_a_transcoder_without_the_gain_gets_inputs_without_it(
   sae, params = sae.fold(params, input_scale=3.0, target_scale=2.0)
   origin = formats.Origin('gemma2_nano', 2, 'transcoder', False)
   skip = np.ones((8, 6), np.float32)
+  sae = dataclasses.replace(sae, skip=True)
   params |= {'W_skip': skip}
   member = evaluate._make_member(
-      model, 'path', formats.Released(sae, params, origin, {})
+      'path', formats.Released(sae, params, origin, {})
   )
+  converted = evaluate_lib.params_with_gain(model, member)
   x = np.random.default_rng(0).normal(size=(5, 8)).astype(np.float32)
   np.testing.assert_allclose(
-      sae.encode(member.params, jnp.asarray(x * gain)),
+      sae.encode(converted, jnp.asarray(x * gain)),
       sae.encode(params, jnp.asarray(x)),
       rtol=1e-5,
   )
   np.testing.assert_allclose(
-      x * gain @ member.params['W_skip'], x @ skip, rtol=1e-5
+      x * gain @ converted['W_skip'], x @ skip, rtol=1e-5
   )

@@ -205,7 +205,7 @@ def test_a_full_disk_is_told_before_anything_is_computed(tmp_path, monkeypatch):
         tiny.model(),
         np.ones((4, 12), np.int32),
         tmp_path / 'out.npz',
-        layer=0,
+        taps={'x': lm.Tap(0, lm.Site.RESID_POST)},
     )
   assert not list(tmp_path.iterdir())
 

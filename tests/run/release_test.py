@@ -81,7 +81,7 @@ def test_a_run_that_has_not_ended_is_refused_before_the_evaluation(
 ):
   config = config_lib.resolve()
   meta = {'step': 32, 'counts': {'step': 32}}
-  member = load_run.TrainedMember(None, None, {}, 1.0, 1.0, meta)
+  member = load_run.TrainedMember(None, None, {}, None, 1.0, 1.0, meta)
   opened = publish.Run(
       pathlib.Path('runs/a'), config, [member], [], None, None, None
   )

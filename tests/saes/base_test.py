@@ -16,20 +16,20 @@ def variant(request):
   return request.param
 
 
-# What makes a transcoder does not depend on the variant; a Gated SAE may have
-# two encoders.
+# What makes a transcoder, or a skip term, does not depend on the variant; a
+# Gated SAE may have two encoders.
 _UNTIED = pytest.param('untied', marks=pytest.mark.slow)
 
 
-@pytest.fixture(params=[*small.variants(), 'transcoder', _UNTIED])
+@pytest.fixture(params=[*small.variants(), 'transcoder', 'skip', _UNTIED])
 def sae(request):
-  variant = {'transcoder': 'jumprelu', 'untied': 'gated'}.get(
-      request.param, request.param
-  )
+  others = {'transcoder': 'jumprelu', 'skip': 'jumprelu', 'untied': 'gated'}
+  variant = others.get(request.param, request.param)
   # A wide kernel gives every threshold a gradient.
   return small.make(
       variant,
-      transcoder=request.param == 'transcoder',
+      transcoder=request.param in ('transcoder', 'skip'),
+      skip=request.param == 'skip',
       bandwidth=0.5,
       tied=request.param != 'untied',
   )
@@ -295,3 +295,65 @@ def test_a_folded_sae_is_the_jumprelu_that_it_says_it_equals(variant):
   np.testing.assert_allclose(
       their_reconstruction, reconstruction, rtol=1e-5, atol=1e-5
   )
+
+
+@pytest.mark.parametrize('variant', saes.VARIANTS)
+def test_the_axes_of_parameters_are_those_of_their_shapes(variant):
+  sae = small.make(variant, transcoder=True, skip=True)
+  sizes = {
+      'model': small.D_IN,
+      'target_model': small.D_OUT,
+      'latents': small.WIDTH,
+  }
+  params = small.init(sae, jax.random.key(0))
+  axes = sae.param_axes()
+  assert axes.keys() == params.keys()
+  for name, value in params.items():
+    assert value.shape == tuple(sizes[axis] for axis in axes[name]), name
+
+
+def test_a_skip_term_starts_at_zero_and_adds_a_linear_map_of_the_inputs():
+  sae = small.make('jumprelu', transcoder=True, skip=True)
+  params = small.init(sae, jax.random.key(0))
+  assert not params['W_skip'].any()
+  params = small.trained_like(sae)
+  assert params['W_skip'].all()
+  inputs = small.rows(1, small.D_IN)
+  _, latents, outputs = small.run(sae, params, inputs)
+  expected = np.asarray(latents) @ params['W_dec'] + params['b_dec']
+  expected = expected + inputs @ params['W_skip']
+  np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-5)
+  with pytest.raises(TypeError, match='skip term decodes with its inputs'):
+    sae.decode(jax.tree.map(jnp.asarray, params), latents)
+
+
+def test_inputs_that_are_times_a_gain_are_read_with_the_skip_term_too():
+  sae = small.make('gated', transcoder=True, skip=True, tied=False)
+  params = small.trained_like(sae)
+  inputs = small.rows(1, small.D_IN)
+  gain = np.linspace(0.5, 2.0, small.D_IN, dtype=np.float32)
+  read = sae.read_times(params, jnp.asarray(gain))
+  for ours, theirs in zip(
+      small.run(sae, read, inputs * gain),
+      small.run(sae, params, inputs),
+      strict=True,
+  ):
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    'variant', ['matryoshka_relu', 'gated', 'relu_rescaled']
+)
+def test_a_variants_own_reconstructions_have_the_skip_term(variant):
+  sae = small.make(variant, transcoder=True, skip=True)
+  params = small.trained_like(sae)
+  # No latent is active: the rest reconstructs these targets.
+  params['b_enc'] = np.full(small.WIDTH, -1e3, np.float32)
+  if 'b_mag' in params:
+    params['b_mag'] = params['b_enc']
+  inputs = small.rows(1, small.D_IN)
+  targets = params['b_dec'] + inputs @ params['W_skip']
+  keep = np.ones(small.ROWS, bool)
+  parts, _ = small.gradients(sae, params, inputs, targets, keep)
+  np.testing.assert_allclose(parts.reconstruction, 0, atol=1e-8)
+  np.testing.assert_allclose(parts.auxiliary, 0, atol=1e-8)

@@ -25,7 +25,7 @@ def variants(fast=_FAST):
   ]
 
 
-def make(variant, *, transcoder=False, **fields):
+def make(variant, *, transcoder=False, skip=False, **fields):
   """Make an SAE; fields that its variant has not are left out."""
   config_cls = saes.VARIANTS[variant][1]
   own = {f.name for f in dataclasses.fields(config_cls)}
@@ -37,6 +37,7 @@ def make(variant, *, transcoder=False, **fields):
       d_out=D_OUT if transcoder else D_IN,
       width=WIDTH,
       transcoder=transcoder,
+      skip=skip,
   )
 
 
@@ -89,7 +90,11 @@ def gradients(
 def run(sae, params, inputs):
   """Give pre-activations, latents and reconstruction."""
   latents = sae.encode(params, inputs)
-  return sae.pre_acts(params, inputs), latents, sae.decode(params, latents)
+  return (
+      sae.pre_acts(params, inputs),
+      latents,
+      sae.decode(params, latents, inputs),
+  )
 
 
 def assert_equation(sae, numpy_loss, *, silent=None, to_threshold=None):

@@ -45,7 +45,7 @@ def test_what_changes_no_number_may_change(tmp_path):
       'checkpoint__keep': 7,
       'stream__batches_per_dispatch': 4,
       'corpus__cache_dir': 'elsewhere',
-      'path': 'oracle',
+      'backend': 'oracle',
   }
   directory = _claim(tmp_path, **changes)
   assert directory.read_config().checkpoint.keep == 7

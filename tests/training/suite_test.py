@@ -12,6 +12,7 @@ from tests import toy_suite
 
 _MEMBER = suite.Member(
     site='resid_post',
+    layer=1,
     width=48,
     variant='jumprelu',
     sparsity_coefficient=1e-3,
@@ -48,9 +49,27 @@ def test_members_of_one_shape_are_stacked():
   assert saes_found == [(16, 16, False), (16, 16, False), (20, 24, True)]
 
 
-def test_taps_are_the_sites_that_groups_read_or_reconstruct():
+def test_taps_are_those_that_groups_read_or_reconstruct():
   groups = _groups(_with(site='transcoder'), _with(site='mlp_out'))
-  assert suite.taps(groups) == (lm.Site.MLP_IN, lm.Site.MLP_OUT)
+  assert suite.taps(groups) == (
+      lm.Tap(1, lm.Site.MLP_IN),
+      lm.Tap(1, lm.Site.MLP_OUT),
+  )
+
+
+def test_members_of_several_layers_are_groups_with_names_of_their_own():
+  low, high = _with(layer=1), _with(layer=3)
+  groups = _groups(low, high)
+  assert [g.name for g in groups] == [
+      'layer_1-resid_post-48-jumprelu',
+      'layer_3-resid_post-48-jumprelu',
+  ]
+  assert [g.reads.layer for g in groups] == [1, 3]
+  # An initialisation does not depend on what else is trained.
+  alone = _params(_groups(high))
+  beside = _params(groups, groups[1].name)
+  for name, values in alone.items():
+    np.testing.assert_array_equal(beside[name], values)
 
 
 def test_a_member_is_not_given_twice():

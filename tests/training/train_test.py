@@ -139,9 +139,9 @@ def test_a_run_on_eight_devices_goes_on_on_one(tmp_path):
 
 
 def test_how_a_step_is_computed_may_change_on_resume(tmp_path, whole):
-  for stop, path in ((4, 'dense'), (7, 'sparse'), (11, 'oracle')):
-    assert _run(tmp_path, stop=(stop,), path=path)[0] == train.PREEMPTED
-  assert _run(tmp_path, path='auto')[0] == train.DONE
+  for stop, backend in ((4, 'dense'), (7, 'sparse'), (11, 'oracle')):
+    assert _run(tmp_path, stop=(stop,), backend=backend)[0] == train.PREEMPTED
+  assert _run(tmp_path, backend='auto')[0] == train.DONE
   (state, _), (expected, _) = _state(tmp_path), _state(whole)
   jax.tree.map(
       lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6),
@@ -157,7 +157,7 @@ def test_a_finished_run_says_so_without_loading_anything(whole, monkeypatch):
 
 def test_broken_activations_end_the_run(tmp_path):
   table = toy_suite.make_table()
-  table[lm.Site.RESID_POST][4:30] = np.inf
+  table[lm.Tap(toy_suite.LAYER, lm.Site.RESID_POST)][4:30] = np.inf
   with pytest.raises(errors.DataError, match='not finite'):
     _run(tmp_path, table=table, sites=('resid_post',))
   status = run_dir.RunDir(tmp_path).read('STATUS.json')
@@ -211,8 +211,8 @@ def test_what_a_run_has_left_can_be_loaded(tmp_path, monkeypatch):
   group = state.groups['transcoder-48-jumprelu']
   np.testing.assert_array_equal(last.params['W_dec'], group.params['W_dec'][1])
   assert last.params['W_dec'].shape == (48, last.sae.d_out)
-  assert last.input_scale == meta['scales']['mlp_in']
-  assert last.target_scale == meta['scales']['mlp_out']
+  assert last.input_scale == meta['scales']['layer_2.mlp_in']
+  assert last.target_scale == meta['scales']['layer_2.mlp_out']
   assert last.meta['step'] == 4
 
 

@@ -3,9 +3,10 @@
 The second choice. Online, activations never leave the device; a store serves
 small experiments that train many times on the same blocks. A folder holds
 
-  SITE/, keep/    one zarr3 array each, [steps, shards, rows, d_site]: what
-                  batch `step` takes from each logical shard. Flattened it is
-                  [rows, d_site] in the order in which training takes them
+  TAP/, keep/     one zarr3 array each, [steps, shards, rows, d_site], named
+                  as layer_12.resid_post: what batch `step` takes from each
+                  logical shard. Flattened it is [rows, d_site] in the order in
+                  which training takes them
   blocks.jsonl    a line a block: rows kept and dropped, digests
   progress.json   what is being written, until it is complete
   manifest.json   the same and its digests; written last

@@ -40,18 +40,18 @@ class Geometry:
   shards: int  # Logical shards of a block.
   rows: int  # Rows that a batch takes from a logical shard.
   dtype: str
-  widths: Mapping[str, int]  # {site: d_site}
+  widths: Mapping[str, int]  # {array: d_site}
   parts: int  # Files of a block, for each array.
   chunk_batches: int  # Batches of a chunk.
 
   @property
   def kinds(self) -> dict[str, Kind]:
     """The arrays by name."""
-    sites = {
-        site: Kind((width,), self.dtype, 'NaN')
-        for site, width in self.widths.items()
+    activations = {
+        name: Kind((width,), self.dtype, 'NaN')
+        for name, width in self.widths.items()
     }
-    return sites | {KEEP: Kind((), 'uint8', 255)}
+    return activations | {KEEP: Kind((), 'uint8', 255)}
 
   @property
   def block_rows(self) -> int:

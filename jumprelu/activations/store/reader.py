@@ -24,14 +24,14 @@ class Stored:
 
   The block after the one that was asked for is read meanwhile, into memory of
   the host. Rows come in the order of training: the order of a block is the
-  identity. A row that was dropped at one of the stored sites is dropped, also
+  identity. A row that was dropped at one of the stored taps is dropped, also
   where only some of them are read.
   """
 
   def __init__(
       self,
       config: Any,
-      sites: Sequence[lm.Site],
+      taps: Sequence[lm.Tap],
       *,
       dtype: str,
       mesh: Any = None,
@@ -40,7 +40,7 @@ class Stored:
 
     Args:
       config: The run's config; `store` says where.
-      sites: What is read.
+      taps: What is read.
       dtype: The language model's, resolved.
       mesh: The device mesh.
 
@@ -53,17 +53,18 @@ class Stored:
     _check_config(
         self._path,
         self.manifest,
-        sites=sites,
+        taps=taps,
         wanted=record.identity(config, dtype=dtype),
         blocks=config.blocks,
     )
     arrays.check_files(self._path, self.geometry)
     self._blocks = config.blocks
     self._mesh = mesh
-    self._names = [*map(str, sites), KEEP]
+    # {array: tap}.
+    self._taps = {self.manifest['arrays'][str(tap)]: tap for tap in taps}
     self._arrays = {
         name: arrays.open_array(self._path, self.geometry, name)
-        for name in self._names
+        for name in (*self._taps, KEEP)
     }
     self._slots = self.geometry.batches * self.geometry.rows
     self._own = self._own_shards()
@@ -75,13 +76,13 @@ class Stored:
     """The digest of the text behind the activations."""
     return self.manifest['data_digest']
 
-  def estimate_scales(self) -> dict[lm.Site, float]:
+  def estimate_scales(self) -> dict[lm.Tap, float]:
     """Returns the scales that were estimated when the store was made."""
-    sites = [lm.Site(name) for name in self._names if name != KEEP]
-    return {site: self.manifest['scales'][site] for site in sites}
+    scales = self.manifest['scales']
+    return {tap: scales[str(tap)] for tap in self._taps.values()}
 
   def make_block(
-      self, index: int, scales: Mapping[lm.Site, float]
+      self, index: int, scales: Mapping[lm.Tap, float]
   ) -> blocks.Block:
     """Returns block `index`, and starts to read the next one."""
     ahead = self._ahead.pop(index, None) or self._read_ahead(index)
@@ -90,13 +91,11 @@ class Stored:
     if index + 1 < self._blocks:
       self._ahead[index + 1] = self._read_ahead(index + 1)
     keep = {start: x.astype(bool) for start, x in rows.pop(KEEP).items()}
-    activations = {lm.Site(name): self._place(x) for name, x in rows.items()}
+    activations = {self._taps[name]: self._place(x) for name, x in rows.items()}
     slots = np.arange(self._slots, dtype=np.int32)
     return blocks.Block(
         activations=activations,
-        inverse_scale={
-            site: self.put(1 / scales[site]) for site in activations
-        },
+        inverse_scale={tap: self.put(1 / scales[tap]) for tap in activations},
         keep=self._place(keep),
         order=self._place(
             {a: np.tile(slots, (b - a, 1)) for a, b in self._own}
@@ -174,17 +173,17 @@ def _check_config(
     path: pathlib.Path,
     manifest: Mapping[str, Any],
     *,
-    sites: Sequence[lm.Site],
+    taps: Sequence[lm.Tap],
     wanted: Mapping[str, Any],
     blocks: int,
 ) -> None:
   """Refuses a store that holds other rows than the run would stream."""
   problems = record.differences(manifest['identity'], wanted)
-  widths = manifest['geometry']['widths']
-  missing = sorted(set(map(str, sites)) - set(widths))
+  names = manifest['arrays']
+  missing = [str(tap) for tap in sorted(taps) if str(tap) not in names]
   if missing:
     problems.append(
-        f'sites: {", ".join(missing)} not stored, only {", ".join(widths)}'
+        f'taps: {", ".join(missing)} not stored, only {", ".join(names)}'
     )
   stored = manifest['geometry']['blocks']
   if blocks > stored:

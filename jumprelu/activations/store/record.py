@@ -1,6 +1,6 @@
 """What a store says about itself: progress, blocks and, last, the manifest."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import hashlib
 import json
 import os
@@ -8,7 +8,7 @@ import pathlib
 from typing import Any
 import zlib
 
-from jumprelu import errors
+from jumprelu import errors, lm
 from jumprelu.activations.store import arrays
 from jumprelu.activations.store.geometry import Geometry
 from jumprelu.files import dotted, formats
@@ -20,7 +20,6 @@ BLOCKS = 'blocks.jsonl'
 # What decides which rows a stream yields, and what among it does not.
 _HARD = (
     'model',
-    'layer',
     'data',
     'input_gain',
     'matmul_precision',
@@ -174,6 +173,11 @@ def read_manifest(
         f'{blocks}: is not what the manifest says; {arrays.CURE}'
     )
   return manifest, geometry, read_blocks(directory)
+
+
+def array_names(taps: Iterable[lm.Tap]) -> dict[str, str]:
+  """Returns the names of the arrays of a new store, by tap as text."""
+  return {str(tap): str(tap) for tap in taps}
 
 
 def _crc32(value: Mapping[str, Any]) -> int:

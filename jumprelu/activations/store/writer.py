@@ -70,7 +70,8 @@ class Writer:
   def start(self, facts: Mapping[str, Any], *, data_axis: int = 1) -> int:
     """Starts, or goes on with, what `facts` describe; the next block.
 
-    Collective. `facts` hold `geometry`; `data_axis` is that of this mesh.
+    Collective. `facts` hold `arrays` and `geometry`; `data_axis` is that of
+    this mesh.
     """
     self.record = formats.stamp(formats.Kind.STORE) | dict(facts)
     self.geometry = Geometry.from_json(facts['geometry'])
@@ -99,8 +100,12 @@ class Writer:
     kept = np.zeros(1, np.uint32)
     orders = dict(_own_parts(block.order))
     self._own = [(a, a + len(order)) for a, order in orders.items()]
+    tap_of = {name: tap for tap, name in self.record['arrays'].items()}
     for number, name in enumerate(names):
-      source = block.keep if name == KEEP else block.activations[lm.Site(name)]
+      if name == KEEP:
+        source = block.keep
+      else:
+        source = block.activations[lm.parse_tap(tap_of[name])]
       pending = []
       for start, rows in _own_parts(source):
         order = orders[start]

@@ -79,8 +79,8 @@ def effects(
         jitted.kept_rows(x, keep) for x in (inputs, targets, gradient)
     )
     latents = jitted.encode(sae, params, inputs, mesh=mesh)
-    decoded = jitted.decode(sae, params, latents, inputs=inputs)
-    affine = jitted.decode(sae, params, jnp.zeros_like(latents), inputs=inputs)
+    decoded = sae.decode(params, latents, inputs)
+    affine = sae.decode(params, jnp.zeros_like(latents), inputs)
     by_latent = latents * jnp.matmul(
         gradient, params['W_dec'].T, precision='highest'
     )

@@ -90,7 +90,7 @@ def _of_member(context, i) -> tuple[dict[str, Any], list[dict[str, Any]]]:
   best, _ = nearest(rows, rows, itself=True)
   found = {'nearest_cosine': best.mean(), 'encoder_decoder_cosine': np.nan}
   member = context.members[i]
-  if member.source == member.target:
+  if not member.reads.is_transcoder:
     alive = np.asarray(context.firing_frequency[i]) > 0
     columns = unit_rows(_whole(context, i, 'W_enc').T[alive])
     found['encoder_decoder_cosine'] = (columns * rows).sum(1).mean()

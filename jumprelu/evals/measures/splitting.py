@@ -50,7 +50,8 @@ def measure(context: context_lib.Context) -> context_lib.Measured:
   table = []
   for i, narrow in enumerate(context.members):
     for j, wide in enumerate(context.members):
-      same = (narrow.source, narrow.target) == (wide.source, wide.target)
+      same_inputs = narrow.reads.inputs == wide.reads.inputs
+      same = same_inputs and narrow.reads.targets == wide.reads.targets
       if same and narrow.sae.width < wide.sae.width:
         table.append(
             {

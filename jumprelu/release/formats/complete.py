@@ -49,7 +49,7 @@ def _complete(path, sae, given):
         f'{path}: neither its files nor its folders say what it reads: give'
         f' {", ".join(missing)}'
     )
-  if origin.site != 'transcoder' and 'W_skip' in sae.params:
+  if origin.site != 'transcoder' and sae.sae.skip:
     raise errors.UserError(
         f'{path}: has a skip term, which only transcoders have; its site is'
         f' {origin.site}'

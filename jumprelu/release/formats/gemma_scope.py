@@ -11,7 +11,7 @@ MLP without its gain.
 import pathlib
 import re
 
-from jumprelu import errors
+from jumprelu import errors, lm
 from jumprelu.release import layout
 from jumprelu.release.formats import record
 
@@ -69,7 +69,7 @@ def origin_of(parts: tuple[str, ...]) -> record.Origin:
           site=_SITES[site],
           input_gain=False if site == 'transcoders' else None,
       )
-    if part in layout.SITES:
+    if part in lm.SITES:
       return origin._replace(site=part)
   return origin
 

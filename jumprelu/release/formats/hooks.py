@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import re
 
 from jumprelu import lm
-from jumprelu.release import hook_names, layout
+from jumprelu.release import hook_names
 from jumprelu.release.formats.record import Origin
 
 # The layer and the rest of a TransformerLens or Hugging Face name.
@@ -34,7 +34,7 @@ def origin_of(source: str, target: str | None = None) -> Origin:
   names = tuple(
       name.replace('language_model.', '') for name in (source, target or source)
   )
-  for site in layout.SITES:
+  for site in lm.SITES:
     for gain in (True, False) if site == 'transcoder' else (None,):
       if names in _known_names(site, layer, gain):
         return Origin(layer=layer, site=site, input_gain=gain)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jumprelu import errors, saes
+from jumprelu import errors, lm, saes
 from jumprelu.release.formats import tensors
 from jumprelu.saes import base
 
@@ -19,7 +19,7 @@ class Origin(NamedTuple):
 
   model: str | None = None
   layer: int | None = None
-  site: str | None = None  # A key of `suite.SITES`.
+  site: str | None = None  # A key of `lm.SITES`.
   # Of a transcoder: whether its input has the gain of the norm before the MLP.
   input_gain: bool | None = None
 
@@ -28,13 +28,19 @@ class Origin(NamedTuple):
     known = {k: v for k, v in self._asdict().items() if v is not None}
     return other._replace(**known)
 
+  def reads(self) -> lm.Reads:
+    """Returns the taps of a complete origin (`complete.complete`)."""
+    if self.layer is None or self.site is None:
+      raise ValueError(f'an origin that is not complete: {self}')
+    gain = self.input_gain is not False
+    return lm.make_reads(self.site, self.layer, input_gain=gain)
+
 
 @dataclasses.dataclass(frozen=True)
 class Released:
   """One SAE that reads raw activations, and what is known about it."""
 
   sae: base.Sae
-  # Those of `sae`; a skip transcoder has `W_skip` [model, target_model] too.
   params: Mapping[str, Any]
   origin: Origin
   # For its row of results.
@@ -129,6 +135,7 @@ def make_jumprelu(
       d_out=params['W_dec'].shape[1],
       width=params['W_enc'].shape[1],
       transcoder=origin.site == 'transcoder' or 'W_skip' in params,
+      skip='W_skip' in params,
   )
   return Released(
       sae,

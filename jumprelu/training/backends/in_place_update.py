@@ -1,153 +1,228 @@
-"""Paths that update both matrices in place, row by row.
+"""The backends that update both matrices in place, row by row.
 
-Their encoder lies turned, a row a latent, in all the state that they are given
-and give. With beta1 = 0 a latent without a gradient does not move, its second
-moments only decay, and a row of unit norm stays one. So the native step and the
-kernels update the rows of what fired, and remember when; at the end of a
-segment the other rows catch up, and the state is what a dense path would have
-left.
+They store the encoder transposed, [latents, model], because a latent then owns
+one contiguous row of each matrix. With beta1 = 0 a latent without a gradient
+does not move: only its second moments decay, and a row of unit norm keeps it.
+The native step and the Pallas kernels therefore update only the rows of latents
+with a gradient and record when. At the end of a segment the second moments of
+the other rows catch up, and the state equals that of a dense backend.
 """
 
-from collections.abc import Callable
-import functools
+import abc
+import dataclasses
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from jumprelu import saes
-from jumprelu.array_typing import Array, Int
+from jumprelu.array_typing import Array, Float, Int
 from jumprelu.ops import active_pairs, dense, native, pallas, sparse
-from jumprelu.training import optim, suite
-from jumprelu.training.backends import protocol
+from jumprelu.training import optim, suite, train_batch
+from jumprelu.training.backends import interface, plain_jumprelu
 
 _MATRICES = ('W_enc', 'W_dec')
 
 
-class _Own(NamedTuple):
-  """A member's state."""
+class MemberState(NamedTuple):
+  """The state of a member while a segment lasts."""
 
   matrices: active_pairs.Matrices
-  # Parameters and second moments that are no matrices.
+  # Parameters and second moments that are vectors.
   params: optim.Params
   nu: optim.Params
   silent: Int[Array, ' latents']
   skipped: Int[Array, '']
-  # Steps taken since `enter`.
+  # Steps of this segment that were not skipped.
   clock: Int[Array, '']
 
 
-def _enter(sae: saes.base.Sae, state: suite.GroupState) -> _Own:
-  params, nu = state.params, state.nu
-  matrices = active_pairs.Matrices(
-      encoder=params['W_enc'],
-      decoder=params['W_dec'],
-      nu_encoder=nu['W_enc'],
-      nu_decoder=nu['W_dec'],
-      touched=jnp.zeros(sae.width, jnp.int32),
-  )
-  return _Own(
-      matrices,
-      _without_matrices(params),
-      _without_matrices(nu),
-      state.silent,
-      state.skipped,
-      jnp.int32(0),
-  )
+class InPlace(interface.Backend):
+  """A backend whose `update_matrices` is a step of `ops`."""
+
+  @abc.abstractmethod
+  def update_matrices(
+      self,
+      matrices: active_pairs.Matrices,
+      batch: active_pairs.Batch,
+      rates: active_pairs.Rates,
+      *,
+      settings: active_pairs.Settings,
+  ) -> tuple[active_pairs.Matrices, active_pairs.Found]:
+    """Returns the updated matrices, and the other results of the step."""
+
+  def catch_up(
+      self,
+      matrices: active_pairs.Matrices,
+      clock: Int[Array, ''],
+      *,
+      b2: float,
+  ) -> active_pairs.Matrices:
+    """Returns the matrices with all second moments decayed up to `clock`.
+
+    Nothing is left to do where a step updates every row.
+    """
+    del clock, b2
+    return matrices
+
+  def to_layout(self, state: suite.GroupState) -> suite.GroupState:
+    """Returns the state with transposed encoders."""
+    return _transpose_encoder(state)
+
+  def from_layout(self, state: suite.GroupState) -> suite.GroupState:
+    """Returns the state with encoders as they are in a checkpoint."""
+    return _transpose_encoder(state)
+
+  def begin_segment(self, state: suite.GroupState) -> MemberState:
+    """Returns the state with the matrices apart from the vectors."""
+    params, nu = state.params, state.nu
+    matrices = active_pairs.Matrices(
+        encoder=params['W_enc'],
+        decoder=params['W_dec'],
+        nu_encoder=nu['W_enc'],
+        nu_decoder=nu['W_dec'],
+        touched=jnp.zeros(len(params['W_dec']), jnp.int32),
+    )
+    return MemberState(
+        matrices,
+        _without_matrices(params),
+        _without_matrices(nu),
+        state.silent,
+        state.skipped,
+        jnp.int32(0),
+    )
+
+  def end_segment(
+      self, member_state: MemberState, *, config: optim.Config
+  ) -> suite.GroupState:
+    """Returns the state after untouched rows have caught up."""
+    state = member_state
+    matrices = self.catch_up(state.matrices, state.clock, b2=config.b2)
+    weights = {'W_enc': matrices.encoder, 'W_dec': matrices.decoder}
+    moments = {'W_enc': matrices.nu_encoder, 'W_dec': matrices.nu_decoder}
+    return suite.GroupState(
+        params=state.params | weights,
+        nu=state.nu | moments,
+        silent=state.silent,
+        skipped=state.skipped,
+    )
+
+  def step(
+      self,
+      sae: saes.base.Sae,
+      member_state: MemberState,
+      hyper: dict[str, Any],
+      *,
+      batch: train_batch.TrainBatch,
+      config: optim.Config,
+  ) -> tuple[MemberState, dict[str, Array]]:
+    """Returns the state after one step, and metrics (`Backend.step`)."""
+    state = member_state
+    learning_rate = hyper['learning_rate'] * batch.learning_rate
+    encoder = {'W_enc': state.matrices.encoder.T}
+    encoded = plain_jumprelu.encode(sae, state.params | encoder, hyper, batch)
+    matrices, result = self.update_matrices(
+        state.matrices,
+        encoded,
+        active_pairs.Rates(
+            learning_rate, optim.correction(config, batch.step), state.clock
+        ),
+        settings=plain_jumprelu.settings_of(sae, config),
+    )
+    outcome = plain_jumprelu.outcome_of(sae, encoded, result)
+    new = optim.update(
+        state.params,
+        state.nu,
+        plain_jumprelu.vector_gradients(
+            state.params, result, encoded.threshold
+        ),
+        step=batch.step,
+        learning_rate=learning_rate,
+        config=config,
+        unit_norm=False,
+    )
+    params, nu = interface.select(outcome.ok, new, (state.params, state.nu))
+    silent, skipped = interface.count(state, batch, outcome)
+    clock = state.clock + jnp.where(outcome.ok, 1, 0)
+    state = MemberState(matrices, params, nu, silent, skipped, clock)
+    return state, interface.metrics(
+        outcome, batch, silent=silent, skipped=skipped
+    )
+
+
+class DenseInPlace(InPlace):
+  """`Dense`, a block of latents at a time: for one CPU."""
+
+  def update_matrices(self, matrices, batch, rates, *, settings):
+    """Returns matrices and results of `ops.dense`."""
+    return dense.step(matrices, batch, rates, settings=settings)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sparse(InPlace):
+  """Only pairs with a gradient, in JAX: for one device."""
+
+  # A row with more selected latents makes the step dense, which is as fast for
+  # an L0 of hundreds.
+  cap: int = 384
+
+  def update_matrices(self, matrices, batch, rates, *, settings):
+    """Returns matrices and results of `ops.sparse`."""
+    return sparse.step(matrices, batch, rates, settings=settings, cap=self.cap)
+
+
+class Native(InPlace):
+  """Only pairs with a gradient, in C++: for one CPU."""
+
+  def update_matrices(self, matrices, batch, rates, *, settings):
+    """Returns matrices and results of `ops.native`."""
+    return native.step(matrices, batch, rates, settings=settings)
+
+  def catch_up(self, matrices, clock, *, b2):
+    """Returns matrices with all second moments decayed by `ops.native`."""
+    return native.catch_up(matrices, clock, b2=b2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pallas(InPlace):
+  """Only pairs with a gradient, in Pallas: for one GPU."""
+
+  # The kernels have room for this number of selected latents a row.
+  cap: int = 256
+  # Runs the kernels on any device, slowly: for tests.
+  interpret: bool = False
+
+  def update_matrices(self, matrices, batch, rates, *, settings):
+    """Returns matrices and results of `ops.pallas`."""
+    return pallas.step(
+        matrices,
+        batch,
+        rates,
+        settings=settings,
+        cap=self.cap,
+        interpret=self.interpret,
+    )
+
+  def catch_up(self, matrices, clock, *, b2):
+    """Returns matrices with all second moments decayed by `ops.pallas`."""
+    return pallas.catch_up(matrices, clock, b2=b2)
 
 
 def _without_matrices(tree: optim.Params) -> optim.Params:
   return {name: x for name, x in tree.items() if name not in _MATRICES}
 
 
-def _leave(
-    catch_up: Callable[..., active_pairs.Matrices],
-    sae: saes.base.Sae,
-    own: _Own,
-    *,
-    config: optim.Config,
-) -> suite.GroupState:
-  """Let untouched rows catch up."""
-  del sae
-  found = catch_up(own.matrices, own.clock, b2=config.b2)
-  return suite.GroupState(
-      params=own.params | {'W_enc': found.encoder, 'W_dec': found.decoder},
-      nu=own.nu | {'W_enc': found.nu_encoder, 'W_dec': found.nu_decoder},
-      silent=own.silent,
-      skipped=own.skipped,
+def _transpose_encoder(state: suite.GroupState) -> suite.GroupState:
+  """Transposes the encoders of a group and their second moments."""
+
+  def transpose(tree):
+    return tree | {'W_enc': _transpose(tree['W_enc'])}
+
+  return dataclasses.replace(
+      state, params=transpose(state.params), nu=transpose(state.nu)
   )
 
 
-def _step(
-    take: Callable[..., tuple[active_pairs.Matrices, active_pairs.Found]],
-    sae: saes.base.Sae,
-    own: _Own,
-    hyper: dict[str, Any],
-    *,
-    shared: protocol.Shared,
-    config: optim.Config,
-) -> tuple[_Own, dict[str, Array]]:
-  """Step one SAE, or leave it as it is where anything is not finite."""
-  rate = hyper['learning_rate'] * shared.learning_rate
-  encoder = {'W_enc': own.matrices.encoder.T}
-  batch = protocol.make_batch(sae, own.params | encoder, hyper, shared)
-  matrices, found = take(
-      own.matrices,
-      batch,
-      active_pairs.Rates(
-          rate, optim.correction(config, shared.step), own.clock
-      ),
-      settings=protocol.settings_of(sae, config),
-  )
-  outcome = protocol.outcome_of(sae, batch, found)
-  new = optim.update(
-      own.params,
-      own.nu,
-      protocol.vectors(own.params, found, batch.threshold),
-      step=shared.step,
-      learning_rate=rate,
-      config=config,
-      unit_norm=False,
-  )
-  params, nu = protocol.if_ok(outcome, new, (own.params, own.nu))
-  silent, skipped = protocol.count(own.silent, own.skipped, shared, outcome)
-  clock = own.clock + jnp.where(outcome.ok, 1, 0)
-  own = _Own(matrices, params, nu, silent, skipped, clock)
-  return own, protocol.metrics(outcome, shared, silent=silent, skipped=skipped)
-
-
-def make_path(
-    take: Callable[..., tuple[active_pairs.Matrices, active_pairs.Found]],
-    catch_up: Callable[..., active_pairs.Matrices],
-) -> protocol.Path:
-  """Make the path of a step like `native.step`, and its `native.catch_up`."""
-  return protocol.Path(
-      _enter,
-      functools.partial(_leave, catch_up),
-      functools.partial(_step, take),
-      turned=True,
-  )
-
-
-def _caught_up(
-    matrices: active_pairs.Matrices, clock: Int[Array, ''], *, b2: float
-) -> active_pairs.Matrices:
-  """Leave matrices whose every row is updated in every step."""
-  del clock, b2
-  return matrices
-
-
-def make_sparse(cap: int) -> protocol.Path:
-  """Make the sparse path, dense where a row has more than `cap` latents."""
-  return make_path(functools.partial(sparse.step, cap=cap), _caught_up)
-
-
-def make_pallas(cap: int, *, interpret: bool = False) -> protocol.Path:
-  """Make the Pallas path with room for `cap` selected latents a row."""
-  take = functools.partial(pallas.step, cap=cap, interpret=interpret)
-  return make_path(take, pallas.catch_up)
-
-
-NATIVE = make_path(native.step, native.catch_up)
-DENSE = make_path(dense.step, _caught_up)
-SPARSE = make_sparse(protocol.SPARSE_CAP)
-PALLAS = make_pallas(protocol.PALLAS_CAP)
+@jax.jit
+def _transpose(x: Float[Array, 'members a b']) -> Float[Array, 'members b a']:
+  return jnp.swapaxes(x, 1, 2)

@@ -31,7 +31,7 @@ def refused(path, *words):
   return message
 
 
-def a_file(path, name='mlp_out', block=2, part=1):
+def a_file(path, name='layer_2.mlp_out', block=2, part=1):
   rest = '0' if name == 'keep' else '0/0'
   return path / f'{name}/c/{block}/{part}/{rest}'
 
@@ -42,7 +42,7 @@ def flip(path, at):
   path.write_bytes(data)
 
 
-@pytest.mark.parametrize('name', ['mlp_out', 'keep'])
+@pytest.mark.parametrize('name', ['layer_2.mlp_out', 'keep'])
 @pytest.mark.parametrize('at', [5, -9])
 def test_a_flipped_byte_of_data_or_index_names_file_and_block(
     damaged, name, at
@@ -75,7 +75,7 @@ def test_a_process_reads_only_the_files_of_its_devices(damaged, monkeypatch):
   # As where the last two logical shards lie on another process's devices.
   stored._own = stored._own[:6]
   rows = stored.read(2)
-  assert sorted(rows['mlp_out']) == [0, 1, 2, 3, 4, 5]
+  assert sorted(rows['layer_2.mlp_out']) == [0, 1, 2, 3, 4, 5]
   stored._own = [(6, 7)]
   with pytest.raises(errors.DataError, match='block 2'):
     stored.read(2)
@@ -103,14 +103,14 @@ def test_a_file_of_another_block_is_found_though_its_checksums_hold(damaged):
 
 
 def test_another_shape_is_refused(damaged):
-  path = damaged / 'mlp_out' / 'zarr.json'
+  path = damaged / 'layer_2.mlp_out' / 'zarr.json'
   path.write_text(path.read_text().replace('[16,8,4,24]', '[16,8,4,25]'))
   refused(damaged, path, 'is not what the manifest says')
 
 
 def test_a_spec_in_a_file_is_not_obeyed(damaged):
   """What lies on the disk cannot lead elsewhere."""
-  path = damaged / 'mlp_out' / 'zarr.json'
+  path = damaged / 'layer_2.mlp_out' / 'zarr.json'
   path.write_text(
       '{"driver": "zarr3", "kvstore": {"driver": "file", "path": "/etc/"}}'
   )
@@ -137,7 +137,7 @@ def edit(path, name, value):
     [
         ('format', 99, 'a store of format 99, written by jumprelu'),
         ('complete', False, 'does not say that it is complete'),
-        ('scales', {'mlp_out': 1.0}, 'does not match its own digest'),
+        ('scales', {'layer_2.mlp_out': 1.0}, 'does not match its own digest'),
     ],
 )
 def test_a_manifest_that_says_something_else_is_refused(

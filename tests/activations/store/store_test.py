@@ -46,9 +46,13 @@ def test_batches_are_the_streams_bit_for_bit(written, job, devices):
   for (rows, keep), (x, kept) in zip(
       batches(stored, scales), streamed, strict=True
   ):
-    assert sorted(rows) == ['mlp_in', 'mlp_out', 'resid_post']
-    for site, value in rows.items():
-      np.testing.assert_array_equal(value, x[site])
+    assert [str(tap) for tap in sorted(rows)] == [
+        'layer_2.mlp_in',
+        'layer_2.mlp_out',
+        'layer_2.resid_post',
+    ]
+    for tap, value in rows.items():
+      np.testing.assert_array_equal(value, x[tap])
     np.testing.assert_array_equal(keep, kept)
 
 
@@ -56,7 +60,7 @@ def test_rows_lie_in_the_order_of_training(written, job):
   """Read without any code of ours: [rows, d_site] is a plain reshape."""
   spec = {
       'driver': 'zarr3',
-      'kvstore': {'driver': 'file', 'path': f'{written}/mlp_out/'},
+      'kvstore': {'driver': 'file', 'path': f'{written}/layer_2.mlp_out/'},
   }
   array = np.asarray(tensorstore.open(spec).result().read().result())
   assert array.shape == (16, 8, 4, 24)
@@ -64,7 +68,8 @@ def test_rows_lie_in_the_order_of_training(written, job):
   unscaled = dict.fromkeys(job.stream.params, 1.0)
   for step, (x, _) in enumerate(batches(job.stream, unscaled)):
     np.testing.assert_array_equal(
-        rows[32 * step : 32 * step + 32], x[lm.Site.MLP_OUT]
+        rows[32 * step : 32 * step + 32],
+        x[lm.Tap(toy_suite.LAYER, lm.Site.MLP_OUT)],
     )
 
 
@@ -80,7 +85,7 @@ def test_a_writer_that_was_stopped_ends_with_the_same_bytes(
     # As one that was killed while it wrote: half a line, half a block.
     with (path / 'blocks.jsonl').open('a') as file:
       file.write('{"block": ')
-    torn = written / f'resid_post/c/{stops[-1]}/0/0/0'
+    torn = written / f'layer_2.resid_post/c/{stops[-1]}/0/0/0'
     there = path / torn.relative_to(written)
     there.parent.mkdir(parents=True)
     there.write_bytes(torn.read_bytes()[:100])
@@ -101,7 +106,7 @@ def test_another_config_is_not_mixed_in(tmp_path, job):
   with pytest.raises(errors.UserError) as e:
     small_store.write(tmp_path, tokens=128 * 5, sites=('resid_post',))
   assert 'blocks was 4, is 5' in str(e.value)
-  assert "is ['resid_post']" in str(e.value)
+  assert "is ['layer_2.resid_post']" in str(e.value)
   assert e.value.exit_code == 2
 
 
@@ -125,8 +130,8 @@ def test_the_space_is_compared_before_the_first_write(
 @pytest.mark.parametrize(
     'changes, words',
     [
-        ({'layer': 1}, 'layer was 2, is 1'),
-        ({'sites': ('attn_heads',)}, 'sites: attn_heads not stored'),
+        ({'layer': 1}, 'layer_1.mlp_out, layer_1.resid_post not stored'),
+        ({'sites': ('attn_heads',)}, 'taps: layer_2.attn_heads not stored'),
         ({'stream__batch': 64}, 'stream.batch was 32, is 64'),
         ({'corpus__seed': 7}, 'corpus.seed was 0, is 7'),
         ({'data': 'other.txt'}, "data was 'stdlib', is 'other.txt'"),

@@ -88,9 +88,9 @@ def test_the_next_block_is_read_while_this_one_trains(written, monkeypatch):
 
 def test_a_bfloat16_store_holds_the_models_bits(tmp_path):
   table = {
-      site: x.astype(jax.numpy.bfloat16)
-      for site, x in toy_suite.make_table().items()
-      if str(site) == 'resid_post'
+      tap: x.astype(jax.numpy.bfloat16)
+      for tap, x in toy_suite.make_table().items()
+      if tap.site == 'resid_post'
   }
   config = toy_suite.make_config(sites=('resid_post',), tokens=128)
   job = toy_suite.make_job(config, table=table)
@@ -100,12 +100,14 @@ def test_a_bfloat16_store_holds_the_models_bits(tmp_path):
   stored = small_store.open_store(path, config=config, dtype='bfloat16')
   ours = stored.make_block(0, scales)
   theirs = job.stream.make_block(0, scales)
-  (site,) = theirs.activations
-  assert ours.activations[site].dtype == jax.numpy.bfloat16
-  assert (path / 'resid_post/c/0/0/0/0').stat().st_size < 128 * 16 * 2 + 200
+  (tap,) = theirs.activations
+  assert ours.activations[tap].dtype == jax.numpy.bfloat16
+  assert (
+      path / 'layer_2.resid_post/c/0/0/0/0'
+  ).stat().st_size < 128 * 16 * 2 + 200
   for number in range(4):
     (x, _), (y, _) = (
         blocks.batch(block, jax.numpy.int32(number), 32)
         for block in (ours, theirs)
     )
-    np.testing.assert_array_equal(x[site], y[site])
+    np.testing.assert_array_equal(x[tap], y[tap])

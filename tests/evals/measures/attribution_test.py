@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jumprelu import lm
 from jumprelu.data import packing
 from jumprelu.evals import corpus_passes, jitted, text
 from jumprelu.evals.measures import (
@@ -57,7 +58,9 @@ def planted():
       context.Context(
           model=tiny.model(),
           members=[
-              corpus_passes.place(m.sae, m.params, (_TARGET, _TARGET))
+              corpus_passes.place(
+                  m.sae, m.params, lm.Reads((_TARGET,), (_TARGET,))
+              )
               for m in members.values()
           ],
           names=list(members),

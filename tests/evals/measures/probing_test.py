@@ -103,7 +103,8 @@ def test_half_a_label_gives_half_of_it_and_both_halves_all():
 def test_one_side_chooses_and_teaches_and_the_other_is_scored():
   context = planted.make_context(table(), *member(), sequences=12)
   given = rows()
-  one = examples.Unit(*member()[0][:3])
+  chosen, _ = member()
+  one = examples.Unit(chosen.sae, chosen.params, chosen.source)
   (sums,) = examples.sums_of(context, [one], given, how=None)
   train = given.labels[~given.test]
   for kind in (0, 1):

@@ -109,7 +109,7 @@ def test_alone_and_rounded_and_without_what_fails(tmp_path):
       tmp_path,
       '--alone',
       '--skip_failing',
-      '--paths=oracle,dense',
+      '--backends=oracle,dense',
       '--precision=bfloat16',
       '--peers=saelens,dictionary_learning',
       f'--peers_python={broken}',
@@ -193,7 +193,7 @@ def test_the_table_has_a_line_an_implementation_and_a_pair(records):
     [
         '--shapes=Q',
         '--peers=nobody',
-        '--paths=fast',
+        '--backends=fast',
         '--l0=many',
         '--device=tpu',
         '--precision=float16',

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.suites import results
-from jumprelu import saes
+from jumprelu import lm, saes
 from jumprelu.training import load_run, suite
 
 
@@ -17,6 +17,7 @@ def _member(site, scales):
   params |= {'b_enc': params['b_enc'] + 0.1, 'b_dec': params['b_dec'] + 0.2}
   member = suite.Member(
       site=site,
+      layer=2,
       width=6,
       variant='jumprelu',
       sparsity_coefficient=1e-3,
@@ -26,7 +27,8 @@ def _member(site, scales):
       initial_threshold=0.3,
   )
   params = {name: np.asarray(value) for name, value in params.items()}
-  return load_run.TrainedMember(member, sae, params, *scales, {})
+  reads = lm.make_reads(site, 2)
+  return load_run.TrainedMember(member, sae, params, reads, *scales, {})
 
 
 def test_with_another_suite_s_scales_larger_activations_are_as_large_as_own():

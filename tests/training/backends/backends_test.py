@@ -1,4 +1,4 @@
-"""Paths: which one a group takes, and that a run may change them."""
+"""Backends: which one a group gets, and that a run may change them."""
 
 import dataclasses
 import functools
@@ -12,7 +12,6 @@ from jumprelu import errors, saes
 from jumprelu.ops import native
 from jumprelu.training import backends, optim, suite
 from jumprelu.training import step as step_lib
-from jumprelu.training.backends import in_place_update
 from tests import toy_suite
 
 _OPTIM = optim.Config(
@@ -43,34 +42,34 @@ def _job():
 
 
 @functools.cache
-def _segments(path):
-  if path == 'pallas':
+def _segments(name):
+  if name == 'pallas':
     # What compiles for GPUs runs here as well, slowly.
     with pytest.MonkeyPatch.context() as patch:
       patch.setitem(
-          backends.PATHS, path, in_place_update.make_pallas(48, interpret=True)
+          step_lib.BACKENDS, name, backends.Pallas(cap=48, interpret=True)
       )
       patch.setattr(jax, 'default_backend', lambda: 'gpu')
-      return _make_segments(path)
-  return _make_segments(path)
+      return _make_segments(name)
+  return _make_segments(name)
 
 
-def _make_segments(path):
+def _make_segments(name):
   return step_lib.make_segments(
-      _job()[0], _OPTIM, total_steps=20, batch=32, max_steps=4, path=path
+      _job()[0], _OPTIM, total_steps=20, batch=32, max_steps=4, backend=name
   )
 
 
 def _run(names):
-  """Takes four steps by each path in turn."""
+  """Takes four steps by each backend in turn."""
   groups, stream, block = _job()
   state, logs = suite.init_state(groups), []
   for name in names:
     segments = _segments(name)
     state, log = segments.run(
-        segments.turn(state), block, stream.put(0), stream.put(4)
+        segments.prepare(state), block, stream.put(0), stream.put(4)
     )
-    state = segments.turn(state)
+    state = segments.finish(state)
     logs.append(jax.device_get(log))
   return jax.device_get(state), logs
 
@@ -90,12 +89,12 @@ def _close(found, expected, tolerance):
         ('sparse',) * 4,
         ('native',) * 4,
         ('pallas',) * 4,
-        # A run that is resumed by another path.
+        # A run that is resumed with another backend.
         ('native', 'oracle', 'sparse', 'native'),
     ],
     ids='-'.join,
 )
-def test_a_run_is_the_same_by_any_path_and_by_one_after_another(names):
+def test_a_run_is_the_same_by_any_backend_and_by_one_after_another(names):
   _need(names)
   (end, logs), (expected, oracle) = _run(names), _run(('oracle',) * 4)
   assert end.step == expected.step == 16
@@ -105,7 +104,7 @@ def test_a_run_is_the_same_by_any_path_and_by_one_after_another(names):
     np.testing.assert_array_equal(found.silent, wanted.silent)
     for log, other in zip(logs, oracle, strict=True):
       _close(log.groups[name], other.groups[name], 1e-4)
-  # What is no JumpReLU goes by the oracle in any case.
+  # Other variants get the oracle in any case.
   name = 'resid_post-48-relu'
   jax.tree.map(
       np.testing.assert_array_equal, end.groups[name], expected.groups[name]
@@ -116,7 +115,7 @@ def test_rows_without_a_gradient_catch_up_at_the_end_of_a_segment():
   _need(('native',))
   groups, stream, block = _job()
   ends = []
-  for path in ('oracle', 'native', 'sparse'):
+  for backend in ('oracle', 'native', 'sparse'):
     state = suite.init_state(groups)
     group = state.groups[_NAMES[0]]
     # Thresholds that nothing reaches, for half of the latents.
@@ -126,18 +125,18 @@ def test_rows_without_a_gradient_catch_up_at_the_end_of_a_segment():
         group, params=group.params | {'log_threshold': high}, nu=nu
     )
     state = dataclasses.replace(state, groups=state.groups | {_NAMES[0]: group})
-    segments = _segments(path)
+    segments = _segments(backend)
     state, _ = segments.run(
-        segments.turn(state), block, stream.put(0), stream.put(3)
+        segments.prepare(state), block, stream.put(0), stream.put(3)
     )
-    ends.append(jax.device_get(segments.turn(state)).groups[_NAMES[0]].nu)
+    ends.append(jax.device_get(segments.finish(state)).groups[_NAMES[0]].nu)
   np.testing.assert_allclose(ends[0]['W_dec'][:, :24], 0.9**3, rtol=1e-6)
   for end in ends[1:]:
     for name in ('W_enc', 'W_dec'):
       np.testing.assert_allclose(end[name], ends[0][name], rtol=1e-5)
 
 
-def test_only_a_plain_jumprelu_takes_a_fast_path():
+def test_only_a_plain_jumprelu_gets_a_fast_backend():
   config = toy_suite.make_config(variants=tuple(saes.VARIANTS))
   chosen = {
       group.name.split('-')[-1]: backends.choose('auto', group, None)
@@ -165,23 +164,31 @@ def test_without_the_native_step_wide_saes_on_a_cpu_are_sparse(monkeypatch):
     ],
     ids=str,
 )
-def test_what_the_formulas_do_not_cover_takes_the_oracle(changes):
+def test_an_sae_that_the_formulas_do_not_cover_gets_the_oracle(changes):
   config = toy_suite.make_config(**changes)
   for group in toy_suite.make_groups(config):
-    for asked in (backends.AUTO, *backends.PATHS):
-      assert backends.choose(asked, group, None) == 'oracle'
+    for name in (backends.AUTO, *step_lib.BACKENDS):
+      assert backends.choose(name, group, None) == 'oracle'
+
+
+def test_a_skip_term_takes_the_oracle():
+  for group in toy_suite.make_groups(toy_suite.make_config()):
+    sae = dataclasses.replace(group.sae, skip=True)
+    skip = dataclasses.replace(group, sae=sae)
+    assert backends.choose(backends.AUTO, skip, None) == 'oracle'
 
 
 def test_over_devices_a_suite_takes_the_dense_path():
   group = toy_suite.make_groups(toy_suite.make_config())[0]
   mesh = toy_suite.make_mesh(8)
   assert backends.choose('auto', group, mesh) == 'dense'
-  for path in ('sparse', 'native', 'pallas'):
-    with pytest.raises(errors.UserError, match=f'path={path}.*one device'):
-      backends.choose(path, group, mesh)
+  for name in ('sparse', 'native', 'pallas'):
+    match = f'backend={name}.*one device.*--backend=auto'
+    with pytest.raises(errors.UserError, match=match):
+      backends.choose(name, group, mesh)
 
 
-def test_a_gpu_takes_the_dense_path_unless_the_sae_is_very_wide(monkeypatch):
+def test_a_gpu_gets_the_dense_backend_unless_the_sae_is_very_wide(monkeypatch):
   group = toy_suite.make_groups(toy_suite.make_config())[0]
   wide, *_ = toy_suite.make_groups(toy_suite.make_config(widths=(65_536,)))
   with pytest.raises(errors.UserError, match='pallas: it is for GPUs.* a cpu'):
@@ -198,13 +205,11 @@ def test_a_gpu_takes_the_dense_path_unless_the_sae_is_very_wide(monkeypatch):
 def test_steps_that_overflow_are_counted_in_the_metrics(monkeypatch):
   groups, stream, block = _job()
   _, (roomy,) = _run(('sparse',))
-  monkeypatch.setitem(
-      backends.PATHS, 'sparse', in_place_update.make_sparse(cap=4)
-  )
+  monkeypatch.setitem(step_lib.BACKENDS, 'sparse', backends.Sparse(cap=4))
   segments = step_lib.make_segments(
-      groups, _OPTIM, total_steps=20, batch=32, max_steps=4, path='sparse'
+      groups, _OPTIM, total_steps=20, batch=32, max_steps=4, backend='sparse'
   )
-  start = segments.turn(suite.init_state(groups))
+  start = segments.prepare(suite.init_state(groups))
   _, tight = segments.run(start, block, stream.put(0), stream.put(4))
   # Rows of a batch, of which at most 32 have more than 4 selected latents.
   found = np.asarray(tight.groups[_NAMES[0]]['overflow'])

@@ -1,0 +1,85 @@
+"""The config that all variants extend, and the records of a loss."""
+
+from collections.abc import Sequence
+import dataclasses
+from typing import ClassVar, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from jumprelu.array_typing import Array, Bool, Float, Int32, Num
+from jumprelu.ops import active_pairs
+
+Params = dict[str, Array]
+Scalar = int | float | np.number | Num[Array, '']
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """Hyper-parameters that every variant has."""
+
+  # What error messages call it, where its module is not named like its variant.
+  name: ClassVar[str] = ''
+
+  pre_encoder_bias: bool = dataclasses.field(
+      default=True,
+      metadata={
+          'help': 'Subtract the decoder bias from the inputs; never done in'
+          ' transcoders.'
+      },
+  )
+
+  def __post_init__(self):
+    """Variants check their own fields."""
+
+  def sparsities(
+      self, coefficients: Sequence[float], targets: Sequence[float]
+  ) -> list[tuple[float, float]]:
+    """Returns the members' sparsity coefficients and target L0s (0: none).
+
+    `coefficients` and `targets` are those of the whole suite, one of them
+    empty. A variant that cannot aim at an L0 has no members at a target.
+    """
+    return [] if targets else [(value, 0.0) for value in coefficients]
+
+
+class LossParts(NamedTuple):
+  """The loss of one batch and one SAE, and what it consists of.
+
+  loss = reconstruction + penalty + auxiliary.
+  """
+
+  loss: Float[Array, '']
+  # Mean squared norm of the error over kept rows.
+  reconstruction: Float[Array, '']
+  # The sparsity term of the loss, coefficient included.
+  penalty: Float[Array, '']
+  # What else the variant's paper adds.
+  auxiliary: Float[Array, '']
+  # Mean number of active latents over kept rows.
+  l0: Float[Array, '']
+  # On how many kept rows each latent fired.
+  fired: Int32[Array, ' latents']
+  # Parameters that follow the batches instead of a gradient, as they are next.
+  carried: Params
+
+
+class Rows(NamedTuple):
+  """What a variant's own loss may refer to besides its latents."""
+
+  inputs: Float[Array, 'batch model']
+  targets: Float[Array, 'batch target_model']
+  # reconstruction - targets.
+  errors: Float[Array, 'batch target_model']
+  keep: Bool[Array, ' batch']
+  # Kept rows since each latent fired.
+  silent: Int32[Array, ' latents']
+
+
+def kept_mean(
+    values: Float[Array, 'batch *rest'], keep: Bool[Array, ' batch']
+) -> Float[Array, '*rest']:
+  """Returns the average over the rows with `keep`."""
+  rows = active_pairs.row_count(keep)
+  mask = keep.reshape(keep.shape + (1,) * (values.ndim - 1))
+  return jnp.where(mask, values, 0.0).sum(axis=0) / rows

@@ -1,0 +1,69 @@
+"""Which backend computes the steps of a group."""
+
+from typing import Any
+
+from jumprelu import errors, sharding
+from jumprelu.ops import native
+from jumprelu.training import suite
+from jumprelu.training.backends import plain_jumprelu
+
+AUTO = 'auto'
+
+# From this width on the sparse backend is faster than the dense one on a CPU,
+# and the Pallas kernels are on a GPU, in any precision of the products.
+_WIDE = 4096
+_WIDE_ON_GPU = 65_536
+
+
+def choose(name: str, group: suite.Group, mesh: Any) -> str:
+  """Returns the name of a group's backend: `name`, or the fastest if `AUTO`.
+
+  A group whose SAE is not a plain JumpReLU gets the oracle whatever the name.
+  On a CPU without the native step wide SAEs get the sparse backend. On a GPU
+  very wide ones get the Pallas kernels, which fall back to the dense step when
+  a row has too many selected latents.
+
+  Raises:
+    UserError: this machine or mesh does not support the backend.
+  """
+  if not plain_jumprelu.is_plain(group.sae):
+    return 'oracle'
+  obstacles = _obstacles(mesh)
+  if name == AUTO:
+    return _fastest(group, mesh, obstacles)
+  if reason := obstacles.get(name):
+    raise errors.UserError(f'backend={name}: {reason}; use --backend=auto')
+  return name
+
+
+def dense_in_place(mesh: Any) -> bool:
+  """Returns whether the dense backend should update matrices in place.
+
+  On one CPU this takes half of the memory, and matrices stay in the cache
+  while they are updated.
+  """
+  return sharding.platform(mesh) == 'cpu' and sharding.is_alone(mesh)
+
+
+def _fastest(group: suite.Group, mesh: Any, obstacles: dict[str, str]) -> str:
+  if not obstacles['native']:
+    return 'native'
+  if not obstacles['pallas'] and group.sae.width >= _WIDE_ON_GPU:
+    return 'pallas'
+  wide = group.sae.width >= _WIDE and sharding.platform(mesh) == 'cpu'
+  return 'sparse' if wide and not obstacles['sparse'] else 'dense'
+
+
+def _obstacles(mesh: Any) -> dict[str, str]:
+  """Returns why a backend cannot be used, by name; empty strings if it can."""
+  several = ''
+  if not sharding.is_alone(mesh):
+    several = f'it is for one device, not for {mesh.size}'
+  platform = sharding.platform(mesh)
+  no_cpu = '' if platform == 'cpu' else f'it is for CPUs, this is a {platform}'
+  no_gpu = '' if platform == 'gpu' else f'it is for GPUs, this is a {platform}'
+  return {
+      'sparse': several,
+      'native': several or no_cpu or native.why_not(),
+      'pallas': several or no_gpu,
+  }

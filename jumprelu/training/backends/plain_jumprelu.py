@@ -1,0 +1,86 @@
+"""The gradients that `ops` computes, for a plain JumpReLU SAE.
+
+The formulas of `ops.active_pairs` hold for one variant with one kernel. These
+functions convert an SAE and its state to the records of `ops`, and back.
+"""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from jumprelu import saes
+from jumprelu.array_typing import Array, Float
+from jumprelu.ops import active_pairs
+from jumprelu.training import optim, train_batch
+from jumprelu.training.backends import interface
+
+
+def is_plain(sae: saes.base.Sae) -> bool:
+  """Returns whether the formulas of `ops.active_pairs` hold for this SAE."""
+  return (
+      # Subclasses are excluded because they change the loss.
+      type(sae) is saes.jumprelu.JumpRelu
+      and sae.config.kernel == 'rectangle'
+      and not sae.config.gradient_to_pre_acts
+      and not sae.skip
+  )
+
+
+def encode(
+    sae: saes.base.Sae,
+    params: optim.Params,
+    hyper: dict[str, Any],
+    batch: train_batch.TrainBatch,
+) -> active_pairs.Batch:
+  """Returns a batch with its pre-activations; `params` are all of the SAE's."""
+  return active_pairs.Batch(
+      pre_acts=sae.pre_acts(params, batch.inputs),
+      inputs=batch.inputs,
+      targets=batch.targets,
+      keep=batch.keep,
+      threshold=sae.threshold(params),
+      b_dec=params['b_dec'],
+      coefficient=hyper['sparsity_coefficient'] * batch.sparsity,
+      target_l0=hyper['target_l0'],
+  )
+
+
+def settings_of(
+    sae: saes.base.Sae, config: optim.Config
+) -> active_pairs.Settings:
+  """Returns the constants of a run."""
+  return active_pairs.Settings(
+      bandwidth=sae.config.bandwidth,
+      pre_encoder_bias=sae.subtracts_decoder_bias,
+      target_l0=sae.config.penalty == 'target_l0',
+      b2=config.b2,
+      eps=config.eps,
+  )
+
+
+def outcome_of(
+    sae: saes.base.Sae, batch: active_pairs.Batch, found: active_pairs.Found
+) -> interface.Outcome:
+  """Returns the outcome of a step, whose loss includes the penalty."""
+  penalty = sae.sparsity_term(
+      found.l0,
+      sparsity_coefficient=batch.coefficient,
+      target_l0=batch.target_l0,
+  )
+  loss = found.reconstruction + penalty
+  ok = found.ok & jnp.isfinite(loss)
+  return interface.Outcome(
+      loss, found.reconstruction, found.l0, found.fired, ok, found.overflow
+  )
+
+
+def vector_gradients(
+    params: optim.Params,
+    found: active_pairs.Found,
+    threshold: Float[Array, ' latents'],
+) -> optim.Params:
+  """Returns the gradients of the parameters that are vectors, by name."""
+  grads = {'b_enc': found.b_enc, 'b_dec': found.b_dec}
+  if 'log_threshold' in params:
+    return grads | {'log_threshold': found.threshold * threshold}
+  return grads | {'threshold': found.threshold}

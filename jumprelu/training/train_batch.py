@@ -1,0 +1,92 @@
+"""The inputs of one step: a batch of a block as a group's members take it."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from jumprelu import sharding
+from jumprelu.activations import blocks
+from jumprelu.array_typing import Array, Bool, Float, Int
+from jumprelu.ops import active_pairs
+from jumprelu.training import suite
+
+
+class TrainBatch(NamedTuple):
+  """The inputs of one step, which all members of a group share."""
+
+  inputs: Float[Array, 'batch model']
+  targets: Float[Array, 'batch target_model']
+  # False in dropped rows, whose inputs and targets are 0.
+  keep: Bool[Array, ' batch']
+  # Mean squared distance of the kept targets from their mean.
+  variance: Float[Array, '']
+  # Counted from 0.
+  step: Int[Array, '']
+  # Multipliers of the schedules.
+  learning_rate: Float[Array, '']
+  sparsity: Float[Array, '']
+
+
+def make(
+    group: suite.Group,
+    block: blocks.Block,
+    index: Int[Array, ''],
+    *,
+    size: int,
+    mesh: Any,
+    step: Int[Array, ''],
+    learning_rate: Float[Array, ''],
+    sparsity: Float[Array, ''],
+) -> TrainBatch:
+  """Returns batch `index` of a block for a group, in the group's sharding."""
+  inputs, targets, keep = _lay_out(group, block, index, size=size, mesh=mesh)
+  return TrainBatch(
+      inputs,
+      targets,
+      keep,
+      variance=pooled_variance(targets, keep),
+      step=step,
+      learning_rate=learning_rate,
+      sparsity=sparsity,
+  )
+
+
+def _lay_out(
+    group: suite.Group,
+    block: blocks.Block,
+    index: Int[Array, ''],
+    *,
+    size: int,
+    mesh: Any,
+) -> tuple[Array, Array, Array]:
+  """Returns inputs, targets and keep mask of a batch, in a group's sharding."""
+  stored, keep = blocks.rows(block, index, size)
+  rules = suite.layout_of(group, mesh).rules
+
+  def constrain(x):
+    axes = ('batch',) + (None,) * (x.ndim - 1)
+    return sharding.constrain(x, mesh, *axes, rules=rules)
+
+  def scaled(tap):
+    # Constrained before scaling too, so that rows travel as they are stored, in
+    # half the bytes.
+    rows = constrain(stored[tap])
+    return constrain(blocks.scaled(rows, block.inverse_scale[tap]))
+
+  values = {tap: scaled(tap) for tap in group.reads.taps}
+  inputs = blocks.concatenated(values, group.reads.inputs)
+  targets = inputs
+  if group.reads.is_transcoder:
+    targets = blocks.concatenated(values, group.reads.targets)
+  return inputs, targets, constrain(keep)
+
+
+def pooled_variance(
+    targets: Float[Array, 'batch target_model'], keep: Bool[Array, ' batch']
+) -> Float[Array, '']:
+  """Returns the mean squared distance of the kept rows from their mean."""
+  rows = active_pairs.row_count(keep)
+  kept = jnp.where(keep[:, None], targets, 0.0)
+  centred = kept - (kept.sum(axis=0) / rows)[None, :]
+  squares = jnp.where(keep, jnp.square(centred).sum(axis=-1), 0.0)
+  return squares.sum() / rows
