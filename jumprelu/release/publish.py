@@ -242,7 +242,7 @@ def provenance(run: Run, licence: str = 'Apache-2.0') -> records.Provenance:
   return records.Provenance(
       model=run.model.name,
       layer=run.config.layer,
-      training=config_lib.to_record(run.config),
+      training=config_lib.to_record(identity.portable(run.config)),
       corpus=run.prepared.description,
       tokenizer_sha256=data.Tokenizer(run.model.tokenizer_path).sha256,
       run=identity.run_digest(run.config),

@@ -120,6 +120,8 @@ def _verify_member(folder: pathlib.Path, listed: Mapping) -> int:
     _check_finite(path, name, value)
   W_dec = params['W_dec']
   norms = np.sqrt(np.einsum('ij,ij->i', W_dec, W_dec, dtype=np.float64))
+  # A row of zeros has no direction to normalise; its latent adds nothing.
+  norms[norms == 0] = 1
   worst = int(np.argmax(np.abs(norms - 1)))
   if abs(norms[worst] - 1) > UNIT_NORM_TOLERANCE:
     raise errors.DataError(

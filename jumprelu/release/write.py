@@ -96,10 +96,20 @@ def write_release(
         ),
     )
     verify_release(new)
-    if out.exists():
-      out.rename(pathlib.Path(scratch) / 'old')
-    new.rename(out)
+    _replace(out, new, old=pathlib.Path(scratch) / 'old')
   return rows
+
+
+def _replace(out: pathlib.Path, new: pathlib.Path, *, old: pathlib.Path):
+  """Renames `new` to `out`; what was there stays there if that fails."""
+  if out.exists():
+    out.rename(old)
+  try:
+    new.rename(out)
+  except BaseException:
+    if old.exists():
+      old.rename(out)
+    raise
 
 
 def check_target(out: str | os.PathLike, *, run: str):

@@ -26,6 +26,7 @@ OUT.MEASURE.jsonl and .parquet. --measure.NAME.FIELD tells a measure more:
       --measure.probing.data=reviews.jsonl
 """
 
+from collections.abc import Mapping
 import contextlib
 import dataclasses
 import pathlib
@@ -101,7 +102,7 @@ def define_flags(fv: absl_flags.FlagValues) -> None:
 
 def run(fv: absl_flags.FlagValues) -> None:
   """Checks the flags, then loads, evaluates and writes."""
-  from jumprelu import data, evals, sharding
+  from jumprelu import evals, sharding
   from jumprelu.evals import measures as measures_lib
   from jumprelu.evals.measures import config as settings_lib
   from jumprelu.release import formats
@@ -127,9 +128,7 @@ def run(fv: absl_flags.FlagValues) -> None:
       formats.Origin(fv.model, fv.layer, fv.site, fv.input_gain),
   )
   training = next(iter(loaded.values())).training
-  corpus = flags.build(
-      fv, data.Config(**training.get('corpus', {})), prefix='corpus.'
-  )
+  corpus = flags.build(fv, _corpus_of(training), prefix='corpus.')
   _check_writable(out)
   processes = flags.build(fv, process.Config(), prefix='process.')
   # No segments that a watchdog could wait for.
@@ -167,6 +166,23 @@ def _report(found: Any, out: pathlib.Path) -> None:
     path = out.with_name(f'{out.stem}.{name}.jsonl')
     evaluate.write_results(table, path)
     print(f'{path}: {len(table)} rows; the same in {path.stem}.parquet')
+
+
+def _corpus_of(training: Mapping[str, Any]) -> Any:
+  """Returns how the training text was read, without its machine's paths."""
+  from jumprelu import data
+  from jumprelu.files import dotted
+
+  fields = dict(training.get('corpus', {}))
+  for local in ('cache_dir', 'data_dir'):
+    fields.pop(local, None)
+  try:
+    return dotted.replace(data.Config(), fields)
+  except errors.UserError as error:
+    raise errors.DataError(
+        f'--release: config.json: training.corpus: {error}; install the'
+        ' jumprelu that wrote it, or a newer one'
+    ) from None
 
 
 def _check_writable(out: pathlib.Path) -> None:

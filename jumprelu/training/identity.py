@@ -1,15 +1,20 @@
-"""What a run computes, as a digest and as the commands that do it again."""
+"""What a run computes: as a digest, as a config to publish, as commands."""
 
 import hashlib
 import json
+import pathlib
+import re
 import shlex
 
+from jumprelu import lm
 from jumprelu.files import dotted
 from jumprelu.training import config as config_lib
 from jumprelu.training import run_dir
 
-# Where things lie on one machine is no part of how to make them again.
-_LOCAL = ('recipe', 'corpus.cache_dir', 'corpus.data_dir', 'store')
+# Local paths are not needed to reproduce a run.
+_LOCAL = ('corpus.cache_dir', 'corpus.data_dir', 'store')
+# What precedes a path in `--data`: tokens:FOLDER, tfds:NAME, gs://BUCKET/NAME.
+_SCHEME = re.compile(r'(tokens:|[a-z]+:(?!/[^/]))?(.*)', re.DOTALL)
 
 
 def run_digest(config: config_lib.TrainConfig) -> str:
@@ -26,13 +31,41 @@ def run_digest(config: config_lib.TrainConfig) -> str:
   return hashlib.sha256(text.encode()).hexdigest()
 
 
+def portable(config: config_lib.TrainConfig) -> config_lib.TrainConfig:
+  """Returns the config without the paths of the machine that it ran on.
+
+  Of texts and of a model in folders the names remain.
+  """
+  default = dotted.leaves(config_lib.resolve({'recipe': config.recipe}))
+  model = config.model
+  changes = {path: default[path].value for path in _LOCAL}
+  changes['data'] = ','.join(map(_portable_text, config.data.split(',')))
+  if model not in lm.MODELS:
+    changes['model'] = _last_name(model)
+  return dotted.replace(config, changes)
+
+
+def _portable_text(source: str) -> str:
+  scheme, path = _SCHEME.fullmatch(source).groups(default='')
+  if scheme and scheme != 'tokens:':
+    return source
+  return scheme + _last_name(path)
+
+
+def _last_name(path: str) -> str:
+  """Returns an absolute path's last name; other paths as they are."""
+  is_absolute = path.startswith(('/', '~')) or pathlib.Path(path).is_absolute()
+  return pathlib.PurePath(path).name if is_absolute else path
+
+
 def commands(config: config_lib.TrainConfig) -> str:
-  """Write the commands that make the release again."""
+  """Returns the commands that make the release again."""
+  config = portable(config)
   default = dotted.leaves(config_lib.resolve({'recipe': config.recipe}))
   train = ['jumprelu train --out=RUN', f'--recipe={config.recipe}']
   for path, leaf in dotted.leaves(config).items():
     value = leaf.value
-    if value != default[path].value and path not in _LOCAL:
+    if value != default[path].value and path != 'recipe':
       if isinstance(value, tuple):
         value = ','.join(map(str, value))
       train.append(shlex.quote(f'--{path}={value}'))

@@ -321,3 +321,28 @@ def test_the_commands_on_the_card_give_the_config_back():
   again = flags.build(fv, config.resolve(), config.resolve)
   assert identity.run_digest(again) == identity.run_digest(made)
   assert second == '--run=RUN --out=RELEASE'
+
+
+def test_a_release_carries_no_path_of_the_machine_that_trained_it():
+  made = config.resolve(
+      {
+          'layer': 1,
+          'data': '/home/alice/texts/notes.txt,~/b.jsonl,tokens:/data/ids,c.txt',
+          'store': '/home/alice/acts',
+          'corpus.cache_dir': '/home/alice/cache',
+          'corpus.data_dir': '/home/alice/tfds',
+      }
+  )
+  published = identity.portable(made)
+  assert published.data == 'notes.txt,b.jsonl,tokens:ids,c.txt'
+  for text in (config.to_json(published), identity.commands(made)):
+    assert 'alice' not in text and '/data' not in text
+  assert identity.portable(published) == published
+
+
+@pytest.mark.parametrize(
+    'text', ['stdlib', 'tfds:c4/en', 'gs://bucket/a.jsonl']
+)
+def test_texts_that_have_one_name_everywhere_keep_it(text):
+  made = config.resolve({'layer': 1, 'data': text})
+  assert identity.portable(made).data == text

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -303,3 +304,34 @@ def test_a_skip_transcoder_is_released_loaded_and_verified(tmp_path):
   small_release.change_arrays(out, other, folder=path)
   with pytest.raises(errors.DataError, match='reconstruction is not that of'):
     write.verify_release(out)
+
+
+def test_the_release_before_stays_if_the_new_one_cannot_be_renamed(
+    tmp_path, monkeypatch
+):
+  out = small_release.write(tmp_path / 'release')
+  before = (out / 'suite.json').read_bytes()
+  rename = pathlib.Path.rename
+
+  def fail(path, target):
+    if path.name == 'new':
+      raise OSError('quota exceeded')
+    return rename(path, target)
+
+  monkeypatch.setattr(pathlib.Path, 'rename', fail)
+  with pytest.raises(OSError, match='quota'):
+    small_release.write(out)
+  monkeypatch.undo()
+  assert (out / 'suite.json').read_bytes() == before
+  verify.verify_release(out)
+
+
+def test_a_latent_whose_decoder_row_is_zero_is_released_and_verified(tmp_path):
+  member = small_release.make_member()
+  W_dec = np.array(member.params['W_dec'])
+  W_dec[4] = 0
+  params = dict(member.params) | {'W_dec': jnp.asarray(W_dec)}
+  out = small_release.write(
+      tmp_path / 'release', [dataclasses.replace(member, params=params)]
+  )
+  verify.verify_release(out)

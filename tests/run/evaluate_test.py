@@ -239,3 +239,15 @@ def test_a_transcoder_without_the_gain_gets_inputs_without_it(
   np.testing.assert_allclose(
       x * gain @ converted['W_skip'], x @ skip, rtol=1e-5
   )
+
+
+def test_a_corpus_field_of_a_later_version_is_one_line():
+  with pytest.raises(errors.DataError, match="unknown field 'stride'"):
+    evaluate._corpus_of({'corpus': {'stride': 2}})
+
+
+def test_the_trainers_folders_are_not_used_to_evaluate():
+  corpus = evaluate._corpus_of(
+      {'corpus': {'cache_dir': '/home/alice', 'sequence_length': 64}}
+  )
+  assert corpus.cache_dir == '' and corpus.sequence_length == 64
