@@ -57,7 +57,7 @@ def segment(job: Job) -> Any:
 
 def clean(job: Job) -> Any:
   """Lowers an evaluation's clean forward pass."""
-  program = jitted.forward(_model(job, whole=True), _taps(job), mesh=job.mesh)
+  program: Any = jitted.forward(_model(job, whole=True), _taps(job), mesh=job.mesh)
   return program.func.lower(*program.args, _eval_tokens(job))
 
 
@@ -90,7 +90,7 @@ def losses(job: Job) -> Any:
   group, batch = _widest(job), _eval_batch(job)
   target = group.reads.target
   model = _model(job, whole=True)
-  program = jitted.spliced_losses(model, target, mesh=job.mesh)
+  program: Any = jitted.spliced_losses(model, target, mesh=job.mesh)
   return program.func.lower(*program.args, batch, batch.values[target])
 
 
@@ -194,7 +194,7 @@ def _eval_tokens(job: Job) -> Any:
 
 
 def _eval_batch(job: Job) -> splice.Batch:
-  program = jitted.forward(_model(job, whole=True), _taps(job), mesh=job.mesh)
+  program: Any = jitted.forward(_model(job, whole=True), _taps(job), mesh=job.mesh)
   shapes = jax.eval_shape(program.func, *program.args, _eval_tokens(job))
   return jax.tree.map(
       lambda x: _array(

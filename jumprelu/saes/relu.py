@@ -95,7 +95,7 @@ class Relu(base.Sae):
 
   def to_jumprelu(
       self, params: base.Params
-  ) -> tuple[jumprelu.JumpRelu, base.Params]:
+  ) -> tuple[jumprelu.JumpRelu, base.Params] | None:
     """A ReLU is a JumpReLU whose thresholds are 0."""
     zeros = jnp.zeros(self.width, jnp.float32)
     return jumprelu.as_jumprelu(self, params, threshold=zeros)

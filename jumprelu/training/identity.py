@@ -46,7 +46,8 @@ def portable(config: config_lib.TrainConfig) -> config_lib.TrainConfig:
 
 
 def _portable_text(source: str) -> str:
-  scheme, path = _SCHEME.fullmatch(source).groups(default='')
+  match = _SCHEME.match(source)
+  scheme, path = match.groups(default='') if match else ('', source)
   if scheme and scheme != 'tokens:':
     return source
   return scheme + _last_name(path)
