@@ -36,15 +36,17 @@ class Job:
 class Resident:
   """One implementation in its process."""
 
-  def __init__(self, name: str, python: str, job: Job):
+  def __init__(
+      self, name: str, python: str, job: Job, *, root: pathlib.Path = _ROOT
+  ):
     self._name = name
     module = 'experiments.benchmarking.worker'
     given = (name, str(job.problem), job.device, job.precision)
     try:
       self._process = subprocess.Popen(
           [python, '-m', module, *given],
-          cwd=_ROOT,
-          env=os.environ | _ENVIRONMENT[job.device],
+          cwd=root,
+          env=os.environ | _ENVIRONMENT[job.device] | {'PYTHONPATH': str(root)},
           stdin=subprocess.PIPE,
           stdout=subprocess.PIPE,
           text=True,

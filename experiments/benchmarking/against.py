@@ -1,0 +1,144 @@
+"""The speed of a training step at two commits, paired round by round.
+
+Each checkout runs in a resident process of its own. A round is four turns on
+the same batches, in the order other, this, this, other, so that a drift of the
+machine cancels. The table has the median over rounds of the ratio of seconds,
+this checkout over the other: below 1 this one is faster. Its interval covers
+the median of the ratio with at least 95 % confidence, by order statistics.
+
+  git worktree add ../before COMMIT
+  python -m experiments.benchmarking.against --root=../before --rounds=20
+"""
+
+from collections.abc import Sequence
+import contextlib
+import math
+import os
+import pathlib
+import statistics
+import sys
+import tempfile
+
+from absl import flags
+
+from experiments.benchmarking import benchmark, problem, resident
+from jumprelu import errors
+from jumprelu.ops import native
+from jumprelu.run import main as main_lib
+
+_CONFIDENCE = 0.95
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """Declares the flags."""
+  flags.DEFINE_string(
+      'root', None, 'The other checkout.', flag_values=flag_values
+  )
+  flags.DEFINE_string(
+      'python',
+      sys.executable,
+      'Interpreter of the other checkout: one in which its native step is'
+      ' installed.',
+      flag_values=flag_values,
+  )
+  flags.DEFINE_list(
+      'backends',
+      list(benchmark.PATHS['cpu']),
+      'Backends to time, by the name that both checkouts have.',
+      flag_values=flag_values,
+  )
+  flags.DEFINE_enum(
+      'shape', 'M', list(problem.SHAPES), 'Size.', flag_values=flag_values
+  )
+  flags.DEFINE_integer(
+      'rounds', 20, 'Rounds of four turns.', 6, flag_values=flag_values
+  )
+
+
+def run(flag_values: flags.FlagValues) -> int:
+  """Times every backend at both checkouts and prints a table."""
+  root = pathlib.Path(flag_values.root or '').expanduser().resolve()
+  if not flag_values.root or not (root / 'jumprelu').is_dir():
+    raise errors.UserError(f'--root={flag_values.root}: not a checkout')
+  shape = problem.SHAPES[flag_values.shape]
+  with tempfile.TemporaryDirectory() as folder:
+    problem.save(pathlib.Path(folder), shape, 64, zipf=False)
+    job = resident.Job(pathlib.Path(folder), 'cpu', 'float32')
+    print(f'{flag_values.shape}, {flag_values.rounds} rounds: this / other')
+    for backend in flag_values.backends:
+      if backend == 'native' and native.why_not():
+        raise errors.UserError(f'--backends=native: {native.why_not()}')
+      ratios = measure(
+          f'ours-{backend}',
+          job,
+          other=(flag_values.python, root),
+          rounds=flag_values.rounds,
+          steps=shape.steps,
+      )
+      low, high = interval(ratios)
+      print(
+          f'  {backend:8} {statistics.median(ratios):.3f}'
+          f' ({low:.3f} to {high:.3f})',
+          flush=True,
+      )
+  return 0
+
+
+def measure(
+    name: str,
+    job: resident.Job,
+    *,
+    other: tuple[str, pathlib.Path],
+    rounds: int,
+    steps: int,
+) -> list[float]:
+  """Returns, per round, seconds of this checkout over those of the other."""
+  python, root = other
+  with contextlib.ExitStack() as stack:
+    ours = resident.Resident(name, sys.executable, job)
+    stack.callback(ours.close)
+    theirs = resident.Resident(name, python, job, root=root)
+    stack.callback(theirs.close)
+    for process in (ours, theirs):
+      process.prepare()
+    ratios = []
+    for _ in range(rounds):
+      order = (theirs, ours, ours, theirs)
+      seconds = [process.turn(steps)['wall'] for process in order]
+      ratios.append((seconds[1] + seconds[2]) / (seconds[0] + seconds[3]))
+  return ratios
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+  """Returns order statistics that enclose the median with 95 % confidence.
+
+  With n values the k-th smallest and the k-th largest miss the median with
+  probability 2 P(Binomial(n, 1/2) < k); k is the largest with at most 5 %.
+
+  Raises:
+    ValueError: if there are fewer than 6 values, too few for any such k.
+  """
+  count, k = len(values), 0
+  while 2 * _below(count, k + 1) <= 1 - _CONFIDENCE:
+    k += 1
+  if not k:
+    raise ValueError(f'{count} values are too few for an interval')
+  ordered = sorted(values)
+  return ordered[k - 1], ordered[-k]
+
+
+def _below(count: int, k: int) -> float:
+  """Returns P(Binomial(count, 1/2) < k)."""
+  return sum(math.comb(count, i) for i in range(k)) / 2**count
+
+
+if __name__ == '__main__':
+  # Threads that wait must leave the cores to the process whose turn it is.
+  os.environ.setdefault('OMP_WAIT_POLICY', 'passive')
+  sys.exit(
+      main_lib.run_command(
+          sys.modules['__main__'],
+          'python -m experiments.benchmarking.against',
+          sys.argv[1:],
+      )
+  )
