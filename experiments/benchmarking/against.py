@@ -43,7 +43,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   )
   flags.DEFINE_list(
       'backends',
-      list(benchmark.PATHS['cpu']),
+      list(benchmark.BACKENDS['cpu']),
       'Backends to time, by the name that both checkouts have.',
       flag_values=flag_values,
   )

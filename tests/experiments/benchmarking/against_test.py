@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from experiments.benchmarking import against, problem, resident
+from jumprelu.run import main
 
 _ROOT = pathlib.Path(against.__file__).parents[2]
 
@@ -41,3 +42,10 @@ def test_a_checkout_is_as_fast_as_itself(tmp_path):
       steps=8,
   )
   assert len(ratios) == 6 and 0.2 < np.median(ratios) < 5
+
+
+def test_a_folder_without_the_package_is_refused(tmp_path, capsys):
+  argv = [f'--root={tmp_path}']
+  name = 'python -m experiments.benchmarking.against'
+  assert main.run_command(against, name, argv) == 2
+  assert 'not a checkout' in capsys.readouterr().err
