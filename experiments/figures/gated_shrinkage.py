@@ -68,7 +68,7 @@ def reconstruct(variant, fields):
   """Returns what becomes of a feature of size 1, [seeds, lambdas]."""
   import jax
 
-  from jumprelu.ops import rows
+  from jumprelu.ops import unit_norm
 
   sae = toys.make_sae(variant, size=_SIZE, **fields)
   directions, batches = draw()
@@ -76,7 +76,7 @@ def reconstruct(variant, fields):
   def init(key, direction):
     start = sae.init_params(key, initial_threshold=0.1)
     # A lone latent that looks away from the feature would never see it.
-    W_dec = rows.unit(start['W_dec'] + 2 * direction[None])
+    W_dec = unit_norm.unit(start['W_dec'] + 2 * direction[None])
     return start | {'W_dec': W_dec, 'W_enc': W_dec.T}
 
   def along(params, direction):

@@ -69,7 +69,7 @@ def _fit(sae, start, batches, coefficient, training):
   import jax
   import jax.numpy as jnp
 
-  from jumprelu.training import optim
+  from jumprelu.training import optim, schedules
 
   config = optim.Config(
       learning_rate=training.learning_rate,
@@ -83,7 +83,7 @@ def _fit(sae, start, batches, coefficient, training):
   def one_step(carry, item):
     params, nu = carry
     step, (inputs, targets) = item
-    factor = optim.sparsity_at(config, step, training.steps)
+    factor = schedules.sparsity_at(config, step, training.steps)
     grads, parts = jax.grad(sae.loss, has_aux=True)(
         params,
         inputs,
@@ -92,7 +92,7 @@ def _fit(sae, start, batches, coefficient, training):
         sparsity_coefficient=coefficient * factor,
         target_l0=1.0,
     )
-    rate = optim.learning_rate_at(config, step, training.steps)
+    rate = schedules.learning_rate_at(config, step, training.steps)
     params, nu = optim.update(
         params,
         nu,

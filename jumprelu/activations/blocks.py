@@ -14,15 +14,12 @@ import jax
 import jax.numpy as jnp
 
 from jumprelu import lm, sharding
+from jumprelu.activations import dropped_rows
 from jumprelu.array_typing import Array, Bool, Float, Float32, Int, Int32
-from jumprelu.data import packing
 
 # (parameters of the language model, tokens) -> the activations at each tap.
 # Row-wise: a sequence's activations do not depend on its neighbours.
 Forward = Callable[[Any, Array], Mapping[lm.Tap, Array]]
-
-# A row whose norm exceeds this many times its tap's scale is dropped.
-MAX_NORM = 1e3
 
 
 # An array; in trees of shapes and of shardings whatever stands for it.
@@ -118,35 +115,6 @@ def make_order(
   return jax.vmap(permute)(keys).astype(jnp.int32)
 
 
-def clean(
-    activations: Mapping[lm.Tap, Float[Array, 'sequences positions _']],
-    tokens: Int[Array, 'sequences positions'],
-    inverse_scale: Mapping[lm.Tap, Array],
-    *,
-    user_prefix: tuple[int, ...] = (),
-) -> tuple[
-    dict[lm.Tap, Float[Array, 'sequences positions _']],
-    Bool[Array, 'sequences positions'],
-    Int32[Array, ''],
-]:
-  """Zeroes the rows that must not count; returns them, the mask, the damage.
-
-  By `where`, before anything else reads them: a mask times NaN is NaN. An
-  `inverse_scale` of 0 drops only what is not finite.
-  """
-  is_text = jnp.asarray(packing.keep_mask(tokens, user_prefix))
-  good = is_text
-  for tap, x in activations.items():
-    norm = jnp.sqrt(jnp.sum(jnp.square(x.astype(jnp.float32)), axis=-1))
-    # False for NaN and, as inf * 0 is NaN, for infinity at any scale.
-    good &= norm * inverse_scale[tap] <= MAX_NORM
-  kept = {
-      tap: jnp.where(good[:, :, None], x, jnp.zeros((), x.dtype))
-      for tap, x in activations.items()
-  }
-  return kept, good, jnp.sum(is_text & ~good, dtype=jnp.int32)
-
-
 def make_block(
     forward: Forward,
     params: Any,
@@ -208,7 +176,7 @@ def forward_all(
     # Or weights that are cut over `data` would be gathered before the loop, all
     # layers at once.
     weights, rows = jax.lax.optimization_barrier((params, rows))
-    *found, dropped = clean(
+    *found, dropped = dropped_rows.clean(
         forward(weights, rows), rows, inverse_scale, user_prefix=user_prefix
     )
     parts = jax.tree.map(
@@ -258,7 +226,9 @@ def square_sums(
   """
   found = forward(params, tokens)
   anything = {tap: jnp.float32(0) for tap in found}
-  found, keep, _ = clean(found, tokens, anything, user_prefix=user_prefix)
+  found, keep, _ = dropped_rows.clean(
+      found, tokens, anything, user_prefix=user_prefix
+  )
   sums = {
       tap: jnp.sum(jnp.square(x.astype(jnp.float32)), axis=(1, 2))
       for tap, x in found.items()

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from jumprelu.array_typing import Array, Bool, Float, Int32
-from jumprelu.ops import active_pairs, rows
+from jumprelu.ops import active_pairs, row_gather, unit_norm
+from jumprelu.ops import adam as adam_lib
 
 # Latents of a block, at most: many, as they are sorted by frequency within it.
 _SIZE = 4096
@@ -38,7 +39,7 @@ def step(
 ) -> tuple[active_pairs.Matrices, active_pairs.Found]:
   """Take a step by what `add_up` gives, if all that goes into it is finite."""
   latents = len(matrices.decoder)
-  size = rows.divide(latents, _SIZE)
+  size = row_gather.divide(latents, _SIZE)
   ok = is_finite(batch, errors)
   matrices, vectors, through = walk(
       matrices,
@@ -96,7 +97,7 @@ def walk(
         _update, sums, place, batch, rates, settings=settings, first=first
     )
     matrices, through = update((matrices, through), ok=ok)
-    return matrices, rows.write(vectors, sums.vectors, number), through
+    return matrices, row_gather.write(vectors, sums.vectors, number), through
 
   start = matrices, vectors, jnp.zeros_like(batch.b_dec)
   return jax.lax.fori_loop(0, blocks, body, start)
@@ -114,18 +115,20 @@ def _update(
     ok: Bool[Array, ''],
 ) -> tuple[active_pairs.Matrices, Float[Array, ' target_model']]:
   """Update a block's rows, some together; adds to what flows through them."""
-  size = rows.divide(len(place), _TOGETHER)
+  size = row_gather.divide(len(place), _TOGETHER)
 
   def body(number, carry):
     matrices, through = carry
-    here = functools.partial(rows.read, start=first + number * size, size=size)
-    within = functools.partial(rows.read, start=number * size, size=size)
+    here = functools.partial(
+        row_gather.read, start=first + number * size, size=size
+    )
+    within = functools.partial(row_gather.read, start=number * size, size=size)
 
     def step():
       old, index = here(matrices), within(place)
       b_enc = within(sums.vectors.b_enc)
-      to_encoder = rows.take(sums.encoder, index)
-      to_decoder = rows.take(sums.decoder, index)
+      to_encoder = row_gather.take(sums.encoder, index)
+      to_decoder = row_gather.take(sums.decoder, index)
       if not settings.pre_encoder_bias:
         new = _step_rows(old, to_encoder, to_decoder, rates, settings)
         return new, through
@@ -140,7 +143,7 @@ def _update(
     # The branch is always taken. Without one XLA's loops read, fused with the
     # writing below, what others are writing, and it copies whole matrices.
     new, through = jax.lax.cond(ok, step, lambda: (here(matrices), through))
-    return rows.write(matrices, new, first // size + number), through
+    return row_gather.write(matrices, new, first // size + number), through
 
   turns = jnp.where(ok, len(place) // size, 0)
   return jax.lax.fori_loop(0, turns, body, carry)
@@ -155,20 +158,20 @@ def _step_rows(
 ) -> active_pairs.Matrices:
   """Step rows by their gradients."""
   adam = functools.partial(
-      rows.adam,
+      adam_lib.adam,
       learning_rate=rates.learning_rate,
       correction=rates.correction,
       b2=settings.b2,
       eps=settings.eps,
   )
   behind = (rates.clock - old.touched).astype(jnp.float32)[:, None]
-  left = rows.decay(behind, b2=settings.b2)
-  to_decoder = rows.project(to_decoder, old.decoder)
+  left = adam_lib.decay(behind, b2=settings.b2)
+  to_decoder = unit_norm.project(to_decoder, old.decoder)
   encoder, nu_encoder = adam(old.encoder, left * old.nu_encoder, to_encoder)
   decoder, nu_decoder = adam(old.decoder, left * old.nu_decoder, to_decoder)
   return active_pairs.Matrices(
       encoder=encoder,
-      decoder=rows.unit(decoder),
+      decoder=unit_norm.unit(decoder),
       nu_encoder=nu_encoder,
       nu_decoder=nu_decoder,
       touched=jnp.full_like(old.touched, rates.clock + 1),

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jumprelu.array_typing import Array, Float, Int32, UInt32
-from jumprelu.ops import active_pairs, bits, dense, rows
+from jumprelu.ops import active_pairs, bits, dense, row_gather
 
 # Latents of a block, at most.
 _SIZE = 256
@@ -57,15 +57,15 @@ def add_up(
   running = bits.running(words)
   count = running[-1]
   order = _by_frequency(count)
-  size = rows.divide(len(numbers), _SIZE)
+  size = row_gather.divide(len(numbers), _SIZE)
 
   def body(number, carry):
-    some = rows.read(order, start=number * size, size=size)
+    some = row_gather.read(order, start=number * size, size=size)
     block = _Latents(
         numbers[some],
         batch.threshold[numbers[some]],
         count[some],
-        rows.take(decoder, numbers[some]),
+        row_gather.take(decoder, numbers[some]),
         words[:, some],
         running[:, some],
     )
@@ -74,7 +74,7 @@ def add_up(
         lambda: _by_products(batch, errors, block, settings),
         lambda: _by_ranks(batch, errors, block, settings),
     )
-    return rows.write(carry, found, number)
+    return row_gather.write(carry, found, number)
 
   start = _zeros(len(numbers), batch.inputs.shape[1], decoder.shape[1])
   touched = jnp.sum(count > 0, dtype=jnp.int32)
@@ -83,7 +83,7 @@ def add_up(
   # Back to the order of the latents.
   places = jnp.arange(len(order), dtype=jnp.int32)
   place = jnp.zeros_like(order).at[order].set(places, unique_indices=True)
-  vectors = jax.tree.map(lambda x: rows.take(x, place), found.vectors)
+  vectors = jax.tree.map(lambda x: row_gather.take(x, place), found.vectors)
   return found._replace(vectors=vectors), place
 
 
@@ -164,8 +164,8 @@ def _add_ranks(
   value = jnp.where(active, value, 0.0)
   to_encoder, to_decoder, vectors = total
   for k in range(ranks):
-    to_encoder += on_active[k, :, None] * rows.take(batch.inputs, row[k])
-    to_decoder += value[k, :, None] * rows.take(errors, row[k])
+    to_encoder += on_active[k, :, None] * row_gather.take(batch.inputs, row[k])
+    to_decoder += value[k, :, None] * row_gather.take(errors, row[k])
   found = active_pairs.Vectors(
       b_enc=on_active.sum(axis=0),
       near_slopes=jnp.where(near, slope, 0.0).sum(axis=0),

@@ -23,7 +23,7 @@ from jumprelu.ops import (
     dense,
     in_blocks,
     latent_major,
-    rows,
+    row_gather,
 )
 
 # Ranks that are decoded together, as sums are read and written once for them,
@@ -153,8 +153,8 @@ def _gradients(
   return active_pairs.finish(
       batch,
       W_enc,
-      rows.take(sums.encoder, place).T,
-      rows.take(sums.decoder, place),
+      row_gather.take(sums.encoder, place).T,
+      row_gather.take(sums.decoder, place),
       sums.vectors,
       errors,
       settings=settings,
@@ -217,5 +217,5 @@ def _add(
   )
   index, values = some(index), some(values)
   for k in range(_AT_ONCE):
-    total += values[:, k, None] * rows.take(decoder, index[:, k])
+    total += values[:, k, None] * row_gather.take(decoder, index[:, k])
   return total

@@ -57,7 +57,9 @@ def segment(job: Job) -> Any:
 
 def clean(job: Job) -> Any:
   """Lowers an evaluation's clean forward pass."""
-  program: Any = jitted.forward(_model(job, whole=True), _taps(job), mesh=job.mesh)
+  program: Any = jitted.forward(
+      _model(job, whole=True), _taps(job), mesh=job.mesh
+  )
   return program.func.lower(*program.args, _eval_tokens(job))
 
 
@@ -194,7 +196,9 @@ def _eval_tokens(job: Job) -> Any:
 
 
 def _eval_batch(job: Job) -> splice.Batch:
-  program: Any = jitted.forward(_model(job, whole=True), _taps(job), mesh=job.mesh)
+  program: Any = jitted.forward(
+      _model(job, whole=True), _taps(job), mesh=job.mesh
+  )
   shapes = jax.eval_shape(program.func, *program.args, _eval_tokens(job))
   return jax.tree.map(
       lambda x: _array(

@@ -17,7 +17,8 @@ import numpy as np
 
 from jumprelu import errors
 from jumprelu.array_typing import Array, Float, Num
-from jumprelu.ops import rows
+from jumprelu.ops import adam
+from jumprelu.ops import unit_norm as unit_norm_lib
 
 # A linear threshold that Adam carries to zero or below would make a latent
 # fire on negative pre-activations, and every released threshold is positive.
@@ -25,7 +26,7 @@ from jumprelu.ops import rows
 MIN_THRESHOLD = 1e-6
 
 Params = dict[str, Array]
-_Scalar = int | float | np.number | Num[Array, '']
+Scalar = int | float | np.number | Num[Array, '']
 
 
 def _field(default, help_text: str):
@@ -84,51 +85,12 @@ def _check(name: str, value, valid: bool, rule: str) -> None:
     raise errors.UserError(f'optim.{name} must be {rule}, got {value}')
 
 
-def _progress(step: _Scalar, length: int | float) -> Float[Array, '']:
-  """Give the share of `length` steps that is done before `step`, at most 1."""
-  step = jnp.asarray(step, jnp.float32)
-  if length <= 0:
-    return jnp.ones_like(step)
-  return jnp.clip(step / length, 0.0, 1.0)
-
-
-def learning_rate_at(
-    config: Config, step: _Scalar, total_steps: int
-) -> Float[Array, '']:
-  """Give the learning rate's multiplier in (0, 1] at a step counted from 0.
-
-  A cosine from `lr_warmup_start` to 1 over the warm-up (Gemma Scope, section
-  3.2), then 1, then, if asked for, a line that would reach 0 at the step after
-  the last.
-  """
-  length = config.lr_warmup_steps
-  if length is None:
-    length = config.lr_warmup_fraction * total_steps
-  rise = (1 - jnp.cos(jnp.pi * _progress(step, length))) / 2
-  warmup = config.lr_warmup_start + (1 - config.lr_warmup_start) * rise
-  decay_steps = config.lr_decay * total_steps
-  if not decay_steps:
-    return warmup
-  left = total_steps - jnp.asarray(step, jnp.float32)
-  return warmup * jnp.clip(left / decay_steps, 0.0, 1.0)
-
-
-def sparsity_at(
-    config: Config, step: _Scalar, total_steps: int
-) -> Float[Array, '']:
-  """Give the sparsity coefficient's multiplier: a line from 0 to 1, then 1."""
-  length = config.sparsity_warmup_steps
-  if length is None:
-    length = config.sparsity_warmup_fraction * total_steps
-  return _progress(step, length)
-
-
 def init_nu(params: Params) -> Params:
   """Make the optimiser's only state: a second moment of zero a parameter."""
   return {name: jnp.zeros_like(value) for name, value in params.items()}
 
 
-def correction(config: Config, step: _Scalar) -> Float[Array, '']:
+def correction(config: Config, step: Scalar) -> Float[Array, '']:
   """Give 1 - b2^t of a step counted from 0, where t is counted from 1."""
   # In float32, 1 - 0.999 would be wrong in the fifth digit.
   t = jnp.asarray(step, jnp.float32) + 1.0
@@ -140,8 +102,8 @@ def update(
     nu: Params,
     grads: Params,
     *,
-    step: _Scalar,
-    learning_rate: _Scalar,
+    step: Scalar,
+    learning_rate: Scalar,
     config: Config,
     unit_norm: bool = True,
 ) -> tuple[Params, Params]:
@@ -151,10 +113,10 @@ def update(
   parameters like any other.
   """
   if unit_norm:
-    across = rows.project(grads['W_dec'], params['W_dec'])
+    across = unit_norm_lib.project(grads['W_dec'], params['W_dec'])
     grads = grads | {'W_dec': across}
   take = functools.partial(
-      rows.adam,
+      adam.adam,
       learning_rate=learning_rate,
       correction=correction(config, step),
       b2=config.b2,
@@ -164,7 +126,7 @@ def update(
   for name, value in params.items():
     new_params[name], new_nu[name] = take(value, nu[name], grads[name])
   if unit_norm:
-    new_params['W_dec'] = rows.unit(new_params['W_dec'])
+    new_params['W_dec'] = unit_norm_lib.unit(new_params['W_dec'])
   if 'threshold' in new_params:
     new_params['threshold'] = jnp.maximum(
         new_params['threshold'], MIN_THRESHOLD

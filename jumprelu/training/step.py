@@ -30,6 +30,7 @@ from jumprelu.training import (
     backends,
     member_loops,
     optim,
+    schedules,
     suite,
     train_batch,
 )
@@ -241,8 +242,10 @@ def _make_schedule(
     return state, _Schedule(
         step=step_number,
         kept=jnp.sum(keep, dtype=jnp.int32),
-        learning_rate=optim.learning_rate_at(config, step_number, total_steps),
-        sparsity=optim.sparsity_at(config, step_number, total_steps),
+        learning_rate=schedules.learning_rate_at(
+            config, step_number, total_steps
+        ),
+        sparsity=schedules.sparsity_at(config, step_number, total_steps),
     )
 
   return member_loops.scan_steps(row, (), steps, max_steps)[1]

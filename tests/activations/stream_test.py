@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jumprelu import errors, lm, sharding
-from jumprelu.activations import blocks
+from jumprelu.activations import blocks, dropped_rows
 from jumprelu.activations import stream as stream_lib
 from jumprelu.data import packing
 from tests import toy_suite
@@ -262,7 +262,9 @@ def test_bad_rows_are_zeroed_masked_and_counted():
   x[1, 0] = 1e3 * 2 / np.sqrt(3) * 0.99
   x[1, 2] = np.nan  # EOS: not text, so not counted
   half = {_TAP: jnp.float32(0.5)}
-  found, keep, dropped = blocks.clean({_TAP: jnp.asarray(x)}, tokens, half)
+  found, keep, dropped = dropped_rows.clean(
+      {_TAP: jnp.asarray(x)}, tokens, half
+  )
   np.testing.assert_array_equal(
       keep, [[False, False, False, False], [True, True, False, False]]
   )
@@ -276,7 +278,7 @@ def test_a_row_that_is_bad_at_one_site_is_dropped_at_all():
   bad = x.at[0, 1, 0].set(jnp.inf)
   ones = {_TAP: jnp.float32(1), _OTHER: jnp.float32(1)}
   tokens = jnp.full((1, 2), 9)
-  found, keep, _ = blocks.clean({_TAP: x, _OTHER: bad}, tokens, ones)
+  found, keep, _ = dropped_rows.clean({_TAP: x, _OTHER: bad}, tokens, ones)
   np.testing.assert_array_equal(keep, [[True, False]])
   np.testing.assert_array_equal(found[_TAP][0, 1], np.zeros(3))
 

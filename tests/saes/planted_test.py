@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from jumprelu import saes
-from jumprelu.ops import rows
-from jumprelu.training import optim
+from jumprelu.ops import unit_norm
+from jumprelu.training import optim, schedules
 from tests.saes import small
 
 # Of each variant: a sparsity coefficient that leaves about two latents a row, as
@@ -67,12 +67,12 @@ def train(sae, params, batches, *, learning_rate, coefficient):
             inputs,
             keep=keep,
             sparsity_coefficient=coefficient
-            * optim.sparsity_at(config, step, steps),
+            * schedules.sparsity_at(config, step, steps),
             target_l0=small.TARGET_L0,
         ),
         has_aux=True,
     )(params)
-    rate = learning_rate * optim.learning_rate_at(config, step, steps)
+    rate = learning_rate * schedules.learning_rate_at(config, step, steps)
     params, nu = optim.update(
         params,
         nu,
@@ -107,7 +107,7 @@ def _recovered(variant, coefficient):
       coefficient=coefficient,
   )
   # Some variants' rows have norms of their own.
-  cosines = dictionary @ np.asarray(rows.unit(params['W_dec'])).T
+  cosines = dictionary @ np.asarray(unit_norm.unit(params['W_dec'])).T
   return (
       float(cosines.max(axis=1).mean()),
       float(reconstruction[-50:].mean()),

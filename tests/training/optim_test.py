@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from jumprelu import errors
-from jumprelu.training import optim
+from jumprelu.training import optim, schedules
 
 SHAPES = {
     'W_enc': (5, 7),
@@ -221,7 +221,7 @@ def test_peer_defect_7_a_small_step_is_not_rounded_away():
     [(0, 0.1), (250, 0.2318019), (500, 0.55), (1000, 1.0), (90_000, 1.0)],
 )
 def test_learning_rate_warms_up_on_a_cosine_over_1000_steps(step, multiplier):
-  got = optim.learning_rate_at(optim.Config(), step, 100_000)
+  got = schedules.learning_rate_at(optim.Config(), step, 100_000)
   np.testing.assert_allclose(got, multiplier, rtol=1e-6)
 
 
@@ -229,7 +229,7 @@ def test_learning_rate_warms_up_on_a_cosine_over_1000_steps(step, multiplier):
     'step, multiplier', [(0, 0.0), (2500, 0.25), (10_000, 1.0), (50_000, 1.0)]
 )
 def test_sparsity_warms_up_on_a_line_over_10000_steps(step, multiplier):
-  got = optim.sparsity_at(optim.Config(), step, 100_000)
+  got = schedules.sparsity_at(optim.Config(), step, 100_000)
   np.testing.assert_allclose(got, multiplier, rtol=1e-6)
 
 
@@ -258,16 +258,16 @@ def test_fractions_stretch_with_the_run(step, rate, sparsity):
   for stretch in (1, 3):
     total = 100 * stretch
     at = jnp.int32(step * stretch)
-    got_rate = optim.learning_rate_at(SHORT, at, total)
-    got_sparsity = optim.sparsity_at(SHORT, at, total)
+    got_rate = schedules.learning_rate_at(SHORT, at, total)
+    got_sparsity = schedules.sparsity_at(SHORT, at, total)
     np.testing.assert_allclose(got_rate, rate, rtol=1e-5)
     np.testing.assert_allclose(got_sparsity, sparsity, rtol=1e-6)
 
 
 def test_no_warm_up_starts_in_full():
   config = optim.Config(lr_warmup_steps=0, sparsity_warmup_steps=0)
-  assert optim.learning_rate_at(config, 0, 10) == 1
-  assert optim.sparsity_at(config, 0, 10) == 1
+  assert schedules.learning_rate_at(config, 0, 10) == 1
+  assert schedules.sparsity_at(config, 0, 10) == 1
 
 
 @pytest.mark.parametrize(

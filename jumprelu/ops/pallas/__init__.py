@@ -14,8 +14,15 @@ import jax
 import jax.numpy as jnp
 
 from jumprelu.array_typing import Array, Float, Int32
-from jumprelu.ops import active_pairs, bits, dense, in_blocks, sparse
-from jumprelu.ops import rows as row_ops
+from jumprelu.ops import (
+    active_pairs,
+    adam,
+    bits,
+    dense,
+    in_blocks,
+    row_gather,
+    sparse,
+)
 from jumprelu.ops.pallas import latents as latents_lib
 from jumprelu.ops.pallas import rows as rows_lib
 from jumprelu.ops.pallas import update as update_lib
@@ -83,7 +90,7 @@ def step(
   )
   # No branch, through which XLA would copy the matrices: a loop of no turns.
   latents = len(matrices.decoder)
-  size = row_ops.divide(latents, _BLOCK)
+  size = row_gather.divide(latents, _BLOCK)
   matrices, vectors, through_all = in_blocks.walk(
       matrices,
       batch,
@@ -118,7 +125,7 @@ def catch_up(
 ) -> active_pairs.Matrices:
   """Let the second moments of untouched rows decay up to `clock`."""
   behind = (clock - matrices.touched).astype(jnp.float32)[:, None]
-  left = row_ops.decay(behind, b2=b2)
+  left = adam.decay(behind, b2=b2)
   return matrices._replace(
       nu_encoder=left * matrices.nu_encoder,
       nu_decoder=left * matrices.nu_decoder,

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from jumprelu.array_typing import Array, Bool, Float
 from jumprelu.ops import active_pairs
-from jumprelu.ops import rows as rows_lib
+from jumprelu.ops import adam as adam_lib
 from jumprelu.ops.pallas import calls
 from jumprelu.ops.pallas import latents as latents_lib
 
@@ -33,7 +33,7 @@ def _kernel(*refs: Any, b2: float, eps: float) -> None:
     behind = (now - old[4][latent]).astype(jnp.float32)
     adam = functools.partial(
         _adam,
-        left=rows_lib.decay(behind, b2=b2),
+        left=adam_lib.decay(behind, b2=b2),
         b2=b2,
         eps=eps,
         learning_rate=numbers[0],
@@ -68,7 +68,7 @@ def _adam(
 ) -> tuple[calls.Tiles, calls.Tiles]:
   """Do what `rows.adam` does, of whose second moments `left` is left."""
   new = [
-      rows_lib.adam(w, left * n, g, **numbers)
+      adam_lib.adam(w, left * n, g, **numbers)
       for w, n, g in zip(weights, nu, gradient, strict=True)
   ]
   return tuple(w for w, _ in new), tuple(n for _, n in new)
