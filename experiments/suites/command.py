@@ -266,7 +266,7 @@ def _cost(need: suites.Suite | suites.Reading) -> float:
 
 def _can_run(figures: Sequence[Any], scale: scales.Scale) -> bool:
   """Prints suites and cost; says whether they can be run here and now."""
-  from jumprelu.planning import chips, plan, plan_table
+  from jumprelu.planning import chips, plan
   from jumprelu.training import identity
 
   request = plan.Request(chips.parse(scale.topology))
@@ -278,7 +278,7 @@ def _can_run(figures: Sequence[Any], scale: scales.Scale) -> bool:
   for suite in trained:
     config = made.resolve(suite.config)
     print(f'== {suite.name}\n{identity.commands(config)}\n')
-    print(plan_table.table(plan.make_plan(config, request)) + '\n')
+    print(plan.table(plan.make_plan(config, request)) + '\n')
   import jax
 
   from jumprelu import lm

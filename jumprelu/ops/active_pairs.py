@@ -56,7 +56,7 @@ class Batch(NamedTuple):
   target_l0: Float[Array, '']
 
 
-class Rates(NamedTuple):
+class AdamScalars(NamedTuple):
   """Adam's numbers of one step."""
 
   learning_rate: Float[Array, '']
@@ -77,7 +77,7 @@ class Matrices(NamedTuple):
   touched: Int32[Array, ' latents']
 
 
-class Found(NamedTuple):
+class StepResult(NamedTuple):
   """What a step tells besides the matrices."""
 
   # Gradients; the threshold's is to the linear one.
@@ -97,7 +97,9 @@ class Found(NamedTuple):
 
 # Of the encoder, which lies as it is released, the decoder, and the rest.
 Gradients = tuple[
-    Float[Array, 'model latents'], Float[Array, 'latents target_model'], Found
+    Float[Array, 'model latents'],
+    Float[Array, 'latents target_model'],
+    StepResult,
 ]
 
 
@@ -118,7 +120,7 @@ def no_vectors(latents: int) -> Vectors:
   return Vectors(sums, sums, numbers, numbers)
 
 
-class Rows(NamedTuple):
+class GradientSums(NamedTuple):
   """What is added up over the pairs of latents."""
 
   # Gradients of the encoder, without the pre-encoder bias, and the decoder;
@@ -128,7 +130,7 @@ class Rows(NamedTuple):
   vectors: Vectors
 
 
-class Errors(NamedTuple):
+class ReconstructionErrors(NamedTuple):
   """What decoding a batch gives."""
 
   # Times 2 / rows, 0 in rows that are not kept.
@@ -177,7 +179,7 @@ def finish(
     to_encoder: Float[Array, 'model latents'],
     to_decoder: Float[Array, 'latents target_model'],
     vectors: Vectors,
-    errors: Errors,
+    errors: ReconstructionErrors,
     *,
     settings: Settings,
 ) -> Gradients:
@@ -185,7 +187,7 @@ def finish(
 
   `to_encoder` is without what flows through the pre-encoder bias.
   """
-  found = tell(batch, vectors, errors, settings=settings)
+  found = summarise(batch, vectors, errors, settings=settings)
   if settings.pre_encoder_bias:
     # The encoder read inputs - b_dec: both gradients feel it.
     to_encoder -= batch.b_dec[:, None] * vectors.b_enc[None, :]
@@ -199,24 +201,28 @@ def finish(
 
 def scale_errors(
     batch: Batch, reconstruction: Float[Array, 'batch target_model']
-) -> Errors:
+) -> ReconstructionErrors:
   """Compare a batch's reconstruction with its targets."""
   rows = row_count(batch.keep)
   errors = jnp.where(batch.keep[:, None], reconstruction - batch.targets, 0.0)
   loss = jnp.sum(jnp.square(errors)) / rows
-  return Errors(errors * (2.0 / rows), loss)
+  return ReconstructionErrors(errors * (2.0 / rows), loss)
 
 
-def tell(
-    batch: Batch, vectors: Vectors, errors: Errors, *, settings: Settings
-) -> Found:
+def summarise(
+    batch: Batch,
+    vectors: Vectors,
+    errors: ReconstructionErrors,
+    *,
+    settings: Settings,
+) -> StepResult:
   """Make what a step tells of its sums; `ok` is of these alone."""
   rows = row_count(batch.keep)
   l0 = counts.total(vectors.fired) / rows
   penalty = _penalty_slope(settings, batch, l0) / rows
   to_threshold = batch.threshold * vectors.near_slopes + penalty * vectors.near
   b_dec = errors.scaled.sum(axis=0)
-  return Found(
+  return StepResult(
       b_enc=vectors.b_enc,
       b_dec=b_dec,
       threshold=-to_threshold / settings.bandwidth,

@@ -42,10 +42,10 @@ def gradients(
 def step(
     matrices: active_pairs.Matrices,
     batch: active_pairs.Batch,
-    rates: active_pairs.Rates,
+    rates: active_pairs.AdamScalars,
     *,
     settings: active_pairs.Settings,
-) -> tuple[active_pairs.Matrices, active_pairs.Found]:
+) -> tuple[active_pairs.Matrices, active_pairs.StepResult]:
   """Take one step on both matrices in place, as `native.step` does."""
   errors = decode(batch, matrices.decoder)
   add_up = functools.partial(
@@ -58,7 +58,7 @@ def step(
 
 def decode(
     batch: active_pairs.Batch, W_dec: Float[Array, 'latents target_model']
-) -> active_pairs.Errors:
+) -> active_pairs.ReconstructionErrors:
   """Decode a batch; what is not finite is seen in the loss."""
   latents = jnp.where(_active(batch), batch.pre_acts, 0.0)
   reconstruction = products.matmul(latents, W_dec) + batch.b_dec[None, :]
@@ -72,7 +72,7 @@ def add_up_block(
     numbers: Int32[Array, ' size'],
     *,
     settings: active_pairs.Settings,
-) -> tuple[active_pairs.Rows, Int32[Array, ' size']]:
+) -> tuple[active_pairs.GradientSums, Int32[Array, ' size']]:
   """Add up over the pairs of a block of latents; an `in_blocks.AddUp`."""
   part = functools.partial(
       jax.lax.dynamic_slice_in_dim,
@@ -97,7 +97,7 @@ def add_up(
     W_dec: Float[Array, 'latents target_model'],
     *,
     settings: active_pairs.Settings,
-) -> active_pairs.Rows:
+) -> active_pairs.GradientSums:
   """Add up over the pairs of all rows and the batch's latents."""
   active = _active(batch)
   latents = jnp.where(active, batch.pre_acts, 0.0)
@@ -115,6 +115,6 @@ def add_up(
   )
   # Turned after it is made: the whole encoder's lies as it is released.
   to_encoder = products.matmul(batch.inputs.T, on_active).T
-  return active_pairs.Rows(
+  return active_pairs.GradientSums(
       to_encoder, products.matmul(latents.T, errors), vectors
   )

@@ -24,19 +24,19 @@ _TOGETHER = 512
 # matrices' each latent's row is.
 AddUp = Callable[
     [Array, Int32[Array, ' size']],
-    tuple[active_pairs.Rows, Int32[Array, ' size']],
+    tuple[active_pairs.GradientSums, Int32[Array, ' size']],
 ]
 
 
 def step(
     matrices: active_pairs.Matrices,
     batch: active_pairs.Batch,
-    rates: active_pairs.Rates,
-    errors: active_pairs.Errors,
+    rates: active_pairs.AdamScalars,
+    errors: active_pairs.ReconstructionErrors,
     add_up: AddUp,
     *,
     settings: active_pairs.Settings,
-) -> tuple[active_pairs.Matrices, active_pairs.Found]:
+) -> tuple[active_pairs.Matrices, active_pairs.StepResult]:
   """Take a step by what `add_up` gives, if all that goes into it is finite."""
   latents = len(matrices.decoder)
   size = row_gather.divide(latents, _SIZE)
@@ -52,12 +52,12 @@ def step(
       settings=settings,
       ok=ok,
   )
-  found = active_pairs.tell(batch, vectors, errors, settings=settings)
+  found = active_pairs.summarise(batch, vectors, errors, settings=settings)
   return matrices, found._replace(b_dec=found.b_dec - through, ok=ok)
 
 
 def is_finite(
-    batch: active_pairs.Batch, errors: active_pairs.Errors
+    batch: active_pairs.Batch, errors: active_pairs.ReconstructionErrors
 ) -> Bool[Array, '']:
   """Say whether all is finite of which a step is made.
 
@@ -70,7 +70,7 @@ def is_finite(
 def walk(
     matrices: active_pairs.Matrices,
     batch: active_pairs.Batch,
-    rates: active_pairs.Rates,
+    rates: active_pairs.AdamScalars,
     add_up: AddUp,
     vectors: active_pairs.Vectors,
     *,
@@ -104,10 +104,10 @@ def walk(
 
 
 def _update(
-    sums: active_pairs.Rows,
+    sums: active_pairs.GradientSums,
     place: Int32[Array, ' size'],
     batch: active_pairs.Batch,
-    rates: active_pairs.Rates,
+    rates: active_pairs.AdamScalars,
     carry: tuple[active_pairs.Matrices, Float[Array, ' target_model']],
     *,
     settings: active_pairs.Settings,
@@ -153,7 +153,7 @@ def _step_rows(
     old: active_pairs.Matrices,
     to_encoder: Float[Array, 'rows model'],
     to_decoder: Float[Array, 'rows target_model'],
-    rates: active_pairs.Rates,
+    rates: active_pairs.AdamScalars,
     settings: active_pairs.Settings,
 ) -> active_pairs.Matrices:
   """Step rows by their gradients."""

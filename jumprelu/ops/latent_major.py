@@ -46,7 +46,7 @@ def add_up(
     numbers: Int32[Array, ' size'],
     *,
     settings: active_pairs.Settings,
-) -> tuple[active_pairs.Rows, Int32[Array, ' size']]:
+) -> tuple[active_pairs.GradientSums, Int32[Array, ' size']]:
   """Add up gradients over the rows that `words` selects for some latents.
 
   Returns:
@@ -99,8 +99,8 @@ def _by_frequency(count: Int32[Array, ' size']) -> Int32[Array, ' size']:
   return jax.lax.sort(falling * size + places, is_stable=False) % size
 
 
-def _zeros(latents: int, d_in: int, d_out: int) -> active_pairs.Rows:
-  return active_pairs.Rows(
+def _zeros(latents: int, d_in: int, d_out: int) -> active_pairs.GradientSums:
+  return active_pairs.GradientSums(
       jnp.zeros((latents, d_in), jnp.float32),
       jnp.zeros((latents, d_out), jnp.float32),
       active_pairs.no_vectors(latents),
@@ -112,7 +112,7 @@ def _by_products(
     errors: Float[Array, 'batch target_model'],
     block: _Latents,
     settings: active_pairs.Settings,
-) -> active_pairs.Rows:
+) -> active_pairs.GradientSums:
   """Add up over all rows, selected or not."""
   pre_acts = batch.pre_acts.at[:, block.numbers].get(mode='promise_in_bounds')
   batch = batch._replace(pre_acts=pre_acts, threshold=block.threshold)
@@ -124,7 +124,7 @@ def _by_ranks(
     errors: Float[Array, 'batch target_model'],
     block: _Latents,
     settings: active_pairs.Settings,
-) -> active_pairs.Rows:
+) -> active_pairs.GradientSums:
   """Add up over the selected rows, as many ranks at once as there are."""
   add = functools.partial(_add_ranks, batch, errors, block, settings)
   most, done = jnp.max(block.count), jnp.int32(0)
@@ -143,11 +143,11 @@ def _add_ranks(
     block: _Latents,
     settings: active_pairs.Settings,
     turn: Int32[Array, ''],
-    total: active_pairs.Rows,
+    total: active_pairs.GradientSums,
     *,
     done: Int32[Array, ''],
     ranks: int,
-) -> active_pairs.Rows:
+) -> active_pairs.GradientSums:
   """Add one row of each latent for each rank; none where there is no such."""
   numbers, threshold, count = (x[None] for x in block[:3])
   rank = done + ranks * turn + jnp.arange(ranks, dtype=jnp.int32)
@@ -173,7 +173,7 @@ def _add_ranks(
       near=near.sum(axis=0, dtype=jnp.int32),
   )
   vectors = jax.tree.map(jnp.add, vectors, found)
-  return active_pairs.Rows(to_encoder, to_decoder, vectors)
+  return active_pairs.GradientSums(to_encoder, to_decoder, vectors)
 
 
 def _sums(x: Float[Array, '*rest model']) -> Float[Array, '*rest']:

@@ -47,7 +47,7 @@ def gradients(
 
 
 def or_dense(
-    sparse: Callable[..., tuple[Array, Array, active_pairs.Found]],
+    sparse: Callable[..., tuple[Array, Array, active_pairs.StepResult]],
     longer: Int32[Array, ''],
     batch: active_pairs.Batch,
     W_enc: Float[Array, 'model latents'],
@@ -76,11 +76,11 @@ def or_dense(
 def step(
     matrices: active_pairs.Matrices,
     batch: active_pairs.Batch,
-    rates: active_pairs.Rates,
+    rates: active_pairs.AdamScalars,
     *,
     settings: active_pairs.Settings,
     cap: int,
-) -> tuple[active_pairs.Matrices, active_pairs.Found]:
+) -> tuple[active_pairs.Matrices, active_pairs.StepResult]:
   """Take one step on both matrices, as `native.step` does."""
   selected, longer = _select(batch, settings, cap)
   fits = longer == 0
@@ -165,7 +165,7 @@ def _errors(
     batch: active_pairs.Batch,
     decoder: Float[Array, 'latents target_model'],
     selected: _Selected,
-) -> active_pairs.Errors:
+) -> active_pairs.ReconstructionErrors:
   return active_pairs.scale_errors(batch, _decode(batch, decoder, selected))
 
 

@@ -14,16 +14,16 @@ from collections.abc import Iterable, Iterator
 import dataclasses
 import importlib.util
 import json
+import math
 import os
 import pathlib
 import re
 import subprocess
 import sys
 import tempfile
-from typing import Any
+from typing import Any, NamedTuple
 
 from jumprelu import errors
-from jumprelu.planning import hlo
 from jumprelu.training import config as config_lib
 
 # What a run compiles: the block of activations, the steps on it, and of an
@@ -43,6 +43,38 @@ ENVIRONMENT = {
 }
 
 
+_BYTES = {
+    'pred': 1, 's8': 1, 'u8': 1, 'bf16': 2, 'f16': 2, 's16': 2, 'u16': 2,
+    'f32': 4, 's32': 4, 'u32': 4, 'f64': 8, 's64': 8, 'u64': 8,
+}  # fmt: skip
+_KINDS = (
+    'all-gather',
+    'all-reduce',
+    'all-to-all',
+    'collective-permute',
+    'reduce-scatter',
+)
+_COLLECTIVE = re.compile(
+    r' = (?P<result>\(.*?\)|\S+) (?P<kind>' + '|'.join(_KINDS) + r')'
+    r'(?P<start>-start)?\('
+)
+_ARRAY = re.compile(r'\b(\w+)\[([\d,]*)\]')
+_TRANSFER = re.compile(
+    r' = .* (infeed|outfeed|send|recv|copy-to-host)(-start|-done)?\('
+    r'|custom_call_target="[^"]*(callback|[Hh]ost)[^"]*"'
+)
+
+
+class Collective(NamedTuple):
+  """One collective of a program: what every device holds afterwards."""
+
+  kind: str
+  # The largest array of the result, written as in HLO: f32[4096,2304].
+  largest: str
+  # Of all arrays of the result.
+  bytes: int
+
+
 @dataclasses.dataclass(frozen=True)
 class Program:
   """What the compiler says of one program, a chip."""
@@ -57,7 +89,7 @@ class Program:
   bytes_accessed: float
   # The compiler's own estimate, which ranks programs; negative: it has none.
   optimal_seconds: float
-  collectives: tuple[hlo.Collective, ...]
+  collectives: tuple[Collective, ...]
   host_transfers: tuple[str, ...]
 
 
@@ -111,7 +143,7 @@ def _refusal(stderr: str) -> str:
 
 
 def _from_json(fields: dict[str, Any]) -> Program:
-  collectives = tuple(hlo.Collective(*each) for each in fields['collectives'])
+  collectives = tuple(Collective(*each) for each in fields['collectives'])
   transfers = tuple(fields['host_transfers'])
   return Program(
       **fields | {'collectives': collectives, 'host_transfers': transfers}
@@ -157,8 +189,8 @@ def _describe(name: str, program: Any, folder: pathlib.Path) -> Program:
       flops=cost.get('flops', 0.0),
       bytes_accessed=cost.get('bytes accessed', 0.0),
       optimal_seconds=cost.get('optimal_seconds', 0.0),
-      collectives=hlo.collectives(text),
-      host_transfers=hlo.host_transfers(text),
+      collectives=collectives(text),
+      host_transfers=host_transfers(text),
   )
 
 
@@ -180,6 +212,30 @@ def _main(topology: str, out: str, *programs: str) -> None:
       for name, program in lowered(config, mesh, programs=programs)
   }
   path.write_text(json.dumps(described), 'utf-8')
+
+
+def collectives(text: str) -> tuple[Collective, ...]:
+  """Lists the collectives of a compiled module, largest first."""
+  found = []
+  for match in _COLLECTIVE.finditer(text):
+    arrays = [
+        (math.prod(map(int, filter(None, shape.split(',')))) * _BYTES[kind],
+         f'{kind}[{shape}]')
+        for kind, shape in _ARRAY.findall(match['result'])
+        if kind in _BYTES
+    ]  # fmt: skip
+    # An asynchronous one gives operands and results: the results are larger.
+    largest = max(arrays)
+    size = largest[0] if match['start'] else sum(size for size, _ in arrays)
+    found.append(Collective(match['kind'], largest[1], size))
+  return tuple(sorted(found, key=lambda c: -c.bytes))
+
+
+def host_transfers(text: str) -> tuple[str, ...]:
+  """Lists the operations of a compiled module that wait for the host."""
+  return tuple(
+      line.strip()[:200] for line in text.splitlines() if _TRANSFER.search(line)
+  )
 
 
 if __name__ == '__main__':

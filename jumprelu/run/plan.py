@@ -55,7 +55,7 @@ def define_flags(flag_values: absl_flags.FlagValues) -> None:
 
 def run(flag_values: absl_flags.FlagValues) -> None:
   """Plans and prints."""
-  from jumprelu.planning import chips, plan, plan_table, tpu_compile
+  from jumprelu.planning import chips, plan, tpu_compile
   from jumprelu.run import flags
   from jumprelu.training import config
 
@@ -79,7 +79,7 @@ def run(flag_values: absl_flags.FlagValues) -> None:
         plan.highest(resolved, request), request.topology.name
     )
   found = plan.make_plan(resolved, request, compiled=compiled)
-  print(plan_table.table(found))
+  print(plan.table(found))
   if flag_values.out:
     text = json.dumps(found, indent=2, allow_nan=False) + '\n'
     pathlib.Path(flag_values.out).write_text(text, 'utf-8')

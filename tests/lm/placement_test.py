@@ -11,7 +11,7 @@ import numpy as np
 
 from jumprelu import lm, sharding
 from jumprelu.lm import gemma, placement
-from jumprelu.planning import hlo
+from jumprelu.planning import tpu_compile
 from tests.lm import tiny
 
 Site, Tap = lm.Site, lm.Tap
@@ -96,7 +96,7 @@ class PlacementTest(parameterized.TestCase):
         linear.addressable_shards[0].data.size, linear.size / share
     )
     # The batch stays cut: no device ever holds all sequences of a layer.
-    for found in hlo.collectives(text):
+    for found in tpu_compile.collectives(text):
       self.assertNotStartsWith(found.largest, 'f32[8,12,16]', found)
 
   def test_only_layers_that_run_are_there(self):

@@ -38,7 +38,7 @@ _INTERPRET = jax.default_backend() != 'gpu'
 _ROOMY, _TIGHT = 1000, 8
 # Step 35, counted from 0: 1 - .999^36.
 _STEP = 35
-_RATES = active_pairs.Rates(
+_RATES = active_pairs.AdamScalars(
     jnp.float32(1e-3), jnp.float32(-np.expm1(36 * np.log(0.999))), jnp.int32(3)
 )
 

@@ -56,8 +56,8 @@ def test_a_step_reports_the_l0_of_a_dense_batch_of_a_wide_sae():
         target_l0=jnp.float32(1),
     )
     vectors = active_pairs.no_vectors(latents)._replace(fired=fired)
-    errors = active_pairs.Errors(nothing, jnp.float32(0))
+    errors = active_pairs.ReconstructionErrors(nothing, jnp.float32(0))
     settings = active_pairs.Settings(0.1, False, False)
-    return active_pairs.tell(batch, vectors, errors, settings=settings).l0
+    return active_pairs.summarise(batch, vectors, errors, settings=settings).l0
 
   assert float(l0(jnp.full(latents, rows, jnp.int32))) == latents

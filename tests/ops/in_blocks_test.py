@@ -26,7 +26,9 @@ def _compile(step):
       coefficient=float32(()),
       target_l0=float32(()),
   )
-  rates = active_pairs.Rates(float32(()), float32(()), shape((), jnp.int32))
+  rates = active_pairs.AdamScalars(
+      float32(()), float32(()), shape((), jnp.int32)
+  )
   settings = active_pairs.Settings(1e-3, pre_encoder_bias=True, target_l0=False)
 
   # As in training: some steps in a loop, from which matrices come out.

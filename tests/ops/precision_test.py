@@ -83,6 +83,8 @@ def test_steps_in_place(step):
       coefficient=jnp.float32(1),
       target_l0=jnp.float32(3),
   )
-  rates = active_pairs.Rates(jnp.float32(1e-3), jnp.float32(0.5), jnp.int32(1))
+  rates = active_pairs.AdamScalars(
+      jnp.float32(1e-3), jnp.float32(0.5), jnp.int32(1)
+  )
   settings = active_pairs.Settings(1e-3, pre_encoder_bias=True, target_l0=False)
   _check(functools.partial(step, settings=settings), matrices, batch, rates)

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from jumprelu import errors
-from jumprelu.planning import chips, hlo, plan, plan_table, tpu_compile
+from jumprelu.planning import chips, plan, tpu_compile
 from jumprelu.training import config
 
 
@@ -107,7 +107,7 @@ def test_lower_layers_are_cheaper():
 def _program(name, gib):
   return tpu_compile.Program(
       name, 0, 0, int(gib * 2**30), 1.0, 1.0, -1.0,
-      (hlo.Collective('all-reduce', 'f32[1]', 4),), (),
+      (tpu_compile.Collective('all-reduce', 'f32[1]', 4),), (),
   )  # fmt: skip
 
 
@@ -118,7 +118,7 @@ def test_the_compilers_memory_rules_where_there_is_one():
   # The weights lie there while the segment runs.
   assert found['memory']['peak_gib'] > 15.0
   assert not found['fits']
-  assert 'none (negative)' in plan_table.table(found)
+  assert 'none (negative)' in plan.table(found)
 
 
 def test_a_mesh_that_is_no_slice_is_refused():
@@ -203,5 +203,5 @@ def test_a_larger_slice_is_offered_with_the_sequences_that_it_needs():
 def test_where_no_one_change_is_enough_the_table_says_so():
   found = _plan('v5e:2x2', widths=(2**26,))
   assert not found['fits'] and not found['changes']
-  assert 'no one change' in plan_table.table(found)
-  assert 'no one change' not in plan_table.table(_plan())
+  assert 'no one change' in plan.table(found)
+  assert 'no one change' not in plan.table(_plan())

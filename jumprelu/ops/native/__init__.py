@@ -65,13 +65,13 @@ def _is_of_these_sources(installed: pathlib.Path) -> bool:
 def step(
     matrices: active_pairs.Matrices,
     batch: active_pairs.Batch,
-    rates: active_pairs.Rates,
+    rates: active_pairs.AdamScalars,
     *,
     settings: active_pairs.Settings,
-) -> tuple[active_pairs.Matrices, active_pairs.Found]:
+) -> tuple[active_pairs.Matrices, active_pairs.StepResult]:
   """Take one step on the touched rows of both matrices."""
   found = _call(matrices, batch, rates, settings=settings, update=True)
-  return active_pairs.Matrices(*found[:5]), active_pairs.Found(*found[5:])
+  return active_pairs.Matrices(*found[:5]), active_pairs.StepResult(*found[5:])
 
 
 def catch_up(
@@ -104,12 +104,12 @@ def gradients(
 ) -> active_pairs.Gradients:
   """Compute the gradients by which `step` would go, as `dense.gradients`."""
   one = jnp.float32(1)
-  rates = active_pairs.Rates(one, one, jnp.int32(0))
+  rates = active_pairs.AdamScalars(one, one, jnp.int32(0))
   none = jnp.zeros(len(W_dec), jnp.int32)
   # Second moments have no part in it.
   matrices = active_pairs.Matrices(W_enc.T, W_dec, W_enc.T, W_dec, none)
   found = _call(matrices, batch, rates, settings=settings, update=False)
-  return found[0].T, found[1], active_pairs.Found(*found[5:])
+  return found[0].T, found[1], active_pairs.StepResult(*found[5:])
 
 
 def _call(matrices, batch, rates, *, settings, update):

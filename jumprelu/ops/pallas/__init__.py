@@ -41,7 +41,7 @@ class _Selected(NamedTuple):
 class _Weighed(NamedTuple):
   """What the kernels have told before any gradient of a matrix is made."""
 
-  errors: active_pairs.Errors
+  errors: active_pairs.ReconstructionErrors
   by_latent: latents_lib.Sorted
   weights: latents_lib.Weights
   vectors: active_pairs.Vectors
@@ -50,12 +50,12 @@ class _Weighed(NamedTuple):
 def step(
     matrices: active_pairs.Matrices,
     batch: active_pairs.Batch,
-    rates: active_pairs.Rates,
+    rates: active_pairs.AdamScalars,
     *,
     settings: active_pairs.Settings,
     cap: int,
     interpret: bool = False,
-) -> tuple[active_pairs.Matrices, active_pairs.Found]:
+) -> tuple[active_pairs.Matrices, active_pairs.StepResult]:
   """Take one step on the touched rows of both matrices, as `native.step`.
 
   `interpret` runs the kernels on any device, slowly: for tests.
@@ -104,7 +104,7 @@ def step(
       settings=settings,
       ok=ok,
   )
-  found = active_pairs.tell(batch, vectors, errors, settings=settings)
+  found = active_pairs.summarise(batch, vectors, errors, settings=settings)
   b_dec = found.b_dec - jnp.where(fits, through, through_all)
   return matrices, found._replace(b_dec=b_dec, ok=ok, overflow=longer)
 
@@ -194,7 +194,10 @@ def _weigh(
       interpret=interpret,
   )
   return _Weighed(
-      active_pairs.Errors(errors, loss), by_latent, weights, vectors
+      active_pairs.ReconstructionErrors(errors, loss),
+      by_latent,
+      weights,
+      vectors,
   )
 
 

@@ -82,7 +82,7 @@ def update(
     weights: latents_lib.Weights,
     *,
     b_enc: Float[Array, ' latents'],
-    rates: active_pairs.Rates,
+    rates: active_pairs.AdamScalars,
     settings: active_pairs.Settings,
     ok: Bool[Array, ''],
     interpret: bool = False,

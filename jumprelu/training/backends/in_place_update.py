@@ -45,10 +45,10 @@ class InPlace(interface.Backend):
       self,
       matrices: active_pairs.Matrices,
       batch: active_pairs.Batch,
-      rates: active_pairs.Rates,
+      rates: active_pairs.AdamScalars,
       *,
       settings: active_pairs.Settings,
-  ) -> tuple[active_pairs.Matrices, active_pairs.Found]:
+  ) -> tuple[active_pairs.Matrices, active_pairs.StepResult]:
     """Returns the updated matrices, and the other results of the step."""
 
   def catch_up(
@@ -124,7 +124,7 @@ class InPlace(interface.Backend):
     matrices, result = self.update_matrices(
         state.matrices,
         encoded,
-        active_pairs.Rates(
+        active_pairs.AdamScalars(
             learning_rate, optim.correction(config, batch.step), state.clock
         ),
         settings=plain_jumprelu.settings_of(sae, config),

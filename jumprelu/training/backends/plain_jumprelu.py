@@ -59,7 +59,9 @@ def settings_of(
 
 
 def outcome_of(
-    sae: saes.base.Sae, batch: active_pairs.Batch, found: active_pairs.Found
+    sae: saes.base.Sae,
+    batch: active_pairs.Batch,
+    found: active_pairs.StepResult,
 ) -> interface.Outcome:
   """Returns the outcome of a step, whose loss includes the penalty."""
   penalty = sae.sparsity_term(
@@ -76,7 +78,7 @@ def outcome_of(
 
 def vector_gradients(
     params: optim.Params,
-    found: active_pairs.Found,
+    found: active_pairs.StepResult,
     threshold: Float[Array, ' latents'],
 ) -> optim.Params:
   """Returns the gradients of the parameters that are vectors, by name."""

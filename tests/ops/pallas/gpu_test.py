@@ -31,7 +31,7 @@ def _lower(latents, d_in, d_out, batch):
   traced = jax.jit(call).trace(
       active_pairs.Matrices(encoder, decoder, encoder, decoder, touched),
       given,
-      active_pairs.Rates(float32(()), float32(()), clock),
+      active_pairs.AdamScalars(float32(()), float32(()), clock),
   )
   return traced.lower(lowering_platforms=('cuda',)).as_text()
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jumprelu import sharding
-from jumprelu.planning import hlo
+from jumprelu.planning import tpu_compile
 from tests import toy_suite
 
 
@@ -20,9 +20,9 @@ def test_the_collectives_of_a_program_are_listed_largest_first():
     return sharding.constrain(x, mesh, None, None) + total[None]
 
   text = jax.jit(program).lower(x).compile().as_text()
-  assert hlo.collectives(text) == (
-      hlo.Collective('all-gather', 'f32[16,4]', 256),
-      hlo.Collective('all-reduce', 'f32[4]', 16),
+  assert tpu_compile.collectives(text) == (
+      tpu_compile.Collective('all-gather', 'f32[16,4]', 256),
+      tpu_compile.Collective('all-reduce', 'f32[4]', 16),
   )
 
 
@@ -32,8 +32,8 @@ def test_asynchronous_collectives_count_their_results_only():
       'bf16[2,8] %x), dimensions={0}\n'
       '  %b = bf16[16,8]{1,0} all-gather-done(%a)\n'
   )
-  assert hlo.collectives(text) == (
-      hlo.Collective('all-gather', 'bf16[16,8]', 256),
+  assert tpu_compile.collectives(text) == (
+      tpu_compile.Collective('all-gather', 'bf16[16,8]', 256),
   )
 
 
@@ -45,8 +45,8 @@ def test_a_callback_is_a_host_transfer_and_arithmetic_is_not():
   def texts(function):
     return jax.jit(function).lower(1.0).compile().as_text()
 
-  assert len(hlo.host_transfers(texts(with_callback))) == 1
-  assert not hlo.host_transfers(texts(lambda x: x + 1))
+  assert len(tpu_compile.host_transfers(texts(with_callback))) == 1
+  assert not tpu_compile.host_transfers(texts(lambda x: x + 1))
 
 
 def test_infeed_and_send_are_host_transfers():
@@ -55,4 +55,4 @@ def test_infeed_and_send_are_host_transfers():
       '  %b = (f32[2], u32[], token[]) send(f32[2] %x, token[] %t)\n'
       '  %c = f32[2] add(f32[2] %x, f32[2] %x)\n'
   )
-  assert len(hlo.host_transfers(text)) == 2
+  assert len(tpu_compile.host_transfers(text)) == 2
