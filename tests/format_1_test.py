@@ -20,7 +20,7 @@ from jumprelu.files import formats
 from jumprelu.release import members, verify
 from jumprelu.run import main
 from jumprelu.training import config as config_lib
-from jumprelu.training import identity, job, load_run, run_dir, train
+from jumprelu.training import job, load_run, run_digest, run_dir, train
 
 FIXTURE = pathlib.Path(__file__).parent / 'fixtures' / 'format_1'
 TWIN = json.loads((FIXTURE / 'twin.json').read_text())
@@ -161,7 +161,7 @@ def test_the_resumed_run_is_released_and_evaluated(resumed):
 
 
 def test_the_digest_of_the_run_is_what_it_was(place):
-  digest = identity.run_digest(run_dir.RunDir('run').read_config())
+  digest = run_digest.run_digest(run_dir.RunDir('run').read_config())
   assert digest == members.read_suite('release')['run']
 
 

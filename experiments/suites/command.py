@@ -108,11 +108,11 @@ def run(figures: Sequence[Any], flag_values: flags.FlagValues) -> int:
     return 0
   if scale.topology and not _can_run(figures, scale):
     return 0
-  from jumprelu.run import process
+  from jumprelu.run import preemption as preemption_lib
 
   cache_folder.keep_programs()  # Most suites share most of theirs.
-  config = process.Config(watchdog_seconds=0)
-  with process.start(config) as preemption:
+  config = preemption_lib.Config(watchdog_seconds=0)
+  with preemption_lib.start(config) as preemption:
     try:
       _make(
           figures,
@@ -127,7 +127,7 @@ def run(figures: Sequence[Any], flag_values: flags.FlagValues) -> int:
           f'{work}: {stopped} saved; the same command goes on',
           file=sys.stderr,
       )
-      return process.EXIT_PREEMPTED
+      return preemption_lib.EXIT_PREEMPTED
   return 0
 
 
@@ -267,7 +267,7 @@ def _cost(need: suites.Suite | suites.Reading) -> float:
 def _can_run(figures: Sequence[Any], scale: scales.Scale) -> bool:
   """Prints suites and cost; says whether they can be run here and now."""
   from jumprelu.planning import chips, plan
-  from jumprelu.training import identity
+  from jumprelu.training import run_digest
 
   request = plan.Request(chips.parse(scale.topology))
   trained = [
@@ -277,7 +277,7 @@ def _can_run(figures: Sequence[Any], scale: scales.Scale) -> bool:
   ]
   for suite in trained:
     config = made.resolve(suite.config)
-    print(f'== {suite.name}\n{identity.commands(config)}\n')
+    print(f'== {suite.name}\n{run_digest.commands(config)}\n')
     print(plan.table(plan.make_plan(config, request)) + '\n')
   import jax
 

@@ -180,7 +180,7 @@ def _serve(
   """What a worker does: obtains what it is sent, answers None or an error."""
   if cores:  # Before JAX counts them.
     os.sched_setaffinity(0, cores)
-  from jumprelu.run import process
+  from jumprelu.run import preemption as preemption_lib
 
   while True:
     try:
@@ -190,8 +190,8 @@ def _serve(
     _print_to(_log_of(need, folder))
     error = None
     try:
-      config = process.Config(watchdog_seconds=0)
-      with process.start(config) as preemption:
+      config = preemption_lib.Config(watchdog_seconds=0)
+      with preemption_lib.start(config) as preemption:
         results.obtain(need, folder, should_stop=preemption.reached)
     except (results.Preempted, errors.UserError) as e:
       error = e

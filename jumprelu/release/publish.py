@@ -21,7 +21,7 @@ from jumprelu.files import digests
 from jumprelu.release import records, releasable, write
 from jumprelu.saes import base
 from jumprelu.training import config as config_lib
-from jumprelu.training import identity, load_run, run_dir
+from jumprelu.training import load_run, run_digest, run_dir
 
 with extras.imports():
   from etils import epath
@@ -92,7 +92,7 @@ def evaluation_key(run: Run) -> dict[str, Any]:
   }
   return {
       'evals': evals.VERSION,
-      'run': identity.run_digest(run.config),
+      'run': run_digest.run_digest(run.config),
       'step': run.members[0].meta['counts']['step'],
       'members': members,
       'eval': dataclasses.asdict(run.config.eval),
@@ -242,11 +242,11 @@ def provenance(run: Run, licence: str = 'Apache-2.0') -> records.Provenance:
   return records.Provenance(
       model=run.model.name,
       layer=run.config.layer,
-      training=config_lib.to_record(identity.portable(run.config)),
+      training=config_lib.to_record(run_digest.portable(run.config)),
       corpus=run.prepared.description,
       tokenizer_sha256=data.Tokenizer(run.model.tokenizer_path).sha256,
-      run=identity.run_digest(run.config),
-      command=identity.commands(run.config),
+      run=run_digest.run_digest(run.config),
+      command=run_digest.commands(run.config),
       licence=licence,
       family=run.model.config.family,
   )

@@ -50,7 +50,7 @@ def define_flags(fv: absl_flags.FlagValues) -> None:
   from jumprelu import data, evals, sharding
   from jumprelu.evals import measures
   from jumprelu.evals.measures import config as config_lib
-  from jumprelu.run import flags, process
+  from jumprelu.run import flags, preemption
 
   def string(name, text):
     absl_flags.DEFINE_string(name, None, text, flag_values=fv)
@@ -97,7 +97,7 @@ def define_flags(fv: absl_flags.FlagValues) -> None:
   flags.define(fv, config_lib.Config(), prefix='measure.')
   flags.define(fv, data.Config(), prefix='corpus.')
   flags.define(fv, sharding.Config(), prefix='mesh.')
-  flags.define(fv, process.Config(), prefix='process.')
+  flags.define(fv, preemption.Config(), prefix='process.')
 
 
 def run(fv: absl_flags.FlagValues) -> None:
@@ -106,7 +106,7 @@ def run(fv: absl_flags.FlagValues) -> None:
   from jumprelu.evals import measures as measures_lib
   from jumprelu.evals.measures import config as settings_lib
   from jumprelu.release import formats
-  from jumprelu.run import flags, process
+  from jumprelu.run import flags, preemption
 
   problems = [
       f'--{name} is needed' for name in ('release', 'out') if not fv[name].value
@@ -130,10 +130,10 @@ def run(fv: absl_flags.FlagValues) -> None:
   training = next(iter(loaded.values())).training
   corpus = flags.build(fv, _corpus_of(training), prefix='corpus.')
   _check_writable(out)
-  processes = flags.build(fv, process.Config(), prefix='process.')
+  processes = flags.build(fv, preemption.Config(), prefix='process.')
   # No segments that a watchdog could wait for.
   processes = dataclasses.replace(processes, watchdog_seconds=0)
-  with process.start(processes):
+  with preemption.start(processes):
     # There is nothing to save: a signal ends the process.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     found = _evaluate(

@@ -37,7 +37,8 @@ _FILE = (
 
 def define_flags(fv: absl_flags.FlagValues) -> None:
   """Declares the flags that go with --store."""
-  from jumprelu.run import flags, process
+  from jumprelu.run import flags
+  from jumprelu.run import preemption as preemption_lib
   from jumprelu.training import config
 
   flags.define(
@@ -46,7 +47,7 @@ def define_flags(fv: absl_flags.FlagValues) -> None:
       alternatives=config.other_recipes(),
       only=_STREAM,
   )
-  flags.define(fv, process.Config(), prefix='process.')
+  flags.define(fv, preemption_lib.Config(), prefix='process.')
 
 
 def given(fv: absl_flags.FlagValues) -> list[str]:
@@ -60,7 +61,8 @@ def given(fv: absl_flags.FlagValues) -> list[str]:
 
 def run(fv: absl_flags.FlagValues) -> int:
   """Fills the store; returns the exit code."""
-  from jumprelu.run import flags, process
+  from jumprelu.run import flags
+  from jumprelu.run import preemption as preemption_lib
   from jumprelu.training import config as config_lib
   from jumprelu.training import harvest_store, train
 
@@ -78,15 +80,15 @@ def run(fv: absl_flags.FlagValues) -> int:
       lambda values: config_lib.resolve({**values, **shared}),
       only=_STREAM,
   )
-  processes = flags.build(fv, process.Config(), prefix='process.')
+  processes = flags.build(fv, preemption_lib.Config(), prefix='process.')
   # Blocks take as long as they take: nothing that a watchdog could wait for.
   processes = dataclasses.replace(processes, watchdog_seconds=0)
-  with process.start(processes) as preemption:
+  with preemption_lib.start(processes) as preemption:
     outcome = harvest_store.harvest_store(
         config, should_stop=preemption.reached
     )
   if outcome == train.PREEMPTED:
     print(f'{config.store}: the same command goes on', file=sys.stderr)
-    return process.EXIT_PREEMPTED
+    return preemption_lib.EXIT_PREEMPTED
   print(f'{config.store}: complete, {config.blocks} blocks')
   return 0

@@ -79,13 +79,13 @@ def run(fv: flags.FlagValues):
 
   from jumprelu.evals import evaluate
   from jumprelu.release import publish, releasable, verify, write
-  from jumprelu.training import identity
+  from jumprelu.training import run_digest
 
   opened = publish.open_run(fv.run)
   step, total = opened.members[0].meta['step'], opened.config.steps
   print(f'{fv.run}: its checkpoint of step {step} of {total}', flush=True)
   # Before the minutes of evaluation, not after.
-  write.check_target(fv.out, run=identity.run_digest(opened.config))
+  write.check_target(fv.out, run=run_digest.run_digest(opened.config))
   releasable.check(
       opened.members,
       run=fv.run,

@@ -25,7 +25,8 @@ EXTRA = 'train'
 
 def define_flags(flag_values: absl_flags.FlagValues) -> None:
   """Declares --out and a flag for each field of the config."""
-  from jumprelu.run import flags, process
+  from jumprelu.run import flags
+  from jumprelu.run import preemption as preemption_lib
   from jumprelu.training import config
 
   absl_flags.DEFINE_string(
@@ -37,18 +38,21 @@ def define_flags(flag_values: absl_flags.FlagValues) -> None:
   flags.define(
       flag_values, config.resolve(), alternatives=config.other_recipes()
   )
-  flags.define(flag_values, process.Config(), prefix='process.')
+  flags.define(flag_values, preemption_lib.Config(), prefix='process.')
 
 
 def run(flag_values: absl_flags.FlagValues) -> int:
   """Trains; returns the exit code."""
   from jumprelu import lm
-  from jumprelu.run import flags, process
+  from jumprelu.run import flags
+  from jumprelu.run import preemption as preemption_lib
   from jumprelu.training import config
 
   if not flag_values.out:
     raise errors.UserError('--out is needed: the run directory')
-  processes = flags.build(flag_values, process.Config(), prefix='process.')
+  processes = flags.build(
+      flag_values, preemption_lib.Config(), prefix='process.'
+  )
   resolved = flags.build(flag_values, config.resolve(), config.resolve)
   # Before there is a run directory, which another --model would not fit. A store
   # stands in for the model's files.
@@ -59,14 +63,14 @@ def run(flag_values: absl_flags.FlagValues) -> int:
 
 def train_suite(config, out, *, processes=None) -> int:
   """Trains `config` in `out` as one process among others; the exit code."""
-  from jumprelu.run import process
+  from jumprelu.run import preemption as preemption_lib
   from jumprelu.training import train
 
-  with process.start(processes or process.Config()) as preemption:
+  with preemption_lib.start(processes or preemption_lib.Config()) as preemption:
     outcome = train.train(config, out, should_stop=preemption.reached)
   if outcome == train.PREEMPTED:
     print(f'{out}: saved; the same command goes on', file=sys.stderr)
-    return process.EXIT_PREEMPTED
+    return preemption_lib.EXIT_PREEMPTED
   print(f'{out}: done, {config.steps} steps')
   return 0
 

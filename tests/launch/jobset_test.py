@@ -263,7 +263,7 @@ def test_spot_is_asked_for_and_tolerated_only_on_spot():
 
 def test_fatal_codes_are_those_of_the_trainers_errors():
   from jumprelu import errors
-  from jumprelu.run import process
+  from jumprelu.run import preemption
 
   classes = [
       errors.UserError,
@@ -272,5 +272,5 @@ def test_fatal_codes_are_those_of_the_trainers_errors():
       errors.NumericalError,
   ]
   assert jobset.FATAL == tuple(c.exit_code for c in classes)
-  assert process.EXIT_PREEMPTED not in jobset.FATAL
-  assert process.EXIT_WATCHDOG not in jobset.FATAL
+  assert preemption.EXIT_PREEMPTED not in jobset.FATAL
+  assert preemption.EXIT_WATCHDOG not in jobset.FATAL

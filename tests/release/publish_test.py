@@ -17,7 +17,7 @@ from jumprelu.data import packing
 from jumprelu.evals import evaluate
 from jumprelu.files import dotted
 from jumprelu.release import publish
-from jumprelu.training import config, identity, load_run, run_dir, suite
+from jumprelu.training import config, load_run, run_digest, run_dir, suite
 from tests.lm import tiny
 
 LAYER = 1
@@ -275,7 +275,7 @@ def test_an_evaluation_is_made_anew_when_an_ingredient_changes(
 
 def test_a_run_is_known_by_what_it_computes_not_by_where():
   def digest(**changes):
-    return identity.run_digest(config.resolve(changes))
+    return run_digest.run_digest(config.resolve(changes))
 
   assert digest() == digest(**{'mesh.tensor': 2, 'corpus.cache_dir': '/a'})
   assert digest() == digest(**{'checkpoint.keep': 9, 'eval.tokens': 2048})
@@ -294,7 +294,7 @@ def test_a_run_of_a_version_in_which_the_path_counted_is_recognised():
   fields['path'] = 'auto'  # The name and default of the field in format 1.
   text = json.dumps(fields, sort_keys=True, default=str)
   digest = hashlib.sha256(text.encode()).hexdigest()
-  assert identity.run_digest(made) == digest
+  assert run_digest.run_digest(made) == digest
 
 
 def test_the_commands_on_the_card_give_the_config_back():
@@ -310,7 +310,7 @@ def test_the_commands_on_the_card_give_the_config_back():
           'corpus.cache_dir': '/home/somebody/cache',
       }
   )
-  text = identity.commands(made)
+  text = run_digest.commands(made)
   assert 'somebody' not in text
   first, second = text.split('\njumprelu release ')
   argv = [word for word in shlex.split(first) if word.strip()]
@@ -319,7 +319,7 @@ def test_the_commands_on_the_card_give_the_config_back():
   train.define_flags(fv)
   main.parse(fv, argv[2:])
   again = flags.build(fv, config.resolve(), config.resolve)
-  assert identity.run_digest(again) == identity.run_digest(made)
+  assert run_digest.run_digest(again) == run_digest.run_digest(made)
   assert second == '--run=RUN --out=RELEASE'
 
 
@@ -333,11 +333,11 @@ def test_a_release_carries_no_path_of_the_machine_that_trained_it():
           'corpus.data_dir': '/home/alice/tfds',
       }
   )
-  published = identity.portable(made)
+  published = run_digest.portable(made)
   assert published.data == 'notes.txt,b.jsonl,tokens:ids,c.txt'
-  for text in (config.to_json(published), identity.commands(made)):
+  for text in (config.to_json(published), run_digest.commands(made)):
     assert 'alice' not in text and '/data' not in text
-  assert identity.portable(published) == published
+  assert run_digest.portable(published) == published
 
 
 @pytest.mark.parametrize(
@@ -345,4 +345,4 @@ def test_a_release_carries_no_path_of_the_machine_that_trained_it():
 )
 def test_texts_that_have_one_name_everywhere_keep_it(text):
   made = config.resolve({'layer': 1, 'data': text})
-  assert identity.portable(made).data == text
+  assert run_digest.portable(made).data == text

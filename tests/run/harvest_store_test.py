@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jumprelu.activations.store import record
-from jumprelu.run import main, process
+from jumprelu.run import main, preemption
 from tests import local_processes, small_run, small_store
 
 # A block and a half.
@@ -41,8 +41,10 @@ def test_a_store_is_written_told_about_and_gone_on_with(
   config = small_run.overrides(tmp_path, steps=STEPS)
   flags = harvest_flags(tmp_path / 'store', config)
   with monkeypatch.context() as patch:
-    patch.setattr(process.Preemption, 'reached', lambda self, step: step == 1)
-    assert main.launch('harvest', flags) == process.EXIT_PREEMPTED
+    patch.setattr(
+        preemption.Preemption, 'reached', lambda self, step: step == 1
+    )
+    assert main.launch('harvest', flags) == preemption.EXIT_PREEMPTED
   told = capsys.readouterr().err
   assert '2 blocks of 2 to write' in told
   assert 'the same command goes on' in told

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from jumprelu.run import process
+from jumprelu.run import preemption
 from tests import local_processes, nano_release, small_run
 
 # A block and a half; four processes leave inside the second block.
@@ -21,7 +21,7 @@ import json, sys, zlib
 import jax
 import numpy as np
 from jumprelu.activations import stream
-from jumprelu.run import main, process
+from jumprelu.run import main, preemption
 
 make = stream.Stream.__init__
 BATCH = 256
@@ -58,7 +58,7 @@ def telling(self, *args, **kwargs):
 
 stream.Stream.__init__ = telling
 stop = STOP
-process.Preemption.reached = lambda self, step: step >= stop
+preemption.Preemption.reached = lambda self, step: step >= stop
 sys.exit(main.main(sys.argv[1:]))
 """
 
@@ -67,7 +67,7 @@ def train(out, config, *, processes, devices, stop=STEPS):
   """Trains; returns {(block, shard): [a CRC a step]}."""
   _, _, *args = small_run.command(out, config)
   argv = ['-c', _TELLING.replace('STOP', str(stop)), *args]
-  code = 0 if stop == STEPS else process.EXIT_PREEMPTED
+  code = 0 if stop == STEPS else preemption.EXIT_PREEMPTED
   with local_processes.run_together(
       argv, processes=processes, devices=devices
   ) as children:

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from jumprelu.run import process
+from jumprelu.run import preemption
 from tests import local_processes, small_run
 
 # Seconds of training, also on a fast machine: SIGTERM is seen once a second.
@@ -62,7 +62,7 @@ def test_sigterm_saves_leaves_with_42_and_the_resumed_run_is_the_same(
     start = time.monotonic()
     time.sleep(0.2)
     child.terminate()
-    assert child.exit_code() == process.EXIT_PREEMPTED
+    assert child.exit_code() == preemption.EXIT_PREEMPTED
     print('left after', time.monotonic() - start)
   last = small_run.checkpoints(out)[-1]
   assert (status(out)['state'], status(out)['step']) == ('preempted', last)
@@ -111,7 +111,7 @@ def test_two_processes_train_what_one_does_and_leave_together(
     children[1].terminate()
     codes = [child.exit_code() for child in children]
     outputs = children[0].output + children[1].output
-  assert codes == [process.EXIT_PREEMPTED] * 2, outputs
+  assert codes == [preemption.EXIT_PREEMPTED] * 2, outputs
   step = 3 * small_run.STEPS_A_BLOCK
   ours = small_run.arrays(out, step)
   theirs = small_run.arrays(uninterrupted, step)

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jumprelu import sharding
 from jumprelu.training import checkpoint
-from jumprelu.run import process
+from jumprelu.run import preemption
 
 tasks, directory, *flags = sys.argv[1:]
 given = dict(flag.removeprefix('--process.').split('=') for flag in flags)
@@ -46,7 +46,7 @@ def same(arrays, want):
   )
 
 
-with process.start(process.Config(**given)):
+with preemption.start(preemption.Config(**given)):
   mesh = sharding.make_mesh(sharding.Config(tensor=2))
   config = checkpoint.Config(keep=2)
   with checkpoint.Checkpointer(directory, config) as checkpointer:

@@ -9,7 +9,7 @@ import jax
 import pytest
 
 from jumprelu import errors
-from jumprelu.run import process
+from jumprelu.run import preemption as preemption_lib
 from tests import local_processes
 
 # What the tests run in processes of their own.
@@ -18,7 +18,7 @@ import sys, time
 from absl import flags
 import jax
 from jumprelu import processes
-from jumprelu.run import process
+from jumprelu.run import preemption as preemption_lib
 
 values = flags.FlagValues()
 for name in 'mode', 'coordinator_address':
@@ -40,12 +40,12 @@ def leave_when_asked(preemption):
   for step in range(0, 16_000, 16):
     if preemption.reached(step):
       print('leaving at', step, flush=True)
-      sys.exit(process.EXIT_PREEMPTED)
+      sys.exit(preemption_lib.EXIT_PREEMPTED)
     print('segment', flush=True)
     time.sleep(0.1 + 0.05 * own)
 
 
-with process.start(process.Config(**given)) as preemption:
+with preemption_lib.start(preemption_lib.Config(**given)) as preemption:
   print('processes', jax.process_count(), flush=True)
   if task == 'leave':
     leave_when_asked(preemption)
@@ -56,7 +56,7 @@ with process.start(process.Config(**given)) as preemption:
     print('saving', flush=True)
     time.sleep(3)
     print('saved', flush=True)
-    sys.exit(process.EXIT_PREEMPTED)
+    sys.exit(preemption_lib.EXIT_PREEMPTED)
   elif task == 'disagree':
     processes.agree({'config': f'{own // 2}', 'jax': jax.__version__})
   elif task == 'fail alone' and own == 1:
@@ -159,11 +159,11 @@ def test_segments_keep_the_watchdog_quiet(script):
 
 def test_inside_a_program_that_uses_devices_a_plain_handler_does():
   jax.devices()
-  with process.start() as preemption:
+  with preemption_lib.start() as preemption:
     assert not preemption.reached(16)
   assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
   try:
-    with process.start() as preemption:
+    with preemption_lib.start() as preemption:
       os.kill(os.getpid(), signal.SIGTERM)
       assert preemption.reached(32)
       os.kill(os.getpid(), signal.SIGTERM)
@@ -175,7 +175,7 @@ def test_inside_a_program_that_uses_devices_a_plain_handler_does():
 
 def test_the_watchdog_is_off_on_cpu_by_default():
   before = threading.active_count()
-  with process.start():
+  with preemption_lib.start():
     assert threading.active_count() == before
 
 
@@ -192,5 +192,5 @@ def test_the_watchdog_is_off_on_cpu_by_default():
 )
 def test_a_config_that_cannot_work_is_refused(fields, message):
   with pytest.raises(errors.UserError, match=message) as e:
-    process.Config(**fields)
+    preemption_lib.Config(**fields)
   assert e.value.exit_code == 2
