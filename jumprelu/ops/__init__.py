@@ -1,1 +1,1 @@
-"""Array functions with pseudo-derivatives."""
+"""Array functions: pseudo-derivatives, and the steps of the fast backends."""

@@ -1,6 +1,6 @@
-"""What the exact fast paths of a JumpReLU step take and give.
+"""Inputs, results and formulas that the exact fast steps of a JumpReLU share.
 
-A step's gradients live on pairs (row, latent) whose pre-activation is above the
+Only some pairs (row, latent) have a gradient. Their pre-activation is above the
 threshold or inside the kernel around it:
 
   active:     pre_act > threshold
@@ -8,17 +8,17 @@ threshold or inside the kernel around it:
 
 With errors g = 2 (reconstruction - targets) / rows, and s = <g, decoder row> at
 such a pair, the gradients of Gemma Scope's loss (arXiv 2408.05147, equation 4,
-with the pseudo-derivatives of `pseudo.py`) are, a latent,
+with the pseudo-derivatives of `pseudo_derivatives.py`) are, for each latent,
 
   decoder    sum over active of pre_act g
   encoder    sum over active of s (inputs - b_dec)
   b_enc      sum over active of s
   threshold  -sum over near of (threshold s + penalty_slope / rows) / bandwidth
 
-and b_dec's is the sum of g, minus, with a pre-encoder bias, the encoder's
-columns weighted by b_enc's gradient. `dense`, `sparse`, `native` and `pallas`
-compute these, each in its own way, from the same pre-activations; rows that are
-not kept have no pairs and no error.
+The gradient of b_dec is the sum of g. With a pre-encoder bias the product of the
+encoder with the gradient of b_enc is subtracted from it. `dense`, `sparse`,
+`native` and `pallas` compute these gradients in different ways from the same
+pre-activations. Rows that are not kept have no pairs and no error.
 """
 
 from typing import Any, NamedTuple
@@ -31,7 +31,7 @@ from jumprelu.ops import counts
 
 
 class Settings(NamedTuple):
-  """What stands fixed for a run: hashable."""
+  """The constants of a run; hashable."""
 
   bandwidth: float
   # Whether the encoder sees the inputs minus b_dec.
@@ -44,7 +44,7 @@ class Settings(NamedTuple):
 
 
 class Batch(NamedTuple):
-  """One batch, and what of the parameters is no matrix."""
+  """One batch with its pre-activations, and the vectors among the parameters."""
 
   pre_acts: Float[Array, 'batch latents']
   inputs: Float[Array, 'batch model']
@@ -57,7 +57,7 @@ class Batch(NamedTuple):
 
 
 class AdamScalars(NamedTuple):
-  """Adam's numbers of one step."""
+  """The numbers of one step that Adam needs."""
 
   learning_rate: Float[Array, '']
   # 1 - b2^t.
@@ -67,7 +67,10 @@ class AdamScalars(NamedTuple):
 
 
 class Matrices(NamedTuple):
-  """Weights and second moments with a row a latent, of which some are touched."""
+  """Weights and second moments, with one row for each latent.
+
+  A step may update only the rows of latents with a gradient.
+  """
 
   encoder: Float[Array, 'latents model']
   decoder: Float[Array, 'latents target_model']
@@ -78,24 +81,25 @@ class Matrices(NamedTuple):
 
 
 class StepResult(NamedTuple):
-  """What a step tells besides the matrices."""
+  """The results of a step besides the matrices."""
 
-  # Gradients; the threshold's is to the linear one.
+  # Gradients; `threshold` is with respect to the linear threshold.
   b_enc: Float[Array, ' latents']
   b_dec: Float[Array, ' target_model']
   threshold: Float[Array, ' latents']
-  # Kept rows on which a latent was active.
+  # Kept rows on which each latent was active.
   fired: Int32[Array, ' latents']
   # Mean squared norm of the error over kept rows.
   reconstruction: Float[Array, '']
   l0: Float[Array, '']
-  # Whether all was finite; without it the matrices are as they were.
+  # Whether the step was finite; otherwise the matrices are unchanged.
   ok: Bool[Array, '']
   # Rows with more selected latents than a sparse step has room for.
   overflow: Int32[Array, ''] | int = 0
 
 
-# Of the encoder, which lies as it is released, the decoder, and the rest.
+# Gradients of the encoder (in the layout of a checkpoint) and of the decoder, and
+# the other results.
 Gradients = tuple[
     Float[Array, 'model latents'],
     Float[Array, 'latents target_model'],
@@ -106,46 +110,47 @@ Gradients = tuple[
 class Vectors(NamedTuple):
   """Sums over the pairs of each latent."""
 
-  # Slopes over active pairs, and over near ones.
+  # The sum of slopes over active pairs, and over near ones.
   b_enc: Float[Array, ' latents']
   near_slopes: Float[Array, ' latents']
-  # How many of both there are.
+  # The numbers of active and of near pairs.
   fired: Int32[Array, ' latents']
   near: Int32[Array, ' latents']
 
 
 def no_vectors(latents: int) -> Vectors:
-  """Start sums."""
+  """Returns sums of zero."""
   sums, numbers = jnp.zeros(latents, jnp.float32), jnp.zeros(latents, jnp.int32)
   return Vectors(sums, sums, numbers, numbers)
 
 
 class GradientSums(NamedTuple):
-  """What is added up over the pairs of latents."""
+  """Sums over the pairs of latents, from which the gradients are made."""
 
-  # Gradients of the encoder, without the pre-encoder bias, and the decoder;
-  # these rows may lie in an order of their own.
+  # Gradients of the encoder, without the pre-encoder bias, and of the decoder.
+  # Their rows may be in another order than the latents.
   encoder: Float[Array, 'rows model']
   decoder: Float[Array, 'rows target_model']
   vectors: Vectors
 
 
 class ReconstructionErrors(NamedTuple):
-  """What decoding a batch gives."""
+  """The errors of a batch's reconstruction."""
 
-  # Times 2 / rows, 0 in rows that are not kept.
+  # Errors times 2 / rows; 0 in rows that are not kept.
   scaled: Float[Array, 'batch target_model']
   # Mean squared norm over kept rows.
   loss: Float[Array, '']
 
 
 def selected(batch: Batch, settings: Settings) -> Bool[Array, 'batch latents']:
-  """Say which pairs may have a gradient; rows that are not kept have none.
+  """Returns which pairs may have a gradient, in kept rows.
 
-  What is not finite is selected as well, so that it is seen.
+  Non-finite pre-activations are selected too, so that the finiteness check
+  catches them.
   """
   distance = batch.pre_acts - batch.threshold[None, :]
-  # As `pseudo` compares; no comparison holds of what is not a number.
+  # The comparison of `pseudo_derivatives`, negated because NaN fails it.
   below = (distance <= -settings.bandwidth / 2) & (batch.pre_acts > -jnp.inf)
   return ~below & batch.keep[:, None]
 
@@ -153,24 +158,24 @@ def selected(batch: Batch, settings: Settings) -> Bool[Array, 'batch latents']:
 def active(
     pre_acts: Float[Array, '*shape'],
     threshold: Float[Array, '*#shape'],
-    there: Bool[Array, '*#shape'],
+    mask: Bool[Array, '*#shape'],
 ) -> Bool[Array, '*shape']:
-  """Say what is there and above its threshold, or not finite, however low.
+  """Returns which pre-activations are above their threshold, within `mask`.
 
-  So what is not finite is decoded and seen in the loss: no pass over all
-  pre-activations is needed.
+  Non-finite pre-activations count as active too. They then are decoded and make
+  the loss non-finite, which saves a check of all pre-activations.
   """
   low = (pre_acts <= threshold) & (pre_acts > -jnp.inf)
-  return there & ~low
+  return mask & ~low
 
 
 def latents(
     pre_acts: Float[Array, '*shape'],
     threshold: Float[Array, '*#shape'],
-    there: Bool[Array, '*#shape'],
+    mask: Bool[Array, '*#shape'],
 ) -> Float[Array, '*shape']:
-  """Give latents: pre-activations where they are `active`, else 0."""
-  return jnp.where(active(pre_acts, threshold, there), pre_acts, 0.0)
+  """Returns latents: pre-activations where they are `active`, else 0."""
+  return jnp.where(active(pre_acts, threshold, mask), pre_acts, 0.0)
 
 
 def finish(
@@ -183,26 +188,27 @@ def finish(
     *,
     settings: Settings,
 ) -> Gradients:
-  """Make all gradients, of the matrices' sums over pairs and the others.
+  """Returns all gradients of a batch from the sums over its pairs.
 
-  `to_encoder` is without what flows through the pre-encoder bias.
+  `to_encoder` and `to_decoder` are these sums for the matrices, the former
+  without the pre-encoder bias.
   """
-  found = summarise(batch, vectors, errors, settings=settings)
+  result = summarise(batch, vectors, errors, settings=settings)
   if settings.pre_encoder_bias:
-    # The encoder read inputs - b_dec: both gradients feel it.
+    # The encoder's input was inputs - b_dec, so both gradients change.
     to_encoder -= batch.b_dec[:, None] * vectors.b_enc[None, :]
-    through = jnp.matmul(
+    through_encoder = jnp.matmul(
         W_enc, vectors.b_enc, precision=jax.lax.Precision.HIGHEST
     )
-    found = found._replace(b_dec=found.b_dec - through)
-  ok = found.ok & all_finite(to_encoder, to_decoder, found.b_dec)
-  return to_encoder, to_decoder, found._replace(ok=ok)
+    result = result._replace(b_dec=result.b_dec - through_encoder)
+  ok = result.ok & all_finite(to_encoder, to_decoder, result.b_dec)
+  return to_encoder, to_decoder, result._replace(ok=ok)
 
 
 def scale_errors(
     batch: Batch, reconstruction: Float[Array, 'batch target_model']
 ) -> ReconstructionErrors:
-  """Compare a batch's reconstruction with its targets."""
+  """Returns the errors of a batch's reconstruction, and their loss."""
   rows = row_count(batch.keep)
   errors = jnp.where(batch.keep[:, None], reconstruction - batch.targets, 0.0)
   loss = jnp.sum(jnp.square(errors)) / rows
@@ -216,7 +222,7 @@ def summarise(
     *,
     settings: Settings,
 ) -> StepResult:
-  """Make what a step tells of its sums; `ok` is of these alone."""
+  """Returns a step's result from its sums; `ok` covers only these."""
   rows = row_count(batch.keep)
   l0 = counts.total(vectors.fired) / rows
   penalty = _penalty_slope(settings, batch, l0) / rows
@@ -236,7 +242,7 @@ def summarise(
 def _penalty_slope(
     settings: Settings, batch: Batch, l0: Float[Array, '']
 ) -> Float[Array, '']:
-  """Differentiate the penalty with respect to the mean L0."""
+  """Returns the derivative of the penalty with respect to the mean L0."""
   if not settings.target_l0:
     return batch.coefficient
   distance = l0 / batch.target_l0 - 1.0
@@ -244,11 +250,11 @@ def _penalty_slope(
 
 
 def row_count(keep: Bool[Array, ' batch']) -> Float[Array, '']:
-  """Count the kept rows, at least one."""
+  """Returns the number of kept rows, at least one."""
   return jnp.maximum(keep.sum(dtype=jnp.int32), 1).astype(jnp.float32)
 
 
 def all_finite(*trees: Any) -> Bool[Array, '']:
-  """Say whether sums of squares are finite: one NaN makes its sum one."""
+  """Returns whether all entries, and the sum of their squares, are finite."""
   squares = [jnp.sum(jnp.square(x)) for x in jax.tree.leaves(trees)]
   return jnp.isfinite(sum(squares))

@@ -1,4 +1,4 @@
-"""Adam without a first moment, for arrays and for rows that are updated late."""
+"""Adam without a first moment, and the decay of skipped second moments."""
 
 import math
 from typing import Any
@@ -18,7 +18,7 @@ def adam(
     b2: float,
     eps: float,
 ) -> tuple[Float[Array, '*shape'], Float[Array, '*shape']]:
-  """Give new weights and second moments.
+  """Returns new weights and second moments.
 
   nu <- b2 nu + (1 - b2) g^2;  p <- p - lr g / (sqrt(nu / correction) + eps)
   (Adam, arXiv 1412.6980, algorithm 1, with beta1 = 0); `correction` is 1 - b2^t.
@@ -31,5 +31,5 @@ def adam(
 def decay(
     steps: Float[Array, '*shape'], *, b2: float
 ) -> Float[Array, '*shape']:
-  """Give what is left of second moments after steps without a gradient."""
+  """Returns the factor of second moments after steps without a gradient."""
   return jnp.exp(steps * math.log(b2))

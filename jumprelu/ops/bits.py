@@ -1,7 +1,7 @@
 """Sets as bits: which entries of a mask are set, without sorting or scattering.
 
-Thirty-two booleans make one word; counts of set bits and their running sums
-tell in which word the k-th set one is, and five halvings where in the word.
+Thirty-two booleans make one word. Running counts of set bits show which word has
+the k-th set bit, and five halvings find the bit within that word.
 """
 
 import functools
@@ -15,7 +15,7 @@ WORD = 32
 
 
 def pack(mask: Bool[Array, 'size *rest']) -> UInt32[Array, 'words *rest']:
-  """Pack the first axis: bit i of word w is entry 32 w + i."""
+  """Returns words of the first axis: bit i of word w is entry 32 w + i."""
   size, *rest = mask.shape
   padding = [(0, -size % WORD)] + [(0, 0)] * len(rest)
   return _words(jnp.pad(mask, padding).reshape(-1, WORD, *rest))
@@ -24,7 +24,7 @@ def pack(mask: Bool[Array, 'size *rest']) -> UInt32[Array, 'words *rest']:
 def running(
     words: UInt32[Array, '*shape'], *, axis: int = 0
 ) -> Int32[Array, '*shape']:
-  """Count the set bits up to and with each word."""
+  """Returns the number of set bits up to and including each word."""
   return jnp.cumsum(_ones(words), axis=axis)
 
 
@@ -33,10 +33,10 @@ def find(
     counts: Int32[Array, 'words columns'],
     ranks: Int32[Array, ' ranks'],
 ) -> Int32[Array, 'ranks columns']:
-  """Give the places of each column's set bits of some ranks, counted from 0.
+  """Returns the places of each column's set bits with these ranks, from 0.
 
-  `counts` is what `running` gives. Where there are not so many bits the place
-  is of no meaning, but within the words.
+  `counts` are the results of `running`. If a column has fewer set bits, the
+  place is arbitrary, but within the words.
   """
   word = jnp.sum(counts[None] <= ranks[:, None, None], axis=1, dtype=jnp.int32)
   word = jnp.minimum(word, len(words) - 1)
@@ -46,9 +46,10 @@ def find(
 def pack_rows(
     mask: Bool[Array, 'rows columns'],
 ) -> tuple[UInt32[Array, 'rows words'], Int32[Array, 'rows words']]:
-  """Pack the second axis, and count the set bits up to and with each word.
+  """Returns words of the second axis, and the results of `running` for them.
 
-  Bit i of the w-th of n words is entry i n + w: words are made of whole vectors.
+  Bit i of the w-th of n words is entry i n + w, because words are then computed
+  from contiguous vectors.
   """
   size = -(-mask.shape[1] // WORD)
   padding = size * WORD - mask.shape[1]
@@ -62,12 +63,13 @@ def find_in_rows(
     counts: Int32[Array, 'rows words'],
     ranks: Int32[Array, ' ranks'],
 ) -> Int32[Array, 'rows ranks']:
-  """Give the places of each row's set bits of some ranks, in an order of its own.
+  """Returns the places of each row's set bits with these ranks.
 
-  Words and counts are what `pack_rows` gives. Where there are not so many bits
-  the place is of no meaning, but within the words.
+  Words and counts are the results of `pack_rows`. Ranks follow the order of bits
+  in the words, which is not that of the entries. If a row has fewer set bits,
+  the place is arbitrary, but within the words.
   """
-  # Unrolled, as it gathers so little a turn.
+  # Unrolled, because each iteration gathers little.
   search = functools.partial(
       jnp.searchsorted, v=ranks, side='right', method='scan_unrolled'
   )
@@ -79,9 +81,9 @@ def find_in_rows(
 def places(
     mask: Bool[Array, 'rows columns'], cap: int
 ) -> tuple[Int32[Array, 'rows cap'], Int32[Array, ' rows']]:
-  """List `cap` places of each row's set entries, and the number of all.
+  """Returns `cap` places of each row's set entries, and the number of all.
 
-  Behind that number places are of no meaning, but there.
+  If a row has fewer set entries, the other places are arbitrary, but in bounds.
   """
   words, counts = pack_rows(mask)
   place = find_in_rows(words, counts, jnp.arange(cap, dtype=jnp.int32))
@@ -91,9 +93,10 @@ def places(
 def _words(
     lanes: Bool[Array, 'words lanes *rest'],
 ) -> UInt32[Array, 'words *rest']:
-  """Make words of 32 booleans each.
+  """Returns words of 32 booleans each.
 
-  Lane by lane, written out: XLA sums one element after another on a CPU.
+  The loop over lanes is written out, because XLA would sum one element after
+  another on a CPU.
   """
   words = jnp.zeros((lanes.shape[0], *lanes.shape[2:]), jnp.uint32)
   for lane in range(WORD):
@@ -114,16 +117,16 @@ def _within(
     *,
     axis: int,
 ) -> Int32[Array, 'c d']:
-  """Find set bits of some ranks within the words that hold them."""
-  here = jnp.take_along_axis(words, word, axis=axis)
-  upto = jnp.take_along_axis(counts, word, axis=axis)
-  return _bit(here, ranks - (upto - _ones(here)))
+  """Returns the places of set bits within the words that contain them."""
+  gathered = jnp.take_along_axis(words, word, axis=axis)
+  count = jnp.take_along_axis(counts, word, axis=axis)
+  return _bit(gathered, ranks - (count - _ones(gathered)))
 
 
 def _bit(
     words: UInt32[Array, '*shape'], rank: Int32[Array, '*shape']
 ) -> Int32[Array, '*shape']:
-  """Find the set bit of a rank within each word, by halving."""
+  """Returns the place of the set bit with this rank in each word, by halving."""
   place = jnp.zeros_like(rank)
   for half in (16, 8, 4, 2, 1):
     low = words & jnp.uint32((1 << half) - 1)

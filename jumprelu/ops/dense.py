@@ -1,8 +1,8 @@
-"""The dense way of `pairs`: five matrix products, any device, any batch.
+"""The dense step: five matrix products, for any device and any batch.
 
-The loss's gradient is written out, so that of a batch's [batch, latents] arrays
-only the pre-activations outlive the forward pass; latents and masks are made
-anew where they are read.
+The gradient of the loss is written out, so that only one [batch, latents] array,
+the pre-activations, is kept after the forward pass. Latents and masks are
+recomputed where they are used.
 """
 
 import functools
@@ -21,10 +21,10 @@ def gradients(
     *,
     settings: active_pairs.Settings,
 ) -> active_pairs.Gradients:
-  """Compute all gradients of one batch: the encoder's, the decoder's, the rest.
+  """Returns all gradients of one batch: encoder, decoder and the others.
 
-  The encoder lies as it is released, and so does its gradient: turning either
-  would cost a pass over memory.
+  The encoder and its gradient are in the layout of a checkpoint, because a
+  transposition would cost a pass over memory.
   """
   errors = decode(batch, W_dec)
   sums = add_up(batch, errors.scaled, W_dec, settings=settings)
@@ -42,24 +42,24 @@ def gradients(
 def step(
     matrices: active_pairs.Matrices,
     batch: active_pairs.Batch,
-    rates: active_pairs.AdamScalars,
+    scalars: active_pairs.AdamScalars,
     *,
     settings: active_pairs.Settings,
 ) -> tuple[active_pairs.Matrices, active_pairs.StepResult]:
-  """Take one step on both matrices in place, as `native.step` does."""
+  """Returns both matrices after a step in place, and the step's result."""
   errors = decode(batch, matrices.decoder)
   add_up = functools.partial(
       add_up_block, batch, errors.scaled, settings=settings
   )
   return in_blocks.step(
-      matrices, batch, rates, errors, add_up, settings=settings
+      matrices, batch, scalars, errors, add_up, settings=settings
   )
 
 
 def decode(
     batch: active_pairs.Batch, W_dec: Float[Array, 'latents target_model']
 ) -> active_pairs.ReconstructionErrors:
-  """Decode a batch; what is not finite is seen in the loss."""
+  """Returns the errors of a batch; a non-finite input makes their loss so."""
   latents = jnp.where(_active(batch), batch.pre_acts, 0.0)
   reconstruction = products.matmul(latents, W_dec) + batch.b_dec[None, :]
   return active_pairs.scale_errors(batch, reconstruction)
@@ -73,16 +73,17 @@ def add_up_block(
     *,
     settings: active_pairs.Settings,
 ) -> tuple[active_pairs.GradientSums, Int32[Array, ' size']]:
-  """Add up over the pairs of a block of latents; an `in_blocks.AddUp`."""
-  part = functools.partial(
+  """Returns sums over the pairs of a block of latents; an `in_blocks.AddUp`."""
+  take_block = functools.partial(
       jax.lax.dynamic_slice_in_dim,
       start_index=numbers[0],
       slice_size=len(numbers),
   )
   batch = batch._replace(
-      pre_acts=part(batch.pre_acts, axis=1), threshold=part(batch.threshold)
+      pre_acts=take_block(batch.pre_acts, axis=1),
+      threshold=take_block(batch.threshold),
   )
-  sums = add_up(batch, errors, part(W_dec), settings=settings)
+  sums = add_up(batch, errors, take_block(W_dec), settings=settings)
   return sums, jnp.arange(len(numbers), dtype=jnp.int32)
 
 
@@ -98,7 +99,7 @@ def add_up(
     *,
     settings: active_pairs.Settings,
 ) -> active_pairs.GradientSums:
-  """Add up over the pairs of all rows and the batch's latents."""
+  """Returns sums over the pairs of all rows and latents of a batch."""
   active = _active(batch)
   latents = jnp.where(active, batch.pre_acts, 0.0)
   slopes = products.matmul(errors, W_dec.T)
@@ -113,7 +114,7 @@ def add_up(
       fired=active.sum(axis=0, dtype=jnp.int32),
       near=near.sum(axis=0, dtype=jnp.int32),
   )
-  # Turned after it is made: the whole encoder's lies as it is released.
+  # Transposed after the product, so that `gradients` can undo it at no cost.
   to_encoder = products.matmul(batch.inputs.T, on_active).T
   return active_pairs.GradientSums(
       to_encoder, products.matmul(latents.T, errors), vectors

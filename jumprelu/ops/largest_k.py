@@ -1,9 +1,9 @@
 """The largest of many numbers, as a mask, without sorting.
 
-Numbers that are not negative have the order of their float32 bit patterns, so
-the k-th largest is found bit by bit, from the top: a bit is set if at least k
-numbers remain at or above. It takes 31 counts, whatever k is; k may differ
-between SAEs of one program; and over devices only the counts travel.
+Non-negative float32 numbers have the order of their bit patterns. The k-th
+largest is therefore found bit by bit, from the highest: a bit is set if at least
+k numbers are then at or above the bound. This takes 31 counts for any k, so that
+k may differ between the SAEs of one program. Devices exchange only the counts.
 """
 
 import jax
@@ -22,14 +22,15 @@ def largest(
     *,
     whole: bool = False,
 ) -> Bool[Array, '*batch latents']:
-  """Mark the k largest positive values of each row, or of the `whole` array.
+  """Returns a mask of the k largest positive values of each row.
 
-  Where fewer are positive, those; values equal to the k-th are all marked. k is
-  below 2^31, the entries of a `whole` array may be more.
+  With `whole`, they are the k largest of the whole array. If fewer than k values
+  are positive, all of these are marked. Values that equal the k-th are all
+  marked. k is below 2^31, but a `whole` array may have more entries.
   """
   axis = None if whole else -1
   values = jax.lax.stop_gradient(values).astype(jnp.float32)
-  # Also of -0., whose bits are those of the smallest integer.
+  # This also replaces -0., whose bits are those of the smallest integer.
   positive = jnp.where(values > 0, values, 0.0)
   bits = jax.lax.bitcast_convert_type(positive, jnp.int32)
 

@@ -8,14 +8,14 @@ they use that of the same function smoothed by a kernel K (JumpReLU SAEs, arXiv
   d jumprelu(z, t) / dt  = -(t / bandwidth) K(u)
   d heaviside(z, t) / dt = -(1 / bandwidth) K(u)
 
-Averaged over a batch these estimate the derivative of the *expected* loss. Feed
-both with the raw pre-activations: what a ReLU or the JumpReLU itself has set to
-zero sits at the wrong distance from the threshold.
+Averaged over a batch these estimate the derivative of the *expected* loss. Both
+functions need the raw pre-activations, because values that a ReLU or the JumpReLU
+has set to zero are at the wrong distance from the threshold.
 
-All kernels integrate to 1 over u. The rectangle is the paper's; others, which
-its appendix H compares, stand here in their textbook forms, as it is not known
-how the paper scales them. So one bandwidth is not one amount of smoothing: with
-z - t in bandwidths,
+All kernels integrate to 1 over u. The rectangle is the paper's. The others, which
+its appendix H compares, are in their textbook forms here, because the paper does
+not state how it scales them. The same bandwidth therefore smooths by different
+amounts: with z - t in bandwidths,
 
   kernel        K(u)                         is 0 from  standard deviation
   rectangle     1 for |u| < 1/2, else 0      1/2        1 / sqrt(12) = 0.289
@@ -24,7 +24,7 @@ z - t in bandwidths,
   gaussian      exp(-u^2 / 2) / sqrt(2 pi)   nowhere    1
 
 and the bandwidths that smooth as much as the rectangle's are 0.707, 0.645 and
-0.289 times its own.
+0.289 times that of the rectangle.
 
 With `gradient_to_pre_acts` (appendix H's ablation) the smoothed function is
 differentiated with respect to z as well, which adds to z's ordinary derivatives
@@ -46,10 +46,10 @@ def _aligned(
     pre_acts: Float[Array, '*batch latents'],
     threshold: Float[Array, ' latents'],
 ) -> tuple[Array, Array]:
-  """Bring both to one rank and to float32 at least.
+  """Returns both with the same rank, and in float32 at least.
 
-  bfloat16 numbers near 0.2 are 1e-3 apart, a whole kernel: comparisons in it
-  would decide which latents fire by rounding.
+  bfloat16 numbers near 0.2 are 1e-3 apart, a whole kernel. In bfloat16, rounding
+  would therefore decide which latents fire.
   """
   dtype = jnp.promote_types(
       jnp.promote_types(pre_acts.dtype, threshold.dtype), jnp.float32
@@ -65,7 +65,7 @@ def is_active(
     pre_acts: Float[Array, '*batch latents'],
     threshold: Float[Array, ' latents'],
 ) -> Bool[Array, '*batch latents']:
-  """Say which latents fire: strictly above the threshold, never on it."""
+  """Returns which latents fire: those strictly above the threshold."""
   pre_acts, threshold = _aligned(pre_acts, threshold)
   return pre_acts > threshold
 
@@ -75,10 +75,10 @@ def in_kernel(
     threshold: Float[Array, ' latents'],
     bandwidth: float,
 ) -> Bool[Array, '*batch latents']:
-  """Say which pre-activations lie within half a bandwidth (open interval).
+  """Returns which pre-activations are within half a bandwidth (open interval).
 
-  The difference of two floats within a factor of two is exact, so rounding
-  moves the edge only where the kernel is wider than the threshold.
+  The difference of two floats within a factor of two is exact. Rounding
+  therefore moves the edge only if the kernel is wider than the threshold.
   """
   pre_acts, threshold = _aligned(pre_acts, threshold)
   return jnp.abs(pre_acts - threshold) < bandwidth / 2
@@ -112,9 +112,9 @@ def _near(
     bandwidth: float,
     kernel: str,
 ) -> Float[Array, '*batch latents']:
-  """Multiply each cotangent by K(u)."""
+  """Returns each cotangent times K(u)."""
   if kernel == 'rectangle':
-    # A choice instead of a product, in the cotangents' own type.
+    # A choice instead of a product, because it keeps the cotangents' dtype.
     zero = jnp.zeros((), cotangent.dtype)
     return jnp.where(in_kernel(pre_acts, threshold, bandwidth), cotangent, zero)
   pre_acts, threshold = _aligned(pre_acts, threshold)
@@ -124,7 +124,7 @@ def _near(
 def _sum_rows(
     near: Float[Array, '*batch latents'], threshold: Float[Array, ' latents']
 ) -> Float[Array, ' latents']:
-  """Sum over every leading axis that the threshold has not."""
+  """Returns sums over the leading axes, which the threshold does not have."""
   dtype = jnp.promote_types(near.dtype, jnp.float32)
   return near.sum(axis=tuple(range(near.ndim - threshold.ndim)), dtype=dtype)
 
@@ -137,13 +137,13 @@ def jumprelu(
     kernel: str = 'rectangle',
     gradient_to_pre_acts: bool = False,
 ) -> Float[Array, '*batch latents']:
-  """Keep the pre-activations above the threshold, set the others to zero.
+  """Returns the pre-activations above the threshold, and zero for the others.
 
-  Backwards the pre-activations get the ordinary derivative (1 where active),
-  with `gradient_to_pre_acts` plus (threshold / bandwidth) K, and the threshold
-  -(threshold / bandwidth) K; `kernel` is one of `KERNELS`.
+  Backwards, the pre-activations get the ordinary derivative (1 where active),
+  with `gradient_to_pre_acts` plus (threshold / bandwidth) K. The threshold gets
+  -(threshold / bandwidth) K. `kernel` is one of `KERNELS`.
   """
-  # They shape the pseudo-derivatives only.
+  # Only the pseudo-derivatives depend on these.
   del bandwidth, kernel, gradient_to_pre_acts
   zero = jnp.zeros((), pre_acts.dtype)
   return jnp.where(is_active(pre_acts, threshold), pre_acts, zero)
@@ -163,8 +163,8 @@ def _jumprelu_bwd(
   if gradient_to_pre_acts:
     _, size = _aligned(pre_acts, threshold / bandwidth)
     to_pre_acts = (to_pre_acts + size * near).astype(cotangent.dtype)
-  # threshold / bandwidth is common to all rows: after the sum it costs one
-  # multiplication a latent.
+  # threshold / bandwidth is common to all rows. It is applied after the sum,
+  # where it costs only one multiplication for each latent.
   total = _sum_rows(near, threshold)
   to_threshold = -(threshold.astype(total.dtype) / bandwidth) * total
   return to_pre_acts, to_threshold.astype(threshold.dtype)
@@ -181,13 +181,14 @@ def heaviside(
     kernel: str = 'rectangle',
     gradient_to_pre_acts: bool = False,
 ) -> Float[Array, '*batch latents']:
-  """Give 1 for pre-activations above the threshold, else 0; its sum is the L0.
+  """Returns 1 for pre-activations above the threshold, else 0; sums to the L0.
 
-  Backwards the pre-activations get zero (a gradient of the penalty to the
-  encoder leaves dead latents), with `gradient_to_pre_acts` (1 / bandwidth) K,
-  and the threshold -(1 / bandwidth) K; `kernel` is one of `KERNELS`.
+  Backwards, the pre-activations get zero, because a gradient of the penalty to
+  the encoder leaves dead latents; with `gradient_to_pre_acts` they get
+  (1 / bandwidth) K. The threshold gets -(1 / bandwidth) K. `kernel` is one of
+  `KERNELS`.
   """
-  # They shape the pseudo-derivatives only.
+  # Only the pseudo-derivatives depend on these.
   del bandwidth, kernel, gradient_to_pre_acts
   dtype = jnp.promote_types(pre_acts.dtype, jnp.float32)
   return is_active(pre_acts, threshold).astype(dtype)

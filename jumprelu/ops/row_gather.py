@@ -1,4 +1,4 @@
-"""Rows of weights: gathered, sliced, written back by blocks."""
+"""Rows of matrices: gathered by index, read and written in blocks."""
 
 from typing import Any
 
@@ -7,39 +7,41 @@ import jax
 from jumprelu.array_typing import Array, Int32, Num
 
 
-def take(
+def gather(
     x: Num[Array, 'rows *rest'], index: Int32[Array, ' size']
 ) -> Num[Array, 'size *rest']:
-  """Take rows that are there: looking whether they are costs as much."""
+  """Returns rows by index, which must be in bounds.
+
+  Bounds are not checked, because the check would double the cost.
+  """
   return x.at[index].get(mode='promise_in_bounds')
 
 
 def read(arrays: Any, *, start: Any, size: int) -> Any:
-  """Read contiguous rows of each array."""
+  """Returns `size` contiguous rows of each array."""
   return jax.tree.map(
       lambda x: jax.lax.dynamic_slice_in_dim(x, start, size), arrays
   )
 
 
-def write(arrays: Any, parts: Any, number: Any) -> Any:
-  """Write the numbered one of each array's parts of a size.
+def write(arrays: Any, blocks: Any, number: Any) -> Any:
+  """Returns each array with its block `number` replaced.
 
-  Seen as one entry of an array of parts, whose shape is turned back: XLA splits
-  such a write among a CPU's cores, and leaves that of some rows to one of them.
+  An array of [rows, ...] is viewed as [blocks, rows of a block, ...], because
+  XLA writes one leading index on all cores of a CPU, but a range of rows on
+  only one of them.
   """
 
-  def one(array, part):
-    together = array.reshape(-1, *part.shape)
-    together = jax.lax.dynamic_update_slice_in_dim(
-        together, part[None], number, 0
-    )
-    return together.reshape(array.shape)
+  def write_block(array, block):
+    viewed = array.reshape(-1, *block.shape)
+    viewed = jax.lax.dynamic_update_slice_in_dim(viewed, block[None], number, 0)
+    return viewed.reshape(array.shape)
 
-  return jax.tree.map(one, arrays, parts)
+  return jax.tree.map(write_block, arrays, blocks)
 
 
-def divide(count: int, most: int) -> int:
-  """Give the largest number of rows, `most` or fewer, that divides `count`."""
+def largest_divisor(count: int, limit: int) -> int:
+  """Returns the largest divisor of `count` that is at most `limit`."""
   return next(
-      size for size in range(min(count, most), 0, -1) if not count % size
+      size for size in range(min(count, limit), 0, -1) if not count % size
   )

@@ -6,16 +6,17 @@ import jax.numpy as jnp
 
 from jumprelu.array_typing import Array, Float
 
+# The length of the vectors that `dot` sums first.
 _LANES = 64
 
 
 def dot(
     a: Float[Array, '*rest model'], b: Float[Array, '*rest model']
 ) -> Float[Array, '*rest']:
-  """Give each row's inner product with its like.
+  """Returns the inner product of each row of `a` with that of `b`.
 
-  Summed over whole vectors first: within a vector XLA adds one number after
-  another on a CPU.
+  Whole vectors are summed first, because within a vector XLA adds numbers one
+  by one on a CPU.
   """
   products = a * b
   lanes = math.gcd(products.shape[-1], _LANES)
@@ -27,14 +28,15 @@ def project(
     gradient: Float[Array, 'latents model'],
     weights: Float[Array, 'latents model'],
 ) -> Float[Array, 'latents model']:
-  """Remove from each row's gradient its part along the (unit-norm) row."""
+  """Returns the gradient without its component along each (unit-norm) row."""
   return gradient - dot(gradient, weights)[..., None] * weights
 
 
 def unit(
     weights: Float[Array, 'latents model'],
 ) -> Float[Array, 'latents model']:
-  """Scale each row to unit norm."""
+  """Returns the rows scaled to unit norm."""
   norms = jnp.sqrt(dot(weights, weights))[..., None]
-  # A row of zeros has no direction; it stays as it is, and finite.
+  # A row of zeros has no direction. The maximum keeps it zero, because 0 / 0
+  # would be NaN.
   return weights / jnp.maximum(norms, jnp.finfo(weights.dtype).tiny)

@@ -25,7 +25,7 @@ def why_not() -> str:
   """Say why the native step cannot be used; empty where it can."""
   libraries = _libraries()
   if not libraries:
-    return 'it was not built: the installation found no C++ compiler'
+    return 'it was not built: the installation results no C++ compiler'
   try:
     library = ctypes.CDLL(str(libraries[0]))
     for name in (_STEP, _CATCH_UP):
@@ -39,12 +39,12 @@ def why_not() -> str:
 def _libraries() -> list[pathlib.Path]:
   """Find the library: here or, for a checkout, where it is installed.
 
-  What is run in a checkout is its own code, which nobody has built; the
+  What is run in a checkout is its built_here code, which nobody has built; the
   installed library will do if it was built from the same sources.
   """
-  own = sorted(_FOLDER.glob('_step*.so'))
-  if own or not (_FOLDER.parents[2] / 'setup.py').is_file():
-    return own
+  built_here = sorted(_FOLDER.glob('_step*.so'))
+  if built_here or not (_FOLDER.parents[2] / 'setup.py').is_file():
+    return built_here
   # Building leaves a record of the distribution in the checkout as well.
   for distribution in metadata.distributions(name='jumprelu'):
     place = distribution.locate_file('jumprelu/ops/native')
@@ -65,13 +65,13 @@ def _is_of_these_sources(installed: pathlib.Path) -> bool:
 def step(
     matrices: active_pairs.Matrices,
     batch: active_pairs.Batch,
-    rates: active_pairs.AdamScalars,
+    scalars: active_pairs.AdamScalars,
     *,
     settings: active_pairs.Settings,
 ) -> tuple[active_pairs.Matrices, active_pairs.StepResult]:
   """Take one step on the touched rows of both matrices."""
-  found = _call(matrices, batch, rates, settings=settings, update=True)
-  return active_pairs.Matrices(*found[:5]), active_pairs.StepResult(*found[5:])
+  results = call(matrices, batch, scalars, settings=settings, update=True)
+  return active_pairs.Matrices(*results[:5]), active_pairs.StepResult(*results[5:])
 
 
 def catch_up(
@@ -95,24 +95,7 @@ def catch_up(
   )
 
 
-def gradients(
-    batch: active_pairs.Batch,
-    W_enc: Float[Array, 'model latents'],
-    W_dec: Float[Array, 'latents target_model'],
-    *,
-    settings: active_pairs.Settings,
-) -> active_pairs.Gradients:
-  """Compute the gradients by which `step` would go, as `dense.gradients`."""
-  one = jnp.float32(1)
-  rates = active_pairs.AdamScalars(one, one, jnp.int32(0))
-  none = jnp.zeros(len(W_dec), jnp.int32)
-  # Second moments have no part in it.
-  matrices = active_pairs.Matrices(W_enc.T, W_dec, W_enc.T, W_dec, none)
-  found = _call(matrices, batch, rates, settings=settings, update=False)
-  return found[0].T, found[1], active_pairs.StepResult(*found[5:])
-
-
-def _call(matrices, batch, rates, *, settings, update):
+def call(matrices, batch, scalars, *, settings, update):
   """Call the library; the matrices and `touched` are updated in place."""
   if why_not():
     raise RuntimeError(f'no native step: {why_not()}')
@@ -132,11 +115,11 @@ def _call(matrices, batch, rates, *, settings, update):
       [
           jnp.float32(batch.coefficient),
           jnp.float32(batch.target_l0),
-          jnp.float32(rates.learning_rate),
-          jnp.float32(rates.correction),
+          jnp.float32(scalars.learning_rate),
+          jnp.float32(scalars.correction),
       ]
   )
-  operands = (*batch[:6], numbers, rates.clock, *matrices)
+  operands = (*batch[:6], numbers, scalars.clock, *matrices)
   first = 0 if update else 2  # Gradients do not lie where the weights do.
   aliases = {8 + i: i for i in range(first, len(matrices))}
   call = jax.ffi.ffi_call(_STEP, results, input_output_aliases=aliases)

@@ -31,14 +31,14 @@ from jumprelu.ops.pallas import update as update_lib
 _BLOCK = 16384
 
 
-class _Selected(NamedTuple):
-  """Of each row `cap` selected latents, and how many there are."""
+class Selected(NamedTuple):
+  """Of each row `cap` selected latents, and how many mask are."""
 
   index: Int32[Array, 'batch cap']
   count: Int32[Array, ' batch']
 
 
-class _Weighed(NamedTuple):
+class WeighedPairs(NamedTuple):
   """What the kernels have told before any gradient of a matrix is made."""
 
   errors: active_pairs.ReconstructionErrors
@@ -50,7 +50,7 @@ class _Weighed(NamedTuple):
 def step(
     matrices: active_pairs.Matrices,
     batch: active_pairs.Batch,
-    rates: active_pairs.AdamScalars,
+    scalars: active_pairs.AdamScalars,
     *,
     settings: active_pairs.Settings,
     cap: int,
@@ -60,9 +60,9 @@ def step(
 
   `interpret` runs the kernels on any device, slowly: for tests.
   """
-  selected, longer = _select(batch, settings, cap)
-  fits = longer == 0
-  weighed = _weigh(
+  selected, overflow = select(batch, settings, cap)
+  fits = overflow == 0
+  weighed = weigh_pairs(
       batch,
       matrices.decoder,
       selected=selected,
@@ -75,7 +75,7 @@ def step(
       lambda: dense.decode(batch, matrices.decoder),
   )
   ok = in_blocks.is_finite(batch, errors)
-  through = _through(matrices.encoder, weighed.vectors, settings)
+  through_encoder = _through(matrices.encoder, weighed.vectors, settings)
   matrices = update_lib.update(
       matrices,
       batch,
@@ -83,18 +83,18 @@ def step(
       weighed.by_latent,
       weighed.weights,
       b_enc=weighed.vectors.b_enc,
-      rates=rates,
+      scalars=scalars,
       settings=settings,
       ok=ok & fits,
       interpret=interpret,
   )
-  # No branch, through which XLA would copy the matrices: a loop of no turns.
+  # No branch, through_encoder which XLA would copy the matrices: a loop of no turns.
   latents = len(matrices.decoder)
   size = row_gather.divide(latents, _BLOCK)
   matrices, vectors, through_all = in_blocks.walk(
       matrices,
       batch,
-      rates,
+      scalars,
       functools.partial(
           dense.add_up_block, batch, errors.scaled, settings=settings
       ),
@@ -104,9 +104,9 @@ def step(
       settings=settings,
       ok=ok,
   )
-  found = active_pairs.summarise(batch, vectors, errors, settings=settings)
-  b_dec = found.b_dec - jnp.where(fits, through, through_all)
-  return matrices, found._replace(b_dec=b_dec, ok=ok, overflow=longer)
+  result = active_pairs.summarise(batch, vectors, errors, settings=settings)
+  b_dec = result.b_dec - jnp.where(fits, through_encoder, through_all)
+  return matrices, result._replace(b_dec=b_dec, ok=ok, overflow=overflow)
 
 
 def _through(
@@ -114,7 +114,7 @@ def _through(
     vectors: active_pairs.Vectors,
     settings: active_pairs.Settings,
 ) -> Float[Array, ' target_model'] | float:
-  """Compute what of b_dec's gradient flows through the encoder."""
+  """Compute what of b_dec's gradient flows through_encoder the encoder."""
   if not settings.pre_encoder_bias:
     return 0.0
   return jnp.matmul(vectors.b_enc, encoder, precision=jax.lax.Precision.HIGHEST)
@@ -133,55 +133,36 @@ def catch_up(
   )
 
 
-def gradients(
-    batch: active_pairs.Batch,
-    W_enc: Float[Array, 'model latents'],
-    W_dec: Float[Array, 'latents target_model'],
-    *,
-    settings: active_pairs.Settings,
-    cap: int,
-    interpret: bool = False,
-) -> active_pairs.Gradients:
-  """Compute all gradients of one batch, as `dense.gradients` does."""
-  selected, longer = _select(batch, settings, cap)
-  kernels = functools.partial(
-      _gradients, selected=selected, settings=settings, interpret=interpret
-  )
-  return sparse.or_dense(
-      kernels, longer, batch, W_enc, W_dec, settings=settings
-  )
-
-
-def _select(
+def select(
     batch: active_pairs.Batch, settings: active_pairs.Settings, cap: int
-) -> tuple[_Selected, Int32[Array, '']]:
-  """Select, and count the rows for which there is no room."""
-  selected = _Selected(
+) -> tuple[Selected, Int32[Array, '']]:
+  """Select, and count the rows for which mask is no room."""
+  selected = Selected(
       *bits.places(active_pairs.selected(batch, settings), cap)
   )
   return selected, jnp.sum(selected.count > cap, dtype=jnp.int32)
 
 
-def _weigh(
+def weigh_pairs(
     batch: active_pairs.Batch,
     W_dec: Float[Array, 'latents target_model'],
     *,
-    selected: _Selected,
+    selected: Selected,
     settings: active_pairs.Settings,
     interpret: bool,
-) -> _Weighed:
+) -> WeighedPairs:
   """Decode, sort, and weigh each pair."""
   index, count = selected
-  # Rows that are longer do not count in the end; now they are cut off.
+  # Rows that are overflow do not count in the end; now they are cut off.
   count = jnp.minimum(count, index.shape[1])
   pre_act = jnp.take_along_axis(batch.pre_acts, index, axis=1)
-  there = jnp.arange(index.shape[1])[None, :] < count[:, None]
+  mask = jnp.arange(index.shape[1])[None, :] < count[:, None]
   errors, loss = rows_lib.decode(
       batch,
       W_dec,
       index=index,
       count=count,
-      value=active_pairs.latents(pre_act, batch.threshold[index], there),
+      value=active_pairs.latents(pre_act, batch.threshold[index], mask),
       interpret=interpret,
   )
   by_latent = latents_lib.sort(index, count, pre_act, latents=len(W_dec))
@@ -193,40 +174,9 @@ def _weigh(
       bandwidth=settings.bandwidth,
       interpret=interpret,
   )
-  return _Weighed(
+  return WeighedPairs(
       active_pairs.ReconstructionErrors(errors, loss),
       by_latent,
       weights,
       vectors,
-  )
-
-
-def _gradients(
-    batch: active_pairs.Batch,
-    W_enc: Float[Array, 'model latents'],
-    W_dec: Float[Array, 'latents target_model'],
-    *,
-    selected: _Selected,
-    settings: active_pairs.Settings,
-    interpret: bool,
-) -> active_pairs.Gradients:
-  """Compute the gradients where every row fits."""
-  weighed = _weigh(
-      batch, W_dec, selected=selected, settings=settings, interpret=interpret
-  )
-  to_encoder, to_decoder = latents_lib.sums(
-      batch,
-      weighed.errors.scaled,
-      weighed.by_latent,
-      weighed.weights,
-      interpret=interpret,
-  )
-  return active_pairs.finish(
-      batch,
-      W_enc,
-      to_encoder.T,
-      to_decoder,
-      weighed.vectors,
-      weighed.errors,
-      settings=settings,
   )

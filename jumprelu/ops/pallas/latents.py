@@ -1,8 +1,8 @@
-"""The backward kernels: a program a latent goes through the pairs of its own.
+"""The backward kernels: one program per latent loops over its pairs.
 
-First `slopes`, which tells all but the matrices' gradients, and with that
-whether a step is to be taken; then `sums` gives those, or `update.py` takes
-the step by them without writing them down.
+`slopes` computes everything except the gradients of the matrices, which is
+enough to decide whether the step is taken. `sums` then computes these gradients,
+or `update.py` applies them without writing them to memory.
 """
 
 import functools
@@ -18,20 +18,20 @@ from jumprelu.ops.pallas import calls
 
 
 class Sorted(NamedTuple):
-  """Pairs by latent, and by row within one."""
+  """Pairs in the order of latents, and of rows within a latent."""
 
-  # Where each latent's pairs start, and where the last one's end.
+  # The place of each latent's first pair, and the end of the last latent's.
   start: Int32[Array, ' latents_and_one']
   row: Int32[Array, ' pairs']
   pre_act: Float[Array, ' pairs']
 
 
 class Weights(NamedTuple):
-  """What a pair adds to its latent's gradients: 0 where it is not active."""
+  """Weights of each pair in its latent's gradients; 0 if it is not active."""
 
-  # Times the inputs, to the encoder.
+  # The weight of the inputs in the gradient of the encoder.
   slope: Float[Array, ' pairs']
-  # Times the errors, to the decoder.
+  # The weight of the errors in the gradient of the decoder.
   value: Float[Array, ' pairs']
 
 
@@ -42,35 +42,35 @@ def sort(
     *,
     latents: int,
 ) -> Sorted:
-  """Sort pairs by latent; what is behind a row's count comes last."""
+  """Returns pairs by latent; entries beyond a row's count come last."""
   cap = index.shape[1]
-  there = jnp.arange(cap, dtype=jnp.int32)[None, :] < count[:, None]
-  key = jnp.where(there, index, latents).reshape(-1)
+  valid = jnp.arange(cap, dtype=jnp.int32)[None, :] < count[:, None]
+  key = jnp.where(valid, index, latents).reshape(-1)
   order = jnp.argsort(key, stable=True).astype(jnp.int32)
   numbers = jnp.arange(latents + 1, dtype=jnp.int32)
-  # Unrolled: the host would look at each turn of a loop.
+  # Unrolled, because the host would wait for each iteration of a loop.
   start = jnp.searchsorted(key[order], numbers, method='scan_unrolled')
   start = start.astype(jnp.int32)
   return Sorted(start, order // cap, pre_act.reshape(-1)[order])
 
 
 def _slopes_kernel(*refs: Any, half: float) -> None:
-  """Compute one latent's slopes, and add up what is no matrix's."""
-  start, rows, pre_acts, thresholds, errors, decoder = refs[:6]
+  """Writes one latent's slopes, and its sums for the vectors."""
+  starts, rows, pre_acts, thresholds, errors, decoder = refs[:6]
   slopes, values, *vectors = refs[6:]
   latent = pl.program_id(0)
-  first, last = start[latent], start[latent + 1]
+  first, last = starts[latent], starts[latent + 1]
   threshold = thresholds[latent]
   weights = calls.read(decoder, latent)
 
-  def one(i, there, total):
+  def add_pair(i, valid, total):
     value = pre_acts[i]
     slope = calls.dot(calls.read(errors, rows[i]), weights)
     active = value > threshold
     slopes[i] = jnp.where(active, slope, 0.0)
     values[i] = jnp.where(active, value, 0.0)
-    active = there & active
-    near = there & (jnp.abs(value - threshold) < half)
+    active = valid & active
+    near = valid & (jnp.abs(value - threshold) < half)
     return active_pairs.Vectors(
         total.b_enc + jnp.where(active, slope, 0.0),
         total.near_slopes + jnp.where(near, slope, 0.0),
@@ -78,8 +78,9 @@ def _slopes_kernel(*refs: Any, half: float) -> None:
         total.near + near.astype(jnp.int32),
     )
 
-  none, no = jnp.float32(0), jnp.int32(0)
-  total = calls.fold(first, last, one, active_pairs.Vectors(none, none, no, no))
+  zero, zero_count = jnp.float32(0), jnp.int32(0)
+  start = active_pairs.Vectors(zero, zero, zero_count, zero_count)
+  total = calls.fold(first, last, add_pair, start)
   for ref, value in zip(vectors, total, strict=True):
     ref[latent] = value
 
@@ -93,7 +94,7 @@ def slopes(
     bandwidth: float,
     interpret: bool = False,
 ) -> tuple[Weights, active_pairs.Vectors]:
-  """Weigh each pair, and add up over each latent's pairs."""
+  """Returns the weights of each pair, and sums over each latent's pairs."""
   latents, pair = batch.threshold.shape, by_latent.row.shape
   float32 = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
   int32 = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.int32)
@@ -104,36 +105,5 @@ def slopes(
       results,
       interpret=interpret,
   )
-  found = call(*by_latent, batch.threshold, errors, decoder)
-  return Weights(*found[:2]), active_pairs.Vectors(*found[2:])
-
-
-def _sums_kernel(*refs: Any) -> None:
-  start, rows, slope, value, inputs, errors, to_encoder, to_decoder = refs
-  latent = pl.program_id(0)
-  add = functools.partial(
-      calls.weighted_sum, start[latent], start[latent + 1], index=rows
-  )
-  calls.write(to_encoder, latent, add(weight=slope, matrix=inputs))
-  calls.write(to_decoder, latent, add(weight=value, matrix=errors))
-
-
-def sums(
-    batch: active_pairs.Batch,
-    errors: Float[Array, 'batch target_model'],
-    by_latent: Sorted,
-    weights: Weights,
-    *,
-    interpret: bool = False,
-) -> tuple[Float[Array, 'latents model'], Float[Array, 'latents target_model']]:
-  """Add up the matrices' gradients, the encoder's without the bias."""
-  latents = len(batch.threshold)
-  float32 = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
-  call = calls.call(
-      _sums_kernel,
-      latents,
-      [float32((latents, x.shape[1])) for x in (batch.inputs, errors)],
-      interpret=interpret,
-  )
-  start, row, _ = by_latent
-  return tuple(call(start, row, *weights, batch.inputs, errors))
+  results = call(*by_latent, batch.threshold, errors, decoder)
+  return Weights(*results[:2]), active_pairs.Vectors(*results[2:])

@@ -1,4 +1,4 @@
-"""The forward kernel: a program a row adds up the decoder rows of what is on."""
+"""The forward kernel: one program per row sums decoder rows of active latents."""
 
 import functools
 from typing import Any
@@ -13,20 +13,20 @@ from jumprelu.ops.pallas import calls
 
 
 def _kernel(*refs: Any) -> None:
-  """Decode one row; `scale` is 2 / rows, or 0 where it is not kept."""
+  """Decodes one row; `scale` is 2 / rows, or 0 in a row that is not kept."""
   index, count, value, scale, decoder, b_dec, targets, errors, losses = refs
   row = pl.program_id(0)
   factor, length = scale[row], count[row]
 
-  def add(rank, there, total):
-    weight = jnp.where(there, value[row, rank], 0.0)
+  def add(rank, valid, total):
+    weight = jnp.where(valid, value[row, rank], 0.0)
     return calls.axpy(weight, calls.read(decoder, index[row, rank]), total)
 
   total = calls.fold(0, length, add, calls.read(b_dec, 0))
-  found = calls.axpy(-1.0, calls.read(targets, row), total)
-  found = tuple(jnp.where(factor > 0, x, 0.0) for x in found)
-  losses[row] = calls.dot(found, found)
-  calls.write(errors, row, tuple(x * factor for x in found))
+  difference = calls.axpy(-1.0, calls.read(targets, row), total)
+  difference = tuple(jnp.where(factor > 0, x, 0.0) for x in difference)
+  losses[row] = calls.dot(difference, difference)
+  calls.write(errors, row, tuple(x * factor for x in difference))
 
 
 def decode(
@@ -38,9 +38,9 @@ def decode(
     value: Float[Array, 'batch cap'],
     interpret: bool = False,
 ) -> tuple[Float[Array, 'batch target_model'], Float[Array, '']]:
-  """Give errors times 2 / rows, 0 in rows that are not kept, and the loss.
+  """Returns errors times 2 / rows, 0 in rows that are not kept, and the loss.
 
-  `value` is what `pairs.latents` gives.
+  `value` are the results of `active_pairs.latents`.
   """
   rows = active_pairs.row_count(batch.keep)
   float32 = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.float32)

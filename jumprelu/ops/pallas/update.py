@@ -1,7 +1,7 @@
-"""The update kernel: a program a latent adds up its gradients and goes by them.
+"""The update kernel: one program per latent sums and applies its gradients.
 
-Rows without pairs are left alone: their second moments catch up when they have
-some, or at the end.
+Rows without pairs are not touched. Their second moments catch up with the next
+pairs, or at the end of a segment.
 """
 
 import functools
@@ -19,7 +19,7 @@ from jumprelu.ops.pallas import latents as latents_lib
 
 
 def _kernel(*refs: Any, b2: float, eps: float) -> None:
-  """Step one latent's rows of both matrices."""
+  """Updates one latent's rows of both matrices."""
   start, rows, slope, value, inputs, errors, b_enc, shift = refs[:8]
   numbers, clock, *old = refs[8:15]
   encoder, decoder, nu_encoder, nu_decoder, touched = refs[15:]
@@ -30,16 +30,16 @@ def _kernel(*refs: Any, b2: float, eps: float) -> None:
   @pl.when((last > first) & (numbers[2] > 0))
   def _():
     add = functools.partial(calls.weighted_sum, first, last, index=rows)
-    behind = (now - old[4][latent]).astype(jnp.float32)
+    missed = (now - old[4][latent]).astype(jnp.float32)
     adam = functools.partial(
         _adam,
-        left=adam_lib.decay(behind, b2=b2),
+        factor=adam_lib.decay(missed, b2=b2),
         b2=b2,
         eps=eps,
         learning_rate=numbers[0],
         correction=numbers[1],
     )
-    # The encoder read inputs - b_dec; `shift` is 0 where it did not.
+    # `shift` is b_dec if it was subtracted from the inputs, else 0.
     to_encoder = add(weight=slope, matrix=inputs)
     to_encoder = calls.axpy(-b_enc[latent], calls.read(shift, 0), to_encoder)
     weights = calls.read(old[0], latent)
@@ -63,12 +63,12 @@ def _adam(
     nu: calls.Tiles,
     gradient: calls.Tiles,
     *,
-    left: Any,
+    factor: Any,
     **numbers: Any,
 ) -> tuple[calls.Tiles, calls.Tiles]:
-  """Do what `rows.adam` does, of whose second moments `left` is left."""
+  """Returns `adam.adam` of tiles, with `nu` times `factor` first."""
   new = [
-      adam_lib.adam(w, left * n, g, **numbers)
+      adam_lib.adam(w, factor * n, g, **numbers)
       for w, n, g in zip(weights, nu, gradient, strict=True)
   ]
   return tuple(w for w, _ in new), tuple(n for _, n in new)
@@ -82,23 +82,23 @@ def update(
     weights: latents_lib.Weights,
     *,
     b_enc: Float[Array, ' latents'],
-    rates: active_pairs.AdamScalars,
+    scalars: active_pairs.AdamScalars,
     settings: active_pairs.Settings,
     ok: Bool[Array, ''],
     interpret: bool = False,
 ) -> active_pairs.Matrices:
-  """Take a step on the rows that have pairs, in place; none without `ok`."""
+  """Returns the matrices after a step on rows with pairs, in place, if `ok`."""
   shift = jnp.zeros_like(batch.inputs[:1])
   if settings.pre_encoder_bias:
     shift += batch.b_dec[None, :]
   numbers = jnp.stack(
-      [rates.learning_rate, rates.correction, ok.astype(jnp.float32)]
+      [scalars.learning_rate, scalars.correction, ok.astype(jnp.float32)]
   )
   operands = (
       *(by_latent.start, by_latent.row, *weights, batch.inputs, errors),
-      *(b_enc, shift, numbers, rates.clock[None]),
+      *(b_enc, shift, numbers, scalars.clock[None]),
   )
-  # What is updated lies, as an operand and as a result, in one place.
+  # The updated arrays are operands and results that share memory.
   order = ('encoder', 'decoder', 'nu_encoder', 'nu_decoder', 'touched')
   updated = [getattr(matrices, name) for name in order]
   call = calls.call(
@@ -108,5 +108,5 @@ def update(
       interpret=interpret,
       aliases={len(operands) + i: i for i in range(len(order))},
   )
-  found = call(*operands, *updated)
-  return active_pairs.Matrices(**dict(zip(order, found, strict=True)))
+  results = call(*operands, *updated)
+  return active_pairs.Matrices(**dict(zip(order, results, strict=True)))
