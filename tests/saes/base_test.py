@@ -323,7 +323,7 @@ def test_a_skip_term_starts_at_zero_and_adds_a_linear_map_of_the_inputs():
   expected = np.asarray(latents) @ params['W_dec'] + params['b_dec']
   expected = expected + inputs @ params['W_skip']
   np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-5)
-  with pytest.raises(TypeError, match='skip term decodes with its inputs'):
+  with pytest.raises(TypeError, match='skip term needs `inputs` to decode'):
     sae.decode(jax.tree.map(jnp.asarray, params), latents)
 
 
