@@ -1,4 +1,4 @@
-"""The SAE variants, in one explicit table: a variant is a file and a line."""
+"""The table of SAE variants: each variant is one module and one table row."""
 
 from jumprelu.saes import (
     base,

@@ -1,4 +1,4 @@
-"""What every SAE variant shares, and what a variant adds or may change.
+"""The base class of SAE variants: shared methods, and methods to override.
 
 An SAE is a frozen description; its parameters are a flat dict of arrays, so one
 description serves a whole group: each method is pure and `jax.vmap` over a
@@ -8,9 +8,9 @@ rows:
 
   ||targets - decode(encode(inputs))||^2 + sparsity_coefficient * penalty
 
-and what a variant's paper adds (`auxiliary_loss`). What a variant learns of the
-batches without a gradient (a running threshold) is one of its parameters, so it
-is stored, sharded, resumed and folded with them.
+plus the extra terms of a variant's paper (`auxiliary_loss`). State that a
+variant learns from the batches without a gradient (a running threshold) is one
+of its parameters, so it is stored, sharded, resumed and folded with them.
 """
 
 import abc
@@ -42,7 +42,7 @@ class Sae(abc.ABC):
   """One SAE's shape and config: hashable, so it is a static argument of jit."""
 
   variant: ClassVar[str]
-  # Parameters that no gradient moves.
+  # Parameters that the optimiser does not update.
   untrained: ClassVar[tuple[str, ...]] = ()
 
   config: Config
@@ -51,10 +51,10 @@ class Sae(abc.ABC):
   width: int
   # Inputs and targets differ: no tied init, no pre-encoder bias.
   transcoder: bool = False
-  # The reconstruction has a linear term of the inputs, `W_skip`.
+  # The reconstruction has a term linear in the inputs, `inputs @ W_skip`.
   skip: bool = False
 
-  # What a variant defines.
+  # Methods that every variant defines.
 
   @abc.abstractmethod
   def init_own_params(
@@ -66,7 +66,7 @@ class Sae(abc.ABC):
   def activate(
       self, params: Params, pre_acts: Float[Array, '*batch latents']
   ) -> Float[Array, '*batch latents']:
-    """Returns the latents of pre-activations."""
+    """Returns the latents, computed from the pre-activations."""
 
   @abc.abstractmethod
   def penalty(
@@ -75,18 +75,18 @@ class Sae(abc.ABC):
       pre_acts: Float[Array, '*batch latents'],
       latents: Float[Array, '*batch latents'],
   ) -> Float[Array, '*batch']:
-    """Returns each row's sparsity penalty, with its gradient."""
+    """Returns each row's sparsity penalty, which is differentiable."""
 
   @abc.abstractmethod
   def fold_own(
       self, params: Params, *, scale: Float[Array, ' latents']
   ) -> Params:
-    """Returns the variant's own parameters of the folded SAE.
+    """Returns the folded SAE's parameters that only this variant has.
 
-    `scale` is the factor by which each latent's pre-activations grow.
+    `scale` is the factor that multiplies each latent's pre-activations.
     """
 
-  # What a variant may change.
+  # Methods that a variant may override.
 
   def sparsity_term(
       self,
@@ -95,7 +95,7 @@ class Sae(abc.ABC):
       sparsity_coefficient: Scalar,
       target_l0: Scalar,
   ) -> Float[Array, '']:
-    """Returns the loss's second term, of the mean penalty over kept rows."""
+    """Returns the loss's second term from the mean penalty over kept rows."""
     del target_l0
     return sparsity_coefficient * mean_penalty
 
@@ -110,7 +110,7 @@ class Sae(abc.ABC):
 
   @property
   def encoders(self) -> tuple[str, ...]:
-    """Returns the names of the parameters [model, latents] of the inputs."""
+    """Returns the names of the encoder matrices, [model, latents] each."""
     return ('W_enc',)
 
   def latents(
@@ -120,7 +120,7 @@ class Sae(abc.ABC):
       *,
       inputs: Float[Array, '*batch model'],
   ) -> Float[Array, '*batch latents']:
-    """Returns the latents, which may need more than pre-activations."""
+    """Returns the latents; some variants need the inputs to compute them."""
     del inputs
     return self.activate(params, pre_acts)
 
@@ -132,7 +132,7 @@ class Sae(abc.ABC):
       inputs: Float[Array, 'batch model'],
       keep: Bool[Array, ' batch'],
   ) -> Float[Array, 'batch latents']:
-    """Returns the latents of training, where rows may depend on each other."""
+    """Returns the training latents, where rows may depend on each other."""
     del keep
     return self.latents(params, pre_acts, inputs=inputs)
 
@@ -168,19 +168,20 @@ class Sae(abc.ABC):
   def carry(
       self, params: Params, latents: Float[Array, 'batch latents']
   ) -> Params:
-    """Returns the parameters that follow the batches, as they are next.
+    """Returns new values of the parameters that are updated without gradients.
 
-    They are among the `untrained`. `latents` are those of `batch_latents`.
+    These parameters are among `untrained`. `latents` comes from
+    `batch_latents`.
     """
     del params, latents
     return {}
 
   def to_jumprelu(self, params: Params) -> tuple[Any, Params] | None:
-    """Returns the JumpReLU that a folded SAE equals; None if it equals none."""
+    """Returns the JumpReLU SAE equal to this folded SAE, or None."""
     del params
     return None
 
-  # What all variants have.
+  # Methods that all variants share.
 
   @property
   def subtracts_decoder_bias(self) -> bool:
@@ -196,9 +197,10 @@ class Sae(abc.ABC):
   ) -> Params:
     """Returns initial parameters (Gemma Scope, section 3.2).
 
-    Decoder rows are He-uniform, then scaled to unit norm, which leaves of He's
-    bound only its shape; biases and the skip term are zero. The encoder starts
-    as the decoder's transpose; a transcoder's starts as a draw of its own.
+    Decoder rows are drawn uniformly from a cube, then scaled to unit norm. He's
+    bound does not matter, because the scaling removes it. Biases and the skip
+    term are zero. The encoder starts as the decoder's transpose; a transcoder's
+    encoder is drawn independently.
     """
     decoder_key, encoder_key = jax.random.split(key)
     W_dec = _unit_uniform(decoder_key, self.width, self.d_out)
@@ -220,12 +222,12 @@ class Sae(abc.ABC):
 
   def param_axes(self) -> dict[str, tuple[str, ...]]:
     """Returns the logical axes of each parameter, without `members`."""
-    # Those of a variant are numbers, or vectors over latents.
-    own = jax.eval_shape(
+    # A variant's parameters are scalars or vectors over latents.
+    variant_params = jax.eval_shape(
         lambda: self.init_own_params(initial_threshold=1.0, target_l0=1.0)
     )
     return {
-        **{name: ('latents',)[: x.ndim] for name, x in own.items()},
+        **{name: ('latents',)[: x.ndim] for name, x in variant_params.items()},
         **dict.fromkeys(self.encoders, ('model', 'latents')),
         'b_enc': ('latents',),
         'W_dec': ('latents', 'target_model'),
@@ -236,7 +238,10 @@ class Sae(abc.ABC):
   def bias_shift(
       self, params: Params, encoder: str = 'W_enc'
   ) -> Float[Array, ' latents'] | float:
-    """Returns what the pre-encoder bias takes from an encoder's outputs."""
+    """Returns `b_dec @ encoder`, the shift due to the pre-encoder bias.
+
+    It is 0 for an SAE without a pre-encoder bias.
+    """
     if not self.subtracts_decoder_bias:
       return 0.0
     # At full precision, because it shifts the pre-activations of every row.
@@ -257,11 +262,11 @@ class Sae(abc.ABC):
       encoder: str,
       bias: str,
   ) -> Float[Array, '*batch latents']:
-    """Returns outputs of an encoder and a bias, in float32 for any inputs.
+    """Returns `inputs @ encoder + bias` in float32, whatever the input dtype.
 
-    The pre-encoder bias enters as `b_dec @ W_enc`, as at release: subtracting
-    it from the inputs would copy them once a member and cost the backward pass
-    a whole matrix product for b_dec's gradient.
+    The pre-encoder bias enters as `b_dec @ W_enc`, as at release, because
+    subtracting it from the inputs would copy them once per member and cost the
+    backward pass a whole matrix product for b_dec's gradient.
     """
     shifted = params[bias] - self.bias_shift(params, encoder)
     outputs = products.matmul(inputs, params[encoder])
@@ -270,7 +275,10 @@ class Sae(abc.ABC):
   def read_times(
       self, params: Mapping[str, Any], gain: Float[Array, ' model']
   ) -> dict[str, Any]:
-    """Returns parameters for inputs that are `gain` times those of `params`."""
+    """Returns parameters for inputs that are multiplied by `gain`.
+
+    The latents and reconstructions equal those of `params` on plain inputs.
+    """
     names = (*self.encoders, *(('W_skip',) if self.skip else ()))
     return dict(params) | {name: params[name] / gain[:, None] for name in names}
 
@@ -297,11 +305,11 @@ class Sae(abc.ABC):
       outputs: Float[Array, '*batch target_model'],
       inputs: Float[Array, '*batch model'] | None,
   ) -> Float[Array, '*batch target_model']:
-    """Returns outputs of the decoder plus the skip term, if there is one."""
+    """Returns decoder outputs plus the skip term of an SAE that has one."""
     if not self.skip:
       return outputs
     if inputs is None:
-      raise TypeError('an SAE with a skip term decodes with its inputs')
+      raise TypeError('an SAE with a skip term needs `inputs` to decode')
     return outputs + inputs @ params['W_skip']
 
   def loss(
@@ -317,8 +325,9 @@ class Sae(abc.ABC):
   ) -> tuple[Float[Array, ''], LossParts]:
     """Returns the mean loss over the rows with `keep`, and its parts.
 
-    Rows without it must be finite (zeros); they then change nothing. `silent`
-    counts kept rows since each latent fired; without it none is dead.
+    The other rows must be finite (zeros); they then have no effect. `silent`
+    counts the kept rows since each latent fired. Without `silent`, no latent
+    counts as dead.
     """
     if silent is None:
       silent = jnp.zeros(self.width, jnp.int32)
@@ -355,13 +364,14 @@ class Sae(abc.ABC):
   def fold(
       self, params: Params, *, input_scale: Scalar, target_scale: Scalar
   ) -> tuple['Sae', Params]:
-    """Returns the SAE of raw activations of one of scaled activations.
+    """Returns the SAE for raw activations and its parameters.
 
-    Trained on inputs / C_x and targets / C_y, the folded SAE takes raw inputs
-    and gives C_y times the latents and the raw reconstruction (Gemma Scope,
-    appendix A, which has C_x = C_y). It has no pre-encoder bias, unit-norm
-    decoder rows and linear thresholds. It is for use: a bandwidth or a
-    sparsity coefficient keeps its meaning on scaled activations only.
+    `params` were trained on inputs / C_x and targets / C_y. The folded SAE
+    takes raw inputs and returns the latents times C_y and the raw
+    reconstruction (Gemma Scope, appendix A, which has C_x = C_y). It has no
+    pre-encoder bias, unit-norm decoder rows and linear thresholds. It is meant
+    for inference, because a bandwidth or a sparsity coefficient keeps its
+    meaning on scaled activations only.
     """
     W_dec = params['W_dec']
     norms = jnp.linalg.norm(W_dec, axis=-1)
@@ -395,5 +405,5 @@ def _unit_uniform(
 def _for_rows(
     vector: Float[Array, ' size'], like: Float[Array, '*batch size']
 ) -> Float[Array, '*ones size']:
-  """Returns a vector with the rank of `like`."""
+  """Returns the vector reshaped to the rank of `like`, for broadcasting."""
   return vector.reshape((1,) * (like.ndim - 1) + vector.shape)

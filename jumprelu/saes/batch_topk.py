@@ -1,25 +1,27 @@
 """BatchTopK SAEs: TopK over all rows of a batch at once.
 
-  latents in training = z where z is positive and among the k * rows largest of
-                        the batch's kept rows, else 0
-  latents in use      = z where z > threshold, else 0
-  threshold           = running mean of the smallest latent of each batch
+  latents in training  = z where z is positive and among the k * rows largest of
+                         the batch's kept rows, else 0
+  latents at inference = z where z > threshold, else 0
+  threshold            = running mean of the smallest latent of each batch
 
-(arXiv 2412.06410, sections 3 and 3.1.) Rows may use more or fewer latents than
-k, their mean is k; the loss is that of TopK with its auxiliary term. The
-threshold follows the batches, so it stands in the training state, and what is
-evaluated and released is a JumpReLU SAE with one threshold for all latents.
+(arXiv 2412.06410, sections 3 and 3.1.) A row may use more or fewer latents than
+k, but the mean over rows is k. The loss is that of TopK, including its
+auxiliary term. The threshold is updated from the batches, so it is part of the
+training state. The evaluated and released SAE is a JumpReLU SAE with the same
+threshold for all latents.
 
-Where implementations differ, and what is done here:
+Implementations differ, and this one chooses:
 * The threshold: the paper averages the smallest latent over batches of data
   after training; dictionary_learning and SAELens keep an exponential mean
-  during it, with a decay of 0.999 and 0.99. Here an exponential mean,
-  `threshold_decay`, from the first step on, whose first value is the first
-  batch's.
-* dictionary_learning leaves the first thousand steps out of it; a mean with a
-  decay of 0.999 has forgotten them after some thousands of steps.
-* Rows that are dropped (BOS, padding) take part in the selection of public
-  implementations; here they neither take nor give places.
+  during training, with a decay of 0.999 and 0.99. This package keeps an
+  exponential mean (`threshold_decay`) from the first step; its first value is
+  that of the first batch.
+* The first steps: dictionary_learning leaves the first thousand steps out of
+  the mean. This package includes them, because a mean with a decay of 0.999
+  forgets them after a few thousand steps.
+* Dropped rows (BOS, padding): public implementations include them in the
+  selection. Here they are not selected and do not add to the count.
 """
 
 import dataclasses
@@ -39,7 +41,7 @@ class Config(topk.Config):
   """Hyper-parameters of a BatchTopK SAE."""
 
   threshold_decay: float = fields.field(
-      0.999, 'Decay of the running threshold, a step.'
+      0.999, 'Decay per step of the running threshold.'
   )
 
   def __post_init__(self):
@@ -50,7 +52,7 @@ class Config(topk.Config):
 
 @dataclasses.dataclass(frozen=True)
 class BatchTopK(topk.TopK):
-  """An SAE with a fixed mean number of latents a row."""
+  """An SAE with a fixed mean number of active latents per row."""
 
   variant: ClassVar[str] = 'batch_topk'
   untrained: ClassVar[tuple[str, ...]] = ('k', 'threshold')
@@ -60,7 +62,7 @@ class BatchTopK(topk.TopK):
   def init_own_params(
       self, *, initial_threshold: base.Scalar, target_l0: base.Scalar
   ) -> base.Params:
-    """Start without a threshold: 0 stands for none yet."""
+    """Returns TopK's parameters and a threshold of 0, which means unset."""
     zeros = jnp.zeros(self.width, jnp.float32)
     return super().init_own_params(
         initial_threshold=initial_threshold, target_l0=target_l0
@@ -69,7 +71,7 @@ class BatchTopK(topk.TopK):
   def activate(
       self, params: base.Params, pre_acts: Float[Array, '*batch latents']
   ) -> Float[Array, '*batch latents']:
-    """Keep what is above the running threshold."""
+    """Returns the pre-activations above the running threshold, else 0."""
     threshold = jax.lax.stop_gradient(params['threshold'])
     active = pseudo_derivatives.is_active(pre_acts, threshold)
     return jnp.where(active, pre_acts, 0.0)
@@ -82,7 +84,7 @@ class BatchTopK(topk.TopK):
       inputs: Float[Array, 'batch model'],
       keep: Bool[Array, ' batch'],
   ) -> Float[Array, 'batch latents']:
-    """Keep the k * rows largest of all; dropped rows have no latents."""
+    """Returns the k * rows largest latents of the batch's kept rows."""
     del inputs
     k = jax.lax.stop_gradient(params['k'])
     count = jnp.round(k * keep.sum(dtype=jnp.int32)).astype(jnp.int32)
@@ -93,7 +95,7 @@ class BatchTopK(topk.TopK):
   def carry(
       self, params: base.Params, latents: Float[Array, 'batch latents']
   ) -> base.Params:
-    """Move the threshold towards this batch's smallest latent."""
+    """Returns the threshold moved towards this batch's smallest latent."""
     latents = jax.lax.stop_gradient(latents)
     old = jax.lax.stop_gradient(params['threshold'])
     smallest = jnp.min(jnp.where(latents > 0, latents, jnp.inf))
@@ -104,13 +106,13 @@ class BatchTopK(topk.TopK):
   def fold_own(
       self, params: base.Params, *, scale: Float[Array, ' latents']
   ) -> base.Params:
-    """Scale the threshold with the pre-activations."""
-    own = super().fold_own(params, scale=scale)
-    return own | {'threshold': params['threshold'] * scale}
+    """Returns k and the threshold, scaled like the pre-activations."""
+    folded = super().fold_own(params, scale=scale)
+    return folded | {'threshold': params['threshold'] * scale}
 
   def to_jumprelu(
       self, params: base.Params
   ) -> tuple[jumprelu.JumpRelu, base.Params]:
-    """In use it is a JumpReLU SAE already."""
+    """Returns the JumpReLU SAE with the running threshold."""
     threshold = params['threshold']
     return jumprelu.as_jumprelu(self, params, threshold=threshold)

@@ -1,4 +1,4 @@
-"""Gated SAEs: one half decides whether a latent is on, the other how much.
+"""Gated SAEs: a gate decides which latents are active, a magnitude how much.
 
   gate = W_enc' (x - b_dec) + b_enc          magnitude = exp(r_mag) * W_enc'
                                                          (x - b_dec) + b_mag
@@ -10,27 +10,31 @@ decode' is the decoder without gradients to its weights and bias (Gated SAEs,
 arXiv 2404.16014, sections 3.1 and 3.2, pseudo-code in its figures 16 and 17).
 `decoder_norm=unit` is that paper's. `decoder_norm=free` is RI-L1, the baseline
 of JumpReLU SAEs (arXiv 2407.14435): the penalty is the sum of max(gate, 0) *
-||decoder row|| and rows are free; like decode' it is without gradients to them.
+||decoder row|| and rows are free; as in decode', the rows get no gradient from
+the penalty.
 
-At release a Gated SAE is a JumpReLU SAE (the paper's appendix on their
-equivalence): with z = magnitude, gate > 0 is z > b_mag - exp(r_mag) * b_enc, so
-that is the threshold, or 0 where it is negative, for magnitudes are cut there.
+At release a Gated SAE becomes a JumpReLU SAE (the paper's appendix on their
+equivalence): with z = magnitude, gate > 0 means z > b_mag - exp(r_mag) * b_enc.
+The threshold is the maximum of that value and 0, because magnitudes are
+positive.
 
-The ablations of the paper's figure 8 are one switch each. `rescale=False` has
-no r_mag (it is 0). `frozen_decoder=False` lets the third term train the decoder
-too. `tied=False` gives magnitudes an encoder W_mag of their own instead of
-exp(r_mag) * W_enc; such an SAE is no JumpReLU, so it is released as it is.
+Each ablation of the paper's figure 8 is one switch. `rescale=False` has no
+r_mag (it is 0). `frozen_decoder=False` lets the third term train the decoder
+too. `tied=False` gives magnitudes a separate encoder W_mag instead of
+exp(r_mag) * W_enc. Such an SAE has no equal JumpReLU SAE, so it is released in
+its trained form.
 
-Where implementations differ, and what is done here:
-* r_mag starts at 0; the paper does not say. SAELens does the same. W_mag starts
-  as W_enc, so that magnitudes start as the gates' in any case.
+Implementations differ, and this one chooses:
+* Initial values: r_mag starts at 0, as in SAELens; the paper gives no value.
+  W_mag starts as W_enc, so magnitudes start equal to the gates with or without
+  tied encoders.
 * The paper's code divides squared errors by the dimension; here they are sums.
-* decode' freezes weights and bias; the bias still learns through the pre-encoder
+* decode' freezes weights and bias; the bias still learns as the pre-encoder
   bias. SAELens' later versions let the third term train the decoder and always
-  weigh the penalty by its rows' norms.
-* SAELens names the gate's bias b_gate; here it is `b_enc`, as it is the bias of
-  `W_enc`, and `pre_acts` are the gate's.
-* The original resamples dead latents; here nothing does.
+  weight the penalty by the norms of the decoder's rows.
+* SAELens calls the gate's bias b_gate. Here it is `b_enc`, because it is the
+  bias of `W_enc`, and `pre_acts` are the gate's pre-activations.
+* The original resamples dead latents; this package does not.
 """
 
 import dataclasses
@@ -49,19 +53,19 @@ class Config(relu.Config):
   """Hyper-parameters of a Gated SAE; the defaults are the paper's."""
 
   tied: bool = fields.field(
-      True, "Magnitudes read by the gates' encoder, not by one of their own."
+      True, "Magnitudes use the gates' encoder instead of a separate one."
   )
   rescale: bool = fields.field(
-      True, 'Magnitudes have a gain a latent on the encoder that they share.'
+      True, 'Magnitudes scale the shared encoder by a learned gain per latent.'
   )
   frozen_decoder: bool = fields.field(
-      True, 'The reconstruction of the gates does not train the decoder.'
+      True, 'The reconstruction from the gates does not train the decoder.'
   )
 
 
 @dataclasses.dataclass(frozen=True)
 class Gated(relu.Relu):
-  """A ReLU SAE as the gate of magnitudes, which share its encoder."""
+  """A ReLU SAE whose latents gate separate magnitudes."""
 
   variant: ClassVar[str] = 'gated'
 
@@ -69,7 +73,7 @@ class Gated(relu.Relu):
 
   @property
   def encoders(self) -> tuple[str, ...]:
-    """Names of the parameters [model, latents] that read the inputs."""
+    """Returns the names of the encoder matrices, [model, latents] each."""
     return ('W_enc',) if self.config.tied else ('W_enc', 'W_mag')
 
   def init_params(
@@ -79,7 +83,7 @@ class Gated(relu.Relu):
       initial_threshold: base.Scalar,
       target_l0: base.Scalar = 1.0,
   ) -> base.Params:
-    """Start an encoder of magnitudes as that of the gates."""
+    """Returns initial parameters, with equal encoders of both halves."""
     params = super().init_params(
         key, initial_threshold=initial_threshold, target_l0=target_l0
     )
@@ -88,7 +92,7 @@ class Gated(relu.Relu):
   def init_own_params(
       self, *, initial_threshold: base.Scalar, target_l0: base.Scalar
   ) -> base.Params:
-    """Start with a magnitude that is the gate."""
+    """Returns a gain and a bias that make the magnitude equal the gate."""
     del initial_threshold, target_l0
     zeros = jnp.zeros(self.width, jnp.float32)
     gain = {'r_mag': zeros} if self._has_gain else {}
@@ -99,7 +103,7 @@ class Gated(relu.Relu):
     return self.config.tied and self.config.rescale
 
   def _gain(self, params: base.Params) -> Float[Array, ' latents']:
-    """Give the factors from the gates' weights to the magnitudes'."""
+    """Returns each latent's ratio of magnitude weights to gate weights."""
     if self._has_gain:
       return jnp.exp(params['r_mag'])
     return jnp.ones(self.width, jnp.float32)
@@ -107,19 +111,19 @@ class Gated(relu.Relu):
   def activate(
       self, params: base.Params, pre_acts: Float[Array, '*batch latents']
   ) -> Float[Array, '*batch latents']:
-    """Give the magnitudes where gate and magnitude are positive.
+    """Returns the magnitudes where gate and magnitude are positive, else 0.
 
     Raises:
-      TypeError: if magnitudes have an encoder of their own.
+      TypeError: if magnitudes have a separate encoder.
     """
     if not self.config.tied:
-      raise TypeError('magnitudes that are not tied need the inputs: `latents`')
+      raise TypeError('an untied Gated SAE needs its inputs: call `latents`')
     leading = (1,) * (pre_acts.ndim - 1)
     gain, b_mag, b_gate = (
         value.reshape(leading + (self.width,))
         for value in (self._gain(params), params['b_mag'], params['b_enc'])
     )
-    # The folded gate's bias has the pre-encoder bias in it, and so has b_mag.
+    # A folded SAE's b_enc and b_mag include the shift of the pre-encoder bias.
     return _gated(pre_acts, gain * (pre_acts - b_gate) + b_mag)
 
   def latents(
@@ -129,7 +133,7 @@ class Gated(relu.Relu):
       *,
       inputs: Float[Array, '*batch model'],
   ) -> Float[Array, '*batch latents']:
-    """Give the magnitudes where gate and magnitude are positive."""
+    """Returns the magnitudes where gate and magnitude are positive, else 0."""
     if self.config.tied:
       return self.activate(params, pre_acts)
     return _gated(
@@ -142,10 +146,11 @@ class Gated(relu.Relu):
       pre_acts: Float[Array, '*batch latents'],
       latents: Float[Array, '*batch latents'],
   ) -> Float[Array, '*batch']:
-    """Weigh the gates by the norms of the decoder that they reconstruct by.
+    """Returns the sum of gates times the norms of their decoder rows.
 
-    Where that does not learn, its norms must not either: rows would shrink for
-    ever, for the magnitudes can make up for it and the gates not object.
+    A frozen decoder gets no gradient from its norms either. Otherwise its rows
+    would shrink without limit, because the magnitudes can compensate for it and
+    no term of the gates opposes it.
     """
     return super().penalty(self._gate_decoder(params), pre_acts, latents)
 
@@ -162,7 +167,7 @@ class Gated(relu.Relu):
       *,
       rows: base.Rows,
   ) -> Float[Array, '']:
-    """Let the gates alone reconstruct, mostly by a decoder that is constant."""
+    """Returns the squared error of the reconstruction from the gates alone."""
     del latents
     decoder = self._gate_decoder(params)
     outputs = self.decode(decoder, relu.positive(pre_acts), rows.inputs)
@@ -172,7 +177,7 @@ class Gated(relu.Relu):
   def fold_own(
       self, params: base.Params, *, scale: Float[Array, ' latents']
   ) -> base.Params:
-    """Scale the magnitude's bias, with the pre-encoder bias in it."""
+    """Returns the gain and the scaled magnitude bias, bias shift included."""
     shift = self._gain(params) * self.bias_shift(params, self.encoders[-1])
     gain = {'r_mag': params['r_mag']} if self._has_gain else {}
     return gain | {'b_mag': (params['b_mag'] - shift) * scale}
@@ -180,7 +185,7 @@ class Gated(relu.Relu):
   def to_jumprelu(
       self, params: base.Params
   ) -> tuple[jumprelu.JumpRelu, base.Params] | None:
-    """The magnitude's affine map, with the gate's threshold on it."""
+    """Returns the magnitude's affine map, thresholded where the gate opens."""
     if not self.config.tied:
       return None
     gain = self._gain(params)

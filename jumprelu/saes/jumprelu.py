@@ -2,9 +2,10 @@
 
   latents = z H(z - threshold),  penalty = sum of H(z - threshold) over latents
 
-(arXiv 2407.14435; arXiv 2408.05147, equations 1-4). Only the threshold feels
-the penalty, through the pseudo-derivatives of `ops/pseudo.py`, which says what
-`kernel` and `gradient_to_pre_acts` make of them. In use they change nothing.
+(arXiv 2407.14435; arXiv 2408.05147, equations 1-4). Only the threshold gets a
+gradient from the penalty, through the pseudo-derivatives of
+`ops/pseudo_derivatives.py`, which documents `kernel` and
+`gradient_to_pre_acts`. Both options affect training only.
 """
 
 from collections.abc import Sequence
@@ -24,9 +25,10 @@ PENALTIES = ('l0', 'target_l0')
 
 @dataclasses.dataclass(frozen=True)
 class ThresholdConfig(base.Config):
-  """What any JumpReLU SAE has; the defaults are Gemma Scope's.
+  """Hyper-parameters of every JumpReLU SAE; the defaults are Gemma Scope's.
 
-  All are in units of activations whose mean squared norm is 1.
+  Bandwidth and threshold are in units of activations scaled to a mean squared
+  norm of 1.
   """
 
   bandwidth: float = fields.field(
@@ -36,16 +38,16 @@ class ThresholdConfig(base.Config):
       1e-3, 'Threshold of every latent at init.'
   )
   threshold_parameter: str = fields.field(
-      'log', 'What is trained: log (of the threshold) or linear.'
+      'log', 'Trained parameter: log (of the threshold) or linear.'
   )
   kernel: str = fields.field(
       'rectangle',
       "The pseudo-derivatives' kernel: rectangle, triangle, epanechnikov or"
-      ' gaussian. At one bandwidth they smooth from little to much.',
+      ' gaussian, from least to most smoothing at the same bandwidth.',
   )
   gradient_to_pre_acts: bool = fields.field(
       False,
-      'Let the pseudo-derivatives move the encoder too (an ablation of the'
+      'Let the pseudo-derivatives train the encoder too (an ablation of the'
       ' paper; latents die).',
   )
 
@@ -71,7 +73,7 @@ class Config(ThresholdConfig):
   def sparsities(
       self, coefficients: Sequence[float], targets: Sequence[float]
   ) -> list[tuple[float, float]]:
-    """List the members; the target loss has a coefficient of 1."""
+    """Returns the members' pairs; the target loss has a coefficient of 1."""
     if targets:
       return [(1.0, target) for target in targets]
     return super().sparsities(coefficients, targets)
@@ -79,14 +81,14 @@ class Config(ThresholdConfig):
 
 @dataclasses.dataclass(frozen=True)
 class Thresholded(base.Sae):
-  """An SAE with one learned threshold a latent, whatever its penalty."""
+  """An SAE with a learned threshold per latent, whatever its penalty."""
 
   config: ThresholdConfig
 
   def init_own_params(
       self, *, initial_threshold: base.Scalar, target_l0: base.Scalar
   ) -> base.Params:
-    """Start every latent at one threshold (a traced value per member)."""
+    """Returns the same initial threshold for every latent of a member."""
     del target_l0
     start = jnp.broadcast_to(
         jnp.asarray(initial_threshold, jnp.float32), (self.width,)
@@ -96,7 +98,7 @@ class Thresholded(base.Sae):
     return {'threshold': start}
 
   def threshold(self, params: base.Params) -> Float[Array, ' latents']:
-    """Give the linear threshold of each latent."""
+    """Returns the linear threshold of each latent."""
     if self.config.threshold_parameter == 'log':
       return jnp.exp(params['log_threshold'])
     return params['threshold']
@@ -104,7 +106,7 @@ class Thresholded(base.Sae):
   def activate(
       self, params: base.Params, pre_acts: Float[Array, '*batch latents']
   ) -> Float[Array, '*batch latents']:
-    """Keep the pre-activations above the threshold."""
+    """Returns the pre-activations above the threshold, else 0."""
     return pseudo_derivatives.jumprelu(
         pre_acts, self.threshold(params), *self._surrogate
     )
@@ -112,14 +114,14 @@ class Thresholded(base.Sae):
   def active(
       self, params: base.Params, pre_acts: Float[Array, '*batch latents']
   ) -> Float[Array, '*batch latents']:
-    """Give 1 for each active latent, else 0, with the step's gradient."""
+    """Returns 1 for active latents, else 0, with the pseudo-derivative."""
     return pseudo_derivatives.heaviside(
         pre_acts, self.threshold(params), *self._surrogate
     )
 
   @property
   def _surrogate(self) -> tuple[float, str, bool]:
-    """What shapes the pseudo-derivatives."""
+    """The options of the pseudo-derivatives."""
     config = self.config
     return config.bandwidth, config.kernel, config.gradient_to_pre_acts
 
@@ -129,23 +131,24 @@ class Thresholded(base.Sae):
       pre_acts: Float[Array, '*batch latents'],
       latents: Float[Array, '*batch latents'],
   ) -> Float[Array, '*batch']:
-    """Count each row's active latents, from its pre-activations."""
-    del latents  # Below the threshold they are 0, whatever the distance was.
+    """Returns each row's number of active latents, from pre-activations."""
+    # Latents below the threshold are 0, so their distance to it is lost.
+    del latents
     return self.active(params, pre_acts).sum(axis=-1)
 
   def folded_config(self) -> base.Config:
-    """Make thresholds linear, as they are released."""
+    """Returns the folded config, with linear thresholds as released."""
     config = super().folded_config()
     return dataclasses.replace(config, threshold_parameter='linear')
 
   def fold_own(
       self, params: base.Params, *, scale: Float[Array, ' latents']
   ) -> base.Params:
-    """Scale the threshold with the pre-activations."""
+    """Returns the threshold, scaled like the pre-activations."""
     return {'threshold': self.threshold(params) * scale}
 
   def to_jumprelu(self, params: base.Params) -> tuple['JumpRelu', base.Params]:
-    """Drop the penalty: when it is used, a JumpReLU SAE has none."""
+    """Returns the plain JumpReLU SAE, whatever the penalty in training."""
     return as_jumprelu(self, params, threshold=self.threshold(params))
 
 
@@ -164,10 +167,11 @@ class JumpRelu(Thresholded):
       sparsity_coefficient: base.Scalar,
       target_l0: base.Scalar,
   ) -> Float[Array, '']:
-    """Weigh L0, or its squared relative distance to a target.
+    """Returns the weighted L0 or its squared relative distance to a target.
 
     The target form (appendix of arXiv 2407.14435) squares the mean over the
-    whole batch, not each row's count: rows may differ, their mean is asked for.
+    whole batch, not each row's count, because the target applies to the mean
+    and rows may differ.
     """
     if self.config.penalty == 'target_l0':
       return sparsity_coefficient * jnp.square(mean_penalty / target_l0 - 1.0)
@@ -181,9 +185,9 @@ def as_jumprelu(
     threshold: Float[Array, ' latents'],
     **changed: Array,
 ) -> tuple[JumpRelu, base.Params]:
-  """Make the JumpReLU SAE with these thresholds of a folded SAE.
+  """Returns the JumpReLU SAE of a folded SAE with the given thresholds.
 
-  `changed` holds the arrays that are not those of the folded SAE.
+  `changed` holds the arrays that differ from those of the folded SAE.
   """
   config = Config(pre_encoder_bias=False, threshold_parameter='linear')
   jumprelu = JumpRelu(

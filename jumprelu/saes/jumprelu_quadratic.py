@@ -1,25 +1,26 @@
-"""JumpReLU SAEs with Gemma Scope 2's penalty: a parabola in each row's L0.
+"""JumpReLU SAEs with Gemma Scope 2's penalty, quadratic in each row's L0.
 
   penalty = mean over rows of (L0 - target)^2 / (2 * target)
             + frequency_coefficient * sum over latents of p^2 / frequency_scale
   loss = ||x - decode(latents)||^2 + sparsity_coefficient * penalty
 
-with L0 a row's active latents and p the share of the batch's rows on which a
-latent is active, both through the step's pseudo-derivative, and the target the
-member's L0 (Gemma Scope 2's technical paper, equation 5; the frequency term
-after Google DeepMind's progress update of March 2025 on dense latents, whose
-penalty is sum of p * (1 + p / scale)). Below the target the parabola asks for
-more latents, at twice the target its slope is that of a linear penalty.
+where L0 is a row's number of active latents and p is the share of the batch's
+rows on which a latent is active. Both are differentiated through the step's
+pseudo-derivative; the target is the member's L0. The source is Gemma Scope 2's
+technical paper, equation 5. The frequency term follows Google DeepMind's
+progress update of March 2025 on dense latents, whose penalty is the sum of
+p * (1 + p / scale). Below the target the parabola rewards more latents; at
+twice the target its slope equals that of a linear penalty.
 
-Where the sources differ or are silent, and what is done here:
-* The factor of equation 5 is transcribed as 2 / target, which contradicts what
-  is said of it, that its gradient at twice the target is the linear penalty's.
-  1 / (2 * target) fulfils that, and is used here.
-* Each row's L0 is squared, not the batch's mean: the target loss of JumpReLU
-  SAEs (`jumprelu.penalty=target_l0`) is the other one.
+The sources differ or are silent on some points, and this module chooses:
+* The factor of equation 5 is transcribed as 2 / target, which contradicts its
+  description: the gradient at twice the target equals the linear penalty's.
+  This module uses 1 / (2 * target), which matches the description.
+* Each row's L0 is squared, not the batch's mean. The target loss of JumpReLU
+  SAEs (`jumprelu.penalty=target_l0`) squares the mean.
 * Gemma Scope 2 gives neither the form nor the coefficient of its secondary
-  frequency penalty. Here it is what the progress update adds to L0, p^2 /
-  scale, with a scale of 0.1 (OpenMOSS names 0.1 and 0.01).
+  frequency penalty. This module uses the progress update's addition to L0,
+  p^2 / scale, with a scale of 0.1 (OpenMOSS names 0.1 and 0.01).
 * Gemma Scope 2 warms the coefficient up over 50,000 steps
   (`--optim.sparsity_warmup_steps`) and nests its SAEs (`matryoshka.py`).
 """
@@ -41,7 +42,7 @@ class Config(jumprelu.ThresholdConfig):
   """Hyper-parameters of a JumpReLU SAE with a quadratic penalty."""
 
   aims: tuple[float, ...] = fields.field(
-      (50.0,), 'L0s to aim at, one member each; target_l0 overrides it.'
+      (50.0,), 'Target L0s, one member each; target_l0 overrides them.'
   )
   coefficient: float = fields.field(
       1e-3, 'Sparsity coefficient of members at a target_l0.'
@@ -50,7 +51,7 @@ class Config(jumprelu.ThresholdConfig):
       1.0, 'Weight of dense latents in the penalty; 0 for none.'
   )
   frequency_scale: float = fields.field(
-      0.1, 'Firing frequency at which a dense latent costs twice.'
+      0.1, 'Firing frequency at which a dense latent costs twice as much.'
   )
 
   def __post_init__(self):
@@ -64,7 +65,7 @@ class Config(jumprelu.ThresholdConfig):
   def sparsities(
       self, coefficients: Sequence[float], targets: Sequence[float]
   ) -> list[tuple[float, float]]:
-    """List the members: each coefficient at each aim."""
+    """Returns the members' pairs: each coefficient with each target L0."""
     if targets:
       return [(self.coefficient, target) for target in targets]
     return [(value, aim) for value in coefficients for aim in self.aims]
@@ -72,7 +73,7 @@ class Config(jumprelu.ThresholdConfig):
 
 @dataclasses.dataclass(frozen=True)
 class JumpReluQuadratic(jumprelu.Thresholded):
-  """A JumpReLU SAE that is held near an L0, without dense latents."""
+  """A JumpReLU SAE with a penalty on distance to an L0 and on dense latents."""
 
   variant: ClassVar[str] = 'jumprelu_quadratic'
 
@@ -88,7 +89,7 @@ class JumpReluQuadratic(jumprelu.Thresholded):
       sparsity_coefficient: base.Scalar,
       target_l0: base.Scalar,
   ) -> Float[Array, '']:
-    """Weigh each row's distance to the target, and each latent's frequency."""
+    """Returns the penalty on rows' distances to the target and on frequency."""
     del latents
     config = self.config
     active = self.active(params, pre_acts)

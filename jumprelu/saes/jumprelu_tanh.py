@@ -1,30 +1,32 @@
-"""Anthropic's JumpReLU SAEs: a tanh penalty that every parameter feels.
+"""Anthropic's JumpReLU SAEs: a tanh penalty with gradients to all parameters.
 
   penalty = sum over latents of tanh(tanh_scale * sqrt(d) * latent * norm)
   loss = ||x - decode(latents)||^2 + sparsity_coefficient * penalty
          + pre_act_coefficient / sqrt(d) * sum over latents of
                                            max(threshold - z, 0) * norm
 
-with norm that of the latent's decoder row, which is free, and d the dimension
-of what is reconstructed (Circuits Updates, January 2025, on training SAEs). The
-tanh is near 1 for what is clearly on, so that it counts latents without
-shrinking them; unlike the L0 of JumpReLU SAEs it has a gradient, so encoder and
-decoder feel it, and thresholds do through the pseudo-derivative of the latents.
-The last term pulls silent latents back: their pre-activations feel nothing else.
+where norm is that of the latent's decoder row, which is free, and d is the
+dimension of the targets (Circuits Updates, January 2025, on training SAEs). The
+tanh is near 1 for clearly active latents, so it counts latents without
+shrinking them. Unlike the L0 of JumpReLU SAEs it has a gradient to the encoder
+and the decoder, and to the thresholds through the latents' pseudo-derivative.
+The last term revives silent latents, whose pre-activations have no other
+gradient.
 
-Where the sources differ, and what is done here:
-* That text scales activations to ||x||^2 = d on average, this package to 1. The
-  roots of d above bring its numbers (tanh_scale 4, pre_act_coefficient 3e-6)
-  here; its bandwidth of 2 and initial threshold of 0.1 are 2 / sqrt(d) and
-  0.1 / sqrt(d) here, of which the defaults are the values at d = 2304. A
-  sparsity coefficient is theirs divided by d.
-* The text's third term holds for all latents, as here; SAELens' only for those
-  that have long been silent.
+The sources differ, and this module chooses:
+* Anthropic's text scales activations to ||x||^2 = d on average, this package to
+  1. The roots of d above convert its values (tanh_scale 4, pre_act_coefficient
+  3e-6). Its bandwidth of 2 and initial threshold of 0.1 become 2 / sqrt(d) and
+  0.1 / sqrt(d); the defaults are the values at d = 2304. A sparsity
+  coefficient is the text's divided by d.
+* The text's third term covers all latents, as here; SAELens' covers only
+  latents that have been silent for long.
 * The text raises the sparsity coefficient over the whole run
   (`--optim.sparsity_warmup_fraction=1`), lets the learning rate fall over the
   last fifth (`--optim.lr_decay=0.2`), and initialises biases so that each
-  latent fires on a given share of rows; here they start at 0.
-* No pre-encoder bias in the text; `--sae.jumprelu_tanh.pre_encoder_bias`.
+  latent fires on a fixed share of rows. Here biases start at 0.
+* The text has no pre-encoder bias; here it is an option,
+  `--sae.jumprelu_tanh.pre_encoder_bias`.
 """
 
 import dataclasses
@@ -53,7 +55,7 @@ class Config(jumprelu.ThresholdConfig):
       4.0, 'Steepness of the penalty, for activations with ||x||^2 = d.'
   )
   pre_act_coefficient: float = fields.field(
-      3e-6, 'Weight of the pull on latents that are off; 0 for none.'
+      3e-6, 'Weight of the pull on inactive latents; 0 for none.'
   )
 
   def __post_init__(self):
@@ -82,7 +84,7 @@ class JumpReluTanh(jumprelu.Thresholded):
       pre_acts: Float[Array, '*batch latents'],
       latents: Float[Array, '*batch latents'],
   ) -> Float[Array, '*batch']:
-    """Count each row's latents, smoothly, by the size of what they write."""
+    """Returns each row's smooth count of latents, by latent times norm."""
     del pre_acts
     sizes = latents * _norms(params, latents.ndim)
     scale = self.config.tanh_scale * math.sqrt(self.d_out)
@@ -96,7 +98,7 @@ class JumpReluTanh(jumprelu.Thresholded):
       *,
       rows: base.Rows,
   ) -> Float[Array, '']:
-    """Pull what is below its threshold up, and the threshold down."""
+    """Returns the weighted distance of pre-activations below the threshold."""
     del latents
     below = jnp.maximum(self.threshold(params)[None, :] - pre_acts, 0.0)
     pull = (below * _norms(params, 2)).sum(axis=-1)

@@ -1,27 +1,27 @@
-"""Matryoshka SAEs: the first latents alone must reconstruct as well.
+"""Matryoshka SAEs: prefixes of the latents must reconstruct as well.
 
   loss = sum over prefixes m of ||x - (latents[:m] W_dec[:m] + b_dec)||^2
-         + what else the variant's loss has
+         + the other terms of the variant's loss
 
 (Bussmann et al., arXiv 2503.17547, section 3.) The last prefix is the whole
-width, so that its term is the reconstruction of any SAE and the others are
-added to it. `nest` makes of any variant's classes those that add them: a line
-in the table makes one. Latents, thresholds and penalties are the variant's
-own, as are the files that are released: a Matryoshka SAE is *used* like the
-SAE that it nests.
+width; its term is the usual reconstruction error, and the terms of the other
+prefixes are added to it. `nest` builds the Matryoshka classes of any variant,
+so one row of the variants' table adds one. Latents, thresholds, penalties and
+released files are the same as in the nested variant. At inference a Matryoshka
+SAE therefore behaves like the SAE that it nests.
 
-Where implementations differ, and what is done here:
-* The paper sums over prefixes. dictionary_learning weighs each by 1 / their
-  number and then averages them again; a sparsity coefficient there is another
-  one than here.
+Implementations differ, and this one chooses:
+* Weights: the paper sums over prefixes. dictionary_learning weights each prefix
+  by 1 / their number and then averages them again, so its sparsity coefficients
+  are not comparable to those of this package.
 * Sizes: the paper draws or fixes nested sizes that double; dictionary_learning
-  wants them from the user. Here they are shares of the width, 1/32, 3/32, 7/32,
+  leaves them to the user. Here they are shares of the width, 1/32, 3/32, 7/32,
   15/32 and the whole: groups of 1/32, 1/16, 1/8, 1/4 and the rest.
-* Which activation: the paper nests BatchTopK, whose selection is one for all
+* Activation: the paper nests BatchTopK, whose selection is shared by all
   prefixes; Gemma Scope 2 nests JumpReLU (its prefixes are not published). TopK
   selects once as well.
 * The auxiliary term of dead latents refers to the whole reconstruction, and so
-  does the reconstruction of a Gated SAE's gates.
+  does the reconstruction from a Gated SAE's gates.
 """
 
 import dataclasses
@@ -37,11 +37,11 @@ from jumprelu.saes import base
 
 @dataclasses.dataclass(frozen=True)
 class Prefixes(base.Config):
-  """What nesting adds to a variant's hyper-parameters."""
+  """Hyper-parameters that nesting adds to those of a variant."""
 
   prefix_shares: tuple[float, ...] = fields.field(
       (1 / 32, 3 / 32, 7 / 32, 15 / 32),
-      'Shares of the width that must reconstruct too, rising.',
+      'Shares of the width that must reconstruct alone, increasing.',
   )
 
   def __post_init__(self):
@@ -51,7 +51,7 @@ class Prefixes(base.Config):
     fields.check(self, 'prefix_shares', rising, 'rising between 0 and 1')
 
   def prefixes(self, width: int) -> list[int]:
-    """Give the numbers of latents, the whole width left out."""
+    """Returns the prefixes' numbers of latents, without the whole width."""
     sizes = {max(1, round(share * width)) for share in self.prefix_shares}
     return sorted(sizes - {width})
 
@@ -67,15 +67,16 @@ class Nested(base.Sae):
       *,
       rows: base.Rows,
   ) -> Float[Array, '']:
-    """Add the squared errors of the prefixes, each group decoded once."""
+    """Returns the variant's own term plus the prefixes' squared errors."""
     total = super().auxiliary_loss(params, pre_acts, latents, rows=rows)
-    left, start = params['b_dec'][None, :] - rows.targets, 0
-    left = self.add_skip(params, left, rows.inputs)
+    errors, start = params['b_dec'][None, :] - rows.targets, 0
+    errors = self.add_skip(params, errors, rows.inputs)
     for end in self.config.prefixes(self.width):
-      left = left + products.matmul(
+      # Each group is decoded once, because prefixes share their first groups.
+      errors = errors + products.matmul(
           latents[:, start:end], params['W_dec'][start:end]
       )
-      total = total + base.kept_mean(jnp.square(left).sum(axis=-1), rows.keep)
+      total = total + base.kept_mean(jnp.square(errors).sum(axis=-1), rows.keep)
       start = end
     return total
 
@@ -83,7 +84,7 @@ class Nested(base.Sae):
 def nest(
     sae: type[base.Sae], config: type[base.Config]
 ) -> tuple[type[base.Sae], type[Prefixes]]:
-  """Makes the classes of a variant's Matryoshka form: its SAE, its config."""
+  """Returns the SAE and config classes of a variant's Matryoshka form."""
 
   @dataclasses.dataclass(frozen=True)
   class NestedConfig(Prefixes, config):
@@ -96,7 +97,7 @@ def nest(
     config: NestedConfig
 
   origin = sae.__name__
-  for made, name in ((NestedConfig, f'{origin}Config'), (NestedSae, origin)):
-    made.__name__ = made.__qualname__ = f'Matryoshka{name}'
-    made.__doc__ = f'As {origin}, with prefixes that reconstruct as well.'
+  for cls, name in ((NestedConfig, f'{origin}Config'), (NestedSae, origin)):
+    cls.__name__ = cls.__qualname__ = f'Matryoshka{name}'
+    cls.__doc__ = f'{origin} with prefixes that reconstruct as well.'
   return NestedSae, NestedConfig

@@ -1,4 +1,4 @@
-"""The config that all variants extend, and the records of a loss."""
+"""The base config of all variants, and the records of a loss."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -18,33 +18,33 @@ Scalar = int | float | np.number | Num[Array, '']
 class Config:
   """Hyper-parameters that every variant has."""
 
-  # What error messages call it, where its module is not named like its variant.
+  # Name in error messages, if the module is not named like its variant.
   name: ClassVar[str] = ''
 
   pre_encoder_bias: bool = dataclasses.field(
       default=True,
       metadata={
-          'help': 'Subtract the decoder bias from the inputs; never done in'
+          'help': 'Subtract the decoder bias from the inputs; ignored by'
           ' transcoders.'
       },
   )
 
   def __post_init__(self):
-    """Variants check their own fields."""
+    """Checks nothing; a variant's config checks its fields here."""
 
   def sparsities(
       self, coefficients: Sequence[float], targets: Sequence[float]
   ) -> list[tuple[float, float]]:
     """Returns the members' sparsity coefficients and target L0s (0: none).
 
-    `coefficients` and `targets` are those of the whole suite, one of them
-    empty. A variant that cannot aim at an L0 has no members at a target.
+    `coefficients` and `targets` are those of the whole suite; one of the two
+    is empty. A variant that cannot aim at an L0 has no members at a target.
     """
     return [] if targets else [(value, 0.0) for value in coefficients]
 
 
 class LossParts(NamedTuple):
-  """The loss of one batch and one SAE, and what it consists of.
+  """The loss of one batch and one SAE, and its parts.
 
   loss = reconstruction + penalty + auxiliary.
   """
@@ -54,18 +54,18 @@ class LossParts(NamedTuple):
   reconstruction: Float[Array, '']
   # The sparsity term of the loss, coefficient included.
   penalty: Float[Array, '']
-  # What else the variant's paper adds.
+  # The extra terms of the variant's paper.
   auxiliary: Float[Array, '']
   # Mean number of active latents over kept rows.
   l0: Float[Array, '']
-  # On how many kept rows each latent fired.
+  # Number of kept rows on which each latent fired.
   fired: Int32[Array, ' latents']
-  # Parameters that follow the batches instead of a gradient, as they are next.
+  # New values of the parameters that are updated without gradients.
   carried: Params
 
 
 class Rows(NamedTuple):
-  """What a variant's own loss may refer to besides its latents."""
+  """The inputs of a variant's auxiliary loss besides its latents."""
 
   inputs: Float[Array, 'batch model']
   targets: Float[Array, 'batch target_model']

@@ -5,16 +5,16 @@
 With decoder rows of unit norm (`decoder_norm=unit`, the default) this is the
 baseline of Gated SAEs (arXiv 2404.16014, section 2 and appendix D) and of
 Bricken et al. (2023): a plain L1 norm. With free rows (`decoder_norm=free`) it
-is the later form of the Circuits Updates of April 2024, in which a latent
-cannot escape its penalty by a larger row; at release the norms are folded into
-the encoder either way.
+is the later form of the Circuits Updates of April 2024, where a latent cannot
+escape its penalty by a larger row. At release the norms are folded into the
+encoder with either setting.
 
-Where implementations differ, and what is done here:
+Implementations differ, and this one chooses:
 * The Gated paper divides the squared error by the dimension, others average
-  over it: coefficients of one are not those of the other. Here the error is
-  summed, as everywhere in this package.
-* The papers revive dead latents by resampling; here nothing does.
-* SAELens leaves the pre-encoder bias to a flag; the Gated paper has it, and so
+  over it, so their coefficients are not comparable. Here the error is summed,
+  as everywhere in this package.
+* The papers revive dead latents by resampling; this package does not.
+* SAELens leaves the pre-encoder bias to a flag. The Gated paper has one, and so
   has the default here.
 """
 
@@ -37,8 +37,8 @@ class Config(base.Config):
 
   decoder_norm: str = fields.field(
       'unit',
-      'Norm of decoder rows: unit, or free (of a Gated SAE: RI-L1). The penalty'
-      ' is of latents times norms either way.',
+      'Norm of decoder rows: unit or free (RI-L1 in a Gated SAE). The penalty'
+      ' is on latents times norms with either.',
   )
 
   def __post_init__(self):
@@ -61,14 +61,14 @@ class Relu(base.Sae):
   def init_own_params(
       self, *, initial_threshold: base.Scalar, target_l0: base.Scalar
   ) -> base.Params:
-    """There are none."""
+    """Returns no parameters, because a ReLU has none."""
     del initial_threshold, target_l0
     return {}
 
   def activate(
       self, params: base.Params, pre_acts: Float[Array, '*batch latents']
   ) -> Float[Array, '*batch latents']:
-    """Keep the positive pre-activations."""
+    """Returns the positive pre-activations, else 0."""
     del params
     return positive(pre_acts)
 
@@ -78,7 +78,7 @@ class Relu(base.Sae):
       pre_acts: Float[Array, '*batch latents'],
       latents: Float[Array, '*batch latents'],
   ) -> Float[Array, '*batch']:
-    """Add up each row's positive pre-activations, times decoder rows' norms."""
+    """Returns each row's sum of latents times the norms of decoder rows."""
     del latents
     return jnp.matmul(
         positive(pre_acts),
@@ -89,18 +89,18 @@ class Relu(base.Sae):
   def fold_own(
       self, params: base.Params, *, scale: Float[Array, ' latents']
   ) -> base.Params:
-    """A ReLU keeps its form at any scale."""
+    """Returns no parameters: a ReLU commutes with a positive scale."""
     del params, scale
     return {}
 
   def to_jumprelu(
       self, params: base.Params
   ) -> tuple[jumprelu.JumpRelu, base.Params] | None:
-    """A ReLU is a JumpReLU whose thresholds are 0."""
+    """Returns the equal JumpReLU SAE, whose thresholds are 0."""
     zeros = jnp.zeros(self.width, jnp.float32)
     return jumprelu.as_jumprelu(self, params, threshold=zeros)
 
 
 def positive(values: Float[Array, '...']) -> Float[Array, '...']:
-  """Give the positive values, and 0 for the others."""
+  """Returns the positive values, and 0 for the others."""
   return jnp.where(values > 0, values, 0.0)

@@ -1,4 +1,4 @@
-"""ReLU SAEs whose latents are rescaled and shifted: shrinkage undone, no more.
+"""ReLU SAEs with rescaled and shifted latents, which undoes shrinkage alone.
 
   z = W_enc' (x - b_dec) + b_enc             latents of the ReLU = max(z, 0)
   latents = [z > 0] * max(exp(r_mag) * z + shift, 0)
@@ -6,18 +6,20 @@
        + ||x - decode'(latents)||^2, with gradients to r_mag and shift alone
 
 The second baseline of Gated SAEs' figure 9 (arXiv 2404.16014), "baseline +
-rescale & shift": an L1 penalty shrinks latents, and a gain and a shift a latent
-that no penalty reaches can undo that. What Gated SAEs gain over it is not
-shrinkage. At release it is a JumpReLU SAE with the threshold max(shift, 0).
+rescale & shift". An L1 penalty shrinks latents, and an unpenalised gain and
+shift per latent can undo that. An improvement of Gated SAEs over this baseline
+therefore has another cause than shrinkage. At release it becomes a JumpReLU SAE
+with the threshold max(shift, 0).
 
-Where sources differ or are silent, and what is done here:
-* The paper's own text was not at hand. Summaries of it say that gain and shift
-  are learned on a ReLU SAE that is frozen; nothing is said of how long. Here
-  both learn in one run, and the ReLU SAE does not notice: its parameters get
-  the gradients that they would get alone.
-* Whether the shift is added before or after the gain, and whether it may turn
-  latents off (here it may), is not said; exp(r_mag) * z + shift takes in both.
-* What training reports (L0, FVU) is the ReLU's; evaluation and release are of
+The sources differ or are silent on some points, and this module chooses:
+* The paper's own text was not available. Its summaries report that gain and
+  shift are learned on a frozen ReLU SAE, without the length of that training.
+  Here both learn in one run, and the ReLU SAE is unaffected, because its
+  parameters get the gradients that they would get alone.
+* The summaries do not specify whether the shift is added before or after the
+  gain, or whether it may deactivate latents (here it may). The form
+  exp(r_mag) * z + shift covers both orders.
+* Training metrics (L0, FVU) are those of the ReLU; evaluation and release use
   the rescaled latents.
 """
 
@@ -38,7 +40,7 @@ class Config(relu.Config):
 
 @dataclasses.dataclass(frozen=True)
 class ReluRescaled(relu.Relu):
-  """A ReLU SAE, and a gain and a shift of its latents."""
+  """A ReLU SAE with a gain and a shift per latent."""
 
   variant: ClassVar[str] = 'relu_rescaled'
 
@@ -47,7 +49,7 @@ class ReluRescaled(relu.Relu):
   def init_own_params(
       self, *, initial_threshold: base.Scalar, target_l0: base.Scalar
   ) -> base.Params:
-    """Start with the ReLU's latents."""
+    """Returns a gain and a shift that leave the ReLU's latents unchanged."""
     del initial_threshold, target_l0
     zeros = jnp.zeros(self.width, jnp.float32)
     return {'r_mag': zeros, 'shift': zeros}
@@ -55,7 +57,7 @@ class ReluRescaled(relu.Relu):
   def activate(
       self, params: base.Params, pre_acts: Float[Array, '*batch latents']
   ) -> Float[Array, '*batch latents']:
-    """Rescale and shift the ReLU's latents."""
+    """Returns the ReLU's latents, rescaled and shifted."""
     rows = (1,) * (pre_acts.ndim - 1) + (self.width,)
     gain = jnp.exp(params['r_mag']).reshape(rows)
     moved = gain * pre_acts + params['shift'].reshape(rows)
@@ -69,7 +71,7 @@ class ReluRescaled(relu.Relu):
       inputs: Float[Array, 'batch model'],
       keep: Bool[Array, ' batch'],
   ) -> Float[Array, 'batch latents']:
-    """Train the ReLU SAE as if it were alone."""
+    """Returns the ReLU's latents, so the ReLU SAE trains as if alone."""
     del params, inputs, keep
     return relu.positive(pre_acts)
 
@@ -81,7 +83,7 @@ class ReluRescaled(relu.Relu):
       *,
       rows: base.Rows,
   ) -> Float[Array, '']:
-    """Fit gain and shift to the targets, all else as it is."""
+    """Returns the rescaled latents' error, differentiable in gain and shift."""
     del latents
     frozen = jax.lax.stop_gradient((params, pre_acts))
     fitted = frozen[0] | {name: params[name] for name in ('r_mag', 'shift')}
@@ -92,13 +94,16 @@ class ReluRescaled(relu.Relu):
   def fold_own(
       self, params: base.Params, *, scale: Float[Array, ' latents']
   ) -> base.Params:
-    """Scale the shift with the pre-activations."""
+    """Returns the gain, and the shift scaled like the pre-activations."""
     return {'r_mag': params['r_mag'], 'shift': params['shift'] * scale}
 
   def to_jumprelu(
       self, params: base.Params
   ) -> tuple[jumprelu.JumpRelu, base.Params]:
-    """The moved pre-activations; z > 0 is where they exceed the shift."""
+    """Returns the JumpReLU SAE of gain * z + shift.
+
+    z > 0 if and only if gain * z + shift exceeds the shift.
+    """
     gain = jnp.exp(params['r_mag'])
     return jumprelu.as_jumprelu(
         self,

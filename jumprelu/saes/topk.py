@@ -3,29 +3,30 @@
   latents = z where z is positive and among its row's k largest, else 0
   loss = ||x - decode(latents)||^2 + aux_coefficient * ||e - aux latents W_dec||^2
 
-with e the error of the reconstruction, as a constant, and the aux latents the
-`aux_k` largest positive z among the *dead* latents (AuxK: Gao et al., arXiv
-2406.04093, sections 2.3 and A.2). A latent is dead after `dead_after` kept rows
-on which it did not fire; that count is part of the training state. There is no
-penalty: k is the member's target L0, and a suite may hold several.
+where e is the error of the reconstruction, as a constant, and the aux latents
+are the `aux_k` largest positive z among the *dead* latents (AuxK: Gao et al.,
+arXiv 2406.04093, sections 2.3 and A.2). A latent is dead after `dead_after`
+consecutive kept rows without firing; that count is part of the training state.
+There is no penalty: k is the member's target L0, and a suite may hold several.
 
-Where implementations differ, and what is done here:
-* OpenAI's code divides the first term by the variance of the inputs and the
-  auxiliary one by the variance of e; the paper's formula does neither, and so
-  it is here. (Only the auxiliary term moves a dead latent's row and column, and
-  Adam takes steps of one size at any scale: there it hardly matters.)
+Implementations differ, and this one chooses:
+* Normalisation: OpenAI's code divides the first term by the variance of the
+  inputs and the auxiliary one by the variance of e. This package follows the
+  paper's formula, which does neither. (Only the auxiliary term trains a dead
+  latent's row and column, and Adam's step size does not depend on the
+  gradient's scale, so the difference hardly matters.)
 * Negative values among the k largest: OpenAI's code sets them to 0, the
   paper's formula keeps them. They are 0 here, so that L0 is at most k.
-* Fewer dead latents than aux_k: dictionary_learning then weighs the term by
-  their share, others do not. Here it does not.
-* k of the auxiliary term: OpenAI's code 256, its paper 512, others half of the
-  model's width. Here 512.
-* The encoder's input minus b_dec: OpenAI starts b_dec at the geometric median
-  of activations; here it starts at 0, as in all variants.
-* SAELens can select by z times the norm of the decoder's row; here rows have
-  unit norm.
+* Fewer dead latents than aux_k: dictionary_learning then weights the term by
+  their share, others do not. This package does not.
+* k of the auxiliary term: OpenAI's code has 256, its paper 512, others half of
+  the model's width. Here it is 512.
+* b_dec: OpenAI starts it at the geometric median of activations; here it starts
+  at 0, as in all variants.
+* Selection: SAELens can select by z times the norm of the decoder's row; here
+  rows have unit norm.
 * JumpReLU SAEs (arXiv 2407.14435) trains this baseline with an approximate
-  selection; here it is exact. Of equal values at the k-th place all are kept.
+  selection; here it is exact. All values that tie for the k-th place are kept.
 """
 
 from collections.abc import Sequence
@@ -47,16 +48,16 @@ class Config(base.Config):
   """Hyper-parameters of a TopK SAE."""
 
   k: tuple[float, ...] = fields.field(
-      (32.0,), 'Latents a row, one member each; target_l0 overrides it.'
+      (32.0,), 'Latents per row, one member each; target_l0 overrides them.'
   )
   aux_k: int = fields.field(
-      512, 'Dead latents that model the error of a row; 0 for none.'
+      512, 'Number of dead latents that model the error of a row; 0 for none.'
   )
   aux_coefficient: float = fields.field(
-      1 / 32, 'Weight of what dead latents leave of the error.'
+      1 / 32, 'Weight of the error that remains after the dead latents.'
   )
   dead_after: int = fields.field(
-      10_000_000, 'A latent is dead after so many rows without firing.'
+      10_000_000, 'Number of rows without firing after which a latent is dead.'
   )
 
   def __post_init__(self):
@@ -70,14 +71,14 @@ class Config(base.Config):
   def sparsities(
       self, coefficients: Sequence[float], targets: Sequence[float]
   ) -> list[tuple[float, float]]:
-    """List the members: one a k; a coefficient has nothing to weigh."""
+    """Returns one pair per k, without a coefficient: TopK has no penalty."""
     del coefficients
     return [(0.0, float(k)) for k in targets or self.k]
 
 
 @dataclasses.dataclass(frozen=True)
 class TopK(base.Sae):
-  """An SAE with a fixed number of latents a row."""
+  """An SAE with a fixed number of active latents per row."""
 
   variant: ClassVar[str] = 'topk'
   untrained: ClassVar[tuple[str, ...]] = ('k',)
@@ -87,14 +88,14 @@ class TopK(base.Sae):
   def init_own_params(
       self, *, initial_threshold: base.Scalar, target_l0: base.Scalar
   ) -> base.Params:
-    """Keep k with the weights: whoever encodes needs it."""
+    """Returns k, which is stored with the weights because encoding needs it."""
     del initial_threshold
     return {'k': jnp.asarray(target_l0, jnp.float32)}
 
   def activate(
       self, params: base.Params, pre_acts: Float[Array, '*batch latents']
   ) -> Float[Array, '*batch latents']:
-    """Keep the k largest positive pre-activations of each row."""
+    """Returns the k largest positive pre-activations of each row, else 0."""
     chosen = largest_k.largest(pre_acts, jax.lax.stop_gradient(params['k']))
     return jnp.where(chosen, pre_acts, 0.0)
 
@@ -104,7 +105,7 @@ class TopK(base.Sae):
       pre_acts: Float[Array, '*batch latents'],
       latents: Float[Array, '*batch latents'],
   ) -> Float[Array, '*batch']:
-    """There is none."""
+    """Returns zeros, because TopK has no penalty."""
     del params, latents
     return jnp.zeros(pre_acts.shape[:-1], jnp.float32)
 
@@ -116,13 +117,13 @@ class TopK(base.Sae):
       *,
       rows: base.Rows,
   ) -> Float[Array, '']:
-    """Let dead latents model what the others leave."""
+    """Returns the weighted error that remains after the dead latents."""
     del latents
     dead = rows.silent >= self.config.dead_after
     missing = -jax.lax.stop_gradient(rows.errors)
 
-    def left():
-      # What is not dead is not positive, so it is not selected.
+    def remaining_error():
+      # Live latents are set to 0, and only positive values are selected.
       candidates = jnp.where(dead[None, :], pre_acts, 0.0)
       chosen = largest_k.largest(candidates, self.config.aux_k)
       modelled = products.matmul(
@@ -133,14 +134,15 @@ class TopK(base.Sae):
 
     if not (self.config.aux_k and self.config.aux_coefficient):
       return jnp.float32(0)
-    return jax.lax.cond(dead.any(), left, lambda: jnp.float32(0))
+    return jax.lax.cond(dead.any(), remaining_error, lambda: jnp.float32(0))
 
   def fold_own(
       self, params: base.Params, *, scale: Float[Array, ' latents']
   ) -> base.Params:
-    """Keep k: which values are largest does not depend on their scale.
+    """Returns k, because the selection does not depend on the scale.
 
-    Rows had unit norm, so that all latents have one scale, up to rounding.
+    All latents have the same scale, up to rounding, because decoder rows have
+    unit norm.
     """
     del scale
     return {'k': params['k']}

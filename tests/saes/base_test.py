@@ -16,8 +16,8 @@ def variant(request):
   return request.param
 
 
-# What makes a transcoder, or a skip term, does not depend on the variant; a
-# Gated SAE may have two encoders.
+# Transcoders and skip terms are tested on one variant, because their code does
+# not depend on it. A Gated SAE may have two encoders.
 _UNTIED = pytest.param('untied', marks=pytest.mark.slow)
 
 
@@ -49,11 +49,11 @@ def test_initial_parameters_follow_gemma_scope(sae):
     np.testing.assert_allclose(np.linalg.norm(unit, axis=-1), 1.0, rtol=1e-6)
   assert not params['b_enc'].any()
   assert not params['b_dec'].any()
-  # He-uniform rows point anywhere, both signs alike.
+  # Rows are uniform over directions, so half of the entries are positive.
   assert 0.3 < (params['W_dec'] > 0).mean() < 0.7
 
 
-def test_only_a_transcoders_encoder_is_a_draw_of_its_own(variant):
+def test_only_a_transcoders_encoder_is_drawn_independently(variant):
   tied = small.init(small.make(variant), jax.random.key(0))
   np.testing.assert_array_equal(tied['W_enc'], tied['W_dec'].T)
   config = saes.VARIANTS[variant][1]()
@@ -109,7 +109,7 @@ def test_dropped_rows_influence_nothing(sae):
       targets[kept],
       np.ones(len(kept), bool),
   )
-  # The caller zeroes by where: what was NaN or huge is then gone.
+  # The caller zeroes dropped rows by `where`, which removes NaN and huge values.
   for junk in (np.float32(np.nan), np.float32(np.inf), np.float32(1e30)):
     dirty_inputs = np.where(keep[:, None], inputs, junk)
     dirty_targets = np.where(keep[:, None], targets, junk)
@@ -275,16 +275,16 @@ def test_a_folded_sae_is_the_jumprelu_that_it_says_it_equals(variant):
   folded, raw = sae.fold(params, input_scale=3.0, target_scale=3.0)
   inputs = 3 * small.rows(1, small.D_IN)
   _, latents, reconstruction = small.run(folded, raw, inputs)
-  found = folded.to_jumprelu(raw)
-  if found is None:
-    # Then no thresholds give the latents: some row's smallest latent is below
-    # what is no latent in another.
+  equal = folded.to_jumprelu(raw)
+  if equal is None:
+    # No thresholds produce these latents: a latent's smallest active value is
+    # below its largest inactive one.
     pre_acts = small.run(folded, raw, inputs)[0]
     on = np.where(latents > 0, pre_acts, np.inf).min(axis=0)
     off = np.where(latents > 0, -np.inf, pre_acts).max(axis=0)
     assert (on < off).any()
     return
-  as_jumprelu, arrays = found
+  as_jumprelu, arrays = equal
   assert as_jumprelu.variant == 'jumprelu'
   expected = {'W_enc', 'b_enc', 'W_dec', 'b_dec', 'threshold'}
   assert set(arrays) == expected
@@ -323,7 +323,7 @@ def test_a_skip_term_starts_at_zero_and_adds_a_linear_map_of_the_inputs():
   expected = np.asarray(latents) @ params['W_dec'] + params['b_dec']
   expected = expected + inputs @ params['W_skip']
   np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-5)
-  with pytest.raises(TypeError, match='skip term decodes with its inputs'):
+  with pytest.raises(TypeError, match='skip term needs `inputs` to decode'):
     sae.decode(jax.tree.map(jnp.asarray, params), latents)
 
 
@@ -347,7 +347,7 @@ def test_inputs_that_are_times_a_gain_are_read_with_the_skip_term_too():
 def test_a_variants_own_reconstructions_have_the_skip_term(variant):
   sae = small.make(variant, transcoder=True, skip=True)
   params = small.trained_like(sae)
-  # No latent is active: the rest reconstructs these targets.
+  # No latent is active, so the biases and the skip term give these targets.
   params['b_enc'] = np.full(small.WIDTH, -1e3, np.float32)
   if 'b_mag' in params:
     params['b_mag'] = params['b_enc']

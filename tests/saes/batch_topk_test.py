@@ -1,4 +1,4 @@
-"""BatchTopK SAEs: selection over a batch, and the threshold that follows it."""
+"""BatchTopK SAEs: selection over a batch, and the running threshold."""
 
 import jax
 import numpy as np
@@ -37,9 +37,9 @@ def test_rows_share_their_latents_and_dropped_rows_take_none():
   select = jax.jit(sae.batch_latents)
   latents = np.asarray(select(params, pre_acts, inputs=inputs, keep=keep))
   assert not latents[~keep].any()
-  each = (latents[keep] > 0).sum(axis=1)
-  assert each.sum() == small.TARGET_L0 * keep.sum()
-  assert each.min() < small.TARGET_L0 < each.max()
+  row_l0 = (latents[keep] > 0).sum(axis=1)
+  assert row_l0.sum() == small.TARGET_L0 * keep.sum()
+  assert row_l0.min() < small.TARGET_L0 < row_l0.max()
 
 
 def test_the_threshold_is_a_running_mean_of_each_batchs_smallest_latent():

@@ -18,7 +18,7 @@ _options = pytest.mark.parametrize(
 
 
 def _gate_and_magnitude(p, inputs, *, pre_encoder_bias=True):
-  """Both halves by the paper's formula; what is not there has no effect."""
+  """Returns gate and magnitude by the paper's formula; r_mag defaults to 0."""
   centred = inputs - pre_encoder_bias * p['b_dec']
   shared = p['W_enc'] * np.exp(p.get('r_mag', 0))
   magnitude = centred @ p.get('W_mag', shared) + p['b_mag']
@@ -37,8 +37,8 @@ def test_the_loss_is_the_papers(options):
     gate, magnitude = _gate_and_magnitude(p, inputs)
     errors = targets - _latents(gate, magnitude) @ p['W_dec'] - p['b_dec']
     open_gate = np.maximum(gate, 0)
-    # Where the decoder is frozen nothing of the gate's half teaches it, its
-    # penalty neither.
+    # A frozen decoder gets no gradient from the gate's terms, nor from its
+    # penalty.
     decoder = constants if options.get('frozen_decoder', True) else p
     norms = np.sqrt((decoder['W_dec'] ** 2).sum(axis=1))
     by_gate = targets - open_gate @ decoder['W_dec'] - decoder['b_dec']
@@ -52,24 +52,24 @@ def test_the_loss_is_the_papers(options):
 
 
 @pytest.mark.parametrize(
-    'options, own',
+    'options, names',
     [
         ({}, {'r_mag', 'b_mag'}),
         ({'rescale': False}, {'b_mag'}),
         ({'tied': False}, {'W_mag', 'b_mag'}),
     ],
 )
-def test_an_ablation_leaves_out_what_it_ablates(options, own):
+def test_an_ablation_leaves_out_what_it_ablates(options, names):
   sae = small.make('gated', **options)
   params = small.init(sae, jax.random.key(0))
-  assert set(params) - {'W_enc', 'b_enc', 'W_dec', 'b_dec'} == own
+  assert set(params) - {'W_enc', 'b_enc', 'W_dec', 'b_dec'} == names
 
 
 def _folded(options):
-  """Parameters, and the SAE of 5 times the inputs and 2.5 times the targets."""
+  """Returns parameters, and the SAE folded for inputs * 5 and targets * 2.5."""
   sae = small.make('gated', **options)
   params = small.trained_like(sae)
-  # Gates that open below and above the magnitude's own zero.
+  # Some gates open below the magnitude's zero and some above it.
   params['b_mag'] = np.linspace(-0.6, 0.6, small.WIDTH, dtype=np.float32)
   if 'r_mag' in params:
     params['r_mag'] = np.linspace(0.5, -0.5, small.WIDTH, dtype=np.float32)
@@ -98,10 +98,10 @@ def test_a_gated_sae_equals_its_jumprelu_form(options):
   assert 0.1 < (latents > 0).mean() < 0.9
 
   pre_acts = 5 * scaled @ j['W_enc'] + j['b_enc']
-  found = np.where(pre_acts > j['threshold'], pre_acts, 0)
-  np.testing.assert_allclose(found, 2.5 * latents, atol=1e-5)
+  by_jumprelu = np.where(pre_acts > j['threshold'], pre_acts, 0)
+  np.testing.assert_allclose(by_jumprelu, 2.5 * latents, atol=1e-5)
   np.testing.assert_allclose(
-      found @ j['W_dec'] + j['b_dec'],
+      by_jumprelu @ j['W_dec'] + j['b_dec'],
       2.5 * (latents @ p['W_dec'] + p['b_dec']),
       atol=1e-5,
   )
@@ -121,7 +121,7 @@ def test_with_two_encoders_it_is_no_jumprelu_and_folds_all_the_same(
       np.float64(inputs),
       pre_encoder_bias=pre_encoder_bias,
   )
-  # No threshold on magnitudes tells what the gates let through.
+  # No threshold on magnitudes separates open gates from closed ones.
   on = np.where(gate > 0, magnitude, np.inf).min(axis=0)
   off = np.where(gate > 0, -np.inf, magnitude).max(axis=0)
   assert (on < off).sum() > small.WIDTH / 2
@@ -129,7 +129,7 @@ def test_with_two_encoders_it_is_no_jumprelu_and_folds_all_the_same(
   np.testing.assert_allclose(
       latents, 2.5 * _latents(gate, magnitude), atol=1e-5
   )
-  with pytest.raises(TypeError, match='need the inputs'):
+  with pytest.raises(TypeError, match='needs its inputs'):
     folded.activate(raw, jnp.asarray(gate, jnp.float32))
 
 

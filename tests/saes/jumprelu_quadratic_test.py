@@ -50,8 +50,8 @@ def test_a_suite_holds_each_coefficient_at_each_aim():
   chosen = {'variants': ('jumprelu_quadratic',), 'sites': ('mlp_out',)}
 
   def members(**fields):
-    found = config.members(config.resolve(chosen | fields))
-    return [(m.sparsity_coefficient, m.target_l0) for m in found]
+    suite = config.members(config.resolve(chosen | fields))
+    return [(m.sparsity_coefficient, m.target_l0) for m in suite]
 
   aims = {'sae.jumprelu_quadratic.aims': (20.0, 50.0)}
   assert members(sparsity_coefficients=('1e-3', '3e-3'), **aims) == [

@@ -74,9 +74,9 @@ def triangle(u):
 def numpy_gradients(
     params, inputs, targets, keep, *, subtract, weigh, kernel, to_pre_acts
 ):
-  """Give loss and gradients by the papers' formulas, one row at a time.
+  """Returns loss and gradients by the papers' formulas, row by row.
 
-  `weigh` gives the penalty term and its derivative to the mean L0.
+  `weigh` returns the penalty term and its derivative by the mean L0.
   """
   p = {name: value.astype(np.float64) for name, value in params.items()}
   log = 'log_threshold' in p
@@ -167,7 +167,8 @@ def test_loss_and_gradients_are_the_papers(fields, transcoder):
 
 
 def test_peer_defect_2_the_penalty_sees_latents_just_below_the_threshold():
-  # All are inactive, and 0.05 below the threshold: each row's L0 wants it up.
+  # All latents are inactive, 0.05 below the threshold, so the penalty's
+  # gradient raises the threshold.
   sae = make(threshold_parameter='linear', pre_encoder_bias=False)
   params = {
       'W_enc': jnp.zeros((D, WIDTH)),
@@ -184,7 +185,7 @@ def test_peer_defect_2_the_penalty_sees_latents_just_below_the_threshold():
   np.testing.assert_allclose(
       grads['threshold'], np.full(WIDTH, -0.6 / BANDWIDTH), rtol=1e-5
   )
-  # No part of it reaches the encoder.
+  # The encoder gets no gradient from the penalty.
   assert not grads['W_enc'].any()
   assert not grads['b_enc'].any()
 
@@ -201,7 +202,7 @@ def test_peer_defect_7_thresholds_are_float32_whatever_the_inputs():
     )
     for name, value in params.items():
       assert value.dtype == grads[name].dtype == jnp.float32
-    # bfloat16 would make 0.1001 of it.
+    # bfloat16 cannot represent 0.1001.
     np.testing.assert_allclose(sae.threshold(params), 0.1001, rtol=1e-6)
 
 

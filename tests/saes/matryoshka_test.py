@@ -1,4 +1,4 @@
-"""Matryoshka SAEs: every prefix reconstructs; in use nothing is nested."""
+"""Matryoshka SAEs: every prefix reconstructs; only training uses prefixes."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ _OTHERS = ('gated', 'topk')
 
 
 def _errors(p, latents, targets):
-  """The errors of 3, 6 and 12 latents."""
+  """Returns the errors of the prefixes of 3, 6 and 12 latents."""
   return [
       latents[:, :m] @ p['W_dec'][:m] + p['b_dec'] - targets for m in (3, 6, 12)
   ]
@@ -37,8 +37,8 @@ def test_a_nested_jumprelus_loss_is_the_papers_sum_over_prefixes():
     z, theta = _pre_acts(p, inputs), p['threshold']
     near = np.abs(z - theta) < _BANDWIDTH / 2
     to_latents = np.zeros_like(z)
-    found = _errors(p, z * (z > theta), targets)
-    for m, error in zip((3, 6, 12), found, strict=True):
+    errors_of_prefixes = _errors(p, z * (z > theta), targets)
+    for m, error in zip((3, 6, 12), errors_of_prefixes, strict=True):
       to_latents[:, :m] += 2 * error @ p['W_dec'][:m].T
     return -(near * (theta * to_latents + 0.1)).mean(axis=0) / _BANDWIDTH
 
@@ -79,7 +79,7 @@ def test_nesting_adds_the_prefixes_errors_and_nothing_else(plain):
 def test_prefixes_are_shares_of_the_width():
   config = saes.VARIANTS['matryoshka_jumprelu'][1]()
   assert config.prefixes(1024) == [32, 96, 224, 480]
-  # Of few latents fewer prefixes are left.
+  # A small width has fewer prefixes, because equal sizes are merged.
   assert config.prefixes(8) == [1, 2, 4]
 
 

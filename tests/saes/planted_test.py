@@ -12,9 +12,10 @@ from jumprelu.ops import unit_norm
 from jumprelu.training import optim, schedules
 from tests.saes import small
 
-# Of each variant: a sparsity coefficient that leaves about two latents a row, as
-# planted, and the squared error and L0 that it gives. A coefficient five times
-# as large or as small gives others. The last have none: their k is the L0.
+# For each variant: a sparsity coefficient that leaves about two latents per row,
+# as planted, and the squared error and L0 that result. A coefficient five times
+# as large or as small changes these results. The TopK variants have no
+# coefficient, because their k sets the L0.
 _PINNED = {
     'jumprelu': (0.03, 0.0112, 2.10),
     'relu': (0.2, 0.0342, 3.25),
@@ -39,7 +40,7 @@ def variant(request):
 
 @functools.partial(jax.jit, static_argnames=('seed', 'steps', 'batch'))
 def planted_batches(dictionary, seed, *, steps, batch):
-  """Draw sparse sums of dictionary rows, scaled to unit mean squared norm."""
+  """Returns sparse sums of dictionary rows, of unit mean squared norm."""
   codes_key, sizes_key = jax.random.split(jax.random.key(seed))
   shape = (steps, batch, len(dictionary))
   codes = jax.random.bernoulli(codes_key, 2.0 / len(dictionary), shape)
@@ -96,7 +97,7 @@ def _recovered(variant, coefficient):
   rng = np.random.default_rng(0)
   dictionary = rng.normal(size=(32, 32)).astype(np.float32)
   dictionary /= np.linalg.norm(dictionary, axis=-1, keepdims=True)
-  # All directions are used alike: no fewer latents than these could nest.
+  # All directions are used equally, so a smaller prefix could not reconstruct.
   config = small.make(variant, bandwidth=0.1, prefix_shares=(0.75,)).config
   sae = saes.make_sae(variant, config, d_in=32, d_out=32, width=64)
   params, (reconstruction, l0) = train(
@@ -106,7 +107,7 @@ def _recovered(variant, coefficient):
       learning_rate=1e-2,
       coefficient=coefficient,
   )
-  # Some variants' rows have norms of their own.
+  # Some variants have decoder rows without unit norm.
   cosines = dictionary @ np.asarray(unit_norm.unit(params['W_dec'])).T
   return (
       float(cosines.max(axis=1).mean()),
@@ -117,12 +118,10 @@ def _recovered(variant, coefficient):
 
 def _is_as_pinned(variant, coefficient):
   _, error, l0 = _PINNED[variant]
-  cosine, found_error, found_l0 = _recovered(variant, coefficient)
-  # Wider than what rounding changes in 600 steps.
+  cosine, new_error, new_l0 = _recovered(variant, coefficient)
+  # The tolerances exceed the effect of rounding over 600 steps.
   return (
-      cosine > 0.9
-      and found_error < 1.5 * error
-      and abs(found_l0 / l0 - 1) < 0.1
+      cosine > 0.9 and new_error < 1.5 * error and abs(new_l0 / l0 - 1) < 0.1
   )
 
 
@@ -136,5 +135,5 @@ def test_another_scale_of_the_penalty_would_be_seen(variant, factor):
   coefficient = _PINNED[variant][0]
   if coefficient:
     assert not _is_as_pinned(variant, factor * coefficient)
-  else:  # Without a penalty nothing changes.
+  else:  # A variant without a penalty ignores the coefficient.
     assert _recovered(variant, 1.0) == _recovered(variant, 0.0)

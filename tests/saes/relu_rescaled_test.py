@@ -1,4 +1,4 @@
-"""Rescaled ReLU SAEs: a ReLU SAE as it would be alone, and a second path."""
+"""Rescaled ReLU SAEs: an unaffected ReLU SAE, and its rescaled latents."""
 
 import jax
 import numpy as np
@@ -7,7 +7,7 @@ from tests.saes import small
 
 
 def _latents(p, inputs):
-  """Of the ReLU, and rescaled."""
+  """Returns the ReLU's latents, plain and rescaled."""
   z = (inputs - p['b_dec']) @ p['W_enc'] + p['b_enc']
   moved = np.exp(p['r_mag']) * z + p['shift']
   return np.maximum(z, 0), np.where(z > 0, np.maximum(moved, 0), 0)
@@ -51,7 +51,7 @@ def test_the_relu_sae_learns_as_if_it_were_alone():
 def test_in_use_latents_are_rescaled_at_any_scale():
   sae = small.make('relu_rescaled')
   params = small.trained_like(sae)
-  # Shifts of both signs: some turn latents off, some are thresholds.
+  # Negative shifts deactivate latents; positive shifts become thresholds.
   params['shift'] = np.linspace(-0.4, 0.4, small.WIDTH, dtype=np.float32)
   inputs = small.rows(1, small.D_IN)
   exact = jax.tree.map(np.float64, params)

@@ -29,7 +29,7 @@ def test_the_loss_is_the_papers(decoder_norm):
 def test_only_free_decoder_rows_take_adams_own_step(decoder_norm):
   sae = small.make('relu', decoder_norm=decoder_norm)
   params = {'W_dec': jax.numpy.asarray([[0.6, 0.8]])}
-  found, _ = optim.update(
+  updated, _ = optim.update(
       params,
       optim.init_nu(params),
       {'W_dec': jax.numpy.asarray([[6.0, 8.0]])},
@@ -38,9 +38,10 @@ def test_only_free_decoder_rows_take_adams_own_step(decoder_norm):
       config=optim.Config(),
       unit_norm=sae.unit_norm_decoder,
   )
-  # Along the row: no step on the sphere, else the rate in every entry.
+  # The gradient is along the row: a unit-norm row does not move, and a free row
+  # moves by the learning rate in every entry.
   expected = [[0.6, 0.8]] if decoder_norm == 'unit' else [[0.35, 0.55]]
-  np.testing.assert_allclose(found['W_dec'], expected, rtol=1e-3)
+  np.testing.assert_allclose(updated['W_dec'], expected, rtol=1e-3)
 
 
 def test_one_feature_of_size_1_shrinks_to_a_half():

@@ -1,4 +1,4 @@
-"""Small SAEs of every variant, and what the tests do with them."""
+"""Small SAEs of every variant, and shared test helpers."""
 
 import dataclasses
 import functools
@@ -12,13 +12,13 @@ from jumprelu import saes
 D_IN, D_OUT, WIDTH, ROWS = 6, 5, 12, 40
 TARGET_L0 = 3.0
 
-# Those that are built of nothing but these and their own loss are tested with
-# the slow ones.
+# Variants in the fast tests. The others reuse the code of these, apart from
+# their losses, so they are tested with the slow tests.
 _FAST = ('jumprelu', 'relu', 'gated', 'topk', 'batch_topk')
 
 
 def variants(fast=_FAST):
-  """Every variant of the table, as parameters of a test."""
+  """Returns every variant of the table, as parameters of a test."""
   return [
       pytest.param(v, marks=() if v in fast else pytest.mark.slow)
       for v in saes.VARIANTS
@@ -26,10 +26,10 @@ def variants(fast=_FAST):
 
 
 def make(variant, *, transcoder=False, skip=False, **fields):
-  """Make an SAE; fields that its variant has not are left out."""
+  """Returns an SAE; fields that its variant lacks are left out."""
   config_cls = saes.VARIANTS[variant][1]
-  own = {f.name for f in dataclasses.fields(config_cls)}
-  config = config_cls(**{k: v for k, v in fields.items() if k in own})
+  names = {f.name for f in dataclasses.fields(config_cls)}
+  config = config_cls(**{k: v for k, v in fields.items() if k in names})
   return saes.make_sae(
       variant,
       config,
@@ -46,7 +46,7 @@ def init(sae, key, threshold=0.2):
 
 
 def trained_like(sae, seed=0):
-  """Give parameters away from init: no bias is zero, a batch was seen."""
+  """Returns parameters as if trained: noisy, non-zero biases, after a batch."""
   params = jax.tree.map(np.asarray, init(sae, jax.random.key(seed)))
   rng = np.random.default_rng(seed)
   for name, value in params.items():
@@ -70,7 +70,7 @@ def rows(seed, size):
 def gradients(
     sae, params, inputs, targets, keep, *, coefficient=0.01, silent=None
 ):
-  """Give the loss's parts and its gradients."""
+  """Returns the loss's parts and its gradients."""
   (_, parts), grads = jax.value_and_grad(
       lambda p: sae.loss(
           p,
@@ -88,7 +88,7 @@ def gradients(
 
 @functools.partial(jax.jit, static_argnums=0)
 def run(sae, params, inputs):
-  """Give pre-activations, latents and reconstruction."""
+  """Returns pre-activations, latents and reconstruction."""
   latents = sae.encode(params, inputs)
   return (
       sae.pre_acts(params, inputs),
@@ -98,12 +98,13 @@ def run(sae, params, inputs):
 
 
 def assert_equation(sae, numpy_loss, *, silent=None, to_threshold=None):
-  """Hold an SAE's loss and its gradients against a formula in NumPy.
+  """Checks an SAE's loss and its gradients against a formula in NumPy.
 
-  `numpy_loss(params, constants, inputs, targets)` gives the mean loss; what the
-  paper does not differentiate it takes from `constants`. Gradients are compared
-  along one direction a parameter; that of a log threshold, a pseudo-gradient, is
-  `to_threshold(params, inputs, targets)` times the threshold.
+  `numpy_loss(params, constants, inputs, targets)` returns the mean loss; values
+  that the paper does not differentiate come from `constants`. Gradients are
+  compared along one direction per parameter; that of a log threshold, a
+  pseudo-gradient, is `to_threshold(params, inputs, targets)` times the
+  threshold.
   """
   params = trained_like(sae)
   inputs, targets = rows(1, sae.d_in), rows(2, sae.d_out)

@@ -14,7 +14,7 @@ _SILENT = np.where(np.arange(small.WIDTH) < 4, 100, 99).astype(np.int32)
 
 
 def _top(values, k):
-  """The k largest positive values of each row, by sorting."""
+  """Returns the k largest positive values of each row, by sorting."""
   order = np.argsort(-values, axis=1)[:, :k]
   kept = np.zeros_like(values)
   np.put_along_axis(kept, order, np.take_along_axis(values, order, 1), 1)
@@ -39,8 +39,8 @@ def test_the_loss_is_the_papers(silent):
           targets - _top(_pre_acts(c, inputs), 3) @ c['W_dec'] - c['b_dec']
       )
       dead = np.where(np.arange(small.WIDTH) < 4, _pre_acts(p, inputs), -1)
-      left = missing - _top(dead, 2) @ p['W_dec']
-      total += 0.25 * (left**2).sum(axis=1)
+      remaining = missing - _top(dead, 2) @ p['W_dec']
+      total += 0.25 * (remaining**2).sum(axis=1)
     return total.mean()
 
   small.assert_equation(sae, loss, silent=silent)
@@ -77,8 +77,8 @@ def test_a_suite_holds_one_member_a_k_whatever_the_coefficients():
   chosen = {'variants': ('jumprelu', 'topk'), 'sites': ('mlp_out',)}
 
   def members(**fields):
-    found = config.members(config.resolve(chosen | fields))
-    return [(m.variant, m.sparsity_coefficient, m.target_l0) for m in found]
+    suite = config.members(config.resolve(chosen | fields))
+    return [(m.variant, m.sparsity_coefficient, m.target_l0) for m in suite]
 
   assert members(
       sparsity_coefficients=('1e-3', '3e-3'), **{'sae.topk.k': (8.0, 16.0)}
