@@ -1,10 +1,10 @@
 """A JobSet of GKE for each layer, built as data.
 
-How a failure is answered (exit codes: README.md of this folder): the Job's
-podFailurePolicy fails the Job at once, both for a code that must not be tried
-again and for a node that is taken away; its message tells the JobSet's rules
-which of the two it was. Any other exit fails the Job too (backoffLimit 0) and
-restarts the JobSet, counted.
+Failure handling (exit codes: README.md in this folder): the Job's
+podFailurePolicy fails the Job at once, both for a fatal exit code and for a
+preempted node; the JobSet's rules distinguish the two by the failure message.
+Any other exit also fails the Job (backoffLimit 0), and the JobSet restarts and
+counts the restart.
 """
 
 from typing import Any
@@ -13,14 +13,14 @@ import yaml
 
 from launch import spec as spec_lib
 
-# JAX's own default is not among the ports that the firewall rule of some v6e
-# slices opens, and then the processes wait for each other until they give up.
+# The firewall rule of some v6e slices does not open JAX's default port; the
+# processes would then wait for each other until they time out.
 COORDINATOR_PORT = '8476'
 
-# Exit codes that mean: the same again will end the same.
+# Exit codes after which a retry would fail in the same way.
 FATAL = (2, 65, 66, 70)
 
-# JobSet can tell the two apart by Kubernetes' wording only (from 0.10 on).
+# JobSet (0.10 or newer) can distinguish the two by Kubernetes' wording only.
 FATAL_PATTERN = 'failed with exit code .* matching FailJob rule'
 PREEMPTED_PATTERN = 'has condition DisruptionTarget matching FailJob rule'
 
@@ -29,17 +29,17 @@ _CACHE = '/cache'
 
 
 def render(spec: spec_lib.LaunchSpec, layer: int) -> str:
-  """The manifest of a layer as YAML."""
+  """Returns the manifest of a layer as YAML."""
   return yaml.safe_dump(
       make_jobset(spec, layer),
       sort_keys=False,
       allow_unicode=True,
-      width=10_000,  # No folding: a value reads as it was given.
+      width=10_000,  # Wide enough that no value is folded.
   )
 
 
 def make_jobset(spec: spec_lib.LaunchSpec, layer: int) -> dict[str, Any]:
-  """The manifest of a layer as data."""
+  """Returns the manifest of a layer as data."""
   labels = {
       'app.kubernetes.io/name': 'jumprelu',
       'app.kubernetes.io/instance': spec.options.run,
@@ -55,7 +55,7 @@ def make_jobset(spec: spec_lib.LaunchSpec, layer: int) -> dict[str, Any]:
           'labels': labels
           | ({'kueue.x-k8s.io/queue-name': queue} if queue else {}),
           'annotations': {
-              # One slice is one node pool: no other job may share it.
+              # One slice is one node pool, so no other job may share it.
               'alpha.jobset.sigs.k8s.io/exclusive-topology': (
                   'cloud.google.com/gke-nodepool'
               ),
@@ -63,7 +63,7 @@ def make_jobset(spec: spec_lib.LaunchSpec, layer: int) -> dict[str, Any]:
       },
       'spec': {
           'failurePolicy': _failure_policy(spec),
-          # One replica: GKE takes replicas for the slices of one large job.
+          # One, because GKE treats replicas as the slices of one large job.
           'replicatedJobs': [
               {
                   'name': 'train',
@@ -78,9 +78,10 @@ def make_jobset(spec: spec_lib.LaunchSpec, layer: int) -> dict[str, Any]:
 def _failure_policy(spec: spec_lib.LaunchSpec) -> dict[str, Any]:
   return {
       'maxRestarts': spec.max_restarts,
-      # No pod of the next try meets one of the last.
+      # Otherwise pods of two attempts could run at the same time.
       'restartStrategy': 'BlockingRecreate',
-      # Named: the released CRD demands it, and only the webhook would fill it.
+      # Each rule has a name because the released CRD requires it; only the
+      # webhook would fill it in.
       'rules': [
           {
               'name': 'fatalExit',
@@ -160,7 +161,7 @@ def _pod(spec: spec_lib.LaunchSpec, layer: int) -> dict[str, Any]:
     volumes.append({'name': name, 'persistentVolumeClaim': claim})
   account = options.service_account
   return {
-      'restartPolicy': 'Never',  # podFailurePolicy demands it.
+      'restartPolicy': 'Never',  # Required by podFailurePolicy.
       'terminationGracePeriodSeconds': options.grace_seconds,
       'hostNetwork': True,
       'dnsPolicy': 'ClusterFirstWithHostNet',
@@ -199,8 +200,8 @@ def _container(spec: spec_lib.LaunchSpec, layer: int) -> dict[str, Any]:
   return {
       'name': _CONTAINER,
       'image': spec.options.image,
-      # No shell in between: SIGTERM must reach Python. Kubernetes would put a
-      # variable in the place of $(NAME): $$ is how it reads a plain $.
+      # No shell, because SIGTERM must reach Python. Kubernetes would expand
+      # $(NAME), and $$ is its escape for $.
       'command': [word.replace('$', '$$') for word in spec.command(layer)],
       'env': env,
       'resources': {'limits': {'google.com/tpu': spec.slice.chips_a_host}},

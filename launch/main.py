@@ -1,10 +1,10 @@
-"""Renders, or launches, one training job a layer: pods, TPU VMs, or here.
+"""Renders or launches one training job per layer: pods, TPU VMs or local.
 
-What stands behind `--` are flags of `jumprelu train`; its own parser reads
-them before anything is shown, so a bad one is answered here and now. --out and
---layer are the launcher's. Each layer has its run directory OUT/RUN/layer_NN,
-and its job may be started again at any time. README.md of this folder leads
-from nothing to a pod.
+The arguments after `--` are flags of `jumprelu train`; the trainer's own parser
+checks them before anything is rendered. The launcher sets --out and --layer.
+Each layer has its run directory OUT/RUN/layer_NN, and its job may be restarted
+at any time. README.md in this folder describes every step from an empty project
+to a running pod.
 
   python -m launch.main --run=demo --layers=2 --out=runs --target=local
       --mode=apply -- --tokens=655360 --sites=resid_post
@@ -37,16 +37,16 @@ _PROG = 'python -m launch.main'
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the launcher and returns the exit code."""
   argv = list(sys.argv[1:] if argv is None else argv)
-  own, trainer_flags = argv, []
+  launcher_args, trainer_flags = argv, []
   if '--' in argv:
     split = argv.index('--')
-    own, trainer_flags = argv[:split], argv[split + 1 :]
+    launcher_args, trainer_flags = argv[:split], argv[split + 1 :]
   command = types.SimpleNamespace(
       __doc__=__doc__,
       define_flags=define_flags,
       run=lambda flag_values: run(flag_values, trainer_flags),
   )
-  return main_lib.run_command(command, _PROG, own)
+  return main_lib.run_command(command, _PROG, launcher_args)
 
 
 def define_flags(flag_values: absl_flags.FlagValues) -> None:
@@ -56,28 +56,28 @@ def define_flags(flag_values: absl_flags.FlagValues) -> None:
 
 def run(flag_values: absl_flags.FlagValues, trainer_flags: Sequence[str]):
   """Renders or launches; returns the exit code."""
-  found = flags.build(flag_values, options.Options())
-  launched = check(found, tuple(trainer_flags))
-  if found.mode == 'render':
-    show(render(launched), found.render_dir)
+  launch_options = flags.build(flag_values, options.Options())
+  launched = check(launch_options, tuple(trainer_flags))
+  if launch_options.mode == 'render':
+    show(render(launched), launch_options.render_dir)
     return 0
   launchers = {
       'jobset': apply_jobsets,
       'queued_resource': create_queued_resources,
-      'local': run_here,
+      'local': run_locally,
   }
-  return launchers[found.target](launched)
+  return launchers[launch_options.target](launched)
 
 
 def check(
-    found: options.Options, trainer_flags: tuple[str, ...]
+    launch_options: options.Options, trainer_flags: tuple[str, ...]
 ) -> spec.LaunchSpec:
-  """The spec, once the trainer too has nothing against it."""
+  """Returns the spec, after the trainer's parser has accepted its flags."""
   problems = []
   commands = [['train', *trainer_flags]]
   try:
-    launched = spec.LaunchSpec(found, trainer_flags)
-    # They differ in the layer only.
+    launched = spec.LaunchSpec(launch_options, trainer_flags)
+    # Two suffice because the commands differ in the layer only.
     ends = {min(launched.layers), max(launched.layers)}
     commands = [launched.command(layer) for layer in sorted(ends)]
   except errors.UserError as error:
@@ -87,14 +87,14 @@ def check(
       trainer.parse(command)
     except (errors.UserError, absl_flags.Error) as error:
       problems.append(f'jumprelu train: {error}')
-      break  # The other layers would say the same.
+      break  # The other layers would raise the same error.
   if problems:
     raise errors.UserError('; '.join(problems))
   return launched
 
 
 def render(launched: spec.LaunchSpec) -> dict[str, str]:
-  """Every document of a launch, by file name."""
+  """Returns every document of a launch, by file name."""
   layers = launched.layers
   if launched.options.target == 'jobset':
     return {
@@ -115,7 +115,7 @@ def render(launched: spec.LaunchSpec) -> dict[str, str]:
 
 
 def show(documents: dict[str, str], folder: str) -> None:
-  """Writes a file a document, or all of them to stdout."""
+  """Writes one file per document, or all documents to stdout."""
   if not folder:
     for name, text in documents.items():
       print(f'--- # {name}\n{text}', end='')
@@ -128,7 +128,7 @@ def show(documents: dict[str, str], folder: str) -> None:
 
 
 def apply_jobsets(launched: spec.LaunchSpec) -> int:
-  """Hands all manifests to kubectl, in one stream."""
+  """Applies all manifests with one kubectl call; returns its exit code."""
   context = launched.options.context
   argv = ['kubectl', *([f'--context={context}'] if context else [])]
   text = '---\n'.join(render(launched).values())
@@ -136,7 +136,7 @@ def apply_jobsets(launched: spec.LaunchSpec) -> int:
 
 
 def create_queued_resources(launched: spec.LaunchSpec) -> int:
-  """Asks gcloud for one slice after another; stops at the first refusal."""
+  """Requests each layer's slice from gcloud; stops at the first failure."""
   with tempfile.TemporaryDirectory() as folder:
     for name, text in render(launched).items():
       pathlib.Path(folder, name).write_text(text, 'utf-8')
@@ -147,8 +147,8 @@ def create_queued_resources(launched: spec.LaunchSpec) -> int:
   return 0
 
 
-def run_here(launched: spec.LaunchSpec) -> int:
-  """Trains the layers here, in turn; stops at the first that does not end."""
+def run_locally(launched: spec.LaunchSpec) -> int:
+  """Trains one layer after another locally; stops at the first failure."""
   for layer in launched.layers:
     argv = [sys.executable, *launched.command(layer)[1:]]
     env = {'JAX_PLATFORMS': 'cpu'} | launched.env
@@ -159,23 +159,23 @@ def run_here(launched: spec.LaunchSpec) -> int:
 
 
 def _call(argv: Sequence[str], *, text: str | None = None, **kwargs) -> int:
-  """Runs a program, to which SIGTERM is passed on; returns its exit code."""
+  """Runs a program, forwards SIGTERM to it and returns its exit code."""
   pipe = None if text is None else subprocess.PIPE
   try:
     child = subprocess.Popen(argv, stdin=pipe, encoding='utf-8', **kwargs)
   except FileNotFoundError:
     raise errors.MissingInputError(
-        f'{argv[0]} is not on the PATH: install it, or render the documents and'
-        ' take them to where it is'
+        f'{argv[0]} is not on the PATH: install it, or use --mode=render and'
+        ' copy the documents to a computer that has it'
     ) from None
-  with _passed_on(child):
+  with _sigterm_forwarded_to(child):
     child.communicate(text)
-  # A child that a signal ended, as a shell says it.
+  # A signal becomes 128 + its number, as in a shell.
   return child.returncode if child.returncode >= 0 else 128 - child.returncode
 
 
 @contextlib.contextmanager
-def _passed_on(child):
+def _sigterm_forwarded_to(child):
   before = signal.signal(signal.SIGTERM, lambda *_: child.terminate())
   try:
     yield

@@ -1,8 +1,8 @@
 """A queued resource (TPU VMs, no cluster) for each layer. Legacy.
 
-The Cloud TPU API gets no new hardware; it stays the shortest way for one
-person. A spot slice that is taken away must be deleted and asked for again by
-hand: the start-up script runs at every boot, not after that.
+The Cloud TPU API offers no new hardware, but is the shortest path for a single
+user. A preempted spot slice must be deleted and requested again by hand,
+because the start-up script runs only when a host boots.
 """
 
 import pathlib
@@ -16,12 +16,12 @@ _STARTUP = pathlib.Path(__file__).with_name('startup.sh')
 
 
 def script_name(spec: spec_lib.LaunchSpec, layer: int) -> str:
-  """The file that holds a layer's start-up script."""
+  """Returns the file name of a layer's start-up script."""
   return f'{spec.name(layer)}.startup.sh'
 
 
 def make_argv(spec: spec_lib.LaunchSpec, layer: int) -> list[str]:
-  """The gcloud command that asks for a layer's slice."""
+  """Returns the gcloud command that requests a layer's slice."""
   options, name = spec.options, spec.name(layer)
   argv = [
       'gcloud',
@@ -46,12 +46,12 @@ def make_argv(spec: spec_lib.LaunchSpec, layer: int) -> list[str]:
 
 
 def render_script(spec: spec_lib.LaunchSpec, layer: int) -> str:
-  """The script that each host of a layer's slice runs at boot."""
+  """Returns the script that each host of a layer's slice runs at boot."""
   registry = spec.options.image.partition('/')[0]
   lines = ['#!/usr/bin/env bash']
   if registry.endswith('-docker.pkg.dev'):
     lines.append(f'gcloud auth configure-docker {registry} --quiet')
-  # The values are fetched on the host, and pass docker by name.
+  # The host fetches the values; docker gets only the variables' names.
   for secret in spec.secrets:
     argv = ['gcloud', 'secrets', 'versions', 'access', secret.key]
     lookup = shlex.join([*argv, f'--secret={secret.name}'])
@@ -66,22 +66,22 @@ def render_script(spec: spec_lib.LaunchSpec, layer: int) -> str:
 
 
 def render_create(spec: spec_lib.LaunchSpec) -> str:
-  """The script that asks for all slices; it lies beside the others."""
+  """Returns the script that requests all slices, for the same folder."""
   lines = ['#!/usr/bin/env bash', 'set -eu', 'cd "$(dirname "$0")"']
   lines += [shlex.join(make_argv(spec, layer)) for layer in spec.layers]
   return '\n'.join(lines) + '\n'
 
 
 def _docker(spec: spec_lib.LaunchSpec, layer: int) -> list[str]:
-  """Runs the trainer in its container, with the host's network and chips."""
+  """Returns the docker argv of the trainer, with host network and chips."""
   env = {
       'JAX_COORDINATOR_PORT': jobset.COORDINATOR_PORT,
       'JUMPRELU_CACHE': '/cache',
       **spec.env,
   }
   argv = ['docker', 'run', '--rm', '--network=host']
-  # The chips of a TPU VM are devices of the host that docker hands over only
-  # to a privileged container; GKE has a device plugin instead.
+  # The chips of a TPU VM are host devices, which docker exposes only to a
+  # privileged container; GKE has a device plugin instead.
   argv += ['--privileged', '--ulimit=memlock=-1']
   argv.append(f'--stop-timeout={spec.options.grace_seconds}')
   argv.append(f'--volume={_CACHE}:/cache')

@@ -1,7 +1,7 @@
-"""What is launched: a run of some layers, on which machines, by which command.
+"""The spec of a launch: layers, machines and the trainer's command.
 
-Pure: nothing here touches a file, a cluster or a device. A bad spec is one
-error that names every problem.
+This module is pure: it touches no file, cluster or device. A bad spec raises
+one error that names every problem.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from launch import tpu_types, validation
 
 @dataclasses.dataclass(frozen=True)
 class LaunchSpec:
-  """The options and the flags of `jumprelu train`, found to be good."""
+  """The validated options and flags of `jumprelu train`."""
 
   options: options_lib.Options
   trainer_flags: tuple[str, ...] = ()
@@ -28,7 +28,7 @@ class LaunchSpec:
 
   @property
   def layers(self) -> tuple[int, ...]:
-    """The layers, each its own job."""
+    """The layers; each is a separate job."""
     return options_lib.parse_layers(self.options.layers)
 
   @property
@@ -38,38 +38,38 @@ class LaunchSpec:
 
   @property
   def max_restarts(self) -> int:
-    """Counted restarts; a spot slice's lost peers are counted now and then."""
+    """Limit on counted restarts; larger on spot, where lost peers may count."""
     if self.options.max_restarts is not None:
       return self.options.max_restarts
     return 50 if self.options.spot else 8
 
   @property
   def volumes(self) -> tuple[options_lib.Volume, ...]:
-    """The volumes, read."""
+    """The parsed volumes."""
     return tuple(map(options_lib.parse_volume, self.options.volumes))
 
   @property
   def secrets(self) -> tuple[options_lib.Secret, ...]:
-    """The references to secrets, read."""
+    """The parsed references to secrets."""
     return tuple(map(options_lib.parse_secret, self.options.secrets))
 
   @property
   def env(self) -> dict[str, str]:
-    """The plain variables, read."""
+    """The parsed plain environment variables."""
     pairs = (text.partition('=') for text in self.options.env)
     return {name: value for name, _, value in pairs}
 
   def name(self, layer: int) -> str:
-    """The name of a layer's job, wherever it runs."""
+    """Returns the name of a layer's job, the same on every target."""
     return f'{self.options.run}-l{layer:02d}'
 
   def run_dir(self, layer: int) -> str:
-    """The run directory of a layer."""
+    """Returns the run directory of a layer."""
     root = self.options.out.rstrip('/')
     return f'{root}/{self.options.run}/layer_{layer:02d}'
 
   def command(self, layer: int) -> list[str]:
-    """The trainer's argv: the same on a laptop and on a pod."""
+    """Returns the trainer's argv, the same on a laptop and on a pod."""
     return [
         'python',
         '-m',

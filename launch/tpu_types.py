@@ -1,7 +1,7 @@
-"""TPU slices: an accelerator and a topology, and what the clouds call them.
+"""TPU slices: accelerator, topology and their names in GKE and gcloud.
 
-A host (a VM, a node) of every type here holds four chips; a slice of one chip
-is the exception.
+A host (a VM or a node) of every type in this module has four chips, except in a
+slice of one chip.
 """
 
 import dataclasses
@@ -29,14 +29,16 @@ _CUBES = (
 class _Accelerator:
   """A generation of TPUs."""
 
-  gke_accelerator: (
-      str  # Of the node label cloud.google.com/gke-tpu-accelerator.
-  )
-  machine: str  # Of a GKE node pool; the chips of a host go in.
+  # Value of the node label cloud.google.com/gke-tpu-accelerator.
+  gke_accelerator: str
+  # Machine type of a GKE node pool; {} is the number of chips per host.
+  machine: str
   gcloud_prefix: str
-  runtime_version: str  # Of a TPU VM.
+  # Runtime version of a TPU VM.
+  runtime_version: str
   topologies: tuple[str, ...]
-  cores: int = 1  # A chip; gcloud counts cores where there are two.
+  # Cores per chip; gcloud counts cores, not chips.
+  cores: int = 1
 
 
 ACCELERATORS = {
@@ -88,7 +90,7 @@ class Slice:
 
 
 def make_slice(accelerator: str, topology: str) -> Slice:
-  """Looks a slice up; an unknown one is an error that names the known ones."""
+  """Returns a slice; an unknown one raises an error that lists the known."""
   if accelerator not in ACCELERATORS:
     raise errors.UserError(
         f'--accelerator={accelerator}: unknown'

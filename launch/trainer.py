@@ -1,4 +1,4 @@
-"""The trainer's own parser, asked before anything is launched."""
+"""Checks of a trainer's command with the trainer's own parser."""
 
 from collections.abc import Sequence
 import os
@@ -8,21 +8,22 @@ from absl import flags as absl_flags
 
 from jumprelu.run import main
 
-# The deepest there is: stands in for a model whose files are only there where
-# the run will be.
+# Substitute for a model whose files exist only where the run will be; the
+# deepest one, so that no valid --layer is refused.
 _DEEPEST = 'gemma2_27b'
 
 
 def parse(command: Sequence[str]):
-  """Reads a trainer's argv (`spec.LaunchSpec.command`) as the trainer will.
+  """Parses a trainer's argv (`spec.LaunchSpec.command`) as the trainer will.
 
-  A --model that is a folder and is not on this computer is left to the pod.
+  A --model folder that does not exist on this computer is checked by the pod.
 
   Returns:
     The flags and the config.
 
   Raises:
-    UserError: or absl's error, as the trainer would.
+    UserError: The trainer would refuse the flags. An absl error is raised as
+      the trainer would raise it.
   """
   from jumprelu.run import flags, train
   from jumprelu.training import config
@@ -31,19 +32,19 @@ def parse(command: Sequence[str]):
   absl_flags.DEFINE_bool('debug', False, '', flag_values=flag_values)
   train.define_flags(flag_values)
   arguments = command[command.index('train') + 1 :]
-  main.parse(flag_values, list(map(_here, arguments)))
+  main.parse(flag_values, list(map(_replace_remote_model, arguments)))
   resolved = flags.build(flag_values, config.resolve(), config.resolve)
   return flag_values, resolved
 
 
-def _here(argument: str) -> str:
+def _replace_remote_model(argument: str) -> str:
   name, _, value = argument.partition('=')
-  elsewhere = '/' in value and not os.path.exists(value)
-  if name.lstrip('-') != 'model' or not elsewhere:
+  is_remote = '/' in value and not os.path.exists(value)
+  if name.lstrip('-') != 'model' or not is_remote:
     return argument
   print(
-      f'{argument}: is not on this computer; its shapes and the number of its'
-      ' layers are checked where the run is',
+      f'{argument}: is not on this computer; the run will check its shapes and'
+      ' its number of layers',
       file=sys.stderr,
   )
   return f'--model={_DEEPEST}'

@@ -1,4 +1,4 @@
-"""Tables to CSV and back, and the parts that the pictures are made of."""
+"""CSV files of figures' tables, and the drawing helpers that figures share."""
 
 from collections.abc import Iterable, Mapping, Sequence
 import csv
@@ -36,7 +36,7 @@ LABELS = {
 
 
 def write_csv(rows: Sequence[Row], path: pathlib.Path) -> None:
-  """Writes rows with six digits a number, the whole file or nothing."""
+  """Writes rows atomically, with six digits per number."""
   path.parent.mkdir(parents=True, exist_ok=True)
   names = list(dict.fromkeys(name for row in rows for name in row))
   draft = path.with_suffix('.tmp')
@@ -49,7 +49,7 @@ def write_csv(rows: Sequence[Row], path: pathlib.Path) -> None:
 
 
 def read_csv(path: pathlib.Path) -> list[Row]:
-  """Reads rows back; numbers are numbers and an empty cell is None."""
+  """Returns the rows of a CSV file, with numbers parsed and empty cells None."""
   with path.open(encoding='utf-8', newline='') as file:
     return [
         {name: _value(text) for name, text in row.items()}
@@ -75,7 +75,7 @@ def _value(text: str) -> Any:
 
 
 class Point(NamedTuple):
-  """Members that differ in their seed only: means, and standard errors."""
+  """Means and standard errors of members that differ only in their seed."""
 
   x: float
   y: float
@@ -86,10 +86,11 @@ class Point(NamedTuple):
 def over_seeds(
     rows: Iterable[Row], x: str, y: str, *, by: Sequence[str]
 ) -> list[Point]:
-  """Averages rows that agree in the columns `by`; sorted by x.
+  """Returns averages of rows that agree in the columns `by`, sorted by x.
 
-  The error of y is that between seeds and, where rows have one, that of the
-  evaluation's text, which all seeds share: it does not shrink with seeds.
+  The error of y combines the error between seeds with the error of the
+  evaluation's text, if rows have one. All seeds share the text, so its error
+  does not shrink with more seeds.
   """
   groups: dict[tuple[Any, ...], list[Row]] = {}
   for row in rows:
@@ -140,7 +141,7 @@ def curve(
 def panels(
     rows: int, columns: int, *, size: tuple[float, float] = (3.1, 2.9), **more
 ) -> tuple[Any, Any]:
-  """Returns a figure and its axes, [rows, columns], in the house's style."""
+  """Returns a figure and its axes, [rows, columns], in the project's style."""
   from matplotlib import figure
 
   with plot_style.context():
@@ -153,7 +154,7 @@ def panels(
 
 
 def legend(axis: Any, **more: Any) -> None:
-  """Names the curves of a panel."""
+  """Draws the legend of a panel."""
   axis.legend(frameon=False, fontsize=8.5, **more)
 
 
@@ -162,7 +163,7 @@ def save(fig: Any, path: pathlib.Path) -> None:
   path.parent.mkdir(parents=True, exist_ok=True)
   with plot_style.context():
     fig.savefig(f'{path}.png', dpi=130, facecolor='white')
-    # Without its date, so that the same numbers give the same file.
+    # Without a date, so that the same numbers produce the same file.
     fig.savefig(f'{path}.pdf', metadata={'CreationDate': None})
 
 
@@ -171,7 +172,7 @@ def of_members(
 ) -> list[Row]:
   """Returns the named columns of the rows of all members of all results.
 
-  With `origin` a column of that name says whose result it is.
+  If `origin` is set, a column of that name holds the name of the result.
   """
   return [
       {origin: name, **row} if origin else row
@@ -195,6 +196,6 @@ def where(rows: Iterable[Row], **values: Any) -> list[Row]:
 
 
 def present(rows: Iterable[Row], column: str, order: Iterable[Any]) -> list:
-  """Returns what of `order` some row has in a column."""
-  found = {row.get(column) for row in rows}
-  return [value for value in order if value in found]
+  """Returns the values of `order` that occur in a column, in that order."""
+  values = {row.get(column) for row in rows}
+  return [value for value in order if value in values]

@@ -1,4 +1,4 @@
-"""Histograms of firing frequencies: rows from a result, and their panels."""
+"""Histograms of firing frequencies: their tables and panels."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -14,32 +14,36 @@ _IDENTITY = (
     'site', 'variant', 'width', 'sparsity_coefficient', 'target_l0', 'seed',
     'l0', 'dead_share', 'tokens_evaluated',
 )  # fmt: skip
-# Tenths of a decade, as they are stored, leave few latents in each.
+# Merged because the stored bins, tenths of a decade, hold few latents each.
 _MERGED = 2
 
 
 def table(
-    result: evaluate.Evaluation, wanted: Callable[[drawing.Row], bool]
+    result: evaluate.Evaluation, is_selected: Callable[[drawing.Row], bool]
 ) -> list[drawing.Row]:
-  """Returns the histograms of a result's members that are wanted.
+  """Returns the histograms of the selected members of a result.
+
+  Args:
+    result: The evaluation with its table `histogram`.
+    is_selected: Whether a member's histogram is included, from its row.
 
   Returns:
-    Rows with `log10_low`, `log10_high` and `share`, that of the member's
-    latents that lie between; bins that hold nothing are left out. Latents
-    below all bins, silent ones as well, are the row without edges.
+    Rows with the bin's edges `log10_low` and `log10_high`, and `share`, the
+    share of the member's latents in the bin; empty bins are omitted. The row
+    without edges holds latents below all bins, including silent ones.
   """
   rows = []
   for name, member in results.by_path(result).items():
-    if not wanted(member):
+    if not is_selected(member):
       continue
     identity = {key: member.get(key) for key in _IDENTITY}
     bins = drawing.where(result.tables['histogram'], path=name)
     inside = [row for row in bins if row['log10_low'] is not None]
     below = sum(row['latents'] for row in bins if row['log10_low'] is None)
-    found = [(None, None, below)]
+    merged = [(None, None, below)]
     for i in range(0, len(inside), _MERGED):
       part = inside[i : i + _MERGED]
-      found.append(
+      merged.append(
           (
               part[0]['log10_low'],
               part[-1]['log10_high'],
@@ -53,7 +57,7 @@ def table(
             'log10_high': high,
             'share': count / member['width'],
         }
-        for low, high, count in found
+        for low, high, count in merged
         if count or low is None
     ]
   return rows
@@ -69,8 +73,8 @@ def steps(
 ) -> None:
   """Draws the histogram of one kind of member, averaged over its seeds.
 
-  Bins have equal widths, so that a share is a height; the first row of a CSV
-  and the last may lie bins apart, and what lies between is 0.
+  Bins have equal widths, so a share is a height. Bins without a row are 0,
+  because tables omit empty bins.
   """
   members = sum(row['log10_low'] is None for row in rows)
   inside = [row for row in rows if row['log10_low'] is not None]
@@ -90,7 +94,7 @@ def steps(
 
 
 def finish(axes: Iterable[Any]) -> None:
-  """Marks 1 % and 10 % of tokens and names axes, after all is drawn."""
+  """Marks 1 % and 10 % of tokens and labels the axes; called last."""
   axes = list(axes)
   for axis in axes:
     for log10 in (-2, -1):

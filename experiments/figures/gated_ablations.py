@@ -1,9 +1,9 @@
-"""What of a Gated SAE matters: each of its parts left out.
+"""Ablation of Gated SAEs: the effect of removing each component.
 
-Gated SAEs (arXiv 2404.16014), figure 8, of the original with unit decoder rows.
-In the paper it is the frozen decoder of the gate's own reconstruction that
-matters most; without r_mag or with encoders apart the SAE does about as well.
-Points are means over seeds, bars two standard errors.
+Gated SAEs (arXiv 2404.16014), figure 8, with unit decoder rows as in the paper.
+In the paper, freezing the decoder in the gate's auxiliary reconstruction
+matters most; removing r_mag or untying the encoders changes little. Points are
+means over seeds, bars two standard errors.
 
   python -m experiments.figures.gated_ablations --scale=nano
 """
@@ -22,7 +22,7 @@ _LABELS = {
 
 
 def needs(scale):
-  """Gated SAEs as they were first, and those without a part."""
+  """Returns the suites of original Gated SAEs and of the ablations."""
   without = {
       'gated_unfrozen': {'frozen_decoder': False},
       'gated_no_r_mag': {'rescale': False},
@@ -41,7 +41,7 @@ table = options.table
 
 
 def figure(rows):
-  """Loss recovered, FVU and gamma."""
+  """Returns panels of loss recovered, FVU and gamma."""
   return options.figure(rows, _LABELS, ('loss_recovered', 'fvu', 'gamma'))
 
 

@@ -1,10 +1,10 @@
 """Shrinkage: the relative reconstruction bias gamma against L0.
 
-Gated SAEs (arXiv 2404.16014), figures 6 and 14. Divided by gamma, reconstructions
-have the least error. In the paper the L1 baseline shrinks, gamma < 1, most
-where L0 is small, and Gated SAEs do not, gamma near 1; JumpReLU, which has no
-L1 either, is expected there as well. Points are means over seeds, bars two
-standard errors.
+Gated SAEs (arXiv 2404.16014), figures 6 and 14. Dividing reconstructions by
+gamma minimises their error. In the paper the L1 baseline shrinks (gamma < 1),
+most of all at small L0, and Gated SAEs do not (gamma near 1); JumpReLU has no
+L1 penalty either and is also expected near 1. Points are means over seeds, bars
+two standard errors.
 
   python -m experiments.figures.gated_gamma --scale=nano
 """
@@ -22,17 +22,17 @@ _COLUMNS = (
 
 
 def needs(scale):
-  """The headline suite."""
+  """Returns the headline suite."""
   return (suites.headline(scale),)
 
 
 def table(results):
-  """A row a member."""
+  """Returns one row per member."""
   return drawing.of_members(results, *_COLUMNS)
 
 
 def figure(rows):
-  """Gamma against L0, a column a site, beside a line at 1."""
+  """Returns gamma against L0 with a line at 1, one column per site."""
   fig = panels.by_site(rows, ('gamma',), panels.variant_curves)
   for axis in fig.axes:
     axis.axhline(1, color=plot_style.FAINT, linewidth=0.9, linestyle='--')

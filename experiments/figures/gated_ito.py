@@ -1,11 +1,10 @@
 """Inference-time optimisation: dictionaries without their encoders.
 
-Gated SAEs (arXiv 2404.16014), figures 10 and 11, which ask how much of a gain
-is the dictionary's and how much the encoder's: latents are found by gradient
-pursuit, at a given L0, instead of by the encoder, and Gated SAEs' dictionaries
-are compared with ReLU SAEs' that way. Shown: SAEs of the residual stream with
-their own latents, and with as many found by pursuit (`evals/pursuit.py`), on
-the same held-out tokens.
+Gated SAEs (arXiv 2404.16014), figures 10 and 11, which separate the gain of the
+dictionary from the gain of the encoder: gradient pursuit replaces the encoder
+at a fixed L0, and the dictionaries of Gated and ReLU SAEs are compared. Shown:
+SAEs of the residual stream with latents from their encoders and with as many
+latents from pursuit (`evals/pursuit.py`), on the same held-out tokens.
 
   python -m experiments.figures.gated_ito --scale=nano
 """
@@ -23,7 +22,7 @@ _COLUMNS = (
     'pursuit_fvu', 'pursuit_delta_loss', 'pursuit_delta_loss_stderr',
     'tokens_pursuit',
 )  # fmt: skip
-# By panel: the column of the encoder and of pursuit.
+# Maps a panel to its columns for the encoder and for pursuit.
 _METRICS = {
     'delta_loss': ('delta_loss', 'pursuit_delta_loss'),
     'fvu': ('encoder_fvu', 'pursuit_fvu'),
@@ -31,7 +30,7 @@ _METRICS = {
 
 
 def needs(scale):
-  """The headline suite's residual stream, with pursuit."""
+  """Returns the headline suite's residual stream, read with pursuit."""
   return (
       suites.Reading(
           'pursuit',
@@ -44,12 +43,12 @@ def needs(scale):
 
 
 def table(results):
-  """A row a member."""
+  """Returns one row per member."""
   return drawing.of_members(results, *_COLUMNS)
 
 
 def figure(rows):
-  """Delta loss and FVU against L0: a curve a variant, dashed for pursuit."""
+  """Returns delta loss and FVU against L0, dashed for pursuit."""
   fig, axes = drawing.panels(1, len(_METRICS), size=(3.8, 3.3))
   for axis, (metric, columns) in zip(axes[0], _METRICS.items(), strict=True):
     _panel(axis, rows, columns)
@@ -68,9 +67,9 @@ def _panel(axis, rows, columns):
           by=('sparsity_coefficient', 'target_l0'),
       )
       hollow = {'linestyle': '--', 'markerfacecolor': 'none'}
-      own = y == columns[0]
-      label = drawing.VARIANTS[variant] if own else ''
-      drawing.curve(axis, points, i, label, **({} if own else hollow))
+      is_encoder = y == columns[0]
+      label = drawing.VARIANTS[variant] if is_encoder else ''
+      drawing.curve(axis, points, i, label, **({} if is_encoder else hollow))
   plot_style.log_axis(axis, 'x')
   plot_style.log_axis(axis, 'y')
 

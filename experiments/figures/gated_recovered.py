@@ -2,9 +2,9 @@
 
 Gated SAEs (arXiv 2404.16014), figures 1, 12 and 13. In the paper Gated SAEs
 recover more of the loss than the L1 baseline at every L0 and site. The paper
-counts from zero ablation, beside which any SAE of the residual stream looks
-good; from mean ablation the sites compare better. Points are means over seeds,
-bars two standard errors.
+measures relative to zero ablation, by which any SAE of the residual stream
+looks good; mean ablation allows a better comparison of sites. Points are means
+over seeds, bars two standard errors.
 
   python -m experiments.figures.gated_recovered --scale=nano
 """
@@ -22,17 +22,17 @@ _COLUMNS = (
 
 
 def needs(scale):
-  """The headline suite."""
+  """Returns the headline suite."""
   return (suites.headline(scale),)
 
 
 def table(results):
-  """A row a member."""
+  """Returns one row per member."""
   return drawing.of_members(results, *_COLUMNS)
 
 
 def figure(rows):
-  """Both against L0, a column a site."""
+  """Returns both metrics against L0, one column per site."""
   return panels.by_site(rows, _METRICS, panels.variant_curves)
 
 

@@ -1,9 +1,10 @@
-"""Is it only shrinkage that Gated SAEs undo?
+"""Gated SAEs against an L1 baseline whose shrinkage is undone.
 
-Gated SAEs (arXiv 2404.16014), figure 9: the L1 baseline, the same with a gain
-and a shift for every latent, which undo shrinkage and nothing else, and Gated
-SAEs. In the paper the baseline gains less by its rescaling than Gated SAEs have
-over it. Points are means over seeds, bars two standard errors.
+Gated SAEs (arXiv 2404.16014), figure 9: the L1 baseline; the baseline with a
+gain and a shift for every latent, which undo shrinkage and nothing else; and
+Gated SAEs. In the paper rescaling improves the baseline by less than the
+advantage of Gated SAEs over it. Points are means over seeds, bars two standard
+errors.
 
   python -m experiments.figures.gated_rescaled --scale=nano
 """
@@ -21,7 +22,7 @@ _LABELS = {
 
 
 def needs(scale):
-  """The three, each with unit decoder rows."""
+  """Returns the suites of the three variants, with unit decoder rows."""
   return (
       suites.plain(scale, 'relu'),
       suites.plain(scale, 'relu_rescaled'),
@@ -33,7 +34,7 @@ table = options.table
 
 
 def figure(rows):
-  """Loss recovered, FVU and gamma."""
+  """Returns panels of loss recovered, FVU and gamma."""
   return options.figure(rows, _LABELS, ('loss_recovered', 'fvu', 'gamma'))
 
 

@@ -1,18 +1,19 @@
-"""A single feature: how much of it an SAE gives back, against lambda.
+"""Shrinkage of a single feature by the sparsity penalty, against lambda.
 
-Gated SAEs (arXiv 2404.16014), figure 2: with an L1 penalty a feature of size 1
-is best reconstructed as 1 - lambda / 2, so that lambda = 1 halves it; gates and
-thresholds take no share of what they let pass. Shown: SAEs of one latent,
-trained on a feature that is there on a tenth of the rows, in a random
-direction under weak noise. Means over seeds; bars are two standard errors.
+Gated SAEs (arXiv 2404.16014), figure 2: under an L1 penalty a feature of size 1
+is best reconstructed as 1 - lambda / 2, so lambda = 1 halves it; gates and
+thresholds do not shrink the values that pass. Shown: SAEs of one latent,
+trained on a feature that is present on a tenth of the rows, in a random
+direction with weak noise. Points are means over seeds; bars are two standard
+errors.
 
-The closed form has the decoder's bias in it: with f the latent, b the bias
-along the feature and p the share of rows that have it,
+The closed form includes the decoder's bias: with f the latent, b the bias along
+the feature and p the share of rows with the feature,
 
   p (f + b - 1)^2 + (1 - p) b^2 + lambda p f
 
-is least at f + b = 1 - lambda / 2 while lambda < 2 (1 - p), then at f = 0 and
-b = p.
+is minimal at f + b = 1 - lambda / 2 if lambda < 2 (1 - p), and otherwise at
+f = 0 and b = p.
 
   python -m experiments.figures.gated_shrinkage
 """
@@ -37,18 +38,18 @@ _LABELS = drawing.VARIANTS | {'gated': 'Gated'}
 
 
 def needs(scale):
-  """None: the toy is trained where it is drawn."""
+  """Returns no suites, because `table` trains the toy."""
   del scale
   return ()
 
 
 def closed_form(coefficient):
-  """What an L1 penalty leaves of a feature of size 1."""
+  """Returns the reconstruction of a feature of size 1 under an L1 penalty."""
   return max(1 - coefficient / 2, _SHARE)
 
 
 def table(results):
-  """A row a variant, lambda and seed."""
+  """Returns one row per variant, lambda and seed."""
   del results
   return [
       {
@@ -65,7 +66,7 @@ def table(results):
 
 
 def reconstruct(variant, fields):
-  """Returns what becomes of a feature of size 1, [seeds, lambdas]."""
+  """Returns the reconstructions of a feature of size 1, [seeds, lambdas]."""
   import jax
 
   from jumprelu.ops import unit_norm
@@ -75,7 +76,7 @@ def reconstruct(variant, fields):
 
   def init(key, direction):
     start = sae.init_params(key, initial_threshold=0.1)
-    # A lone latent that looks away from the feature would never see it.
+    # A single latent that points away from the feature would never fire on it.
     W_dec = unit_norm.unit(start['W_dec'] + 2 * direction[None])
     return start | {'W_dec': W_dec, 'W_enc': W_dec.T}
 
@@ -83,13 +84,13 @@ def reconstruct(variant, fields):
     outputs = sae.decode(params, sae.encode(params, direction[None]))
     return outputs[0] @ direction
 
-  found = toys.train(
+  trained = toys.train(
       sae,
       jax.vmap(init)(jax.random.split(jax.random.key(0), _SEEDS), directions),
       (batches, batches),
       coefficients=_LAMBDAS,
   )
-  return jax.vmap(jax.vmap(along, (0, None)))(found, directions)
+  return jax.vmap(jax.vmap(along, (0, None)))(trained, directions)
 
 
 def draw():
@@ -108,7 +109,7 @@ def draw():
 
 
 def figure(rows):
-  """Reconstruction against lambda, a curve a variant, and the closed form."""
+  """Returns reconstruction against lambda per variant, and the closed form."""
   fig, axes = drawing.panels(1, 1, size=(5.0, 3.6))
   axis = axes[0, 0]
   forms = {r['sparsity_coefficient']: r['closed_form_l1'] for r in rows}
@@ -127,7 +128,7 @@ def figure(rows):
         'reconstruction',
         by=('sparsity_coefficient',),
     )
-    # Where two agree both are seen.
+    # Hollow and larger, so that both marks are visible where two agree.
     hollow = {'markersize': 9, 'markerfacecolor': 'none'}
     style = hollow if variant == 'gated' else {}
     drawing.curve(axis, points, i, _LABELS[variant], linestyle='', **style)

@@ -1,12 +1,12 @@
-"""One direction in which a feature meets interference: ReLU against JumpReLU.
+"""A feature with interference along its direction: ReLU against JumpReLU.
 
 Gated SAEs (arXiv 2404.16014), figure 15: along a feature's direction,
-activations are a mixture of a mode in which the feature is absent and one in
-which it is present. A ReLU starts at zero, so it silences the interference only
-by a steep slope or by shrinking the feature; a jump keeps slope and offset for
-the feature alone. Shown: SAEs of one latent that are trained, without a
-penalty, to give the feature back from its sum with noise; beside them the mean
-of the feature given the sum, the best that any function could do.
+activations are a mixture of two modes, with the feature absent or present. A
+ReLU starts at zero, so it can suppress the interference only with a steep slope
+or by shrinking the feature; with a jump, slope and offset fit the feature
+alone. Shown: SAEs of one latent, trained without a penalty to reconstruct the
+feature from its sum with noise, and the conditional mean of the feature given
+the sum, the best possible function.
 
   python -m experiments.figures.gated_toy_mixture
 """
@@ -28,13 +28,13 @@ _LABELS = {'relu': 'ReLU', 'jumprelu': 'JumpReLU', 'best': 'Best function'}
 
 
 def needs(scale):
-  """None: the toy is trained where it is drawn."""
+  """Returns no suites, because `table` trains the toy."""
   del scale
   return ()
 
 
 def table(results):
-  """What is fitted at one noise, and the error at each noise, variant, seed."""
+  """Returns the fit at one noise, and errors by noise, variant and seed."""
   del results
   import numpy as np
 
@@ -72,7 +72,7 @@ def table(results):
 
 
 def fit(variant, noises):
-  """Trains one SAE a noise; returns a function of x [noises, count]."""
+  """Trains one SAE per noise; returns a function of x [noises, count]."""
   import jax
   import jax.numpy as jnp
   import numpy as np
@@ -87,17 +87,17 @@ def fit(variant, noises):
   x, feature = mixture.draw(
       np.random.default_rng(0), noises, (training.steps, training.batch, 1)
   )
-  found = toys.train(sae, starts, (x, feature), coefficients=(0.0,))
+  trained = toys.train(sae, starts, (x, feature), coefficients=(0.0,))
 
   def apply(params, x):
     params = {name: value[0] for name, value in params.items()}
     return sae.decode(params, sae.encode(params, x[:, None]))[:, 0]
 
-  return lambda x: np.asarray(jax.vmap(apply)(found, jnp.float32(x)))
+  return lambda x: np.asarray(jax.vmap(apply)(trained, jnp.float32(x)))
 
 
 def figure(rows):
-  """The mixture and what is fitted to it; the error against the noise."""
+  """Returns the mixture with its fits, and the error against the noise."""
   fig, axes = drawing.panels(1, 2, size=(4.2, 3.4))
   left, right = axes[0]
   shown = drawing.where(rows, panel='fit')

@@ -1,11 +1,11 @@
-"""The bandwidth of the kernel: what it does to L0 and to fidelity.
+"""Effect of the kernel's bandwidth on L0 and fidelity.
 
 JumpReLU SAEs (arXiv 2407.14435), and Gemma Scope (arXiv 2408.05147), footnote
-5. In the papers a bandwidth that is too small fails to make an SAE sparse:
-few pre-activations lie within the kernel, and what moves the threshold is
-mostly noise. One that is too large gives sparse SAEs of lower fidelity, as its
-gradients are biased. Both train with 0.001. Bars are two standard errors of
-the evaluation's text.
+5. In the papers a bandwidth that is too small fails to make an SAE sparse,
+because few pre-activations fall within the kernel and the threshold's gradient
+is mostly noise. A bandwidth that is too large results in sparse SAEs of lower
+fidelity, because its gradients are biased. Both papers use 0.001. Bars are two
+standard errors of the evaluation's text.
 
   python -m experiments.figures.jumprelu_bandwidth --scale=nano
 """
@@ -23,12 +23,12 @@ _COLUMNS = (
 
 
 def needs(scale):
-  """A suite a bandwidth; the usual one is shared."""
+  """Returns one suite per bandwidth; other figures share the usual one."""
   return suites.bandwidths(scale)
 
 
 def table(results):
-  """A row a member."""
+  """Returns one row per member."""
   rows = drawing.of_members(results, *_COLUMNS, origin='bandwidth')
   for row in rows:
     row['bandwidth'] = float(row['bandwidth'].removeprefix(suites.BANDWIDTH))
@@ -36,7 +36,7 @@ def table(results):
 
 
 def figure(rows):
-  """L0 and FVU against bandwidth, and FVU and delta loss against L0."""
+  """Returns L0 and FVU against bandwidth, FVU and delta loss against L0."""
   fig, axes = drawing.panels(2, 2, size=(3.6, 3))
   for axis, metric in zip(axes[0], ('l0', 'fvu'), strict=True):
     _curves(axis, rows, 'bandwidth', metric, along='sparsity_coefficient')
@@ -51,7 +51,7 @@ def figure(rows):
 
 
 def _curves(axis, rows, x, metric, *, along):
-  """One metric against `x`, a curve for each value of the column `along`."""
+  """Draws a metric against `x`, one curve per value of the column `along`."""
   values = sorted({row[along] for row in rows})
   other = 'bandwidth' if x == 'bandwidth' else 'sparsity_coefficient'
   for i, value in enumerate(values):

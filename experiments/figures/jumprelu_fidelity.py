@@ -1,10 +1,11 @@
 """Fidelity against sparsity of ReLU, Gated, TopK and JumpReLU at three sites.
 
-JumpReLU SAEs (arXiv 2407.14435), figure 2 and its like for MLP and attention
-in the appendix; in the JumpReLU paper's words at a given L0 JumpReLU is at
-least as faithful as TopK and more than Gated. Loss recovered and FVU of the
-same SAEs: Gated SAEs (arXiv 2404.16014), figure 1. Points are means over
-seeds; bars are two standard errors of seeds and evaluation text together.
+JumpReLU SAEs (arXiv 2407.14435), figure 2 and the corresponding figures for MLP
+and attention in the appendix. The JumpReLU paper reports that, at equal L0,
+JumpReLU is at least as faithful as TopK and more faithful than Gated. Loss
+recovered and FVU of the same SAEs correspond to Gated SAEs (arXiv 2404.16014),
+figure 1. Points are means over seeds; bars are two standard errors, of seeds
+and evaluation text combined.
 
   python -m experiments.figures.jumprelu_fidelity --scale=nano
 """
@@ -23,17 +24,17 @@ _COLUMNS = (
 
 
 def needs(scale):
-  """The headline suite."""
+  """Returns the headline suite."""
   return (suites.headline(scale),)
 
 
 def table(results):
-  """A row a member."""
+  """Returns one row per member."""
   return drawing.of_members(results, *_COLUMNS)
 
 
 def figure(rows):
-  """Delta loss, FVU and loss recovered against L0, a column a site."""
+  """Returns delta loss, FVU and loss recovered, one column per site."""
   metrics = ('delta_loss', 'fvu', 'loss_recovered')
   return panels.by_site(rows, metrics, panels.variant_curves)
 

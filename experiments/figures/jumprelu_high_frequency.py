@@ -1,9 +1,9 @@
-"""How many latents are active on more than 1 % and 10 % of all tokens.
+"""Shares of latents that are active on more than 1 % and 10 % of all tokens.
 
-JumpReLU SAEs (arXiv 2407.14435), figure 5. In the paper, JumpReLU and TopK
-have more latents that are active on over 10 % of tokens than Gated, though few
-of all; over 1 %, JumpReLU has fewer than both. Shares are of all latents, on
-the held-out tokens of the evaluation; points are means over seeds, bars two
+JumpReLU SAEs (arXiv 2407.14435), figure 5. In the paper, JumpReLU and TopK have
+more latents active on over 10 % of tokens than Gated, although these are few
+overall; over 1 %, JumpReLU has fewer than both. Shares refer to all latents and
+to the held-out tokens of the evaluation; points are means over seeds, bars two
 standard errors.
 
   python -m experiments.figures.jumprelu_high_frequency --scale=nano
@@ -23,17 +23,17 @@ _COLUMNS = (
 
 
 def needs(scale):
-  """The headline suite."""
+  """Returns the headline suite."""
   return (suites.headline(scale),)
 
 
 def table(results):
-  """A row a member."""
+  """Returns one row per member."""
   return drawing.of_members(results, *_COLUMNS)
 
 
 def figure(rows):
-  """Shares of latents against L0, a column a site."""
+  """Returns shares of latents against L0, one column per site."""
   return panels.by_site(rows, _METRICS, panels.variant_curves)
 
 

@@ -1,9 +1,9 @@
-"""Other kernels for the pseudo-derivatives: does their shape matter?
+"""Effect of the kernel's shape in the pseudo-derivatives.
 
-JumpReLU SAEs (arXiv 2407.14435), an appendix: the rectangle does as well as
-the other kernels. Each has the same bandwidth, over which they smooth unlike
-much: a Gaussian has 3.5 times the rectangle's deviation. Points are means over
-seeds, bars two standard errors.
+JumpReLU SAEs (arXiv 2407.14435), an appendix: the rectangle performs as well as
+the other kernels. All have the same bandwidth but smooth by different amounts:
+a Gaussian has 3.5 times the rectangle's standard deviation. Points are means
+over seeds, bars two standard errors.
 
   python -m experiments.figures.jumprelu_kernels --scale=nano
 """
@@ -21,7 +21,7 @@ def _suite(kernel):
 
 
 def needs(scale):
-  """JumpReLU SAEs as they are, and a suite a kernel."""
+  """Returns the suite of plain JumpReLU SAEs and one suite per kernel."""
   return (
       suites.plain(scale, 'jumprelu'),
       *(
@@ -35,7 +35,7 @@ table = options.table
 
 
 def figure(rows):
-  """FVU, delta loss and the share of dead latents."""
+  """Returns panels of FVU, delta loss and the share of dead latents."""
   labels = {'plain_jumprelu': 'rectangle'}
   labels |= {_suite(kernel): kernel for kernel in _KERNELS}
   return options.figure(rows, labels, ('fvu', 'delta_loss', 'dead_share'))

@@ -1,4 +1,4 @@
-"""Pseudo-derivatives for the encoder too: why only thresholds get them.
+"""Pseudo-derivatives for pre-activations as well as for thresholds.
 
 JumpReLU SAEs (arXiv 2407.14435), an appendix: with straight-through gradients
 to pre-activations as well, L0 SAEs train worse and latents die. Points are
@@ -19,7 +19,7 @@ _LABELS = {
 
 
 def needs(scale):
-  """JumpReLU SAEs as they are, and those whose encoder gets them."""
+  """Returns plain JumpReLU SAEs, and SAEs whose encoder gets the gradients."""
   return (
       suites.plain(scale, 'jumprelu'),
       suites.ablation(
@@ -32,7 +32,7 @@ table = options.table
 
 
 def figure(rows):
-  """FVU, delta loss and the share of dead latents."""
+  """Returns panels of FVU, delta loss and the share of dead latents."""
   return options.figure(rows, _LABELS, ('fvu', 'delta_loss', 'dead_share'))
 
 

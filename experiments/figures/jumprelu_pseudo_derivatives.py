@@ -1,13 +1,13 @@
-"""The step of a JumpReLU, its pseudo-derivatives, and what they estimate.
+"""The JumpReLU function, its pseudo-derivatives and the gradient they estimate.
 
 JumpReLU SAEs (arXiv 2407.14435), figures 1, 3 and 4: the function, and the
-pseudo-derivatives that stand for its derivative by the threshold, which is zero
-almost everywhere. The paper's claim: their mean over a batch is a kernel
-density estimate of the derivative of the expected loss. Shown for an SAE of six
-latents on Gaussian activations: that mean, against central differences of the
-loss averaged over the same rows (bars: two standard errors); and the gradients
-of single batches (bars: their deviation), noisy under a narrow kernel, biased
-under a wide one, which smooths the derivative itself away.
+pseudo-derivatives that replace its derivative with respect to the threshold,
+which is zero almost everywhere. The paper's claim: their mean over a batch is a
+kernel density estimate of the derivative of the expected loss. Shown for an SAE
+of six latents on Gaussian activations: that mean, against central differences
+of the loss averaged over the same rows (bars: two standard errors); and the
+gradients of single batches (bars: their standard deviation), noisy with a
+narrow kernel and biased with a wide one, which smooths the derivative away.
 
   python -m experiments.figures.jumprelu_pseudo_derivatives
 """
@@ -23,20 +23,20 @@ _BATCHES, _BATCH = 512, 1024
 _THRESHOLDS = tuple(i / 20 for i in range(1, 15))
 _BANDWIDTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 _DRAWN = (0.03, 0.3, 1.0)
-# Of the last panel: where the derivative bends most.
+# Threshold of the last panel: the derivative's curvature is largest there.
 _AT = 0.2
-# Of the first two panels.
+# Threshold and bandwidth of the first two panels.
 _THRESHOLD, _BANDWIDTH = 0.5, 0.3
 
 
 def needs(scale):
-  """None: the toy is computed where it is drawn."""
+  """Returns no suites, because `table` computes the toy."""
   del scale
   return ()
 
 
 def table(results):
-  """The functions' rows, then a row a threshold and bandwidth."""
+  """Returns the functions' rows, then one row per threshold and bandwidth."""
   del results
   import numpy as np
 
@@ -49,7 +49,7 @@ def table(results):
   drawn = threshold_gradients.draw(_BATCHES, _BATCH)
   exact = threshold_gradients.differences(*drawn, _THRESHOLDS)
   for bandwidth in _BANDWIDTHS:
-    found = threshold_gradients.gradients(*drawn, _THRESHOLDS, bandwidth)
+    estimated = threshold_gradients.gradients(*drawn, _THRESHOLDS, bandwidth)
     rows += [
         {
             'panel': 'gradient',
@@ -62,14 +62,14 @@ def table(results):
             'batch_deviation': float(estimates.std()),
         }
         for threshold, differences, estimates in zip(
-            _THRESHOLDS, exact, found, strict=True
+            _THRESHOLDS, exact, estimated, strict=True
         )
     ]
   return rows
 
 
 def figure(rows):
-  """Function, pseudo-derivatives, and the gradient they give."""
+  """Returns the function, the pseudo-derivatives and the resulting gradient."""
   fig, axes = drawing.panels(2, 2, size=(4.2, 3.0))
   function = drawing.where(rows, panel='function')
   z = [row['z'] for row in function]

@@ -1,10 +1,9 @@
-"""SAEs that are asked for an L0: do they reach it, and at what cost?
+"""SAEs trained with a target L0: accuracy of L0, and its cost in fidelity.
 
 JumpReLU SAEs (arXiv 2407.14435), appendix: the penalty is the squared relative
-distance of L0 from its target, instead of L0 times a coefficient. Expected of
-it: that L0 lies within 10 % (grey) of what was asked, and that fidelity at an
-L0 is that of SAEs with a coefficient. Points are means over seeds, bars two
-standard errors.
+distance of L0 from its target, instead of L0 times a coefficient. Expected: L0
+is within 10 % (grey) of the target, and fidelity at equal L0 matches SAEs with
+a coefficient. Points are means over seeds, bars two standard errors.
 
   python -m experiments.figures.jumprelu_target_l0 --scale=nano
 """
@@ -19,42 +18,42 @@ _COLUMNS = (
     'site', 'variant', 'width', 'sparsity_coefficient', 'target_l0', 'seed',
     'l0', 'fvu', 'delta_loss', 'delta_loss_stderr', 'dead_share',
 )  # fmt: skip
-_KINDS = {'target': 'asked for an L0', 'coefficient': 'with a coefficient'}
+_KINDS = {'target': 'with a target L0', 'coefficient': 'with a coefficient'}
 _METRICS = ('delta_loss', 'fvu')
 _BAND = 0.1
 
 
 def needs(scale):
-  """Members with a target, and those with a coefficient.
+  """Returns the suites of members with a target and with a coefficient.
 
-  The headline suite has such members too, but trains them for longer.
+  The headline suite also has members with a coefficient, but trains for longer.
   """
   return suites.target_l0(scale), suites.layer(scale, scale.layer)
 
 
 def table(results):
-  """A row a JumpReLU SAE; `ratio` is L0 over what was asked."""
+  """Returns one row per JumpReLU SAE; `ratio` is L0 over the target L0."""
   rows = drawing.of_members(results, *_COLUMNS)
   rows = [row for row in rows if row['site'] in scales.SITES]
   for row in rows:
-    asked = row['target_l0']
-    row['kind'] = 'target' if asked else 'coefficient'
-    row['ratio'] = row['l0'] / asked if asked else None
+    target = row['target_l0']
+    row['kind'] = 'target' if target else 'coefficient'
+    row['ratio'] = row['l0'] / target if target else None
   return rows
 
 
 def figure(rows):
-  """L0 over its target, then delta loss and FVU against L0, a column a site."""
+  """Returns L0 over target, delta loss and FVU, one column per site."""
   sites = drawing.present(rows, 'site', scales.SITES)
   fig, axes = drawing.panels(3, len(sites))
   for column, site in zip(axes.T, sites, strict=True):
-    found = drawing.where(rows, site=site)
+    site_rows = drawing.where(rows, site=site)
     column[0].set_title(plot_style.SITES[site])
-    _reached(column[0], drawing.where(found, kind='target'))
+    _draw_ratio(column[0], drawing.where(site_rows, kind='target'))
     for axis, metric in zip(column[1:], _METRICS, strict=True):
-      panels.curves(axis, found, metric, column='kind', labels=_KINDS)
+      panels.curves(axis, site_rows, metric, column='kind', labels=_KINDS)
       plot_style.log_axis(axis, 'x')
-      panels.log_y(axis, found, metric)
+      panels.log_y(axis, site_rows, metric)
       axis.set_xlabel(drawing.LABELS['l0'])
   labels = ('L0 over the target', *map(drawing.LABELS.get, _METRICS))
   for axis, label in zip(axes[:, 0], labels, strict=True):
@@ -63,13 +62,13 @@ def figure(rows):
   return fig
 
 
-def _reached(axis, rows):
+def _draw_ratio(axis, rows):
   axis.axhspan(1 - _BAND, 1 + _BAND, color=plot_style.FAINT, alpha=0.15)
   axis.axhline(1, color=plot_style.FAINT, linewidth=0.8)
   points = drawing.over_seeds(rows, 'target_l0', 'ratio', by=('target_l0',))
   drawing.curve(axis, points, 0, _KINDS['target'])
   plot_style.log_axis(axis, 'x')
-  axis.set_xlabel('L0 that was asked for')
+  axis.set_xlabel('Target L0')
 
 
 if __name__ == '__main__':

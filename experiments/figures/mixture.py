@@ -1,16 +1,16 @@
-"""A feature under noise: what is drawn, its densities, and the best guess.
+"""A feature with noise: samples, densities and the best estimator.
 
-On a share of rows the feature is there, with a size about 1; what is seen is
-its size, or zero, plus noise. All of it is Gaussian, so the mean of the feature
-given what is seen has a closed form.
+The feature is present on a share of rows, with a size near 1. The observation
+is its size, or zero, plus noise. Sizes and noise are Gaussian, so the
+conditional mean of the feature given the observation has a closed form.
 """
 
-SHARE = 0.1  # Of rows on which the feature is present.
-SPREAD = 0.2  # The deviation of its size.
+SHARE = 0.1  # Share of rows on which the feature is present.
+SPREAD = 0.2  # Standard deviation of its size.
 
 
 def densities(x, noise):
-  """Densities of x where the feature is absent and present, and its mean."""
+  """Returns densities of x without and with the feature, and its mean."""
   import numpy as np
 
   def normal(mean, deviation):
@@ -25,7 +25,7 @@ def densities(x, noise):
 
 
 def best_fvu(noise):
-  """The least share of the feature's variance that is left unexplained."""
+  """Returns the least unexplained share of the feature's variance."""
   import numpy as np
 
   x = np.linspace(-4, 5, 9001)
@@ -36,7 +36,7 @@ def best_fvu(noise):
 
 
 def draw(rng, noises, shape):
-  """Draws sums [noises, *shape], and the feature that is in them."""
+  """Returns random sums [noises, *shape] and the feature in them."""
   shape = (len(noises), *shape)
   present = rng.random(shape) < SHARE
   feature = present * (1 + SPREAD * rng.normal(size=shape))

@@ -1,4 +1,4 @@
-"""Figures that compare options: a suite an option, one curve of each."""
+"""Figures that compare options: one suite and one curve per option."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ _COLUMNS = (
 
 
 def table(results: Mapping[str, Any]) -> list[drawing.Row]:
-  """Returns a row a member, with the name of its suite as its `option`."""
+  """Returns one row per member, with its suite's name as its `option`."""
   return drawing.of_members(results, *_COLUMNS, origin='option')
 
 
@@ -22,11 +22,11 @@ def figure(
     labels: Mapping[str, str],
     metrics: Sequence[str],
 ) -> Any:
-  """Returns a figure with a panel a metric, against L0.
+  """Returns a figure with one panel per metric, against L0.
 
   Args:
-    rows: Those of `table`.
-    labels: By option what its curve is called, in the order of their colours.
+    rows: The rows of `table`.
+    labels: The curves' labels by option, in the order of their colours.
     metrics: Columns, each with a label in `drawing.LABELS`.
   """
   fig, axes = drawing.panels(1, len(metrics), size=(3.4, 3.2))

@@ -1,4 +1,4 @@
-"""Panels that several figures share: a column a site, a curve a variant."""
+"""Panels that several figures share: a column per site, a curve per variant."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 import types
@@ -7,7 +7,7 @@ from typing import Any
 from experiments.figures import drawing
 from jumprelu.release import plot_style
 
-# The variant of rows that say no more than which L0s were published.
+# The variant of rows that hold only the L0 of a published SAE.
 RELEASED = 'released'
 
 
@@ -20,26 +20,26 @@ def by_site(
     sites: Iterable[str] = plot_style.SITES,
     logarithmic: Iterable[str] = ('fvu', 'delta_loss'),
 ) -> Any:
-  """Returns a figure with a column a site and a row a metric.
+  """Returns a figure with one column per site and one row per metric.
 
   Args:
-    rows: What is drawn, with a column `site`.
+    rows: The rows to draw, with a column `site`.
     metrics: Columns, each with a label in `drawing.LABELS`.
-    draw: Fills a panel, given its axis, the rows of its site and its metric.
+    draw: Draws a panel, from its axis, the rows of its site and its metric.
     x: The column along x, on a logarithmic axis.
-    sites: Those that are drawn if there are any rows of theirs.
-    logarithmic: The metrics of which ratios are what counts.
+    sites: Sites in order; those without rows are omitted.
+    logarithmic: Metrics with a logarithmic axis, because ratios matter.
   """
   columns = drawing.present(rows, 'site', sites)
   fig, axes = drawing.panels(len(metrics), len(columns), sharex='col')
   for column, site in zip(axes.T, columns, strict=True):
-    found = drawing.where(rows, site=site)
+    site_rows = drawing.where(rows, site=site)
     column[0].set_title(plot_style.SITES[site])
     for axis, metric in zip(column, metrics, strict=True):
-      draw(axis, found, metric)
+      draw(axis, site_rows, metric)
       plot_style.log_axis(axis, 'x')
       if metric in logarithmic:
-        log_y(axis, found, metric)
+        log_y(axis, site_rows, metric)
     column[-1].set_xlabel(drawing.LABELS[x])
   for axis, metric in zip(axes[:, 0], metrics, strict=True):
     axis.set_ylabel(drawing.LABELS[metric])
@@ -48,7 +48,7 @@ def by_site(
 
 
 def variant_curves(axis: Any, rows: Sequence[drawing.Row], metric: str) -> None:
-  """Draws one metric against L0, a curve a variant."""
+  """Draws one metric against L0, one curve per variant."""
   curves(axis, rows, metric, column='variant', labels=drawing.VARIANTS)
 
 
@@ -61,15 +61,15 @@ def curves(
     labels: Mapping[Any, str],
     styles: Mapping[Any, Mapping[str, Any]] = types.MappingProxyType({}),
 ) -> None:
-  """Draws one metric against L0, a curve a value of a column.
+  """Draws one metric against L0, one curve per value of a column.
 
   Args:
     axis: The panel.
-    rows: Of members; those that differ in their seed alone are averaged.
-    metric: What stands on the y axis.
-    column: The column that tells curves apart.
-    labels: By its values the names of curves, in the order of their colours.
-    styles: By its values what is drawn otherwise, as for `Axes.errorbar`.
+    rows: Members' rows; those that differ only in their seed are averaged.
+    metric: The column on the y axis.
+    column: The column that distinguishes curves.
+    labels: The curves' labels by value, in the order of their colours.
+    styles: Style changes by value, as for `Axes.errorbar`.
   """
   for i, (value, label) in enumerate(labels.items()):
     points = drawing.over_seeds(
@@ -82,14 +82,14 @@ def curves(
 
 
 def log_y(axis: Any, rows: Iterable[drawing.Row], metric: str) -> None:
-  """Makes y logarithmic if all values have a logarithm."""
+  """Makes the y axis logarithmic if all values are positive."""
   values = [row[metric] for row in rows if row.get(metric) is not None]
   if min(values, default=0) > 0:
     plot_style.log_axis(axis, 'y')
 
 
 def shade(index: int, count: int) -> Any:
-  """Returns the colour of a value of an ordered quantity, from dark to light."""
+  """Returns a colour for a value of an ordered quantity, dark to light."""
   import matplotlib
 
   return matplotlib.colormaps['viridis'](0.88 * index / max(count - 1, 1))
@@ -98,7 +98,7 @@ def shade(index: int, count: int) -> Any:
 def mark_released(
     axis: Any, rows: Iterable[drawing.Row], color: Any = plot_style.FAINT
 ) -> None:
-  """Marks the L0s of published SAEs, rows of `reference`, on the x axis."""
+  """Marks the L0s of published SAEs (rows of `reference`) on the x axis."""
   l0s = [row['l0'] for row in drawing.where(rows, variant=RELEASED)]
   if l0s:
     axis.plot(
@@ -114,19 +114,19 @@ def mark_released(
 
 
 def legend_below(fig: Any) -> None:
-  """Names the curves of all panels once, below them."""
-  found = {}
+  """Draws one legend for the curves of all panels, below them."""
+  handles = {}
   for axis in fig.axes:
     for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
-      found.setdefault(label, handle)
-  if found:
-    # In inches, with the handle and the room about it.
-    widest = 0.065 * max(map(len, found)) + 0.55
+      handles.setdefault(label, handle)
+  if handles:
+    # In inches, including the handle and its padding.
+    widest = 0.065 * max(map(len, handles)) + 0.55
     fig.legend(
-        found.values(),
-        found.keys(),
+        handles.values(),
+        handles.keys(),
         loc='outside lower center',
-        ncols=max(1, min(len(found), int(fig.get_figwidth() / widest))),
+        ncols=max(1, min(len(handles), int(fig.get_figwidth() / widest))),
         frameon=False,
         fontsize=8.5,
     )

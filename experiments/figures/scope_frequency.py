@@ -1,9 +1,9 @@
 """Histograms of firing frequency at growing width.
 
-Gemma Scope (arXiv 2408.05147), figure 5, which has the coefficient 6e-4. In
-the paper most latents fire more rarely the wider the SAE is, and a group that
-fires on more than 10 % of tokens stays at every width. Histograms are means
-over seeds, a panel a coefficient. Dotted lines: 1 % and 10 % of tokens.
+Gemma Scope (arXiv 2408.05147), figure 5, which uses the coefficient 6e-4. In
+the paper most latents fire more rarely in wider SAEs, and every width has a
+group of latents that fires on more than 10 % of tokens. Histograms are means
+over seeds, one panel per coefficient. Dotted lines: 1 % and 10 % of tokens.
 
   python -m experiments.figures.scope_frequency --scale=nano
 """
@@ -15,27 +15,27 @@ from experiments.suites import command, suites
 
 
 def needs(scale):
-  """The ladder of widths."""
+  """Returns the suite of growing widths."""
   return (suites.ladder(scale),)
 
 
 def table(results):
-  """A row a bin of a member's histogram."""
+  """Returns one row per bin of a member's histogram."""
   (result,) = results.values()
   return frequencies.table(result, lambda row: True)
 
 
 def figure(rows):
-  """A panel a coefficient, a histogram a width."""
+  """Returns one panel per coefficient with one histogram per width."""
   widths = sorted({row['width'] for row in rows})
   values = sorted({row['sparsity_coefficient'] for row in rows})
   fig, axes = drawing.panels(1, len(values), sharex=True, sharey=True)
   for axis, value in zip(axes[0], values, strict=True):
     axis.set_title(f'$\\lambda$ = {value:g}')
     for i, width in enumerate(widths):
-      found = drawing.where(rows, sparsity_coefficient=value, width=width)
+      selected = drawing.where(rows, sparsity_coefficient=value, width=width)
       color = panels.shade(i, len(widths))
-      frequencies.steps(axis, found, color, f'width {width:,}')
+      frequencies.steps(axis, selected, color, f'width {width:,}')
   frequencies.finish(axes[0])
   panels.legend_below(fig)
   return fig

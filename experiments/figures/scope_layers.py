@@ -1,10 +1,10 @@
 """Fidelity against sparsity by site and layer.
 
 Gemma Scope (arXiv 2408.05147), figures 2, 13, 17 and 18. In the paper delta
-loss is largest in the residual stream, where all that the model has computed
-so far is replaced, and FVU does not order sites as delta loss does.
-Ticks on the x axis, where the paper has SAEs of the same site, layer and
-width: the L0s of those. Bars are two standard errors.
+loss is largest in the residual stream, where an SAE replaces the whole state of
+the model, and FVU orders sites differently from delta loss. Ticks on the x axis
+mark the L0s of published SAEs of the same site, layer and width, if there are
+any. Bars are two standard errors.
 
   python -m experiments.figures.scope_layers --scale=nano
 """
@@ -23,12 +23,12 @@ _COLUMNS = (
 
 
 def needs(scale):
-  """The suites of all layers."""
+  """Returns the suites of all layers."""
   return suites.layers(scale)
 
 
 def table(results):
-  """A row a member, and a row an L0 that was published."""
+  """Returns one row per member and one per published L0."""
   rows = [
       row
       for result in results.values()
@@ -39,18 +39,18 @@ def table(results):
 
 
 def figure(rows):
-  """Delta loss and FVU against L0, a column a site, a curve a layer."""
+  """Returns delta loss and FVU: one column per site, one curve per layer."""
   layers = sorted({row['layer'] for row in rows})
 
-  def draw(axis, found, metric):
+  def draw(axis, site_rows, metric):
     for i, layer in enumerate(layers):
-      own = drawing.where(found, layer=layer)
+      layer_rows = drawing.where(site_rows, layer=layer)
       color = panels.shade(i, len(layers))
       points = drawing.over_seeds(
-          own, 'l0', metric, by=('sparsity_coefficient',)
+          layer_rows, 'l0', metric, by=('sparsity_coefficient',)
       )
       drawing.curve(axis, points, i, f'layer {layer}', color=color)
-      panels.mark_released(axis, own, color)
+      panels.mark_released(axis, layer_rows, color)
 
   return panels.by_site(rows, ('delta_loss', 'fvu'), draw)
 

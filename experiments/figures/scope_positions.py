@@ -2,14 +2,14 @@
 
 Gemma Scope (arXiv 2408.05147), figures 3 and 15. In the paper the error starts
 near 0 and rises within the first tokens: at the attention heads it stays level
-from about 100 on, at the MLP it falls slowly from a peak near 10, in the
-residual stream it rises slowly on. Delta loss is noisy and somewhat lower at
-the first tokens. Errors are in units of the variance over all positions, so
-that their average is the FVU.
+from about position 100, at the MLP it falls slowly from a peak near 10, and in
+the residual stream it continues to rise slowly. Delta loss is noisy and
+somewhat lower at the first tokens. Errors are in units of the variance over all
+positions, so that their average is the FVU.
 
-Positions are averaged in bins of equal ratio, by their tokens. Bars are two
-standard errors, with tokens of a bin as independent: tokens of one document do
-share what it is about, so they are a lower bound.
+Positions are averaged in bins of equal ratio, weighted by tokens. Bars are two
+standard errors that treat the tokens of a bin as independent. They are a lower
+bound, because tokens of one document share its topic.
 
   python -m experiments.figures.scope_positions --scale=nano
 """
@@ -24,17 +24,17 @@ from experiments.suites import results as results_lib
 
 _METRICS = ('relative_error', 'delta_loss')
 _IDENTITY = ('layer', 'site', 'width', 'sparsity_coefficient', 'seed')
-# Bins a doubling of the position; the first positions have their own.
+# Bins per doubling of the position; each of the first positions has its own.
 _PER_DOUBLING = 2
 
 
 def needs(scale):
-  """The suite of the middle layer."""
+  """Returns the suite of the middle layer."""
   return (suites.layer(scale, scale.layer),)
 
 
 def table(results):
-  """A row a member and bin of positions."""
+  """Returns one row per member and bin of positions."""
   (result,) = results.values()
   rows = []
   for name, member in results_lib.by_path(result).items():
@@ -47,9 +47,9 @@ def table(results):
 
 
 def binned(profile):
-  """Averages a member's profile over bins of positions, weighted by tokens."""
+  """Returns a member's profile averaged over bins, weighted by tokens."""
   tokens = _column(profile, 'tokens')
-  # What FVU divides by, back from the ratio: a position's mean spread.
+  # The denominator of FVU: a position's variance, recovered from the ratio.
   spread = _column(profile, 'squared_error') / _column(profile, 'fvu')
   variance = np.nansum(tokens * spread) / tokens[np.isfinite(spread)].sum()
   position = _column(profile, 'position')
@@ -84,10 +84,10 @@ def _column(rows, name):
 
 
 def _mean(rows, name, weight):
-  """Returns the mean over all tokens, and its standard error; None if none.
+  """Returns the mean over all tokens and its standard error, None if unknown.
 
-  The error is that within positions, pooled: what the curve does within a bin
-  is no noise, and a position with tokens of one document has no error.
+  The error is pooled from the errors within positions, because the trend within
+  a bin is not noise. A position with tokens of one document has no error.
   """
   counts, values = _column(rows, weight), _column(rows, name)
   total = counts.sum()
@@ -103,13 +103,13 @@ def _mean(rows, name, weight):
 
 
 def figure(rows):
-  """Both by position, a column a site, a curve a coefficient."""
+  """Returns both metrics by position, one column per site."""
   values = sorted({row['sparsity_coefficient'] for row in rows})
 
-  def draw(axis, found, metric):
+  def draw(axis, site_rows, metric):
     for i, value in enumerate(values):
       points = drawing.over_seeds(
-          drawing.where(found, sparsity_coefficient=value),
+          drawing.where(site_rows, sparsity_coefficient=value),
           'position',
           metric,
           by=('position',),

@@ -1,10 +1,10 @@
-"""Fidelity in bfloat16 beside float32.
+"""Fidelity in bfloat16 and in float32.
 
 Gemma Scope (arXiv 2408.05147), figure 10: SAEs and the language model in
-bfloat16 and in float32, which makes no visible difference in the paper. Here
-the SAE alone is rounded as well, on the same text, so that its cost is known
-far more exactly than the loss is: the lower row, with bars of two standard
-errors. Matrix products sum in float32 in all of them.
+bfloat16 and in float32, without a visible difference in the paper. The lower
+row shows the cost of rounding only the SAE, on the same text, which is measured
+far more precisely than the loss itself; bars are two standard errors. Matrix
+products accumulate in float32 in all cases.
 
   python -m experiments.figures.scope_precision --scale=nano
 """
@@ -27,9 +27,9 @@ _LABELS = {
 
 
 def needs(scale):
-  """The suite of the middle layer, and its reading in the other precision."""
+  """Returns the middle layer's suite and its reading in the other precision."""
   suite = suites.layer(scale, scale.layer)
-  # What `lm_dtype=auto` is not where the scale runs.
+  # The dtype that `lm_dtype=auto` does not choose on the scale's hardware.
   other = 'float32' if scale.topology else 'bfloat16'
   reading = suites.Reading(
       f'{suite.name}_{other}', suite, {'lm_dtype': other}, ('bfloat16',)
@@ -38,7 +38,7 @@ def needs(scale):
 
 
 def table(results):
-  """Two rows a member and dtype of the language model: one an SAE's dtype."""
+  """Returns one row per member, dtype of the model and dtype of the SAE."""
   rows = []
   for result in results.values():
     for row in result.rows:
@@ -63,20 +63,20 @@ def table(results):
 
 
 def figure(rows):
-  """Delta loss, and what rounding the SAE adds to it, a column a site."""
+  """Returns delta loss and the cost of rounding, one column per site."""
 
-  def draw(axis, found, metric):
+  def draw(axis, site_rows, metric):
     for i, ((lm_dtype, sae_dtype), label) in enumerate(_LABELS.items()):
       points = drawing.over_seeds(
-          drawing.where(found, lm_dtype=lm_dtype, sae_dtype=sae_dtype),
+          drawing.where(site_rows, lm_dtype=lm_dtype, sae_dtype=sae_dtype),
           'l0',
           metric,
           by=('sparsity_coefficient',),
       )
       if metric == 'delta_loss':
-        # The text's error is the same for all four, and would hide them.
+        # The text's error is the same for all four and would hide them.
         points = [point._replace(y_stderr=0.0) for point in points]
-      # The later the smaller: they lie on each other.
+      # Later marks are smaller, because the curves overlap.
       drawing.curve(axis, points, i, label, markersize=9 - 2 * i)
     if metric == 'rounding':
       axis.axhline(0, color=plot_style.FAINT, linewidth=0.8)

@@ -1,13 +1,14 @@
-"""What latents become in wider SAEs, and how many come again from another seed.
+"""Feature splitting in wider SAEs, and latents matched across seeds.
 
-Gemma Scope (arXiv 2408.05147) trains its ladder of widths at equal coefficients
-to study feature splitting, and has no figure of it. Latents of a wide SAE go
-to the nearest of the narrowest one by the cosine of their decoder rows: a
-latent is new where that is below 0.7, and one with several that are nearer has
-split. From earlier work on splitting one expects more new and more split
-latents the wider the SAE is, and latents that come again less often. Pairs of
-one coefficient, means over pairs of seeds; bars are two standard errors.
-Pairs share members, so these are too short.
+Gemma Scope (arXiv 2408.05147) trains a series of widths at equal coefficients
+to study feature splitting, without a figure of it. Each latent of a wide SAE is
+assigned to the nearest latent of the narrowest SAE by the cosine of their
+decoder rows: a latent of the wide SAE is new if the cosine is below 0.7, and a
+latent of the narrowest SAE has split if several nearer ones are assigned to it.
+From earlier work on splitting, wider SAEs are expected to have more new and
+more split latents, and fewer latents that match. Points are means over pairs of
+seeds at one coefficient; bars are two standard errors, which are too short
+because pairs share members.
 
   python -m experiments.figures.scope_splitting --scale=nano
 """
@@ -22,17 +23,17 @@ _LABELS = {
     'new_share': 'New beside the narrowest SAE',
     'kept_share': 'Latents of the narrowest SAE kept',
     'split_share': 'Latents of the narrowest SAE split',
-    'matched_share': 'Latents that come again (seeds)',
+    'matched_share': 'Latents matched in another seed',
 }
 
 
 def needs(scale):
-  """The ladder of widths."""
+  """Returns the suite of growing widths."""
   return (suites.ladder(scale),)
 
 
 def table(results):
-  """A row a pair of members of one coefficient: two widths, or two seeds."""
+  """Returns one row per pair of widths or seeds at one coefficient."""
   (result,) = results.values()
   members = results_lib.by_path(result)
   rows = []
@@ -40,7 +41,7 @@ def table(results):
     narrow, wide = members[pair['narrow_path']], members[pair['wide_path']]
     if narrow['sparsity_coefficient'] == wide['sparsity_coefficient']:
       rows.append(_pair(narrow, wide) | _numbers(pair))
-  # Without members that differ in their seed only there is no such table.
+  # The table is absent if no members differ only in their seed.
   for pair in result.tables.get('stability', ()):
     first, second = members[pair['path']], members[pair['other_path']]
     rows.append(_pair(first, second) | _numbers(pair))
@@ -67,18 +68,18 @@ def _numbers(pair):
 
 
 def figure(rows):
-  """Four shares against width, a curve a coefficient."""
+  """Returns four shares against width, one curve per coefficient."""
   values = sorted({row['sparsity_coefficient'] for row in rows})
   widths = sorted({row['width'] for row in rows})
   narrowest = min(row['from_width'] for row in rows)
   fig, axes = drawing.panels(1, len(_LABELS), size=(2.9, 3), sharex=True)
   for axis, (metric, label) in zip(axes[0], _LABELS.items(), strict=True):
-    found = drawing.where(rows, kind='seeds')
+    pairs = drawing.where(rows, kind='seeds')
     if metric != 'matched_share':
-      found = drawing.where(rows, kind='widths', from_width=narrowest)
+      pairs = drawing.where(rows, kind='widths', from_width=narrowest)
     for i, value in enumerate(values):
       points = drawing.over_seeds(
-          drawing.where(found, sparsity_coefficient=value),
+          drawing.where(pairs, sparsity_coefficient=value),
           'width',
           metric,
           by=('width',),

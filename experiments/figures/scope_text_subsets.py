@@ -1,11 +1,11 @@
-"""Delta loss by the kind of text: SAEs are read on text unlike their own.
+"""Delta loss by the kind of text: SAEs evaluated on text unlike their own.
 
-Gemma Scope (arXiv 2408.05147), figure 9: delta loss on subsets of the Pile; it
-was lowest on mathematics and highest on a corpus of many languages. Shown:
-JumpReLU SAEs of three sites, trained on Python's standard library, on its
-held-out modules and on other text that comes with every installation
-(`texts.py`): code of other authors, docstrings, type stubs, descriptions of
-packages, and C. None of it was trained on, by SAEs or language model.
+Gemma Scope (arXiv 2408.05147), figure 9: delta loss on subsets of the Pile,
+lowest on mathematics and highest on a multilingual corpus. Shown: JumpReLU SAEs
+of three sites, trained on Python's standard library, evaluated on its held-out
+modules and on other text that is part of every installation (`texts.py`): other
+authors' code, docstrings, type stubs, package descriptions and C headers.
+Neither the SAEs nor the language model were trained on any of it.
 
   python -m experiments.figures.scope_text_subsets --scale=nano
 """
@@ -33,13 +33,13 @@ _COLUMNS = (
 
 
 def needs(scale):
-  """The layer's suite, and it once more on each other text."""
+  """Returns the middle layer's suite and its readings on the other texts."""
   suite = suites.layer(scale, scale.layer)
   return (suite, *(reading(scale, suite, name) for name in scale.texts))
 
 
 def reading(scale, suite, name):
-  """The suite on another text; most of that is read."""
+  """Returns a reading of the suite on another text, most of it held out."""
   changes = {
       'data': texts.needed(name, scale.text_characters),
       'corpus.held_out_percent': 80,
@@ -49,20 +49,21 @@ def reading(scale, suite, name):
 
 
 def table(results):
-  """A row a text and member."""
+  """Returns one row per text and member."""
   rows = []
   for name, result in results.items():
     text = name.removeprefix('text_') if name.startswith('text_') else _OWN
-    found = drawing.where(result.rows, variant='jumprelu')
-    rows += [{'text': text, **row} for row in drawing.select(found, *_COLUMNS)]
+    members = drawing.where(result.rows, variant='jumprelu')
+    selected = drawing.select(members, *_COLUMNS)
+    rows += [{'text': text, **row} for row in selected]
   return [row for row in rows if row['site'] in scales.SITES]
 
 
 def figure(rows):
-  """Delta loss and FVU against L0, a column a site, a curve a text."""
+  """Returns delta loss and FVU: one column per site, one curve per text."""
 
-  def draw(axis, found, metric):
-    panels.curves(axis, found, metric, column='text', labels=_LABELS)
+  def draw(axis, site_rows, metric):
+    panels.curves(axis, site_rows, metric, column='text', labels=_LABELS)
 
   return panels.by_site(rows, ('delta_loss', 'fvu'), draw)
 

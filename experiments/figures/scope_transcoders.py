@@ -1,8 +1,8 @@
-"""Transcoders beside SAEs of the MLP's output, layer by layer.
+"""Transcoders and SAEs of the MLP's output, layer by layer.
 
 Gemma Scope (arXiv 2408.05147), figure 11. In the paper transcoders, which
 reconstruct the MLP's output from its input, cost more loss than SAEs of that
-output at equal L0, by how much differs with the layer. Widths, tokens and
+output at equal L0; the gap varies with the layer. Widths, tokens and
 coefficients are the same for both. Bars are two standard errors.
 
   python -m experiments.figures.scope_transcoders --scale=nano
@@ -23,18 +23,18 @@ _COLUMNS = (
 
 
 def needs(scale):
-  """The suites of all layers."""
+  """Returns the suites of all layers."""
   return suites.layers(scale)
 
 
 def table(results):
-  """A row a member at the MLP."""
+  """Returns one row per member at the MLP."""
   rows = drawing.of_members(results, *_COLUMNS)
   return [row for row in rows if row['site'] in _SITES]
 
 
 def figure(rows):
-  """Delta loss and FVU against L0, a column a layer."""
+  """Returns delta loss and FVU against L0, one column per layer."""
   layers = sorted({row['layer'] for row in rows})
   labels = {site: plot_style.SITES[site] for site in _SITES}
   fig, axes = drawing.panels(
@@ -42,9 +42,9 @@ def figure(rows):
   )
   for column, layer in zip(axes.T, layers, strict=True):
     column[0].set_title(f'layer {layer}')
-    found = drawing.where(rows, layer=layer)
+    layer_rows = drawing.where(rows, layer=layer)
     for axis, metric in zip(column, _METRICS, strict=True):
-      panels.curves(axis, found, metric, column='site', labels=labels)
+      panels.curves(axis, layer_rows, metric, column='site', labels=labels)
       plot_style.log_axis(axis, 'x')
       panels.log_y(axis, rows, metric)
     column[-1].set_xlabel('L0')

@@ -1,13 +1,13 @@
-"""SAEs of a base model in its instruction-tuned model, against SAEs of that.
+"""Base-model SAEs in the instruction-tuned model, against SAEs trained on it.
 
 Gemma Scope (arXiv 2408.05147), figures 8 and 19 to 23: in the instruction-tuned
-9B, SAEs of the base model have almost the delta loss of SAEs that were trained
-there, and a visibly higher FVU; activations rescaled to the norm that the SAEs
-know lower L0 and leave the frontier where it is. Shown: the same for the
-residual stream of the embedded model, finetuned to say what a function does
-(`finetune_nano.py`), on such chats about held-out modules, user's and model's
-turn together; the paper's text are answers that the model sampled. As a
-control, the base model's SAEs in the base model, on the same chats.
+9B model, SAEs of the base model have almost the delta loss of SAEs trained on
+the tuned model, and a visibly higher FVU. Rescaling activations to the norm of
+the SAEs' training data lowers L0 and does not move the frontier. Shown: this
+comparison for the residual stream of the embedded model, finetuned to describe
+functions (`finetune_nano.py`), on chats about held-out modules with both the
+user's and the model's messages; the paper uses answers sampled from the model.
+As a control, the base model's SAEs in the base model, on the same chats.
 
   python -m experiments.figures.scope_transfer --scale=nano
 """
@@ -22,8 +22,8 @@ from jumprelu.release import plot_style
 _LABELS = {
     'chat': 'trained on the chat model',
     'base': 'trained on the base model',
-    'base_rescaled': 'the same, rescaled',
-    'at_home': 'the same in the base model',
+    'base_rescaled': 'trained on the base model, rescaled',
+    'at_home': 'base-model SAEs in the base model',
 }
 _COLUMNS = (
     'model', 'site', 'width', 'sparsity_coefficient', 'seed', 'l0', 'fvu',
@@ -33,7 +33,7 @@ _COLUMNS = (
 
 
 def needs(scale):
-  """The base model's suite and the chat model's, both read on chats."""
+  """Returns the base and the chat model's suites, both read on chats."""
   base, chat = suites.layer(scale, scale.layer), suites.chat(scale)
   text = {
       'data': texts.needed('chats', scale.text_characters),
@@ -41,7 +41,7 @@ def needs(scale):
       'corpus.held_out_percent': 80,
       'corpus.max_tokens': 0,
   }
-  there = text | {'model': suites.chat_model(scale)}
+  in_chat_model = text | {'model': suites.chat_model(scale)}
 
   def reading(name, suite, changes, scales_of=None):
     return suites.Reading(
@@ -54,14 +54,14 @@ def needs(scale):
 
   return (
       reading('chat', chat, text),
-      reading('base', base, there),
-      reading('base_rescaled', base, there, scales_of=chat),
+      reading('base', base, in_chat_model),
+      reading('base_rescaled', base, in_chat_model, scales_of=chat),
       reading('at_home', base, text),
   )
 
 
 def table(results):
-  """A row a kind of SAE and member."""
+  """Returns one row per kind of SAE and member."""
   rows = drawing.of_members(results, *_COLUMNS, origin='saes')
   for row in rows:
     row['saes'] = row['saes'].removeprefix('transfer_')
@@ -69,7 +69,7 @@ def table(results):
 
 
 def figure(rows):
-  """Delta loss and FVU against L0, a curve a kind of SAE."""
+  """Returns delta loss and FVU against L0, one curve per kind of SAE."""
   fig, axes = drawing.panels(1, 2, size=(3.8, 3.3))
   for axis, metric in zip(axes[0], ('delta_loss', 'fvu'), strict=True):
     styles = {'at_home': {'linestyle': ':'}}

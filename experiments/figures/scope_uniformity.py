@@ -1,9 +1,9 @@
-"""How evenly the active latents of a token share in what it does: r_L0.
+"""Uniformity of the effect of a token's active latents: r_L0.
 
-Gemma Scope (arXiv 2408.05147), figure 16. r_L0 is the entropy's effective
-number of latents behind the correct next token's logit, over L0. In the paper
-it lies between 0.45 and 0.7 and falls as L0 grows, most in the residual
-stream, much the same for all widths. Bars are two standard errors.
+Gemma Scope (arXiv 2408.05147), figure 16. r_L0 is the effective number (by
+entropy) of latents that contribute to the correct next token's logit, divided
+by L0. In the paper it is between 0.45 and 0.7 and falls as L0 grows, most in
+the residual stream, and similarly for all widths. Bars are two standard errors.
 
   python -m experiments.figures.scope_uniformity --scale=nano
 """
@@ -21,17 +21,17 @@ _COLUMNS = (
 
 
 def needs(scale):
-  """The suite of the middle layer."""
+  """Returns the suite of the middle layer."""
   return (suites.layer(scale, scale.layer),)
 
 
 def table(results):
-  """A row a member."""
+  """Returns one row per member."""
   return drawing.of_members(results, *_COLUMNS)
 
 
 def figure(rows):
-  """r_L0 against L0, a curve a site."""
+  """Returns r_L0 against L0, one curve per site."""
   fig, axes = drawing.panels(1, 1, size=(4.4, 3.4))
   axis = axes[0, 0]
   panels.curves(axis, rows, 'r_l0', column='site', labels=plot_style.SITES)

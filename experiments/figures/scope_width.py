@@ -1,9 +1,10 @@
 """Fidelity against sparsity at growing width and equal coefficients.
 
 Gemma Scope (arXiv 2408.05147), figure 4. In the paper wider SAEs cost less loss
-at equal L0. Grey dotted: one coefficient; by the L0s that its SAEs are released
-under, width lowers L0 where that is large. Ticks on the x axis, where the paper has SAEs of the same layer and
-width: the L0s of those. Points are means over seeds, bars two standard errors.
+at equal L0. A grey dotted line connects SAEs of one coefficient; according to
+the L0s in the paper's release names, width lowers L0 where L0 is large. Ticks
+on the x axis mark the L0s of published SAEs of the same layer and width, if
+there are any. Points are means over seeds, bars two standard errors.
 
   python -m experiments.figures.scope_width --scale=nano
 """
@@ -23,19 +24,19 @@ _METRICS = ('delta_loss', 'fvu')
 
 
 def needs(scale):
-  """The ladder of widths."""
+  """Returns the suite of growing widths."""
   return (suites.ladder(scale),)
 
 
 def table(results):
-  """A row a member, and a row an L0 that was published."""
+  """Returns one row per member and one per published L0."""
   (result,) = results.values()
   rows = result.rows + reference.released(result.rows)
   return drawing.select(rows, *_COLUMNS)
 
 
 def figure(rows):
-  """Delta loss and FVU against L0, a curve a width."""
+  """Returns delta loss and FVU against L0, one curve per width."""
   fig, axes = drawing.panels(1, len(_METRICS), size=(4, 3.4))
   widths = sorted({row['width'] for row in rows})
   values = sorted({row['sparsity_coefficient'] or 0 for row in rows} - {0})
@@ -55,13 +56,13 @@ def figure(rows):
           linestyle=':',
       )
     for i, width in enumerate(widths):
-      found = drawing.where(rows, width=width)
+      width_rows = drawing.where(rows, width=width)
       color = panels.shade(i, len(widths))
       points = drawing.over_seeds(
-          found, 'l0', metric, by=('sparsity_coefficient',)
+          width_rows, 'l0', metric, by=('sparsity_coefficient',)
       )
       drawing.curve(axis, points, i, f'width {width:,}', color=color)
-      panels.mark_released(axis, found, color)
+      panels.mark_released(axis, width_rows, color)
     plot_style.log_axis(axis, 'x')
     panels.log_y(axis, rows, metric)
     axis.set_xlabel(drawing.LABELS['l0'])

@@ -1,7 +1,7 @@
-"""Trains SAEs on activations that are drawn, not read from a language model.
+"""Training of SAEs on synthetic activations, without a language model.
 
-The SAEs, their losses and the optimiser are the package's own. Seeds and
-coefficients train together, under `jax.vmap`.
+The SAEs, their losses and the optimiser come from the package. Seeds and
+coefficients are trained together with `jax.vmap`.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-  """How long, and how fast."""
+  """Steps, batch size and learning rate of a toy's training."""
 
   steps: int = 500
   batch: int = 256
@@ -19,7 +19,7 @@ class Training:
 
 
 def make_sae(variant: str, *, size: int = 1, width: int = 1, **fields: Any):
-  """Makes an SAE of `size` dimensions; fields are those of its config."""
+  """Returns an SAE of `size` dimensions; `fields` are those of its config."""
   from jumprelu import saes
 
   _, config = saes.VARIANTS[variant]
@@ -45,10 +45,10 @@ def train(
 
   Args:
     sae: The SAE.
-    starts: The parameters at first, [seeds, ...] each.
+    starts: The initial parameters, [seeds, ...] each.
     batches: Inputs and targets, [seeds, steps, batch, size] each.
     coefficients: The sparsity coefficients.
-    training: How long, and how fast.
+    training: Steps, batch size and learning rate.
   """
   import jax
   import jax.numpy as jnp

@@ -1,14 +1,15 @@
-"""Writes jobset.json, the strict schema that rendered manifests must meet.
+"""Writes jobset.json, the strict schema of the rendered manifests.
 
   python launch/schema/generate.py > launch/schema/jobset.json
 
-Two sources. What stands inside a Job (batch/v1 JobTemplateSpec, down to the last
+The schema has two sources. The Job (batch/v1 JobTemplateSpec, down to every
 field of a pod) comes from the models of the official Kubernetes client for
-Python (Apache-2.0), the version that constraints.txt names: descriptions and
-nulls are dropped, quantities may be integers as well as text. The JobSet around
-it is ours, written down after the API types of JobSet v0.10.1
-(jobset.x-k8s.io/v1alpha2, Apache-2.0): it is no copy of the released CRD. No
-object takes a field that is not named here; counts are not negative.
+Python (Apache-2.0), in the version that constraints.txt pins: descriptions and
+nulls are dropped, and quantities may be integers or text. The JobSet around it
+is written for this project after the API types of JobSet v0.10.1
+(jobset.x-k8s.io/v1alpha2, Apache-2.0); it is no copy of the released CRD.
+Objects accept only the fields that the schema names, and counts are not
+negative.
 """
 
 import json
@@ -18,7 +19,7 @@ _COUNT = {'type': 'integer', 'minimum': 0}
 _TEXT = {'type': 'string'}
 _FLAG = {'type': 'boolean'}
 _TEXTS = {'type': 'array', 'items': _TEXT}
-# Says nothing to those who validate, or says it for people.
+# Keys without meaning for validation.
 _DROPPED = ('description', 'title', 'default', 'discriminator')
 
 
@@ -40,7 +41,7 @@ def _list_of(name):
 
 
 def _jobset():
-  """The types of JobSet itself."""
+  """Returns the types of JobSet itself."""
   return {
       'JobSetSpec': _jobset_spec(),
       'FailurePolicyRule': _failure_policy_rule(),
@@ -123,7 +124,7 @@ def _replicated_job():
 
 
 def _plain(node):
-  """The node without what only people read, and without null."""
+  """Returns the node without documentation keys and without null types."""
   if isinstance(node, list):
     return [_plain(item) for item in node]
   if not isinstance(node, dict):
@@ -143,7 +144,7 @@ def _plain(node):
 
 
 def _tighten(defs):
-  """Enums and bounds that the client leaves to the server."""
+  """Adds enums and bounds that the client leaves to the server."""
   number = {'type': ['integer', 'string']}
   quantity = {'type': 'object', 'additionalProperties': number}
   for name in ('limits', 'requests'):
@@ -156,12 +157,12 @@ def _tighten(defs):
   rule['action'] = _enum('FailJob', 'FailIndex', 'Ignore', 'Count')
   exits = defs['V1PodFailurePolicyOnExitCodesRequirement']['properties']
   exits['operator'] = _enum('In', 'NotIn')
-  # podFailurePolicy is refused with any other.
+  # podFailurePolicy is refused with any other policy.
   defs['V1PodSpec']['properties']['restartPolicy'] = _enum('Never')
 
 
 def make_schema():
-  """The whole schema, as data."""
+  """Returns the whole schema as data."""
   import kubernetes
   from kubernetes.client import models
 
@@ -173,8 +174,9 @@ def make_schema():
   return {
       '$schema': 'https://json-schema.org/draft/2020-12/schema',
       '$comment': (
-          'Made by launch/schema/generate.py, which says from what; Apache-2.0.'
-          f' Kubernetes client {kubernetes.__version__}; JobSet v0.10.1.'
+          'Made by launch/schema/generate.py, which names the sources;'
+          f' Apache-2.0. Kubernetes client {kubernetes.__version__}; JobSet'
+          ' v0.10.1.'
       ),
       **_object(
           ('apiVersion', 'kind', 'metadata', 'spec'),
@@ -188,7 +190,7 @@ def make_schema():
 
 
 def write(schema, file):
-  """Writes one type a line, so that a change can be read."""
+  """Writes one type per line, so that a diff is readable."""
   defs = schema.pop('$defs')
   head = json.dumps(schema, indent=1).removesuffix('\n}')
   lines = [

@@ -1,8 +1,7 @@
 """Every command of launch/README.md runs; the image and the disk are sound.
 
-The blocks run in bash as they stand; programs of the cloud are stand-ins that
-write down how they were called, and what was said to ours is then given to the
-real ones.
+The blocks run in bash unchanged. Fakes of the cloud programs record their
+calls, and the recorded calls of this project's programs are then run for real.
 """
 
 import json
@@ -41,7 +40,7 @@ if '--target=queued_resource' in argv:
 
 @pytest.fixture(scope='module')
 def calls(tmp_path_factory):
-  """Runs all blocks in one shell; what was called, program first."""
+  """Runs all blocks in one shell; returns the calls, program name first."""
   folder = tmp_path_factory.mktemp('readme')
   log = folder / 'log'
   text = _FAKE.format(
@@ -84,23 +83,23 @@ def test_the_readme_has_commands_and_runs_no_other_program(calls):
   assert len(_launches(calls)) == words.count('python -m launch.main') == 4
 
 
-def test_the_launcher_takes_every_launch_of_the_readme(
+def test_the_launcher_accepts_every_launch_of_the_readme(
     calls, capsys, tmp_path, monkeypatch
 ):
-  found = small_launch.install_fakes(tmp_path, monkeypatch, 'kubectl')
-  monkeypatch.setattr(main, 'run_here', lambda launched: 0)
+  kubectl_calls = small_launch.install_fakes(tmp_path, monkeypatch, 'kubectl')
+  monkeypatch.setattr(main, 'run_locally', lambda launched: 0)
   monkeypatch.chdir(tmp_path)
   for argv in _launches(calls):
     assert main.main(argv) == 0, capsys.readouterr().err
   assert len(list((tmp_path / 'manifests').iterdir())) == 26
-  # What is applied is what was looked at.
-  (call,) = found()
+  # The applied manifests are those that were reviewed.
+  (call,) = kubectl_calls()
   applied = list(yaml.safe_load_all(call['text']))
   shown = sorted((tmp_path / 'manifests').iterdir())
   assert applied == [yaml.safe_load(p.read_text('utf-8')) for p in shown]
 
 
-def test_the_rendered_script_of_the_readme_asks_for_its_slice(calls):
+def test_the_rendered_script_of_the_readme_requests_its_slice(calls):
   created = [c for c in calls if c[:5] == _words('queued-resources create')]
   assert [call[5] for call in created] == ['scope-2b-l12']
 
@@ -109,18 +108,18 @@ def _words(text):
   return ['gcloud', 'compute', 'tpus', *text.split()]
 
 
-def test_jumprelu_takes_its_commands(calls, capsys):
-  said = [
+def test_jumprelu_accepts_its_commands(calls, capsys):
+  commands = [
       call[call.index('jumprelu') + 1 :] for call in calls if 'jumprelu' in call
   ]
-  said = [words for words in said if words[0] in jumprelu_main.COMMANDS]
-  assert {words[0] for words in said} == {'status', 'release'}
-  for words in said:
-    # Good flags of a run that is not there.
+  commands = [words for words in commands if words[0] in jumprelu_main.COMMANDS]
+  assert {words[0] for words in commands} == {'status', 'release'}
+  for words in commands:
+    # Valid flags of a missing run.
     assert jumprelu_main.main(words) == 66, capsys.readouterr().err
 
 
-def test_the_trainer_takes_the_command_of_xpk(calls):
+def test_the_trainer_accepts_the_command_of_xpk(calls):
   (call,) = [call for call in calls if call[0] == 'xpk']
   (command,) = [a.partition('=')[2] for a in call if a.startswith('--command=')]
   _, config = trainer.parse(command.split())
@@ -131,29 +130,31 @@ def test_the_table_of_exit_codes_is_the_contract():
   rows = re.findall(
       r'^\| (\d+) \|.*\| (.*?) \| (.*?) \|$', _README, re.MULTILINE
   )
-  found = {int(code): (jobset, script) for code, jobset, script in rows}
-  fatal = {code for code, (jobset, _) in found.items() if 'fails' in jobset}
+  contract = {int(code): (jobset, script) for code, jobset, script in rows}
+  fatal = {code for code, (jobset, _) in contract.items() if 'fails' in jobset}
   assert fatal == set(main.jobset.FATAL)
-  assert found[42] == ('restarts', 'starts again')
-  assert found[0] == ('success', 'stops')
+  assert contract[42] == ('restarts', 'starts again')
+  assert contract[0] == ('success', 'stops')
 
 
 def test_the_image_is_pinned_and_python_is_process_1():
   lines = (_LAUNCH / 'Dockerfile').read_text('utf-8').splitlines()
   words = [line.split(maxsplit=1) for line in lines if line[:1].isupper()]
-  said = [(word, rest) for word, rest in words]
-  # No default: whoever builds says which base, and only a digest will do.
-  assert said[:2] == [('ARG', 'BASE'), ('FROM', '${BASE}')]
-  assert [rest for word, rest in said if word == 'FROM'] == ['${BASE}']
-  assert any(word == 'RUN' and '*@sha256:*)' in rest for word, rest in said)
-  (entry,) = [rest for word, rest in said if word == 'ENTRYPOINT']
+  instructions = [(word, rest) for word, rest in words]
+  # BASE has no default: every build names its base, and only by digest.
+  assert instructions[:2] == [('ARG', 'BASE'), ('FROM', '${BASE}')]
+  assert [rest for word, rest in instructions if word == 'FROM'] == ['${BASE}']
+  assert any(
+      word == 'RUN' and '*@sha256:*)' in rest for word, rest in instructions
+  )
+  (entry,) = [rest for word, rest in instructions if word == 'ENTRYPOINT']
   assert json.loads(entry) == ['python']
-  (command,) = [rest for word, rest in said if word == 'CMD']
+  (command,) = [rest for word, rest in instructions if word == 'CMD']
   assert json.loads(command)[:2] == ['-m', 'jumprelu.run.main']
   assert 'latest' not in '\n'.join(lines)
   (user,) = [i for i, line in enumerate(lines) if line.startswith('USER')]
   assert lines[user] != 'USER root' or lines[user - 1].startswith('#')
-  for word, rest in said:
+  for word, rest in instructions:
     if word == 'COPY':
       for name in rest.split()[:-1]:
         assert (_LAUNCH.parent / name).exists(), name
@@ -173,7 +174,7 @@ def test_a_base_without_digest_ends_the_build(base, code):
   assert done.returncode == code
 
 
-def test_the_disk_is_what_the_runs_mount():
+def test_the_runs_mount_the_disk():
   text = (_LAUNCH / 'volume.yaml').read_text('utf-8')
   claim, files = yaml.safe_load_all(text)
   assert claim['spec']['accessModes'] == ['ReadWriteMany']

@@ -1,4 +1,4 @@
-"""Manifests: as stored, as the schema wants, whatever the words in them."""
+"""Manifests match the stored ones and the schema, whatever words they hold."""
 
 import copy
 import json
@@ -47,7 +47,7 @@ def _pod(manifest):
 
 @pytest.mark.parametrize('name', GOLDENS)
 def test_a_manifest_is_the_stored_one(name):
-  """UPDATE_GOLDENS=1 writes them anew."""
+  """UPDATE_GOLDENS=1 rewrites the stored manifests."""
   text = jobset.render(small_launch.make_spec(**GOLDENS[name]), 12)
   path = _HERE / 'goldens' / name
   if os.environ.get('UPDATE_GOLDENS'):
@@ -165,7 +165,7 @@ def test_the_schema_refuses(validator, name):
   assert not validator.is_valid(bad)
 
 
-def test_the_schema_takes_no_field_it_does_not_name():
+def test_the_schema_accepts_only_the_fields_it_names():
   objects = [_SCHEMA, *_SCHEMA['$defs'].values()]
   with_fields = [node for node in objects if 'properties' in node]
   assert len(with_fields) > 100
@@ -206,13 +206,13 @@ def test_any_word_survives_the_yaml(validator, word):
   assert read == manifest
   validator.validate(read)
   container = _container(read)
-  # $$ is Kubernetes' own way to say $.
+  # $$ is Kubernetes' escape for $.
   command = [text.replace('$$', '$') for text in container['command']]
   assert command[-2:] == [f'--data={word}', word]
   assert command[:-2] == made.command(12)[:-2]
 
 
-def test_the_rendered_command_is_what_the_trainer_reads():
+def test_the_trainer_reads_the_rendered_command():
   made = small_launch.make_spec()
   read = yaml.safe_load(jobset.render(made, 12))
   command = _container(read)['command']
@@ -225,17 +225,17 @@ def test_the_rendered_command_is_what_the_trainer_reads():
   assert config.tokens == 4_000_000_000
 
 
-def test_every_rule_has_its_name_and_they_stand_in_order():
+def test_the_rules_have_names_and_are_in_order():
   policy = _manifest()['spec']['failurePolicy']
-  found = [(rule['name'], rule['action']) for rule in policy['rules']]
-  assert found == [
+  rules = [(rule['name'], rule['action']) for rule in policy['rules']]
+  assert rules == [
       ('fatalExit', 'FailJobSet'),
       ('preempted', 'RestartJobSetAndIgnoreMaxRestarts'),
       ('other', 'RestartJobSet'),
   ]
 
 
-def test_a_pod_gets_its_chips_and_no_right_it_does_not_need():
+def test_a_pod_gets_its_chips_and_only_the_rights_it_needs():
   pod = _pod(_manifest())
   (container,) = pod['containers']
   assert container['resources']['limits'] == {'google.com/tpu': 4}
@@ -252,13 +252,13 @@ def test_pods_are_as_many_as_hosts():
     assert job['completionMode'] == 'Indexed' and job['backoffLimit'] == 0
 
 
-def test_spot_is_asked_for_and_tolerated_only_on_spot():
+def test_spot_is_requested_and_tolerated_only_on_spot():
   spot = 'cloud.google.com/gke-spot'
-  for wanted in (False, True):
-    pod = _pod(_manifest(spot=wanted))
-    assert (spot in pod['nodeSelector']) == wanted
+  for spot_option in (False, True):
+    pod = _pod(_manifest(spot=spot_option))
+    assert (spot in pod['nodeSelector']) == spot_option
     keys = [toleration['key'] for toleration in pod['tolerations']]
-    assert (spot in keys) == wanted and 'google.com/tpu' in keys
+    assert (spot in keys) == spot_option and 'google.com/tpu' in keys
 
 
 def test_fatal_codes_are_those_of_the_trainers_errors():

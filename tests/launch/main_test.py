@@ -1,4 +1,4 @@
-"""The launcher's command line: what is shown, handed over, or run here."""
+"""The launcher's command line: rendering, applying and local training."""
 
 import json
 import sys
@@ -16,7 +16,7 @@ def _run(capsys, *flags, **changes):
   return code, capsys.readouterr()
 
 
-def test_rendering_is_the_default_and_gives_a_document_a_layer(capsys):
+def test_rendering_is_the_default_and_returns_one_document_per_layer(capsys):
   code, output = _run(capsys, layers='0-25')
   assert code == 0
   names = [doc['metadata']['name'] for doc in yaml.safe_load_all(output.out)]
@@ -33,7 +33,7 @@ def test_documents_may_become_files(capsys, tmp_path):
     assert text == main.jobset.render(made, layer)
 
 
-def test_help_teaches(capsys):
+def test_help_describes_the_program_and_its_flags(capsys):
   assert main.main(['--help']) == 0
   text = capsys.readouterr().out
   assert text.startswith('python -m launch.main: Renders')
@@ -69,14 +69,14 @@ def test_a_bad_flag_is_one_line_and_exit_2(capsys, flags, changes, message):
   assert output.err.count('\n') == 1
 
 
-def test_problems_of_both_command_lines_stand_in_one_line(capsys):
+def test_problems_of_both_command_lines_are_reported_in_one_line(capsys):
   code, output = _run(capsys, '--modle=a', run='B', image='c')
   assert code == 2 and output.err.count('\n') == 1
   for words in ('--run=B', '--image=c', '--modle'):
     assert words in output.err
 
 
-def test_a_model_that_is_elsewhere_is_left_to_the_pod(capsys):
+def test_a_model_missing_on_this_computer_is_left_to_the_pod(capsys):
   code, output = _run(capsys, '--model=/mnt/none/gemma', volumes='a:/mnt')
   assert code == 0
   (manifest,) = yaml.safe_load_all(output.out)
@@ -84,7 +84,7 @@ def test_a_model_that_is_elsewhere_is_left_to_the_pod(capsys):
   assert '--model=/mnt/none/gemma: is not on this computer' in output.err
 
 
-def test_apply_gives_kubectl_all_manifests_at_once(
+def test_apply_passes_all_manifests_to_one_kubectl_call(
     capsys, tmp_path, monkeypatch
 ):
   calls = small_launch.install_fakes(tmp_path, monkeypatch, 'kubectl')
@@ -93,11 +93,11 @@ def test_apply_gives_kubectl_all_manifests_at_once(
   (call,) = calls()
   assert call['argv'] == ['--context=prod', 'apply', '--filename=-']
   made = small_launch.make_spec(layers='0-25')
-  wanted = [main.jobset.make_jobset(made, layer) for layer in range(26)]
-  assert list(yaml.safe_load_all(call['text'])) == wanted
+  expected = [main.jobset.make_jobset(made, layer) for layer in range(26)]
+  assert list(yaml.safe_load_all(call['text'])) == expected
 
 
-def test_apply_asks_gcloud_for_each_slice_beside_its_script(
+def test_apply_requests_each_slice_in_the_folder_of_its_script(
     capsys, tmp_path, monkeypatch
 ):
   calls = small_launch.install_fakes(tmp_path, monkeypatch, 'gcloud')
@@ -112,7 +112,9 @@ def test_apply_asks_gcloud_for_each_slice_beside_its_script(
     assert call['files'][f'scope-2b-l0{layer}.startup.sh'] == script
 
 
-def test_a_refusal_stops_and_is_passed_on(capsys, tmp_path, monkeypatch):
+def test_a_refusal_stops_and_its_exit_code_is_returned(
+    capsys, tmp_path, monkeypatch
+):
   calls = small_launch.install_fakes(
       tmp_path, monkeypatch, 'gcloud', exit_code=5
   )
@@ -121,7 +123,9 @@ def test_a_refusal_stops_and_is_passed_on(capsys, tmp_path, monkeypatch):
   assert len(calls()) == 1
 
 
-def test_a_missing_program_is_said_in_one_line(capsys, tmp_path, monkeypatch):
+def test_a_missing_program_is_reported_in_one_line(
+    capsys, tmp_path, monkeypatch
+):
   monkeypatch.setenv('PATH', str(tmp_path))
   code, output = _run(capsys, mode='apply')
   assert code == 66
@@ -131,7 +135,7 @@ def test_a_missing_program_is_said_in_one_line(capsys, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     'codes, code', [((0, 0), 0), ((42,), 42), ((0, 65), 65)]
 )
-def test_here_the_same_argv_runs_a_layer_after_another(
+def test_a_local_launch_runs_the_same_argv_layer_after_layer(
     capsys, tmp_path, monkeypatch, codes, code
 ):
   log = tmp_path / 'log'
@@ -147,8 +151,8 @@ def test_here_the_same_argv_runs_a_layer_after_another(
   assert _run(capsys, **changes)[0] == code
   made = small_launch.make_spec(target='local', layers='3,4', out='runs')
   argv = [' '.join(made.command(layer)[1:]) for layer in (3, 4)]
-  wanted = [f'cpu {words}' for words in argv[: len(codes)]]
-  assert log.read_text().splitlines() == wanted
+  expected = [f'cpu {words}' for words in argv[: len(codes)]]
+  assert log.read_text().splitlines() == expected
 
 
 def test_a_killed_child_has_a_shells_code(capsys, tmp_path, monkeypatch):
@@ -160,7 +164,7 @@ def test_a_killed_child_has_a_shells_code(capsys, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_real_trainer_runs_here_and_its_status_is_told(
+def test_the_real_trainer_runs_locally_and_reports_its_status(
     capsys, tmp_path, monkeypatch
 ):
   from jumprelu.run import main as jumprelu_main

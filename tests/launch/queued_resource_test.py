@@ -19,7 +19,7 @@ def _spec(*flags, **changes):
 
 
 def test_the_script_is_the_stored_one():
-  """UPDATE_GOLDENS=1 writes it anew."""
+  """UPDATE_GOLDENS=1 rewrites the stored scripts."""
   made = _spec(
       spot=True,
       secrets=('HF_TOKEN=hf:3',),
@@ -38,7 +38,7 @@ def test_the_script_is_the_stored_one():
     subprocess.run(['bash', '-n', path], check=True, timeout=60)
 
 
-def test_the_command_asks_for_the_slice():
+def test_the_command_requests_the_slice():
   argv = queued_resource.make_argv(_spec(), 12)
   assert argv[:6] == [
       *'gcloud compute tpus queued-resources create'.split(),
@@ -67,8 +67,8 @@ def test_the_command_asks_for_the_slice():
         '"',
     ],
 )
-def test_any_word_reaches_the_trainer_as_it_is(tmp_path, word):
-  """The script runs, with a docker that is none."""
+def test_any_word_reaches_the_trainer_unchanged(tmp_path, word):
+  """The script runs with a fake docker."""
   made = _spec(
       f'--data={word}', env=(f'WORD={word}',), secrets=('TOKEN=hf:latest',)
   )
@@ -90,7 +90,7 @@ def test_any_word_reaches_the_trainer_as_it_is(tmp_path, word):
   token, *argv = (tmp_path / 'argv').read_text().split('\0')[:-1]
   assert token == 'from-the-manager'
   assert argv[:2] == ['run', '--rm'] and f'--env=WORD={word}' in argv
-  # By name: the value is not among the arguments.
+  # The arguments hold the variable's name and not its value.
   assert '--env=TOKEN' in argv and 'from-the-manager' not in argv
   image = argv.index(small_launch.IMAGE)
   assert argv[image + 1 :] == made.command(12)[1:]

@@ -1,4 +1,4 @@
-"""A launch that is well formed, to be changed; and fake programs."""
+"""A valid launch for tests to modify, and fake programs."""
 
 import json
 import stat
@@ -29,24 +29,26 @@ _OPTIONS = {
 
 
 def make_spec(*flags, **changes):
-  """A spec with these flags of the trainer (or FLAGS) and other options."""
+  """Returns a spec with trainer flags (default: FLAGS) and changed options."""
   return spec.LaunchSpec(
       options.Options(**(_OPTIONS | changes)), flags or FLAGS
   )
 
 
 def argv(*flags, **changes):
-  """The launcher's arguments for the same."""
-  own = [f'--{name}={value}' for name, value in (_OPTIONS | changes).items()]
-  return [*own, '--', *(flags or FLAGS)]
+  """Returns the launcher's arguments of `make_spec` with the same arguments."""
+  launcher_args = [
+      f'--{name}={value}' for name, value in (_OPTIONS | changes).items()
+  ]
+  return [*launcher_args, '--', *(flags or FLAGS)]
 
 
 def install_fakes(folder, monkeypatch, *names, exit_code=0):
-  """Puts programs on the PATH that only write down how they were called.
+  """Puts programs on the PATH that only record their calls.
 
   Returns:
-    A function that lists the calls: name, arguments, stdin, working directory's
-    files.
+    A function that lists the calls: name, arguments, stdin and the files of the
+    working directory.
   """
   log = folder / 'calls.jsonl'
   for name in names:

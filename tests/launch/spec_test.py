@@ -1,4 +1,4 @@
-"""The spec: bad ones are refused with every problem, good ones are read."""
+"""A bad spec is refused with every problem named; a good one is parsed."""
 
 import pytest
 
@@ -29,7 +29,7 @@ def test_layers_are_ranges_and_lists(text, layers):
 @pytest.mark.parametrize(
     'text', ['', '3-1', '1,1', '0-3,2', '1-', '-1', 'a', '1.0', '1;2', '²']
 )
-def test_layers_that_make_no_sense_are_refused(text):
+def test_invalid_layers_are_refused(text):
   assert f'--layers={text}' in _problems(layers=text)
 
 
@@ -63,7 +63,7 @@ def test_a_bad_option_is_refused_by_name(name, value):
   assert f'--{name}' in _problems(**{name: value})
 
 
-def test_every_problem_stands_in_one_message():
+def test_one_message_names_every_problem():
   text = _problems('--out=a', run='-', image='x', layers='9-1', topology='1')
   for flag in ('--out', '--run', '--image', '--layers', '--topology'):
     assert flag in text
@@ -75,7 +75,7 @@ def test_names_of_pods_stay_within_63_characters():
   assert len(f'{longest}-l12-train-0-3-abcde') == 63
   assert small_launch.make_spec(run=longest).name(12) == longest + '-l12'
   assert 'at most 43 characters' in _problems(run=longest + 'r')
-  # With ten hosts and more the index takes another.
+  # The index of ten or more hosts has two digits.
   assert 'at most 42 characters' in _problems(run=longest, topology='8x8')
 
 
@@ -116,29 +116,29 @@ def test_counts_of_tokens_are_no_secrets():
 @pytest.mark.parametrize(
     'flag', ['--layer=3', '--out=x', '--process.num_processes=4', '--help']
 )
-def test_what_the_launcher_says_itself_is_refused(flag):
+def test_flags_that_the_launcher_sets_are_refused(flag):
   assert 'leave it out' in _problems(flag)
 
 
-def test_a_variable_is_given_once():
+def test_a_variable_set_twice_is_refused():
   text = _problems(env=('A=1',), secrets=('A=s:k', 'B=s:k'))
-  assert 'the variable A is given twice' in text
+  assert 'set the variable A twice' in text
 
 
 @pytest.mark.parametrize(
     'out', ['runs', '/runs', '/mnt/other', 'gs://', '/data']
 )
-def test_a_run_directory_that_would_die_with_its_pod_is_refused(out):
+def test_a_run_directory_on_a_pods_own_disk_is_refused(out):
   text = _problems(out=out, volumes=('claim:/data', 'more:/mnt/other:ro'))
   assert f'--out={out}' in text
 
 
-def test_a_run_directory_on_a_writable_volume_will_do():
+def test_a_run_directory_on_a_writable_volume_is_accepted():
   made = small_launch.make_spec(out='/data/runs/', volumes=('claim:/data',))
   assert made.run_dir(3) == '/data/runs/scope-2b/layer_03'
 
 
-def test_a_run_here_needs_no_cluster():
+def test_a_local_run_needs_no_cluster():
   made = options.Options(target='local', run='a', out='runs', layers='1')
   assert spec.LaunchSpec(made).command(1) == [
       'python',

@@ -1,4 +1,4 @@
-"""startup.sh: which exit codes start the trainer again, how often, how soon."""
+"""startup.sh: exit codes that restart the trainer, their limit and pauses."""
 
 import pathlib
 import re
@@ -13,7 +13,7 @@ import pytest
 _LAUNCH = pathlib.Path(__file__).parents[2] / 'launch'
 _SCRIPT = _LAUNCH / 'startup.sh'
 
-# Leaves with the next code of a file; the last one for ever.
+# Exits with the next code of a file, and repeats the last code.
 _TRAINER = """#!/usr/bin/env bash
 echo "$*" >> "{folder}/starts"
 line=$(head -n 1 "{folder}/codes")
@@ -29,7 +29,11 @@ def _write(path, text):
 
 @pytest.fixture
 def start(tmp_path):
-  """Runs the script over a trainer that gives `codes`; code, starts, pauses."""
+  """Runs the script with a trainer that exits with `codes`.
+
+  The fixture's function returns the exit code, the number of starts and the
+  pauses.
+  """
   _write(tmp_path / 'trainer', _TRAINER.format(folder=tmp_path))
   _write(tmp_path / 'sleep', '#!/bin/sh\n')
 
@@ -51,7 +55,7 @@ def start(tmp_path):
   return run
 
 
-def test_a_saved_run_is_started_again_until_it_is_done(start):
+def test_a_saved_run_is_restarted_until_it_is_done(start):
   assert start(42, 42, 0, PAUSE_SECONDS='7') == (0, 3, [7, 7])
 
 
@@ -60,11 +64,11 @@ def test_a_fatal_code_stops_at_once(start, code):
   assert start(code) == (code, 1, [])
 
 
-def test_a_killed_run_is_started_again_so_often_and_ever_later(start):
-  found = start(
+def test_a_killed_run_is_restarted_up_to_the_limit_with_longer_pauses(start):
+  result = start(
       137, MAX_RESTARTS='6', PAUSE_SECONDS='10', MAX_PAUSE_SECONDS='60'
   )
-  assert found == (137, 7, [10, 20, 40, 60, 60, 60])
+  assert result == (137, 7, [10, 20, 40, 60, 60, 60])
 
 
 @pytest.mark.parametrize('code', [1, 75, 134, 139, 143])
@@ -74,19 +78,17 @@ def test_any_other_code_is_counted(start, code):
 
 def test_leaving_with_a_checkpoint_is_not_counted_and_resets_the_pause(start):
   codes = (137, 137, 42, 42, 137, 0)
-  found = start(*codes, MAX_RESTARTS='3', PAUSE_SECONDS='5')
-  assert found == (0, 6, [5, 10, 5, 5, 5])
+  result = start(*codes, MAX_RESTARTS='3', PAUSE_SECONDS='5')
+  assert result == (0, 6, [5, 10, 5, 5, 5])
 
 
-def test_no_progress_ends_it(start):
-  """The trainer says it with 70 after three starts at one step."""
+def test_a_run_without_progress_is_not_restarted(start):
+  """The trainer exits with 70 after three starts at one step."""
   assert start(137, 137, 137, 70)[:2] == (70, 4)
 
 
 @pytest.mark.parametrize('code', [42, 0, 3])
-def test_sigterm_reaches_the_trainer_and_nothing_is_started_again(
-    tmp_path, code
-):
+def test_sigterm_reaches_the_trainer_and_prevents_a_restart(tmp_path, code):
   _write(
       tmp_path / 'trainer',
       '#!/usr/bin/env bash\n'
@@ -124,7 +126,7 @@ def test_sigterm_during_a_pause_ends_it(tmp_path):
 
 
 @pytest.mark.parametrize('path', sorted(_LAUNCH.rglob('*.sh')), ids=str)
-def test_scripts_are_good_bash(path):
+def test_scripts_are_valid_bash(path):
   subprocess.run(['bash', '-n', path], check=True, timeout=60)
   linter = shutil.which('shellcheck')
   if linter:

@@ -1,4 +1,4 @@
-"""Tables survive their files, and error bars are what they are said to be."""
+"""Tables survive a round trip through CSV; error bars are standard errors."""
 
 import numpy as np
 import pytest
@@ -28,9 +28,9 @@ def test_points_are_means_over_seeds_with_both_errors():
   ]
   low, high = drawing.over_seeds(rows, 'l0', 'y', by=('k',))
   for point, k in ((low, 10), (high, 20)):
-    own = drawing.where(rows, k=k)
-    x = np.array([row['l0'] for row in own])
-    y = np.array([row['y'] for row in own])
+    group = drawing.where(rows, k=k)
+    x = np.array([row['l0'] for row in group])
+    y = np.array([row['y'] for row in group])
     between = y.std(ddof=1) / np.sqrt(5)
     np.testing.assert_allclose(
         point,
@@ -38,7 +38,7 @@ def test_points_are_means_over_seeds_with_both_errors():
             x.mean(),
             y.mean(),
             x.std(ddof=1) / np.sqrt(5),
-            # All seeds read the same text: its error stays as it is.
+            # All seeds share the text, so averaging keeps its error.
             np.sqrt(between**2 + 0.25**2),
         ),
     )
@@ -51,7 +51,7 @@ def test_one_seed_has_the_error_of_its_text_alone():
   assert point == (3.0, 2.0, 0.0, 0.5)
 
 
-def test_what_is_undefined_is_left_out_of_the_means():
+def test_undefined_values_are_left_out_of_the_means():
   rows = [{'k': 1, 'l0': 3.0, 'y': None}, {'k': 1, 'l0': 5.0, 'y': 2.0}]
   (point,) = drawing.over_seeds(rows, 'l0', 'y', by=('k',))
   assert point == (5.0, 2.0, 0.0, 0.0)

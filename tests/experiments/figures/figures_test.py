@@ -1,4 +1,4 @@
-"""Every figure: suites that are shared, a table that is enough, a picture."""
+"""Every figure: shared suites, a table that suffices for it, and a picture."""
 
 import pathlib
 import re
@@ -18,7 +18,7 @@ def _name(figure):
 
 
 _every = pytest.mark.parametrize('figure', all_lib.FIGURES, ids=_name)
-# What has suites; toys compute what they draw.
+# Figures with suites; toys have none.
 _trained = pytest.mark.parametrize(
     'figure', [f for f in all_lib.FIGURES if f.needs(small.SCALE)], ids=_name
 )
@@ -26,7 +26,7 @@ _trained = pytest.mark.parametrize(
 
 @pytest.fixture(scope='module')
 def obtain():
-  """Makes the results that a figure needs, each once."""
+  """Makes the results that a figure needs; results are cached by name."""
   cache = {}
 
   def get(figure):
@@ -55,21 +55,21 @@ def test_a_picture_is_drawn_from_the_stored_table(figure, obtain, tmp_path):
 
 @pytest.mark.parametrize('scale', scales.SCALES.values(), ids=lambda s: s.name)
 def test_suites_of_one_name_are_one_suite(scale):
-  found = {}
+  by_name = {}
   for figure in all_lib.FIGURES:
     for need in figure.needs(scale):
-      assert found.setdefault(need.name, need) == need
+      assert by_name.setdefault(need.name, need) == need
 
 
 @_every
-def test_a_file_says_what_it_shows_and_how_to_make_it(figure):
+def test_a_figures_docstring_names_the_paper_and_the_command(figure):
   text = figure.__doc__
   assert re.search(r'arXiv \d{4}\.\d{5}', text)
   assert re.search(rf'python -m experiments\.figures\.{_name(figure)}\s', text)
 
 
 @_every
-def test_the_list_of_figures_has_it(figure):
+def test_the_list_of_figures_names_the_figure(figure):
   text = (_HERE / 'README.md').read_text('utf-8')
   assert f'`{_name(figure)}`' in text
 

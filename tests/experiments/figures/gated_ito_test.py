@@ -15,7 +15,7 @@ def _row(variant, coefficient, seed):
   }  # fmt: skip
 
 
-def test_pursuit_is_drawn_beside_the_encoder():
+def test_pursuit_and_encoder_are_drawn_in_one_panel():
   rows = [
       _row(variant, coefficient, seed)
       for variant in ('relu', 'jumprelu')
@@ -24,15 +24,16 @@ def test_pursuit_is_drawn_beside_the_encoder():
   ]
   (need,) = gated_ito.needs(scales.QUICK)
   assert need.measures == ('pursuit',) and need.sites == ('resid_post',)
-  found = gated_ito.table({need.name: evaluate.Evaluation(rows, [])})
-  left, right = gated_ito.figure(found).axes
+  table = gated_ito.table({need.name: evaluate.Evaluation(rows, [])})
+  left, right = gated_ito.figure(table).axes
   for axis, factor in ((left, 3), (right, 2)):
     curves = [container.lines[0] for container in axis.containers]
-    # Two variants, by encoder and by pursuit.
+    # Two variants, each by encoder and by pursuit.
     assert len(curves) == 4
-    own, pursued = curves[0].get_ydata(), curves[1].get_ydata()
+    encoded, pursued = curves[0].get_ydata(), curves[1].get_ydata()
     assert all(
-        abs(a / b - factor) < 1e-6 for a, b in zip(own, pursued, strict=True)
+        abs(a / b - factor) < 1e-6
+        for a, b in zip(encoded, pursued, strict=True)
     )
   labels = left.get_legend_handles_labels()[1]
   assert labels == ['ReLU + L1', 'JumpReLU']

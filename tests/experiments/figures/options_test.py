@@ -1,4 +1,4 @@
-"""Figures of options: a suite an option, all of them from the same start."""
+"""Figures of options: one suite per option, all from the same base config."""
 
 import pytest
 
@@ -23,7 +23,7 @@ _FIGURES = (
 
 
 def _changes(figure):
-  """By suite the fields that differ from those of the figure's first suite."""
+  """Returns by suite the fields that differ from the figure's first suite."""
   configs = {
       need.name: {
           path: leaf.value
@@ -68,7 +68,7 @@ def test_every_option_has_a_curve_of_all_its_members(figure):
     assert len(axis.containers) == len(results)
     for curve in axis.containers:
       l0 = curve.lines[0].get_xdata()
-      # A point a coefficient: seeds are averaged.
+      # One point per coefficient, because seeds are averaged.
       assert len(l0) == len(small.SCALE.sparsities['jumprelu'])
   options = {row['option'] for row in rows}
   assert options == set(results)

@@ -1,4 +1,4 @@
-"""Legends lie within their figure, and curves are those that were asked for."""
+"""Legends fit in their figure, and panels draw the labelled curves only."""
 
 import io
 
@@ -27,14 +27,14 @@ def test_a_legend_is_no_wider_than_its_figure(columns, length):
   assert [text.get_text() for text in legend.get_texts()] == [*labels.values()]
 
 
-def test_a_curve_s_style_is_its_own():
+def test_a_style_applies_to_its_curve_only():
   _, axes = drawing.panels(1, 1)
   panels.curves(
       axes[0, 0],
       _ROWS,
       'fvu',
       column='text',
-      labels={'b': 'B', 'd': 'D', 'x': 'not there'},
+      labels={'b': 'B', 'd': 'D', 'x': 'absent'},
       styles={'d': {'linestyle': ':'}},
   )
   first, second = axes[0, 0].containers

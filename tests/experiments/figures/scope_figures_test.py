@@ -24,24 +24,24 @@ def _result(offset):
   return evaluate.Evaluation(rows, [])
 
 
-def _found(figure, scale=scales.QUICK):
+def _results(figure, scale=scales.QUICK):
   names = [need.name for need in figure.needs(scale)]
   return {name: _result(i / 10) for i, name in enumerate(names)}
 
 
 @pytest.mark.parametrize('scale', scales.SCALES.values(), ids=lambda s: s.name)
 def test_figures_share_suites_and_their_names_differ(scale):
-  found = command._all_needs(_ALL, scale)
-  names = [need.name for need in found]
+  needs = command._all_needs(_ALL, scale)
+  names = [need.name for need in needs]
   assert len(set(names)) == len(names)
   assert len(names) == 1 + len(scale.texts) + 4
 
 
-def test_a_text_s_rows_say_which_and_where_no_path_is(tmp_path):
-  rows = scope_text_subsets.table(_found(scope_text_subsets))
+def test_rows_name_their_text_and_hold_no_path(tmp_path):
+  rows = scope_text_subsets.table(_results(scope_text_subsets))
   texts = ('stdlib', *scales.QUICK.texts)
   assert drawing.present(rows, 'text', texts) == list(texts)
-  # Transcoders are not of the figure.
+  # The figure leaves out transcoders.
   assert len(rows) == 2 * len(texts)
   (headers,) = drawing.where(rows, text='headers', sparsity_coefficient=0.1)
   assert headers['delta_loss'] == pytest.approx(0.3)
@@ -49,8 +49,8 @@ def test_a_text_s_rows_say_which_and_where_no_path_is(tmp_path):
   assert 'folder' not in (tmp_path / 'x.csv').read_text()
 
 
-def test_a_transfer_s_rows_say_which_saes_they_are_of():
-  rows = scope_transfer.table(_found(scope_transfer))
+def test_rows_of_a_transfer_name_their_saes():
+  rows = scope_transfer.table(_results(scope_transfer))
   kinds = ('chat', 'base', 'base_rescaled', 'at_home')
   assert drawing.present(rows, 'saes', kinds) == list(kinds)
   (row,) = drawing.where(
@@ -61,7 +61,7 @@ def test_a_transfer_s_rows_say_which_saes_they_are_of():
 
 @pytest.mark.parametrize('figure', _ALL, ids=lambda f: f.__name__)
 def test_pictures_have_a_curve_for_each_kind(figure):
-  rows = figure.table(_found(figure))
+  rows = figure.table(_results(figure))
   axis = figure.figure(rows).axes[0]
   labels = axis.get_legend_handles_labels()[1]
   assert len(labels) == len(figure.needs(scales.QUICK))

@@ -1,4 +1,4 @@
-"""The toys: closed forms against brute force, and training against them."""
+"""The toys: closed forms against brute force and against training."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def test_the_mixture_s_best_guess_is_the_feature_s_mean():
   rng = np.random.default_rng(0)
   x, feature = mixture.draw(rng, np.array([noise]), (400_000,))
   absent, present, best = mixture.densities(x[0], noise)
-  # Its errors do not depend on what was seen.
+  # The estimator's errors do not correlate with the observation.
   errors = feature[0] - best
   assert abs(errors.mean()) < 2e-3
   assert abs((errors * x[0]).mean()) < 2e-3
@@ -45,31 +45,33 @@ def test_pseudo_gradients_estimate_the_derivative_of_the_mean_loss():
   decoder, rows = threshold_gradients.draw(64, 512)
   thresholds = (0.3, 0.6)
   exact = threshold_gradients.differences(decoder, rows, thresholds)
-  found = threshold_gradients.gradients(decoder, rows, thresholds, 0.03)
-  assert found.shape == exact.shape == (2, 64)
-  stderr = np.hypot(found.std(1), exact.std(1)) / 8
-  distance = np.abs(found.mean(1) - exact.mean(1))
+  estimates = threshold_gradients.gradients(decoder, rows, thresholds, 0.03)
+  assert estimates.shape == exact.shape == (2, 64)
+  stderr = np.hypot(estimates.std(1), exact.std(1)) / 8
+  distance = np.abs(estimates.mean(1) - exact.mean(1))
   assert (distance < 3 * stderr).all()
-  # The derivatives themselves are far from 0 and from each other.
+  # The derivatives differ clearly from 0 and from each other.
   assert (np.abs(exact.mean(1)) > 4 * stderr).all()
   assert exact.mean(1)[0] < 0 < exact.mean(1)[1]
 
 
 def test_pseudo_derivatives_are_those_of_the_paper():
   z = np.array([0.0, 0.3, 0.45, 0.55, 0.7, 1.0], np.float32)
-  found = threshold_gradients.functions(z, 0.5, 0.2)
-  np.testing.assert_allclose(found['step'], [0, 0, 0, 1, 1, 1])
-  np.testing.assert_allclose(found['jumprelu'], z * (z > 0.5))
-  np.testing.assert_allclose(found['step_slope'], [0, 0, -5, -5, 0, 0])
-  np.testing.assert_allclose(found['jumprelu_slope'], [0, 0, -2.5, -2.5, 0, 0])
+  functions = threshold_gradients.functions(z, 0.5, 0.2)
+  np.testing.assert_allclose(functions['step'], [0, 0, 0, 1, 1, 1])
+  np.testing.assert_allclose(functions['jumprelu'], z * (z > 0.5))
+  np.testing.assert_allclose(functions['step_slope'], [0, 0, -5, -5, 0, 0])
+  np.testing.assert_allclose(
+      functions['jumprelu_slope'], [0, 0, -2.5, -2.5, 0, 0]
+  )
 
 
 @pytest.mark.slow
-def test_trained_toys_stand_where_they_should(monkeypatch):
+def test_trained_toys_reach_their_closed_forms(monkeypatch):
   monkeypatch.setattr(gated_shrinkage, '_LAMBDAS', (0.5, 1.0))
   for row in gated_shrinkage.table({}):
-    wanted = row['closed_form_l1'] if row['variant'] == 'relu' else 1.0
-    assert abs(row['reconstruction'] - wanted) < 5e-3, row
+    expected = row['closed_form_l1'] if row['variant'] == 'relu' else 1.0
+    assert abs(row['reconstruction'] - expected) < 5e-3, row
   monkeypatch.setattr(gated_toy_mixture, '_NOISES', (0.1, 0.2))
   rows = gated_toy_mixture.table({})
   for noise in (0.1, 0.2):

@@ -5,14 +5,14 @@ export HF_TOKEN
 export MAX_RESTARTS=50
 set -- docker run --rm --network=host --privileged --ulimit=memlock=-1 --stop-timeout=300 --volume=/var/cache/jumprelu:/cache --env=JAX_COORDINATOR_PORT=8476 --env=JUMPRELU_CACHE=/cache '--env=XLA_FLAGS=--xla_a=1 --xla_b=2' --env=HF_TOKEN europe-docker.pkg.dev/p/r/jumprelu@sha256:0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a -m jumprelu.run.main train --out=gs://my-bucket/runs/scope-2b/layer_12 --layer=12 --model=gemma2_2b --sites=resid_post,mlp_out,attn_heads --recipe=paper --widths=16384,65536 --sparsity_coefficients=resid_post:1e-3+3e-3,2e-3
 
-# Runs a command again for as long as its exit code says that it may help.
+# Runs a command and restarts it while its exit code allows a retry.
 #
 #   startup.sh COMMAND [ARGUMENT ...]
 #
-# 0 ends it well; 2, 65, 66 and 70 end it at once; 42 (saved, asked to leave)
-# starts it again; so does any other code, up to MAX_RESTARTS times, after a
-# pause that doubles. SIGTERM is passed on, and what the command then says is
-# this script's exit code.
+# 0 ends the script with success; 2, 65, 66 and 70 end it at once; 42
+# (preempted, checkpoint saved) restarts the command; so does any other code, up
+# to MAX_RESTARTS times, after a pause that doubles. SIGTERM is forwarded to the
+# command, and this script then exits with the command's exit code.
 set -u
 max_restarts=${MAX_RESTARTS:-8}
 first_pause=${PAUSE_SECONDS:-10}
@@ -26,18 +26,18 @@ leave() {
 }
 trap leave TERM INT
 
-say() { echo "startup: $*" >&2; }
+log() { echo "startup: $*" >&2; }
 
 restarts=0
 pause=$first_pause
 while true; do
   "$@" &
   child=$!
-  # A signal may have come before there was anyone to pass it to.
+  # A signal may have arrived before the command was started.
   if [ -n "$leaving" ]; then leave; fi
   code=0
   wait "$child" || code=$?
-  # A signal ends `wait` before the command: wait for it once more.
+  # A signal ends `wait` before the command ends, so wait once more.
   while [ -n "$leaving" ] && kill -0 "$child" 2>/dev/null; do
     code=0
     wait "$child" || code=$?
@@ -45,33 +45,33 @@ while true; do
   child=
   case $code in
     0)
-      say 'done'
+      log 'done'
       exit 0
       ;;
     2 | 65 | 66 | 70)
-      say "exit code $code: the same again would end the same"
+      log "exit code $code: a retry would fail in the same way"
       exit "$code"
       ;;
   esac
   if [ -n "$leaving" ]; then
-    say "asked to leave; exit code $code"
+    log "stopped by a signal; exit code $code"
     exit "$code"
   fi
   if [ "$code" -eq 42 ]; then
     pause=$first_pause
-    say "exit code 42: saved; again in $pause s"
+    log "exit code 42: checkpoint saved; restart in $pause s"
     wait_for=$pause
   else
     if [ "$restarts" -ge "$max_restarts" ]; then
-      say "exit code $code after $restarts restarts: giving up"
+      log "exit code $code after $restarts restarts: giving up"
       exit "$code"
     fi
     restarts=$((restarts + 1))
-    say "exit code $code: restart $restarts of $max_restarts in $pause s"
+    log "exit code $code: restart $restarts of $max_restarts in $pause s"
     wait_for=$pause
     pause=$((pause * 2 < longest_pause ? pause * 2 : longest_pause))
   fi
-  # In seconds, so that a signal does not wait for the whole pause.
+  # Sleeps in steps of a second, so that a signal ends the pause early.
   for ((second = 0; second < wait_for; second++)); do
     if [ -n "$leaving" ]; then exit "$code"; fi
     sleep 1
