@@ -1,15 +1,15 @@
 """Trains, evaluates and releases a small suite, in minutes on a laptop.
 
-Reads the source of Python's standard library through the embedded language
-model, trains JumpReLU SAEs at all three sites of one layer and a transcoder,
-each at several sparsity coefficients, from one stream of activations, measures
-every member on held-out text, writes a release in Gemma Scope's format, and
-draws the sparsity-fidelity frontier. Needs no accelerator, account or download.
+Runs the bundled language model on the source of Python's standard library,
+trains JumpReLU SAEs at all three sites of one layer and a transcoder, each at
+several sparsity coefficients, from one stream of activations, evaluates every
+member on held-out text, writes a release in Gemma Scope's format, and plots the
+sparsity-fidelity frontier. Needs no accelerator, account or download.
 
   jumprelu demo
   jumprelu demo --out=/tmp/first_suite
 
-Started again with the same --out it goes on where it was stopped.
+An interrupted demo resumes if it is started again with the same --out.
 """
 
 import os
@@ -23,12 +23,12 @@ from jumprelu.run import main
 
 EXTRA = 'train'
 
-# The suite of the demo; whatever is not named here comes from the recipe.
+# The demo's suite; all other fields come from the recipe.
 SUITE = {
     'recipe': 'short',
     'model': 'gemma2_nano',
     'layer': 2,
-    # Four times the model's dimensions; more would not settle in minutes.
+    # Four times the model's width; wider SAEs would not converge in minutes.
     'widths': (512,),
     'tokens': 524_288,
 }
@@ -45,14 +45,14 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_integer(
       'tokens',
       SUITE['tokens'],
-      'Positions to train on; more takes longer and ends a little better.',
+      'Tokens to train on; more take longer and give slightly better SAEs.',
       lower_bound=1,
       flag_values=flag_values,
   )
 
 
 def run(flag_values: flags.FlagValues) -> int | None:
-  """Runs the demo."""
+  """Runs the demo; returns an exit code if training did not finish."""
   start = time.monotonic()
   from jumprelu.training import config as config_lib
 
@@ -74,7 +74,7 @@ def run(flag_values: flags.FlagValues) -> int | None:
 
 
 def _show(out, rows, seconds):
-  """Writes results and plot, prints the table and where to look."""
+  """Writes results and plot, prints the table and the paths."""
   from jumprelu.evals import evaluate
   from jumprelu.release import frontier
 
@@ -84,9 +84,9 @@ def _show(out, rows, seconds):
   print(f"""
 {len(rows)} SAEs in {seconds:.0f} s. Look at
   {os.path.join(out, 'frontier.png')}    fidelity against sparsity, by site
-  {os.path.join(out, 'results.jsonl')}   one line a member, every measure
-  {os.path.join(out, 'release')}         params.npz as in Gemma Scope, README.md
-  {os.path.join(out, 'run')}             config, metrics of training, checkpoints
+  {os.path.join(out, 'results.jsonl')}   one line per member, all metrics
+  {os.path.join(out, 'release')}         README.md, arrays in Gemma Scope's format
+  {os.path.join(out, 'run')}             config, training metrics, checkpoints
 and check the files with: jumprelu verify {os.path.join(out, 'release')}""")
 
 

@@ -1,26 +1,26 @@
-"""Evaluates the SAEs of a release on held-out text and prints a table.
+r"""Evaluates the SAEs of a release on held-out text and prints a table.
 
 Reads every member of a release, splices it into the language model and writes
-one JSON line a member to --out, and the same as Parquet beside it: L0, FVU,
-delta loss with its standard error, loss recovered by zero and mean ablation,
-gamma, dead and dense shares, and PCA of rank L0 fitted on training text. Model
-and text are those that the suite was trained with, unless flags say otherwise;
+one JSON line per member to --out, and the same rows as Parquet next to it: L0,
+FVU, delta loss with its standard error, loss recovered relative to zero and to
+mean ablation, gamma, dead and dense shares, and the FVU of a PCA of rank L0
+fitted on training text. Model and text default to those of the training run;
 only documents that training on that text holds out are evaluated.
 
   jumprelu evaluate --release=releases/layer2 --out=results.jsonl
   jumprelu evaluate --release=releases/layer2 --data=notes/ --out=notes.jsonl
 
-Gemma Scope's and Gemma Scope 2's folders and SAELens' are read as well: a
-repository, or any folder in it. Model, layer and site come from the names of
-the folders or from cfg.json; what those do not say, flags must.
+Folders of Gemma Scope, Gemma Scope 2 and SAELens are read too: a repository, or
+any folder in it. Model, layer and site come from the folder names or from
+cfg.json; flags must supply the missing ones.
 
   jumprelu evaluate --release=gemma-scope-2b-pt-res/layer_20/width_16k \
       --data=text/ --out=gemma_scope.jsonl
 
---measures takes more than the above, at the price of a pass over text each
-(histogram, geometry, splitting and stability read none): their columns join the
-rows, and what is no single number a member is written beside --out, as
-OUT.MEASURE.jsonl and .parquet. --measure.NAME.FIELD tells a measure more:
+--measures computes additional metrics, each with one more pass over text (none
+for histogram, geometry, splitting and stability). Scalars become columns of the
+rows; other results are written next to --out, as OUT.MEASURE.jsonl and
+.parquet. --measure.NAME.FIELD configures a measure:
 
   jumprelu evaluate --release=DIR --out=results.jsonl --measures=probing \
       --measure.probing.data=reviews.jsonl
@@ -55,35 +55,35 @@ def define_flags(fv: absl_flags.FlagValues) -> None:
   def string(name, text):
     absl_flags.DEFINE_string(name, None, text, flag_values=fv)
 
-  string('release', 'The release, or a folder with published SAEs.')
-  string('out', 'The .jsonl file to write.')
-  string('model', 'The language model (default: the one it was trained on).')
-  string('data', 'The text, as for train (default: what it was trained on).')
+  string('release', 'Release directory, or a folder of published SAEs.')
+  string('out', 'Output .jsonl file.')
+  string('model', 'Language model (default: that of the training run).')
+  string('data', 'Text, as for train (default: that of the training run).')
   absl_flags.DEFINE_list(
       'measures',
       [],
-      f'What to measure besides: any of {", ".join(measures.MEASURES)}.',
+      f'Additional metrics: any of {", ".join(measures.MEASURES)}.',
       flag_values=fv,
   )
   absl_flags.DEFINE_integer(
       'layer',
       None,
-      'The layer of published SAEs that do not say it.',
+      'Layer of published SAEs whose folder does not specify it.',
       flag_values=fv,
   )
-  string('site', 'The site of published SAEs that do not say it.')
+  string('site', 'Site of published SAEs whose folder does not specify it.')
   absl_flags.DEFINE_boolean(
       'input_gain',
       None,
-      "Whether a published transcoder's input has the norm's gain, where"
-      ' nothing says it.',
+      "Whether a published transcoder's input includes the RMSNorm gain (only"
+      ' needed if its config does not specify it).',
       flag_values=fv,
   )
   absl_flags.DEFINE_enum(
       'lm_dtype',
       'auto',
       ['auto', 'float32', 'bfloat16'],
-      'Precision of the language model; auto: float32 on CPU, bfloat16 else.',
+      'Precision of the language model. auto: float32 on CPU, else bfloat16.',
       flag_values=fv,
   )
   absl_flags.DEFINE_enum(
@@ -101,7 +101,7 @@ def define_flags(fv: absl_flags.FlagValues) -> None:
 
 
 def run(fv: absl_flags.FlagValues) -> None:
-  """Checks the flags, then loads, evaluates and writes."""
+  """Checks the flags, evaluates the SAEs and writes the results."""
   from jumprelu import evals, sharding
   from jumprelu.evals import measures as measures_lib
   from jumprelu.evals.measures import config as settings_lib
@@ -122,7 +122,8 @@ def run(fv: absl_flags.FlagValues) -> None:
   config = flags.build(fv, evals.Config(), prefix='eval.')
   settings = flags.build(fv, settings_lib.Config(), prefix='measure.')
   mesh = flags.build(fv, sharding.Config(), prefix='mesh.')
-  # On the host: no device may be touched before the processes have met.
+  # Loaded on the host, because no device may be used before all processes
+  # have joined.
   loaded = formats.complete(
       formats.find(fv.release),
       formats.Origin(fv.model, fv.layer, fv.site, fv.input_gain),
@@ -131,12 +132,12 @@ def run(fv: absl_flags.FlagValues) -> None:
   corpus = flags.build(fv, _corpus_of(training), prefix='corpus.')
   _check_writable(out)
   processes = flags.build(fv, preemption.Config(), prefix='process.')
-  # No segments that a watchdog could wait for.
+  # The watchdog expects training segments, which an evaluation does not have.
   processes = dataclasses.replace(processes, watchdog_seconds=0)
   with preemption.start(processes):
-    # There is nothing to save: a signal ends the process.
+    # A signal ends the process, because an evaluation has nothing to save.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    found = _evaluate(
+    results = _evaluate(
         loaded,
         measures=measures,
         settings=settings,
@@ -148,28 +149,28 @@ def run(fv: absl_flags.FlagValues) -> None:
         lm_dtype=fv.lm_dtype,
         precision=fv.matmul_precision or training.get('matmul_precision'),
     )
-    _report(found, out)
+    _report(results, out)
 
 
-def _report(found: Any, out: pathlib.Path) -> None:
-  """Writes the rows and tables, and says so, in one process."""
+def _report(results: Any, out: pathlib.Path) -> None:
+  """Writes and prints the rows and tables, from process 0 only."""
   import jax
 
   from jumprelu.evals import evaluate
 
   if jax.process_index() > 0:
     return
-  evaluate.write_results(found.rows, out)
-  evaluate.print_table(found.rows)
-  print(f'{out}: {len(found.rows)} members; the same in {out.stem}.parquet')
-  for name, table in found.tables.items():
+  evaluate.write_results(results.rows, out)
+  evaluate.print_table(results.rows)
+  print(f'{out}: {len(results.rows)} members; also in {out.stem}.parquet')
+  for name, table in results.tables.items():
     path = out.with_name(f'{out.stem}.{name}.jsonl')
     evaluate.write_results(table, path)
-    print(f'{path}: {len(table)} rows; the same in {path.stem}.parquet')
+    print(f'{path}: {len(table)} rows; also in {path.stem}.parquet')
 
 
 def _corpus_of(training: Mapping[str, Any]) -> Any:
-  """Returns how the training text was read, without its machine's paths."""
+  """Returns the config that read the training text, without local paths."""
   from jumprelu import data
   from jumprelu.files import dotted
 
@@ -181,14 +182,14 @@ def _corpus_of(training: Mapping[str, Any]) -> Any:
   except errors.UserError as error:
     raise errors.DataError(
         f'--release: config.json: training.corpus: {error}; install the'
-        ' jumprelu that wrote it, or a newer one'
+        ' version of jumprelu that wrote it, or a newer one'
     ) from None
 
 
 def _check_writable(out: pathlib.Path) -> None:
-  """Fails before the minutes of evaluation, not after.
+  """Raises an error if `out` cannot be written, before the long evaluation.
 
-  Each process tries a file of its own, because several may try at once.
+  Each process tries its own temporary file, because several may run at once.
   """
   if out.is_dir():
     raise errors.UserError(f'--out={out}: a directory; name a file')
@@ -217,11 +218,11 @@ def _evaluate(
   from jumprelu.evals import evaluate
   from jumprelu.training import config as config_lib
 
-  wanted = config_lib.resolve({'lm_dtype': lm_dtype})
+  config_with_dtype = config_lib.resolve({'lm_dtype': lm_dtype})
   devices = sharding.make_mesh(mesh)
   language_model = lm.load(
       model,
-      dtype=config_lib.dtype_on(wanted, jax.default_backend()),
+      dtype=config_lib.dtype_on(config_with_dtype, jax.default_backend()),
       mesh=devices,
   )
   tokenizer = data.Tokenizer(
@@ -245,7 +246,7 @@ def _evaluate(
 
 
 def _make_member(path, released):
-  """Returns a member as an evaluation expects it."""
+  """Returns a released SAE as a member for the evaluation."""
   from jumprelu.evals import evaluate
 
   return evaluate.EvalMember(

@@ -1,9 +1,9 @@
-"""Flags from config dataclasses: one absl flag a leaf, by its dotted path.
+"""Flags from config dataclasses: one absl flag per leaf, by its dotted path.
 
-The dataclass is the one source of names, types, defaults and help. A flag that
-is not given stays None, so that what a recipe says holds until a flag says
-otherwise; a value that cannot be read is kept until `build`, so that one
-message names every bad flag.
+The dataclass is the single source of names, types, defaults and help. A flag
+that is absent stays None, so that a recipe's value holds unless a flag
+overrides it. A value that cannot be parsed is kept until `build`, so that a
+single message names every bad flag.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,13 +23,13 @@ T = TypeVar('T')
 
 @dataclasses.dataclass(frozen=True)
 class _Unreadable:
-  """A flag's text that its type cannot take."""
+  """The reason why a flag's text cannot be parsed as its type."""
 
   reason: str
 
 
 class _Parser(flags.ArgumentParser):
-  """Reads the text of one leaf."""
+  """Parses the text of one leaf."""
 
   def __init__(self, kind: Any):
     super().__init__()
@@ -57,9 +57,9 @@ def define(
 ) -> None:
   """Declares a flag for each leaf of `config`, whose values are the defaults.
 
-  `only` names some leaves, or with a dot at the end all below a path.
-  `alternatives` names other configs of the same class (recipes), whose values
-  the help shows where they differ.
+  `only` restricts the flags to these leaves; a name that ends in a dot covers
+  all leaves below that path. `alternatives` are other configs of the same class
+  (recipes) by name; the help shows their values where they differ.
   """
   others = {
       name: dotted.leaves(other) for name, other in (alternatives or {}).items()
@@ -67,7 +67,7 @@ def define(
   for path, leaf in dotted.leaves(config).items():
     if only is not None and not dotted.is_among(path, only):
       continue
-    # An empty text says nothing, and a recipe's name is its own value.
+    # An empty default is not shown, nor is `recipe` for the recipe's own name.
     shown = [f'default: {show(leaf.value)}'] if leaf.value != '' else []
     for name, other in others.items():
       if other[path].value not in (leaf.value, name):
@@ -93,12 +93,13 @@ def build(
     prefix: str = '',
     only: Sequence[str] | None = None,
 ) -> T:
-  """The config that the flags ask for; one error names every problem.
+  """Returns the config that the flags describe.
 
-  `only` is that of `define`. `make` gets the flags that were given, by dotted
-  path; by default they replace those of `config`.
+  A single error names every problem. `only` must equal that of `define`. `make`
+  receives the values of the flags that are present, by dotted path; by default
+  they replace those of `config`.
   """
-  given = {}
+  present = {}
   problems = []
   for path in dotted.leaves(config):
     if only is not None and not dotted.is_among(path, only):
@@ -107,9 +108,9 @@ def build(
     if flag.present and isinstance(flag.value, _Unreadable):
       problems.append(f'--{prefix}{path}: {flag.value.reason}')
     elif flag.present:
-      given[path] = flag.value
+      present[path] = flag.value
   try:
-    result = make(given) if make else dotted.replace(config, given)
+    result = make(present) if make else dotted.replace(config, present)
   except errors.UserError as error:
     if not problems:
       raise
@@ -121,7 +122,7 @@ def build(
 
 
 def parse_text(kind: Any, text: str) -> Any:
-  """Reads `text` as a leaf of type `kind`, or raises ValueError."""
+  """Returns `text` parsed as a leaf of type `kind`, or raises ValueError."""
   origin, args = typing.get_origin(kind), typing.get_args(kind)
   if origin in (typing.Union, types.UnionType):
     if text.strip().lower() in ('', 'none'):
@@ -136,13 +137,13 @@ def parse_text(kind: Any, text: str) -> Any:
     try:
       return kind(text)
     except ValueError:
-      word = 'an integer' if kind is int else 'a number'
-      raise ValueError(f'{text!r} is not {word}') from None
+      noun = 'an integer' if kind is int else 'a number'
+      raise ValueError(f'{text!r} is not {noun}') from None
   return dotted.coerce(kind, text)
 
 
 def show(value: Any) -> str:
-  """A leaf's value as one would type it in a flag."""
+  """Returns a leaf's value as a user would type it in a flag."""
   if isinstance(value, enum.Enum):
     return str(value.value)
   if isinstance(value, tuple):
@@ -180,9 +181,10 @@ def _without_none(args: tuple[Any, ...]) -> Any:
 
 
 def _group(config: Any, prefix: str, path: str) -> str:
-  """The heading of a flag in `--help`: the part's path and what it is."""
-  part, names = config, path.split('.')[:-1]
+  """Returns a flag's heading in `--help`: its section's path and purpose."""
+  section, names = config, path.split('.')[:-1]
   for name in names:
-    part = getattr(part, name)
-  text = (type(part).__doc__ or '').partition('\n')[0].rstrip('.')
-  return ': '.join(filter(None, [prefix + '.'.join(names), text]))
+    section = getattr(section, name)
+  text = (type(section).__doc__ or '').partition('\n')[0].rstrip('.')
+  section_path = (prefix + '.'.join(names)).rstrip('.')
+  return ': '.join(filter(None, [section_path, text]))

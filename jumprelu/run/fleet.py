@@ -1,6 +1,6 @@
-"""Where the runs of a fleet stand, from the files in their directories.
+"""The state of the runs of a fleet, from the files in their directories.
 
-Reads only; touches no device, so that it can be asked beside a run.
+Only reads files and uses no device, so that it is safe during a run.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,32 +15,33 @@ from jumprelu.files import folder_kinds
 with extras.imports():
   from etils import epath
 
-# Ends that want a person.
+# States that need attention.
 _BAD = ('failed', 'unreadable')
 
 
 @dataclasses.dataclass(frozen=True)
 class RunStatus:
-  """Where one run stands."""
+  """The state of one run."""
 
   name: str
-  state: str  # As in STATUS.json; starting: none yet; unreadable.
+  # STATUS.json's state; 'starting' before that exists; or 'unreadable'.
+  state: str
   step: int = 0
   total_steps: int = 0
   tokens_per_second: float = 0.0
-  age: float = 0.0  # Seconds since it last said something.
+  age: float = 0.0  # Seconds since the last update.
   stale: bool = False
   error: str = ''
 
   @property
   def is_bad(self) -> bool:
-    """Whether somebody should look."""
+    """Whether the run needs attention."""
     return self.stale or self.state in _BAD
 
 
 def find(paths: Iterable[str]) -> list[epath.Path]:
-  """Run directories; a folder that is none stands for those in it."""
-  found = []
+  """Returns the run directories among `paths` and directly inside them."""
+  directories = []
   for text in paths:
     path = epath.Path(os.path.expanduser(text))
     children = []
@@ -49,14 +50,15 @@ def find(paths: Iterable[str]) -> list[epath.Path]:
     if not children and not _is_run(path):
       folder_kinds.want_run(path)
       raise errors.MissingInputError(
-          f'{text}: no run directory (no config.json in it), and none in it'
+          f'{text}: neither a run directory (no config.json in it) nor a folder'
+          ' of them'
       )
-    found += children or [path]
-  return found
+    directories += children or [path]
+  return directories
 
 
 def read(path: epath.Path, *, now: float, stale_after: float) -> RunStatus:
-  """Reads one run; a silent one is stale after so many seconds."""
+  """Returns the state of one run, stale after `stale_after` silent seconds."""
   name = str(path)
   status = path / 'STATUS.json'
   try:
@@ -81,7 +83,7 @@ def read(path: epath.Path, *, now: float, stale_after: float) -> RunStatus:
 
 
 def table(runs: Sequence[RunStatus]) -> str:
-  """One line a run, and what the failed ones said."""
+  """Returns a table with one line per run, and the errors of failed runs."""
   head = ('run', 'state', 'step', 'of', 'share', 'tokens/s', 'updated')
   rows = [head, *map(_row, runs)]
   widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -91,8 +93,8 @@ def table(runs: Sequence[RunStatus]) -> str:
     cells = [name.ljust(widths[0]), state.ljust(widths[1])]
     cells += [x.rjust(w) for x, w in zip(numbers, widths[2:], strict=True)]
     lines.append('  '.join(cells))
-  errors_said = [f'{run.name}: {run.error}' for run in runs if run.error]
-  return '\n'.join([*lines, *(' '.join(e.split()) for e in errors_said)])
+  messages = [f'{run.name}: {run.error}' for run in runs if run.error]
+  return '\n'.join([*lines, *(' '.join(m.split()) for m in messages)])
 
 
 def _row(run: RunStatus) -> tuple[str, ...]:
@@ -121,6 +123,6 @@ def _is_run(path: epath.Path) -> bool:
 
 
 def _seconds(text: str) -> float:
-  """The time that `RunDir.write_status` writes, in seconds since the epoch."""
+  """Returns a time of `RunDir.write_status` in seconds since the epoch."""
   when = datetime.datetime.strptime(text, '%Y-%m-%dT%H:%M:%SZ')
   return when.replace(tzinfo=datetime.UTC).timestamp()

@@ -1,8 +1,8 @@
-"""Write the activations of given tokens or text to an npz file.
+"""Writes a language model's activations on tokens or text to an npz file.
 
 Reads token ids (an .npy file of integers [sequences, positions], where 0 is
 padding) or a text file, runs the language model up to the layer, and writes one
-float32 array [sequences, positions, width] a site:
+float32 array [sequences, positions, width] per site:
 
   resid_post   the residual stream after the block
   mlp_out      the MLP's output after its norm, before the residual sum
@@ -10,20 +10,20 @@ float32 array [sequences, positions, width] a site:
   mlp_in       the MLP's input after its norm, the norm's gain included
   logits       with --logits: the model's logits
 
-Each row is one document: positions count 0, 1, ... along it whatever it holds,
-attention is causal and never sees padding, and the values at padding mean
-nothing. Text is packed into rows that start with BOS; `token_ids` is then
-stored as well.
+Each row is one document: positions are always 0, 1, ..., attention is causal and
+masks padding, and the values at padding are meaningless. Text is packed into
+rows that start with BOS; the file then also holds `token_ids`.
 
   jumprelu harvest --layer=2 --token_ids=ids.npy --out=activations.npz
   jumprelu harvest --layer=2 --text=essay.txt --sites=resid_post --out=a.npz
 
-With --store it writes to disk what `jumprelu train` with the same flags would
-stream, shuffled already, and `jumprelu train --store=DIR` trains from there
-with the same bits and without the language model. That pays where many runs
-share a layer's activations and the disk is faster than the model: the command
-says how many bytes it needs and from how many runs on it is cheaper. The same
-command started again goes on with the first missing block.
+With --store it writes to disk the shuffled activations that `jumprelu train`
+with the same flags would stream. `jumprelu train --store=DIR` then reads them
+instead: bit-identical to streaming, without loading the language model. This is
+worthwhile if several runs share a layer's activations and the disk is faster
+than the model: the command prints the bytes needed and the number of runs from
+which a store is cheaper. Run the same command again to resume at the first
+missing block.
 
   jumprelu harvest --store=acts --layer=2 --sites=resid_post --tokens=2_000_000
   jumprelu train --store=acts --layer=2 --sites=resid_post --tokens=2_000_000
@@ -45,37 +45,37 @@ _SITES = ('resid_post', 'mlp_out', 'attn_heads', 'mlp_in')
 
 
 def define_flags(fv: flags.FlagValues):
-  """Declare the command's flags."""
+  """Declares the command's flags."""
 
   def string(name, default, text):
     flags.DEFINE_string(name, default, text, flag_values=fv)
 
-  string(
-      'model', 'gemma2_nano', 'The language model: a known name, or its folder.'
-  )
+  string('model', 'gemma2_nano', 'Language model: a known name, or its folder.')
   flags.DEFINE_integer(
-      'layer', None, 'The layer, counted from 0.', flag_values=fv
+      'layer', None, 'Layer, counted from 0. Required.', flag_values=fv
   )
   string('token_ids', None, 'An .npy file of token ids.')
   string('text', None, 'A UTF-8 text file, instead of token ids.')
-  string('out', None, 'The .npz file to write.')
-  flags.DEFINE_list('sites', list(_SITES), 'What to write.', flag_values=fv)
-  flags.DEFINE_bool('logits', False, 'Write logits as well.', flag_values=fv)
+  string('out', None, 'Output .npz file.')
+  flags.DEFINE_list(
+      'sites', list(_SITES), 'Activations to write.', flag_values=fv
+  )
+  flags.DEFINE_bool('logits', False, 'Write the logits too.', flag_values=fv)
   flags.DEFINE_enum(
       'dtype',
       'float32',
       ['float32', 'bfloat16'],
-      'What the language model computes in; the file holds float32.',
+      'Precision of the language model; the file holds float32.',
       flag_values=fv,
   )
   flags.DEFINE_integer(
-      'batch', 8, 'Sequences at a time.', lower_bound=1, flag_values=fv
+      'batch', 8, 'Sequences per forward pass.', lower_bound=1, flag_values=fv
   )
   flags.DEFINE_integer(
       'sequence_length',
       None,
-      'Positions a row of --text; by default the context of the model, at most'
-      ' 1024.',
+      "Positions per row of --text (default: the model's context, at most"
+      ' 1024).',
       lower_bound=2,
       flag_values=fv,
   )
@@ -83,7 +83,7 @@ def define_flags(fv: flags.FlagValues):
 
 
 def run(fv: flags.FlagValues) -> int:
-  """Fill a store, or write a file."""
+  """Fills a store or writes a file; returns the exit code."""
   if fv.store:
     return harvest_store.run(fv)
   _write_file(fv)
@@ -91,13 +91,13 @@ def run(fv: flags.FlagValues) -> int:
 
 
 def _write_file(fv: flags.FlagValues):
-  """Check the flags, read the tokens, run the model, write the file."""
-  problems = [f'--{n} goes with --store' for n in harvest_store.given(fv)]
+  """Checks the flags, reads the tokens, runs the model and writes the file."""
+  problems = [f'--{n} needs --store' for n in harvest_store.present(fv)]
   problems += [
       f'--{name} is needed' for name in ('layer', 'out') if not _has(fv, name)
   ]
   if (fv.token_ids is None) == (fv.text is None):
-    problems.append('give one of --token_ids and --text')
+    problems.append('exactly one of --token_ids and --text is needed')
   problems += [
       f'--sites={site}: not one of {", ".join(_SITES)}'
       for site in fv.sites
@@ -120,7 +120,7 @@ def _write_file(fv: flags.FlagValues):
   ids, extra = None, None
   if fv.token_ids:
     ids = harvest.read_token_ids(fv.token_ids, config=config)
-  # Logits need every layer, activations none above their own.
+  # Logits need every layer; activations need none above --layer.
   model = lm.load(
       fv.model,
       num_layers=None if fv.logits else fv.layer + 1,
@@ -142,7 +142,7 @@ def _write_file(fv: flags.FlagValues):
   )
   names = [*fv.sites, *(['logits'] if fv.logits else []), *(extra or {})]
   print(
-      f'{fv.out}: {", ".join(names)} of {len(ids)} sequences of'
+      f'{fv.out}: {", ".join(names)} for {len(ids)} sequences of'
       f' {ids.shape[1]} positions'
   )
 
@@ -152,7 +152,7 @@ def _has(fv: flags.FlagValues, name: str) -> bool:
 
 
 def _encode(text: str, model, sequence_length: int):
-  """Read a text file as one document and pack it into rows."""
+  """Returns a text file, read as one document, packed into rows of tokens."""
   import numpy as np
 
   from jumprelu import data

@@ -1,4 +1,4 @@
-"""The half of `jumprelu harvest` that fills a store; see `run/harvest.py`."""
+"""`jumprelu harvest --store`, which fills a store; see `run/harvest.py`."""
 
 import dataclasses
 import sys
@@ -8,8 +8,8 @@ from absl import flags as absl_flags
 from jumprelu import errors
 from jumprelu.files import dotted
 
-# What decides a stream, as for train. Model, layer and sites are flags of the
-# command's other half as well.
+# Flags that determine a stream, as for train. Model, layer and sites are listed
+# separately, because they also apply without --store.
 _STREAM = (
     'store',
     'recipe',
@@ -23,7 +23,7 @@ _STREAM = (
     'mesh.',
 )
 _SHARED = ('model', 'layer', 'sites')
-# Flags that only a file of activations has.
+# Flags that apply only without --store.
 _FILE = (
     'token_ids',
     'text',
@@ -36,7 +36,7 @@ _FILE = (
 
 
 def define_flags(fv: absl_flags.FlagValues) -> None:
-  """Declares the flags that go with --store."""
+  """Declares the flags that apply only with --store."""
   from jumprelu.run import flags
   from jumprelu.run import preemption as preemption_lib
   from jumprelu.training import config
@@ -50,8 +50,8 @@ def define_flags(fv: absl_flags.FlagValues) -> None:
   flags.define(fv, preemption_lib.Config(), prefix='process.')
 
 
-def given(fv: absl_flags.FlagValues) -> list[str]:
-  """The flags among these that were given."""
+def present(fv: absl_flags.FlagValues) -> list[str]:
+  """Returns the names of the present flags that apply only with --store."""
   return [
       name
       for name in fv
@@ -67,7 +67,9 @@ def run(fv: absl_flags.FlagValues) -> int:
   from jumprelu.training import harvest_store, train
 
   problems = [
-      f'--{name} does not go with --store' for name in _FILE if fv[name].present
+      f'--{name} cannot be combined with --store'
+      for name in _FILE
+      if fv[name].present
   ]
   if not fv['layer'].present:
     problems.append('--layer is needed')
@@ -81,14 +83,17 @@ def run(fv: absl_flags.FlagValues) -> int:
       only=_STREAM,
   )
   processes = flags.build(fv, preemption_lib.Config(), prefix='process.')
-  # Blocks take as long as they take: nothing that a watchdog could wait for.
+  # The watchdog expects training segments, which harvesting does not have.
   processes = dataclasses.replace(processes, watchdog_seconds=0)
   with preemption_lib.start(processes) as preemption:
     outcome = harvest_store.harvest_store(
         config, should_stop=preemption.reached
     )
   if outcome == train.PREEMPTED:
-    print(f'{config.store}: the same command goes on', file=sys.stderr)
+    print(
+        f'{config.store}: stopped; run the same command to resume',
+        file=sys.stderr,
+    )
     return preemption_lib.EXIT_PREEMPTED
   print(f'{config.store}: complete, {config.blocks} blocks')
   return 0

@@ -1,8 +1,9 @@
-"""The console script: finds the command, parses its flags, keeps exit codes.
+"""The console script: finds the command, parses its flags, sets exit codes.
 
-Launchers read exit codes: 2 means 'do not try again', 1 means 'crashed, try
-again'. absl leaves with 1 on a bad flag, so nothing here goes through `app.run`:
-every error that a user can mend becomes one line on stderr and its own code.
+Launchers read exit codes: 2 means 'do not retry', 1 means 'crashed, retry'.
+absl exits with 1 on a bad flag, so no command runs through `app.run`: every
+error that a user can fix becomes one line on stderr and an exit code that
+identifies its kind.
 """
 
 from __future__ import annotations
@@ -44,19 +45,19 @@ usage: jumprelu COMMAND [--flag=value ...]
 commands:
 {commands}
 
-  jumprelu COMMAND --help    what a command does, its flags and their defaults
+  jumprelu COMMAND --help    describe a command, its flags and their defaults
   jumprelu --version
 
 Start with `jumprelu demo`: it needs no download, no account and no
 accelerator, and takes a few minutes.
 
-Token caches and compiled programs are kept in $JUMPRELU_CACHE, by default
-~/.cache/jumprelu; JAX_ENABLE_COMPILATION_CACHE=false keeps no programs.
+Token caches and compiled programs are stored in $JUMPRELU_CACHE (default:
+~/.cache/jumprelu); JAX_ENABLE_COMPILATION_CACHE=false disables the latter.
 """
 
-# What a user can mend; the last three are what wrong paths and missing rights
-# look like from here.
-_MENDABLE = (
+# Errors that a user can fix. The last three are how wrong paths and missing
+# permissions surface.
+_USER_ERRORS = (
     errors.UserError,
     errors.NumericalError,
     PermissionError,
@@ -91,22 +92,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 def launch(name: str, argv: Sequence[str] | None = None) -> int:
   """Runs one command on its arguments and returns the exit code."""
   argv = list(sys.argv[1:] if argv is None else argv)
-  # Before the command's imports, which read the environment.
+  # Must precede the command's imports, because they read the environment.
   _prepare_process('--debug' in argv)
-  if 'jax' not in sys.modules:  # Whoever has it has set it.
+  if 'jax' not in sys.modules:  # A caller that imported jax configured it.
     cache_folder.keep_programs()
   command = importlib.import_module(f'jumprelu.run.{name}')
   return run_command(command, f'jumprelu {name}', argv)
 
 
 def run_command(command: Any, prog: str, argv: Sequence[str]) -> int:
-  """Runs what `jumprelu.run` calls a command, whatever its name is."""
+  """Runs `command`, a module with the interface given in `jumprelu.run`."""
   debug = '--debug' in argv
   _prepare_process(debug)
   try:
-    flag_values = _own_flags()
+    flag_values = _new_flags()
     command.define_flags(flag_values)
-    # Before parsing: help is wanted most when a required flag is missing.
+    # Precedes parsing, so that --help works even with invalid flags.
     if not {'--help', '-h', '-help'}.isdisjoint(argv):
       print(help_text(prog, command.__doc__ or '', flag_values), end='')
       return 0
@@ -114,7 +115,7 @@ def run_command(command: Any, prog: str, argv: Sequence[str]) -> int:
       extras.check(extra)
     parse(flag_values, argv, getattr(command, 'POSITIONAL', None))
     return command.run(flag_values) or 0
-  except (*_MENDABLE, flags.Error) as error:
+  except (*_USER_ERRORS, flags.Error) as error:
     if debug:
       traceback.print_exc()
     return _fail(prog, str(error), getattr(error, 'exit_code', 2))
@@ -127,18 +128,18 @@ def parse(
     argv: Sequence[str],
     positional: str | None = None,
 ) -> None:
-  """Parses `argv`; one error names every flag that does not exist."""
+  """Parses `argv`; a single error names every unknown flag."""
   rest = flag_values(['jumprelu', *argv], known_only=True)[1:]
   unknown = [arg for arg in rest if arg.startswith('-') and arg != '-']
   if unknown:
     raise errors.UserError(
         '; '.join(_unknown_flag(arg, list(flag_values)) for arg in unknown)
     )
-  many = positional and isinstance(
+  takes_several = positional and isinstance(
       flag_values[positional].parser, flags.ListParser
   )
-  if positional and (len(rest) == 1 or (many and rest)):
-    flag_values[positional].parse(rest if many else rest[0])
+  if positional and (len(rest) == 1 or (takes_several and rest)):
+    flag_values[positional].parse(rest if takes_several else rest[0])
     flag_values[positional].using_default_value = False
     rest = []
   if rest:
@@ -148,11 +149,11 @@ def parse(
 
 
 def help_text(prog: str, doc: str, flag_values: flags.FlagValues) -> str:
-  """The command's docstring, then its flags: its own, then each part's."""
+  """Returns the command's docstring and flags, grouped by config section."""
   parts = [f'{prog}: {doc.strip()}', f'usage: {prog} [--flag=value ...]']
   for group, members in flag_values.flags_by_module_dict().items():
-    # absl files a flag under the module that defined it; `flags.define` names
-    # the part of the config instead, and what that part is.
+    # absl groups flags by the module that defined them; `flags.define` uses the
+    # heading of the config section as the module name.
     if group == __name__:
       continue
     title = 'flags' if group in sys.modules else group
@@ -162,12 +163,12 @@ def help_text(prog: str, doc: str, flag_values: flags.FlagValues) -> str:
   return '\n\n'.join(parts) + '\n'
 
 
-def _own_flags() -> flags.FlagValues:
-  """Flags of one command only, without absl's hundred others."""
+def _new_flags() -> flags.FlagValues:
+  """Returns --help and --debug only, without absl's hundred global flags."""
   flag_values = flags.FlagValues()
   for name, text in (
-      ('help', 'Show this text and leave.'),
-      ('debug', "Show the libraries' log, and tracebacks of expected errors."),
+      ('help', 'Show this help and exit.'),
+      ('debug', 'Show library logs, and tracebacks even for expected errors.'),
   ):
     flags.DEFINE_flag(
         flags.BooleanFlag(name, False, text),
@@ -178,17 +179,17 @@ def _own_flags() -> flags.FlagValues:
 
 
 def _prepare_process(debug: bool) -> None:
-  """Quietens libraries; nothing here imports one."""
+  """Silences library logs; imports no library."""
   if not debug:
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   logging.set_verbosity(logging.INFO if debug else logging.WARNING)
   if not flags.FLAGS.is_parsed():
-    # Libraries may read their own global flags: let them have the defaults.
+    # Libraries may read absl's global flags, which raise until parsed.
     flags.FLAGS(['jumprelu'])
 
 
 def _summary(command: str) -> str:
-  """The command's first docstring line, read without importing it."""
+  """Returns the command's first docstring line, read without an import."""
   spec = importlib.util.find_spec(f'jumprelu.run.{command}')
   if spec is None or spec.origin is None:
     return f'  {command}'
@@ -199,17 +200,23 @@ def _summary(command: str) -> str:
 
 def _flag_help(flag: flags.Flag[Any]) -> str:
   name, kind = f'--{flag.name}', ''
+  text, default = flag.help or '', flag.default
   if flag.boolean:
     name = f'--[no]{flag.name}'
   elif isinstance(flag.parser, flags.EnumParser):
-    kind = '=' + '|'.join(flag.parser.enum_values)
+    values = '|'.join(flag.parser.enum_values)
+    kind = f'={values}'
+    # absl puts the values into the help text too.
+    text = text.removeprefix(f'<{values}>: ')
+  elif isinstance(flag.parser, flags.ListParser):
+    kind = '=TEXT,...'
+    default = ','.join(default or ())
   else:
-    words = {'string': 'TEXT', 'int': 'INT', 'float': 'NUMBER'}
-    found = flag.parser.flag_type()
-    kind = '=' + words.get(found, found)
-  text = flag.help or ''
-  if flag.default not in (None, '') and not flag.boolean:
-    text += f' (default: {flag.default})'
+    placeholders = {'string': 'TEXT', 'int': 'INT', 'float': 'NUMBER'}
+    type_name = flag.parser.flag_type()
+    kind = '=' + placeholders.get(type_name, type_name)
+  if default not in (None, '') and not flag.boolean:
+    text += f' (default: {default})'
   text = flags.text_wrap(text[:1].upper() + text[1:], 79, '      ')
   return f'  {name}{kind}\n{text}'
 

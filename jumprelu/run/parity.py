@@ -1,12 +1,12 @@
-"""Compare a model's activations and logits with those of transformers.
+"""Compares a model's activations and logits with those of transformers.
 
-Sends random token ids (one long document, several short ones, and one with
-padding) through the Hugging Face folder --model twice, by transformers and by
-this package, both in float32, and prints how far they are apart: at every site
-of every layer, and at the logits. Exits with 70 if a difference is more than
---tolerance of the array's largest value. Needs transformers and torch, which
-`pip install 'jumprelu[interop]'` brings, and memory for two copies of the model
-in float32, one after the other.
+Runs random token ids (one long document, several short ones, and one with
+padding) through the Hugging Face folder --model, with transformers and with
+this package, both in float32, and prints the differences at every site of every
+layer and at the logits. Exits with code 70 if a difference exceeds --tolerance
+times the array's largest value. Needs transformers and torch (installed by
+`pip install 'jumprelu[interop]'`), and memory for two copies of the model in
+float32, one after the other.
 
   jumprelu parity --model=models/gemma-2-2b
 """
@@ -22,17 +22,17 @@ POSITIONAL = 'model'
 
 
 def define_flags(fv: flags.FlagValues):
-  """Declare the command's flags."""
+  """Declares the command's flags."""
   flags.DEFINE_string(
       'model',
       None,
-      'A Hugging Face folder, or a known name whose folder is one.',
+      'Hugging Face folder, or a known name that refers to one.',
       flag_values=fv,
   )
   flags.DEFINE_integer(
       'length',
       64,
-      'Positions a row; more than the window tests the window as well.',
+      'Positions per row; more than the sliding window tests the window too.',
       lower_bound=8,
       flag_values=fv,
   )
@@ -40,14 +40,14 @@ def define_flags(fv: flags.FlagValues):
   flags.DEFINE_float(
       'tolerance',
       1e-4,
-      'Largest difference, as a share of the largest value of the array.',
+      "Largest allowed difference, relative to the array's largest value.",
       lower_bound=0,
       flag_values=fv,
   )
 
 
 def run(fv: flags.FlagValues):
-  """Compare, print the table, and fail beyond the tolerance."""
+  """Prints the comparison; raises an error beyond the tolerance."""
   if not fv.model:
     raise errors.UserError('--model is needed: a Hugging Face folder')
   from jumprelu import lm
@@ -57,10 +57,10 @@ def run(fv: flags.FlagValues):
   tokens = parity.make_tokens(
       lm.get_config(fv.model).vocab, fv.length, seed=fv.seed
   )
-  wanted = parity.theirs(folder, tokens)
+  reference = parity.theirs(folder, tokens)
   model = lm.load(fv.model)
   rows = parity.compare(
-      parity.ours(model, tokens), wanted, tokens=tokens, config=model.config
+      parity.ours(model, tokens), reference, tokens=tokens, config=model.config
   )
   print(parity.table(rows, fv.tolerance))
   worst = max(rows, key=lambda row: row.relative)

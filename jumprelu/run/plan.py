@@ -1,9 +1,10 @@
-"""Says what a run will take: memory, days, chip-hours; and what does not fit.
+"""Estimates a run's memory, time and cost before you rent hardware.
 
-Takes the flags of `jumprelu train` and a topology, and prints a plan for one
-layer or for several. Memory is by formula, at once and on any computer; with
---compile the TPU compiler is asked (package libtpu, a minute or more). Times
-are by formula at a stated share of the chips' peak. --out writes all as JSON.
+Reads the flags of `jumprelu train` and a topology, and prints a plan for one or
+several layers, including parts that do not fit. Memory comes from a formula,
+instantly and on any computer; --compile uses the TPU compiler instead (package
+libtpu, a minute or more). Times come from a formula, at the share --utilisation
+of the chips' peak. --out writes the whole plan as JSON.
 
   jumprelu plan --recipe=paper --model=gemma2_2b --layer=12
       --sites=resid_post,mlp_out,attn_heads --mesh.tensor=2
@@ -22,7 +23,7 @@ from jumprelu.run import main
 
 
 def define_flags(flag_values: absl_flags.FlagValues) -> None:
-  """Declares the plan's own flags and those of the config."""
+  """Declares the flags of the plan and those of the training config."""
   from jumprelu.planning import chips, plan
   from jumprelu.run import flags
   from jumprelu.training import config
@@ -31,21 +32,21 @@ def define_flags(flag_values: absl_flags.FlagValues) -> None:
       f'{chip.name}:{chip.slices[-1]}' for chip in chips.CHIPS.values()
   )
   for name, default, text in (
-      ('topology', 'v5e:4x4', f'Chips and slice, up to {known}.'),
-      ('layers', '', 'Layers, a job each: 0,5,12 or all; default: --layer.'),
-      ('out', None, 'JSON file to write the plan to.'),
+      ('topology', 'v5e:4x4', f'TPU type and slice, up to {known}.'),
+      ('layers', '', 'Layers, one job each: 0,5,12 or all (default: --layer).'),
+      ('out', None, 'Output JSON file.'),
   ):
     absl_flags.DEFINE_string(name, default, text, flag_values=flag_values)
   absl_flags.DEFINE_float(
-      'price_per_chip_hour', None, 'What a chip-hour costs.', lower_bound=0.0,
-      flag_values=flag_values,
+      'price_per_chip_hour', None, 'Price of a chip-hour, in any currency.',
+      lower_bound=0.0, flag_values=flag_values,
   )  # fmt: skip
   absl_flags.DEFINE_float(
-      'utilisation', plan.UTILISATION, "Share of the chips' peak to count on.",
-      lower_bound=0.001, upper_bound=1.0, flag_values=flag_values,
+      'utilisation', plan.UTILISATION,
+      "Assumed share of the chips' peak FLOP/s.", lower_bound=0.001, upper_bound=1.0, flag_values=flag_values,
   )  # fmt: skip
   absl_flags.DEFINE_boolean(
-      'compile', False, 'Ask the TPU compiler for the memory.',
+      'compile', False, 'Get the memory from the TPU compiler.',
       flag_values=flag_values,
   )  # fmt: skip
   flags.define(
@@ -54,7 +55,7 @@ def define_flags(flag_values: absl_flags.FlagValues) -> None:
 
 
 def run(flag_values: absl_flags.FlagValues) -> None:
-  """Plans and prints."""
+  """Prints the plan; writes it if --out is set."""
   from jumprelu.planning import chips, plan, tpu_compile
   from jumprelu.run import flags
   from jumprelu.training import config
@@ -78,10 +79,10 @@ def run(flag_values: absl_flags.FlagValues) -> None:
     compiled = tpu_compile.compile_all(
         plan.highest(resolved, request), request.topology.name
     )
-  found = plan.make_plan(resolved, request, compiled=compiled)
-  print(plan.table(found))
+  result = plan.make_plan(resolved, request, compiled=compiled)
+  print(plan.table(result))
   if flag_values.out:
-    text = json.dumps(found, indent=2, allow_nan=False) + '\n'
+    text = json.dumps(result, indent=2, allow_nan=False) + '\n'
     pathlib.Path(flag_values.out).write_text(text, 'utf-8')
 
 
@@ -95,10 +96,10 @@ def _layers(text: str, model: str) -> tuple[int, ...]:
     layers = tuple(int(part) for part in text.split(',') if part.strip())
   except ValueError:
     raise errors.UserError(
-        f'--layers={text}: write numbers, 0,5,12, or all'
+        f'--layers={text}: must be numbers, as in 0,5,12, or all'
     ) from None
-  wrong = [layer for layer in layers if not 0 <= layer < count]
-  if wrong:
+  invalid = [layer for layer in layers if not 0 <= layer < count]
+  if invalid:
     raise errors.UserError(
         f'--layers={text}: {model} has layers 0 to {count - 1}'
     )

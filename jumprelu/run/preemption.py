@@ -1,8 +1,9 @@
-"""Starting a process among others, hearing that it must go, and going.
+"""Multi-process start-up, preemption notices and shutdown.
 
-A run is left at the end of a segment only. SIGTERM reaches one process or all;
-JAX's coordination service spreads the notice and picks the one call of
-`Preemption.reached` at which all of them stop, so that all save the same step.
+A run stops only at the end of a segment. SIGTERM may reach one process or all;
+JAX's coordination service distributes the notice and chooses the call of
+`Preemption.reached` at which all processes stop, so that all save the same
+step.
 """
 
 from collections.abc import Callable
@@ -31,46 +32,50 @@ EXIT_WATCHDOG = 75
 
 MODES = ('auto', 'explicit', 'single')
 
-# A process alone has nobody to miss its heartbeats; with the default of 100 s
-# a computer that slept would find its run dead.
+# A single process needs no heartbeats; with the default of 100 s its run would
+# die whenever the computer sleeps.
 _NO_HEARTBEAT = 10**7
 _WATCHDOG_SECONDS = 1800
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-  """How this process finds the others."""
+  """Multi-process set-up."""
 
   mode: str = dataclasses.field(
       default='auto',
       metadata={
           'help': (
-              'auto: as the TPU, Slurm or MPI environment says, else single;'
-              ' explicit: by the address, number and id given here; single'
+              'How the processes connect. auto: from the TPU, Slurm or MPI'
+              ' environment, else single; explicit: from the address, number'
+              ' and id below; single: one process'
           )
       },
   )
   coordinator_address: str = dataclasses.field(
-      default='', metadata={'help': 'host:port of process 0 (explicit)'}
+      default='', metadata={'help': 'host:port of process 0 (explicit mode)'}
   )
   num_processes: int = dataclasses.field(
-      default=1, metadata={'help': 'how many processes there are (explicit)'}
+      default=1, metadata={'help': 'number of processes (explicit mode)'}
   )
   process_id: int = dataclasses.field(
-      default=0, metadata={'help': 'which of them this is (explicit)'}
+      default=0, metadata={'help': 'index of this process (explicit mode)'}
   )
   initialization_timeout: int = dataclasses.field(
-      default=1200, metadata={'help': 'seconds to wait for the others'}
+      default=1200, metadata={'help': 'seconds to wait for the other processes'}
   )
   heartbeat_timeout: int = dataclasses.field(
-      default=100, metadata={'help': 'seconds after which one is lost'}
+      default=100,
+      metadata={
+          'help': 'seconds without a heartbeat after which a process is lost'
+      },
   )
   watchdog_seconds: int = dataclasses.field(
       default=-1,
       metadata={
           'help': (
-              'leave with 75 after so long without a segment; 0: never; -1:'
-              f' {_WATCHDOG_SECONDS}, never on CPU'
+              'seconds without a finished segment after which the process exits'
+              f' with 75; 0: never; -1: {_WATCHDOG_SECONDS}, or never on CPU'
           )
       },
   )
@@ -92,16 +97,16 @@ class Config:
       )
     if self.num_processes > 1 and not self.coordinator_address:
       raise errors.UserError(
-          f'process.num_processes is {self.num_processes}: give'
+          f'process.num_processes is {self.num_processes}: set'
           ' process.coordinator_address too'
       )
 
 
 def start(config: Config = Config()) -> 'Preemption':
-  """Joins the other processes; call it before anything touches a device.
+  """Joins the other processes; must be called before any device is used.
 
-  The result is a context: while it is open SIGTERM asks the run to stop, and
-  an error in one process of several takes this one down at once.
+  Inside the returned context SIGTERM requests a stop, and an error in a
+  multi-process run ends this process immediately.
   """
   distributed = _initialize(config)
   _label_log()
@@ -113,7 +118,7 @@ def start(config: Config = Config()) -> 'Preemption':
 
 
 class Preemption:
-  """Says when to save and leave; beats the watchdog when asked."""
+  """The preemption state: whether to save and exit. Also feeds the watchdog."""
 
   def __init__(self, *, distributed: bool, watchdog: 'Watchdog | None' = None):
     self._distributed = distributed
@@ -131,16 +136,18 @@ class Preemption:
     if self._watchdog:
       self._watchdog.stop()
     in_main_thread = threading.current_thread() is threading.main_thread()
-    # One that was heard stays the last: another must not change the exit code.
+    # After a notice, further SIGTERMs stay ignored: one with the default action
+    # would change the exit code.
     if in_main_thread and not self._reached:
       signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if isinstance(error, Exception) and jax.process_count() > 1:
       _abandon(error)
 
   def reached(self, step: int) -> bool:
-    """Whether to save and leave now; all processes ask at each segment's end.
+    """Returns whether to save and exit now.
 
-    Once true it stays true. Further SIGTERMs change nothing.
+    All processes call it at the end of each segment. Once true, it stays true;
+    further SIGTERMs have no effect.
     """
     if self._watchdog:
       self._watchdog.beat()
@@ -148,25 +155,29 @@ class Preemption:
     if self._reached:
       return True
     if self._distributed:
-      # JAX stops everyone at the call after the latest one that anyone has
-      # made, and means exactly that number: it must be given calls, counted
-      # one by one. Steps, which jump by segments, would leap over it.
+      # JAX stops all processes at the call after the latest one that any of
+      # them has made, and compares for equality. The argument must therefore
+      # count calls: step numbers, which advance by segments, could skip it.
       self._reached = multihost_utils.reached_preemption_sync_point(self._calls)
     else:
       self._reached = self._noticed.is_set()
     if self._reached:
-      logging.warning('step %d: asked to leave (SIGTERM)', step)
+      logging.warning(
+          'step %d: SIGTERM received, saving a checkpoint and stopping', step
+      )
     return self._reached
 
   def _listen(self) -> None:
     if threading.current_thread() is threading.main_thread():
       signal.signal(signal.SIGTERM, lambda *_: self._noticed.set())
     else:
-      logging.warning('not the main thread: SIGTERM will end this process')
+      logging.warning(
+          'not the main thread: SIGTERM will end this process unsaved'
+      )
 
 
 class Watchdog:
-  """Ends a process that makes no progress: a collective waits for ever."""
+  """A thread that ends a process without progress, as in a stuck collective."""
 
   def __init__(
       self, seconds: float, *, leave: Callable[[int], None] = os._exit
@@ -178,11 +189,11 @@ class Watchdog:
     threading.Thread(target=self._watch, daemon=True).start()
 
   def beat(self) -> None:
-    """Says that the process is alive."""
+    """Records that the process is alive."""
     self._last = time.monotonic()
 
   def stop(self) -> None:
-    """Stops watching."""
+    """Stops the watchdog."""
     self._stopped.set()
 
   def _watch(self) -> None:
@@ -192,13 +203,13 @@ class Watchdog:
         print(f'watchdog: no progress for {silent:.0f} s', file=sys.stderr)
         try:
           faulthandler.dump_traceback(sys.stderr.fileno(), all_threads=True)
-        finally:  # stderr may be no file
+        finally:  # stderr may not be a file
           self._leave(EXIT_WATCHDOG)
         return
 
 
 def _initialize(config: Config) -> bool:
-  """Connects to the coordination service; returns whether there is one."""
+  """Connects to the coordination service; returns whether it is running."""
   if jax.distributed.is_initialized():
     return True
   mode = config.mode
@@ -221,7 +232,7 @@ def _initialize(config: Config) -> bool:
         config.num_processes,
         config.process_id,
         cluster_detection_method='deactivate',
-        # By default process 0 listens to the whole network.
+        # By default process 0 would listen on all network interfaces.
         coordinator_bind_address=address if local else None,
     )
     return True
@@ -236,10 +247,11 @@ def _initialize(config: Config) -> bool:
 
 
 def _initialize_alone() -> bool:
-  """Starts a service of one process on the loopback, for its SIGTERM notice."""
+  """Starts a one-process service on the loopback, for its SIGTERM notices."""
   try:
-    # gRPC ends the process (SIGSEGV) when it cannot have its port, so the port
-    # is held until gRPC shares it: between a look and a use it could be lost.
+    # gRPC crashes the process (SIGSEGV) if its port is taken. The port is held
+    # open until gRPC shares it, because a port that was merely checked could be
+    # taken before gRPC binds it.
     with socket.socket() as holder:
       holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
       holder.bind(('127.0.0.1', 0))
@@ -253,14 +265,15 @@ def _initialize_alone() -> bool:
           heartbeat_timeout_seconds=_NO_HEARTBEAT,
       )
   except (OSError, RuntimeError) as e:
-    # No loopback, or devices are in use already (a run inside another program).
+    # There is no loopback, or devices are already in use because the run is
+    # embedded in another program.
     logging.info('no coordination service (%s): plain SIGTERM handler', e)
     return False
   return True
 
 
 def _cluster_seen() -> bool:
-  """Whether jax can find out by itself who the other processes are."""
+  """Returns whether JAX can detect the cluster from the environment."""
   if os.environ.get('JAX_PLATFORMS', '').split(',')[0] != 'cpu':
     chips = glob.glob('/dev/accel[0-9]*') + glob.glob('/dev/vfio/[0-9]*')
     if chips and importlib.util.find_spec('libtpu'):
@@ -270,7 +283,7 @@ def _cluster_seen() -> bool:
 
 
 def _label_log() -> None:
-  """Lets process 0 speak; the others warn, under their own name."""
+  """Limits the log of processes other than 0 to labelled warnings."""
   count, index = jax.process_count(), jax.process_index()
   if count == 1 or processes.is_main():
     return
@@ -282,7 +295,7 @@ def _label_log() -> None:
 
 
 def _abandon(error: Exception) -> None:
-  """Leaves without the goodbye that waits for processes that may be stuck."""
+  """Exits without JAX's shutdown, which waits for possibly stuck processes."""
   who = f'[p{jax.process_index()}/{jax.process_count()}]'
   code = getattr(error, 'exit_code', 1)
   if hasattr(error, 'exit_code'):
@@ -292,7 +305,7 @@ def _abandon(error: Exception) -> None:
   sys.stdout.flush()
   sys.stderr.flush()
   if processes.is_main():
-    # The others die with the service that lives here: where all fail alike,
-    # let them leave with a code of their own first.
+    # The coordination service lives in this process and its end kills the
+    # others. The delay lets processes with the same error exit with its code.
     time.sleep(2)
   os._exit(code)

@@ -1,14 +1,14 @@
-"""Write a run's SAEs as a release: Gemma Scope's files and what they lack.
+"""Exports a run's SAEs in Gemma Scope's format, with metrics and test vectors.
 
-Takes the newest checkpoint of a run directory, folds the activation scale into
+Reads the newest checkpoint of a run directory, folds the activation scale into
 the arrays, evaluates every member on held-out text (unless the run directory
-holds that evaluation already), and writes a directory of
+already holds that evaluation), and writes a directory of
 
   SITE/layer_L/width_W/average_l0_N/params.npz
 
-with config, results and test vectors beside each, a table of all results, and a
-README. The release is verified before it appears. A directory that holds
-anything else than an earlier release of the same run is left alone.
+with config, results and test vectors next to each, a table of all results, and
+a README. The release is verified before it is moved to --out. An existing --out
+is replaced only if it is empty or an earlier release of the same run.
 
   jumprelu release --run=runs/layer2 --out=releases/layer2
 """
@@ -26,42 +26,42 @@ EXTRA = 'train'
 
 
 def define_flags(fv: flags.FlagValues):
-  """Declare the command's flags."""
-  flags.DEFINE_string('run', None, 'The run directory.', flag_values=fv)
+  """Declares the command's flags."""
+  flags.DEFINE_string('run', None, 'Run directory.', flag_values=fv)
   flags.DEFINE_string(
-      'out', None, 'The release directory to write.', flag_values=fv
+      'out', None, 'Release directory to write.', flag_values=fv
   )
   flags.DEFINE_string(
       'licence',
       'Apache-2.0',
-      'SPDX name of the licence you give the released arrays.',
+      'SPDX name of the licence of the released arrays.',
       flag_values=fv,
   )
   flags.DEFINE_bool(
       'as_jumprelu',
       False,
-      'Write other variants as the JumpReLU SAEs that they equal, where they do;'
-      ' config.json names what each was.',
+      'Convert variants that are equivalent to a JumpReLU SAE into that format;'
+      ' config.json names the original variant.',
       flag_values=fv,
   )
   flags.DEFINE_bool(
       'unfinished',
       False,
-      'Release a run that has not ended; card, config.json, results and plots'
-      ' then say at which step it was stopped.',
+      'Release an unfinished run; card, config.json, results and plots then'
+      ' state the step at which it stopped.',
       flag_values=fv,
   )
   flags.DEFINE_bool(
       'allow_skipped',
       False,
-      'Release members that skipped more than 5 % of their steps, because loss'
-      ' or gradients were not finite.',
+      'Release members that skipped more than 5 % of their steps because of a'
+      ' non-finite loss or gradient.',
       flag_values=fv,
   )
   flags.DEFINE_integer(
       'test_vectors',
       16,
-      'Held-out activations stored with each member.',
+      'Test vectors (held-out activations) stored with each member.',
       lower_bound=8,
       upper_bound=4096,
       flag_values=fv,
@@ -69,13 +69,13 @@ def define_flags(fv: flags.FlagValues):
 
 
 def run(fv: flags.FlagValues):
-  """Release a run."""
+  """Releases the run."""
   missing = [f'--{n} is needed' for n in ('run', 'out') if not fv[n].value]
   if missing:
     raise errors.UserError('; '.join(missing))
   out = remote.local('out', fv.out).resolve()
   if not remote.is_remote(fv.run) and out == pathlib.Path(fv.run).resolve():
-    raise errors.UserError('--out: choose another directory than --run')
+    raise errors.UserError('--out: must differ from --run')
 
   from jumprelu.evals import evaluate
   from jumprelu.release import publish, releasable, verify, write
@@ -83,8 +83,8 @@ def run(fv: flags.FlagValues):
 
   opened = publish.open_run(fv.run)
   step, total = opened.members[0].meta['step'], opened.config.steps
-  print(f'{fv.run}: its checkpoint of step {step} of {total}', flush=True)
-  # Before the minutes of evaluation, not after.
+  print(f'{fv.run}: checkpoint at step {step} of {total}', flush=True)
+  # Checked before the evaluation, because that takes minutes.
   write.check_target(fv.out, run=run_digest.run_digest(opened.config))
   releasable.check(
       opened.members,
@@ -93,10 +93,10 @@ def run(fv: flags.FlagValues):
       unfinished=fv.unfinished,
       allow_skipped=fv.allow_skipped,
   )
-  found = publish.evaluate_run(opened)
+  evaluation = publish.evaluate_run(opened)
   rows = publish.release_run(
       opened,
-      found,
+      evaluation,
       fv.out,
       test_vectors=fv.test_vectors,
       licence=fv.licence,

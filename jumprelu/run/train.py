@@ -1,11 +1,11 @@
-"""Trains, or goes on training, one layer's suite of SAEs.
+"""Trains one layer's suite of SAEs, or resumes its training.
 
 Streams text through a language model and trains, from the activations of one
 layer, every combination of sites, widths, variants, sparsity coefficients (or
-target L0s) and seeds at once. Everything lands in the run directory --out: the
-config, metrics.jsonl, STATUS.json and checkpoints. The same command started
-again goes on where the directory stands; on SIGTERM it saves and leaves with
-exit code 42. Then: jumprelu release --run=DIR --out=DIR2.
+target L0s) and seeds at once. The run directory --out receives the config,
+metrics.jsonl, STATUS.json and checkpoints. Run the same command again to resume
+from the newest checkpoint. On SIGTERM it saves a checkpoint and exits with code
+42. Next step: jumprelu release --run=DIR --out=DIR2.
 
   jumprelu train --out=runs/a
   jumprelu train --out=runs/b --layer=2 --sites=resid_post,transcoder
@@ -32,7 +32,7 @@ def define_flags(flag_values: absl_flags.FlagValues) -> None:
   absl_flags.DEFINE_string(
       'out',
       None,
-      'Run directory: new, empty, or one of the same config.',
+      'Run directory: new, empty, or that of a run with the same config.',
       flag_values=flag_values,
   )
   flags.define(
@@ -42,7 +42,7 @@ def define_flags(flag_values: absl_flags.FlagValues) -> None:
 
 
 def run(flag_values: absl_flags.FlagValues) -> int:
-  """Trains; returns the exit code."""
+  """Trains the suite; returns the exit code."""
   from jumprelu import lm
   from jumprelu.run import flags
   from jumprelu.run import preemption as preemption_lib
@@ -54,22 +54,25 @@ def run(flag_values: absl_flags.FlagValues) -> int:
       flag_values, preemption_lib.Config(), prefix='process.'
   )
   resolved = flags.build(flag_values, config.resolve(), config.resolve)
-  # Before there is a run directory, which another --model would not fit. A store
-  # stands in for the model's files.
+  # Checked before the run directory exists, because one made for a wrong --model
+  # would reject the right one. A store replaces the model's files.
   if not resolved.store:
     lm.find(resolved.model)
   return train_suite(resolved, flag_values.out, processes=processes)
 
 
 def train_suite(config, out, *, processes=None) -> int:
-  """Trains `config` in `out` as one process among others; the exit code."""
+  """Trains `config` in `out`, in every process; returns the exit code."""
   from jumprelu.run import preemption as preemption_lib
   from jumprelu.training import train
 
   with preemption_lib.start(processes or preemption_lib.Config()) as preemption:
     outcome = train.train(config, out, should_stop=preemption.reached)
   if outcome == train.PREEMPTED:
-    print(f'{out}: saved; the same command goes on', file=sys.stderr)
+    print(
+        f'{out}: checkpoint saved; run the same command to resume',
+        file=sys.stderr,
+    )
     return preemption_lib.EXIT_PREEMPTED
   print(f'{out}: done, {config.steps} steps')
   return 0

@@ -1,9 +1,9 @@
-"""Check a release: every file, every number, or the first fault by name.
+"""Checks every file and number of a release, or names the first fault.
 
-Reloads everything in a release directory without trusting it, and checks names,
-shapes, types, finiteness, unit-norm decoder rows, thresholds, digests, and that
-the stored test vectors are what the arrays give. Exits 0 and prints a summary,
-or names the first fault in one line and exits 65 (66: no such directory).
+Reloads all files of a release directory and checks names, shapes, types,
+finiteness, unit-norm decoder rows, thresholds and digests, and that the arrays
+reproduce the stored test vectors. Exits 0 and prints a summary, or names the
+first fault in one line and exits 65 (66: no such directory).
 
   jumprelu verify jumprelu_demo/release
 """
@@ -19,12 +19,12 @@ POSITIONAL = 'release'
 
 
 def define_flags(fv: flags.FlagValues):
-  """Declare the command's flags."""
-  flags.DEFINE_string('release', None, 'The release directory.', flag_values=fv)
+  """Declares the command's flags."""
+  flags.DEFINE_string('release', None, 'Release directory.', flag_values=fv)
 
 
 def run(fv: flags.FlagValues):
-  """Verify, and say what was found."""
+  """Verifies the release and prints a summary."""
   if not fv.release:
     raise errors.UserError('give a release directory: jumprelu verify DIR')
   from jumprelu.release import verify

@@ -315,7 +315,7 @@ def test_the_commands_on_the_card_give_the_config_back():
   first, second = text.split('\njumprelu release ')
   argv = [word for word in shlex.split(first) if word.strip()]
   assert argv[:2] == ['jumprelu', 'train']
-  fv = main._own_flags()
+  fv = main._new_flags()
   train.define_flags(fv)
   main.parse(fv, argv[2:])
   again = flags.build(fv, config.resolve(), config.resolve)
