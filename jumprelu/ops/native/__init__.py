@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jumprelu.array_typing import Array, Float, Int32
+from jumprelu.array_typing import Array, Int32
 from jumprelu.ops import active_pairs
 
 _STEP, _CATCH_UP = 'jumprelu_step', 'jumprelu_catch_up'
