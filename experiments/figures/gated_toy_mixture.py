@@ -80,7 +80,7 @@ def fit(variant, noises):
   sae = toys.make_sae(variant, pre_encoder_bias=False, **_VARIANTS[variant])
   threshold = _VARIANTS[variant].get('initial_threshold', 0.0)
   start = sae.init_params(jax.random.key(0), initial_threshold=threshold)
-  # In one dimension a unit row is 1 or -1; 1, because the feature is positive.
+  # A unit row in one dimension is 1 or -1, and 1 fits a positive feature.
   start |= {name: jnp.ones_like(start[name]) for name in ('W_enc', 'W_dec')}
   starts = {k: jnp.stack([v] * len(noises)) for k, v in start.items()}
   training = toys.Training()

@@ -7,10 +7,10 @@ estimate of the derivative of the expected loss.
 
 The upper panels show the functions and their pseudo-derivatives. The lower ones
 are for an SAE of six latents on Gaussian activations. The left one compares the
-mean pseudo-gradient with central differences of the loss, averaged over the same
-rows (bars: two standard errors). The right one shows the gradients of single
-batches (bars: their standard deviation): they are noisy with a narrow kernel and
-biased with a wide one, because a wide kernel smooths the derivative.
+mean pseudo-gradient with central differences of the loss, averaged over the
+same rows (bars: two standard errors). The right one shows the gradients of
+single batches (bars: their standard deviation): they are noisy with a narrow
+kernel and biased with a wide one, because a wide kernel smooths the derivative.
 
   python -m experiments.figures.jumprelu_pseudo_derivatives
 """

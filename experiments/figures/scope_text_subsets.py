@@ -5,7 +5,8 @@ lowest on mathematics and highest on a multilingual corpus. The figure shows
 JumpReLU SAEs of three sites, trained on Python's standard library and evaluated
 on its held-out modules and on other text that is part of every installation
 (`texts.py`): other authors' code, docstrings, type stubs, package descriptions
-and C headers. Neither the SAEs nor the language model were trained on any of it.
+and C headers. Neither the SAEs nor the language model were trained on any of
+these texts.
 
   python -m experiments.figures.scope_text_subsets --scale=nano
 """
@@ -52,11 +53,8 @@ def table(results):
   """Returns one row per text and member."""
   rows = []
   for name, result in results.items():
-    text = (
-        name.removeprefix('text_')
-        if name.startswith('text_')
-        else _TRAINING_TEXT
-    )
+    is_other = name.startswith('text_')
+    text = name.removeprefix('text_') if is_other else _TRAINING_TEXT
     members = drawing.where(result.rows, variant='jumprelu')
     selected = drawing.select(members, *_COLUMNS)
     rows += [{'text': text, **row} for row in selected]

@@ -8,10 +8,10 @@ because SAEBench requires an older NumPy:
     peers/bin/pip install sae-lens==6.54.12 sae-bench==0.6.0
     python -m experiments.goldens.make_metric_goldens --peers=peers/bin/python
 
-writes tests/evals/goldens/peers.npz and peers.json. With a CPU-only torch, first
-run `peers/bin/pip uninstall torchvision`: it is incompatible with that torch,
-and neither evaluation needs it. Cost: half a minute, and gigabytes of disk for
-torch.
+writes tests/evals/goldens/peers.npz and peers.json. With a CPU-only torch, run
+`peers/bin/pip uninstall torchvision` first: torchvision is incompatible with
+that torch, and neither evaluation needs it. Cost: half a minute, and gigabytes
+of disk for torch.
 
 The live tests use the same interpreter. Without it, the tests against SAELens
 can still run with the extra `interop`.
@@ -47,11 +47,11 @@ _LENGTHS = (24, 9, 17, 24, 6, 24, 20, 13, 24, 11)
 def make_tokens(model: lm.LanguageModel) -> dict[str, np.ndarray]:
   """Returns padded rows, one document each, with and without EOS at the end.
 
-  The rows are sampled from the model itself, so that ablations increase its loss.
+  The rows are sampled from the model, so that ablations increase its loss.
   """
   rows = _sample(model, np.random.RandomState(5), 22)
   ended, truncated = rows[:10], rows[10:]
-  # Documents as long as a row have no EOS, as if they continued in the next row.
+  # Documents as long as a row have no EOS, as if continued in the next row.
   for row, length in zip(ended, _LENGTHS, strict=True):
     row[length:] = packing.PAD
     if length < _LENGTH:

@@ -7,8 +7,8 @@ takes seconds.
 
     python -m experiments.goldens.make_parity_goldens
 
-writes tests/evals/parity_goldens/NAME.npz with the token ids, the logits and the
-activations of all four sites of every layer. `tests/evals/parity_test.py`
+writes tests/evals/parity_goldens/NAME.npz with the token ids, the logits and
+the activations of all four sites of every layer. `tests/evals/parity_test.py`
 compares the package's model with these files.
 """
 

@@ -8,10 +8,10 @@ install such an interpreter.
     python experiments/goldens/peer_metrics.py PEER INPUTS FOLDER OUT
 
 PEER is `saelens` (`sae_lens.evals.run_evals`) or `saebench`
-(`sae_bench.evals.core.main.run_evals`), INPUTS the file of stored arrays, FOLDER
-a model in Hugging Face's format and OUT the output file. The output is JSON:
-`versions`, the `logits` of the first rows and all metrics of every case, null if
-a peer does not define one.
+(`sae_bench.evals.core.main.run_evals`), INPUTS the file of stored arrays,
+FOLDER a model in Hugging Face's format and OUT the output file. The output is
+JSON: `versions`, the `logits` of the first rows and all metrics of every case.
+A metric is null where a peer's result is NaN.
 
 The model is loaded into TransformerLens without weight processing, as in both
 peers. Only the token store is replaced, because the peers' stores read and

@@ -11,8 +11,8 @@ from typing import Any
 
 _LINES = 12  # Lines of a function in a chat.
 _SHORTEST = 30  # Characters of the shortest description that is used.
-# The same markers as `corpus.wrap=chat` writes after a user's message. A newline
-# precedes them, because the tokeniser could merge other text with them.
+# The same markers as `corpus.wrap=chat` writes after a user's message. A
+# newline precedes them, because the tokeniser could merge other text with them.
 TURN = '<end_of_turn>\n<start_of_turn>model\n'
 
 

@@ -3,9 +3,9 @@
 Gemma Scope (arXiv 2408.05147, figure 8) applies SAEs of the base model to the
 instruction-tuned Gemma 2. Here the embedded model learns to answer: given a
 function, it describes the function (`chats.py`). The loss covers the answers
-only. Chats are about modules of the standard library on which the base model was
-trained, so that its held-out modules remain held out. Cost: a minute on 2 CPU
-cores.
+only. Chats are about modules of the standard library on which the base model
+was trained, so that its held-out modules remain held out. Cost: a minute on 2
+CPU cores.
 
 The output is a folder in Hugging Face's format, for `--model=DIR`. Its file
 answers.json has the loss (nats per token) of answers about held-out modules,

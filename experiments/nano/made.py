@@ -31,9 +31,9 @@ def resolve(
 
   Args:
     config: Overrides of a `TrainConfig`; values may be `Made`.
-    folder: The folder of all suites, in which missing texts and models are made.
-      Without it, nothing is made and `stands_for` replaces each `Made`; such a
-      config is for counting and planning, not for running.
+    folder: The folder of all suites; missing texts and models are made in it.
+      Without a folder nothing is made, and `stands_for` replaces each `Made`;
+      such a config is for counting and planning, not for running.
   """
   from jumprelu.training import config as config_lib
 

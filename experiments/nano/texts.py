@@ -23,7 +23,7 @@ _PIECE, _PIECES = 2000, 4
 
 
 def needed(name: str, amount: int) -> made.Made:
-  """Returns a reference to a text of about `amount` characters, or fewer."""
+  """Returns a reference to a text of at most about `amount` characters."""
   return made.Made('text', name, amount, stands_for='stdlib')
 
 
@@ -36,7 +36,7 @@ def write(name: str, folder: pathlib.Path, amount: int) -> None:
     for document in TEXTS[name]():
       if document in seen:
         continue
-      pieces = split(document)
+      pieces = make_pieces(document)
       for text in rng.sample(pieces, min(_PIECES, len(pieces))):
         if left > 0:
           file.write(json.dumps({'text': text}) + '\n')
@@ -45,7 +45,7 @@ def write(name: str, folder: pathlib.Path, amount: int) -> None:
         break
 
 
-def split(text: str) -> list[str]:
+def make_pieces(text: str) -> list[str]:
   """Returns the pieces of a text: whole lines, without blank pieces."""
   pieces, lines, size = [], [], 0
   for line in text.splitlines(keepends=True):
@@ -109,8 +109,8 @@ def _descriptions() -> Iterator[str]:
 def _chats() -> Iterator[str]:
   """Yields chats about held-out modules, in random order."""
   _, held_out = standard_library()
-  about = list(chats.about(held_out))
-  yield from random.Random(0).sample(about, len(about))
+  texts = list(chats.about(held_out))
+  yield from random.Random(0).sample(texts, len(texts))
 
 
 # Dependencies in setup.py that have a description in Markdown or

@@ -1,13 +1,13 @@
 """Trains the nano language model that the package carries.
 
 The corpus is the source of Python's standard library; a hash of the module path
-selects the held-out documents. Cost: an hour on 2 CPU cores. This command writes
-tokenizer.model, params.safetensors and MODEL_CARD.md:
+selects the held-out documents. Cost: an hour on 2 CPU cores. This command
+writes tokenizer.model, params.safetensors and MODEL_CARD.md:
 
     python experiments/nano/train_nano.py --out=jumprelu/lm/nano
 
-The card compares the model's held-out bits per byte with those of `xz -9`, which
-compresses each of the same documents separately.
+The card compares the model's held-out bits per byte with those of `xz -9`,
+which compresses each of the same documents separately.
 """
 
 import functools
@@ -185,10 +185,10 @@ def write_card(out, facts):
   lines = [
       '# gemma2_nano',
       '',
-      'A language model of Python source with the complete architecture of Gemma',
-      '2 (alternating local and global attention, grouped queries, both soft',
-      'caps, pre- and post-norms, tied embedding), small enough to ship with the',
-      'package. It is meant for interpretability, not for writing code.',
+      'A language model of Python source with the complete architecture of',
+      'Gemma 2 (alternating local and global attention, grouped queries, both',
+      'soft caps, pre- and post-norms, tied embedding), small enough to ship',
+      'with the package. It is for interpretability, not for writing code.',
       '',
       '| | |',
       '|---|---|',

@@ -6,8 +6,8 @@ A figure is a module with three functions:
   table(results)   returns rows of plain numbers, from results by name
   figure(rows)     returns the picture, drawn from those rows alone
 
-The CSV file therefore holds all the numbers of the picture, and `--redraw` needs
-no suite.
+The CSV file therefore holds all the numbers of the picture, and `--redraw`
+needs no suite.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence

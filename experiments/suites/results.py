@@ -2,9 +2,10 @@
 
 A suite's folder holds its run, which resumes after an interruption, and its
 results. The results are stored with a key of their inputs: the config, the
-measures, the version of the metrics, the platform, the precision and the weights
-of the language models. If any of these changes, the results are made again. The
-run needs no such key, because training refuses a run of another config.
+measures, the version of the metrics, the platform, the precision and the
+weights of the language models. If any of these changes, the results are made
+again. The run needs no such key, because training refuses a run of another
+config.
 """
 
 from collections.abc import Callable
@@ -80,9 +81,9 @@ def is_stored(
 def _key(
     wanted: suites.Suite | suites.Reading, folder: pathlib.Path
 ) -> dict[str, str]:
-  """Returns the key of results: digests of the config and of both models.
+  """Returns the key of results: a digest of the request and of each model.
 
-  The models are those of the training and of the reading.
+  The models are the one of the training and the one of the reading.
   """
   config = _suite(wanted).config
   models = [
@@ -127,10 +128,10 @@ def _results(
 
 
 def digest(wanted: suites.Suite | suites.Reading) -> str:
-  """Returns a digest of the config, the measures and the reading's changes.
+  """Returns a digest of all inputs of the results except the models' weights.
 
-  Every field of the config is included, even at its default. Otherwise a version
-  of the package with another default would reuse the results of this one.
+  Every field of the config is included, even at its default. Otherwise a
+  package version with another default would reuse the results of this version.
   """
   fields = dataclasses.asdict(wanted)
   fields.pop('suite', None)

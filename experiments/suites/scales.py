@@ -1,8 +1,8 @@
 """Sizes of the figures' suites.
 
 `nano` uses the embedded language model on a CPU. `quick` is `nano` with a few
-steps, which only checks that the code works. `gemma2_2b` and `gemma2_9b` are the
-scales of Gemma Scope (arXiv 2408.05147, section 3 and table 1).
+steps, which only checks that the code works. `gemma2_2b` and `gemma2_9b` are
+the scales of Gemma Scope (arXiv 2408.05147, section 3 and table 1).
 """
 
 from collections.abc import Mapping

@@ -18,6 +18,7 @@ from experiments.nano import made
 from experiments.suites import results, suites
 from jumprelu import errors
 
+# A suite or reading that a figure needs.
 Need = suites.Suite | suites.Reading
 
 _REPORT_SECONDS = 30  # Between prints of the logs' last lines.
@@ -75,7 +76,8 @@ def _shares(jobs: int) -> list[set[int]]:
   """Returns the cores of each process, or empty sets for unbound processes.
 
   Processes are bound to disjoint cores, because their threads would otherwise
-  compete. They stay unbound if the cores are too few or the platform cannot bind.
+  compete. They are not bound if there are too few cores or the platform cannot
+  bind processes.
   """
   if not hasattr(os, 'sched_getaffinity'):
     return [set()] * jobs
@@ -90,7 +92,7 @@ def _hand_out(
     workers: Sequence['_Worker'],
     on_start: Callable[[Need], None],
 ) -> None:
-  """Starts on each idle worker the first need that no running need locks."""
+  """Starts the first need without a conflict on each idle worker."""
   for worker in workers:
     if worker.need:
       continue
@@ -104,7 +106,7 @@ def _hand_out(
 
 
 def _locks(need: Need) -> set[str]:
-  """Returns the suites, texts and models that only one process may use."""
+  """Returns the suites, texts and models of a need that it may not share."""
   suite = need.suite if isinstance(need, suites.Reading) else need
   names, configs = {suite.name}, [suite.config]
   if isinstance(need, suites.Reading):

@@ -107,7 +107,7 @@ def headline(scale: scales.Scale) -> Suite:
 
 
 def layer(scale: scales.Scale, number: int) -> Suite:
-  """Returns the suite of one layer: JumpReLU SAEs of three sites, transcoders."""
+  """Returns the suite of a layer: JumpReLU SAEs of three sites, transcoders."""
   return make(
       scale,
       f'layer_{number}',
@@ -189,8 +189,8 @@ def gated_unit(scale: scales.Scale) -> Suite:
 def bandwidths(scale: scales.Scale) -> tuple[Suite | Reading, ...]:
   """Returns one suite of JumpReLU SAEs per bandwidth of the kernel.
 
-  The bandwidth of the scale's recipe is a reading of the suite `plain_jumprelu`,
-  so that it is not trained twice.
+  The default bandwidth of the scale is a reading of the suite `plain_jumprelu`,
+  so that its SAEs are not trained twice.
   """
   usual = plain(scale, 'jumprelu')
   default = made.resolve(usual.config).sae.jumprelu.bandwidth

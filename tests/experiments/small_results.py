@@ -14,7 +14,7 @@ POSITIONS = 12
 
 
 def make(need):
-  """Returns random results in the format of a suite's or reading's evaluation."""
+  """Returns random results in the format of the evaluation of `need`."""
   reading = isinstance(need, suites.Reading)
   suite = need.suite if reading else need
   config = made.resolve(suite.config)

@@ -37,11 +37,11 @@ class Tool:
 
 def test_pieces_consist_of_whole_lines_and_cover_the_text():
   text = ''.join(f'{i} {"x" * (i % 90)}\n' for i in range(300))
-  pieces = texts.split(text)
+  pieces = texts.make_pieces(text)
   assert len(pieces) > 3
   assert ''.join(pieces) == text
   assert all(piece.endswith('\n') for piece in pieces)
-  assert texts.split('\n \n') == []
+  assert texts.make_pieces('\n \n') == []
 
 
 @pytest.fixture
