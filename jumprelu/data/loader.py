@@ -50,7 +50,7 @@ class Loader:
     return self.tokens_at([i])[0]
 
   def tokens_at(self, indices) -> Int32[np.ndarray, 'sequences positions']:
-    """Returns rows of the endless shuffled corpus, in the order of `indices`."""
+    """Returns rows of the endless shuffled corpus, in order of `indices`."""
     return self.cache.tokens_at([self.record_index(int(i)) for i in indices])
 
   def block(

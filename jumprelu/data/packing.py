@@ -22,8 +22,8 @@ import numpy as np
 from jumprelu.array_typing import Array, Bool, Int, Int32
 from jumprelu.errors import UserError
 
-# Gemma's special ids, and the pieces that open and close a turn of a chat. Every
-# family of `jumprelu.lm` has the same ones; other tokenizers are refused.
+# Gemma's special ids, and the pieces that open and close a turn of a chat. All
+# families of `jumprelu.lm` share them; other tokenizers are refused.
 PAD = 0
 EOS = 1
 BOS = 2
@@ -114,7 +114,7 @@ def pack(
 
 
 def _starts(tokens):
-  """Returns a mask of segment starts: each BOS, and the first token of a row."""
+  """Returns a mask of segment starts: each BOS and each row's first token."""
   xp = jnp if isinstance(tokens, jax.Array) else np
   first = xp.arange(tokens.shape[-1]) == 0
   return (tokens == BOS) | xp.broadcast_to(first, tokens.shape)

@@ -129,7 +129,7 @@ class TextFiles:
     return size, digest.hexdigest()
 
   def describe(self) -> dict[str, Any]:
-    """Returns counts and a digest of names and contents, without directories."""
+    """Returns counts and a digest of names and contents, but no directories."""
     size, digest = self._read
     return {
         'kind': 'files',
