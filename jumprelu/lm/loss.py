@@ -160,7 +160,7 @@ def compare(
     tokens: Int[Array, 'sequences positions'],
     mesh: Any = None,
 ) -> Comparison:
-  """Returns the comparison of two passes, from their results of `hidden`."""
+  """Returns the comparison of two passes' final hidden states (`hidden`)."""
   unembed = _unembedder(config, params, mesh)
 
   def compare_chunk(chunk):

@@ -186,7 +186,7 @@ def unembed(
     params: gemma.Params,
     hidden: Float[Array, '*batch model'],
 ) -> Float[Array, '*batch vocab']:
-  """Returns the logits, in float32, of a result of `hidden`."""
+  """Returns the logits, in float32, of final hidden states (`hidden`)."""
   return gemma.unembed(model.config, params, hidden)
 
 
@@ -220,7 +220,7 @@ def self_check(model: LanguageModel) -> float:
   Differences are relative to the largest value.
 
   Raises:
-    NumericalError: if the difference is larger than that of rounding.
+    NumericalError: if the difference exceeds rounding errors.
   """
   config = dataclasses.replace(model.config, layers=model.num_layers)
   shallow = dataclasses.replace(model, config=config)

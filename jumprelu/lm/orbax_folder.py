@@ -20,14 +20,14 @@ from jumprelu import errors, extras
 from jumprelu.lm import config as config_lib
 from jumprelu.lm import families, gemma, weights
 
-# The files that mark such a folder, and the file that describes an array -> the
-# driver of its zarr version.
+# The files that mark such a folder.
 _MARKS = ('_METADATA', 'manifest.ocdbt')
+# The file that describes an array -> the driver of its zarr version.
 _DRIVERS = {'.zarray': 'zarr', 'zarr.json': 'zarr3'}
 
 
 def recognises(folder: pathlib.Path) -> bool:
-  """Returns whether a folder, or one subfolder only, is in orbax's format."""
+  """Returns whether a folder, or its only such subfolder, is orbax's."""
   return _inner(folder) is not None
 
 

@@ -57,8 +57,8 @@ def parse_tap(text: str) -> Tap:
 class Reads:
   """The taps that an SAE reads and those that it reconstructs.
 
-  The SAE's input is the concatenation of the activations at `inputs`, in their
-  order, and its target is that of the activations at `targets`.
+  The SAE's input is the concatenation of the activations at `inputs`, in order,
+  and its target is the concatenation of the activations at `targets`.
   """
 
   inputs: tuple[Tap, ...]

@@ -1,7 +1,7 @@
 """The config, folder and format of the model that --model names.
 
 This module reads no weights, does not import gemma and uses no device, so that
-a wrong flag is an error at once. Nothing is ever downloaded.
+a wrong flag fails early. Nothing is ever downloaded.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Reads parameters from files into arrays that are sharded over the mesh.
+"""Reading parameters from files into arrays sharded over the mesh.
 
 In every format, only tensors of the needed layers are read. They are copied
 from the file to the devices one at a time, so that the host never holds more

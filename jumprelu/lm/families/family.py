@@ -60,7 +60,7 @@ class Matrices(NamedTuple):
 
 
 class Conversion(NamedTuple):
-  """The conversion of Hugging Face tensors of one shape to one of our tensors.
+  """A conversion of Hugging Face tensors of one shape to one of our tensors.
 
   Attributes:
     names: Hugging Face's names without their prefix; `{layer}` is replaced by

@@ -174,7 +174,7 @@ _FIXED = {
     'quantization_config': None,
 }
 # The objects that describe the rotary embedding: `rope_scaling` in older files,
-# `rope_parameters` in newer ones, with one object in all or one per layer type.
+# `rope_parameters` in newer ones, which may hold an object per layer type.
 _ROPES = ('rope_parameters', 'rope_scaling')
 _FIXED_ROPE = {
     'rope_theta': 10000.0,
