@@ -197,8 +197,8 @@ class Sae(abc.ABC):
   ) -> Params:
     """Returns initial parameters (Gemma Scope, section 3.2).
 
-    Decoder rows are drawn uniformly from a cube, then scaled to unit norm. He's
-    bound does not matter, because the scaling removes it. Biases and the skip
+    Decoder rows are drawn uniformly from a cube, then scaled to unit norm. The
+    bound of He's initialisation does not matter, because rows are rescaled. Biases and the skip
     term are zero. The encoder starts as the decoder's transpose; a transcoder's
     encoder is drawn independently.
     """
