@@ -22,7 +22,7 @@ def _make():
 def test_all_of_an_evaluation_comes_back(tmp_path):
   made = _make()
   stored_lib.write(made, tmp_path / 'x', _KEY)
-  assert stored_lib.is_there(tmp_path / 'x', _KEY)
+  assert stored_lib.exists(tmp_path / 'x', _KEY)
   found = stored_lib.read(tmp_path / 'x', _KEY)
   assert (found.rows, found.tables) == (made.rows, made.tables)
   for stored, exact in zip(
@@ -35,7 +35,7 @@ def test_another_request_finds_nothing(tmp_path):
   assert stored_lib.read(tmp_path / 'x', _KEY) is None
   stored_lib.write(_make(), tmp_path, _KEY)
   for other in ({**_KEY, 'step': 6}, {'step': 5}, {**_KEY, 'more': 1}):
-    assert not stored_lib.is_there(tmp_path, other)
+    assert not stored_lib.exists(tmp_path, other)
     assert stored_lib.read(tmp_path, other) is None
 
 

@@ -222,11 +222,11 @@ def test_prompts_ask_for_first_letters_and_end_with_the_word():
 
 
 def test_too_little_room_and_too_few_words_are_told():
-  with pytest.raises(errors.UserError, match='a row 20; lower measure'):
+  with pytest.raises(errors.UserError, match='a row has 20; lower measure'):
     spelling.make_words(layout(20), words=60, shots=3)
-  with pytest.raises(errors.UserError, match='cannot give 9 examples'):
+  with pytest.raises(errors.UserError, match='too few for 9 examples'):
     spelling.make_words(layout(), words=8, shots=9)
   context = planted.make_context(table(), member(), sequences=7)
-  few = words().only(np.arange(_COUNT) < 9)
+  few = words().select(np.arange(_COUNT) < 9)
   with pytest.raises(errors.UserError, match='no feature has enough words'):
     absorption.of_words(context, few)

@@ -105,7 +105,7 @@ def test_one_side_chooses_and_teaches_and_the_other_is_scored():
   given = rows()
   chosen, _ = member()
   one = examples.Unit(chosen.sae, chosen.params, chosen.source)
-  (sums,) = examples.sums_of(context, [one], given, how=None)
+  (sums,) = examples.sums_of(context, [one], given, pooling=None)
   train = given.labels[~given.test]
   for kind in (0, 1):
     wanted = (train == kind).sum((0, 1))
@@ -173,16 +173,18 @@ def test_a_task_of_one_class_is_refused():
       given.test[:, None, None], np.minimum(given.labels, 0), given.labels
   )
   with pytest.raises(
-      errors.UserError, match="'all' has only one class on the test"
+      errors.UserError, match="'all' has only one class in the test"
   ):
     probing.of_rows(context, given._replace(labels=labels))
 
 
-@pytest.mark.parametrize('how, devices', [(None, 1), ('mean', 1), ('max', 8)])
-def test_sums_and_values_equal_numpy(monkeypatch, how, devices):
+@pytest.mark.parametrize(
+    'pooling, devices', [(None, 1), ('mean', 1), ('max', 8)]
+)
+def test_sums_and_values_equal_numpy(monkeypatch, pooling, devices):
   # Cut into chunks, as a wide member's would be.
   monkeypatch.setattr(jitted, '_CHUNK_BYTES', 4 * 8 * 3 * _WIDTH // devices)
-  given, one = rows(bool(how)), member()[0]
+  given, one = rows(bool(pooling)), member()[0]
   mesh = None
   if devices > 1:
     mesh = sharding.make_mesh(sharding.Config(data=4, tensor=2))
@@ -190,13 +192,13 @@ def test_sums_and_values_equal_numpy(monkeypatch, how, devices):
   keep, labels = packing.keep_mask(given.tokens[:8]), given.labels[:8]
   latents = x @ np.asarray(one.params['W_enc'])
   latents = np.where(latents > 0.25, latents, 0)
-  if how:
+  if pooling:
     kept = keep[..., None]
     mean = np.where(kept, latents, 0).sum(1) / keep.sum(1)[:, None]
     most = np.where(kept, latents, -np.inf).max(1)
-    latents = (mean if how == 'mean' else most)[:, None]
+    latents = (mean if pooling == 'mean' else most)[:, None]
   call = {'keep': text.place(keep, mesh, None, None)}
-  call |= {'sae': one.sae, 'how': how, 'mesh': mesh}
+  call |= {'sae': one.sae, 'pooling': pooling, 'mesh': mesh}
   inputs = text.place(x, mesh, None, None, None)
   jax.clear_caches()
   sums = examples.class_sums(one.params, inputs, jnp.asarray(labels), **call)
