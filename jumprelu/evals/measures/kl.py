@@ -19,7 +19,7 @@ from jumprelu.evals.measures import context as context_lib
 
 
 class Divergence(NamedTuple):
-  """KL divergences of the splice and of zero ablation from clean predictions."""
+  """KL divergences from clean to spliced and to zero-ablated predictions."""
 
   spliced: metrics.Average
   zero: metrics.Average

@@ -87,9 +87,14 @@ def confusion(
 ) -> ratio_errors.Counts:
   """Returns the counts for the scores above, with documents as groups."""
   outcomes = np.stack(
-      [guesses & labels, guesses & ~labels, ~guesses & labels, ~guesses & ~labels],
+      [
+          guesses & labels,
+          guesses & ~labels,
+          ~guesses & labels,
+          ~guesses & ~labels,
+      ],
       axis=1,
-  )  # fmt: skip
+  )
   names, index = np.unique(documents, return_inverse=True)
   rows = np.zeros((len(names), 4))
   np.add.at(rows, index, outcomes)
