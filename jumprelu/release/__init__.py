@@ -9,8 +9,8 @@ import importlib
 from typing import Any
 
 _OWNERS = {
-    'Member': 'records',
-    'Provenance': 'records',
+    'Member': 'members',
+    'Provenance': 'members',
     'check_target': 'write',
     'list_members': 'members',
     'load_member': 'members',

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jumprelu.release import records
+from jumprelu.release import members
 
 _TEMPLATE = """\
 ---
@@ -139,7 +139,7 @@ def _notes(rows: Sequence[Mapping[str, Any]]) -> str:
   notes = [f'Training has not ended: {stop}.' for stop in stops]
   for row in rows:
     skipped, steps = row.get('steps_skipped') or 0, row.get('steps') or 0
-    if records.is_skipped_notable(skipped, steps=steps):
+    if members.is_skipped_notable(skipped, steps=steps):
       notes.append(
           f'`{row["path"]}` skipped {skipped:,} of {steps:,} steps'
           f' ({skipped / steps:.1%}), because its loss or gradients were not'

@@ -18,7 +18,8 @@ from jumprelu import data, evals, extras, lm, sharding
 from jumprelu.data import packing
 from jumprelu.evals import evaluate, stored
 from jumprelu.files import digests
-from jumprelu.release import records, releasable, write
+from jumprelu.release import members as members_lib
+from jumprelu.release import releasable, write
 from jumprelu.saes import base
 from jumprelu.training import config as config_lib
 from jumprelu.training import load_run, run_digest, run_dir
@@ -199,9 +200,9 @@ def _members(
     *,
     inputs: Mapping[lm.Reads, np.ndarray],
     as_jumprelu: bool,
-) -> list[records.Member]:
+) -> list[members_lib.Member]:
   return [
-      records.Member(
+      members_lib.Member(
           sae=sae,
           params=params,
           reads=m.reads,
@@ -237,9 +238,9 @@ def _as_jumprelu(
   return [sae.to_jumprelu(params) or (sae, params) for sae, params in folded]
 
 
-def provenance(run: Run, licence: str = 'Apache-2.0') -> records.Provenance:
+def provenance(run: Run, licence: str = 'Apache-2.0') -> members_lib.Provenance:
   """Say where a run's members come from."""
-  return records.Provenance(
+  return members_lib.Provenance(
       model=run.model.name,
       layer=run.config.layer,
       training=config_lib.to_record(run_digest.portable(run.config)),

@@ -6,7 +6,7 @@ import os
 from absl import logging
 
 from jumprelu import errors
-from jumprelu.release import records
+from jumprelu.release import members as members_lib
 from jumprelu.training import load_run
 
 # Share of its steps that a member may have skipped.
@@ -46,7 +46,7 @@ def warn_of_skipped(members: Sequence[load_run.TrainedMember]) -> None:
   """Logs which members skipped more than a few steps."""
   for member in members:
     steps = member.meta['counts']['step']
-    if records.is_skipped_notable(member.steps_skipped, steps=steps):
+    if members_lib.is_skipped_notable(member.steps_skipped, steps=steps):
       logging.warning(
           '%s skipped %d of %d steps, because its loss or gradients were not'
           ' finite; the card says so',

@@ -21,25 +21,11 @@ import numpy as np
 from jumprelu import errors
 from jumprelu.evals import results
 from jumprelu.files import digests, folder_kinds, formats, npz
-from jumprelu.release import card, layout, records, verify
+from jumprelu.release import card, layout, verify
 from jumprelu.release import members as members_lib
-from jumprelu.release.members import list_members, load_member
-from jumprelu.release.records import Member, Provenance
-from jumprelu.release.verify import verify_release
-
-__all__ = [
-    'Member',
-    'Provenance',
-    'check_target',
-    'list_members',
-    'load_member',
-    'member_paths',
-    'verify_release',
-    'write_release',
-]
 
 
-def member_paths(members: Sequence[Member]) -> list[str]:
+def member_paths(members: Sequence[members_lib.Member]) -> list[str]:
   """Returns each member's folder; of equal ones, by (coefficient, seed)."""
   return layout.resolve_collisions(
       [
@@ -54,10 +40,10 @@ def member_paths(members: Sequence[Member]) -> list[str]:
 
 
 def write_release(
-    members: Sequence[Member],
+    members: Sequence[members_lib.Member],
     out: str | os.PathLike,
     *,
-    provenance: Provenance,
+    provenance: members_lib.Provenance,
 ) -> list[dict[str, Any]]:
   """Write a verified release and return its results rows, with paths.
 
@@ -76,7 +62,7 @@ def write_release(
     new = pathlib.Path(scratch) / 'new'
     listed, rows = [], []
     for path, member in zip(paths, members, strict=True):
-      row = records.row(member) | {'path': path}
+      row = members_lib.result_row(member) | {'path': path}
       rows.append(row)
       _write_member(new / path, member, row, provenance)
       listed.append(
@@ -95,7 +81,7 @@ def write_release(
             (m.input_gain for m in members if m.site == 'transcoder'), None
         ),
     )
-    verify_release(new)
+    verify.verify_release(new)
     _replace(out, new, old=pathlib.Path(scratch) / 'old')
   return rows
 
@@ -141,9 +127,9 @@ def check_target(out: str | os.PathLike, *, run: str):
 
 def _write_member(
     folder: pathlib.Path,
-    member: Member,
+    member: members_lib.Member,
     row: Mapping[str, Any],
-    provenance: Provenance,
+    provenance: members_lib.Provenance,
 ):
   folder.mkdir(parents=True)
   params = {k: np.asarray(v) for k, v in member.params.items()}
@@ -170,8 +156,11 @@ def _write_member(
   _write_json(folder / layout.RESULTS, row)
   _write_json(
       folder / layout.CONFIG,
-      records.member_config(member, params, provenance)
-      | {'sha256': digests.sha256_of(folder / layout.PARAMS)},
+      members_lib.member_config(
+          member,
+          provenance,
+          sha256=digests.sha256_of(folder / layout.PARAMS),
+      ),
   )
 
 
@@ -180,7 +169,7 @@ def _write_suite(
     listed: list[dict[str, Any]],
     *,
     rows: list[dict[str, Any]],
-    provenance: Provenance,
+    provenance: members_lib.Provenance,
     input_gain: bool | None,
 ):
   results.write(rows, new / layout.ALL_RESULTS)
@@ -193,7 +182,7 @@ def _write_suite(
           corpus=provenance.corpus,
           command=provenance.command,
           licence=provenance.licence,
-          versions=records.versions(),
+          versions=members_lib.versions(),
           input_gain=input_gain,
       ),
       encoding='utf-8',
@@ -221,5 +210,5 @@ def _digests(folder: pathlib.Path) -> dict[str, str]:
 
 
 def _write_json(path: pathlib.Path, value: Any):
-  text = json.dumps(records.plain(value), indent=2, allow_nan=False) + '\n'
+  text = json.dumps(members_lib.plain(value), indent=2, allow_nan=False) + '\n'
   path.write_text(text, encoding='utf-8')

@@ -287,8 +287,8 @@ def test_a_skip_transcoder_is_released_loaded_and_verified(tmp_path):
   params = dict(member.params) | {'W_skip': jnp.asarray(skip)}
   released = small_release.replace(member, sae=sae, params=params)
   out = small_release.write(tmp_path / 'release', [released])
-  (path,) = write.list_members(out)
-  loaded, arrays, _ = write.load_member(out / path)
+  (path,) = members_lib.list_members(out)
+  loaded, arrays, _ = members_lib.load_member(out / path)
   assert loaded == sae
   np.testing.assert_array_equal(arrays['W_skip'], skip)
   with np.load(out / path / 'test_vectors.npz') as vectors:
@@ -303,7 +303,7 @@ def test_a_skip_transcoder_is_released_loaded_and_verified(tmp_path):
 
   small_release.change_arrays(out, other, folder=path)
   with pytest.raises(errors.DataError, match='reconstruction is not that of'):
-    write.verify_release(out)
+    verify.verify_release(out)
 
 
 def test_the_release_before_stays_if_the_new_one_cannot_be_renamed(
