@@ -1,4 +1,4 @@
-"""Members of a release of ours: config.json says what they are."""
+"""Reader of the members of our own releases, which config.json describes."""
 
 import pathlib
 
@@ -7,14 +7,14 @@ from jumprelu.release.formats import record
 
 
 def recognises(folder: pathlib.Path) -> bool:
-  """Returns whether a member's two main files lie there."""
+  """Returns whether the folder holds params.npz and config.json."""
   return all(
       (folder / name).is_file() for name in (layout.PARAMS, layout.CONFIG)
   )
 
 
 def read(folder: pathlib.Path) -> record.Released:
-  """Reads one member; errors as of `members.read_member`."""
+  """Reads one member; raises the errors of `members.read_member`."""
   sae, params, config = members.read_member(folder)
   training = config.get('training') or {}
   return record.Released(
