@@ -1,10 +1,10 @@
-"""Write a suite as files that any Gemma Scope reader opens.
+"""Writes a release in Gemma Scope's format.
 
-One directory holds one layer's suite. Each member's folder holds the five
-arrays of Gemma Scope's `params.npz` and, beside it, what Gemma Scope's files
-lack: the config that made it, its evaluation, and test vectors (held-out
-activations with their latents and reconstruction) by which any reader can
-check itself. `verify.py` reads it all back.
+A release holds the suite of one layer. The folder of each member holds the five
+arrays of Gemma Scope's `params.npz` and three files that Gemma Scope lacks: the
+config, the evaluation, and test vectors (held-out activations with their
+latents and reconstruction), by which users can check their own code.
+`verify.py` checks all files.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,10 @@ from jumprelu.release import members as members_lib
 
 
 def member_paths(members: Sequence[members_lib.Member]) -> list[str]:
-  """Returns each member's folder; of equal ones, by (coefficient, seed)."""
+  """Returns the folder of each member, relative to the release.
+
+  Equal names are numbered in order of coefficient, target L0 and seed.
+  """
   return layout.resolve_collisions(
       [
           layout.member_folder(
@@ -45,10 +48,11 @@ def write_release(
     *,
     provenance: members_lib.Provenance,
 ) -> list[dict[str, Any]]:
-  """Write a verified release and return its results rows, with paths.
+  """Writes a verified release; returns its rows of results, with paths.
 
-  Everything is written beside `out` and verified there; only then it takes the
-  place of `out`. Nothing is replaced but a release of the same run.
+  All files are written to a temporary folder next to `out` and verified before
+  that folder is renamed to `out`. An existing `out` is replaced only if it is
+  empty or a release of the same run.
   """
   out = pathlib.Path(out).resolve()
   if not members:
@@ -87,7 +91,7 @@ def write_release(
 
 
 def _replace(out: pathlib.Path, new: pathlib.Path, *, old: pathlib.Path):
-  """Renames `new` to `out`; what was there stays there if that fails."""
+  """Renames `new` to `out`; a previous `out` is kept if that fails."""
   if out.exists():
     out.rename(old)
   try:
@@ -99,7 +103,11 @@ def _replace(out: pathlib.Path, new: pathlib.Path, *, old: pathlib.Path):
 
 
 def check_target(out: str | os.PathLike, *, run: str):
-  """Refuse a target that holds anything but a release of this run."""
+  """Refuses a target that is neither empty nor a release of this run.
+
+  Raises:
+    UserError: the target would lose files; the message names the cure.
+  """
   out = pathlib.Path(out)
   folder_kinds.refuse_inside_release('out', out.absolute().parent)
   if not out.exists():
@@ -110,7 +118,7 @@ def check_target(out: str | os.PathLike, *, run: str):
     return
   if not (out / layout.SUITE).is_file():
     raise errors.UserError(
-        f'{out}: not empty and no release; choose another --out'
+        f'{out}: not empty and not a release; choose another --out'
     )
   suite = members_lib.read_suite(out)
   if suite.get('run') != run:
@@ -131,11 +139,12 @@ def _write_member(
     row: Mapping[str, Any],
     provenance: members_lib.Provenance,
 ):
+  """Writes the files of one member."""
   folder.mkdir(parents=True)
   params = {k: np.asarray(v) for k, v in member.params.items()}
   npz.write_npz(folder / layout.PARAMS, params)
-  # The language model is not at hand for a reader: the inputs are stored. Full
-  # float32, for an accelerator's default would round the products.
+  # Inputs are stored too, because users may not have the language model. The
+  # precision is set, because an accelerator's default would round the products.
   with jax.default_matmul_precision('float32'):
     inputs = jnp.asarray(member.inputs)
     latents = member.sae.encode(dict(member.params), inputs)
@@ -172,6 +181,7 @@ def _write_suite(
     provenance: members_lib.Provenance,
     input_gain: bool | None,
 ):
+  """Writes the files of the whole release."""
   results.write(rows, new / layout.ALL_RESULTS)
   files = _digests(new)
   (new / layout.CARD).write_text(
@@ -195,13 +205,14 @@ def _write_suite(
           'layer': provenance.layer,
           'run': provenance.run,
           'members': listed,
-          # People edit the card: it is listed without a digest.
+          # The card has no digest, because users may edit it.
           'files': files | {layout.CARD: None},
       },
   )
 
 
 def _digests(folder: pathlib.Path) -> dict[str, str]:
+  """Returns the SHA-256 of each file in a folder, by name."""
   return {
       p.name: digests.sha256_of(p)
       for p in sorted(folder.iterdir())

@@ -50,8 +50,8 @@ class Released:
   training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-# Axes of each array, by name. `W_enc` determines the sizes of the first two axes,
-# `W_dec` that of the third.
+# Axes of each array. `W_enc` determines the sizes of d_in and width, `W_dec`
+# that of d_out.
 _AXES = {
     'W_enc': ('d_in', 'width'),
     'b_enc': ('width',),
@@ -125,8 +125,8 @@ def make_jumprelu(
 ) -> Released:
   """Returns a JumpReLU SAE made from its arrays, with a skip term if present.
 
-  Published SAEs compute relu(z) [z > threshold]. Ours compute z [z > threshold],
-  which is equal once negative thresholds are raised to 0.
+  Published SAEs compute relu(z) [z > threshold]. Ours compute
+  z [z > threshold], which is equal once negative thresholds are raised to 0.
   """
   threshold = np.maximum(params['threshold'], 0)
   sae = saes.make_sae(
