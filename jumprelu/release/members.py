@@ -8,10 +8,7 @@ array headers before data. `verify.py` checks the values.
 """
 
 from collections.abc import Mapping
-import contextlib
 import dataclasses
-from importlib import metadata
-import math
 import os
 import pathlib
 import platform
@@ -25,6 +22,7 @@ import jumprelu
 from jumprelu import errors, lm, saes
 from jumprelu.array_typing import Array, Float
 from jumprelu.files import folder_kinds, formats, json_files, npz
+from jumprelu.files import versions as versions_lib
 from jumprelu.release import hook_names, layout
 from jumprelu.saes import base
 
@@ -204,7 +202,7 @@ def result_row(member: Member) -> dict[str, Any]:
   }
   if member.unfinished:
     steps['unfinished'] = member.unfinished
-  return plain({**member.results, **steps})
+  return json_files.to_plain({**member.results, **steps})
 
 
 def is_skipped_notable(skipped: int, *, steps: int) -> bool:
@@ -214,27 +212,11 @@ def is_skipped_notable(skipped: int, *, steps: int) -> bool:
 
 def versions() -> dict[str, str]:
   """Returns the versions that a release depends on, importing nothing."""
-  result = {
+  return {
       'jumprelu': jumprelu.__version__,
       'python': platform.python_version(),
+      **versions_lib.of_packages(_PACKAGES),
   }
-  for name in _PACKAGES:
-    with contextlib.suppress(metadata.PackageNotFoundError):
-      result[name] = metadata.version(name)
-  return result
-
-
-def plain(value: Any) -> Any:
-  """Returns `value` as JSON can hold it; a non-finite number becomes null."""
-  if isinstance(value, Mapping):
-    return {str(k): plain(v) for k, v in value.items()}
-  if isinstance(value, (list, tuple)):
-    return [plain(v) for v in value]
-  if isinstance(value, (np.generic, jax.Array)) and not np.ndim(value):
-    value = value.item()
-  if isinstance(value, float) and not math.isfinite(value):
-    return None
-  return value
 
 
 def list_members(release: str | os.PathLike) -> list[str]:

@@ -8,7 +8,6 @@ latents and reconstruction), by which users can check their own code.
 """
 
 from collections.abc import Mapping, Sequence
-import json
 import os
 import pathlib
 import tempfile
@@ -20,7 +19,7 @@ import numpy as np
 
 from jumprelu import errors
 from jumprelu.evals import results
-from jumprelu.files import digests, folder_kinds, formats, npz
+from jumprelu.files import digests, folder_kinds, formats, json_files, npz
 from jumprelu.release import card, layout, verify
 from jumprelu.release import members as members_lib
 
@@ -162,8 +161,8 @@ def _write_member(
         folder / layout.FIRING_FREQUENCY,
         np.asarray(member.firing_frequency, np.float32),
     )
-  _write_json(folder / layout.RESULTS, row)
-  _write_json(
+  json_files.write_json(folder / layout.RESULTS, row)
+  json_files.write_json(
       folder / layout.CONFIG,
       members_lib.member_config(
           member,
@@ -197,7 +196,7 @@ def _write_suite(
       ),
       encoding='utf-8',
   )
-  _write_json(
+  json_files.write_json(
       new / layout.SUITE,
       {
           **formats.stamp(formats.Kind.RELEASE_SUITE),
@@ -218,8 +217,3 @@ def _digests(folder: pathlib.Path) -> dict[str, str]:
       for p in sorted(folder.iterdir())
       if p.is_file()
   }
-
-
-def _write_json(path: pathlib.Path, value: Any):
-  text = json.dumps(members_lib.plain(value), indent=2, allow_nan=False) + '\n'
-  path.write_text(text, encoding='utf-8')
