@@ -74,7 +74,7 @@ def is_stored(
     wanted: suites.Suite | suites.Reading, folder: pathlib.Path
 ) -> bool:
   """Says whether `obtain` would only read."""
-  return stored.is_there(_results(wanted, folder), _key(wanted, folder))
+  return stored.exists(_results(wanted, folder), _key(wanted, folder))
 
 
 def _key(
