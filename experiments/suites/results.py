@@ -75,7 +75,7 @@ def is_stored(
     wanted: suites.Suite | suites.Reading, folder: pathlib.Path
 ) -> bool:
   """Returns whether the results are stored, so that `obtain` only reads."""
-  return stored.is_there(_results(wanted, folder), _key(wanted, folder))
+  return stored.exists(_results(wanted, folder), _key(wanted, folder))
 
 
 def _key(

@@ -61,7 +61,7 @@ def evaluate_members(
     measures: Sequence[str] = (),
     settings: settings_lib.Config | None = None,
 ) -> Evaluation:
-  """Evaluates all members on the same held-out tokens.
+  """Returns the results of all members on the same held-out tokens.
 
   Args:
     model: The language model, with all of its layers.
@@ -73,12 +73,8 @@ def evaluate_members(
     measures: Names from `evals.measures.MEASURES` of optional measures.
     settings: Settings of the optional measures.
 
-  Returns:
-    The rows, the firing frequencies and the tables of the optional measures.
-
   Raises:
-    UserError: if a measure is unknown, an SAE does not fit the model, or there
-      is no held-out text.
+    UserError: if a measure is unknown, an SAE does not fit, or text is missing.
   """
   config = config or evals.Config()
   measures = measures_lib.check(measures)

@@ -110,7 +110,7 @@ def effects(
 def compute(counts: ratio_errors.Counts) -> dict[str, Any]:
   """Returns the error share, and the mean effects per token."""
   fields = Effects._fields
-  unit = dict(zip(fields, np.eye(len(fields)), strict=True))
+  unit: dict[str, Any] = dict(zip(fields, np.eye(len(fields)), strict=True))
   share = ratio_errors.Ratio(
       unit['error_size'], unit['error_size'] + unit['latents_size']
   )
