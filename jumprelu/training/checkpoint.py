@@ -1,16 +1,16 @@
 """Checkpoints that are verified whenever they are read.
 
-A checkpoint is one directory, named by its step. It holds the state's arrays and
-one JSON record with the step, the caller's meta and each array's digest. Readers
-walk from the newest step to the oldest until one verifies.
+A checkpoint is one directory, named by its step. It holds the state's arrays
+and one JSON record with the step, the caller's meta and each array's digest.
+Readers walk from the newest step to the oldest until one verifies.
 
 Orbax writes and reads the arrays (asynchronously, atomically, on any topology)
 through `save_checkpointables_async` and `load` of its v1 API. Its managers (v0
-`CheckpointManager`, v1 `training.Checkpointer`) are not used, because they trust
-the directory with the highest number, even a damaged one, and refuse to save an
-earlier step. Orbax also loads flipped bytes without an error, casts dtypes
-silently, and reports a failed save only if the caller waits for it. This module
-checks digests and dtypes, and waits for every save.
+`CheckpointManager`, v1 `training.Checkpointer`) are not used, because they
+trust the directory with the highest number, even a damaged one, and refuse to
+save an earlier step. Orbax also loads flipped bytes without an error, casts
+dtypes silently, and reports a failed save only if the caller waits for it. This
+module checks digests and dtypes, and waits for every save.
 """
 
 from collections.abc import Mapping, Sequence
@@ -79,8 +79,8 @@ class Checkpointer:
       meta: The caller's record, JSON.
 
     Raises:
-      errors.NumericalError: the state is not finite. Nothing is written, because
-        such a checkpoint would evict a good one.
+      errors.NumericalError: the state is not finite. Nothing is written,
+        because such a checkpoint would evict a good one.
       RuntimeError: the previous save failed.
     """
     self.wait()

@@ -57,7 +57,7 @@ def restore(
 ) -> Restored | None:
   """Returns the newest checkpoint that verifies, or None where none exists.
 
-  Every process calls it. A run may save and remove checkpoints at the same time.
+  Every process calls it. A run may save and remove checkpoints meanwhile.
 
   Args:
     directory: The folder of the checkpoints.
@@ -108,7 +108,7 @@ def root_cause(error: BaseException) -> str:
 
 
 def quieten_orbax() -> None:
-  """Drops the fifty lines that orbax logs for each save, but not its warnings."""
+  """Drops the fifty lines that orbax logs per save, but not its warnings."""
   python_logging.getLogger('absl').addFilter(_is_not_chatter)
 
 

@@ -178,11 +178,11 @@ _BAD = {
     'target': ({'target_l0': (0.0,)}, r'target_l0: 0.0 must be above 0'),
     'target above width': (
         {'target_l0': (20.0,), 'widths': (16,)},
-        'target_l0: 20 is more than a width has latents',
+        'target_l0: 20 is more than the smallest width',
     ),
     'penalty': (
         {'sae.jumprelu.penalty': 'target_l0'},
-        'penalty is target_l0, but target_l0 is not given',
+        'penalty is target_l0, but target_l0 is not set',
     ),
     'short run': ({'tokens': 1000}, 'tokens is 1000: at least one block'),
     'part': ({'optim.learning_rate': -1.0}, 'optim.learning_rate must be'),

@@ -108,7 +108,7 @@ def test_metrics_behind_the_checkpoint_are_set_aside(tmp_path):
   directory = _claim(tmp_path)
   for step in (1, 2, 3):
     directory.append_metrics({'step': step})
-  directory.cut_metrics(2)
+  directory.truncate_metrics(2)
   directory.append_metrics({'step': 3, 'again': True})
   assert (tmp_path / 'metrics.jsonl').read_text() == (
       '{"step": 1}\n{"step": 2}\n{"step": 3, "again": true}\n'

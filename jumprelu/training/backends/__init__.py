@@ -6,7 +6,7 @@
   pallas  the same in Pallas; one GPU
 
 All of them need a plain JumpReLU: the paper's kernel, and no gradient to the
-pre-activations. Every other SAE gets the oracle, which is the definition itself.
+pre-activations. Every other SAE gets the oracle, the definition itself.
 """
 
 from jumprelu.training.backends.choice import AUTO, choose, dense_in_place

@@ -9,8 +9,8 @@ from jumprelu.training.backends import plain_jumprelu
 
 AUTO = 'auto'
 
-# The widths from which the sparse backend is faster than the dense one on a CPU,
-# and the Pallas kernels are faster on a GPU, at every matmul precision.
+# The widths from which the sparse backend is faster than the dense one on a
+# CPU, and the Pallas kernels are faster on a GPU, at every matmul precision.
 _WIDE = 4096
 _WIDE_ON_GPU = 65_536
 

@@ -163,8 +163,8 @@ class DenseInPlace(InPlace):
 class Sparse(InPlace):
   """Only pairs with a gradient, in JAX: for one device."""
 
-  # If a row has more selected latents, the whole step is dense, which is as fast
-  # at an L0 of hundreds.
+  # If a row has more selected latents, the whole step is dense, which is as
+  # fast at an L0 of hundreds.
   cap: int = 384
 
   def update_matrices(self, matrices, batch, rates, *, settings):

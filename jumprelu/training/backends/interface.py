@@ -53,7 +53,7 @@ class Backend(abc.ABC):
     return state
 
   def from_layout(self, state: suite.GroupState) -> suite.GroupState:
-    """Returns a state of this backend's layout in the layout of a checkpoint."""
+    """Returns a state in this backend's layout in that of a checkpoint."""
     return state
 
   def begin_segment(self, state: suite.GroupState) -> Any:
