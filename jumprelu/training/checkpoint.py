@@ -59,12 +59,11 @@ class Checkpointer:
     except RuntimeError as e:
       if exc_value is None:
         raise
-      logging.error(
-          '%s', e
-      )  # The error that ended the block is raised instead.
+      # The caller gets the error that ended the block instead.
+      logging.error('%s', e)
 
   def steps(self) -> list[int]:
-    """Returns the steps whose directory holds something, sorted."""
+    """Returns the steps whose directories are not empty, sorted."""
     return checkpoint_reading.steps(self._directory)
 
   def save(self, step: int, state: Any, *, meta: Mapping[str, Any]) -> None:

@@ -55,7 +55,7 @@ def is_unfinished(path: epath.Path) -> bool:
 def restore(
     directory: str | os.PathLike[str], abstract_state: Any
 ) -> Restored | None:
-  """Returns the newest checkpoint that verifies, or None where none exists.
+  """Returns the newest checkpoint that verifies, or None if none exists.
 
   Every process calls it. A run may save and remove checkpoints meanwhile.
 
@@ -115,7 +115,10 @@ def quieten_orbax() -> None:
 def _try(
     path: epath.Path, step: int, wanted: dict[str, jax.ShapeDtypeStruct]
 ) -> tuple['_Verdict', dict[str, Array], dict[str, Any]]:
-  """Returns a verdict, the same in all processes, the arrays and the meta."""
+  """Returns the verdict on one checkpoint, its arrays and its meta.
+
+  The verdict is the same in all processes.
+  """
   records, leaves, meta = {}, {}, {}
   try:
     with _reading_alone():
@@ -185,7 +188,7 @@ def _is_not_empty(path: epath.Path) -> bool:
 
 
 def _looks_like_step(path: epath.Path) -> bool:
-  """Returns whether a path is a step's, be it empty or set aside as damaged."""
+  """Returns whether a path is a step's, even if it is empty or damaged."""
   number = _step_number(path.name.partition('.corrupt')[0])
   return number is not None and not is_unfinished(path)
 
@@ -203,6 +206,6 @@ def _worst_of_all(verdict: _Verdict) -> _Verdict:
 
 
 def _is_not_chatter(record: python_logging.LogRecord) -> bool:
-  """Returns whether a log record is not below the warnings of orbax."""
+  """Returns whether a record is a warning, or comes from another package."""
   chatter = f'{os.sep}orbax{os.sep}' in record.pathname
   return record.levelno >= python_logging.WARNING or not chatter

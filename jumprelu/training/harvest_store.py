@@ -19,8 +19,8 @@ from jumprelu.training import config as config_lib
 from jumprelu.training import job as job_lib
 from jumprelu.training import run_dir, train
 
-# The fields of a record that are not compared, or compared by `_comparable` in
-# another form.
+# Fields of a record that need not be equal when a store is resumed, or that
+# `_comparable` replaces by fields of their contents.
 _NOT_COMPARED = (
     'arrays',
     'blocks_sha256',
@@ -197,7 +197,7 @@ def _check_stored(
 
 
 def _comparable(facts: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns the fields that must not differ, on one level."""
+  """Returns the fields that must be equal when a store is resumed."""
   compared = {k: v for k, v in facts.items() if k not in _NOT_COMPARED}
   geometry = facts['geometry']
   return (

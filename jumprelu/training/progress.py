@@ -141,8 +141,8 @@ class Reporter:
     positions = self._batches * self._batch
     if dropped > max(_MAX_DROPPED, _MAX_DROPPED_SHARE * positions):
       raise errors.DataError(
-          f'{dropped} of {positions} positions have activations that are not'
-          ' finite or huge; check that the weights are intact and that they fit'
+          f'{dropped} of {positions} positions have activations that are huge'
+          ' or not finite; check that the weights are intact and that they fit'
           ' lm_dtype'
       )
 

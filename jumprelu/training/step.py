@@ -140,11 +140,11 @@ class Segments:
     self._backends = group_backends
 
   def prepare(self, state: suite.TrainState) -> suite.TrainState:
-    """Returns a state in the layouts of `run`, from that of checkpoints."""
+    """Returns the state of a checkpoint in the layouts that `run` needs."""
     return self._convert(state, lambda backend: backend.to_layout)
 
   def finish(self, state: suite.TrainState) -> suite.TrainState:
-    """Returns a state in the layout of checkpoints, from those of `run`."""
+    """Returns a state from `run` in the layout of a checkpoint."""
     return self._convert(state, lambda backend: backend.from_layout)
 
   def _convert(self, state, method):

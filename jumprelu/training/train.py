@@ -104,7 +104,7 @@ def _run(
   total, batches = config.steps, config.stream.batches
   max_steps = config.stream.batches_per_dispatch
 
-  # Nothing is allocated yet.
+  # Only shapes and functions: nothing is allocated yet.
   stored = suite.stored_state(job.groups, mesh=mesh)
   segments = step_lib.make_segments(
       job.groups,
@@ -116,7 +116,7 @@ def _run(
       backend=config.backend,
   )
 
-  # The state, and in `counts` the first step.
+  # After this call `counts.step` is the step at which training starts.
   state, scales = _restore_or_init(
       job, directory, checkpointer.latest_verified(stored), counts
   )
