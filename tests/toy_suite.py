@@ -1,18 +1,19 @@
-"""A suite small enough for any test: a table is its language model.
+"""A suite small enough for any test, with a table as its language model.
 
-Token t has activation table[t] at every tap, so what a batch must hold can be
-looked up. The corpus is an endless sequence of random rows, a function of
-their number alone.
+Token t has the activation table[t] at every tap, so that tests can look up the
+expected contents of a batch. The corpus is an endless sequence of random rows,
+each a function of its number.
 """
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from jumprelu import lm, sharding
+from jumprelu import lm, saes, sharding
 from jumprelu.activations import stream as stream_lib
 from jumprelu.training import config as config_lib
 from jumprelu.training import job as job_lib
-from jumprelu.training import suite
+from jumprelu.training import suite, train_batch
 
 LENGTH = 8
 LAYER = 2  # The default of configs.
@@ -24,7 +25,7 @@ WIDTHS = {
     lm.Site.ATTN_HEADS: 18,
 }
 
-# 4 batches of 32 a block of 16 sequences, 8 logical shards of 16 slots.
+# A block has 16 sequences, 8 logical shards of 16 slots, and 4 batches of 32.
 SMALL = {
     'model': 'gemma2_nano',
     'sites': ('resid_post', 'transcoder'),
@@ -44,13 +45,13 @@ SMALL = {
 
 
 class Loader:
-  """Rows by number: BOS, text, and in every third row EOS and padding."""
+  """Rows by number: BOS and text, and EOS and padding in every third row."""
 
   def __init__(self):
-    self.asked: list[slice] = []
+    self.requests: list[slice] = []
 
   def block(self, block_index, sequences, *, rows):
-    self.asked.append(rows)
+    self.requests.append(rows)
     numbers = range(block_index * sequences, (block_index + 1) * sequences)
     return np.stack([self.row(number) for number in numbers[rows]])
 
@@ -66,7 +67,7 @@ TAPS = tuple(lm.Tap(LAYER, site) for site in WIDTHS)
 
 
 def make_table(taps=TAPS):
-  """{tap: [vocab, d_site]}, of another scale and mean at each site."""
+  """Returns {tap: [vocab, d_site]}; scale and mean differ between sites."""
   table = {}
   for layer, site in taps:
     number = list(WIDTHS).index(site)
@@ -79,12 +80,12 @@ def make_table(taps=TAPS):
 
 
 def forward(params, tokens):
-  """The language model."""
+  """Returns the activations of the language model, {tap: [..., d_site]}."""
   return {tap: table[tokens] for tap, table in params.items()}
 
 
 def make_config(**changes):
-  """The small config; changes by dotted path, written with `__`."""
+  """Returns the small config with changes by dotted path, `__` for a dot."""
   named = {name.replace('__', '.'): value for name, value in changes.items()}
   return config_lib.resolve(SMALL | named)
 
@@ -98,7 +99,7 @@ def make_groups(config):
 
 
 def taps(config):
-  """The taps that the config's suite reads."""
+  """Returns the taps that the config's suite reads."""
   return suite.taps(make_groups(config))
 
 
@@ -113,6 +114,46 @@ def make_stream(config, *, table=None, mesh=None, loader=None, seed=0):
       sequence_length=LENGTH,
       seed=seed,
       mesh=mesh,
+  )
+
+
+def read_batch(block, index, *, size=32, mesh=None):
+  """Returns batch `index` as training reads it: ({tap: inputs}, keep)."""
+  inputs = {}
+  for tap, stored in block.activations.items():
+    batch = train_batch.make(
+        _make_reader(tap, stored.shape[-1]),
+        block,
+        index,
+        size=size,
+        mesh=mesh,
+        step=jnp.int32(0),
+        learning_rate=jnp.float32(1),
+        sparsity=jnp.float32(1),
+    )
+    inputs[tap], keep = batch.inputs, batch.keep
+  return inputs, keep
+
+
+def _make_reader(tap, d_site):
+  """Returns a group of one narrow SAE that reads a single tap."""
+  member = suite.Member(
+      site=tap.site,
+      layer=tap.layer,
+      width=48,
+      variant='jumprelu',
+      sparsity_coefficient=1e-2,
+      target_l0=0.0,
+      seed=0,
+      learning_rate=1e-3,
+      initial_threshold=0.01,
+  )
+  return suite.make_group(
+      str(tap),
+      lm.Reads((tap,), (tap,)),
+      [member],
+      config=saes.jumprelu.Config(),
+      d_site=lambda site: d_site,
   )
 
 
@@ -132,7 +173,7 @@ def make_job(config, *, mesh=None, table=None):
 
 
 def make_mesh(data, tensor=1):
-  """A mesh of some of the simulated devices."""
+  """Returns a mesh of the first `data * tensor` simulated devices."""
   return sharding.make_mesh(
       sharding.Config(data=data, tensor=tensor), jax.devices()[: data * tensor]
   )
