@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jumprelu import errors, lm, metrics
-from jumprelu.files import npz
+from jumprelu import errors, lm
+from jumprelu.files import npz, progress_line
 
 LOGITS = 'logits'
 
@@ -121,7 +121,7 @@ def _batches(
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
   """Yield (first row, values), the last batch filled up with padding."""
   starts = range(0, len(token_ids), batch)
-  progress = metrics.Progress('harvest', len(starts))
+  progress = progress_line.ProgressLine('harvest', len(starts))
   for start in progress.over(starts):
     rows = token_ids[start : start + batch]
     padded = np.full((batch, token_ids.shape[1]), pad, np.int32)

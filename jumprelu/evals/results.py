@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from jumprelu import extras, metrics
+from jumprelu import extras
+from jumprelu.evals import table as table_lib
 
 Row = dict[str, Any]
 
@@ -90,7 +91,7 @@ def table(rows: Sequence[Row]) -> str:
       if any(row.get(field) not in (None, '') for row in rows)
       and (field not in _UNLESS_ZERO or any(r.get(field) for r in rows))
   }
-  return metrics.format_table(
+  return table_lib.format_table(
       list(columns),
       [[row.get(field) for field in columns.values()] for row in rows],
   )
