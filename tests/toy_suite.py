@@ -6,13 +6,14 @@ their number alone.
 """
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from jumprelu import lm, sharding
+from jumprelu import lm, saes, sharding
 from jumprelu.activations import stream as stream_lib
 from jumprelu.training import config as config_lib
 from jumprelu.training import job as job_lib
-from jumprelu.training import suite
+from jumprelu.training import suite, train_batch
 
 LENGTH = 8
 LAYER = 2  # The default of configs.
@@ -113,6 +114,46 @@ def make_stream(config, *, table=None, mesh=None, loader=None, seed=0):
       sequence_length=LENGTH,
       seed=seed,
       mesh=mesh,
+  )
+
+
+def read_batch(block, index, *, size=32, mesh=None):
+  """Returns batch `index` as training reads it: ({tap: inputs}, keep)."""
+  inputs = {}
+  for tap, stored in block.activations.items():
+    batch = train_batch.make(
+        _make_reader(tap, stored.shape[-1]),
+        block,
+        index,
+        size=size,
+        mesh=mesh,
+        step=jnp.int32(0),
+        learning_rate=jnp.float32(1),
+        sparsity=jnp.float32(1),
+    )
+    inputs[tap], keep = batch.inputs, batch.keep
+  return inputs, keep
+
+
+def _make_reader(tap, d_site):
+  """Returns a group of one narrow SAE that reads a single tap."""
+  member = suite.Member(
+      site=tap.site,
+      layer=tap.layer,
+      width=48,
+      variant='jumprelu',
+      sparsity_coefficient=1e-2,
+      target_l0=0.0,
+      seed=0,
+      learning_rate=1e-3,
+      initial_threshold=0.01,
+  )
+  return suite.make_group(
+      str(tap),
+      lm.Reads((tap,), (tap,)),
+      [member],
+      config=saes.jumprelu.Config(),
+      d_site=lambda site: d_site,
   )
 
 

@@ -60,17 +60,6 @@ class Source(Protocol):
     ...
 
 
-def batch(
-    block: Block, index: Int[Array, ''], size: int
-) -> tuple[dict[lm.Tap, Float32[Array, 'batch _']], Bool[Array, ' batch']]:
-  """Gathers batch `index` of a block, scaled to E||x||^2 = 1, and its mask."""
-  found, keep = rows(block, index, size)
-  inputs = {
-      tap: scaled(x, block.inverse_scale[tap]) for tap, x in found.items()
-  }
-  return inputs, keep
-
-
 def rows(
     block: Block, index: Int[Array, ''], size: int
 ) -> tuple[dict[lm.Tap, Float[Array, 'batch _']], Bool[Array, ' batch']]:

@@ -5,16 +5,22 @@ it returns says everything that a run computes; it is written as JSON beside
 each checkpoint and each result, and reads back as itself.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
 import functools
+import math
 from typing import Any, Literal
 
 from jumprelu import data as data_lib
 from jumprelu import errors, evals, lm, saes, sharding
 from jumprelu.activations import stream as stream_lib
 from jumprelu.files import dotted, formats
-from jumprelu.training import checkpoint_config, recipes, suite, validation
+from jumprelu.training import (
+    checkpoint_config,
+    recipes,
+    sparsity_coefficients,
+    suite,
+)
 from jumprelu.training import optim as optim_lib
 
 # One field a variant, so that flags read `--sae.VARIANT.FIELD`.
@@ -116,7 +122,7 @@ class TrainConfig:
   mesh: sharding.Config = sharding.Config()
 
   def __post_init__(self):
-    problems = list(validation.problems(self))
+    problems = list(_problems(self))
     if problems:
       raise errors.UserError('; '.join(problems))
 
@@ -152,7 +158,7 @@ def resolve(overrides: Mapping[str, Any] | None = None) -> TrainConfig:
   recipe = given.get('recipe', recipes.DEFAULT)
   problems = []
   if recipe not in recipes.RECIPES:
-    problems.append(validation.misspelt('recipe', recipe, recipes.RECIPES))
+    problems.append(_misspelt('recipe', recipe, recipes.RECIPES))
     given['recipe'] = recipe = recipes.DEFAULT
   values = {**recipes.RECIPES[recipe], **given, 'recipe': recipe}
   if given.get('target_l0') and 'sparsity_coefficients' not in given:
@@ -184,7 +190,7 @@ def resolve(overrides: Mapping[str, Any] | None = None) -> TrainConfig:
     config = default
   model, layer = values.get('model', default.model), values.get('layer', 0)
   if isinstance(model, str) and isinstance(layer, int):
-    problems += validation.model_problems(model, layer)
+    problems += model_problems(model, layer)
   if problems:
     raise errors.UserError('; '.join(problems))
   return config
@@ -206,9 +212,7 @@ def members(config: TrainConfig) -> tuple[suite.Member, ...]:
     for width in config.widths:
       for variant in config.variants:
         own = getattr(config.sae, variant)
-        for coefficient, target_l0 in validation.sparsities(
-            config, variant, site
-        ):
+        for coefficient, target_l0 in _sparsities(config, variant, site):
           found += [
               suite.Member(
                   site=site,
@@ -255,3 +259,135 @@ def dtype_on(config: TrainConfig, platform: str) -> str:
     return config.lm_dtype
   # On CPU bfloat16 is slower than float32.
   return 'float32' if platform == 'cpu' else 'bfloat16'
+
+
+def _problems(config: TrainConfig) -> Iterable[str]:
+  """Yields what is wrong with the whole; each part checks itself.
+
+  Reads no file, so that a config is valid on every machine.
+  """
+  if config.model in lm.MODELS:
+    layers = lm.MODELS[config.model].layers
+    yield from _layer_problems(config.model, config.layer, layers)
+  elif config.layer < 0:
+    yield f'layer {config.layer} is out of range: must be at least 0'
+  for axis, known in (
+      ('sites', lm.SITES),
+      ('variants', saes.VARIANTS),
+  ):
+    for value in getattr(config, axis):
+      if value not in known:
+        yield _misspelt(axis, value, known)
+  if config.recipe not in recipes.RECIPES:
+    yield _misspelt('recipe', config.recipe, recipes.RECIPES)
+  for axis in ('sites', 'widths', 'variants', 'seeds', 'target_l0'):
+    values = getattr(config, axis)
+    if not values and axis != 'target_l0':
+      yield f'{axis} is empty'
+    for value in dotted.repeated(values):
+      yield f'{axis} holds {value} twice'
+  for width in config.widths:
+    if width < 1:
+      yield f'widths: {width} must be at least 1'
+  for seed in config.seeds:
+    if not 0 <= seed < 2**32:
+      yield f'seeds: {seed} must be 0 to {2**32 - 1}'
+  if not config.data:
+    yield 'data is empty: name a text'
+  yield from _sparsity_problems(config)
+  yield from _length_problems(config)
+
+
+def model_problems(model: str, layer: int) -> Iterable[str]:
+  """Yields what is wrong with a model that only its folder describes.
+
+  Raises:
+    MissingInputError, DataError: the folder is missing or damaged; launchers
+      tell that from a wrong flag by the exit code.
+  """
+  if model in lm.MODELS or layer < 0:
+    return
+  try:
+    layers = lm.get_config(model).layers
+  except (errors.MissingInputError, errors.DataError):
+    raise
+  except errors.UserError as error:
+    yield str(error)
+    return
+  yield from _layer_problems(model, layer, layers)
+
+
+def _layer_problems(model: str, layer: int, layers: int) -> Iterable[str]:
+  if not 0 <= layer < layers:
+    yield (
+        f'layer {layer} is out of range: {model} has layers 0 to {layers - 1}'
+    )
+
+
+def _sparsity_problems(config: TrainConfig) -> Iterable[str]:
+  if config.target_l0 and config.sparsity_coefficients:
+    yield 'target_l0 and sparsity_coefficients exclude each other'
+  for target in config.target_l0:
+    if not 0 < target < math.inf:
+      yield f'target_l0: {target} must be above 0'
+    elif target > min(config.widths, default=target):
+      yield f'target_l0: {target:g} is more than a width has latents'
+  try:
+    table = sparsity_coefficients.parse(config.sparsity_coefficients)
+  except errors.UserError as error:
+    yield str(error)
+    return
+  for variant, site in table:
+    for axis, name, known in (
+        ('variant', variant, config.variants),
+        ('site', site, config.sites),
+    ):
+      if name and name not in known:
+        yield (
+            f'sparsity_coefficients: {axis} {name!r} is not among the'
+            f' {axis}s{dotted.nearest(name, known)}'
+        )
+  wanted = 'target_l0' if config.target_l0 else 'l0'
+  for variant in config.variants:
+    if variant not in saes.VARIANTS:
+      continue
+    penalty = getattr(getattr(config.sae, variant), 'penalty', None)
+    if penalty in ('l0', 'target_l0') and penalty != wanted:
+      reason = 'given' if config.target_l0 else 'not given'
+      yield f'sae.{variant}.penalty is {penalty}, but target_l0 is {reason}'
+    for site in config.sites:
+      if _sparsities(config, variant, site):
+        continue
+      if config.target_l0:
+        yield f'target_l0: {variant} cannot aim at an L0; leave it out'
+        break
+      yield f'sparsity_coefficients: none for {variant} at {site}'
+
+
+def _length_problems(config: TrainConfig) -> Iterable[str]:
+  try:
+    config.stream.sequences(config.corpus.sequence_length)
+  except errors.UserError as error:
+    yield str(error)
+  if config.tokens < config.stream.block_positions:
+    yield (
+        f'tokens is {config.tokens}: at least one block'
+        f' (stream.block_positions={config.stream.block_positions}) is needed'
+    )
+
+
+def _sparsities(
+    config: TrainConfig, variant: str, site: str
+) -> Sequence[tuple[float, float]]:
+  """Pairs of sparsity coefficient and target L0, as the variant makes them."""
+  entries = config.sparsity_coefficients
+  found = sparsity_coefficients.coefficients_for(entries, variant, site)
+  return getattr(config.sae, variant).sparsities(found, config.target_l0)
+
+
+def _misspelt(axis: str, value: str, known: Iterable[str]) -> str:
+  """Says that a name is in no table, with the nearest one that is."""
+  return (
+      f'{axis}: {value!r} is unknown{dotted.nearest(value, known)}; known:'
+      f' {", ".join(known)}'
+  )

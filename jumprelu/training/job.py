@@ -11,7 +11,7 @@ from jumprelu.activations import stream as stream_lib
 from jumprelu.data import loader
 from jumprelu.files import digests
 from jumprelu.training import config as config_lib
-from jumprelu.training import load_run, run_dir, suite, validation
+from jumprelu.training import load_run, run_dir, suite
 
 
 class Job(NamedTuple):
@@ -30,7 +30,7 @@ class Job(NamedTuple):
 def make_job(config: config_lib.TrainConfig) -> Job:
   """Lays out the suite; loads the model and the text, or opens the store."""
   # A config that no command has resolved may name any folder.
-  if problems := list(validation.model_problems(config.model, config.layer)):
+  if problems := list(config_lib.model_problems(config.model, config.layer)):
     raise errors.UserError('; '.join(problems))
 
   # Mesh and the shapes that it must divide: before anything is read.

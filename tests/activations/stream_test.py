@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jumprelu import errors, lm, sharding
+from jumprelu import errors, lm
 from jumprelu.activations import blocks, dropped_rows
 from jumprelu.activations import stream as stream_lib
 from jumprelu.data import packing
@@ -31,12 +31,15 @@ def _batches(mesh=None, *, index=0, scales=None, **kwargs):
   stream = toy_suite.make_stream(config, mesh=mesh, **kwargs)
   scales = scales or stream.estimate_scales()
   block = stream.make_block(index, scales)
-  take = jax.jit(blocks.batch, static_argnums=2)
-  found = [
-      take(block, stream.put(j), config.stream.batch)
-      for j in range(config.stream.batches)
+  read_batch = jax.jit(
+      functools.partial(
+          toy_suite.read_batch, size=config.stream.batch, mesh=mesh
+      )
+  )
+  batches = [
+      read_batch(block, stream.put(j)) for j in range(config.stream.batches)
   ]
-  return jax.tree.map(lambda *x: np.stack(x), *jax.device_get(found))
+  return jax.tree.map(lambda *x: np.stack(x), *jax.device_get(batches))
 
 
 def _block_tokens(index, sequences=16):
@@ -91,7 +94,8 @@ def test_every_row_of_a_block_is_taken_exactly_once():
   )
   block = stream.make_block(0, _ONES)
   rows = [
-      blocks.batch(block, stream.put(j), 32)[0][_TAP][:, 0] for j in range(4)
+      toy_suite.read_batch(block, stream.put(j))[0][_TAP][:, 0]
+      for j in range(4)
   ]
   ids = np.concatenate(rows) - 1.0 - 4 * toy_suite.LENGTH
   np.testing.assert_array_equal(np.sort(ids), np.arange(128))
@@ -112,7 +116,7 @@ def test_a_batch_holds_the_scaled_activations_that_its_order_says():
   tokens = _block_tokens(3).reshape(8, 16)  # logical shards
   keep = packing.keep_mask(tokens)
   for j in range(4):
-    inputs, kept = blocks.batch(block, stream.put(j), 32)
+    inputs, kept = toy_suite.read_batch(block, stream.put(j))
     slots = order[:, 4 * j : 4 * j + 4]
     chosen = np.take_along_axis(tokens, slots, axis=1).reshape(-1)
     mask = np.take_along_axis(keep, slots, axis=1).reshape(-1)
@@ -165,15 +169,8 @@ def test_shuffling_moves_nothing_between_devices():
   mesh = toy_suite.make_mesh(8)
   stream = toy_suite.make_stream(config, table=_table(), mesh=mesh)
   block = stream.make_block(0, {_TAP: 4.0})
-
-  def lay(x, *axes):
-    return sharding.constrain(x, mesh, *axes)
-
-  def take(block, index):
-    inputs, keep = blocks.batch(block, index, 32)
-    return [lay(x, 'batch', None) for x in inputs.values()], lay(keep, 'batch')
-
-  text = jax.jit(take).lower(block, stream.put(1)).compile().as_text()
+  read_batch = jax.jit(functools.partial(toy_suite.read_batch, mesh=mesh))
+  text = read_batch.lower(block, stream.put(1)).compile().as_text()
   assert 'gather(' in text
   assert not re.findall(
       r'all-gather|all-to-all|all-reduce|collective-permute', text

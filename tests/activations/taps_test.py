@@ -149,8 +149,8 @@ def test_two_layers_are_stored_and_read_back(tmp_path, reads):
     ours = stored.make_block(index, scales)
     theirs = stream.make_block(index, scales)
     for number in range(4):
-      x, keep = blocks.batch(ours, jnp.int32(number), 24)
-      y, kept = blocks.batch(theirs, jnp.int32(number), 24)
+      x, keep = toy_suite.read_batch(ours, jnp.int32(number), size=24)
+      y, kept = toy_suite.read_batch(theirs, jnp.int32(number), size=24)
       np.testing.assert_array_equal(keep, kept)
       assert tuple(sorted(x)) == reads.taps
       for tap, value in x.items():

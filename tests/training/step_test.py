@@ -139,7 +139,7 @@ def test_a_step_is_the_loss_of_the_sae_and_the_update_of_the_optimiser(
   differentiate = jax.jit(jax.value_and_grad(sae.loss, has_aux=True))
   put = setup.stream.put
   for step in range(4):
-    inputs, keep = blocks.batch(setup.block, put(step), _BATCH)
+    inputs, keep = toy_suite.read_batch(setup.block, put(step), size=_BATCH)
     x = inputs[lm.Tap(toy_suite.LAYER, lm.Site.RESID_POST)]
     (_, parts), grads = differentiate(
         params,

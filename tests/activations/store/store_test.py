@@ -10,12 +10,12 @@ import pytest
 import tensorstore
 
 from jumprelu import errors, lm
-from jumprelu.activations import blocks, store
+from jumprelu.activations import store
 from jumprelu.activations.store import record
 from jumprelu.training import harvest_store, train
 from tests import small_store, toy_suite
 
-_batch = jax.jit(blocks.batch, static_argnums=2)
+_read_batch = jax.jit(toy_suite.read_batch, static_argnames='size')
 
 
 def batches(source, scales, *, size=32):
@@ -23,7 +23,7 @@ def batches(source, scales, *, size=32):
   for number in range(4):
     block = source.make_block(number, scales)
     for index in range(4):
-      yield jax.device_get(_batch(block, jnp.int32(index), size))
+      yield jax.device_get(_read_batch(block, jnp.int32(index), size=size))
 
 
 def test_only_blocks_that_are_computed_can_be_stored(

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from jumprelu.activations import blocks, store
+from jumprelu.activations import store
 from jumprelu.training import run_dir, train
 from tests import compiled, small_run, small_store, toy_suite
 
@@ -107,7 +107,7 @@ def test_a_bfloat16_store_holds_the_models_bits(tmp_path):
   ).stat().st_size < 128 * 16 * 2 + 200
   for number in range(4):
     (x, _), (y, _) = (
-        blocks.batch(block, jax.numpy.int32(number), 32)
+        toy_suite.read_batch(block, jax.numpy.int32(number))
         for block in (ours, theirs)
     )
     np.testing.assert_array_equal(x[tap], y[tap])
