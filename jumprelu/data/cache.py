@@ -7,7 +7,6 @@ damaged record is detected by its own hash when it is read.
 """
 
 from collections.abc import Sequence
-import json
 import operator
 import os
 import pathlib
@@ -18,16 +17,10 @@ import numpy as np
 from jumprelu import extras
 from jumprelu.array_typing import Int32
 from jumprelu.errors import DataError, MissingInputError
+from jumprelu.files import json_files
 
 FORMAT = 1
 MANIFEST = 'manifest.json'
-
-
-def write_json(path: pathlib.Path, value: Any) -> None:
-  """Writes JSON whole or not at all."""
-  partial = path.with_name(path.name + '.partial')
-  partial.write_text(json.dumps(value, indent=1, sort_keys=True) + '\n')
-  partial.replace(path)
 
 
 def _read_manifest(directory: pathlib.Path) -> dict[str, Any]:
@@ -35,15 +28,10 @@ def _read_manifest(directory: pathlib.Path) -> dict[str, Any]:
   cure = 'remove the directory and prepare it again'
   if not directory.is_dir():
     raise MissingInputError(f'{directory}: no such token cache')
-  try:
-    manifest = json.loads(path.read_text())
-  except FileNotFoundError:
-    raise DataError(
-        f'{path}: missing, the cache is incomplete; {cure}'
-    ) from None
-  except ValueError:
-    raise DataError(f'{path}: not JSON; {cure}') from None
-  if not isinstance(manifest, dict) or not manifest.get('complete'):
+  if not path.exists():
+    raise DataError(f'{path}: missing, the cache is incomplete; {cure}')
+  manifest = json_files.read_json(path, cure=cure)
+  if not manifest.get('complete'):
     raise DataError(f'{path}: does not say that it is complete; {cure}')
   if manifest.get('format') != FORMAT:
     raise DataError(

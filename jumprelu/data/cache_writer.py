@@ -8,14 +8,14 @@ that was never stopped.
 
 from collections.abc import Callable, Iterator, Sequence
 import hashlib
-import json
 import pathlib
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from jumprelu import extras
+from jumprelu import errors, extras
 from jumprelu.data import cache, packing
+from jumprelu.files import json_files
 
 PROGRESS = 'progress.json'
 SPLITS = ('train', 'held_out')
@@ -115,7 +115,9 @@ class _SplitWriter:
         **state['counts'],
         **record,
     }
-    cache.write_json(self._directory / cache.MANIFEST, manifest)
+    json_files.write_json(
+        self._directory / cache.MANIFEST, manifest, indent=1, sort_keys=True
+    )
 
 
 def write_caches(
@@ -136,11 +138,10 @@ def write_caches(
   """
   rows_per_shard = rows_per_shard or -(-_TOKENS_PER_SHARD // sequence_length)
   progress_path = directory / PROGRESS
-  progress: dict[str, Any]
   try:
-    progress = json.loads(progress_path.read_text())
-  except (FileNotFoundError, ValueError):
-    progress = {'documents': 0}
+    progress = json_files.read_json(progress_path)
+  except (errors.MissingInputError, errors.DataError):
+    progress: dict[str, Any] = {'documents': 0}
     progress |= {s: _SplitWriter.empty_state() for s in SPLITS}
   writers = {
       split: _SplitWriter(
@@ -162,7 +163,12 @@ def write_caches(
     tokens += len(document.tokens)
     if sum(w.waiting for w in writers.values()) >= rows_per_shard:
       states = {s: w.close_shard() for s, w in writers.items()}
-      cache.write_json(progress_path, {'documents': documents, **states})
+      json_files.write_json(
+          progress_path,
+          {'documents': documents, **states},
+          indent=1,
+          sort_keys=True,
+      )
   for split, writer in writers.items():
     writer.finish({'split': split, **record})
   progress_path.unlink(missing_ok=True)

@@ -5,9 +5,7 @@ writes into a directory that is renamed when it is complete; the other waits.
 """
 
 from collections.abc import Iterable, Iterator
-import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import itertools
 import json
@@ -24,7 +22,7 @@ from jumprelu.data.config import Config
 from jumprelu.data.documents import Document, Source, Split
 from jumprelu.data.tokenizer import Tokenizer
 from jumprelu.errors import DataError, UserError
-from jumprelu.files import cache_folder
+from jumprelu.files import cache_folder, locks
 
 # Tokenised together, by all cores.
 _BATCH_DOCUMENTS = 64
@@ -104,30 +102,6 @@ def _encode(
     progress.add(sum(sizes))
 
 
-@contextlib.contextmanager
-def _locked(path: pathlib.Path) -> Iterator[None]:
-  """Holds a lock that the system frees when the process dies."""
-  try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open('w')
-  except OSError as e:
-    raise UserError(
-        f'{path.parent}: cannot write here ({e.strerror}); set'
-        ' --corpus.cache_dir or JUMPRELU_CACHE'
-    ) from None
-  with file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      print(
-          f'{path.stem}: another process is preparing it, waiting',
-          file=sys.stderr,
-          flush=True,
-      )
-      fcntl.flock(file, fcntl.LOCK_EX)
-    yield
-
-
 def make_wrap(tokenizer: Tokenizer, config: Config) -> packing.Wrap:
   """Returns what `--corpus.wrap` puts around each piece of a document.
 
@@ -146,7 +120,18 @@ def make_wrap(tokenizer: Tokenizer, config: Config) -> packing.Wrap:
 
 def _write(directory: pathlib.Path, read, *, tokenizer, config, record) -> None:
   """Writes both caches beside `directory`, then gives them its name."""
-  with _locked(directory.with_name(directory.name + '.lock')):
+  lock = directory.with_name(directory.name + '.lock')
+
+  def announce_wait() -> None:
+    print(
+        f'{lock.stem}: another process is preparing it, waiting',
+        file=sys.stderr,
+        flush=True,
+    )
+
+  cure = 'set --corpus.cache_dir or JUMPRELU_CACHE'
+  where = str(lock.parent)
+  with locks.hold(lock, where=where, on_busy=announce_wait, cure=cure):
     if directory.exists():
       return  # Another process was faster.
     partial = directory.with_name(directory.name + '.partial')

@@ -6,10 +6,9 @@ import os
 import pathlib
 from typing import Any
 
-import numpy as np
-
 from jumprelu import extras
 from jumprelu.evals import table as table_lib
+from jumprelu.files import json_files
 
 Row = dict[str, Any]
 
@@ -43,14 +42,7 @@ def make_row(fields: Mapping[str, Any]) -> Row:
 
   JSON has no NaN, and a number that is undefined should not look like one.
   """
-  row = {}
-  for key, value in fields.items():
-    if isinstance(value, np.generic | np.ndarray):
-      value = value.item()
-    if isinstance(value, float) and not np.isfinite(value):
-      value = None
-    row[key] = value
-  return row
+  return json_files.to_plain(fields)
 
 
 def write(rows: Sequence[Row], path: str | os.PathLike) -> None:
@@ -79,8 +71,7 @@ def write(rows: Sequence[Row], path: str | os.PathLike) -> None:
 
 def read(path: str | os.PathLike) -> list[Row]:
   """Reads the JSON lines that `write` wrote."""
-  lines = pathlib.Path(path).read_text('utf-8').splitlines()
-  return [json.loads(line) for line in lines]
+  return json_files.read_lines(path)
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 import contextlib
-import json
 import os
 import pathlib
 import tempfile
@@ -54,7 +53,7 @@ def write(
       'tables': list(found.tables),
       'widths': [len(frequency) for frequency in arrays.values()],
   }
-  (folder / _META).write_text(json.dumps(meta))
+  json_files.write_json(folder / _META, meta)
 
 
 def is_there(folder: str | os.PathLike[str], key: Mapping[str, Any]) -> bool:

@@ -1,15 +1,16 @@
 """Hugging Face's folders: config.json and safetensors files."""
 
 from collections.abc import Iterator, Mapping
-import json
 import pathlib
-from typing import Any
 
 import numpy as np
 
 from jumprelu import errors
+from jumprelu.files import json_files
 from jumprelu.lm import config as config_lib
 from jumprelu.lm import families, weights
+
+_CURE = 'fetch it again'
 
 CONFIG = 'config.json'
 _INDEX = 'model.safetensors.index.json'
@@ -34,7 +35,7 @@ def read_config(folder: pathlib.Path, name: str) -> config_lib.LmConfig:
         f'{path}: missing; the shapes of the weights beside it are read from'
         ' it: put it there'
     )
-  fields = _read_json(path)
+  fields = json_files.read_json(path, cure=_CURE)
   by_type = {
       model_type: family
       for family in families.FAMILIES.values()
@@ -54,18 +55,6 @@ def read_config(folder: pathlib.Path, name: str) -> config_lib.LmConfig:
         f'{path}: not shaped like {family.title}: {"; ".join(problems)}'
     )
   return config_lib.LmConfig(name=name, family=family.name, **values)
-
-
-def _read_json(path: pathlib.Path) -> dict[str, Any]:
-  try:
-    fields = json.loads(path.read_text('utf-8'))
-  except (ValueError, OSError) as error:
-    raise errors.DataError(
-        f'{path}: not JSON ({error}); fetch it again'
-    ) from None
-  if not isinstance(fields, dict):
-    raise errors.DataError(f'{path}: not a JSON object; fetch it again')
-  return fields
 
 
 class Weights:
@@ -150,7 +139,7 @@ def _files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
   """Returns which file holds which tensor: as the index says, or all there."""
   index = folder / _INDEX
   if index.is_file():
-    table = _read_json(index).get('weight_map')
+    table = json_files.read_json(index, cure=_CURE).get('weight_map')
     if not isinstance(table, dict) or not all(
         # A name leads to no other folder.
         isinstance(f, str) and pathlib.PurePath(f).name == f

@@ -8,7 +8,6 @@ without weights and without a device. A tensor's name is its path in the tree, j
 """
 
 from collections.abc import Mapping
-import json
 import pathlib
 import re
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from jumprelu import errors, extras
+from jumprelu.files import json_files
 from jumprelu.lm import config as config_lib
 from jumprelu.lm import families, gemma, weights
 
@@ -193,13 +193,7 @@ class _Store:
 
   def _metadata(self) -> dict[str, Any]:
     path = self.path / '_METADATA'
-    try:
-      found = json.loads(path.read_text('utf-8')) if path.is_file() else {}
-    except ValueError:
-      found = None
-    if not isinstance(found, dict):
-      raise errors.DataError(f'{path}: not a JSON object; fetch it again')
-    return found
+    return json_files.read_json(path, cure='fetch it again', missing_ok=True)
 
   def _list(self) -> list[str]:
     with extras.imports():

@@ -1,20 +1,17 @@
 """What a release knows about its SAEs, and how config.json says it."""
 
 from collections.abc import Mapping
-import contextlib
 import dataclasses
-from importlib import metadata
-import math
 import platform
 from typing import Any
 
-import jax
 import numpy as np
 
 import jumprelu
 from jumprelu import lm
 from jumprelu.array_typing import Array, Float
-from jumprelu.files import formats
+from jumprelu.files import formats, json_files
+from jumprelu.files import versions as versions_lib
 from jumprelu.release import hook_names
 from jumprelu.saes import base
 
@@ -115,14 +112,11 @@ class Provenance:
 
 def versions() -> dict[str, str]:
   """Return the versions that a release depends on, importing nothing."""
-  found = {
+  return {
       'jumprelu': jumprelu.__version__,
       'python': platform.python_version(),
+      **versions_lib.of_packages(_PACKAGES),
   }
-  for name in _PACKAGES:
-    with contextlib.suppress(metadata.PackageNotFoundError):
-      found[name] = metadata.version(name)
-  return found
 
 
 def member_config(
@@ -183,22 +177,9 @@ def row(member: Member) -> dict[str, Any]:
   }
   if member.unfinished:
     known['unfinished'] = member.unfinished
-  return plain({**member.results, **known})
+  return json_files.to_plain({**member.results, **known})
 
 
 def is_skipped_notable(skipped: int, *, steps: int) -> bool:
   """Returns whether so many skipped steps of `steps` must be mentioned."""
   return skipped > _NOTABLE_SKIPPED * steps
-
-
-def plain(value: Any) -> Any:
-  """Return what JSON can hold; a number that is not finite becomes null."""
-  if isinstance(value, Mapping):
-    return {str(k): plain(v) for k, v in value.items()}
-  if isinstance(value, (list, tuple)):
-    return [plain(v) for v in value]
-  if isinstance(value, (np.generic, jax.Array)) and not np.ndim(value):
-    value = value.item()
-  if isinstance(value, float) and not math.isfinite(value):
-    return None
-  return value

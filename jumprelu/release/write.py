@@ -8,7 +8,6 @@ check itself. `verify.py` reads it all back.
 """
 
 from collections.abc import Mapping, Sequence
-import json
 import os
 import pathlib
 import tempfile
@@ -20,7 +19,7 @@ import numpy as np
 
 from jumprelu import errors
 from jumprelu.evals import results
-from jumprelu.files import digests, folder_kinds, formats, npz
+from jumprelu.files import digests, folder_kinds, formats, json_files, npz
 from jumprelu.release import card, layout, records, verify
 from jumprelu.release import members as members_lib
 from jumprelu.release.members import list_members, load_member
@@ -167,8 +166,8 @@ def _write_member(
         folder / layout.FIRING_FREQUENCY,
         np.asarray(member.firing_frequency, np.float32),
     )
-  _write_json(folder / layout.RESULTS, row)
-  _write_json(
+  json_files.write_json(folder / layout.RESULTS, row)
+  json_files.write_json(
       folder / layout.CONFIG,
       records.member_config(member, params, provenance)
       | {'sha256': digests.sha256_of(folder / layout.PARAMS)},
@@ -198,7 +197,7 @@ def _write_suite(
       ),
       encoding='utf-8',
   )
-  _write_json(
+  json_files.write_json(
       new / layout.SUITE,
       {
           **formats.stamp(formats.Kind.RELEASE_SUITE),
@@ -218,8 +217,3 @@ def _digests(folder: pathlib.Path) -> dict[str, str]:
       for p in sorted(folder.iterdir())
       if p.is_file()
   }
-
-
-def _write_json(path: pathlib.Path, value: Any):
-  text = json.dumps(records.plain(value), indent=2, allow_nan=False) + '\n'
-  path.write_text(text, encoding='utf-8')

@@ -11,14 +11,13 @@ of the chips' peak. --out writes the whole plan as JSON.
       --stream.lm_sequences=64 --topology=v5e:4x4 --price_per_chip_hour=1.20
 """
 
-import json
 import math
-import pathlib
 import sys
 
 from absl import flags as absl_flags
 
 from jumprelu import errors
+from jumprelu.files import json_files
 from jumprelu.run import main
 
 
@@ -82,8 +81,7 @@ def run(flag_values: absl_flags.FlagValues) -> None:
   result = plan.make_plan(resolved, request, compiled=compiled)
   print(plan.table(result))
   if flag_values.out:
-    text = json.dumps(result, indent=2, allow_nan=False) + '\n'
-    pathlib.Path(flag_values.out).write_text(text, 'utf-8')
+    json_files.write_json(flag_values.out, result)
 
 
 def _layers(text: str, model: str) -> tuple[int, ...]:

@@ -13,20 +13,25 @@ Only process 0 writes.
 
 from collections.abc import Iterator, Mapping
 import contextlib
-import fcntl
-import importlib.metadata
 import json
 import math
 import os
 import platform
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 
 import jumprelu
 from jumprelu import errors, extras
-from jumprelu.files import dotted, folder_kinds, formats
+from jumprelu.files import (
+    dotted,
+    folder_kinds,
+    formats,
+    json_files,
+    locks,
+    versions,
+)
 from jumprelu.training import config as config_lib
 
 with extras.imports():
@@ -80,15 +85,12 @@ class RunDir:
     if not self._is_main:
       yield
       return
-    try:
-      self.path.mkdir(parents=True, exist_ok=True)
-      lock = (self.path / 'run.lock').open('w')
-    except OSError as e:
-      raise errors.UserError(
-          f'--out={self.path}: cannot write there ({e.strerror})'
-      ) from None
-    with lock:
-      _lock(lock, self.path)
+    where = f'--out={self.path}'
+
+    def refuse() -> NoReturn:
+      raise errors.UserError(f'{where}: another process is training there')
+
+    with locks.hold(self.path / 'run.lock', where=where, on_busy=refuse):
       self._write('config.json', config_lib.to_record(config))
       yield
 
@@ -110,8 +112,7 @@ class RunDir:
 
   def read(self, name: str) -> dict[str, Any]:
     """Reads a JSON file of the run; {} where there is none."""
-    path = self.path / name
-    return json.loads(path.read_text()) if path.exists() else {}
+    return json_files.read_json(self.path / name, missing_ok=True)
 
   def read_suite(self) -> dict[str, Any]:
     """Reads members and scales; {} where there are none yet."""
@@ -147,8 +148,7 @@ class RunDir:
   def append_metrics(self, record: Mapping[str, Any]) -> None:
     """Adds a line; numbers that are not finite become null."""
     if self._is_main:
-      with (self.path / 'metrics.jsonl').open('a') as f:
-        f.write(json.dumps(_finite(record)) + '\n')
+      json_files.append_line(self.path / 'metrics.jsonl', record)
 
   def cut_metrics(self, step: int) -> None:
     """Moves the lines behind `step` to metrics.discarded.jsonl."""
@@ -161,7 +161,7 @@ class RunDir:
     if cut:
       with (self.path / 'metrics.discarded.jsonl').open('a') as f:
         f.writelines(line.rstrip('\n') + '\n' for line in cut)
-      self._replace('metrics.jsonl', ''.join(kept))
+      json_files.write_text(path, ''.join(kept))
 
   def _check(self, config: config_lib.TrainConfig) -> None:
     folder_kinds.refuse_inside_release('out', self.path)
@@ -188,14 +188,8 @@ class RunDir:
       )
 
   def _write(self, name: str, value: Any) -> None:
-    self._replace(name, json.dumps(_finite(value), indent=2) + '\n')
-
-  def _replace(self, name: str, text: str) -> None:
-    """Writes a file whole or not at all."""
     if self._is_main:
-      partial = self.path / (name + '.partial')
-      partial.write_text(text)
-      partial.replace(self.path / name)
+      json_files.write_json(self.path / name, value)
 
 
 def differences(
@@ -215,9 +209,7 @@ def environment() -> dict[str, Any]:
   return {
       'jumprelu': jumprelu.__version__,
       'python': platform.python_version(),
-      'versions': {
-          name: importlib.metadata.version(name) for name in _PACKAGES
-      },
+      'versions': versions.of_packages(_PACKAGES),
       'platform': jax.default_backend(),
       'device_kind': jax.devices()[0].device_kind,
       'devices': jax.device_count(),
@@ -226,31 +218,9 @@ def environment() -> dict[str, Any]:
   }
 
 
-def _lock(file: Any, path: epath.Path) -> None:
-  """Takes a lock that the system frees when the process dies."""
-  if not hasattr(file, 'fileno'):
-    return  # Not a local file: whoever launches must not launch twice.
-  try:
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  except BlockingIOError:
-    raise errors.UserError(
-        f'--out={path}: another process is training there'
-    ) from None
-
-
 def _step_of(line: str) -> int | float:
   """The step of a line of metrics; a line cut short is behind every step."""
   try:
     return json.loads(line)['step']
   except (ValueError, KeyError, TypeError):
     return math.inf
-
-
-def _finite(value: Any) -> Any:
-  if isinstance(value, Mapping):
-    return {str(k): _finite(v) for k, v in value.items()}
-  if isinstance(value, list | tuple):
-    return [_finite(v) for v in value]
-  if isinstance(value, float) and not math.isfinite(value):
-    return None
-  return value

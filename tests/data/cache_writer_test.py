@@ -119,15 +119,15 @@ def test_a_damaged_progress_file_starts_again(tmp_path):
 
 def test_the_manifest_is_written_after_every_shard(tmp_path, monkeypatch):
   seen = []
-  write_json = cache_writer.cache.write_json
+  write_json = cache_writer.json_files.write_json
 
-  def spy(path, value):
+  def spy(path, value, **options):
     if path.name == 'manifest.json':
       held = {p.name for p in path.parent.glob('*.array_record')}
       seen.append({s['file'] for s in value['shards']} <= held)
-    write_json(path, value)
+    write_json(path, value, **options)
 
-  monkeypatch.setattr(cache_writer.cache, 'write_json', spy)
+  monkeypatch.setattr(cache_writer.json_files, 'write_json', spy)
   _write(tmp_path)
   assert seen == [True, True]
 

@@ -202,14 +202,14 @@ def test_who_comes_second_waits_and_writes_nothing(
   directory = first.train.directory.parent
   aside = directory.with_name('aside')
   directory.rename(aside)
-  flock = corpus.fcntl.flock
+  flock = corpus.locks.fcntl.flock
 
   def other_finishes(file, operation):
     if aside.exists():
       aside.rename(directory)
     flock(file, operation)
 
-  monkeypatch.setattr(corpus.fcntl, 'flock', other_finishes)
+  monkeypatch.setattr(corpus.locks.fcntl, 'flock', other_finishes)
   monkeypatch.setattr(cache_writer, 'write_caches', None)
   second = data.prepare(spec, tokenizer, config)
   assert second.description == first.description

@@ -161,7 +161,7 @@ def test_damage_to_what_describes_the_arrays_is_named(folders, tmp_path):
   with pytest.raises(errors.DataError, match='not readable'):
     lm.get_config(str(folder))
   (folder / '_METADATA').write_text('{')
-  with pytest.raises(errors.DataError, match='_METADATA: not a JSON'):
+  with pytest.raises(errors.DataError, match='_METADATA: not JSON'):
     lm.get_config(str(folder))
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping, Sequence
 import hashlib
 import json
-import os
 import pathlib
 from typing import Any
 import zlib
@@ -11,7 +10,7 @@ import zlib
 from jumprelu import errors, lm
 from jumprelu.activations.store import arrays
 from jumprelu.activations.store.geometry import Geometry
-from jumprelu.files import dotted, formats
+from jumprelu.files import dotted, formats, json_files
 
 MANIFEST = 'manifest.json'
 PROGRESS = 'progress.json'
@@ -58,33 +57,15 @@ def differences(
   ]
 
 
-def read_json(path: pathlib.Path) -> dict[str, Any]:
-  """Reads a JSON object, or {} where there is no file."""
-  try:
-    value = json.loads(path.read_text('utf-8'))
-  except FileNotFoundError:
-    return {}
-  except ValueError:
-    raise errors.DataError(f'{path}: not JSON; {arrays.CURE}') from None
-  if not isinstance(value, dict):
-    raise errors.DataError(f'{path}: no JSON object; {arrays.CURE}')
-  return value
-
-
-def write_json(path: pathlib.Path, value: Mapping[str, Any]) -> None:
-  """Writes JSON whole or not at all."""
-  partial = path.with_name(path.name + '.partial')
-  with partial.open('w', encoding='utf-8') as file:
-    file.write(json.dumps(value, indent=1, sort_keys=True) + '\n')
-    file.flush()
-    os.fsync(file.fileno())
-  partial.replace(path)
+def write(path: pathlib.Path, value: Mapping[str, Any]) -> None:
+  """Writes a record of the store."""
+  json_files.write_json(path, value, indent=1, sort_keys=True)
 
 
 def read_progress(directory: pathlib.Path) -> dict[str, Any]:
   """Reads the record of an incomplete store, or {} where there is none."""
   path = directory / PROGRESS
-  progress = read_json(path)
+  progress = json_files.read_json(path, cure=arrays.CURE, missing_ok=True)
   return progress and formats.migrate(
       formats.Kind.STORE, progress, where=str(path)
   )
@@ -92,10 +73,9 @@ def read_progress(directory: pathlib.Path) -> dict[str, Any]:
 
 def append_block(directory: pathlib.Path, block: Mapping[str, Any]) -> None:
   """Says that a block is on the disk."""
-  with (directory / BLOCKS).open('a', encoding='utf-8') as file:
-    file.write(json.dumps(block, sort_keys=True) + '\n')
-    file.flush()
-    os.fsync(file.fileno())
+  json_files.append_line(
+      directory / BLOCKS, block, sort_keys=True, durable=True
+  )
 
 
 def read_blocks(directory: pathlib.Path) -> list[dict[str, Any]]:
@@ -103,18 +83,14 @@ def read_blocks(directory: pathlib.Path) -> list[dict[str, Any]]:
   path = directory / BLOCKS
   if not path.exists():
     return []
-  lines = path.read_text('utf-8').splitlines(keepends=True)
-  return [json.loads(line) for line in lines if line.endswith('\n')]
+  return json_files.read_lines(path, skip_unfinished=True)
 
 
 def cut_blocks(directory: pathlib.Path) -> int:
   """Removes a line that was cut short; returns how many there are."""
   blocks = read_blocks(directory)
-  path = directory / BLOCKS
-  partial = path.with_name(path.name + '.partial')
   lines = [json.dumps(block, sort_keys=True) + '\n' for block in blocks]
-  partial.write_text(''.join(lines), 'utf-8')
-  partial.replace(path)
+  json_files.write_text(directory / BLOCKS, ''.join(lines))
   return len(blocks)
 
 
@@ -129,7 +105,7 @@ def finish(directory: pathlib.Path, record: Mapping[str, Any]) -> None:
       'dropped': sum(block['dropped'] for block in blocks),
       'blocks_sha256': _sha256(directory / BLOCKS),
   }
-  write_json(directory / MANIFEST, manifest | {'crc32': _crc32(manifest)})
+  write(directory / MANIFEST, manifest | {'crc32': _crc32(manifest)})
   (directory / PROGRESS).unlink(missing_ok=True)
 
 
@@ -148,7 +124,7 @@ def read_manifest(
         f'--store={directory}: no such directory; write one with `jumprelu'
         f' harvest --store={directory}`'
     )
-  manifest = read_json(path)
+  manifest = json_files.read_json(path, cure=arrays.CURE, missing_ok=True)
   if not manifest:
     cure = arrays.CURE
     if (directory / PROGRESS).exists():

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 import contextlib
-import fcntl
 import pathlib
 import shutil
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -15,7 +14,7 @@ from jumprelu.activations import blocks
 from jumprelu.activations.store import arrays, record
 from jumprelu.activations.store.geometry import KEEP, Geometry
 from jumprelu.array_typing import Array
-from jumprelu.files import folder_kinds, formats
+from jumprelu.files import folder_kinds, formats, locks
 
 _LOCK = 'store.lock'
 
@@ -37,20 +36,12 @@ class Writer:
     if not processes.is_main():
       yield
       return
-    try:
-      self.directory.mkdir(parents=True, exist_ok=True)
-      lock = (self.directory / _LOCK).open('w')
-    except OSError as error:
-      raise errors.UserError(
-          f'--store={self.directory}: cannot write there ({error.strerror})'
-      ) from None
-    with lock:
-      try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      except BlockingIOError:
-        raise errors.UserError(
-            f'--store={self.directory}: another process is writing there'
-        ) from None
+    where = f'--store={self.directory}'
+
+    def refuse() -> NoReturn:
+      raise errors.UserError(f'{where}: another process is writing there')
+
+    with locks.hold(self.directory / _LOCK, where=where, on_busy=refuse):
       yield
 
   def found(self) -> tuple[dict[str, Any], bool]:
@@ -85,7 +76,7 @@ class Writer:
     if processes.is_main():
       done = record.cut_blocks(self.directory)
       self._check_space(self.geometry.blocks - done)
-      record.write_json(self.directory / record.PROGRESS, self.record)
+      record.write(self.directory / record.PROGRESS, self.record)
       self._open(create=True)
     (done,) = processes.from_main([done])
     if not processes.is_main():

@@ -1,0 +1,15 @@
+"""Versions of packages, for the records of runs and releases."""
+
+from collections.abc import Iterable
+import importlib.metadata
+
+
+def of_packages(names: Iterable[str]) -> dict[str, str]:
+  """Returns the versions of the installed ones of the named packages."""
+  versions = {}
+  for name in names:
+    try:
+      versions[name] = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+      continue  # Not every extra is installed.
+  return versions

@@ -1,0 +1,74 @@
+"""Tests of JSON files."""
+
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jumprelu import errors
+from jumprelu.files import json_files
+
+
+def test_non_finite_numbers_are_written_as_null(tmp_path):
+  path = tmp_path / 'value.json'
+  value = {'a': np.nan, 'b': [np.inf, {'c': jnp.float32(-np.inf)}], 'd': 1}
+  json_files.write_json(path, value)
+  assert json.loads(path.read_text()) == {
+      'a': None,
+      'b': [None, {'c': None}],
+      'd': 1,
+  }
+
+
+def test_scalars_of_numpy_and_jax_become_plain_numbers():
+  plain = json_files.to_plain({1: np.int64(3), 'x': jnp.float32(0.5)})
+  assert plain == {'1': 3, 'x': 0.5}
+  assert [type(v) for v in plain.values()] == [int, float]
+
+
+def test_a_write_that_fails_leaves_the_file_as_it_was(tmp_path):
+  path = tmp_path / 'value.json'
+  json_files.write_json(path, {'a': 1})
+  with pytest.raises(TypeError):
+    json_files.write_json(path, {'a': object()})
+  assert json_files.read_json(path) == {'a': 1}
+
+
+def test_a_missing_file_is_empty_only_on_request(tmp_path):
+  path = tmp_path / 'value.json'
+  assert json_files.read_json(path, missing_ok=True) == {}
+  with pytest.raises(errors.MissingInputError, match=r'value\.json: no such'):
+    json_files.read_json(path)
+
+
+@pytest.mark.parametrize('text', ['{', '[1]', '3', '\x80', '[' * 100_000])
+def test_anything_but_an_object_is_refused_with_the_cure(tmp_path, text):
+  path = tmp_path / 'value.json'
+  path.write_bytes(text.encode('latin-1'))
+  with pytest.raises(errors.DataError, match=r'value\.json: .*; fetch it'):
+    json_files.read_json(path, cure='fetch it again')
+
+
+def test_too_large_a_file_is_refused_before_it_is_read(tmp_path):
+  path = tmp_path / 'value.json'
+  with path.open('wb') as file:
+    file.truncate(2**30)
+  with pytest.raises(errors.DataError, match='too large'):
+    json_files.read_json(path)
+
+
+def test_lines_that_were_appended_are_read_back(tmp_path):
+  path = tmp_path / 'lines.jsonl'
+  json_files.append_line(path, {'b': 1, 'a': np.nan})
+  json_files.append_line(path, {'b': 2}, durable=True)
+  assert json_files.read_lines(path) == [{'b': 1, 'a': None}, {'b': 2}]
+  assert path.read_text().startswith('{"b"')
+
+
+def test_an_unfinished_last_line_is_skipped_only_on_request(tmp_path):
+  path = tmp_path / 'lines.jsonl'
+  path.write_text('{"a": 1}\n{"a": ')
+  assert json_files.read_lines(path, skip_unfinished=True) == [{'a': 1}]
+  with pytest.raises(errors.DataError, match='line 2'):
+    json_files.read_lines(path)

@@ -1,0 +1,72 @@
+"""Tests of locks between processes."""
+
+import pathlib
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from jumprelu import errors
+from jumprelu.files import locks
+
+
+class Busy(Exception):
+  pass
+
+
+def _refuse():
+  raise Busy
+
+
+def _hold_elsewhere(path: pathlib.Path) -> subprocess.Popen:
+  """Returns a process that holds the lock until its input closes."""
+  code = f"""
+      import pathlib, sys
+      from jumprelu.files import locks
+      path = pathlib.Path({str(path)!r})
+      with locks.hold(path, where='x', on_busy=lambda: None):
+        print('held', flush=True)
+        sys.stdin.read()
+  """
+  process = subprocess.Popen(
+      [sys.executable, '-c', textwrap.dedent(code)],
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      text=True,
+  )
+  assert process.stdout.readline() == 'held\n'
+  return process
+
+
+def test_a_lock_is_refused_while_another_process_holds_it(tmp_path):
+  path = tmp_path / 'new' / 'a.lock'
+  with _hold_elsewhere(path) as process:
+    with pytest.raises(Busy), locks.hold(path, where='x', on_busy=_refuse):
+      pass
+    process.stdin.close()
+  with locks.hold(path, where='x', on_busy=_refuse):
+    pass
+
+
+def test_a_lock_is_free_once_its_process_was_killed(tmp_path):
+  path = tmp_path / 'a.lock'
+  with _hold_elsewhere(path) as process:
+    process.kill()
+  with locks.hold(path, where='x', on_busy=_refuse):
+    pass
+
+
+def test_a_lock_is_waited_for_if_being_busy_is_no_error(tmp_path):
+  path = tmp_path / 'a.lock'
+  with _hold_elsewhere(path) as process:
+    with locks.hold(path, where='x', on_busy=process.stdin.close):
+      assert process.wait() == 0
+
+
+def test_a_folder_that_cannot_be_made_is_named_with_the_cure(tmp_path):
+  (tmp_path / 'file').write_text('')
+  path = tmp_path / 'file' / 'a.lock'
+  with pytest.raises(errors.UserError, match='--out=x: cannot write .*; move'):
+    with locks.hold(path, where='--out=x', on_busy=_refuse, cure='move'):
+      pass
