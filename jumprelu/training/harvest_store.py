@@ -103,7 +103,7 @@ def write_blocks(
     should_stop: Callable[[int], bool] = lambda block: False,
 ) -> str:
   """Write the blocks that are missing, in a claimed directory."""
-  found, complete = writer.found()
+  found, complete = writer.read_existing()
   if found:
     facts = _go_on(writer.directory, found, facts)
   if complete:

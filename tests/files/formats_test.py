@@ -230,7 +230,7 @@ def test_a_newer_release_and_member_are_refused(tmp_path):
 def test_a_newer_store_is_refused_complete_or_not(tmp_path):
   make_newer(tmp_path / 'progress.json')
   with refused('progress.json'):
-    writer_lib.Writer(tmp_path).found()
+    writer_lib.Writer(tmp_path).read_existing()
   make_newer(tmp_path / 'manifest.json')
   with refused('manifest.json'):
     record.read_manifest(tmp_path)

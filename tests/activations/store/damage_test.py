@@ -124,7 +124,9 @@ def test_without_manifest_it_is_incomplete(damaged):
 
 def test_one_that_was_stopped_is_to_be_gone_on_with(tmp_path, job):
   small_store.write(tmp_path, job, stop=(1,))
-  refused(tmp_path, 'incomplete', 'the same `jumprelu harvest` command goes on')
+  refused(
+      tmp_path, 'incomplete', 'the same `jumprelu harvest` command resumes it'
+  )
 
 
 def edit(path, name, value):
@@ -136,7 +138,7 @@ def edit(path, name, value):
     'name, value, words',
     [
         ('format', 99, 'a store of format 99, written by jumprelu'),
-        ('complete', False, 'does not say that it is complete'),
+        ('complete', False, 'is not marked as complete'),
         ('scales', {'layer_2.mlp_out': 1.0}, 'does not match its own digest'),
     ],
 )
