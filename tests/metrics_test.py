@@ -1,8 +1,7 @@
-"""Statistics that merge: averages, moments, counters, tables."""
+"""Statistics that merge: averages, moments, counters."""
 
 import jax
 import numpy as np
-import pytest
 
 from jumprelu import metrics
 
@@ -160,31 +159,3 @@ def test_counters_do_not_stop_at_two_to_the_24():
   for _ in range(3):
     total = metrics.add(total, one)
   assert total['count'] == 2**24 + 3 and total['hits'] == 2**31 + 2
-
-
-def test_table_aligns_text_left_and_numbers_right():
-  lines = metrics.format_table(
-      ['site', 'l0'], [['resid_post', 31.25], ['mlp', None]]
-  )
-  assert lines.split('\n') == [
-      'site           l0',
-      'resid_post  31.25',
-      'mlp             -',
-  ]
-
-
-def test_progress_is_silent_until_ten_seconds(monkeypatch, capsys):
-  now = iter([0.0, 5.0, 12.0, 13.0])
-  monkeypatch.setattr(metrics.time, 'monotonic', lambda: next(now))
-  progress = metrics.Progress('reading', 4)
-  progress.tell(1)
-  assert not capsys.readouterr().err
-  progress.tell(2)
-  assert capsys.readouterr().err == 'reading: 50%, 12 s left\n'
-  progress.tell(3)
-  assert not capsys.readouterr().err
-
-
-@pytest.mark.parametrize('value', [None, float('nan'), float('inf')])
-def test_undefined_numbers_are_shown_as_a_dash(value):
-  assert metrics.format_number(value) == '-'

@@ -1,1 +1,1 @@
-"""Blocks of activations: from the language model as it runs, or from disk."""
+"""Blocks of activations, streamed from the language model or read from disk."""

@@ -1,8 +1,8 @@
-"""Blocks of activations on the device: clean, shuffle, cut into batches.
+"""Blocks of activations on the device: cleaned, shuffled, split into batches.
 
-The permutation is defined on a fixed number of logical shards, which lie over
-the `data` axis: a batch takes the same rows whatever the number of devices,
-and shuffling moves nothing between them.
+The permutation is defined on a fixed number of logical shards, which are
+sharded over the `data` axis. A batch therefore holds the same rows on any
+number of devices, and shuffling moves no rows between devices.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,17 +12,17 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from jumprelu import lm, sharding
 from jumprelu.activations import dropped_rows
 from jumprelu.array_typing import Array, Bool, Float, Float32, Int, Int32
 
 # (parameters of the language model, tokens) -> the activations at each tap.
-# Row-wise: a sequence's activations do not depend on its neighbours.
+# A sequence's activations do not depend on the other sequences.
 Forward = Callable[[Any, Array], Mapping[lm.Tap, Array]]
 
-
-# An array; in trees of shapes and of shardings whatever stands for it.
+# An array, or its shape or sharding in a tree of those.
 Leaf = Any
 
 
@@ -31,24 +31,24 @@ Leaf = Any
 class Block:
   """One block on the device, in `shards` logical shards of `slots` rows."""
 
-  # {tap: [shards, slots, d_site]}, as the model gave them; dropped rows are 0.
+  # {tap: [shards, slots, d_site]}: unscaled, with zeros in dropped rows.
   activations: dict[lm.Tap, Leaf]
-  # {tap: []}: one over the scale of the tap.
+  # {tap: []}: 1 / scale of the tap.
   inverse_scale: dict[lm.Tap, Leaf]
-  # [shards, slots]: the rows that count.
+  # [shards, slots]: a mask of the kept rows.
   keep: Leaf
   # [shards, slots]: a permutation of each shard's slots.
   order: Leaf
-  # []: rows of text that were dropped because they are non-finite or absurd.
+  # []: the number of text rows dropped for being non-finite or too large.
   dropped: Leaf
 
 
 @runtime_checkable
 class Source(Protocol):
-  """Where a run's blocks come from: a model's stream, or a store."""
+  """A source of a run's blocks: a language model's stream, or a store."""
 
   def make_block(self, index: int, scales: Mapping[lm.Tap, float]) -> Block:
-    """Returns block `index`, whose taps have these scales."""
+    """Returns block `index`, with the taps' scales."""
     ...
 
   def estimate_scales(self) -> dict[lm.Tap, float]:
@@ -56,32 +56,35 @@ class Source(Protocol):
     ...
 
   def put(self, value: int | float) -> Array:
-    """Puts a number on every device, explicitly; int32 or float32."""
+    """Puts a number on every device as int32 or float32."""
     ...
 
 
 def rows(
     block: Block, index: Int[Array, ''], size: int
 ) -> tuple[dict[lm.Tap, Float[Array, 'batch _']], Bool[Array, ' batch']]:
-  """Gathers the rows of batch `index` as they are stored, and their mask.
+  """Returns the unscaled rows of batch `index`, and their keep mask.
 
-  Takes the next size / shards slots of *every* shard, in shard order: each
-  batch draws evenly from all of the block, and nothing leaves its device.
+  A batch consists of the next size / shards slots of *every* shard, in shard
+  order. It therefore samples the whole block evenly, and no row leaves its
+  device.
   """
-  each = size // block.order.shape[0]
-  slots = jax.lax.dynamic_slice_in_dim(block.order, index * each, each, axis=1)
-  take = jax.vmap(lambda rows, slots: rows[slots])
-  found = {
-      tap: take(stored, slots).reshape(size, -1)
+  share = size // block.order.shape[0]
+  slots = jax.lax.dynamic_slice_in_dim(
+      block.order, index * share, share, axis=1
+  )
+  gather = jax.vmap(lambda rows, slots: rows[slots])
+  activations = {
+      tap: gather(stored, slots).reshape(size, -1)
       for tap, stored in block.activations.items()
   }
-  return found, take(block.keep, slots).reshape(size)
+  return activations, gather(block.keep, slots).reshape(size)
 
 
 def scaled(
     x: Float[Array, 'batch _'], inverse_scale: Float[Array, '']
 ) -> Float32[Array, 'batch _']:
-  """Brings stored rows to float32 and to E||x||^2 = 1."""
+  """Returns stored rows in float32, scaled to E||x||^2 = 1."""
   return x.astype(jnp.float32) * inverse_scale
 
 
@@ -89,7 +92,10 @@ def concatenated(
     activations: Mapping[lm.Tap, Float[Array, 'batch _']],
     taps: tuple[lm.Tap, ...],
 ) -> Float[Array, 'batch _']:
-  """Returns the activations at `taps` side by side; a single one as it is."""
+  """Returns the activations at `taps`, concatenated along the last axis.
+
+  A single tap's array is returned without a copy.
+  """
   parts = [activations[tap] for tap in taps]
   return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-1)
 
@@ -97,7 +103,7 @@ def concatenated(
 def make_order(
     seed: int, index: Int[Array, ''], *, shards: int, slots: int
 ) -> Int32[Array, 'shards slots']:
-  """The order of a block: a permutation a shard, from counters alone."""
+  """Returns a permutation for each shard, a function of seed and index only."""
   key = jax.random.fold_in(jax.random.key(seed), index)
   keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(shards))
   permute = functools.partial(jax.random.permutation, x=slots)
@@ -115,9 +121,9 @@ def make_block(
     shards: int,
     seed: int,
     user_prefix: tuple[int, ...] = (),
-    mesh: Any = None,
+    mesh: Mesh | None = None,
 ) -> Block:
-  """Forwards, cleans and shuffles block `index`."""
+  """Returns block `index`, after the forward pass, cleaning and shuffling."""
   activations, keep, dropped = forward_all(
       forward,
       params,
@@ -148,28 +154,30 @@ def forward_all(
     *,
     lm_sequences: int,
     user_prefix: tuple[int, ...] = (),
-    mesh: Any = None,
+    mesh: Mesh | None = None,
 ) -> tuple[dict[lm.Tap, Float[Array, '...']], Bool[Array, '...'], Array]:
-  """Forwards and cleans `lm_sequences` at a time, without leaving the device.
+  """Returns the cleaned activations, the keep mask and the dropped rows' count.
 
-  Rows are written where they stay: every device forwards its own sequences
-  into its own part of the buffers, [data, forwards, each, positions, d].
+  The loop forwards `lm_sequences` at a time on the device. Each device writes
+  the rows of its own sequences to its own shard of the buffers, which are
+  [data, forwards, sequences per device, positions, d_site].
   """
   data = mesh.shape['data'] if mesh is not None else 1
-  each, length = lm_sequences // data, tokens.shape[1]
-  tokens = tokens.reshape(data, -1, each, length)
+  per_device, length = lm_sequences // data, tokens.shape[1]
+  tokens = tokens.reshape(data, -1, per_device, length)
 
   def part(number):
     rows = jax.lax.dynamic_index_in_dim(tokens, number, 1, keepdims=False)
     rows = _spread(rows.reshape(lm_sequences, length), mesh)
-    # Or weights that are cut over `data` would be gathered before the loop, all
-    # layers at once.
+    # Without the barrier, XLA would gather weights that are sharded over
+    # `data` before the loop, all layers at once.
     weights, rows = jax.lax.optimization_barrier((params, rows))
-    *found, dropped = dropped_rows.clean(
+    *cleaned, dropped = dropped_rows.clean(
         forward(weights, rows), rows, inverse_scale, user_prefix=user_prefix
     )
     parts = jax.tree.map(
-        lambda x: _spread(x, mesh).reshape(data, each, *x.shape[1:]), found
+        lambda x: _spread(x, mesh).reshape(data, per_device, *x.shape[1:]),
+        cleaned,
     )
     return parts, dropped
 
@@ -204,23 +212,24 @@ def square_sums(
     tokens: Int[Array, 'sequences positions'],
     *,
     user_prefix: tuple[int, ...] = (),
-    mesh: Any = None,
+    mesh: Mesh | None = None,
 ) -> tuple[
     dict[lm.Tap, Float32[Array, ' sequences']], Int32[Array, ' sequences']
 ]:
   """Returns each sequence's sum of ||x||^2 over kept rows, and their number.
 
-  A number a sequence: the host adds them up, so that the sum does not depend
-  on the number of devices, nor on how many sequences are forwarded together.
+  The host adds the sequences' sums, so that the total depends neither on the
+  number of devices nor on the number of sequences in one forward pass.
   """
-  found = forward(params, tokens)
-  anything = {tap: jnp.float32(0) for tap in found}
-  found, keep, _ = dropped_rows.clean(
-      found, tokens, anything, user_prefix=user_prefix
+  activations = forward(params, tokens)
+  # No scale is known yet, and 0 accepts rows of any finite norm.
+  any_scale = {tap: jnp.float32(0) for tap in activations}
+  activations, keep, _ = dropped_rows.clean(
+      activations, tokens, any_scale, user_prefix=user_prefix
   )
   sums = {
       tap: jnp.sum(jnp.square(x.astype(jnp.float32)), axis=(1, 2))
-      for tap, x in found.items()
+      for tap, x in activations.items()
   }
   counts = jnp.sum(keep, axis=1, dtype=jnp.int32)
   return jax.tree.map(
@@ -228,6 +237,6 @@ def square_sums(
   )
 
 
-def _spread(x: Array, mesh: Any) -> Array:
-  """Lays the first axis (sequences or shards) over `data`."""
+def _spread(x: Array, mesh: Mesh | None) -> Array:
+  """Returns `x` with its first axis (sequences or shards) over `data`."""
   return sharding.constrain(x, mesh, 'sequences', *(None,) * (x.ndim - 1))

@@ -1,4 +1,4 @@
-"""Rows that are dropped: special tokens, non-finite values, absurd norms."""
+"""Dropped rows: special tokens, non-finite values and very large norms."""
 
 from collections.abc import Mapping
 
@@ -23,19 +23,21 @@ def clean(
     Bool[Array, 'sequences positions'],
     Int32[Array, ''],
 ]:
-  """Zeroes the rows that must not count; returns them, the mask, the damage.
+  """Returns activations with dropped rows zeroed, the keep mask and a count.
 
-  By `where`, before anything else reads them: a mask times NaN is NaN. An
-  `inverse_scale` of 0 drops only what is not finite.
+  The count is that of text rows dropped for being non-finite or too large.
+  Rows are zeroed with `where`, because a mask of 0 times NaN is NaN. With an
+  `inverse_scale` of 0 no finite row is too large.
   """
   is_text = jnp.asarray(packing.keep_mask(tokens, user_prefix))
-  good = is_text
+  keep = is_text
   for tap, x in activations.items():
     norm = jnp.sqrt(jnp.sum(jnp.square(x.astype(jnp.float32)), axis=-1))
-    # False for NaN and, as inf * 0 is NaN, for infinity at any scale.
-    good &= norm * inverse_scale[tap] <= MAX_NORM
+    # NaN compares as False; so does infinity at any scale, because inf * 0 is
+    # NaN.
+    keep &= norm * inverse_scale[tap] <= MAX_NORM
   kept = {
-      tap: jnp.where(good[:, :, None], x, jnp.zeros((), x.dtype))
+      tap: jnp.where(keep[:, :, None], x, jnp.zeros((), x.dtype))
       for tap, x in activations.items()
   }
-  return kept, good, jnp.sum(is_text & ~good, dtype=jnp.int32)
+  return kept, keep, jnp.sum(is_text & ~keep, dtype=jnp.int32)

@@ -1,8 +1,8 @@
-"""Activations of given tokens, at any taps, in one npz file.
+"""Activations of a user's token ids, at any taps, in one npz file.
 
-What other tools need to check themselves against this package, and what small
-experiments need at all: token ids in, float32 activations out. A row is one
-document, at positions 0, 1, ... whatever it holds; PAD is seen by no position.
+The file holds float32 activations for small experiments, and for other tools
+that check themselves against this package. Each row of token ids is one
+document at positions 0, 1, ..., and no position attends to PAD.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jumprelu import errors, lm, metrics
-from jumprelu.files import npz
+from jumprelu import errors, lm
+from jumprelu.files import npz, progress_line
 
 LOGITS = 'logits'
 
@@ -26,7 +26,7 @@ LOGITS = 'logits'
 def read_token_ids(
     path: str | os.PathLike[str], *, config: lm.LmConfig
 ) -> np.ndarray:
-  """Read [sequences, positions] token ids, all of them in the vocabulary."""
+  """Returns [sequences, positions] token ids, all in the vocabulary."""
   ids = npz.read_npy(path, ndim=2, kinds='iu')
   if not ids.size:
     raise errors.DataError(f'{path}: holds no token ids: shape {ids.shape}')
@@ -51,9 +51,18 @@ def harvest(
 ):
   """Writes the activations of `token_ids` at `taps` to `out`.
 
-  The keys of `taps` name the arrays, [sequences, positions, width] in float32;
-  `extra` arrays are stored as they are. Each batch is written to disk before
-  the next is computed, and `out` appears when it is whole.
+  Each batch is written to disk before the next is computed, and `out` appears
+  when it is complete.
+
+  Args:
+    model: The language model.
+    token_ids: [sequences, positions].
+    out: The npz file to write.
+    taps: The names of the arrays and their taps; each array is [sequences,
+      positions, width] in float32.
+    logits: Whether to store the logits too, as the array `logits`.
+    batch: Sequences of one forward pass.
+    extra: Further arrays to store, by name.
   """
   out = pathlib.Path(out)
   out.parent.mkdir(parents=True, exist_ok=True)
@@ -90,7 +99,7 @@ def harvest(
 def _make_forward(
     model: lm.LanguageModel, taps: Mapping[str, lm.Tap], *, logits: bool
 ):
-  # An accelerator would round float32 products to fewer bits by itself.
+  # Accelerators compute float32 products in fewer bits by default.
   full = jax.tree.leaves(model.params)[0].dtype == jnp.float32
   precision = 'float32' if full else None
   pad = lm.family_of(model.config).special_ids.pad
@@ -98,7 +107,7 @@ def _make_forward(
   @jax.jit
   def forward(params, tokens):
     positions = jnp.arange(tokens.shape[1], dtype=jnp.int32)[None]
-    places = {
+    layout = {
         'positions': jnp.broadcast_to(positions, tokens.shape),
         'segments': (tokens != pad).astype(jnp.int32),
     }
@@ -106,11 +115,11 @@ def _make_forward(
       values: dict[str, Any] = {}
       if taps:
         read = lm.activations(
-            model, params, tokens, taps=tuple(taps.values()), **places
+            model, params, tokens, taps=tuple(taps.values()), **layout
         )
         values |= {name: read[tap] for name, tap in taps.items()}
       if logits:
-        values[LOGITS] = lm.logits(model, params, tokens, **places)
+        values[LOGITS] = lm.logits(model, params, tokens, **layout)
     return {k: v.astype(jnp.float32) for k, v in values.items()}
 
   return lambda tokens: forward(model.params, tokens)
@@ -119,9 +128,9 @@ def _make_forward(
 def _batches(
     forward, token_ids: np.ndarray, batch: int, *, pad: int
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-  """Yield (first row, values), the last batch filled up with padding."""
+  """Yields (first row, values) of each batch; the last one is padded."""
   starts = range(0, len(token_ids), batch)
-  progress = metrics.Progress('harvest', len(starts))
+  progress = progress_line.ProgressLine('harvest', len(starts))
   for start in progress.over(starts):
     rows = token_ids[start : start + batch]
     padded = np.full((batch, token_ids.shape[1]), pad, np.int32)
@@ -131,12 +140,12 @@ def _batches(
 
 
 def _check_space(out: pathlib.Path, size: int):
-  # Twice: the arrays, and then the file that holds them all.
+  # Twice the size, because the arrays and the npz file exist together.
   free = shutil.disk_usage(out.parent).free
   if 2 * size > free:
     raise errors.UserError(
         f'{out}: needs {2 * size / 2**30:.1f} GiB while it is written, the disk'
-        f' has {free / 2**30:.1f}'
+        f' has {free / 2**30:.1f} GiB; free space, or give fewer --sites'
     )
 
 

@@ -1,8 +1,9 @@
-"""The stream of activations: forward a block, shuffle it, cut it into batches.
+"""The stream of activations: blocks computed by the language model.
 
-A block of positions is forwarded through the language model in micro-batches,
-permuted by a counter-based key, consumed whole and forgotten: no state is
-carried across blocks, and a batch is a pure function of config and step.
+A block of positions is forwarded through the language model in micro-batches
+and permuted by a counter-based key. All of its batches are consumed before the
+next block. No state is carried across blocks, so a batch is a pure function of
+config and step.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding
 import numpy as np
 
 from jumprelu import errors, lm, sharding
@@ -35,14 +37,14 @@ class Config:
   batch: int = _field(1024, 'positions of one optimiser step')
   logical_shards: int = _field(
       16,
-      'parts of a block, shuffled apart; part of what a run computes, and the'
-      ' largest number of data-parallel devices',
+      'parts of a block that are shuffled separately; changes the results, and'
+      ' is the largest number of data-parallel devices',
   )
   lm_sequences: int = _field(
       32, 'sequences of one language model forward, over all devices'
   )
   batches_per_dispatch: int = _field(
-      16, 'optimiser steps of one compiled call; a signal waits for its end'
+      16, 'optimiser steps of one compiled call; a signal is handled after it'
   )
   scale_tokens: int = _field(
       65536, 'positions from which the scale of each tap is estimated'
@@ -67,11 +69,15 @@ class Config:
 
   @property
   def batches(self) -> int:
-    """Batches a block."""
+    """The number of batches of a block."""
     return self.block_positions // self.batch
 
   def sequences(self, sequence_length: int) -> int:
-    """Sequences a block; checks the geometry against the sequence length."""
+    """Returns the number of sequences of a block.
+
+    Raises:
+      UserError: The geometry does not fit the sequence length.
+    """
     _check_multiple(
         'stream.block_positions',
         self.block_positions,
@@ -100,12 +106,12 @@ class Config:
 
 @runtime_checkable
 class Loader(Protocol):
-  """Where tokens come from (`data.Loader`)."""
+  """The source of tokens (`data.Loader`)."""
 
   def block(
       self, block_index: int, sequences: int, *, rows: slice
   ) -> Int[np.ndarray, 'sequences positions']:
-    """Returns the rows `rows` of a block of `sequences` sequences."""
+    """Returns the given rows of a block of `sequences` sequences."""
     ...
 
 
@@ -115,9 +121,9 @@ def block_program(
     *,
     user_prefix: tuple[int, ...] = (),
     seed: int = 0,
-    mesh: Any = None,
+    mesh: Mesh | None = None,
 ) -> Any:
-  """The compiled (parameters, tokens, index, inverse scales) -> block."""
+  """Returns the jitted (parameters, tokens, index, inverse scales) -> block."""
   return jax.jit(
       functools.partial(
           blocks.make_block,
@@ -132,7 +138,7 @@ def block_program(
 
 
 class Stream:
-  """Makes the blocks of a run. Holds no state that a block depends on."""
+  """The blocks of a run, without state that a block could depend on."""
 
   def __init__(
       self,
@@ -144,7 +150,7 @@ class Stream:
       sequence_length: int,
       seed: int = 0,
       user_prefix: tuple[int, ...] = (),
-      mesh: Any = None,
+      mesh: Mesh | None = None,
   ):
     self.config = config
     self.params = params
@@ -166,7 +172,7 @@ class Stream:
   def make_block(
       self, index: int, scales: Mapping[lm.Tap, float]
   ) -> blocks.Block:
-    """Forwards and shuffles block `index`."""
+    """Returns block `index`, computed by the language model and shuffled."""
     inverse = {tap: 1 / scale for tap, scale in scales.items()}
     return self._block(
         self.params,
@@ -176,13 +182,13 @@ class Stream:
     )
 
   def estimate_scales(self) -> dict[lm.Tap, float]:
-    """Estimates sqrt(E||x||^2) of each tap from the first `scale_tokens`.
+    """Returns sqrt(E||x||^2) of each tap over the first `scale_tokens`.
 
-    They are rounded up to whole sequences. Sequences of the last forward that
-    are beyond them do not count, so that `lm_sequences` changes nothing.
+    The tokens are rounded up to whole sequences. Surplus sequences of the last
+    forward pass are left out, so that `lm_sequences` cannot change the result.
 
-    Done once a run; the numbers are stored with it and never estimated again,
-    for an SAE is only meaningful together with the scale it was trained at.
+    A run estimates its scales once and stores them, because an SAE is only
+    meaningful together with the scale that it was trained at.
     """
     at_once = self.config.lm_sequences
     sequences = -(-self.config.scale_tokens // self._length)
@@ -196,22 +202,23 @@ class Stream:
       rows += int(counts[:counted].sum())
       for tap, values in sums.items():
         parts.setdefault(tap, []).extend(values[:counted].tolist())
-    # Rounded once, whatever the order.
+    # `fsum` rounds once, so the order of the values does not matter.
     squares = {tap: math.fsum(values) for tap, values in parts.items()}
     for tap, value in squares.items():
       if not value > 0 or not np.isfinite(value):
         raise errors.DataError(
             f'the activations at {tap} have mean square {value / max(rows, 1)}'
-            f' over {rows} kept positions; are the weights or the data damaged?'
+            f' over {rows} kept positions; check the weights and the data for'
+            ' damage'
         )
     return {tap: (value / rows) ** 0.5 for tap, value in squares.items()}
 
   def put(self, value: int | float) -> Array:
-    """Puts a number on every device, explicitly; int32 or float32."""
+    """Puts a number on every device as int32 or float32."""
     return put(value, self._mesh)
 
   def _tokens(self, index: int, sequences: int) -> Array:
-    """Loads sequences; each process only the rows its devices own."""
+    """Returns sequences on the mesh; a process loads its devices' rows only."""
     if self._mesh is None:
       return jax.device_put(
           self.loader.block(index, sequences, rows=slice(0, sequences))
@@ -223,13 +230,13 @@ class Stream:
     )
     return place(
         (sequences, self._length),
-        lambda at: load(*at[0].indices(sequences)[:2])[:, at[1]],
+        lambda index: load(*index[0].indices(sequences)[:2])[:, index[1]],
         sharding.named(self._mesh, 'sequences', None),
     )
 
 
-def put(value: int | float, mesh: Any = None) -> Array:
-  """Puts a number on every device, explicitly; int32 or float32."""
+def put(value: int | float, mesh: Mesh | None = None) -> Array:
+  """Puts a number on every device as int32 or float32."""
   number = np.asarray(value, np.int32 if isinstance(value, int) else np.float32)
   if mesh is None:
     return jax.device_put(number)
@@ -237,10 +244,12 @@ def put(value: int | float, mesh: Any = None) -> Array:
 
 
 def place(
-    shape: tuple[int, ...], load: Callable[[Any], np.ndarray], layout: Any
+    shape: tuple[int, ...],
+    load: Callable[[Any], np.ndarray],
+    layout: NamedSharding,
 ) -> Array:
-  """Makes an array of what `load` gives for each device's part of it."""
-  # Meant, so the run's guard against accidental transfers lets it pass.
+  """Returns an array on devices; `load` maps an index to its shard's values."""
+  # Runs forbid implicit transfers; this one is intended.
   with jax.transfer_guard_host_to_device('allow'):
     return jax.make_array_from_callback(shape, layout, load)
 
@@ -250,12 +259,12 @@ def lm_forward(
     taps: Sequence[lm.Tap],
     *,
     input_gain: bool = True,
-    mesh: Any = None,
+    mesh: Mesh | None = None,
 ) -> blocks.Forward:
-  """Returns the forward pass that a stream needs, up to the highest tap.
+  """Returns a stream's forward pass, which stops after the highest tap.
 
   Without `input_gain`, activations at `Site.MLP_IN` are divided by the gain of
-  the norm before the MLP of their own layer.
+  the norm before their layer's MLP.
   """
 
   def forward(params, tokens):

@@ -6,7 +6,8 @@ import os
 import pathlib
 from typing import Any
 
-from jumprelu import extras, metrics
+from jumprelu import extras
+from jumprelu.evals import table as table_lib
 from jumprelu.files import json_files
 
 Row = dict[str, Any]
@@ -81,7 +82,7 @@ def table(rows: Sequence[Row]) -> str:
       if any(row.get(field) not in (None, '') for row in rows)
       and (field not in _HIDDEN_IF_ZERO or any(r.get(field) for r in rows))
   }
-  return metrics.format_table(
+  return table_lib.format_table(
       list(columns),
       [[row.get(field) for field in columns.values()] for row in rows],
   )

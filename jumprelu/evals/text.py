@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jumprelu import metrics, sharding
+from jumprelu import sharding
 from jumprelu.array_typing import Int, Shaped
 from jumprelu.data import packing
+from jumprelu.files import progress_line
 
 
 class Text(NamedTuple):
@@ -131,7 +132,9 @@ def over(
   The delay lets the host add up one batch while the device runs the next.
   """
   total = -(-len(text.rows) // text.sequences)
-  progress = metrics.Progress(name, total, quiet=jax.process_index() > 0)
+  progress = progress_line.ProgressLine(
+      name, total, quiet=jax.process_index() > 0
+  )
   pending = None
   for tokens in progress.over(batches(text)):
     ready, pending = pending, step(tokens)

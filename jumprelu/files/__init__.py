@@ -1,1 +1,1 @@
-"""Formats of files, and the checks that every reader needs."""
+"""File formats and the reading, writing and checking that all rooms share."""

@@ -1,4 +1,4 @@
-"""Where things are kept between runs."""
+"""The package's cache folder, which keeps files between runs."""
 
 import os
 import pathlib
@@ -7,27 +7,28 @@ import sys
 
 def cache() -> pathlib.Path:
   """Returns $JUMPRELU_CACHE or ~/.cache/jumprelu."""
-  given = os.environ.get('JUMPRELU_CACHE')
-  return pathlib.Path(given or pathlib.Path.home() / '.cache' / 'jumprelu')
+  folder = os.environ.get('JUMPRELU_CACHE')
+  return pathlib.Path(folder or pathlib.Path.home() / '.cache' / 'jumprelu')
 
 
 def keep_programs() -> None:
-  """Has JAX keep what it compiles in the cache; its own settings stand above.
+  """Makes JAX keep compiled programs in the cache, also in child processes.
 
-  Processes that are started from this one do so too.
+  Environment variables of JAX that are already set keep their values.
   """
   try:
     folder = cache() / 'compiled'
-  except RuntimeError:  # There is no home.
+  except RuntimeError:  # The user has no home folder.
     return
   settings = {
       'jax_compilation_cache_dir': str(folder),
-      # A suite's small programs add up; JAX would compile below 1 s again.
+      # By default JAX keeps no program that compiles in less than 1 s, but a
+      # suite has many small programs.
       'jax_persistent_cache_min_compile_time_secs': 0.1,
   }
   for name, value in settings.items():
     if name.upper() in os.environ:
       continue
     os.environ[name.upper()] = str(value)
-    if 'jax' in sys.modules:  # It has read the environment.
+    if 'jax' in sys.modules:  # JAX reads the environment on import only.
       sys.modules['jax'].config.update(name, value)

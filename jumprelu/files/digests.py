@@ -1,12 +1,12 @@
 """Digests of device arrays that do not depend on how the arrays are sharded.
 
 A leaf's digest is a sum over its elements, modulo 2^32, of a mix of the
-element's bits and its index. Sums are exact and commute, so every topology
-finds the same number without one process ever holding the whole array, and
-nothing but the sum leaves the device (a CRC of a global array needs all of its
-bytes, in order, in one place). For a given index the mix is a bijection of the
-bits: damage to a single element always changes the sum, anything else goes
-unseen with probability 2^-64 (two sums with different salts).
+element's bits and its index. Integer sums are exact and commute, so every
+sharding gives the same digest, and only the sums leave the devices. (A CRC
+would need all bytes of the array, in order, in one process.) The mix at an
+index is a bijection of the bits, so damage to a single element always changes
+the sum. Other damage remains unnoticed with a probability of 2^-64, because
+there are two sums with different salts.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ _SALTS = (0x243F6A88, 0x85A308D3)
 
 
 class LeafRecord(NamedTuple):
-  """What is remembered of one array."""
+  """The dtype, shape and digest of one array."""
 
   dtype: str
   shape: tuple[int, ...]
@@ -34,13 +34,13 @@ class LeafRecord(NamedTuple):
 
 
 def named_leaves(state: Any) -> dict[str, Any]:
-  """Returns the leaves under their dotted paths, in the tree's order."""
+  """Returns the leaves by dotted path, in the tree's order."""
   leaves = {
       jax.tree_util.keystr(path, simple=True, separator='.'): leaf
       for path, leaf in jax.tree_util.tree_leaves_with_path(state)
   }
   if len(leaves) != len(jax.tree.leaves(state)):
-    raise ValueError('two leaves of the state have one name')
+    raise ValueError('two leaves of the state have the same name')
   return leaves
 
 
@@ -59,11 +59,11 @@ def abstract_leaves(state: Any) -> dict[str, jax.ShapeDtypeStruct]:
 def leaf_records(
     leaves: Mapping[str, Array],
 ) -> tuple[dict[str, LeafRecord], list[str]]:
-  """Returns each leaf's record, and the names of leaves that are not finite.
+  """Returns each leaf's record, and the names of the non-finite leaves.
 
-  With several processes all of them must call it, with the same leaves.
+  Collective: all processes call it with the same leaves.
   """
-  # Dispatch everything, then wait once.
+  # All digests are dispatched before the host waits for the first.
   parts = jax.device_get({n: _digest_parts(x) for n, x in leaves.items()})
   records = {
       name: LeafRecord(
@@ -79,7 +79,7 @@ def leaf_records(
 def tree_digest(tree: Any) -> str:
   """Returns a SHA-256 over names, dtypes, shapes and bits of all leaves.
 
-  With several processes all of them must call it, with the same tree.
+  Collective: all processes call it with the same tree.
   """
   records, _ = leaf_records(named_leaves(tree))
   text = json.dumps(records, sort_keys=True)
@@ -90,7 +90,7 @@ def difference(
     records: Mapping[str, LeafRecord],
     wanted: Mapping[str, jax.ShapeDtypeStruct],
 ) -> str:
-  """Says where names, dtypes or shapes differ; empty where they do not."""
+  """Returns the first difference in names, dtypes or shapes, or ''."""
   for name in sorted(records.keys() ^ wanted.keys()):
     return f'only the {"record" if name in records else "run"} has {name}'
   for name, leaf in wanted.items():
@@ -104,7 +104,7 @@ def difference(
 def seal(
     step: int, records: Mapping[str, LeafRecord], meta: Mapping[str, Any]
 ) -> dict[str, Any]:
-  """Makes the JSON record that is stored with the arrays."""
+  """Returns the JSON record that is stored with the arrays."""
   body = {
       'format': _FORMAT,
       'step': step,
@@ -117,9 +117,13 @@ def seal(
 def unseal(
     sealed: Any, step: int
 ) -> tuple[dict[str, LeafRecord], dict[str, Any]]:
-  """Checks a stored record; returns the leaves' records and the meta."""
+  """Returns the leaves' records and the meta of a stored record.
+
+  Raises:
+    ValueError: The record is missing, damaged, or of another step or format.
+  """
   if not isinstance(sealed, dict):
-    raise ValueError('it has no record')
+    raise ValueError('its record is missing')
   body = sealed['body']
   if _crc32(body) != sealed['crc32']:
     raise ValueError('the digest of its record differs')
@@ -148,14 +152,14 @@ def _digest_parts(x: Shaped[Array, '...']) -> tuple[Array, Array, Array]:
     finite = jnp.all(jnp.isfinite(x))
   bits = _bits(x)
   sums = [
-      jnp.sum(_mix(bits ^ _places(bits.shape, salt)), dtype=jnp.uint32)
+      jnp.sum(_mix(bits ^ _hashed_indices(bits.shape, salt)), dtype=jnp.uint32)
       for salt in _SALTS
   ]
   return sums[0], sums[1], jnp.logical_not(finite)
 
 
 def _bits(x: Array) -> Array:
-  """The raw bits as uint32; wider types get a last axis of 32-bit words."""
+  """Returns the raw bits as uint32; wider types get a last axis of words."""
   if x.dtype == jnp.bool_:
     return x.astype(jnp.uint32)
   size = x.dtype.itemsize
@@ -165,25 +169,28 @@ def _bits(x: Array) -> Array:
   return jax.lax.bitcast_convert_type(x, word).astype(jnp.uint32)
 
 
-def _places(shape: tuple[int, ...], salt: int) -> Array:
-  """A well-mixed number for each index. No linear index: it may pass 2^32."""
-  places = jnp.full((1,) * len(shape), salt, jnp.uint32)
+def _hashed_indices(shape: tuple[int, ...], salt: int) -> Array:
+  """Returns a hash of each index, axis by axis.
+
+  A linear index could exceed 2^32.
+  """
+  hashes = jnp.full((1,) * len(shape), salt, jnp.uint32)
   for axis in range(len(shape)):
     extent = [1] * len(shape)
     extent[axis] = shape[axis]
     index = jax.lax.broadcasted_iota(jnp.uint32, extent, axis)
-    places = _mix(places * jnp.uint32(0x9E3779B1) + index)
-  return places
+    hashes = _mix(hashes * jnp.uint32(0x9E3779B1) + index)
+  return hashes
 
 
 def _mix(x: Array) -> Array:
-  """MurmurHash3's 32-bit finaliser, a bijection of uint32."""
+  """Returns MurmurHash3's 32-bit finaliser of `x`, a bijection of uint32."""
   x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
   x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
   return x ^ (x >> 16)
 
 
 def sha256_of(path: str | os.PathLike) -> str:
-  """Return the SHA-256 of a file, in hex."""
+  """Returns the SHA-256 of a file, in hex."""
   with open(path, 'rb') as f:
     return hashlib.file_digest(f, 'sha256').hexdigest()

@@ -1,8 +1,8 @@
-"""Trees of frozen dataclasses: addressed by dotted path, kept as JSON.
+"""Trees of frozen dataclasses, addressed by dotted path and stored as JSON.
 
-A config is a frozen dataclass whose fields are leaves (bool, int, float, str,
-enums, literals, tuples and optionals of those) or such dataclasses themselves.
-The dataclass is the one source: `flags.py` makes a flag of each leaf.
+A config is a frozen dataclass. Each of its fields is a leaf (a bool, int,
+float, str, enum or literal, or a tuple or optional of those) or another such
+dataclass. `run/flags.py` makes a flag of each leaf.
 """
 
 import collections
@@ -13,16 +13,25 @@ import enum
 import json
 import types
 import typing
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 from jumprelu import errors
 
+
+@runtime_checkable
+class Dataclass(Protocol):
+  """An instance of any dataclass."""
+
+  __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
+
 T = TypeVar('T')
+C = TypeVar('C', bound=Dataclass)
 
 
 @dataclasses.dataclass(frozen=True)
 class Leaf:
-  """One field at the end of a path, with its value in a given config."""
+  """A field at the end of a path, with its value in a config."""
 
   path: str
   type: Any
@@ -30,30 +39,37 @@ class Leaf:
   help: str
 
 
-def leaves(config: Any, prefix: str = '') -> dict[str, Leaf]:
-  """Lists the leaves of `config` by dotted path, in order of definition."""
+def leaves(config: Dataclass, prefix: str = '') -> dict[str, Leaf]:
+  """Returns the leaves by dotted path, in the order of definition."""
   hints = typing.get_type_hints(type(config))
-  found = {}
+  by_path = {}
   for field in dataclasses.fields(config):
     path, value = prefix + field.name, getattr(config, field.name)
-    if dataclasses.is_dataclass(value):
-      found.update(leaves(value, path + '.'))
+    if isinstance(value, Dataclass):
+      by_path.update(leaves(value, path + '.'))
     else:
       text = field.metadata.get('help', '')
-      found[path] = Leaf(path, hints[field.name], value, text)
-  return found
+      by_path[path] = Leaf(path, hints[field.name], value, text)
+  return by_path
 
 
 def is_among(path: str, names: Iterable[str]) -> bool:
-  """Whether a path is one of the names, or below one that ends in a dot."""
+  """Returns whether a path is among the names or below a name with a dot.
+
+  A name that ends in a dot, such as 'mesh.', includes every path below it.
+  """
   return any(
       path.startswith(name) if name.endswith('.') else path == name
       for name in names
   )
 
 
-def replace(config: T, changes: Mapping[str, Any]) -> T:
-  """Returns `config` with other leaves; one error names every problem."""
+def replace(config: C, changes: Mapping[str, Any]) -> C:
+  """Returns `config` with changed leaves.
+
+  Raises:
+    UserError: It names every problem with the changes.
+  """
   known = leaves(config)
   problems = [_unknown(path, known) for path in changes if path not in known]
   coerced = {}
@@ -69,21 +85,21 @@ def replace(config: T, changes: Mapping[str, Any]) -> T:
   return result
 
 
-def to_dict(config: Any) -> dict[str, Any]:
-  """Turns `config` into nested plain values that JSON can hold exactly."""
+def to_dict(config: Dataclass) -> dict[str, Any]:
+  """Returns `config` as nested plain values that JSON can hold exactly."""
   plain = {}
   for field in dataclasses.fields(config):
     value = getattr(config, field.name)
-    nested = dataclasses.is_dataclass(value)
+    nested = isinstance(value, Dataclass)
     plain[field.name] = to_dict(value) if nested else _plain(value)
   return plain
 
 
-def from_dict(default: T, data: Mapping[str, Any]) -> T:
-  """Reads what `to_dict` wrote; `default` gives the classes.
+def from_dict(default: C, data: Mapping[str, Any]) -> C:
+  """Returns the config with values of `to_dict`, of the class of `default`.
 
-  A field that is unknown or missing is an error: a config says all of what
-  was run, so a guess at a value would be wrong without a sign.
+  A missing field is an error, because a default would silently be wrong; so is
+  an unknown field.
   """
   flat = _flatten(default, data, '')
   known = leaves(default)
@@ -95,18 +111,18 @@ def from_dict(default: T, data: Mapping[str, Any]) -> T:
   return replace(default, flat)
 
 
-def to_json(config: Any) -> str:
-  """Writes `config` as indented JSON."""
+def to_json(config: Dataclass) -> str:
+  """Returns `config` as indented JSON."""
   return json.dumps(to_dict(config), indent=2, allow_nan=False) + '\n'
 
 
 def from_json(
-    default: T,
+    default: C,
     text: str,
     *,
     migrate: Callable[[dict[str, Any]], Mapping[str, Any]] = dict,
-) -> T:
-  """Reads JSON of `to_json`; `migrate` makes today's fields of its fields."""
+) -> C:
+  """Returns the config in JSON; `migrate` renames fields of older formats."""
   try:
     data = json.loads(text)
   except json.JSONDecodeError as error:
@@ -146,31 +162,34 @@ def coerce(kind: Any, value: Any) -> Any:
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-  """Words ' (did you mean X?)', or nothing where no name is near."""
+  """Returns ' (did you mean X?)', or '' if no name is similar."""
   near = difflib.get_close_matches(name, list(names), n=1)
   return f' (did you mean {near[0]}?)' if near else ''
 
 
 def repeated(values: Iterable[T]) -> list[T]:
-  """The values that occur more than once."""
+  """Returns the values that occur more than once."""
   return [value for value, n in collections.Counter(values).items() if n > 1]
 
 
 def _rebuild(
-    config: Any, changes: Mapping[str, Any], prefix: str, problems: list[str]
+    config: Dataclass,
+    changes: Mapping[str, Any],
+    prefix: str,
+    problems: list[str],
 ) -> Any:
   kwargs = {}
   for field in dataclasses.fields(config):
     path, value = prefix + field.name, getattr(config, field.name)
-    if dataclasses.is_dataclass(value):
+    if isinstance(value, Dataclass):
       kwargs[field.name] = _rebuild(value, changes, path + '.', problems)
     else:
       kwargs[field.name] = changes.get(path, value)
   try:
     return type(config)(**kwargs)
   except ValueError as error:
-    # A part says which of its fields is wrong; where it says only the last
-    # name, the path before it tells whose field that is.
+    # An error of a nested config may name only its own field, and then the
+    # path of the nested config is missing.
     text, part = str(error), prefix.rstrip('.')
     problems.append(text if part in text else f'{part}: {text}')
     return config
@@ -182,7 +201,7 @@ def _flatten(
   flat = {}
   for name, value in data.items():
     part = getattr(default, name, None)
-    if dataclasses.is_dataclass(part) and isinstance(value, Mapping):
+    if isinstance(part, Dataclass) and isinstance(value, Mapping):
       flat.update(_flatten(part, value, f'{prefix}{name}.'))
     else:
       flat[prefix + name] = value

@@ -1,33 +1,43 @@
-"""Fields of the variants' configs: their help, and what values they take."""
+"""Fields of the variants' configs: their help and their checks."""
 
 from collections.abc import Iterable
 import dataclasses
 import math
-from typing import Any
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from jumprelu import errors
 
 
 def field(default: Any, help_text: str) -> Any:
-  """Make a field with the help that `--help` shows."""
+  """Returns a dataclass field with the text that `--help` shows."""
   return dataclasses.field(default=default, metadata={'help': help_text})
 
 
-def check_positive(config: Any, *names: str) -> None:
-  """Refuse what is not finite and above 0."""
+@runtime_checkable
+class NamedConfig(Protocol):
+  """A config with a name for error messages."""
+
+  # Empty for the name of the config's module.
+  name: ClassVar[str]
+
+
+def check_positive(config: NamedConfig, *names: str) -> None:
+  """Raises UserError unless the named fields are finite and above 0."""
   for name in names:
     value = getattr(config, name)
     check(config, name, 0 < value < math.inf, 'above 0')
 
 
-def check_choice(config: Any, name: str, choices: Iterable[str]) -> None:
-  """Refuse what is none of the choices."""
+def check_choice(
+    config: NamedConfig, name: str, choices: Iterable[str]
+) -> None:
+  """Raises UserError unless a field has one of the choices."""
   valid = getattr(config, name) in choices
   check(config, name, valid, ' or '.join(choices))
 
 
-def check(config: Any, name: str, valid: bool, rule: str) -> None:
-  """Refuse a field whose value is not valid, naming it and the rule."""
+def check(config: NamedConfig, name: str, valid: bool, rule: str) -> None:
+  """Raises UserError with a field's name and rule, unless it is valid."""
   if not valid:
     part = config.name or type(config).__module__.rpartition('.')[2]
     value = getattr(config, name)

@@ -1,7 +1,6 @@
-"""Tells runs and releases apart, so that one in the other's place is named.
+"""Distinguishes runs from releases, for errors that name a mistaken folder.
 
-Both are folders with a suite.json: a run has a config.json beside it, a release
-has none.
+Both kinds of folder hold a suite.json; only a run holds a config.json too.
 """
 
 from collections.abc import Callable
@@ -14,10 +13,11 @@ from jumprelu import errors
 from jumprelu.files import remote
 
 _CONFIG, _SUITE, _ARRAYS = 'config.json', 'suite.json', 'params.npz'
-# A run has at least one of them beside its config.json; a model has none.
-_OF_A_RUN = ('run.lock', 'env.json', 'STATUS.json', 'checkpoints', _SUITE)
+# Besides config.json, a run has at least one of these files; a language model's
+# folder has none.
+_RUN_FILES = ('run.lock', 'env.json', 'STATUS.json', 'checkpoints', _SUITE)
 _MAX_BYTES = 64 * 2**20
-# A local path, or one in remote storage with the same methods.
+# A local path, or a remote path with the same methods.
 Folder = Any
 
 
@@ -25,7 +25,7 @@ def is_run(path: str | os.PathLike[str]) -> bool:
   """Returns whether a folder is the directory of a run."""
   folder = _folder(path)
   return (folder / _CONFIG).exists() and any(
-      (folder / name).exists() for name in _OF_A_RUN
+      (folder / name).exists() for name in _RUN_FILES
   )
 
 
@@ -39,10 +39,10 @@ def is_release(path: str | os.PathLike[str]) -> bool:
 
 
 def want_release(path: str | os.PathLike[str]) -> None:
-  """Refuses a folder that is known to be something else than a release.
+  """Refuses a folder that is known not to be a release.
 
   Raises:
-    UserError: it is a run, a part of a release, or the folder of a release.
+    UserError: It is a run, a part of a release, or the parent of a release.
   """
   folder = _folder(path)
   if is_run(folder):
@@ -60,10 +60,10 @@ def want_release(path: str | os.PathLike[str]) -> None:
 
 
 def want_member(path: str | os.PathLike[str]) -> None:
-  """Refuses a folder that is known to be something else than a member.
+  """Refuses a folder that is known not to be a member of a release.
 
   Raises:
-    UserError: it is a run, a release, or the folder of one.
+    UserError: It is a run, a release, or the parent of one.
   """
   folder = _folder(path)
   if is_release(folder):
@@ -76,10 +76,10 @@ def want_member(path: str | os.PathLike[str]) -> None:
 
 
 def want_run(path: str | os.PathLike[str]) -> None:
-  """Refuses a folder that is known to be something else than a run.
+  """Refuses a folder that is known not to be a run.
 
   Raises:
-    UserError: it is a release, a part of one, or the folder of a run.
+    UserError: It is a release, a part of one, or the parent of a run.
   """
   folder = _folder(path)
   if is_run(folder) or not folder.is_dir():
@@ -96,10 +96,10 @@ def want_run(path: str | os.PathLike[str]) -> None:
 
 
 def refuse_inside_release(flag: str, path: str | os.PathLike[str]) -> None:
-  """Refuses to write into a release or below one.
+  """Refuses an output path inside a release.
 
   Raises:
-    UserError: it names the release.
+    UserError: The message names the release.
   """
   if remote.is_remote(path):
     return
@@ -116,7 +116,7 @@ def _folder(path: str | os.PathLike[str]) -> Folder:
 
 
 def _parent_release(folder: Folder, *, itself: bool = False) -> Folder | None:
-  """Returns the release that a local folder is inside of."""
+  """Returns the release around a local folder; `itself` includes the folder."""
   if remote.is_remote(folder):
     return folder if itself and is_release(folder) else None
   parents = folder.absolute().parents
@@ -126,7 +126,7 @@ def _parent_release(folder: Folder, *, itself: bool = False) -> Folder | None:
 
 
 def _refuse_parent(path: str | os.PathLike[str], wanted: str) -> None:
-  """Raises if the folder holds one of the wanted kind, or of the other."""
+  """Refuses the parent of a run or a release, and names the child."""
   kinds: dict[str, Callable[[Any], bool]] = {
       'release': is_release,
       'run': is_run,
@@ -135,10 +135,10 @@ def _refuse_parent(path: str | os.PathLike[str], wanted: str) -> None:
   for kind in sorted(kinds, key=lambda name: name != wanted):
     for child in children:
       if kinds[kind](child):
-        _name_child(path, wanted, child, kind)
+        _raise_with_child(path, wanted, child, kind)
 
 
-def _name_child(path, wanted: str, child: Folder, kind: str) -> NoReturn:
+def _raise_with_child(path, wanted: str, child: Folder, kind: str) -> NoReturn:
   if kind == wanted:
     raise errors.UserError(f'{path}: no {wanted}; there is one in {child}')
   cure = ''
@@ -150,7 +150,7 @@ def _name_child(path, wanted: str, child: Folder, kind: str) -> NoReturn:
 
 
 def _read(path: Folder) -> dict[str, Any]:
-  """Returns the object in a JSON file; {} where there is none."""
+  """Returns the object in a JSON file, or {} if the file has none."""
   try:
     if not path.exists():
       return {}

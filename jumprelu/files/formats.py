@@ -1,17 +1,17 @@
-"""Format numbers of the files that runs, releases and stores consist of.
+"""Format numbers of the files of runs, releases and stores.
 
 A file holds the number of its format and the version of this package that
-wrote it. A file of an older format is migrated when it is read, one format
-after the other; a file of a newer format is refused. Writers write the newest
-format of each kind, which is one more than the table's last entry.
+wrote it. A file of an older format is migrated when it is read, from each
+format to the next; a file of a newer format is refused. Writers write the
+newest format of each kind, which is one more than its table's last entry.
 
-To change a kind of file, add to its table the function that makes the new
-format of the old one:
+To change a kind of file, add a function to its table that migrates the old
+format to the new one:
 
     Kind.TRAIN_CONFIG: {1: _backend_of_path},
 
-The function takes the whole object and returns another one. It must not call
-code that later changes may touch, because files of its format stay as they are.
+The function maps the file's whole object to a new one. It must not call code
+that may change later, because old files never change.
 """
 
 from collections.abc import Callable, Mapping
@@ -34,9 +34,9 @@ def _backend_of_path(config: dict[str, Any]) -> dict[str, Any]:
 
 
 class Kind(enum.Enum):
-  """The kinds of file, named as error messages name them."""
+  """The kinds of file; the values are their names in error messages."""
 
-  # config.json of a run; `config` and `training` in the kinds of `_NESTED`.
+  # config.json of a run, or a field of another kind (`_NESTED`).
   TRAIN_CONFIG = 'training config'
   RUN_SUITE = "run's suite"
   CHECKPOINT = 'checkpoint'
@@ -46,7 +46,7 @@ class Kind(enum.Enum):
 
 
 def _layer_in_scales(suite: dict[str, Any]) -> dict[str, Any]:
-  """Names scales by layer and site; members have a layer."""
+  """Names scales by layer and site, and gives members a layer."""
   layer = suite['layer']
   members = [{**member, 'layer': layer} for member in suite['members']]
   return suite | {
@@ -62,10 +62,9 @@ def _layer_in_checkpoint_scales(meta: dict[str, Any]) -> dict[str, Any]:
 
 
 def _layer_in_arrays(manifest: dict[str, Any]) -> dict[str, Any]:
-  """Names the folder of each array, and scales by layer and site.
+  """Adds the folder of each array, and names scales by layer and site.
 
-  The layer is no longer part of a store's identity, because the names of its
-  arrays have it.
+  The layer leaves the store's identity, because it is in the arrays' names.
   """
   identity = dict(manifest['identity'])
   layer = identity.pop('layer')
@@ -83,7 +82,7 @@ def _by_tap(layer: int, by_site: dict[str, Any]) -> dict[str, Any]:
   return {f'layer_{layer}.{site}': value for site, value in by_site.items()}
 
 
-# Kind of file -> {format: the function from that format to the next one}.
+# Kind of file -> {format: function from that format to the next}.
 MIGRATIONS: dict[Kind, dict[int, Migration]] = {
     Kind.TRAIN_CONFIG: {1: _backend_of_path},
     Kind.RUN_SUITE: {1: _layer_in_scales},
@@ -93,11 +92,11 @@ MIGRATIONS: dict[Kind, dict[int, Migration]] = {
     Kind.STORE: {1: _layer_in_arrays},
 }
 
-# Fields that hold a training config, which has a format number of its own.
+# Fields with a training config, which has its own format number.
 _NESTED = {Kind.CHECKPOINT: 'config', Kind.RELEASE_MEMBER: 'training'}
 
 _NUMBER, _WRITER = 'format', 'writer'
-# Values of the field before it held numbers.
+# Values of the field `format` before it was a number.
 _NAMES = {'jumprelu-release-1': 1}
 
 
@@ -118,24 +117,25 @@ def migrate(
 
   Args:
     kind: The kind of file.
-    value: The object that the file holds; it is left as it is.
+    value: The object in the file, which is not modified.
     where: The file, for error messages.
 
   Raises:
-    DataError: the format is newer than this version, or no format.
+    DataError: The format is unknown or newer than this version, or the object
+      does not fit its format.
   """
   number = check(kind, value, where=where)
   result = copy.deepcopy(dict(value))
   for name in (_NUMBER, _WRITER):
     result.pop(name, None)
   try:
-    # Before the nested config, because these functions were written for configs
-    # as they were then.
+    # The nested config is migrated last, because these functions were written
+    # for the configs of their time.
     for step in range(number, newest(kind)):
       result = MIGRATIONS[kind][step](result)
   except (AttributeError, KeyError, TypeError, ValueError) as error:
     raise errors.DataError(
-        f'{where}: no sound {kind.value} of format {number} ({error!r});'
+        f'{where}: not a valid {kind.value} of format {number} ({error!r});'
         ' restore the file from a copy'
     ) from error
   field = _NESTED.get(kind)
@@ -149,19 +149,23 @@ def migrate(
 def migrate_train_config(
     config: Mapping[str, Any], *, where: str
 ) -> dict[str, Any]:
-  """Returns a stored training config with the fields that it has today."""
+  """Returns a stored training config with the fields of the newest format."""
   return migrate(Kind.TRAIN_CONFIG, config, where=where)
 
 
 def check(kind: Kind, value: Mapping[str, Any], *, where: str) -> int:
-  """Returns the number of a file's format; refuses one that is newer."""
+  """Returns the number of a file's format.
+
+  Raises:
+    DataError: The format is unknown or newer than this version.
+  """
   number = value.get(_NUMBER, 1)
   if isinstance(number, str):
     number = _NAMES.get(number, number)
   if type(number) is not int or number < 1:
     raise errors.DataError(
-        f'{where}: {_NUMBER} {number!r} is no format of a {kind.value}; restore'
-        ' the file from a copy'
+        f'{where}: {_NUMBER} {number!r} is not a format of a {kind.value};'
+        ' restore the file from a copy'
     )
   if number > newest(kind):
     writer = value.get(_WRITER)

@@ -1,7 +1,7 @@
-"""JSON files: whole or absent, with null for non-finite numbers.
+"""JSON files, written atomically, with null for non-finite numbers.
 
 Paths are local or epath's, so that the same functions serve remote storage.
-Files may come from strangers: a file that is too large is not parsed.
+Very large files are not parsed, because a file may come from a stranger.
 """
 
 from collections.abc import Mapping

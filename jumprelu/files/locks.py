@@ -12,15 +12,15 @@ from jumprelu import errors
 def hold(
     path: Any, *, where: str, on_busy: Callable[[], None], cure: str = ''
 ) -> Iterator[None]:
-  """Holds the lock on a file, which is created with its parents.
+  """Holds the lock on a file while the context is open; creates the file.
 
-  A remote file has no lock: whoever launches a job must not launch it twice.
+  A remote file has no lock, so the same job must not be launched twice.
 
   Args:
     path: The lock's file, local or epath's.
     where: How an error names the place, for instance '--out=DIR'.
-    on_busy: Called if another process holds the lock. If it returns, the lock
-      is waited for.
+    on_busy: Called if another process holds the lock. If the call returns, the
+      process waits for the lock.
     cure: What a user can do if the file cannot be created.
 
   Raises:

@@ -1,9 +1,9 @@
-"""NumPy files from strangers: what a header claims is checked before reading.
+"""NumPy files from strangers, whose headers are checked before reading.
 
-A header is text that anybody can write: an object array would unpickle code,
-and a shape of terabytes would be allocated before the first byte is missed.
-So a file is read only if its names, shapes and dtypes are exactly those that
-the reader expects.
+Anyone can forge a header. An object array would run pickled code, and a shape
+of terabytes would be allocated before a missing byte is noticed. A file is
+therefore read only if its names, shapes and dtypes are exactly the expected
+ones.
 """
 
 from collections.abc import Iterator, Mapping
@@ -26,9 +26,9 @@ _HEADER_READERS = {
 
 
 def write_npz(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]):
-  """Write arrays uncompressed; equal arrays always give equal bytes."""
+  """Writes arrays uncompressed; equal arrays result in equal bytes."""
   with open(path, 'wb') as f:
-    # Not `ascontiguousarray`, which gives a scalar an axis.
+    # `ascontiguousarray` would add an axis to a scalar.
     named: Any = {k: np.asarray(a, order='C') for k, a in arrays.items()}
     np.savez(f, **named)
 
@@ -39,9 +39,16 @@ def read_npz(
     *,
     dtype: type | Mapping[str, str] = np.float32,
 ) -> dict[str, np.ndarray]:
-  """Read exactly the named arrays, or raise DataError naming the fault.
+  """Returns the arrays of a file that holds exactly the named ones.
 
-  `dtype` is that of all arrays, or that of each by its name.
+  Args:
+    path: The file.
+    shapes: The shape of each array, by name.
+    dtype: The dtype of all arrays, or of each by name.
+
+  Raises:
+    MissingInputError: The file does not exist.
+    DataError: The file is damaged, or its arrays are not those expected.
   """
   with _open(path) as archive:
     _check_names(path, [i.filename for i in archive.infolist()], shapes)
@@ -58,17 +65,17 @@ def read_npz(
 
 
 def header(path: str | os.PathLike) -> dict[str, tuple[Shape, str]]:
-  """Read the shape and the type that each array claims, and no data."""
-  found = {}
+  """Returns the shape and dtype in each array's header; reads no data."""
+  headers = {}
   with _open(path) as archive:
     for info in archive.infolist():
       name, dot, suffix = info.filename.rpartition('.')
-      if (dot + suffix) != '.npy' or name in found:
+      if (dot + suffix) != '.npy' or name in headers:
         raise errors.DataError(f'{path}: unexpected entry {info.filename!r}')
       with archive.open(info) as f:
         shape, dtype = _read_header(f'{path}: {name}', f)
-      found[name] = shape, str(dtype)
-  return found
+      headers[name] = shape, str(dtype)
+  return headers
 
 
 @contextlib.contextmanager
@@ -83,7 +90,7 @@ def _open(path: str | os.PathLike) -> Iterator[zipfile.ZipFile]:
 
 
 def read_npy(path: str | os.PathLike, *, ndim: int, kinds: str) -> np.ndarray:
-  """Read one array of `ndim` axes whose dtype kind is among `kinds`."""
+  """Returns an array of `ndim` axes whose dtype kind is among `kinds`."""
   path = pathlib.Path(path)
   if not path.is_file():
     raise errors.MissingInputError(f'{path}: no such file')
@@ -96,7 +103,7 @@ def read_npy(path: str | os.PathLike, *, ndim: int, kinds: str) -> np.ndarray:
       )
     claimed = math.prod(shape) * dtype.itemsize
     if path.stat().st_size - f.tell() != claimed:
-      raise errors.DataError(f'{path}: truncated or with bytes to spare')
+      raise errors.DataError(f'{path}: its size does not fit its shape')
   return np.load(path, allow_pickle=False)
 
 
@@ -117,23 +124,25 @@ def _check_names(path, filenames: list[str], shapes: Mapping[str, Shape]):
 def _read_member(path, archive, name, shape, dtype) -> np.ndarray:
   info = archive.getinfo(f'{name}.npy')
   with archive.open(info) as f:
-    found_shape, found_dtype = _read_header(f'{path}: {name}', f)
+    stored_shape, stored_dtype = _read_header(f'{path}: {name}', f)
     # Equality of dtypes also refuses objects and the other byte order.
-    if found_dtype != dtype:
+    if stored_dtype != dtype:
       raise errors.DataError(
-          f'{path}: {name} is {found_dtype}, expected {dtype}'
+          f'{path}: {name} is {stored_dtype}, expected {dtype}'
       )
-    if found_shape != tuple(shape):
+    if stored_shape != tuple(shape):
       raise errors.DataError(
-          f'{path}: {name} has shape {list(found_shape)}, expected'
+          f'{path}: {name} has shape {list(stored_shape)}, expected'
           f' {list(shape)}'
       )
     size = math.prod(shape) * dtype.itemsize
     if info.file_size - f.tell() != size:
-      raise errors.DataError(f'{path}: {name} has not the size of its shape')
+      raise errors.DataError(
+          f'{path}: the size of {name} does not fit its shape'
+      )
   with archive.open(info) as f:
     array = np.lib.format.read_array(f, allow_pickle=False)
-    f.read()  # To the end: the zip's checksum is compared there.
+    f.read()  # The zip's checksum is compared at the end of the file.
   return array
 
 

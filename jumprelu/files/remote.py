@@ -1,4 +1,4 @@
-"""Which paths are addresses in remote storage, and which flags refuse them."""
+"""Paths in remote storage, and their refusal by flags for local paths."""
 
 import os
 import pathlib
@@ -7,15 +7,15 @@ from jumprelu import errors
 
 
 def is_remote(path: str | os.PathLike[str]) -> bool:
-  """Whether a path is an address such as gs://BUCKET/FOLDER."""
+  """Returns whether a path is an address such as gs://BUCKET/FOLDER."""
   return '://' in os.fspath(path)
 
 
 def local(flag: str, path: str) -> pathlib.Path:
-  """Returns the path that a flag names.
+  """Returns the local path in a flag.
 
   Raises:
-    UserError: it is no local one.
+    UserError: The path is remote.
   """
   if is_remote(path):
     raise errors.UserError(

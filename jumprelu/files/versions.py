@@ -5,7 +5,7 @@ import importlib.metadata
 
 
 def of_packages(names: Iterable[str]) -> dict[str, str]:
-  """Returns the versions of the installed ones of the named packages."""
+  """Returns the version of each named package that is installed."""
   versions = {}
   for name in names:
     try:

@@ -1,1 +1,1 @@
-"""Estimates of memory, time and cost, made before anything is started."""
+"""Estimates of memory, time and cost before a run starts."""

@@ -1,4 +1,4 @@
-"""A run's programs, lowered on arguments that have only shapes and places."""
+"""A run's programs, lowered on abstract arguments: shapes and shardings."""
 
 import functools
 import pathlib
@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from jumprelu import lm, sharding
 from jumprelu.activations import blocks
@@ -18,27 +19,27 @@ from jumprelu.training import step as step_lib
 
 
 class Job(NamedTuple):
-  """What the programs of a run are made of."""
+  """The inputs from which a run's programs are built."""
 
   config: config_lib.TrainConfig
   groups: tuple[suite.Group, ...]
-  mesh: Any
+  mesh: Mesh
 
 
-def make(config: config_lib.TrainConfig, mesh: Any) -> Job:
-  """Makes the abstract job of a config; reads no weights and no text."""
+def make(config: config_lib.TrainConfig, mesh: Mesh) -> Job:
+  """Returns the abstract job of a config, without reading weights or text."""
   config.stream.check_data_axis(mesh.shape['data'])
   return Job(config, load_run.make_suite(config), mesh)
 
 
 def block(job: Job) -> Any:
-  """Lowers the making of a block: forward, clean, shuffle."""
+  """Lowers the program of a block: forward pass, cleaning and shuffling."""
   program, args = _block_program(job)
   return program.lower(*args)
 
 
 def segment(job: Job) -> Any:
-  """Lowers the steps on a block."""
+  """Lowers the training steps on a block."""
   config, mesh = job.config, job.mesh
   segments = step_lib.make_segments(
       job.groups,
@@ -69,12 +70,12 @@ def sums(job: Job) -> Any:
 
 
 def reconstruct(job: Job) -> Any:
-  """Lowers one member's reconstruction of a batch of held-out text."""
+  """Lowers one member's reconstructions on a batch of held-out text."""
   return _lower_member(jitted.reconstruct, job)
 
 
 def _lower_member(program: Any, job: Job) -> Any:
-  """Lowers what an evaluation calls for each member."""
+  """Lowers a program that an evaluation calls for each member."""
   group, batch = _widest(job), _eval_batch(job)
   sae, params = _folded(job, group)
   return program.lower(
@@ -88,7 +89,7 @@ def _lower_member(program: Any, job: Job) -> Any:
 
 
 def losses(job: Job) -> Any:
-  """Lowers the losses with a reconstruction in the place of its target."""
+  """Lowers the losses with a reconstruction spliced in for its target."""
   group, batch = _widest(job), _eval_batch(job)
   target = group.reads.target
   model = _model(job, whole=True)
@@ -96,13 +97,15 @@ def losses(job: Job) -> Any:
   return program.func.lower(*program.args, batch, batch.values[target])
 
 
-def _array(mesh: Any, shape: tuple[int, ...], dtype: Any, *axes: Any) -> Any:
-  place = sharding.named(mesh, *axes, shape=shape)
-  return jax.ShapeDtypeStruct(shape, dtype, sharding=place)
+def _array(
+    mesh: Mesh, shape: tuple[int, ...], dtype: Any, *axes: str | None
+) -> Any:
+  layout = sharding.named(mesh, *axes, shape=shape)
+  return jax.ShapeDtypeStruct(shape, dtype, sharding=layout)
 
 
 def _model(job: Job, *, whole: bool = False) -> lm.LanguageModel:
-  """The model with abstract parameters."""
+  """Returns the model with abstract parameters."""
   config = lm.get_config(job.config.model)
   highest = max(tap.layer for tap in suite.taps(job.groups))
   layers = config.layers if whole else highest + 1
@@ -135,25 +138,25 @@ def _block_program(job: Job) -> tuple[Any, tuple[Any, ...]]:
 
 
 def _block(job: Job) -> blocks.Block:
-  """A block as its program leaves it: shards over `data`."""
+  """Returns an abstract block, with its logical shards over `data`."""
   program, args = _block_program(job)
 
-  def place(x):
+  def sharded(x):
     axes = ('shards',) + (None,) * (x.ndim - 1) if x.ndim else ()
     return _array(job.mesh, x.shape, x.dtype, *axes)
 
-  return jax.tree.map(place, jax.eval_shape(program, *args))
+  return jax.tree.map(sharded, jax.eval_shape(program, *args))
 
 
 def _state(job: Job) -> suite.TrainState:
   shapes = jax.eval_shape(
       functools.partial(suite.init_state, job.groups, mesh=job.mesh)
   )
-  places = suite.state_shardings(job.groups, mesh=job.mesh)
+  shardings = suite.state_shardings(job.groups, mesh=job.mesh)
   return jax.tree.map(
-      lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
+      lambda x, layout: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=layout),
       shapes,
-      places,
+      shardings,
   )
 
 
@@ -162,7 +165,7 @@ def _widest(job: Job) -> suite.Group:
 
 
 def _folded(job: Job, group: suite.Group) -> tuple[Any, dict[str, Any]]:
-  """A member as it is evaluated: folded, in the evaluation's places."""
+  """Returns a folded member with the shardings of an evaluation."""
   folded = []
 
   def fold(key):

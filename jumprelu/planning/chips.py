@@ -1,7 +1,7 @@
-"""TPU chips and the topologies that they come in.
+"""TPU chips and their topologies.
 
-Peak rates are Google's published ones: bf16 products a second, bytes a second
-of HBM and of all links between chips together.
+Peak rates are Google's published ones: bf16 FLOP per second, and bytes per
+second of HBM and of all links of a chip together.
 """
 
 import dataclasses
@@ -13,14 +13,14 @@ from jumprelu import errors
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-  """One chip."""
+  """A kind of TPU chip."""
 
   name: str
   hbm_bytes: int
   flops: float
   hbm_bandwidth: float
   link_bandwidth: float
-  # Slices by number of chips, as their topology is written.
+  # Topologies of slices, in the order of their number of chips.
   slices: tuple[str, ...]
 
 
@@ -44,23 +44,23 @@ CHIPS = {
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
-  """A slice: a kind of chip and how many there are."""
+  """A slice: a kind of chip and the shape of their grid."""
 
   chip: Chip
   shape: str
 
   @property
   def name(self) -> str:
-    """How it is written: `v5e:4x4`."""
+    """The name in flags and output, such as `v5e:4x4`."""
     return f'{self.chip.name}:{self.shape}'
 
   @property
   def chips(self) -> int:
-    """The number of chips, each of which JAX sees as one device."""
+    """The number of chips; each is one JAX device."""
     return math.prod(map(int, self.shape.split('x')))
 
   def larger(self) -> 'Topology | None':
-    """The next larger slice of the same chips, if there is one."""
+    """Returns the next larger slice of the same chips, or None."""
     for shape in self.chip.slices:
       other = Topology(self.chip, shape)
       if other.chips > self.chips:
@@ -69,10 +69,10 @@ class Topology:
 
 
 def parse(text: str) -> Topology:
-  """Reads `v5e:4x4`.
+  """Returns the topology with a name such as `v5e:4x4`.
 
   Raises:
-    UserError: if the chip or the shape is unknown; it says which there are.
+    UserError: The chip or the shape is unknown; the message lists the known.
   """
   name, _, shape = text.partition(':')
   if name not in CHIPS:
@@ -82,7 +82,7 @@ def parse(text: str) -> Topology:
     )
   if not re.fullmatch(r'[1-9]\d*(x[1-9]\d*){1,2}', shape):
     raise errors.UserError(
-        f'--topology={text}: {shape!r} is no shape; slices of {name}:'
+        f'--topology={text}: {shape!r} is not a shape; slices of {name}:'
         f' {", ".join(CHIPS[name].slices)}'
     )
   return Topology(CHIPS[name], shape)

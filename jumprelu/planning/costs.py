@@ -1,9 +1,11 @@
-"""What a run computes and holds, by formula: FLOPs, bytes, and where they lie.
+"""Formulas for a run's FLOPs, memory and traffic between chips.
 
-Nothing here touches a device. A language model's matrices cost 2 FLOP a
-parameter and token, its attention 4 x heads x head_dim x positions a layer, as
-masked scores are computed too. A training step of an SAE costs 10 x model x
-latents a row: two products forward, three backward, none towards the inputs.
+No function of this module uses a device. A language model's matrices cost 2
+FLOP per parameter and token. Its attention costs 4 x heads x head_dim x
+positions FLOP per token and layer, because masked scores are computed too. A
+training step of an SAE costs 10 x model x latents FLOP per row: two products in
+the forward pass and three in the backward pass, which needs no gradient with
+respect to the inputs.
 """
 
 from collections.abc import Sequence
@@ -14,35 +16,35 @@ from jumprelu.lm import attention
 from jumprelu.training import backends, load_run, suite
 from jumprelu.training import config as config_lib
 
-# Arrays [batch, latents] of float32 that a member's step holds at once, counted
-# in what the TPU compiler reports; and where several members are differentiated
-# automatically together.
+# The number of float32 arrays [batch, latents] that a member's step holds at
+# once, fitted to reports of the TPU compiler.
 _STEP_ARRAYS = 4.5
+# The same where automatic differentiation covers several members together.
 _ORACLE_ARRAYS = 8.6
 
 
 class Memory(NamedTuple):
-  """Bytes a chip, of its fullest moment."""
+  """The peak memory of a chip, in bytes."""
 
   weights: int
   block: int
   state: int
-  # Of the making of a block or of a step, whichever is more.
+  # The larger of the temporaries of a block's program and of a step.
   temporary: int
 
   @property
   def total(self) -> int:
-    """All of them."""
+    """The sum of all parts."""
     return sum(self)
 
 
 def layer_params(config: lm.LmConfig) -> int:
-  """Parameters of one layer's matrices."""
+  """Returns the number of parameters of one layer's matrices."""
   return sum(lm.family_of(config).matrices(config))
 
 
 def layer_flops(config: lm.LmConfig, positions: int) -> int:
-  """FLOP a token of one layer."""
+  """Returns the FLOP per token of one layer."""
   attention = 4 * config.heads * config.head_dim * positions
   return 2 * layer_params(config) + attention
 
@@ -54,23 +56,23 @@ def lm_flops(
     positions: int,
     sites: Sequence[lm.Site] = (lm.Site.RESID_POST,),
 ) -> int:
-  """FLOP a token of the forward pass up to what is read of `layer`."""
+  """Returns the FLOP per token of a forward pass up to the sites of `layer`."""
   total = (layer + 1) * layer_flops(config, positions)
   matrices = lm.family_of(config).matrices(config)
   if not {lm.Site.RESID_POST, lm.Site.MLP_OUT} & set(sites):
-    total -= 2 * matrices.mlp  # Nobody reads it, so it is not computed.
+    total -= 2 * matrices.mlp  # No site needs the last MLP.
     if lm.Site.MLP_IN not in sites:
       total -= 2 * matrices.attention_output
   return total
 
 
 def loaded_params(config: lm.LmConfig, layers: int) -> int:
-  """Parameters of the embedding and the first layers, norms left out."""
+  """Returns the parameters of the embedding and first layers, without norms."""
   return config.vocab * config.d_model + layers * layer_params(config)
 
 
 def member_params(group: suite.Group) -> int:
-  """Parameters of one member."""
+  """Returns the number of parameters of one member."""
   sae = group.sae
   encoders = sae.d_in * len(sae.encoders)
   skip = sae.d_in * sae.d_out if sae.skip else 0
@@ -78,30 +80,30 @@ def member_params(group: suite.Group) -> int:
 
 
 def member_flops(group: suite.Group) -> int:
-  """FLOP a row of one member's step."""
+  """Returns the FLOP per row of one member's step."""
   sae = group.sae
   encoders = sae.d_in * len(sae.encoders)
   return sae.width * (4 * encoders + 6 * sae.d_out)
 
 
 def parts(group: suite.Group, mesh: sharding.MeshShape) -> tuple[int, ...]:
-  """(members a device, parts of a member, parts of a batch) in its layout."""
+  """Returns (members per device, shards of a member, shards of a batch)."""
   rules = suite.layout_of(group, mesh).rules
 
-  def cut(name):
+  def shards(name):
     return sharding.axis_size(mesh, name, rules=rules)
 
   return (
-      suite.slots(group, mesh) // cut('members'),
-      cut('latents'),
-      cut('batch'),
+      suite.slots(group, mesh) // shards('members'),
+      shards('latents'),
+      shards('batch'),
   )
 
 
 def step_flops(
     groups: Sequence[suite.Group], mesh: sharding.MeshShape, batch: int
 ) -> float:
-  """FLOP of a step on one chip, padding members included."""
+  """Returns the FLOP of a step on one chip, including padding members."""
   total = 0.0
   for group in groups:
     members, latents, rows = parts(group, mesh)
@@ -112,19 +114,19 @@ def step_flops(
 def step_traffic(
     groups: Sequence[suite.Group], mesh: sharding.MeshShape, batch: int
 ) -> float:
-  """Bytes that a chip receives from others in a step."""
+  """Returns the bytes that a chip receives from other chips in a step."""
   total = 0.0
   if mesh.size == 1:
     return total
   for group in groups:
     members, latents, rows = parts(group, mesh)
     if rows == 1 and mesh.shape['data'] > 1:
-      # Rows in bfloat16; the input is the target too, but of a transcoder.
+      # Rows in bfloat16. Only a transcoder's targets differ from its inputs.
       total += 2 * batch * group.sae.d_in
       if group.reads.is_transcoder:
         total += 2 * batch * group.sae.d_out
     if latents > 1:
-      # An all-reduce passes every byte twice.
+      # An all-reduce transfers every byte twice.
       total += 2 * 4 * members * batch / rows * group.sae.d_out
     if rows > 1:
       total += 2 * 4 * members * member_params(group) / latents
@@ -132,7 +134,7 @@ def step_traffic(
 
 
 def memory(config: config_lib.TrainConfig, mesh: sharding.MeshShape) -> Memory:
-  """Bytes a chip of a training run."""
+  """Returns the memory of a chip in a training run."""
   model, groups = lm.get_config(config.model), load_run.make_suite(config)
   width = 4 if config.lm_dtype == 'float32' else 2
   data, tensor = mesh.shape['data'], mesh.shape['tensor']
@@ -152,7 +154,7 @@ def memory(config: config_lib.TrainConfig, mesh: sharding.MeshShape) -> Memory:
     state += 8 * (members * member_params(group) // latents)
   step = max(_step(config, group, mesh) for group in groups)
 
-  # Scores of one layer, and the widest activation, of one forward.
+  # A forward pass holds one layer's scores and its widest activations.
   length = config.corpus.sequence_length
   sequences = max(1, config.stream.lm_sequences // data)
   rows = attention.rows_of_scores(model, length, 'tpu')
@@ -168,15 +170,16 @@ def _step(
     group: suite.Group,
     mesh: sharding.MeshShape,
 ) -> int:
-  """Bytes a chip that a step of a group takes beside state and block."""
+  """Returns the bytes of a step's temporaries on a chip for one group."""
   members, latents, rows = parts(group, mesh)
   together = suite.layout_of(group, mesh).members
   oracle = config.backend == 'oracle' or not backends.is_plain(group.sae)
   arrays = _ORACLE_ARRAYS if together and oracle else _STEP_ARRAYS
   arrays *= config.stream.batch // rows * group.sae.width // latents
-  one = 4 * (member_params(group) // latents + int(arrays))
+  member_bytes = 4 * (member_params(group) // latents + int(arrays))
   if together:
-    return members * one
-  # They step in turn (`step.py`), and the compiler lays all their decoders and
-  # second moments out as the encoders are, in memory of their own.
-  return one + 8 * members * group.sae.width * group.sae.d_out // latents
+    return members * member_bytes
+  # Members step one after the other (`step.py`). The compiler copies all their
+  # decoders and second moments into the memory layout of the encoders.
+  copies = 8 * members * group.sae.width * group.sae.d_out // latents
+  return member_bytes + copies

@@ -1,10 +1,11 @@
-"""What a run will take: memory, time and money, before anything is started.
+"""Plans: a run's memory, time and cost, estimated before it starts.
 
-By formula (`costs.py`), or with the memory that the TPU compiler tells
-(`tpu_compile.py`). Times are always by formula: FLOPs of the busiest chip at a
-stated share of its peak, plus bytes between chips over half of its links. The
-compiler's own estimate counts a loop's body once and comes out negative for
-programs with collectives, so it is shown and not used.
+Memory is computed by formula (`costs.py`) or reported by the TPU compiler
+(`tpu_compile.py`). Times are always computed by formula: the FLOPs of the
+busiest chip at a share of its peak rate, plus the traffic between chips at half
+of the link bandwidth. The compiler's own estimate of time is only shown,
+because it counts a loop's body once and is negative for programs with
+collectives.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,10 +18,10 @@ from jumprelu.planning import chips, costs
 from jumprelu.training import config as config_lib
 from jumprelu.training import load_run, suite
 
-# Of a chip's memory that programs get; the rest is the runtime's.
+# The share of a chip's memory for programs; the runtime reserves the rest.
 _USABLE = 0.97
 
-# The share of the peak that Gemma Scope's largest SAEs reached (arXiv
+# The share of the peak rate that Gemma Scope's largest SAEs reached (arXiv
 # 2408.05147, section 3.3).
 UTILISATION = 0.508
 
@@ -31,10 +32,10 @@ _HOUR = 3600
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-  """What is asked for besides the run itself."""
+  """The options of a plan besides the run's config."""
 
   topology: chips.Topology
-  layers: tuple[int, ...] = ()  # Of which each is a job; none: the config's.
+  layers: tuple[int, ...] = ()  # One job per layer; empty: the config's layer.
   price_per_chip_hour: float | None = None
   utilisation: float = UTILISATION
 
@@ -45,10 +46,13 @@ def make_plan(
     *,
     compiled: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-  """Plans the jobs of a config, one a layer, as plain values.
+  """Returns the plan of a config's jobs, one per layer, as plain values.
 
-  `compiled` is what `tpu_compile.compile_all` found for the highest layer; its
-  memory then stands in the place of the formula's.
+  Args:
+    config: The run's config.
+    request: The topology and further options.
+    compiled: The result of `tpu_compile.compile_all` for the highest layer. Its
+      memory replaces that of the formula.
   """
   layers = request.layers or (config.layer,)
   top = highest(config, request)
@@ -81,7 +85,7 @@ def make_plan(
 def highest(
     config: config_lib.TrainConfig, request: Request
 ) -> config_lib.TrainConfig:
-  """The config of the highest layer, which takes the most memory."""
+  """Returns the config of the highest layer, which needs the most memory."""
   layer = max(request.layers or (config.layer,))
   return dataclasses.replace(config, layer=layer)
 
@@ -89,7 +93,7 @@ def highest(
 def _mesh(
     config: config_lib.TrainConfig, topology: chips.Topology
 ) -> sharding.MeshShape:
-  """The mesh that `train` would make of the topology."""
+  """Returns the shape of the mesh that `train` would make on the topology."""
   tensor = config.mesh.tensor
   data = config.mesh.data or topology.chips // tensor
   if data * tensor != topology.chips:
@@ -118,19 +122,21 @@ def _memory(
     topology: chips.Topology,
     compiled: Mapping[str, Any] | None,
 ) -> tuple[bool, dict[str, Any]]:
-  """Whether the run fits, and where the bytes of a chip go."""
-  found = costs.memory(config, _mesh(config, topology))
-  parts = {name: value / _GIB for name, value in found._asdict().items()}
-  total, source = found.total, 'formula'
-  told = {}
+  """Returns whether the run fits, and the uses of a chip's memory."""
+  memory = costs.memory(config, _mesh(config, topology))
+  parts = {name: value / _GIB for name, value in memory._asdict().items()}
+  total, source = memory.total, 'formula'
+  reports = {}
   if compiled:
-    # What lies there while the program of the other kind runs is not in it.
+    # The compiler counts only a program's arguments. The language model's
+    # weights stay in memory during a segment, and the state during a block's
+    # program.
     segment, block = compiled['segment'], compiled['block']
     total = max(
-        segment.peak_bytes + found.weights, block.peak_bytes + found.state
+        segment.peak_bytes + memory.weights, block.peak_bytes + memory.state
     )
     source = 'TPU compiler'
-    told = {
+    reports = {
         name: {
             'peak_gib': program.peak_bytes / _GIB,
             'optimal_seconds': program.optimal_seconds,
@@ -143,12 +149,12 @@ def _memory(
       'peak_gib': total / _GIB,
       'usable_gib': usable / _GIB,
       'formula_gib': parts,
-      'compiler': told,
+      'compiler': reports,
   }
 
 
 def _job(config: config_lib.TrainConfig, request: Request) -> dict[str, Any]:
-  """One layer's run: FLOPs a token, seconds a step, days, chip-hours."""
+  """Returns the FLOPs, step time, days and chip-hours of one layer's run."""
   topology, batch = request.topology, config.stream.batch
   chip, mesh = topology.chip, _mesh(config, topology)
   groups = load_run.make_suite(config)
@@ -174,7 +180,7 @@ def _job(config: config_lib.TrainConfig, request: Request) -> dict[str, Any]:
       'layer': config.layer,
       'lm_flops_per_token': lm_flops,
       'sae_flops_per_token': sae_flops,
-      # What the SAEs cost equals what the language model costs.
+      # With this number of members, SAEs cost as much as the language model.
       'break_even_members': lm_flops / (sae_flops / members),
       'seconds_per_step': step,
       'lm_share': lm_seconds / step,
@@ -189,22 +195,23 @@ def _job(config: config_lib.TrainConfig, request: Request) -> dict[str, Any]:
 def _changes(
     config: config_lib.TrainConfig, topology: chips.Topology
 ) -> Iterator[str]:
-  """The least change of each kind with which the formula's memory fits."""
-  found = set()
-  for kind, words, other, where in _candidates(config, topology):
-    if kind in found:
+  """Yields the smallest change of each kind that fits by formula."""
+  kinds = set()
+  for kind, words, other, candidate in _candidates(config, topology):
+    if kind in kinds:
       continue
     try:
-      if _memory(other, where, None)[0]:
-        found.add(kind)
+      if _memory(other, candidate, None)[0]:
+        kinds.add(kind)
         yield words
     except errors.UserError:
-      continue  # The change breaks another rule, so it is none.
+      continue  # The changed config is invalid.
 
 
 def _candidates(
     config: config_lib.TrainConfig, topology: chips.Topology
 ) -> Iterator[tuple[str, str, config_lib.TrainConfig, chips.Topology]]:
+  """Yields changes, smallest first: (kind, description, config, topology)."""
   tensor = config.mesh.tensor * 2
   while topology.chips % tensor == 0:
     changes = {'mesh.tensor': tensor, 'mesh.data': 0}
@@ -216,7 +223,7 @@ def _candidates(
     try:
       other = dotted.replace(config, {'stream.block_positions': smaller})
     except errors.UserError:
-      break  # Not a multiple of what a block must hold.
+      break  # The smaller block breaks a rule of the geometry.
     words = f'--stream.block_positions={smaller}'
     yield 'block', words, other, topology
   for axis in ('sparsity_coefficients', 'target_l0', 'widths', 'sites'):
@@ -233,7 +240,7 @@ def _candidates(
     words, other = f'--topology={larger.name}', config
     data = larger.chips // config.mesh.tensor
     if config.stream.lm_sequences % data:
-      # A forward has at least a sequence for each row of chips.
+      # Each chip along `data` needs at least one sequence per forward pass.
       other = dotted.replace(config, {'stream.lm_sequences': data})
       words += f' --stream.lm_sequences={data}'
     yield 'topology', words, other, larger
@@ -241,7 +248,7 @@ def _candidates(
 
 
 def table(plan: Mapping[str, Any]) -> str:
-  """The plan as lines for people."""
+  """Returns the plan as text for the terminal."""
   memory, jobs = plan['memory'], plan['jobs']
   parts = ', '.join(f'{k} {v:.2f}' for k, v in memory['formula_gib'].items())
   shape = ' x '.join(f'{v} {k}' for k, v in plan['mesh'].items())
@@ -256,13 +263,13 @@ def table(plan: Mapping[str, Any]) -> str:
       ),
       ('  by formula', f'{parts} GiB'),
   ]
-  for name, told in memory['compiler'].items():
-    seconds = told['optimal_seconds']
+  for name, report in memory['compiler'].items():
+    seconds = report['optimal_seconds']
     words = f'{seconds:.3f} s' if seconds > 0 else 'none (negative)'
     rows.append(
         (
             f'  {name}',
-            f'{told["peak_gib"]:.2f} GiB; the compiler estimates {words}',
+            f'{report["peak_gib"]:.2f} GiB; the compiler estimates {words}',
         )
     )
   rows += [
@@ -271,10 +278,10 @@ def table(plan: Mapping[str, Any]) -> str:
   ]
   text = '\n'.join(f'{name:<16} {value}' for name, value in rows)
   for change in plan['changes'][:4]:
-    text += f'\n  it would with   {change}'
+    text += f'\n  would fit with {change}'
   if not plan['fits'] and not plan['changes']:
     text += (
-        '\n  no one change    is enough; combine a larger slice, --mesh.tensor'
+        '\n  no single change is enough; combine a larger slice, --mesh.tensor'
     )
     text += ' and fewer members'
   text += '\n\n' + '\n'.join(_job_lines(jobs))
@@ -282,7 +289,7 @@ def table(plan: Mapping[str, Any]) -> str:
   return text + (
       f'\n\n{plan["sae_count"]} SAEs: {plan["chip_hours"]:,.0f} chip-hours'
       f'{cost}; {plan["days_one_after_the_other"]:,.2f} days on one slice.'
-      f'\nTimes are by formula, at {plan["utilisation"]:.1%} of the peak, not'
+      f'\nTimes are computed at {plan["utilisation"]:.1%} of the peak rate, not'
       ' measured.'
   )
 

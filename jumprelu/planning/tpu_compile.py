@@ -1,13 +1,13 @@
-"""The programs of a run, compiled for a TPU topology that need not be here.
+"""The programs of a run, compiled for a TPU topology without TPUs.
 
-The TPU compiler (the package `libtpu`) works on any computer: it tells the
-memory of a chip, the collectives and whether there are host transfers, and it
-refuses what a TPU cannot run. It never tells how long a program takes. What is
-compiled are the functions that `train` and `evaluate` call, on abstract
-arguments: nothing is allocated.
+The TPU compiler (the package `libtpu`) works on any computer. It reports the
+memory of a chip, the collectives and the host transfers, and it rejects
+programs that a TPU cannot run. It does not report the time of a program. The
+compiled functions are those that `train` and `evaluate` call, with abstract
+arguments, so nothing is allocated.
 
-JAX reads the environment when it is imported, so a process that has a device
-asks another one: `compile_all`.
+`compile_all` starts a process of its own, because JAX reads the environment
+when it is imported.
 """
 
 from collections.abc import Iterable, Iterator
@@ -23,12 +23,14 @@ import sys
 import tempfile
 from typing import Any, NamedTuple
 
+from jax.sharding import Mesh
+
 from jumprelu import errors
 from jumprelu.training import config as config_lib
 
-# What a run compiles: the block of activations, the steps on it, and of an
-# evaluation the clean forward, one member's sums, its reconstruction, and the
-# losses with that spliced in.
+# The programs of a run. Training: a block of activations, and the steps on it.
+# Evaluation: the clean forward pass, one member's sums, its reconstructions,
+# and the losses with those spliced in.
 PROGRAMS = ('block', 'segment', 'clean', 'sums', 'reconstruct', 'losses')
 TRAINING = PROGRAMS[:2]
 EVALUATION = PROGRAMS[2:]
@@ -36,9 +38,9 @@ EVALUATION = PROGRAMS[2:]
 ENVIRONMENT = {
     'TPU_SKIP_MDS_QUERY': '1',
     'JAX_PLATFORMS': 'cpu',
-    # No TPU is opened, so another process may use one, or compile as well.
+    # Compiling opens no TPU, so other processes may use libtpu meanwhile.
     'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
-    # A program that is read back leaves no text (`_describe`).
+    # A program from the cache dumps no text, which `_describe` needs.
     'JAX_ENABLE_COMPILATION_CACHE': 'false',
 }
 
@@ -66,35 +68,35 @@ _TRANSFER = re.compile(
 
 
 class Collective(NamedTuple):
-  """One collective of a program: what every device holds afterwards."""
+  """One collective of a program, with its result on every device."""
 
   kind: str
-  # The largest array of the result, written as in HLO: f32[4096,2304].
+  # The largest array of the result in HLO's notation, e.g. f32[4096,2304].
   largest: str
-  # Of all arrays of the result.
+  # The bytes of all arrays of the result.
   bytes: int
 
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-  """What the compiler says of one program, a chip."""
+  """The compiler's report on one program, per chip."""
 
   name: str
   argument_bytes: int
   temporary_bytes: int
-  # Arguments, results that do not reuse them, and temporaries.
+  # Arguments, results outside the arguments' memory, and temporaries.
   peak_bytes: int
-  # One iteration of each loop.
+  # These two count one iteration of each loop.
   flops: float
   bytes_accessed: float
-  # The compiler's own estimate, which ranks programs; negative: it has none.
+  # The compiler's own estimate; a negative number means none.
   optimal_seconds: float
   collectives: tuple[Collective, ...]
   host_transfers: tuple[str, ...]
 
 
 def available() -> bool:
-  """Whether the TPU compiler is installed."""
+  """Returns whether the TPU compiler is installed."""
   return importlib.util.find_spec('libtpu') is not None
 
 
@@ -104,10 +106,10 @@ def compile_all(
     *,
     programs: Iterable[str] = TRAINING,
 ) -> dict[str, Program]:
-  """Compiles programs of `config` for `topology`, in a process of its own.
+  """Compiles programs of `config` for `topology` in a subprocess.
 
   Raises:
-    UserError: if the compiler refuses, with one line of what it says.
+    UserError: The compiler fails; the message has one line of its error.
   """
   with tempfile.TemporaryDirectory() as folder:
     out = pathlib.Path(folder) / 'programs.json'
@@ -129,21 +131,21 @@ def compile_all(
     )
     if done.returncode:
       raise errors.UserError(
-          f'{topology}: the TPU compiler refuses: {_refusal(done.stderr)}'
+          f'{topology}: the TPU compiler fails: {_error_line(done.stderr)}'
       )
-    found = json.loads(out.read_text('utf-8'))
-  return {name: _from_json(fields) for name, fields in found.items()}
+    described = json.loads(out.read_text('utf-8'))
+  return {name: _from_json(fields) for name, fields in described.items()}
 
 
-def _refusal(stderr: str) -> str:
-  """The line that names the error; advice may follow it. Or the last line."""
+def _error_line(stderr: str) -> str:
+  """Returns the last line that names an error, or else the last line."""
   lines = stderr.strip().splitlines() or ['no message']
   named = [line for line in lines if re.match(r'[\w.]+Error: ', line)]
   return (named or lines)[-1]
 
 
 def _from_json(fields: dict[str, Any]) -> Program:
-  collectives = tuple(Collective(*each) for each in fields['collectives'])
+  collectives = tuple(Collective(*values) for values in fields['collectives'])
   transfers = tuple(fields['host_transfers'])
   return Program(
       **fields | {'collectives': collectives, 'host_transfers': transfers}
@@ -151,9 +153,9 @@ def _from_json(fields: dict[str, Any]) -> Program:
 
 
 def lowered(
-    config: config_lib.TrainConfig, mesh: Any, *, programs: Iterable[str]
+    config: config_lib.TrainConfig, mesh: Mesh, *, programs: Iterable[str]
 ) -> Iterator[tuple[str, Any]]:
-  """Lowers programs on abstract arguments, for whatever the mesh is made of."""
+  """Yields the names of programs and the programs, lowered for the mesh."""
   from jumprelu.planning import abstract_job
 
   job = abstract_job.make(config, mesh)
@@ -162,11 +164,11 @@ def lowered(
 
 
 def _describe(name: str, program: Any, folder: pathlib.Path) -> Program:
-  """Compiles one lowered program; the compiler leaves its text in `folder`.
+  """Compiles one lowered program; the compiler dumps its text to `folder`.
 
-  Where a chip has SparseCores, the embedding is read on them asynchronously.
-  JAX cannot read such a program back (`compiled.as_text()`: "async-update
-  instruction should have 1 operands"), but the compiler can write it.
+  The dump replaces `compiled.as_text()`, which fails for chips with SparseCores
+  ("async-update instruction should have 1 operands"), because their programs
+  read the embedding asynchronously.
   """
   compiled = program.compile(
       compiler_options={
@@ -176,8 +178,8 @@ def _describe(name: str, program: Any, folder: pathlib.Path) -> Program:
   )
   memory = compiled.memory_analysis()
   cost = compiled.cost_analysis()
-  (written,) = folder.glob('*.after_optimizations.txt')
-  text = written.read_text('utf-8')
+  (dump,) = folder.glob('*.after_optimizations.txt')
+  text = dump.read_text('utf-8')
   return Program(
       name=name,
       argument_bytes=memory.argument_size_in_bytes,
@@ -195,17 +197,17 @@ def _describe(name: str, program: Any, folder: pathlib.Path) -> Program:
 
 
 def _main(topology: str, out: str, *programs: str) -> None:
-  """Compiles what a config on stdin asks for; writes JSON to `out`.
+  """Compiles programs of the config on stdin and writes JSON to `out`.
 
-  Puts the text of each program beside it.
+  The text of each program is dumped to the same folder.
   """
   from jax.experimental import topologies
 
   from jumprelu import sharding
 
   config = config_lib.from_json(sys.stdin.read())
-  found = topologies.get_topology_desc(topology_name=topology, platform='tpu')
-  mesh = sharding.make_mesh(config.mesh, found.devices)
+  tpus = topologies.get_topology_desc(topology_name=topology, platform='tpu')
+  mesh = sharding.make_mesh(config.mesh, tpus.devices)
   path = pathlib.Path(out)
   described = {
       name: dataclasses.asdict(_describe(name, program, path.parent / name))
@@ -215,8 +217,8 @@ def _main(topology: str, out: str, *programs: str) -> None:
 
 
 def collectives(text: str) -> tuple[Collective, ...]:
-  """Lists the collectives of a compiled module, largest first."""
-  found = []
+  """Returns the collectives of a compiled module, largest first."""
+  results = []
   for match in _COLLECTIVE.finditer(text):
     arrays = [
         (math.prod(map(int, filter(None, shape.split(',')))) * _BYTES[kind],
@@ -224,15 +226,15 @@ def collectives(text: str) -> tuple[Collective, ...]:
         for kind, shape in _ARRAY.findall(match['result'])
         if kind in _BYTES
     ]  # fmt: skip
-    # An asynchronous one gives operands and results: the results are larger.
+    # An asynchronous start lists operands and results; the result is largest.
     largest = max(arrays)
     size = largest[0] if match['start'] else sum(size for size, _ in arrays)
-    found.append(Collective(match['kind'], largest[1], size))
-  return tuple(sorted(found, key=lambda c: -c.bytes))
+    results.append(Collective(match['kind'], largest[1], size))
+  return tuple(sorted(results, key=lambda c: -c.bytes))
 
 
 def host_transfers(text: str) -> tuple[str, ...]:
-  """Lists the operations of a compiled module that wait for the host."""
+  """Returns the operations of a compiled module that wait for the host."""
   return tuple(
       line.strip()[:200] for line in text.splitlines() if _TRANSFER.search(line)
   )

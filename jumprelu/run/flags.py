@@ -18,7 +18,7 @@ from absl import flags
 from jumprelu import errors
 from jumprelu.files import dotted
 
-T = TypeVar('T')
+T = TypeVar('T', bound=dotted.Dataclass)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,10 +11,11 @@ from typing import Any
 from absl import logging
 import jax
 
-from jumprelu import errors, lm, metrics, processes
+from jumprelu import errors, lm, processes
 from jumprelu.activations import blocks, store
 from jumprelu.activations import stream as stream_lib
 from jumprelu.activations.store import record
+from jumprelu.files import progress_line
 from jumprelu.training import config as config_lib
 from jumprelu.training import job as job_lib
 from jumprelu.training import run_dir, train
@@ -110,7 +111,7 @@ def write_blocks(
     should_stop: Callable[[int], bool] = lambda block: False,
 ) -> str:
   """Writes the missing blocks in a claimed directory; returns the outcome."""
-  stored, complete = writer.found()
+  stored, complete = writer.read_existing()
   if stored:
     facts = _check_stored(writer.directory, stored, facts)
   if complete:
@@ -128,9 +129,11 @@ def write_blocks(
       f'{missing} block{"s" * (missing > 1)} of {total} to write:'
       f' {size:.3g} GiB'
   )
-  progress = metrics.Progress('harvest', missing, quiet=not processes.is_main())
+  progress = progress_line.ProgressLine(
+      'harvest', missing, quiet=not processes.is_main()
+  )
   for index in range(first, total):
-    progress.tell(index - first)
+    progress.update(index - first)
     seconds = write_block(writer, job.stream, index, lm.from_json_keys(scales))
     # Not the first block, whose time includes compilation.
     if index == min(first + 1, total - 1):

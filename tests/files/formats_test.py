@@ -128,13 +128,13 @@ def test_what_a_migration_cannot_read_is_one_line_with_the_file(monkeypatch):
   with pytest.raises(errors.DataError) as caught:
     formats.migrate(CONFIG, {}, where='runs/a/config.json')
   message = str(caught.value)
-  assert message.startswith('runs/a/config.json: no sound training config')
+  assert message.startswith('runs/a/config.json: not a valid training config')
   assert "KeyError('layer')" in message and '\n' not in message
 
 
 @pytest.mark.parametrize('number', [0, -1, 1.0, True, None, '2', [1]])
 def test_what_is_no_format_is_refused(number):
-  with pytest.raises(errors.DataError, match='is no format of a store'):
+  with pytest.raises(errors.DataError, match='is not a format of a store'):
     formats.migrate(formats.Kind.STORE, {'format': number}, where='f')
 
 
@@ -230,7 +230,7 @@ def test_a_newer_release_and_member_are_refused(tmp_path):
 def test_a_newer_store_is_refused_complete_or_not(tmp_path):
   make_newer(tmp_path / 'progress.json')
   with refused('progress.json'):
-    writer_lib.Writer(tmp_path).found()
+    writer_lib.Writer(tmp_path).read_existing()
   make_newer(tmp_path / 'manifest.json')
   with refused('manifest.json'):
     record.read_manifest(tmp_path)

@@ -1,4 +1,4 @@
-"""Formulas of FLOPs and bytes: against XLA's count, and against known numbers."""
+"""Formulas of FLOPs and bytes agree with XLA and with published numbers."""
 
 import dataclasses
 
@@ -21,7 +21,7 @@ def _flops(function, *args):
   return jax.jit(function).lower(*args).compile().cost_analysis()['flops']
 
 
-def test_flops_of_the_language_model_are_what_xla_counts():
+def test_flops_of_the_language_model_agree_with_xla():
   # Wide enough for matrix products to outweigh norms and soft caps.
   shape = lm.LmConfig(
       name='t', vocab=64, d_model=128, ffw=512, heads=4, kv_heads=2,
@@ -40,12 +40,12 @@ def test_flops_of_the_language_model_are_what_xla_counts():
     counted = _flops(lambda p, t, taps=taps: forward(p, t, taps), params,
                      batch.tokens)  # fmt: skip
     formula = 2 * 64 * costs.lm_flops(shape, layer=2, positions=64, sites=sites)
-    # What is beside products: norms, softmax, gates; XLA counts them.
+    # XLA also counts norms, softmax and gates; the formula only products.
     assert 1.0 < counted / formula < 1.12, sites
 
 
 @pytest.mark.parametrize('transcoder', [False, True])
-def test_flops_of_a_training_step_are_what_xla_counts(transcoder):
+def test_flops_of_a_training_step_agree_with_xla(transcoder):
   sae = saes.make_sae(
       'jumprelu', saes.jumprelu.Config(), d_in=128,
       d_out=192 if transcoder else 128, width=512, transcoder=transcoder,
@@ -75,7 +75,7 @@ def test_flops_of_a_training_step_are_what_xla_counts(transcoder):
         ('gemma2_27b', 22, 566.2e6, 1.149, 26.4),
     ],
 )
-def test_gemma_costs_what_its_shapes_say(
+def test_costs_of_gemma_agree_with_its_shapes(
     model, layer, layer_params, layer_flops, to_layer
 ):
   shape = lm.get_config(model)
@@ -86,7 +86,7 @@ def test_gemma_costs_what_its_shapes_say(
   assert total / _B == near(to_layer, rel=4e-3)
 
 
-def test_loaded_parameters_are_those_of_the_real_tree():
+def test_loaded_parameters_are_those_of_the_parameter_tree():
   shape = lm.get_config('gemma2_nano')
   tree = gemma.param_shapes(shape)
   norms = shape.d_model * (4 * shape.layers + 1)
@@ -111,7 +111,7 @@ def _config(**changes):
 @pytest.mark.parametrize(
     'changes', [{}, {'variants': ('gated',), 'sae.gated.tied': False}]
 )
-def test_parameters_are_those_that_are_initialised(changes):
+def test_the_number_of_parameters_is_that_of_init_params(changes):
   group, *_ = load_run.make_suite(_config(**changes))
   params = jax.eval_shape(
       lambda: group.sae.init_params(jax.random.key(0), initial_threshold=0.1)
@@ -122,10 +122,10 @@ def test_parameters_are_those_that_are_initialised(changes):
 
 def test_a_chips_share_of_a_step_counts_padding():
   groups = load_run.make_suite(_config())
-  one = costs.step_flops(groups, sharding.MeshShape(1, 1), 4096)
+  one_chip = costs.step_flops(groups, sharding.MeshShape(1, 1), 4096)
   sixteen = costs.step_flops(groups, sharding.MeshShape(8, 2), 4096)
-  # 5 members on 8 rows of devices: 8 slots are paid for.
-  np.testing.assert_allclose(sixteen, one / 16 * 8 / 5)
+  # 5 members are padded to 8, one for each device along `data`.
+  np.testing.assert_allclose(sixteen, one_chip / 16 * 8 / 5)
 
 
 def test_a_transcoder_gathers_its_inputs_and_its_targets():
@@ -135,7 +135,7 @@ def test_a_transcoder_gathers_its_inputs_and_its_targets():
     groups = load_run.make_suite(_config(sites=(site,)))
     (group,) = groups
     members, latents, rows = costs.parts(group, mesh)
-    # Members are apart: rows are all that travels, two bytes a number.
+    # Members are on separate devices, so only rows in bfloat16 are transferred.
     assert latents == rows == 1 and members == 1
     traffic[site] = costs.step_traffic(groups, mesh, 4096)
   assert traffic['resid_post'] == traffic['mlp_out'] == 2 * 4096 * 2304
@@ -143,7 +143,7 @@ def test_a_transcoder_gathers_its_inputs_and_its_targets():
   assert traffic['transcoder'] == 2 * 4096 * 2 * 2304
 
 
-def test_gradients_cross_the_mesh_only_where_the_batch_is_cut():
+def test_gradients_cross_the_mesh_only_if_the_batch_is_sharded():
   narrow = load_run.make_suite(_config(widths=(2048,)))
   mesh = sharding.MeshShape(16, 1)
   assert suite.layout_of(narrow[0], mesh).name == 'latents'
@@ -166,22 +166,24 @@ def test_gradients_cross_the_mesh_only_where_the_batch_is_cut():
         ('27b-131k-v5p', 37.29),
     ],
 )
-def test_memory_of_a_suite_is_near_what_the_tpu_compiler_reports(name, gib):
-  # The steps, by `experiments/benchmarking/scale.py compile` (docs/scale.md).
+def test_memory_of_a_suite_is_near_the_tpu_compilers_report(name, gib):
+  # Reported for the steps by `experiments/benchmarking/scale.py compile`
+  # (docs/scale.md).
   topology, cfg = scale.SUITES[name]
   tensor = cfg.mesh.tensor
   mesh = sharding.MeshShape(chips.parse(topology).chips // tensor, tensor)
-  # A block's making, the other of two, does not count.
-  one_at_a_time = dataclasses.replace(
+  # Short forward passes keep the temporaries of a block's program below those
+  # of a step.
+  short_forwards = dataclasses.replace(
       cfg,
       stream=dataclasses.replace(cfg.stream, lm_sequences=mesh.shape['data']),
   )
-  found = costs.memory(one_at_a_time, mesh)
-  steps = found.state + found.block + found.temporary
+  memory = costs.memory(short_forwards, mesh)
+  steps = memory.state + memory.block + memory.temporary
   assert steps / 2**30 == pytest.approx(gib, rel=0.03)
 
 
-def test_the_language_models_weights_are_what_the_tpu_compiler_reports():
-  # Of the arguments of the block's program on v5e:4x4, tensor 2.
-  found = costs.memory(_config(), sharding.MeshShape(8, 2))
-  assert found.weights / 2**30 == pytest.approx(1.49, rel=0.01)
+def test_the_language_models_weights_agree_with_the_tpu_compilers_report():
+  # Reported for the arguments of the block's program on v5e:4x4, tensor 2.
+  memory = costs.memory(_config(), sharding.MeshShape(8, 2))
+  assert memory.weights / 2**30 == pytest.approx(1.49, rel=0.01)

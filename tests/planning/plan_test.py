@@ -1,4 +1,4 @@
-"""Plans: what fits, what would, how long it takes, where the time goes."""
+"""Plans: memory, the changes that would fit, time and its shares, cost."""
 
 import dataclasses
 import json
@@ -30,31 +30,31 @@ def _plan(topology='v5e:4x4', compiled=None, layers=(), price=None, **changes):
   return plan.make_plan(_config(**changes), request, compiled=compiled)
 
 
-def test_gemma_scopes_own_131k_step_takes_what_it_took():
-  # 45 ms a step on 8 TPUv3 chips (arXiv 2408.05147, section 3.3), which count
-  # 12 FLOP a parameter and row where a step without a gradient to its inputs
-  # takes 10; the language model had run before.
-  found = _plan(
+def test_the_step_time_of_gemma_scopes_131k_sae_is_the_published_one():
+  # Published: 45 ms per step on 8 TPUv3 chips without the language model (arXiv
+  # 2408.05147, section 3.3). The paper counts 12 FLOP per parameter and row; a
+  # step that needs no gradient of its inputs takes 10.
+  plan_of_131k = _plan(
       'v3:4x2', model='gemma2_9b', layer=20, widths=(2**17,),
       **{'mesh.tensor': 8},
   )  # fmt: skip
-  (job,) = found['jobs']
+  (job,) = plan_of_131k['jobs']
   milliseconds = 1e3 * job['seconds_per_step'] * (1 - job['lm_share'])
   assert milliseconds == pytest.approx(45 * 10 / 12 + 2.9, rel=0.03)
 
 
 def test_a_small_suite_fits_and_needs_no_change():
-  found = _plan()
-  assert found['fits'] and found['changes'] == []
-  assert found['memory']['source'] == 'formula'
+  small = _plan()
+  assert small['fits'] and small['changes'] == []
+  assert small['memory']['source'] == 'formula'
 
 
-def test_what_does_not_fit_names_the_least_change_first():
-  found = _plan('v5e:2x2', widths=(2**19,))
-  assert not found['fits']
-  changes = found['changes']
+def test_a_plan_that_does_not_fit_lists_the_smallest_larger_slice():
+  too_large = _plan('v5e:2x2', widths=(2**19,))
+  assert not too_large['fits']
+  changes = too_large['changes']
   assert '--topology=v5e:2x4' in changes
-  # The first change really is enough.
+  # The larger slice is enough.
   assert all(_fits_with(change) for change in changes if 'topology' in change)
 
 
@@ -62,39 +62,39 @@ def _fits_with(change):
   return _plan(change.partition('=')[2], widths=(2**19,))['fits']
 
 
-def test_each_kind_of_change_is_offered_once_with_the_least_that_suffices():
+def test_each_kind_of_change_is_listed_once_with_the_smallest_that_fits():
   seven = tuple(f'{k}e-4' for k in range(1, 8))
-  found = _plan('v5e:2x2', widths=(2**17,), sparsity_coefficients=seven)
-  assert not found['fits']
-  fewer, larger = found['changes']
+  too_large = _plan('v5e:2x2', widths=(2**17,), sparsity_coefficients=seven)
+  assert not too_large['fits']
+  fewer, larger = too_large['changes']
   assert fewer.startswith('5 of the 7 sparsity_coefficients')
   assert larger == '--topology=v5e:2x4'
 
   def fits(count):
-    some = seven[:count]
-    return _plan('v5e:2x2', widths=(2**17,), sparsity_coefficients=some)['fits']
+    changes = {'widths': (2**17,), 'sparsity_coefficients': seven[:count]}
+    return _plan('v5e:2x2', **changes)['fits']
 
-  # So says the compiler (`jumprelu plan --compile`): 14.8 and 15.7 GiB, of 15.5.
+  # The compiler agrees (`jumprelu plan --compile`): 14.8 and 15.7 of 15.5 GiB.
   assert fits(5) and not fits(6)
 
 
 def test_time_money_and_jobs_add_up():
-  one = _plan(layers=(12,), price=2.0)
-  two = _plan(layers=(12, 12), price=2.0)
-  assert two['sae_count'] == 2 * one['sae_count'] == 2
-  assert two['chip_hours'] == pytest.approx(2 * one['chip_hours'])
-  assert two['cost'] == pytest.approx(2.0 * two['chip_hours'])
-  (job,) = one['jobs']
+  single = _plan(layers=(12,), price=2.0)
+  double = _plan(layers=(12, 12), price=2.0)
+  assert double['sae_count'] == 2 * single['sae_count'] == 2
+  assert double['chip_hours'] == pytest.approx(2 * single['chip_hours'])
+  assert double['cost'] == pytest.approx(2.0 * double['chip_hours'])
+  (job,) = single['jobs']
   seconds = job['seconds_per_step'] * 976_562
   assert job['days'] == pytest.approx(seconds / 86_400)
-  assert one['chip_hours'] == pytest.approx(seconds / 3600 * 16)
+  assert single['chip_hours'] == pytest.approx(seconds / 3600 * 16)
   shares = job['lm_share'] + job['sae_share'] + job['link_share']
   assert shares == pytest.approx(1)
   assert _plan()['cost'] is None
 
 
-def test_the_language_model_costs_as_much_as_so_many_members():
-  # At layer 12: 2.13 GFLOP a token; a member of 16K: 0.38.
+def test_the_break_even_number_of_members_costs_as_much_as_the_lm():
+  # GFLOP per token: 2.13 up to layer 12, and 0.38 for a member of 16K latents.
   (job,) = _plan()['jobs']
   assert job['break_even_members'] == pytest.approx(2.13 / 0.3775, rel=0.01)
 
@@ -111,17 +111,17 @@ def _program(name, gib):
   )  # fmt: skip
 
 
-def test_the_compilers_memory_rules_where_there_is_one():
+def test_the_compilers_memory_replaces_the_formulas():
   programs = {name: _program(name, 15.0) for name in ('segment', 'block')}
-  found = _plan(compiled=programs)
-  assert found['memory']['source'] == 'TPU compiler'
-  # The weights lie there while the segment runs.
-  assert found['memory']['peak_gib'] > 15.0
-  assert not found['fits']
-  assert 'none (negative)' in plan.table(found)
+  compiled = _plan(compiled=programs)
+  assert compiled['memory']['source'] == 'TPU compiler'
+  # The language model's weights stay in memory during the segment.
+  assert compiled['memory']['peak_gib'] > 15.0
+  assert not compiled['fits']
+  assert 'none (negative)' in plan.table(compiled)
 
 
-def test_a_mesh_that_is_no_slice_is_refused():
+def test_a_mesh_that_does_not_fill_the_slice_is_refused():
   with pytest.raises(errors.UserError, match='16 chips of v5e:4x4'):
     _plan(**{'mesh.tensor': 3})
 
@@ -129,7 +129,7 @@ def test_a_mesh_that_is_no_slice_is_refused():
 @pytest.mark.parametrize(
     'text, words', [('v7:2x2', 'v5e'), ('v5e:fast', '4x4'), ('v5e', '4x4')]
 )
-def test_an_unknown_topology_names_the_known(text, words):
+def test_an_unknown_topology_is_refused_with_the_known_ones(text, words):
   with pytest.raises(errors.UserError, match=words):
     chips.parse(text)
 
@@ -138,29 +138,29 @@ def test_the_plan_is_json():
   assert json.loads(json.dumps(_plan(), allow_nan=False))['chips'] == 16
 
 
-def test_the_compiler_is_asked_for_what_the_highest_layer_needs():
+def test_the_compiled_layer_is_the_highest():
   request = plan.Request(chips.parse('v5e:4x4'), (3, 25, 7))
   assert plan.highest(_config(), request).layer == 25
 
 
 @pytest.mark.parametrize(
-    'said',
+    'stderr',
     [
         'trace\nout of memory\n',
         'trace\njax.errors.JaxRuntimeError: out of memory\nSee the manual\n',
     ],
 )
-def test_a_refusal_of_the_compiler_is_one_line(monkeypatch, said):
+def test_an_error_of_the_compiler_is_one_line(monkeypatch, stderr):
   def refuse(*args, **kwargs):
     del args, kwargs
-    return subprocess.CompletedProcess([], 1, '', said)
+    return subprocess.CompletedProcess([], 1, '', stderr)
 
   monkeypatch.setattr(subprocess, 'run', refuse)
-  with pytest.raises(errors.UserError, match='v5e:2x2.*refuses:.*of memory$'):
+  with pytest.raises(errors.UserError, match='v5e:2x2.*fails:.*of memory$'):
     tpu_compile.compile_all(_config(), 'v5e:2x2')
 
 
-def test_planning_imports_no_model_and_no_device(tmp_path):
+def test_planning_imports_no_model_and_uses_no_device(tmp_path):
   script = (
       'import sys, jax\n'
       'def refuse(*a, **k): raise AssertionError("a device was touched")\n'
@@ -191,17 +191,18 @@ def test_the_largest_slices_are_known():
   assert dataclasses.is_dataclass(sizes['v4'])
 
 
-def test_a_larger_slice_is_offered_with_the_sequences_that_it_needs():
-  # 64 rows of chips want a sequence each.
-  found = _plan('v5e:2x2', widths=(2**21,), **{'stream.lm_sequences': 16})
-  (change,) = [c for c in found['changes'] if c.startswith('--topology')]
+def test_a_larger_slice_is_listed_with_the_sequences_that_it_needs():
+  # Each chip along `data` needs at least one sequence.
+  too_large = _plan('v5e:2x2', widths=(2**21,), **{'stream.lm_sequences': 16})
+  changes = too_large['changes']
+  (change,) = [c for c in changes if c.startswith('--topology')]
   topology, _, sequences = change.partition(' ')
   chips = _plan(topology.partition('=')[2])['chips']
   assert sequences == f'--stream.lm_sequences={chips}' and chips > 16
 
 
-def test_where_no_one_change_is_enough_the_table_says_so():
-  found = _plan('v5e:2x2', widths=(2**26,))
-  assert not found['fits'] and not found['changes']
-  assert 'no one change' in plan.table(found)
-  assert 'no one change' not in plan.table(_plan())
+def test_the_table_notes_that_no_single_change_is_enough():
+  impossible = _plan('v5e:2x2', widths=(2**26,))
+  assert not impossible['fits'] and not impossible['changes']
+  assert 'no single change' in plan.table(impossible)
+  assert 'no single change' not in plan.table(_plan())

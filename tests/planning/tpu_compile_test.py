@@ -1,4 +1,4 @@
-"""Collectives and host transfers are read off compiled programs."""
+"""Collectives and host transfers are parsed from compiled programs."""
 
 import jax
 import jax.numpy as jnp

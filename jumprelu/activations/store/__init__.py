@@ -1,19 +1,20 @@
-"""Activations on disk: a job's blocks, shuffled already, in zarr3.
+"""Activations on disk: a job's shuffled blocks, in zarr3.
 
-The second choice. Online, activations never leave the device; a store serves
-small experiments that train many times on the same blocks. A folder holds
+Streaming is the default, because it never moves activations off the device. A
+store serves small experiments that train many times on the same blocks. Its
+folder holds
 
-  TAP/, keep/     one zarr3 array each, [steps, shards, rows, d_site], named
-                  as layer_12.resid_post: what batch `step` takes from each
-                  logical shard. Flattened it is [rows, d_site] in the order in
-                  which training takes them
-  blocks.jsonl    a line a block: rows kept and dropped, digests
-  progress.json   what is being written, until it is complete
-  manifest.json   the same and its digests; written last
+  TAP/, keep/     one zarr3 array each, [steps, shards, rows, d_site], with
+                  names such as layer_12.resid_post: the rows of batch `step`
+                  by logical shard. Reshaped to [rows, d_site], an array is in
+                  the order of training
+  blocks.jsonl    one line per block: rows kept and dropped, digests
+  progress.json   the description of an incomplete store
+  manifest.json   the description and its digests; written last
 
-Every chunk carries its crc32c. No shard file spans two blocks, and each holds
-whole logical shards: a writer that was stopped goes on with the next block, and
-a process reads the files of its own devices only.
+Every chunk has its crc32c. A file holds whole logical shards of a single block.
+A stopped writer therefore resumes with the next block, and a process reads the
+files of its own devices only.
 """
 
 from jumprelu.activations.store.geometry import Geometry, make_geometry

@@ -1,7 +1,7 @@
 """The arrays of a store, through tensorstore.
 
-Specs are built from a path and a geometry and never read from a file: what
-lies on the disk cannot choose a driver.
+Specs are built from a path and a geometry, never read from a file, because a
+stranger's file could otherwise choose a driver.
 """
 
 import pathlib
@@ -27,7 +27,7 @@ def open_array(
     *,
     create: bool = False,
 ) -> tensorstore.TensorStore:
-  """Opens, or makes, an array of exactly this geometry."""
+  """Opens an array of exactly this geometry; `create` makes a missing one."""
   kind = geometry.kinds[name]
   spec = {
       'driver': 'zarr3',
@@ -47,7 +47,7 @@ def open_array(
     if create:
       raise
     raise errors.DataError(
-        f'{directory / name}/zarr.json: is not what the manifest says'
+        f'{directory / name}/zarr.json: does not match the manifest'
         f' ({_first_line(error)}); {CURE}'
     ) from None
 
@@ -55,7 +55,7 @@ def open_array(
 def write(
     array: tensorstore.TensorStore, rows: np.ndarray, *, step: int, shard: int
 ) -> Any:
-  """Starts writing rows [shards, batches, rows, ...]; returns a future."""
+  """Starts to write rows [shards, batches, rows, ...]; returns a future."""
   shards, batches = rows.shape[:2]
   part = array[step : step + batches, shard : shard + shards]
   return part.write(rows.swapaxes(0, 1))
@@ -67,14 +67,18 @@ def read(
     steps: slice,
     shards: slice,
 ) -> Any:
-  """Starts reading; the future's result is [shards, batches, rows, ...]."""
+  """Starts to read; the future's result is [shards, batches, rows, ...]."""
   part = array[steps, shards]
   axes = (1, 0, *range(2, part.rank))
   return part.transpose(axes).read(order='C')
 
 
 def result_of(future: Any, path: pathlib.Path, block: int) -> np.ndarray:
-  """Waits for a read; damage is an error that names file, chunk and block."""
+  """Returns the rows of a pending read.
+
+  Raises:
+    DataError: The rows are damaged; it names file, chunk and block.
+  """
   try:
     return np.asarray(future.result())
   except (ValueError, OSError) as error:
@@ -84,9 +88,9 @@ def result_of(future: Any, path: pathlib.Path, block: int) -> np.ndarray:
 
 
 def check_files(directory: pathlib.Path, geometry: Geometry) -> None:
-  """Checks that every file is there and has its size.
+  """Checks that every file exists and has its size.
 
-  A file that is missing would read as fill values, without a complaint.
+  Without this check, a missing file would silently read as fill values.
   """
   for name in geometry.kinds:
     wanted = geometry.file_bytes(name)
@@ -104,13 +108,13 @@ def check_files(directory: pathlib.Path, geometry: Geometry) -> None:
 
 
 def digests(rows: np.ndarray) -> list[int]:
-  """A CRC-32 of each logical shard of rows [shards, ...]."""
+  """Returns the CRC-32 of each logical shard of rows [shards, ...]."""
   flat = (np.ascontiguousarray(x).view(np.uint8) for x in rows)
   return [zlib.crc32(x.data) for x in flat]
 
 
 def as_stored(x: np.ndarray) -> np.ndarray:
-  """The keep bits as bytes; anything else as it is."""
+  """Returns booleans as bytes, and other arrays unchanged."""
   return x.astype(np.uint8) if x.dtype == jnp.bool_ else x
 
 
@@ -135,5 +139,5 @@ def _sharded(chunk: tuple[int, ...]) -> dict[str, Any]:
 
 
 def _first_line(error: Exception) -> str:
-  # The rest says where in tensorstore's source it was noticed.
+  # The rest of the message is a position in tensorstore's source.
   return str(error).split(' [')[0].split('\n')[0]

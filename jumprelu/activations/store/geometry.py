@@ -1,4 +1,4 @@
-"""How blocks are cut into files and chunks; integers only."""
+"""The sizes of a store's files and chunks."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 KEEP = 'keep'
 
-# A file is the unit of writing, a chunk that of checksums and of reading.
+# A file is the unit of writing; a chunk is the unit of checksums and reading.
 FILE_BYTES = 2**28
 CHUNK_BYTES = 2**21
 
@@ -18,16 +18,16 @@ _INDEX_ENTRY_BYTES = 16
 
 
 class Kind(NamedTuple):
-  """What one row of an array is."""
+  """The shape and dtype of one row of an array."""
 
   shape: tuple[int, ...]
   dtype: str
-  # A value that no row holds: zarr leaves out chunks that are full of it.
+  # A value that no row holds, because zarr omits chunks full of this value.
   fill: Any
 
   @property
   def bytes(self) -> int:
-    """Bytes of a row."""
+    """The bytes of a row."""
     return math.prod(self.shape) * jnp.dtype(self.dtype).itemsize
 
 
@@ -36,17 +36,17 @@ class Geometry:
   """The shape of a store."""
 
   blocks: int
-  batches: int  # Of a block.
-  shards: int  # Logical shards of a block.
-  rows: int  # Rows that a batch takes from a logical shard.
+  batches: int  # Batches per block.
+  shards: int  # Logical shards per block.
+  rows: int  # Rows per batch and logical shard.
   dtype: str
   widths: Mapping[str, int]  # {array: d_site}
-  parts: int  # Files of a block, for each array.
-  chunk_batches: int  # Batches of a chunk.
+  parts: int  # Files per block and array.
+  chunk_batches: int  # Batches per chunk.
 
   @property
   def kinds(self) -> dict[str, Kind]:
-    """The arrays by name."""
+    """The kind of each array, by name."""
     activations = {
         name: Kind((width,), self.dtype, 'NaN')
         for name, width in self.widths.items()
@@ -55,46 +55,46 @@ class Geometry:
 
   @property
   def block_rows(self) -> int:
-    """Rows of a block."""
+    """The rows of a block."""
     return self.batches * self.shards * self.rows
 
   def array_shape(self, name: str) -> tuple[int, ...]:
-    """The shape of a whole array."""
+    """Returns the shape of a whole array."""
     steps = self.blocks * self.batches
     return steps, self.shards, self.rows, *self.kinds[name].shape
 
   def file_shape(self, name: str) -> tuple[int, ...]:
-    """The part of an array that lies in one file."""
+    """Returns the shape of an array's part in one file."""
     shards = self.shards // self.parts
     return self.batches, shards, self.rows, *self.kinds[name].shape
 
   def chunk_shape(self, name: str) -> tuple[int, ...]:
-    """The part of a file that has a checksum of its own."""
+    """Returns the shape of a chunk, which has one checksum."""
     return self.chunk_batches, *self.file_shape(name)[1:]
 
   def file_bytes(self, name: str) -> int:
-    """The size of each file: data, a checksum a chunk, and the index."""
+    """Returns the size of each file: data, checksums of chunks, and index."""
     chunks = self.batches // self.chunk_batches
     rows = math.prod(self.file_shape(name)[:3])
     index = chunks * _INDEX_ENTRY_BYTES + _CRC_BYTES
     return rows * self.kinds[name].bytes + chunks * _CRC_BYTES + index
 
   def file_of(self, name: str, block: int, part: int) -> str:
-    """The path of a file below the store."""
+    """Returns the path of a file, relative to the store."""
     rest = ['0'] * (len(self.file_shape(name)) - 2)
     return '/'.join([name, 'c', str(block), str(part), *rest])
 
   def block_bytes(self) -> int:
-    """Bytes of all files of a block."""
+    """Returns the bytes of all files of a block."""
     return self.parts * sum(map(self.file_bytes, self.kinds))
 
   def to_json(self) -> dict[str, Any]:
-    """Plain values, from which `from_json` makes it again."""
+    """Returns the fields as plain values; `from_json` is the inverse."""
     return {**dataclasses.asdict(self), 'widths': dict(self.widths)}
 
   @classmethod
   def from_json(cls, fields: Mapping[str, Any]) -> 'Geometry':
-    """Reads what `to_json` gave."""
+    """Returns the geometry with fields of `to_json`."""
     return cls(**fields)
 
 
@@ -110,10 +110,19 @@ def make_geometry(
     file_bytes: int = FILE_BYTES,
     chunk_bytes: int = CHUNK_BYTES,
 ) -> Geometry:
-  """Chooses files and chunks as large as asked for, or the next smaller.
+  """Returns a geometry with the largest files and chunks within the limits.
 
-  `data_axis` is that of the writing mesh: no file may hold rows of two of its
-  parts, for another process may write those.
+  Args:
+    widths: {array: d_site}.
+    dtype: The dtype of activations.
+    blocks: The number of blocks.
+    block_positions: Rows per block.
+    batch: Rows per batch.
+    shards: Logical shards per block.
+    data_axis: The size of the data axis of the mesh that writes. No file spans
+      two positions of the axis, because each process writes its own files.
+    file_bytes: The limit on a file, if it holds more than one logical shard.
+    chunk_bytes: The limit on a chunk, if it holds more than one batch.
   """
   batches, rows = block_positions // batch, batch // shards
   row_bytes = max(widths.values()) * jnp.dtype(dtype).itemsize

@@ -1,11 +1,12 @@
-"""Blocks from a store, as the stream that it was made of would give them."""
+"""Blocks from a store, equal to those of the stream that it was made from."""
 
 from collections.abc import Mapping, Sequence
 import concurrent.futures
 import pathlib
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
+from jax.sharding import Mesh
 import numpy as np
 
 from jumprelu import errors, lm, sharding
@@ -14,39 +15,56 @@ from jumprelu.activations import stream as stream_lib
 from jumprelu.activations.store import arrays, record
 from jumprelu.activations.store.geometry import KEEP
 from jumprelu.array_typing import Array
+from jumprelu.files import dotted
 
 # {array: {first logical shard: [shards, slots, ...]}}.
 _Rows = dict[str, dict[int, np.ndarray]]
 
 
-class Stored:
-  """A `blocks.Source` that reads; each process what its devices own.
+@runtime_checkable
+class StoreConfig(dotted.Dataclass, Protocol):
+  """A config whose blocks a store may hold."""
 
-  The block after the one that was asked for is read meanwhile, into memory of
-  the host. Rows come in the order of training: the order of a block is the
-  identity. A row that was dropped at one of the stored taps is dropped, also
-  where only some of them are read.
+  @property
+  def store(self) -> str:
+    """The folder of the store."""
+    ...
+
+  @property
+  def blocks(self) -> int:
+    """The number of blocks to read."""
+    ...
+
+
+class Stored:
+  """A `blocks.Source` that reads a store.
+
+  Each process reads the logical shards on its own devices. The next block is
+  read into host memory while the current one is used. Rows are stored in the
+  order of training, so a block's `order` is the identity. A row that was
+  dropped at any stored tap is dropped even if that tap is not read.
   """
 
   def __init__(
       self,
-      config: Any,
+      config: StoreConfig,
       taps: Sequence[lm.Tap],
       *,
       dtype: str,
-      mesh: Any = None,
+      mesh: Mesh | None = None,
   ):
     """Opens the store of a training config and checks it.
 
     Args:
-      config: The run's config; `store` says where.
-      taps: What is read.
-      dtype: The language model's, resolved.
+      config: The run's config; its field `store` is the store's folder.
+      taps: The taps to read.
+      dtype: The dtype of the language model.
       mesh: The device mesh.
 
     Raises:
-      UserError: the store is of another config.
-      DataError, MissingInputError: it is damaged, or not there.
+      UserError: The store holds rows of another config.
+      DataError: The store is damaged.
+      MissingInputError: The store does not exist.
     """
     self._path = pathlib.Path(config.store).expanduser()
     self.manifest, self.geometry, self._lines = record.read_manifest(self._path)
@@ -67,17 +85,17 @@ class Stored:
         for name in (*self._taps, KEEP)
     }
     self._slots = self.geometry.batches * self.geometry.rows
-    self._own = self._own_shards()
+    self._shards = self._local_shards()
     self._reader = concurrent.futures.ThreadPoolExecutor(1, 'store')
     self._ahead: dict[int, concurrent.futures.Future[_Rows]] = {}
 
   @property
   def data_digest(self) -> str:
-    """The digest of the text behind the activations."""
+    """The digest of the text of the activations."""
     return self.manifest['data_digest']
 
   def estimate_scales(self) -> dict[lm.Tap, float]:
-    """Returns the scales that were estimated when the store was made."""
+    """Returns the scales that were estimated when the store was written."""
     scales = self.manifest['scales']
     return {tap: scales[str(tap)] for tap in self._taps.values()}
 
@@ -98,74 +116,74 @@ class Stored:
         inverse_scale={tap: self.put(1 / scales[tap]) for tap in activations},
         keep=self._place(keep),
         order=self._place(
-            {a: np.tile(slots, (b - a, 1)) for a, b in self._own}
+            {a: np.tile(slots, (b - a, 1)) for a, b in self._shards}
         ),
         dropped=self.put(self._lines[index]['dropped']),
     )
 
   def put(self, value: int | float) -> Array:
-    """Puts a number on every device, explicitly; int32 or float32."""
+    """Puts a number on every device as int32 or float32."""
     return stream_lib.put(value, self._mesh)
 
   def read(self, index: int) -> _Rows:
-    """Reads what this process owns of block `index`, and checks it."""
+    """Reads and verifies this process's shards of block `index`."""
     geometry = self.geometry
     start = index * geometry.batches
     steps = slice(start, start + geometry.batches)
-    # All at once: tensorstore overlaps them.
+    # All reads start at once, because tensorstore overlaps them.
     pending = {
         name: {
             a: arrays.read(array, steps=steps, shards=slice(a, b))
-            for a, b in self._own
+            for a, b in self._shards
         }
         for name, array in self._arrays.items()
     }
-    found: _Rows = {}
+    block: _Rows = {}
     for name, futures in pending.items():
-      found[name] = {}
+      block[name] = {}
       for a, future in futures.items():
         path = self._path / name
         rows = arrays.result_of(future, path, index)
         self._check_digests(rows, name, first=a, index=index)
-        found[name][a] = rows.reshape(len(rows), self._slots, *rows.shape[3:])
-    return found
+        block[name][a] = rows.reshape(len(rows), self._slots, *rows.shape[3:])
+    return block
 
-  def _read_ahead(self, index: int) -> 'concurrent.futures.Future[_Rows]':
+  def _read_ahead(self, index: int) -> concurrent.futures.Future[_Rows]:
     return self._reader.submit(self.read, index)
 
   def _check_digests(
       self, rows: np.ndarray, name: str, *, first: int, index: int
   ) -> None:
-    """A file of another block has valid checksums, but not these."""
+    """Refuses a file of another block, whose own checksums are valid."""
     text = self._lines[index]['digests'][name]
     for number, digest in enumerate(arrays.digests(rows), first):
       if text[8 * number : 8 * number + 8] != f'{digest:08x}':
         part = number // (self.geometry.shards // self.geometry.parts)
         path = self._path / self.geometry.file_of(name, index, part)
         raise errors.DataError(
-            f'{path}: block {index} holds other rows than were written;'
-            f' {arrays.CURE}'
+            f'{path}: block {index} does not match its digests in'
+            f' {record.BLOCKS}; {arrays.CURE}'
         )
 
-  def _own_shards(self) -> list[tuple[int, int]]:
-    """The runs of logical shards on this process's devices."""
+  def _local_shards(self) -> list[tuple[int, int]]:
+    """Returns the [start, stop) ranges of shards on this process's devices."""
     shards = self.geometry.shards
     if self._mesh is None:
       return [(0, shards)]
     layout = sharding.named(self._mesh, 'shards', None)
     shape = shards, self._slots
-    places: Any = layout.addressable_devices_indices_map(shape)
-    return sorted({at[0].indices(shards)[:2] for at in places.values()})
+    indices: Any = layout.addressable_devices_indices_map(shape)
+    return sorted({i[0].indices(shards)[:2] for i in indices.values()})
 
   def _place(self, parts: Mapping[int, np.ndarray]) -> Array:
-    """Puts rows on the devices; nothing goes to another process."""
+    """Puts rows on this process's devices."""
     if self._mesh is None:
       return jax.device_put(parts[0])
     rest = next(iter(parts.values())).shape[1:]
     shape = self.geometry.shards, *rest
     layout = sharding.named(self._mesh, 'shards', *(None,) * len(rest))
     return stream_lib.place(
-        shape, lambda at: parts[at[0].indices(shape[0])[0]], layout
+        shape, lambda index: parts[index[0].indices(shape[0])[0]], layout
     )
 
 
@@ -177,7 +195,7 @@ def _check_config(
     wanted: Mapping[str, Any],
     blocks: int,
 ) -> None:
-  """Refuses a store that holds other rows than the run would stream."""
+  """Refuses a store whose rows differ from those that the run would stream."""
   problems = record.differences(manifest['identity'], wanted)
   names = manifest['arrays']
   missing = [str(tap) for tap in sorted(taps) if str(tap) not in names]
@@ -191,5 +209,5 @@ def _check_config(
   if problems:
     raise errors.UserError(
         f'--store={path}: holds activations of another config:'
-        f' {"; ".join(problems)}; give the same flags, or harvest another'
+        f' {"; ".join(problems)}; give the same flags, or harvest a new store'
     )

@@ -1,4 +1,4 @@
-"""What a store says about itself: progress, blocks and, last, the manifest."""
+"""A store's own records: its progress, its blocks and, last, its manifest."""
 
 from collections.abc import Iterable, Mapping, Sequence
 import hashlib
@@ -16,7 +16,7 @@ MANIFEST = 'manifest.json'
 PROGRESS = 'progress.json'
 BLOCKS = 'blocks.jsonl'
 
-# What decides which rows a stream yields, and what among it does not.
+# Fields that decide which rows a stream yields, and exceptions among them.
 _HARD = (
     'model',
     'data',
@@ -33,10 +33,10 @@ _SOFT = (
 )
 
 
-def identity(config: Any, *, dtype: str) -> dict[str, Any]:
-  """The fields of a config that decide what its stream yields.
+def identity(config: dotted.Dataclass, *, dtype: str) -> dict[str, Any]:
+  """Returns the fields of a config that decide which rows its stream yields.
 
-  `dtype` is the language model's, resolved.
+  `dtype` is the dtype of the language model, which the config may leave open.
   """
   fields = {
       path: leaf.value
@@ -49,7 +49,7 @@ def identity(config: Any, *, dtype: str) -> dict[str, Any]:
 def differences(
     stored: Mapping[str, Any], wanted: Mapping[str, Any]
 ) -> list[str]:
-  """The fields in which two identities differ, as text."""
+  """Returns the fields that differ between two identities, as text."""
   return [
       f'{name} was {stored.get(name)!r}, is {wanted.get(name)!r}'
       for name in sorted(stored.keys() | wanted.keys())
@@ -63,7 +63,7 @@ def write(path: pathlib.Path, value: Mapping[str, Any]) -> None:
 
 
 def read_progress(directory: pathlib.Path) -> dict[str, Any]:
-  """Reads the record of an incomplete store, or {} where there is none."""
+  """Returns the record of an incomplete store, or {} if it does not exist."""
   path = directory / PROGRESS
   progress = json_files.read_json(path, cure=arrays.CURE, missing_ok=True)
   return progress and formats.migrate(
@@ -72,22 +72,22 @@ def read_progress(directory: pathlib.Path) -> dict[str, Any]:
 
 
 def append_block(directory: pathlib.Path, block: Mapping[str, Any]) -> None:
-  """Says that a block is on the disk."""
+  """Appends the record of a block whose rows are on the disk."""
   json_files.append_line(
       directory / BLOCKS, block, sort_keys=True, durable=True
   )
 
 
 def read_blocks(directory: pathlib.Path) -> list[dict[str, Any]]:
-  """The blocks that are on the disk; a line that was cut short is none."""
+  """Returns the records of all blocks, except for an unfinished last line."""
   path = directory / BLOCKS
   if not path.exists():
     return []
   return json_files.read_lines(path, skip_unfinished=True)
 
 
-def cut_blocks(directory: pathlib.Path) -> int:
-  """Removes a line that was cut short; returns how many there are."""
+def drop_unfinished_line(directory: pathlib.Path) -> int:
+  """Removes an unfinished last line; returns the number of blocks."""
   blocks = read_blocks(directory)
   lines = [json.dumps(block, sort_keys=True) + '\n' for block in blocks]
   json_files.write_text(directory / BLOCKS, ''.join(lines))
@@ -95,7 +95,7 @@ def cut_blocks(directory: pathlib.Path) -> int:
 
 
 def finish(directory: pathlib.Path, record: Mapping[str, Any]) -> None:
-  """Writes the manifest and removes the progress."""
+  """Writes the manifest and removes the record of progress."""
   blocks = read_blocks(directory)
   manifest = {
       **record,
@@ -115,8 +115,8 @@ def read_manifest(
   """Returns manifest, geometry and blocks of a complete store.
 
   Raises:
-    MissingInputError: there is no such directory.
-    DataError: it is incomplete, damaged, or of another format.
+    MissingInputError: The directory does not exist.
+    DataError: The store is incomplete, damaged, or of a newer format.
   """
   path = directory / MANIFEST
   if not directory.is_dir():
@@ -128,15 +128,13 @@ def read_manifest(
   if not manifest:
     cure = arrays.CURE
     if (directory / PROGRESS).exists():
-      cure = 'the same `jumprelu harvest` command goes on'
+      cure = 'the same `jumprelu harvest` command resumes it'
     raise errors.DataError(f'{path}: missing, the store is incomplete; {cure}')
-  # First, because a newer format may have its digest elsewhere.
+  # The format is checked first, because a newer one may move the digest.
   formats.check(formats.Kind.STORE, manifest, where=str(path))
   if manifest.get('complete') is not True:
-    raise errors.DataError(
-        f'{path}: does not say that it is complete; {arrays.CURE}'
-    )
-  # Whatever else it says is what the writer wrote.
+    raise errors.DataError(f'{path}: is not marked as complete; {arrays.CURE}')
+  # With a matching digest, all other fields are as they were written.
   if manifest.pop('crc32', None) != _crc32(manifest):
     raise errors.DataError(
         f'{path}: does not match its own digest; {arrays.CURE}'
@@ -146,13 +144,13 @@ def read_manifest(
   blocks = directory / BLOCKS
   if not blocks.is_file() or _sha256(blocks) != manifest.get('blocks_sha256'):
     raise errors.DataError(
-        f'{blocks}: is not what the manifest says; {arrays.CURE}'
+        f'{blocks}: does not match the manifest; {arrays.CURE}'
     )
   return manifest, geometry, read_blocks(directory)
 
 
 def array_names(taps: Iterable[lm.Tap]) -> dict[str, str]:
-  """Returns the names of the arrays of a new store, by tap as text."""
+  """Returns {tap as text: name of its array} for a new store."""
   return {str(tap): str(tap) for tap in taps}
 
 

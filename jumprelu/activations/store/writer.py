@@ -1,4 +1,4 @@
-"""Writes a stream's blocks in the order in which training takes their rows."""
+"""Writes a stream's blocks, with rows in the order of training."""
 
 from collections.abc import Iterator, Mapping
 import contextlib
@@ -20,18 +20,18 @@ _LOCK = 'store.lock'
 
 
 class Writer:
-  """One store being written, by all processes together."""
+  """The writer of a store, used by all processes together."""
 
   def __init__(self, directory: pathlib.Path):
     self.directory = directory
     self.record: dict[str, Any] = {}
     self.geometry: Geometry
     self._arrays: dict[str, Any] = {}
-    self._own: list[tuple[int, int]] = []
+    self._shards: list[tuple[int, int]] = []
 
   @contextlib.contextmanager
   def claim(self) -> Iterator[None]:
-    """Makes the directory and locks it; the lock dies with the process."""
+    """Creates the directory and locks it while the context is open."""
     folder_kinds.refuse_inside_release('store', self.directory)
     if not processes.is_main():
       yield
@@ -44,37 +44,40 @@ class Writer:
     with locks.hold(self.directory / _LOCK, where=where, on_busy=refuse):
       yield
 
-  def found(self) -> tuple[dict[str, Any], bool]:
-    """What is there already: its record, and whether it is complete."""
+  def read_existing(self) -> tuple[dict[str, Any], bool]:
+    """Returns the existing store's record, or {}, and whether it is complete."""
     if (self.directory / record.MANIFEST).exists():
       return record.read_manifest(self.directory)[0], True
-    found = record.read_progress(self.directory)
-    if not found and self.directory.is_dir():
+    progress = record.read_progress(self.directory)
+    if not progress and self.directory.is_dir():
       others = {path.name for path in self.directory.iterdir()} - {_LOCK}
       if others - {record.PROGRESS + '.partial'}:
         raise errors.UserError(
             f'--store={self.directory}: neither empty nor a store (it holds'
-            f' {sorted(others)[0]}); choose another'
+            f' {sorted(others)[0]}); choose another folder'
         )
-    return found, False
+    return progress, False
 
   def start(self, facts: Mapping[str, Any], *, data_axis: int = 1) -> int:
-    """Starts, or goes on with, what `facts` describe; the next block.
+    """Starts or resumes a store; returns the index of the next block.
 
-    Collective. `facts` hold `arrays` and `geometry`; `data_axis` is that of
-    this mesh.
+    Collective.
+
+    Args:
+      facts: The record of the store, with the fields `arrays` and `geometry`.
+      data_axis: The size of the data axis of this job's mesh.
     """
     self.record = formats.stamp(formats.Kind.STORE) | dict(facts)
     self.geometry = Geometry.from_json(facts['geometry'])
     if self.geometry.parts % data_axis:
       raise errors.UserError(
-          f'--store={self.directory}: its files hold'
-          f' {self.geometry.parts} parts of a block, which the data axis'
-          f' ({data_axis}) does not divide; go on with fewer devices'
+          f'--store={self.directory}: a block has {self.geometry.parts} files'
+          f' per array, which the data axis ({data_axis}) does not divide;'
+          ' resume with fewer devices'
       )
     done = 0
     if processes.is_main():
-      done = record.cut_blocks(self.directory)
+      done = record.drop_unfinished_line(self.directory)
       self._check_space(self.geometry.blocks - done)
       record.write(self.directory / record.PROGRESS, self.record)
       self._open(create=True)
@@ -84,13 +87,13 @@ class Writer:
     return done
 
   def write_block(self, index: int, block: blocks.Block) -> None:
-    """Writes a block; collective. When it returns the block is on the disk."""
+    """Writes a block and its record, both to the disk. Collective."""
     geometry = self.geometry
     names = list(geometry.kinds)
     digests = np.zeros((len(names), geometry.shards), np.uint32)
     kept = np.zeros(1, np.uint32)
-    orders = dict(_own_parts(block.order))
-    self._own = [(a, a + len(order)) for a, order in orders.items()]
+    orders = dict(_local_shards(block.order))
+    self._shards = [(a, a + len(order)) for a, order in orders.items()]
     tap_of = {name: tap for tap, name in self.record['arrays'].items()}
     for number, name in enumerate(names):
       if name == KEEP:
@@ -98,9 +101,9 @@ class Writer:
       else:
         source = block.activations[lm.parse_tap(tap_of[name])]
       pending = []
-      for start, rows in _own_parts(source):
+      for start, rows in _local_shards(source):
         order = orders[start]
-        rows = np.stack([x[at] for x, at in zip(rows, order, strict=True)])
+        rows = np.stack([x[i] for x, i in zip(rows, order, strict=True)])
         rows = arrays.as_stored(rows).reshape(
             len(rows), geometry.batches, geometry.rows, *rows.shape[2:]
         )
@@ -124,13 +127,13 @@ class Writer:
       record.append_block(self.directory, line)
 
   def read_block(self, index: int) -> None:
-    """Reads what this process wrote of a block, to see how long it takes."""
+    """Reads this process's part of a block, to measure the time of a read."""
     step = index * self.geometry.batches
     steps = slice(step, step + self.geometry.batches)
     pending = [
         arrays.read(array, steps=steps, shards=slice(a, b))
         for array in self._arrays.values()
-        for a, b in self._own
+        for a, b in self._shards
     ]
     for future in pending:
       future.result()
@@ -150,18 +153,18 @@ class Writer:
     }
 
   def _check_space(self, missing: int) -> None:
-    """Compares what will be written with what the disk has left."""
+    """Refuses to start if the disk has too little space for the rest."""
     needed = missing * self.geometry.block_bytes()
     free = shutil.disk_usage(self.directory).free
     if needed > free:
       raise errors.UserError(
           f'--store={self.directory}: needs {needed / 2**30:.1f} GiB, the disk'
-          f' has {free / 2**30:.1f}; give fewer --tokens or --sites'
+          f' has {free / 2**30:.1f} GiB; give fewer --tokens or --sites'
       )
 
 
-def _own_parts(x: Array) -> Iterator[tuple[int, np.ndarray]]:
-  """The logical shards that this process must write: (first, rows)."""
+def _local_shards(x: Array) -> Iterator[tuple[int, np.ndarray]]:
+  """Yields (first shard, rows) for the logical shards of this process."""
   for shard in x.addressable_shards:
     if shard.replica_id == 0:
       start, _, _ = shard.index[0].indices(x.shape[0])

@@ -73,10 +73,10 @@ def test_a_process_reads_only_the_files_of_its_devices(damaged, monkeypatch):
   flip(a_file(damaged, part=3), 5)
   stored = small_store.open_store(damaged, mesh=toy_suite.make_mesh(8))
   # As where the last two logical shards lie on another process's devices.
-  stored._own = stored._own[:6]
+  stored._shards = stored._shards[:6]
   rows = stored.read(2)
   assert sorted(rows['layer_2.mlp_out']) == [0, 1, 2, 3, 4, 5]
-  stored._own = [(6, 7)]
+  stored._shards = [(6, 7)]
   with pytest.raises(errors.DataError, match='block 2'):
     stored.read(2)
 
@@ -99,13 +99,13 @@ def test_a_missing_file_is_found_at_opening(damaged):
 
 def test_a_file_of_another_block_is_found_though_its_checksums_hold(damaged):
   shutil.copy(a_file(damaged, block=1), a_file(damaged))
-  refused(damaged, a_file(damaged), 'block 2 holds other rows')
+  refused(damaged, a_file(damaged), 'block 2 does not match its digests')
 
 
 def test_another_shape_is_refused(damaged):
   path = damaged / 'layer_2.mlp_out' / 'zarr.json'
   path.write_text(path.read_text().replace('[16,8,4,24]', '[16,8,4,25]'))
-  refused(damaged, path, 'is not what the manifest says')
+  refused(damaged, path, 'does not match the manifest')
 
 
 def test_a_spec_in_a_file_is_not_obeyed(damaged):
@@ -124,7 +124,9 @@ def test_without_manifest_it_is_incomplete(damaged):
 
 def test_one_that_was_stopped_is_to_be_gone_on_with(tmp_path, job):
   small_store.write(tmp_path, job, stop=(1,))
-  refused(tmp_path, 'incomplete', 'the same `jumprelu harvest` command goes on')
+  refused(
+      tmp_path, 'incomplete', 'the same `jumprelu harvest` command resumes it'
+  )
 
 
 def edit(path, name, value):
@@ -136,7 +138,7 @@ def edit(path, name, value):
     'name, value, words',
     [
         ('format', 99, 'a store of format 99, written by jumprelu'),
-        ('complete', False, 'does not say that it is complete'),
+        ('complete', False, 'is not marked as complete'),
         ('scales', {'layer_2.mlp_out': 1.0}, 'does not match its own digest'),
     ],
 )
