@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.benchmarking import exact as exact_lib
+from experiments.benchmarking import gradients as gradients_lib
 from experiments.benchmarking import problem as problem_lib
 from jumprelu import errors, lm, saes
 from jumprelu.activations import blocks
-from jumprelu.ops import active_pairs, dense, native, pallas, products, sparse
+from jumprelu.ops import active_pairs, dense, products
 from jumprelu.training import backends, optim, suite
 from jumprelu.training import step as step_lib
 
@@ -218,9 +219,13 @@ def _gradients(
 ) -> dict[str, Any]:
   call = {
       'dense': dense.gradients,
-      'sparse': functools.partial(sparse.gradients, cap=backends.Sparse().cap),
-      'native': native.gradients,
-      'pallas': functools.partial(pallas.gradients, cap=backends.Pallas().cap),
+      'sparse': functools.partial(
+          gradients_lib.compute_sparse, cap=backends.Sparse().cap
+      ),
+      'native': gradients_lib.compute_native,
+      'pallas': functools.partial(
+          gradients_lib.compute_pallas, cap=backends.Pallas().cap
+      ),
   }[backend]
   call = jax.jit(functools.partial(call, settings=settings))
   W_enc, W_dec, rest = call(batch, params['W_enc'], params['W_dec'])

@@ -176,7 +176,9 @@ def _add_ranks(
   value = jnp.where(active, value, 0.0)
   to_encoder, to_decoder, vectors = total
   for k in range(ranks):
-    to_encoder += on_active[k, :, None] * row_gather.gather(batch.inputs, row[k])
+    to_encoder += on_active[k, :, None] * row_gather.gather(
+        batch.inputs, row[k]
+    )
     to_decoder += value[k, :, None] * row_gather.gather(errors, row[k])
   added = active_pairs.Vectors(
       b_enc=on_active.sum(axis=0),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from experiments.benchmarking import exact as exact_lib
+from experiments.benchmarking import gradients as gradients_lib
 from jumprelu.ops import (
     active_pairs,
     dense,
@@ -42,6 +43,22 @@ _RATES = active_pairs.AdamScalars(
     jnp.float32(1e-3), jnp.float32(-np.expm1(36 * np.log(0.999))), jnp.int32(3)
 )
 
+# The functions of each path.
+_FUNCTIONS = {
+    'gradients': {
+        'dense': dense.gradients,
+        'sparse': gradients_lib.compute_sparse,
+        'native': gradients_lib.compute_native,
+        'pallas': gradients_lib.compute_pallas,
+    },
+    'step': {
+        'dense': dense.step,
+        'sparse': sparse.step,
+        'native': native.step,
+        'pallas': pallas.step,
+    },
+}
+
 
 @functools.cache
 def _case(name):
@@ -57,13 +74,7 @@ def _need(path):
 def _compiled(what, path, settings, cap=_ROOMY):
   """The compiled gradients or step of a path; tight is where few rows fit."""
   path, _, how = path.partition(', ')
-  module = {
-      'dense': dense,
-      'sparse': sparse,
-      'native': native,
-      'pallas': pallas,
-  }
-  call = functools.partial(getattr(module[path], what), settings=settings)
+  call = functools.partial(_FUNCTIONS[what][path], settings=settings)
   if path in _CAPPED:
     call = functools.partial(call, cap=_TIGHT if how == 'tight' else cap)
   if path == 'pallas':

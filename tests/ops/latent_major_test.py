@@ -11,7 +11,7 @@ def _frequent(case):
   batch = one_batch.make(**one_batch.CASES[case]).batch
   active = np.asarray(batch.pre_acts) > np.asarray(batch.threshold)
   count = np.sort(active.sum(axis=0))[::-1]
-  size = row_gather.divide(len(count), latent_major._SIZE)
+  size = row_gather.largest_divisor(len(count), latent_major._SIZE)
   share = count.reshape(-1, size).mean(axis=1) / len(active)
   return share > latent_major._FREQUENT
 

@@ -12,7 +12,7 @@ from jumprelu.ops import adam, row_gather, unit_norm
     [(16384, 4096, 4096), (49152, 4096, 4096), (1000, 256, 250), (7, 256, 7)],
 )
 def test_rows_are_divided_into_equal_parts(count, most, size):
-  assert row_gather.divide(count, most) == size
+  assert row_gather.largest_divisor(count, most) == size
 
 
 def test_a_numbered_part_of_each_array_is_read_and_written():
