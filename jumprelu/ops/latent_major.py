@@ -35,7 +35,7 @@ class _Latents(NamedTuple):
   threshold: Float[Array, ' block']
   count: Int32[Array, ' block']
   decoder: Float[Array, 'block target_model']
-  # The rows on which each is selected, as bits, and their running counts.
+  # The rows on which each latent is selected, as bits, and their running counts.
   words: UInt32[Array, 'words block']
   running: Int32[Array, 'words block']
 

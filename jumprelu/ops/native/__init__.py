@@ -39,8 +39,8 @@ def why_not() -> str:
 def _libraries() -> list[pathlib.Path]:
   """Returns the paths of the library: next to this file, or as installed.
 
-  A checkout has no library of its own. There the installed library is used if it
-  was built from the same sources.
+  A checkout is usually not built. Its code then loads the installed library if
+  that was built from the same sources.
   """
   built = sorted(_FOLDER.glob('_step*.so'))
   if built or not (_FOLDER.parents[2] / 'setup.py').is_file():
