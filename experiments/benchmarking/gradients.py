@@ -1,8 +1,8 @@
 """Gradients of one batch as the sparse, native and Pallas steps compute them.
 
-The steps apply gradients without returning those of the matrices. The functions
-below return all of them, as `dense.gradients` does, from the same parts of `ops`:
-the benchmark and the tests compare them with float64.
+The steps apply the gradients of the matrices without returning them. The
+functions below return all gradients, as `dense.gradients` does, and use the same
+parts of `ops`. The benchmark and the tests compare the results with float64.
 """
 
 from collections.abc import Callable
@@ -33,7 +33,7 @@ def compute_sparse(
     settings: active_pairs.Settings,
     cap: int,
 ) -> active_pairs.Gradients:
-  """Returns the gradients by which `sparse.step` updates."""
+  """Returns the gradients that `sparse.step` applies."""
   selected, overflow = sparse.select(batch, settings, cap)
 
   def compute():
@@ -66,11 +66,11 @@ def compute_native(
     *,
     settings: active_pairs.Settings,
 ) -> active_pairs.Gradients:
-  """Returns the gradients by which `native.step` updates."""
+  """Returns the gradients that `native.step` applies."""
   unit = jnp.float32(1)
   scalars = active_pairs.AdamScalars(unit, unit, jnp.int32(0))
   touched = jnp.zeros(len(W_dec), jnp.int32)
-  # Second moments do not affect gradients, so any arrays of their shapes will do.
+  # Second moments do not affect gradients, so any arrays of the shapes will do.
   matrices = active_pairs.Matrices(W_enc.T, W_dec, W_enc.T, W_dec, touched)
   matrices, result = native.call_library(
       matrices, batch, scalars, settings=settings, update=False
@@ -87,7 +87,7 @@ def compute_pallas(
     cap: int,
     interpret: bool = False,
 ) -> active_pairs.Gradients:
-  """Returns the gradients by which `pallas.step` updates."""
+  """Returns the gradients that `pallas.step` applies."""
   selected, overflow = pallas.select(batch, settings, cap)
 
   def compute():
