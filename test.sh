@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Usage: bash test.sh checks               lint, format, types
-#        bash test.sh [pytest's arguments]  those, then the tests
-# Needs an installation with the extra `test`: pip install '.[test]'
+#        bash test.sh [PYTEST_ARGUMENT...]  the checks, then the tests
+# Needs the extra `test`: pip install '.[test]'
 set -eu
 cd "$(dirname "$0")"
 python=${PYTHON:-python3}
 
-# Named one by one: an unpacked source may hold build/ and the like beside them.
+# Listed by name because an unpacked source archive may also contain build/.
 sources=()
 for source in setup.py jumprelu experiments launch tests; do
   [ -e "$source" ] && sources+=("$source")
@@ -20,7 +20,7 @@ echo '== types'
 "$python" -m basedpyright --pythonpath "$(command -v "$python")"
 [ "${1:-}" = checks ] && exit 0
 
-# -P: what is installed is tested, not what happens to lie here.
+# -P: tests import the installed package, not the checkout.
 echo '== layers'
 "$python" -P -m pytest -q tests/layering_test.py
 echo '== tests'

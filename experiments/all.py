@@ -1,12 +1,12 @@
-"""Every figure of the papers that needs no human raters, by one command.
+"""One command for all figures of the papers that need no human raters.
 
-Suites are trained one after the other, each once, however many figures are
-drawn from it; a killed run goes on where it was. README.md of this folder has
-what each figure shows, and what it costs.
+Each suite is trained once, even if several figures are drawn from it. A killed
+command resumes when it is run again. README.md in this folder lists the figures
+and their cost.
 
   python -m experiments.all --scale=nano
-  python -m experiments.all --quick            # minutes: does the code run?
-  python -m experiments.all --scale=gemma2_2b  # exact suites, and their cost
+  python -m experiments.all --quick            # checks the code, in minutes
+  python -m experiments.all --scale=gemma2_2b  # exact suites and their cost
 """
 
 import sys
@@ -40,7 +40,7 @@ from experiments.figures import (
 )
 from experiments.suites import command
 
-# Those that share suites stand together.
+# Figures that share suites are listed next to each other.
 FIGURES = (
     jumprelu_pseudo_derivatives,
     gated_shrinkage,

@@ -1,9 +1,9 @@
 """The numbers of docs/reproduction.md, from the figures' CSV files.
 
-What is compared at a common L0 is interpolated between a seed's members, in
-logarithms of both. Differences are taken within a seed, so that what seeds
-share does not count as uncertainty; after +- stand two standard errors between
-seeds.
+To compare members at a common L0, a metric is interpolated between the members
+of a seed, linearly in the logarithms of metric and L0. Ratios are computed
+within a seed, so that variation shared by all options does not count as
+uncertainty. Uncertainties (+-) are two standard errors between seeds.
 
   python -m experiments.findings
 """
@@ -23,14 +23,14 @@ _HERE = pathlib.Path(__file__).parent
 _LEVELS = (10, 20, 40, 60)
 
 Row = drawing.Row
-# Gives the rows of a figure's table.
+# Reads the rows of a figure's table by the figure's name.
 Read = Callable[[str], list[Row]]
 
 
 def at_l0(rows: Iterable[Row], metric: str, l0: float) -> float | None:
-  """Returns a positive metric at an L0; None outside of what was measured."""
-  found = sorted((row['l0'], row[metric]) for row in rows if row.get(metric))
-  x, y = np.array(found).T if found else (np.zeros(0), np.zeros(0))
+  """Returns a positive metric at an L0; None outside the measured range."""
+  points = sorted((row['l0'], row[metric]) for row in rows if row.get(metric))
+  x, y = np.array(points).T if points else (np.zeros(0), np.zeros(0))
   if not len(x) or not x[0] <= l0 <= x[-1] or y.min() <= 0:
     return None
   return float(np.exp(np.interp(np.log(l0), np.log(x), np.log(y))))
@@ -39,24 +39,24 @@ def at_l0(rows: Iterable[Row], metric: str, l0: float) -> float | None:
 def by_seed(
     rows: Sequence[Row], compute: Callable[[list[Row]], float | None]
 ) -> dict[int, float]:
-  """Returns what `compute` gives of each seed's rows, where it gives any."""
-  found = {
+  """Returns `compute(rows)` for each seed's rows, without None values."""
+  results = {
       seed: compute(drawing.where(rows, seed=seed))
       for seed in sorted({row['seed'] for row in rows})
   }
-  return {seed: value for seed, value in found.items() if value is not None}
+  return {seed: value for seed, value in results.items() if value is not None}
 
 
 def spread(values: Iterable[float]) -> str:
-  """Writes mean and two standard errors of values from several seeds."""
-  found = np.array(list(values), float)
-  if not len(found):
+  """Returns the mean and two standard errors of seeds' values, as text."""
+  array = np.array(list(values), float)
+  if not len(array):
     return ''
-  if len(found) == 1:
-    return f'{found[0]:.3g}'
-  error = 2 * found.std(ddof=1) / np.sqrt(len(found))
-  digits = max(0, 2 - int(np.floor(np.log10(abs(found.mean()) or 1))))
-  return f'{found.mean():.{digits}f} +- {error:.{digits}f}'
+  if len(array) == 1:
+    return f'{array[0]:.3g}'
+  error = 2 * array.std(ddof=1) / np.sqrt(len(array))
+  digits = max(0, 2 - int(np.floor(np.log10(abs(array.mean()) or 1))))
+  return f'{array.mean():.{digits}f} +- {error:.{digits}f}'
 
 
 def compare(
@@ -67,24 +67,25 @@ def compare(
     *,
     levels: Sequence[float] = _LEVELS,
 ) -> list[list[str]]:
-  """Compares values of a column at common L0s.
+  """Returns a table that compares values of a column at common L0s.
 
   Returns:
-    A row a level and value: the level, the value, the metric, and its ratio to
-    that of the first value in `order`, seed by seed.
+    One row per level and value, without values that no seed reaches: the level,
+    the value, the metric, and the metric's ratio to the first value of `order`,
+    computed within each seed.
   """
   table = []
   for level in levels:
     first: dict[int, float] = {}
     for i, value in enumerate(order):
-      found = by_seed(
+      values = by_seed(
           drawing.where(rows, **{column: value}),
-          lambda own, level=level: at_l0(own, metric, level),
+          lambda seed_rows, level=level: at_l0(seed_rows, metric, level),
       )
       if not i:
-        first = found
-      ratios = [found[seed] / first[seed] for seed in found if seed in first]
-      cells = [spread(found.values()), spread(ratios) if i else '']
+        first = values
+      ratios = [values[s] / first[s] for s in values if s in first]
+      cells = [spread(values.values()), spread(ratios) if i else '']
       table.append([f'{level:g}', str(value), *cells])
   return [line for line in table if line[2]]
 
@@ -92,7 +93,7 @@ def compare(
 def ranges(
     rows: Sequence[Row], by: Sequence[str], metrics: Sequence[str]
 ) -> list[list[str]]:
-  """Returns a row a group: least and greatest of each metric in it."""
+  """Returns one row per group with the range of each metric in it."""
   groups: dict[tuple[Any, ...], list[Row]] = {}
   for row in rows:
     groups.setdefault(tuple(row[name] for name in by), []).append(row)
@@ -107,7 +108,7 @@ def ranges(
 
 
 def print_table(title: str, heads: Sequence[str], lines: Iterable[Any]) -> None:
-  """Prints one table in Markdown, under its title; nothing without lines."""
+  """Prints a title and a table in Markdown, or nothing if it has no lines."""
   lines = list(lines)
   if not lines:
     return
@@ -128,7 +129,7 @@ def _at_l0s(
     order: Sequence[Any],
     metrics: Sequence[str] = ('fvu', 'delta_loss'),
 ) -> None:
-  """Prints a table a metric: values of a column compared at common L0s."""
+  """Prints one table per metric: values of a column at common L0s."""
   for metric in metrics:
     print_table(
         f'{title}: {metric} at an L0, and its ratio to the first',
@@ -143,7 +144,7 @@ def _headline(read: Read) -> None:
     order = ('jumprelu', 'topk', 'gated', 'relu')
     _at_l0s(site, drawing.where(rows, site=site), 'variant', order)
   print_table(
-      'gamma and latents that fire often, over all members',
+      'Gamma and shares of frequent latents, over all members',
       ('site', 'variant', 'L0', 'gamma', '> 10 %', '> 1 %', 'dead'),
       ranges(
           rows,
@@ -153,7 +154,7 @@ def _headline(read: Read) -> None:
       ),
   )  # fmt: skip
   print_table(
-      'Pursuit in the place of the encoder',
+      'Gradient pursuit instead of the encoder',
       ('variant', 'coefficient', 'L0', 'FVU', 'by pursuit'),
       ranges(
           read('gated_ito'),
@@ -173,11 +174,12 @@ def _jumprelu(read: Read) -> None:
       ),
   )
   for site in _values(rows, 'site'):
-    own = drawing.where(rows, site=site)
-    _at_l0s(f'target L0, {site}', own, 'kind', ('coefficient', 'target'))
+    site_rows = drawing.where(rows, site=site)
+    kinds = ('coefficient', 'target')
+    _at_l0s(f'target L0, {site}', site_rows, 'kind', kinds)
   rows = read('jumprelu_bandwidth')
   print_table(
-      'Bandwidth: what a coefficient gives',
+      'L0 and FVU by bandwidth and coefficient',
       ('bandwidth', 'coefficient', 'L0', 'FVU', 'dead'),
       ranges(
           rows,
@@ -194,10 +196,11 @@ def _scope(read: Read) -> None:
     rows = drawing.where(read(name), variant='jumprelu')
     column = name.removeprefix('scope_').rstrip('s')
     for site in _values(rows, 'site'):
-      own = drawing.where(rows, site=site)
-      _at_l0s(f'{column}, {site}', own, column, sorted(_values(own, column)))
+      site_rows = drawing.where(rows, site=site)
+      order = sorted(_values(site_rows, column))
+      _at_l0s(f'{column}, {site}', site_rows, column, order)
   print_table(
-      'What rounding an SAE to bfloat16 adds to the loss, in nats',
+      'Cost of rounding an SAE to bfloat16, in nats',
       ('site', 'model', 'cost', 'its standard error', 'delta loss'),
       ranges(
           drawing.where(read('scope_precision'), sae_dtype='bfloat16'),
@@ -212,12 +215,14 @@ def _scope(read: Read) -> None:
   )
   rows = read('scope_transcoders')
   for layer in sorted(_values(rows, 'layer')):
-    own, sites = drawing.where(rows, layer=layer), ('mlp_out', 'transcoder')
-    _at_l0s(f'layer {layer}', own, 'site', sites, ('delta_loss',))
+    layer_rows = drawing.where(rows, layer=layer)
+    sites = ('mlp_out', 'transcoder')
+    _at_l0s(f'layer {layer}', layer_rows, 'site', sites, ('delta_loss',))
   rows = read('scope_text_subsets')
   for site in _values(rows, 'site'):
-    own = drawing.where(rows, site=site)
-    _at_l0s(f'text, {site}', own, 'text', _values(own, 'text'))
+    site_rows = drawing.where(rows, site=site)
+    texts = _values(site_rows, 'text')
+    _at_l0s(f'text, {site}', site_rows, 'text', texts)
   rows = read('scope_transfer')
   _at_l0s('chat', rows, 'saes', _values(rows, 'saes'))
 
@@ -232,7 +237,7 @@ def _options(read: Read) -> None:
     rows = read(name)
     _at_l0s(name, rows, 'option', _values(rows, 'option'))
     print_table(
-        f'{name}: over all members',
+        f'{name}: ranges over all members',
         ('option', 'coefficient', 'L0', 'gamma', 'dead'),
         ranges(
             rows,
@@ -247,14 +252,14 @@ def _values(rows: Iterable[Row], column: str) -> list[Any]:
 
 
 def print_all(folder: pathlib.Path) -> None:
-  """Prints all tables; those of figures that are not there are left out."""
+  """Prints all tables; figures without a CSV file are named on stderr."""
 
   def read(name: str) -> list[Row]:
     path = folder / f'{name}.csv'
     if path.is_file():
       return drawing.read_csv(path)
     print(
-        f'{path}: not there; python -m experiments.figures.{name}',
+        f'{path}: missing; run python -m experiments.figures.{name}',
         file=sys.stderr,
     )
     return []
@@ -264,7 +269,7 @@ def print_all(folder: pathlib.Path) -> None:
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Declares where the files are."""
+  """Declares the flag for the folder of CSV files."""
   flags.DEFINE_string(
       'results',
       str(_HERE / 'results' / 'nano'),

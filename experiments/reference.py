@@ -1,7 +1,7 @@
-"""The L0s of published SAEs, as rows beside one's own.
+"""The L0s of published SAEs, as additional rows of a figure's table.
 
-They stand in a figure's table because a picture is drawn from that alone, and
-at the scales of published suites only: the embedded model has none.
+They are part of the table because a picture is drawn from its table alone. Only
+the scales of Gemma 2 have them: no SAEs of the embedded model are published.
 """
 
 from collections.abc import Iterable
@@ -13,10 +13,11 @@ _SITES = {'resid_post': 'res', 'mlp_out': 'mlp', 'attn_heads': 'att'}
 
 
 def released(rows: Iterable[drawing.Row]) -> list[drawing.Row]:
-  """Returns a row an L0 that Gemma Scope has where these rows are.
+  """Returns one row per L0 of Gemma Scope's SAEs that are comparable to `rows`.
 
-  Its model, site, layer and width are those of some of the rows; of the rest
-  only `variant` and `l0` are there.
+  A Gemma Scope SAE is comparable if its model, site, layer and width occur
+  together in one of the rows. Its row has these four columns, `variant` and
+  `l0`, and no others.
   """
   from jumprelu.release import formats as released_lib
 
@@ -25,11 +26,11 @@ def released(rows: Iterable[drawing.Row]) -> list[drawing.Row]:
       for row in rows
       if row['model'] in _MODELS and row['site'] in _SITES
   )
-  found = []
+  published = []
   for model, site, layer, width in places:
     repository = f'gemma-scope-{_MODELS[model]}-pt-{_SITES[site]}'
     for l0 in released_lib.l0s(repository, layer=layer, width=width):
-      found.append(
+      published.append(
           {
               'model': model,
               'site': site,
@@ -39,4 +40,4 @@ def released(rows: Iterable[drawing.Row]) -> list[drawing.Row]:
               'l0': l0,
           }
       )
-  return found
+  return published

@@ -1,7 +1,7 @@
-"""The loss of a small SAE by its threshold: pseudo-gradients and differences.
+"""Pseudo-gradients and finite differences of a small SAE's loss.
 
-The SAE has a few latents on Gaussian activations of mean squared norm 1, and
-one threshold that all latents share.
+The derivative is with respect to the threshold, which all latents share. The
+SAE has a few latents; its inputs are Gaussian, with a mean squared norm of 1.
 """
 
 from collections.abc import Sequence
@@ -11,11 +11,11 @@ from experiments.figures import toys
 
 _SIZE, _WIDTH = 4, 6
 _LAMBDA = 0.03
-_STEP = 0.01  # Of the differences, each way.
+_STEP = 0.01  # Change of the threshold in each direction, for differences.
 
 
 def draw(batches: int, batch: int) -> tuple[Any, Any]:
-  """Draws a decoder, and rows [batches, batch, size]."""
+  """Returns a random decoder and random rows, [batches, batch, size]."""
   import numpy as np
 
   rng = np.random.default_rng(0)
@@ -26,7 +26,10 @@ def draw(batches: int, batch: int) -> tuple[Any, Any]:
 
 
 def functions(z: Any, threshold: float, bandwidth: float) -> dict[str, Any]:
-  """Gives JumpReLU, step, and their pseudo-derivatives by the threshold."""
+  """Returns JumpReLU, step and their pseudo-derivatives at the points `z`.
+
+  Derivatives are with respect to the threshold.
+  """
   import jax
   import jax.numpy as jnp
 
@@ -53,18 +56,19 @@ def functions(z: Any, threshold: float, bandwidth: float) -> dict[str, Any]:
 def gradients(
     decoder: Any, rows: Any, thresholds: Sequence[float], bandwidth: float
 ) -> Any:
-  """Returns the pseudo-gradients of every batch, [thresholds, batches]."""
+  """Returns the pseudo-gradient of each batch, [thresholds, batches]."""
   import jax
 
   return _by_batch(jax.grad(_loss(decoder, bandwidth)), rows, thresholds)
 
 
 def differences(decoder: Any, rows: Any, thresholds: Sequence[float]) -> Any:
-  """Returns central differences of every batch's loss, [thresholds, batches].
+  """Returns central differences of each batch's loss, [thresholds, batches].
 
-  Of one batch they are as noisy as a kernel as wide; their mean is not.
+  The difference of one batch is as noisy as a pseudo-gradient with a kernel of
+  the same width. The mean over batches is not.
   """
-  # The bandwidth is not in the loss itself.
+  # The loss itself does not depend on the bandwidth, so any value works.
   up, down = (
       _by_batch(_loss(decoder, 1.0), rows, [t + h for t in thresholds])
       for h in (_STEP, -_STEP)
@@ -79,12 +83,12 @@ def _by_batch(function, rows, thresholds):
 
   at = jnp.asarray(thresholds, jnp.float32)
   run = jax.vmap(function, (0, None))
-  found = jax.jit(lambda rows: jax.lax.map(lambda x: run(at, x), rows))(rows)
-  return np.asarray(found, np.float64).T
+  values = jax.jit(lambda rows: jax.lax.map(lambda x: run(at, x), rows))(rows)
+  return np.asarray(values, np.float64).T
 
 
 def _loss(decoder, bandwidth):
-  """Returns the loss of a batch by the threshold that all latents have."""
+  """Returns a function from the shared threshold and a batch to the loss."""
   import jax.numpy as jnp
 
   sae = toys.make_sae(

@@ -38,7 +38,10 @@ class LaunchSpec:
 
   @property
   def max_restarts(self) -> int:
-    """Limit on counted restarts; larger on spot, where lost peers may count."""
+    """The limit on counted restarts.
+
+    It is larger on spot, where preemptions may be counted as crashes.
+    """
     if self.options.max_restarts is not None:
       return self.options.max_restarts
     return 50 if self.options.spot else 8

@@ -95,6 +95,11 @@ def test_runs_are_looked_at_without_jax(tmp_path):
   assert _loaded_after(code) & (_HEAVY | _OF_RUNS | {'jax'}) == set()
 
 
+def test_the_help_of_status_loads_no_library_of_remote_storage():
+  code = 'from jumprelu.run import main; main.main(["status", "--help"])'
+  assert _loaded_after(code) & (_HEAVY | {'etils', 'jax'}) == set()
+
+
 def test_a_plan_is_made_without_a_language_model():
   code = (
       'from jumprelu.run import main\n'

@@ -9,7 +9,7 @@ _PACKAGE = _ROOT / 'jumprelu'
 
 # Rooms and root modules from the foundations up. Each imports only from lines
 # above its own; names on one line do not import each other.
-_FLOORS = (
+FLOORS = (
     ('errors', 'array_typing'),
     ('extras',),
     ('processes',),
@@ -24,7 +24,7 @@ _FLOORS = (
     ('planning', 'release'),
     ('run',),
 )
-_FLOOR_OF = {name: n for n, names in enumerate(_FLOORS) for name in names}
+_FLOOR_OF = {name: n for n, names in enumerate(FLOORS) for name in names}
 
 # Slow to import, or with side effects: only inside the functions that need
 # them.

@@ -13,7 +13,7 @@ WORDS = 'the cat sat on a mat while def f(x): return x + 1 if not None'.split()
 
 
 def make_text(folder):
-  """Documents of a few lines each, of which some will be held out."""
+  """Writes documents of a few lines each, some of them held out."""
   rng = np.random.default_rng(0)
   folder.mkdir()
   for i in range(24):
@@ -23,7 +23,7 @@ def make_text(folder):
 
 
 def make_release(folder):
-  """Two members of the nano model's last layer, differing in their seed."""
+  """Releases two members of the last layer, which differ in their seed."""
   members = []
   for seed in (0, 1):
     sae, params = small_release.trained_sae(seed=seed, d=128, width=16)

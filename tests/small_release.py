@@ -10,7 +10,7 @@ import numpy as np
 
 from jumprelu import lm, saes
 from jumprelu.files import digests
-from jumprelu.release import records
+from jumprelu.release import members
 from jumprelu.release import write as write_lib
 
 SCALE = 3.5
@@ -23,7 +23,7 @@ replace = dataclasses.replace
 
 
 def provenance(**changes):
-  return records.Provenance(
+  return members.Provenance(
       **{
           'model': 'gemma2_nano',
           'layer': LAYER,
@@ -127,7 +127,7 @@ def make_members():
 def _member(sae, params, reads, *, seed, coefficient, l0, target_scale):
   rng = np.random.default_rng(100 + seed)
   inputs = (rng.normal(size=(9, sae.d_in)) * SCALE).astype(np.float32)
-  return records.Member(
+  return members.Member(
       sae=sae,
       params=params,
       reads=reads,

@@ -1,8 +1,8 @@
-"""A suite small enough for any test: a table is its language model.
+"""A suite small enough for any test, with a table as its language model.
 
-Token t has activation table[t] at every tap, so what a batch must hold can be
-looked up. The corpus is an endless sequence of random rows, a function of
-their number alone.
+Token t has the activation table[t] at every tap, so that tests can look up the
+expected contents of a batch. The corpus is an endless sequence of random rows,
+each a function of its number.
 """
 
 import jax
@@ -25,7 +25,7 @@ WIDTHS = {
     lm.Site.ATTN_HEADS: 18,
 }
 
-# 4 batches of 32 a block of 16 sequences, 8 logical shards of 16 slots.
+# A block has 16 sequences, 8 logical shards of 16 slots, and 4 batches of 32.
 SMALL = {
     'model': 'gemma2_nano',
     'sites': ('resid_post', 'transcoder'),
@@ -45,13 +45,13 @@ SMALL = {
 
 
 class Loader:
-  """Rows by number: BOS, text, and in every third row EOS and padding."""
+  """Rows by number: BOS and text, and EOS and padding in every third row."""
 
   def __init__(self):
-    self.asked: list[slice] = []
+    self.requests: list[slice] = []
 
   def block(self, block_index, sequences, *, rows):
-    self.asked.append(rows)
+    self.requests.append(rows)
     numbers = range(block_index * sequences, (block_index + 1) * sequences)
     return np.stack([self.row(number) for number in numbers[rows]])
 
@@ -67,7 +67,7 @@ TAPS = tuple(lm.Tap(LAYER, site) for site in WIDTHS)
 
 
 def make_table(taps=TAPS):
-  """{tap: [vocab, d_site]}, of another scale and mean at each site."""
+  """Returns {tap: [vocab, d_site]}; scale and mean differ between sites."""
   table = {}
   for layer, site in taps:
     number = list(WIDTHS).index(site)
@@ -80,12 +80,12 @@ def make_table(taps=TAPS):
 
 
 def forward(params, tokens):
-  """The language model."""
+  """Returns the activations of the language model, {tap: [..., d_site]}."""
   return {tap: table[tokens] for tap, table in params.items()}
 
 
 def make_config(**changes):
-  """The small config; changes by dotted path, written with `__`."""
+  """Returns the small config with changes by dotted path, `__` for a dot."""
   named = {name.replace('__', '.'): value for name, value in changes.items()}
   return config_lib.resolve(SMALL | named)
 
@@ -99,7 +99,7 @@ def make_groups(config):
 
 
 def taps(config):
-  """The taps that the config's suite reads."""
+  """Returns the taps that the config's suite reads."""
   return suite.taps(make_groups(config))
 
 
@@ -173,7 +173,7 @@ def make_job(config, *, mesh=None, table=None):
 
 
 def make_mesh(data, tensor=1):
-  """A mesh of some of the simulated devices."""
+  """Returns a mesh of the first `data * tensor` simulated devices."""
   return sharding.make_mesh(
       sharding.Config(data=data, tensor=tensor), jax.devices()[: data * tensor]
   )

@@ -1,4 +1,4 @@
-"""All variants in one suite: resumed, spread over devices, alone, released."""
+"""All variants in one suite: resumed, sharded, trained alone, and released."""
 
 import json
 import os
@@ -27,10 +27,11 @@ _CHANGES = {
     'sae__topk__dead_after': 30,
     'sae__batch_topk__k': (4.0,),
     'sae__matryoshka_topk__k': (4.0,),
-    # Its nested form has one encoder.
+    # Untied, to cover the second encoder; its nested form has only one.
     'sae__gated__tied': False,
-    # More: a latent alone on its rows has no gradient but rounding at the tied
-    # start, which Adam makes a step of.
+    # A larger k than above, because the gradient of a latent that is alone on
+    # its rows is only rounding error at the tied start, which Adam scales to a
+    # step.
     'sae__matryoshka_batch_topk__k': (8.0,),
     'sae__jumprelu_quadratic__aims': (4.0,),
     'tokens': 128 * 2,  # 8 steps.
@@ -38,10 +39,10 @@ _CHANGES = {
 
 
 def _run(out, *, stop=(), mesh=None, variants=tuple(saes.VARIANTS)):
-  """Trains, and gives {variant: its group's parameters}."""
+  """Trains a suite; returns {variant: parameters}, or None if it is stopped."""
   unchosen = tuple(f'sae__{v}__' for v in saes.VARIANTS if v not in variants)
-  own = {k: v for k, v in _CHANGES.items() if not k.startswith(unchosen)}
-  config = toy_suite.make_config(**own, variants=variants)
+  changes = {k: v for k, v in _CHANGES.items() if not k.startswith(unchosen)}
+  config = toy_suite.make_config(**changes, variants=variants)
   directory = run_dir.RunDir(out)
   job = toy_suite.make_job(config, mesh=mesh)
   with directory.claim(config):
@@ -56,7 +57,7 @@ def _run(out, *, stop=(), mesh=None, variants=tuple(saes.VARIANTS)):
     return None
   groups = toy_suite.make_groups(config)
   start = jax.device_get(suite.init_state(groups)).groups
-  found = {}
+  parameters = {}
   path = directory.checkpoints
   with checkpoint.Checkpointer(path, config.checkpoint) as checkpointer:
     state, _ = checkpointer.latest_verified(suite.stored_state(groups))
@@ -65,8 +66,8 @@ def _run(out, *, stop=(), mesh=None, variants=tuple(saes.VARIANTS)):
     for name, value in params.items():
       moved = not np.array_equal(value, start[group.name].params[name])
       assert moved == (name != 'k'), (group.name, name)
-    found[group.sae.variant] = params
-  return found
+    parameters[group.sae.variant] = params
+  return parameters
 
 
 @pytest.fixture(scope='module')
@@ -74,10 +75,10 @@ def whole(tmp_path_factory):
   return _run(tmp_path_factory.mktemp('runs') / 'whole')
 
 
-def _close(found, expected):
+def _close(params, expected):
   for name, value in expected.items():
     np.testing.assert_allclose(
-        found[name], value, rtol=0, atol=1e-5 * np.abs(value).max(),
+        params[name], value, rtol=0, atol=1e-5 * np.abs(value).max(),
         err_msg=name,
     )  # fmt: skip
 
@@ -89,35 +90,38 @@ def test_every_variant_resumes_with_the_same_bits(tmp_path, whole):
 
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
-# As in conftest.py: what is installed is tested, not what lies here.
+# As in conftest.py, the installed package is tested, not the working tree.
 _SPREAD = f"""
 import pickle, sys
 sys.path.append({str(_ROOT)!r})
 from tests import toy_suite, variants_test
 out, *variants = sys.argv[1:]
 mesh = toy_suite.make_mesh(2, 4)
-found = variants_test._run(out, mesh=mesh, variants=tuple(variants))
-with open(out + '/found.pickle', 'wb') as file:
-  pickle.dump(found, file)
+parameters = variants_test._run(out, mesh=mesh, variants=tuple(variants))
+with open(out + '/parameters.pickle', 'wb') as file:
+  pickle.dump(parameters, file)
 """
 
 
 def _run_spread(out, variants):
-  """Runs over eight devices, in a process of its own."""
-  # Devices wait for each other in threads, of which XLA has no more than cores
-  # (or NPROC): independent collectives of several variants use all of them up,
-  # each device in another one, and wait for ever.
+  """Returns {variant: parameters} after a run on eight devices.
+
+  The run has a process of its own.
+  """
+  # Each device waits for the others in a thread, and XLA has as many threads as
+  # cores, or NPROC. With few threads, independent collectives of several
+  # variants would occupy all of them and wait for ever.
   subprocess.run(
       [sys.executable, '-P', '-c', _SPREAD, str(out), *variants],
       env={**os.environ, 'NPROC': '64'},
       check=True,
       timeout=900,
   )
-  return pickle.loads((out / 'found.pickle').read_bytes())
+  return pickle.loads((out / 'parameters.pickle').read_bytes())
 
 
 @pytest.mark.parametrize('third', [0, 1, 2])
-def test_every_variant_is_the_same_over_eight_devices(third, tmp_path, whole):
+def test_every_variant_is_the_same_on_eight_devices(third, tmp_path, whole):
   first, *others = saes.VARIANTS
   variants = (first, *others[third::3])
   spread = _run_spread(tmp_path, variants)
@@ -127,7 +131,7 @@ def test_every_variant_is_the_same_over_eight_devices(third, tmp_path, whole):
 
 
 @pytest.mark.parametrize('variant', ['topk', 'matryoshka_batch_topk'])
-def test_a_variant_in_a_suite_is_as_it_is_alone(variant, tmp_path, whole):
+def test_a_variant_is_the_same_in_a_suite_and_alone(variant, tmp_path, whole):
   alone = _run(tmp_path, variants=('jumprelu', variant))
   _close(alone[variant], whole[variant])
 
@@ -146,15 +150,17 @@ def test_a_real_run_of_all_variants_is_released_in_both_ways(tmp_path):
       'eval.lm_sequences': 8,
   }
   local_processes.finish(small_run.command(run, overrides))
-  own, plain = tmp_path / 'own', tmp_path / 'plain'
+  native, plain = tmp_path / 'native', tmp_path / 'plain'
   command = ('release', f'--run={run}')
-  local_processes.jumprelu(*command, f'--out={own}')
+  local_processes.jumprelu(*command, f'--out={native}')
   local_processes.jumprelu(*command, f'--out={plain}', '--as_jumprelu')
-  for out in (own, plain):
+  for out in (native, plain):
     assert main.main(['verify', str(out)]) == 0
-  found = {members.load_member(own / p)[0].variant for p in
-           members.list_members(own)}  # fmt: skip
-  assert found == set(saes.VARIANTS)
+  released = {
+      members.load_member(native / path)[0].variant
+      for path in members.list_members(native)
+  }
+  assert released == set(saes.VARIANTS)
   origins, kept = set(), set()
   for path in members.list_members(plain):
     sae, params, config = members.load_member(plain / path)
@@ -165,6 +171,6 @@ def test_a_real_run_of_all_variants_is_released_in_both_ways(tmp_path):
   assert origins == set(saes.VARIANTS)
   assert {'topk', 'gated'} <= kept
   assert not {'matryoshka_gated', 'batch_topk', 'relu_rescaled'} & kept
-  rows = [json.loads(s) for s in (own / 'results.jsonl').open()]
+  rows = [json.loads(s) for s in (native / 'results.jsonl').open()]
   assert {row['variant'] for row in rows} == set(saes.VARIANTS)
   assert {m.sae.variant for m in load_run.load_suite(run)} == set(saes.VARIANTS)

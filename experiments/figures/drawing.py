@@ -49,7 +49,7 @@ def write_csv(rows: Sequence[Row], path: pathlib.Path) -> None:
 
 
 def read_csv(path: pathlib.Path) -> list[Row]:
-  """Returns the rows of a CSV file, with numbers parsed and empty cells None."""
+  """Returns the rows of a CSV file: numbers parsed, empty cells as None."""
   with path.open(encoding='utf-8', newline='') as file:
     return [
         {name: _value(text) for name, text in row.items()}

@@ -14,7 +14,7 @@ _IDENTITY = (
     'site', 'variant', 'width', 'sparsity_coefficient', 'target_l0', 'seed',
     'l0', 'dead_share', 'tokens_evaluated',
 )  # fmt: skip
-# Merged because the stored bins, tenths of a decade, hold few latents each.
+# Stored bins per drawn bin; a stored tenth of a decade holds few latents.
 _MERGED = 2
 
 
@@ -94,7 +94,7 @@ def steps(
 
 
 def finish(axes: Iterable[Any]) -> None:
-  """Marks 1 % and 10 % of tokens and labels the axes; called last."""
+  """Marks 1 % and 10 % of tokens and labels the axes of drawn panels."""
   axes = list(axes)
   for axis in axes:
     for log10 in (-2, -1):

@@ -2,9 +2,10 @@
 
 Gated SAEs (arXiv 2404.16014), figures 10 and 11, which separate the gain of the
 dictionary from the gain of the encoder: gradient pursuit replaces the encoder
-at a fixed L0, and the dictionaries of Gated and ReLU SAEs are compared. Shown:
-SAEs of the residual stream with latents from their encoders and with as many
-latents from pursuit (`evals/pursuit.py`), on the same held-out tokens.
+at a fixed L0, and the dictionaries of Gated and ReLU SAEs are compared. The
+figure shows SAEs of the residual stream with latents from their encoders and
+with as many latents from pursuit (`evals/measures/pursuit.py`), on the same
+held-out tokens.
 
   python -m experiments.figures.gated_ito --scale=nano
 """

@@ -2,8 +2,8 @@
 
 Gated SAEs (arXiv 2404.16014), figure 2: under an L1 penalty a feature of size 1
 is best reconstructed as 1 - lambda / 2, so lambda = 1 halves it; gates and
-thresholds do not shrink the values that pass. Shown: SAEs of one latent,
-trained on a feature that is present on a tenth of the rows, in a random
+thresholds do not shrink the values that pass. The figure shows SAEs of one
+latent, trained on a feature that is present on a tenth of the rows, in a random
 direction with weak noise. Points are means over seeds; bars are two standard
 errors.
 

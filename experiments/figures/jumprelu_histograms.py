@@ -1,4 +1,4 @@
-"""Histograms of firing frequency of four variants at about one L0.
+"""Histograms of firing frequency of four variants at about the same L0.
 
 JumpReLU SAEs (arXiv 2407.14435), appendix (frequency histograms). In the paper
 JumpReLU and TopK have some latents at the right end, active on over 10 % of

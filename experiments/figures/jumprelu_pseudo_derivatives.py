@@ -1,13 +1,16 @@
 """The JumpReLU function, its pseudo-derivatives and the gradient they estimate.
 
-JumpReLU SAEs (arXiv 2407.14435), figures 1, 3 and 4: the function, and the
-pseudo-derivatives that replace its derivative with respect to the threshold,
-which is zero almost everywhere. The paper's claim: their mean over a batch is a
-kernel density estimate of the derivative of the expected loss. Shown for an SAE
-of six latents on Gaussian activations: that mean, against central differences
-of the loss averaged over the same rows (bars: two standard errors); and the
-gradients of single batches (bars: their standard deviation), noisy with a
-narrow kernel and biased with a wide one, which smooths the derivative away.
+JumpReLU SAEs (arXiv 2407.14435), figures 1, 3 and 4. Pseudo-derivatives replace
+the function's derivative with respect to the threshold, which is zero almost
+everywhere. The paper claims that their mean over a batch is a kernel density
+estimate of the derivative of the expected loss.
+
+The upper panels show the functions and their pseudo-derivatives. The lower ones
+are for an SAE of six latents on Gaussian activations. The left one compares the
+mean pseudo-gradient with central differences of the loss, averaged over the
+same rows (bars: two standard errors). The right one shows the gradients of
+single batches (bars: their standard deviation): they are noisy with a narrow
+kernel and biased with a wide one, because a wide kernel smooths the derivative.
 
   python -m experiments.figures.jumprelu_pseudo_derivatives
 """

@@ -10,7 +10,7 @@ SPREAD = 0.2  # Standard deviation of its size.
 
 
 def densities(x, noise):
-  """Returns densities of x without and with the feature, and its mean."""
+  """Returns both modes' densities at x, and the feature's mean given x."""
   import numpy as np
 
   def normal(mean, deviation):
@@ -25,7 +25,7 @@ def densities(x, noise):
 
 
 def best_fvu(noise):
-  """Returns the least unexplained share of the feature's variance."""
+  """Returns the least possible FVU, which the conditional mean attains."""
   import numpy as np
 
   x = np.linspace(-4, 5, 9001)
@@ -36,7 +36,7 @@ def best_fvu(noise):
 
 
 def draw(rng, noises, shape):
-  """Returns random sums [noises, *shape] and the feature in them."""
+  """Returns random observations and their features, [noises, *shape] each."""
   shape = (len(noises), *shape)
   present = rng.random(shape) < SHARE
   feature = present * (1 + SPREAD * rng.normal(size=shape))

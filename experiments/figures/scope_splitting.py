@@ -3,8 +3,9 @@
 Gemma Scope (arXiv 2408.05147) trains a series of widths at equal coefficients
 to study feature splitting, without a figure of it. Each latent of a wide SAE is
 assigned to the nearest latent of the narrowest SAE by the cosine of their
-decoder rows: a latent of the wide SAE is new if the cosine is below 0.7, and a
-latent of the narrowest SAE has split if several nearer ones are assigned to it.
+decoder rows. A latent of the wide SAE is new if this cosine is at most 0.7. A
+latent of the narrowest SAE has split if several latents that are not new are
+assigned to it.
 From earlier work on splitting, wider SAEs are expected to have more new and
 more split latents, and fewer latents that match. Points are means over pairs of
 seeds at one coefficient; bars are two standard errors, which are too short

@@ -1,11 +1,12 @@
 """Delta loss by the kind of text: SAEs evaluated on text unlike their own.
 
 Gemma Scope (arXiv 2408.05147), figure 9: delta loss on subsets of the Pile,
-lowest on mathematics and highest on a multilingual corpus. Shown: JumpReLU SAEs
-of three sites, trained on Python's standard library, evaluated on its held-out
-modules and on other text that is part of every installation (`texts.py`): other
-authors' code, docstrings, type stubs, package descriptions and C headers.
-Neither the SAEs nor the language model were trained on any of it.
+lowest on mathematics and highest on a multilingual corpus. The figure shows
+JumpReLU SAEs of three sites, trained on Python's standard library and evaluated
+on its held-out modules and on other text that is part of every installation
+(`texts.py`): other authors' code, docstrings, type stubs, package descriptions
+and C headers. Neither the SAEs nor the language model were trained on any of
+these texts.
 
   python -m experiments.figures.scope_text_subsets --scale=nano
 """
@@ -16,7 +17,7 @@ from experiments.figures import drawing, panels
 from experiments.nano import texts
 from experiments.suites import command, scales, suites
 
-_OWN = 'stdlib'
+_TRAINING_TEXT = 'stdlib'
 _LABELS = {
     'stdlib': 'standard library, held out',
     'jax': 'code of jax',
@@ -52,7 +53,8 @@ def table(results):
   """Returns one row per text and member."""
   rows = []
   for name, result in results.items():
-    text = name.removeprefix('text_') if name.startswith('text_') else _OWN
+    is_other = name.startswith('text_')
+    text = name.removeprefix('text_') if is_other else _TRAINING_TEXT
     members = drawing.where(result.rows, variant='jumprelu')
     selected = drawing.select(members, *_COLUMNS)
     rows += [{'text': text, **row} for row in selected]

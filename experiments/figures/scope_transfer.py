@@ -3,11 +3,12 @@
 Gemma Scope (arXiv 2408.05147), figures 8 and 19 to 23: in the instruction-tuned
 9B model, SAEs of the base model have almost the delta loss of SAEs trained on
 the tuned model, and a visibly higher FVU. Rescaling activations to the norm of
-the SAEs' training data lowers L0 and does not move the frontier. Shown: this
-comparison for the residual stream of the embedded model, finetuned to describe
-functions (`finetune_nano.py`), on chats about held-out modules with both the
-user's and the model's messages; the paper uses answers sampled from the model.
-As a control, the base model's SAEs in the base model, on the same chats.
+the SAEs' training data lowers L0 and does not move the frontier. The figure
+shows this comparison for the residual stream of the embedded model, finetuned
+to describe functions (`finetune_nano.py`). The text consists of chats about
+held-out modules, with the messages of user and model; the paper uses answers
+sampled from the model. The control is the base model's SAEs in the base model,
+on the same chats.
 
   python -m experiments.figures.scope_transfer --scale=nano
 """

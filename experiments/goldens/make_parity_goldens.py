@@ -1,13 +1,15 @@
-"""Writes what transformers computes on tiny random Gemma 2 models.
+"""Writes the activations and logits of transformers on tiny Gemma 2 models.
 
-The models are like the 2B, the 9B and the 27B (`tests/lm/huggingface_folders`);
-the text is longer than the window, with BOS, padding and several documents a
-row. Cost: seconds, and the extra `interop`.
+The models are random, with the structure of the 2B, 9B and 27B models
+(`tests/lm/huggingface_folders`). Rows are longer than the attention window and
+contain BOS, padding and several documents. Requires the extra `interop` and
+takes seconds.
 
     python -m experiments.goldens.make_parity_goldens
 
-writes tests/evals/parity_goldens/NAME.npz: the token ids, the logits, and the four sites
-of every layer. `tests/lm/parity_test.py` compares ours with them.
+writes tests/evals/parity_goldens/NAME.npz with the token ids, the logits and
+the activations of all four sites of every layer. `tests/evals/parity_test.py`
+compares the package's model with these files.
 """
 
 import pathlib
@@ -20,13 +22,13 @@ from jumprelu.evals import parity
 from tests.lm import huggingface_folders
 
 _OUT = flags.DEFINE_string(
-    'out', 'tests/evals/parity_goldens', 'Folder to write to.'
+    'out', 'tests/evals/parity_goldens', 'Output folder.'
 )
 _LENGTH = 16
 
 
 def main(argv):
-  """Writes a file a model."""
+  """Writes one file per model."""
   del argv
   out = pathlib.Path(_OUT.value)
   out.mkdir(parents=True, exist_ok=True)

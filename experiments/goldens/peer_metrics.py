@@ -1,18 +1,21 @@
-"""What SAELens and SAEBench say of SAEs on a tiny Gemma 2: their code, no ours.
+"""The metrics of SAELens and SAEBench for SAEs on a tiny Gemma 2.
 
-Runs in an interpreter that has the peers, and imports nothing of this
-repository. `experiments/goldens/make_metric_goldens.py` starts it, and says how to get
-such an interpreter:
+This script runs in an interpreter with the peers and imports nothing from this
+repository, so that the metrics are computed by the peers' code alone.
+`experiments/goldens/make_metric_goldens.py` starts it and describes how to
+install such an interpreter.
 
     python experiments/goldens/peer_metrics.py PEER INPUTS FOLDER OUT
 
 PEER is `saelens` (`sae_lens.evals.run_evals`) or `saebench`
-(`sae_bench.evals.core.main.run_evals`), INPUTS the stored arrays, FOLDER a model
-as Hugging Face writes it. OUT gets JSON: `versions`, the `logits` of the first
-rows, and all numbers of every case, null where a peer has none.
+(`sae_bench.evals.core.main.run_evals`), INPUTS the file of stored arrays,
+FOLDER a model in Hugging Face's format and OUT the output file. The output is
+JSON: `versions`, the `logits` of the first rows and all metrics of every case.
+A metric is null where a peer's result is NaN.
 
-Models go through TransformerLens, unprocessed, as both peers have it. Only the
-store that hands out tokens is a stand-in: theirs read and tokenise a data set.
+The model is loaded into TransformerLens without weight processing, as in both
+peers. Only the token store is replaced, because the peers' stores read and
+tokenise a data set.
 """
 
 from importlib import metadata
@@ -24,12 +27,12 @@ import sys
 
 import numpy as np
 
-# Nothing is fetched: SAEBench's loader then takes the file that lies there.
+# Offline, so that SAEBench's loader uses the local file instead of downloading.
 os.environ['HF_HUB_OFFLINE'] = '1'
 
-# PAD, EOS and BOS.
+# The ids of PAD, EOS and BOS.
 _SPECIAL = (0, 1, 2)
-# Rows of which the logits are written.
+# Number of rows whose logits are written.
 _NUM_LOGITS = 3
 _HOOKS = {
     'resid_post': 'blocks.{}.hook_resid_post',
@@ -47,7 +50,7 @@ _PACKAGES = (
 
 
 class Rows:
-  """Hands out rows of token ids, `batch` at a time, as the peers' store does."""
+  """Rows of token ids with the interface of the peers' activation store."""
 
   def __init__(self, tokens, batch):
     import torch
@@ -59,17 +62,17 @@ class Rows:
     self.reset_input_dataset()
 
   def reset_input_dataset(self):
-    """Starts again with the first rows."""
+    """Restarts at the first row."""
     self._next = iter(self._tokens.split(self.store_batch_size_prompts))
 
   def get_batch_tokens(self, batch_size=None):
-    """Returns the next rows [sequences, positions]; the last ones are fewer."""
+    """Returns the next batch of rows; the last batch may be smaller."""
     assert batch_size in (None, self.store_batch_size_prompts)
     return next(self._next)
 
 
 def load_model(folder):
-  """Returns a Hugging Face folder's Gemma 2 as a HookedTransformer."""
+  """Returns the Gemma 2 model of a Hugging Face folder as HookedTransformer."""
   import torch
   import transformer_lens
   from transformer_lens.pretrained import weight_conversions
@@ -78,30 +81,30 @@ def load_model(folder):
   theirs = transformers.Gemma2ForCausalLM.from_pretrained(
       folder, dtype=torch.float32, local_files_only=True
   )
-  known = json.loads((pathlib.Path(folder) / 'config.json').read_text())
-  layers = known['num_hidden_layers']
-  # What its table of known models has for Gemma 2, with the folder's sizes.
+  fields = json.loads((pathlib.Path(folder) / 'config.json').read_text())
+  layers = fields['num_hidden_layers']
+  # TransformerLens' settings for Gemma 2, with the sizes of the folder.
   config = transformer_lens.HookedTransformerConfig(
-      d_model=known['hidden_size'],
-      d_head=known['head_dim'],
-      n_heads=known['num_attention_heads'],
-      n_key_value_heads=known['num_key_value_heads'],
-      d_mlp=known['intermediate_size'],
-      d_vocab=known['vocab_size'],
+      d_model=fields['hidden_size'],
+      d_head=fields['head_dim'],
+      n_heads=fields['num_attention_heads'],
+      n_key_value_heads=fields['num_key_value_heads'],
+      d_mlp=fields['intermediate_size'],
+      d_vocab=fields['vocab_size'],
       n_layers=layers,
-      n_ctx=known['max_position_embeddings'],
-      eps=known['rms_norm_eps'],
-      act_fn=known['hidden_activation'],
+      n_ctx=fields['max_position_embeddings'],
+      eps=fields['rms_norm_eps'],
+      act_fn=fields['hidden_activation'],
       normalization_type='RMS',
       positional_embedding_type='rotary',
-      rotary_base=int(known['rope_theta']),
+      rotary_base=int(fields['rope_theta']),
       use_attn_scale=True,
-      attn_scale=math.sqrt(known['query_pre_attn_scalar']),
-      window_size=known['sliding_window'],
+      attn_scale=math.sqrt(fields['query_pre_attn_scalar']),
+      window_size=fields['sliding_window'],
       use_local_attn=True,
       attn_types=[('local', 'global')[i % 2] for i in range(layers)],
-      attn_scores_soft_cap=known['attn_logit_softcapping'],
-      output_logits_soft_cap=known['final_logit_softcapping'],
+      attn_scores_soft_cap=fields['attn_logit_softcapping'],
+      output_logits_soft_cap=fields['final_logit_softcapping'],
       gated_mlp=True,
       final_rms=True,
       use_normalization_before_and_after=True,
@@ -121,7 +124,7 @@ def load_model(folder):
 
 
 def make_sae(case, params):
-  """Returns SAELens' JumpReLU SAE with these parameters."""
+  """Returns a JumpReLU SAE of SAELens with these parameters."""
   import sae_lens
   import torch
 
@@ -148,7 +151,7 @@ def make_sae(case, params):
 
 
 def load_released(case, params, folder):
-  """Returns SAEBench's SAE, read by its own reader of Gemma Scope's files."""
+  """Returns an SAE of SAEBench, read by its reader of Gemma Scope's files."""
   from sae_bench.custom_saes import jumprelu_sae
   import torch
 
@@ -167,7 +170,7 @@ def load_released(case, params, folder):
 
 
 def by_saelens(model, case, params, store, folder):
-  """Returns SAELens' numbers of one case, and those of each latent."""
+  """Returns SAELens' metrics of one case, as scalars and per latent."""
   from sae_lens import evals
   from sae_lens.training import activation_scaler
 
@@ -187,13 +190,13 @@ def by_saelens(model, case, params, store, folder):
 
 
 def by_saebench(model, case, params, store, folder):
-  """Returns SAEBench's numbers of one case, with its published settings."""
+  """Returns SAEBench's metrics of one case, with its published settings."""
   from sae_bench.evals.core import eval_config, main
   from sae_bench.sae_bench_utils import general_utils
 
   if case['site'] == 'resid_post':
     sae = load_released(case, params, folder)
-  else:  # Its own class does not know heads.
+  else:  # SAEBench's SAE class does not support attention heads.
     sae = make_sae(case, params)
   _, sae, _ = general_utils.load_and_format_sae('tiny', sae, 'cpu')
   config = eval_config.CoreEvalConfig(
@@ -214,21 +217,21 @@ def by_saebench(model, case, params, store, folder):
 _PEERS = {'saelens': by_saelens, 'saebench': by_saebench}
 
 
-def run(peer, inputs, folder, place):
-  """Returns what a peer finds, ready for JSON.
+def run(peer, inputs, folder, scratch):
+  """Returns the versions, logits and metrics of a peer, ready for JSON.
 
   Args:
     peer: A name of `_PEERS`.
-    inputs: The file of arrays; `cases` in it is a table in JSON.
-    folder: The model's.
-    place: A folder to write to.
+    inputs: The file of arrays; its array `cases` is a table in JSON.
+    folder: The folder of the model.
+    scratch: A folder for temporary files.
   """
   import torch
 
   with np.load(inputs, allow_pickle=False) as stored:
     arrays = {name: stored[name] for name in stored.files}
   model = load_model(folder)
-  found = {'versions': _versions(), 'cases': {}}
+  results = {'versions': _versions(), 'cases': {}}
   for name, case in json.loads(str(arrays['cases'])).items():
     prefix = f'{case["sae"]}/'
     params = {
@@ -237,35 +240,37 @@ def run(peer, inputs, folder, place):
         if key.startswith(prefix)
     }
     store = Rows(arrays[case['tokens']], case['sequences'])
-    scalars, by_latent = _PEERS[peer](model, case, params, store, place / name)
+    scalars, by_latent = _PEERS[peer](
+        model, case, params, store, scratch / name
+    )
     scalars.pop('token_stats')
-    found['cases'][name] = {
+    results['cases'][name] = {
         key: None if math.isnan(value) else value
         for group in scalars.values()
         for key, value in group.items()
     } | {'feature_density': by_latent['feature_density']}
   tokens = torch.from_numpy(arrays['ended'][:_NUM_LOGITS].astype(np.int64))
   with torch.no_grad():
-    found['logits'] = model(tokens).tolist()
-  return found
+    results['logits'] = model(tokens).tolist()
+  return results
 
 
 def _versions():
-  """Returns the versions of what is installed of the packages that matter."""
-  found = {}
+  """Returns the versions of the installed packages among `_PACKAGES`."""
+  versions = {}
   for name in _PACKAGES:
     try:
-      found[name] = metadata.version(name)
+      versions[name] = metadata.version(name)
     except metadata.PackageNotFoundError:
       continue
-  return found
+  return versions
 
 
 def main(peer, inputs, folder, out):
-  """Writes what a peer finds."""
+  """Writes the results of a peer to the file `out`."""
   out = pathlib.Path(out)
-  found = run(peer, inputs, folder, out.parent / 'saes')
-  out.write_text(json.dumps(found))
+  results = run(peer, inputs, folder, out.parent / 'saes')
+  out.write_text(json.dumps(results))
 
 
 if __name__ == '__main__':

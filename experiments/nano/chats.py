@@ -1,23 +1,23 @@
-"""Chats about Python functions: their source, and what their author said of it.
+"""Chats about Python functions: source code and its description.
 
-The user's turn is a function without its docstring, the model's turn the
-docstring's first paragraph, as Gemma's turns (`corpus.wrap=chat` adds the
-turn's start before, and an end after).
+The user's message is a function without its docstring, and the model's message
+is the first paragraph of the docstring. A chat has the markers between the two
+messages; `corpus.wrap=chat` adds the markers before and after them.
 """
 
 import ast
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-_LINES = 12  # Of a function that is shown.
-_SHORTEST = 30  # Characters of a docstring's paragraph that says something.
-# As `corpus.wrap=chat` writes it after a user's turn; a line end before it
-# keeps the tokens of the text from running into it.
+_LINES = 12  # Lines of a function in a chat.
+_SHORTEST = 30  # Characters of the shortest description that is used.
+# The same markers as `corpus.wrap=chat` writes after a user's message. A
+# newline precedes them, because the tokeniser could merge other text with them.
 TURN = '<end_of_turn>\n<start_of_turn>model\n'
 
 
 def about(documents: Iterable[Any]) -> Iterator[str]:
-  """Yields a chat for each function that says what it does."""
+  """Yields a chat for each function with a sufficiently long docstring."""
   for document in documents:
     try:
       tree = ast.parse(document.text)
@@ -29,9 +29,10 @@ def about(documents: Iterable[Any]) -> Iterator[str]:
 
 
 def _chat(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
-  said = (ast.get_docstring(function) or '').split('\n\n')[0].strip()
-  if len(said) < _SHORTEST or len(function.body) < 2:
+  docstring = ast.get_docstring(function) or ''
+  description = docstring.split('\n\n')[0].strip()
+  if len(description) < _SHORTEST or len(function.body) < 2:
     return
   function.body = function.body[1:]
   shown = ast.unparse(function).splitlines()[:_LINES]
-  yield '\n'.join(shown) + '\n' + TURN + said + '\n'
+  yield '\n'.join(shown) + '\n' + TURN + description + '\n'

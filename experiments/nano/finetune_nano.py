@@ -1,14 +1,15 @@
-"""Makes an instruction-tuned model of the embedded one, to transfer SAEs to.
+"""Finetunes the embedded model on chats, to transfer SAEs to a chat model.
 
-Gemma Scope (arXiv 2408.05147, figure 8) reads instruction-tuned Gemma 2 with
-SAEs of the base model. Here the embedded model learns to answer: shown a
-function, it says what it does (`chats.py`). Only answers are learned, from
-modules of the standard library that the base model was trained on as well, so
-that what was held out from it still is. Cost: a minute on 2 CPU cores.
+Gemma Scope (arXiv 2408.05147, figure 8) applies SAEs of the base model to the
+instruction-tuned Gemma 2. Here the embedded model learns to answer: given a
+function, it describes the function (`chats.py`). The loss covers the answers
+only. Chats are about modules of the standard library on which the base model
+was trained, so that its held-out modules remain held out. Cost: a minute on 2
+CPU cores.
 
-What is written is a folder in Hugging Face's format, for `--model=DIR`; in
-answers.json stands what it learned: loss (nats a token) on answers about
-held-out modules, before and after.
+The output is a folder in Hugging Face's format, for `--model=DIR`. Its file
+answers.json has the loss (nats per token) of answers about held-out modules,
+before and after finetuning.
 """
 
 import functools
@@ -27,7 +28,7 @@ _EVAL_ROWS = 64
 
 
 def make(name: str, folder: pathlib.Path, steps: int) -> None:
-  """Finetunes the embedded model for some steps and writes a folder."""
+  """Writes the folder of the embedded model, finetuned for `steps` steps."""
   from jumprelu import data, lm
   from jumprelu.data import corpus
 
@@ -48,7 +49,7 @@ def make(name: str, folder: pathlib.Path, steps: int) -> None:
 
 
 def _pack(documents, tokenizer, wrap, length):
-  """Returns rows int32 [rows, length] of chats about documents."""
+  """Returns packed chats about the documents, int32 [rows, length]."""
   import numpy as np
 
   from jumprelu.data import packing
@@ -58,22 +59,22 @@ def _pack(documents, tokenizer, wrap, length):
 
 
 def _finetune(model, rows, unseen, wrap, steps):
-  """Returns parameters, and the loss on unseen answers before and after."""
+  """Returns the parameters, and the loss on unseen answers before and after."""
   import jax
   import jax.numpy as jnp
 
   from experiments.nano import train_nano
 
-  counted = functools.partial(in_answer, turn=wrap.suffix)
+  is_learned = functools.partial(in_answer, turn=wrap.suffix)
 
   @jax.jit
   def answers_loss(params, tokens):
     losses = train_nano.forward_losses(model.config, params, tokens)
-    mask = counted(tokens)
+    mask = is_learned(tokens)
     return jnp.where(mask, losses, 0).sum() / mask.sum()
 
   optimizer = train_nano.make_optimizer(steps, _LEARNING_RATE)
-  step = train_nano.make_step(model.config, optimizer, counted)
+  step = train_nano.make_step(model.config, optimizer, is_learned)
   params, state = model.params, optimizer.init(model.params)
   before = float(answers_loss(params, unseen))
   order = train_nano.row_order(len(rows), _SEED)
@@ -84,11 +85,11 @@ def _finetune(model, rows, unseen, wrap, steps):
 
 
 def in_answer(tokens: Any, turn: tuple[int, ...]) -> Any:
-  """Returns where the next token of rows is of the model's first turn.
+  """Returns a mask of positions whose next token is in the model's first turn.
 
   Args:
     tokens: Rows of packed chats, [sequences, positions].
-    turn: The tokens that end the user's turn and begin the model's.
+    turn: The tokens that end the user's turn and start the model's turn.
   """
   import jax.numpy as jnp
 
@@ -100,7 +101,7 @@ def in_answer(tokens: Any, turn: tuple[int, ...]) -> Any:
   ends = jnp.ones(tokens.shape, bool)
   for i, token in enumerate(turn):
     ends &= padded[:, i : i + width] == token
-  # Turns that have ended so far, by the row and before the document.
+  # Number of `turn`s so far in the row, and in the row before the document.
   count = jnp.cumsum(ends, axis=1)
   segments = packing.segments(tokens)
   new = jnp.diff(segments, axis=1, prepend=0) != 0
@@ -111,7 +112,7 @@ def in_answer(tokens: Any, turn: tuple[int, ...]) -> Any:
 
 
 def write_huggingface(config: Any, params: Any, folder: pathlib.Path) -> None:
-  """Writes config.json and model.safetensors in float32."""
+  """Writes config.json and model.safetensors, in float32, to `folder`."""
   import numpy as np
   from safetensors import numpy as safetensors
 
@@ -135,7 +136,7 @@ def write_huggingface(config: Any, params: Any, folder: pathlib.Path) -> None:
 
 
 def _layer(config, flat, layer):
-  """Returns a layer's tensors as Hugging Face names and lays them."""
+  """Returns a layer's tensors with the names and shapes of Hugging Face."""
 
   def projection(w):  # [heads, model, head_dim] -> [heads * head_dim, model]
     return w.transpose(0, 2, 1).reshape(-1, config.d_model)
@@ -161,7 +162,7 @@ def _layer(config, flat, layer):
 
 
 def _fields(config):
-  """Returns what config.json says of a model like the embedded one."""
+  """Returns the fields of config.json for a model like the embedded one."""
   return {
       'architectures': ['Gemma2ForCausalLM'],
       'model_type': 'gemma2',

@@ -1,7 +1,8 @@
-"""What suites read and nobody ships: made once, in the folder of the work.
+"""Texts and models that suites need and no package provides.
 
-A config names such a text or model by a `Made`. Digests of results have its
-name and amount in them, so they do not depend on where the work lies.
+Each is made once, in the folder of all suites, and configs refer to it by a
+`Made`. Digests of results include its name and amount and not its path, so they
+do not depend on the folder.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,24 +14,26 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class Made:
-  """A value of a config that is a folder."""
+  """A text or model that a config refers to before its folder exists."""
 
-  kind: str  # What makes it, a key of `_makers`.
+  kind: str  # A key of `_makers`: 'text' or 'model'.
   name: str
-  # How much of it: a text's characters, a model's steps.
+  # Characters of a text, or steps of training a model.
   amount: int
-  # What has the same shapes, for a config that nothing is read by.
+  # Value with the same shapes, for configs that are resolved without a folder.
   stands_for: str
 
 
 def resolve(
     config: Mapping[str, Any], folder: pathlib.Path | None = None
 ) -> Any:
-  """Resolves a config; without `folder` nothing is made, nor can be read.
+  """Returns the resolved config.
 
   Args:
     config: Overrides of a `TrainConfig`; values may be `Made`.
-    folder: Where suites are kept; what is missing is made below it.
+    folder: The folder of all suites; missing texts and models are made in it.
+      Without a folder nothing is made, and `stands_for` replaces each `Made`;
+      such a config is for counting and planning, not for running.
   """
   from jumprelu.training import config as config_lib
 
@@ -43,7 +46,7 @@ def resolve(
 
 
 def obtain(wanted: Made, folder: pathlib.Path) -> pathlib.Path:
-  """Returns the folder of what is wanted, whole; makes it if it is missing."""
+  """Returns the complete folder of a text or model, made first if missing."""
   path = folder_of(wanted, folder)
   if not path.is_dir():
     draft = path.with_name(path.name + '.draft')

@@ -1,9 +1,9 @@
-"""Texts that are on every machine with the package, and that no suite read.
+"""Evaluation texts that every installation has and no suite was trained on.
 
-Suites at the scale of `nano` and their language model are trained on the
-standard library's train documents; what stands here is either of a document
-that was held out from both or of other packages' files, and never equal to a
-train document.
+Suites at scale `nano` and their language model are trained on the train
+documents of the standard library. The texts of this module come from its
+held-out documents or from files of other packages, and documents equal to a
+train document are skipped.
 """
 
 from collections.abc import Iterator
@@ -15,19 +15,20 @@ import random
 
 from experiments.nano import chats, made
 
-# Of the standard library, as configs have it.
+# Share of the standard library, the default of `corpus.held_out_percent`.
 _HELD_OUT_PERCENT = 10
-# Characters of a piece, and how many of one document: a text is of many.
+# Characters of a piece, and pieces of one document at most, so that a text
+# consists of many documents.
 _PIECE, _PIECES = 2000, 4
 
 
 def needed(name: str, amount: int) -> made.Made:
-  """Names a text of about `amount` characters, or all there is."""
+  """Returns a reference to a text of at most about `amount` characters."""
   return made.Made('text', name, amount, stands_for='stdlib')
 
 
 def write(name: str, folder: pathlib.Path, amount: int) -> None:
-  """Writes pieces of a text's documents, drawn by chance, as JSON lines."""
+  """Writes random pieces of a text's documents as JSON lines."""
   seen = _train_documents()
   rng = random.Random(name)
   left = amount
@@ -35,7 +36,7 @@ def write(name: str, folder: pathlib.Path, amount: int) -> None:
     for document in TEXTS[name]():
       if document in seen:
         continue
-      pieces = cut(document)
+      pieces = make_pieces(document)
       for text in rng.sample(pieces, min(_PIECES, len(pieces))):
         if left > 0:
           file.write(json.dumps({'text': text}) + '\n')
@@ -44,8 +45,8 @@ def write(name: str, folder: pathlib.Path, amount: int) -> None:
         break
 
 
-def cut(text: str) -> list[str]:
-  """Cuts a text into pieces of whole lines, none of them blank."""
+def make_pieces(text: str) -> list[str]:
+  """Returns the pieces of a text: whole lines, without blank pieces."""
   pieces, lines, size = [], [], 0
   for line in text.splitlines(keepends=True):
     lines.append(line)
@@ -62,7 +63,7 @@ def _train_documents() -> set[str]:
 
 
 def standard_library() -> tuple[list, list]:
-  """Returns its documents, those of training and those held out."""
+  """Returns the train documents and the held-out documents."""
   from jumprelu.data import sources
 
   source = sources.make_source('stdlib')
@@ -75,7 +76,7 @@ def standard_library() -> tuple[list, list]:
 
 
 def _files(package: str, suffix: str) -> Iterator[str]:
-  """Yields the package's files of a kind, in an order of chance."""
+  """Yields a package's files with a suffix, in random order."""
   spec = importlib.util.find_spec(package)
   (root,) = spec.submodule_search_locations if spec else ()
   paths = [
@@ -88,31 +89,31 @@ def _files(package: str, suffix: str) -> Iterator[str]:
 
 
 def _docstrings(package: str) -> Iterator[str]:
-  """Yields each module's docstrings, one after the other."""
+  """Yields one document per module: all its docstrings."""
   import ast
 
   kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
   for text in _files(package, '.py'):
     nodes = [n for n in ast.walk(ast.parse(text)) if isinstance(n, kinds)]
-    found = [ast.get_docstring(node) for node in nodes]
-    yield '\n\n'.join(filter(None, found))
+    docstrings = [ast.get_docstring(node) for node in nodes]
+    yield '\n\n'.join(filter(None, docstrings))
 
 
 def _descriptions() -> Iterator[str]:
-  """Yields what the distributions that the package needs say of themselves."""
+  """Yields the descriptions of the distributions in `_DISTRIBUTIONS`."""
   for name in _DISTRIBUTIONS:
     fields = importlib.metadata.metadata(name)
     yield fields.get('Description') or str(fields.get_payload() or '')
 
 
 def _chats() -> Iterator[str]:
-  """Yields chats about held-out modules, in an order of chance."""
+  """Yields chats about held-out modules, in random order."""
   _, held_out = standard_library()
-  found = list(chats.about(held_out))
-  yield from random.Random(0).sample(found, len(found))
+  texts = list(chats.about(held_out))
+  yield from random.Random(0).sample(texts, len(texts))
 
 
-# Required by setup.py, with descriptions of their own in Markdown or
+# Dependencies in setup.py that have a description in Markdown or
 # reStructuredText.
 _DISTRIBUTIONS = (
     'sentencepiece', 'jax', 'flax', 'optax', 'numpy', 'scipy', 'matplotlib',
@@ -121,7 +122,7 @@ _DISTRIBUTIONS = (
     'array-record', 'ml_dtypes', 'safetensors', 'pyarrow', 'python-dateutil',
 )  # fmt: skip
 
-# The first is what suites are evaluated on anyway.
+# Generators of documents, by the name of the text.
 TEXTS = {
     'chats': _chats,
     'jax': lambda: _files('jax', '.py'),

@@ -1,12 +1,13 @@
 """Trains the nano language model that the package carries.
 
-Corpus: the source of Python's standard library, documents held out by a hash
-of their module path. Cost: an hour on 2 CPU cores.
+The corpus is the source of Python's standard library; a hash of the module path
+selects the held-out documents. Cost: an hour on 2 CPU cores. This command
+writes tokenizer.model, params.safetensors and MODEL_CARD.md:
 
     python experiments/nano/train_nano.py --out=jumprelu/lm/nano
 
-writes tokenizer.model, params.safetensors and MODEL_CARD.md. Held-out bits per
-byte are compared with `xz -9`, document by document, on the same documents.
+The card compares the model's held-out bits per byte with those of `xz -9`,
+which compresses each of the same documents separately.
 """
 
 import functools
@@ -30,19 +31,21 @@ from jumprelu.lm import gemma, weights
 from jumprelu.lm import loss as loss_lib
 from jumprelu.lm import model as model_lib
 
-_OUT = flags.DEFINE_string('out', 'jumprelu/lm/nano', 'Folder to write to.')
+_OUT = flags.DEFINE_string('out', 'jumprelu/lm/nano', 'Output folder.')
 _STEPS = flags.DEFINE_integer('steps', 2600, 'Optimiser steps.')
-_BATCH = flags.DEFINE_integer('batch', 8, 'Sequences a step.')
-_LEARNING_RATE = flags.DEFINE_float('learning_rate', 3e-3, 'Peak of Adam.')
+_BATCH = flags.DEFINE_integer('batch', 8, 'Sequences per step.')
+_LEARNING_RATE = flags.DEFINE_float(
+    'learning_rate', 3e-3, 'Peak learning rate.'
+)
 _SEED = flags.DEFINE_integer('seed', 0, 'Seed of parameters and row order.')
 _SAVE_EVERY = flags.DEFINE_integer(
-    'save_every', 250, 'Steps between evaluations, each of which saves.'
+    'save_every', 250, 'Steps between evaluations that also save the weights.'
 )
-_EVAL_ROWS = 128  # Held-out rows of the evaluations on the way.
+_EVAL_ROWS = 128  # Held-out rows of the evaluations during training.
 
 
 def read_corpus():
-  """Returns the standard library's documents, train and held-out."""
+  """Returns the standard library, its train and its held-out documents."""
   source = sources.make_source('stdlib')
   train, held_out = [], []
   for document in source.documents():
@@ -52,13 +55,13 @@ def read_corpus():
 
 
 def pack(documents, tokenizer, length):
-  """Returns rows int32 [rows, length] of tokenised documents."""
+  """Returns the tokenised and packed documents, int32 [rows, length]."""
   tokens = (tokenizer.encode(document.text) for document in documents)
   return np.stack(list(packing.pack(tokens, length)))
 
 
 def forward_losses(config, params, tokens):
-  """Returns losses [sequences, positions] of packed rows."""
+  """Returns the losses of packed rows, [sequences, positions]."""
   return loss_lib.losses(
       config,
       params,
@@ -69,7 +72,7 @@ def forward_losses(config, params, tokens):
 
 
 def bits_per_byte(config, params, rows, num_bytes):
-  """Returns the code length of `rows` over the bytes they stand for."""
+  """Returns the total loss of `rows` in bits, divided by `num_bytes`."""
   losses = jax.jit(functools.partial(forward_losses, config))
   total = np.float64(0)
   for start in range(0, len(rows), 32):
@@ -80,14 +83,14 @@ def bits_per_byte(config, params, rows, num_bytes):
 
 
 def xz_bits_per_byte(documents):
-  """Returns what `xz -9` needs, each document for itself."""
+  """Returns the bits per byte of `xz -9`, applied to each document."""
   texts = [document.text.encode() for document in documents]
   packed = sum(len(lzma.compress(text, preset=9)) for text in texts)
   return 8 * packed / sum(map(len, texts))
 
 
 def make_optimizer(steps, learning_rate):
-  """Returns AdamW with a warm-up and a cosine decay."""
+  """Returns AdamW with clipping, a warm-up and a cosine decay."""
   schedule = optax.warmup_cosine_decay_schedule(
       0.0, learning_rate, min(200, steps // 10 + 1), steps, learning_rate / 50
   )
@@ -98,19 +101,19 @@ def make_optimizer(steps, learning_rate):
 
 
 def all_targets(tokens):
-  """Returns where rows [sequences, positions] have a next token."""
+  """Returns a mask of positions with a next token, [sequences, positions]."""
   return loss_lib.target_mask(packing.segments(tokens))
 
 
-def make_step(config, optimizer, counted=all_targets):
+def make_step(config, optimizer, is_learned=all_targets):
   """Returns the jitted train step on rows [sequences, positions].
 
-  `counted` says at which positions of rows the next token is learned.
+  `is_learned` returns a mask of the positions that count in the loss.
   """
 
   def loss_fn(params, tokens):
     losses = forward_losses(config, params, tokens)
-    targets = counted(tokens)
+    targets = is_learned(tokens)
     return jnp.where(targets, losses, 0).sum() / jnp.maximum(targets.sum(), 1)
 
   @functools.partial(jax.jit, donate_argnums=(0, 1))
@@ -123,7 +126,7 @@ def make_step(config, optimizer, counted=all_targets):
 
 
 def init_params(config, seed):
-  """Returns parameters: norms at zero gain, matrices by fan-in."""
+  """Returns initial parameters: zero norm scales, matrices by fan-in."""
   module = gemma.make_module(config)
   tokens = jnp.ones((1, 4), jnp.int32)
   params = jax.jit(module.init)(jax.random.key(seed), tokens)['params']
@@ -138,7 +141,7 @@ def init_params(config, seed):
 
 
 def row_order(num_rows, seed):
-  """Yields row indices for ever, every row once an epoch."""
+  """Yields row indices without end, every row once per epoch."""
   epoch = 0
   while True:
     yield from np.random.default_rng((seed, epoch)).permutation(num_rows)
@@ -146,7 +149,7 @@ def row_order(num_rows, seed):
 
 
 def train(config, rows, evaluate):
-  """Trains on `rows`, calling `evaluate(params, step)` on the way."""
+  """Returns trained parameters; calls `evaluate(params, step)` regularly."""
   optimizer = make_optimizer(_STEPS.value, _LEARNING_RATE.value)
   params = init_params(config, _SEED.value)
   state = optimizer.init(params)
@@ -178,14 +181,14 @@ def count(params):
 
 
 def write_card(out, facts):
-  """Writes the model card."""
+  """Writes MODEL_CARD.md with one table row per fact."""
   lines = [
       '# gemma2_nano',
       '',
-      'A language model of Python source, with the architecture of Gemma 2 in',
-      'full (local and global attention in turn, grouped queries, both soft',
-      'caps, pre- and post-norms, tied embedding), small enough to travel with',
-      'the package. It exists to be looked into, not to write code.',
+      'A language model of Python source with the complete architecture of',
+      'Gemma 2 (alternating local and global attention, grouped queries, both',
+      'soft caps, pre- and post-norms, tied embedding), small enough to ship',
+      'with the package. It is for interpretability, not for writing code.',
       '',
       '| | |',
       '|---|---|',
@@ -195,7 +198,7 @@ def write_card(out, facts):
 
 
 def architecture(config):
-  """Returns the shapes in a line."""
+  """Returns the model's shapes in one line."""
   return (
       f'{config.layers} layers, d_model {config.d_model}, ffw {config.ffw},'
       f' {config.heads} heads of {config.head_dim} ({config.kv_heads} kv),'
@@ -205,17 +208,18 @@ def architecture(config):
 
 
 def training_facts(config, params, corpus, rows):
-  """Returns the lines of the card about what was trained on what."""
+  """Returns the card's facts about the model and its training data."""
   source, train_documents, held_out = corpus
-  found = source.describe()
+  description = source.describe()
   size = sum(len(document.text.encode()) for document in held_out)
   return {
       'Architecture': architecture(config),
       'Parameters': f'{count(params):,}',
       'Corpus': (
-          f"source of the standard library of Python {found['python']}:"
-          f" {found['documents']} documents, {found['characters']:,}"
-          f" characters, digest {found['digest'][:16]}"
+          'source of the standard library of Python'
+          f' {description["python"]}: {description["documents"]} documents,'
+          f' {description["characters"]:,} characters, digest'
+          f' {description["digest"][:16]}'
       ),
       'Train': f'{len(train_documents)} documents, {rows.size:,} tokens',
       'Tokens seen': f'{_STEPS.value * _BATCH.value * config.context:,}',
@@ -227,13 +231,13 @@ def training_facts(config, params, corpus, rows):
 
 
 def make_tokenizer(path, documents, size):
-  """Trains a tokenizer of `size` pieces and opens it."""
+  """Returns a tokenizer of `size` pieces, trained and written to `path`."""
   texts = (document.text for document in documents)
   return tokenizer_lib.train_tokenizer(texts, path, size)
 
 
 def main(argv):
-  """Trains, evaluates and writes the model."""
+  """Trains, evaluates and writes the model and its card."""
   del argv
   logging.set_verbosity(logging.INFO)
   begin = time.time()
@@ -257,7 +261,7 @@ def main(argv):
     weights.write(params, out / 'params.safetensors', {'step': step})
 
   params = train(config, rows, evaluate)
-  # The released weights are the rounded ones: those are measured.
+  # Rounded before the final evaluation, because the release is in bfloat16.
   params = jax.tree.map(
       lambda x: x.astype(jnp.bfloat16).astype(jnp.float32), params
   )

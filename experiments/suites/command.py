@@ -1,12 +1,13 @@
-"""The command of every figure: trains what is missing, writes CSV and pictures.
+"""The command that all figures share: trains suites, writes CSV and pictures.
 
-A figure is a module with
+A figure is a module with three functions:
 
-  needs(scale)     the suites and readings that it is drawn from
-  table(results)   rows of plain numbers, from results by name
-  figure(rows)     the picture, from those rows alone
+  needs(scale)     returns the suites and readings that the figure uses
+  table(results)   returns rows of plain numbers, from results by name
+  figure(rows)     returns the picture, drawn from those rows alone
 
-so that the CSV holds all that the picture shows and `--redraw` needs no suite.
+The CSV file therefore holds all the numbers of the picture, and `--redraw`
+needs no suite.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -31,7 +32,7 @@ _EXPERIMENTS = pathlib.Path(__file__).parents[1]
 
 
 def main(figures: Sequence[Any], doc: str, name: str) -> int:
-  """Runs the command of these figures and returns the exit code."""
+  """Runs the command for these figures and returns the exit code."""
   command = types.SimpleNamespace(
       __doc__=doc,
       define_flags=define_flags,
@@ -43,7 +44,7 @@ def main(figures: Sequence[Any], doc: str, name: str) -> int:
 
 
 def figure_main(name: str) -> int:
-  """Runs the command of the figure whose file was started."""
+  """Runs the command for the figure whose module was started."""
   figure = sys.modules['__main__']
   name = f'figures.{pathlib.Path(name).stem}'
   return main([figure], figure.__doc__ or '', name)
@@ -55,41 +56,41 @@ def define_flags(flag_values: flags.FlagValues) -> None:
       'scale',
       'nano',
       list(scales.SCALES),
-      'How large: nano runs on a CPU; the others print suites and cost, and run'
-      ' where accelerators are.',
+      'Size of the suites: nano and quick run on a CPU; the others print suites'
+      ' and cost, and run on accelerators only.',
       flag_values=flag_values,
   )
   flags.DEFINE_boolean(
       'quick',
       False,
-      'Short for --scale=quick: a few steps, to see that the code runs.',
+      'Short for --scale=quick: a few steps, to check that the code works.',
       flag_values=flag_values,
   )
   flags.DEFINE_string(
       'work',
       'experiments_work',
-      'Folder for trained suites; what is finished there is not done again.',
+      'Folder for trained suites; suites finished in it are not trained again.',
       flag_values=flag_values,
   )
   flags.DEFINE_string(
       'out',
       None,
-      'Folder for CSV, PNG and PDF (default: experiments/results/SCALE, and'
-      ' WORK/SCALE/figures if quick).',
+      'Folder for CSV, PNG and PDF (default: experiments/results/SCALE, or'
+      ' WORK/quick/figures with --quick).',
       flag_values=flag_values,
   )
   flags.DEFINE_integer(
       'jobs',
       0,
-      'Suites to make at once, each in a process of its own; 0: two on a CPU of'
-      ' more than one core, else one.',
+      'Number of suites made at once, each in a separate process; 0: two on a'
+      ' CPU with several cores, otherwise one.',
       0,
       flag_values=flag_values,
   )
   flags.DEFINE_boolean(
       'redraw',
       False,
-      'Draw again from the CSV files in --out; nothing is trained.',
+      'Draw again from the CSV files in --out, without training.',
       flag_values=flag_values,
   )
 
@@ -110,7 +111,8 @@ def run(figures: Sequence[Any], flag_values: flags.FlagValues) -> int:
     return 0
   from jumprelu.run import preemption as preemption_lib
 
-  cache_folder.keep_programs()  # Most suites share most of theirs.
+  # Suites share most of their compiled programs.
+  cache_folder.keep_programs()
   config = preemption_lib.Config(watchdog_seconds=0)
   with preemption_lib.start(config) as preemption:
     try:
@@ -124,7 +126,7 @@ def run(figures: Sequence[Any], flag_values: flags.FlagValues) -> int:
       )
     except results.Preempted as stopped:
       print(
-          f'{work}: {stopped} saved; the same command goes on',
+          f'{work}: {stopped} saved; the same command resumes',
           file=sys.stderr,
       )
       return preemption_lib.EXIT_PREEMPTED
@@ -132,7 +134,7 @@ def run(figures: Sequence[Any], flag_values: flags.FlagValues) -> int:
 
 
 def _jobs(scale: scales.Scale) -> int:
-  """How many suites are made at once: accelerators take one."""
+  """Returns the default of --jobs: one suite at a time on accelerators."""
   return 1 if scale.topology or os.cpu_count() == 1 else 2
 
 
@@ -145,7 +147,7 @@ def _make(
     jobs: int,
     should_stop: Callable[[int], bool],
 ) -> None:
-  """Makes what is missing, and each figure as soon as its suites are there."""
+  """Makes missing suites, and each figure as soon as its suites exist."""
   needs = _all_needs(figures, scale)
   missing = [need for need in needs if not results.is_stored(need, work)]
   have = {need.name for need in needs} - {need.name for need in missing}
@@ -173,15 +175,15 @@ def _draw_ready(
     *,
     have: set[str],
 ) -> list[Any]:
-  """Makes the figures whose suites are there; returns the others."""
+  """Makes the figures whose suites exist; returns the other figures."""
   waiting = []
   for figure in figures:
     needs = figure.needs(scale)
     if not {need.name for need in needs} <= have:
       waiting.append(figure)
       continue
-    found = {need.name: results.obtain(need, work) for need in needs}
-    drawing.write_csv(figure.table(found), out / f'{_name(figure)}.csv')
+    by_name = {need.name: results.obtain(need, work) for need in needs}
+    drawing.write_csv(figure.table(by_name), out / f'{_name(figure)}.csv')
     _draw(figure, out)
   return waiting
 
@@ -204,7 +206,7 @@ def _draw(figure: Any, out: pathlib.Path) -> None:
   name = _name(figure)
   path = out / f'{name}.csv'
   if not path.is_file():
-    raise errors.MissingInputError(f'{path}: not there; run without --redraw')
+    raise errors.MissingInputError(f'{path}: missing; run without --redraw')
   drawing.save(figure.figure(drawing.read_csv(path)), out / name)
   print(f'{out / name}.png', flush=True)
 
@@ -216,19 +218,20 @@ def _name(figure: Any) -> str:
 def _all_needs(
     figures: Iterable[Any], scale: scales.Scale
 ) -> list[suites.Suite | suites.Reading]:
-  """All suites and readings, each once, in the order of their figures."""
-  found = {}
+  """Returns all suites and readings, each once, in the order of figures."""
+  by_name = {}
   for figure in figures:
     for need in figure.needs(scale):
-      if found.setdefault(need.name, need) != need:
-        raise ValueError(f'two suites are called {need.name}')
-  return list(found.values())
+      if by_name.setdefault(need.name, need) != need:
+        raise ValueError(f'two suites have the name {need.name}; rename one')
+  return list(by_name.values())
 
 
 class _Clock:
-  """Tells what is being made, and how long the rest will take.
+  """Progress messages with the estimated time to the end.
 
-  By tokens x width x members, which is right for what takes long.
+  The estimate assumes that time is proportional to `_cost`, which holds for
+  suites that take long.
   """
 
   def __init__(self, needs: Sequence[Any]):
@@ -237,7 +240,7 @@ class _Clock:
     self._done, self._begin = 0.0, time.monotonic()
 
   def start(self, need: Any) -> None:
-    """Prints what is made next."""
+    """Prints the name of the suite that is made next."""
     self._started += 1
     line = f'suite {self._started} of {self._count}: {need.name}'
     if self._done:
@@ -247,11 +250,12 @@ class _Clock:
     print(line, file=sys.stderr, flush=True)
 
   def end(self, need: Any) -> None:
-    """Counts what has been made."""
+    """Counts a suite that has been made."""
     self._done += self._costs.pop(need.name)
 
 
 def _cost(need: suites.Suite | suites.Reading) -> float:
+  """Returns tokens times the sum of widths, plus a constant."""
   from jumprelu.training import config as config_lib
 
   suite = need.suite if isinstance(need, suites.Reading) else need
@@ -260,12 +264,12 @@ def _cost(need: suites.Suite | suites.Reading) -> float:
   tokens = config.eval.tokens
   if not isinstance(need, suites.Reading):
     tokens += config.tokens
-  # What does not grow: compiling, loading, the language model.
+  # The constant is for compiling, loading and the language model.
   return 512 * 2e6 + tokens * sum(member.width for member in members)
 
 
 def _can_run(figures: Sequence[Any], scale: scales.Scale) -> bool:
-  """Prints suites and cost; says whether they can be run here and now."""
+  """Prints suites and cost; returns whether this machine can run them."""
   from jumprelu.planning import chips, plan
   from jumprelu.training import run_digest
 
@@ -284,7 +288,7 @@ def _can_run(figures: Sequence[Any], scale: scales.Scale) -> bool:
   from jumprelu import lm
 
   if jax.default_backend() == 'cpu':
-    print('There is no accelerator here, so nothing was run.')
+    print('No accelerator on this machine, so nothing was run.')
     return False
   lm.find(str(scale.base['model']))
   return True

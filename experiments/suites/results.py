@@ -1,10 +1,11 @@
-"""Trains suites and measures them, each once; what is there is read again.
+"""Trains and measures each suite once; stored results are read again.
 
-A suite's folder holds its run (which goes on where it was stopped) and its
-results, with a digest of everything that they follow from: another config,
-other measures, another version of the metrics, another platform or precision,
-or other weights of the language model, and they are made again. (The members'
-parameters follow from the same: a run that holds others is refused or trained.)
+A suite's folder holds its run, which resumes after an interruption, and its
+results. The results are stored with a key of their inputs: the config, the
+measures, the version of the metrics, the platform, the precision and the
+weights of the language models. If any of these changes, the results are made
+again. The run needs no such key, because training refuses a run of another
+config.
 """
 
 from collections.abc import Callable
@@ -26,12 +27,12 @@ from jumprelu.release import publish
 from jumprelu.training import config as config_lib
 from jumprelu.training import load_run, train
 
-# Fields that say where a run keeps its files.
+# Fields of local paths, which do not change results.
 _LOCAL = ('corpus.cache_dir', 'corpus.data_dir', 'store')
 
 
 class Preempted(Exception):
-  """A signal stopped the training; what is there is saved."""
+  """Raised after a signal stopped the training and a checkpoint was saved."""
 
 
 def obtain(
@@ -40,52 +41,54 @@ def obtain(
     *,
     should_stop: Callable[[int], bool] = lambda step: False,
 ) -> evaluate.Evaluation:
-  """Reads the results of a suite, or trains and measures it first.
+  """Returns the results of a suite or reading, made first if not yet stored.
 
   Args:
-    wanted: The suite, or another reading of one.
-    folder: Where suites are kept, a folder each.
-    should_stop: Whether to save and leave, as for `train.train`.
+    wanted: The suite or reading.
+    folder: The folder of all suites, with one subfolder per suite.
+    should_stop: Whether to save and exit, as for `train.train`.
 
   Raises:
-    Preempted: `should_stop` said so.
+    Preempted: `should_stop` returned true during training.
   """
-  found = stored.read(_results(wanted, folder), _key(wanted, folder))
-  if found is None:
+  result = stored.read(_results(wanted, folder), _key(wanted, folder))
+  if result is None:
     needed = [_suite(wanted)]
     if isinstance(wanted, suites.Reading) and wanted.scales_of is not None:
       needed.append(wanted.scales_of)
     for suite in needed:
       run = folder / suite.name / 'run'
       train_suite(suite, run, work=folder, should_stop=should_stop)
-    found = _measure(wanted, folder)
-    # Only now: training may have made the language model.
+    result = _measure(wanted, folder)
+    # Computed again, because training may have made the language model.
     key = _key(wanted, folder)
-    stored.write(found, _results(wanted, folder), key)
-  return found
+    stored.write(result, _results(wanted, folder), key)
+  return result
 
 
 def by_path(result: evaluate.Evaluation) -> dict[str, Any]:
-  """Returns the rows by what tables call their members."""
+  """Returns the rows by the `path` that other tables use for their members."""
   return {row['path'] or str(i): row for i, row in enumerate(result.rows)}
 
 
 def is_stored(
     wanted: suites.Suite | suites.Reading, folder: pathlib.Path
 ) -> bool:
-  """Says whether `obtain` would only read."""
-  return stored.is_there(_results(wanted, folder), _key(wanted, folder))
+  """Returns whether the results are stored, so that `obtain` only reads."""
+  return stored.exists(_results(wanted, folder), _key(wanted, folder))
 
 
 def _key(
     wanted: suites.Suite | suites.Reading, folder: pathlib.Path
 ) -> dict[str, str]:
+  """Returns the key of results: a digest of the request and of each model.
+
+  The models are the one of the training and the one of the reading.
+  """
+  config = _suite(wanted).config
   models = [
-      {**each.config, **changes}.get('model', config_lib.TrainConfig().model)
-      for each, changes in (
-          (_suite(wanted), {}),
-          (_suite(wanted), getattr(wanted, 'changes', {})),
-      )
+      {**config, **changes}.get('model', config_lib.TrainConfig().model)
+      for changes in ({}, getattr(wanted, 'changes', {}))
   ]
   return {
       'digest': digest(wanted),
@@ -94,7 +97,7 @@ def _key(
 
 
 def _model_digest(model: str | made.Made, folder: pathlib.Path) -> str:
-  """Returns a digest of a model's files; empty before they are made."""
+  """Returns a digest of a model's files, or '' before they are made."""
   path = (
       made.folder_of(model, folder)
       if isinstance(model, made.Made)
@@ -105,7 +108,7 @@ def _model_digest(model: str | made.Made, folder: pathlib.Path) -> str:
 
 @functools.cache
 def _files_digest(folder: pathlib.Path) -> str:
-  # Once a process: the files of a large model take a minute to read.
+  # Cached, because the files of a large model take a minute to read.
   total = hashlib.sha256()
   for path in sorted(p for p in folder.rglob('*') if p.is_file()):
     name = path.relative_to(folder).as_posix()
@@ -125,10 +128,10 @@ def _results(
 
 
 def digest(wanted: suites.Suite | suites.Reading) -> str:
-  """Digests what results follow from: config, measures, what else is read.
+  """Returns a digest of all inputs of the results except the models' weights.
 
-  Every field of the config counts, at its default too: a default that a later
-  package changes or adds would give other results under the same digest.
+  Every field of the config is included, even at its default. Otherwise a
+  package version with another default would reuse the results of this version.
   """
   fields = dataclasses.asdict(wanted)
   fields.pop('suite', None)
@@ -141,7 +144,8 @@ def digest(wanted: suites.Suite | suites.Reading) -> str:
       for path, leaf in dotted.leaves(made.resolve(suite.config)).items()
       if path not in _LOCAL
   }
-  # Of what is made the names: the folder where it lies changes no result.
+  # Made texts and models are identified by name and amount, because their
+  # folder does not change results.
   names = {
       path: dataclasses.asdict(value)
       for path, value in suite.config.items()
@@ -160,9 +164,9 @@ def train_suite(
     work: pathlib.Path,
     should_stop: Callable[[int], bool] = lambda step: False,
 ) -> None:
-  """Trains a suite, or what is left of it, in the run directory `run`.
+  """Trains a suite in the run directory `run`, or resumes its training.
 
-  Texts and models that are made for it are kept in the folder `work`.
+  Texts and models that the suite needs are made in the folder `work`.
   """
   config = made.resolve(suite.config, work)
   if train.train(config, run, should_stop=should_stop) == train.PREEMPTED:
@@ -181,7 +185,7 @@ def _measure(
 def _read_otherwise(
     run: Any, wanted: suites.Reading, folder: pathlib.Path
 ) -> Any:
-  """Returns a run as if it had been trained on what is to be read."""
+  """Returns the run with the text, model, sites and scales of the reading."""
   config = made.resolve({**wanted.suite.config, **wanted.changes}, folder)
   model = run.model
   if _language_model(config) != _language_model(run.config):
@@ -212,7 +216,7 @@ def _language_model(config: config_lib.TrainConfig) -> tuple[Any, Any]:
 
 
 def _fold(members: Any, others: Any) -> list[Any]:
-  """Folds members with the scales of another run, site by site."""
+  """Returns the members folded with another run's scales of their sites."""
   scales = {
       other.member.site: {
           'input_scale': other.input_scale,

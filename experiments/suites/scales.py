@@ -1,8 +1,8 @@
-"""How large the figures' suites are.
+"""Sizes of the figures' suites.
 
-`nano` is the embedded language model on a CPU; `quick` is the same in so few
-steps that it proves that the code runs, and nothing else; `gemma2_2b` and
-`gemma2_9b` are Gemma Scope's own (arXiv 2408.05147, section 3 and table 1).
+`nano` uses the embedded language model on a CPU. `quick` is `nano` with a few
+steps, which only checks that the code works. `gemma2_2b` and `gemma2_9b` are
+the scales of Gemma Scope (arXiv 2408.05147, section 3 and table 1).
 """
 
 from collections.abc import Mapping
@@ -14,32 +14,32 @@ SITES = ('resid_post', 'mlp_out', 'attn_heads')
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-  """How large the figures' suites are."""
+  """Models, layers, widths, sparsities and budgets of the figures' suites."""
 
   name: str
-  # What all suites have in common, by dotted path.
+  # Config fields that all suites share, by dotted path.
   base: Mapping[str, Any]
   layer: int
   layers: tuple[int, ...]
   width: int
-  # Widths at equal coefficients.
+  # Widths of the suite `ladder`, which have equal coefficients.
   ladder: tuple[int, ...]
   seeds: tuple[int, ...]
-  # Where the headline suite and that of target L0s read.
+  # Sites of the suites `headline` and `target_l0`.
   sites: tuple[str, ...]
-  # By variant: coefficients, or k of those that choose their L0.
+  # By variant: coefficients, or values of k for TopK variants.
   sparsities: Mapping[str, tuple[float, ...]]
   target_l0: tuple[float, ...]
   bandwidths: tuple[float, ...]
-  # Texts of `texts.py` besides the suites' own, and characters of each.
+  # Texts of `texts.py` for additional readings, and the length of each.
   texts: tuple[str, ...]
   text_characters: int
-  # Steps in which a chat model is made of the base model; 0: it is named
-  # like the base model, with _it behind.
+  # Steps of finetuning that make a chat model from the base model; 0: the chat
+  # model is released and has the base model's name with the suffix _it.
   chat_steps: int
-  # A slice of TPUs that it is planned for; none: it runs on a CPU.
+  # TPU slice for which suites are planned; empty: they run on a CPU.
   topology: str = ''
-  # Tokens of the headline suite, if others are trained on fewer.
+  # Tokens of the headline suite, if it trains on more than the others.
   headline_tokens: int | None = None
 
 
@@ -94,7 +94,7 @@ QUICK = dataclasses.replace(
     width=128,
     ladder=(128, 256),
     seeds=(0, 1),
-    # Each site is a program of its own, and compiling is what takes long.
+    # One site, because each site is compiled separately, which dominates time.
     sites=SITES[:1],
     sparsities={name: v[1:3] for name, v in NANO.sparsities.items()},
     target_l0=(20, 40),
@@ -106,9 +106,9 @@ QUICK = dataclasses.replace(
 )
 
 _PAPER = {'recipe': 'paper', 'stream.lm_sequences': 64, 'mesh.tensor': 2}
-# Gemma Scope's grid is not published: about the two that it names, 6e-4 and
-# 1e-3. Those of the baselines are of the L0s that these give, not published
-# for this scale of the loss either.
+# Gemma Scope does not publish its grid of coefficients. These surround the two
+# that it names, 6e-4 and 1e-3. The coefficients of the baselines are chosen for
+# similar L0s, because no published ones fit this scale of the loss.
 _SPARSITIES = {
     'jumprelu': (1e-4, 3e-4, 6e-4, 1e-3, 2e-3),
     'topk': (16, 32, 64, 128, 256),

@@ -1,8 +1,9 @@
-"""Obtains results of several suites at once, each in a process of its own.
+"""Makes several suites at once, each in a separate process.
 
-A small suite leaves cores idle while it compiles, reads text or goes through its
-smallest loops; two of them side by side, each on its own cores, do not. What
-they print goes to files in `logs`, of which the last line is told now and then.
+A small suite leaves cores idle while it compiles, reads text or runs small
+loops. Two suites, each bound to its own cores, leave fewer cores idle. The
+processes write their output to files in `logs`, and this process regularly
+prints the last line of each file.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,10 +18,11 @@ from experiments.nano import made
 from experiments.suites import results, suites
 from jumprelu import errors
 
+# A suite or reading that a figure needs.
 Need = suites.Suite | suites.Reading
 
-_TELL = 30  # Seconds between looks at the logs.
-_WAIT = 1.0  # Seconds between looks at whether to stop.
+_REPORT_SECONDS = 30  # Between prints of the logs' last lines.
+_POLL_SECONDS = 1.0  # Between calls of `should_stop`.
 
 
 def obtained(
@@ -31,39 +33,39 @@ def obtained(
     on_start: Callable[[Need], None],
     should_stop: Callable[[int], bool],
 ) -> Iterator[Need]:
-  """Yields suites and readings as they are made, `jobs` of them at once.
+  """Yields suites and readings as they are finished, `jobs` at a time.
 
-  Those that read or train one suite, or one text or model that has to be made,
-  come one after the other.
+  Two needs never run at the same time if they use the same suite, or the same
+  text or model that has to be made.
 
   Args:
-    needs: What is not there yet.
-    folder: Where suites are kept.
-    jobs: How many processes.
-    on_start: Told what a process begins with.
-    should_stop: Whether to have all of them save and leave.
+    needs: Suites and readings that are not stored yet.
+    folder: The folder of all suites.
+    jobs: The number of processes.
+    on_start: Called with each need when a process starts it.
+    should_stop: Whether all processes should save and exit.
 
   Raises:
-    results.Preempted: `should_stop` said so.
+    results.Preempted: `should_stop` returned true.
   """
   jobs = min(jobs, len(needs))
   workers = [_Worker(folder, cores) for cores in _shares(jobs)]
-  pending, told = list(needs), time.monotonic()
+  pending, reported = list(needs), time.monotonic()
   try:
     while pending or any(worker.need for worker in workers):
       _hand_out(pending, workers, on_start)
       busy = [worker for worker in workers if worker.need]
-      ready = connection.wait([w.pipe for w in busy], timeout=_WAIT)
+      ready = connection.wait([w.pipe for w in busy], timeout=_POLL_SECONDS)
       yield from [worker.result() for worker in busy if worker.pipe in ready]
       if should_stop(len(needs) - len(pending)):
         names = [worker.need.name for worker in busy if worker.need]
         raise results.Preempted(', '.join(names))
-      if time.monotonic() - told > _TELL:
-        told = time.monotonic()
+      if time.monotonic() - reported > _REPORT_SECONDS:
+        reported = time.monotonic()
         for worker in busy:
-          worker.tell()
+          worker.report()
   finally:
-    # Who is at work saves, and leaves.
+    # Busy processes save a checkpoint and exit.
     for worker in workers:
       worker.end()
     for worker in workers:
@@ -71,9 +73,11 @@ def obtained(
 
 
 def _shares(jobs: int) -> list[set[int]]:
-  """Cores of each process; empty where they are too few, or cannot be bound.
+  """Returns the cores of each process, or empty sets for unbound processes.
 
-  On cores of both their threads would wait for each other's turns.
+  Processes are bound to disjoint cores, because their threads would otherwise
+  compete. They are not bound if there are too few cores or the platform cannot
+  bind processes.
   """
   if not hasattr(os, 'sched_getaffinity'):
     return [set()] * jobs
@@ -88,12 +92,12 @@ def _hand_out(
     workers: Sequence['_Worker'],
     on_start: Callable[[Need], None],
 ) -> None:
-  """Gives idle workers the first needs that nothing in work is in the way of."""
+  """Starts the first need without a conflict on each idle worker."""
   for worker in workers:
     if worker.need:
       continue
-    taken = set().union(*(_locks(w.need) for w in workers if w.need))
-    free = (need for need in pending if not taken & _locks(need))
+    locked = set().union(*(_locks(w.need) for w in workers if w.need))
+    free = (need for need in pending if not locked & _locks(need))
     need = next(free, None)
     if need is not None:
       pending.remove(need)
@@ -102,20 +106,20 @@ def _hand_out(
 
 
 def _locks(need: Need) -> set[str]:
-  """What no two processes may make at a time."""
+  """Returns the suites, texts and models of a need that it may not share."""
   suite = need.suite if isinstance(need, suites.Reading) else need
-  found, configs = {suite.name}, [suite.config]
+  names, configs = {suite.name}, [suite.config]
   if isinstance(need, suites.Reading):
     configs.append(need.changes)
     if need.scales_of is not None:
-      found.add(need.scales_of.name)
+      names.add(need.scales_of.name)
       configs.append(need.scales_of.config)
   values = [value for config in configs for value in config.values()]
-  return found | {str(v) for v in values if isinstance(v, made.Made)}
+  return names | {str(v) for v in values if isinstance(v, made.Made)}
 
 
 class _Worker:
-  """A process that makes one thing after another."""
+  """A process that makes one need after another."""
 
   def __init__(self, folder: pathlib.Path, cores: set[int]):
     # A fork would share the threads that JAX has started.
@@ -130,11 +134,12 @@ class _Worker:
     other.close()
 
   def start(self, need: Need) -> None:
+    """Sends a need to the idle process."""
     self.need = need
     self.pipe.send(need)
 
   def result(self) -> Need:
-    """Takes what the process answers about its need."""
+    """Returns the need that the process has made, or raises its error."""
     need, self.need = self.need, None
     try:
       error = self.pipe.recv()
@@ -146,8 +151,8 @@ class _Worker:
       raise error
     return need
 
-  def tell(self) -> None:
-    """Prints the last line that the process has printed."""
+  def report(self) -> None:
+    """Prints the last line of the process's log."""
     if self.need is None:
       return
     try:
@@ -158,12 +163,13 @@ class _Worker:
       print(f'{self.need.name}: {lines[-1]}', file=sys.stderr, flush=True)
 
   def end(self) -> None:
-    """Has the process save what it trains, or finish what it measures."""
+    """Asks the process to save its training, or finish measuring, and exit."""
     if self.need is not None:
       self._process.terminate()
-    self.pipe.close()  # It hears that there is no more to do.
+    self.pipe.close()  # An idle process exits when its pipe is closed.
 
   def join(self) -> None:
+    """Waits until the process has exited."""
     self._process.join()
 
   def _log(self, need: Need) -> pathlib.Path:
@@ -177,8 +183,8 @@ def _log_of(need: Need, folder: pathlib.Path) -> pathlib.Path:
 def _serve(
     pipe: connection.Connection, folder: pathlib.Path, cores: set[int]
 ) -> None:
-  """What a worker does: obtains what it is sent, answers None or an error."""
-  if cores:  # Before JAX counts them.
+  """Runs a worker: makes each need it receives, answers None or an error."""
+  if cores:  # Bound before JAX counts the cores.
     os.sched_setaffinity(0, cores)
   from jumprelu.run import preemption as preemption_lib
 
@@ -195,16 +201,16 @@ def _serve(
         results.obtain(need, folder, should_stop=preemption.reached)
     except (results.Preempted, errors.UserError) as e:
       error = e
-    except Exception as e:  # Not all of them can be sent.
+    except Exception as e:  # Sent as text, because not all can be pickled.
       error = RuntimeError(f'{_log_of(need, folder)}: {e!r}')
     try:
       pipe.send(error)
-    except OSError:  # Nobody waits for it any more.
+    except OSError:  # The parent no longer waits for the answer.
       return
 
 
 def _print_to(path: pathlib.Path) -> None:
-  """Sends what this process prints, in C++ too, to the end of a file."""
+  """Redirects this process's output, including C++ output, to a file's end."""
   path.parent.mkdir(parents=True, exist_ok=True)
   sys.stdout.flush()
   sys.stderr.flush()

@@ -1,6 +1,6 @@
-"""What the figures are drawn from: suites that are trained, each of them once.
+"""The suites and readings that figures are drawn from.
 
-A figure names its suites; figures that name the same one share it.
+Figures whose suites have the same name share the suite, which is trained once.
 """
 
 from collections.abc import Mapping
@@ -10,19 +10,24 @@ from typing import Any
 from experiments.nano import made
 from experiments.suites import scales
 
-# Those that the JumpReLU paper compares, worst first.
+# The variants that the JumpReLU paper compares, worst first.
 VARIANTS = ('relu', 'gated', 'topk', 'jumprelu')
-# What stands before its value in the name of a suite.
+# Prefix of a suite's name, before the value of the bandwidth.
 BANDWIDTH = 'bandwidth_'
-_CHOOSE_L0 = ('topk', 'batch_topk', 'matryoshka_topk', 'matryoshka_batch_topk')
+_TOPK_VARIANTS = (
+    'topk',
+    'batch_topk',
+    'matryoshka_topk',
+    'matryoshka_batch_topk',
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Suite:
-  """One training run and what is measured of its members."""
+  """One training run and the measures of its members."""
 
   name: str
-  # Overrides of a `TrainConfig` by dotted path.
+  # Overrides of a `TrainConfig`, by dotted path.
   config: Mapping[str, Any]
   measures: tuple[str, ...] = ()
 
@@ -33,13 +38,13 @@ class Reading:
 
   name: str
   suite: Suite
-  # Overrides of the suite's config: what is read, not what is trained.
+  # Overrides of the suite's config for the measurement; training ignores them.
   changes: Mapping[str, Any]
   measures: tuple[str, ...] = ()
-  # Only members of these sites; none: all.
+  # Sites of the measured members; empty: all sites.
   sites: tuple[str, ...] = ()
-  # A suite whose sites' scales members take instead of their own: activations
-  # are then as large, for them, as those that it was trained on.
+  # A suite whose activation scales replace those of the members, site by site:
+  # other activations then have the norm that the members were trained on.
   scales_of: Suite | None = None
 
 
@@ -50,7 +55,7 @@ def make(
     measures: tuple[str, ...] = (),
     **config: Any,
 ) -> Suite:
-  """Makes a suite; `__` in a name stands for the dot of its path."""
+  """Returns a suite; `__` in a keyword is replaced by the dot of a path."""
   changes = {key.replace('__', '.'): value for key, value in config.items()}
   return Suite(
       name,
@@ -68,12 +73,12 @@ def make(
 def variants(
     scale: scales.Scale, *names: str, sites: tuple[str, ...] = scales.SITES[:1]
 ) -> dict[str, Any]:
-  """What makes a suite of these variants, each at its own sparsities."""
+  """Returns config fields for variants, each at its sparsities of the scale."""
   config: dict[str, Any] = {'variants': names, 'sites': sites}
   entries = []
   for name in names:
     values = scale.sparsities[name]
-    if name in _CHOOSE_L0:
+    if name in _TOPK_VARIANTS:
       config[f'sae__{name}__k'] = tuple(map(int, values))
       continue
     joined = '+'.join(f'{value:g}' for value in values)
@@ -81,28 +86,28 @@ def variants(
   if entries:
     config['sparsity_coefficients'] = tuple(entries)
   if 'gated' in names:
-    # RI-L1, the stronger baseline, with which the JumpReLU paper compares.
+    # RI-L1, the stronger baseline, which the JumpReLU paper uses.
     config['sae__gated__decoder_norm'] = 'free'
   return config
 
 
 def headline(scale: scales.Scale) -> Suite:
-  """Four variants at the scale's sites, each from several seeds."""
-  longer = {}
+  """Returns the suite of four variants at the scale's sites, several seeds."""
+  overrides = {}
   if scale.headline_tokens:
-    longer['tokens'] = scale.headline_tokens
+    overrides['tokens'] = scale.headline_tokens
   return make(
       scale,
       'headline',
       measures=('histogram',),
       seeds=scale.seeds,
-      **longer,
+      **overrides,
       **variants(scale, *VARIANTS, sites=scale.sites),
   )
 
 
 def layer(scale: scales.Scale, number: int) -> Suite:
-  """JumpReLU SAEs at the three sites of a layer, and transcoders."""
+  """Returns the suite of a layer: JumpReLU SAEs of three sites, transcoders."""
   return make(
       scale,
       f'layer_{number}',
@@ -113,12 +118,15 @@ def layer(scale: scales.Scale, number: int) -> Suite:
 
 
 def layers(scale: scales.Scale) -> tuple[Suite, ...]:
-  """The suites of all layers."""
+  """Returns the suites of all layers of the scale."""
   return tuple(layer(scale, number) for number in scale.layers)
 
 
 def ladder(scale: scales.Scale) -> Suite:
-  """JumpReLU SAEs of growing width at equal coefficients."""
+  """Returns the suite of JumpReLU SAEs of increasing width.
+
+  The coefficients are equal for all widths.
+  """
   return make(
       scale,
       'ladder',
@@ -130,7 +138,7 @@ def ladder(scale: scales.Scale) -> Suite:
 
 
 def chat_model(scale: scales.Scale) -> str | made.Made:
-  """The instruction-tuned model that belongs to the base model."""
+  """Returns the instruction-tuned model of the scale's base model."""
   base = str(scale.base['model'])
   if not scale.chat_steps:
     return f'{base}_it'
@@ -138,7 +146,7 @@ def chat_model(scale: scales.Scale) -> str | made.Made:
 
 
 def chat(scale: scales.Scale) -> Suite:
-  """JumpReLU SAEs of the instruction-tuned model, on turns of a chat."""
+  """Returns the suite of the chat model, trained on text in chat format."""
   return make(
       scale,
       'chat',
@@ -149,7 +157,7 @@ def chat(scale: scales.Scale) -> Suite:
 
 
 def target_l0(scale: scales.Scale) -> Suite:
-  """JumpReLU SAEs that are asked for an L0."""
+  """Returns the suite of JumpReLU SAEs with a target L0."""
   return make(
       scale,
       'target_l0',
@@ -162,32 +170,33 @@ def target_l0(scale: scales.Scale) -> Suite:
 def ablation(
     scale: scales.Scale, name: str, variant: str, **fields: Any
 ) -> Suite:
-  """One variant with fields of its config changed, from several seeds."""
+  """Returns a suite of one variant with changed fields, from several seeds."""
   changes = {f'sae__{variant}__{key}': v for key, v in fields.items()}
   changes['seeds'] = scale.seeds
   return make(scale, name, **(variants(scale, variant) | changes))
 
 
 def plain(scale: scales.Scale, variant: str) -> Suite:
-  """One variant as it is."""
+  """Returns a suite of one variant with its default options."""
   return ablation(scale, f'plain_{variant}', variant)
 
 
 def gated_unit(scale: scales.Scale) -> Suite:
-  """Gated SAEs as their paper has them, with unit decoder rows."""
+  """Returns the suite of Gated SAEs as in the paper, with unit decoder rows."""
   return ablation(scale, 'gated_unit', 'gated', decoder_norm='unit')
 
 
 def bandwidths(scale: scales.Scale) -> tuple[Suite | Reading, ...]:
-  """JumpReLU SAEs by the bandwidth of the kernel.
+  """Returns one suite of JumpReLU SAEs per bandwidth of the kernel.
 
-  At the bandwidth of the scale's recipe they are those of `plain`.
+  The default bandwidth of the scale is a reading of the suite `plain_jumprelu`,
+  so that its SAEs are not trained twice.
   """
   usual = plain(scale, 'jumprelu')
-  own = made.resolve(usual.config).sae.jumprelu.bandwidth
+  default = made.resolve(usual.config).sae.jumprelu.bandwidth
   return tuple(
       Reading(f'{BANDWIDTH}{width:g}', usual, {})
-      if width == own
+      if width == default
       else ablation(scale, f'{BANDWIDTH}{width:g}', 'jumprelu', bandwidth=width)
       for width in scale.bandwidths
   )

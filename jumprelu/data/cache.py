@@ -1,9 +1,10 @@
 """Rows of tokens on disk, read by index.
 
-A cache is a directory of ArrayRecord shards, one record a row, and a manifest
-that is written last. ArrayRecord opens a truncated file without complaint and
-says that it is empty, so the manifest's counts are compared at opening; a
-damaged record is detected by its own hash when it is read.
+A cache is a directory of ArrayRecord shards, one record per row, and a manifest
+that is written last. `TokenCache` compares every shard with the manifest when
+it opens a cache, because ArrayRecord opens a truncated file without an error
+and reports no records. ArrayRecord checks the hash of each record that it
+reads, so a damaged record raises an error.
 """
 
 from collections.abc import Sequence
@@ -32,7 +33,7 @@ def _read_manifest(directory: pathlib.Path) -> dict[str, Any]:
     raise DataError(f'{path}: missing, the cache is incomplete; {cure}')
   manifest = json_files.read_json(path, cure=cure)
   if not manifest.get('complete'):
-    raise DataError(f'{path}: does not say that it is complete; {cure}')
+    raise DataError(f'{path}: not marked as complete; {cure}')
   if manifest.get('format') != FORMAT:
     raise DataError(
         f'{path}: format {manifest.get("format")!r}, this version reads'
@@ -43,7 +44,7 @@ def _read_manifest(directory: pathlib.Path) -> dict[str, Any]:
     if name not in manifest:
       raise DataError(f'{path}: no field {name!r}; {cure}')
   if manifest['records'] != sum(s['records'] for s in manifest['shards']):
-    raise DataError(f"{path}: records is not the sum of the shards'; {cure}")
+    raise DataError(f'{path}: records is not the sum of the shards; {cure}')
   return manifest
 
 
@@ -55,7 +56,7 @@ def _open(paths: list[str]) -> Any:
 
 
 class TokenCache:
-  """Rows of tokens, checked against their manifest when opened."""
+  """Rows of tokens; opening a cache checks its shards against its manifest."""
 
   def __init__(self, directory: str | os.PathLike[str]):
     self.directory = pathlib.Path(directory)
@@ -68,11 +69,12 @@ class TokenCache:
     self.source = _open(paths) if paths else ()
 
   def _path(self, shard: dict[str, Any]) -> pathlib.Path:
-    # Only the last part: a manifest must not lead out of its directory.
+    # Only the file name is used, so that a manifest cannot name a file in
+    # another directory.
     return self.directory / pathlib.PurePosixPath(shard['file']).name
 
   def _check_shard(self, shard: dict[str, Any]) -> None:
-    # Here: who trains on activations reads no records.
+    # Imported here because training on stored activations does not need it.
     with extras.imports():
       from array_record.python import array_record_module
 
@@ -83,7 +85,7 @@ class TokenCache:
     size = path.stat().st_size
     if size != shard['bytes']:
       raise DataError(
-          f'{path}: shard has {size} bytes, the manifest says'
+          f'{path}: shard has {size} bytes, the manifest lists'
           f' {shard["bytes"]}; {cure}'
       )
     records = 0
@@ -92,14 +94,15 @@ class TokenCache:
       reader = array_record_module.ArrayRecordReader(str(path))
       records = reader.num_records()
     except (RuntimeError, ValueError):
-      pass  # A reader that does not open holds no record: told below.
+      pass  # `records` stays 0, so that the comparison below raises.
     finally:
-      # A truncated file's reader raises again when it is closed.
+      # The reader of a truncated file is not closed because closing it would
+      # raise again.
       if reader is not None and records:
         reader.close()
     if records != shard['records']:
       raise DataError(
-          f'{path}: shard holds {records} records, the manifest says'
+          f'{path}: shard holds {records} records, the manifest lists'
           f' {shard["records"]}; {cure}'
       )
 
@@ -108,17 +111,17 @@ class TokenCache:
 
   @property
   def digest(self) -> str:
-    """The digest of all rows, the same wherever the cache lies."""
+    """The digest of all rows, which does not depend on the directory."""
     return self.manifest['digest']
 
   @property
   def sequence_length(self) -> int:
-    """Tokens a row."""
+    """The number of tokens in a row."""
     return self.manifest['sequence_length']
 
   @property
   def user_prefix(self) -> tuple[int, ...]:
-    """The ids before each piece of text that do not count as text."""
+    """The ids of the chat prefix, which `packing.keep_mask` masks."""
     return tuple(self.manifest.get('user_prefix', ()))
 
   def tokens_at(
@@ -131,20 +134,20 @@ class TokenCache:
       return rows
     if min(wanted) < 0 or max(wanted) >= len(self):
       raise IndexError(
-          f'{self.directory}: rows {min(wanted)} to {max(wanted)} asked for,'
-          f' there are {len(self)}'
+          f'{self.directory}: rows {min(wanted)} to {max(wanted)} are out of'
+          f' range, the cache has {len(self)}'
       )
     try:
       records = self.source.__getitems__(wanted)
     except (RuntimeError, ValueError):
-      records = [self._read_one(i) for i in wanted]
+      records = [self._read_record(i) for i in wanted]
     for n, record in enumerate(records):
       if len(record) != self._dtype.itemsize * self.sequence_length:
         raise self._fault(wanted[n], f'holds {len(record)} bytes')
       rows[n] = np.frombuffer(record, self._dtype)
     return rows
 
-  def _read_one(self, index: int) -> bytes:
+  def _read_record(self, index: int) -> bytes:
     try:
       return self.source[index]
     except (RuntimeError, ValueError) as e:

@@ -1,9 +1,9 @@
 """Writes documents into a train and a held-out cache, in one pass.
 
-Every so many rows both caches close their shards and the progress is written:
-how many documents were read and the tokens of the unfinished rows. A writer
-that finds such progress goes on from there and ends with the same bytes as one
-that was never stopped.
+After every `rows_per_shard` rows both caches close their shards, and the
+progress is written: the number of documents read and the tokens of the
+unfinished rows. A writer that is started again resumes from this progress and
+writes the same bytes as an uninterrupted writer.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,12 +19,12 @@ from jumprelu.files import json_files
 
 PROGRESS = 'progress.json'
 SPLITS = ('train', 'held_out')
-# Of one shard, both caches together; about 4 MB.
+# Tokens per shard, summed over the two caches; about 4 MB.
 _TOKENS_PER_SHARD = 2**21
 
 
 class Encoded(NamedTuple):
-  """A document as tokens; `text_bytes` is what they stand for, in UTF-8."""
+  """A document as token ids; `text_bytes` is the size of its text in UTF-8."""
 
   held_out: bool
   tokens: Sequence[int]
@@ -32,7 +32,7 @@ class Encoded(NamedTuple):
 
 
 class _SplitWriter:
-  """Packs and writes the rows of one of the two caches."""
+  """The writer of one of the two caches: packs documents, writes shards."""
 
   def __init__(
       self,
@@ -53,13 +53,13 @@ class _SplitWriter:
 
   @staticmethod
   def empty_state() -> dict[str, Any]:
-    """Returns the state of a writer that has seen nothing."""
+    """Returns the state of a writer before its first document."""
     counts = {'documents': 0, 'tokens': 0, 'text_bytes': 0}
     return {'open_row': [], 'counts': counts, 'shards': []}
 
   @property
   def waiting(self) -> int:
-    """Rows that are not in a shard yet."""
+    """The number of rows that are not in a shard yet."""
     return len(self._rows)
 
   def add(self, document: Encoded) -> None:
@@ -69,7 +69,7 @@ class _SplitWriter:
     self._counts['text_bytes'] += document.text_bytes
 
   def close_shard(self) -> dict[str, Any]:
-    """Writes the waiting rows as a shard; returns the state after it."""
+    """Writes the waiting rows as a shard; returns the new state."""
     with extras.imports():
       from array_record.python import array_record_module
 
@@ -100,7 +100,7 @@ class _SplitWriter:
     }
 
   def finish(self, record: dict[str, Any]) -> None:
-    """Writes the padded last row and, last of all, the manifest."""
+    """Writes the padded last row, then the manifest."""
     self._rows.extend(self._packer.finish())
     state = self.close_shard()
     digests = ''.join(s['sha256'] for s in state['shards'])
@@ -131,10 +131,20 @@ def write_caches(
     rows_per_shard: int = 0,
     wrap: packing.Wrap = packing.PLAIN,
 ) -> None:
-  """Writes `directory`/train and `directory`/held_out, or goes on writing them.
+  """Writes the caches `directory`/train and `directory`/held_out.
 
-  `read(n)` yields the documents from the n-th on; `record` is added to both
-  manifests; after `max_tokens`, if it is not 0, no further document is taken.
+  An interrupted call is resumed by the next one.
+
+  Args:
+    directory: The parent of both caches.
+    read: `read(n)` yields the documents from the n-th on.
+    sequence_length: Tokens per row.
+    vocab_size: The size of the vocabulary, which decides the type of the ids.
+    record: Fields that are added to both manifests.
+    max_tokens: Reading stops after the document that reaches this many tokens;
+      0 reads all.
+    rows_per_shard: Rows in the two caches' shards together; 0 for the default.
+    wrap: The tokens around each piece of a document.
   """
   rows_per_shard = rows_per_shard or -(-_TOKENS_PER_SHARD // sequence_length)
   progress_path = directory / PROGRESS

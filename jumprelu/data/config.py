@@ -1,4 +1,4 @@
-"""Config of the corpus: what is read, how it is packed, where it is kept."""
+"""Config of the corpus: how text is read, packed and cached."""
 
 import dataclasses
 from typing import Literal
@@ -12,27 +12,29 @@ def _field(default, help_text: str):
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-  """How text becomes rows of tokens; the text itself is named by --data."""
+  """The conversion of text to rows of tokens; --data names the text."""
 
-  sequence_length: int = _field(256, 'Tokens a row, BOS included.')
+  sequence_length: int = _field(256, 'Tokens per row, BOS included.')
   held_out_percent: int = _field(
       10, 'Percentage of documents held out for evaluation, by hash.'
   )
   cache_dir: str = _field(
-      '', 'Where rows are kept; default $JUMPRELU_CACHE or ~/.cache/jumprelu.'
+      '',
+      'Folder of token caches; default $JUMPRELU_CACHE or ~/.cache/jumprelu.',
   )
-  data_dir: str = _field('', "Where TFDS sets lie; default is TFDS' own.")
-  tfds_split: str = _field('train', 'Split of a TFDS set that is read.')
+  data_dir: str = _field('', "Folder of TFDS sets; default is TFDS' own.")
+  tfds_split: str = _field('train', 'Split of the TFDS set to read.')
   text_field: str = _field(
       'text', 'Field of JSONL, Parquet and TFDS that holds the text.'
   )
   max_tokens: int = _field(
-      0, 'Stop reading after the document that reaches this; 0 reads all.'
+      0, 'Stop after the document that reaches this many tokens; 0 reads all.'
   )
   wrap: Literal['none', 'chat'] = _field(
       'none',
-      "What stands around a document: nothing, or Gemma's turns of a chat, for"
-      ' instruction-tuned models; what precedes the text is not trained on.',
+      "Tokens added around a document: none, or Gemma's chat format for"
+      ' instruction-tuned models, whose tokens before the text are not'
+      ' trained on.',
   )
   seed: int = _field(0, 'Seed of the order in which rows are visited.')
 
@@ -50,4 +52,6 @@ class Config:
     if not 0 <= self.seed < 2**32:
       raise UserError(f'seed={self.seed}: must be 0 to {2**32 - 1}')
     if not self.text_field:
-      raise UserError('text_field is empty: name the field with the text')
+      raise UserError(
+          'text_field is empty: set it to the field that holds the text'
+      )

@@ -1,7 +1,8 @@
-"""Text -> caches of tokens: read once, kept under a name made from its digest.
+"""Text -> caches of tokens, written once under a name that includes a digest.
 
-Two processes that prepare the same corpus do no harm: one holds the lock and
-writes into a directory that is renamed when it is complete; the other waits.
+Two processes may prepare the same corpus at the same time: the first to get the
+lock writes into a temporary directory, which it renames when both caches are
+complete, and the second waits for the lock.
 """
 
 from collections.abc import Iterable, Iterator
@@ -24,7 +25,7 @@ from jumprelu.data.tokenizer import Tokenizer
 from jumprelu.errors import DataError, UserError
 from jumprelu.files import cache_folder, locks
 
-# Tokenised together, by all cores.
+# Limits of a batch of documents, which all cores tokenise together.
 _BATCH_DOCUMENTS = 64
 _BATCH_CHARACTERS = 2**20
 _PROGRESS_SECONDS = 10.0
@@ -32,7 +33,7 @@ _PROGRESS_SECONDS = 10.0
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-  """The two caches of a corpus and the record of what they hold."""
+  """The two caches of a corpus and a record of their contents."""
 
   train: TokenCache
   held_out: TokenCache
@@ -40,7 +41,7 @@ class Prepared:
 
 
 class _Progress:
-  """Says every ten seconds how far the reading is and how long it will take."""
+  """A progress line on stderr every ten seconds, with the time left."""
 
   def __init__(self, name: str, total: int):
     self._name = name
@@ -89,7 +90,7 @@ def _text_bytes(document: Document) -> int:
 def _encode(
     source: Source, tokenizer: Tokenizer, *, split: Split, skip: int
 ) -> Iterator[Encoded]:
-  """Yields the documents of a source as tokens, from number `skip` on."""
+  """Yields the tokens of a source's documents, from number `skip` on."""
   progress = _Progress(source.name, source.size())
   documents = source.documents()
   for document in itertools.islice(documents, skip):
@@ -103,10 +104,11 @@ def _encode(
 
 
 def make_wrap(tokenizer: Tokenizer, config: Config) -> packing.Wrap:
-  """Returns what `--corpus.wrap` puts around each piece of a document.
+  """Returns the tokens that `--corpus.wrap` adds around a piece of a document.
 
-  As Gemma Scope did for the instruction-tuned 9B (arXiv 2408.05147): the text
-  is the user's turn, and the model's turn has begun where it ends.
+  The chat is that of Gemma Scope for the instruction-tuned 9B (arXiv
+  2408.05147): the text is the user's turn, followed by the start of the model's
+  turn.
   """
   if config.wrap == 'none':
     return packing.PLAIN
@@ -119,7 +121,7 @@ def make_wrap(tokenizer: Tokenizer, config: Config) -> packing.Wrap:
 
 
 def _write(directory: pathlib.Path, read, *, tokenizer, config, record) -> None:
-  """Writes both caches beside `directory`, then gives them its name."""
+  """Writes both caches to a temporary directory, renamed to `directory`."""
   lock = directory.with_name(directory.name + '.lock')
 
   def announce_wait() -> None:
@@ -133,7 +135,7 @@ def _write(directory: pathlib.Path, read, *, tokenizer, config, record) -> None:
   where = str(lock.parent)
   with locks.hold(lock, where=where, on_busy=announce_wait, cure=cure):
     if directory.exists():
-      return  # Another process was faster.
+      return  # Another process wrote it while this one waited for the lock.
     partial = directory.with_name(directory.name + '.partial')
     partial.mkdir(exist_ok=True)
     cache_writer.write_caches(
@@ -155,8 +157,8 @@ def open_prepared(directory: pathlib.Path) -> Prepared:
   for cache, split in ((train, 'train'), (held_out, 'held_out')):
     if cache.manifest['split'] != split:
       raise DataError(
-          f'{cache.directory}: its manifest says {cache.manifest["split"]!r};'
-          ' the two caches were swapped'
+          f'{cache.directory}: the manifest is of split'
+          f' {cache.manifest["split"]!r}; the two caches were swapped'
       )
   description = {
       'source': train.manifest['source'],
@@ -173,12 +175,12 @@ def open_prepared(directory: pathlib.Path) -> Prepared:
 
 
 def _check(prepared: Prepared, spec: str, *, tokenizer, config) -> Prepared:
-  """Refuses caches of another tokenizer or length, and an empty split."""
+  """Returns `prepared`; raises a UserError unless both caches can be used."""
   for cache in (prepared.train, prepared.held_out):
-    found = cache.manifest.get('tokenizer_sha256')
-    if found != tokenizer.sha256:
+    sha256 = cache.manifest.get('tokenizer_sha256')
+    if sha256 != tokenizer.sha256:
       raise UserError(
-          f'{cache.directory}: made by tokenizer {str(found)[:12]}, the'
+          f'{cache.directory}: made by tokenizer {str(sha256)[:12]}, the'
           f" model's is {tokenizer.sha256[:12]}; prepare it for this model"
       )
     if cache.sequence_length != config.sequence_length:
@@ -189,7 +191,7 @@ def _check(prepared: Prepared, spec: str, *, tokenizer, config) -> Prepared:
     if cache.user_prefix != make_wrap(tokenizer, config).prefix:
       other = 'none' if config.wrap == 'chat' else 'chat'
       raise UserError(
-          f'{cache.directory}: its documents are wrapped in another way; set'
+          f'{cache.directory}: its documents are wrapped differently; set'
           f' --corpus.wrap={other}, or prepare it again'
       )
     if not len(cache):
@@ -206,15 +208,16 @@ def _check(prepared: Prepared, spec: str, *, tokenizer, config) -> Prepared:
 def prepare(spec: str, tokenizer: Tokenizer, config: Config) -> Prepared:
   """Returns the train and held-out caches of the corpus that `spec` names.
 
-  What `spec` may be: see `sources.make_source`, and `tokens:DIR` for text that
-  is tokenised already. The first call writes the caches, later ones open them.
+  `spec` is `tokens:DIR` for text that is already tokenised, or any name that
+  `sources.make_source` accepts. The first call writes the caches, later calls
+  open them.
   """
   if spec.startswith('tokens:'):
-    given = pathlib.Path(spec.removeprefix('tokens:'))
-    if (given / 'train').is_dir():
-      prepared = open_prepared(given)
+    folder = pathlib.Path(spec.removeprefix('tokens:'))
+    if (folder / 'train').is_dir():
+      prepared = open_prepared(folder)
       return _check(prepared, spec, tokenizer=tokenizer, config=config)
-    source = token_files.TokenFiles(given, vocab_size=tokenizer.vocab_size)
+    source = token_files.TokenFiles(folder, vocab_size=tokenizer.vocab_size)
     split = Split(config.held_out_percent)
 
     def read(skip: int) -> Iterator[Encoded]:

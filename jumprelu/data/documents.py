@@ -1,12 +1,12 @@
-"""A document, a source of documents, and which documents are held out."""
+"""Documents, sources of documents, and the split into train and held out."""
 
 from collections.abc import Iterator
 import hashlib
 import itertools
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-# The smallest hash is sought among so many documents: of more, the hash holds
-# some out anyway.
+# The number of documents among which `make_split` searches for the smallest
+# hash. In a larger corpus some documents are below the percentage anyway.
 _LOOK_AHEAD = 64
 
 
@@ -19,7 +19,7 @@ class Document(NamedTuple):
 
 @runtime_checkable
 class Source(Protocol):
-  """Where documents come from: the same ones in the same order every time."""
+  """A source of documents, which are the same in every pass, and in order."""
 
   name: str
 
@@ -28,32 +28,33 @@ class Source(Protocol):
     ...
 
   def describe(self) -> dict[str, Any]:
-    """Returns what identifies the documents; recorded with every result."""
+    """Returns fields that identify the documents, recorded with results."""
     ...
 
   def split_key(self, document: Document) -> str:
-    """Returns the string whose hash decides whether it is held out."""
+    """Returns the string whose hash decides if the document is held out."""
     ...
 
   def size(self) -> int:
-    """Returns about how many bytes of text there are, 0 if unknown."""
+    """Returns the approximate number of bytes of text, 0 if unknown."""
     ...
 
 
 def sha256(text: str) -> str:
-  """Returns the hex digest of a text, whatever characters it holds."""
+  """Returns the hex digest of any text, lone surrogates included."""
   return hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()
 
 
 def is_held_out(key: str, percent: int) -> bool:
-  """Returns whether the key's hash falls into the first `percent` of 100."""
+  """Returns whether the key's hash is in the lowest `percent` percent."""
   return int(sha256(key)[:16], 16) * 100 < percent * 2**64
 
 
 class Split(NamedTuple):
-  """The rule that holds documents out; equal keys are always on one side."""
+  """The rule for holding documents out, a function of the key only."""
 
   percent: int
+  # The sha256 of a key that is held out whatever the percentage; '' for none.
   always: str = ''
 
   def holds_out(self, key: str) -> bool:
@@ -66,12 +67,13 @@ class Split(NamedTuple):
 def make_split(source: Source, percent: int) -> Split:
   """Returns the split by hash, which holds out at least one of two documents.
 
-  With few documents the hash may choose none of them; then the one with the
-  smallest hash is held out.
+  If no hash is below the percentage, as may happen with few documents, the
+  document with the smallest hash is held out.
   """
   head = itertools.islice(source.documents(), _LOOK_AHEAD)
   keys = {source.split_key(d) for d in head}
   if len(keys) < 2:
     return Split(percent)
-  # Where the hash chooses any, this one is among them.
+  # If any of these hashes is below the percentage, the smallest is as well, so
+  # that `always` changes nothing.
   return Split(percent, min(sha256(k) for k in keys))

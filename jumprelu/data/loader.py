@@ -1,8 +1,8 @@
-"""The order in which rows are visited: a pure function of seed and index.
+"""The order of rows: a pure function of seed and index.
 
-No iterator, no state: row i is record permutation(seed, epoch)(i), each epoch
-in an order of its own, so a resumed run asks for the same numbers and any
-process may load any row.
+The loader is no iterator and has no state: row i is record
+permutation(seed, epoch)(i), and each epoch has a different permutation. A
+resumed run therefore reads the same rows, and any process may load any row.
 """
 
 import hashlib
@@ -20,28 +20,29 @@ with extras.imports():
 
 
 def _spread(seed: int) -> int:
-  """Returns a hash of the seed, 32 bits."""
-  # grain shuffles epoch e of seed s as epoch 0 of seed s + e: the runs of
-  # neighbouring seeds would see the same epochs, one later.
+  """Returns a 32-bit hash of the seed."""
+  # grain shuffles epoch e of seed s like epoch 0 of seed s + e. Without a hash,
+  # runs with neighbouring seeds would have the same epochs, shifted by one.
   return int.from_bytes(hashlib.sha256(b'%d' % seed).digest()[:4], 'little')
 
 
 class Loader:
-  """Shuffled, endless, random access to the rows of a cache."""
+  """Random access to the rows of a cache, shuffled and repeated endlessly."""
 
   def __init__(self, cache: TokenCache, seed: int):
     if not len(cache):
       raise UserError(f'{cache.directory}: no rows to train on')
     self.cache = cache
     self.seed = seed
-    # Shuffling the indices rather than the records lets a block's records be
-    # read together: 20 us a row instead of 100.
+    # Indices are shuffled instead of records, so that all records of a block
+    # are read in one call: 20 us per row instead of 100.
     numbers = grain.MapDataset.range(len(cache))
-    # Any: grain allows for elements that a filter took out; here is none.
+    # Any, because grain's element type includes None for filtered elements and
+    # nothing is filtered here.
     self._order: Any = numbers.shuffle(seed=_spread(seed)).repeat()
 
   def record_index(self, i: int) -> int:
-    """Returns which record of the cache is row `i`."""
+    """Returns the index in the cache of row `i`."""
     return int(self._order[i])
 
   def row(self, i: int) -> Int32[np.ndarray, ' positions']:
@@ -49,15 +50,16 @@ class Loader:
     return self.tokens_at([i])[0]
 
   def tokens_at(self, indices) -> Int32[np.ndarray, 'sequences positions']:
-    """Returns the rows `indices` of the endless shuffled corpus."""
+    """Returns rows of the endless shuffled corpus, in order of `indices`."""
     return self.cache.tokens_at([self.record_index(int(i)) for i in indices])
 
   def block(
       self, block_index: int, sequences: int, *, rows: slice = slice(None)
   ) -> Int32[np.ndarray, 'sequences positions']:
-    """Returns rows of block `block_index`, which has `sequences` of them.
+    """Returns rows of block `block_index`, which has `sequences` rows.
 
-    `rows` chooses some: a process loads those that its devices own.
+    `rows` selects a part of the block: a process loads only the rows of its
+    own devices.
     """
     start = block_index * sequences
     return self.tokens_at(range(start, start + sequences)[rows])

@@ -1,14 +1,14 @@
-"""Documents of token ids -> rows of one length, and what follows from a row.
+"""Documents of token ids -> rows of one length, and the masks of a row.
 
-A document is written as BOS, its tokens, EOS. Where it does not fit it goes on
-in the next row behind a BOS of its own, so every row starts with BOS and can
-be read without its neighbours. Nothing is dropped, and only the last row is
-padded. Segments, positions and the keep mask are functions of the row alone;
-they need not be stored.
+A document is written as BOS, its tokens, EOS. A document that does not fit into
+a row continues in the next row after another BOS, so that every row starts with
+BOS and can be read without its neighbours. No token is dropped, and only the
+last row is padded. Segments, positions and the keep mask are functions of the
+row alone, so they are not stored.
 
 For instruction-tuned models every piece of a document is the user's turn of a
-chat (`Wrap`): BOS, prefix, tokens, suffix. Where a row has no room for a piece
-of one token it is padded.
+chat (`Wrap`): BOS, prefix, tokens, suffix. A row without room for a piece of
+one token is padded.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,8 +22,8 @@ import numpy as np
 from jumprelu.array_typing import Array, Bool, Int, Int32
 from jumprelu.errors import UserError
 
-# Gemma's special ids, and the pieces that open and close a turn of a chat. Every
-# family of `jumprelu.lm` has the same, and a tokenizer with other ids is refused.
+# Gemma's special ids, and the pieces that open and close a turn of a chat. All
+# families of `jumprelu.lm` share them; other tokenizers are refused.
 PAD = 0
 EOS = 1
 BOS = 2
@@ -33,11 +33,11 @@ TURN_PIECES = ('<start_of_turn>', '<end_of_turn>')
 
 @dataclasses.dataclass(frozen=True)
 class Wrap:
-  """What stands around each piece of a document behind its BOS."""
+  """The tokens around each piece of a document, after its BOS."""
 
   prefix: tuple[int, ...] = ()
   suffix: tuple[int, ...] = ()
-  # Whether EOS follows the last piece; a chat goes on after the user's turn.
+  # Whether EOS follows the last piece; in a chat the model's turn follows.
   eos: bool = True
 
 
@@ -45,10 +45,10 @@ PLAIN = Wrap()
 
 
 class Packer:
-  """Packs documents into rows; `open_row` is all of its state.
+  """A packer of documents into rows.
 
-  `open_row` holds the tokens of the unfinished row. A packer that is given the
-  `open_row` of another one continues exactly where that one stopped.
+  Its only state is `open_row`, the tokens of the unfinished row. A new packer
+  with the `open_row` of an old one continues exactly where the old one stopped.
   """
 
   def __init__(
@@ -71,7 +71,7 @@ class Packer:
     self._around = around
 
   def add(self, tokens: Sequence[int]) -> list[Int32[np.ndarray, ' positions']]:
-    """Returns the rows that this document completes; no tokens, no rows."""
+    """Returns the rows that this document completes, none if it is empty."""
     if len(tokens) == 0:
       return []
     rest = [*tokens, EOS] if self._wrap.eos else list(tokens)
@@ -91,7 +91,7 @@ class Packer:
     return rows
 
   def finish(self) -> list[Int32[np.ndarray, ' positions']]:
-    """Returns the last row, padded, if there is one."""
+    """Returns the padded last row, or an empty list if no row is open."""
     if not self.open_row:
       return []
     row = np.full(self.sequence_length, PAD, np.int32)
@@ -106,7 +106,7 @@ def pack(
     *,
     wrap: Wrap = PLAIN,
 ) -> Iterator[Int32[np.ndarray, ' positions']]:
-  """Yields the rows of all documents in order; skips empty documents."""
+  """Yields the rows of all documents in order; empty documents are skipped."""
   packer = Packer(sequence_length, wrap=wrap)
   for tokens in documents:
     yield from packer.add(tokens)
@@ -114,7 +114,7 @@ def pack(
 
 
 def _starts(tokens):
-  """Marks where a segment starts: at each BOS, and at the start of the row."""
+  """Returns a mask of segment starts: each BOS and each row's first token."""
   xp = jnp if isinstance(tokens, jax.Array) else np
   first = xp.arange(tokens.shape[-1]) == 0
   return (tokens == BOS) | xp.broadcast_to(first, tokens.shape)
@@ -129,10 +129,10 @@ def segments(
     Int32[Array, '*sequences positions']
     | Int32[np.ndarray, '*sequences positions']
 ):
-  """Numbers the documents of each row 1, 2, ...; PAD has 0.
+  """Returns each token's document number within its row, from 1; 0 for PAD.
 
-  The start of a row opens a segment even where no BOS stands there, so that
-  rows from elsewhere lose no token.
+  The first token of a row starts a document even if it is not BOS, so that rows
+  from other packers lose no token.
   """
   xp = jnp if isinstance(tokens, jax.Array) else np
   count = xp.cumsum(_starts(tokens), axis=-1, dtype=np.int32)
@@ -148,7 +148,7 @@ def positions(
     Int32[Array, '*sequences positions']
     | Int32[np.ndarray, '*sequences positions']
 ):
-  """Counts positions from 0 within each segment; PAD has 0."""
+  """Returns each token's position within its segment, from 0; 0 for PAD."""
   xp = jnp if isinstance(tokens, jax.Array) else np
   index = xp.broadcast_to(
       xp.arange(tokens.shape[-1], dtype=np.int32), tokens.shape
@@ -171,10 +171,10 @@ def keep_mask(
     Bool[Array, '*sequences positions']
     | Bool[np.ndarray, '*sequences positions']
 ):
-  """Marks the tokens of documents: all but PAD, BOS and EOS.
+  """Returns the mask of the tokens of documents: all but PAD, BOS and EOS.
 
-  Nor is a `user_prefix` kept where it follows a BOS: in a chat its activations
-  are the same in every document, and far larger than the others.
+  A `user_prefix` after a BOS is masked too, because in a chat its activations
+  are the same in every document and far larger than the others.
   """
   keep = (tokens != PAD) & (tokens != BOS) & (tokens != EOS)
   if not user_prefix:
@@ -183,11 +183,11 @@ def keep_mask(
 
 
 def _in_prefix(tokens, prefix):
-  """Marks the prefix wherever it stands whole behind a BOS."""
+  """Returns a mask of each complete `prefix` that directly follows a BOS."""
   xp = jnp if isinstance(tokens, jax.Array) else np
   length = tokens.shape[-1]
 
-  def shifted(x, by):  # x[i + by] at i, and 0 beyond the row.
+  def shifted(x, by):  # Has x[i + by] at i, and 0 beyond the row.
     width = [(0, 0)] * (x.ndim - 1) + [(max(-by, 0), max(by, 0))]
     start = max(by, 0)
     return xp.pad(x, width)[..., start : start + length]

@@ -1,4 +1,4 @@
-"""From what a user writes after --data to a source of documents."""
+"""The source of documents that a value of --data names."""
 
 from jumprelu.data.config import Config
 from jumprelu.data.documents import (
@@ -26,10 +26,10 @@ __all__ = [
 def make_source(spec: str, config: Config | None = None) -> Source:
   """Returns the source of documents that `spec` names.
 
-  stdlib: the source of Python's standard library. python: with jax, flax, optax
-  and numpy. tfds:NAME[/CONFIG]: a prepared TFDS set. Anything else: files and
-  directories, separated by commas. (tokens:DIR holds no documents; `prepare`
-  reads it.)
+  `stdlib` is the source code of Python's standard library, and `python` adds
+  that of jax, flax, optax and numpy. `tfds:NAME[/CONFIG]` is a prepared TFDS
+  set. Any other value is a list of files and directories, separated by commas;
+  `tokens:DIR` holds no text and is read by `prepare`.
   """
   config = config or Config()
   if spec in ('stdlib', 'python'):

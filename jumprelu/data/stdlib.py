@@ -1,8 +1,8 @@
-"""The text every machine has: the source of Python's standard library.
+"""The source code of Python's standard library: text that every machine has.
 
-Left out are the parts in which distributions differ: site-packages, tests,
-idlelib, lib2to3, ensurepip, and what a build writes about itself. `python` adds
-the installed sources of jax, flax, optax and numpy.
+The parts that differ between distributions are left out: site-packages, tests,
+idlelib, lib2to3, ensurepip, and the files that describe the build. `python`
+adds the installed sources of jax, flax, optax and numpy.
 """
 
 from collections.abc import Iterator
@@ -32,7 +32,8 @@ _LEFT_OUT = frozenset(
         '__pycache__',
     )
 )
-# Written when Python is built; they name directories of the build machine.
+# Files written when Python is built, which name directories of the build
+# machine.
 _LEFT_OUT_PREFIXES = ('_sysconfigdata', 'config-')
 _PACKAGES = ('jax', 'flax', 'optax', 'numpy')
 
@@ -42,22 +43,22 @@ def _is_left_out(parts: tuple[str, ...]) -> bool:
 
 
 def list_modules(root: pathlib.Path) -> list[str]:
-  """Returns the module paths below `root`, like json/decoder.py, sorted."""
-  found = []
+  """Returns the sorted module paths below `root`, such as json/decoder.py."""
+  modules = []
   for folder, folders, files in os.walk(root):
-    # Beside the library lies all that is installed: it is not walked through.
+    # Removes folders from the walk, because site-packages is in `root` as well.
     folders[:] = [name for name in folders if not _is_left_out((name,))]
     place = pathlib.Path(folder).relative_to(root)
-    found += [
+    modules += [
         (place / name).as_posix()
         for name in files
         if name.endswith('.py') and not _is_left_out((name,))
     ]
-  return sorted(found)
+  return sorted(modules)
 
 
 class StandardLibrary:
-  """One document a module; the module path decides what is held out."""
+  """A source of one document per module, split by the module path."""
 
   def __init__(self, *, packages: bool = False, root: str = ''):
     self.name = 'python' if packages else 'stdlib'
@@ -93,8 +94,8 @@ class StandardLibrary:
           documents.append(Document(prefix + module, text))
     if not documents:
       raise MissingInputError(
-          f'{self._roots[0][1]}: no Python source here; give --data a directory'
-          ' of text'
+          f'{self._roots[0][1]}: no Python source in this folder; set --data to a'
+          ' directory of text'
       )
     return documents, skipped
 
@@ -124,5 +125,5 @@ class StandardLibrary:
     return document.name.removesuffix('.py').replace('/', '.')
 
   def size(self) -> int:
-    """Returns the number of characters: the text is nearly all ASCII."""
+    """Returns the number of characters, as nearly all are one byte."""
     return sum(len(d.text) for d in self._read[0])

@@ -1,9 +1,10 @@
 """Text from the user's own files: .txt .md .py, .jsonl, .parquet.
 
-A text file is one document (a long one is cut between paragraphs, so that one
-book is enough to train on and to hold out from); a line of JSONL and a row of
-Parquet are a document each. The text's hash decides what is held out, so copies
-of a text never lie on both sides.
+A text file, a line of JSONL and a row of Parquet are one document each. A long
+.txt or .md file is split between paragraphs into several documents, so that a
+single book has documents to train on and to hold out. The hash of a document's
+text decides whether it is held out, so copies of a text are never in both
+splits.
 """
 
 from collections.abc import Iterator
@@ -19,13 +20,18 @@ from jumprelu.errors import DataError, MissingInputError, UserError
 
 _PLAIN = ('.txt', '.md', '.py')
 _SUFFIXES = (*_PLAIN, '.jsonl', '.parquet')
-# Characters: a longer text is cut into parts of at least this / at most twice.
+# A text of more than `_LONG` characters is split into parts of `_PART` to
+# 2 * `_PART` characters; the last part may be shorter.
 _LONG = 65_536
 _PART = 16_384
 
 
-def cut(text: str) -> list[str]:
-  """Cuts a long text after blank lines, else line ends; loses no character."""
+def split_text(text: str) -> list[str]:
+  """Returns the parts of a long text, split after blank lines if possible.
+
+  Text without blank lines is split after line ends, or else after spaces, or
+  else anywhere. The concatenated parts equal the text.
+  """
   if len(text) <= _LONG:
     return [text]
   parts = []
@@ -33,9 +39,9 @@ def cut(text: str) -> list[str]:
   while len(text) - start > 2 * _PART:
     end = start + 2 * _PART
     for mark in ('\n\n', '\n', ' '):
-      found = text.find(mark, start + _PART, end)
-      if found >= 0:
-        end = found + len(mark)
+      position = text.find(mark, start + _PART, end)
+      if position >= 0:
+        end = position + len(mark)
         break
     parts.append(text[start:end])
     start = end
@@ -43,7 +49,7 @@ def cut(text: str) -> list[str]:
 
 
 def _find_files(path: pathlib.Path) -> list[pathlib.Path]:
-  """Returns the file itself, or the readable files below a directory."""
+  """Returns the files of known kinds below a directory, or the file itself."""
   if not path.exists():
     raise MissingInputError(
         f'{path}: no such file or directory; --data takes stdlib, python, a'
@@ -55,18 +61,18 @@ def _find_files(path: pathlib.Path) -> list[pathlib.Path]:
           f'{path}: unknown kind of file; use one of {" ".join(_SUFFIXES)}'
       )
     return [path]
-  found = sorted(
+  files = sorted(
       p
       for p in path.rglob('*')
       if p.suffix.lower() in _SUFFIXES
       and p.is_file()
       and not any(x.startswith('.') for x in p.relative_to(path).parts)
   )
-  if not found:
+  if not files:
     raise MissingInputError(
-        f'{path}: no file with one of the endings {" ".join(_SUFFIXES)} here'
+        f'{path}: no file ending in {" ".join(_SUFFIXES)} here'
     )
-  return found
+  return files
 
 
 def _decode(raw: bytes, place: str) -> str:
@@ -80,42 +86,50 @@ def _decode(raw: bytes, place: str) -> str:
 
 
 class TextFiles:
-  """The documents of files and directories, in the order given, then sorted."""
+  """The documents of files and directories.
+
+  `paths` are read in order, and the files of each directory sorted by name.
+  """
 
   def __init__(self, paths: list[str], *, text_field: str):
     self._text_field = text_field
-    self._files = []  # (name, path), names relative to what the user gave.
-    for given in map(pathlib.Path, paths):
-      for path in _find_files(given):
-        inner = path.relative_to(given).as_posix() if path != given else ''
-        name = '/'.join(filter(None, (given.resolve().name, inner)))
+    # Pairs (name, path); a name starts with the last part of its entry in
+    # `paths`, so that it does not depend on the parent directory.
+    self._files = []
+    for root in map(pathlib.Path, paths):
+      for path in _find_files(root):
+        inner = path.relative_to(root).as_posix() if path != root else ''
+        name = '/'.join(filter(None, (root.resolve().name, inner)))
         self._files.append((name, path))
-      if given.is_file() and not given.stat().st_size:
-        raise UserError(f'{given}: empty file; give one with text in it')
+      if root.is_file() and not root.stat().st_size:
+        raise UserError(f'{root}: empty file; use a file with text in it')
     self.name = self._files[0][0].split('/')[0]
 
   @functools.cached_property
   def _read(self) -> tuple[int, str]:
-    """Reads every byte once: the digest, and bad text before any work."""
+    """Returns the size and digest of all files.
+
+    Raises a UserError for undecodable text here, before any other work.
+    """
     digest = hashlib.sha256(self._text_field.encode())
     size = 0
     for name, path in self._files:
-      one = hashlib.sha256()
+      file_digest = hashlib.sha256()
       if path.suffix.lower() in _PLAIN:
         raw = path.read_bytes()
         _decode(raw, str(path))
-        one.update(raw)
+        file_digest.update(raw)
         size += len(raw)
       else:
         with path.open('rb') as file:
           while chunk := file.read(2**20):
-            one.update(chunk)
+            file_digest.update(chunk)
             size += len(chunk)
-      digest.update(f'{name}\0{one.hexdigest()}\n'.encode())
+      digest.update(f'{name}\0{file_digest.hexdigest()}\n'.encode())
     return size, digest.hexdigest()
 
   def describe(self) -> dict[str, Any]:
-    """Returns counts and a digest of names and contents, no directories."""
+    """Returns counts and a digest of names and contents, but no directories."""
     size, digest = self._read
     return {
         'kind': 'files',
@@ -127,17 +141,17 @@ class TextFiles:
     }
 
   def documents(self) -> Iterator[Document]:
-    """Yields the documents file by file; skips empty ones."""
+    """Yields the documents file by file; empty documents are skipped."""
     empty = True
     for name, path in self._files:
       kind = path.suffix.lower()
       if kind == '.jsonl':
-        found = self._json_lines(name, path)
+        documents = self._json_lines(name, path)
       elif kind == '.parquet':
-        found = self._parquet_rows(name, path)
+        documents = self._parquet_rows(name, path)
       else:
-        found = self._plain(name, path)
-      for document in found:
+        documents = self._plain(name, path)
+      for document in documents:
         if document.text.strip():
           empty = False
           yield document
@@ -145,18 +159,18 @@ class TextFiles:
       raise UserError(f'{self._files[0][1]}: no text in it, only white space')
 
   def split_key(self, document: Document) -> str:
-    """Returns the hash of the text without white space around it."""
+    """Returns the hash of the text without surrounding white space."""
     return sha256(document.text.strip())
 
   def size(self) -> int:
-    """Returns the bytes of all files, 0 where Parquet compresses them."""
+    """Returns the bytes of all files, 0 if some are (compressed) Parquet."""
     if any(p.suffix.lower() == '.parquet' for _, p in self._files):
       return 0
     return self._read[0]
 
   def _plain(self, name: str, path: pathlib.Path) -> Iterator[Document]:
     text = _decode(path.read_bytes(), str(path))
-    parts = [text] if path.suffix.lower() == '.py' else cut(text)
+    parts = [text] if path.suffix.lower() == '.py' else split_text(text)
     for i, part in enumerate(parts):
       yield Document(name if len(parts) == 1 else f'{name}#{i}', part)
 
@@ -171,7 +185,7 @@ class TextFiles:
           record = json.loads(line)
         except json.JSONDecodeError as e:
           raise UserError(
-              f'{place}: not JSON ({e.msg}); a line holds one JSON object'
+              f'{place}: not JSON ({e.msg}); write one JSON object per line'
           ) from None
         if not isinstance(record, dict):
           raise UserError(f'{place}: not a JSON object but {line.strip()[:20]}')
@@ -188,7 +202,7 @@ class TextFiles:
       )
     raise UserError(
         f'{place}: no field {self._text_field!r} among {sorted(record)}; name'
-        ' the one with the text by --corpus.text_field'
+        ' the field that holds the text with --corpus.text_field'
     )
 
   def _parquet_rows(self, name: str, path: pathlib.Path) -> Iterator[Document]:

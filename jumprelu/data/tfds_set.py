@@ -1,7 +1,7 @@
 """Text from TensorFlow Datasets, read once and in order, never downloaded.
 
-TensorFlow is imported here only, and only while a set is read into the cache;
-training reads the cache.
+No other module imports TensorFlow, and this one does only while a set is read
+into the cache; training reads the cache.
 """
 
 from collections.abc import Iterator
@@ -29,12 +29,12 @@ class TfdsSet:
       import tensorflow as tf
       import tensorflow_datasets as tfds
 
-    # TensorFlow would take the accelerator's memory away from JAX.
+    # TensorFlow would otherwise allocate the GPU memory that JAX needs.
     tf.config.set_visible_devices([], 'GPU')
     cure = (
         f'prepare it with `tfds build {self._set}'
         f'{" --data_dir=" + self._data_dir if self._data_dir else ""}` on a'
-        ' machine with network access, or name its folder by --corpus.data_dir'
+        ' machine with network access, or set --corpus.data_dir to its folder'
     )
     try:
       builder: Any = tfds.builder(self._set, data_dir=self._data_dir)
@@ -55,17 +55,19 @@ class TfdsSet:
       ) from None
     features = builder.info.features
     if not isinstance(features, tfds.features.FeaturesDict):
-      raise UserError(f'tfds:{self._set}: its examples have no fields')
+      raise UserError(
+          f'tfds:{self._set}: its examples have no fields; use another set'
+      )
     fields = sorted(features.keys())
     if self._text_field not in fields:
       raise UserError(
           f'tfds:{self._set}: no field {self._text_field!r} among {fields};'
-          ' name the one with the text by --corpus.text_field'
+          ' name the field that holds the text with --corpus.text_field'
       )
     return builder
 
   def documents(self) -> Iterator[Document]:
-    """Yields the examples in the order in which they are stored."""
+    """Yields the examples in their stored order."""
     with extras.imports():
       import tensorflow_datasets as tfds
 
@@ -81,8 +83,8 @@ class TfdsSet:
       raw = example[self._text_field]
       if not isinstance(raw, bytes):
         raise UserError(
-            f'tfds:{self._set}: field {self._text_field!r} is not text; name'
-            ' another by --corpus.text_field'
+            f'tfds:{self._set}: field {self._text_field!r} is not text; set'
+            ' --corpus.text_field to another'
         )
       try:
         text = raw.decode('utf-8')
@@ -92,7 +94,7 @@ class TfdsSet:
         yield Document(name, text)
 
   def describe(self) -> dict[str, Any]:
-    """Returns the set's full name, with version, and its sizes."""
+    """Returns the set's full name with its version, and its sizes."""
     split = self._builder.info.splits[self._split]
     return {
         'kind': 'tfds',
@@ -104,9 +106,9 @@ class TfdsSet:
     }
 
   def split_key(self, document: Document) -> str:
-    """Returns the hash of the text without white space around it."""
+    """Returns the hash of the text without surrounding white space."""
     return sha256(document.text.strip())
 
   def size(self) -> int:
-    """Returns the bytes of the split, other fields included."""
+    """Returns the bytes of the split, including fields other than the text."""
     return int(self._builder.info.splits[self._split].num_bytes or 0)

@@ -1,8 +1,8 @@
-"""Text that is tokenised already: ArrayRecord files of documents.
+"""Text that is already tokenised: ArrayRecord files of documents.
 
-Each record is one document, its token ids as little-endian int32, without BOS
-and EOS (if they are there they are taken off; packing adds its own). The hash
-of a record decides whether it is held out.
+Each record is one document: its token ids as little-endian int32. A BOS at its
+start and an EOS at its end are removed, because packing adds its own. The hash
+of the remaining ids decides whether the document is held out.
 """
 
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ class TokenFiles:
     if not self._paths:
       raise MissingInputError(
           f'{directory}: neither train/ and held_out/ caches nor *.array_record'
-          ' files here'
+          ' files in this folder'
       )
 
   @functools.cached_property
@@ -38,8 +38,8 @@ class TokenFiles:
     digest = hashlib.sha256()
     for path in self._paths:
       with path.open('rb') as file:
-        one = hashlib.file_digest(file, 'sha256').hexdigest()
-      digest.update(f'{path.name}\0{one}\n'.encode())
+        file_digest = hashlib.file_digest(file, 'sha256').hexdigest()
+      digest.update(f'{path.name}\0{file_digest}\n'.encode())
     return digest.hexdigest()
 
   def describe(self) -> dict[str, Any]:
@@ -52,7 +52,7 @@ class TokenFiles:
     }
 
   def encoded(self, split: Split, *, skip: int) -> Iterator[Encoded]:
-    """Yields the documents from number `skip` on, text size unknown (0)."""
+    """Yields the documents from number `skip` on, with `text_bytes` 0."""
     number = 0
     for path in self._paths:
       records = self._open(path)

@@ -1,7 +1,7 @@
-"""SentencePiece: the tokenizer of Gemma's family, and how to train a small one.
+"""SentencePiece tokenizers: reading those of Gemma, training small ones.
 
-Special ids are Gemma's: PAD 0, EOS 1, BOS 2, UNK 3. Encoding adds none of them;
-`packing` does.
+The special ids are Gemma's: PAD 0, EOS 1, BOS 2, UNK 3. Encoding adds none of
+them; `packing` adds them.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,8 +17,9 @@ from jumprelu import extras
 from jumprelu.data import packing
 from jumprelu.errors import DataError, MissingInputError, UserError
 
-# Runs of white space get pieces of their own, as in Gemma's vocabulary; code
-# is mostly indentation otherwise. SentencePiece writes a space as U+2581.
+# Runs of white space are single pieces, as in Gemma's vocabulary, because most
+# tokens of code would otherwise be indentation. SentencePiece writes a space as
+# U+2581.
 _SPACE = '\u2581'
 _WHITE_SPACE = (
     ['\n', '\n\n', '\n\n\n', '\t', '\t\t']
@@ -30,8 +31,8 @@ _WHITE_SPACE = (
 class Tokenizer:
   """Text <-> token ids by the SentencePiece model file at `path`.
 
-  `rows` is how many ids the language model knows; a tokenizer of another model
-  may have more.
+  `rows` is the number of ids that the language model has; a tokenizer with more
+  pieces is refused, because it belongs to another model.
   """
 
   def __init__(self, path: str | os.PathLike[str], *, rows: int | None = None):
@@ -48,16 +49,17 @@ class Tokenizer:
     except RuntimeError as e:
       raise DataError(f'{path}: not a SentencePiece model') from e
     p = self._processor
-    found = (p.pad_id(), p.eos_id(), p.bos_id(), p.unk_id())
+    special = (p.pad_id(), p.eos_id(), p.bos_id(), p.unk_id())
     wanted = (packing.PAD, packing.EOS, packing.BOS, packing.UNK)
-    if found != wanted:
+    if special != wanted:
       raise UserError(
-          f'{path}: the ids of pad, eos, bos, unk are {found}, must be {wanted}'
+          f'{path}: the ids of pad, eos, bos, unk are {special}, must be'
+          f' {wanted}'
       )
     if rows is not None and p.vocab_size() > rows:
       raise UserError(
           f'{path}: has {p.vocab_size()} pieces, the language model {rows} rows:'
-          " it is another model's tokenizer"
+          " use that model's tokenizer"
       )
 
   @functools.cached_property
@@ -75,34 +77,35 @@ class Tokenizer:
     return self._processor.encode(text)
 
   def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-    """Returns the ids of each text, working on all cores."""
+    """Returns the ids of each text, encoded on all cores."""
     return self._processor.encode(
         list(texts), num_threads=max(1, os.cpu_count() or 1)
     )
 
   def encode_with_starts(self, text: str) -> tuple[list[int], list[int]]:
-    """Returns the ids and, of each, the character of `text` that it is about.
+    """Returns the ids of `text` and the index in `text` at which each starts.
 
-    That is the first one that is not white space, else the first one; of a
-    character that is cut into bytes, that character.
+    The start is a token's first character that is not white space; in a token
+    of white space only, its first character. Each token of a character that is
+    encoded as bytes starts at that character.
     """
     ids = self.encode(text)
-    # Characters by the number of bytes before them.
+    # The index of the character to which each byte belongs.
     sizes = [len(c.encode()) for c in text]
     character = np.repeat(np.arange(len(text)), sizes)
-    starts, place = [], 0
+    starts, offset = [], 0
     for token in ids:
-      spelled = self._bytes_of(token)
-      blank = len(spelled) - len(spelled.lstrip())
-      first = place + (blank if blank < len(spelled) else 0)
-      place += len(spelled)
-      if place > len(character):
+      raw = self._bytes_of(token)
+      blank = len(raw) - len(raw.lstrip())
+      first = offset + (blank if blank < len(raw) else 0)
+      offset += len(raw)
+      if offset > len(character):
         break
       starts.append(int(character[first]))
-    if place != len(character):
+    if offset != len(character):
       raise DataError(
-          f'{self.path}: its pieces do not spell the text that they encode; it'
-          ' rewrites what it reads'
+          f'{self.path}: its pieces do not spell the text that they encode; use'
+          ' a tokenizer that does not normalise text'
       )
     return ids, starts
 
@@ -113,10 +116,10 @@ class Tokenizer:
     return piece.replace(_SPACE, ' ').encode()
 
   def encode_pieces(self, *pieces: str) -> tuple[int, ...]:
-    """Returns the ids of texts in a row; a piece of the vocabulary is one.
+    """Returns the ids of `pieces`, concatenated.
 
-    Special pieces ('<start_of_turn>') have an id, whatever a text that holds
-    them is encoded as.
+    A piece that is in the vocabulary has its single id. Special pieces such as
+    '<start_of_turn>' therefore have one too, which `encode` may not give them.
     """
     ids = []
     for piece in pieces:
@@ -125,16 +128,16 @@ class Tokenizer:
     return tuple(ids)
 
   def decode(self, ids: Sequence[int]) -> str:
-    """Returns the text of `ids`; special ids stand for nothing."""
+    """Returns the text of `ids`; special ids have no text."""
     return self._processor.decode([int(i) for i in ids])
 
   def piece(self, token: int) -> str:
-    """Returns how one token is written, for people to read."""
+    """Returns one token as readable text."""
     return self._processor.id_to_piece(int(token)).replace(_SPACE, ' ')
 
 
 def _lines(texts: Iterable[str]) -> Iterator[str]:
-  """Yields lines: the trainer drops sentences of more than 4,192 bytes."""
+  """Yields lines, because the trainer drops texts of more than 4,192 bytes."""
   for text in texts:
     for line in text.splitlines():
       if line.strip():
@@ -144,10 +147,10 @@ def _lines(texts: Iterable[str]) -> Iterator[str]:
 def train_tokenizer(
     texts: Iterable[str], path: str | os.PathLike[str], vocab_size: int
 ) -> Tokenizer:
-  """Trains a byte-fallback BPE model, writes it to `path` and opens it.
+  """Returns a byte-fallback BPE tokenizer, trained and written to `path`.
 
-  The same texts in the same order give the same bytes: one thread, no sampling,
-  no date.
+  The same texts in the same order result in the same bytes, because training
+  uses one thread and no sampling, and the file holds no date.
   """
   with extras.imports():
     import sentencepiece
@@ -176,7 +179,7 @@ def train_tokenizer(
   except RuntimeError as e:
     raise UserError(
         f'vocab_size={vocab_size}: the tokenizer cannot be trained on this'
-        f' text ({str(e).splitlines()[-1]}); give more text or another size'
+        f' text ({str(e).splitlines()[-1]}); use more text or another size'
     ) from e
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)

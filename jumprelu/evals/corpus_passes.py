@@ -1,7 +1,7 @@
-"""The passes over held-out text: latents first, then losses.
+"""Passes over held-out text: first for latents, then for losses.
 
-Every step only dispatches; the sums of a batch are fetched and added up on the
-host, in 64 bits, while the device runs the next.
+Each step only dispatches device work. The sums of a batch are fetched and added
+up on the host, in 64 bits, while the device runs the next batch.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,14 +15,14 @@ from jumprelu.evals import delta_loss, jitted, splice
 from jumprelu.evals import text as text_lib
 from jumprelu.saes import base
 
-# All members lie on the devices at once: each device holds a part of each.
+# All members are on the devices at once; each device holds a shard of each.
 _RULES = sharding.LAYOUTS['latents_all'].rules
 
 Forward = Callable[[jax.Array], splice.Batch]
 
 
 class Placed(NamedTuple):
-  """A member whose parameters are on the devices."""
+  """A member with its parameters on the devices."""
 
   sae: base.Sae
   params: dict[str, jax.Array]
@@ -30,22 +30,22 @@ class Placed(NamedTuple):
 
   @property
   def source(self) -> lm.Tap:
-    """Returns the tap that it reads; UserError if it reads several."""
+    """Returns the input tap; raises a UserError if there are several."""
     return self.reads.input
 
   @property
   def target(self) -> lm.Tap:
-    """Returns the tap that it reconstructs; UserError if there are several."""
+    """Returns the target tap; raises a UserError if there are several."""
     return self.reads.target
 
 
 class Sums(NamedTuple):
-  """What the first pass adds up, by member and by target."""
+  """Sums of the first pass, by member and by target."""
 
-  reconstruction: list[Any]  # `reconstruction.Reconstruction` each.
-  firing: list[Any]  # `frequency.Firing` each.
-  window: list[Any]  # The same, of the first tokens.
-  moments: dict[lm.Tap, Any]  # `metrics.Moments` each.
+  reconstruction: list[Any]  # Each an `fvu.Reconstruction`.
+  firing: list[Any]  # Each a `frequency.Firing`.
+  window: list[Any]  # The same over the window for dead latents.
+  moments: dict[lm.Tap, Any]  # Each a `metrics.Moments`.
 
 
 def place(
@@ -55,7 +55,7 @@ def place(
     *,
     mesh: jax.sharding.Mesh | None = None,
 ) -> Placed:
-  """Puts a member on the devices, matrices sharded over their latents."""
+  """Puts a member on the devices, `W_enc` and `W_dec` sharded by latent."""
   placed = {
       name: text_lib.place(
           leaf, mesh, *_axes(sae, name, np.ndim(leaf)), rules=_RULES
@@ -65,14 +65,14 @@ def place(
   return Placed(sae, placed, reads)
 
 
-def place_of(
+def param_sharding(
     sae: base.Sae,
     name: str,
     *,
     shape: tuple[int, ...],
     mesh: jax.sharding.Mesh,
 ) -> jax.sharding.NamedSharding:
-  """Returns the sharding that `place` gives a parameter."""
+  """Returns the sharding that `place` uses for a parameter."""
   axes = _axes(sae, name, len(shape))
   return sharding.named(mesh, *axes, rules=_RULES, shape=shape)
 
@@ -89,7 +89,7 @@ def _merge(total, part):
 def call_of(
     member: Placed, batch: splice.Batch, *, mesh: Any = None
 ) -> Callable[..., Any]:
-  """Returns a call of a member's programs on the activations of a batch."""
+  """Returns a function that runs a program on a member and a batch."""
 
   def call(program, **options):
     return program(
@@ -108,7 +108,7 @@ def call_of(
 def losses_of(
     model: lm.LanguageModel, targets: Iterable[lm.Tap], *, mesh: Any = None
 ) -> dict[lm.Tap, Callable[..., jax.Array]]:
-  """Returns the compiled losses of a splice at each target."""
+  """Returns, by target, the compiled losses of a pass spliced there."""
   return {
       target: jitted.spliced_losses(model, target, mesh=mesh)
       for target in targets
@@ -121,9 +121,10 @@ def clean_of(
     *,
     mesh: Any = None,
 ) -> dict[lm.Tap, jax.Array]:
-  """Returns what passes give with each target's own values in its place.
+  """Returns the result of each spliced pass with the target's clean values.
 
-  By the same program as with other values: they differ by the splice alone.
+  The clean results come from the same programs as the spliced ones, so that the
+  two differ by the splice alone and not by rounding.
   """
   return {
       target: run(batch, jitted.copy(batch.values[target], mesh=mesh))
@@ -138,7 +139,7 @@ def merge_over(
     *,
     finish: Callable[[Any], Any] = lambda part: part,
 ) -> list[Any]:
-  """Merges, over a text's batches, what `step` returns for each member."""
+  """Returns, for each member, the results of `step` merged over all batches."""
   total: list[Any] = []
   for parts in text_lib.over(text, step, name):
     parts = [finish(part) for part in parts]
@@ -147,7 +148,7 @@ def merge_over(
 
 
 def _target_sums(batch, shift, mesh):
-  """Returns one batch's moments of every target about its shift."""
+  """Returns one batch's moments of each target about its shift."""
   return {
       target: jitted.target_sums(
           batch.values[target], batch.keep, center, mesh=mesh
@@ -157,7 +158,7 @@ def _target_sums(batch, shift, mesh):
 
 
 def _add_moments(moments, by_target, shift):
-  """Merges one batch's moments, on the host, into `moments`."""
+  """Merges one batch's moments into `moments`, on the host."""
   for target, part in by_target.items():
     part = metrics.Moments.from_sums(part, shift[target])
     moments[target] = _merge(moments[target], part)
@@ -166,7 +167,11 @@ def _add_moments(moments, by_target, shift):
 def first_means(
     forward: Forward, targets: Sequence[lm.Tap], *, text: text_lib.Text
 ) -> dict[lm.Tap, np.ndarray]:
-  """Returns the first batch's means: near enough for sums not to cancel."""
+  """Returns the targets' means over the first batch.
+
+  Sums about a mean of one batch are precise enough, because the batch mean is
+  close to the mean over the whole text.
+  """
   batch = forward(next(text_lib.batches(text)))
   zeros = {
       target: np.zeros(batch.values[target].shape[-1], np.float32)
@@ -187,7 +192,7 @@ def first(
     text: text_lib.Text,
     config: evals.Config,
 ) -> Sums:
-  """Returns statistics of activations and latents."""
+  """Returns the sums of the first pass, over activations and latents."""
 
   def step(tokens):
     batch = forward(tokens)
@@ -220,15 +225,15 @@ def moments(
     *,
     text: text_lib.Text,
 ) -> dict[lm.Tap, metrics.Moments]:
-  """Returns the moments of every target on other text."""
+  """Returns the moments of every target on `text`."""
 
   def step(tokens):
     return _target_sums(forward(tokens), shift, text.mesh)
 
-  found: dict[lm.Tap, Any] = dict.fromkeys(shift)
+  by_tap: dict[lm.Tap, Any] = dict.fromkeys(shift)
   for by_target in text_lib.over(text, step, 'evaluate: PCA baseline'):
-    _add_moments(found, by_target, shift)
-  return found
+    _add_moments(by_tap, by_target, shift)
+  return by_tap
 
 
 def second(
@@ -239,7 +244,7 @@ def second(
     forward: Forward,
     text: text_lib.Text,
 ) -> list[delta_loss.Downstream]:
-  """Returns the losses with each member, and with each ablation, spliced in."""
+  """Returns the losses with each member and each ablation spliced in."""
   mesh = text.mesh
   losses = losses_of(model, means, mesh=mesh)
 

@@ -1,10 +1,10 @@
-"""What a splice costs the language model: delta loss and loss recovered.
+"""Delta loss and loss recovered: the cost of a splice to the language model.
 
-Losses are averaged over kept source positions whose target lies in the same
-document. delta_loss = spliced - clean in nats per token, reported first (Gemma
-Scope, arXiv 2408.05147, section 4.1); loss recovered = 1 - delta_loss /
+Losses are averaged over kept source positions whose target is in the same
+document. The main number is delta_loss = spliced - clean in nats per token
+(Gemma Scope, arXiv 2408.05147, section 4.1). Loss recovered = 1 - delta_loss /
 (ablated - clean) (Gated SAEs, arXiv 2404.16014) saturates, and depends on
-what the ablation puts in the activation's place: zeros or the mean.
+whether the ablation replaces the activation by zeros or by its mean.
 """
 
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from jumprelu.array_typing import Array, Bool, Float, Int
 
 
 class SequenceLosses(NamedTuple):
-  """One batch's losses, summed a sequence."""
+  """One batch's losses, summed per sequence."""
 
   total: Float[Array, ' sequences']
   tokens: Int[Array, ' sequences']
@@ -30,9 +30,10 @@ class SequenceLosses(NamedTuple):
       *,
       clean: Float[Array, 'sequences positions'] | None = None,
   ) -> 'SequenceLosses':
-    """Sums losses at scored positions; with `clean`, what they are above it.
+    """Returns the sums of the losses, or of losses - clean, where scored.
 
-    Subtracting token by token keeps small differences of large sums.
+    The subtraction is token by token, because small differences between large
+    float32 sums would be lost to rounding.
     """
     if clean is not None:
       losses = losses - clean
@@ -46,7 +47,7 @@ class SequenceLosses(NamedTuple):
 
 
 class Downstream(NamedTuple):
-  """The clean loss, and what each replacement of the activation adds to it."""
+  """The clean loss, and the increase caused by each replacement."""
 
   clean: metrics.Average
   spliced: metrics.Average
@@ -54,11 +55,11 @@ class Downstream(NamedTuple):
   mean: metrics.Average
 
   def merge(self, other: 'Downstream') -> 'Downstream':
-    """Returns the record of both lots of sequences."""
+    """Returns the record of both sets of sequences."""
     return metrics.add(self, other)
 
   def compute(self) -> dict[str, Any]:
-    """Returns the losses, the delta loss with its error, and the recoveries."""
+    """Returns losses, delta loss with standard error, and loss recovered."""
     clean, delta = self.clean.mean, self.spliced.mean
     return {
         'delta_loss': delta,

@@ -1,12 +1,13 @@
-"""Evaluates SAEs on held-out text, one row of results a member.
+"""Evaluation of SAEs on held-out text, with one row of results per SAE.
 
-Two passes over a fixed random sample of held-out rows: first the activations
-alone, for L0, FVU, gamma and firing frequencies; then the whole language model
-for the losses, with the first pass's mean for mean ablation. One clean forward
-a batch serves all members, and sums of a batch are fetched while the next runs.
+An evaluation makes two passes over a fixed random sample of held-out rows. The
+first pass reads only activations, for L0, FVU, gamma and firing frequencies.
+The second pass runs the whole language model for the losses; its mean ablation
+uses the means of the first pass. One clean forward pass per batch serves all
+members, and the sums of a batch are fetched while the next batch runs.
 
-SAEs come in their released form (scale folded in) and read raw activations,
-so a run and its release are evaluated alike.
+SAEs are in their released form (activation scale folded in) and read raw
+activations, so a run and its release have the same results.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,7 +32,7 @@ write_results = results.write
 
 @dataclasses.dataclass(frozen=True)
 class EvalMember:
-  """One SAE in released form, and what its row says about its origin."""
+  """One SAE in released form, with the fields that describe its origin."""
 
   sae: base.Sae
   params: Mapping[str, Any]
@@ -41,11 +42,11 @@ class EvalMember:
 
 
 class Evaluation(NamedTuple):
-  """Results in the order of the members."""
+  """Results, in the order of the members."""
 
   rows: list[results.Row]
   firing_frequency: list[np.ndarray]  # Each [latents].
-  # By the name of a measure: its own table.
+  # Name of a measure -> its table.
   tables: Mapping[str, list[results.Row]] = types.MappingProxyType({})
 
 
@@ -60,20 +61,20 @@ def evaluate_members(
     measures: Sequence[str] = (),
     settings: settings_lib.Config | None = None,
 ) -> Evaluation:
-  """Evaluates all members on the same held-out tokens.
+  """Returns the results of all members on the same held-out tokens.
 
   Args:
     model: The language model, with all of its layers.
-    members: SAEs of any sites, layers and shapes.
+    members: SAEs of any sites, layers and widths.
     held_out: Token cache of text that no member was trained on.
-    train: Token cache of training text for the PCA baseline; None: no baseline.
-    config: How many tokens, and what is called dead and dense.
+    train: Token cache of training text for the PCA baseline; None omits it.
+    config: Numbers of tokens, and the thresholds for dead and dense latents.
     mesh: The device mesh; one device if None.
-    measures: Names of `evals.measures.MEASURES` to take as well.
-    settings: What those measures are told.
+    measures: Names from `evals.measures.MEASURES` of optional measures.
+    settings: Settings of the optional measures.
 
   Raises:
-    UserError: if a measure is unknown, an SAE does not fit, or text lacks.
+    UserError: if a measure is unknown, an SAE does not fit, or text is missing.
   """
   config = config or evals.Config()
   measures = measures_lib.check(measures)
@@ -101,8 +102,8 @@ def evaluate_members(
   )
   rows = []
   for i, member in enumerate(members):
-    found = _compute(sums, i, placed[i], curves, config) | losses[i].compute()
-    rows.append(results.make_row(_identity(model, member) | found))
+    values = _compute(sums, i, placed[i], curves, config) | losses[i].compute()
+    rows.append(results.make_row(_identity(model, member) | values))
   frequencies = [firing.firing_frequency for firing in sums.firing]
   context = context_lib.Context(
       model, placed, _names(rows), list(map(_kind, members)), frequencies,
@@ -125,21 +126,24 @@ def _measure(context, measures, rows):
   """Adds the measures' columns to the rows and returns their tables."""
   tables = {}
   for name in measures:
-    found = measures_lib.MEASURES[name](context)
-    for row, columns in zip(rows, found.columns, strict=True):
+    measured = measures_lib.MEASURES[name](context)
+    for row, columns in zip(rows, measured.columns, strict=True):
       row |= results.make_row(columns)
-    if found.table:
-      tables[name] = [results.make_row(row) for row in found.table]
+    if measured.table:
+      tables[name] = [results.make_row(row) for row in measured.table]
   return tables
 
 
 def _names(rows):
-  """Returns a name of each member: its path, or its number."""
+  """Returns a name for each member: its path, or its number."""
   return [row['path'] or str(i) for i, row in enumerate(rows)]
 
 
 def _kind(member):
-  """Returns what members have in common that differ in their seed only."""
+  """Returns a key that members share if only their seeds differ.
+
+  None if the seed is unknown.
+  """
   meta = member.meta
   if meta.get('seed') is None:
     return None
@@ -153,7 +157,7 @@ def print_table(rows: Sequence[results.Row]) -> None:
 
 
 def _place(model, members, mesh):
-  """Puts the members on the devices, for inputs as the taps give them."""
+  """Puts the members on the devices, with parameters for raw tap values."""
   return [
       corpus_passes.place(m.sae, params_with_gain(model, m), m.reads, mesh=mesh)
       for m in members
@@ -163,7 +167,7 @@ def _place(model, members, mesh):
 def params_with_gain(
     model: lm.LanguageModel, member: EvalMember
 ) -> Mapping[str, Any]:
-  """Returns parameters for inputs that include the gain of their norm."""
+  """Returns parameters for inputs that include the norm's gain."""
   if member.reads.input_gain:
     return member.params
   gains = lm.input_gains(model.config, model.params, member.reads)
@@ -171,7 +175,7 @@ def params_with_gain(
 
 
 def _check_fit(model, members, held_out):
-  """Raises if an SAE is for another model, or there is nothing to evaluate."""
+  """Raises a UserError if an SAE does not fit or there is no data."""
   if not members or not len(held_out):
     raise errors.UserError('nothing to evaluate: no SAE or no held-out text')
   for member in members:
@@ -196,7 +200,7 @@ def _check_fit(model, members, held_out):
 
 
 def _identity(model, member):
-  """Returns the fields that say which member a row is about."""
+  """Returns the fields that identify a row's member."""
   return {
       'model': model.name,
       'layer': member.reads.layer,
@@ -218,17 +222,17 @@ def _compute(sums, i, member, curves, config):
   firing = sums.firing[i].compute(config.dense_share)
   window = sums.window[i].compute(config.dense_share)
   long_enough = sums.window[i].tokens >= config.dead_window_tokens
-  found = {
+  values = {
       'tokens_evaluated': sums.reconstruction[i].tokens,
       'l0': firing['l0'],
       **sums.reconstruction[i].compute(sums.moments[member.target]),
-      # Silence over fewer tokens does not show that a latent is dead.
+      # Undefined on fewer tokens, because rare latents would count as dead.
       'dead_share': window['dead_share'] if long_enough else np.nan,
       'dead_window_tokens': sums.window[i].tokens,
       'dense_share': firing['dense_share'],
       'pca_fvu': np.nan,
   }
-  # PCA sees its target; a transcoder does not, so they do not compare.
+  # No baseline for transcoders, because PCA reads the target and they do not.
   if not member.reads.is_transcoder and member.target in curves:
-    found['pca_fvu'] = pca.fvu_at(curves[member.target], firing['l0'])
-  return found
+    values['pca_fvu'] = pca.fvu_at(curves[member.target], firing['l0'])
+  return values

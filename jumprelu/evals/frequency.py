@@ -1,4 +1,4 @@
-"""How often latents fire: L0, firing frequencies, dead and dense shares."""
+"""Firing statistics: L0, firing frequencies, dead and dense shares."""
 
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ from jumprelu.array_typing import Array, Bool, Float, Num
 
 
 class Firing(NamedTuple):
-  """Counts over kept tokens."""
+  """Number of kept tokens, and of those on which each latent fired."""
 
   tokens: Num[Array, '']
   fired: Num[Array, ' latents']
@@ -21,12 +21,12 @@ class Firing(NamedTuple):
       latents: Float[Array, '*batch latents'],
       keep: Bool[Array, '*batch'],
   ) -> 'Firing':
-    """Counts one batch; a latent is active where it is not zero."""
+    """Returns one batch's counts; a latent is active if it is nonzero."""
     active = (latents != 0) & keep[..., None]
     return cls(keep.sum(), active.sum(range(active.ndim - 1), dtype=jnp.int32))
 
   def merge(self, other: 'Firing') -> 'Firing':
-    """Returns the counts over both lots of tokens."""
+    """Returns the counts over the tokens of both records."""
     return metrics.add(self, other)
 
   @property

@@ -1,10 +1,10 @@
-"""Fidelity of reconstructions: fraction of variance unexplained, and gamma.
+"""Reconstruction fidelity: fraction of variance unexplained (FVU) and gamma.
 
 FVU = sum ||y - yhat||^2 / sum ||y - ybar||^2 over the whole evaluation set,
-with one mean vector ybar of that set (Gemma Scope, arXiv 2408.05147, section
-4.1); a mean of batches' ratios would depend on the batch size. gamma =
+where ybar is the mean vector of that set (Gemma Scope, arXiv 2408.05147,
+section 4.1). A mean of per-batch ratios would depend on the batch size. gamma =
 E||yhat||^2 / E[yhat . y] is the relative reconstruction bias (Gated SAEs,
-arXiv 2404.16014): below 1 the reconstructions are shrunk.
+arXiv 2404.16014); gamma < 1 means that reconstructions are too small.
 """
 
 from typing import Any, NamedTuple
@@ -16,12 +16,12 @@ from jumprelu.array_typing import Array, Bool, Float, Num
 
 
 class Reconstruction(NamedTuple):
-  """Sums over kept tokens."""
+  """Number of kept tokens, and sums over them."""
 
   tokens: Num[Array, '']
-  residual: Num[Array, '']  # of ||y - yhat||^2
-  norm: Num[Array, '']  # of ||yhat||^2
-  overlap: Num[Array, '']  # of yhat . y
+  residual: Num[Array, '']  # Sum of ||y - yhat||^2.
+  norm: Num[Array, '']  # Sum of ||yhat||^2.
+  overlap: Num[Array, '']  # Sum of yhat . y.
 
   @classmethod
   def from_batch(
@@ -30,7 +30,7 @@ class Reconstruction(NamedTuple):
       reconstruction: Float[Array, '*batch target_model'],
       keep: Bool[Array, '*batch'],
   ) -> 'Reconstruction':
-    """Sums one batch; rows that are not kept may hold anything."""
+    """Returns one batch's sums; rows that are not kept may hold any value."""
     rows = keep[..., None]
     targets = jnp.where(rows, targets.astype(jnp.float32), 0)
     reconstruction = jnp.where(rows, reconstruction.astype(jnp.float32), 0)
@@ -42,11 +42,11 @@ class Reconstruction(NamedTuple):
     )
 
   def merge(self, other: 'Reconstruction') -> 'Reconstruction':
-    """Returns the sums over both lots of tokens."""
+    """Returns the sums over the tokens of both records."""
     return metrics.add(self, other)
 
   def compute(self, targets: metrics.Moments) -> dict[str, Any]:
-    """Returns `fvu` and `gamma`, given the moments of the same targets."""
+    """Returns `fvu` and `gamma`; `targets` has moments of the same tokens."""
     return {
         'fvu': metrics.ratio(self.residual, targets.sum_of_squares),
         'gamma': metrics.ratio(self.norm, self.overlap),

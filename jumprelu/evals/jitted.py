@@ -1,8 +1,8 @@
-"""The programs of an evaluation: compiled once a shape, for all members.
+"""Compiled programs of an evaluation, shared by members of the same shape.
 
-Parameters are arguments, so members of one shape share a program; the part of
-the language model above a splice is compiled once a target, for all members
-that are spliced there, for both ablations and for the clean loss.
+Parameters are arguments, so members of one shape share a program. The part of
+the language model above a splice is compiled once per target; the same program
+serves all members of that target, both ablations and the clean loss.
 """
 
 from collections.abc import Callable, Iterable
@@ -18,22 +18,22 @@ from jumprelu.array_typing import Array, Bool, Float, Num
 from jumprelu.evals import delta_loss, frequency, fvu, splice
 from jumprelu.saes import base
 
-# Pre-activations may take this much of a device's memory at a time, in bytes.
+# Memory limit per device for the pre-activations of a chunk, in bytes.
 _CHUNK_BYTES = 1 << 28
 
-# Every device holds a part of each member and sees whole chunks of rows.
+# Each device holds a shard of every member and reads whole chunks of rows.
 _RULES = sharding.LAYOUTS['latents_all'].rules
 
 
 def replicate(tree: Any, mesh: Any) -> Any:
-  """Makes sums whole on every device, so that every process can read them."""
+  """Returns the arrays replicated, so that every process can read them."""
   return jax.tree.map(
       lambda x: sharding.constrain(x, mesh, *[None] * x.ndim), tree
   )
 
 
 def num_chunks(shape: tuple[int, int], width: int, *, mesh: Any = None) -> int:
-  """Returns into how many equal chunks positions are cut to fit in memory."""
+  """Returns the number of equal chunks of positions that fit in memory."""
   sequences, positions = shape
   parts = 1
   if mesh is not None and width % mesh.size == 0:
@@ -52,16 +52,16 @@ def by_chunks(
     *arrays: Array,
     mesh: Any = None,
 ) -> Any:
-  """Maps over chunks of positions; results have a leading chunks axis.
+  """Returns `function` of each chunk of positions, on a leading chunks axis.
 
-  A chunk goes to all devices, as it is stored; its latents are cut over them.
+  Each chunk of rows is replicated; its latents are sharded over the devices.
   """
   sequences, positions = arrays[0].shape[:2]
   chunks = num_chunks((sequences, positions), width, mesh=mesh)
 
   def split(x):
-    cut = (sequences, chunks, positions // chunks)
-    return jnp.moveaxis(x.reshape(*cut, *x.shape[2:]), 1, 0)
+    shape = (sequences, chunks, positions // chunks)
+    return jnp.moveaxis(x.reshape(*shape, *x.shape[2:]), 1, 0)
 
   def gathered(chunk):
     return function(replicate(chunk, mesh))
@@ -70,7 +70,7 @@ def by_chunks(
 
 
 def join(parts: Any) -> Any:
-  """Puts parts by position together: the inverse of how `by_chunks` cuts.
+  """Returns the results of `by_chunks` joined along positions.
 
   Args:
     parts: Arrays [chunks, sequences, positions of a chunk, ...].
@@ -93,7 +93,7 @@ def encode(
     *,
     mesh: Any = None,
 ) -> Float[Array, 'sequences positions latents']:
-  """Returns latents, cut over the devices."""
+  """Returns latents, sharded over the devices."""
   latents = sae.encode(params, inputs)
   return sharding.constrain(latents, mesh, None, None, 'latents', rules=_RULES)
 
@@ -102,7 +102,7 @@ def kept_rows(
     x: Float[Array, 'sequences positions model'],
     keep: Bool[Array, 'sequences positions'],
 ) -> Float[Array, 'sequences positions model']:
-  """Returns activations in float32, zeros where they are not kept."""
+  """Returns activations in float32, zero where they are not kept."""
   return jnp.where(keep[..., None], x.astype(jnp.float32), 0)
 
 
@@ -113,7 +113,7 @@ def forward(
     user_prefix: tuple[int, ...] = (),
     mesh: Any = None,
 ) -> Callable[[Any], splice.Batch]:
-  """Returns the compiled clean forward pass of a batch of token ids."""
+  """Returns the compiled clean forward pass for batches of token ids."""
   run = functools.partial(
       splice.forward,
       model,
@@ -152,7 +152,7 @@ def member_sums(
 
 
 class ByPosition(NamedTuple):
-  """What one member does at each position, 0 where it is not kept."""
+  """Statistics of one member at each position, 0 where it is not kept."""
 
   l0: Num[Array, 'sequences positions']
   l1: Float[Array, 'sequences positions']
@@ -169,7 +169,7 @@ def by_position(
     sae: base.Sae,
     mesh: Any = None,
 ) -> ByPosition:
-  """Returns one member's sparsity and error, position by position."""
+  """Returns one member's sparsity and squared error at each position."""
 
   def run(chunk):
     inputs, targets, keep = chunk
@@ -197,9 +197,10 @@ def reconstruct(
     mesh: Any = None,
     dtype: Any = jnp.float32,
 ) -> Float[Array, 'sequences positions target_model']:
-  """Returns one member's reconstruction in the type of its targets.
+  """Returns one member's reconstruction in the dtype of its targets.
 
-  `dtype` is that of its inputs and latents; sums are in float32 in any case.
+  Inputs and latents are rounded to `dtype`. Matrix products always accumulate
+  in float32.
   """
 
   def run(chunk):
@@ -219,7 +220,7 @@ def fill(
     *,
     mesh: Any = None,
 ) -> Float[Array, 'sequences positions target_model']:
-  """Returns `vector` at every position, in the type of the targets."""
+  """Returns `vector` at every position, in the dtype of the targets."""
   return _like(jnp.broadcast_to(vector, targets.shape), targets, mesh)
 
 
@@ -229,12 +230,12 @@ def copy(
     *,
     mesh: Any = None,
 ) -> Float[Array, 'sequences positions target_model']:
-  """Returns the targets, laid out like any other value."""
+  """Returns the targets, sharded like every other spliced value."""
   return _like(targets, targets, mesh)
 
 
 def _like(value, targets, mesh):
-  # One type and layout, or the program above it would be compiled anew.
+  # Another dtype or sharding would recompile the program above the splice.
   value = value.astype(targets.dtype)
   return sharding.constrain(value, mesh, 'sequences', None, None)
 
@@ -255,7 +256,7 @@ def target_sums(
 def spliced_losses(
     model: lm.LanguageModel, target: lm.Tap, *, mesh: Any = None
 ) -> Callable[[splice.Batch, Any], Float[Array, 'sequences positions']]:
-  """Returns the compiled losses with a value in the target's place."""
+  """Returns the compiled losses of passes spliced at `target`."""
 
   @jax.jit
   def run(params, batch, value):
@@ -274,8 +275,6 @@ def sequence_losses(
     clean: Float[Array, 'sequences positions'] | None = None,
     mesh: Any = None,
 ) -> delta_loss.SequenceLosses:
-  """Returns the losses, or what they are above clean, summed a sequence."""
-  found = delta_loss.SequenceLosses.from_batch(
-      losses, batch.scored, clean=clean
-  )
-  return replicate(found, mesh)
+  """Returns the losses, or losses - clean, summed over each sequence."""
+  sums = delta_loss.SequenceLosses.from_batch(losses, batch.scored, clean=clean)
+  return replicate(sums, mesh)

@@ -1,7 +1,7 @@
-"""The same tokens through transformers and through us, site by site.
+"""Comparison of our language model with transformers, site by site.
 
-Both compute in float32, from one Hugging Face folder. Documents are packed as
-in training: positions and masks are given, to both.
+Both models run the same tokens in float32, from the same Hugging Face folder.
+Documents are packed as in training, so positions and masks are explicit.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,21 +18,22 @@ from jumprelu.array_typing import Int32
 from jumprelu.data import packing
 
 LOGITS = 'logits'
-# Of the largest value of an array; float32 sums in another order differ less.
+# Relative to an array's largest value. Another order of float32 sums changes
+# values by less.
 TOLERANCE = 1e-4
 
 
 class Row(NamedTuple):
-  """How far an array of ours is from theirs."""
+  """Difference between one of our arrays and transformers'."""
 
   site: str
-  layer: int | None  # None: the logits.
-  difference: float  # The largest absolute one.
-  largest: float  # Their largest absolute value.
+  layer: int | None  # None for the logits.
+  difference: float  # Largest absolute difference.
+  largest: float  # Largest absolute value in transformers' array.
 
   @property
   def relative(self) -> float:
-    """The difference as a share of the largest value."""
+    """Returns the difference as a share of the largest value."""
     return self.difference / max(self.largest, 1e-30)
 
 
@@ -50,7 +51,11 @@ def all_taps(config: lm.LmConfig) -> tuple[lm.Tap, ...]:
 def make_tokens(
     vocab: int, length: int, *, seed: int = 0
 ) -> Int32[np.ndarray, 'sequences positions']:
-  """Makes rows of random ids: one document, several, and one with padding."""
+  """Returns three rows of random ids.
+
+  The first is one document, the second has several documents, and the third is
+  one document followed by padding.
+  """
   rng = np.random.RandomState(seed)
   rows = rng.randint(packing.UNK + 1, vocab, (3, length)).astype(np.int32)
   rows[:, 0] = packing.BOS
@@ -63,7 +68,7 @@ def make_tokens(
 def ours(
     model: lm.LanguageModel, tokens: Int32[np.ndarray, 'sequences positions']
 ) -> dict[str, np.ndarray]:
-  """Returns our logits and every tap, by name."""
+  """Returns our logits and the value of every tap, by name."""
   places = {
       'positions': jnp.asarray(packing.positions(tokens)),
       'segments': jnp.asarray(packing.segments(tokens)),
@@ -75,18 +80,20 @@ def ours(
     values = lm.activations(model, params, tokens, taps=taps, **places)
     return values, lm.logits(model, params, tokens, **places)
 
-  # An accelerator would round float32 products to fewer bits by itself.
+  # By default, accelerators round the factors of float32 products.
   with jax.default_matmul_precision('float32'):
     values, logits = jax.device_get(forward(model.params, jnp.asarray(tokens)))
-  found = {key(tap): np.asarray(value) for tap, value in values.items()}
-  return found | {LOGITS: np.asarray(logits)}
+  arrays = {key(tap): np.asarray(value) for tap, value in values.items()}
+  return arrays | {LOGITS: np.asarray(logits)}
 
 
 def theirs(
     folder: str | os.PathLike[str],
     tokens: Int32[np.ndarray, 'sequences positions'],
 ) -> dict[str, np.ndarray]:
-  """Returns the same arrays by transformers, read with hooks.
+  """Returns the same arrays as `ours`, computed by transformers.
+
+  Hooks on the modules record the values of the taps.
 
   Raises:
     MissingExtraError: if transformers or torch is not installed.
@@ -98,7 +105,7 @@ def theirs(
       .from_pretrained(
           os.fspath(folder),
           dtype=torch.float32,
-          # The default attention has no soft cap.
+          # The default attention ignores the soft cap.
           attn_implementation='eager',
           local_files_only=True,
           use_safetensors=True,
@@ -120,8 +127,8 @@ def theirs(
         attention_mask=masks,
         use_cache=False,
     )
-  found = {key(tap): x.numpy().copy() for tap, x in values.items()}
-  return found | {LOGITS: out.logits.numpy().copy()}
+  arrays = {key(tap): x.numpy().copy() for tap, x in values.items()}
+  return arrays | {LOGITS: out.logits.numpy().copy()}
 
 
 def _import() -> tuple[Any, Any]:
@@ -133,7 +140,10 @@ def _import() -> tuple[Any, Any]:
 
 
 def _record(values, tap, model, name):
-  """Stores a tap whenever `model` runs; `name` is 'MODULE.input' or '.output'."""
+  """Registers a hook that stores a tap's value whenever `model` runs.
+
+  `name` is 'MODULE.input' or 'MODULE.output'.
+  """
   path, _, end = name.rpartition('.')
   module = model.get_submodule(path)
 
@@ -150,7 +160,7 @@ def _record(values, tap, model, name):
 
 
 def _masks(torch, tokens, *, window):
-  """Returns what is added to attention scores, by kind of layer."""
+  """Returns additive attention masks, by kind of layer."""
   segments = np.asarray(packing.segments(tokens))
   index = np.arange(tokens.shape[1])
   distance = index[:, None] - index[None, :]
@@ -158,7 +168,7 @@ def _masks(torch, tokens, *, window):
   causal = same & (segments > 0)[:, :, None] & (distance >= 0)[None]
   visible = {
       'full_attention': causal,
-      # `window` keys, the position's own among them.
+      # `window` keys, including the position itself.
       'sliding_attention': causal & (distance < window)[None],
   }
   lowest = np.finfo(np.float32).min
@@ -171,19 +181,19 @@ def _masks(torch, tokens, *, window):
 
 
 def compare(
-    found: Mapping[str, np.ndarray],
+    actual: Mapping[str, np.ndarray],
     wanted: Mapping[str, np.ndarray],
     *,
     tokens: Int32[np.ndarray, 'sequences positions'],
     config: lm.LmConfig,
 ) -> list[Row]:
-  """Compares array by array, leaving padding out."""
+  """Returns the difference of each array, without padding positions."""
   text = tokens != packing.PAD
   names = [(key(tap), str(tap.site), tap.layer) for tap in all_taps(config)]
   rows = []
   for name, site, layer in [*names, (LOGITS, LOGITS, None)]:
     expected = wanted[name][text]
-    difference = np.abs(found[name][text] - expected).max()
+    difference = np.abs(actual[name][text] - expected).max()
     rows.append(
         Row(site, layer, float(difference), float(np.abs(expected).max()))
     )
@@ -191,7 +201,7 @@ def compare(
 
 
 def table(rows: Sequence[Row], tolerance: float = TOLERANCE) -> str:
-  """Writes the comparison as an aligned table, the faults marked."""
+  """Returns an aligned table; differences beyond `tolerance` are marked."""
   lines = [
       f'{"site":<12}{"layer":>6}{"max abs":>12}{"largest":>12}{"share":>12}'
   ]

@@ -1,8 +1,8 @@
-"""PCA as a baseline: the FVU of the best k directions, fitted on other text.
+"""PCA baseline: the FVU of the top k directions, fitted on training text.
 
 An SAE at L0 = k is compared with PCA of rank k fitted on training tokens. The
-held-out FVU follows from held-out second moments alone, exactly: with mean mu
-and orthonormal basis V of the fit, the residual is tr((I - V V^T) M), M being
+held-out FVU is computed exactly from held-out second moments: with the fit's
+mean mu and orthonormal basis V, the residual is tr((I - V V^T) M), where M is
 the held-out scatter about mu. No token is projected.
 """
 
@@ -15,14 +15,14 @@ from jumprelu.array_typing import Float
 
 
 class Pca(NamedTuple):
-  """A mean and orthonormal columns in order of decreasing variance."""
+  """The mean and an orthonormal basis, columns by decreasing variance."""
 
   mean: Float[np.ndarray, ' model']
   basis: Float[np.ndarray, 'model model']
 
 
 def fit(moments: metrics.Moments) -> Pca:
-  """Fits PCA of every rank to the moments of training tokens."""
+  """Returns PCA of every rank, fitted to the moments of training tokens."""
   _, basis = np.linalg.eigh(moments.scatter)
   return Pca(moments.mean, basis[:, ::-1])
 
@@ -33,12 +33,12 @@ def fvu(
   """Returns the FVU on held-out tokens at rank 0, 1, ... d_model."""
   scatter = held_out.about(pca.mean)
   explained = np.einsum('mi,mi->i', pca.basis, scatter @ pca.basis)
-  left = np.trace(scatter) - np.cumsum([0.0, *explained])
-  return metrics.ratio(np.maximum(left, 0), held_out.sum_of_squares)
+  unexplained = np.trace(scatter) - np.cumsum([0.0, *explained])
+  return metrics.ratio(np.maximum(unexplained, 0), held_out.sum_of_squares)
 
 
 def fvu_at(curve: Float[np.ndarray, ' ranks'], l0: float) -> float:
-  """Returns the FVU at rank round(l0), on the curve that `fvu` made."""
+  """Returns the FVU at rank round(l0) from a curve that `fvu` returned."""
   if not np.isfinite(l0):
     return float('nan')
   return float(curve[min(int(np.floor(l0 + 0.5)), len(curve) - 1)])

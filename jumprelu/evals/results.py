@@ -1,4 +1,4 @@
-"""Results: one row a member, as JSON lines, as Parquet and as a table."""
+"""Results, one row per member: JSON lines, Parquet and a text table."""
 
 from collections.abc import Mapping, Sequence
 import json
@@ -12,7 +12,7 @@ from jumprelu.files import json_files
 
 Row = dict[str, Any]
 
-# Heading of a column -> field of a row.
+# Column heading -> row field.
 _COLUMNS = {
     'site': 'site',
     'layer': 'layer',
@@ -33,22 +33,22 @@ _COLUMNS = {
     'skipped steps': 'steps_skipped',
     'unfinished': 'unfinished',
 }
-# Left out where all rows have 0.
-_UNLESS_ZERO = ('target_l0', 'steps_skipped')
+# Columns that are left out if they are 0 in all rows.
+_HIDDEN_IF_ZERO = ('target_l0', 'steps_skipped')
 
 
 def make_row(fields: Mapping[str, Any]) -> Row:
-  """Returns plain Python values; what is not finite becomes None.
+  """Returns the fields as plain Python values, non-finite numbers as None.
 
-  JSON has no NaN, and a number that is undefined should not look like one.
+  JSON has no NaN, and None shows that a number is undefined.
   """
   return json_files.to_plain(fields)
 
 
 def write(rows: Sequence[Row], path: str | os.PathLike) -> None:
-  """Writes JSON lines to `path` and the same as Parquet beside it.
+  """Writes the rows as JSON lines to `path` and as Parquet next to it.
 
-  Each file appears whole or not at all.
+  Each file is written atomically.
   """
   with extras.imports():
     import pyarrow
@@ -75,12 +75,12 @@ def read(path: str | os.PathLike) -> list[Row]:
 
 
 def table(rows: Sequence[Row]) -> str:
-  """Lays out the rows; columns that hold nothing are left out."""
+  """Returns the rows as an aligned table without its empty columns."""
   columns = {
       heading: field
       for heading, field in _COLUMNS.items()
       if any(row.get(field) not in (None, '') for row in rows)
-      and (field not in _UNLESS_ZERO or any(r.get(field) for r in rows))
+      and (field not in _HIDDEN_IF_ZERO or any(r.get(field) for r in rows))
   }
   return table_lib.format_table(
       list(columns),

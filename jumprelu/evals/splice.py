@@ -1,9 +1,9 @@
-"""The clean forward pass, and what it costs to put an SAE in its way.
+"""The clean forward pass, and passes with an SAE's output spliced in.
 
-One clean forward a batch serves all SAEs: it leaves the activations that they
-read and the residual streams from which spliced passes start, so that those
-run only the blocks above the splice. Replacements act at kept positions only:
-BOS, EOS and padding stay clean for splices and for both ablations alike.
+One clean forward pass per batch serves all SAEs. It records the activations
+that the SAEs read and the residual streams from which spliced passes start, so
+that spliced passes run only the blocks above the splice. Replacements act at
+kept positions only: BOS, EOS and padding stay clean in splices and ablations.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,7 +20,7 @@ Tap = lm.Tap
 
 
 class Batch(NamedTuple):
-  """What the clean forward leaves for all SAEs."""
+  """A batch of tokens with the values that the clean pass recorded."""
 
   tokens: Int[Array, 'sequences positions']
   positions: Int[Array, 'sequences positions']
@@ -31,28 +31,30 @@ class Batch(NamedTuple):
   def at(
       self, taps: Sequence[Tap]
   ) -> Float[Array, 'sequences positions sum_d_site']:
-    """Returns the activations at `taps` side by side; one tap's as it is."""
+    """Returns the activations at `taps`, concatenated along the last axis."""
     parts = [self.values[tap] for tap in taps]
     return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-1)
 
   @property
   def scored(self) -> Bool[Array, 'sequences positions']:
-    """Marks kept source positions with a target in the same document."""
+    """Returns the mask of kept positions with a target in their document."""
     return self.keep & lm.target_mask(self.segments)
 
 
 def taps_for(reads: Iterable[lm.Reads]) -> frozenset[Tap]:
-  """Returns the taps of the clean pass that splices of these SAEs need."""
+  """Returns the taps that the clean pass must record for these SAEs."""
   reads = list(reads)
-  anchors = {anchor_of(tap) for each in reads for tap in each.targets}
+  targets = [tap for sae_reads in reads for tap in sae_reads.targets]
+  anchors = {anchor_of(tap) for tap in targets}
   return frozenset({*lm.all_taps(reads), *anchors} - {None})
 
 
 def anchor_of(target: Tap) -> Tap | None:
-  """Returns the residual stream from which a splice at `target` is run.
+  """Returns the residual stream from which a pass spliced at `target` starts.
 
-  It is the last one that the splice leaves clean, or the one it replaces.
-  None: the spliced pass starts from the tokens.
+  The anchor is the target itself if that is a residual stream, otherwise the
+  residual stream after the previous layer. None means that the spliced pass
+  starts from the tokens.
   """
   layer = target.layer - (target.site is not Site.RESID_POST)
   return Tap(layer, Site.RESID_POST) if layer >= 0 else None
@@ -67,10 +69,10 @@ def forward(
     user_prefix: tuple[int, ...] = (),
     mesh: Any = None,
 ) -> Batch:
-  """Runs the clean model once, no higher than the last tap.
+  """Returns the values of one clean pass, run no higher than the last tap.
 
-  Positions where a tapped activation is not finite are not kept: no
-  statistic, loss or token count sees them.
+  Positions with a non-finite tapped activation are not kept: every statistic,
+  loss and token count leaves them out.
   """
   taps = tuple(sorted(set(taps)))
   positions = jnp.asarray(packing.positions(tokens))
@@ -108,9 +110,9 @@ def losses(
     value: Float[Array, 'sequences positions d_site'],
     mesh: Any = None,
 ) -> Float[Array, 'sequences positions']:
-  """Returns next-token losses with `value` in the place of `target`.
+  """Returns next-token losses with `value` spliced in at `target`.
 
-  The batch must hold the value of `anchor_of(target)`.
+  `batch.values` must contain `anchor_of(target)`.
   """
   return lm.losses(
       model, params, batch.tokens, **_from_anchor(batch, target, value, mesh)
@@ -126,14 +128,14 @@ def hidden(
     value: Float[Array, 'sequences positions d_site'],
     mesh: Any = None,
 ) -> Float[Array, 'sequences positions model']:
-  """Returns what is unembedded with `value` in the place of `target`."""
+  """Returns inputs of the unembedding with `value` spliced in at `target`."""
   return lm.hidden(
       model, params, batch.tokens, **_from_anchor(batch, target, value, mesh)
   )
 
 
 def _from_anchor(batch, target, value, mesh):
-  """Returns the arguments of a pass that runs from the anchor only."""
+  """Returns the arguments of a pass that starts at the anchor."""
   anchor = anchor_of(target)
   inputs = None if anchor is None else batch.values[anchor]
   first_layer, splice = target.layer, None

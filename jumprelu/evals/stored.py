@@ -1,4 +1,4 @@
-"""An evaluation on disk, read again only for the very same request."""
+"""Evaluations on disk, reused only for an identical request."""
 
 from collections.abc import Iterator, Mapping, Sequence
 import contextlib
@@ -20,44 +20,45 @@ _META, _ROWS, _FREQUENCIES = 'meta.json', 'results.jsonl', 'frequencies.npz'
 
 
 def write(
-    found: evaluate.Evaluation,
+    evaluation: evaluate.Evaluation,
     folder: str | os.PathLike[str],
     key: Mapping[str, Any],
 ) -> None:
   """Writes rows, tables and firing frequencies.
 
   Args:
-    found: The evaluation.
-    folder: A folder of its own, local or remote.
-    key: What it follows from, in plain values as JSON has them.
+    evaluation: The evaluation.
+    folder: The evaluation's folder, local or remote, with no other files.
+    key: Everything that determines the results, as plain JSON values.
   """
   folder = epath.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
-  # The record of what it is comes last: without it nothing is used again.
+  # The key is deleted first and written last, so that a folder from an
+  # interrupted write is never reused.
   (folder / _META).unlink(missing_ok=True)
   arrays = {
       str(i): np.asarray(frequency, np.float32)
-      for i, frequency in enumerate(found.firing_frequency)
+      for i, frequency in enumerate(evaluation.firing_frequency)
   }
-  # Arrow and NumPy write local files only.
+  # A local draft, because Arrow and NumPy cannot write remote files.
   with tempfile.TemporaryDirectory() as name:
     draft = pathlib.Path(name)
-    results.write(found.rows, draft / _ROWS)
-    for name, table in found.tables.items():
+    results.write(evaluation.rows, draft / _ROWS)
+    for name, table in evaluation.tables.items():
       results.write(table, draft / f'{name}.jsonl')
     npz.write_npz(draft / _FREQUENCIES, arrays)
     for path in draft.iterdir():
       (folder / path.name).write_bytes(path.read_bytes())
   meta = {
       'key': dict(key),
-      'tables': list(found.tables),
+      'tables': list(evaluation.tables),
       'widths': [len(frequency) for frequency in arrays.values()],
   }
   json_files.write_json(folder / _META, meta)
 
 
-def is_there(folder: str | os.PathLike[str], key: Mapping[str, Any]) -> bool:
-  """Says whether `read` would find it."""
+def exists(folder: str | os.PathLike[str], key: Mapping[str, Any]) -> bool:
+  """Returns whether `folder` has an evaluation with this key."""
   folder = epath.Path(folder)
   if not (folder / _META).exists():
     return False
@@ -68,8 +69,8 @@ def is_there(folder: str | os.PathLike[str], key: Mapping[str, Any]) -> bool:
 def read(
     folder: str | os.PathLike[str], key: Mapping[str, Any]
 ) -> evaluate.Evaluation | None:
-  """Reads what `write` wrote under this key; None if there is nothing."""
-  if not is_there(folder, key):
+  """Returns the evaluation stored with this key, or None."""
+  if not exists(folder, key):
     return None
   folder = epath.Path(folder)
   with _local(folder, [_META]) as copy:
@@ -86,7 +87,7 @@ def read(
 
 @contextlib.contextmanager
 def _local(folder: epath.Path, names: Sequence[str]) -> Iterator[pathlib.Path]:
-  """Yields a local folder that holds these files of `folder`."""
+  """Yields a local folder with these files, copied if `folder` is remote."""
   if not remote.is_remote(folder):
     yield pathlib.Path(folder)
     return

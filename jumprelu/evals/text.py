@@ -1,4 +1,4 @@
-"""The text that an evaluation reads, and the loop over its batches."""
+"""Text for an evaluation, and the loop over its batches."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from jumprelu.files import progress_line
 
 
 class Text(NamedTuple):
-  """Rows of a token cache, and how many go through the model at a time."""
+  """Rows of a token cache, read in batches of `sequences` rows."""
 
   cache: Any
   rows: np.ndarray
@@ -21,21 +21,22 @@ class Text(NamedTuple):
   mesh: Any
 
   def first(self, tokens: int) -> 'Text':
-    """Returns the first rows alone, enough for `tokens` positions."""
+    """Returns a text of only the first rows, enough for `tokens` positions."""
     return self._replace(rows=self.rows[: num_rows(self.cache, tokens)])
 
 
 def num_rows(cache: Any, tokens: int) -> int:
-  """Returns how many rows hold `tokens` positions, if there are so many."""
+  """Returns the number of rows for `tokens` positions, at most all rows."""
   return min(-(-tokens // cache.sequence_length), len(cache))
 
 
 def sample(
     cache: Any, tokens: int, *, sequences: int, mesh: Any = None
 ) -> Text:
-  """Picks rows all over the cache, whose own order is that of the documents.
+  """Returns a random sample of the cache's rows.
 
-  NumPy has frozen `RandomState`'s stream, so the sample never changes.
+  The rows are permuted because the cache stores them in document order. The
+  sample never changes, because NumPy has frozen the stream of `RandomState`.
   """
   order = np.random.RandomState(0).permutation(len(cache))
   parts = 1 if mesh is None else sharding.axis_size(mesh, 'sequences')
@@ -44,32 +45,32 @@ def sample(
 
 
 def in_memory(tokens: Int[np.ndarray, 'rows positions'], like: Text) -> Text:
-  """Returns a text of these rows, in their order, in batches as of `like`."""
+  """Returns a text of these rows in order, batched like `like`."""
   return like._replace(cache=_Rows(tokens), rows=np.arange(len(tokens)))
 
 
 def documents(text: Text) -> Int[np.ndarray, 'rows positions']:
-  """Returns a number for the document of each token, equal across rows.
+  """Returns the document number of each token, consistent across rows.
 
   A document that did not fit into its row continues in the next row of the
-  cache. A chat, which no EOS ends, counts as continued wherever it fills its
-  row, so that groups of tokens are too large there and never too small. Rows
-  outside the text are read where they are needed to find a document's start.
+  cache. A chat does not end with EOS, so a chat that fills its row counts as
+  continued; a document's group of tokens may thus be too large, but never too
+  small. Rows outside the text are read if a document may start in them.
   """
   length = text.cache.sequence_length
   known: dict[int, int] = {}
 
   def start(row: int) -> int:
-    """Returns where, in the cache, the first document of a row starts."""
+    """Returns the cache position where the first document of a row starts."""
     passed = []
     while row not in known:
       passed.append(row)
-      before = text.cache.tokens_at(np.array([row - 1]))[0] if row else None
-      if before is None or not _is_continued(before):
+      previous = text.cache.tokens_at(np.array([row - 1]))[0] if row else None
+      if previous is None or not _is_continued(previous):
         known[row] = row * length
-      elif (last := int(packing.positions(before)[-1])) < length - 1:
+      elif (last := int(packing.positions(previous)[-1])) < length - 1:
         known[row] = row * length - 1 - last
-      else:  # The whole row before is of this document.
+      else:  # The whole previous row belongs to this document.
         row -= 1
     known.update(dict.fromkeys(passed, known[row]))
     return known[row]
@@ -77,19 +78,19 @@ def documents(text: Text) -> Int[np.ndarray, 'rows positions']:
   tokens = text.cache.tokens_at(text.rows)
   numbers = np.zeros(tokens.shape, np.int64)
   for i, row in enumerate(text.rows):
-    where = np.arange(length) - packing.positions(tokens[i])
-    numbers[i] = np.where(where == 0, start(int(row)), row * length + where)
+    starts = np.arange(length) - packing.positions(tokens[i])
+    numbers[i] = np.where(starts == 0, start(int(row)), row * length + starts)
   _, numbers = np.unique(numbers, return_inverse=True)
   return numbers.reshape(tokens.shape)
 
 
 def _is_continued(tokens: Int[np.ndarray, ' positions']) -> bool:
-  """Returns whether the last document of a row is continued in the next."""
+  """Returns whether the last document of a row continues in the next."""
   return tokens[-1] not in (packing.PAD, packing.EOS)
 
 
 class _Rows(NamedTuple):
-  """Rows in memory, read like a cache."""
+  """Rows in memory, with the interface of a token cache."""
 
   tokens: np.ndarray
 
@@ -102,22 +103,22 @@ class _Rows(NamedTuple):
 
 
 def batches(text: Text) -> Iterator[jax.Array]:
-  """Yields token ids of one shape; the last batch is filled up with padding."""
+  """Yields batches of token ids; the last one is padded to the same shape."""
   for start in range(0, len(text.rows), text.sequences):
     rows = text.rows[start : start + text.sequences]
-    yield _filled(text, text.cache.tokens_at(rows).astype(np.int32), 0)
+    yield _padded(text, text.cache.tokens_at(rows).astype(np.int32), 0)
 
 
-def beside(
+def value_batches(
     text: Text, values: Shaped[np.ndarray, 'rows ...'], filling: Any
 ) -> Iterator[jax.Array]:
-  """Yields what belongs to the rows of each batch."""
+  """Yields the values of each batch's rows; the last batch is padded."""
   for start in range(0, len(text.rows), text.sequences):
-    yield _filled(text, values[start : start + text.sequences], filling)
+    yield _padded(text, values[start : start + text.sequences], filling)
 
 
-def _filled(text, part, filling):
-  """Returns a batch on the devices, with as many rows as the others."""
+def _padded(text, part, filling):
+  """Returns a batch on the devices, padded with `filling` to full size."""
   whole = np.full((text.sequences, *part.shape[1:]), filling, part.dtype)
   whole[: len(part)] = part
   return place(whole, text.mesh, 'sequences', *[None] * (part.ndim - 1))
@@ -128,7 +129,7 @@ def over(
 ) -> Iterator[Any]:
   """Yields `step` of each batch on the host, one batch late.
 
-  So the host adds up one batch while the device runs the next.
+  The delay lets the host add up one batch while the device runs the next.
   """
   total = -(-len(text.rows) // text.sequences)
   progress = progress_line.ProgressLine(
@@ -149,7 +150,7 @@ def place(
     *logical: str | None,
     rules: sharding.Rules = sharding.RULES,
 ) -> jax.Array:
-  """Puts a host array that every process holds onto the mesh."""
+  """Puts a host array on the mesh; every process must hold all of it."""
   if mesh is None:
     return jax.numpy.asarray(x)
   x = np.asarray(x)

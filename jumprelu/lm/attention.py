@@ -1,10 +1,10 @@
-"""Attention that holds no scores of all pairs of positions.
+"""Attention without the scores of all pairs of positions in memory.
 
-The package's own attention makes an array [sequences, positions, heads,
-positions]: the `dense` form. Two others give the same: `chunked` is the
-package's arithmetic on some queries at a time, `splash` the TPU kernel that
-JAX brings along. It caps scores as Gemma 2 does; no kernel for GPUs in JAX
-0.10 does.
+The gemma package's own attention, the `dense` form, computes an array
+[sequences, positions, heads, positions] of scores. Two other forms have the
+same result: `chunked` is the package's arithmetic for a chunk of queries at a
+time, and `splash` is the TPU kernel that is part of JAX. The kernel supports
+Gemma 2's soft cap on scores, which no GPU kernel in JAX 0.10 does.
 """
 
 from collections.abc import Callable
@@ -18,27 +18,27 @@ from jumprelu import sharding
 from jumprelu.array_typing import Array, Bool, Float, Int
 from jumprelu.lm import config as config_lib
 
-# Up to here the array of all scores is small, and one product is fastest.
+# Up to this many positions the scores are small, and `dense` is fastest.
 _DENSE_POSITIONS = 512
-# Queries of a chunk: its scores are [sequences, 128, heads, positions].
+# Queries per chunk: the scores are [sequences, 128, heads, positions].
 _CHUNK = 128
-# The kernel's tiles: the largest that divides the positions is taken.
+# The kernel's tile sizes: the largest that divides the positions is used.
 _TILES = (512, 256, 128)
-# A TPU's vectors: heads must fill them.
+# The width of a TPU's vectors: the size of a head must be a multiple.
 _LANES = 128
-# The package's score of what is masked.
+# The score of masked positions, as in the package.
 _MASKED = -2.3819763e38
 
-# (queries, keys, values, window) -> what each head read.
+# (queries, keys, values, window) -> the heads' outputs.
 Attend = Callable[[Array, Array, Array, int | None], Array]
 
 
 def mask(
     segments: Int[Array, 'sequences positions'],
 ) -> Bool[Array, 'sequences positions positions']:
-  """Returns who sees whom: earlier positions of the same document.
+  """Returns a mask [query, key]: earlier positions of the same document.
 
-  Segment 0 is padding: seen by nobody, and its own rows are empty.
+  Segment 0 is padding, whose queries and keys are masked.
   """
   same = segments[:, :, None] == segments[:, None, :]
   causal = jnp.tril(jnp.ones(same.shape[1:], bool))
@@ -46,10 +46,16 @@ def mask(
 
 
 def choose(config: config_lib.LmConfig, positions: int, platform: str) -> str:
-  """Returns the form for sequences of `positions` ('cpu', 'gpu', 'tpu').
+  """Returns the form of attention for sequences of `positions`.
+
+  Args:
+    config: The model's shapes; its `attention` may name the form.
+    positions: The length of the sequences.
+    platform: 'cpu', 'gpu' or 'tpu'.
 
   Raises:
-    ValueError: if the config asks for a form that cannot be had.
+    ValueError: if the config names an unknown form, or shapes that the form
+      does not support.
   """
   fits = positions % _LANES == 0 and config.head_dim % _LANES == 0
   if config.attention == 'splash' and not fits:
@@ -74,7 +80,7 @@ def make(
     *,
     mesh: Any = None,
 ) -> Attend | None:
-  """Returns how heads attend; None: by the package's own attention."""
+  """Returns the attention function; None for the package's own attention."""
   form = choose(config, segments.shape[1], sharding.platform(mesh))
   options = {'segments': segments, 'softcap': config.attention_softcap}
   if form == 'splash':
@@ -85,16 +91,16 @@ def make(
 def rows_of_scores(
     config: config_lib.LmConfig, positions: int, platform: str
 ) -> int:
-  """Returns of how many queries a sequence's scores are in memory at once."""
+  """Returns how many queries' attention scores are in memory at once."""
   form = choose(config, positions, platform)
   return {'dense': positions, 'chunked': _CHUNK, 'splash': 0}[form]
 
 
 def self_check(config: config_lib.LmConfig) -> float:
-  """Compares the kernel, where long sequences take it, with `chunked`.
+  """Returns the largest difference between the kernel and `chunked`.
 
-  Returns:
-    The largest absolute difference over the largest value; 0 without a kernel.
+  The difference is relative to the largest value. It is 0 if long sequences do
+  not use the kernel.
   """
   length = 2 * _DENSE_POSITIONS
   if choose(config, length, jax.default_backend()) != 'splash':
@@ -107,16 +113,16 @@ def self_check(config: config_lib.LmConfig) -> float:
   options = {'segments': segments, 'softcap': config.attention_softcap}
   worst = 0.0
   for window in (None, min(config.window, length // 4)):
-    found = jax.jit(functools.partial(splash, window=window, **options))
-    expected = jax.jit(functools.partial(chunked, window=window, **options))
+    kernel = jax.jit(functools.partial(splash, window=window, **options))
+    reference = jax.jit(functools.partial(chunked, window=window, **options))
     with jax.default_matmul_precision('float32'):
-      expected = expected(q, k, v)
-    difference = jnp.abs(found(q, k, v) - expected).max()
+      expected = reference(q, k, v)
+    difference = jnp.abs(kernel(q, k, v) - expected).max()
     worst = max(worst, float(difference / jnp.abs(expected).max()))
   return worst
 
 
-def of_module(
+def apply_module(
     module: Any,
     x: Float[Array, 'sequences positions model'],
     positions: Int[Array, 'sequences positions'],
@@ -124,9 +130,10 @@ def of_module(
     rope: Callable[..., Array],
     attend: Attend,
 ) -> Float[Array, 'sequences positions model']:
-  """The package's `Attention.__call__` on its own submodules, with `attend`.
+  """Returns the output of the package's `Attention` module, using `attend`.
 
-  Without its cache.
+  It applies the module's submodules as the module's `__call__` does, but has no
+  cache of keys and values.
   """
   if module.use_qkv_einsum:
     q, k, v = module.qkv_einsum('BTD,SNDH->SBTNH', x)
@@ -135,7 +142,7 @@ def of_module(
     k, v = module.kv_einsum('BSD,CKDH->CBSKH', x)
   if module.use_qk_norm:
     q, k = module._query_norm(q), module._key_norm(k)
-  turn = functools.partial(
+  rotate = functools.partial(
       rope,
       positions=positions,
       base_frequency=module.rope_base_frequency,
@@ -143,7 +150,9 @@ def of_module(
   )
   local = module.attn_type.name == 'LOCAL_SLIDING'
   window = module.sliding_window_size if local else None
-  encoded = attend(turn(q) * module.query_pre_attn_scalar, turn(k), v, window)
+  encoded = attend(
+      rotate(q) * module.query_pre_attn_scalar, rotate(k), v, window
+  )
   return module.attn_vec_einsum('BTNH,NHD->BTD', encoded)
 
 
@@ -156,10 +165,10 @@ def chunked(
     segments: Int[Array, 'sequences positions'],
     softcap: float | None,
 ) -> Float[Array, 'sequences positions heads size']:
-  """Attends with `_CHUNK` queries at a time; gradients compute it again.
+  """Returns the heads' outputs, computed for `_CHUNK` queries at a time.
 
-  Within a document positions are consecutive, so that a window of positions is
-  one of indices.
+  Gradients recompute each chunk. Positions within a document are consecutive,
+  so that a window of positions is a window of indices.
   """
   sequences, length, heads, size = q.shape
   rest = -length % _CHUNK
@@ -184,9 +193,9 @@ def chunked(
 
   grouped = q.reshape(sequences, length, k.shape[2], -1, size)
   index = jnp.arange(length + rest).reshape(-1, _CHUNK)
-  found = jax.lax.map(part, (split(grouped), split(segments), index))
-  found = jnp.moveaxis(found, 0, 1).reshape(sequences, -1, heads, size)
-  return found[:, :length]
+  chunks = jax.lax.map(part, (split(grouped), split(segments), index))
+  outputs = jnp.moveaxis(chunks, 0, 1).reshape(sequences, -1, heads, size)
+  return outputs[:, :length]
 
 
 def splash(
@@ -199,14 +208,16 @@ def splash(
     softcap: float | None,
     mesh: Any = None,
 ) -> Float[Array, 'sequences positions heads size']:
-  """Attends by the TPU kernel; elsewhere by its interpreter, for tests.
+  """Returns the heads' outputs from the TPU kernel.
 
-  Its sums are in float32 whatever the inputs. Padding reads padding.
+  On other platforms the kernel is interpreted, for tests. The kernel computes
+  sums in float32 for all input types. Padding attends to padding.
   """
   heads = q.shape[2]
   parts = 1 if mesh is None else sharding.axis_size(mesh, 'heads')
   if heads % parts == 0 and k.shape[2] % parts:
-    # A device has some query heads only: it gets the keys of just those.
+    # The query heads are sharded and the kv heads are not: repeats the kv heads
+    # so that each device has those of its own query heads.
     k, v = (jnp.repeat(x, heads // x.shape[2], axis=2) for x in (k, v))
   kernel = functools.partial(
       _kernel,
@@ -216,16 +227,16 @@ def splash(
   )
   # The kernel reads [heads, positions, size].
   q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q, k, v))
-  run = _on_each(kernel, mesh, q, k, v, segments)
+  run = _on_each_device(kernel, mesh, q, k, v, segments)
   return jnp.swapaxes(run(q, k, v, segments), 1, 2)
 
 
-def _on_each(kernel, mesh, *arrays):
-  """Runs the kernel on each device's own part: XLA cannot divide it."""
+def _on_each_device(kernel, mesh, *arrays):
+  """Returns the kernel run on each device's shard; XLA cannot partition it."""
   if sharding.is_alone(mesh):
     return kernel
   axes = ('sequences', 'heads', None, None)
-  # Of segments [sequences, positions] the second axis stays whole.
+  # The second axis of segments [sequences, positions] is not sharded.
   specs = [
       sharding.named(mesh, *names, shape=x.shape).spec
       for names, x in zip([axes] * 3 + [axes[::2]], arrays, strict=True)
@@ -240,8 +251,8 @@ def _on_each(kernel, mesh, *arrays):
 
 
 def _kernel(q, k, v, segments, *, window, softcap, interpret):
-  """Runs the kernel on arrays [sequences, heads, positions, size]."""
-  # Slow to import, and for no other form.
+  """Returns the outputs; arrays are [sequences, heads, positions, size]."""
+  # Imported here because it is slow to import and only this form needs it.
   from jax.experimental.pallas.ops.tpu import splash_attention as library
 
   heads, length = q.shape[1:3]
@@ -268,6 +279,6 @@ def _kernel(q, k, v, segments, *, window, softcap, interpret):
       interpret=interpret,
   )
   ids = library.SegmentIds(segments, segments)
-  # Without residuals, which its type allows for, it gives one array.
-  found: Any = jax.vmap(run)(q, k, v, segment_ids=ids)
-  return found
+  # Any, because the kernel's type includes residuals, which are not computed.
+  outputs: Any = jax.vmap(run)(q, k, v, segment_ids=ids)
+  return outputs

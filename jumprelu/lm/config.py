@@ -1,4 +1,4 @@
-"""Shapes of language models, without importing the gemma package."""
+"""Shapes of language models; this module does not import gemma."""
 
 import dataclasses
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from jumprelu.lm import sites
 # Implementations of attention (`lm.attention`); they agree up to rounding.
 ATTENTION = ('auto', 'dense', 'chunked', 'splash')
 
-# Kinds of layers: attention within a sliding window, and over the document.
+# Kinds of layers: attention within a sliding window, or over the document.
 LOCAL = 'local'
 GLOBAL = 'global'
 
@@ -25,8 +25,8 @@ class LmConfig:
   """The shape of a language model; the defaults are Gemma 2's.
 
   All models have norms before and after attention and MLP, grouped-query
-  attention, a gated MLP and a tied embedding. `lm.families` has everything
-  else that the models of a family share.
+  attention, a gated MLP and a tied embedding. `lm.families` describes all other
+  common properties of a family.
   """
 
   name: str
@@ -37,9 +37,9 @@ class LmConfig:
   kv_heads: int
   head_dim: int
   layers: int
-  # A row of `lm.families.FAMILIES`.
+  # A key of `lm.families.FAMILIES`.
   family: str = 'gemma2'
-  # The kinds of the first layers; the later ones repeat them.
+  # The kinds of the first layers; later layers repeat this pattern.
   layer_pattern: tuple[str, ...] = (LOCAL, GLOBAL)
   window: int = 4096
   # Caps of attention scores and of logits: cap * tanh(x / cap). None: no cap.
@@ -49,7 +49,7 @@ class LmConfig:
   qk_norm: bool = False
   local_rope: Rope = Rope()
   global_rope: Rope = Rope()
-  # The positions of a sequence in training.
+  # The length of the training sequences, in positions.
   context: int = 8192
   # Scales queries by (d_model / heads)^-0.5 instead of head_dim^-0.5.
   query_scale_by_model: bool = False

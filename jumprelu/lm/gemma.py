@@ -1,10 +1,11 @@
 """The `gemma` package's forward pass: the only module that imports it.
 
 The package's `Transformer.__call__` is wrapped in `nn.jit`, whose trace cache
-does not know about interceptors: a splice around it is silently ignored or
-poisons later plain calls. So the forward pass here drives the package's public
-submodules (`embedder`, `blocks`, `final_norm`) itself, under our own `jit`,
-with positions and attention masks made explicit.
+does not depend on interceptors: a splice around the call would be silently
+ignored, or would stay in later calls without a splice. The forward pass of this
+module therefore calls the package's public submodules (`embedder`, `blocks`,
+`final_norm`) directly, under the caller's `jit`, with explicit positions and
+attention masks.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,11 +32,11 @@ Splice = Mapping[Tap, Callable[[Array], Array]]
 
 
 @contextlib.contextmanager
-def _without_chatter():
-  """Drops what is written to stderr, C++ included.
+def _silent_stderr():
+  """Discards everything written to stderr, by C++ as well.
 
-  The package brings TensorFlow, which tells about itself at import whatever
-  its log level. Errors are exceptions and pass.
+  Importing gemma imports TensorFlow, which logs to stderr at every log level.
+  Exceptions are not affected.
   """
   sys.stderr.flush()
   kept = os.dup(2)
@@ -58,7 +59,7 @@ def _linen() -> Any:
 @functools.cache
 def make_module(config: config_lib.LmConfig) -> Any:
   """Returns the package's transformer for `config` (slow: imports gemma)."""
-  with extras.imports(), _without_chatter():
+  with extras.imports(), _silent_stderr():
     from gemma import gm
     from gemma.gm.nn import config as gemma_config
 
@@ -119,7 +120,7 @@ def param_axes(config: config_lib.LmConfig) -> Params:
 
 @dataclasses.dataclass(frozen=True)
 class _Span:
-  """Which part of the model to run, and how its batch is laid out."""
+  """The part of the model to run, and the mesh of the batch."""
 
   first: int  # Index of the first block to run.
   last: int  # One past the last block to run.
@@ -128,7 +129,7 @@ class _Span:
 
 
 def _drive(module, inputs, positions, mask, *, span: _Span):
-  """Runs blocks [first, last) on tokens (first == 0) or a residual stream."""
+  """Returns the output of blocks [first, last); 2-D inputs are token ids."""
 
   def constrain(x):
     return sharding.constrain(x, span.mesh, 'sequences', None, None)
@@ -141,8 +142,11 @@ def _drive(module, inputs, positions, mask, *, span: _Span):
   return module.final_norm(x) if span.norm else x
 
 
-def _attending(attend):
-  """Has heads attend by another form than the package's, if there is one."""
+def _replacing_attention(attend):
+  """Returns a context that replaces the package's attention with `attend`.
+
+  None keeps the package's attention.
+  """
   if attend is None:
     return contextlib.nullcontext()
   with extras.imports():
@@ -153,7 +157,7 @@ def _attending(attend):
     if called != ('attn', '__call__'):
       return call(*args, **kwargs)
     x, positions, cache, _ = args
-    out = attention.of_module(
+    out = attention.apply_module(
         context.module, x, positions, rope=gm.math.apply_rope, attend=attend
     )
     return cache, out
@@ -168,7 +172,8 @@ def _interceptor(config, *, taps, splice, values, mesh):
   def visit(tap, x):
     flat = x.reshape(*x.shape[:2], -1)  # The heads are concatenated.
     if tap in taps:
-      # Or a value may leave cut along its last axis.
+      # Without the constraint a value may leave `jit` sharded over its last
+      # axis.
       values[tap] = sharding.constrain(flat, mesh, 'sequences', None, None)
     if tap not in splice:
       return x
@@ -215,11 +220,11 @@ def run(
     splice: Splice | None = None,
     mesh: Any = None,
 ) -> tuple[Float[Array, 'sequences positions model'], dict[Tap, Array]]:
-  """Runs part of the model; call it inside a `jit` of your own.
+  """Runs a part of the model, inside the caller's `jit`.
 
   Args:
     config: The model's shapes.
-    params: Its parameters; those of layers not run need not be there.
+    params: The model's parameters; those of layers not run may be missing.
     inputs: Token ids, or the residual stream [sequences, positions, model]
       that enters block `first_layer`.
     positions: Positions within each document.
@@ -242,7 +247,7 @@ def run(
   visit = _interceptor(
       config, taps=taps, splice=splice, values=values, mesh=mesh
   )
-  with _attending(attend), _linen().intercept_methods(visit):
+  with _replacing_attention(attend), _linen().intercept_methods(visit):
     x: Any = module.apply(
         {'params': params},
         inputs,
@@ -262,10 +267,10 @@ def package_logits(
     params: Params,
     tokens: Int[Array, 'sequences positions'],
 ) -> Float[Array, 'sequences positions vocab']:
-  """Returns the logits of the package's own forward, the `nn.jit` unwrapped.
+  """Returns the logits of the package's own forward pass, without its `nn.jit`.
 
-  Only for checks: it reads masks and positions off the token ids and takes id
-  0 for padding.
+  This is for checks only: it computes masks and positions from the token ids
+  and treats id 0 as padding.
   """
   module = make_module(config)
   call = inspect.unwrap(type(module).__call__)
@@ -277,7 +282,10 @@ def unembed(
     params: Params,
     hidden: Float[Array, '*batch model'],
 ) -> Float[Array, '*batch vocab']:
-  """Returns logits in float32, soft-capped if the model is, from the final norm's output."""
+  """Returns the logits, in float32, of outputs of the final norm.
+
+  The logits are soft-capped if the model has a cap.
+  """
   embedding = params['embedder']['input_embedding']
   logits = jnp.einsum(
       '...d,vd->...v', hidden, embedding, preferred_element_type=jnp.float32

@@ -1,4 +1,4 @@
-"""Hugging Face's folders: config.json and safetensors files."""
+"""Folders in Hugging Face's format: config.json and safetensors files."""
 
 from collections.abc import Iterator, Mapping
 import pathlib
@@ -18,7 +18,7 @@ _DTYPES = ('F32', 'BF16', 'F16')
 
 
 def recognises(folder: pathlib.Path) -> bool:
-  """Returns whether a folder looks like Hugging Face's."""
+  """Returns whether a folder is in Hugging Face's format."""
   return (folder / CONFIG).is_file() or any(folder.glob('*.safetensors'))
 
 
@@ -27,13 +27,13 @@ def read_config(folder: pathlib.Path, name: str) -> config_lib.LmConfig:
 
   Raises:
     MissingInputError: if there is no config.json beside the weights.
-    DataError: if it is damaged, or of a model that is in no family.
+    DataError: if it is damaged or describes a model of no known family.
   """
   path = folder / CONFIG
   if not path.is_file():
     raise errors.MissingInputError(
-        f'{path}: missing; the shapes of the weights beside it are read from'
-        ' it: put it there'
+        f'{path}: missing, but the shapes of the weights are read from it; put'
+        ' it beside the weights'
     )
   fields = json_files.read_json(path, cure=_CURE)
   by_type = {
@@ -58,7 +58,7 @@ def read_config(folder: pathlib.Path, name: str) -> config_lib.LmConfig:
 
 
 class Weights:
-  """The tensors of a folder; `weights.Reader`."""
+  """The tensors of a folder, as a `weights.Reader`."""
 
   def __init__(self, folder: pathlib.Path, config: config_lib.LmConfig):
     self._folder = folder
@@ -71,7 +71,7 @@ class Weights:
     self._headers = {}
 
   def check(self, shapes: Mapping[str, weights.Shape]) -> None:
-    """See `weights.Reader`; also refuses tensors that the family has not."""
+    """See `weights.Reader`; also raises for tensors unknown in the family."""
     for key in shapes:
       conversion = self._conversion(key)
       for name in conversion.names:
@@ -94,17 +94,17 @@ class Weights:
   def _check(self, name, wanted):
     path = self._files.get(name)
     if path is None:
-      weights.check_shape(self._folder, name, found=None, wanted=wanted)
+      weights.check_shape(self._folder, name, actual=None, wanted=wanted)
       return
     if path not in self._headers:
       if not path.is_file():
         raise errors.DataError(
-            f'{path}: missing; {_INDEX} says that it holds {name}, shape'
+            f'{path}: missing; {_INDEX} lists it as the file of {name}, shape'
             f' {wanted}'
         )
       self._headers[path] = weights.header(path)
     shape, dtype = self._headers[path].get(name, (None, ''))
-    weights.check_shape(path, name, found=shape, wanted=wanted)
+    weights.check_shape(path, name, actual=shape, wanted=wanted)
     if dtype not in _DTYPES:
       raise errors.DataError(
           f'{path}: tensor {name} is of type {dtype}; wanted one of'
@@ -119,7 +119,7 @@ class Weights:
     )
 
   def _conversion(self, key: str) -> families.Conversion:
-    """Returns the source of a tensor of our tree, with Hugging Face's names."""
+    """Returns the conversion to one of our tensors, with the folder's names."""
     key, layer = families.split_layer(key)
     conversion = self._conversions[key]
     return conversion._replace(
@@ -136,12 +136,12 @@ class Weights:
 
 
 def _files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-  """Returns which file holds which tensor: as the index says, or all there."""
+  """Returns the file of each tensor, from the index if there is one."""
   index = folder / _INDEX
   if index.is_file():
     table = json_files.read_json(index, cure=_CURE).get('weight_map')
     if not isinstance(table, dict) or not all(
-        # A name leads to no other folder.
+        # A name must not lead to another folder.
         isinstance(f, str) and pathlib.PurePath(f).name == f
         for f in table.values()
     ):

@@ -10,24 +10,24 @@ from jumprelu.array_typing import Array, Bool, Float, Int
 from jumprelu.lm import config as config_lib
 from jumprelu.lm import gemma
 
-# Logits of a chunk of positions may take this much of a device's memory, in
-# bytes.
+# The memory, in bytes, that the logits of one chunk of positions may use on a
+# device.
 _CHUNK_BYTES = 1 << 28
 
 
 def target_mask(
     segments: Int[Array, 'sequences positions'],
 ) -> Bool[Array, 'sequences positions']:
-  """Returns where the next token belongs to the same document.
+  """Returns a mask of positions whose next token is in the same document.
 
-  The last position of a sequence has no target.
+  The last position of a sequence has no next token and is masked.
   """
   inside = (segments[:, :-1] == segments[:, 1:]) & (segments[:, :-1] > 0)
   return jnp.pad(inside, ((0, 0), (0, 1)))
 
 
 def _num_chunks(shape, vocab, mesh):
-  """Returns into how many equal chunks the positions are to be cut."""
+  """Returns the least number of equal chunks whose logits fit the memory."""
   sequences, positions = shape
   if mesh is not None:
     sequences = -(-sequences // sharding.axis_size(mesh, 'sequences'))
@@ -40,8 +40,9 @@ def _num_chunks(shape, vocab, mesh):
 
 
 def _unembedder(config, params, mesh):
-  """Returns what makes logits of the final norm's output, chunk by chunk."""
-  # Once, not once a chunk, where the weights are cut over `data` as well.
+  """Returns a function from the final norm's output to logits."""
+  # If the weights are sharded over `data`, this constraint gathers the
+  # embedding once instead of once per chunk.
   embedding = params['embedder']['input_embedding']
   embedding = sharding.constrain(embedding, mesh, 'vocab', None)
   whole = {'embedder': {'input_embedding': embedding}}
@@ -49,7 +50,7 @@ def _unembedder(config, params, mesh):
 
 
 def _by_chunks(function, chunks, *arrays):
-  """Returns `function` of arrays [sequences, positions, ...], cut in time."""
+  """Returns `function` of arrays [sequences, positions, ...], by chunks."""
   if chunks == 1:
     return function(arrays)
   shape = arrays[0].shape[:2]
@@ -63,7 +64,7 @@ def _by_chunks(function, chunks, *arrays):
 
 
 def _next(tokens):
-  """Returns the token after each; 0 after the last."""
+  """Returns each position's next token; 0 at the last position."""
   return jnp.pad(tokens[:, 1:], ((0, 0), (0, 1)))
 
 
@@ -78,10 +79,10 @@ def losses(
 ) -> Float[Array, 'sequences positions']:
   """Returns the loss (nats) of the next token at each source position.
 
-  It is 0 where there is no target in the same document (`target_mask`).
-  Arguments as of `hidden`.
+  It is 0 at positions without a target in the same document (`target_mask`).
+  Other arguments are those of `hidden`.
   """
-  found = hidden(config, params, tokens, segments=segments, mesh=mesh, **kwargs)
+  final = hidden(config, params, tokens, segments=segments, mesh=mesh, **kwargs)
   unembed = _unembedder(config, params, mesh)
 
   def losses_of(chunk):
@@ -91,7 +92,7 @@ def losses(
     return jax.nn.logsumexp(logits, axis=-1) - target_logits[..., 0]
 
   chunks = _num_chunks(tokens.shape, config.vocab, mesh)
-  by_position = _by_chunks(losses_of, chunks, found, _next(tokens))
+  by_position = _by_chunks(losses_of, chunks, final, _next(tokens))
   return jnp.where(target_mask(segments), by_position, 0.0)
 
 
@@ -115,15 +116,18 @@ def hidden(
     tokens: Token ids.
     positions: Positions within each document.
     segments: Document numbers within each sequence, 0 for padding.
-    inputs: The residual stream that enters block `first_layer`, if that part
-      was run before; the embedded tokens if None.
+    inputs: The residual stream that enters block `first_layer`, if the earlier
+      blocks were already run; None to embed the tokens.
     first_layer: The first block to run.
     splice: Replacements of activations (`gemma.run`).
     mesh: The device mesh.
   """
   if inputs is None and first_layer:
-    raise ValueError('a run from a later block needs its inputs')
-  found, _ = gemma.run(
+    raise ValueError(
+        f'first_layer={first_layer}: pass `inputs`, the residual stream that'
+        ' enters this block'
+    )
+  output, _ = gemma.run(
       config,
       params,
       tokens if inputs is None else inputs,
@@ -134,15 +138,15 @@ def hidden(
       splice=splice,
       mesh=mesh,
   )
-  return found
+  return output
 
 
 class Comparison(NamedTuple):
-  """How the predictions of a changed pass differ from the clean one's."""
+  """The next-token predictions of a changed and a clean forward pass."""
 
   # KL(clean || changed) of the next token's distribution, in nats.
   divergence: Float[Array, 'sequences positions']
-  # Losses of the next token, in whatever document; 0 at the last position.
+  # Losses of the next token, even in the next document; 0 at the last position.
   clean: Float[Array, 'sequences positions']
   changed: Float[Array, 'sequences positions']
 
@@ -156,7 +160,7 @@ def compare(
     tokens: Int[Array, 'sequences positions'],
     mesh: Any = None,
 ) -> Comparison:
-  """Compares two passes by what `hidden` returned of them."""
+  """Returns the comparison of two passes' final hidden states (`hidden`)."""
   unembed = _unembedder(config, params, mesh)
 
   def compare_chunk(chunk):
@@ -169,11 +173,11 @@ def compare(
 
     return Comparison((jnp.exp(p) * (p - q)).sum(-1), loss(p), loss(q))
 
-  # Both passes' logits are held at a time.
+  # The logits of both passes are in memory at once.
   chunks = _num_chunks(tokens.shape, 2 * config.vocab, mesh)
-  found = _by_chunks(compare_chunk, chunks, clean, changed, _next(tokens))
+  comparison = _by_chunks(compare_chunk, chunks, clean, changed, _next(tokens))
   last = jnp.arange(tokens.shape[1])[None] == tokens.shape[1] - 1
-  return found._replace(
-      clean=jnp.where(last, 0, found.clean),
-      changed=jnp.where(last, 0, found.changed),
+  return comparison._replace(
+      clean=jnp.where(last, 0, comparison.clean),
+      changed=jnp.where(last, 0, comparison.changed),
   )

@@ -1,4 +1,4 @@
-"""Loading a language model, and the calls made on it."""
+"""Language models: loading, activations, logits and losses."""
 
 import dataclasses
 import pathlib
@@ -27,7 +27,7 @@ class LanguageModel:
 
   @property
   def name(self) -> str:
-    """Returns the name that results are filed under."""
+    """The name under which results are stored."""
     return self.config.name
 
 
@@ -38,17 +38,17 @@ def load(
     dtype: Any = jnp.float32,
     mesh: Any = None,
 ) -> LanguageModel:
-  """Loads a model's first `num_layers` layers (all if None), laid over `mesh`.
+  """Returns a model with its first `num_layers` layers, sharded over `mesh`.
 
   Args:
     model: A known name, or a folder (`source.find`).
-    num_layers: How many layers to load.
-    dtype: What parameters are cast to; the model computes in it.
+    num_layers: How many layers to load; all if None.
+    dtype: The dtype of the parameters and of the model's computations.
     mesh: The device mesh; one device if None.
 
   Raises:
     UserError: if the model is unknown.
-    MissingInputError, DataError: if its files are not there or damaged.
+    MissingInputError, DataError: if its files are missing or damaged.
   """
   source = source_lib.find(model)
   params = weights.load(
@@ -76,16 +76,16 @@ def activations(
     taps: tuple[sites.Tap, ...],
     mesh: Any = None,
 ) -> dict[sites.Tap, Float[Array, 'sequences positions d_site']]:
-  """Returns the activations at `taps`, running no block above the last.
+  """Returns the activations at `taps`, running no block above the last tap.
 
   Args:
     model: The model.
-    params: Its parameters, apart so that they are an argument of the caller's
-      `jit` and no constant of it.
+    params: Its parameters, passed separately so that they are an argument of
+      the caller's `jit` and not a constant in it.
     tokens: Token ids.
     positions: Positions within each document.
     segments: Document numbers within each sequence, 0 for padding.
-    taps: What to return.
+    taps: The activations to return.
     mesh: The device mesh.
   """
   last = max(tap.layer for tap in taps)
@@ -105,8 +105,8 @@ def activations(
 def input_gain(params: gemma.Params, layer: int) -> Float[Array, ' model']:
   """Returns the gain in `Site.MLP_IN` of a layer: 1 + the norm's scale.
 
-  Gemma Scope's transcoders read the norm's output divided by it
-  (arXiv 2408.05147, section 3.4); Gemma Scope 2's read it as it is.
+  Gemma Scope's transcoders read the norm's output divided by this gain
+  (arXiv 2408.05147, section 3.4); Gemma Scope 2's read the output itself.
   """
   return 1 + params[f'layer_{layer}']['pre_ffw_norm']['scale']
 
@@ -116,7 +116,7 @@ def input_gains(
 ) -> Float[Array, ' sum_d_site']:
   """Returns the gain in each of an SAE's inputs, in float32.
 
-  At `Site.MLP_IN` it is that of the tap's own layer, elsewhere it is 1.
+  Inputs at `Site.MLP_IN` have the gain of their layer, other inputs have 1.
   """
   gains = [
       input_gain(params, tap.layer).astype(jnp.float32)
@@ -139,8 +139,8 @@ def prefix(
 ) -> Float[Array, 'sequences positions model']:
   """Returns the residual stream that enters block `layer`.
 
-  `losses(..., inputs=prefix, first_layer=layer)` then runs the rest, so that
-  many splices share one prefix.
+  `losses(..., inputs=prefix, first_layer=layer)` runs the remaining blocks, so
+  that many splices share one prefix.
   """
   x, _ = gemma.run(
       model.config,
@@ -160,7 +160,7 @@ def losses(
     tokens: Int[Array, 'sequences positions'],
     **kwargs: Any,
 ) -> Float[Array, 'sequences positions']:
-  """Returns next-token losses; arguments as of `lm.loss.losses`."""
+  """Returns next-token losses; arguments as in `lm.loss.losses`."""
   return loss_lib.losses(model.config, params, tokens, **kwargs)
 
 
@@ -170,14 +170,14 @@ def hidden(
     tokens: Int[Array, 'sequences positions'],
     **kwargs: Any,
 ) -> Float[Array, 'sequences positions model']:
-  """Returns what is unembedded; arguments as of `lm.loss.losses`."""
+  """Returns the final norm's output; arguments as in `lm.loss.hidden`."""
   return loss_lib.hidden(model.config, params, tokens, **kwargs)
 
 
 def compare(
     model: LanguageModel, params: gemma.Params, *args: Any, **kwargs: Any
 ) -> loss_lib.Comparison:
-  """Compares two passes; arguments as of `lm.loss.compare`."""
+  """Returns the comparison of two passes; arguments as in `lm.loss.compare`."""
   return loss_lib.compare(model.config, params, *args, **kwargs)
 
 
@@ -186,7 +186,7 @@ def unembed(
     params: gemma.Params,
     hidden: Float[Array, '*batch model'],
 ) -> Float[Array, '*batch vocab']:
-  """Returns the logits in float32 of what `hidden` returned."""
+  """Returns the logits, in float32, of final hidden states (`hidden`)."""
   return gemma.unembed(model.config, params, hidden)
 
 
@@ -213,15 +213,14 @@ def logits(
 
 
 def self_check(model: LanguageModel) -> float:
-  """Compares our forward with the package's on a few tokens, and its kernel.
+  """Returns the largest difference between our logits and the package's.
 
-  Only the layers that were loaded are compared.
-
-  Returns:
-    The largest absolute difference of the logits over their largest value.
+  Both are computed from a few tokens with the layers that were loaded. The
+  attention kernel for long sequences is compared too (`attention.self_check`).
+  Differences are relative to the largest value.
 
   Raises:
-    NumericalError: if the forwards differ by more than rounding.
+    NumericalError: if the difference exceeds rounding errors.
   """
   config = dataclasses.replace(model.config, layers=model.num_layers)
   shallow = dataclasses.replace(model, config=config)
@@ -249,12 +248,12 @@ def self_check(model: LanguageModel) -> float:
   dtype = jax.tree.leaves(model.params)[0].dtype
   tolerance = 1e-4 if dtype == jnp.float32 else 3e-2
   difference = float(both(model.params, tokens))
-  # A few tokens do not reach the form that long sequences take.
+  # A few tokens do not use the kernel for long sequences.
   difference = max(difference, attention.self_check(config))
   if not difference <= tolerance:
     raise errors.NumericalError(
         f'{config.name}: our forward pass differs from the package by'
-        f' {difference:.1e} of the largest logit; is another version of gemma'
-        ' installed than setup.py pins?'
+        f' {difference:.1e} of the largest logit; install the version of'
+        ' gemma that setup.py pins'
     )
   return difference

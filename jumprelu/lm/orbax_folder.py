@@ -1,7 +1,8 @@
-"""Orbax folders, as Kaggle ships them: flat and nested trees.
+"""Folders in orbax's format, as on Kaggle: flat and nested trees.
 
-They are read by tensorstore, which orbax writes with, because it reads shapes
-without weights and without a device. A tensor's name is its path in the tree, joined by dots:
+They are read with tensorstore, which orbax itself uses, because tensorstore
+reads shapes without weights and without a device. A tensor's name is its path
+in the tree, joined by dots:
 
   flat    transformer/layer_0/attn/q_einsum.w    as released
   nested  layer_0.attn.q_einsum.w                as `gemma` saves its own tree
@@ -19,30 +20,31 @@ from jumprelu.files import json_files
 from jumprelu.lm import config as config_lib
 from jumprelu.lm import families, gemma, weights
 
-# What marks such a folder, and each zarr version's description of an array.
+# The files that mark such a folder.
 _MARKS = ('_METADATA', 'manifest.ocdbt')
+# The file that describes an array -> the driver of its zarr version.
 _DRIVERS = {'.zarray': 'zarr', 'zarr.json': 'zarr3'}
 
 
 def recognises(folder: pathlib.Path) -> bool:
-  """Returns whether a folder, or its only subfolder, is orbax's."""
+  """Returns whether a folder, or its only such subfolder, is orbax's."""
   return _inner(folder) is not None
 
 
 def _inner(folder: pathlib.Path) -> pathlib.Path | None:
-  """Returns the folder with the arrays: this one, or the only one in it."""
-  inside = [folder, *sorted(p for p in folder.glob('*') if p.is_dir())]
-  found = [p for p in inside if any((p / mark).is_file() for mark in _MARKS)]
-  if folder in found:
+  """Returns the folder with the arrays: `folder` or its only such subfolder."""
+  folders = [folder, *sorted(p for p in folder.glob('*') if p.is_dir())]
+  marked = [p for p in folders if any((p / mark).is_file() for mark in _MARKS)]
+  if folder in marked:
     return folder
-  return found[0] if len(found) == 1 else None
+  return marked[0] if len(marked) == 1 else None
 
 
 def read_config(folder: pathlib.Path, name: str) -> config_lib.LmConfig:
-  """Reads the shapes from the arrays' metadata; the family adds the rest.
+  """Returns the shapes in the arrays' metadata; the family sets the rest.
 
   Raises:
-    DataError: if tensors are missing, or have no shape of a known family.
+    DataError: if tensors are missing, or their shapes fit no known family.
   """
   store = _Store(folder)
   family = _recognise(store)
@@ -82,10 +84,10 @@ def read_config(folder: pathlib.Path, name: str) -> config_lib.LmConfig:
 
 
 def _recognise(store: '_Store') -> families.Family:
-  """Returns the first family whose marks a folder has.
+  """Returns the first family whose tensors a folder has.
 
   Raises:
-    DataError: if there is none.
+    DataError: if it has the tensors of no known family.
   """
   keys = set(store.keys)
   for family in families.FAMILIES.values():
@@ -106,14 +108,14 @@ def _recognise(store: '_Store') -> families.Family:
 
 
 class Weights:
-  """The tensors of a folder; `weights.Reader`."""
+  """The tensors of a folder, as a `weights.Reader`."""
 
   def __init__(self, folder: pathlib.Path, config: config_lib.LmConfig):
     self._config = config
     self._store = _Store(folder)
 
   def check(self, shapes: Mapping[str, weights.Shape]) -> None:
-    """See `weights.Reader`; also refuses tensors that the family has not."""
+    """See `weights.Reader`; also raises for tensors unknown in the family."""
     known = weights.flatten(gemma.param_shapes(self._config))
     title = families.family_of(self._config).title
     for key in self._store.keys:
@@ -124,7 +126,7 @@ class Weights:
         )
     for key, wanted in shapes.items():
       shape = self._store.shape(key)
-      weights.check_shape(self._store.path, key, found=shape, wanted=wanted)
+      weights.check_shape(self._store.path, key, actual=shape, wanted=wanted)
 
   def tensor(self, key: str) -> np.ndarray:
     """See `weights.Reader`."""
@@ -135,19 +137,19 @@ def _canonical(name: str) -> str:
   """Returns our name of a tensor: 'layer_0/attn/q_einsum/w'."""
   key = name.replace('.', '/').removeprefix('params/')
   key = key.removeprefix('transformer/')
-  # In the flat tree also the MLP's arrays are the only leaf, `w`, of a module.
+  # The flat tree stores each MLP array as the leaf `w` of a module.
   return re.sub(r'^(layer_\d+/mlp/\w+)/w$', r'\1', key)
 
 
 class _Store:
-  """The arrays of an orbax folder by our names."""
+  """The arrays of an orbax folder, under our names."""
 
   def __init__(self, folder: pathlib.Path):
     inner = _inner(folder)
     if inner is None:
       raise errors.MissingInputError(
-          f'{folder}: no arrays of orbax in this folder, or in more than one'
-          ' folder within it; give the folder of one checkpoint'
+          f'{folder}: no arrays of orbax in this folder, or in several'
+          ' folders within it; use the folder of one checkpoint'
       )
     self.path = inner.resolve()
     metadata = self._metadata()
@@ -169,23 +171,23 @@ class _Store:
 
   @property
   def keys(self) -> list[str]:
-    """Returns the names of all tensors."""
+    """The names of all tensors, sorted."""
     return sorted(self._specs)
 
   @property
   def layers(self) -> int:
-    """Returns how many layers there are."""
+    """The number of layers."""
     matches = (re.match(r'layer_(\d+)/', key) for key in self._specs)
     return 1 + max((int(m[1]) for m in matches if m), default=-1)
 
   def shape(self, key: str) -> weights.Shape | None:
-    """Returns a tensor's shape; None where there is no such tensor."""
+    """Returns a tensor's shape, or None if the tensor does not exist."""
     if key not in self._specs:
       return None
     return tuple(self._array(key).shape)
 
   def read(self, key: str) -> np.ndarray:
-    """Reads a tensor whole."""
+    """Returns a whole tensor."""
     try:
       return self._array(key).read().result()
     except (ValueError, OSError) as error:
@@ -204,7 +206,7 @@ class _Store:
       return [key.decode() for key in store.list().result()]
     except (ValueError, OSError) as error:
       raise errors.DataError(
-          f'{self.path}: not readable: {_first(error)}; fetch it again'
+          f'{self.path}: not readable: {_message(error)}; fetch it again'
       ) from None
 
   def _array(self, key: str):
@@ -218,7 +220,8 @@ class _Store:
     base['path'] = base.get('path', '') + stored + '/'
     spec = {'driver': driver, 'kvstore': base}
     if self._zeros_are_stored:
-      # A part that is not there is lost; otherwise it stands for zeros.
+      # Chunks of zeros are written too, so a missing chunk was lost. Without
+      # this setting it would be read as zeros.
       spec['fill_missing_data_reads'] = False
     try:
       self._open[key] = tensorstore.open(spec, open=True, read=True).result()
@@ -228,11 +231,11 @@ class _Store:
 
   def _damaged(self, key: str, error: Exception) -> errors.DataError:
     return errors.DataError(
-        f'{self.path}: tensor {key} is not readable: {_first(error)}; fetch it'
+        f'{self.path}: tensor {key} is not readable: {_message(error)}; fetch it'
         ' again'
     )
 
 
-def _first(error: Exception) -> str:
-  """Returns what happened, without tensorstore's account of where."""
+def _message(error: Exception) -> str:
+  """Returns the error's message without tensorstore's source locations."""
   return str(error).split(' [')[0]

@@ -1,4 +1,4 @@
-"""Where a language model's parameters lie on the devices."""
+"""The shardings of a language model's parameters."""
 
 from typing import Any
 
@@ -17,10 +17,10 @@ def param_layout(
     dtype: Any,
     mesh: Any = None,
 ) -> gemma.Params:
-  """Returns the abstract parameters of the first layers, as they are to lie.
+  """Returns the abstract parameters of the first layers, with their shardings.
 
-  Where the weights are more than a device should hold, each is cut over `data`
-  as well (`sharding.lm_rules`).
+  If the weights exceed the memory that a device should use for them, they are
+  sharded over `data` as well (`sharding.lm_rules`).
   """
   shapes, axes = gemma.param_shapes(config), gemma.param_axes(config)
   wanted = [

@@ -1,4 +1,4 @@
-"""Places in a language model, and what an SAE reads and reconstructs there."""
+"""Sites in a language model, and the taps that SAEs read and reconstruct."""
 
 from collections.abc import Iterable, Mapping
 import dataclasses
@@ -12,7 +12,7 @@ from jumprelu import errors
 class Site(enum.StrEnum):
   """A named activation of a Gemma 2 block (Gemma Scope, arXiv 2408.05147).
 
-  A `StrEnum`, because taps are keys of pytrees and JAX sorts those.
+  It is a `StrEnum` because taps are keys of pytrees, which JAX sorts.
   """
 
   # The residual stream after the block.
@@ -26,7 +26,7 @@ class Site(enum.StrEnum):
 
 
 class Tap(NamedTuple):
-  """A site of one layer (zero-indexed); as text `layer_12.resid_post`."""
+  """A site of one layer (zero-indexed), written as `layer_12.resid_post`."""
 
   layer: int
   site: Site
@@ -39,10 +39,10 @@ _TAP = re.compile(rf'layer_(0|[1-9]\d*)\.({"|".join(Site)})')
 
 
 def parse_tap(text: str) -> Tap:
-  """Returns the tap whose text this is.
+  """Returns the tap that `text` names.
 
   Raises:
-    DataError: if it is the text of no tap.
+    DataError: if `text` names no tap.
   """
   match = _TAP.fullmatch(text)
   if not match:
@@ -57,19 +57,19 @@ def parse_tap(text: str) -> Tap:
 class Reads:
   """The taps that an SAE reads and those that it reconstructs.
 
-  Its inputs are the activations at `inputs`, concatenated in this order, and
-  its targets those at `targets`.
+  The SAE's input is the concatenation of the activations at `inputs`, in order,
+  and its target is the concatenation of the activations at `targets`.
   """
 
   inputs: tuple[Tap, ...]
   targets: tuple[Tap, ...]
   # Whether inputs at `Site.MLP_IN` include the gain of their layer's norm; True
-  # where nothing is read there.
+  # if no input is at this site.
   input_gain: bool = True
 
   def __post_init__(self):
     if not self.inputs or not self.targets:
-      raise ValueError('an SAE reads at least one tap and reconstructs one')
+      raise ValueError('an SAE needs at least one input tap and one target tap')
     for taps in (self.inputs, self.targets):
       if len(set(taps)) < len(taps):
         raise ValueError(f'a tap is repeated: {spell(taps)}')
@@ -91,7 +91,7 @@ class Reads:
 
   @property
   def stated_input_gain(self) -> bool | None:
-    """Returns `input_gain`, or None where nothing is read at an MLP's input."""
+    """Returns `input_gain`, or None if no input is at `Site.MLP_IN`."""
     read = any(tap.site is Site.MLP_IN for tap in self.inputs)
     return self.input_gain if read else None
 
@@ -117,7 +117,7 @@ class Reads:
 
   @property
   def name(self) -> str:
-    """Returns the name of these sites in `SITES`; all taps if they have none."""
+    """Returns the name in `SITES`, or the taps if no name applies."""
     if len(self.inputs) == len(self.targets) == len(self.layers) == 1:
       pair = self.input.site, self.target.site
       for name, sites in SITES.items():
@@ -128,7 +128,8 @@ class Reads:
     return f'{spell(self.inputs)} to {spell(self.targets)}'
 
 
-# Name -> the site that an SAE of this name reads, and the one it reconstructs.
+# Name -> the site that an SAE of this name reads, and the site that it
+# reconstructs.
 SITES: dict[str, tuple[Site, Site]] = {
     'resid_post': (Site.RESID_POST, Site.RESID_POST),
     'mlp_out': (Site.MLP_OUT, Site.MLP_OUT),
@@ -138,11 +139,11 @@ SITES: dict[str, tuple[Site, Site]] = {
 
 
 def make_reads(name: str, layer: int, *, input_gain: bool = True) -> Reads:
-  """Returns what an SAE of a name in `SITES` reads and reconstructs.
+  """Returns the taps of an SAE with a name in `SITES`.
 
   Args:
     name: A key of `SITES`.
-    layer: The layer of both.
+    layer: The layer of input and target.
     input_gain: Whether an input at `Site.MLP_IN` includes its norm's gain.
 
   Raises:
@@ -162,13 +163,13 @@ def make_reads(name: str, layer: int, *, input_gain: bool = True) -> Reads:
 
 def all_taps(reads: Iterable[Reads]) -> tuple[Tap, ...]:
   """Returns the taps of several SAEs, sorted, each once."""
-  return tuple(sorted({tap for each in reads for tap in each.taps}))
+  return tuple(sorted({tap for sae_reads in reads for tap in sae_reads.taps}))
 
 
 def slices_of(
     taps: Iterable[Tap], widths: Mapping[Tap, int]
 ) -> dict[Tap, slice]:
-  """Returns the part of each tap in the concatenated activations."""
+  """Returns each tap's slice of the concatenated activations."""
   slices, start = {}, 0
   for tap in taps:
     slices[tap] = slice(start, start + widths[tap])
@@ -177,12 +178,12 @@ def slices_of(
 
 
 def to_json_keys(values: Mapping[Tap, float]) -> dict[str, float]:
-  """Returns numbers by tap as numbers by text, for JSON."""
+  """Returns a dict with taps written as text, for JSON."""
   return {str(tap): value for tap, value in values.items()}
 
 
 def from_json_keys(values: Mapping[str, float]) -> dict[Tap, float]:
-  """Returns what `to_json_keys` was called with; DataError on other keys."""
+  """Returns a dict with text read as taps; DataError if a text is no tap."""
   return {parse_tap(text): value for text, value in values.items()}
 
 

@@ -1,7 +1,7 @@
-"""From what a user writes after --model to a config, a folder, a format.
+"""The config, folder and format of the model that --model names.
 
-Nothing here reads weights, imports gemma or touches a device, and nothing is
-ever downloaded: a wrong flag is answered at once.
+This module reads no weights, does not import gemma and uses no device, so that
+a wrong flag fails early. Nothing is ever downloaded.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ FORMATS: dict[str, Any] = {
     'orbax': orbax_folder,
 }
 
-# What the config of a known model says and its folder has to confirm.
+# The fields in which the folder of a known model must equal its config.
 _IDENTITY = (
     'family',
     'd_model',
@@ -45,37 +45,37 @@ _IDENTITY = (
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-  """Where a model's files are, and what they hold."""
+  """The files of a model and their config."""
 
   config: config_lib.LmConfig
   folder: pathlib.Path
   format: Any = None  # A module of `FORMATS`; None: the embedded model.
 
   def open(self) -> weights.Reader:
-    """Opens the weights."""
+    """Returns a reader of the weights."""
     if self.format is None:
       return weights.PackageFile(self.folder / 'params.safetensors')
     return self.format.Weights(self.folder, self.config)
 
   @property
   def tokenizer_path(self) -> pathlib.Path:
-    """The tokenizer's file: in the folder, or beside it as on Kaggle."""
+    """The tokenizer's file, in the folder or (as on Kaggle) beside it."""
     inside = self.folder / 'tokenizer.model'
     beside = self.folder.resolve().parent / 'tokenizer.model'
     return beside if beside.is_file() and not inside.is_file() else inside
 
 
 def models_dir() -> pathlib.Path:
-  """Returns where known models are looked for."""
-  given = os.environ.get('JUMPRELU_MODELS')
-  return pathlib.Path(given or '~/.cache/jumprelu/models').expanduser()
+  """Returns the folder that holds the folders of known models."""
+  folder = os.environ.get('JUMPRELU_MODELS')
+  return pathlib.Path(folder or '~/.cache/jumprelu/models').expanduser()
 
 
 def get_config(model: str) -> config_lib.LmConfig:
-  """Returns the shapes of a known model, or those that a folder's files say.
+  """Returns the shapes of a known model or of the model in a folder.
 
   Raises:
-    UserError: if it is neither; the known names are listed.
+    UserError: if `model` is neither; the known names are listed.
     MissingInputError: if there is no such folder.
     DataError: if the folder is damaged or its model is in no known family.
   """
@@ -87,7 +87,7 @@ def get_config(model: str) -> config_lib.LmConfig:
 def find(model: str) -> Source:
   """Returns the files of a model; raises as `get_config` does.
 
-  Of a known model they have to be there, and its own.
+  The files of a known model must exist and have the shapes of that model.
   """
   if model == NANO:
     return Source(families.MODELS[NANO], _NANO_FOLDER)
@@ -99,7 +99,7 @@ def find(model: str) -> Source:
       raise errors.MissingInputError(f'--model={model}: no such folder')
     known = ', '.join(sorted(families.MODELS))
     raise errors.UserError(
-        f'--model={model}: unknown; give the folder of a model, or one of'
+        f'--model={model}: unknown; use the folder of a model, or one of'
         f' {known}'
     )
   return _open_folder(folder, folder.resolve().name)
@@ -109,13 +109,13 @@ def huggingface_folder(model: str) -> pathlib.Path:
   """Returns the folder of a model that transformers can read.
 
   Raises:
-    UserError: if the model comes in another format; and as `find` does.
+    UserError: if the folder is in another format; other errors as in `find`.
   """
   source = find(model)
   if source.format is not huggingface:
     raise errors.UserError(
-        f'--model={model}: is no Hugging Face folder, so there is nothing that'
-        ' transformers could read'
+        f'--model={model}: is not in the format of Hugging Face, which'
+        ' transformers needs; use a folder with config.json and *.safetensors'
     )
   return source.folder
 
@@ -131,7 +131,7 @@ def _open_folder(folder: pathlib.Path, name: str) -> Source:
 
 
 def _find_known(name: str) -> Source:
-  """Looks for a known model's folder, and whether it is that model."""
+  """Returns the files of a known model; raises if they are of another model."""
   folder = models_dir() / name
   if not folder.is_dir():
     family = families.family_of(families.MODELS[name])
@@ -146,7 +146,7 @@ def _find_known(name: str) -> Source:
     value = getattr(source.config, field)
     if value != getattr(wanted, field):
       raise errors.DataError(
-          f'{folder}: is no {name}: {field} is {value}, wanted'
+          f'{folder}: is not {name}: {field} is {value}, wanted'
           f' {getattr(wanted, field)}; pass --model=DIR to use it as it is'
       )
   return source

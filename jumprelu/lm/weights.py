@@ -1,7 +1,8 @@
-"""Parameters: from a file's tensors to arrays that lie over the mesh.
+"""Reading parameters from files into arrays sharded over the mesh.
 
-Whatever the format, tensors go one by one from the file to the devices, only
-those of the layers needed, and the host never holds more than one of them.
+In every format, only tensors of the needed layers are read. They are copied
+from the file to the devices one at a time, so that the host never holds more
+than one tensor.
 """
 
 from collections.abc import Mapping
@@ -22,18 +23,19 @@ Shape = tuple[int, ...]
 
 @runtime_checkable
 class Reader(Protocol):
-  """The tensors of a model, under the names of our tree (`flatten`)."""
+  """The tensors of a model, under the keys of our tree (`flatten`)."""
 
   def check(self, shapes: Mapping[str, Shape]) -> None:
-    """Compares the files with these shapes before anything is read.
+    """Checks that the files have tensors of these shapes, before reading them.
 
     Raises:
-      DataError: naming file, tensor, and the shapes found and wanted.
+      DataError: if a tensor is missing or differs; it names the file, the
+        tensor, and the actual and wanted shapes.
     """
     ...
 
   def tensor(self, key: str) -> np.ndarray:
-    """Reads one tensor that was checked."""
+    """Returns one tensor, which must have been checked."""
     ...
 
 
@@ -48,7 +50,7 @@ def _is_leaf(x):
 
 
 def unflatten(flat: dict[str, Any]) -> gemma.Params:
-  """Returns the nested dict that `flatten` made one of."""
+  """Returns the nested dict of a flat one; the inverse of `flatten`."""
   tree = {}
   for key, leaf in flat.items():
     *parents, last = key.split('/')
@@ -75,7 +77,7 @@ def write(
 
 
 class PackageFile:
-  """Reads what `write` wrote: the format of the embedded model."""
+  """A file written by `write`: the format of the embedded model."""
 
   def __init__(self, path: pathlib.Path):
     if not path.is_file():
@@ -86,7 +88,7 @@ class PackageFile:
   def check(self, shapes: Mapping[str, Shape]) -> None:
     """See `Reader`."""
     for key, shape in shapes.items():
-      check_shape(self._path, key, found=self._shapes.get(key), wanted=shape)
+      check_shape(self._path, key, actual=self._shapes.get(key), wanted=shape)
 
   def tensor(self, key: str) -> np.ndarray:
     """See `Reader`."""
@@ -94,7 +96,7 @@ class PackageFile:
 
 
 def header(path: pathlib.Path) -> dict[str, tuple[Shape, str]]:
-  """Returns shape and type of each tensor of a safetensors file."""
+  """Returns the shape and dtype of each tensor in a safetensors file."""
   import safetensors
 
   try:
@@ -111,7 +113,7 @@ def header(path: pathlib.Path) -> dict[str, tuple[Shape, str]]:
 
 
 def read_tensor(path: pathlib.Path, name: str) -> np.ndarray:
-  """Reads one tensor of a safetensors file."""
+  """Returns one tensor of a safetensors file."""
   import safetensors
 
   try:
@@ -124,25 +126,26 @@ def read_tensor(path: pathlib.Path, name: str) -> np.ndarray:
 
 
 def check_shape(
-    path: pathlib.Path, name: str, *, found: Shape | None, wanted: Shape
+    path: pathlib.Path, name: str, *, actual: Shape | None, wanted: Shape
 ) -> None:
-  """Raises a DataError unless the tensor is there and has its shape."""
-  if found is None:
+  """Raises a DataError unless the tensor exists and has the wanted shape."""
+  if actual is None:
     raise errors.DataError(
         f'{path}: tensor {name} is missing; wanted: shape {wanted}'
     )
-  if found != wanted:
+  if actual != wanted:
     raise errors.DataError(
-        f"{path}: tensor {name} has shape {found}, the model's config wants"
+        f"{path}: tensor {name} has shape {actual}, the model's config wants"
         f' {wanted}'
     )
 
 
 def _place(array, leaf):
-  """Lays an array over the mesh; every process holds it whole for a moment."""
+  """Returns an array sharded like `leaf`; each process has read all of it."""
   if leaf.sharding is None:
     return jnp.asarray(array.astype(leaf.dtype))
-  # Cast by shard: the whole array is never there in two types.
+  # Each shard is cast separately, so that the whole array is never in memory in
+  # two types.
   return jax.make_array_from_callback(
       array.shape, leaf.sharding, lambda index: array[index].astype(leaf.dtype)
   )
@@ -156,7 +159,7 @@ def load(
     dtype: Any = jnp.float32,
     mesh: Any = None,
 ) -> gemma.Params:
-  """Loads the parameters of the first `num_layers` layers, laid over `mesh`.
+  """Returns the parameters of the first `num_layers` layers on `mesh`.
 
   Raises:
     DataError: if a tensor is missing, damaged or of another shape.
@@ -174,10 +177,10 @@ def load(
 def read(
     config: config_lib.LmConfig, path: pathlib.Path, **kwargs: Any
 ) -> gemma.Params:
-  """Loads what `write` wrote; further arguments as of `load`.
+  """Returns the parameters in a file of `write`; other arguments as in `load`.
 
   Raises:
     MissingInputError: if there is no such file.
-    DataError: if a tensor is missing or has another shape; it is named.
+    DataError: if a tensor is missing or has another shape.
   """
   return load(config, PackageFile(path), **kwargs)

@@ -179,7 +179,7 @@ def _folded(job: Job, group: suite.Group) -> tuple[Any, dict[str, Any]]:
       name: jax.ShapeDtypeStruct(
           x.shape,
           x.dtype,
-          sharding=corpus_passes.place_of(
+          sharding=corpus_passes.param_sharding(
               folded[0], name, shape=x.shape, mesh=job.mesh
           ),
       )

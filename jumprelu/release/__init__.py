@@ -1,16 +1,16 @@
-"""Releases: written, verified and read back.
+"""Releases: folders of trained SAEs, written, verified and loaded.
 
-Published cards say `from jumprelu import release; release.load_member(...)`.
-The names are resolved on first use because `jumprelu verify` must not import
-orbax, which writing a release needs.
+The README of each release uses `from jumprelu import release` and
+`release.load_member(...)`. Names are imported on first use, because
+`jumprelu verify` must not import the libraries that only writing needs.
 """
 
 import importlib
 from typing import Any
 
 _OWNERS = {
-    'Member': 'records',
-    'Provenance': 'records',
+    'Member': 'members',
+    'Provenance': 'members',
     'check_target': 'write',
     'list_members': 'members',
     'load_member': 'members',

@@ -1,9 +1,9 @@
-"""The README of a release: what is in it, how good it is, how to load it."""
+"""The README (card) of a release: members, metrics and usage."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jumprelu.release import records
+from jumprelu.release import members
 
 _TEMPLATE = """\
 ---
@@ -12,9 +12,10 @@ tags: [sparse-autoencoder, jumprelu, interpretability]
 ---
 # JumpReLU sparse autoencoders on {model}, layer {layer}
 
-{count} sparse autoencoders (SAEs): each writes an activation of the language
-model `{model}` as a sum of few of its learned directions. File layout, array
-names and conventions are Gemma Scope's, so its readers open these files.
+{count} sparse autoencoders (SAEs). Each approximates an activation of the
+language model `{model}` by a sparse sum of learned directions. File layout,
+array names and conventions are those of Gemma Scope, so tools for Gemma Scope
+can load these files.
 {notes}
 | SAE | width | L0 | FVU | delta loss (nats) | loss recovered | dead |
 |---|--:|--:|--:|--:|--:|--:|
@@ -24,19 +25,19 @@ L0: active latents per token. FVU: fraction of variance unexplained, pooled over
 the evaluation. Delta loss: increase of the model's next-token loss when the
 reconstruction replaces the activation, with its standard error over sequences.
 Loss recovered: 1 - delta loss / (loss with the site set to zero - clean loss).
-Dead: latents that never fired{window}. All on held-out text
-({tokens} positions). A transcoder reads the MLP's input and reconstructs
-its output; its numbers refer to the output. `results.jsonl` and
-`results.parquet` hold every number.
+Dead: latents that never fired{window}. All metrics are computed on held-out
+text ({tokens} positions). A transcoder reads the MLP's input and reconstructs
+its output; its metrics refer to the output. `results.jsonl` and
+`results.parquet` hold all metrics.
 
 ## Load one
 
 ```python
 {load}```
 
-{gain}Activations are raw: the scale used in training is folded into the arrays.
-`config.json` beside each file names the site in this package, in
-TransformerLens (unprocessed weights) and in Hugging Face's transformers;
+{gain}`x` are raw activations, because the scale used in training is folded into
+the arrays. The `config.json` next to each file names the site in this package,
+in TransformerLens (unprocessed weights) and in Hugging Face's transformers;
 `test_vectors.npz` holds held-out activations `x` with their `latents` and
 `reconstruction`.
 With the package installed:
@@ -50,7 +51,7 @@ latents = sae.encode(params, x)
 
 `jumprelu verify DIR` checks every file against `suite.json`.
 
-## How they were made
+## Training
 {command}
 Text:
 
@@ -77,7 +78,7 @@ reconstruction = latents @ p['W_dec'] + p['b_dec']
 """
 
 _WITH_GAIN = """\
-The transcoder's input is the output of the norm before the MLP, gain included.
+The transcoder's input is the output of the norm before the MLP, with its gain.
 
 """
 _WITHOUT_GAIN = """\
@@ -98,7 +99,19 @@ def render(
     versions: Mapping[str, str],
     input_gain: bool | None,
 ) -> str:
-  """Return the card as Markdown, from results rows only."""
+  """Returns the card as Markdown.
+
+  Args:
+    rows: The rows of results, which also hold the members' paths.
+    model: The language model's name.
+    layer: The layer.
+    corpus: The description of the text.
+    command: The command that trained the suite; may be empty.
+    licence: The SPDX name of the licence.
+    versions: Package names and versions.
+    input_gain: Whether the input of transcoders includes the norm's gain; None
+      without transcoders.
+  """
   gain = ''
   if input_gain is not None:
     gain = _WITH_GAIN if input_gain else _WITHOUT_GAIN
@@ -114,7 +127,7 @@ def render(
       gain=gain,
       command=f'\n```\n{command}\n```\n' if command else '',
       notes=_notes(rows),
-      corpus='\n'.join(f'* {k}: {_words(v)}' for k, v in corpus.items()),
+      corpus='\n'.join(f'* {k}: {_described(v)}' for k, v in corpus.items()),
       versions=', '.join(f'{k} {v}' for k, v in versions.items()),
       licence=licence,
       licence_tag=licence.lower(),
@@ -122,7 +135,7 @@ def render(
 
 
 def _window(rows: Sequence[Mapping[str, Any]]) -> str:
-  """Returns the words that say over how many tokens dead latents are silent."""
+  """Returns the text about the window of tokens in which latents are dead."""
   windows = [
       row['dead_window_tokens']
       for row in rows
@@ -130,16 +143,16 @@ def _window(rows: Sequence[Mapping[str, Any]]) -> str:
   ]
   if windows:
     return f' in {min(windows):,} held-out tokens'
-  return ' (– where too few held-out tokens were read to know)'
+  return ' (–: unknown, because too few held-out tokens were read)'
 
 
 def _notes(rows: Sequence[Mapping[str, Any]]) -> str:
-  """Returns what a reader must know before the table, as paragraphs."""
+  """Returns warnings about unfinished training and skipped steps."""
   stops = dict.fromkeys(r['unfinished'] for r in rows if r.get('unfinished'))
-  notes = [f'Training has not ended: {stop}.' for stop in stops]
+  notes = [f'Training is unfinished: {stop}.' for stop in stops]
   for row in rows:
     skipped, steps = row.get('steps_skipped') or 0, row.get('steps') or 0
-    if records.is_skipped_notable(skipped, steps=steps):
+    if members.is_skipped_notable(skipped, steps=steps):
       notes.append(
           f'`{row["path"]}` skipped {skipped:,} of {steps:,} steps'
           f' ({skipped / steps:.1%}), because its loss or gradients were not'
@@ -149,6 +162,7 @@ def _notes(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _table_line(row: Mapping[str, Any]) -> str:
+  """Returns one member's line of the table."""
   delta = _number(row.get('delta_loss'), '.4f')
   if row.get('delta_loss_stderr') is not None:
     delta += f' ± {row["delta_loss_stderr"]:.4f}'
@@ -164,10 +178,10 @@ def _table_line(row: Mapping[str, Any]) -> str:
   return f'| {" | ".join(cells)} |'
 
 
-def _words(value: Any) -> str:
-  """Write a value of the corpus' description for people."""
+def _described(value: Any) -> str:
+  """Returns a value of the text's description as Markdown."""
   if isinstance(value, Mapping):
-    return ', '.join(f'{k} {_words(v)}' for k, v in value.items())
+    return ', '.join(f'{k} {_described(v)}' for k, v in value.items())
   return f'`{value}`' if isinstance(value, str) else f'{value}'
 
 

@@ -1,9 +1,9 @@
-"""The sparsity-fidelity frontier, drawn from results rows alone.
+"""A plot of the sparsity-fidelity frontier, drawn from rows of results.
 
-One column a site. Above, the fraction of variance unexplained against L0;
-below, the increase of the language model's loss when the reconstruction is
-spliced in: the two curves by which Gemma Scope compares SAEs (arXiv:2408.05147,
-figures 4 and 6). Lower and further left is better.
+Each site has a column with two panels: the fraction of variance unexplained
+against L0, and below it the increase of the language model's loss when the
+reconstruction is spliced in. These are the curves by which Gemma Scope compares
+SAEs (arXiv:2408.05147, figures 4 and 6). Lower and further left is better.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,15 +25,17 @@ Row = Mapping[str, Any]
 
 
 def plot_frontier(rows: Sequence[Row], out: str | os.PathLike):
-  """Draw results rows into a PNG (or whatever the name of `out` ends with)."""
+  """Draws rows of results; the suffix of `out` determines the file format."""
   rows = [row for row in rows if (row.get('l0') or 0) > 0]
   sites = [
       site for site in plot_style.SITES if any(r['site'] == site for r in rows)
   ]
   if not sites:
-    raise errors.DataError(f'{out}: no results row has an L0 to draw')
+    raise errors.DataError(
+        f'{out}: nothing to draw, no row of results has a positive L0'
+    )
   with extras.imports():
-    from matplotlib import figure  # Heavy, and needed here only.
+    from matplotlib import figure
 
   series = sorted({_series_of(row) for row in rows}, key=lambda s: s[::-1])
   width = max(2.75 * len(sites) + 0.8, 5.0)
@@ -70,12 +72,13 @@ def _draw_panel(
     site: str,
     series: Sequence[tuple[str, int]],
 ):
+  """Draws all curves of one metric at one site."""
   rows = [row for row in rows if row['site'] == site]
   if metric == 'fvu':
     _draw_pca(axis, rows)
   for i, name in enumerate(series):
-    own = [row for row in rows if _series_of(row) == name]
-    _draw_series(axis, own, metric, index=i)
+    series_rows = [row for row in rows if _series_of(row) == name]
+    _draw_series(axis, series_rows, metric, index=i)
   if len(series) == 1:
     _label_points(axis, rows, metric)
   _style_x(axis, rows)
@@ -86,7 +89,7 @@ def _series_of(row: Row) -> tuple[str, int]:
 
 
 def _points(rows: Sequence[Row], metric: str) -> tuple[np.ndarray, ...]:
-  """Return L0s, values and standard errors, in order of L0."""
+  """Returns L0s, values and standard errors, sorted by L0."""
   rows = sorted(
       (row for row in rows if row.get(metric) is not None),
       key=lambda row: row['l0'],
@@ -140,7 +143,7 @@ def _draw_pca(axis, rows: Sequence[Row]):
 
 
 def _label_points(axis, rows: Sequence[Row], metric: str):
-  """Write beside each point what was asked of it, clear of the curves."""
+  """Labels each point with its coefficient or target L0."""
   for row in rows:
     if row.get(metric) is None:
       continue
@@ -157,6 +160,7 @@ def _label_points(axis, rows: Sequence[Row], metric: str):
 
 
 def _request(row: Row) -> str:
+  """Returns a row's sparsity coefficient or target L0 as text."""
   if row.get('target_l0'):
     return f'L0 → {row["target_l0"]:g}'
   mantissa, exponent = f'{row["sparsity_coefficient"]:.3e}'.split('e')
@@ -167,11 +171,11 @@ def _request(row: Row) -> str:
 
 
 def _label_series(axis, rows: Sequence[Row], series: Sequence[tuple[str, int]]):
-  """Write each curve's name at its dense end, in its colour."""
+  """Labels each curve at its highest L0, in its colour."""
   ends = []
   for i, (variant, width) in enumerate(series):
-    own = [row for row in rows if _series_of(row) == (variant, width)]
-    l0, value, _ = _points(own, 'fvu')
+    series_rows = [row for row in rows if _series_of(row) == (variant, width)]
+    l0, value, _ = _points(series_rows, 'fvu')
     if len(l0):
       name = layout.width_name(width)
       name += '' if variant == 'jumprelu' else f' {variant}'
@@ -179,7 +183,7 @@ def _label_series(axis, rows: Sequence[Row], series: Sequence[tuple[str, int]]):
   points_a_pixel = 72 / axis.figure.dpi
   lowest = -np.inf
   for l0, value, name, colour in sorted(ends, key=lambda end: end[1]):
-    # Names keep a line's height between them, however near the curves end.
+    # Labels are at least one line apart, because curves may end close together.
     height = axis.transData.transform((l0, value))[1] * points_a_pixel
     lowest = max(height, lowest + 11)
     axis.annotate(
@@ -197,7 +201,7 @@ def _label_series(axis, rows: Sequence[Row], series: Sequence[tuple[str, int]]):
 def _style_x(axis, rows: Sequence[Row]):
   l0 = [row['l0'] for row in rows]
   plot_style.log_axis(axis, 'x')
-  # Room for labels on the left; never less than half a decade.
+  # The left margin has room for labels; the axis spans at least half a decade.
   low, high = min(l0) / 1.9, max(l0) * 1.4
   axis.set_xlim(low, max(high, low * 3))
 
@@ -216,6 +220,7 @@ def _style_y(axis, rows: Sequence[Row], metric: str):
 
 
 def _heading(rows: Sequence[Row]) -> str:
+  """Returns the line above the panels."""
   first = rows[0]
   layers = sorted({row['layer'] for row in rows})
   variants = sorted({row['variant'] for row in rows})

@@ -1,4 +1,4 @@
-"""The names that other libraries give to the input and target of an SAE."""
+"""Names of an SAE's input and target in other libraries."""
 
 from jumprelu import lm
 
@@ -10,14 +10,15 @@ def hook_names(
     input_gain: bool | None = None,
     family: str = 'gemma2',
 ) -> dict[str, dict[str, str]]:
-  """Returns the names of an SAE's input and target, by library.
+  """Returns the names of the input and target of an SAE, by library.
 
-  TransformerLens' names hold for an unprocessed model (no folded norms).
+  Names of TransformerLens refer to a model with unprocessed weights (norms not
+  folded).
 
   Args:
     site: A key of `lm.SITES`.
     layer: The layer.
-    input_gain: Whether a transcoder's input includes the norm's gain.
+    input_gain: Whether the input of a transcoder includes the norm's gain.
     family: The language model's family, a key of `lm.FAMILIES`.
   """
   known = lm.FAMILIES[family]

@@ -1,10 +1,10 @@
-"""Where a release keeps what: folder names as in Gemma Scope.
+"""File and folder names of a release, which are those of Gemma Scope.
 
     SITE/layer_L/width_W/average_l0_N/params.npz           JumpReLU
     variants/VARIANT/SITE/layer_L/width_W/average_l0_N/... any other variant
 
 N is the L0 measured on held-out tokens, not a hyper-parameter (Gemma Scope,
-arXiv:2408.05147, section 4). Files of a member and of the whole are below.
+arXiv:2408.05147, section 4).
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ import re
 
 from jumprelu import errors
 
+# Files of a member.
 PARAMS = 'params.npz'
 CONFIG = 'config.json'
 RESULTS = 'results.json'
@@ -21,6 +22,7 @@ FIRING_FREQUENCY = 'firing_frequency.npy'
 REQUIRED_FILES = (PARAMS, CONFIG, RESULTS, TEST_VECTORS)
 MEMBER_FILES = (*REQUIRED_FILES, FIRING_FREQUENCY)
 
+# Files of the whole release.
 SUITE = 'suite.json'
 ALL_RESULTS = 'results.jsonl'
 ALL_RESULTS_PARQUET = 'results.parquet'
@@ -32,7 +34,7 @@ _MILLION = 2**20
 
 
 def width_name(width: int) -> str:
-  """Return Gemma Scope's name of a width: 16384 -> 16k, 1048576 -> 1m."""
+  """Returns the name of a width in folders: 16k for 16384, 1m for 1048576."""
   if width < 1:
     raise ValueError(f'width {width} is not positive')
   if width < _MIN_SHORT_WIDTH or width & (width - 1):
@@ -41,18 +43,18 @@ def width_name(width: int) -> str:
 
 
 def l0_name(l0: float) -> int:
-  """Round a measured L0 half up, to at least 1."""
+  """Returns a measured L0 rounded half up, at least 1."""
   if not math.isfinite(l0) or l0 < 0:
-    raise ValueError(f'average L0 {l0} is not a count')
+    raise ValueError(f'average L0 {l0} is negative or not finite')
   return max(1, math.floor(l0 + 0.5))
 
 
 def member_folder(
     *, variant: str, site: str, layer: int, width: int, l0: float
 ) -> str:
-  """Returns a member's folder, relative to the release, before collisions."""
+  """Returns the folder of a member, before `resolve_collisions`."""
   if not _NAME.fullmatch(site):
-    raise ValueError(f'site {site!r} is no name of a folder')
+    raise ValueError(f'site {site!r} is not a valid folder name')
   path = (
       f'{site}/layer_{layer}/width_{width_name(width)}'
       f'/average_l0_{l0_name(l0)}'
@@ -63,7 +65,12 @@ def member_folder(
 def resolve_collisions(
     folders: Sequence[str], order: Sequence[tuple]
 ) -> list[str]:
-  """Give the k-th member of one folder, by `order`, the suffix `_k`, k > 1."""
+  """Returns unique folders: repeated ones get the suffixes _2, _3, ...
+
+  Args:
+    folders: One folder per member.
+    order: One sort key per member, by which repeated folders are numbered.
+  """
   seen: dict[str, int] = {}
   resolved = [''] * len(folders)
   for i in sorted(range(len(folders)), key=lambda i: (order[i], i)):
@@ -73,7 +80,7 @@ def resolve_collisions(
 
 
 def is_folder_of(path: str, folder: str) -> bool:
-  """Tell whether `path` is `folder`, or `folder` with a collision's suffix."""
+  """Returns whether `path` is `folder`, possibly with a collision suffix."""
   suffix = path.removeprefix(folder)
   return path.startswith(folder) and (
       not suffix or re.fullmatch(r'_([2-9]|[1-9]\d+)', suffix) is not None
@@ -81,7 +88,7 @@ def is_folder_of(path: str, folder: str) -> bool:
 
 
 def check_relative(path: str) -> str:
-  """Return a path from a file if it can only lie inside, else raise."""
+  """Returns `path` if it cannot leave the release, else raises DataError."""
   parts = path.split('/')
   if not parts or not all(_NAME.fullmatch(p) or p == CARD for p in parts):
     raise errors.DataError(f'{SUITE}: unsafe path {path!r}')

@@ -1,36 +1,231 @@
-"""Read the members of a release: digests, descriptions, arrays.
+"""The members of a release, and the schema of their config.json.
 
-Nothing in a release is trusted: names are checked before they are opened and
-headers before data. What the numbers must fulfil is in `verify.py`.
+`member_config` makes a member's config.json, `read_member` requires its fields,
+and `result_columns` selects those that are repeated in rows of results.
+
+No file of a release is trusted: names are checked before files are opened, and
+array headers before data. `verify.py` checks the values.
 """
 
+from collections.abc import Mapping
+import dataclasses
 import os
 import pathlib
+import platform
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jumprelu import errors, saes
+import jumprelu
+from jumprelu import errors, lm, saes
+from jumprelu.array_typing import Array, Float
 from jumprelu.files import folder_kinds, formats, json_files, npz
-from jumprelu.release import layout
+from jumprelu.files import versions as versions_lib
+from jumprelu.release import hook_names, layout
 from jumprelu.saes import base
 
-# Of config.json; a member without them cannot be rebuilt.
+# Fields of config.json without which a member cannot be rebuilt or verified.
 _REQUIRED = (
     'model', 'layer', 'site', 'variant', 'width', 'sparsity_coefficient',
     'target_l0', 'seed', 'sae', 'sha256', 'test_vectors',
 )  # fmt: skip
+# Fields of config.json that are columns of a row of results.
+_RESULT_COLUMNS = (
+    'variant', 'sparsity_coefficient', 'target_l0', 'seed', 'tokens_trained',
+)  # fmt: skip
+# Share of skipped steps above which a release mentions them.
+_NOTABLE_SKIPPED = 1e-3
+_PACKAGES = ('jax', 'jaxlib', 'flax', 'numpy', 'gemma')
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Member:
+  """One trained SAE, folded, with its settings and results.
+
+  Attributes:
+    sae: The folded SAE, which reads raw activations.
+    params: The SAE's arrays.
+    reads: The SAE's input and target in the language model.
+    sparsity_coefficient: The sparsity coefficient used in training.
+    target_l0: The target L0 used in training, 0 if none.
+    seed: The seed of the initialisation.
+    learning_rate: The peak learning rate.
+    initial_threshold: The initial threshold, in units of the scaled input.
+    input_scale: The input's scale C, which is folded into `params`.
+    target_scale: The target's scale, also folded; differs from `input_scale`
+      for a transcoder only.
+    tokens_trained: Number of kept tokens trained on.
+    steps: Number of optimiser steps.
+    results: The row of evaluation results; its `l0` names the folder.
+    inputs: Held-out raw activations for the test vectors.
+    firing_frequency: Share of held-out tokens on which each latent is active.
+    converted_from: The original variant of a member that was converted to a
+      JumpReLU SAE, else empty.
+    total_steps: Steps of the whole run; 0 if the run is finished.
+    steps_skipped: Number of `steps` without an update, because loss or
+      gradients were not finite.
+  """
+
+  sae: base.Sae
+  params: Mapping[str, Array]
+  reads: lm.Reads
+  sparsity_coefficient: float
+  target_l0: float
+  seed: int
+  learning_rate: float
+  initial_threshold: float
+  input_scale: float
+  target_scale: float
+  tokens_trained: int
+  steps: int
+  results: Mapping[str, Any]
+  inputs: Float[np.ndarray, 'rows model']
+  firing_frequency: Float[np.ndarray, ' latents'] | None = None
+  converted_from: str = ''
+  total_steps: int = 0
+  steps_skipped: int = 0
+
+  @property
+  def unfinished(self) -> str:
+    """The step at which the run stopped, in words; empty if it is finished."""
+    if self.steps >= self.total_steps:
+      return ''
+    return f'stopped at step {self.steps} of {self.total_steps}'
+
+  @property
+  def site(self) -> str:
+    """The site, a key of `lm.SITES`."""
+    return self.reads.name
+
+  @property
+  def input_gain(self) -> bool | None:
+    """Whether a transcoder's input includes the norm's gain; else None."""
+    return self.reads.stated_input_gain
+
+
+@dataclasses.dataclass(frozen=True)
+class Provenance:
+  """The origin that all members of a suite share.
+
+  Attributes:
+    model: The language model's name.
+    layer: The layer.
+    training: The run's full config, as JSON.
+    corpus: The description and digest of the text, as JSON.
+    tokenizer_sha256: SHA-256 of the tokenizer's file.
+    run: A digest that identifies the run.
+    command: The command that trained the suite.
+    licence: The SPDX name of the licence of the released arrays.
+    family: The language model's family, a key of `lm.FAMILIES`.
+  """
+
+  model: str
+  layer: int
+  training: Mapping[str, Any]
+  corpus: Mapping[str, Any]
+  tokenizer_sha256: str
+  run: str
+  command: str = ''
+  licence: str = 'Apache-2.0'
+  family: str = 'gemma2'
+
+
+def member_config(
+    member: Member, provenance: Provenance, *, sha256: str
+) -> dict[str, Any]:
+  """Returns a member's config.json; `sha256` is the digest of params.npz."""
+  sae = member.sae
+  return {
+      **formats.stamp(formats.Kind.RELEASE_MEMBER),
+      'model': provenance.model,
+      'layer': member.reads.layer,
+      'site': member.site,
+      'hooks': hook_names.hook_names(
+          member.site,
+          layer=member.reads.layer,
+          input_gain=member.input_gain,
+          family=provenance.family,
+      ),
+      'input_gain': member.input_gain,
+      'variant': sae.variant,
+      'width': sae.width,
+      'sparsity_coefficient': member.sparsity_coefficient,
+      'target_l0': member.target_l0,
+      'seed': member.seed,
+      'learning_rate': member.learning_rate,
+      'initial_threshold': member.initial_threshold,
+      'input_scale': member.input_scale,
+      'target_scale': member.target_scale,
+      'tokens_trained': member.tokens_trained,
+      'steps': member.steps,
+      'steps_skipped': member.steps_skipped,
+      'unfinished': member.unfinished,
+      'converted_from': member.converted_from,
+      'sae': {
+          'd_in': sae.d_in,
+          'd_out': sae.d_out,
+          'width': sae.width,
+          'transcoder': sae.transcoder,
+          'skip': sae.skip,
+          'config': dataclasses.asdict(sae.config),
+      },
+      'arrays': {k: list(v.shape) for k, v in member.params.items()},
+      'test_vectors': len(member.inputs),
+      'training': provenance.training,
+      'corpus': provenance.corpus,
+      'tokenizer_sha256': provenance.tokenizer_sha256,
+      'command': provenance.command,
+      'versions': versions(),
+      'license': provenance.licence,
+      'sha256': sha256,
+  }
+
+
+def result_columns(config: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the columns that a config.json adds to a row of results.
+
+  `unfinished` is among them only if the run was stopped before its end.
+  """
+  columns = {name: config.get(name) for name in _RESULT_COLUMNS}
+  if stop := config.get('unfinished'):
+    columns['unfinished'] = str(stop)
+  return columns
+
+
+def result_row(member: Member) -> dict[str, Any]:
+  """Returns a member's row of results, with its steps and skipped steps."""
+  steps: dict[str, Any] = {
+      'steps': member.steps,
+      'steps_skipped': member.steps_skipped,
+  }
+  if member.unfinished:
+    steps['unfinished'] = member.unfinished
+  return json_files.to_plain({**member.results, **steps})
+
+
+def is_skipped_notable(skipped: int, *, steps: int) -> bool:
+  """Returns whether a release must mention `skipped` of `steps` steps."""
+  return skipped > _NOTABLE_SKIPPED * steps
+
+
+def versions() -> dict[str, str]:
+  """Returns the versions that a release depends on, importing nothing."""
+  return {
+      'jumprelu': jumprelu.__version__,
+      'python': platform.python_version(),
+      **versions_lib.of_packages(_PACKAGES),
+  }
 
 
 def list_members(release: str | os.PathLike) -> list[str]:
-  """Return the members' folders, relative to the release, in stored order."""
+  """Returns the members' folders relative to the release, in stored order."""
   return [m['path'] for m in read_suite(release)['members']]
 
 
 def read_suite(release: str | os.PathLike) -> dict:
-  """Read suite.json, with every path in it checked to lie inside."""
+  """Reads suite.json, and checks that its paths are inside the release."""
   folder_kinds.want_release(release)
   path = pathlib.Path(release) / layout.SUITE
   suite = formats.migrate(
@@ -54,7 +249,11 @@ def read_suite(release: str | os.PathLike) -> dict:
 def load_member(
     path: str | os.PathLike,
 ) -> tuple[base.Sae, dict[str, jax.Array], dict]:
-  """Load (sae, params, config) of one member: its folder or its params.npz."""
+  """Loads (sae, params, config) of a member.
+
+  Args:
+    path: The member's folder, or its params.npz.
+  """
   path = pathlib.Path(path)
   folder = path.parent if path.name == layout.PARAMS else path
   folder_kinds.want_member(folder)
@@ -65,7 +264,7 @@ def load_member(
 def read_member(
     folder: pathlib.Path,
 ) -> tuple[base.Sae, dict[str, np.ndarray], dict]:
-  """Read a member's arrays with the shapes that its config implies."""
+  """Reads (sae, params, config), with array shapes implied by the config."""
   if not folder.is_dir():
     raise errors.MissingInputError(f'{folder}: no such member')
   config = formats.migrate(
@@ -78,7 +277,9 @@ def read_member(
     raise errors.DataError(
         f'{folder / layout.CONFIG}: lacks {", ".join(missing)}'
     )
-  sae = _make_sae(folder / layout.CONFIG, config['variant'], config['sae'])
+  sae = _make_sae(
+      config['sae'], variant=config['variant'], where=folder / layout.CONFIG
+  )
   shapes = jax.eval_shape(
       lambda: sae.init_params(jax.random.key(0), initial_threshold=1.0)
   )
@@ -88,13 +289,16 @@ def read_member(
   return sae, params, config
 
 
-def _make_sae(where, variant, fields) -> base.Sae:
+def _make_sae(
+    fields: Mapping[str, Any], *, variant: str, where: pathlib.Path
+) -> base.Sae:
+  """Makes an SAE from the `sae` field of the config.json at `where`."""
   try:
     _, make_config = saes.VARIANTS[variant]
     if min(fields['d_in'], fields['d_out'], fields['width']) < 1:
       raise ValueError('a size below 1')
-    # JSON knows no tuples.
-    config: Any = {
+    # JSON has lists where a config has tuples.
+    config: dict[str, Any] = {
         k: tuple(v) if isinstance(v, list) else v
         for k, v in fields['config'].items()
     }

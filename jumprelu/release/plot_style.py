@@ -1,6 +1,6 @@
-"""How all pictures look: colours, names of sites, scales in plain digits.
+"""Shared plot style: colours, markers, names of sites and tick labels.
 
-matplotlib is imported by the functions that need it, nowhere else.
+matplotlib is imported inside functions, because it is slow to import.
 """
 
 from typing import Any
@@ -9,12 +9,12 @@ import numpy as np
 
 from jumprelu import extras
 
-# Okabe and Ito's colours: told apart with any colour vision, and in grey
-# because the markers differ too.
+# Okabe and Ito's colours are distinct with any colour vision. Markers differ
+# too, for prints in grey.
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')
 MARKERS = ('o', 's', '^', 'D', 'v', 'P')
 INK, FAINT = '#222222', '#6b6b6b'
-# Error bars span this many standard errors each way.
+# Half the length of an error bar, in standard errors.
 STDERRS = 2
 
 SITES = {
@@ -45,7 +45,7 @@ _RC: dict[Any, Any] = {
 
 
 def context() -> Any:
-  """Returns a context in which pictures are made, and saved."""
+  """Returns a context manager in which figures are drawn and saved."""
   with extras.imports():
     import matplotlib
 
@@ -53,7 +53,7 @@ def context() -> Any:
 
 
 def mark(index: int) -> dict[str, str]:
-  """Returns colour and marker of the curve with this number."""
+  """Returns the colour and marker of curve number `index`."""
   return {
       'color': COLOURS[index % len(COLOURS)],
       'marker': MARKERS[index % len(MARKERS)],
@@ -61,12 +61,12 @@ def mark(index: int) -> dict[str, str]:
 
 
 def log_axis(axis: Any, which: str) -> None:
-  """Makes x or y of a panel logarithmic, numbered 1, 2, 5 in plain digits."""
+  """Makes the x or y axis logarithmic, with plain tick labels at 1, 2, 5."""
   with extras.imports():
     from matplotlib import ticker
 
   class Locator(ticker.LogLocator):
-    """A few ticks however many decades, or hundredths of one, are seen."""
+    """A locator with two to nine ticks, whatever range is visible."""
 
     def tick_values(self, vmin: float, vmax: float) -> Any:
       low, high = np.floor(np.log10(vmin)), np.ceil(np.log10(vmax))

@@ -1,7 +1,7 @@
-"""From a run directory to a release: fold, evaluate, write.
+"""Makes a release of a run: folds, evaluates and writes its members.
 
-The evaluation is kept in the run directory, so that releasing again costs
-nothing, and is used again only for the very same checkpoint and settings.
+The evaluation is stored in the run directory and reused only for the same
+checkpoint and settings.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,8 @@ from jumprelu import data, evals, extras, lm, sharding
 from jumprelu.data import packing
 from jumprelu.evals import evaluate, stored
 from jumprelu.files import digests
-from jumprelu.release import records, releasable, write
+from jumprelu.release import members as members_lib
+from jumprelu.release import releasable, write
 from jumprelu.saes import base
 from jumprelu.training import config as config_lib
 from jumprelu.training import load_run, run_digest, run_dir
@@ -30,7 +31,7 @@ _EVALUATION = 'evaluation'
 
 
 class Run(NamedTuple):
-  """What a release is made of."""
+  """A run, opened for evaluation and release."""
 
   path: epath.Path
   config: config_lib.TrainConfig
@@ -38,15 +39,15 @@ class Run(NamedTuple):
   folded: list[tuple[base.Sae, base.Params]]
   model: lm.LanguageModel
   prepared: data.Prepared
-  mesh: Any
+  mesh: jax.sharding.Mesh
 
 
 def open_run(run: str | os.PathLike[str]) -> Run:
-  """Load a run's newest checkpoint, its language model and its text."""
+  """Loads a run's newest checkpoint, its language model and its text."""
   path = run_dir.RunDir(run).path
   config = run_dir.RunDir(path).read_config()
   members = load_run.load_suite(path)
-  # Whatever devices it was trained on: all that are here now.
+  # All present devices are used, which may differ from those of the training.
   mesh = sharding.make_mesh(sharding.Config())
   model = lm.load(
       config.model,
@@ -61,7 +62,7 @@ def open_run(run: str | os.PathLike[str]) -> Run:
 def fold(
     members: Sequence[load_run.TrainedMember],
 ) -> list[tuple[base.Sae, base.Params]]:
-  """Make SAEs that read raw activations of those that read scaled ones."""
+  """Returns SAEs that read raw activations, with the scales folded in."""
   return [
       m.sae.fold(
           {k: jnp.asarray(v) for k, v in m.params.items()},
@@ -73,19 +74,19 @@ def fold(
 
 
 def evaluate_run(run: Run) -> evaluate.Evaluation:
-  """Evaluate every member on held-out text, or read what is stored."""
+  """Returns the evaluation of all members, stored or newly computed."""
   folder = run.path / _EVALUATION
   key = evaluation_key(run)
-  found = stored.read(folder, key)
-  if found is None:
-    found = evaluate_members(run)
-    stored.write(found, folder, key)
-  return found
+  evaluation = stored.read(folder, key)
+  if evaluation is None:
+    evaluation = evaluate_members(run)
+    stored.write(evaluation, folder, key)
+  return evaluation
 
 
 def evaluation_key(run: Run) -> dict[str, Any]:
-  """Returns everything that a run's evaluation follows from, as JSON has it."""
-  # Folded parameters contain the checkpoint's scales as well.
+  """Returns everything that determines a run's evaluation, as JSON."""
+  # Folded parameters also depend on the scales in the checkpoint.
   members = {
       'saes': [repr(sae) for sae, _ in run.folded],
       'params': digests.tree_digest([params for _, params in run.folded]),
@@ -118,7 +119,7 @@ def arithmetic(config: config_lib.TrainConfig) -> dict[str, Any]:
 def evaluate_members(
     run: Run, measures: Sequence[str] = ()
 ) -> evaluate.Evaluation:
-  """Evaluate every member on held-out text, computing as the run did."""
+  """Evaluates all members on held-out text, at the run's matmul precision."""
   with _matmul_precision(run.config):
     return evaluate.evaluate_members(
         run.model,
@@ -132,7 +133,7 @@ def evaluate_members(
 
 
 def eval_members(run: Run) -> list[evaluate.EvalMember]:
-  """Make of a run's members what an evaluation takes."""
+  """Returns the run's members as members of an evaluation."""
   return [
       evaluate.EvalMember(
           sae=sae,
@@ -150,8 +151,10 @@ def eval_members(run: Run) -> list[evaluate.EvalMember]:
   ]
 
 
-def _matmul_precision(config: config_lib.TrainConfig):
-  """Compute as the run did."""
+def _matmul_precision(
+    config: config_lib.TrainConfig,
+) -> contextlib.AbstractContextManager[None]:
+  """Returns a context with the matmul precision of the config."""
   if config.matmul_precision == 'default':
     return contextlib.nullcontext()
   return jax.default_matmul_precision(config.matmul_precision)
@@ -168,13 +171,22 @@ def release_run(
     unfinished: bool = False,
     allow_skipped: bool = False,
 ) -> list[dict[str, Any]]:
-  """Write the release of a run and return its rows, with their paths.
+  """Writes the release of a run; returns its rows of results, with paths.
 
-  With `as_jumprelu` they are the JumpReLU SAEs that they equal, where they do.
+  Args:
+    run: The run.
+    evaluation: The evaluation of its members.
+    out: The folder of the release.
+    test_vectors: Test vectors per member.
+    licence: The SPDX name of the licence of the released arrays.
+    as_jumprelu: Whether to convert SAEs that equal a JumpReLU SAE to one.
+    unfinished: Whether to release a run that is not finished.
+    allow_skipped: Whether to release members that skipped more than 5 % of
+      their steps.
 
   Raises:
-    UserError: the run has not ended, or a member skipped more than 5 % of its
-      steps, and the flag that allows it is not set.
+    UserError: the run is not finished or a member skipped too many steps, and
+      the flag that allows it is not set.
   """
   releasable.check(
       run.members,
@@ -199,9 +211,9 @@ def _members(
     *,
     inputs: Mapping[lm.Reads, np.ndarray],
     as_jumprelu: bool,
-) -> list[records.Member]:
+) -> list[members_lib.Member]:
   return [
-      records.Member(
+      members_lib.Member(
           sae=sae,
           params=params,
           reads=m.reads,
@@ -237,9 +249,9 @@ def _as_jumprelu(
   return [sae.to_jumprelu(params) or (sae, params) for sae, params in folded]
 
 
-def provenance(run: Run, licence: str = 'Apache-2.0') -> records.Provenance:
-  """Say where a run's members come from."""
-  return records.Provenance(
+def provenance(run: Run, licence: str = 'Apache-2.0') -> members_lib.Provenance:
+  """Returns the origin that all members of a run share."""
+  return members_lib.Provenance(
       model=run.model.name,
       layer=run.config.layer,
       training=config_lib.to_record(run_digest.portable(run.config)),
@@ -253,7 +265,7 @@ def provenance(run: Run, licence: str = 'Apache-2.0') -> records.Provenance:
 
 
 def held_out_inputs(run: Run, *, rows: int) -> dict[lm.Reads, np.ndarray]:
-  """Returns raw held-out inputs [rows, model], all over the text."""
+  """Returns raw held-out inputs [rows, model], spread over the text."""
   cache = run.prepared.held_out
   count = min(4, len(cache))
   tokens = cache.tokens_at(np.linspace(0, len(cache) - 1, count, dtype=int))

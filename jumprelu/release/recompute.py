@@ -1,8 +1,8 @@
 """Recomputes test vectors by the formula that users of a release apply.
 
-In float64 for every SAE that equals a JumpReLU, in full float32 for the others
-(TopK, and Gated with two encoders), whatever precision the backend multiplies
-in by default.
+SAEs that equal a JumpReLU SAE are recomputed in float64. Other SAEs (TopK, and
+Gated with two encoders) are recomputed in full float32, independently of the
+backend's default matmul precision.
 """
 
 from collections.abc import Mapping
@@ -14,8 +14,9 @@ import numpy as np
 
 from jumprelu.saes import base
 
-# Of the sum of absolute products: float32 sums of a few thousand terms err by
-# about 1e-6 of it, a wrong scale or a lost bias by far more.
+# Relative to the sum of absolute products. Rounding in a float32 sum of a few
+# thousand terms causes an error of about 1e-6 of it; a wrong scale or a missing
+# bias causes a far larger error.
 TEST_VECTOR_TOLERANCE = 1e-5
 
 
@@ -26,7 +27,7 @@ def wrong_latents(
     *,
     latents: np.ndarray,
 ) -> np.ndarray:
-  """Returns which latents [rows, latents] the SAE does not give."""
+  """Returns a mask [rows, latents] of latents that the SAE does not compute."""
   if sae.variant == 'jumprelu':
     return wrong_in_float64(params, x, latents)
   arrays = {k: jnp.asarray(v) for k, v in params.items()}
@@ -40,14 +41,14 @@ def wrong_latents(
 def _wrong_in_float32(
     sae: base.Sae, params: base.Params, x: np.ndarray, latents: np.ndarray
 ) -> np.ndarray:
-  """Returns which latents no pre-activations within rounding give.
+  """Returns a mask of latents that rounding of pre-activations cannot explain.
 
-  Moving each pre-activation by its slack towards its stored latent, up where
-  that is active and down where it is not, gives the stored pattern if any
-  rounding does: also for TopK, where latents depend on each other.
+  Each pre-activation is moved by its rounding error towards its stored latent:
+  up if the latent is active, down if not. If any rounding leads to the stored
+  pattern, this one does, even for TopK, whose latents depend on each other.
   """
   inputs = jnp.asarray(x)
-  # An accelerator's default would round the products.
+  # The default of an accelerator would round the products.
   with jax.default_matmul_precision('float32'):
     sizes = [jnp.abs(inputs) @ jnp.abs(params[n]) for n in sae.encoders]
     sizes += [
@@ -65,9 +66,9 @@ def _wrong_in_float32(
 def wrong_in_float64(
     params: Mapping[str, np.ndarray], x: np.ndarray, latents: np.ndarray
 ) -> np.ndarray:
-  """Returns which latents [rows, latents] a float64 JumpReLU does not give.
+  """Returns a mask [rows, latents] of latents that differ from float64.
 
-  Within rounding of its threshold a latent may be on or off.
+  A latent within rounding error of its threshold may be on or off.
   """
   wrong = np.zeros(latents.shape, bool)
   x = x.astype(np.float64)
@@ -93,7 +94,7 @@ def is_wrong_reconstruction(
     *,
     x: np.ndarray,
 ) -> bool:
-  """Returns whether any number differs from what latents and x decode to."""
+  """Returns whether the reconstruction differs from the decoded latents."""
   value, size = _decode(params, latents, x)
   error = np.abs(value - reconstruction)
   return bool((error > TEST_VECTOR_TOLERANCE * size).any())
@@ -102,7 +103,7 @@ def is_wrong_reconstruction(
 def _decode(
     params: Mapping[str, np.ndarray], latents: np.ndarray, x: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the reconstruction and the sum of absolute terms, in float64."""
+  """Returns the reconstruction and its sum of absolute terms, in float64."""
   value = np.broadcast_to(
       params['b_dec'].astype(np.float64),
       (len(latents), len(params['b_dec'])),
@@ -121,5 +122,5 @@ def _decode(
 
 
 def _slices(width: int) -> list[slice]:
-  """Returns slices of the latents whose float64 copies stay small."""
+  """Returns slices of the latents, small because each is copied to float64."""
   return [slice(i, i + 16384) for i in range(0, width, 16384)]

@@ -1,4 +1,4 @@
-"""Which runs become releases as they are, and which only where that is asked."""
+"""Checks whether a run may be released, with or without a flag."""
 
 from collections.abc import Sequence
 import os
@@ -6,10 +6,10 @@ import os
 from absl import logging
 
 from jumprelu import errors
-from jumprelu.release import records
+from jumprelu.release import members as members_lib
 from jumprelu.training import load_run
 
-# Share of its steps that a member may have skipped.
+# Largest share of skipped steps of a member that is released without a flag.
 MAX_SKIPPED = 0.05
 
 
@@ -21,43 +21,43 @@ def check(
     unfinished: bool = False,
     allow_skipped: bool = False,
 ) -> None:
-  """Refuses a run that has not ended, or a member that skipped many steps.
+  """Refuses unfinished runs, and members that skipped many steps.
 
   Raises:
-    UserError: it names the flag that allows a release all the same.
+    UserError: the run is refused; the message names the flag that allows it.
   """
   step = members[0].meta['counts']['step']
   if step < total_steps and not unfinished:
     raise errors.UserError(
-        f'{run}: stopped at step {step} of {total_steps}; train it to its end,'
-        ' or release it as it is with --unfinished'
+        f'{run}: stopped at step {step} of {total_steps}; finish its training,'
+        ' or release it anyway with --unfinished'
     )
   worst = max(members, key=lambda m: m.steps_skipped)
   if worst.steps_skipped > MAX_SKIPPED * step and not allow_skipped:
     raise errors.UserError(
-        f'{run}: {_named(worst)} skipped {worst.steps_skipped} of {step} steps,'
+        f'{run}: {_name(worst)} skipped {worst.steps_skipped} of {step} steps,'
         ' because its loss or gradients were not finite; train it with a'
-        ' smaller coefficient or learning rate, or release it as it is with'
+        ' smaller coefficient or learning rate, or release it anyway with'
         ' --allow_skipped'
     )
 
 
 def warn_of_skipped(members: Sequence[load_run.TrainedMember]) -> None:
-  """Logs which members skipped more than a few steps."""
+  """Logs a warning for each member that skipped more than a few steps."""
   for member in members:
     steps = member.meta['counts']['step']
-    if records.is_skipped_notable(member.steps_skipped, steps=steps):
+    if members_lib.is_skipped_notable(member.steps_skipped, steps=steps):
       logging.warning(
           '%s skipped %d of %d steps, because its loss or gradients were not'
-          ' finite; the card says so',
-          _named(member),
+          ' finite; the card will mention it',
+          _name(member),
           member.steps_skipped,
           steps,
       )
 
 
-def _named(trained_member: load_run.TrainedMember) -> str:
-  """Returns what tells a member from the others of its run."""
+def _name(trained_member: load_run.TrainedMember) -> str:
+  """Returns the settings that identify a member within its run."""
   member = trained_member.member
   knob = f'sparsity_coefficient={member.sparsity_coefficient:g}'
   if member.target_l0:

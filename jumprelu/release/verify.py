@@ -1,8 +1,8 @@
-"""Refuse a release that is not what it says it is, naming the first fault.
+"""Verification of a release; an error names the first fault.
 
-The numbers are held against what a Gemma Scope file promises. The stored
-test vectors are recomputed by the formula that users apply (`recompute.py`), so
-a file that encodes otherwise than the trained SAE did cannot pass.
+Arrays must fulfil the conventions of Gemma Scope. The stored test vectors are
+recomputed by the formula that users apply (`recompute.py`), so that arrays that
+encode differently from the trained SAE are refused.
 """
 
 from collections.abc import Mapping
@@ -18,13 +18,14 @@ from jumprelu.files import folder_kinds, json_files, npz
 from jumprelu.release import layout, members, recompute
 from jumprelu.saes import base
 
-# Largest distance of a decoder row's norm from 1, as Gemma Scope's readers ask.
+# Largest allowed deviation of a decoder row's norm from 1. Tools for Gemma
+# Scope rely on unit norms.
 UNIT_NORM_TOLERANCE = 1e-5
 
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-  """What a sound release holds."""
+  """The size of a verified release."""
 
   members: int
   latents: int
@@ -32,24 +33,32 @@ class Summary:
   bytes: int
 
   def __str__(self):
-    """Return one line for people."""
+    """Returns a one-line description."""
     return (
         f'{self.members} members, {self.latents:,} latents, {self.files} files,'
-        f' {self.bytes / 2**20:,.1f} MiB: all sound'
+        f' {self.bytes / 2**20:,.1f} MiB: verified'
     )
 
 
 def verify_release(release: str | os.PathLike) -> Summary:
-  """Check everything, or raise an error that names the first fault."""
+  """Checks all files of a release.
+
+  Raises:
+    MissingInputError: there is no such directory.
+    DataError: a file is damaged; the message names the first fault.
+    UserError: the folder is of another kind, such as a run.
+  """
   release = pathlib.Path(release)
   if not release.is_dir():
     raise errors.MissingInputError(f'{release}: no such release directory')
   folder_kinds.want_release(release)
   if not (release / layout.SUITE).is_file():
-    raise errors.DataError(f'{release}: no release, it has no {layout.SUITE}')
-  found = _files_of(release)
+    raise errors.DataError(
+        f'{release}: not a release, because it has no {layout.SUITE}'
+    )
+  files = _files_of(release)
   suite = members.read_suite(release)
-  _check_listing(release, found, suite)
+  _check_listing(release, files, suite)
   latents = sum(
       _verify_member(release / m['path'], m) for m in suite['members']
   )
@@ -57,27 +66,28 @@ def verify_release(release: str | os.PathLike) -> Summary:
   return Summary(
       members=len(suite['members']),
       latents=latents,
-      files=len(found),
-      bytes=sum((release / name).stat().st_size for name in found),
+      files=len(files),
+      bytes=sum((release / name).stat().st_size for name in files),
   )
 
 
 def _files_of(release: pathlib.Path) -> set[str]:
-  found = set()
+  """Returns the paths of all files, relative to the release."""
+  paths = set()
   for folder, folders, files in os.walk(release):
     for name in folders + files:
       path = pathlib.Path(folder) / name
       if path.is_symlink() or not (path.is_dir() or path.is_file()):
-        raise errors.DataError(f'{path}: a link or no plain file')
-    found |= {
+        raise errors.DataError(f'{path}: a link or special file')
+    paths |= {
         (pathlib.Path(folder) / n).relative_to(release).as_posix()
         for n in files
     }
-  return found
+  return paths
 
 
 def unlisted_files(release: pathlib.Path, suite: Mapping) -> list[str]:
-  """Return the files that suite.json does not list."""
+  """Returns the files that suite.json does not list."""
   return sorted(_files_of(release) - _listed_files(suite))
 
 
@@ -88,11 +98,12 @@ def _listed_files(suite: Mapping) -> set[str]:
   return listed
 
 
-def _check_listing(release: pathlib.Path, found: set[str], suite: Mapping):
+def _check_listing(release: pathlib.Path, files: set[str], suite: Mapping):
+  """Raises an error unless the files are exactly those in suite.json."""
   listed = _listed_files(suite)
-  for name in sorted(listed - found):
+  for name in sorted(listed - files):
     raise errors.DataError(f'{release / name}: listed in suite.json, missing')
-  for name in sorted(found - listed):
+  for name in sorted(files - listed):
     raise errors.DataError(f'{release / name}: not listed in suite.json')
   for member in suite['members']:
     for name in layout.REQUIRED_FILES:
@@ -103,7 +114,7 @@ def _check_listing(release: pathlib.Path, found: set[str], suite: Mapping):
 
 
 def _verify_member(folder: pathlib.Path, listed: Mapping) -> int:
-  """Check one member against its own files and its line in suite.json."""
+  """Checks a member's files and its entry in suite.json; returns the width."""
   sae, params, config = members.read_member(folder)
   results = json_files.read_json(folder / layout.RESULTS)
   try:
@@ -112,7 +123,9 @@ def _verify_member(folder: pathlib.Path, listed: Mapping) -> int:
         layer=config['layer'], width=sae.width, l0=float(results['l0']),
     )  # fmt: skip
   except (KeyError, TypeError, ValueError) as e:
-    raise errors.DataError(f'{folder}: cannot tell its name ({e!r})') from e
+    raise errors.DataError(
+        f'{folder}: its correct name is unknown ({e!r})'
+    ) from e
   if not layout.is_folder_of(listed['path'], expected):
     raise errors.DataError(f'{folder}: should be named {expected}')
   path = folder / layout.PARAMS
@@ -120,7 +133,7 @@ def _verify_member(folder: pathlib.Path, listed: Mapping) -> int:
     _check_finite(path, name, value)
   W_dec = params['W_dec']
   norms = np.sqrt(np.einsum('ij,ij->i', W_dec, W_dec, dtype=np.float64))
-  # A row of zeros has no direction to normalise; its latent adds nothing.
+  # A row of zeros cannot be normalised; its latent contributes nothing.
   norms[norms == 0] = 1
   worst = int(np.argmax(np.abs(norms - 1)))
   if abs(norms[worst] - 1) > UNIT_NORM_TOLERANCE:
@@ -149,7 +162,7 @@ def _check_finite(path, name: str, value: np.ndarray):
 
 
 def _check_threshold(path, threshold: np.ndarray, config: Mapping):
-  # A variant converted to JumpReLU (a ReLU SAE, say) may switch on at 0.
+  # An SAE converted to JumpReLU, such as a ReLU SAE, may have the threshold 0.
   converted = bool(config.get('converted_from'))
   wrong = threshold < 0 if converted else threshold <= 0
   if wrong.any():
@@ -169,7 +182,9 @@ def _check_test_vectors(
   path = folder / layout.TEST_VECTORS
   rows = config['test_vectors']
   if not isinstance(rows, int) or rows < 1:
-    raise errors.DataError(f'{folder / layout.CONFIG}: no test vectors')
+    raise errors.DataError(
+        f'{folder / layout.CONFIG}: test_vectors is not a positive integer'
+    )
   vectors = npz.read_npz(
       path,
       {'x': (rows, sae.d_in), 'latents': (rows, sae.width),
@@ -202,7 +217,9 @@ def _check_firing_frequency(folder: pathlib.Path, sae: base.Sae):
       frequency.shape != (sae.width,)
       or not ((frequency >= 0) & (frequency <= 1)).all()
   ):
-    raise errors.DataError(f'{path}: not a share for each of {sae.width}')
+    raise errors.DataError(
+        f'{path}: must hold {sae.width} shares between 0 and 1'
+    )
 
 
 def _check_digests(folder: pathlib.Path, digests: Mapping[str, str | None]):
@@ -210,6 +227,6 @@ def _check_digests(folder: pathlib.Path, digests: Mapping[str, str | None]):
     path = folder / name
     if not path.is_file():
       raise errors.DataError(f'{path}: listed in suite.json, missing')
-    # The card may be edited: it has no digest.
+    # The card has no digest, because users may edit it.
     if digest is not None and digests_lib.sha256_of(path) != digest:
       raise errors.DataError(f'{path}: does not match its sha256 in suite.json')

@@ -1,10 +1,10 @@
-"""Write a suite as files that any Gemma Scope reader opens.
+"""Writes a release in Gemma Scope's format.
 
-One directory holds one layer's suite. Each member's folder holds the five
-arrays of Gemma Scope's `params.npz` and, beside it, what Gemma Scope's files
-lack: the config that made it, its evaluation, and test vectors (held-out
-activations with their latents and reconstruction) by which any reader can
-check itself. `verify.py` reads it all back.
+A release holds the suite of one layer. The folder of each member holds the five
+arrays of Gemma Scope's `params.npz` and three files that Gemma Scope lacks: the
+config, the evaluation, and test vectors (held-out activations with their
+latents and reconstruction), by which users can check their own code.
+`verify.py` checks all files.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,26 +20,15 @@ import numpy as np
 from jumprelu import errors
 from jumprelu.evals import results
 from jumprelu.files import digests, folder_kinds, formats, json_files, npz
-from jumprelu.release import card, layout, records, verify
+from jumprelu.release import card, layout, verify
 from jumprelu.release import members as members_lib
-from jumprelu.release.members import list_members, load_member
-from jumprelu.release.records import Member, Provenance
-from jumprelu.release.verify import verify_release
-
-__all__ = [
-    'Member',
-    'Provenance',
-    'check_target',
-    'list_members',
-    'load_member',
-    'member_paths',
-    'verify_release',
-    'write_release',
-]
 
 
-def member_paths(members: Sequence[Member]) -> list[str]:
-  """Returns each member's folder; of equal ones, by (coefficient, seed)."""
+def member_paths(members: Sequence[members_lib.Member]) -> list[str]:
+  """Returns the folder of each member, relative to the release.
+
+  Equal names are numbered in order of coefficient, target L0 and seed.
+  """
   return layout.resolve_collisions(
       [
           layout.member_folder(
@@ -53,15 +42,16 @@ def member_paths(members: Sequence[Member]) -> list[str]:
 
 
 def write_release(
-    members: Sequence[Member],
+    members: Sequence[members_lib.Member],
     out: str | os.PathLike,
     *,
-    provenance: Provenance,
+    provenance: members_lib.Provenance,
 ) -> list[dict[str, Any]]:
-  """Write a verified release and return its results rows, with paths.
+  """Writes a verified release; returns its rows of results, with paths.
 
-  Everything is written beside `out` and verified there; only then it takes the
-  place of `out`. Nothing is replaced but a release of the same run.
+  All files are written to a temporary folder next to `out` and verified before
+  that folder is renamed to `out`. An existing `out` is replaced only if it is
+  empty or a release of the same run.
   """
   out = pathlib.Path(out).resolve()
   if not members:
@@ -75,7 +65,7 @@ def write_release(
     new = pathlib.Path(scratch) / 'new'
     listed, rows = [], []
     for path, member in zip(paths, members, strict=True):
-      row = records.row(member) | {'path': path}
+      row = members_lib.result_row(member) | {'path': path}
       rows.append(row)
       _write_member(new / path, member, row, provenance)
       listed.append(
@@ -94,13 +84,13 @@ def write_release(
             (m.input_gain for m in members if m.site == 'transcoder'), None
         ),
     )
-    verify_release(new)
+    verify.verify_release(new)
     _replace(out, new, old=pathlib.Path(scratch) / 'old')
   return rows
 
 
 def _replace(out: pathlib.Path, new: pathlib.Path, *, old: pathlib.Path):
-  """Renames `new` to `out`; what was there stays there if that fails."""
+  """Renames `new` to `out`; a previous `out` is kept if that fails."""
   if out.exists():
     out.rename(old)
   try:
@@ -112,7 +102,11 @@ def _replace(out: pathlib.Path, new: pathlib.Path, *, old: pathlib.Path):
 
 
 def check_target(out: str | os.PathLike, *, run: str):
-  """Refuse a target that holds anything but a release of this run."""
+  """Refuses a target that is neither empty nor a release of this run.
+
+  Raises:
+    UserError: the target would lose files; the message names the cure.
+  """
   out = pathlib.Path(out)
   folder_kinds.refuse_inside_release('out', out.absolute().parent)
   if not out.exists():
@@ -123,7 +117,7 @@ def check_target(out: str | os.PathLike, *, run: str):
     return
   if not (out / layout.SUITE).is_file():
     raise errors.UserError(
-        f'{out}: not empty and no release; choose another --out'
+        f'{out}: not empty and not a release; choose another --out'
     )
   suite = members_lib.read_suite(out)
   if suite.get('run') != run:
@@ -140,15 +134,16 @@ def check_target(out: str | os.PathLike, *, run: str):
 
 def _write_member(
     folder: pathlib.Path,
-    member: Member,
+    member: members_lib.Member,
     row: Mapping[str, Any],
-    provenance: Provenance,
+    provenance: members_lib.Provenance,
 ):
+  """Writes the files of one member."""
   folder.mkdir(parents=True)
   params = {k: np.asarray(v) for k, v in member.params.items()}
   npz.write_npz(folder / layout.PARAMS, params)
-  # The language model is not at hand for a reader: the inputs are stored. Full
-  # float32, for an accelerator's default would round the products.
+  # Inputs are stored too, because users may not have the language model. The
+  # precision is set, because an accelerator's default would round the products.
   with jax.default_matmul_precision('float32'):
     inputs = jnp.asarray(member.inputs)
     latents = member.sae.encode(dict(member.params), inputs)
@@ -169,8 +164,11 @@ def _write_member(
   json_files.write_json(folder / layout.RESULTS, row)
   json_files.write_json(
       folder / layout.CONFIG,
-      records.member_config(member, params, provenance)
-      | {'sha256': digests.sha256_of(folder / layout.PARAMS)},
+      members_lib.member_config(
+          member,
+          provenance,
+          sha256=digests.sha256_of(folder / layout.PARAMS),
+      ),
   )
 
 
@@ -179,9 +177,10 @@ def _write_suite(
     listed: list[dict[str, Any]],
     *,
     rows: list[dict[str, Any]],
-    provenance: Provenance,
+    provenance: members_lib.Provenance,
     input_gain: bool | None,
 ):
+  """Writes the files of the whole release."""
   results.write(rows, new / layout.ALL_RESULTS)
   files = _digests(new)
   (new / layout.CARD).write_text(
@@ -192,7 +191,7 @@ def _write_suite(
           corpus=provenance.corpus,
           command=provenance.command,
           licence=provenance.licence,
-          versions=records.versions(),
+          versions=members_lib.versions(),
           input_gain=input_gain,
       ),
       encoding='utf-8',
@@ -205,13 +204,14 @@ def _write_suite(
           'layer': provenance.layer,
           'run': provenance.run,
           'members': listed,
-          # People edit the card: it is listed without a digest.
+          # The card has no digest, because users may edit it.
           'files': files | {layout.CARD: None},
       },
   )
 
 
 def _digests(folder: pathlib.Path) -> dict[str, str]:
+  """Returns the SHA-256 of each file in a folder, by name."""
   return {
       p.name: digests.sha256_of(p)
       for p in sorted(folder.iterdir())

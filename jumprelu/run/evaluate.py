@@ -26,8 +26,7 @@ rows; other results are written next to --out, as OUT.MEASURE.jsonl and
       --measure.probing.data=reviews.jsonl
 """
 
-from collections.abc import Mapping
-import contextlib
+from collections.abc import Mapping, Sequence
 import dataclasses
 import pathlib
 import signal
@@ -40,6 +39,9 @@ from absl import flags as absl_flags
 from jumprelu import errors
 from jumprelu.files import folder_kinds, remote
 from jumprelu.run import main
+
+# A row of results.
+Row = Mapping[str, Any]
 
 POSITIONAL = 'release'
 EXTRA = 'train'
@@ -105,7 +107,7 @@ def run(fv: absl_flags.FlagValues) -> None:
   from jumprelu import evals, sharding
   from jumprelu.evals import measures as measures_lib
   from jumprelu.evals.measures import config as settings_lib
-  from jumprelu.release import formats
+  from jumprelu.release import evaluation, formats
   from jumprelu.run import flags, preemption
 
   problems = [
@@ -129,7 +131,7 @@ def run(fv: absl_flags.FlagValues) -> None:
       formats.Origin(fv.model, fv.layer, fv.site, fv.input_gain),
   )
   training = next(iter(loaded.values())).training
-  corpus = flags.build(fv, _corpus_of(training), prefix='corpus.')
+  corpus = flags.build(fv, evaluation.corpus_config(training), prefix='corpus.')
   _check_writable(out)
   processes = flags.build(fv, preemption.Config(), prefix='process.')
   # The watchdog expects training segments, which an evaluation does not have.
@@ -137,7 +139,7 @@ def run(fv: absl_flags.FlagValues) -> None:
   with preemption.start(processes):
     # A signal ends the process, because an evaluation has nothing to save.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    results = _evaluate(
+    results = evaluation.evaluate_released(
         loaded,
         measures=measures,
         settings=settings,
@@ -149,10 +151,15 @@ def run(fv: absl_flags.FlagValues) -> None:
         lm_dtype=fv.lm_dtype,
         precision=fv.matmul_precision or training.get('matmul_precision'),
     )
-    _report(results, out)
+    _report(results.rows, results.tables, out=out)
 
 
-def _report(results: Any, out: pathlib.Path) -> None:
+def _report(
+    rows: Sequence[Row],
+    tables: Mapping[str, Sequence[Row]],
+    *,
+    out: pathlib.Path,
+) -> None:
   """Writes and prints the rows and tables, from process 0 only."""
   import jax
 
@@ -160,30 +167,13 @@ def _report(results: Any, out: pathlib.Path) -> None:
 
   if jax.process_index() > 0:
     return
-  evaluate.write_results(results.rows, out)
-  evaluate.print_table(results.rows)
-  print(f'{out}: {len(results.rows)} members; also in {out.stem}.parquet')
-  for name, table in results.tables.items():
+  evaluate.write_results(rows, out)
+  evaluate.print_table(rows)
+  print(f'{out}: {len(rows)} members; also in {out.stem}.parquet')
+  for name, table in tables.items():
     path = out.with_name(f'{out.stem}.{name}.jsonl')
     evaluate.write_results(table, path)
     print(f'{path}: {len(table)} rows; also in {path.stem}.parquet')
-
-
-def _corpus_of(training: Mapping[str, Any]) -> Any:
-  """Returns the config that read the training text, without local paths."""
-  from jumprelu import data
-  from jumprelu.files import dotted
-
-  fields = dict(training.get('corpus', {}))
-  for local in ('cache_dir', 'data_dir'):
-    fields.pop(local, None)
-  try:
-    return dotted.replace(data.Config(), fields)
-  except errors.UserError as error:
-    raise errors.DataError(
-        f'--release: config.json: training.corpus: {error}; install the'
-        ' version of jumprelu that wrote it, or a newer one'
-    ) from None
 
 
 def _check_writable(out: pathlib.Path) -> None:
@@ -196,65 +186,6 @@ def _check_writable(out: pathlib.Path) -> None:
   out.parent.mkdir(parents=True, exist_ok=True)
   with tempfile.TemporaryFile(dir=out.parent):
     pass
-
-
-def _evaluate(
-    loaded: dict[str, Any],
-    *,
-    model: str,
-    text: str,
-    lm_dtype: str,
-    precision: str | None,
-    config: Any,
-    corpus: Any,
-    mesh: Any,
-    measures: tuple[str, ...],
-    settings: Any,
-) -> Any:
-  """Returns the evaluation of all members of a release."""
-  import jax
-
-  from jumprelu import data, lm, sharding
-  from jumprelu.evals import evaluate
-  from jumprelu.training import config as config_lib
-
-  config_with_dtype = config_lib.resolve({'lm_dtype': lm_dtype})
-  devices = sharding.make_mesh(mesh)
-  language_model = lm.load(
-      model,
-      dtype=config_lib.dtype_on(config_with_dtype, jax.default_backend()),
-      mesh=devices,
-  )
-  tokenizer = data.Tokenizer(
-      language_model.tokenizer_path, rows=language_model.config.vocab
-  )
-  prepared = data.prepare(text, tokenizer, corpus)
-  context = contextlib.nullcontext()
-  if precision not in (None, 'default'):
-    context = jax.default_matmul_precision(precision)
-  with context:
-    return evaluate.evaluate_members(
-        language_model,
-        [_make_member(path, released) for path, released in loaded.items()],
-        held_out=prepared.held_out,
-        train=prepared.train,
-        config=config,
-        mesh=devices,
-        measures=measures,
-        settings=settings,
-    )
-
-
-def _make_member(path, released):
-  """Returns a released SAE as a member for the evaluation."""
-  from jumprelu.evals import evaluate
-
-  return evaluate.EvalMember(
-      sae=released.sae,
-      params=released.params,
-      reads=released.origin.reads(),
-      meta=dict(released.meta) | {'path': path},
-  )
 
 
 if __name__ == '__main__':

@@ -29,7 +29,9 @@ from jumprelu.saes.parts import (
     Params,
     Rows,
     Scalar,
+    for_rows,
     kept_mean,
+    unit_uniform,
 )
 
 __all__ = [
@@ -197,15 +199,15 @@ class Sae(abc.ABC):
   ) -> Params:
     """Returns initial parameters (Gemma Scope, section 3.2).
 
-    Decoder rows are drawn uniformly from a cube, then scaled to unit norm. He's
-    bound does not matter, because the scaling removes it. Biases and the skip
+    Decoder rows are drawn uniformly from a cube, then scaled to unit norm. The
+    bound of He's initialisation does not matter, because rows are rescaled. Biases and the skip
     term are zero. The encoder starts as the decoder's transpose; a transcoder's
     encoder is drawn independently.
     """
     decoder_key, encoder_key = jax.random.split(key)
-    W_dec = _unit_uniform(decoder_key, self.width, self.d_out)
+    W_dec = unit_uniform(decoder_key, self.width, self.d_out)
     if self.transcoder:
-      W_enc = _unit_uniform(encoder_key, self.width, self.d_in).T
+      W_enc = unit_uniform(encoder_key, self.width, self.d_in).T
     else:
       W_enc = W_dec.T
     params = {
@@ -270,7 +272,7 @@ class Sae(abc.ABC):
     """
     shifted = params[bias] - self.bias_shift(params, encoder)
     outputs = products.matmul(inputs, params[encoder])
-    return outputs + _for_rows(shifted, outputs)
+    return outputs + for_rows(shifted, outputs)
 
   def read_times(
       self, params: Mapping[str, Any], gain: Float[Array, ' model']
@@ -296,7 +298,7 @@ class Sae(abc.ABC):
   ) -> Float[Array, '*batch target_model']:
     """Returns each row's reconstruction; a skip term needs the inputs."""
     outputs = products.matmul(latents, params['W_dec'])
-    outputs = outputs + _for_rows(params['b_dec'], outputs)
+    outputs = outputs + for_rows(params['b_dec'], outputs)
     return self.add_skip(params, outputs, inputs)
 
   def add_skip(
@@ -392,18 +394,3 @@ class Sae(abc.ABC):
         dataclasses.replace(self, config=self.folded_config()),
         folded | self.fold_own(params, scale=scale),
     )
-
-
-def _unit_uniform(
-    key: Key[Array, ''], rows: int, size: int
-) -> Float[Array, 'rows size']:
-  """Returns rows drawn uniformly from a cube, then scaled to unit norm."""
-  draw = jax.random.uniform(key, (rows, size), jnp.float32, -1.0, 1.0)
-  return draw / jnp.linalg.norm(draw, axis=-1, keepdims=True)
-
-
-def _for_rows(
-    vector: Float[Array, ' size'], like: Float[Array, '*batch size']
-) -> Float[Array, '*ones size']:
-  """Returns the vector reshaped to the rank of `like`, for broadcasting."""
-  return vector.reshape((1,) * (like.ndim - 1) + vector.shape)

@@ -81,7 +81,7 @@ class Config(ThresholdConfig):
 
 @dataclasses.dataclass(frozen=True)
 class Thresholded(base.Sae):
-  """An SAE with a learned threshold per latent, whatever its penalty."""
+  """An SAE with a learned threshold per latent, for any penalty."""
 
   config: ThresholdConfig
 
@@ -148,7 +148,7 @@ class Thresholded(base.Sae):
     return {'threshold': self.threshold(params) * scale}
 
   def to_jumprelu(self, params: base.Params) -> tuple['JumpRelu', base.Params]:
-    """Returns the plain JumpReLU SAE, whatever the penalty in training."""
+    """Returns the plain JumpReLU SAE, which has no training penalty."""
     return as_jumprelu(self, params, threshold=self.threshold(params))
 
 

@@ -6,7 +6,7 @@
 (Bussmann et al., arXiv 2503.17547, section 3.) The last prefix is the whole
 width; its term is the usual reconstruction error, and the terms of the other
 prefixes are added to it. `nest` builds the Matryoshka classes of any variant,
-so one row of the variants' table adds one. Latents, thresholds, penalties and
+so a row of the variants' table is enough to add one. Latents, thresholds, penalties and
 released files are the same as in the nested variant. At inference a Matryoshka
 SAE therefore behaves like the SAE that it nests.
 
@@ -57,7 +57,7 @@ class Prefixes(base.Config):
 
 
 class Nested(base.Sae):
-  """Adds the prefixes' reconstructions to a variant's loss."""
+  """A base class that adds the prefixes' errors to a variant's loss."""
 
   def auxiliary_loss(
       self,

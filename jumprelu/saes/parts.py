@@ -1,13 +1,14 @@
-"""The base config of all variants, and the records of a loss."""
+"""The parts of all variants: base config, records of a loss, row helpers."""
 
 from collections.abc import Sequence
 import dataclasses
 from typing import ClassVar, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jumprelu.array_typing import Array, Bool, Float, Int32, Num
+from jumprelu.array_typing import Array, Bool, Float, Int32, Key, Num
 from jumprelu.ops import active_pairs
 
 Params = dict[str, Array]
@@ -83,3 +84,18 @@ def kept_mean(
   rows = active_pairs.row_count(keep)
   mask = keep.reshape(keep.shape + (1,) * (values.ndim - 1))
   return jnp.where(mask, values, 0.0).sum(axis=0) / rows
+
+
+def unit_uniform(
+    key: Key[Array, ''], rows: int, size: int
+) -> Float[Array, 'rows size']:
+  """Returns rows drawn uniformly from a cube, then scaled to unit norm."""
+  draw = jax.random.uniform(key, (rows, size), jnp.float32, -1.0, 1.0)
+  return draw / jnp.linalg.norm(draw, axis=-1, keepdims=True)
+
+
+def for_rows(
+    vector: Float[Array, ' size'], like: Float[Array, '*batch size']
+) -> Float[Array, '*ones size']:
+  """Returns the vector reshaped to the rank of `like`, for broadcasting."""
+  return vector.reshape((1,) * (like.ndim - 1) + vector.shape)

@@ -14,8 +14,8 @@ Implementations differ, and this one chooses:
   over it, so their coefficients are not comparable. Here the error is summed,
   as everywhere in this package.
 * The papers revive dead latents by resampling; this package does not.
-* SAELens leaves the pre-encoder bias to a flag. The Gated paper has one, and so
-  has the default here.
+* In SAELens a flag decides whether there is a pre-encoder bias. The Gated paper
+  has one, which is the default here.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""ReLU SAEs with rescaled and shifted latents, which undoes shrinkage alone.
+"""ReLU SAEs with rescaled and shifted latents, to undo shrinkage only.
 
   z = W_enc' (x - b_dec) + b_enc             latents of the ReLU = max(z, 0)
   latents = [z > 0] * max(exp(r_mag) * z + shift, 0)

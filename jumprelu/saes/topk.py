@@ -7,7 +7,8 @@ where e is the error of the reconstruction, as a constant, and the aux latents
 are the `aux_k` largest positive z among the *dead* latents (AuxK: Gao et al.,
 arXiv 2406.04093, sections 2.3 and A.2). A latent is dead after `dead_after`
 consecutive kept rows without firing; that count is part of the training state.
-There is no penalty: k is the member's target L0, and a suite may hold several.
+There is no penalty. The k of a member is its target L0, and the members of a
+suite may have different ones.
 
 Implementations differ, and this one chooses:
 * Normalisation: OpenAI's code divides the first term by the variance of the
@@ -19,8 +20,8 @@ Implementations differ, and this one chooses:
   paper's formula keeps them. They are 0 here, so that L0 is at most k.
 * Fewer dead latents than aux_k: dictionary_learning then weights the term by
   their share, others do not. This package does not.
-* k of the auxiliary term: OpenAI's code has 256, its paper 512, others half of
-  the model's width. Here it is 512.
+* `aux_k`: OpenAI's code has 256, its paper 512, others half of the model's
+  width. Here it is 512.
 * b_dec: OpenAI starts it at the geometric median of activations; here it starts
   at 0, as in all variants.
 * Selection: SAELens can select by z times the norm of the decoder's row; here

@@ -1,16 +1,16 @@
-"""Checkpoints that are verified when read, not trusted.
+"""Checkpoints that are verified whenever they are read.
 
-A checkpoint is one directory, named by its step: the state's arrays, and one
-JSON record with the step, the caller's meta and each array's digest. Reading
-walks from the newest step to the oldest until one verifies.
+A checkpoint is one directory, named by its step. It holds the state's arrays
+and one JSON record with the step, the caller's meta and each array's digest.
+Readers walk from the newest step to the oldest until one verifies.
 
 Orbax writes and reads the arrays (asynchronously, atomically, on any topology)
-through the plain `save_checkpointables_async` and `load` of its v1 API. Its
-managers (v0 `CheckpointManager`, v1 `training.Checkpointer`) are left out on
-purpose: they take any directory with a number for a name to be the latest
-step and refuse to save behind it, where this module decides which step to
-trust. Orbax also loads flipped bytes without an error, casts dtypes silently,
-and reports a failed save only to whoever asks: all that is mended here.
+through `save_checkpointables_async` and `load` of its v1 API. Its managers (v0
+`CheckpointManager`, v1 `training.Checkpointer`) are not used, because they
+trust the directory with the highest number, even a damaged one, and refuse to
+save an earlier step. Orbax also loads flipped bytes without an error, casts
+dtypes silently, and reports a failed save only if the caller waits for it. This
+module checks digests and dtypes, and waits for every save.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,13 +32,13 @@ with extras.imports():
 class Checkpointer:
   """Saves and restores one run's state. Every process calls every method.
 
-  Only the holder of the run's lock may make it, because it removes the
-  temporary directories of saves that were killed; `checkpoint_reading` serves
-  everybody else.
+  It may be created only by the run that holds the directory's lock, because it
+  removes the temporary directories of killed saves. All other readers use
+  `checkpoint_reading`.
   """
 
   def __init__(self, directory: str | os.PathLike[str], config: Config):
-    self._directory = epath.Path(directory)  # Absolute, as orbax wants it.
+    self._directory = epath.Path(directory)  # Orbax needs an absolute path.
     self._config = config
     self._pending: tuple[int, Any] | None = None
     self._last_step = -1
@@ -46,7 +46,7 @@ class Checkpointer:
     if processes.is_main():
       self._directory.mkdir(parents=True, exist_ok=True)
       for path in self._directory.iterdir():
-        if checkpoint_reading.is_unfinished(path):  # A killed save left it.
+        if checkpoint_reading.is_unfinished(path):  # From a killed save.
           path.rmtree()
     processes.barrier('checkpointer ready')
 
@@ -59,21 +59,28 @@ class Checkpointer:
     except RuntimeError as e:
       if exc_value is None:
         raise
-      logging.error('%s', e)  # and let the first error through
+      # The caller gets the error that ended the block instead.
+      logging.error('%s', e)
 
   def steps(self) -> list[int]:
-    """Returns the steps whose directory holds something, sorted."""
+    """Returns the steps whose directories are not empty, sorted."""
     return checkpoint_reading.steps(self._directory)
 
   def save(self, step: int, state: Any, *, meta: Mapping[str, Any]) -> None:
-    """Starts saving; what went wrong with the save before is raised here.
+    """Starts a save, after waiting for the previous one.
 
-    The arrays have been copied when this returns, so that they may be donated.
-    Saving the same step again does nothing.
+    The arrays may be donated as soon as this method returns, because they have
+    been copied by then. A second save of the same step does nothing.
+
+    Args:
+      step: The step of the state.
+      state: The pytree of arrays.
+      meta: The caller's record, JSON.
 
     Raises:
-      errors.NumericalError: the state is not finite; nothing is written, for
-        such a checkpoint would only push a good one out.
+      errors.NumericalError: the state is not finite. Nothing is written,
+        because such a checkpoint would evict a good one.
+      RuntimeError: the previous save failed.
     """
     self.wait()
     if step == self._last_step:
@@ -82,7 +89,7 @@ class Checkpointer:
     records, not_finite = digests.leaf_records(leaves)
     if not_finite:
       raise errors.NumericalError(
-          f'step {step}: {", ".join(not_finite)} not finite, nothing saved'
+          f'step {step}: {", ".join(not_finite)} not finite; nothing was saved'
       )
     self._refuse_to_go_back(step)
     logging.info('checkpoint %d: saving', step)
@@ -112,7 +119,8 @@ class Checkpointer:
       ) from e
     self._last_step = step
     logging.info('checkpoint %d: committed', step)
-    # Only now: until the new one is committed the old ones are all there is.
+    # Old checkpoints are removed only after the commit, because until then the
+    # newest of them is the one to resume from.
     if processes.is_main():
       for old in self.steps()[: -self._config.keep]:
         self._path(old).rmtree()
@@ -124,10 +132,13 @@ class Checkpointer:
   def latest_verified(
       self, abstract_state: Any
   ) -> tuple[Any, dict[str, Any]] | None:
-    """Restores the newest checkpoint that verifies, or None in a new place.
+    """Returns the newest checkpoint that verifies, or None if none exists.
 
-    As `checkpoint_reading.restore`, whose errors it raises, but newer
-    checkpoints that fail are renamed `N.corrupt`, never deleted.
+    The errors are those of `checkpoint_reading.restore`. Newer checkpoints that
+    fail to verify are renamed `N.corrupt`, never deleted.
+
+    Args:
+      abstract_state: As of `checkpoint_reading.restore`.
     """
     self.wait()
     restored = checkpoint_reading.restore(self._directory, abstract_state)
@@ -141,18 +152,19 @@ class Checkpointer:
     return self._directory / str(step)
 
   def _refuse_to_go_back(self, step: int) -> None:
+    """Raises DataError if the directory holds this step or a later one."""
     newest = max(self.steps(), default=-1)
     if newest >= step:
       raise errors.DataError(
-          f'{self._directory} already holds checkpoint {newest}, step {step}'
-          ' would be lost behind it: resume, or use another directory'
+          f'{self._directory}: already holds checkpoint {newest}, so step'
+          f' {step} is not saved; resume the run, or use another directory'
       )
     path = self._path(step)
     if processes.is_main() and path.exists():
-      path.rmdir()  # empty, or `steps` would have listed it
+      path.rmdir()  # It is empty, because `steps` did not list it.
 
   def _set_aside(self, steps: Sequence[int]) -> None:
-    """Renames damaged steps, only once an older one has been restored."""
+    """Renames the directories of damaged checkpoints."""
     if processes.is_main():
       for step in steps:
         aside, number = f'{step}.corrupt', 1

@@ -1,4 +1,4 @@
-"""When checkpoints are saved; orbax is not needed to say so."""
+"""The config of checkpoints, which can be imported without orbax."""
 
 import dataclasses
 
@@ -7,13 +7,13 @@ from jumprelu import errors
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-  """When to save and how much to keep."""
+  """How often checkpoints are saved, and how many are kept."""
 
   every_blocks: int = dataclasses.field(
       default=1, metadata={'help': 'blocks between two checkpoints'}
   )
   keep: int = dataclasses.field(
-      default=3, metadata={'help': 'how many of the newest are kept'}
+      default=3, metadata={'help': 'number of newest checkpoints to keep'}
   )
 
   def __post_init__(self):

@@ -1,8 +1,8 @@
-"""Checkpoints read back and verified, without changing a byte of them.
+"""Read-only access to checkpoints, which are verified when they are read.
 
-Whoever reads a run beside its training uses this module: nothing is removed,
-renamed or locked. Only `checkpoint.Checkpointer`, which a process makes while
-it holds the run's lock, changes the directory.
+Readers of a run that may still be training use this module, because it removes,
+renames and locks nothing. Only `checkpoint.Checkpointer`, which needs the run's
+lock, changes the directory.
 """
 
 from collections.abc import Mapping
@@ -24,30 +24,30 @@ with extras.imports():
 
 
 class Restored(NamedTuple):
-  """A verified checkpoint and the newer ones that were passed over."""
+  """A verified checkpoint, and the newer ones that were skipped."""
 
   state: Any
-  meta: dict[str, Any]  # That it was saved with, `step` added.
-  damaged: tuple[int, ...]
+  meta: dict[str, Any]  # The meta of the save, with `step` added.
+  damaged: tuple[int, ...]  # The steps of the skipped checkpoints.
 
 
 def steps(directory: epath.Path) -> list[int]:
-  """Returns the steps whose directory holds something, sorted."""
+  """Returns the steps whose directories are not empty, sorted."""
   if not directory.exists():
     return []
   return sorted(
       int(path.name)
       for path in directory.iterdir()
-      if _is_step(path) and _holds_something(path) and not is_unfinished(path)
+      if _is_step(path) and _is_not_empty(path) and not is_unfinished(path)
   )
 
 
 def is_unfinished(path: epath.Path) -> bool:
-  """Whether a save is writing in this directory, or was killed there."""
+  """Returns whether a save is running in this directory or was killed there."""
   if '.orbax-checkpoint-tmp' in path.name:
     return True
-  # A store of objects renames no directory: there orbax writes in the final
-  # place and adds this file at the end.
+  # Object stores cannot rename directories, so orbax writes to the final path
+  # there, and adds this file at the end.
   on_store = str(path).startswith('gs://') and _is_step(path)
   return on_store and not (path / 'commit_success.txt').exists()
 
@@ -55,14 +55,14 @@ def is_unfinished(path: epath.Path) -> bool:
 def restore(
     directory: str | os.PathLike[str], abstract_state: Any
 ) -> Restored | None:
-  """Returns the newest checkpoint that verifies, or None where none exists.
+  """Returns the newest checkpoint that verifies, or None if none exists.
 
-  Every process calls it. A training may save and remove checkpoints meanwhile.
+  Every process calls it. A run may save and remove checkpoints meanwhile.
 
   Args:
     directory: The folder of the checkpoints.
-    abstract_state: the state's pytree of arrays or of ShapeDtypeStructs with
-      shardings, which may be other ones than the checkpoint was saved with.
+    abstract_state: The state's pytree of arrays, or of ShapeDtypeStructs with
+      shardings, which may differ from the shardings of the save.
 
   Raises:
     errors.UserError: the checkpoint is sound but of another configuration.
@@ -72,8 +72,9 @@ def restore(
   directory = epath.Path(directory)
   wanted = digests.abstract_leaves(abstract_state)
   listed, faults = None, {}
-  # Process 0's list: another may see an older one. It is read again where all
-  # its steps failed, because a training may have replaced them meanwhile.
+  # All processes use the list of process 0, because others may see an older
+  # one. If all steps of a list fail, the list is read again, because a run may
+  # have replaced these checkpoints in the meantime.
   while (newest := processes.from_main(steps(directory)[:-65:-1])) != listed:
     listed, faults = newest, {}
     for step in listed:
@@ -93,28 +94,31 @@ def restore(
     why = '; '.join(f'{step}: {fault}' for step, fault in faults.items())
     raise errors.DataError(
         f'{directory}: none of its checkpoints can be restored'
-        f' ({why or "empty directories"}); nothing was changed. Mend one, or'
-        ' start afresh in another directory'
+        f' ({why or "empty directories"}); nothing was changed.'
+        ' Repair one, or train in another directory'
     )
   return None
 
 
 def root_cause(error: BaseException) -> str:
-  """Returns the innermost error in one line: orbax wraps it in layers."""
+  """Returns the innermost error as one line, because orbax nests errors."""
   while (inner := error.__cause__ or error.__context__) is not None:
     error = inner
   return f'{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}'
 
 
 def quieten_orbax() -> None:
-  """Drops the fifty lines orbax logs for each save, keeps its warnings."""
-  python_logging.getLogger('absl').addFilter(_not_orbax_chatter)
+  """Drops the fifty lines that orbax logs per save, but not its warnings."""
+  python_logging.getLogger('absl').addFilter(_is_not_chatter)
 
 
 def _try(
     path: epath.Path, step: int, wanted: dict[str, jax.ShapeDtypeStruct]
 ) -> tuple['_Verdict', dict[str, Array], dict[str, Any]]:
-  """Reads one checkpoint; all processes return the same verdict."""
+  """Returns the verdict on one checkpoint, its arrays and its meta.
+
+  The verdict is the same in all processes.
+  """
   records, leaves, meta = {}, {}, {}
   try:
     with _reading_alone():
@@ -126,7 +130,7 @@ def _try(
         leaves = _load(path, wanted)
         verdict = _Verdict(_SOUND)
   except (MemoryError, PermissionError):
-    raise  # says nothing about the checkpoint
+    raise  # The checkpoint itself may be sound.
   except Exception as e:
     verdict = _Verdict(_CORRUPT, root_cause(e))
   verdict = _worst_of_all(verdict)
@@ -147,19 +151,23 @@ class _Verdict(NamedTuple):
 
 
 def _reading_alone() -> ocp.Context:
-  # Were orbax to wait for all processes at the end of a read, one that finds
-  # its part damaged would leave the others waiting.
-  own = jax.process_index()
+  """Returns a context in which orbax does not wait for other processes.
+
+  By default orbax waits for all processes at the end of a read, so that a
+  process whose part is damaged would leave the others waiting for ever.
+  """
+  process = jax.process_index()
   context = ocp.Context()
-  context.multiprocessing.primary_host = own
-  context.multiprocessing.active_processes = {own}
-  context.multiprocessing.barrier_sync_key_prefix = f'process_{own}'
+  context.multiprocessing.primary_host = process
+  context.multiprocessing.active_processes = {process}
+  context.multiprocessing.barrier_sync_key_prefix = f'process_{process}'
   return context
 
 
 def _load(
     path: epath.Path, wanted: Mapping[str, jax.ShapeDtypeStruct]
 ) -> dict[str, Array]:
+  """Returns the arrays; raises ValueError if their metadata differ."""
   stored = ocp.metadata(path, checkpointable_name='state').metadata
   for name, leaf in wanted.items():
     if (stored[name].dtype, stored[name].shape) != (leaf.dtype, leaf.shape):
@@ -168,18 +176,19 @@ def _load(
 
 
 def _is_step(path: epath.Path) -> bool:
-  # '007' is not a name that a save gives.
+  # A directory such as '007' does not come from a save.
   return path.name == str(_step_number(path.name)) and path.is_dir()
 
 
-def _holds_something(path: epath.Path) -> bool:
+def _is_not_empty(path: epath.Path) -> bool:
   try:
     return any(path.iterdir())
   except FileNotFoundError:
-    return False  # A training has just removed it.
+    return False  # A run has just removed it.
 
 
 def _looks_like_step(path: epath.Path) -> bool:
+  """Returns whether a path is a step's, even if it is empty or damaged."""
   number = _step_number(path.name.partition('.corrupt')[0])
   return number is not None and not is_unfinished(path)
 
@@ -189,12 +198,14 @@ def _step_number(name: str) -> int | None:
 
 
 def _worst_of_all(verdict: _Verdict) -> _Verdict:
+  """Returns the worst verdict of all processes."""
   kinds = processes.from_all(verdict.kind)
   worst = max(kinds)
   elsewhere = _Verdict(worst, f'process {kinds.index(worst)} cannot read it')
   return verdict if verdict.kind == worst else elsewhere
 
 
-def _not_orbax_chatter(record: python_logging.LogRecord) -> bool:
+def _is_not_chatter(record: python_logging.LogRecord) -> bool:
+  """Returns whether a record is a warning, or comes from another package."""
   chatter = f'{os.sep}orbax{os.sep}' in record.pathname
   return record.levelno >= python_logging.WARNING or not chatter

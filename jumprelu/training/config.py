@@ -1,8 +1,8 @@
-"""The config of a training run: the parts' configs in one, and the recipes.
+"""The config of a training run: the configs of its parts, and its checks.
 
-`resolve` makes one from a recipe and what overrides it, by dotted path. What
-it returns says everything that a run computes; it is written as JSON beside
-each checkpoint and each result, and reads back as itself.
+`resolve` returns a config from a recipe and overrides by dotted path. A config
+determines everything that a run computes. It is written as JSON beside each
+checkpoint and each result, and an equal config is read back.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,7 +32,7 @@ SaeConfigs: Any = dataclasses.make_dataclass(
     ],
     frozen=True,
 )
-SaeConfigs.__doc__ = 'Hyper-parameters of the variants, each its own.'
+SaeConfigs.__doc__ = 'Hyper-parameters, by variant.'
 
 
 def _field(default: Any, text: str) -> Any:
@@ -41,39 +41,39 @@ def _field(default: Any, text: str) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-  """What is trained: one layer's suite, on which text, by which recipe."""
+  """A training run: the suite of one layer, its text and its recipe."""
 
   model: str = _field(
       'gemma2_nano',
       f'Language model: {", ".join(lm.MODELS)}, or a folder with one (Hugging'
-      ' Face or orbax). Known ones are looked for in $JUMPRELU_MODELS/NAME.',
+      ' Face or orbax). Named models are read from $JUMPRELU_MODELS/NAME.',
   )
   layer: int = _field(2, 'Layer whose activations are read, from 0.')
   sites: tuple[str, ...] = _field(
       tuple(lm.SITES),
-      f'Where SAEs read: some of {", ".join(lm.SITES)}.',
+      f'Sites of the SAEs, among {", ".join(lm.SITES)}.',
   )
   widths: tuple[int, ...] = _field((1024,), 'Numbers of latents.')
   variants: tuple[str, ...] = _field(
-      ('jumprelu',), f'Kinds of SAE: some of {", ".join(saes.VARIANTS)}.'
+      ('jumprelu',), f'Kinds of SAE, among {", ".join(saes.VARIANTS)}.'
   )
   sparsity_coefficients: tuple[str, ...] = _field(
       ('1e-3', '3e-3', '6e-3'),
-      'Lambdas: 1e-3,3e-3 for every site, or keyed, values joined by +:'
-      ' resid_post:1e-3+3e-3,jumprelu@mlp_out:2e-3.',
+      'Lambdas: 1e-3,3e-3 for every site; or by site and variant, with values'
+      ' joined by +: resid_post:1e-3+3e-3,jumprelu@mlp_out:2e-3.',
   )
   target_l0: tuple[float, ...] = _field(
-      (), 'Wanted L0s, instead of sparsity coefficients: 20,50,100.'
+      (), 'Target L0s, instead of sparsity coefficients: 20,50,100.'
   )
   seeds: tuple[int, ...] = _field(
-      (0,), "Seeds of the SAEs' initialisation; the data have corpus.seed."
+      (0,), "Seeds of the SAEs' initialisation; the data use corpus.seed."
   )
   recipe: str = _field(
       recipes.DEFAULT,
       f'Set of defaults: {" or ".join(recipes.RECIPES)}. Flags override it.',
   )
   tokens: int = _field(
-      2_000_000, 'Positions to train on, dropped ones included.'
+      2_000_000, 'Positions to train on, including dropped ones.'
   )
   data: str = _field(
       'stdlib',
@@ -83,8 +83,8 @@ class TrainConfig:
   )
   store: str = _field(
       '',
-      'Read activations that jumprelu harvest has stored in this folder; the'
-      ' language model is not loaded. Bits and order are those of the stream.',
+      'Folder with activations that jumprelu harvest has stored. They are read'
+      ' instead of running the language model, with the same bits and order.',
   )
   input_gain: bool = _field(
       True,
@@ -93,24 +93,24 @@ class TrainConfig:
   )
   lm_dtype: Literal['auto', 'float32', 'bfloat16'] = _field(
       'auto',
-      'Precision of the language model; auto: float32 on CPU, bfloat16 else.',
+      'Precision of the language model; auto: float32 on CPU, else bfloat16.',
   )
   matmul_precision: Literal['default', 'high', 'highest', 'bfloat16'] = _field(
       'default',
-      "Precision of the SAEs' matrix products. default: float32 on CPU, the"
-      " accelerator's own else; bfloat16: of bfloat16 inputs, with float32 sums"
-      ' and results, everywhere.',
+      "Precision of the SAEs' matrix products. default: float32 on CPU, else"
+      " the accelerator's default; bfloat16: bfloat16 inputs, float32 sums and"
+      ' results, on every device.',
   )
   backend: Literal['auto', 'oracle', 'dense', 'sparse', 'native', 'pallas'] = (
       _field(
           'auto',
-          'How a step is computed; the results agree to rounding. oracle:'
-          ' automatic differentiation, which variants other than a JumpReLU get'
-          ' in any case. dense: written-out gradients. sparse: only pairs with'
-          ' a gradient, in JAX on one device; native: the same in C++ on one'
-          ' CPU; pallas: the same by kernels for one GPU. auto: native on one'
-          ' CPU if it was built, else sparse there for wide SAEs; pallas on one'
-          ' GPU for very wide ones; else dense.',
+          'Implementation of a step; results agree up to rounding. oracle:'
+          ' automatic differentiation, used by all variants other than'
+          ' JumpReLU. dense: hand-written gradients. sparse: only pairs with a'
+          ' gradient, in JAX on one device; native: the same in C++ on one CPU;'
+          ' pallas: the same in kernels for one GPU. auto: on one CPU native if'
+          ' it was built, else sparse for wide SAEs; on one GPU pallas for very'
+          ' wide SAEs; otherwise dense.',
       )
   )
   sae: SaeConfigs = SaeConfigs()  # pyright: ignore[reportInvalidTypeForm]
@@ -128,47 +128,47 @@ class TrainConfig:
 
   @property
   def steps(self) -> int:
-    """Optimiser steps of the run."""
+    """Returns the number of optimiser steps of the run."""
     return self.tokens // self.stream.batch
 
   @property
   def blocks(self) -> int:
-    """Blocks of the run; of the last one perhaps not every batch."""
+    """Returns the number of blocks; the last one may be used in part."""
     return -(-self.steps // self.stream.batches)
 
   def variant_configs(self) -> dict[str, Any]:
-    """The own config of each chosen variant."""
+    """Returns {variant: its config} of the chosen variants."""
     return {name: getattr(self.sae, name) for name in self.variants}
 
 
 def resolve(overrides: Mapping[str, Any] | None = None) -> TrainConfig:
-  """Makes a config of the recipe in `overrides` and the other overrides.
+  """Returns the config of the recipe in `overrides` and the other overrides.
 
-  A model that is no known one is looked up in its folder: here, and not again
-  when the config is read back or changed.
+  If the model is a folder, the layer is checked against it. Configs that are
+  read back or changed are not checked against the folder again.
 
   Args:
     overrides: Values by dotted path (`{'optim.learning_rate': 1e-3}`).
 
   Raises:
-    UserError: with every problem in one message.
+    UserError: the config is invalid; one message lists every problem.
     MissingInputError, DataError: the model's folder is missing or damaged.
   """
-  given = dict(overrides or {})
-  recipe = given.get('recipe', recipes.DEFAULT)
+  explicit = dict(overrides or {})
+  recipe = explicit.get('recipe', recipes.DEFAULT)
   problems = []
   if recipe not in recipes.RECIPES:
     problems.append(_misspelt('recipe', recipe, recipes.RECIPES))
-    given['recipe'] = recipe = recipes.DEFAULT
-  values = {**recipes.RECIPES[recipe], **given, 'recipe': recipe}
-  if given.get('target_l0') and 'sparsity_coefficients' not in given:
+    explicit['recipe'] = recipe = recipes.DEFAULT
+  values = {**recipes.RECIPES[recipe], **explicit, 'recipe': recipe}
+  if explicit.get('target_l0') and 'sparsity_coefficients' not in explicit:
     values['sparsity_coefficients'] = ()
   for schedule in ('lr_warmup', 'sparsity_warmup'):
-    # Steps rule where both stand; a share that was asked for must not lose to
-    # the recipe's steps.
-    if f'optim.{schedule}_fraction' in given:
+    # Steps take precedence over a fraction, so an explicit fraction has to
+    # remove the steps of the recipe.
+    if f'optim.{schedule}_fraction' in explicit:
       values.setdefault(f'optim.{schedule}_steps', None)
-      if f'optim.{schedule}_steps' not in given:
+      if f'optim.{schedule}_steps' not in explicit:
         values[f'optim.{schedule}_steps'] = None
   default = TrainConfig()
   known = dotted.leaves(default)
@@ -180,7 +180,7 @@ def resolve(overrides: Mapping[str, Any] | None = None) -> TrainConfig:
     if name not in chosen:
       problems += [
           f'{path} is set, but {name} is not among the variants'
-          for path in given
+          for path in explicit
           if path.startswith(f'sae.{name}.')
       ]
   try:
@@ -197,7 +197,7 @@ def resolve(overrides: Mapping[str, Any] | None = None) -> TrainConfig:
 
 
 def other_recipes() -> dict[str, TrainConfig]:
-  """The recipes that are not the default, for `--help` to show."""
+  """Returns the configs of the recipes other than the default, for `--help`."""
   return {
       name: resolve({'recipe': name})
       for name in recipes.RECIPES
@@ -206,14 +206,17 @@ def other_recipes() -> dict[str, TrainConfig]:
 
 
 def members(config: TrainConfig) -> tuple[suite.Member, ...]:
-  """Lists the suite: by site, width, variant, coefficient (or target), seed."""
-  found = []
+  """Returns the members of the suite.
+
+  They are ordered by site, width, variant, coefficient (or target L0) and seed.
+  """
+  suite_members = []
   for site in config.sites:
     for width in config.widths:
       for variant in config.variants:
-        own = getattr(config.sae, variant)
+        sae_config = getattr(config.sae, variant)
         for coefficient, target_l0 in _sparsities(config, variant, site):
-          found += [
+          suite_members += [
               suite.Member(
                   site=site,
                   layer=config.layer,
@@ -223,23 +226,25 @@ def members(config: TrainConfig) -> tuple[suite.Member, ...]:
                   target_l0=target_l0,
                   seed=seed,
                   learning_rate=config.optim.learning_rate,
-                  initial_threshold=getattr(own, 'initial_threshold', 0.0),
+                  initial_threshold=getattr(
+                      sae_config, 'initial_threshold', 0.0
+                  ),
               )
               for seed in config.seeds
           ]
-  return tuple(found)
+  return tuple(suite_members)
 
 
 def to_json(config: TrainConfig) -> str:
-  """Writes the config as JSON."""
+  """Returns the config as JSON."""
   return dotted.to_json(config)
 
 
 def from_json(text: str, *, where: str = 'the config') -> TrainConfig:
-  """Reads the JSON of `to_json`, or of `to_record` in any version so far.
+  """Returns the config from the JSON of `to_json` or of a record in any format.
 
-  Fields that are unknown or missing once old formats are migrated are errors,
-  as are newer formats; `where` names the file in their messages.
+  Unknown fields, missing fields and newer formats are errors, whose messages
+  name the file `where`. Older formats are migrated first.
   """
   return dotted.from_json(
       TrainConfig(),
@@ -249,12 +254,12 @@ def from_json(text: str, *, where: str = 'the config') -> TrainConfig:
 
 
 def to_record(config: TrainConfig) -> dict[str, Any]:
-  """Returns the config as files hold it, with the number of its format."""
+  """Returns the config as it is stored in files, with its format number."""
   return formats.stamp(formats.Kind.TRAIN_CONFIG) | dotted.to_dict(config)
 
 
 def dtype_on(config: TrainConfig, platform: str) -> str:
-  """The language model's dtype on a platform ('cpu', 'gpu', 'tpu')."""
+  """Returns the language model's dtype on a platform ('cpu', 'gpu', 'tpu')."""
   if config.lm_dtype != 'auto':
     return config.lm_dtype
   # On CPU bfloat16 is slower than float32.
@@ -262,19 +267,16 @@ def dtype_on(config: TrainConfig, platform: str) -> str:
 
 
 def _problems(config: TrainConfig) -> Iterable[str]:
-  """Yields what is wrong with the whole; each part checks itself.
+  """Yields the problems of the whole config; each part has checked itself.
 
-  Reads no file, so that a config is valid on every machine.
+  No file is read, so that the result is the same on every machine.
   """
   if config.model in lm.MODELS:
     layers = lm.MODELS[config.model].layers
     yield from _layer_problems(config.model, config.layer, layers)
   elif config.layer < 0:
     yield f'layer {config.layer} is out of range: must be at least 0'
-  for axis, known in (
-      ('sites', lm.SITES),
-      ('variants', saes.VARIANTS),
-  ):
+  for axis, known in (('sites', lm.SITES), ('variants', saes.VARIANTS)):
     for value in getattr(config, axis):
       if value not in known:
         yield _misspelt(axis, value, known)
@@ -299,11 +301,11 @@ def _problems(config: TrainConfig) -> Iterable[str]:
 
 
 def model_problems(model: str, layer: int) -> Iterable[str]:
-  """Yields what is wrong with a model that only its folder describes.
+  """Yields the problems of a layer in a model that is read from a folder.
 
   Raises:
-    MissingInputError, DataError: the folder is missing or damaged; launchers
-      tell that from a wrong flag by the exit code.
+    MissingInputError, DataError: the folder is missing or damaged. Launchers
+      distinguish these errors from a wrong flag by the exit code.
   """
   if model in lm.MODELS or layer < 0:
     return
@@ -326,12 +328,12 @@ def _layer_problems(model: str, layer: int, layers: int) -> Iterable[str]:
 
 def _sparsity_problems(config: TrainConfig) -> Iterable[str]:
   if config.target_l0 and config.sparsity_coefficients:
-    yield 'target_l0 and sparsity_coefficients exclude each other'
+    yield 'target_l0 and sparsity_coefficients exclude each other; remove one'
   for target in config.target_l0:
     if not 0 < target < math.inf:
       yield f'target_l0: {target} must be above 0'
     elif target > min(config.widths, default=target):
-      yield f'target_l0: {target:g} is more than a width has latents'
+      yield f'target_l0: {target:g} is more than the smallest width'
   try:
     table = sparsity_coefficients.parse(config.sparsity_coefficients)
   except errors.UserError as error:
@@ -347,19 +349,19 @@ def _sparsity_problems(config: TrainConfig) -> Iterable[str]:
             f'sparsity_coefficients: {axis} {name!r} is not among the'
             f' {axis}s{dotted.nearest(name, known)}'
         )
-  wanted = 'target_l0' if config.target_l0 else 'l0'
+  expected = 'target_l0' if config.target_l0 else 'l0'
   for variant in config.variants:
     if variant not in saes.VARIANTS:
       continue
     penalty = getattr(getattr(config.sae, variant), 'penalty', None)
-    if penalty in ('l0', 'target_l0') and penalty != wanted:
-      reason = 'given' if config.target_l0 else 'not given'
+    if penalty in ('l0', 'target_l0') and penalty != expected:
+      reason = 'set' if config.target_l0 else 'not set'
       yield f'sae.{variant}.penalty is {penalty}, but target_l0 is {reason}'
     for site in config.sites:
       if _sparsities(config, variant, site):
         continue
       if config.target_l0:
-        yield f'target_l0: {variant} cannot aim at an L0; leave it out'
+        yield f'target_l0: {variant} has no target L0; remove one of the two'
         break
       yield f'sparsity_coefficients: none for {variant} at {site}'
 
@@ -379,14 +381,16 @@ def _length_problems(config: TrainConfig) -> Iterable[str]:
 def _sparsities(
     config: TrainConfig, variant: str, site: str
 ) -> Sequence[tuple[float, float]]:
-  """Pairs of sparsity coefficient and target L0, as the variant makes them."""
-  entries = config.sparsity_coefficients
-  found = sparsity_coefficients.coefficients_for(entries, variant, site)
-  return getattr(config.sae, variant).sparsities(found, config.target_l0)
+  """Returns the variant's pairs of sparsity coefficient and target L0."""
+  coefficients = sparsity_coefficients.coefficients_for(
+      config.sparsity_coefficients, variant, site
+  )
+  sae_config = getattr(config.sae, variant)
+  return sae_config.sparsities(coefficients, config.target_l0)
 
 
 def _misspelt(axis: str, value: str, known: Iterable[str]) -> str:
-  """Says that a name is in no table, with the nearest one that is."""
+  """Returns the error for an unknown name, with the nearest known one."""
   return (
       f'{axis}: {value!r} is unknown{dotted.nearest(value, known)}; known:'
       f' {", ".join(known)}'

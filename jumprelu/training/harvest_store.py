@@ -1,4 +1,4 @@
-"""Fill a store with the activations that a training run would stream."""
+"""Stores of the activations that a training run would stream."""
 
 from collections.abc import Callable, Mapping
 import dataclasses
@@ -20,8 +20,9 @@ from jumprelu.training import config as config_lib
 from jumprelu.training import job as job_lib
 from jumprelu.training import run_dir, train
 
-# What a record holds besides the config: found out on the way, or told apart.
-_FOUND = (
+# Fields of a record that need not be equal when a store is resumed, or that
+# `_comparable` replaces by fields of their contents.
+_NOT_COMPARED = (
     'arrays',
     'blocks_sha256',
     'complete',
@@ -40,9 +41,16 @@ def harvest_store(
     *,
     should_stop: Callable[[int], bool] = lambda block: False,
 ) -> str:
-  """Write, or go on writing, every block of `config` to `config.store`.
+  """Writes the blocks of `config` that are missing in `config.store`.
 
-  All processes call it together. Returns `train.DONE` or `train.PREEMPTED`.
+  All processes call it together.
+
+  Args:
+    config: The config of the training runs that will read the store.
+    should_stop: Returns whether to stop before a block, given its number.
+
+  Returns:
+    `train.DONE` or `train.PREEMPTED`.
   """
   path = pathlib.Path(config.store).expanduser()
   writer = store.Writer(path)
@@ -71,7 +79,7 @@ def harvest_store(
 def make_facts(
     job: job_lib.Job, *, dtype: str, **origin: str
 ) -> dict[str, Any]:
-  """Describe what a job's blocks are: all of the manifest but the scales."""
+  """Returns the manifest of a job's blocks, without the scales."""
   config, mesh = job.config, job.mesh
   widths = {tap: w for group in job.groups for tap, w in group.widths.items()}
   names = record.array_names(widths)
@@ -102,13 +110,13 @@ def write_blocks(
     *,
     should_stop: Callable[[int], bool] = lambda block: False,
 ) -> str:
-  """Write the blocks that are missing, in a claimed directory."""
-  found, complete = writer.read_existing()
-  if found:
-    facts = _go_on(writer.directory, found, facts)
+  """Writes the missing blocks in a claimed directory; returns the outcome."""
+  stored, complete = writer.read_existing()
+  if stored:
+    facts = _check_stored(writer.directory, stored, facts)
   if complete:
     return train.DONE
-  # Estimated once: what was stored is only meaningful together with them.
+  # Estimated only once, because they decided which stored rows were dropped.
   scales = facts.get('scales')
   if not scales:
     scales = lm.to_json_keys(job.stream.estimate_scales())
@@ -117,7 +125,7 @@ def write_blocks(
   geometry, total = writer.geometry, job.config.blocks
   missing = total - first
   size = geometry.block_bytes() * missing / 2**30
-  _say(
+  _print_line(
       f'{missing} block{"s" * (missing > 1)} of {total} to write:'
       f' {size:.3g} GiB'
   )
@@ -127,9 +135,9 @@ def write_blocks(
   for index in range(first, total):
     progress.update(index - first)
     seconds = write_block(writer, job.stream, index, lm.from_json_keys(scales))
-    # The first block is that which compiles.
+    # Not the first block, whose time includes compilation.
     if index == min(first + 1, total - 1):
-      _say(cost_line(*seconds, read=_seconds(writer.read_block, index)))
+      _print_line(cost_line(*seconds, read=_seconds(writer.read_block, index)))
     if index + 1 < total and should_stop(index + 1):
       return train.PREEMPTED
   writer.finish()
@@ -142,7 +150,7 @@ def write_block(
     index: int,
     scales: Mapping[lm.Tap, float],
 ) -> tuple[float, float]:
-  """Compute and write a block; return the seconds of both."""
+  """Writes a block; returns the seconds of its computation and of the write."""
   start = time.monotonic()
   block = jax.block_until_ready(source.make_block(index, scales))
   forwarded = time.monotonic()
@@ -151,11 +159,16 @@ def write_block(
 
 
 def cost_line(forward: float, write: float, *, read: float) -> str:
-  """Say from how many training runs on a store pays.
+  """Returns the line with the number of training runs for which a store pays.
 
   n runs cost n forwards of each block when they stream, and one forward, one
-  write and n reads when they share a store. Reading what was just written is
-  as fast as it gets: the disk may be slower.
+  write and n reads when they share a store. Later reads may be slower than the
+  measured one, because the system caches a block that was just written.
+
+  Args:
+    forward: The seconds of the forward pass of a block.
+    write: The seconds of its write.
+    read: The seconds of its read.
   """
   line = (
       f'a block takes {forward:.3g} s to forward, {write:.3g} s to write and at'
@@ -167,31 +180,31 @@ def cost_line(forward: float, write: float, *, read: float) -> str:
   return line + f'streaming is cheaper for fewer than {runs} training runs'
 
 
-def _go_on(
-    path: pathlib.Path, found: dict[str, Any], facts: dict[str, Any]
+def _check_stored(
+    path: pathlib.Path, stored: dict[str, Any], facts: dict[str, Any]
 ) -> dict[str, Any]:
-  """Return the record of what is there, if it is of these facts."""
-  differing = record.differences(_comparable(found), _comparable(facts))
+  """Returns the stored record; raises UserError if it is of another config."""
+  differing = record.differences(_comparable(stored), _comparable(facts))
   if differing:
     raise errors.UserError(
         f'--store={path}: holds a store of another config:'
         f' {"; ".join(differing)}; choose another directory, or the same flags'
     )
-  if found['environment'] != facts['environment']:
+  if stored['environment'] != facts['environment']:
     logging.warning(
-        '%s: gone on with on other devices or versions: the same rows in the'
-        ' same order, not the same bits',
+        '%s: resumed on other devices or with other versions: rows and their'
+        ' order are the same, bits may differ',
         path,
     )
-  return found
+  return stored
 
 
 def _comparable(facts: Mapping[str, Any]) -> dict[str, Any]:
-  """The fields that must not differ, on one level."""
-  own = {name: value for name, value in facts.items() if name not in _FOUND}
+  """Returns the fields that must be equal when a store is resumed."""
+  compared = {k: v for k, v in facts.items() if k not in _NOT_COMPARED}
   geometry = facts['geometry']
   return (
-      own
+      compared
       | facts['identity']
       | {
           'blocks': geometry['blocks'],
@@ -200,12 +213,13 @@ def _comparable(facts: Mapping[str, Any]) -> dict[str, Any]:
   )
 
 
-def _seconds(work: Callable[[int], None], index: int) -> float:
+def _seconds(work: Callable[[int], object], index: int) -> float:
+  """Returns the seconds of `work(index)`."""
   start = time.monotonic()
   work(index)
   return time.monotonic() - start
 
 
-def _say(text: str) -> None:
+def _print_line(text: str) -> None:
   if processes.is_main():
     print(f'harvest: {text}', file=sys.stderr, flush=True)

@@ -1,9 +1,11 @@
-"""What a run needs besides its directory: the suite and its activations."""
+"""The inputs of a run: its config, its suite and the source of activations."""
 
 from collections.abc import Sequence
 import dataclasses
 import json
 from typing import Any, NamedTuple
+
+import jax
 
 from jumprelu import data, errors, lm, sharding
 from jumprelu.activations import blocks, store
@@ -15,25 +17,32 @@ from jumprelu.training import load_run, run_dir, suite
 
 
 class Job(NamedTuple):
-  """All that a run needs besides its directory."""
+  """The inputs of a run besides its directory."""
 
   config: config_lib.TrainConfig
   groups: Sequence[suite.Group]
   stream: blocks.Source
   data_digest: str
-  mesh: Any = None
-  # Of the language model's layers that are read, as they were loaded.
+  mesh: jax.sharding.Mesh | None = None
+  # The digest of the loaded layers of the language model.
   lm_digest: str = ''
   lm_dtype: str = ''
 
 
 def make_job(config: config_lib.TrainConfig) -> Job:
-  """Lays out the suite; loads the model and the text, or opens the store."""
-  # A config that no command has resolved may name any folder.
+  """Returns the job of a config.
+
+  The language model and the text are loaded, unless the config names a store.
+
+  Raises:
+    UserError: the config does not fit the model, the mesh or the store.
+    MissingInputError, DataError: an input is missing or damaged.
+  """
+  # Checked here too, because a config may not come from `config.resolve`.
   if problems := list(config_lib.model_problems(config.model, config.layer)):
     raise errors.UserError('; '.join(problems))
 
-  # Mesh and the shapes that it must divide: before anything is read.
+  # Shapes that the mesh must divide are checked before anything is read.
   mesh = sharding.make_mesh(config.mesh)
   config.stream.check_data_axis(mesh.shape['data'])
   groups = load_run.make_suite(config)
@@ -41,18 +50,19 @@ def make_job(config: config_lib.TrainConfig) -> Job:
     suite.layout_of(group, mesh)
   dtype = config_lib.dtype_on(config, sharding.platform(mesh))
 
-  # Neither model nor text, where their activations are stored.
+  # A store replaces the language model and the text.
   if config.store:
     stored = store.Stored(config, suite.taps(groups), dtype=dtype, mesh=mesh)
     digest = stored.manifest['lm_digest']
     return Job(config, groups, stored, stored.data_digest, mesh, digest, dtype)
 
-  # Text first: what is wrong with it is told before the model is loaded.
+  # The text comes first, so that its errors are raised before the slow loading
+  # of the model.
   files = lm.find(config.model)
   tokenizer = data.Tokenizer(files.tokenizer_path, rows=files.config.vocab)
   prepared = data.prepare(config.data, tokenizer, config.corpus)
 
-  # Language model: the layers up to the highest that is read.
+  # Only the layers up to the highest tap are loaded.
   taps = suite.taps(groups)
   model = lm.load(
       config.model,
@@ -79,7 +89,7 @@ def make_job(config: config_lib.TrainConfig) -> Job:
 
 
 def facts(job: Job) -> dict[str, str]:
-  """What all processes of a run must have in common."""
+  """Returns the facts in which all processes of a run must agree."""
   return {
       'config': config_lib.to_json(job.config),
       'data': job.data_digest,
@@ -89,7 +99,7 @@ def facts(job: Job) -> dict[str, str]:
 
 
 def describe(job: Job, scales: dict[lm.Tap, float]) -> dict[str, Any]:
-  """What suite.json says."""
+  """Returns the content of suite.json."""
   model = lm.get_config(job.config.model)
   return {
       'model': model.name,

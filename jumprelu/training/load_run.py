@@ -1,4 +1,4 @@
-"""What a run has left: its members, from its newest verified checkpoint."""
+"""The members of a run, loaded from its newest verified checkpoint."""
 
 from collections.abc import Mapping
 import os
@@ -20,12 +20,12 @@ class TrainedMember(NamedTuple):
   sae: saes.base.Sae
   params: dict[str, np.ndarray]
   reads: lm.Reads
-  # What its inputs and targets were divided by in training.
+  # The inputs and targets were divided by these numbers in training.
   input_scale: float
   target_scale: float
-  # The checkpoint's: step, tokens_trained, config, versions, ...
+  # The record of the checkpoint: step, counts, config, scales, environment, ...
   meta: dict[str, Any]
-  # Steps without an update: its loss or gradients were not finite.
+  # Steps without an update, because loss or gradients were not finite.
   steps_skipped: int = 0
 
 
@@ -33,11 +33,11 @@ def make_suite(
     config: config_lib.TrainConfig,
     widths: Mapping[lm.Site, int] | None = None,
 ) -> tuple[suite.Group, ...]:
-  """Returns the groups of a config's suite; needs no weights and no device.
+  """Returns the groups of a config's suite, without weights or devices.
 
   Args:
-    config: Of the run.
-    widths: The width of each site; by default the model's folder is read.
+    config: The config of the run.
+    widths: The width of each site, by default from the model's own config.
   """
   if widths is None:
     d_site = lm.get_config(config.model).d_site
@@ -51,27 +51,34 @@ def make_suite(
   )
 
 
-def migrated_meta(checkpoints: Any, meta: dict[str, Any]) -> dict[str, Any]:
-  """Returns what a checkpoint in this directory says, in today's format."""
-  where = str(checkpoints / str(meta['step']))
+def migrated_meta(
+    checkpoints: os.PathLike[str], meta: dict[str, Any]
+) -> dict[str, Any]:
+  """Returns the meta of a checkpoint, migrated to the current format.
+
+  Args:
+    checkpoints: The directory of the checkpoints, for error messages.
+    meta: The meta, in any format so far.
+  """
+  where = os.path.join(checkpoints, str(meta['step']))
   return formats.migrate(formats.Kind.CHECKPOINT, meta, where=where)
 
 
 def load_suite(out: str | os.PathLike[str]) -> list[TrainedMember]:
-  """Reads the newest verified checkpoint of a run, member by member.
+  """Returns the members of a run, from its newest verified checkpoint.
 
-  Changes nothing, so that it is safe beside the run's training.
+  No file is changed, so that a run can be loaded while it trains.
 
   Raises:
-    MissingInputError: there is no run, or no checkpoint in it.
-    DataError: none of its checkpoints verifies.
+    MissingInputError: the directory holds no run, or the run no checkpoint.
+    DataError: none of the run's checkpoints verifies.
   """
-  # Imported here because a plan needs no orbax.
+  # Imported here because planning needs `make_suite`, but not orbax.
   from jumprelu.training import checkpoint_reading, run_dir
 
   directory = run_dir.RunDir(out)
   config = directory.read_config()
-  # Older runs did not record widths.
+  # Older versions did not record widths.
   widths = directory.read('suite.json').get('d_site')
   if widths is not None:
     widths = {lm.Site(site): width for site, width in widths.items()}

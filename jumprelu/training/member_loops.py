@@ -1,28 +1,43 @@
-"""The loops of a segment: `lax.scan` and `lax.map`, each with one difference.
+"""The loops of a segment, for which `lax.scan` and `lax.map` do not fit.
 
-`scan_steps` is `lax.scan` over a number of steps that is an argument of the
-compiled call. `map_members` is `lax.map` that writes each result over its input.
+`scan_steps` is a scan whose number of steps is an argument of the compiled
+call. The length of `lax.scan` is a constant, so the shorter last segment of a
+run would be compiled anew.
+
+`map_members` is a map that writes each member's new state over the old one.
+`lax.map` holds the states of a group twice: its input and its output. For the
+native step of five members with 32,768 latents at 16 dimensions, whose state is
+45 MB, the CPU compiler's `memory_analysis` counts 14 MB of temporaries here and
+59 MB with `lax.map`.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 
 from jumprelu.array_typing import Array, Int
 
+# Pytrees: the state of a loop, and the hyper-parameters of members.
+State = TypeVar('State')
+Hyper = TypeVar('Hyper')
+
 
 def scan_steps(
-    body: Callable[[Any, Array], tuple[Any, Any]],
-    state: Any,
+    body: Callable[[State, Array], tuple[State, Any]],
+    state: State,
     steps: Int[Array, ''],
     max_steps: int,
-) -> tuple[Any, Any]:
-  """Returns `lax.scan` of `body` over 0, 1, ... `steps` - 1.
+) -> tuple[State, Any]:
+  """Returns the last state and the outputs of a scan over 0 ... `steps` - 1.
 
-  `lax.scan` itself needs a number of steps that is known when it is compiled.
-  The stacked outputs have `max_steps` rows, zeros from row `steps` on.
+  Args:
+    body: Maps state and step number to the new state and the step's outputs.
+    state: The first state.
+    steps: The number of steps.
+    max_steps: The number of rows of the stacked outputs; rows from `steps` on
+      are zeros.
   """
 
   def write_row(number, carry):
@@ -36,28 +51,22 @@ def scan_steps(
 
 
 def map_members(
-    run: Callable[[Any, Any], tuple[Any, Any]],
-    state: Any,
-    hyper: Any,
+    run: Callable[[State, Hyper], tuple[State, Any]],
+    state: State,
+    hyper: Hyper,
     *,
     axis: int,
-) -> tuple[Any, Any]:
-  """Returns what `vmap` of `run` would, one member after another.
-
-  `lax.map` would hold the states of a group twice, those it reads and those it
-  writes. This loop writes each new state over the old one. For the native step
-  of five members with 32,768 latents at 16 dimensions, whose state is 45 MB,
-  the CPU compiler's `memory_analysis` counts 14 MB of temporaries here and 59
-  MB with `lax.map`.
+) -> tuple[State, Any]:
+  """Returns the states and metrics of `vmap(run)`, one member after another.
 
   Args:
     run: Maps a member's state and hyper-parameters to new state and metrics.
-    state: The states, stacked.
-    hyper: The hyper-parameters, stacked.
+    state: The states of the members, stacked.
+    hyper: The hyper-parameters of the members, stacked.
     axis: The axis along which the metrics are stacked.
   """
   members = len(jax.tree.leaves(state)[0])
-  if members == 1:  # A loop would copy the only member out and back.
+  if members == 1:  # A loop would copy the only member twice.
     state, metrics = run(*jax.tree.map(lambda x: x[0], (state, hyper)))
     return (
         jax.tree.map(lambda x: x[None], state),

@@ -1,11 +1,11 @@
-"""Adam without a first moment, on the sphere: Gemma Scope's optimiser.
+"""Gemma Scope's optimiser: Adam with beta1 = 0, and decoder rows of unit norm.
 
-Gemma Scope (arXiv 2408.05147, section 3.2) trains with Adam, beta1 = 0, removes
-the part of the decoder's gradient that is parallel to its rows before Adam, and
-scales the rows back to unit norm after. With beta1 = 0 the first moment *is*
-the gradient, so only the second, `nu`, is stored.
+Gemma Scope (arXiv 2408.05147, section 3.2) removes the part of the decoder's
+gradient that is parallel to the decoder's rows before Adam, and scales the rows
+back to unit norm after it. With beta1 = 0 the first moment *is* the gradient,
+so only the second moment, `nu`, is stored.
 
-Everything is for one SAE; `jax.vmap` over a `members` axis makes it a group's.
+The functions are for one SAE; `jax.vmap` maps them over the members of a group.
 """
 
 import dataclasses
@@ -20,9 +20,10 @@ from jumprelu.array_typing import Array, Float, Num
 from jumprelu.ops import adam
 from jumprelu.ops import unit_norm as unit_norm_lib
 
-# A linear threshold that Adam carries to zero or below would make a latent
-# fire on negative pre-activations, and every released threshold is positive.
-# Near the floor it still learns: the kernel sees both sides of it.
+# The floor of linear thresholds. A latent whose threshold is not positive would
+# fire on negative pre-activations, and could not be released. A threshold at
+# the floor still learns, because the kernel covers pre-activations on both
+# sides.
 MIN_THRESHOLD = 1e-6
 
 Params = dict[str, Array]
@@ -41,23 +42,26 @@ class Config:
   b2: float = _field(0.999, "Decay of Adam's second moment.")
   eps: float = _field(1e-8, "Added to the root of Adam's second moment.")
   lr_warmup_steps: int | None = _field(
-      1000, 'Steps of learning rate warm-up; none: lr_warmup_fraction counts.'
+      1000, 'Steps of learning rate warm-up; none: lr_warmup_fraction applies.'
   )
   lr_warmup_fraction: float = _field(
-      0.0, 'Share of the run for learning rate warm-up, if no steps are set.'
+      0.0,
+      'Share of the run for learning rate warm-up, if lr_warmup_steps is none.',
   )
   lr_warmup_start: float = _field(
-      0.1, 'Share of the learning rate with which the cosine warm-up starts.'
+      0.1, 'Share of the learning rate at which the cosine warm-up starts.'
   )
   lr_decay: float = _field(
-      0.0, 'Share of the run, at its end, with linear decay to 0; 0 for none.'
+      0.0, 'Share of the run, at its end, for linear decay to 0; 0: no decay.'
   )
   sparsity_warmup_steps: int | None = _field(
       10_000,
-      'Steps of sparsity warm-up; none: sparsity_warmup_fraction counts.',
+      'Steps of sparsity warm-up; none: sparsity_warmup_fraction applies.',
   )
   sparsity_warmup_fraction: float = _field(
-      0.0, 'Share of the run for linear sparsity warm-up, if no steps are set.'
+      0.0,
+      'Share of the run for linear sparsity warm-up, if sparsity_warmup_steps'
+      ' is none.',
   )
 
   def __post_init__(self):
@@ -86,13 +90,13 @@ def _check(name: str, value, valid: bool, rule: str) -> None:
 
 
 def init_nu(params: Params) -> Params:
-  """Make the optimiser's only state: a second moment of zero a parameter."""
+  """Returns the optimiser's only state: a zero second moment per parameter."""
   return {name: jnp.zeros_like(value) for name, value in params.items()}
 
 
 def correction(config: Config, step: Scalar) -> Float[Array, '']:
-  """Give 1 - b2^t of a step counted from 0, where t is counted from 1."""
-  # In float32, 1 - 0.999 would be wrong in the fifth digit.
+  """Returns 1 - b2^t for a step counted from 0, where t = step + 1."""
+  # `expm1` because 1 - 0.999 is wrong in the fifth digit in float32.
   t = jnp.asarray(step, jnp.float32) + 1.0
   return -jnp.expm1(t * math.log(config.b2))
 
@@ -107,15 +111,22 @@ def update(
     config: Config,
     unit_norm: bool = True,
 ) -> tuple[Params, Params]:
-  """Take one step; `step` counts from 0, `learning_rate` has its schedule in.
+  """Returns parameters and second moments after one step of `ops.adam`.
 
-  Adam (`ops.rows`) with t = step + 1. Without `unit_norm` decoder rows are
-  parameters like any other.
+  Args:
+    params: The parameters of one SAE.
+    nu: The second moments, by parameter.
+    grads: The gradients, by parameter.
+    step: The number of the step, counted from 0.
+    learning_rate: The learning rate, with its schedule applied.
+    config: The optimiser's config.
+    unit_norm: Whether decoder rows keep unit norm; otherwise `W_dec` is updated
+      like any other parameter.
   """
   if unit_norm:
     across = unit_norm_lib.project(grads['W_dec'], params['W_dec'])
     grads = grads | {'W_dec': across}
-  take = functools.partial(
+  adam_step = functools.partial(
       adam.adam,
       learning_rate=learning_rate,
       correction=correction(config, step),
@@ -124,7 +135,7 @@ def update(
   )
   new_params, new_nu = {}, {}
   for name, value in params.items():
-    new_params[name], new_nu[name] = take(value, nu[name], grads[name])
+    new_params[name], new_nu[name] = adam_step(value, nu[name], grads[name])
   if unit_norm:
     new_params['W_dec'] = unit_norm_lib.unit(new_params['W_dec'])
   if 'threshold' in new_params:

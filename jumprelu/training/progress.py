@@ -1,4 +1,4 @@
-"""What the host sees of a run: counts, metrics a segment late, one line.
+"""Host-side progress of a run: counters, metrics and the progress line.
 
 Metrics are read one segment after they were dispatched, so that the device
 never waits for the host.
@@ -14,32 +14,34 @@ import jax
 import numpy as np
 
 from jumprelu import errors
+from jumprelu.array_typing import Array
 from jumprelu.training import config as config_lib
 from jumprelu.training import step as step_lib
 
-# Steps in a row in which no member could be stepped, before the run gives up.
+# A run fails after this number of steps in a row that every member skipped.
 MAX_STUCK = 10
 
-# Rows of text a block may lose for being non-finite or absurd: this many, or
-# this share. More means wrong weights or dtype.
+# A run fails if more rows of a block than this number, and a larger share than
+# this one, are dropped as non-finite or huge: weights or dtype must be wrong.
 _MAX_DROPPED, _MAX_DROPPED_SHARE = 16, 1e-4
 
+# The seconds between two reports.
 _SECONDS = 5.0
 
 
 @dataclasses.dataclass
 class Counts:
-  """What has been done, in integers of any size; stored in checkpoints."""
+  """Totals of a run, in unbounded integers; stored in checkpoints."""
 
   step: int = 0
-  tokens_trained: int = 0  # Kept ones.
+  tokens_trained: int = 0  # Kept positions only.
   rows_dropped: int = 0
-  seconds: float = 0.0  # Of training, over all restarts.
+  seconds: float = 0.0  # The time of training, over all starts.
 
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-  """The state of a run in a few numbers; min, median, max over members."""
+  """A summary of a run; tuples are minimum, median, maximum over members."""
 
   step: int
   total_steps: int
@@ -49,7 +51,7 @@ class Progress:
   seconds_left: float
 
   def line(self) -> str:
-    """One line for people."""
+    """Returns the summary as one line."""
     left = round(self.seconds_left)
     hours, minutes, seconds = left // 3600, left // 60 % 60, left % 60
     eta = f'{hours}:{minutes:02}:{seconds:02}'
@@ -64,7 +66,7 @@ class Progress:
 
 
 class Reporter:
-  """Reads the metrics of each segment, and tells who wants to know."""
+  """Reads the metrics of each segment, writes them and reports progress."""
 
   def __init__(
       self,
@@ -75,13 +77,13 @@ class Reporter:
       on_progress: Callable[[Progress], None] | None = None,
       skipped: Mapping[str, np.ndarray] | None = None,
   ):
-    """Starts reporting.
+    """Starts the clock.
 
     Args:
-      counts: Of the run so far; kept up to date.
-      config: The run's.
-      write: Receives a line of metrics a segment.
-      on_progress: Receives the progress every few seconds.
+      counts: The totals of the run so far, which the reporter updates.
+      config: The config of the run.
+      write: Receives one line of metrics per segment.
+      on_progress: Receives the progress every few seconds; printed by default.
       skipped: {group: [members]}, the steps skipped so far; none by default.
     """
     self.counts = counts
@@ -90,33 +92,36 @@ class Reporter:
     self._batches = config.stream.batches
     self._write = write
     self._on_progress = on_progress or print_line
-    self._pending: tuple[int, step_lib.Metrics, Any] | None = None
-    self._skipped = dict(skipped or {})  # At last reading.
+    self._pending: tuple[int, step_lib.Metrics, int | Array] | None = None
+    self._skipped = dict(skipped or {})  # As of the last segment that was read.
     self._stuck = 0
-    self._clock = self._spoke = time.monotonic()
-    # Speed is taken from the second report on: the first one compiles.
+    self._clock = self._reported = time.monotonic()
+    # Step and time of the first reading. Speed is measured from there, because
+    # the first segment includes compilation.
     self._mark: tuple[int, float] | None = None
     self.latest: Progress | None = None
 
-  def add(self, step: int, metrics: step_lib.Metrics, *, dropped: Any) -> None:
-    """Takes what the segment that ends at `step` reports; reads the one before.
+  def add(
+      self, step: int, metrics: step_lib.Metrics, *, dropped: int | Array
+  ) -> None:
+    """Queues the metrics of a segment, and reads those of the previous one.
 
     Args:
-      step: Steps done.
-      metrics: The segment's.
-      dropped: Rows of text that its block lost.
+      step: The number of steps of the run up to the end of the segment.
+      metrics: The metrics of the segment.
+      dropped: The number of dropped rows of text in its block.
     """
     self.flush()
     self._pending = step, metrics, dropped
 
   def flush(self) -> None:
-    """Waits for the segment that was added last, and reads it."""
+    """Waits for the last segment that was added, and reads its metrics."""
     if self._pending is None:
       return
     step, metrics, dropped = self._pending
     self._pending = None
     metrics, dropped = jax.device_get((metrics, dropped))
-    # Room behind the steps that were taken is not read.
+    # Rows after the last step of the segment are zeros.
     taken = step - self.counts.step
     metrics = jax.tree.map(lambda x: x[:taken], metrics)
     now = time.monotonic()
@@ -132,17 +137,17 @@ class Reporter:
     self._update(metrics, now)
 
   def _check_block(self, dropped: int) -> None:
-    """Ends a run whose activations are broken."""
+    """Raises DataError if too many rows of a block were dropped."""
     positions = self._batches * self._batch
     if dropped > max(_MAX_DROPPED, _MAX_DROPPED_SHARE * positions):
       raise errors.DataError(
-          f'{dropped} of {positions} positions have activations that are not'
-          ' finite or out of all proportion; are the weights damaged, or of'
-          ' another dtype than lm_dtype?'
+          f'{dropped} of {positions} positions have activations that are huge'
+          ' or not finite; check that the weights are intact and that they fit'
+          ' lm_dtype'
       )
 
   def _record(self, metrics: step_lib.Metrics) -> dict[str, Any]:
-    """One line of metrics: means over the segment, counters at its end."""
+    """Returns a line of metrics: means of the segment, counters at its end."""
     last = ('dead_share', 'skipped')
     groups = {
         name: {
@@ -162,24 +167,25 @@ class Reporter:
     }
 
   def _check(self, metrics: step_lib.Metrics) -> None:
-    """Gives up when nothing has been learnt for a while."""
-    grew = []
+    """Raises NumericalError if all members skip `MAX_STUCK` steps in a row."""
+    is_skipped = []
     for name, group in metrics.groups.items():
       counts = np.asarray(group['skipped'])  # [steps, members]
       previous = self._skipped.get(name)
       before = (0 * counts[0] if previous is None else previous)[None]
-      grew.append(np.diff(counts, axis=0, prepend=before) > 0)
+      is_skipped.append(np.diff(counts, axis=0, prepend=before) > 0)
       self._skipped[name] = counts[-1]
-    for stuck in map(all, np.concatenate(grew, axis=1)):
+    for stuck in map(all, np.concatenate(is_skipped, axis=1)):
       self._stuck = self._stuck + 1 if stuck else 0
       if self._stuck >= MAX_STUCK:
         raise errors.NumericalError(
             f'step {self.counts.step}: no member could be stepped for'
-            f' {MAX_STUCK} steps, loss or gradients are not finite; lower'
-            ' --optim.learning_rate'
+            f' {MAX_STUCK} steps, because loss or gradients were not finite;'
+            ' lower --optim.learning_rate'
         )
 
   def _update(self, metrics: step_lib.Metrics, now: float) -> None:
+    """Updates the latest progress, and reports it if a report is due."""
     step = self.counts.step
     if self._mark is None:
       self._mark = step, now
@@ -194,20 +200,20 @@ class Reporter:
         tokens_per_second=steps_per_second * self._batch,
         seconds_left=left,
     )
-    due = now - self._spoke >= _SECONDS and step > first
+    due = now - self._reported >= _SECONDS and step > first
     if due or step == self._total:
-      self._spoke = now
+      self._reported = now
       self._on_progress(self.latest)
 
 
 def print_line(progress: Progress) -> None:
-  """Prints the line to stderr, from one process."""
+  """Prints the line to stderr, from process 0 only."""
   if jax.process_index() == 0:
     print(progress.line(), file=sys.stderr, flush=True)
 
 
-def _spread(values: Sequence[Any]) -> tuple[float, float, float]:
-  """Over all members of all groups: minimum, median, maximum of the means."""
+def _spread(values: Sequence[Array | np.ndarray]) -> tuple[float, float, float]:
+  """Returns minimum, median and maximum over members of the mean over steps."""
   flat = np.concatenate([value.mean(0, np.float64) for value in values])
   flat = flat[np.isfinite(flat)]
   if not flat.size:

@@ -1,11 +1,11 @@
 """Recipes: sets of defaults for a training run, by dotted path.
 
-`paper` is Gemma Scope's (arXiv 2408.05147, section 3), to the number. It moves
-thresholds from 0.001 over hundreds of thousands of steps; in a run of
-thousands they would not move, and L0 would not feel lambda. `short` is for
-those: higher rates, a wider kernel, and schedules that are shares of the run.
-`paper_it` is `paper` for instruction-tuned models: each document is the user's
-turn of a chat.
+`paper` has exactly the numbers of Gemma Scope (arXiv 2408.05147, section 3).
+Its thresholds move away from 0.001 over hundreds of thousands of steps. In a
+run of thousands of steps they would barely move, and lambda would not affect
+L0. `short` is for such runs: higher rates, a wider kernel, and schedules that
+are shares of the run. `paper_it` is `paper` for instruction-tuned models: each
+document is the user's turn of a chat.
 """
 
 import dataclasses
@@ -17,13 +17,13 @@ DEFAULT = 'short'
 
 _PAPER: dict[str, Any] = {
     'widths': (16_384,),
-    # The paper's grid is not published; 6e-4 is named in its figure 5.
+    # The paper does not publish its grid; its figure 5 names 6e-4.
     'sparsity_coefficients': ('6e-4',),
     'tokens': 4_000_000_000,
-    # Its transcoders read the norm's output before the gain.
+    # The paper's transcoders read the norm's output before the gain.
     'input_gain': False,
-    # Everything is stored in float32; the 50.8 % of a TPUv3's peak that
-    # section 3.3 reports leave room for its default products only.
+    # The paper stores everything in float32. The 50.8 % of a TPUv3's peak that
+    # section 3.3 reports can be reached at the default precision only.
     'matmul_precision': 'default',
     'optim.learning_rate': 7e-5,
     'optim.b2': 0.999,
@@ -45,11 +45,12 @@ _PAPER: dict[str, Any] = {
     'corpus.sequence_length': 1024,
 }
 
-# What the other variants need in a run of thousands of steps, if they have it.
+# Numbers for a run of thousands of steps, for each variant with such a field.
 _SHORT_FIELDS: dict[str, Any] = {
     'bandwidth': 0.05,
     'initial_threshold': 0.01,
-    # A latent that was silent for so many rows would be for the whole run.
+    # A latent that is silent for this number of rows stays silent in a short
+    # run.
     'dead_after': 65_536,
     'threshold_decay': 0.99,
 }
@@ -64,24 +65,27 @@ RECIPES: dict[str, dict[str, Any]] = {
     'short': {
         **_SHORT_VARIANTS,
         'sparsity_coefficients': ('1e-3', '2e-3', '4e-3'),
-        # High: that L0 has settled when the run ends takes this much.
+        # High, because at lower rates L0 has not settled when the run ends.
         'optim.learning_rate': 1e-2,
-        # Adam's memory: short beside the run, or the gradients of the first
-        # steps keep the later ones small; but not shorter, or steps follow what
-        # most batches say, which for a rare latent is only its cost: it dies.
+        # Adam's memory is short compared with the run, because otherwise the
+        # large gradients of the first steps would keep later steps small. With
+        # a shorter memory rare latents would die, because most batches hold
+        # only the penalty's gradient for them.
         'optim.b2': 0.997,
         'optim.lr_warmup_steps': None,
         'optim.lr_warmup_fraction': 0.02,
         'optim.lr_decay': 0.8,
         'optim.sparsity_warmup_steps': None,
         'optim.sparsity_warmup_fraction': 0.05,
-        # Wide: a latent on its way out is felt for longer and can come back.
+        # Wide, so that a dying latent keeps a gradient for longer and can
+        # recover.
         'sae.jumprelu.bandwidth': 0.1,
-        # Low: latents that never fired cannot be moved by anything.
+        # Low, because a latent that has never fired gets no gradient.
         'sae.jumprelu.initial_threshold': 0.01,
-        # Linear ones take steps of a fifth of their size: latents die of it.
+        # Steps of a linear threshold would be a fifth of its size, which kills
+        # latents.
         'sae.jumprelu.threshold_parameter': 'log',
-        # Small batches: at a given number of tokens L0 settles by steps.
+        # Small, because L0 settles with the number of steps, not of tokens.
         'stream.batch': 256,
         'stream.batches_per_dispatch': 32,
         'stream.block_positions': 65_536,
@@ -89,7 +93,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         'corpus.sequence_length': 256,
     },
     'paper': _PAPER,
-    # Gemma Scope's for the instruction-tuned 9B, layers 9, 20 and 31.
+    # As Gemma Scope's SAEs for the instruction-tuned 9B, layers 9, 20 and 31.
     'paper_it': _PAPER
     | {
         'sites': ('resid_post',),

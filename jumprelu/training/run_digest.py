@@ -1,4 +1,4 @@
-"""What a run computes: as a digest, as a config to publish, as commands."""
+"""The identity of a run: a digest, a config to publish, and its commands."""
 
 import hashlib
 import json
@@ -13,19 +13,19 @@ from jumprelu.training import run_dir
 
 # Local paths are not needed to reproduce a run.
 _LOCAL = ('corpus.cache_dir', 'corpus.data_dir', 'store')
-# What precedes a path in `--data`: tokens:FOLDER, tfds:NAME, gs://BUCKET/NAME.
+# A scheme and a path in `--data`: tokens:FOLDER, tfds:NAME, gs://BUCKET/NAME.
 _SCHEME = re.compile(r'(tokens:|[a-z]+:(?!/[^/]))?(.*)', re.DOTALL)
 
 
 def run_digest(config: config_lib.TrainConfig) -> str:
-  """Digest what a run computes; where and how it runs does not count."""
+  """Returns the digest of the fields that determine a run's results."""
   fields = {
       path: leaf.value
       for path, leaf in dotted.leaves(config).items()
       if not dotted.is_among(path, run_dir.SOFT)
   }
-  # How a step is computed does not count. Earlier versions hashed it: with its
-  # default the digests of their runs and releases stay what they are.
+  # The backend does not count, but earlier versions hashed it as `path`. The
+  # default of that field keeps the digests of their runs and releases valid.
   fields['path'] = 'auto'
   text = json.dumps(fields, sort_keys=True, default=str)
   return hashlib.sha256(text.encode()).hexdigest()
@@ -34,7 +34,7 @@ def run_digest(config: config_lib.TrainConfig) -> str:
 def portable(config: config_lib.TrainConfig) -> config_lib.TrainConfig:
   """Returns the config without the paths of the machine that it ran on.
 
-  Of texts and of a model in folders the names remain.
+  For a text or a model in a folder, the folder's name remains.
   """
   default = dotted.leaves(config_lib.resolve({'recipe': config.recipe}))
   model = config.model
@@ -46,6 +46,7 @@ def portable(config: config_lib.TrainConfig) -> config_lib.TrainConfig:
 
 
 def _portable_text(source: str) -> str:
+  """Returns one text of `--data` without the folders above it."""
   match = _SCHEME.match(source)
   scheme, path = match.groups(default='') if match else ('', source)
   if scheme and scheme != 'tokens:':
@@ -54,13 +55,13 @@ def _portable_text(source: str) -> str:
 
 
 def _last_name(path: str) -> str:
-  """Returns an absolute path's last name; other paths as they are."""
+  """Returns the last name of an absolute path; other paths unchanged."""
   is_absolute = path.startswith(('/', '~')) or pathlib.Path(path).is_absolute()
   return pathlib.PurePath(path).name if is_absolute else path
 
 
 def commands(config: config_lib.TrainConfig) -> str:
-  """Returns the commands that make the release again."""
+  """Returns the commands that reproduce the release."""
   config = portable(config)
   default = dotted.leaves(config_lib.resolve({'recipe': config.recipe}))
   train = ['jumprelu train --out=RUN', f'--recipe={config.recipe}']

@@ -1,11 +1,11 @@
-"""The directory of a run: what it was asked, what it is, where it stands.
+"""The directory of a run.
 
-  config.json     the config; another one is refused
-  env.json        versions, devices, flags: what the bits depend on
-  suite.json      the members and the scale of each site, written once
-  starts.json     the step of the last start, and how many began there
-  STATUS.json     state, step, counts; rewritten as the run goes on
-  metrics.jsonl   a line a segment; cut back to the checkpoint on resuming
+  config.json     the config; a different one is refused
+  env.json        versions, devices and flags, on which the bits depend
+  suite.json      the members, and the scale of each tap
+  starts.json     the step of the last start, and the number of starts there
+  STATUS.json     state, step and counts; updated during the run
+  metrics.jsonl   one line per segment; truncated to the checkpoint on resuming
   checkpoints/    the state, by step
 
 Only process 0 writes.
@@ -37,8 +37,8 @@ from jumprelu.training import config as config_lib
 with extras.imports():
   from etils import epath
 
-# Fields that may differ when a run is resumed: they change where, how fast and
-# how safely it runs, and what is done with it later, not what is computed.
+# Fields that may differ when a run is resumed, because they do not change its
+# results: devices, speed, checkpoints, later evaluations, and paths.
 SOFT = (
     'checkpoint.',
     'mesh.',
@@ -52,13 +52,13 @@ SOFT = (
     'store',
 )
 
-# A run that starts so often at one step, and never comes to save another, will
-# not come further the next time either: launchers must hear of it.
+# A run fails if it has started this number of times at one step without saving
+# a later step, so that launchers do not restart it for ever.
 MAX_STARTS = 3
 
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'gemma', 'grain', 'numpy')
 
-# What a run directory holds before it has its config, or if it was killed then.
+# Files that a run directory may hold before its config is written.
 _FIRST = {'run.lock', 'config.json.partial'}
 
 
@@ -66,21 +66,27 @@ class RunDir:
   """Reads and writes the files of one run."""
 
   def __init__(self, path: str | os.PathLike[str]):
-    given = epath.Path(path).expanduser()
-    # Of gs://a/b, `absolute` would make a local path.
-    self.path = given if given.is_absolute() else given.absolute()
+    expanded = epath.Path(path).expanduser()
+    # `absolute` would change gs://a/b to a local path.
+    self.path = expanded if expanded.is_absolute() else expanded.absolute()
     self.checkpoints = self.path / 'checkpoints'
     self._is_main = jax.process_index() == 0
     self._starts: dict[str, Any] = {}
 
   @contextlib.contextmanager
   def claim(self, config: config_lib.TrainConfig) -> Iterator[None]:
-    """Makes the directory, or checks that it is this config's; locks it.
+    """Creates or checks the directory, and locks it while the run lasts.
 
-    A directory is a config's once its run has begun to compute.
+    A directory belongs to a config once it holds suite.json. Until then a run
+    of another config may replace it.
+
+    Raises:
+      UserError: the directory is not writable, in use, of another config, or
+        holds other files.
     """
     self._check(config)
-    # Here, because all processes agree on more before one of them writes.
+    # Read here and not in `note_start`, because there process 0 may already
+    # have written. Between the two calls all processes agree on their job.
     self._starts = self.read('starts.json')
     if not self._is_main:
       yield
@@ -95,7 +101,7 @@ class RunDir:
       yield
 
   def read_config(self) -> config_lib.TrainConfig:
-    """Reads the config that the run was started with."""
+    """Returns the config of the run."""
     path = self.path / 'config.json'
     folder_kinds.want_run(self.path)
     if not path.exists():
@@ -105,71 +111,78 @@ class RunDir:
     return config_lib.from_json(path.read_text(), where=str(path))
 
   def is_done(self, steps: int) -> bool:
-    """Whether the run has ended with all its steps in a checkpoint."""
+    """Returns whether the run is done and its last step has a checkpoint."""
     status = self.read('STATUS.json')
     done = (status.get('state'), status.get('step')) == ('done', steps)
     return done and (self.checkpoints / str(steps)).exists()
 
   def read(self, name: str) -> dict[str, Any]:
-    """Reads a JSON file of the run; {} where there is none."""
+    """Returns the content of a JSON file of the run; {} if it is missing."""
     return json_files.read_json(self.path / name, missing_ok=True)
 
   def read_suite(self) -> dict[str, Any]:
-    """Reads members and scales; {} where there are none yet."""
+    """Returns the content of suite.json; {} if it is missing."""
     where = str(self.path / 'suite.json')
     suite = self.read('suite.json')
     return suite and formats.migrate(formats.Kind.RUN_SUITE, suite, where=where)
 
   def note_start(self, step: int) -> None:
-    """Counts a start at `step`; gives up when there were too many in a row."""
+    """Counts a start at `step` in starts.json.
+
+    Raises:
+      NumericalError: the last `MAX_STARTS` starts were at this step.
+    """
     again = self._starts.get('step') == step
     count = self._starts.get('count', 0) + 1 if again else 1
     if count > MAX_STARTS:
       raise errors.NumericalError(
-          f'{self.path}: started {MAX_STARTS} times at step {step} and saved no'
-          ' later one; find out why, then delete starts.json to go on'
+          f'{self.path}: started {MAX_STARTS} times at step {step} without'
+          ' saving a later step; find the cause, then delete starts.json to'
+          ' resume'
       )
     self._write('starts.json', {'step': step, 'count': count})
 
   def write_env(self, **extra: Any) -> None:
-    """Records what the run's bits depend on besides its config."""
+    """Writes env.json: versions, devices, flags, and `extra`."""
     self._write('env.json', environment() | extra)
 
   def write_suite(self, suite: Mapping[str, Any]) -> None:
-    """Records members and scales."""
+    """Writes suite.json."""
     stamp = formats.stamp(formats.Kind.RUN_SUITE)
     self._write('suite.json', stamp | dict(suite))
 
   def write_status(self, state: str, **fields: Any) -> None:
-    """Says where the run stands."""
+    """Writes STATUS.json: the state of the run, `fields`, and the time."""
     now = time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())
     self._write('STATUS.json', {'state': state, **fields, 'updated': now})
 
   def append_metrics(self, record: Mapping[str, Any]) -> None:
-    """Adds a line; numbers that are not finite become null."""
+    """Appends a line to metrics.jsonl; non-finite numbers become null."""
     if self._is_main:
       json_files.append_line(self.path / 'metrics.jsonl', record)
 
-  def cut_metrics(self, step: int) -> None:
-    """Moves the lines behind `step` to metrics.discarded.jsonl."""
+  def truncate_metrics(self, step: int) -> None:
+    """Moves the metrics of steps after `step` to metrics.discarded.jsonl."""
     path = self.path / 'metrics.jsonl'
     if not self._is_main or not path.exists():
       return
-    kept, cut = [], []
+    kept, discarded = [], []
     for line in path.read_text().splitlines(keepends=True):
-      (kept if _step_of(line) <= step else cut).append(line)
-    if cut:
+      (kept if _step_of(line) <= step else discarded).append(line)
+    if discarded:
       with (self.path / 'metrics.discarded.jsonl').open('a') as f:
-        f.writelines(line.rstrip('\n') + '\n' for line in cut)
+        f.writelines(line.rstrip('\n') + '\n' for line in discarded)
       json_files.write_text(path, ''.join(kept))
 
   def _check(self, config: config_lib.TrainConfig) -> None:
+    """Raises UserError unless a run of `config` may use the directory."""
     folder_kinds.refuse_inside_release('out', self.path)
     if not self.path.exists():
       return
     if not self.path.is_dir():
       raise errors.UserError(f'--out={self.path}: not a directory')
-    # Looked at before config.json: another process may be about to write it.
+    # Listed before the look for config.json, because another process of this
+    # run may write that file in between.
     others = {p.name for p in self.path.iterdir()} - _FIRST
     if not (self.path / 'config.json').exists():
       if others:
@@ -179,7 +192,7 @@ class RunDir:
         )
       return
     differing = differences(self.read_config(), config)
-    # Where a run came no further than its flags, another may start.
+    # Without suite.json nothing was computed, so another run may start.
     if differing and (self.path / 'suite.json').exists():
       raise errors.UserError(
           f'--out={self.path}: holds a run of another config:'
@@ -195,7 +208,7 @@ class RunDir:
 def differences(
     old: config_lib.TrainConfig, new: config_lib.TrainConfig
 ) -> list[str]:
-  """The fields in which two configs compute something else, as text."""
+  """Returns the differences of two configs that change results, as text."""
   before, after = dotted.leaves(old), dotted.leaves(new)
   return [
       f'{path} was {before[path].value!r}, is {leaf.value!r}'
@@ -219,7 +232,7 @@ def environment() -> dict[str, Any]:
 
 
 def _step_of(line: str) -> int | float:
-  """The step of a line of metrics; a line cut short is behind every step."""
+  """Returns the step of a line of metrics; infinity for an incomplete line."""
   try:
     return json.loads(line)['step']
   except (ValueError, KeyError, TypeError):

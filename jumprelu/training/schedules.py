@@ -1,4 +1,4 @@
-"""Schedules: learning rate warm-up and decay, sparsity warm-up."""
+"""Schedules of the learning rate and of the sparsity coefficient."""
 
 import jax.numpy as jnp
 
@@ -7,7 +7,7 @@ from jumprelu.training.optim import Config, Scalar
 
 
 def _progress(step: Scalar, length: int | float) -> Float[Array, '']:
-  """Give the share of `length` steps that is done before `step`, at most 1."""
+  """Returns `step / length`, between 0 and 1; 1 if `length` is 0."""
   step = jnp.asarray(step, jnp.float32)
   if length <= 0:
     return jnp.ones_like(step)
@@ -17,11 +17,11 @@ def _progress(step: Scalar, length: int | float) -> Float[Array, '']:
 def learning_rate_at(
     config: Config, step: Scalar, total_steps: int
 ) -> Float[Array, '']:
-  """Give the learning rate's multiplier in (0, 1] at a step counted from 0.
+  """Returns the learning rate's multiplier in (0, 1] at a step counted from 0.
 
-  A cosine from `lr_warmup_start` to 1 over the warm-up (Gemma Scope, section
-  3.2), then 1, then, if asked for, a line that would reach 0 at the step after
-  the last.
+  The multiplier follows a cosine from `lr_warmup_start` to 1 during the warm-up
+  (Gemma Scope, section 3.2) and is then 1. With `lr_decay` it falls linearly at
+  the end, and would reach 0 one step after the last.
   """
   length = config.lr_warmup_steps
   if length is None:
@@ -38,7 +38,10 @@ def learning_rate_at(
 def sparsity_at(
     config: Config, step: Scalar, total_steps: int
 ) -> Float[Array, '']:
-  """Give the sparsity coefficient's multiplier: a line from 0 to 1, then 1."""
+  """Returns the sparsity coefficient's multiplier at a step counted from 0.
+
+  The multiplier rises linearly from 0 to 1 during the warm-up, and is then 1.
+  """
   length = config.sparsity_warmup_steps
   if length is None:
     length = config.sparsity_warmup_fraction * total_steps

@@ -1,9 +1,9 @@
-"""Sparsity coefficients of a suite, keyed where the sites' scales differ.
+"""Sparsity coefficients of a suite, for all sites or by site and variant.
 
 Each entry is `VALUES`, `SITE:VALUES` or `VARIANT@SITE:VALUES`, with values
 joined by `+`: `1e-3,3e-3` for all members, `resid_post:1e-3+3e-3` for one site,
-`gated@mlp_out:2e-3` for one variant at one site. The closest key wins: a
-variant's at a site, else the site's, else the entries without a key.
+`gated@mlp_out:2e-3` for one variant at one site. The most specific key wins: a
+variant at a site, else the site, else the entries without a key.
 """
 
 from collections.abc import Sequence
@@ -11,12 +11,16 @@ import math
 
 from jumprelu import errors
 
-# (variant, site); '' stands for any.
+# (variant, site); '' matches any.
 Key = tuple[str, str]
 
 
 def parse(entries: Sequence[str]) -> dict[Key, tuple[float, ...]]:
-  """Reads the entries; an error quotes the entry and the part of it."""
+  """Returns the table of coefficients by key.
+
+  Raises:
+    UserError: an entry is malformed; the message quotes the wrong part.
+  """
   table: dict[Key, tuple[float, ...]] = {}
   for entry in entries:
     key_text, colon, values_text = entry.rpartition(':')
@@ -41,7 +45,7 @@ def parse(entries: Sequence[str]) -> dict[Key, tuple[float, ...]]:
 def coefficients_for(
     entries: Sequence[str], variant: str, site: str
 ) -> tuple[float, ...]:
-  """The coefficients of one variant at one site; () where none is given."""
+  """Returns the coefficients of a variant at a site; () if it has none."""
   table = parse(entries)
   for key in ((variant, site), ('', site), ('', '')):
     if key in table:
@@ -50,7 +54,7 @@ def coefficients_for(
 
 
 def _value(text: str, entry: str) -> float:
-  # '1e+3' never gets here whole: '+' separates values.
+  # '1e+3' arrives here as '1e' and '3', because '+' separates values.
   try:
     value = float(text)
   except ValueError:

@@ -3,18 +3,19 @@
 `step` is the definition: the loss, its gradient by automatic differentiation,
 the update. The other backends compute the same faster (`training.backends`).
 
-A segment is one compiled call. It takes consecutive batches of a block, group
-after group, and returns metrics as arrays, so that nothing inside it waits for
-the host. The members of a group are
+A segment is one compiled call. It trains one group after another on consecutive
+batches of a block. Metrics are returned as arrays, so that nothing in a segment
+waits for the host. The members of a group are
 
   vmapped, if the mesh shards members;
-  stepped in turn on each batch, if the mesh shards latents or batch, because
-    the batch then crosses the devices once for all members;
-  taken through the whole segment in turn on one device, because a member then
-    stays in the CPU's cache and only one member's latents are in memory.
+  stepped one after another on each batch, if the mesh shards latents or the
+    batch, because each batch is then exchanged once for all members;
+  taken through the whole segment one after another on one device, because a
+    member then stays in the CPU's cache, and only one member's latents are in
+    memory.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import dataclasses
 import functools
 from typing import Any, NamedTuple
@@ -39,15 +40,15 @@ from jumprelu.training import (
 def step(
     sae: saes.base.Sae,
     state: suite.GroupState,
-    hyper: dict[str, Any],
+    hyper: dict[str, Array],
     *,
     batch: train_batch.TrainBatch,
     config: optim.Config,
 ) -> tuple[suite.GroupState, dict[str, Array]]:
   """Returns the state of one SAE after one step, and its metrics.
 
-  This is the definition of a step, for every variant. Arguments are those of
-  `Backend.step`; arrays of `state` and `hyper` have no `members` axis.
+  This is the definition of a step, for every variant. The arguments are those
+  of `Backend.step`; arrays of `state` and `hyper` have no `members` axis.
   """
 
   def loss(params):
@@ -71,7 +72,7 @@ def step(
       config=config,
       unit_norm=sae.unit_norm_decoder,
   )
-  # A step whose loss or gradients are not finite is skipped.
+  # The step is skipped if its loss or gradients are not finite.
   ok = jnp.isfinite(parts.loss) & active_pairs.all_finite(grads)
   outcome = backends.Outcome(
       parts.loss, parts.reconstruction, parts.l0, parts.fired, ok
@@ -100,8 +101,10 @@ BACKENDS: dict[str, backends.Backend] = {
 }
 
 
-def find_backend(name: str, group: suite.Group, mesh: Any) -> backends.Backend:
-  """Returns the backend of a group, which `backends.choose` names."""
+def find_backend(
+    name: str, group: suite.Group, mesh: jax.sharding.Mesh | None
+) -> backends.Backend:
+  """Returns the backend of a group, as chosen by `backends.choose`."""
   name = backends.choose(name, group, mesh)
   if name == 'dense' and backends.dense_in_place(mesh):
     return backends.DenseInPlace()
@@ -109,11 +112,11 @@ def find_backend(name: str, group: suite.Group, mesh: Any) -> backends.Backend:
 
 
 class Metrics(NamedTuple):
-  """The metrics of a segment; zero beyond the steps that were taken."""
+  """The metrics of a segment; rows after its last step are zero."""
 
   # {group: {metric: [steps, members]}}.
   groups: dict[str, dict[str, Array]]
-  # [steps]: kept rows of the batch.
+  # [steps]: kept rows of each batch.
   kept: Array
   # [steps]: multipliers of the schedules.
   learning_rate: Array
@@ -123,25 +126,25 @@ class Metrics(NamedTuple):
 class Segments:
   """The compiled segments of a suite.
 
-  `run` maps (state, block, first batch, number of steps) to (state, metrics).
-  It is jitted, and the state, which must be in the backends' layout, is
-  donated.
+  `run` is a jitted function of a state in the layouts of the backends, a block,
+  the number of the first batch and the number of steps. It returns the new
+  state and the `Metrics`. The state is donated.
   """
 
   def __init__(
       self,
-      run: Any,
+      run: jax.stages.Wrapped,
       group_backends: dict[str, backends.Backend],
   ):
     self.run = run
     self._backends = group_backends
 
   def prepare(self, state: suite.TrainState) -> suite.TrainState:
-    """Returns a state as `run` takes it, from one as checkpoints have it."""
+    """Returns the state of a checkpoint in the layouts that `run` needs."""
     return self._convert(state, lambda backend: backend.to_layout)
 
   def finish(self, state: suite.TrainState) -> suite.TrainState:
-    """Returns a state as checkpoints have it, from one that `run` returned."""
+    """Returns a state from `run` in the layout of a checkpoint."""
     return self._convert(state, lambda backend: backend.from_layout)
 
   def _convert(self, state, method):
@@ -159,20 +162,20 @@ def make_segments(
     total_steps: int,
     batch: int,
     max_steps: int,
-    mesh: Any = None,
+    mesh: jax.sharding.Mesh | None = None,
     backend: str = backends.AUTO,
 ) -> Segments:
   """Returns compiled segments of at most `max_steps` steps.
 
-  The number of steps is an argument of the compiled call, because the last
-  segment of a run would compile anew otherwise.
+  The number of steps is an argument of the compiled call. Otherwise the last
+  segment of a run, which may be shorter, would be compiled anew.
 
   Args:
-    groups: The suite.
+    groups: The groups of the suite.
     config: The optimiser's config.
-    total_steps: Steps of the whole run, for the schedules.
-    batch: Rows of a batch.
-    max_steps: Rows of the metrics.
+    total_steps: The number of steps of the whole run, for the schedules.
+    batch: The rows of a batch.
+    max_steps: The rows of the metrics.
     mesh: The devices; None for one device.
     backend: A key of `BACKENDS`, or `backends.AUTO`.
   """
@@ -202,7 +205,7 @@ def make_segments(
           max_steps=max_steps,
       )
       result = _run_group(state.groups[group.name], segment)
-      # Without the barrier XLA may compute groups side by side, with the latents
+      # Without the barrier XLA may run several groups at once, with the latents
       # of all of them in memory.
       result, first = jax.lax.optimization_barrier((result, first))
       states[group.name], metrics[group.name] = result
@@ -214,10 +217,10 @@ def make_segments(
 
 
 class _Schedule(NamedTuple):
-  """The numbers of each step that are the same in all groups; [steps] each."""
+  """Numbers of each step that all groups share; each field is [steps]."""
 
   step: Array
-  # The other fields are those of `Metrics`.
+  # The fields below are those of `Metrics`.
   kept: Array
   learning_rate: Array
   sparsity: Array
@@ -252,7 +255,7 @@ def _make_schedule(
 
 
 class _Segment(NamedTuple):
-  """One group's part of a segment: all but its state."""
+  """The inputs of one group in a segment, without its state."""
 
   group: suite.Group
   backend: backends.Backend
@@ -262,8 +265,8 @@ class _Segment(NamedTuple):
   steps: Array
   schedule: _Schedule
   config: optim.Config
-  mesh: Any
-  # Rows of a batch.
+  mesh: jax.sharding.Mesh | None
+  # The rows of a batch.
   batch: int
   max_steps: int
 
@@ -283,7 +286,7 @@ class _Segment(NamedTuple):
   def step_member(
       self,
       member_state: Any,
-      hyper: dict[str, Any],
+      hyper: dict[str, Array],
       batch: train_batch.TrainBatch,
   ) -> tuple[Any, dict[str, Array]]:
     """Returns the state of a member after a step on `batch`, and metrics."""
@@ -291,8 +294,15 @@ class _Segment(NamedTuple):
         self.group.sae, member_state, hyper, batch=batch, config=self.config
     )
 
-  def scan(self, body: Any, state: Any) -> tuple[Any, Any]:
-    """Returns `member_loops.scan_steps` of the segment's steps."""
+  def scan(
+      self,
+      body: Callable[
+          [member_loops.State, Array],
+          tuple[member_loops.State, dict[str, Array]],
+      ],
+      state: member_loops.State,
+  ) -> tuple[member_loops.State, dict[str, Array]]:
+    """Returns `member_loops.scan_steps` over the steps of the segment."""
     return member_loops.scan_steps(body, state, self.steps, self.max_steps)
 
 
@@ -315,7 +325,7 @@ def _run_group(
 
 
 def _run_members_vmapped(state, hyper, segment):
-  """Steps all members together on each batch."""
+  """Returns state and metrics; each batch steps all members at once."""
 
   def step_members(state, number):
     batch = segment.batch_at(number)
@@ -327,7 +337,7 @@ def _run_members_vmapped(state, hyper, segment):
 
 
 def _run_members_by_batch(state, hyper, segment):
-  """Steps one member after another on each batch."""
+  """Returns state and metrics; each batch steps one member after another."""
 
   def step_members(state, number):
     batch = segment.batch_at(number)
@@ -342,7 +352,7 @@ def _run_members_by_batch(state, hyper, segment):
 
 
 def _run_members_in_turn(state, hyper, segment):
-  """Takes one member after another through all batches."""
+  """Returns state and metrics; each member takes all batches in turn."""
 
   def run_member(state, hyper):
     def step_member(member_state, number):
@@ -360,10 +370,10 @@ def _constrain(
     state: suite.TrainState,
     metrics: Metrics,
     groups: Sequence[suite.Group],
-    mesh: Any,
+    mesh: jax.sharding.Mesh | None,
 ) -> tuple[suite.TrainState, Metrics]:
-  """Keeps the state in its shardings, and metrics replicated."""
-  if sharding.is_alone(mesh):
+  """Returns the state constrained to its shardings, and replicated metrics."""
+  if mesh is None or sharding.is_alone(mesh):
     return state, metrics
   shardings = suite.state_shardings(groups, mesh=mesh)
   return (
@@ -375,11 +385,12 @@ def _constrain(
 def _constrain_group(
     state: Any, segment: _Segment, *, member: bool = False
 ) -> Any:
-  """Keeps a group's state in its shardings, or one member's."""
+  """Returns a group's state, or one member's, constrained to its shardings."""
   group, mesh = segment.group, segment.mesh
-  if sharding.is_alone(mesh):
+  state_shardings = suite.state_shardings([group], mesh=mesh)
+  if state_shardings is None or sharding.is_alone(mesh):
     return state
-  shardings = suite.state_shardings([group], mesh=mesh).groups[group.name]
+  shardings = state_shardings.groups[group.name]
   if member:
     shardings = jax.tree.map(sharding.of_one, shardings)
   return jax.lax.with_sharding_constraint(state, shardings)

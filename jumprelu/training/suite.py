@@ -1,9 +1,10 @@
 """A suite: members, the groups they are stacked in, and their state.
 
-A group's members share inputs, targets, width, variant and static config; what
-differs between them is one array a hyper-parameter. Its leading `members` axis
-is padded to what the mesh needs. Padding trains along as a copy of the last
-member and is seen nowhere: not in metrics, not in checkpoints.
+The members of a group share inputs, targets, width, variant and static config.
+Hyper-parameters that differ between members are arrays with a leading `members`
+axis, as are parameters and moments. The axis is padded to a multiple of the
+mesh axes over which it is sharded. Padding members are trained as copies of the
+last member; metrics and checkpoints leave them out.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,28 +21,28 @@ from jumprelu import errors, lm, saes, sharding
 from jumprelu.array_typing import Array
 from jumprelu.training import optim
 
-# An array; in trees of shapes and of shardings whatever stands for it.
+# An array; in trees of shapes or shardings, a ShapeDtypeStruct or a Sharding.
 Leaf = Any
 
 
 @dataclasses.dataclass(frozen=True)
 class Member:
-  """One SAE of a suite, and all that tells it from the others."""
+  """One SAE of a suite, with every field in which members may differ."""
 
   site: str  # A key of `lm.SITES`.
   layer: int
   width: int
   variant: str
   sparsity_coefficient: float
-  target_l0: float  # 0 where the sparsity coefficient rules.
-  seed: int  # Of its initialisation only.
+  target_l0: float  # 0 without a target.
+  seed: int  # The seed of the initialisation only.
   learning_rate: float
   initial_threshold: float
 
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-  """Members of one shape, trained by one vmapped step."""
+  """Members of one shape, which are stacked and share each batch."""
 
   name: str
   reads: lm.Reads
@@ -54,14 +55,15 @@ class Group:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class GroupState:
-  """What training changes; every leaf has a leading `members` axis."""
+  """The trained state of a group; every leaf has a leading `members` axis."""
 
   params: dict[str, Leaf]
   # Adam's second moment.
   nu: dict[str, Leaf]
-  # [members, latents]: kept rows since the latent last fired, saturating.
+  # [members, latents]: kept rows since the latent last fired; saturates.
   silent: Leaf
-  # [members]: steps that were not taken because something was not finite.
+  # [members]: steps that were skipped because loss or gradients were not
+  # finite.
   skipped: Leaf
 
 
@@ -71,7 +73,7 @@ class TrainState:
   """The state of a whole suite."""
 
   groups: dict[str, GroupState]
-  # []: steps done.
+  # []: the number of steps taken.
   step: Leaf
 
 
@@ -82,13 +84,16 @@ def make_groups(
     d_site: Callable[[lm.Site], int],
     input_gain: bool = True,
 ) -> tuple[Group, ...]:
-  """Stacks members of one shape, in order of appearance.
+  """Returns the groups of a suite: members of one shape, in their order.
 
   Args:
-    members: The suite.
+    members: The members of the suite.
     configs: The config of each variant.
     d_site: Returns the width of an activation at a site.
     input_gain: As of `lm.make_reads`.
+
+  Raises:
+    UserError: a member is repeated.
   """
   stacks: dict[tuple[str, int, int, str], list[Member]] = {}
   for member in members:
@@ -117,7 +122,15 @@ def make_group(
     config: saes.base.Config,
     d_site: Callable[[lm.Site], int],
 ) -> Group:
-  """Returns the group of members of one shape that share `reads`."""
+  """Returns the group of members of one shape that share `reads`.
+
+  Args:
+    name: The name of the group.
+    reads: The taps that the members read and reconstruct.
+    members: The members, which share site, layer, width and variant.
+    config: The config of their variant.
+    d_site: Returns the width of an activation at a site.
+  """
   widths = {tap: d_site(tap.site) for tap in reads.taps}
   sae = saes.make_sae(
       members[0].variant,
@@ -140,24 +153,28 @@ def taps(groups: Sequence[Group]) -> tuple[lm.Tap, ...]:
   return lm.all_taps(group.reads for group in groups)
 
 
-def layout_of(group: Group, mesh: Any) -> sharding.Layout:
-  """How the group lies on the mesh."""
+def layout_of(
+    group: Group, mesh: jax.sharding.Mesh | sharding.MeshShape | None
+) -> sharding.Layout:
+  """Returns the layout of a group on the mesh."""
   return sharding.choose_layout(mesh, len(group.members), group.sae.width)
 
 
-def slots(group: Group, mesh: Any) -> int:
-  """Members of the group and its padding."""
+def slots(
+    group: Group, mesh: jax.sharding.Mesh | sharding.MeshShape | None
+) -> int:
+  """Returns the number of the group's members with padding."""
   return sharding.pad_members(mesh, layout_of(group, mesh), len(group.members))
 
 
-def hyper_parameters(group: Group, count: int) -> dict[str, Any]:
-  """The numbers that differ between members, padded to `count`."""
+def hyper_parameters(group: Group, count: int) -> dict[str, np.ndarray]:
+  """Returns the hyper-parameters by name, each padded to `count` members."""
   members = group.members + group.members[-1:] * (count - len(group.members))
 
   def column(name):
     return np.asarray([getattr(m, name) for m in members], np.float32)
 
-  # Without a target the target is not read; 1 keeps it harmless.
+  # Members without a target do not read it. 1 avoids a division by zero.
   target = column('target_l0')
   return {
       'sparsity_coefficient': column('sparsity_coefficient'),
@@ -166,36 +183,43 @@ def hyper_parameters(group: Group, count: int) -> dict[str, Any]:
   }
 
 
-def init_state(groups: Sequence[Group], *, mesh: Any = None) -> TrainState:
-  """Initialises every group, jitted straight into its shardings.
+def init_state(
+    groups: Sequence[Group], *, mesh: jax.sharding.Mesh | None = None
+) -> TrainState:
+  """Returns the initial state, computed in its shardings.
 
-  A member's initialisation depends on its own seed and shape and never on its
-  place in the suite.
+  The initialisation of a member depends on its seed and shape, but not on its
+  position in the suite.
   """
   places = state_shardings(groups, mesh=mesh)
   states = {}
   for group in groups:
-    # Groups of equal shapes share a compiled program.
     place = places.groups[group.name] if places is not None else None
+    # Groups of equal shapes share a compiled program, because the SAE is
+    # static.
     init = jax.jit(_init_group, static_argnums=0, out_shardings=place)
-    starts = _starts(group, slots(group, mesh))
-    states[group.name] = init(group.sae, *starts)
+    inputs = _init_inputs(group, slots(group, mesh))
+    states[group.name] = init(group.sae, *inputs)
   place = places.step if places is not None else None
   return TrainState(groups=states, step=jax.device_put(np.int32(0), place))
 
 
-def state_shardings(groups: Sequence[Group], *, mesh: Any) -> Any:
-  """The shardings of the padded state; None without a mesh."""
+def state_shardings(
+    groups: Sequence[Group], *, mesh: jax.sharding.Mesh | None
+) -> TrainState | None:
+  """Returns the shardings of the padded state; None without a mesh."""
   if mesh is None:
     return None
   rules = {group.name: layout_of(group, mesh).rules for group in groups}
   return _shardings(_abstract(groups, mesh), groups, rules=rules, mesh=mesh)
 
 
-def stored_state(groups: Sequence[Group], *, mesh: Any = None) -> TrainState:
-  """The abstract state of a checkpoint: no padding, whatever the layout.
+def stored_state(
+    groups: Sequence[Group], *, mesh: jax.sharding.Mesh | None = None
+) -> TrainState:
+  """Returns the abstract state of a checkpoint, which has no padding.
 
-  Where members do not divide among the devices, the latents do.
+  If the devices do not divide the members of a group, its latents are sharded.
   """
   return jax.tree.map(
       lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
@@ -205,30 +229,41 @@ def stored_state(groups: Sequence[Group], *, mesh: Any = None) -> TrainState:
 
 
 def strip_padding(
-    state: TrainState, groups: Sequence[Group], *, mesh: Any = None
+    state: TrainState,
+    groups: Sequence[Group],
+    *,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> TrainState:
-  """The state as it is stored; `state` itself where nothing is padded."""
+  """Returns the state without padding, in the shardings of `stored_state`.
+
+  A state without padding is returned as it is.
+  """
   counts = tuple((group.name, len(group.members)) for group in groups)
   if counts == tuple((group.name, slots(group, mesh)) for group in groups):
     return state
-  cut = jax.jit(
+  strip = jax.jit(
       _resize, static_argnums=1, out_shardings=_stored_shardings(groups, mesh)
   )
-  return cut(state, counts)
+  return strip(state, counts)
 
 
 def add_padding(
-    state: TrainState, groups: Sequence[Group], *, mesh: Any = None
+    state: TrainState,
+    groups: Sequence[Group],
+    *,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> TrainState:
-  """The state as it trains, from the state as it is stored."""
+  """Returns the state with padding, in the shardings of `state_shardings`."""
   counts = tuple((group.name, slots(group, mesh)) for group in groups)
   places = state_shardings(groups, mesh=mesh)
   pad = jax.jit(_resize, static_argnums=1, out_shardings=places)
   return pad(state, counts)
 
 
-def _resize(state: TrainState, counts: tuple[tuple[str, int], ...]):
-  """Cuts off members, or repeats the last one."""
+def _resize(
+    state: TrainState, counts: tuple[tuple[str, int], ...]
+) -> TrainState:
+  """Returns the state with the first members, or with the last one repeated."""
 
   def resize(x, count):
     return jnp.concatenate([x[:count], *[x[-1:]] * (count - len(x))])
@@ -240,22 +275,23 @@ def _resize(state: TrainState, counts: tuple[tuple[str, int], ...]):
   return dataclasses.replace(state, groups=groups)
 
 
-def _abstract(groups: Sequence[Group], mesh: Any = None) -> TrainState:
-  """The state's shapes, with the padding that the mesh needs."""
+def _abstract(
+    groups: Sequence[Group], mesh: jax.sharding.Mesh | None = None
+) -> TrainState:
+  """Returns the shapes of the state, with the padding that the mesh needs."""
   states = {}
   for group in groups:
     init = functools.partial(_init_group, group.sae)
-    states[group.name] = jax.eval_shape(
-        init, *_starts(group, slots(group, mesh))
-    )
+    inputs = _init_inputs(group, slots(group, mesh))
+    states[group.name] = jax.eval_shape(init, *inputs)
   return TrainState(groups=states, step=jax.ShapeDtypeStruct((), jnp.int32))
 
 
-def _starts(group: Group, count: int) -> tuple[np.ndarray, ...]:
-  """What an initialisation starts from: key words, thresholds, target L0s.
+def _init_inputs(group: Group, count: int) -> tuple[np.ndarray, ...]:
+  """Returns keys, thresholds and target L0s of `count` members.
 
-  A key is the member's seed and a digest of its shape; Threefry, which all
-  keys are for, is a good hash of both.
+  The two words of a key are the member's seed and a digest of its shape. They
+  need no further mixing, because Threefry hashes them.
   """
   members = group.members + group.members[-1:] * (count - len(group.members))
   shape = zlib.crc32(shape_name(members[0]).encode())
@@ -264,8 +300,8 @@ def _starts(group: Group, count: int) -> tuple[np.ndarray, ...]:
   return keys, *np.asarray(numbers, np.float32).T
 
 
-def _init_group(sae: saes.base.Sae, keys: Array, *numbers: Array):
-  """Initialises members from what `_starts` gives."""
+def _init_group(sae: saes.base.Sae, keys: Array, *numbers: Array) -> GroupState:
+  """Returns the initial state of members from their `_init_inputs`."""
 
   def init(key, threshold, target):
     key = jax.random.wrap_key_data(key, impl='threefry2x32')
@@ -280,7 +316,10 @@ def _init_group(sae: saes.base.Sae, keys: Array, *numbers: Array):
   )
 
 
-def _stored_shardings(groups: Sequence[Group], mesh: Any) -> Any:
+def _stored_shardings(
+    groups: Sequence[Group], mesh: jax.sharding.Mesh | None
+) -> TrainState:
+  """Returns the shardings of a state without padding."""
   abstract = _abstract(groups)
   if mesh is None:
     place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
@@ -302,14 +341,14 @@ def _shardings(
     rules: Mapping[str, sharding.Rules],
     mesh: jax.sharding.Mesh,
 ) -> TrainState:
-  """Returns a tree of shardings from each group's rows of the table."""
+  """Returns the shardings of a state by each group's rules."""
   param_axes = {group.name: group.sae.param_axes() for group in groups}
 
   def place(path, leaf):
     names = [str(getattr(k, 'key', getattr(k, 'name', k))) for k in path]
     if names[0] != 'groups':
       return sharding.replicated(mesh)
-    # Besides parameters and moments, `silent` and `skipped`.
+    # The default axes are those of `silent` and `skipped`.
     axes = param_axes[names[1]].get(names[-1], ('latents',)[2 - leaf.ndim :])
     return sharding.named(
         mesh, 'members', *axes, rules=rules[names[1]], shape=leaf.shape

@@ -1,4 +1,4 @@
-"""A training run, from its config to its last checkpoint, or the rest of it."""
+"""A training run: started or resumed, trained, and saved in checkpoints."""
 
 from collections.abc import Callable
 import functools
@@ -16,10 +16,11 @@ from jumprelu.training import config as config_lib
 from jumprelu.training import job as job_lib
 from jumprelu.training import step as step_lib
 
-# What a run returns: finished, or told to stop and saved.
+# The outcomes of a run: finished, or saved before the end because of
+# `ShouldStop`.
 DONE, PREEMPTED = 'done', 'preempted'
 
-# Told the step at the end of each segment; all processes must agree.
+# Called with the step at the end of each segment; must agree in all processes.
 ShouldStop = Callable[[int], bool]
 OnProgress = Callable[[progress.Progress], None]
 
@@ -34,10 +35,10 @@ def train(
   """Runs, or resumes, the run of `config` in the directory `out`.
 
   Args:
-    config: What to train.
-    out: The run directory; new, empty, or one of the same config.
-    should_stop: Whether to save and leave at the end of a segment.
-    on_progress: Told how it goes every few seconds; by default it is printed.
+    config: The config of the run.
+    out: The run directory; new, empty, or of a run with the same config.
+    should_stop: Returns whether to save and stop after a segment.
+    on_progress: Receives the progress every few seconds; printed by default.
 
   Returns:
     `DONE` or `PREEMPTED`.
@@ -61,7 +62,10 @@ def run(
     should_stop: ShouldStop = lambda step: False,
     on_progress: OnProgress | None = None,
 ) -> str:
-  """Trains `job` in its claimed directory; STATUS.json says how it ended."""
+  """Trains `job` in its claimed directory, and returns `DONE` or `PREEMPTED`.
+
+  STATUS.json records the outcome, or the error that ended the run.
+  """
   counts = progress.Counts()
   status = functools.partial(
       directory.write_status, total_steps=job.config.steps
@@ -95,23 +99,24 @@ def _run(
     should_stop: ShouldStop,
     on_progress: OnProgress | None,
 ) -> str:
+  """Trains until the last step or until `should_stop`; returns the outcome."""
   config, mesh = job.config, job.mesh
   total, batches = config.steps, config.stream.batches
-  most = config.stream.batches_per_dispatch
+  max_steps = config.stream.batches_per_dispatch
 
-  # Shapes and shardings: nothing is allocated yet.
+  # Only shapes and functions: nothing is allocated yet.
   stored = suite.stored_state(job.groups, mesh=mesh)
   segments = step_lib.make_segments(
       job.groups,
       config.optim,
       total_steps=total,
       batch=config.stream.batch,
-      max_steps=most,
+      max_steps=max_steps,
       mesh=mesh,
       backend=config.backend,
   )
 
-  # State, and where to start.
+  # After this call `counts.step` is the step at which training starts.
   state, scales = _restore_or_init(
       job, directory, checkpointer.latest_verified(stored), counts
   )
@@ -124,14 +129,14 @@ def _run(
       skipped=_skipped(state, job),
   )
 
-  # The loop: dispatch a segment, only then read the metrics of the one before.
+  # Each segment is dispatched before the metrics of the previous one are read.
   step, block, state = counts.step, None, segments.prepare(state)
   while step < total:
     number, first = divmod(step, batches)
-    steps = min(most, batches - first, total - step)
+    steps = min(max_steps, batches - first, total - step)
     with jax.transfer_guard('disallow'):
       if block is None or first == 0:
-        block = None  # Memory holds one.
+        block = None  # Freed first, because memory has room for one block.
         block = job.stream.make_block(number, scales)
       put = job.stream.put
       state, metrics = segments.run(state, block, put(first), put(steps))
@@ -141,8 +146,8 @@ def _run(
     if stop or step == total or _is_due(config, step):
       reporter.flush()
       directory.write_status('running', total_steps=total, **vars(counts))
-      whole = suite.strip_padding(segments.finish(state), job.groups, mesh=mesh)
-      checkpointer.save(step, whole, meta=_meta(job, counts, scales))
+      saved = suite.strip_padding(segments.finish(state), job.groups, mesh=mesh)
+      checkpointer.save(step, saved, meta=_meta(job, counts, scales))
     if stop and step < total:
       return PREEMPTED
   return DONE
@@ -151,34 +156,35 @@ def _run(
 def _restore_or_init(
     job: job_lib.Job,
     directory: run_dir.RunDir,
-    found: tuple[suite.TrainState, dict[str, Any]] | None,
+    restored: tuple[suite.TrainState, dict[str, Any]] | None,
     counts: progress.Counts,
 ) -> tuple[suite.TrainState, dict[lm.Tap, float]]:
-  """Chooses where to start.
+  """Returns the first state of a start and the scales; updates `counts`.
 
-  1. At the newest checkpoint that verifies. Its scales are the run's: they are
-     never estimated again. Text and language model must be the run's.
-  2. Checkpoints of which none verifies are an error (`latest_verified`): a run
-     never starts afresh on top of another.
-  3. Without checkpoints, afresh. Scales that a run killed before its first
-     checkpoint has left are kept, if its text and language model were these.
+  1. A run with a checkpoint resumes at the newest one that verifies. Its scales
+     are kept. Text and language model must be those of the checkpoint.
+  2. A run whose checkpoints all fail to verify has already raised an error in
+     `latest_verified`, because it must not start again on top of another run.
+  3. A run without checkpoints starts at step 0. The scales in suite.json, left
+     by a start that was killed before its first checkpoint, are kept if text
+     and language model are the same.
   """
-  if found is None:
-    left = directory.read_suite()
-    same = all(left.get(key) == value for key, value in _origin(job).items())
-    if same and left.get('scales'):
-      scales = lm.from_json_keys(left['scales'])
+  if restored is None:
+    record = directory.read_suite()
+    same = all(record.get(key) == value for key, value in _origin(job).items())
+    if same and record.get('scales'):
+      scales = lm.from_json_keys(record['scales'])
     else:
       scales = job.stream.estimate_scales()
     return suite.init_state(job.groups, mesh=job.mesh), scales
-  state, meta = found
+  state, meta = restored
   meta = load_run.migrated_meta(directory.checkpoints, meta)
   _check_origin(job, directory, meta)
   vars(counts).update(meta['counts'])
   if meta['environment'] != run_dir.environment():
     logging.warning(
-        'step %d: resumed on other devices or versions: the same data in the'
-        ' same order, not the same bits',
+        'step %d: resumed on other devices or with other versions: data and'
+        ' their order are the same, bits may differ',
         counts.step,
     )
   state = suite.add_padding(state, job.groups, mesh=job.mesh)
@@ -186,22 +192,22 @@ def _restore_or_init(
 
 
 def _origin(job: job_lib.Job) -> dict[str, str]:
-  """The digests of what the activations are computed from."""
+  """Returns the digests of the text and of the language model."""
   return {'data_digest': job.data_digest, 'lm_digest': job.lm_digest}
 
 
 def _check_origin(
     job: job_lib.Job, directory: run_dir.RunDir, meta: dict[str, Any]
 ) -> None:
-  """Refuses to resume on another text or language model."""
+  """Raises UserError if text or language model are not the checkpoint's."""
   if meta['data_digest'] != job.data_digest:
     raise errors.UserError(
         f'--out={directory.path}: was trained on other text (digest'
         f' {meta["data_digest"][:12]}, now {job.data_digest[:12]}); choose'
         ' another directory, or the same text'
     )
-  # Older checkpoints have no digest of the model. Weights of another dtype,
-  # which --lm_dtype=auto makes on another device, cannot be compared.
+  # Older checkpoints have no digest of the model. Weights of another dtype, as
+  # --lm_dtype=auto chooses on another device, cannot be compared.
   before = meta.get('lm_digest')
   if not before or meta['lm_dtype'] != job.lm_dtype:
     return
@@ -219,9 +225,9 @@ def _record_start(
     counts: progress.Counts,
     scales: dict[lm.Tap, float],
 ) -> None:
-  """Writes what is known when a run starts, before its first step."""
+  """Writes the records of a start, before its first step."""
   directory.note_start(counts.step)
-  directory.cut_metrics(counts.step)
+  directory.truncate_metrics(counts.step)
   mesh = {} if job.mesh is None else dict(job.mesh.shape)
   directory.write_env(mesh=mesh)
   directory.write_suite(job_lib.describe(job, scales))
@@ -233,23 +239,23 @@ def _skipped(
   """Returns the steps that each group's members have skipped so far."""
   counters = {name: group.skipped for name, group in state.groups.items()}
   if job.mesh is not None:
-    # Every process reads the members of all.
+    # Replicated, because every process reads the counters of all members.
     replicated = sharding.replicated(job.mesh)
     counters = jax.jit(lambda x: x, out_shardings=replicated)(counters)
   counters = jax.device_get(counters)
-  # Without the padding, which metrics leave out as well.
+  # Padding is left out, as in metrics.
   return {g.name: counters[g.name][: len(g.members)] for g in job.groups}
 
 
 def _is_due(config: config_lib.TrainConfig, step: int) -> bool:
-  """Whether a periodic checkpoint is due: at every so manieth block's end."""
+  """Returns whether a checkpoint is due by `checkpoint.every_blocks`."""
   return step % (config.stream.batches * config.checkpoint.every_blocks) == 0
 
 
 def _meta(
     job: job_lib.Job, counts: progress.Counts, scales: dict[lm.Tap, float]
 ) -> dict[str, Any]:
-  """What a checkpoint says besides the state."""
+  """Returns the record that a checkpoint holds besides the state."""
   block, batch = divmod(counts.step, job.config.stream.batches)
   return {
       **formats.stamp(formats.Kind.CHECKPOINT),

@@ -1,7 +1,8 @@
-"""The inputs of one step: a batch of a block as a group's members take it."""
+"""The inputs of one step: a batch of a block, laid out for one group."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from jumprelu import sharding
@@ -16,11 +17,11 @@ class TrainBatch(NamedTuple):
 
   inputs: Float[Array, 'batch model']
   targets: Float[Array, 'batch target_model']
-  # False in dropped rows, whose inputs and targets are 0.
+  # False for dropped rows, whose inputs and targets are 0.
   keep: Bool[Array, ' batch']
   # Mean squared distance of the kept targets from their mean.
   variance: Float[Array, '']
-  # Counted from 0.
+  # The number of the step, counted from 0.
   step: Int[Array, '']
   # Multipliers of the schedules.
   learning_rate: Float[Array, '']
@@ -33,12 +34,23 @@ def make(
     index: Int[Array, ''],
     *,
     size: int,
-    mesh: Any,
+    mesh: jax.sharding.Mesh | None,
     step: Int[Array, ''],
     learning_rate: Float[Array, ''],
     sparsity: Float[Array, ''],
 ) -> TrainBatch:
-  """Returns batch `index` of a block for a group, in the group's sharding."""
+  """Returns batch `index` of a block for a group, in the group's sharding.
+
+  Args:
+    group: The group that trains on the batch.
+    block: The block of activations.
+    index: The number of the batch in the block.
+    size: The rows of a batch.
+    mesh: The devices; None for one device.
+    step: The number of the step, counted from 0.
+    learning_rate: The schedule's multiplier of the learning rate.
+    sparsity: The schedule's multiplier of the sparsity coefficient.
+  """
   inputs, targets, keep = _lay_out(group, block, index, size=size, mesh=mesh)
   return TrainBatch(
       inputs,
@@ -57,7 +69,7 @@ def _lay_out(
     index: Int[Array, ''],
     *,
     size: int,
-    mesh: Any,
+    mesh: jax.sharding.Mesh | None,
 ) -> tuple[Array, Array, Array]:
   """Returns inputs, targets and keep mask of a batch, in a group's sharding."""
   stored, keep = blocks.rows(block, index, size)
@@ -68,8 +80,8 @@ def _lay_out(
     return sharding.constrain(x, mesh, *axes, rules=rules)
 
   def scaled(tap):
-    # Constrained before scaling too, so that rows travel as they are stored, in
-    # half the bytes.
+    # Rows are constrained before they are scaled to float32 as well, so that
+    # devices exchange them in the dtype of the block, which may be bfloat16.
     rows = constrain(stored[tap])
     return constrain(blocks.scaled(rows, block.inverse_scale[tap]))
 

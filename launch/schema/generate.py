@@ -7,7 +7,7 @@ field of a pod) comes from the models of the official Kubernetes client for
 Python (Apache-2.0), in the version that constraints.txt pins: descriptions and
 nulls are dropped, and quantities may be integers or text. The JobSet around it
 is written for this project after the API types of JobSet v0.10.1
-(jobset.x-k8s.io/v1alpha2, Apache-2.0); it is no copy of the released CRD.
+(jobset.x-k8s.io/v1alpha2, Apache-2.0); it is not a copy of the released CRD.
 Objects accept only the fields that the schema names, and counts are not
 negative.
 """

@@ -185,8 +185,8 @@ def test_each_device_is_given_only_its_own_rows():
       config, table=_table(), mesh=mesh, loader=loader
   )
   stream.make_block(0, _ONES)
-  asked = sorted((rows.start, rows.stop) for rows in loader.asked)
-  assert asked == [(0, 4), (4, 8), (8, 12), (12, 16)]
+  requests = sorted((rows.start, rows.stop) for rows in loader.requests)
+  assert requests == [(0, 4), (4, 8), (8, 12), (12, 16)]
 
 
 def test_scale_is_the_root_mean_square_norm_of_kept_rows():

@@ -51,29 +51,31 @@ def _shards(directory):
   return sorted(directory.glob('*.array_record'))
 
 
-def test_rows_are_found_across_shards(directory):
+def test_rows_are_read_across_shards(directory):
   cache = TokenCache(directory)
   assert len(_shards(directory)) > 2
   rows = cache.tokens_at(range(len(cache)))
   kept = rows[rows > 2]
   expected = [t for i in range(12) for t in range(100 * i + 10, 100 * i + 20)]
   assert kept.tolist() == expected
-  some = np.asarray([len(cache) - 1, 0, 9, 9, 3])
-  np.testing.assert_array_equal(cache.tokens_at(some), rows[some])
+  indices = np.asarray([len(cache) - 1, 0, 9, 9, 3])
+  np.testing.assert_array_equal(cache.tokens_at(indices), rows[indices])
 
 
-def test_no_rows_may_be_asked_for(directory):
+def test_an_empty_list_of_indices_is_allowed(directory):
   assert TokenCache(directory).tokens_at([]).shape == (0, LENGTH)
 
 
-def test_rows_that_are_not_there_are_an_error(directory):
+def test_rows_out_of_range_are_an_error(directory):
   cache = TokenCache(directory)
   for bad in (-1, len(cache)):
-    with pytest.raises(IndexError, match='there are'):
+    with pytest.raises(IndexError, match='out of range'):
       cache.tokens_at([0, bad])
 
 
-def test_records_are_one_a_group_and_as_small_as_the_vocabulary(directory):
+def test_records_are_one_per_group_and_as_small_as_the_vocabulary_allows(
+    directory,
+):
   reader = array_record_module.ArrayRecordReader(str(_shards(directory)[0]))
   assert 'group_size:1,' in reader.writer_options_string()
   assert len(reader.read([0])[0]) == 2 * LENGTH
@@ -103,7 +105,7 @@ def test_a_missing_manifest_is_incomplete(directory):
 
 
 @pytest.mark.parametrize('content', ['', '{"records": ', '[]', 'null'])
-def test_a_manifest_that_is_no_manifest_is_refused(directory, content):
+def test_a_malformed_manifest_is_refused(directory, content):
   (directory / 'manifest.json').write_text(content)
   assert 'manifest.json' in _fault(directory)
 
@@ -143,7 +145,9 @@ def test_a_truncated_shard_is_named(directory):
 
 
 @pytest.mark.parametrize('share', [0.0, 0.1, 0.5, 0.9])
-def test_a_truncated_shard_is_found_by_its_records_too(directory, share):
+def test_a_truncated_shard_is_detected_by_its_record_count_too(
+    directory, share
+):
   shard = _shards(directory)[1]
   raw = shard.read_bytes()
   shard.write_bytes(raw[: int(share * len(raw))])
@@ -171,8 +175,8 @@ def test_a_damaged_record_is_named_and_the_others_are_read(directory):
   row = cache.tokens_at([index + 2])[0]
   shard = _shards(directory)[1]
   raw = bytearray(shard.read_bytes())
-  place = bytes(raw).index(row.astype(np.uint16).tobytes())
-  raw[place + 5] ^= 1
+  offset = bytes(raw).index(row.astype(np.uint16).tobytes())
+  raw[offset + 5] ^= 1
   shard.write_bytes(raw)
   damaged = TokenCache(directory)
   others = [i for i in range(len(cache)) if i != index + 2]
@@ -185,7 +189,9 @@ def test_a_damaged_record_is_named_and_the_others_are_read(directory):
   assert caught.value.exit_code == 65
 
 
-def test_a_manifest_cannot_lead_out_of_its_directory(directory, tmp_path):
+def test_a_manifest_cannot_name_a_shard_in_another_directory(
+    directory, tmp_path
+):
   outside = tmp_path / 'outside.array_record'
   shard = _shards(directory)[0]
   shard.rename(outside)

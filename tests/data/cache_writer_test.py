@@ -1,4 +1,4 @@
-"""An interrupted writer ends with the same bytes as one that ran through."""
+"""An interrupted writer writes the same bytes as an uninterrupted one."""
 
 import json
 
@@ -56,7 +56,7 @@ def _stopping(after, calls):
   return read
 
 
-def test_both_caches_hold_their_documents_and_nothing_else(tmp_path):
+def test_both_caches_hold_exactly_their_documents(tmp_path):
   _write(tmp_path)
   for split in ('train', 'held_out'):
     held_out = split == 'held_out'
@@ -92,7 +92,7 @@ def test_an_interrupted_writer_equals_an_uninterrupted_one(tmp_path, stops):
   _write(tmp_path / 'stopped', _stopping(len(DOCUMENTS), calls))
   assert _files(tmp_path / 'stopped') == _files(tmp_path / 'through')
   if stops[-1] > 30:
-    assert calls[-1] > 15  # It went on where it had stopped.
+    assert calls[-1] > 15  # The last call resumed instead of starting again.
 
 
 def test_a_half_written_shard_is_written_again(tmp_path):

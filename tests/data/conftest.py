@@ -1,4 +1,4 @@
-"""A small corpus of the tests' own, and a tokenizer trained on it."""
+"""Fixtures: a small corpus and a tokenizer trained on it."""
 
 import pathlib
 
@@ -18,12 +18,12 @@ def fixtures():
 @pytest.fixture(scope='session')
 def texts():
   """The fixture corpus, read without the code under test."""
-  found = {}
+  texts_by_name = {}
   for path in sorted((FIXTURES / 'corpus').rglob('*.*')):
     if path.suffix in ('.txt', '.md', '.py') and path.stat().st_size:
       name = 'corpus/' + path.relative_to(FIXTURES / 'corpus').as_posix()
-      found[name] = path.read_text(encoding='utf-8')
-  return found
+      texts_by_name[name] = path.read_text(encoding='utf-8')
+  return texts_by_name
 
 
 @pytest.fixture(scope='session')

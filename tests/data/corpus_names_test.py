@@ -1,4 +1,4 @@
-"""Configs and names of corpora that cannot work are named."""
+"""Errors name the config field or the corpus that is wrong."""
 
 import dataclasses
 
@@ -21,13 +21,13 @@ from jumprelu.errors import MissingInputError, UserError
         ({'text_field': ''}, 'text_field'),
     ],
 )
-def test_a_config_that_cannot_work_names_its_field(changes, word):
+def test_an_invalid_config_names_its_field(changes, word):
   with pytest.raises(UserError, match=word):
     data.Config(**changes)
 
 
 @pytest.mark.parametrize('spec', ['', ',', 'no/such/path', 'stdlb'])
-def test_a_corpus_that_is_not_there_is_an_error(spec, tokenizer, config):
+def test_a_missing_corpus_is_an_error(spec, tokenizer, config):
   with pytest.raises((UserError, MissingInputError)) as caught:
     data.prepare(spec, tokenizer, config)
   assert '--data' in str(caught.value)
@@ -40,7 +40,7 @@ def test_one_short_text_cannot_be_split(tokenizer, config, tmp_path):
   assert caught.value.exit_code == 2
 
 
-def test_where_max_tokens_leaves_nothing_to_hold_out_it_is_named(
+def test_max_tokens_is_named_if_it_leaves_no_document_to_hold_out(
     fixtures, tokenizer, config
 ):
   few = dataclasses.replace(config, max_tokens=1)

@@ -1,4 +1,4 @@
-"""From a corpus named by the user to two disjoint caches, written once."""
+"""The two caches of a corpus are disjoint, complete and written once."""
 
 import dataclasses
 import json
@@ -15,18 +15,18 @@ from jumprelu.errors import DataError, UserError
 
 
 def _texts_of(cache, tokenizer):
-  """The documents of a cache, put together again from its rows."""
-  found = []
+  """Returns the documents of a cache, reassembled from its rows."""
+  documents = []
   open_document = []
   for row in cache.tokens_at(range(len(cache))).tolist():
     for token in row:
       if token == 1:
-        found.append(tokenizer.decode(open_document))
+        documents.append(tokenizer.decode(open_document))
         open_document = []
       elif token > 2:
         open_document.append(token)
   assert not open_document
-  return found
+  return documents
 
 
 def test_every_document_is_in_exactly_one_of_the_caches(
@@ -39,7 +39,7 @@ def test_every_document_is_in_exactly_one_of_the_caches(
   assert sorted(train + held_out) == sorted(texts.values())
 
 
-def test_train_and_held_out_are_disjoint_also_for_copies(
+def test_copies_of_a_document_are_in_the_same_split(
     tokenizer, config, tmp_path
 ):
   lines = [f'Sentence number {i} stands alone.' for i in range(40)]
@@ -54,7 +54,7 @@ def test_train_and_held_out_are_disjoint_also_for_copies(
   assert train | held_out == set(lines)
 
 
-def test_the_description_counts_what_was_read(
+def test_the_description_has_the_counts_of_the_corpus(
     fixtures, texts, tokenizer, config
 ):
   prepared = data.prepare(str(fixtures / 'corpus'), tokenizer, config)
@@ -70,7 +70,9 @@ def test_the_description_counts_what_was_read(
   assert json.loads(json.dumps(description)) == description
 
 
-def test_held_out_documents_are_those_of_the_cache(fixtures, tokenizer, config):
+def test_held_out_documents_equal_those_of_the_cache(
+    fixtures, tokenizer, config
+):
   spec = str(fixtures / 'corpus')
   prepared = data.prepare(spec, tokenizer, config)
   source = sources.make_source(spec, config)
@@ -144,9 +146,9 @@ def test_a_stopped_preparation_is_finished_by_the_next(
   prepared = data.prepare(spec, tokenizer, config)
   assert not partial.exists()
   for split in ('train', 'held_out'):
-    one, other = getattr(prepared, split), getattr(through, split)
-    rows = range(len(other))
-    assert one.tokens_at(rows).tolist() == other.tokens_at(rows).tolist()
+    resumed, whole = getattr(prepared, split), getattr(through, split)
+    rows = range(len(whole))
+    assert resumed.tokens_at(rows).tolist() == whole.tokens_at(rows).tolist()
 
 
 def test_a_damaged_cache_is_named_not_repaired_silently(
@@ -173,7 +175,7 @@ assert 'pyarrow' not in sys.modules
 """
 
 
-def test_two_processes_preparing_one_corpus_do_no_harm(
+def test_two_processes_may_prepare_the_same_corpus_at_once(
     fixtures, tokenizer, config
 ):
   arguments = [str(fixtures / 'corpus'), tokenizer.path, config.cache_dir]
@@ -194,7 +196,7 @@ def test_two_processes_preparing_one_corpus_do_no_harm(
   assert len(names) == 2 and not [n for n in names if n.endswith('.partial')]
 
 
-def test_who_comes_second_waits_and_writes_nothing(
+def test_the_second_process_waits_and_writes_nothing(
     fixtures, tokenizer, config, monkeypatch
 ):
   spec = str(fixtures / 'corpus')
@@ -215,24 +217,22 @@ def test_who_comes_second_waits_and_writes_nothing(
   assert second.description == first.description
 
 
-def test_prepared_caches_can_be_carried_elsewhere(
-    fixtures, tokenizer, config, tmp_path
-):
+def test_prepared_caches_can_be_moved(fixtures, tokenizer, config, tmp_path):
   prepared = data.prepare(str(fixtures / 'corpus'), tokenizer, config)
-  prepared.train.directory.parent.rename(tmp_path / 'carried')
-  carried = data.prepare(f'tokens:{tmp_path / "carried"}', tokenizer, config)
-  assert carried.description == prepared.description
-  assert len(carried.train.tokens_at(range(3))) == 3
+  prepared.train.directory.parent.rename(tmp_path / 'moved')
+  moved = data.prepare(f'tokens:{tmp_path / "moved"}', tokenizer, config)
+  assert moved.description == prepared.description
+  assert len(moved.train.tokens_at(range(3))) == 3
 
 
-def test_carried_caches_must_fit_the_model_and_the_length(
+def test_moved_caches_must_fit_the_model_and_the_length(
     fixtures, tokenizer, config, tmp_path, texts
 ):
   prepared = data.prepare(str(fixtures / 'corpus'), tokenizer, config)
   spec = f'tokens:{prepared.train.directory.parent}'
-  longer = dataclasses.replace(config, sequence_length=32)
+  other_length = dataclasses.replace(config, sequence_length=32)
   with pytest.raises(UserError, match='sequence_length=16'):
-    data.prepare(spec, tokenizer, longer)
+    data.prepare(spec, tokenizer, other_length)
   other = data.train_tokenizer(texts.values(), tmp_path / 'b.model', 400)
   with pytest.raises(UserError, match='made by tokenizer'):
     data.prepare(spec, other, config)
@@ -257,7 +257,9 @@ def test_the_cache_directory_can_be_set_by_the_environment(
   assert tmp_path / 'from_environment' in prepared.train.directory.parents
 
 
-def test_progress_says_what_is_done_and_what_is_left(monkeypatch, capsys):
+def test_a_progress_line_has_the_share_done_and_the_time_left(
+    monkeypatch, capsys
+):
   clock = iter([0.0, 4.0, 12.0, 13.0])
   monkeypatch.setattr(corpus.time, 'monotonic', lambda: next(clock))
   progress = corpus._Progress('stories', 8_000_000)

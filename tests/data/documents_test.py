@@ -1,4 +1,4 @@
-"""The split is decided by a hash of the key and by nothing else."""
+"""The split depends on the hash of the key only."""
 
 import hashlib
 
@@ -7,7 +7,7 @@ from jumprelu.data.documents import Document
 
 
 class _Listed:
-  """A source of the texts given."""
+  """A source of the listed texts."""
 
   name = 'listed'
 
@@ -28,12 +28,12 @@ class _Listed:
 
 
 def _fraction(key):
-  """The key's place in [0, 1), by another road than the code's."""
+  """Returns the key's hash as a fraction in [0, 1), computed independently."""
   digest = hashlib.sha256(key.encode()).digest()
   return sum(b / 256 ** (i + 1) for i, b in enumerate(digest))
 
 
-def test_a_key_is_held_out_where_its_hash_is_small():
+def test_a_key_is_held_out_if_its_hash_is_small():
   keys = [f'json/module_{i}.py' for i in range(400)]
   for percent in (1, 10, 50):
     expected = [_fraction(k) < percent / 100 for k in keys]
@@ -50,14 +50,14 @@ def _few_above(fraction, n):
   return keys[:n]
 
 
-def test_of_a_few_documents_the_one_with_the_smallest_hash_is_held_out():
+def test_the_smallest_hash_of_a_few_documents_is_held_out():
   keys = _few_above(0.1, 6)
   split = documents.make_split(_Listed(*keys), 10)
   held_out = [k for k in keys if split.holds_out(k)]
   assert held_out == [min(keys, key=_fraction)]
 
 
-def test_where_the_hash_chooses_some_nothing_is_added():
+def test_no_document_is_added_if_the_hash_holds_some_out():
   keys = [*_few_above(0.1, 6), *(k for k in '0123456789' if _fraction(k) < 0.3)]
   split = documents.make_split(_Listed(*keys), 30)
   for key in keys:

@@ -19,7 +19,7 @@ LENGTH = 6
 
 @pytest.fixture(scope='module')
 def cache(tmp_path_factory):
-  """Row n holds the token 10 + n, so that a row tells its number."""
+  """Returns a cache whose row n repeats the token 10 + n."""
   directory = tmp_path_factory.mktemp('cache')
   documents = [Encoded(False, [10 + n] * (LENGTH - 2), 0) for n in range(ROWS)]
   cache_writer.write_caches(
@@ -44,7 +44,7 @@ def test_an_epoch_visits_every_row_exactly_once(cache):
     assert sorted(_numbers(loader.tokens_at(indices))) == list(range(ROWS))
 
 
-def test_epochs_and_seeds_have_orders_of_their_own(cache):
+def test_each_epoch_and_seed_has_a_different_order(cache):
   orders = [
       tuple(_numbers(Loader(cache, seed).tokens_at(range(start, start + ROWS))))
       for seed in (0, 1, 2**32 - 1)
@@ -56,15 +56,15 @@ def test_epochs_and_seeds_have_orders_of_their_own(cache):
 def test_peer_defect_19_the_shuffle_really_shuffles(cache):
   for seed in range(5):
     order = np.asarray(_numbers(Loader(cache, seed).tokens_at(range(ROWS))))
-    # A uniform permutation moves a row by a third of the length on average,
-    # has about one fixed point and about two pairs of old neighbours.
+    # A uniform permutation moves a row by a third of the length on average. It
+    # has about one fixed point and keeps about two pairs of neighbours.
     moved = np.abs(order - np.arange(ROWS)).mean() / ROWS
     assert 0.25 < moved < 0.42
     assert (order == np.arange(ROWS)).sum() < 6
     assert (np.abs(np.diff(order)) == 1).sum() < 9
 
 
-def test_row_i_does_not_depend_on_what_was_asked_before(cache):
+def test_row_i_does_not_depend_on_earlier_reads(cache):
   in_order = Loader(cache, 5).tokens_at(range(300))
   loader = Loader(cache, 5)
   for i in (299, 0, 150, 0, 103, 102):
@@ -73,7 +73,7 @@ def test_row_i_does_not_depend_on_what_was_asked_before(cache):
   np.testing.assert_array_equal(backwards[::-1], in_order)
 
 
-def test_row_i_does_not_depend_on_where_the_cache_lies(cache, tmp_path):
+def test_row_i_does_not_depend_on_the_directory(cache, tmp_path):
   shutil.copytree(cache.directory, tmp_path / 'copy')
   copy = TokenCache(tmp_path / 'copy')
   assert copy.digest == cache.digest
@@ -83,7 +83,7 @@ def test_row_i_does_not_depend_on_where_the_cache_lies(cache, tmp_path):
   )
 
 
-def test_blocks_are_consecutive_rows_also_beyond_an_epoch(cache):
+def test_blocks_are_consecutive_rows_even_beyond_an_epoch(cache):
   loader = Loader(cache, 0)
   blocks = np.concatenate([loader.block(b, 32) for b in range(8)])
   np.testing.assert_array_equal(blocks, loader.tokens_at(range(256)))
@@ -92,20 +92,20 @@ def test_blocks_are_consecutive_rows_also_beyond_an_epoch(cache):
   )
 
 
-def test_a_block_loads_only_the_rows_asked_for(cache, monkeypatch):
+def test_a_block_loads_only_the_requested_rows(cache, monkeypatch):
   loader = Loader(cache, 0)
   whole = loader.block(3, 16)
-  asked = []
+  loaded = []
   tokens_at = cache.tokens_at
 
   def spy(indices):
-    asked.extend(indices)
+    loaded.extend(indices)
     return tokens_at(indices)
 
   monkeypatch.setattr(cache, 'tokens_at', spy)
   rows = loader.block(3, 16, rows=slice(4, 12))
   np.testing.assert_array_equal(rows, whole[4:12])
-  assert len(asked) == 8
+  assert len(loaded) == 8
 
 
 _HALF = """
@@ -121,7 +121,9 @@ assert 'tensorflow' not in sys.modules
 """
 
 
-def test_two_processes_load_the_rows_of_one_without_tensorflow(cache, tmp_path):
+def test_two_processes_load_the_same_rows_as_one_without_tensorflow(
+    cache, tmp_path
+):
   halves = [
       subprocess.Popen(
           [
@@ -139,8 +141,9 @@ def test_two_processes_load_the_rows_of_one_without_tensorflow(cache, tmp_path):
   both = np.concatenate(
       [np.load(tmp_path / f'{half}.npy') for half in range(2)], axis=1
   )
-  one = Loader(cache, 11)
-  np.testing.assert_array_equal(both, [one.block(b, 16) for b in range(9)])
+  loader = Loader(cache, 11)
+  expected = [loader.block(b, 16) for b in range(9)]
+  np.testing.assert_array_equal(both, expected)
 
 
 def test_a_cache_without_rows_cannot_be_trained_on(tmp_path):

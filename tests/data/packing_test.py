@@ -1,4 +1,4 @@
-"""Rows, segments, positions and keep mask against tables written by hand."""
+"""Rows, segments, positions and keep masks equal tables written by hand."""
 
 import jax
 import jax.numpy as jnp
@@ -8,8 +8,8 @@ import pytest
 from jumprelu.data import packing
 from jumprelu.errors import UserError
 
-# The third document is empty; the second has room for its BOS only, at the end
-# of the first row, and the fourth is cut after two tokens.
+# The third document is empty. Only the BOS of the second document fits into the
+# first row, and the fourth document is split after two tokens.
 DOCUMENTS = [[5, 6, 7], [8], [], [9, 10, 11, 12, 13, 14], [15]]
 ROWS = [
     [2, 5, 6, 7, 1, 2],
@@ -58,13 +58,13 @@ def test_segments_positions_and_keep_mask_equal_the_table(make):
   assert packing.positions(rows).dtype == np.int32
 
 
-def test_one_row_without_leading_axes_is_enough():
+def test_leading_axes_are_optional():
   row = np.asarray(ROWS[1], np.int32)
   np.testing.assert_array_equal(packing.positions(row), POSITIONS[1])
   np.testing.assert_array_equal(packing.segments(row), SEGMENTS[1])
 
 
-def test_rows_from_elsewhere_start_a_segment_without_bos():
+def test_a_row_without_a_first_bos_starts_a_segment():
   rows = np.asarray([[7, 8, 2, 9, 0], [0, 2, 5, 0, 6]], np.int32)
   np.testing.assert_array_equal(
       packing.segments(rows), [[1, 1, 2, 2, 0], [0, 2, 2, 0, 2]]
@@ -104,7 +104,7 @@ def test_every_row_starts_with_bos_and_only_the_last_is_padded(length):
   assert padding.tolist() == sorted(padding.tolist())
 
 
-def test_one_eos_a_document_that_has_tokens():
+def test_there_is_one_eos_per_nonempty_document():
   documents = _random_documents(1)
   rows = np.stack(list(packing.pack(documents, 9)))
   assert (rows == 1).sum() == sum(bool(d) for d in documents)
@@ -119,7 +119,7 @@ def test_segments_never_join_two_documents():
       assert len(inside) <= 1
 
 
-def test_a_packer_goes_on_from_another_ones_open_row():
+def test_a_packer_continues_another_ones_open_row():
   documents = _random_documents(5)
   first = packing.Packer(11)
   rows = [r for d in documents[:17] for r in first.add(d)]
@@ -135,7 +135,7 @@ def test_a_row_of_one_token_is_refused():
 
 
 # BOS, prefix 7 8, text, suffix 9. The second document does not fit into the
-# rest of the first row, which is padded; the third is cut into two pieces.
+# rest of the first row, which is padded; the third is split into two pieces.
 WRAP = packing.Wrap(prefix=(7, 8), suffix=(9,), eos=False)
 WRAPPED_DOCUMENTS = [[20, 21], [22, 23, 24], [], [25, 26, 27, 28, 29]]
 WRAPPED_ROWS = [
@@ -148,7 +148,7 @@ WRAPPED_KEEP = [
     [0, 0, 0, 1, 1, 1, 0, 0, 0, 1, 1],
     [0, 0, 0, 1, 1, 1, 1, 1, 0, 0, 0],
 ]
-# Two positions less: no room for a piece of one token behind the first one.
+# Rows of nine tokens: after the first piece a row has no room for another one.
 NARROW_ROWS = [
     [2, 7, 8, 20, 21, 9, 0, 0, 0],
     [2, 7, 8, 22, 23, 24, 9, 0, 0],
@@ -166,7 +166,7 @@ def test_wrapped_rows_and_their_keep_mask_equal_the_table(make):
   np.testing.assert_array_equal(narrow, NARROW_ROWS)
 
 
-def test_a_prefix_is_dropped_only_whole_and_only_behind_bos():
+def test_a_prefix_is_masked_only_if_complete_and_directly_after_bos():
   rows = np.asarray(
       [
           [7, 8, 2, 7, 5, 2, 7, 8, 7, 8, 6],
@@ -192,7 +192,7 @@ def test_every_token_is_kept_once_with_the_suffix_of_its_piece(length):
   assert (kept == 9).sum() == (rows == 2).sum()
 
 
-def test_a_wrapped_packer_goes_on_from_another_ones_open_row():
+def test_a_wrapped_packer_continues_another_ones_open_row():
   documents = _random_documents(5)
   first = packing.Packer(11, wrap=WRAP)
   rows = [r for d in documents[:17] for r in first.add(d)]

@@ -1,4 +1,4 @@
-"""What of the standard library is read, on a small imitation of it."""
+"""The modules that are read, in a small imitation of the standard library."""
 
 import hashlib
 import pathlib
@@ -44,7 +44,7 @@ def root(tmp_path):
   return tmp_path
 
 
-def test_modules_are_listed_in_order_without_what_is_left_out(root):
+def test_modules_are_listed_in_order_without_excluded_parts(root):
   assert stdlib.list_modules(root) == [
       'abc.py',
       'broken.py',
@@ -78,7 +78,7 @@ def test_the_module_path_decides_the_split(root):
   assert keys == ['abc', 'json.__init__', 'json.decoder']
 
 
-def test_the_digest_follows_names_and_texts(root):
+def test_the_digest_depends_on_names_and_texts(root):
   def digest():
     return stdlib.StandardLibrary(root=str(root)).describe()['digest']
 
@@ -89,8 +89,8 @@ def test_the_digest_follows_names_and_texts(root):
       ('json/__init__.py', '"""JSON."""\n'),
       ('json/decoder.py', '"""Decode."""\n'),
   ):
-    one = hashlib.sha256(text.encode()).hexdigest()
-    expected.update(f'{name}\0{one}\n'.encode())
+    text_digest = hashlib.sha256(text.encode()).hexdigest()
+    expected.update(f'{name}\0{text_digest}\n'.encode())
   assert first == expected.hexdigest()
   _write(root, 'json/decoder.py', b'"""Decode!"""\n')
   second = digest()

@@ -1,4 +1,4 @@
-"""Documents of the user's files, and one clear line for each bad one."""
+"""Documents are read from the user's files; each bad file has a clear error."""
 
 import json
 
@@ -28,7 +28,7 @@ def test_a_directory_gives_its_files_in_order(fixtures, texts):
   assert _read(fixtures / 'corpus') == sorted(texts.items())
 
 
-def test_hidden_and_other_files_are_passed_over(tmp_path):
+def test_hidden_and_unknown_files_are_skipped(tmp_path):
   (tmp_path / '.git').mkdir()
   (tmp_path / '.git' / 'a.txt').write_text('hidden')
   (tmp_path / 'picture.png').write_bytes(b'\x89PNG')
@@ -36,7 +36,7 @@ def test_hidden_and_other_files_are_passed_over(tmp_path):
   assert _read(tmp_path) == [(f'{tmp_path.name}/a.txt', 'seen')]
 
 
-def test_a_list_keeps_the_order_given(tmp_path):
+def test_files_are_read_in_the_order_of_the_list(tmp_path):
   (tmp_path / 'b.txt').write_text('first')
   (tmp_path / 'a.md').write_text('second')
   names = [n for n, _ in _read(tmp_path / 'b.txt', tmp_path / 'a.md')]
@@ -55,8 +55,8 @@ def test_a_row_of_parquet_is_a_document(tmp_path):
   rows = [f'row {i}' for i in range(2500)]
   table = pyarrow.table({'n': list(range(2500)), 'body': rows})
   parquet.write_table(table, tmp_path / 'rows.parquet')
-  found = _read(tmp_path / 'rows.parquet', text_field='body')
-  assert found == [(f'rows.parquet:{i}', t) for i, t in enumerate(rows)]
+  documents = _read(tmp_path / 'rows.parquet', text_field='body')
+  assert documents == [(f'rows.parquet:{i}', t) for i, t in enumerate(rows)]
 
 
 def test_a_byte_order_mark_is_not_text(tmp_path):
@@ -64,7 +64,7 @@ def test_a_byte_order_mark_is_not_text(tmp_path):
   assert _read(tmp_path / 'a.txt') == [('a.txt', 'Text')]
 
 
-def test_a_long_text_is_cut_between_paragraphs_and_loses_nothing(tmp_path):
+def test_a_long_text_is_split_between_paragraphs_and_loses_nothing(tmp_path):
   text = ''.join(f'Paragraph {i}. {"word " * 90}\n\n' for i in range(300))
   (tmp_path / 'book.txt').write_text(text)
   parts = _read(tmp_path / 'book.txt')
@@ -75,15 +75,15 @@ def test_a_long_text_is_cut_between_paragraphs_and_loses_nothing(tmp_path):
 
 
 @pytest.mark.parametrize('mark', ['\n', ' ', ''])
-def test_a_long_text_without_paragraphs_is_cut_too(mark):
+def test_a_long_text_without_paragraphs_is_split_too(mark):
   text = ('x' * 50 + mark) * 3000
-  parts = text_files.cut(text)
+  parts = text_files.split_text(text)
   assert ''.join(parts) == text
   assert all(p.endswith(mark) for p in parts)
   assert max(map(len, parts)) <= 32_768
 
 
-def test_code_is_not_cut(tmp_path):
+def test_code_is_not_split(tmp_path):
   (tmp_path / 'long.py').write_text('x = 1\n\n' * 20_000)
   assert len(_read(tmp_path / 'long.py')) == 1
 
@@ -115,7 +115,7 @@ def test_a_file_of_white_space_is_named(tmp_path, name):
   assert f'{tmp_path / name}: no text' in _fault(UserError, tmp_path / name)
 
 
-def test_bad_utf8_is_named_with_its_place_before_any_document(tmp_path):
+def test_bad_utf8_is_named_with_its_byte_before_any_document(tmp_path):
   (tmp_path / 'a.txt').write_text('good')
   (tmp_path / 'b.txt').write_bytes('Größe'.encode('latin-1'))
   source = TextFiles([str(tmp_path)], text_field='text')
@@ -162,15 +162,15 @@ def test_a_damaged_parquet_file_is_damaged_data(tmp_path):
   assert 'a.parquet' in _fault(DataError, tmp_path / 'a.parquet')
 
 
-def test_the_digest_follows_names_and_contents_not_the_place(tmp_path):
+def test_the_digest_depends_on_names_and_contents_not_on_the_parent(tmp_path):
   digests = []
-  for place, name, text in (
-      ('here', 'a.txt', 'text'),
-      ('there', 'a.txt', 'text'),
-      ('here', 'b.txt', 'text'),
-      ('there', 'a.txt', 'Text'),
+  for parent, name, text in (
+      ('first', 'a.txt', 'text'),
+      ('second', 'a.txt', 'text'),
+      ('first', 'b.txt', 'text'),
+      ('second', 'a.txt', 'Text'),
   ):
-    root = tmp_path / place / 'corpus'
+    root = tmp_path / parent / 'corpus'
     root.mkdir(parents=True, exist_ok=True)
     for old in root.iterdir():
       old.unlink()
@@ -181,7 +181,7 @@ def test_the_digest_follows_names_and_contents_not_the_place(tmp_path):
   assert len(set(digests)) == 3
 
 
-def test_copies_have_the_same_key_whatever_white_space_is_around(tmp_path):
+def test_copies_have_the_same_key_despite_surrounding_white_space(tmp_path):
   (tmp_path / 'a.txt').write_text('One text.')
   (tmp_path / 'b.txt').write_text('\nOne text.\n\n')
   (tmp_path / 'c.txt').write_text('Another text.')

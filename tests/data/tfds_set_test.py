@@ -13,15 +13,15 @@ TEXTS = [f'Story {i}: ' + 'and then ' * (i % 5) + 'the end.' for i in range(30)]
 
 @pytest.fixture(scope='module')
 def data_dir(tmp_path_factory):
-  """The folder of a small set, written by a builder of the tests' own."""
+  """Returns the folder of a small set, written by a builder defined here."""
   import tensorflow_datasets as tfds
 
   class TinyStories(tfds.core.GeneratorBasedBuilder):
-    """Thirty stories and two of another split."""
+    """Thirty stories in `train`, two texts in `test`."""
 
     VERSION = tfds.core.Version('1.2.0')
-    # TFDS looks for a set's checksums beside the module of its builder; this
-    # one has none, and pytest's modules cannot be found.
+    # TFDS searches for a set's checksums beside the module of its builder. This
+    # set has none, and TFDS cannot locate a module that pytest imported.
     __module__ = 'no_module'
 
     def _info(self):
@@ -60,7 +60,7 @@ def test_examples_are_read_in_order_and_again_in_the_same_order(data_dir):
     assert [d.text for d in source.documents()] == TEXTS
 
 
-def test_another_split_may_be_read_and_empty_examples_are_not(data_dir):
+def test_another_split_is_read_without_its_empty_examples(data_dir):
   texts = [d.text for d in _source(data_dir, tfds_split='test').documents()]
   assert texts == ['A test.', 'Another test.']
 
@@ -88,7 +88,7 @@ def test_a_set_becomes_two_caches(data_dir, tokenizer, config):
 
 
 @pytest.mark.parametrize('name', ['no_such_set_anywhere', 'lm1b'])
-def test_a_set_that_is_not_there_says_how_to_prepare_it(name, data_dir):
+def test_the_error_for_a_missing_set_explains_how_to_prepare_it(name, data_dir):
   with pytest.raises(MissingInputError) as caught:
     _source(data_dir, spec=f'tfds:{name}').describe()
   message = str(caught.value)
@@ -96,12 +96,12 @@ def test_a_set_that_is_not_there_says_how_to_prepare_it(name, data_dir):
   assert '\n' not in message
 
 
-def test_a_split_that_is_not_there_lists_the_splits(data_dir):
+def test_a_missing_split_lists_the_splits(data_dir):
   with pytest.raises(UserError, match=r"'dev' among \['test', 'train'\]"):
     _source(data_dir, tfds_split='dev').describe()
 
 
-def test_a_field_that_is_not_there_lists_the_fields(data_dir):
+def test_a_missing_field_lists_the_fields(data_dir):
   with pytest.raises(UserError, match=r"'text' among \['number', 'story'\]"):
     _source(data_dir, text_field='text').describe()
 

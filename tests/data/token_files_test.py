@@ -1,4 +1,4 @@
-"""Documents that are tokenised already, in ArrayRecord files."""
+"""Documents that are already tokenised are read from ArrayRecord files."""
 
 import hashlib
 
@@ -33,16 +33,14 @@ def test_documents_are_packed_and_split_by_their_tokens(
   held_out, train = [], []
   for ids in DOCUMENTS:
     digest = hashlib.sha256(np.asarray(ids, '<i4').tobytes()).hexdigest()
-    place = int(hashlib.sha256(digest.encode()).hexdigest(), 16) / 2**256
-    (held_out if place < 0.3 else train).extend(ids)
+    fraction = int(hashlib.sha256(digest.encode()).hexdigest(), 16) / 2**256
+    (held_out if fraction < 0.3 else train).extend(ids)
   assert train and held_out
   assert _tokens(prepared.train) == train
   assert _tokens(prepared.held_out) == held_out
 
 
-def test_bos_and_eos_around_a_document_are_taken_off(
-    tokenizer, config, tmp_path
-):
+def test_bos_and_eos_around_a_document_are_removed(tokenizer, config, tmp_path):
   for place, documents in (
       ('plain', DOCUMENTS),
       ('framed', [[2, *ids, 1] for ids in DOCUMENTS]),
@@ -58,7 +56,7 @@ def test_bos_and_eos_around_a_document_are_taken_off(
 
 
 @pytest.mark.parametrize('bad', [420, -1, 0, 1, 2])
-def test_an_id_that_cannot_be_is_named_with_its_record(
+def test_an_invalid_id_is_named_with_its_record(
     bad, tokenizer, config, tmp_path
 ):
   _write(tmp_path / 'a.array_record', [[5, 6], [7, bad, 9]])

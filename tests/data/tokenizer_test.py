@@ -1,4 +1,4 @@
-"""The tokenizer keeps every character and never makes a special id."""
+"""The tokenizer keeps every character and never encodes to a special id."""
 
 import io
 import pathlib
@@ -26,7 +26,7 @@ def test_every_text_survives_encoding(tokenizer, texts):
     assert not set(ids) & {0, 1, 2, 3}
 
 
-def test_a_token_starts_at_its_first_character_that_shows(tokenizer, texts):
+def test_a_token_starts_at_its_first_visible_character(tokenizer, texts):
   spaced = 0
   for text in texts.values():
     ids, starts = tokenizer.encode_with_starts(text)
@@ -37,19 +37,19 @@ def test_a_token_starts_at_its_first_character_that_shows(tokenizer, texts):
         assert text.startswith(piece.strip() or piece, start)
         spaced += piece != piece.lstrip() != ''
   assert spaced
-  # All bytes of a character are about it.
+  # All byte tokens of a character start at that character.
   _, starts = tokenizer.encode_with_starts('a 𝔘')
   assert starts.count(2) == 4
   assert tokenizer.encode_with_starts('') == ([], [])
 
 
 def test_a_tokenizer_that_rewrites_its_text_is_refused(tokenizer):
-  # U+2581 is how a space is written.
+  # SentencePiece writes a space as U+2581, so the pieces spell a space instead.
   with pytest.raises(DataError, match='do not spell the text'):
     tokenizer.encode_with_starts('a\u2581b')
 
 
-def test_white_space_of_code_is_short(tokenizer):
+def test_an_indentation_is_a_single_token(tokenizer):
   assert len(tokenizer.encode('\n        ')) == 1
   assert len(tokenizer.encode(' ' * 16)) == 1
 
@@ -101,7 +101,7 @@ def test_a_model_with_other_special_ids_is_refused(texts, tmp_path):
     tokenizer_lib.Tokenizer(tmp_path / 'other.model')
 
 
-def test_too_large_a_vocabulary_is_a_clear_error(tmp_path):
+def test_a_vocabulary_too_large_for_the_text_is_an_error(tmp_path):
   with pytest.raises(UserError, match='vocab_size=5000'):
     tokenizer_lib.train_tokenizer(['a short text'], tmp_path / 'x', 5000)
 

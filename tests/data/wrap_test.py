@@ -1,4 +1,4 @@
-"""Documents as the user's turn of a chat: ids, caches, masks downstream."""
+"""Documents wrapped as the user's turn of a chat: ids, caches and masks."""
 
 import dataclasses
 
@@ -16,7 +16,7 @@ _TURNS = {'<start_of_turn>': 40, '<end_of_turn>': 41, 'user': 42, '\n': 43}
 
 
 class Tokenizer(data.Tokenizer):
-  """One token a character; turns have ids, 'model' is spelt out."""
+  """One token per character; `_TURNS` has the ids of special pieces."""
 
   sha256 = 'a' * 64
   vocab_size = 300
@@ -55,13 +55,13 @@ def prepare(config, tmp_path, **changes):
   return data.prepare(str(tmp_path / 'text'), Tokenizer(), config)
 
 
-def test_turns_are_gemmas_by_piece_where_the_tokenizer_has_them():
+def test_a_wrap_uses_the_single_ids_of_gemmas_turn_pieces():
   wrap = corpus.make_wrap(Tokenizer(), data.Config(wrap='chat'))
   assert wrap == packing.Wrap(PREFIX, SUFFIX, eos=False)
   assert corpus.make_wrap(Tokenizer(), data.Config()) == packing.PLAIN
 
 
-def test_a_cache_holds_wrapped_documents_and_says_its_prefix(config, tmp_path):
+def test_a_cache_holds_wrapped_documents_and_their_prefix(config, tmp_path):
   prepared = prepare(config, tmp_path)
   for cache in (prepared.train, prepared.held_out):
     assert cache.user_prefix == PREFIX
@@ -81,10 +81,10 @@ def test_wrapped_and_plain_caches_do_not_mix(config, tmp_path):
   plain = prepare(config, tmp_path, wrap='none')
   assert plain.train.user_prefix == ()
   assert wrapped.train.digest != plain.train.digest
-  given = f'tokens:{wrapped.train.directory.parent}'
+  spec = f'tokens:{wrapped.train.directory.parent}'
   plain_config = data.Config(sequence_length=24)
   with pytest.raises(errors.UserError, match='--corpus.wrap=chat'):
-    data.prepare(given, Tokenizer(), plain_config)
+    data.prepare(spec, Tokenizer(), plain_config)
 
 
 def test_training_and_evaluation_keep_the_same_positions(
@@ -137,6 +137,6 @@ def test_the_recipe_is_gemma_scopes_for_instruction_tuned_models():
   )  # fmt: skip
 
 
-def test_the_way_of_wrapping_is_checked():
+def test_an_unknown_wrap_is_refused():
   with pytest.raises(errors.UserError, match="wrap: 'turns' is none of none"):
     config_lib.resolve({'corpus.wrap': 'turns'})

@@ -1,4 +1,4 @@
-"""What an evaluation runs: how often, how far up, and without waiting."""
+"""Programs that an evaluation runs, and their numbers of calls."""
 
 import collections
 
@@ -11,10 +11,11 @@ from jumprelu.evals import text as text_lib
 from tests import small_evaluation as small
 from tests.lm import tiny
 
-# Three of one shape and target, and one of another of each.
+# Three members have the same shape and target; a fourth differs in both.
 _ALIKE = 3
 _TARGETS = 2
-_BATCHES = 3  # Of 4 rows, for 10; of training text 5.
+# Batches of 4 rows, of the 10 held-out rows and of the training rows.
+_BATCHES = 3
 _TRAIN_BATCHES = 5
 
 
@@ -37,7 +38,7 @@ def _evaluate(members):
 
 @pytest.fixture
 def made(monkeypatch):
-  """The language model's programs that an evaluation makes, and their calls."""
+  """Returns the calls and the compiled programs of the language model."""
   calls, compiled = collections.Counter(), collections.defaultdict(list)
 
   def counting(name, make):
@@ -58,13 +59,13 @@ def made(monkeypatch):
   return calls, compiled
 
 
-def test_one_clean_forward_a_batch_and_one_tail_a_member(made):
+def test_each_batch_has_one_clean_forward_and_one_tail_per_member(made):
   calls, compiled = made
   members = _members()
   _evaluate(members)
-  # For the means to count from, for latents, for PCA and for losses.
+  # Forward passes for the first means, latents, PCA and losses.
   assert calls['forward'] == 1 + _BATCHES + _TRAIN_BATCHES + _BATCHES
-  # Clean, zero and mean once a target, whatever the number of members.
+  # Clean, zero and mean passes run once per target, not per member.
   assert calls['spliced_losses'] == _BATCHES * (3 * _TARGETS + len(members))
   assert len(compiled['forward']) == 1
   assert len(compiled['spliced_losses']) == _TARGETS
@@ -77,7 +78,7 @@ def test_the_clean_forward_runs_no_block_above_the_last_tap():
   layers = {f'layer_{i}': model.params[f'layer_{i}'] for i in range(2)}
   params = {'embedder': model.params['embedder'], **layers}
   only = lm.LanguageModel(model.config, params, model.tokenizer_path, 2)
-  # Members of layer 1: the blocks above are not even there.
+  # A pass above layer 1 would fail, because those parameters are missing.
   forward = jitted.forward(only, [lm.Tap(1, lm.Site.RESID_POST)])
   text = text_lib.sample(small.HELD_OUT, 48, sequences=4)
   tokens = next(text_lib.batches(text))
@@ -96,7 +97,7 @@ def test_no_step_waits_for_the_device(monkeypatch):
   over, seen = text_lib.over, []
 
   def traced_over(text, step, name):
-    # Reading a value of the device would be an error in a trace.
+    # Reading a device value raises an error during tracing.
     jax.eval_shape(step, next(text_lib.batches(text)))
     seen.append(name)
     return over(text, step, name)

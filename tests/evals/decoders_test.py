@@ -1,4 +1,4 @@
-"""Geometry, splitting, stability and frequencies, against plain NumPy."""
+"""Geometry, splitting, stability and histograms, against plain NumPy."""
 
 import itertools
 
@@ -18,7 +18,7 @@ def random_rows(count, seed=0, d=12):
 
 
 def alive(name):
-  """Unit rows of the latents that fire, and which do."""
+  """Returns the unit rows of the latents that fire, and the mask of these."""
   latents, _, _ = measured.sae(name)
   fires = (latents[measured.KEEP] > 0).any(0)
   member = measured.members()[measured.NAMES.index(name)]
@@ -32,8 +32,10 @@ def test_nearest_in_chunks_equals_all_at_once(monkeypatch):
   cosines = a @ b.T
   np.testing.assert_allclose(best, cosines.max(1), rtol=1e-5)
   np.testing.assert_array_equal(where, cosines.argmax(1))
-  own, _ = geometry.nearest(a, a, itself=True)
-  np.testing.assert_allclose(own, (a @ a.T - 9 * np.eye(23)).max(1), rtol=1e-5)
+  others, _ = geometry.nearest(a, a, itself=True)
+  np.testing.assert_allclose(
+      others, (a @ a.T - 9 * np.eye(23)).max(1), rtol=1e-5
+  )
 
 
 def test_geometry_of_the_latents_that_fire():
@@ -41,21 +43,23 @@ def test_geometry_of_the_latents_that_fire():
   assert 2 < len(rows) < len(fires) or fires.all()
   cosines = rows @ rows.T
   np.fill_diagonal(cosines, -2)
-  found = measured.row('random')
+  result = measured.row('random')
   np.testing.assert_allclose(
-      found['nearest_cosine'], cosines.max(1).mean(), rtol=1e-5
+      result['nearest_cosine'], cosines.max(1).mean(), rtol=1e-5
   )
   member = measured.members()[0]
   columns = unit(np.asarray(member.params['W_enc'], np.float64).T[fires])
   np.testing.assert_allclose(
-      found['encoder_decoder_cosine'], (rows * columns).sum(1).mean(), rtol=1e-5
+      result['encoder_decoder_cosine'],
+      (rows * columns).sum(1).mean(),
+      rtol=1e-5,
   )
   assert measured.row('transcoder')['encoder_decoder_cosine'] is None
   table = measured.evaluation().tables['geometry']
   median = [
       row['nearest_cosine']
       for row in table
-      if row['path'] == found['path'] and row['percentile'] == 50
+      if row['path'] == result['path'] and row['percentile'] == 50
   ]
   np.testing.assert_allclose(median, np.median(cosines.max(1)), rtol=1e-5)
 
@@ -65,18 +69,18 @@ def test_splitting_by_hand():
   wide = unit(
       np.array([[1, 0.1, 0, 0], [1, -0.1, 0, 0], [0, 1, 0.2, 0], [0, 0, 0, 1]])
   )
-  found = splitting.compare(narrow, wide)
+  result = splitting.compare(narrow, wide)
   # Row 0 split in two, row 1 has one child, row 2 none; the last is new.
-  np.testing.assert_allclose(found['split_share'], 1 / 3)
-  np.testing.assert_allclose(found['new_share'], 1 / 4)
-  np.testing.assert_allclose(found['kept_share'], 2 / 3)
-  np.testing.assert_allclose(found['children'], 1.5)
+  np.testing.assert_allclose(result['split_share'], 1 / 3)
+  np.testing.assert_allclose(result['new_share'], 1 / 4)
+  np.testing.assert_allclose(result['kept_share'], 2 / 3)
+  np.testing.assert_allclose(result['children'], 1.5)
   np.testing.assert_allclose(
-      found['nearest_cosine'], (narrow @ wide.T).max(0).mean(), rtol=1e-6
+      result['nearest_cosine'], (narrow @ wide.T).max(0).mean(), rtol=1e-6
   )
 
 
-def test_splitting_compares_every_wider_member_of_the_site():
+def test_splitting_compares_with_every_wider_member_of_the_site():
   table = measured.evaluation().tables['splitting']
   narrow = measured.row('narrow')['path']
   assert [(r['narrow_path'], r['wide_path']) for r in table] == [
@@ -87,20 +91,20 @@ def test_splitting_compares_every_wider_member_of_the_site():
   np.testing.assert_allclose(table[0]['nearest_cosine'], wanted, rtol=1e-5)
 
 
-def test_a_permuted_decoder_is_matched_whole():
+def test_a_permuted_decoder_is_matched_completely():
   a = random_rows(10, d=90)
-  found = stability.match(a, a[::-1])
-  np.testing.assert_allclose(found['matched_cosine'], 1, rtol=1e-6)
-  assert found['matched_share'] == 1
-  # Half of it replaced: what is left is matched, what is new is not near.
+  result = stability.match(a, a[::-1])
+  np.testing.assert_allclose(result['matched_cosine'], 1, rtol=1e-6)
+  assert result['matched_share'] == 1
+  # Half of the rows are replaced, and the new rows are not near any old one.
   b = np.concatenate([a[:5], random_rows(5, seed=3, d=90)])
-  found = stability.match(a, b)
-  assert found['matched_share'] == 0.5
-  # Six rows without a partner have not come again.
+  result = stability.match(a, b)
+  assert result['matched_share'] == 0.5
+  # Six rows have no partner and are not reproduced.
   assert stability.match(a, a[:4])['matched_share'] == 0.4
 
 
-def test_matching_is_the_best_of_all():
+def test_the_matching_is_optimal():
   a, b = random_rows(4, d=3), random_rows(4, seed=1, d=3)
   cosines = a @ b.T
   best = max(
@@ -108,9 +112,9 @@ def test_matching_is_the_best_of_all():
       for p in itertools.permutations(range(4))
   )
   greedy = cosines.max(1).mean()
-  found = stability.match(a, b)
-  np.testing.assert_allclose(found['matched_cosine'], best, rtol=1e-6)
-  assert found['matched_cosine'] < greedy
+  result = stability.match(a, b)
+  np.testing.assert_allclose(result['matched_cosine'], best, rtol=1e-6)
+  assert result['matched_cosine'] < greedy
 
 
 def test_only_members_that_differ_in_their_seed_are_compared():
@@ -118,16 +122,16 @@ def test_only_members_that_differ_in_their_seed_are_compared():
   assert pair['path'] == measured.row('random')['path']
   assert pair['other_path'] == measured.row('second')['path']
   for name in ('random', 'second'):
-    found = measured.row(name)
-    assert found['seed_matched_cosine'] == pair['matched_cosine']
-    assert found['seed_matched_share'] == pair['matched_share']
+    result = measured.row(name)
+    assert result['seed_matched_cosine'] == pair['matched_cosine']
+    assert result['seed_matched_share'] == pair['matched_share']
   assert 'seed_matched_cosine' not in measured.row('narrow')
 
 
 def test_histogram_by_hand():
   frequency = np.array([0, 0, 1e-8, 0.004, 0.0041, 0.05, 0.2, 1.0])
-  found = histogram.Histogram.from_frequency(frequency)
-  rows = found.compute()
+  result = histogram.Histogram.from_frequency(frequency)
+  rows = result.compute()
   assert rows[0]['latents'] == 2 and rows[1]['latents'] == 1
   assert sum(row['latents'] for row in rows) == 8
   low = {round(r['log10_low'], 1): r['latents'] for r in rows[2:]}
@@ -137,7 +141,7 @@ def test_histogram_by_hand():
       -0.7: 1,
       -0.1: 1,
   }
-  both = found.merge(found).compute()
+  both = result.merge(result).compute()
   assert [r['latents'] for r in both] == [2 * r['latents'] for r in rows]
   shares = histogram.shares(frequency)
   assert shares['over_1_percent_share'] == 3 / 8
@@ -147,17 +151,17 @@ def test_histogram_by_hand():
   )
 
 
-def test_the_histogram_is_of_the_evaluations_frequencies():
+def test_the_histogram_has_the_frequencies_of_the_evaluation():
   latents, _, _ = measured.sae('transcoder')
   frequency = (latents[measured.KEEP] > 0).mean(0)
-  found = measured.row('transcoder')
+  result = measured.row('transcoder')
   np.testing.assert_allclose(
-      found['over_10_percent_share'], (frequency > 0.1).mean()
+      result['over_10_percent_share'], (frequency > 0.1).mean()
   )
   table = [
       row
       for row in measured.evaluation().tables['histogram']
-      if row['path'] == found['path']
+      if row['path'] == result['path']
   ]
   assert sum(row['latents'] for row in table) == len(frequency)
   assert table[0]['latents'] == (frequency == 0).sum()

@@ -1,11 +1,11 @@
-"""The config of evaluations refuses what would make numbers misleading."""
+"""Checks of the evaluation config against misleading settings."""
 
 import pytest
 
 from jumprelu import errors, evals
 
 
-def test_defaults_see_enough_tokens_to_call_a_latent_dead():
+def test_the_defaults_have_enough_tokens_for_dead_latents():
   config = evals.Config()
   assert config.tokens >= config.dead_window_tokens >= 100_000
 
@@ -22,6 +22,6 @@ def test_defaults_see_enough_tokens_to_call_a_latent_dead():
         ('dense_share', 1.0),
     ],
 )
-def test_a_bad_field_is_named_with_its_value(field, value):
+def test_an_invalid_value_is_refused_with_its_field(field, value):
   with pytest.raises(errors.UserError, match=f'eval.{field} is {value}'):
     evals.Config(**{field: value})

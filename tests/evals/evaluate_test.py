@@ -1,4 +1,4 @@
-"""Evaluating members, against plain NumPy and against the language model."""
+"""Evaluation of members, against plain NumPy and explicit splices."""
 
 import dataclasses
 
@@ -16,7 +16,7 @@ row, tiny = small.row, small.tiny
 
 
 def losses(splice=None):
-  """Loss of each position, straight from the language model."""
+  """Returns the loss of each position, from a full pass of the model."""
   tokens = jnp.asarray(small.HELD_OUT.tokens)
   return jax.jit(
       lambda params: lm.losses(
@@ -31,7 +31,7 @@ def losses(splice=None):
 
 
 def scored():
-  """Kept sources whose target lies in the same document, in plain NumPy."""
+  """Returns the mask of kept sources with a target in the same document."""
   tokens = small.HELD_OUT.tokens
   mask = np.zeros(tokens.shape, bool)
   for i, line in enumerate(tokens):
@@ -56,23 +56,25 @@ def test_first_pass_equals_plain_numpy(name, source, target):
   pre_acts = x @ params['W_enc'] + params['b_enc']
   latents = np.where(pre_acts > params['threshold'], pre_acts, 0)
   yhat = latents @ params['W_dec'] + params['b_dec']
-  found = row(name)
-  assert found['tokens_evaluated'] == len(x)
-  np.testing.assert_allclose(found['l0'], (latents > 0).sum(1).mean())
+  results_row = row(name)
+  assert results_row['tokens_evaluated'] == len(x)
+  np.testing.assert_allclose(results_row['l0'], (latents > 0).sum(1).mean())
   np.testing.assert_allclose(
-      found['fvu'],
+      results_row['fvu'],
       np.square(y - yhat).sum() / np.square(y - y.mean(0)).sum(),
       rtol=1e-4,
   )
   np.testing.assert_allclose(
-      found['gamma'], np.square(yhat).sum() / (y * yhat).sum(), rtol=1e-4
+      results_row['gamma'], np.square(yhat).sum() / (y * yhat).sum(), rtol=1e-4
   )
   frequency = small.evaluation().firing_frequency[
       list(small.MEMBERS).index(name)
   ]
   np.testing.assert_allclose(frequency, (latents > 0).mean(0))
-  np.testing.assert_allclose(found['dead_share'], (frequency == 0).mean())
-  np.testing.assert_allclose(found['dense_share'], (frequency > 0.1).mean())
+  np.testing.assert_allclose(results_row['dead_share'], (frequency == 0).mean())
+  np.testing.assert_allclose(
+      results_row['dense_share'], (frequency > 0.1).mean()
+  )
 
 
 @pytest.mark.parametrize('name', ['random', 'heads', 'transcoder'])
@@ -97,70 +99,79 @@ def test_losses_equal_an_explicit_splice_from_the_tokens(name):
       {target: write} | ({source: read} if source != target else {})
   )
   zeroed = losses({target: lambda x: jnp.where(keep, 0, x)})
-  clean, mask, found = losses(), scored(), row(name)
-  assert found['tokens_delta_loss'] == mask.sum()
-  np.testing.assert_allclose(found['loss_clean'], clean[mask].mean(), rtol=1e-5)
+  clean, mask, results_row = losses(), scored(), row(name)
+  assert results_row['tokens_delta_loss'] == mask.sum()
   np.testing.assert_allclose(
-      found['loss_spliced'], spliced[mask].mean(), rtol=1e-5
+      results_row['loss_clean'], clean[mask].mean(), rtol=1e-5
   )
   np.testing.assert_allclose(
-      found['delta_loss'], (spliced - clean)[mask].mean(), rtol=1e-3, atol=1e-6
+      results_row['loss_spliced'], spliced[mask].mean(), rtol=1e-5
   )
   np.testing.assert_allclose(
-      found['loss_zero_ablation'], zeroed[mask].mean(), rtol=1e-5
+      results_row['delta_loss'],
+      (spliced - clean)[mask].mean(),
+      rtol=1e-3,
+      atol=1e-6,
+  )
+  np.testing.assert_allclose(
+      results_row['loss_zero_ablation'], zeroed[mask].mean(), rtol=1e-5
   )
 
 
 @pytest.mark.parametrize('site', ['resid_post', 'mlp_out', 'attn_heads'])
 def test_exact_reconstruction_costs_nothing(site):
-  found = row(f'exact {site}')
-  assert found['delta_loss'] == 0 and found['delta_loss_stderr'] == 0
-  assert found['fvu'] == 0 and found['gamma'] == 1
-  assert found['loss_recovered'] == found['loss_recovered_mean'] == 1
-  assert found['loss_zero_ablation'] != found['loss_clean']
+  results_row = row(f'exact {site}')
+  assert (
+      results_row['delta_loss'] == 0 and results_row['delta_loss_stderr'] == 0
+  )
+  assert results_row['fvu'] == 0 and results_row['gamma'] == 1
+  assert (
+      results_row['loss_recovered'] == results_row['loss_recovered_mean'] == 1
+  )
+  assert results_row['loss_zero_ablation'] != results_row['loss_clean']
 
 
 def test_reconstructing_zero_is_zero_ablation():
-  found = row('zero')
-  assert found['loss_spliced'] == found['loss_zero_ablation']
-  assert found['loss_recovered'] == 0
-  assert found['dead_share'] == 1 and found['l0'] == 0
-  assert found['fvu'] >= 1
-  # Nothing was reconstructed, so nothing says how much it was shrunk.
-  assert found['gamma'] is None
+  results_row = row('zero')
+  assert results_row['loss_spliced'] == results_row['loss_zero_ablation']
+  assert results_row['loss_recovered'] == 0
+  assert results_row['dead_share'] == 1 and results_row['l0'] == 0
+  assert results_row['fvu'] >= 1
+  # The gamma of a zero reconstruction is 0 / 0.
+  assert results_row['gamma'] is None
 
 
 def test_reconstructing_the_mean_is_mean_ablation_and_an_fvu_of_one():
-  found = row('mean')
+  results_row = row('mean')
   np.testing.assert_allclose(
-      found['loss_spliced'], found['loss_mean_ablation'], rtol=1e-6
+      results_row['loss_spliced'], results_row['loss_mean_ablation'], rtol=1e-6
   )
-  np.testing.assert_allclose(found['loss_recovered_mean'], 0, atol=1e-4)
-  np.testing.assert_allclose(found['fvu'], 1, rtol=1e-5)
+  np.testing.assert_allclose(results_row['loss_recovered_mean'], 0, atol=1e-4)
+  np.testing.assert_allclose(results_row['fvu'], 1, rtol=1e-5)
 
 
-def test_members_of_other_layers_are_spliced_there():
+def test_members_are_spliced_at_their_own_layers():
   for name, layer in (('first layer', 0), ('last layer', 3)):
-    found = row(name)
-    assert found['layer'] == layer
+    results_row = row(name)
+    assert results_row['layer'] == layer
     np.testing.assert_allclose(
-        found['loss_clean'], row('random')['loss_clean'], rtol=1e-6
+        results_row['loss_clean'], row('random')['loss_clean'], rtol=1e-6
     )
-    assert found['delta_loss'] != row('random')['delta_loss']
+    assert results_row['delta_loss'] != row('random')['delta_loss']
 
 
-def test_pca_is_given_where_it_sees_the_same_as_the_sae():
+def test_pca_fvu_is_present_unless_the_sae_is_a_transcoder():
   assert row('transcoder')['pca_fvu'] is None
   assert 0 <= row('random')['pca_fvu'] <= row('mean')['pca_fvu']
-  # At L0 = 0 it predicts the training mean.
+  # At L0 = 0, PCA predicts the training mean.
   assert row('mean')['pca_fvu'] >= 1
 
 
-def test_numbers_do_not_depend_on_the_batch_or_on_other_members():
-  for name, found in zip(
+def test_metrics_do_not_depend_on_the_batch_size_or_other_members():
+  for name, results_row in zip(
       small.OTHERS, small.other_evaluation().rows, strict=True
   ):
-    for key, value in found.items():
+    for key, value in results_row.items():
       if key.startswith('dead_'):
         continue
       if isinstance(value, float):
@@ -171,21 +182,23 @@ def test_numbers_do_not_depend_on_the_batch_or_on_other_members():
         assert value == row(name)[key], key
 
 
-def test_dead_means_silent_over_the_stated_window_only():
-  found = small.other_evaluation().rows[0]
-  assert 5 <= found['dead_window_tokens'] < found['tokens_evaluated']
-  assert found['dead_share'] >= row('second')['dead_share']
-  assert row('second')['dead_window_tokens'] == found['tokens_evaluated']
+def test_dead_latents_are_silent_over_the_window():
+  results_row = small.other_evaluation().rows[0]
+  assert (
+      5 <= results_row['dead_window_tokens'] < results_row['tokens_evaluated']
+  )
+  assert results_row['dead_share'] >= row('second')['dead_share']
+  assert row('second')['dead_window_tokens'] == results_row['tokens_evaluated']
 
 
-def test_no_share_of_dead_latents_is_reported_on_too_few_kept_tokens():
+def test_no_dead_share_is_reported_for_fewer_kept_tokens_than_the_window():
   enough = small.run(('zero',), dead_window_tokens=small.KEPT).rows[0]
   fewer = small.run(('zero',), dead_window_tokens=small.KEPT + 1).rows[0]
   default = small.run(('zero',)).rows[0]
   assert enough['dead_share'] == 1
-  for found in (fewer, default):
-    assert found['dead_share'] is None
-    assert found['dead_window_tokens'] == small.KEPT
+  for results_row in (fewer, default):
+    assert results_row['dead_share'] is None
+    assert results_row['dead_window_tokens'] == small.KEPT
   heading, line = results.table([enough | fewer, enough]).splitlines()[:2]
   assert heading.split()[-2:] == ['dead', 'dense']
   assert line.split()[-2] == '-'
@@ -193,7 +206,7 @@ def test_no_share_of_dead_latents_is_reported_on_too_few_kept_tokens():
 
 def test_members_of_one_shape_share_their_programs():
   _, traced = small.traced_evaluation()
-  # One for the sums and one for the reconstruction, whatever their number.
+  # One program for the sums and one for the reconstruction.
   for name, members in (('random', 5), ('heads', 1)):
     sae = small.MEMBERS[name]().sae
     alike = [m for m in small.MEMBERS if small.MEMBERS[m]().sae == sae]
@@ -201,17 +214,17 @@ def test_members_of_one_shape_share_their_programs():
     assert traced.count(sae) == 2
 
 
-def test_eight_devices_give_the_numbers_of_one():
+def test_eight_devices_have_the_results_of_one():
   mesh = sharding.make_mesh(sharding.Config(data=4, tensor=2))
   names = ('second', 'transcoder')
-  found_rows = small.run(
+  result_rows = small.run(
       names, mesh=mesh, lm_sequences=8, dead_window_tokens=small.KEPT
   ).rows
-  for name, found in zip(names, found_rows, strict=True):
-    assert found['tokens_evaluated'] == row(name)['tokens_evaluated']
+  for name, results_row in zip(names, result_rows, strict=True):
+    assert results_row['tokens_evaluated'] == row(name)['tokens_evaluated']
     for key in ('l0', 'fvu', 'delta_loss', 'loss_clean', 'dead_share'):
       np.testing.assert_allclose(
-          found[key], row(name)[key], rtol=1e-4, atol=1e-6, err_msg=key
+          results_row[key], row(name)[key], rtol=1e-4, atol=1e-6, err_msg=key
       )
 
 
@@ -261,12 +274,12 @@ def make_several():
         ),
     ],
 )
-def test_an_sae_for_another_model_is_refused(member, message):
+def test_an_sae_that_does_not_fit_the_model_is_refused(member, message):
   with pytest.raises(errors.UserError, match=message):
     evaluate.evaluate_members(tiny.model(), [member()], held_out=small.HELD_OUT)
 
 
-def test_rows_hold_what_the_results_contract_names():
+def test_rows_have_the_documented_fields():
   wanted = (
       'model layer site width variant sparsity_coefficient target_l0 seed'
       ' tokens_trained tokens_evaluated l0 fvu delta_loss delta_loss_stderr'

@@ -6,7 +6,7 @@ import numpy as np
 
 from jumprelu.evals import frequency
 
-# One row a token, one column a latent.
+# One row per token, one column per latent.
 LATENTS = np.array(
     [
         [1.0, 0.0, 2.0, 0.0],
@@ -29,14 +29,14 @@ def count(latents, keep):
 def test_values_by_hand():
   firing = count(LATENTS, KEEP)
   np.testing.assert_array_equal(firing.firing_frequency, [1, 0.25, 0.25, 0])
-  found = firing.compute(dense_share=0.25)
-  assert found['l0'] == 6 / 4
-  assert found['dead_share'] == 1 / 4
+  results = firing.compute(dense_share=0.25)
+  assert results['l0'] == 6 / 4
+  assert results['dead_share'] == 1 / 4
   # 0.25 is not more than 0.25.
-  assert found['dense_share'] == 1 / 4
+  assert results['dense_share'] == 1 / 4
 
 
-def test_counts_merge_over_any_split_and_any_leading_axes():
+def test_merged_counts_equal_the_whole_for_any_leading_axes():
   rng = np.random.default_rng(0)
   latents = np.where(rng.random((4, 6, 10)) < 0.3, 1.0, 0.0)
   latents, keep = latents.astype(np.float32), rng.random((4, 6)) < 0.8
@@ -50,12 +50,12 @@ def test_counts_merge_over_any_split_and_any_leading_axes():
   )
 
 
-def test_counts_go_on_beyond_what_float32_and_int32_hold():
+def test_counts_exceed_the_range_of_float32_and_int32():
   big = frequency.Firing(np.int32(2**30), np.array([2**30, 3], np.int32))
   merged = big
   for _ in range(7):
     merged = merged.merge(big)
-  one = frequency.Firing(np.int32(1), np.array([1, 0], np.int32))
-  merged = merged.merge(one)
+  small = frequency.Firing(np.int32(1), np.array([1, 0], np.int32))
+  merged = merged.merge(small)
   assert merged.tokens == 2**33 + 1
   np.testing.assert_array_equal(merged.fired, [2**33 + 1, 24])

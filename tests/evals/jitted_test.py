@@ -1,4 +1,4 @@
-"""Cutting a batch so that the latents fit in memory changes no number."""
+"""Results do not depend on the chunks in which latents are computed."""
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ def test_sums_and_reconstruction_do_not_depend_on_chunks(monkeypatch):
   keep = jnp.arange(12).reshape(2, 6) % 4 > 0
 
   def both():
-    # Traced again, for the size of a chunk is no argument.
+    # Forces a new trace, because the chunk size is a global and no argument.
     jitted.member_sums.clear_cache()
     jitted.reconstruct.clear_cache()
     fidelity, firing = jitted.member_sums(params, x, x, keep=keep, sae=sae)

@@ -1,4 +1,4 @@
-"""One evaluation with every measure, and an independent forward pass."""
+"""An evaluation with every measure, and an independent forward pass."""
 
 import functools
 
@@ -14,9 +14,10 @@ from tests.lm import tiny
 
 TOKENS = small.HELD_OUT.tokens
 KEEP = packing.keep_mask(TOKENS)
-# Near the end of the model: what is above is compiled for each measure.
+# Near the end of the model, because the layers above are compiled for each
+# measure.
 _LAYER = 2
-# Two that differ in their seed, one that is narrower, and another site.
+# Two members that differ only in their seed, a narrower one, and another site.
 _MEMBERS = {
     'random': {'site': 'resid_post', 'seed': 0},
     'second': {'site': 'resid_post', 'seed': 1},
@@ -24,9 +25,9 @@ _MEMBERS = {
     'transcoder': {'site': 'transcoder', 'seed': 3},
 }
 NAMES = tuple(_MEMBERS)
-_OF_TEXT = ('absorption', 'probing')
-# The others read text, and this model has no tokenizer.
-_MEASURES = tuple(m for m in measures.MEASURES if m not in _OF_TEXT)
+# Left out, because these measures need a tokenizer and this model has none.
+_WITH_TOKENIZER = ('absorption', 'probing')
+_MEASURES = tuple(m for m in measures.MEASURES if m not in _WITH_TOKENIZER)
 
 
 def members():
@@ -56,7 +57,7 @@ def taps(name):
 
 @functools.cache
 def clean():
-  """Clean logits in float64, and the values at the members' taps."""
+  """Returns clean logits in float64, and the values at the members' taps."""
   wanted = frozenset(tap for name in NAMES for tap in taps(name))
   hidden, values = jax.jit(
       lambda params: gemma.run(
@@ -91,7 +92,7 @@ def _spliced(target):
 
 
 def spliced(name, value, where=KEEP):
-  """Logits in float64 with `value` where asked, from the tokens on."""
+  """Returns float64 logits of a full pass, with `value` where `where`."""
   _, target = taps(name)
   mixed = np.where(where[..., None], value, clean()[1][target])
   hidden = _spliced(target)(tiny.model().params, mixed.astype(np.float32))
@@ -112,19 +113,19 @@ def log_softmax(logits):
 
 
 def losses(logits):
-  """Losses of sources 0 to the last but one, in whatever document."""
+  """Returns losses of all sources but the last, even across documents."""
   targets = TOKENS[:, 1:, None]
   return -np.take_along_axis(log_softmax(logits[:, :-1]), targets, -1)[..., 0]
 
 
 def scored():
-  """Kept sources whose target lies in their document; no last position."""
+  """Returns the mask of kept sources with a target in the same document."""
   after = TOKENS[:, 1:]
   return KEEP[:, :-1] & (after != packing.BOS) & (after != packing.PAD)
 
 
 def sae(name):
-  """Latents, reconstruction and targets everywhere, in float64."""
+  """Returns float64 latents, reconstruction and targets at all positions."""
   source, target = taps(name)
   member, values = members()[NAMES.index(name)], clean()[1]
   p = {k: np.asarray(v, np.float64) for k, v in member.params.items()}

@@ -1,6 +1,7 @@
-"""Ours equals transformers: to stored numbers here, live where it is installed.
+"""Our language model equals transformers, stored or computed live.
 
-The numbers were written by `python -m experiments.goldens.make_parity_goldens`.
+The stored arrays were written by
+`python -m experiments.goldens.make_parity_goldens`.
 """
 
 import dataclasses
@@ -22,14 +23,14 @@ _NAMES = tuple(huggingface_folders.CONFIGS)
 
 
 def golden(name):
-  """Token ids, and transformers' arrays."""
+  """Returns token ids and the stored arrays of transformers."""
   with np.load(_GOLDENS / f'{name}.npz', allow_pickle=False) as stored:
     values = {key: stored[key] for key in stored.files}
   return values.pop('token_ids'), values
 
 
 def load(folder, transposed=True):
-  """The model of a folder, its gating weights laid out one way or the other."""
+  """Returns the model of a folder, with gating weights transposed or not."""
   config = dataclasses.replace(
       lm.get_config(str(folder)), transposed_gating=transposed
   )
@@ -38,9 +39,9 @@ def load(folder, transposed=True):
 
 
 def assert_equal(model, tokens, wanted):
-  found = parity.ours(model, tokens)
-  assert found.keys() == wanted.keys()
-  rows = parity.compare(found, wanted, tokens=tokens, config=model.config)
+  actual = parity.ours(model, tokens)
+  assert actual.keys() == wanted.keys()
+  rows = parity.compare(actual, wanted, tokens=tokens, config=model.config)
   assert len(rows) == 4 * model.config.layers + 1
   assert all(row.largest > 0.1 for row in rows)
   worst = max(rows, key=lambda row: row.difference)
@@ -53,11 +54,11 @@ def test_logits_and_every_tap_equal_those_of_transformers(tmp_path, name):
       tmp_path / name, huggingface_folders.CONFIGS[name], files=2
   )
   tokens, wanted = golden(name)
-  # As in the released checkpoints: gating is transposed but in the 2B.
+  # As in the released checkpoints, gating is transposed except in the 2B.
   assert_equal(load(folder, transposed=name != '2b'), tokens, wanted)
 
 
-def test_goldens_tell_windows_scales_and_caps_apart(tmp_path):
+def test_goldens_detect_other_windows_scales_and_caps(tmp_path):
   config = huggingface_folders.CONFIGS['27b']
   tokens, wanted = golden('27b')
   folder = huggingface_folders.write(tmp_path / 'tiny', config)
@@ -90,7 +91,7 @@ def test_harvest_writes_what_transformers_hooks_read(tmp_path):
       tmp_path / 'tiny', huggingface_folders.CONFIGS['27b']
   )
   tokens, wanted = golden('27b')
-  rows = [0, 2]  # Those that hold one document.
+  rows = [0, 2]  # The rows of a single document.
   np.save(tmp_path / 'ids.npy', tokens[rows])
   text = tokens[rows] != 0
   for layer in range(3):
@@ -110,7 +111,7 @@ def test_harvest_writes_what_transformers_hooks_read(tmp_path):
         assert np.abs(logits[text]).max() <= _TOLERANCE
 
 
-def test_the_table_marks_what_is_beyond_the_tolerance(capsys):
+def test_the_table_marks_differences_beyond_the_tolerance(capsys):
   rows = [
       parity.Row('mlp_out', 0, difference=1e-6, largest=2.0),
       parity.Row('logits', None, difference=float('nan'), largest=2.0),
@@ -119,7 +120,9 @@ def test_the_table_marks_what_is_beyond_the_tolerance(capsys):
   assert 'beyond' not in first and 'beyond' in second
 
 
-def test_parity_says_what_it_needs(tmp_path, capsys, monkeypatch):
+def test_parity_names_its_missing_extra_and_folder(
+    tmp_path, capsys, monkeypatch
+):
   folder = huggingface_folders.write(
       tmp_path / 'tiny', huggingface_folders.CONFIGS['2b']
   )
@@ -139,17 +142,17 @@ def test_goldens_are_what_transformers_computes_today(tmp_path, name):
       tmp_path / 'tiny', huggingface_folders.CONFIGS[name]
   )
   tokens, wanted = golden(name)
-  found = parity.theirs(folder, tokens)
-  assert found.keys() == wanted.keys()
-  for key, value in found.items():
+  live = parity.theirs(folder, tokens)
+  assert live.keys() == wanted.keys()
+  for key, value in live.items():
     text = tokens != 0
     difference = np.abs(value - wanted[key])[text].max()
     assert difference <= _TOLERANCE, key
-  assert_equal(load(folder), tokens, found)
+  assert_equal(load(folder), tokens, live)
 
 
 @pytest.mark.interop
-def test_the_command_passes_and_fails_by_its_tolerance(tmp_path, capsys):
+def test_the_exit_code_depends_on_the_tolerance(tmp_path, capsys):
   folder = huggingface_folders.write(
       tmp_path / 'tiny', huggingface_folders.CONFIGS['27b'], files=3
   )

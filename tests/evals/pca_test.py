@@ -1,4 +1,4 @@
-"""The PCA baseline's FVU against projections that are carried out."""
+"""FVU of the PCA baseline against explicit projections."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -38,7 +38,7 @@ def test_fvu_equals_explicit_projection_at_every_rank():
 def test_fvu_falls_with_rank_to_zero():
   curve = pca.fvu(pca.fit(moments_of(make_rows(0))), moments_of(make_rows(1)))
   assert np.all(np.diff(curve) <= 0)
-  # Rank 0 predicts the training mean, which is not quite the held-out one.
+  # Rank 0 predicts the training mean, which is close to the held-out mean.
   assert 1 < curve[0] < 1.1
   np.testing.assert_allclose(curve[-1], 0, atol=1e-9)
 

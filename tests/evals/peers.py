@@ -1,4 +1,4 @@
-"""What the peers' numbers are stored for: cases, their model, and the call."""
+"""Comparison with peers: the cases, the language model and the command."""
 
 import json
 import pathlib
@@ -17,17 +17,17 @@ from tests.lm import huggingface_folders
 FOLDER = pathlib.Path(__file__).parent / 'goldens'
 EXPERIMENTS = pathlib.Path(__file__).parents[2] / 'experiments'
 NAMES = ('saelens', 'saebench')
-# Heads that are wider together than the model; above the SAEs, one layer that
-# sees everything.
+# The heads' total width differs from the model's width. The layer after the
+# SAEs has global attention.
 MODEL = huggingface_folders.CONFIGS['9b'] | {'num_hidden_layers': 2}
 LAYER = 0
 
-# Three batches of documents with their ends, and one of documents cut short.
+# Three batches of complete documents, and one batch of truncated documents.
 _ENDED = {'tokens': 'ended', 'layer': LAYER, 'sequences': 4}
 _CUT = {'tokens': 'cut', 'layer': LAYER, 'sequences': 12}
 CASES = {
     'resid_post': {'site': 'resid_post', 'sae': 'resid_post', **_ENDED},
-    # Latents are dead and b_dec is the ablation: what our ablations do.
+    # All latents are dead, so the output is b_dec, as in our ablations.
     'zero': {'site': 'resid_post', 'sae': 'zero', **_ENDED},
     'mean': {'site': 'resid_post', 'sae': 'mean', **_ENDED},
     'cut_resid_post': {'site': 'resid_post', 'sae': 'resid_post', **_CUT},
@@ -56,7 +56,7 @@ class Rows:
 
 
 def load_model(folder: pathlib.Path) -> lm.LanguageModel:
-  """Writes the tiny model as Hugging Face does, and loads it."""
+  """Returns the tiny model, loaded from a new Hugging Face folder."""
   huggingface_folders.write(folder, MODEL)
   config = lm.get_config(str(folder))
   params = weights.load(config, huggingface.Weights(folder, config))
@@ -68,10 +68,10 @@ def check_logits(
     tokens: dict[str, np.ndarray],
     logits: np.ndarray,
 ) -> None:
-  """Raises if a peer's logits of the first rows are not ours, to 2e-5."""
+  """Raises a ValueError if a peer's logits differ from ours by over 2e-5."""
   rows = tokens['ended'][: len(logits)]
-  found = parity.ours(model, rows)[parity.LOGITS]
-  difference = np.abs(found - logits)[rows != packing.PAD].max()
+  ours = parity.ours(model, rows)[parity.LOGITS]
+  difference = np.abs(ours - logits)[rows != packing.PAD].max()
   if not difference <= 2e-5:
     raise ValueError(f'logits differ by {difference}: not the same model')
 
@@ -79,26 +79,26 @@ def check_logits(
 def run_peer(
     peer: str, *, python: str, inputs: pathlib.Path, folder: pathlib.Path
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-  """Returns what a peer finds, by `experiments/goldens/peer_metrics.py`.
+  """Returns a peer's results from `experiments/goldens/peer_metrics.py`.
 
   Args:
     peer: One of `NAMES`.
-    python: An interpreter that has it.
-    inputs: The stored arrays.
-    folder: The tiny model, as Hugging Face writes it.
+    python: An interpreter that has the peer's package.
+    inputs: The file of stored arrays.
+    folder: The Hugging Face folder of the tiny model.
 
   Returns:
-    Its versions and, by case, its numbers; and as arrays its logits and, by
-    case, the firing frequency of each latent.
+    The peer's package versions and metrics by case; and, as arrays, its logits
+    and the firing frequencies of the latents by case.
   """
   with tempfile.TemporaryDirectory() as place:
-    out = pathlib.Path(place) / 'found.json'
+    out = pathlib.Path(place) / 'results.json'
     script = EXPERIMENTS / 'goldens' / 'peer_metrics.py'
     command = [python, script, peer, inputs, folder, out]
     subprocess.run(list(map(str, command)), check=True, timeout=600)
-    found = json.loads(out.read_text('utf-8'))
-  arrays = {'logits': found.pop('logits')} | {
+    results = json.loads(out.read_text('utf-8'))
+  arrays = {'logits': results.pop('logits')} | {
       name: numbers.pop('feature_density')
-      for name, numbers in found['cases'].items()
+      for name, numbers in results['cases'].items()
   }
-  return found, {k: np.asarray(v, np.float32) for k, v in arrays.items()}
+  return results, {k: np.asarray(v, np.float32) for k, v in arrays.items()}

@@ -1,9 +1,10 @@
-"""Our numbers are those of SAELens and SAEBench: stored here, live where asked.
+"""Our metrics equal those of SAELens and SAEBench, stored or computed live.
 
-Same token ids, SAEs and language model; both peers' own code, float32. The
-numbers were written by `python -m experiments.goldens.make_metric_goldens`, whose
-docstring says what the peers need; both stand beside each other wherever ours
-differ from theirs by design.
+Ours and theirs use the same token ids, SAEs and language model in float32. The
+stored metrics are the output of the peers' code, written by
+`python -m experiments.goldens.make_metric_goldens`; its docstring describes the
+peers' environments. Where our definition of a metric differs by design, an
+evaluation has both.
 """
 
 import functools
@@ -33,8 +34,8 @@ def slow(*values):
   return pytest.param(*values, marks=pytest.mark.slow)
 
 
-# One evaluation serves the cases on the same rows; that of documents that were
-# cut is slow, has all sites in one batch, and is the one that takes `kl`.
+# One evaluation serves the cases on the same rows. The evaluation of truncated
+# documents is slow; it has all sites in one batch, and also measures `kl`.
 _by_case = pytest.mark.parametrize(
     'case',
     [
@@ -47,18 +48,18 @@ _by_peer = pytest.mark.parametrize('peer', peers.NAMES)
 
 @functools.cache
 def stored():
-  """The stored arrays; a peer's are named after it."""
-  with np.load(peers.FOLDER / 'peers.npz', allow_pickle=False) as found:
-    return {name: found[name] for name in found.files}
+  """Returns the stored arrays; names of a peer's arrays start with its name."""
+  with np.load(peers.FOLDER / 'peers.npz', allow_pickle=False) as arrays:
+    return {name: arrays[name] for name in arrays.files}
 
 
 @functools.cache
-def found_by(peer):
+def goldens_of(peer):
   return json.loads((peers.FOLDER / 'peers.json').read_text('utf-8'))[peer]
 
 
 def theirs(peer, case):
-  numbers = found_by(peer)['cases'][case]
+  numbers = goldens_of(peer)['cases'][case]
   return {k: math.nan if v is None else v for k, v in numbers.items()}
 
 
@@ -70,12 +71,12 @@ def member(name):
       for key, value in stored().items()
       if key.startswith(prefix)
   }
-  found = record.make_jumprelu(params, record.Origin(site=case['site']), {})
+  released = record.make_jumprelu(params, record.Origin(site=case['site']), {})
   return evaluate.EvalMember(
-      found.sae,
-      found.params,
+      released.sae,
+      released.params,
       lm.make_reads(case['site'], case['layer']),
-      found.meta,
+      released.meta,
   )
 
 
@@ -87,16 +88,16 @@ def model():
 
 @functools.cache
 def evaluation(tokens):
-  """Case -> row of results, firing frequencies; of the cases on these rows."""
+  """Returns, by case on these rows, the row of results and the frequencies."""
   names = [n for n, c in peers.CASES.items() if c['tokens'] == tokens]
-  found = evaluate.evaluate_members(
+  evaluated = evaluate.evaluate_members(
       model(),
       [member(name) for name in names],
       held_out=peers.Rows(stored()[tokens]),
       config=evals.Config(lm_sequences=peers.CASES[names[0]]['sequences']),
       measures=('saebench', *['kl'] * (tokens == 'cut')),
   )
-  both = zip(found.rows, found.firing_frequency, strict=True)
+  both = zip(evaluated.rows, evaluated.firing_frequency, strict=True)
   return dict(zip(names, both, strict=True))
 
 
@@ -105,9 +106,9 @@ def ours(case):
   return {k: math.nan if v is None else v for k, v in row.items()}
 
 
-def assert_same(found, wanted, name):
+def assert_same(actual, wanted, name):
   np.testing.assert_allclose(
-      found, wanted, rtol=_TOLERANCE, atol=_TOLERANCE / 10, err_msg=name
+      actual, wanted, rtol=_TOLERANCE, atol=_TOLERANCE / 10, err_msg=name
   )
 
 
@@ -133,14 +134,15 @@ def test_every_number_of_saebench_is_ours_under_its_name(case):
 @_by_case
 def test_every_number_of_saelens_is_ours(case):
   wanted, row = theirs('saelens', case), ours(case)
-  # Pooled and centred, as ours is.
+  # SAELens's is pooled and centred, like ours.
   assert_same(1 - row['fvu'], wanted.pop('explained_variance'), 'FVU')
   error = wanted.pop('mse')
   if peers.CASES[case]['tokens'] == 'cut':
-    # SAEBench's is divided by a batch's tokens, and here there is one batch.
+    # SAEBench divides by the number of tokens in a batch; this case has one
+    # batch.
     tokens = packing.keep_mask(stored()['cut']).sum()
     assert_same(row['saebench_mse'] * tokens, error, 'mse')
-  # The rest is SAEBench's by name and definition.
+  # SAEBench has the same names and definitions for the other metrics.
   assert set(wanted) < set(theirs('saebench', case)) and len(wanted) == 15
   for name, value in wanted.items():
     assert_same(row[f'saebench_{name}'], value, name)
@@ -149,17 +151,17 @@ def test_every_number_of_saelens_is_ours(case):
 @_by_peer
 @_by_case
 def test_firing_frequencies_are_their_feature_densities(case, peer):
-  _, found = evaluation(peers.CASES[case]['tokens'])[case]
-  np.testing.assert_allclose(found, stored()[f'{peer}/{case}'], atol=1e-6)
+  _, frequency = evaluation(peers.CASES[case]['tokens'])[case]
+  np.testing.assert_allclose(frequency, stored()[f'{peer}/{case}'], atol=1e-6)
 
 
 @_by_peer
 @_by_case
-def test_what_every_evaluation_gives_is_theirs(case, peer):
+def test_the_regular_columns_equal_theirs(case, peer):
   wanted, row = theirs(peer, case), ours(case)
   names = {'l0': 'l0'}
   if peers.CASES[case]['tokens'] == 'cut':
-    # Theirs is a mean of batches' ratios, and here there is one batch.
+    # Theirs is a mean of per-batch ratios; this case has one batch.
     names |= {
         'kl': 'kl_div_with_sae',
         'gamma': 'relative_reconstruction_bias',
@@ -176,7 +178,7 @@ def test_what_every_evaluation_gives_is_theirs(case, peer):
 
 
 @_by_peer
-def test_our_ablations_are_what_an_sae_without_latents_does(peer):
+def test_our_ablations_equal_an_sae_with_dead_latents(peer):
   row, full = ours('resid_post'), theirs(peer, 'resid_post')
   clean, loss = full['ce_loss_without_sae'], 'ce_loss_with_sae'
   for name, case, recovered in (
@@ -191,7 +193,7 @@ def test_our_ablations_are_what_an_sae_without_latents_does(peer):
 
 @pytest.mark.slow
 @_by_peer
-def test_so_is_that_of_kl(peer):
+def test_our_ablation_for_kl_equals_an_sae_with_dead_latents(peer):
   row = ours('cut_resid_post')
   kl, ablated = (
       theirs(peer, case)['kl_div_with_sae']
@@ -204,31 +206,31 @@ def test_so_is_that_of_kl(peer):
 @pytest.mark.parametrize(
     ('case', 'name', 'other'),
     [
-        # Their ablation puts zeros at BOS and padding as well, so that what
-        # attends to BOS is ablated too; ours acts where the splice acts.
+        # Their ablation also puts zeros at BOS and padding, and other positions
+        # attend to BOS. Our ablation acts only where the splice acts.
         ('resid_post', 'loss_zero_ablation', 'ce_loss_with_ablation'),
         slow('cut_resid_post', 'kl_zero_ablation', 'kl_div_with_ablation'),
-        # So do the scores that compare with it.
+        # These scores are relative to the ablation.
         ('resid_post', 'loss_recovered', 'ce_loss_score'),
         slow('cut_resid_post', 'kl_recovered', 'kl_div_score'),
-        # Ours is pooled over the batches.
+        # Our gamma is pooled over the batches.
         ('resid_post', 'gamma', 'relative_reconstruction_bias'),
-        # They count the last token of a document that was cut, whose target
+        # Theirs includes the last token of a truncated document, whose target
         # is padding.
         slow('cut_resid_post', 'loss_clean', 'ce_loss_without_sae'),
         slow('cut_resid_post', 'loss_spliced', 'ce_loss_with_sae'),
     ],
 )
-def test_where_ours_differs_both_stand_side_by_side(case, name, other):
+def test_where_definitions_differ_an_evaluation_has_both(case, name, other):
   for peer in peers.NAMES:
     wanted, row = theirs(peer, case)[other], ours(case)
     assert abs(row[name] / wanted - 1) > 5 * _TOLERANCE
     assert_same(row[f'saebench_{other}'], wanted, other)
 
 
-def test_saebench_alone_has_another_explained_variance():
-  # About zero and not scale-free: SAELens mended it, SAEBench did not. Its mse
-  # is divided by the tokens of a batch, which SAELens mended as well.
+def test_only_saebench_has_a_different_explained_variance():
+  # SAEBench's variance is about zero, and its mse is divided by the number of
+  # tokens in a batch. SAELens has corrected both.
   for case in peers.CASES:
     lens, bench = theirs('saelens', case), theirs('saebench', case)
     difference = lens['explained_variance'] - bench['explained_variance']
@@ -237,29 +239,29 @@ def test_saebench_alone_has_another_explained_variance():
     assert_same(lens[legacy], bench[legacy], legacy)
 
 
-def test_goldens_are_of_saes_that_do_something():
+def test_goldens_are_of_saes_with_nontrivial_results():
   for case in peers.CASES:
-    found = theirs('saelens', case)
-    assert found['ce_loss_without_sae'] < found['ce_loss_with_sae'] - 0.05
+    metrics = theirs('saelens', case)
+    assert metrics['ce_loss_without_sae'] < metrics['ce_loss_with_sae'] - 0.05
     if peers.CASES[case]['sae'] not in ('zero', 'mean'):
-      assert 0.2 < found['explained_variance'] < 0.95
-      assert 2 < found['l0'] < 20
-      assert abs(found['relative_reconstruction_bias'] - 1) > 0.01
+      assert 0.2 < metrics['explained_variance'] < 0.95
+      assert 2 < metrics['l0'] < 20
+      assert abs(metrics['relative_reconstruction_bias'] - 1) > 0.01
   rows = packing.keep_mask(stored()['ended'])
   counts = [rows[i : i + 4].sum() for i in range(0, len(rows), 4)]
   assert len(set(counts)) == len(counts) == 3
 
 
-def test_goldens_are_of_these_cases_and_of_the_versions_that_are_installed():
+def test_goldens_are_of_these_cases_and_of_the_documented_versions():
   assert json.loads(str(stored()['cases'])) == peers.CASES
   script = (peers.EXPERIMENTS / 'goldens' / 'make_metric_goldens.py').read_text(
       'utf-8'
   )
   for peer in peers.NAMES:
-    versions = found_by(peer)['versions']
+    versions = goldens_of(peer)['versions']
     for name in ('sae-lens', 'sae-bench'):
       assert f'{name}=={versions[name]}' in script
-    assert set(found_by(peer)['cases']) == set(peers.CASES)
+    assert set(goldens_of(peer)['cases']) == set(peers.CASES)
 
 
 @pytest.mark.interop
@@ -268,8 +270,9 @@ def test_goldens_are_what_the_peers_compute_today(tmp_path, peer):
   python = os.environ.get(_PEERS_PYTHON)
   if python is None and importlib.util.find_spec(_PACKAGES[peer]) is None:
     pytest.skip(
-        f'{_PACKAGES[peer]} is not installed here: set {_PEERS_PYTHON} to an'
-        ' interpreter that has it (experiments/goldens/make_metric_goldens.py says how)'
+        f'{_PACKAGES[peer]} is not installed: set {_PEERS_PYTHON} to an'
+        ' interpreter that has it (see'
+        ' experiments/goldens/make_metric_goldens.py)'
     )
   folder = tmp_path / 'model'
   peers.load_model(folder)
@@ -280,10 +283,10 @@ def test_goldens_are_what_the_peers_compute_today(tmp_path, peer):
       folder=folder,
   )
   assert set(numbers['cases']) == set(peers.CASES)
-  for case, found in numbers['cases'].items():
+  for case, live in numbers['cases'].items():
     wanted = theirs(peer, case)
-    assert set(found) == set(wanted)
-    for name, value in found.items():
+    assert set(live) == set(wanted)
+    for name, value in live.items():
       value = math.nan if value is None else value
       assert_same(value, wanted[name], f'{case}: {name}')
   for name, value in arrays.items():

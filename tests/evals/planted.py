@@ -1,4 +1,4 @@
-"""An evaluation without a language model: a token's activation is its row."""
+"""Evaluation without a language model: activations come from a table."""
 
 import pathlib
 
@@ -17,7 +17,7 @@ TAP = lm.Tap(0, lm.Site.RESID_POST)
 
 
 def make_sae(encoders, decoders, threshold=0.25):
-  """A member whose latents read and write the rows given, without biases."""
+  """Returns a member with these encoder and decoder rows, without biases."""
   W_enc = np.asarray(encoders, np.float32).T
   model, width = W_enc.shape
   config = saes.jumprelu.Config(
@@ -36,7 +36,7 @@ def make_sae(encoders, decoders, threshold=0.25):
 
 
 def make_context(table, *members, sequences=4, length=12, **changes):
-  """A context whose forward pass looks the tokens up in `table`."""
+  """Returns a context whose forward pass looks up the tokens in `table`."""
   table = jnp.asarray(table, jnp.float32)
 
   @jax.jit
@@ -52,7 +52,7 @@ def make_context(table, *members, sequences=4, length=12, **changes):
   nothing = np.zeros((1, length), np.int32)
   rows = text.Text(None, np.zeros(1, int), sequences, None)
   return context.Context(
-      # Of it only the shapes: nothing here runs it.
+      # Only the shapes matter, because the model is never run.
       model=lm.LanguageModel(tiny.CONFIG, {}, pathlib.Path('none'), 0),
       members=members,
       names=[f'm{i}' for i in range(len(members))],

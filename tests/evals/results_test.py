@@ -29,7 +29,7 @@ ROWS = [
 ]
 
 
-def test_undefined_numbers_become_null_and_arrays_plain():
+def test_non_finite_numbers_become_none_and_arrays_plain_numbers():
   assert ROWS[0]['delta_loss_stderr'] is None
   assert ROWS[1]['delta_loss_stderr'] is None
   assert ROWS[0]['tokens_evaluated'] == 2**40
@@ -50,6 +50,6 @@ def test_written_rows_are_read_back(tmp_path):
   ]
 
 
-def test_table_leaves_out_columns_that_hold_nothing():
+def test_the_table_leaves_out_empty_columns():
   header = results.table(ROWS).split('\n')[0].split()
   assert header == ['site', 'layer', 'L0']

@@ -1,4 +1,4 @@
-"""Where splices act, and where spliced passes start."""
+"""Positions that splices change, and starting points of spliced passes."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -29,7 +29,7 @@ def test_spliced_passes_start_at_the_last_clean_residual_stream():
   assert splice.anchor_of(lm.Tap(0, lm.Site.ATTN_HEADS)) is None
 
 
-def test_the_clean_pass_leaves_what_splices_read_and_start_from():
+def test_the_clean_pass_records_inputs_targets_and_anchors():
   mlp, resid = lm.Site.MLP_OUT, lm.Site.RESID_POST
   reads = [lm.make_reads('mlp_out', 0), lm.make_reads('transcoder', 2)]
   assert splice.taps_for(reads) == {

@@ -1,4 +1,4 @@
-"""What is stored of an evaluation is read again, for the same request only."""
+"""Stored evaluations are read again, only for the same request."""
 
 import json
 
@@ -19,27 +19,27 @@ def _make():
   )
 
 
-def test_all_of_an_evaluation_comes_back(tmp_path):
+def test_a_stored_evaluation_is_read_back_completely(tmp_path):
   made = _make()
   stored_lib.write(made, tmp_path / 'x', _KEY)
-  assert stored_lib.is_there(tmp_path / 'x', _KEY)
-  found = stored_lib.read(tmp_path / 'x', _KEY)
-  assert (found.rows, found.tables) == (made.rows, made.tables)
+  assert stored_lib.exists(tmp_path / 'x', _KEY)
+  read = stored_lib.read(tmp_path / 'x', _KEY)
+  assert (read.rows, read.tables) == (made.rows, made.tables)
   for stored, exact in zip(
-      found.firing_frequency, made.firing_frequency, strict=True
+      read.firing_frequency, made.firing_frequency, strict=True
   ):
     np.testing.assert_array_equal(stored, exact)
 
 
-def test_another_request_finds_nothing(tmp_path):
+def test_another_key_does_not_match(tmp_path):
   assert stored_lib.read(tmp_path / 'x', _KEY) is None
   stored_lib.write(_make(), tmp_path, _KEY)
   for other in ({**_KEY, 'step': 6}, {'step': 5}, {**_KEY, 'more': 1}):
-    assert not stored_lib.is_there(tmp_path, other)
+    assert not stored_lib.exists(tmp_path, other)
     assert stored_lib.read(tmp_path, other) is None
 
 
-def test_a_write_that_broke_off_leaves_nothing_to_be_read(
+def test_an_interrupted_write_leaves_no_readable_evaluation(
     monkeypatch, tmp_path
 ):
   stored_lib.write(_make(), tmp_path, _KEY)
@@ -53,12 +53,12 @@ def test_a_write_that_broke_off_leaves_nothing_to_be_read(
   assert stored_lib.read(tmp_path, _KEY) is None
 
 
-def test_an_order_of_many_members_is_theirs_not_that_of_words(tmp_path):
+def test_more_than_ten_members_keep_their_order(tmp_path):
   frequencies = [np.full(4, i / 20, np.float32) for i in range(12)]
   rows = [{'member': i} for i in range(12)]
-  found = evaluate.Evaluation(rows, frequencies)
-  stored_lib.write(found, tmp_path, _KEY)
-  again = stored_lib.read(tmp_path, _KEY)
-  np.testing.assert_array_equal(again.firing_frequency, frequencies)
+  made = evaluate.Evaluation(rows, frequencies)
+  stored_lib.write(made, tmp_path, _KEY)
+  read = stored_lib.read(tmp_path, _KEY)
+  np.testing.assert_array_equal(read.firing_frequency, frequencies)
   lines = (tmp_path / 'results.jsonl').read_text().splitlines()
   assert [json.loads(line)['member'] for line in lines] == list(range(12))

@@ -1,4 +1,4 @@
-"""Numbers at a common L0, and what is said to be their uncertainty."""
+"""Numbers at a common L0 and their uncertainties."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from experiments.figures import drawing
 
 
 def _rows(variant, factor, *, seeds=(0, 1, 2), power=-0.5):
-  """Power laws, which lines between logarithms hit exactly."""
+  """Returns rows on power laws, which log-log interpolation fits exactly."""
   return [
       {
           'variant': variant,
@@ -20,14 +20,14 @@ def _rows(variant, factor, *, seeds=(0, 1, 2), power=-0.5):
   ]
 
 
-def test_between_members_a_power_law_is_exact():
+def test_interpolation_between_members_is_exact_for_a_power_law():
   rows = _rows('topk', 1.0, seeds=(0,))
   assert findings.at_l0(rows, 'fvu', 20) == pytest.approx(20**-0.5)
   assert findings.at_l0(rows, 'fvu', 8) == pytest.approx(8**-0.5)
 
 
 @pytest.mark.parametrize('l0', [7, 65])
-def test_nothing_is_said_beyond_what_was_measured(l0):
+def test_no_metric_is_returned_outside_the_measured_range(l0):
   assert findings.at_l0(_rows('topk', 1.0, seeds=(0,)), 'fvu', l0) is None
   assert findings.at_l0([], 'fvu', l0) is None
 
@@ -40,14 +40,14 @@ def test_ratios_are_taken_within_a_seed():
   assert [line[:2] for line in table] == [
       ['9', 'jumprelu'], ['9', 'relu'], ['20', 'jumprelu'], ['20', 'relu']
   ]  # fmt: skip
-  # Values differ between seeds, by 10 % and more; ratios do not.
+  # Values differ between seeds, by 10 % or more; ratios do not.
   assert [line[3] for line in table] == ['', '1.50 +- 0.00'] * 2
   assert table[2][2] == '0.246 +- 0.026'
-  # At 9 the third seed, which starts at 10, has no say.
+  # The third seed, whose least L0 is 10, has no value at 9.
   assert table[0][2] == '0.350 +- 0.033'
 
 
-def test_what_no_seed_reaches_is_left_out():
+def test_levels_that_no_seed_reaches_are_omitted():
   table = findings.compare(
       _rows('topk', 1.0),
       'variant',
@@ -59,7 +59,7 @@ def test_what_no_seed_reaches_is_left_out():
 
 
 def test_uncertainty_is_two_standard_errors_between_seeds():
-  # Deviation 1, three values: 2 / sqrt(3).
+  # Three values with a standard deviation of 1: 2 / sqrt(3).
   assert findings.spread([10.0, 11.0, 12.0]) == '11.0 +- 1.2'
   assert findings.spread([0.25]) == '0.25'
   assert findings.spread([]) == ''
@@ -71,11 +71,11 @@ def test_ranges_span_the_members_of_a_group():
       {'site': 'b', 'gamma': 1.0, 'dead': None},
       {'site': 'a', 'gamma': 0.7, 'dead': None},
   ]
-  found = findings.ranges(rows, ('site',), ('gamma', 'dead'))
-  assert found == [['a', '0.7 to 0.9', ''], ['b', '1 to 1', '']]
+  table = findings.ranges(rows, ('site',), ('gamma', 'dead'))
+  assert table == [['a', '0.7 to 0.9', ''], ['b', '1 to 1', '']]
 
 
-def test_figures_that_are_not_there_are_named_and_left_out(tmp_path, capsys):
+def test_missing_figures_are_named_and_omitted(tmp_path, capsys):
   drawing.write_csv(
       [{'site': 'a', 'l0': 20.0, 'r_l0': 0.5}],
       tmp_path / 'scope_uniformity.csv',
@@ -86,4 +86,4 @@ def test_figures_that_are_not_there_are_named_and_left_out(tmp_path, capsys):
   assert out.count('|---') == 3
   assert 'scope_uniformity' not in err
   for name in ('jumprelu_fidelity', 'scope_width', 'gated_ablations'):
-    assert f'{tmp_path / name}.csv: not there' in err
+    assert f'{tmp_path / name}.csv: missing' in err

@@ -1,4 +1,4 @@
-"""Results of a suite's members as an evaluation stores them, made by hand."""
+"""Random evaluation results of a suite's members, for tests of figures."""
 
 import numpy as np
 
@@ -14,7 +14,7 @@ POSITIONS = 12
 
 
 def make(need):
-  """Makes what a suite or a reading would give, of invented numbers."""
+  """Returns random results in the format of the evaluation of `need`."""
   reading = isinstance(need, suites.Reading)
   suite = need.suite if reading else need
   config = made.resolve(suite.config)
@@ -102,9 +102,12 @@ def _positions(rng, members):
 
 
 def _pairs(rng, rows, differs, names):
-  """Pairs of members that differ in one column, or for widths in any."""
+  """Returns rows of all pairs of members that increase in the column `differs`.
+
+  Pairs of seeds agree in all other columns; pairs of widths need not.
+  """
   columns = ('site', 'variant', 'sparsity_coefficient', 'width')
-  found = []
+  pairs = []
   for i, first in enumerate(rows):
     for j, second in enumerate(rows):
       if not first[differs] < second[differs]:
@@ -113,5 +116,5 @@ def _pairs(rng, rows, differs, names):
         continue
       shares = ('new_share', 'kept_share', 'split_share', 'matched_share')
       values = {share: float(rng.uniform(0, 1)) for share in shares}
-      found.append({names[0]: str(i), names[1]: str(j)} | values)
-  return found
+      pairs.append({names[0]: str(i), names[1]: str(j)} | values)
+  return pairs

@@ -1,4 +1,4 @@
-"""Forms of attention that hold no scores of all pairs of positions."""
+"""The forms of attention agree, and some save the memory of all scores."""
 
 import dataclasses
 import itertools
@@ -17,14 +17,14 @@ from tests.lm import tiny
 
 Site, Tap = lm.Site, lm.Tap
 TAPS = frozenset(itertools.starmap(Tap, itertools.product(range(2), Site)))
-# Heads as the kernel wants them; a window that documents are longer than.
+# The size of heads fits the kernel, and some documents exceed the window.
 CONFIG = dataclasses.replace(
     tiny.CONFIG, name='wide', head_dim=128, layers=2, window=150, context=1024
 )
 
 
 def packed(length):
-  """Returns two rows: three documents, and two with padding after them."""
+  """Returns two rows: three documents, and two documents with padding."""
   segments = np.ones((2, length), np.int32)
   segments[0, 180:] = 2
   segments[0, 200:] = 3
@@ -40,7 +40,7 @@ def packed(length):
 
 
 def run(batch, form, *, mesh=None, splice=None):
-  """Returns every tap at the positions that are not padding."""
+  """Returns every tap, without the positions of padding."""
   model = tiny.model(CONFIG)
   config = dataclasses.replace(CONFIG, attention=form)
 
@@ -56,34 +56,35 @@ def run(batch, form, *, mesh=None, splice=None):
         mesh=mesh,
     )[1]
 
-  found = jax.device_get(forward(model.params, batch.tokens))
-  return {tap: x[np.asarray(batch.segments) > 0] for tap, x in found.items()}
+  values = jax.device_get(forward(model.params, batch.tokens))
+  return {tap: x[np.asarray(batch.segments) > 0] for tap, x in values.items()}
 
 
 class AttentionTest(parameterized.TestCase):
 
-  # 300: the last chunk is not full. 384: three tiles of the kernel.
+  # With 300 positions the last chunk is not full; 384 are three tiles of the
+  # kernel.
   @parameterized.parameters(('chunked', 300), ('splash', 384))
-  def test_documents_windows_and_heads_are_the_packages(self, form, length):
+  def test_every_tap_equals_the_packages(self, form, length):
     batch = packed(length)
-    expected, found = run(batch, 'dense'), run(batch, form)
+    expected, actual = run(batch, 'dense'), run(batch, form)
     for tap in TAPS:
       np.testing.assert_allclose(
-          found[tap], expected[tap], rtol=1e-5, atol=3e-5, err_msg=str(tap)
+          actual[tap], expected[tap], rtol=1e-5, atol=3e-5, err_msg=str(tap)
       )
 
   @parameterized.parameters('chunked', 'splash')
-  def test_cut_over_devices_it_is_the_same(self, form):
+  def test_sharded_attention_equals_the_packages(self, form):
     batch = packed(256)
-    # The 2 heads of keys and values are fewer than the devices of `tensor`.
+    # `tensor` has more devices than there are heads of keys and values (2).
     mesh = sharding.make_mesh(sharding.Config(data=2, tensor=4))
-    expected, found = run(batch, 'dense'), run(batch, form, mesh=mesh)
+    expected, actual = run(batch, 'dense'), run(batch, form, mesh=mesh)
     for tap in TAPS:
       np.testing.assert_allclose(
-          found[tap], expected[tap], rtol=1e-5, atol=3e-5, err_msg=str(tap)
+          actual[tap], expected[tap], rtol=1e-5, atol=3e-5, err_msg=str(tap)
       )
 
-  def test_a_splice_of_heads_acts_in_every_form(self):
+  def test_a_splice_of_heads_has_the_same_effect_in_every_form(self):
     batch = packed(256)
     splice = {Tap(0, Site.ATTN_HEADS): lambda x: 0 * x}
     expected = run(batch, 'dense', splice=splice)
@@ -91,15 +92,15 @@ class AttentionTest(parameterized.TestCase):
     clean = run(batch, 'dense')[after]
     self.assertGreater(np.abs(expected[after] - clean).max(), 0.1)
     for form in ('chunked', 'splash'):
-      found = run(batch, form, splice=splice)[after]
-      np.testing.assert_allclose(found, expected[after], rtol=1e-5, atol=3e-5)
+      actual = run(batch, form, splice=splice)[after]
+      np.testing.assert_allclose(actual, expected[after], rtol=1e-5, atol=3e-5)
 
   @parameterized.parameters('chunked', 'splash')
   def test_gradients_are_the_packages(self, form):
     batch = packed(256)
     model = tiny.model(CONFIG)
     weights = np.random.default_rng(1).normal(size=(2, 256, CONFIG.d_model))
-    # What padding reads differs from form to form, and nobody looks at it.
+    # The outputs at padding differ between the forms and are not used.
     weights *= np.asarray(batch.segments > 0)[..., None]
 
     def gradient(form):
@@ -117,7 +118,7 @@ class AttentionTest(parameterized.TestCase):
         gradient(form) / scale, expected / scale, atol=1e-5
     )
 
-  def test_a_program_of_1024_positions_holds_no_scores_of_all_pairs(self):
+  def test_a_program_for_1024_positions_has_no_array_of_all_scores(self):
     shape = jax.ShapeDtypeStruct((2, 1024), jnp.int32)
     all_scores = 2 * CONFIG.heads * 1024**2
 
@@ -136,7 +137,7 @@ class AttentionTest(parameterized.TestCase):
     self.assertGreaterEqual(largest('dense'), all_scores)
     self.assertLess(largest('auto'), all_scores / 4)
 
-  def test_a_kernel_that_gives_something_else_is_noticed(self):
+  def test_self_check_detects_a_wrong_kernel(self):
     config = dataclasses.replace(CONFIG, attention='splash')
     self.assertLess(attention.self_check(config), 1e-5)
     self.assertEqual(attention.self_check(CONFIG), 0)  # No kernel on a CPU.
@@ -148,7 +149,7 @@ class AttentionTest(parameterized.TestCase):
     with mock.patch.object(attention, 'splash', without_windows):
       self.assertGreater(attention.self_check(config), 0.1)
 
-  def test_auto_is_the_kernel_where_it_fits_a_tpu(self):
+  def test_auto_is_the_kernel_on_a_tpu_if_the_shapes_fit(self):
     self.assertEqual(attention.choose(CONFIG, 256, 'tpu'), 'dense')
     self.assertEqual(attention.choose(CONFIG, 1024, 'tpu'), 'splash')
     self.assertEqual(attention.choose(CONFIG, 1000, 'tpu'), 'chunked')
@@ -157,7 +158,7 @@ class AttentionTest(parameterized.TestCase):
     self.assertEqual(attention.choose(CONFIG, 1024, 'cpu'), 'chunked')
 
   @parameterized.parameters(('splash', 'multiples of 128'), ('fast', 'one of'))
-  def test_a_form_that_cannot_be_had_is_an_error(self, form, message):
+  def test_an_impossible_form_is_an_error(self, form, message):
     config = dataclasses.replace(CONFIG, attention=form)
     with self.assertRaisesRegex(ValueError, message):
       attention.choose(config, 300, 'tpu')

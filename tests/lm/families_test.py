@@ -1,4 +1,4 @@
-"""A second family runs through all shared code as one more row of the table."""
+"""All shared code supports a second family, added as a row of the table."""
 
 import dataclasses
 import types
@@ -67,7 +67,7 @@ def test_an_unknown_family_is_an_error():
 
 
 @pytest.mark.parametrize('prefix', ['lm.', 'text.lm.'])
-def test_its_hugging_face_folder_is_read_by_its_own_names(tmp_path, prefix):
+def test_its_hugging_face_folder_is_read_with_its_own_names(tmp_path, prefix):
   folder = second_family.write(
       tmp_path / 'folder', prefix=prefix, model_type='second_with_images'
   )
@@ -91,7 +91,7 @@ def test_faults_of_a_folder_name_the_family(tmp_path):
     lm.get_config(str(folder))
 
 
-def test_its_orbax_folder_is_told_from_gemma_2s(tmp_path, model):
+def test_its_orbax_folder_is_distinguished_from_gemma_2s(tmp_path, model):
   ocp.PyTreeCheckpointer().save(tmp_path / 'second', dict(model.params))
   ocp.PyTreeCheckpointer().save(tmp_path / 'gemma', dict(tiny.model().params))
   config = lm.get_config(str(tmp_path / 'second'))
@@ -115,7 +115,7 @@ def test_an_orbax_folder_of_no_known_family_is_refused(
     lm.get_config(str(tmp_path / 'second'))
 
 
-def test_missing_weights_are_got_where_the_family_says(tmp_path, monkeypatch):
+def test_the_error_for_missing_weights_is_the_familys(tmp_path, monkeypatch):
   monkeypatch.setenv('JUMPRELU_MODELS', str(tmp_path))
   with pytest.raises(errors.MissingInputError, match='ask the maker of second'):
     lm.load('second_tiny')
@@ -132,14 +132,15 @@ def test_a_known_model_has_its_familys_pattern(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize('form', ['dense', 'chunked'])
-def test_layers_are_local_and_global_as_the_pattern_says(model, form):
+def test_layers_are_local_and_global_in_the_familys_pattern(model, form):
   batch = tiny.batch(1, 12)
   changed = dataclasses.replace(
       batch, tokens=batch.tokens.at[:, 0].set(batch.tokens[0, 5])
   )
   before = activations(model, batch, attention=form)
   after = activations(model, changed, attention=form)
-  # A window of 3 is 2 positions back a layer; the third layer sees everything.
+  # A layer with a window of 3 reaches 2 positions further; the third layer is
+  # global.
   for layer, reached in ((0, 2), (1, 4), (2, 11), (3, 11)):
     tap = Tap(layer, Site.RESID_POST)
     same = (before[tap] == after[tap]).all(axis=(0, 2))
@@ -175,7 +176,7 @@ def test_the_kernel_needs_no_soft_cap():
 
 
 @pytest.mark.parametrize('form', ['dense', 'chunked'])
-def test_each_kind_of_layer_has_a_rotary_embedding_of_its_own(model, form):
+def test_each_kind_of_layer_has_its_own_rotary_embedding(model, form):
   batch = tiny.batch(1, 12)
   before = activations(model, batch, attention=form)
   for field, first in (('local_rope', 0), ('global_rope', 2)):
@@ -196,7 +197,7 @@ def test_logits_without_a_soft_cap_are_the_product(model):
   np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_parameters_have_the_axes_of_its_family(monkeypatch):
+def test_parameters_have_the_axes_of_their_family(monkeypatch):
   axes = {'layer/attn/_query_norm/scale': ('heads',)}
   family = dataclasses.replace(
       second_family.FAMILY, param_axes=lambda config: axes
@@ -207,7 +208,7 @@ def test_parameters_have_the_axes_of_its_family(monkeypatch):
   assert tree['layer_3']['attn']['_key_norm']['scale'] == (None,)
 
 
-def test_costs_are_its_matrices():
+def test_costs_are_those_of_its_matrices():
   heads = 16 * 8 * (4 + 2 + 4)
   assert costs.layer_params(CONFIG) == heads + 7
   whole = costs.lm_flops(CONFIG, layer=0, positions=10)
@@ -241,7 +242,7 @@ def test_its_hooks_are_written_and_recognised():
 
 
 class Module:
-  """As much of torch's Module as hooks need."""
+  """The part of torch's Module that hooks use."""
 
   def __init__(self, **children):
     self.children = children

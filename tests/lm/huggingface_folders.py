@@ -1,7 +1,8 @@
-"""Tiny random Gemma 2 models in Hugging Face folders, the same everywhere.
+"""Tiny random Gemma 2 models in Hugging Face folders, equal on every machine.
 
-Weights are random integers over a power of two: `RandomState` is frozen, and
-nothing is rounded, so that goldens made from them fit on every machine.
+Weights are random integers divided by a power of two. `RandomState` never
+changes and no weight is rounded, so goldens computed from these models are
+valid on every machine.
 """
 
 import json
@@ -39,9 +40,10 @@ _COMMON = {
     'eos_token_id': 1,
     'bos_token_id': 2,
 }
-# By the model that each is like: in the 9B the heads together are wider than the
-# model, in the 27B queries are scaled by the model's width over its heads. The
-# last is like none: every head has keys and values of its own.
+# By the released model that each resembles: in the 9B the heads together are
+# wider than the model, and the 27B scales queries by the model's width over its
+# heads. In the last, which resembles none, every head has its own keys and
+# values.
 CONFIGS = {
     '2b': _COMMON | _SIZES | {'head_dim': 4, 'query_pre_attn_scalar': 4},
     '9b': _COMMON | _SIZES | {'sliding_window': 4},
@@ -53,7 +55,7 @@ CONFIGS = {
 
 
 def shapes(config):
-  """The names and shapes of a model's tensors, as Hugging Face has them."""
+  """Returns the shapes of a model's tensors by Hugging Face's names."""
   d, f = config['hidden_size'], config['intermediate_size']
   q = config['num_attention_heads'] * config['head_dim']
   kv = config['num_key_value_heads'] * config['head_dim']
@@ -70,15 +72,15 @@ def shapes(config):
       'pre_feedforward_layernorm': (d,),
       'post_feedforward_layernorm': (d,),
   }
-  found = {'model.embed_tokens.weight': (config['vocab_size'], d)}
+  result = {'model.embed_tokens.weight': (config['vocab_size'], d)}
   for number in range(config['num_hidden_layers']):
     for name, shape in layer.items():
-      found[f'model.layers.{number}.{name}.weight'] = shape
-  return found | {'model.norm.weight': (d,)}
+      result[f'model.layers.{number}.{name}.weight'] = shape
+  return result | {'model.norm.weight': (d,)}
 
 
 def tensors(config, seed=0):
-  """Random tensors of a model, multiples of 1/256 up to about 1/2."""
+  """Returns random tensors of a model: multiples of 1/256 up to about 1/2."""
   rng = np.random.RandomState(seed)
   return {
       name: rng.randint(-120, 121, shape).astype(np.float32) / 256
@@ -87,18 +89,18 @@ def tensors(config, seed=0):
 
 
 def write(folder, config, *, files=1, seed=0):
-  """Writes a model as Hugging Face does, in one file or in several."""
+  """Writes a model in Hugging Face's format, in one file or several."""
   folder = pathlib.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
   (folder / 'config.json').write_text(json.dumps(config))
-  found = tensors(config, seed)
+  values = tensors(config, seed)
   if files == 1:
-    safetensors.save_file(found, folder / 'model.safetensors')
+    safetensors.save_file(values, folder / 'model.safetensors')
     return folder
   names = [f'model-{i:05d}-of-{files:05d}.safetensors' for i in range(files)]
-  table = {name: names[i % files] for i, name in enumerate(found)}
+  table = {name: names[i % files] for i, name in enumerate(values)}
   for file in names:
-    part = {name: found[name] for name in found if table[name] == file}
+    part = {name: values[name] for name in values if table[name] == file}
     safetensors.save_file(part, folder / file)
   index = {'metadata': {}, 'weight_map': table}
   (folder / 'model.safetensors.index.json').write_text(json.dumps(index))
@@ -106,6 +108,6 @@ def write(folder, config, *, files=1, seed=0):
 
 
 def add_tokenizer(folder):
-  """Gives a folder the tokenizer of the embedded model, 4096 pieces."""
+  """Copies the embedded model's tokenizer (4096 pieces) into a folder."""
   nano = pathlib.Path(lm.__file__).parent / 'nano'
   shutil.copy(nano / 'tokenizer.model', folder / 'tokenizer.model')

@@ -1,4 +1,4 @@
-"""Hugging Face folders: what is right is read, what is wrong is named."""
+"""Hugging Face folders are read, and errors name the faulty field or file."""
 
 import json
 import pathlib
@@ -15,7 +15,7 @@ from jumprelu.run import main
 from tests.lm import huggingface_folders
 
 CONFIG = huggingface_folders.CONFIGS['27b']
-ONE = 'model.safetensors'
+WEIGHTS = 'model.safetensors'
 INDEX = 'model.safetensors.index.json'
 
 
@@ -29,19 +29,19 @@ def change_config(folder, **fields):
 
 
 def change_tensors(folder, **changes):
-  """Replaces tensors by name (dots as double underscores); None removes."""
-  path = folder / ONE
-  found = safetensors.load_file(path)
+  """Replaces tensors by name (`.` written as `__`); None removes a tensor."""
+  path = folder / WEIGHTS
+  tensors = safetensors.load_file(path)
   for name, value in changes.items():
     name = name.replace('__', '.')
-    found = {k: v for k, v in found.items() if k != name}
+    tensors = {k: v for k, v in tensors.items() if k != name}
     if value is not None:
-      found[name] = value
-  safetensors.save_file(found, path)
+      tensors[name] = value
+  safetensors.save_file(tensors, path)
 
 
 def check(folder, layers=3):
-  """Compares the folder with the shapes of its config's first layers."""
+  """Checks the folder's tensors of the first layers against its config."""
   config = lm.get_config(str(folder))
   layout = placement.param_layout(config, num_layers=layers, dtype=jnp.float32)
   huggingface.Weights(folder, config).check(
@@ -77,7 +77,7 @@ def test_shapes_caps_window_and_query_scale_come_from_the_config(folder):
         ({'layer_types': ['full_attention'] * 3}, 'layer_types must be 3'),
     ],
 )
-def test_what_is_not_gemma_2_is_named(folder, fields, message):
+def test_a_field_that_is_not_gemma_2s_is_named(folder, fields, message):
   change_config(folder, **fields)
   with pytest.raises(errors.DataError, match=message) as caught:
     lm.get_config(str(folder))
@@ -223,7 +223,7 @@ def test_configs_of_the_released_models_are_read(tmp_path, size, version):
   assert config.query_scale_by_model == (size == '27b')
 
 
-def test_newer_configs_say_the_same_in_other_words(folder):
+def test_newer_forms_of_the_same_config_are_read(folder):
   kinds = ['sliding_attention', 'full_attention', 'sliding_attention']
   expected = lm.get_config(str(folder))
   both = {'sliding_attention': DEFAULT, 'full_attention': DEFAULT}
@@ -234,7 +234,7 @@ def test_newer_configs_say_the_same_in_other_words(folder):
     assert lm.get_config(str(folder)) == expected
 
 
-def test_a_config_that_is_no_json_is_one_line(folder):
+def test_a_missing_or_malformed_config_is_an_error(folder):
   (folder / 'config.json').write_text('{')
   with pytest.raises(errors.DataError, match='config.json: not JSON'):
     lm.get_config(str(folder))
@@ -243,22 +243,22 @@ def test_a_config_that_is_no_json_is_one_line(folder):
     lm.get_config(str(folder))
 
 
-def test_sharded_over_a_mesh_equals_unsharded_and_layers_are_left_out(folder):
+def test_the_first_layers_sharded_over_a_mesh_equal_the_unsharded(folder):
   whole = lm.load(str(folder))
   mesh = sharding.make_mesh(sharding.Config(data=4, tensor=2))
-  cut = lm.load(str(folder), num_layers=2, dtype=jnp.bfloat16, mesh=mesh)
-  assert set(cut.params) == set(whole.params) - {'layer_2'}
-  wanted = {k: whole.params[k] for k in cut.params}
+  sharded = lm.load(str(folder), num_layers=2, dtype=jnp.bfloat16, mesh=mesh)
+  assert set(sharded.params) == set(whole.params) - {'layer_2'}
+  wanted = {k: whole.params[k] for k in sharded.params}
   for ours, theirs in zip(
-      jax.tree.leaves(cut.params), jax.tree.leaves(wanted), strict=True
+      jax.tree.leaves(sharded.params), jax.tree.leaves(wanted), strict=True
   ):
     assert ours.dtype == jnp.bfloat16 and theirs.dtype == jnp.float32
     np.testing.assert_array_equal(ours, theirs.astype(jnp.bfloat16))
-  gating = cut.params['layer_0']['mlp']['gating_einsum']
+  gating = sharded.params['layer_0']['mlp']['gating_einsum']
   assert gating.addressable_shards[0].data.shape == (2, 16, 16)
 
 
-def test_one_tensor_at_a_time_is_read_and_only_the_layers_needed(
+def test_only_tensors_of_the_needed_layers_are_read_each_once(
     folder, monkeypatch
 ):
   read = []
@@ -274,14 +274,14 @@ def test_one_tensor_at_a_time_is_read_and_only_the_layers_needed(
   assert sorted(read) == sorted(wanted)
 
 
-def test_several_files_equal_one(folder, tmp_path):
+def test_weights_in_several_files_equal_those_in_one_file(folder, tmp_path):
   several = huggingface_folders.write(tmp_path / 'several', CONFIG, files=4)
   config = lm.get_config(str(folder))
-  names = [
+  params = [
       weights.load(config, huggingface.Weights(f, config))
       for f in (folder, several)
   ]
-  jax.tree.map(np.testing.assert_array_equal, *names)
+  jax.tree.map(np.testing.assert_array_equal, *params)
 
 
 K = 'model__layers__1__self_attn__k_proj__weight'
@@ -311,7 +311,7 @@ def test_wrong_tensors_are_named_with_their_file(folder, changes, message):
   change_tensors(folder, **changes)
   with pytest.raises(errors.DataError, match=message) as caught:
     check(folder)
-  assert ONE in str(caught.value) or 'missing' in str(caught.value)
+  assert WEIGHTS in str(caught.value) or 'missing' in str(caught.value)
 
 
 def test_a_tensor_of_a_layer_that_is_not_needed_may_be_missing(folder):
@@ -321,20 +321,20 @@ def test_a_tensor_of_a_layer_that_is_not_needed_may_be_missing(folder):
     check(folder)
 
 
-def test_the_output_layer_that_some_files_repeat_is_not_read(folder):
+def test_a_copy_of_the_embedding_as_lm_head_is_not_read(folder):
   change_tensors(folder, lm_head__weight=np.zeros((48, 16), np.float32))
   check(folder)
 
 
 @pytest.mark.parametrize('share', [0.0001, 0.3, 0.99])
 def test_a_truncated_file_is_named(folder, share):
-  data = (folder / ONE).read_bytes()
-  (folder / ONE).write_bytes(data[: int(len(data) * share)])
-  with pytest.raises(errors.DataError, match=f'{ONE}: not readable'):
+  data = (folder / WEIGHTS).read_bytes()
+  (folder / WEIGHTS).write_bytes(data[: int(len(data) * share)])
+  with pytest.raises(errors.DataError, match=f'{WEIGHTS}: not readable'):
     check(folder)
 
 
-def test_an_index_that_leads_elsewhere_or_nowhere_is_named(tmp_path):
+def test_an_index_of_missing_or_outside_files_is_named(tmp_path):
   folder = huggingface_folders.write(tmp_path / 'tiny', CONFIG, files=2)
   lost = sorted(folder.glob('*.safetensors'))[1]
   lost.rename(tmp_path / 'lost')
@@ -352,7 +352,7 @@ def test_an_index_that_leads_elsewhere_or_nowhere_is_named(tmp_path):
     check(folder)
 
 
-def test_a_damaged_folder_ends_commands_with_65(folder, capsys):
+def test_a_command_with_a_damaged_folder_exits_with_65(folder, capsys):
   change_config(folder, model_type='llama')
   out = pathlib.Path(folder).parent / 'run'
   argv = [f'--model={folder}', f'--out={out}', '--layer=0']

@@ -47,6 +47,6 @@ class LossTest(absltest.TestCase):
     expected = [[1, 1, 0, 1, 0, 0], [0, 0, 1, 1, 1, 0]]
     np.testing.assert_array_equal(lm.target_mask(segments), expected)
 
-  def test_unknown_model_names_the_known_ones(self):
+  def test_the_error_for_an_unknown_model_lists_the_known_ones(self):
     with self.assertRaisesRegex(errors.UserError, 'gemma2_nano'):
       lm.load('gemma3_nano')

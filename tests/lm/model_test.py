@@ -1,4 +1,4 @@
-"""The forward pass: taps, splices, documents, layouts."""
+"""The forward pass: taps, splices and packed documents."""
 
 import dataclasses
 import functools
@@ -26,7 +26,7 @@ def clean_taps():
 
 
 def run_all(model, batch, **kwargs):
-  """Returns the last residual and every tap, jitted afresh."""
+  """Returns the last residual stream and every tap, from a new `jit`."""
   return jax.jit(
       lambda params, tokens: gemma.run(
           model.config,
@@ -46,10 +46,10 @@ class ForwardTest(parameterized.TestCase):
     self.model = tiny.model()
     self.batch = tiny.batch()
 
-  def test_our_forward_equals_the_packages(self):
+  def test_our_forward_pass_equals_the_packages(self):
     self.assertLess(lm.self_check(self.model), 1e-5)
 
-  def test_self_check_notices_another_architecture(self):
+  def test_self_check_detects_a_different_architecture(self):
     wrong = dataclasses.replace(tiny.CONFIG, attention_softcap=1e-2)
     broken = dataclasses.replace(self.model, config=wrong)
     original = gemma.package_logits
@@ -72,7 +72,7 @@ class ForwardTest(parameterized.TestCase):
       width = 32 if tap.site is Site.ATTN_HEADS else 16
       self.assertEqual(value.shape, (3, 12, width), tap)
 
-  def test_sites_are_where_the_papers_say(self):
+  def test_sites_are_those_of_the_paper(self):
     values = clean_taps()
     prefixes = tiny.prefixes(self.model.params, layers=tuple(range(4)))
     for layer, before in enumerate(prefixes):
@@ -95,7 +95,7 @@ class ForwardTest(parameterized.TestCase):
       )
 
   def test_peer_defect_21_no_layer_above_the_tap_is_needed(self):
-    # Nothing but the lower layers exists, so an early exit cannot fail silently.
+    # Only the lower layers have parameters, so another layer would raise.
     params = {
         key: value
         for key, value in self.model.params.items()
@@ -111,7 +111,7 @@ class ForwardTest(parameterized.TestCase):
     for tap in taps:
       np.testing.assert_allclose(short[tap], full[tap], rtol=1e-5, atol=1e-5)
 
-  def test_a_tap_outside_of_the_blocks_run_is_an_error(self):
+  def test_a_tap_outside_of_the_blocks_that_run_is_an_error(self):
     with self.assertRaisesRegex(ValueError, 'outside of blocks'):
       lm.activations(
           self.model,
@@ -140,7 +140,7 @@ class ForwardTest(parameterized.TestCase):
       apart = np.concatenate([first[tap], second[tap]], axis=1)
       np.testing.assert_allclose(packed[tap], apart, rtol=1e-4, atol=2e-5)
 
-  def test_later_tokens_change_no_earlier_activation(self):
+  def test_later_tokens_do_not_change_earlier_activations(self):
     changed = dataclasses.replace(
         self.batch, tokens=self.batch.tokens.at[:, 8:].set(5)
     )
@@ -188,7 +188,7 @@ class SpliceTest(parameterized.TestCase):
     self.assertGreater(float(jnp.abs(double - half).max()), 1e-3)
 
   @parameterized.parameters(*Site)
-  def test_a_splice_acts_from_its_place_on(self, site):
+  def test_a_splice_changes_later_layers_only(self, site):
     clean = clean_taps()
     _, spliced = run_all(
         self.model, self.batch, splice={Tap(2, site): jnp.zeros_like}
@@ -201,7 +201,7 @@ class SpliceTest(parameterized.TestCase):
         self.assertFalse(same, tap)
 
   @parameterized.parameters(*Site)
-  def test_losses_from_a_prefix_equal_those_of_the_whole(self, site):
+  def test_losses_from_a_prefix_equal_those_of_a_whole_pass(self, site):
     splice = {Tap(2, site): lambda x: 0.5 * x}
     whole = tiny.clean_losses(self.model, self.batch, splice=splice)
     (inputs,) = tiny.prefixes(self.model.params, layers=(2,))

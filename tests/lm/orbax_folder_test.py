@@ -1,4 +1,4 @@
-"""Orbax folders as Kaggle ships them: flat and nested, zarr in all its ways."""
+"""Orbax folders are read: flat and nested trees, each version of zarr."""
 
 import dataclasses
 import pathlib
@@ -16,7 +16,7 @@ from jumprelu import errors, lm, sharding
 from jumprelu.lm import gemma, orbax_folder, weights
 from tests.lm import tiny
 
-# What a folder cannot say: the window and the context of released models.
+# The window and context of released models, which no orbax folder stores.
 CONFIG = dataclasses.replace(
     tiny.CONFIG, name='tiny', layers=2, window=4096, context=8192
 )
@@ -24,7 +24,7 @@ LARGE = lm.MODELS['gemma2_27b']
 
 
 def flat(params):
-  """The tree of released checkpoints: modules by path, MLP arrays in `w`."""
+  """Returns the flat tree of released checkpoints."""
   tree = {}
   for key, leaf in weights.flatten(params).items():
     module, _, name = key.rpartition('/')
@@ -36,7 +36,7 @@ def flat(params):
 
 @pytest.fixture(scope='module')
 def folders(tmp_path_factory):
-  """The tiny model in every way that orbax writes it."""
+  """Returns folders of the tiny model in all formats that orbax writes."""
   root = tmp_path_factory.mktemp('orbax')
   params = dict(tiny.model(CONFIG).params)
   for name, tree, options in (
@@ -55,7 +55,7 @@ def copy(folders, tmp_path):
 
 
 @pytest.mark.parametrize('kind', ['flat', 'nested', 'files', 'zarr3'])
-def test_every_kind_is_read(folders, kind):
+def test_every_format_is_read(folders, kind):
   folder = folders / kind / 'tiny'
   assert lm.get_config(str(folder)) == CONFIG
   reader = orbax_folder.Weights(folder, CONFIG)
@@ -65,19 +65,19 @@ def test_every_kind_is_read(folders, kind):
   jax.tree.map(np.testing.assert_array_equal, params, wanted)
 
 
-def test_the_folder_around_it_will_do_and_brings_the_tokenizer(folders):
-  around, inside = folders / 'flat', folders / 'flat' / 'tiny'
-  (around / 'tokenizer.model').write_bytes(b'here')
+def test_the_parent_folder_is_read_too_with_its_tokenizer(folders):
+  parent, inside = folders / 'flat', folders / 'flat' / 'tiny'
+  (parent / 'tokenizer.model').write_bytes(b'pieces')
   mesh = sharding.make_mesh(sharding.Config(data=4, tensor=2))
-  model = lm.load(str(around), num_layers=1, dtype=jnp.bfloat16, mesh=mesh)
+  model = lm.load(str(parent), num_layers=1, dtype=jnp.bfloat16, mesh=mesh)
   assert model.config == dataclasses.replace(CONFIG, name='flat')
-  assert model.tokenizer_path.read_bytes() == b'here'
-  beside = lm.load(str(inside), num_layers=1)
-  assert beside.tokenizer_path.read_bytes() == b'here'
+  assert model.tokenizer_path.read_bytes() == b'pieces'
+  direct = lm.load(str(inside), num_layers=1)
+  assert direct.tokenizer_path.read_bytes() == b'pieces'
   jax.tree.map(
       lambda x, y: np.testing.assert_array_equal(x, y.astype(jnp.bfloat16)),
       model.params,
-      beside.params,
+      direct.params,
   )
 
 
@@ -92,7 +92,8 @@ def save(folder, config):
 
 @pytest.mark.parametrize('transposed', [False, True])
 def test_gating_and_query_scale_are_recognised_by_shape(tmp_path, transposed):
-  # 27B's heads and width are what counts; the rest small, to be quick.
+  # The 27B is recognised by its heads and width; other sizes are small here to
+  # save time.
   config = dataclasses.replace(
       LARGE,
       vocab=8,
@@ -103,8 +104,8 @@ def test_gating_and_query_scale_are_recognised_by_shape(tmp_path, transposed):
       heads=LARGE.heads if transposed else 4,
   )
   save(tmp_path / 'large', config)
-  found = lm.get_config(str(tmp_path / 'large'))
-  assert found == dataclasses.replace(config, name='large', layers=1)
+  recognised = lm.get_config(str(tmp_path / 'large'))
+  assert recognised == dataclasses.replace(config, name='large', layers=1)
 
 
 def rewrite(path, change):
@@ -145,17 +146,17 @@ def test_another_tree_is_not_gemma_2(tmp_path):
     lm.get_config(str(tmp_path / 'a'))
 
 
-def test_lost_and_truncated_parts_are_named_and_no_zeros(copy):
-  part = copy / 'transformer' / 'layer_1' / 'mlp' / 'linear.w' / '0.0'
-  rewrite(part, lambda data: data[: len(data) // 2])
+def test_missing_and_truncated_chunks_are_errors_not_zeros(copy):
+  chunk = copy / 'transformer' / 'layer_1' / 'mlp' / 'linear.w' / '0.0'
+  rewrite(chunk, lambda data: data[: len(data) // 2])
   with pytest.raises(errors.DataError, match='layer_1/mlp/linear is not read'):
     lm.load(str(copy))
-  part.unlink()
+  chunk.unlink()
   with pytest.raises(errors.DataError, match='layer_1/mlp/linear is not read'):
     lm.load(str(copy))
 
 
-def test_damage_to_what_describes_the_arrays_is_named(folders, tmp_path):
+def test_damaged_metadata_is_named(folders, tmp_path):
   folder = shutil.copytree(folders / 'nested' / 'tiny', tmp_path / 'tiny')
   rewrite(folder / 'manifest.ocdbt', lambda data: data[:20])
   with pytest.raises(errors.DataError, match='not readable'):
@@ -165,7 +166,7 @@ def test_damage_to_what_describes_the_arrays_is_named(folders, tmp_path):
     lm.get_config(str(folder))
 
 
-def test_reading_shapes_touches_no_device_and_no_gemma(folders):
+def test_reading_shapes_uses_no_device_and_does_not_import_gemma(folders):
   code = (
       'import sys\n'
       'from jumprelu import lm\n'
@@ -183,7 +184,7 @@ def test_reading_shapes_touches_no_device_and_no_gemma(folders):
   assert done.returncode == 0, done.stderr
 
 
-def test_a_folder_of_folders_is_ambiguous_and_no_model(folders, tmp_path):
+def test_a_folder_of_no_or_several_models_is_an_error(folders, tmp_path):
   with pytest.raises(errors.MissingInputError, match='no model in this folder'):
     lm.get_config(str(tmp_path))
   for name in ('a', 'b'):
@@ -191,7 +192,7 @@ def test_a_folder_of_folders_is_ambiguous_and_no_model(folders, tmp_path):
     (tmp_path / name / '_METADATA').write_text('{}')
   with pytest.raises(errors.MissingInputError, match='no model in this folder'):
     lm.get_config(str(tmp_path))
-  # Its arrays may also have gone after it was found.
+  # A folder may also have been removed after it was recognised.
   for folder in (tmp_path, tmp_path / 'gone'):
     with pytest.raises(errors.MissingInputError, match='no arrays of orbax'):
       orbax_folder.Weights(folder, CONFIG)

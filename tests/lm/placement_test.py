@@ -1,4 +1,4 @@
-"""Weights cut over the devices: where they lie, and that nothing changes."""
+"""Sharded weights have the wanted shardings and do not change the results."""
 
 import dataclasses
 import itertools
@@ -17,8 +17,8 @@ from tests.lm import tiny
 Site, Tap = lm.Site, lm.Tap
 ALL_TAPS = frozenset(itertools.starmap(Tap, itertools.product(range(4), Site)))
 
-# The shapes of the family in small: 2B; 9B with transposed gating; 27B with
-# its own query scale and as many key and value heads as `tensor` has devices.
+# Small models like those of the family: the 9B has transposed gating, and the
+# 27B another query scale and as many kv heads as `tensor` has devices.
 _KINDS = {
     '2b': tiny.CONFIG,
     '9b': dataclasses.replace(
@@ -36,7 +36,7 @@ _KINDS = {
 
 
 def _run(model, batch, *, mesh=None):
-  """Compiles and runs the forward pass; every tap, and the program's text."""
+  """Returns every tap, and the text of the compiled program."""
 
   def forward(params, tokens):
     return gemma.run(
@@ -47,7 +47,7 @@ def _run(model, batch, *, mesh=None):
   return compiled(model.params, batch.tokens), compiled.as_text()
 
 
-def _laid(model, mesh):
+def _sharded(model, mesh):
   layout = placement.param_layout(
       model.config, num_layers=4, dtype=jnp.float32, mesh=mesh
   )
@@ -70,7 +70,7 @@ class PlacementTest(parameterized.TestCase):
 
   @parameterized.parameters(
       ('2b', 4, 2, False),
-      ('2b', 2, 4, False),  # 2 key and value heads on 4: replicated
+      ('2b', 2, 4, False),  # 2 kv heads on 4 devices: replicated.
       ('2b', 8, 1, True),
       ('9b', 4, 2, True),
       ('27b', 2, 4, True),
@@ -85,21 +85,21 @@ class PlacementTest(parameterized.TestCase):
         _mesh(data, tensor),
     )
     expected, _ = _run(model, batch)
-    laid = _laid(model, mesh)
-    values, text = _run(laid, batch, mesh=mesh)
+    sharded = _sharded(model, mesh)
+    values, text = _run(sharded, batch, mesh=mesh)
     for tap in ALL_TAPS:
       np.testing.assert_allclose(values[tap], expected[tap], atol=5e-5)
       self.assertEqual(values[tap].sharding.spec[0], 'data')
-    linear = laid.params['layer_0']['mlp']['linear']
+    linear = sharded.params['layer_0']['mlp']['linear']
     share = 8 if fsdp else tensor
     self.assertEqual(
         linear.addressable_shards[0].data.size, linear.size / share
     )
-    # The batch stays cut: no device ever holds all sequences of a layer.
-    for found in tpu_compile.collectives(text):
-      self.assertNotStartsWith(found.largest, 'f32[8,12,16]', found)
+    # The batch stays sharded: no device ever holds a layer's full batch.
+    for collective in tpu_compile.collectives(text):
+      self.assertNotStartsWith(collective.largest, 'f32[8,12,16]', collective)
 
-  def test_only_layers_that_run_are_there(self):
+  def test_the_layout_has_only_the_layers_that_run(self):
     layout = placement.param_layout(
         tiny.CONFIG, num_layers=2, dtype=jnp.bfloat16
     )

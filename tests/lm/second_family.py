@@ -1,4 +1,4 @@
-"""A made-up family that differs from Gemma 2 wherever a family may."""
+"""An invented family that differs from Gemma 2 in every allowed way."""
 
 import dataclasses
 import json
@@ -34,7 +34,8 @@ CONFIG = lm.LmConfig(
     transposed_gating=True,
 )
 
-# config.json and LmConfig share their names, which no real family does.
+# The fields of its config.json have the names of `LmConfig`, unlike those of
+# real families.
 _READ = (
     'vocab', 'd_model', 'ffw', 'heads', 'kv_heads', 'head_dim', 'layers',
     'window', 'context',
@@ -124,7 +125,7 @@ def register(monkeypatch):
 
 
 def write(folder, *, prefix='lm.', model_type='second'):
-  """Writes a folder with random weights in the family's own format."""
+  """Writes a folder of random weights in the family's Hugging Face format."""
   folder.mkdir(parents=True)
   text = {name: getattr(CONFIG, name) for name in _READ}
   (folder / 'config.json').write_text(
@@ -134,7 +135,7 @@ def write(folder, *, prefix='lm.', model_type='second'):
   tensors = {'vision.w': np.zeros(3, np.float32)}
   for key, conversion in _conversions(CONFIG).items():
     if key == 'layer/attn/qkv_einsum/w':
-      continue  # Only where every head has keys and values of its own.
+      continue  # This model's heads share keys and values.
     for name in conversion.names:
       for layer in range(CONFIG.layers):
         values = 0.3 * rng.normal(size=conversion.shape)

@@ -1,4 +1,4 @@
-"""Taps as text, and what the SAEs of each name read and reconstruct."""
+"""Taps as text, and the taps of the SAEs of each name."""
 
 import json
 
@@ -10,10 +10,10 @@ from jumprelu import errors, lm
 from tests.lm import tiny
 
 Site, Tap = lm.Site, lm.Tap
-TWO = (Tap(1, Site.RESID_POST), Tap(2, Site.RESID_POST))
+RESIDUALS = (Tap(1, Site.RESID_POST), Tap(2, Site.RESID_POST))
 
 
-def test_a_tap_is_read_back_from_its_text():
+def test_a_tap_survives_as_text():
   for site in Site:
     for layer in (0, 7, 12, 120):
       tap = Tap(layer, site)
@@ -39,11 +39,11 @@ def test_keys_survive_json():
 
 
 @pytest.mark.parametrize('name', lm.SITES)
-def test_a_name_gives_reads_and_reads_give_the_name(name):
+def test_the_reads_of_a_name_have_that_name(name):
   reads = lm.make_reads(name, 3, input_gain=False)
   assert (reads.name, reads.layer, reads.layers) == (name, 3, (3,))
   assert reads.is_transcoder == (name == 'transcoder')
-  # What has no gain to leave out is the same with it.
+  # Only a transcoder has an input with a gain.
   same = reads == lm.make_reads(name, 3)
   assert same == (name != 'transcoder')
   assert reads.stated_input_gain is (False if name == 'transcoder' else None)
@@ -61,9 +61,9 @@ def test_a_transcoder_reads_before_the_mlp_and_writes_after_it():
   assert reads.taps == (reads.input, reads.target)
 
 
-def test_several_taps_have_no_single_one():
-  reads = lm.Reads(TWO, TWO)
-  assert reads.taps == TWO and reads.layers == (1, 2)
+def test_several_taps_have_no_single_input_target_or_layer():
+  reads = lm.Reads(RESIDUALS, RESIDUALS)
+  assert reads.taps == RESIDUALS and reads.layers == (1, 2)
   assert not reads.is_transcoder
   assert reads.name == 'layer_1.resid_post+layer_2.resid_post'
   for name in ('input', 'target', 'layer'):
@@ -71,16 +71,16 @@ def test_several_taps_have_no_single_one():
       getattr(reads, name)
 
 
-def test_reads_without_taps_or_with_one_twice_are_refused():
+def test_reads_without_taps_or_with_a_repeated_tap_are_refused():
   with pytest.raises(ValueError, match='at least one'):
-    lm.Reads((), TWO)
+    lm.Reads((), RESIDUALS)
   with pytest.raises(ValueError, match='repeated: layer_1'):
-    lm.Reads((TWO[0], TWO[0]), TWO)
+    lm.Reads((RESIDUALS[0], RESIDUALS[0]), RESIDUALS)
 
 
 def test_slices_partition_the_concatenated_activations_in_order():
-  widths = {TWO[0]: 4, TWO[1]: 3, Tap(0, Site.MLP_IN): 2}
-  taps = (TWO[1], Tap(0, Site.MLP_IN), TWO[0])
+  widths = {RESIDUALS[0]: 4, RESIDUALS[1]: 3, Tap(0, Site.MLP_IN): 2}
+  taps = (RESIDUALS[1], Tap(0, Site.MLP_IN), RESIDUALS[0])
   parts = {tap: np.full((5, widths[tap]), i) for i, tap in enumerate(taps)}
   x = np.concatenate([parts[tap] for tap in taps], axis=1)
   slices = lm.slices_of(taps, widths)
@@ -89,7 +89,7 @@ def test_slices_partition_the_concatenated_activations_in_order():
     np.testing.assert_array_equal(x[:, part], parts[tap])
 
 
-def test_the_gain_of_each_input_is_that_of_its_own_layer():
+def test_the_gain_of_each_input_is_that_of_its_layer():
   params = tiny.model().params
   reads = lm.Reads(
       inputs=(
@@ -100,8 +100,8 @@ def test_the_gain_of_each_input_is_that_of_its_own_layer():
       targets=(Tap(2, Site.MLP_OUT),),
       input_gain=False,
   )
-  found = lm.input_gains(tiny.CONFIG, params, reads)
+  gains = lm.input_gains(tiny.CONFIG, params, reads)
   scales = [params[f'layer_{n}']['pre_ffw_norm']['scale'] for n in (2, 0)]
   expected = np.concatenate([1 + scales[0], np.ones(32), 1 + scales[1]])
-  np.testing.assert_array_equal(found, expected)
-  assert found.dtype == jnp.float32
+  np.testing.assert_array_equal(gains, expected)
+  assert gains.dtype == jnp.float32

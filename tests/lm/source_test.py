@@ -1,4 +1,4 @@
-"""What --model may be: a known name, a folder, and nothing else."""
+"""The values of --model: known names and folders; others are refused."""
 
 import dataclasses
 import json
@@ -11,7 +11,7 @@ from jumprelu.training import config as config_lib
 from jumprelu.training import job
 from tests.lm import huggingface_folders
 
-# config.json of the released models, from which the shapes must follow.
+# The values of `_FIELDS` in the config.json of the released models.
 _RELEASED = {
     'gemma2_2b': (2304, 9216, 8, 4, 256, 26, 256),
     'gemma2_9b': (3584, 14336, 16, 8, 256, 42, 256),
@@ -52,25 +52,25 @@ def models(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('name', _RELEASED)
 @pytest.mark.parametrize('suffix', ['', '_it'])
-def test_known_shapes_are_those_of_the_released_configs(models, name, suffix):
+def test_known_shapes_equal_the_released_configs(models, name, suffix):
   from jumprelu.lm import source
 
   write_config(models / (name + suffix), released(name))
-  found = source.find(name + suffix)
-  assert found.folder == models / (name + suffix)
-  assert found.config.name == name + suffix
-  # Hugging Face's embedding has no rows beyond the tokenizer's.
-  assert found.config.vocab == 256_000
+  result = source.find(name + suffix)
+  assert result.folder == models / (name + suffix)
+  assert result.config.name == name + suffix
+  # Hugging Face's embedding has only the tokenizer's rows.
+  assert result.config.vocab == 256_000
   assert lm.get_config(name + suffix).vocab == 256_128
 
 
 def test_another_model_in_the_folder_of_a_known_one_is_refused(models):
   write_config(models / 'gemma2_2b', released('gemma2_9b'))
-  with pytest.raises(errors.DataError, match='no gemma2_2b: d_model is 3584'):
+  with pytest.raises(errors.DataError, match='not gemma2_2b: d_model is 3584'):
     lm.load('gemma2_2b')
 
 
-def test_missing_weights_are_told_before_a_run_directory_is_made(
+def test_missing_weights_are_reported_before_a_run_directory_is_made(
     models, tmp_path, capsys
 ):
   argv = ['--model=gemma2_2b', '--layer=12', f'--out={tmp_path / "run"}']
@@ -79,7 +79,7 @@ def test_missing_weights_are_told_before_a_run_directory_is_made(
   assert not (tmp_path / 'run').exists()
 
 
-def test_missing_weights_say_what_to_get_and_where_to_put_it(models, capsys):
+def test_the_error_for_missing_weights_names_source_and_folder(models, capsys):
   for name, repository in (
       ('gemma2_2b', 'google/gemma-2-2b from'),
       ('gemma2_27b_it', 'google/gemma-2-27b-it from'),
@@ -112,7 +112,7 @@ def test_unknown_names_and_folders_have_their_own_exit_codes(tmp_path, capsys):
     assert words in error and error.count('\n') == 1
 
 
-def test_a_config_keeps_the_folder_as_it_was_given(tmp_path):
+def test_a_config_keeps_the_folder_as_written(tmp_path):
   write_config(tmp_path / 'mine', huggingface_folders.CONFIGS['2b'])
   config = config_lib.resolve({'model': f'{tmp_path}/mine', 'layer': 2})
   assert config.model == f'{tmp_path}/mine'
@@ -121,7 +121,7 @@ def test_a_config_keeps_the_folder_as_it_was_given(tmp_path):
     config_lib.resolve({'model': f'{tmp_path}/mine', 'layer': 3})
 
 
-def test_a_config_is_valid_where_the_folder_of_its_model_is_not(
+def test_a_config_is_valid_without_the_folder_of_its_model(
     tmp_path, monkeypatch
 ):
   folder = tmp_path / 'mine'
@@ -138,7 +138,7 @@ def test_a_config_is_valid_where_the_folder_of_its_model_is_not(
     dataclasses.replace(config, layer=-1)
 
 
-def test_a_run_of_a_config_that_was_never_resolved_checks_its_model(tmp_path):
+def test_a_run_of_an_unresolved_config_checks_its_model(tmp_path):
   write_config(tmp_path / 'mine', huggingface_folders.CONFIGS['2b'])
   config = config_lib.TrainConfig(model=str(tmp_path / 'mine'), layer=3)
   with pytest.raises(errors.UserError, match='has layers 0 to 2'):

@@ -1,4 +1,4 @@
-"""A tiny random Gemma 2 for tests: two sites differ, the window is short."""
+"""A tiny random Gemma 2 for tests; the heads are wider than the model."""
 
 import dataclasses
 import functools
@@ -28,7 +28,7 @@ CONFIG = lm.LmConfig(
 @functools.cache
 def model(config: lm.LmConfig = CONFIG) -> lm.LanguageModel:
   """Returns a model with random weights and random norm gains."""
-  # Of NumPy: to draw them by jax takes seconds of compilation.
+  # NumPy draws the weights because compiling the draws in JAX takes seconds.
   rng = np.random.default_rng(3)
 
   def draw(leaf):
@@ -41,7 +41,7 @@ def model(config: lm.LmConfig = CONFIG) -> lm.LanguageModel:
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-  """Token ids and what the forward pass wants to know about them."""
+  """Token ids, with the positions and segments for the forward pass."""
 
   tokens: jax.Array
   positions: jax.Array
@@ -66,7 +66,7 @@ def batch(sequences: int = 3, length: int = 12, seed: int = 0) -> Batch:
 
 
 def clean_losses(model, batch, **kwargs):
-  """Returns losses, jitted afresh."""
+  """Returns losses, from a new `jit`."""
   return jax.jit(
       lambda params, tokens: lm.losses(
           model, params, tokens, **batch.kwargs, **kwargs

@@ -1,4 +1,4 @@
-"""Reading model weights: what is right comes back, what is wrong is named."""
+"""Weights are read as written, and errors name the faulty file or tensor."""
 
 import pathlib
 import tempfile
@@ -24,7 +24,7 @@ class WeightsTest(absltest.TestCase):
   def write(self, flat):
     weights.write(weights.unflatten(flat), self.path, {'step': 1})
 
-  def test_what_was_written_is_read_rounded_to_bfloat16(self):
+  def test_written_weights_are_read_rounded_to_bfloat16(self):
     self.write(weights.flatten(self.model.params))
     params = weights.read(tiny.CONFIG, self.path)
     expected = jax.tree.map(
@@ -34,7 +34,7 @@ class WeightsTest(absltest.TestCase):
     self.assertEqual(jax.tree.structure(params), jax.tree.structure(expected))
     jax.tree.map(np.testing.assert_array_equal, params, expected)
 
-  def test_only_the_layers_asked_for_are_read(self):
+  def test_only_the_requested_layers_are_read(self):
     self.write(weights.flatten(self.model.params))
     params = weights.read(tiny.CONFIG, self.path, num_layers=2)
     layers = sorted(key for key in params if key.startswith('layer_'))
@@ -60,7 +60,7 @@ class WeightsTest(absltest.TestCase):
     ):
       weights.read(tiny.CONFIG, self.path)
 
-  def test_a_truncated_file_is_one_clear_error(self):
+  def test_a_truncated_file_is_an_error(self):
     self.write(weights.flatten(self.model.params))
     data = self.path.read_bytes()
     self.path.write_bytes(data[: len(data) // 2])

@@ -1,4 +1,4 @@
-"""The card of a release says what is there, and its code runs."""
+"""The card of a release: its table, notes and sample code."""
 
 import os
 
@@ -9,7 +9,7 @@ from jumprelu.release import members as members_lib
 from tests import small_release
 
 
-def test_the_card_shows_every_member_and_loads_one_as_it_says(tmp_path):
+def test_the_card_lists_all_members_and_its_code_loads_one(tmp_path):
   out = small_release.write(tmp_path / 'release')
   text = (out / 'README.md').read_text()
   for path in members_lib.list_members(out):
@@ -29,7 +29,7 @@ def test_the_card_shows_every_member_and_loads_one_as_it_says(tmp_path):
     )
 
 
-def test_the_card_gives_no_share_of_dead_latents_on_too_few_tokens(tmp_path):
+def test_the_card_shows_no_dead_share_after_too_few_tokens(tmp_path):
   members = small_release.make_members()
   enough = small_release.write(tmp_path / 'enough', members)
   text = (enough / 'README.md').read_text()
@@ -47,7 +47,7 @@ def test_the_card_gives_no_share_of_dead_latents_on_too_few_tokens(tmp_path):
   assert lines and all(line.endswith('| – |') for line in lines)
 
 
-def test_the_card_says_which_input_a_transcoder_wants(tmp_path):
+def test_the_card_describes_the_input_of_transcoders(tmp_path):
   members = small_release.make_members()
   without = small_release.write(tmp_path / 'without', members)
   assert 'norm before the MLP without its\ngain' in (
@@ -58,6 +58,6 @@ def test_the_card_says_which_input_a_transcoder_wants(tmp_path):
       for m in members
   ]
   out = small_release.write(tmp_path / 'with', with_gain)
-  assert 'gain included' in (out / 'README.md').read_text()
+  assert 'with its gain' in (out / 'README.md').read_text()
   out = small_release.write(tmp_path / 'none', members[:2])
   assert 'norm before the MLP' not in (out / 'README.md').read_text()

@@ -1,4 +1,4 @@
-"""The frontier plot says what the rows say."""
+"""The frontier plot shows the values of the rows."""
 
 import subprocess
 import sys
@@ -33,7 +33,7 @@ def make_row(**changes):
 
 @pytest.fixture
 def drawn(monkeypatch, tmp_path):
-  """Draws rows and returns the figure as it was when it was saved."""
+  """Returns a function that draws rows and returns the saved figure."""
 
   def draw(rows):
     kept = []
@@ -54,7 +54,7 @@ def texts(axis):
   return [text.get_text() for text in axis.texts]
 
 
-def test_a_column_a_site_in_fixed_order_with_both_curves(drawn):
+def test_each_site_has_a_column_in_fixed_order_with_both_curves(drawn):
   fig = drawn(
       [
           make_row(site='transcoder', pca_fvu=None),
@@ -95,13 +95,13 @@ def test_error_bars_are_two_standard_errors(drawn):
   assert '± 2 standard errors' in ' '.join(fig.get_suptitle().split())
 
 
-def test_pca_is_drawn_where_it_was_computed_only(drawn):
+def test_pca_is_drawn_only_if_it_was_computed(drawn):
   fig = drawn([make_row(), make_row(site='transcoder', pca_fvu=None)])
   assert 'PCA of rank L0' in texts(fig.axes[0])
   assert 'PCA of rank L0' not in texts(fig.axes[1])
 
 
-def test_points_are_labelled_with_what_was_asked(drawn):
+def test_points_are_labelled_with_coefficient_or_target(drawn):
   fig = drawn(
       [
           make_row(sparsity_coefficient=2.5e-3),
@@ -114,7 +114,7 @@ def test_points_are_labelled_with_what_was_asked(drawn):
   }  # fmt: skip
 
 
-def test_several_widths_are_named_at_their_curves_and_do_not_overlap(drawn):
+def test_labels_of_several_widths_do_not_overlap(drawn):
   fig = drawn(
       [
           make_row(width=width, l0=l0, fvu=fvu / l0)
@@ -131,27 +131,27 @@ def test_several_widths_are_named_at_their_curves_and_do_not_overlap(drawn):
     assert upper.y0 >= lower.y0 + 0.8 * lower.height
 
 
-def test_a_loss_that_fell_is_drawn_on_a_linear_axis(drawn):
+def test_a_negative_delta_loss_is_drawn_on_a_linear_axis(drawn):
   fig = drawn([make_row(delta_loss=-0.001), make_row(l0=10.0)])
   assert fig.axes[1].get_yscale() == 'linear'
   low, high = fig.axes[1].get_ylim()
   assert low < -0.001 and high > 0.05
 
 
-def test_the_file_is_a_picture_with_ink(drawn, tmp_path):
+def test_the_file_is_an_image_with_dark_pixels(drawn, tmp_path):
   drawn([make_row(), make_row(l0=10.0, fvu=0.2)])
   pixels = image.imread(tmp_path / 'frontier.png')
   assert pixels.shape[0] > 800 and pixels.shape[1] > 700
   assert 0.005 < (pixels[..., :3].min(axis=-1) < 0.9).mean() < 0.3
 
 
-def test_rows_without_numbers_are_left_out(drawn):
+def test_rows_without_an_l0_are_left_out(drawn):
   fig = drawn([make_row(), make_row(l0=None), make_row(l0=0.0, fvu=None)])
   assert len(texts(fig.axes[1])) == 1
 
 
-def test_no_rows_is_one_clear_line(tmp_path):
-  with pytest.raises(errors.DataError, match='no results row'):
+def test_no_rows_is_an_error(tmp_path):
+  with pytest.raises(errors.DataError, match='no row of results'):
     frontier.plot_frontier([], tmp_path / 'frontier.png')
 
 
@@ -163,7 +163,7 @@ def test_matplotlib_is_imported_only_to_draw():
   subprocess.run([sys.executable, '-c', code], check=True)
 
 
-def test_the_heading_says_where_training_was_stopped(drawn):
+def test_the_heading_names_the_step_of_an_unfinished_run(drawn):
   stop = 'stopped at step 16 of 40'
   fig = drawn([make_row(unfinished=stop), make_row(unfinished=stop, l0=9.0)])
   assert ' '.join(fig.get_suptitle().split()).count(stop) == 1

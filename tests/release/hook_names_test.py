@@ -1,11 +1,11 @@
-"""The names of sites are those of other libraries."""
+"""Names of sites in other libraries."""
 
 import pytest
 
 from jumprelu.release import hook_names
 
 
-def test_hooks_of_a_transcoder_say_where_the_gain_is():
+def test_hooks_of_a_transcoder_depend_on_the_gain():
   with_gain = hook_names.hook_names('transcoder', layer=5, input_gain=True)[
       'input'
   ]
@@ -35,7 +35,7 @@ def test_hooks_of_a_transcoder_say_where_the_gain_is():
         ),
     ],
 )
-def test_hooks_are_those_of_other_libraries(site, lens, module):
+def test_hooks_have_the_names_of_other_libraries(site, lens, module):
   hooks = hook_names.hook_names(site, layer=5)
   assert hooks['input'] == hooks['target']
   assert hooks['input']['transformer_lens'] == lens

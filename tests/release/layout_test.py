@@ -1,4 +1,4 @@
-"""Names of folders are Gemma Scope's."""
+"""Folder names are those of Gemma Scope."""
 
 import pytest
 
@@ -14,7 +14,7 @@ from jumprelu.release import layout
         (3072, '3072'), (1, '1'),
     ],
 )  # fmt: skip
-def test_widths_are_named_as_gemma_scope_names_them(width, name):
+def test_widths_have_gemma_scopes_names(width, name):
   assert layout.width_name(width) == name
 
 
@@ -30,7 +30,7 @@ def test_l0_is_rounded_half_up_to_at_least_one(l0, name):
 
 
 @pytest.mark.parametrize('l0', [float('nan'), float('inf'), -1.0])
-def test_an_l0_that_is_no_count_has_no_name(l0):
+def test_a_negative_or_non_finite_l0_has_no_name(l0):
   with pytest.raises(ValueError, match='L0'):
     layout.l0_name(l0)
 
@@ -43,7 +43,7 @@ def test_colliding_members_are_numbered_by_coefficient_then_seed():
   ]  # fmt: skip
 
 
-def test_other_variants_lie_under_their_own_folder():
+def test_other_variants_have_their_own_folder():
   names = dict(site='mlp_out', layer=12, width=16384, l0=43.6)
   assert (
       layout.member_folder(variant='jumprelu', **names)

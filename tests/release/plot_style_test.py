@@ -1,4 +1,4 @@
-"""Axes are numbered in few, plain digits; curves differ in more than colour."""
+"""Axes have a few plain tick labels; curves differ in colour and marker."""
 
 from matplotlib import figure
 import numpy as np
@@ -27,5 +27,5 @@ def test_logarithmic_axes_have_a_few_plain_ticks(low, high, ticks):
   axis.plot([low, high], [1, 2])
   plot_style.log_axis(axis, 'x')
   axis.set_xlim(low, high)
-  found = [t for t in axis.get_xticks() if low <= t <= high]
-  np.testing.assert_allclose(found, ticks)
+  visible = [t for t in axis.get_xticks() if low <= t <= high]
+  np.testing.assert_allclose(visible, ticks)

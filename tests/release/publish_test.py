@@ -1,4 +1,4 @@
-"""From a run to a release: what is folded, kept, and said of its origin."""
+"""Releases of runs: test vectors, stored evaluations and provenance."""
 
 import dataclasses
 import hashlib
@@ -24,7 +24,7 @@ LAYER = 1
 
 
 class Cache:
-  """Rows in memory."""
+  """A token cache in memory."""
 
   user_prefix = ()
 
@@ -41,7 +41,7 @@ class Cache:
 
 
 def make_run(*, input_gain):
-  """A run with two members, without a directory and without training."""
+  """Returns an untrained run with two members and no directory."""
   members, folded = [], []
   for site, d_in, d_out in (('attn_heads', 32, 32), ('transcoder', 16, 16)):
     sae = saes.make_sae(
@@ -77,7 +77,7 @@ def make_run(*, input_gain):
 
 
 def expected_inputs(site):
-  """Activations of every row of the cache, [rows, positions, d_site]."""
+  """Returns the activations of the cache, [rows, positions, d_site]."""
   model, tokens = tiny.model(), jnp.asarray(Cache().tokens)
   tap = lm.Tap(LAYER, site)
   values = jax.jit(
@@ -96,8 +96,8 @@ def expected_inputs(site):
 
 
 def test_test_vectors_are_raw_activations_of_kept_held_out_tokens():
-  found = publish.held_out_inputs(make_run(input_gain=True), rows=16)
-  inputs = {reads.name: value for reads, value in found.items()}
+  by_reads = publish.held_out_inputs(make_run(input_gain=True), rows=16)
+  inputs = {reads.name: value for reads, value in by_reads.items()}
   assert inputs['attn_heads'].shape == (16, 32)
   assert inputs['transcoder'].shape == (16, 16)
   keep = packing.keep_mask(Cache().tokens)
@@ -144,15 +144,15 @@ def test_parameters_for_the_tap_with_gain_give_the_same_latents(two_encoders):
   )
 
 
-def test_without_that_need_parameters_are_left_as_they_are():
+def test_parameters_without_a_missing_gain_are_unchanged():
   for site, gain in (('attn_heads', False), ('transcoder', True)):
     run = make_run(input_gain=gain)
     member = publish.eval_members(run)[site == 'transcoder']
-    found = evaluate.params_with_gain(run.model, member)
-    assert found is member.params
+    converted = evaluate.params_with_gain(run.model, member)
+    assert converted is member.params
 
 
-def test_an_evaluation_is_used_again_for_the_same_checkpoint_only(
+def test_an_evaluation_is_reused_only_for_the_same_checkpoint(
     tmp_path, monkeypatch
 ):
   evaluated = []
@@ -244,7 +244,7 @@ INGREDIENTS = {
 
 
 @pytest.mark.parametrize('name', INGREDIENTS)
-def test_an_evaluation_is_made_anew_when_an_ingredient_changes(
+def test_an_evaluation_is_recomputed_when_an_ingredient_changes(
     tmp_path, monkeypatch, name
 ):
   evaluated = []
@@ -268,12 +268,12 @@ def test_an_evaluation_is_made_anew_when_an_ingredient_changes(
   with monkeypatch.context() as patched:
     publish.evaluate_run(INGREDIENTS[name](run, patched.setattr))
   assert len(evaluated) == 2
-  # The stored one is now of the changed request.
+  # The stored evaluation is now that of the changed run.
   publish.evaluate_run(run)
   assert len(evaluated) == 3
 
 
-def test_a_run_is_known_by_what_it_computes_not_by_where():
+def test_the_run_digest_ignores_fields_without_effect_on_results():
   def digest(**changes):
     return run_digest.run_digest(config.resolve(changes))
 
@@ -284,7 +284,7 @@ def test_a_run_is_known_by_what_it_computes_not_by_where():
   assert digest() != digest(**{'optim.learning_rate': 1e-4})
 
 
-def test_a_run_of_a_version_in_which_the_path_counted_is_recognised():
+def test_a_run_of_format_1_has_the_same_digest():
   made = config.resolve({'layer': 3})
   fields = {
       path: leaf.value
@@ -297,7 +297,7 @@ def test_a_run_of_a_version_in_which_the_path_counted_is_recognised():
   assert run_digest.run_digest(made) == digest
 
 
-def test_the_commands_on_the_card_give_the_config_back():
+def test_the_commands_on_the_card_reproduce_the_config():
   from jumprelu.run import flags, main, train
 
   made = config.resolve(
@@ -323,7 +323,7 @@ def test_the_commands_on_the_card_give_the_config_back():
   assert second == '--run=RUN --out=RELEASE'
 
 
-def test_a_release_carries_no_path_of_the_machine_that_trained_it():
+def test_a_release_contains_no_local_path():
   made = config.resolve(
       {
           'layer': 1,
@@ -343,6 +343,6 @@ def test_a_release_carries_no_path_of_the_machine_that_trained_it():
 @pytest.mark.parametrize(
     'text', ['stdlib', 'tfds:c4/en', 'gs://bucket/a.jsonl']
 )
-def test_texts_that_have_one_name_everywhere_keep_it(text):
+def test_texts_with_a_global_name_keep_it(text):
   made = config.resolve({'layer': 1, 'data': text})
   assert run_digest.portable(made).data == text

@@ -1,4 +1,4 @@
-"""Test vectors: what rounding may change in them, and what it may not."""
+"""Test vectors may differ by rounding errors only."""
 
 import jax
 import numpy as np
@@ -29,7 +29,7 @@ def test_a_latent_within_rounding_of_its_threshold_may_be_on_or_off():
 
 
 @pytest.mark.parametrize('precision', ['float32', 'bfloat16'])
-def test_latents_within_rounding_of_the_k_th_may_change_places(precision):
+def test_latents_within_rounding_of_the_kth_may_be_exchanged(precision):
   sae = saes.make_sae(
       'topk',
       saes.topk.Config(k=(1.0,), pre_encoder_bias=False),
@@ -54,7 +54,7 @@ def test_latents_within_rounding_of_the_k_th_may_change_places(precision):
       ([0.7000001, 0.7, 0], [False, True, False]),
   ]:
     with jax.default_matmul_precision(precision):
-      found = recompute.wrong_latents(
+      mask = recompute.wrong_latents(
           sae, params, x, latents=np.array([latents], np.float32)
       )
-    np.testing.assert_array_equal(found, [wrong])
+    np.testing.assert_array_equal(mask, [wrong])

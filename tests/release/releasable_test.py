@@ -1,4 +1,4 @@
-"""Runs that stopped, and members that did: refused, or released with a word."""
+"""Unfinished runs and members that skipped steps: refused, or marked."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from tests.release import publish_test
 
 
 def release_at(step, out, monkeypatch, *, total=512, skipped=0, **options):
-  """Releases a run of `total` steps that has come to `step`."""
+  """Releases a run of `total` steps that stopped at `step`."""
   run = publish_test.make_run(input_gain=True)
   meta = {'counts': {'step': step, 'tokens_trained': 100 * step}}
   batch = run.config.stream.batch
@@ -36,11 +36,11 @@ def release_at(step, out, monkeypatch, *, total=512, skipped=0, **options):
       for m in run.members
   ]
   frequency = [np.full(24, 0.125, np.float32)] * 2
-  found = evaluate.Evaluation(rows, frequency)
-  return publish.release_run(run, found, out, **options)
+  evaluation = evaluate.Evaluation(rows, frequency)
+  return publish.release_run(run, evaluation, out, **options)
 
 
-def test_a_run_that_has_not_ended_is_released_only_where_asked(
+def test_an_unfinished_run_is_released_only_with_the_flag(
     tmp_path, monkeypatch
 ):
   out = tmp_path / 'release'
@@ -53,13 +53,13 @@ def test_a_run_that_has_not_ended_is_released_only_where_asked(
   assert words in (out / 'README.md').read_text()
   assert (out / 'results.jsonl').read_text().count(words) == 2
   assert words in results.table(rows)
-  # Also where the release is read, evaluated or drawn later.
+  # Readers of the release receive the note too.
   for path, member in formats.find(out).items():
     assert member.meta['unfinished'] == words
     assert members.load_member(out / path)[2]['unfinished'] == words
 
 
-def test_a_run_that_has_ended_says_nothing_of_it(tmp_path, monkeypatch):
+def test_a_finished_run_has_no_note(tmp_path, monkeypatch):
   out = tmp_path / 'release'
   rows = release_at(512, out, monkeypatch)
   assert not any('unfinished' in row for row in rows)
@@ -68,7 +68,7 @@ def test_a_run_that_has_ended_says_nothing_of_it(tmp_path, monkeypatch):
     assert 'unfinished' not in member.meta
 
 
-def test_skipped_steps_are_counted_at_each_member(
+def test_skipped_steps_are_reported_for_each_member(
     tmp_path, monkeypatch, caplog
 ):
   out = tmp_path / 'release'
@@ -85,16 +85,14 @@ def test_skipped_steps_are_counted_at_each_member(
   assert 'skipped steps' in results.table(rows)
 
 
-def test_few_skipped_steps_are_no_news(tmp_path, monkeypatch, caplog):
+def test_few_skipped_steps_are_not_reported(tmp_path, monkeypatch, caplog):
   rows = release_at(512, tmp_path / 'release', monkeypatch)
   assert 'skipped steps' not in results.table(rows)
   assert ' skipped ' not in (tmp_path / 'release/README.md').read_text()
   assert not caplog.records
 
 
-def test_a_member_that_stopped_learning_is_released_only_where_asked(
-    tmp_path, monkeypatch
-):
+def test_a_member_that_skipped_many_steps_needs_the_flag(tmp_path, monkeypatch):
   out = tmp_path / 'release'
   words = 'site=transcoder.* skipped 300 of 512 steps.*--allow_skipped'
   with pytest.raises(errors.UserError, match=words):

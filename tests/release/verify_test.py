@@ -1,4 +1,4 @@
-"""Each planted fault is refused, and named."""
+"""Verification refuses and names each planted fault."""
 
 import json
 import pathlib
@@ -39,7 +39,7 @@ def test_a_sound_release_passes_with_a_summary(out):
   assert str(summary).startswith('3 members, 34 latents, 19 files')
 
 
-def test_a_forger_who_reseals_a_sound_release_changes_nothing(out):
+def test_recomputed_digests_of_a_sound_release_pass(out):
   reseal(out)
   verify.verify_release(out)
 
@@ -64,8 +64,8 @@ def test_a_flipped_byte_of_any_other_file(out, name):
   refused(out, f'average_l0_3/{name}')
 
 
-def test_every_single_byte_of_params_is_guarded(out):
-  """Any flipped bit that reads well is caught by the digest at the latest."""
+def test_a_flipped_bit_anywhere_in_params_is_refused(out):
+  """Checks that the digest refuses bits that no other check refuses."""
   path = out / FOLDER / 'params.npz'
   sound = path.read_bytes()
   for i in range(0, len(sound), 97):
@@ -75,7 +75,7 @@ def test_every_single_byte_of_params_is_guarded(out):
 
 
 @pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])
-def test_a_number_that_is_not_finite(out, value):
+def test_a_non_finite_number(out, value):
   change_arrays(out, lambda a: a['W_enc'].__setitem__((2, 5), value))
   refused(out, r'W_enc has 1 non-finite values, the first at \(2, 5\)')
 
@@ -85,7 +85,7 @@ def test_a_decoder_row_that_is_not_unit(out):
   refused(out, 'W_dec row 4 has norm 1.001, not 1')
 
 
-def test_rounding_of_a_unit_row_is_no_fault(out):
+def test_rounding_of_a_unit_row_passes(out):
   change_arrays(
       out, lambda a: a['W_dec'].__setitem__(4, a['W_dec'][4] * 1.000002)
   )
@@ -169,7 +169,7 @@ def test_a_renamed_folder_with_a_renamed_listing(out, other):
 
 
 def test_a_scale_that_was_not_folded(out):
-  """The arrays of the scaled SAE: all checks but the test vectors pass."""
+  """Refuses arrays of the scaled SAE, which only test vectors reveal."""
 
   def unfold(arrays):
     for name in ('b_enc', 'threshold', 'b_dec'):
@@ -190,7 +190,7 @@ def test_test_vectors_of_another_member(out):
   refused(out, 'latents are not those of params.npz')
 
 
-# Of the variants that equal no JumpReLU, and of one that does.
+# Two variants that equal no JumpReLU SAE, and one that does.
 @pytest.mark.parametrize('precision', ['float32', 'bfloat16'])
 @pytest.mark.parametrize(
     'variant, fields', [('topk', {}), ('gated', {'tied': False}), ('gated', {})]
@@ -210,12 +210,12 @@ def test_one_wrong_latent_of_any_variant(tmp_path, variant, fields, precision):
     refused(out, 'test_vectors.npz: 1 latents are not those of params.npz')
 
 
-def test_a_config_of_no_known_sae(out):
+def test_a_config_of_an_unknown_variant(out):
   change_json(out, lambda c: c.update(variant='mystery'))
   refused(out, 'config.json: describes no known SAE')
 
 
-def test_a_config_without_what_made_the_member(out):
+def test_a_config_without_a_required_field(out):
   change_json(out, lambda c: c.pop('sparsity_coefficient'))
   refused(out, 'config.json: lacks sparsity_coefficient')
 
@@ -237,7 +237,7 @@ def test_a_config_with_another_files_digest(out):
 def test_a_firing_frequency_that_is_no_share(out):
   np.save(out / FOLDER / 'firing_frequency.npy', np.full(12, 1.5, np.float32))
   reseal(out)
-  refused(out, 'firing_frequency.npy: not a share')
+  refused(out, 'firing_frequency.npy: must hold 12 shares')
 
 
 def test_a_symlink(out, tmp_path):
@@ -261,18 +261,18 @@ def test_a_path_that_could_leave_the_release(out, path):
     'text', ['', '[]', '{', '{}', '{"members": []}', '{"members": [{}]}',
              '{"members": [], "files": {}}', '[' * 100000],
 )  # fmt: skip
-def test_a_suite_json_that_is_none(out, text):
+def test_an_invalid_suite_json(out, text):
   (out / 'suite.json').write_text(text)
   refused(out, 'suite.json')
 
 
-def test_an_edited_card_is_no_fault(out):
+def test_an_edited_card_passes(out):
   (out / 'README.md').write_text('Mine now.')
   verify.verify_release(out)
 
 
-def test_a_directory_that_is_not_there_is_missing_input(tmp_path):
+def test_a_missing_directory_is_missing_input(tmp_path):
   with pytest.raises(errors.MissingInputError, match='nowhere') as caught:
     verify.verify_release(tmp_path / 'nowhere')
   assert caught.value.exit_code == 66
-  refused(tmp_path, 'it has no suite.json')
+  refused(tmp_path, 'because it has no suite.json')

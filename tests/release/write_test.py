@@ -1,4 +1,4 @@
-"""Releases: names, files that others can read, nothing lost on the way."""
+"""Written releases: names, files and exact values."""
 
 import dataclasses
 import json
@@ -15,7 +15,7 @@ from jumprelu.release import members as members_lib
 from tests import small_release
 
 
-def test_a_release_holds_the_contracts_files(tmp_path):
+def test_a_release_holds_the_documented_files(tmp_path):
   out = small_release.write(tmp_path / 'release')
   files = sorted(
       p.relative_to(out).as_posix() for p in out.rglob('*') if p.is_file()
@@ -34,7 +34,7 @@ def test_a_release_holds_the_contracts_files(tmp_path):
   )
 
 
-def test_released_arrays_come_back_bit_for_bit(tmp_path):
+def test_released_arrays_are_read_back_bit_for_bit(tmp_path):
   members = small_release.make_members()
   out = small_release.write(tmp_path / 'release', members)
   paths = write.member_paths(members)
@@ -63,7 +63,7 @@ def test_two_releases_of_one_run_have_the_same_bytes(tmp_path):
 
 
 def test_a_released_file_reads_as_a_plain_gemma_scope_npz(tmp_path):
-  """Ten lines of NumPy, as a user of Gemma Scope's files has them."""
+  """Reads the file with NumPy alone, as users of Gemma Scope do."""
   trained, params = small_release.trained_sae(seed=0)
   scale = small_release.SCALE
   out = small_release.write(tmp_path / 'release')
@@ -132,8 +132,10 @@ def test_peer_defect_11_a_release_acts_on_raw_activations(tmp_path):
 
 
 def test_peer_defect_12_a_member_is_usable_without_its_run(tmp_path):
-  """Peers' checkpoints lost the norm factor (SAELens #381): ours is folded,
-  and stated."""
+  """Peers' checkpoints lost the norm factor (SAELens #381).
+
+  Ours is folded into the arrays and stored in config.json.
+  """
   out = small_release.write(tmp_path / 'release')
   folder = out / 'resid_post/layer_2/width_12/average_l0_3'
   config = json.loads((folder / 'config.json').read_text())
@@ -150,7 +152,7 @@ def test_peer_defect_12_a_member_is_usable_without_its_run(tmp_path):
     np.testing.assert_array_equal(released['W_dec'].shape, (12, trained.d_out))
 
 
-def test_config_tells_how_to_make_the_member_again(tmp_path):
+def test_config_has_all_settings_to_reproduce_the_member(tmp_path):
   out = small_release.write(tmp_path / 'release')
   config = json.loads(
       (out / 'transcoder/layer_2/width_10/average_l0_4/config.json').read_text()
@@ -168,7 +170,7 @@ def test_config_tells_how_to_make_the_member_again(tmp_path):
   assert config['versions'].keys() >= {'jumprelu', 'python', 'jax', 'numpy'}
 
 
-def test_rows_carry_paths_and_stay_the_evaluations_numbers(tmp_path):
+def test_rows_have_paths_and_are_stored_unchanged(tmp_path):
   members = small_release.make_members()
   out = tmp_path / 'release'
   rows = write.write_release(members, out, provenance=small_release.PROVENANCE)
@@ -193,26 +195,26 @@ def test_a_release_replaces_an_older_one_of_the_same_run(tmp_path):
   assert [p.name for p in tmp_path.iterdir()] == ['release']
 
 
-def test_a_release_never_replaces_what_is_not_its_own(tmp_path):
+def test_a_release_replaces_no_other_files(tmp_path):
   other_run = small_release.write(tmp_path / 'other')
   provenance = small_release.provenance(run='01' * 32)
   with pytest.raises(errors.UserError, match='another run'):
     small_release.write(other_run, provenance=provenance)
   (tmp_path / 'thesis').mkdir()
   (tmp_path / 'thesis/chapter.tex').write_text('x')
-  with pytest.raises(errors.UserError, match='no release'):
+  with pytest.raises(errors.UserError, match='not a release'):
     small_release.write(tmp_path / 'thesis')
-  own = small_release.write(tmp_path / 'own')
-  (own / 'notes.txt').write_text('mine')
+  release = small_release.write(tmp_path / 'release')
+  (release / 'notes.txt').write_text('mine')
   with pytest.raises(errors.UserError, match='notes.txt'):
-    small_release.write(own)
-  assert (own / 'notes.txt').read_text() == 'mine'
+    small_release.write(release)
+  assert (release / 'notes.txt').read_text() == 'mine'
   (tmp_path / 'file').write_text('x')
   with pytest.raises(errors.UserError, match='not a directory'):
     small_release.write(tmp_path / 'file')
 
 
-def test_a_faulty_member_leaves_no_release_behind(tmp_path):
+def test_a_faulty_member_leaves_no_files(tmp_path):
   members = small_release.make_members()
   params = dict(members[0].params)
   params['b_enc'] = params['b_enc'].at[3].set(jnp.nan)
@@ -222,7 +224,7 @@ def test_a_faulty_member_leaves_no_release_behind(tmp_path):
   assert not list(tmp_path.iterdir())
 
 
-def test_unknown_numbers_are_null_in_json(tmp_path):
+def test_non_finite_numbers_are_null_in_json(tmp_path):
   member = small_release.make_members()[0]
   row = dict(member.results) | {'fvu': float('nan')}
   out = small_release.write(
@@ -231,7 +233,7 @@ def test_unknown_numbers_are_null_in_json(tmp_path):
   assert json.loads((out / 'results.jsonl').read_text())['fvu'] is None
 
 
-# The second is what a TPU multiplies in by default.
+# bfloat16 is the default matmul precision of a TPU.
 @pytest.mark.parametrize('precision', ['float32', 'bfloat16'])
 def test_every_variant_of_the_table_can_be_released(tmp_path, precision):
   kinds = [(variant, {}) for variant in saes.VARIANTS]
@@ -253,14 +255,14 @@ def test_the_default_precision_changes_no_byte_of_a_release(tmp_path):
       assert path.read_bytes() == other.read_bytes(), path
 
 
-def test_two_encoders_are_released_and_read_as_they_are(tmp_path):
+def test_a_member_with_two_encoders_is_released_unconverted(tmp_path):
   member = small_release.make_member(variant='gated', tied=False)
   out = small_release.write(tmp_path / 'release', [member])
-  ((path, found),) = formats.find(out).items()
+  ((path, released),) = formats.find(out).items()
   assert path.startswith('variants/gated/resid_post/')
-  assert found.sae == member.sae and found.meta['variant'] == 'gated'
-  params = {k: jnp.asarray(v) for k, v in found.params.items()}
-  assert found.sae.to_jumprelu(params) is None
+  assert released.sae == member.sae and released.meta['variant'] == 'gated'
+  params = {k: jnp.asarray(v) for k, v in released.params.items()}
+  assert released.sae.to_jumprelu(params) is None
 
   p = {k: np.float64(v) for k, v in params.items()}
   x = np.float64(member.inputs)
@@ -268,7 +270,9 @@ def test_two_encoders_are_released_and_read_as_they_are(tmp_path):
   latents = np.where((gate > 0) & (magnitude > 0), magnitude, 0)
   assert ((magnitude > 0) != (gate > 0)).any()
   np.testing.assert_allclose(
-      found.sae.encode(params, jnp.asarray(member.inputs)), latents, atol=1e-4
+      released.sae.encode(params, jnp.asarray(member.inputs)),
+      latents,
+      atol=1e-4,
   )
 
   def damage(arrays):
@@ -287,8 +291,8 @@ def test_a_skip_transcoder_is_released_loaded_and_verified(tmp_path):
   params = dict(member.params) | {'W_skip': jnp.asarray(skip)}
   released = small_release.replace(member, sae=sae, params=params)
   out = small_release.write(tmp_path / 'release', [released])
-  (path,) = write.list_members(out)
-  loaded, arrays, _ = write.load_member(out / path)
+  (path,) = members_lib.list_members(out)
+  loaded, arrays, _ = members_lib.load_member(out / path)
   assert loaded == sae
   np.testing.assert_array_equal(arrays['W_skip'], skip)
   with np.load(out / path / 'test_vectors.npz') as vectors:
@@ -303,10 +307,10 @@ def test_a_skip_transcoder_is_released_loaded_and_verified(tmp_path):
 
   small_release.change_arrays(out, other, folder=path)
   with pytest.raises(errors.DataError, match='reconstruction is not that of'):
-    write.verify_release(out)
+    verify.verify_release(out)
 
 
-def test_the_release_before_stays_if_the_new_one_cannot_be_renamed(
+def test_the_old_release_is_kept_if_the_new_one_cannot_be_renamed(
     tmp_path, monkeypatch
 ):
   out = small_release.write(tmp_path / 'release')

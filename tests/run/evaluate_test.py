@@ -1,21 +1,17 @@
 """`jumprelu evaluate`: a release in, rows out; bad input is one line."""
 
 import concurrent.futures
-import dataclasses
 import json
 import shutil
 import threading
 
-import jax.numpy as jnp
 import numpy as np
 from pyarrow import parquet
 import pytest
 
-from jumprelu import errors, lm
-from jumprelu.evals import evaluate as evaluate_lib
-from jumprelu.release import formats
+from jumprelu import errors
 from jumprelu.run import evaluate, main
-from tests import nano_release, small_release
+from tests import nano_release
 
 
 @pytest.fixture(scope='module')
@@ -205,49 +201,3 @@ def test_results_that_exist_are_not_touched_by_the_check(tmp_path):
     assert out.read_text() == text
   with pytest.raises(errors.UserError, match='a directory; name a file'):
     evaluate._check_writable(tmp_path)
-
-
-@pytest.mark.parametrize(
-    'variant, fields', [('jumprelu', {}), ('gated', {'tied': False})]
-)
-def test_a_transcoder_without_the_gain_gets_inputs_without_it(
-    tmp_path, variant, fields
-):
-  gain = np.linspace(0.5, 2.0, 8).astype(np.float32)
-  model = lm.LanguageModel(
-      lm.get_config('gemma2_nano'),
-      {'layer_2': {'pre_ffw_norm': {'scale': jnp.asarray(gain - 1)}}},
-      tmp_path,
-      4,
-  )
-  sae, params = small_release.trained_transcoder(variant, **fields)
-  sae, params = sae.fold(params, input_scale=3.0, target_scale=2.0)
-  origin = formats.Origin('gemma2_nano', 2, 'transcoder', False)
-  skip = np.ones((8, 6), np.float32)
-  sae = dataclasses.replace(sae, skip=True)
-  params |= {'W_skip': skip}
-  member = evaluate._make_member(
-      'path', formats.Released(sae, params, origin, {})
-  )
-  converted = evaluate_lib.params_with_gain(model, member)
-  x = np.random.default_rng(0).normal(size=(5, 8)).astype(np.float32)
-  np.testing.assert_allclose(
-      sae.encode(converted, jnp.asarray(x * gain)),
-      sae.encode(params, jnp.asarray(x)),
-      rtol=1e-5,
-  )
-  np.testing.assert_allclose(
-      x * gain @ converted['W_skip'], x @ skip, rtol=1e-5
-  )
-
-
-def test_a_corpus_field_of_a_later_version_is_one_line():
-  with pytest.raises(errors.DataError, match="unknown field 'stride'"):
-    evaluate._corpus_of({'corpus': {'stride': 2}})
-
-
-def test_the_trainers_folders_are_not_used_to_evaluate():
-  corpus = evaluate._corpus_of(
-      {'corpus': {'cache_dir': '/home/alice', 'sequence_length': 64}}
-  )
-  assert corpus.cache_dir == '' and corpus.sequence_length == 64

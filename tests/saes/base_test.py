@@ -97,7 +97,7 @@ def test_gradients_are_finite_and_reach_every_parameter(sae):
   assert parts.fired.shape == (small.WIDTH,)
 
 
-def test_dropped_rows_influence_nothing(sae):
+def test_dropped_rows_have_no_influence(sae):
   params = small.trained_like(sae)
   inputs, targets = small.rows(1, small.D_IN), small.rows(2, sae.d_out)
   keep = np.arange(small.ROWS) % 3 != 0
@@ -126,7 +126,7 @@ def test_dropped_rows_influence_nothing(sae):
       np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
-def test_finite_junk_in_dropped_rows_changes_no_bit(sae):
+def test_finite_values_in_dropped_rows_change_no_bit(sae):
   params = small.trained_like(sae)
   inputs, targets = small.rows(1, small.D_IN), small.rows(2, sae.d_out)
   keep = np.arange(small.ROWS) % 3 != 0
@@ -137,7 +137,7 @@ def test_finite_junk_in_dropped_rows_changes_no_bit(sae):
       np.where(keep[:, None], targets, np.float32(0)),
       keep,
   )
-  # Junk in the kernel, above the threshold, with a large error.
+  # The values are in the kernel, above the threshold, with a large error.
   junk = small.gradients(
       sae,
       params,
@@ -269,7 +269,7 @@ def test_folding_leaves_latents_and_reconstruction_unchanged(sae):
   )
 
 
-def test_a_folded_sae_is_the_jumprelu_that_it_says_it_equals(variant):
+def test_a_folded_sae_equals_its_jumprelu_form(variant):
   sae = small.make(variant, bandwidth=0.5)
   params = jax.tree.map(jnp.asarray, small.trained_like(sae))
   folded, raw = sae.fold(params, input_scale=3.0, target_scale=3.0)
@@ -327,7 +327,7 @@ def test_a_skip_term_starts_at_zero_and_adds_a_linear_map_of_the_inputs():
     sae.decode(jax.tree.map(jnp.asarray, params), latents)
 
 
-def test_inputs_that_are_times_a_gain_are_read_with_the_skip_term_too():
+def test_parameters_for_inputs_times_a_gain_include_the_skip_term():
   sae = small.make('gated', transcoder=True, skip=True, tied=False)
   params = small.trained_like(sae)
   inputs = small.rows(1, small.D_IN)

@@ -17,7 +17,7 @@ def _select(values, count):
   return np.where(values >= np.sort(values, axis=None)[-count], values, 0)
 
 
-def test_the_loss_is_the_papers():
+def test_the_loss_equals_the_papers():
   sae = small.make('batch_topk')
 
   def loss(p, _, inputs, targets):
@@ -28,7 +28,7 @@ def test_the_loss_is_the_papers():
   small.assert_equation(sae, loss)
 
 
-def test_rows_share_their_latents_and_dropped_rows_take_none():
+def test_rows_share_a_selection_that_leaves_dropped_rows_out():
   sae, keep = small.make('batch_topk'), np.arange(small.ROWS) % 2 == 0
   params = small.trained_like(sae)
   inputs = small.rows(1, small.D_IN)
@@ -69,7 +69,7 @@ def test_a_batch_without_latents_leaves_the_threshold():
   np.testing.assert_array_equal(parts.carried['threshold'], params['threshold'])
 
 
-def test_in_use_latents_are_those_above_the_threshold():
+def test_inference_latents_are_those_above_the_threshold():
   sae = small.make('batch_topk')
   params = small.trained_like(sae)
   pre_acts, latents, _ = small.run(sae, params, small.rows(1, small.D_IN))

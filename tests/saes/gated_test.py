@@ -30,7 +30,7 @@ def _latents(gate, magnitude):
 
 
 @_options
-def test_the_loss_is_the_papers(options):
+def test_the_loss_equals_the_papers(options):
   sae = small.make('gated', **options)
 
   def loss(p, constants, inputs, targets):
@@ -59,7 +59,7 @@ def test_the_loss_is_the_papers(options):
         ({'tied': False}, {'W_mag', 'b_mag'}),
     ],
 )
-def test_an_ablation_leaves_out_what_it_ablates(options, names):
+def test_an_ablation_has_only_the_parameters_it_needs(options, names):
   sae = small.make('gated', **options)
   params = small.init(sae, jax.random.key(0))
   assert set(params) - {'W_enc', 'b_enc', 'W_dec', 'b_dec'} == names
@@ -108,7 +108,7 @@ def test_a_gated_sae_equals_its_jumprelu_form(options):
 
 
 @pytest.mark.parametrize('pre_encoder_bias', [True, False])
-def test_with_two_encoders_it_is_no_jumprelu_and_folds_all_the_same(
+def test_an_untied_sae_has_no_jumprelu_form_and_can_be_folded(
     pre_encoder_bias,
 ):
   params, folded, raw = _folded(

@@ -16,7 +16,7 @@ def _pre_acts(p, inputs):
 
 
 @pytest.mark.parametrize('weight', [0.0, 0.5])
-def test_the_loss_is_the_papers(weight):
+def test_the_loss_equals_the_papers(weight):
   sae = small.make(
       'jumprelu_quadratic',
       bandwidth=_BANDWIDTH,

@@ -19,7 +19,7 @@ def _norms(p):
   return np.sqrt((p['W_dec'] ** 2).sum(axis=1))
 
 
-def test_the_loss_is_the_texts_in_this_packages_scale():
+def test_the_loss_equals_the_texts_in_this_packages_scale():
   sae = small.make(
       'jumprelu_tanh',
       bandwidth=_BANDWIDTH,

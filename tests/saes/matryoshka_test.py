@@ -84,7 +84,7 @@ def test_prefixes_are_shares_of_the_width():
 
 
 @pytest.mark.parametrize('shares', [(0.5, 0.25), (0.0,), (0.5, 1.0)])
-def test_shares_that_do_not_rise_are_named(shares):
+def test_shares_that_do_not_increase_are_named(shares):
   with pytest.raises(errors.UserError, match='prefix_shares must be rising'):
     saes.VARIANTS['matryoshka_batch_topk'][1](prefix_shares=shares)
 

@@ -120,9 +120,7 @@ def _is_as_pinned(variant, coefficient):
   _, error, l0 = _PINNED[variant]
   cosine, new_error, new_l0 = _recovered(variant, coefficient)
   # The tolerances exceed the effect of rounding over 600 steps.
-  return (
-      cosine > 0.9 and new_error < 1.5 * error and abs(new_l0 / l0 - 1) < 0.1
-  )
+  return cosine > 0.9 and new_error < 1.5 * error and abs(new_l0 / l0 - 1) < 0.1
 
 
 def test_a_planted_dictionary_is_recovered(variant):
@@ -131,7 +129,7 @@ def test_a_planted_dictionary_is_recovered(variant):
 
 
 @pytest.mark.parametrize('factor', [0.2, 5])
-def test_another_scale_of_the_penalty_would_be_seen(variant, factor):
+def test_a_wrong_scale_of_the_penalty_changes_the_result(variant, factor):
   coefficient = _PINNED[variant][0]
   if coefficient:
     assert not _is_as_pinned(variant, factor * coefficient)

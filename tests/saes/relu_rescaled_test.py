@@ -17,7 +17,7 @@ def _errors(p, latents, targets):
   return ((targets - latents @ p['W_dec'] - p['b_dec']) ** 2).sum(axis=1)
 
 
-def test_the_loss_is_a_relus_and_that_of_gain_and_shift_alone():
+def test_the_loss_is_a_relus_plus_that_of_gain_and_shift():
   sae = small.make('relu_rescaled')
 
   def loss(p, constants, inputs, targets):
@@ -48,7 +48,7 @@ def test_the_relu_sae_learns_as_if_it_were_alone():
   assert np.abs(grads['r_mag']).min() > 0 < np.abs(grads['shift']).min()
 
 
-def test_in_use_latents_are_rescaled_at_any_scale():
+def test_inference_latents_are_rescaled_at_any_scale():
   sae = small.make('relu_rescaled')
   params = small.trained_like(sae)
   # Negative shifts deactivate latents; positive shifts become thresholds.

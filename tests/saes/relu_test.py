@@ -11,7 +11,7 @@ from tests.saes import small
 
 
 @pytest.mark.parametrize('decoder_norm', relu.DECODER_NORMS)
-def test_the_loss_is_the_papers(decoder_norm):
+def test_the_loss_equals_the_papers(decoder_norm):
   sae = small.make('relu', decoder_norm=decoder_norm)
 
   def loss(p, _, inputs, targets):

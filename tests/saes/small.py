@@ -26,7 +26,7 @@ def variants(fast=_FAST):
 
 
 def make(variant, *, transcoder=False, skip=False, **fields):
-  """Returns an SAE; fields that its variant lacks are left out."""
+  """Returns an SAE; fields that its variant lacks are ignored."""
   config_cls = saes.VARIANTS[variant][1]
   names = {f.name for f in dataclasses.fields(config_cls)}
   config = config_cls(**{k: v for k, v in fields.items() if k in names})
@@ -102,8 +102,8 @@ def assert_equation(sae, numpy_loss, *, silent=None, to_threshold=None):
 
   `numpy_loss(params, constants, inputs, targets)` returns the mean loss; values
   that the paper does not differentiate come from `constants`. Gradients are
-  compared along one direction per parameter; that of a log threshold, a
-  pseudo-gradient, is `to_threshold(params, inputs, targets)` times the
+  compared along one direction per parameter. The pseudo-gradient of a log
+  threshold is compared with `to_threshold(params, inputs, targets)` times the
   threshold.
   """
   params = trained_like(sae)

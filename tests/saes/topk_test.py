@@ -1,4 +1,4 @@
-"""TopK SAEs: selection, the auxiliary loss of dead latents, members at ks."""
+"""TopK SAEs: selection, the auxiliary loss of dead latents, members by k."""
 
 import jax
 import numpy as np
@@ -26,7 +26,7 @@ def _pre_acts(p, inputs):
 
 
 @pytest.mark.parametrize('silent', [None, _SILENT], ids=['alive', 'dead'])
-def test_the_loss_is_the_papers(silent):
+def test_the_loss_equals_the_papers(silent):
   sae = small.make('topk', dead_after=100, aux_k=2, aux_coefficient=0.25)
 
   def loss(p, constants, inputs, targets):
@@ -73,7 +73,7 @@ def test_every_row_has_k_latents():
   np.testing.assert_array_equal((latents > 0).sum(axis=1), small.TARGET_L0)
 
 
-def test_a_suite_holds_one_member_a_k_whatever_the_coefficients():
+def test_a_suite_has_one_member_per_k_for_any_coefficients():
   chosen = {'variants': ('jumprelu', 'topk'), 'sites': ('mlp_out',)}
 
   def members(**fields):

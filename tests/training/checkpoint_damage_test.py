@@ -1,4 +1,4 @@
-"""Damaged checkpoints and failing disks: never a bad step, never silence."""
+"""Damaged checkpoints and failing disks, which are never ignored."""
 
 import logging
 import os
@@ -62,7 +62,7 @@ def copy_from_the_step_before(step_dir):
 
 
 def change_one_value_but_not_the_record(step_dir):
-  """What orbax and its compression see nothing wrong with."""
+  """Changes a value such that orbax and its compression see no error."""
   record = ocp.metadata(step_dir).custom_metadata
   leaves = ocp.load(step_dir, checkpointable_name='state')
   values = np.array(leaves['groups.a.nu'])
@@ -99,24 +99,24 @@ def test_the_warning_names_the_leaf_whose_bits_changed(tmp_path, caplog):
   assert 'the digest of groups.a.nu differs' in caplog.text
 
 
-def test_when_none_verifies_it_stops_and_changes_nothing(tmp_path):
+def test_if_no_checkpoint_verifies_nothing_is_changed(tmp_path):
   save(tmp_path, 5, 10)
   for step in '5', '10':
     flip_bit(largest_file(tmp_path / step / 'state'))
-  for _ in range(2):  # a second start does not begin afresh either
+  for _ in range(2):  # A second start fails as well.
     with pytest.raises(errors.DataError, match='none .* can be restored') as e:
       restore(tmp_path)
     assert e.value.exit_code == 65
     assert names(tmp_path) == ['10', '5']
 
 
-def test_a_corrupt_directory_alone_is_no_reason_to_start_afresh(tmp_path):
+def test_a_run_with_only_a_corrupt_directory_does_not_start_again(tmp_path):
   (tmp_path / '10.corrupt').mkdir()
   with pytest.raises(errors.DataError):
     restore(tmp_path)
 
 
-def test_an_empty_step_directory_alone_is_no_reason_to_start_afresh(tmp_path):
+def test_a_run_with_only_an_empty_step_directory_does_not_start_again(tmp_path):
   (tmp_path / '0').mkdir()
   with pytest.raises(errors.DataError, match='empty directories'):
     restore(tmp_path)
@@ -133,12 +133,12 @@ def test_empty_directories_and_junk_are_not_the_latest_step(tmp_path):
   assert '12.orbax-checkpoint-tmp' not in names(tmp_path)
   save_config = checkpoint.Config()
   with checkpoint.Checkpointer(tmp_path, save_config) as checkpointer:
-    checkpointer.save(9, make_state(9), meta=META)  # where the empty one is
+    checkpointer.save(9, make_state(9), meta=META)  # In the empty directory.
   assert bits(restore(tmp_path)[0]) == bits(make_state(9))
 
 
 def disk_full(size):
-  """No file may grow beyond `size`; returns what undoes it."""
+  """Limits files to `size` bytes; returns a function that lifts the limit."""
   soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
   resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
   return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -149,7 +149,7 @@ def test_a_full_disk_is_reported_at_the_next_save_and_at_the_end(tmp_path):
   checkpointer = checkpoint.Checkpointer(tmp_path, checkpoint.Config())
   checkpointer.save(1, large, meta=META)
   checkpointer.wait()
-  for then in (
+  for fail in (
       lambda: checkpointer.save(3, large, meta=META),
       checkpointer.close,
   ):
@@ -157,7 +157,7 @@ def test_a_full_disk_is_reported_at_the_next_save_and_at_the_end(tmp_path):
     try:
       checkpointer.save(2, large, meta=META)
       with pytest.raises(RuntimeError, match='checkpoint 2: .*File too large'):
-        then()
+        fail()
     finally:
       undo()
   assert checkpointer.latest_verified(large)[1]['step'] == 1
@@ -180,7 +180,7 @@ def test_a_failed_save_does_not_hide_the_error_that_ended_the_run(tmp_path):
     undo()
 
 
-def test_saving_goes_on_after_a_fall_back_over_the_same_steps(tmp_path):
+def test_steps_are_saved_again_after_a_fall_back(tmp_path):
   save(tmp_path, 5, 10)
   truncate(tmp_path / '10')
   with checkpoint.Checkpointer(tmp_path, checkpoint.Config()) as checkpointer:

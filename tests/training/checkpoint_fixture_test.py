@@ -1,4 +1,4 @@
-"""A stored checkpoint of an earlier version restores as it was written."""
+"""A stored checkpoint of an earlier version is restored unchanged."""
 
 import pathlib
 import shutil
@@ -10,7 +10,8 @@ from jumprelu.files import digests
 from jumprelu.training import checkpoint, suite
 from tests import toy_suite
 
-# Two groups of two members, step 0, written when records were flax.struct's.
+# Two groups of two members at step 0, of a version whose records were
+# flax.struct dataclasses.
 _STORED = (
     pathlib.Path(__file__).parent / 'fixtures/checkpoint_of_flax_records.zip'
 )
@@ -25,7 +26,7 @@ def test_a_checkpoint_of_flax_records_restores_its_digests(tmp_path, devices):
   groups = toy_suite.make_groups(config)
   mesh = toy_suite.make_mesh(*devices)
   checkpointer = checkpoint.Checkpointer(tmp_path, checkpoint.Config())
-  # Each array's digest and name is compared with the stored record.
+  # The name and digest of each array are compared with the stored record.
   restored = checkpointer.latest_verified(suite.stored_state(groups, mesh=mesh))
   assert restored is not None
   state, meta = restored

@@ -1,4 +1,4 @@
-"""One checkpoint of several processes; and of one process after them."""
+"""A checkpoint of several processes, restored by them or by one process."""
 
 import pytest
 
@@ -13,10 +13,10 @@ from jumprelu.training import checkpoint
 from jumprelu.run import preemption
 
 tasks, directory, *flags = sys.argv[1:]
-given = dict(flag.removeprefix('--process.').split('=') for flag in flags)
+fields = dict(flag.removeprefix('--process.').split('=') for flag in flags)
 for name in 'num_processes', 'process_id', 'heartbeat_timeout':
-  if name in given:
-    given[name] = int(given[name])
+  if name in fields:
+    fields[name] = int(fields[name])
 
 
 def state(step):
@@ -38,7 +38,7 @@ def state(step):
 
 
 def same(arrays, want):
-  # Each process looks at what lies on its own devices.
+  # Each process compares the shards on its devices.
   return all(
       np.array_equal(shard.data, want[name][shard.index])
       for name, x in arrays.items()
@@ -46,7 +46,7 @@ def same(arrays, want):
   )
 
 
-with preemption.start(preemption.Config(**given)):
+with preemption.start(preemption.Config(**fields)):
   mesh = sharding.make_mesh(sharding.Config(tensor=2))
   config = checkpoint.Config(keep=2)
   with checkpoint.Checkpointer(directory, config) as checkpointer:
@@ -77,7 +77,7 @@ def run_two(script, tasks, directory):
   return [child.output for child in children]
 
 
-def test_peer_defect_18_what_each_process_holds_is_saved(script, tmp_path):
+def test_peer_defect_18_the_shards_of_every_process_are_saved(script, tmp_path):
   """A peer stored process 0's optimiser state for everyone."""
   directory = tmp_path / 'checkpoints'
   outputs = run_two(script, 'save 3,save 4,save 5,restore', directory)
@@ -91,7 +91,9 @@ def test_peer_defect_18_what_each_process_holds_is_saved(script, tmp_path):
 
 
 @pytest.mark.slow
-def test_damage_to_one_processs_part_makes_all_fall_back(script, tmp_path):
+def test_damage_to_the_shards_of_one_process_makes_all_fall_back(
+    script, tmp_path
+):
   directory = tmp_path / 'checkpoints'
   run_two(script, 'save 3,save 4', directory)
   part = directory / '4' / 'state' / 'ocdbt.process_1'

@@ -1,4 +1,4 @@
-"""Checkpoints read beside the training that writes them."""
+"""Checkpoints that are read while a run writes them."""
 
 import shutil
 import time
@@ -28,14 +28,14 @@ def test_a_save_in_flight_survives_a_reader(tmp_path):
     while len(names(tmp_path)) == 1:
       time.sleep(0.001)  # Orbax makes its directory in the background.
     restored = checkpoint_reading.restore(tmp_path, make_state(0, shape))
-    checkpointer.wait()  # Raises where the save has lost its files.
+    checkpointer.wait()  # Raises if the save has lost its files.
   step = restored.meta['step']
-  assert step in (5, 10)  # 10: it was committed before the reader looked.
+  assert step in (5, 10)  # 10 if the save was committed before the read.
   assert bits(restored.state) == bits(make_state(step, shape))
   assert names(tmp_path) == ['10', '5']
 
 
-def test_a_damaged_checkpoint_is_passed_over_and_keeps_its_name(tmp_path):
+def test_a_damaged_checkpoint_is_skipped_and_keeps_its_name(tmp_path):
   save(tmp_path, 5, 10)
   flip_bit(largest_file(tmp_path / '10' / 'state'))
   restored = checkpoint_reading.restore(tmp_path, make_state(0))
@@ -43,7 +43,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_keeps_its_name(tmp_path):
   assert names(tmp_path) == ['10', '5']
 
 
-def test_checkpoints_that_a_training_replaces_meanwhile_are_read_anew(
+def test_checkpoints_are_listed_again_if_a_run_replaces_them(
     tmp_path, monkeypatch
 ):
   save(tmp_path, 5, keep=1)
@@ -60,7 +60,7 @@ def test_checkpoints_that_a_training_replaces_meanwhile_are_read_anew(
   assert restored.meta['step'] == 10
 
 
-def test_a_folder_that_is_missing_holds_no_checkpoint(tmp_path):
+def test_a_missing_folder_holds_no_checkpoint(tmp_path):
   state = {'x': jax.device_put(jnp.ones(3))}
   assert checkpoint_reading.restore(tmp_path / 'missing', state) is None
   assert not list(tmp_path.iterdir())

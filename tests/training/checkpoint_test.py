@@ -52,10 +52,10 @@ def test_another_configuration_is_an_error_not_a_cast(
     tmp_path, change, message
 ):
   save(tmp_path, 5)
-  asked = make_state(0)
-  asked = dataclasses.replace(asked, groups={'a': change(asked.groups['a'])})
+  wanted = make_state(0)
+  wanted = dataclasses.replace(wanted, groups={'a': change(wanted.groups['a'])})
   with pytest.raises(errors.UserError, match=message) as e:
-    restore(tmp_path, asked)
+    restore(tmp_path, wanted)
   assert e.value.exit_code == 2
   assert names(tmp_path) == ['5']
 
@@ -83,8 +83,8 @@ def test_arrays_may_be_donated_while_they_are_being_written(tmp_path):
   assert bits(restore(tmp_path, {'x': x})[0]) == [want]
 
 
-def test_a_checkpoint_behind_a_newer_one_is_refused(tmp_path):
-  """Peers wrote stale steps after a resume; here they would be deleted."""
+def test_a_checkpoint_older_than_the_newest_is_refused(tmp_path):
+  """Peers wrote stale steps after a resume."""
   save(tmp_path, 5, 10)
   with pytest.raises(errors.DataError, match='already holds checkpoint 10'):
     save(tmp_path, 7)
@@ -99,7 +99,7 @@ def test_the_same_step_twice_is_saved_once(tmp_path):
 
 
 def test_restores_on_other_devices_than_it_was_saved_from(tmp_path):
-  """Eight devices, four of them otherwise laid out, one: the same bits."""
+  """The bits are the same on eight devices, on four, and on one."""
   want = make_state(5)
 
   def laid_out(data, tensor):
@@ -111,13 +111,13 @@ def test_restores_on_other_devices_than_it_was_saved_from(tmp_path):
   shardings = [laid_out(4, 2), laid_out(2, 2), laid_out(1, 1)]
   with checkpoint.Checkpointer(tmp_path, checkpoint.Config()) as checkpointer:
     checkpointer.save(5, jax.device_put(want, shardings[0]), meta=META)
-  for there in shardings:
-    state, _ = restore(tmp_path, jax.device_put(want, there))
+  for target in shardings:
+    state, _ = restore(tmp_path, jax.device_put(want, target))
     assert bits(state) == bits(want)
-    assert jax.tree.map(lambda x: x.sharding, state) == there
+    assert jax.tree.map(lambda x: x.sharding, state) == target
 
 
-def test_orbax_is_quiet_and_we_are_not(tmp_path):
+def test_only_our_own_lines_are_logged(tmp_path):
   lines = []
   handler = logging.Handler()
   handler.emit = lambda record: lines.append(record.getMessage())

@@ -1,4 +1,4 @@
-"""The training config: recipes, round trip, the suite it lists, its errors."""
+"""The training config: recipes, round trip, members and errors."""
 
 import dataclasses
 import json
@@ -18,7 +18,7 @@ def test_the_default_recipe_is_short_and_overridable():
   assert changed.optim == plain.optim
 
 
-def test_short_reaches_whatever_a_variant_has_of_a_short_runs_numbers():
+def test_the_short_recipe_sets_its_numbers_in_every_variant_that_has_them():
   chosen = config.resolve({'variants': tuple(saes.VARIANTS)}).sae
   numbers = {
       'bandwidth': 0.05,
@@ -28,11 +28,11 @@ def test_short_reaches_whatever_a_variant_has_of_a_short_runs_numbers():
   }
   seen = set()
   for variant in saes.VARIANTS:
-    own = dataclasses.asdict(getattr(chosen, variant))
-    for name in set(numbers) & set(own):
-      # The first variant's kernel was swept by itself.
+    fields = dataclasses.asdict(getattr(chosen, variant))
+    for name in set(numbers) & set(fields):
+      # The bandwidth of this variant comes from a sweep.
       swept = (variant, name) == ('jumprelu', 'bandwidth')
-      assert own[name] == (0.1 if swept else numbers[name]), (variant, name)
+      assert fields[name] == (0.1 if swept else numbers[name]), (variant, name)
       seen.add(name)
   assert seen == set(numbers)
 
@@ -69,8 +69,8 @@ def test_flags_override_the_paper_recipe_too():
 
 
 def test_a_warmup_share_wins_over_the_recipes_steps():
-  asked = {'recipe': 'paper', 'optim.lr_warmup_fraction': 0.5}
-  assert config.resolve(asked).optim.lr_warmup_steps is None
+  overrides = {'recipe': 'paper', 'optim.lr_warmup_fraction': 0.5}
+  assert config.resolve(overrides).optim.lr_warmup_steps is None
 
 
 @pytest.mark.parametrize(
@@ -134,10 +134,10 @@ def test_members_come_by_site_width_variant_sparsity_seed():
 def test_target_l0_replaces_the_recipes_coefficients():
   resolved = config.resolve({'target_l0': (20.0, 50.0), 'sites': ('mlp_out',)})
   assert resolved.sae.jumprelu.penalty == 'target_l0'
-  found = [
+  pairs = [
       (m.sparsity_coefficient, m.target_l0) for m in config.members(resolved)
   ]
-  assert found == [(1.0, 20.0), (1.0, 50.0)]
+  assert pairs == [(1.0, 20.0), (1.0, 50.0)]
 
 
 _BAD = {
@@ -178,11 +178,11 @@ _BAD = {
     'target': ({'target_l0': (0.0,)}, r'target_l0: 0.0 must be above 0'),
     'target above width': (
         {'target_l0': (20.0,), 'widths': (16,)},
-        'target_l0: 20 is more than a width has latents',
+        'target_l0: 20 is more than the smallest width',
     ),
     'penalty': (
         {'sae.jumprelu.penalty': 'target_l0'},
-        'penalty is target_l0, but target_l0 is not given',
+        'penalty is target_l0, but target_l0 is not set',
     ),
     'short run': ({'tokens': 1000}, 'tokens is 1000: at least one block'),
     'part': ({'optim.learning_rate': -1.0}, 'optim.learning_rate must be'),

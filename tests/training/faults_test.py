@@ -1,4 +1,4 @@
-"""Runs that are stopped, damaged and resumed, in this process."""
+"""Runs that are stopped, damaged and resumed in one process."""
 
 import shutil
 
@@ -22,7 +22,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def run(folder):
-  """Runs or resumes what is in a directory; the model is loaded once."""
+  """Returns a function that runs or resumes a run; loads the model once."""
   config = config_lib.resolve(small_run.overrides(folder, steps=STEPS))
   job = job_lib.make_job(config)
 
@@ -49,14 +49,14 @@ def stopped(folder, run):
   return out
 
 
-def test_peer_defects_14_15_17_a_run_resumed_inside_a_block_is_the_same_run(
+def test_peer_defects_14_15_17_a_run_resumed_inside_a_block_is_unchanged(
     tmp_path, run, stopped, uninterrupted
 ):
   out = tmp_path / 'resumed'
   shutil.copytree(stopped, out)
   assert run(out) == train.DONE
-  # Not from the start again (the times of the first lines are still theirs),
-  # no step left out, none done twice; and no stale step is saved.
+  # The first lines keep their times, because the run does not start again. No
+  # step is missing or repeated, and no stale step is saved.
   before = (stopped / 'metrics.jsonl').read_text()
   assert (out / 'metrics.jsonl').read_text().startswith(before)
   assert small_run.metrics(out) == small_run.metrics(uninterrupted)

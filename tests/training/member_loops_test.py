@@ -11,7 +11,7 @@ from jumprelu.training import member_loops
 
 
 @pytest.mark.parametrize('steps', [0, 2, 4])
-def test_scan_steps_is_a_scan_with_rows_of_zeros_beyond_the_steps(steps):
+def test_scan_steps_is_a_scan_with_rows_of_zeros_after_the_steps(steps):
   def body(state, number):
     return state + number, {'state': state, 'next': number + 1.0}
 

@@ -31,7 +31,7 @@ def random_params(seed, shapes):
 
 
 def numpy_steps(params, gradients, rates, *, b2, eps):
-  """Adam with beta1 = 0 on the sphere, in float64, straight from the papers."""
+  """Returns parameters and second moments in float64, after the papers."""
   params = {k: v.astype(np.float64) for k, v in params.items()}
   second = {k: np.zeros_like(v) for k, v in params.items()}
   for t, (gradient, rate) in enumerate(zip(gradients, rates, strict=True), 1):
@@ -70,7 +70,7 @@ def test_several_steps_equal_an_independent_numpy_optimiser():
   params = random_params(0, SHAPES)
   gradients = [random_params(seed, SHAPES) for seed in range(1, 7)]
   rates = [1e-3, 5e-3, 1e-2, 1e-2, 1e-2, 3e-3]
-  # A large eps, so that its place in the formula matters.
+  # The large eps shows where it enters the formula.
   config = optim.Config(b2=0.99, eps=1e-2)
   got, got_nu = run_steps(
       jax.tree.map(jnp.asarray, params), gradients, rates, config
@@ -84,7 +84,8 @@ def test_several_steps_equal_an_independent_numpy_optimiser():
 
 
 def test_the_first_step_is_exact_at_the_papers_decay():
-  # 1 - 0.999 is off by 5e-5 in float32; the step would be, by half of that.
+  # In float32 1 - 0.999 has a relative error of 5e-5, and the step would have
+  # half of it.
   params = {'W_dec': jnp.eye(2), 'b_dec': jnp.zeros(2)}
   gradient = {'W_dec': jnp.zeros((2, 2)), 'b_dec': jnp.array([3.0, -0.5])}
   got, _ = update(
@@ -121,7 +122,7 @@ def test_decoder_rows_have_unit_norm_after_large_steps():
 
 
 def test_the_projection_comes_before_adam():
-  # A gradient along the row is no signal: neither nu nor the row may see it.
+  # A gradient parallel to the row may change neither nu nor the row.
   params = {'W_dec': jnp.array([[0.6, 0.8]])}
   got, nu = update(
       params,
@@ -201,8 +202,8 @@ def test_a_log_threshold_may_be_negative():
 
 
 def test_peer_defect_6_a_log_threshold_moves_under_adam():
-  # The chain rule's factor, the threshold 1e-3, makes its gradients tiny. Adam
-  # has to undo that: 10 steps of 7e-5 are 7e-4, whatever the gradient's size.
+  # The chain rule multiplies the gradient by the threshold, 1e-3. Adam's steps
+  # do not depend on that factor: 10 steps of 7e-5 are 7e-4.
   got = threshold_after(
       'log_threshold', np.log(1e-3), 2e-6, steps=10, learning_rate=7e-5
   )
@@ -264,7 +265,7 @@ def test_fractions_stretch_with_the_run(step, rate, sparsity):
     np.testing.assert_allclose(got_sparsity, sparsity, rtol=1e-6)
 
 
-def test_no_warm_up_starts_in_full():
+def test_without_warm_up_both_multipliers_start_at_1():
   config = optim.Config(lr_warmup_steps=0, sparsity_warmup_steps=0)
   assert schedules.learning_rate_at(config, 0, 10) == 1
   assert schedules.sparsity_at(config, 0, 10) == 1

@@ -1,4 +1,4 @@
-"""A run's text and language model: compared when it starts again."""
+"""Text and language model of a run, compared when it is resumed."""
 
 import json
 
@@ -17,14 +17,14 @@ from tests.toy_run import state as _state
 
 @pytest.fixture(scope='module', autouse=True)
 def compile_once(tmp_path_factory):
-  """Every run compiles the same programs: let one do it for all."""
+  """Shares compiled programs, because all runs compile the same ones."""
   with compiled.compile_once(tmp_path_factory.mktemp('compiled')):
     yield
 
 
 @pytest.fixture(scope='module')
 def whole(tmp_path_factory):
-  """A run that nothing interrupts."""
+  """Returns the directory of an uninterrupted run."""
   out = tmp_path_factory.mktemp('runs') / 'whole'
   assert _run(out)[0] == train.DONE
   return out
@@ -37,13 +37,13 @@ def test_other_text_is_refused(tmp_path):
     _run(tmp_path, job=job)
 
 
-def _restarted(out, left):
-  """Scales of a run that finds `left` in suite.json and no checkpoint."""
+def _restarted(out, record):
+  """Returns the scales of a run that starts with this suite.json."""
   job = toy_suite.make_job(toy_suite.make_config())
   config = config_lib.to_json(job.config)
   out.mkdir()
   (out / 'config.json').write_text(config)
-  (out / 'suite.json').write_text(json.dumps(left))
+  (out / 'suite.json').write_text(json.dumps(record))
   _run(out, job=job, stop=(3,))
   return run_dir.RunDir(out).read('suite.json')['scales']
 
@@ -60,8 +60,8 @@ def test_scales_of_other_text_or_another_model_are_estimated_anew(
           {'lm_digest': None},  # An older version recorded none.
       )
   ):
-    left = {**expected, **changes, 'scales': scales}
-    assert _restarted(tmp_path / str(number), left) == expected['scales']
+    record = {**expected, **changes, 'scales': scales}
+    assert _restarted(tmp_path / str(number), record) == expected['scales']
   same = {**expected, 'scales': scales}
   assert _restarted(tmp_path / 'same', same) == scales
 
@@ -71,7 +71,7 @@ def test_other_weights_of_the_language_model_are_refused(tmp_path):
   job = toy_suite.make_job(toy_suite.make_config())
   with pytest.raises(errors.UserError, match='--model=gemma2_nano: has other'):
     _run(tmp_path, job=job._replace(lm_digest='of other weights'))
-  # Of another dtype, as on another device, weights cannot be compared.
+  # Weights of another dtype, as on another device, cannot be compared.
   job = job._replace(lm_digest='in bfloat16', lm_dtype='bfloat16')
   assert _run(tmp_path, job=job, stop=(7,))[0] == train.PREEMPTED
 

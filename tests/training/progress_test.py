@@ -1,4 +1,4 @@
-"""Counts, the progress line, and when a run gives up."""
+"""Counters, the progress line, and the conditions under which a run fails."""
 
 import numpy as np
 import pytest
@@ -55,23 +55,23 @@ def test_a_line_of_metrics_holds_means_and_last_counters():
   (line,) = lines
   assert line['groups']['g']['l0'] == [2.0, 4.0]
   assert line['groups']['g']['skipped'] == [0, 2]
-  assert line['tokens_trained'] == 2**31 + 61  # behind the end of int32
+  assert line['tokens_trained'] == 2**31 + 61  # above the maximum of int32
   assert line['positions'] == 12 * 32
   assert (line['learning_rate'], line['sparsity']) == (1.0, 0.5)
 
 
-def test_the_last_progress_is_of_all_members_at_the_end():
+def test_the_last_progress_covers_all_members_at_the_last_step():
   seen = []
   reporter = _reporter(progress.Counts(step=11), seen=seen)
   reporter.add(13, _metrics([[0, 0]] * 2), dropped=0)
   reporter.flush()
-  (found,) = seen
-  assert (found.step, found.total_steps) == (13, 13)
-  assert found.l0 == (2.0, 3.0, 4.0)
-  np.testing.assert_allclose(found.fvu, (0.2, 0.3, 0.4))
+  (last,) = seen
+  assert (last.step, last.total_steps) == (13, 13)
+  assert last.l0 == (2.0, 3.0, 4.0)
+  np.testing.assert_allclose(last.fvu, (0.2, 0.3, 0.4))
 
 
-def test_the_line_says_everything_in_order():
+def test_the_progress_line_has_all_fields_in_order():
   line = progress.Progress(
       step=300,
       total_steps=1200,
@@ -86,11 +86,11 @@ def test_the_line_says_everything_in_order():
   )
 
 
-def test_ten_steps_in_a_row_without_any_member_are_the_end():
+def test_a_run_fails_after_ten_steps_in_a_row_that_all_members_skipped():
   reporter = _reporter()
   for step in range(1, 10):
     reporter.add(step, _metrics([[step, step]]), dropped=0)
-  reporter.add(10, _metrics([[9, 10]]), dropped=0)  # one could be stepped
+  reporter.add(10, _metrics([[9, 10]]), dropped=0)  # Not skipped by all.
   for step in range(11, 21):
     reporter.add(step, _metrics([[step - 1, step]]), dropped=0)
   with pytest.raises(errors.NumericalError, match='step 20: no member'):
@@ -117,7 +117,7 @@ def test_skips_before_a_resumed_run_are_not_counted_again():
     reporter.flush()
 
 
-def test_too_many_broken_rows_are_the_end():
+def test_a_run_fails_if_a_block_loses_too_many_rows():
   reporter = _reporter()
   reporter.add(1, _metrics([[0, 0]]), dropped=16)
   reporter.add(2, _metrics([[0, 0]]), dropped=17)
@@ -125,10 +125,10 @@ def test_too_many_broken_rows_are_the_end():
     reporter.flush()
 
 
-def test_broken_rows_are_counted_once_a_block():
+def test_dropped_rows_are_counted_once_per_block():
   counts = progress.Counts()
   reporter = _reporter(counts)
   for step in (1, 2, 3, 4, 5):
     reporter.add(step, _metrics([[0, 0]]), dropped=3 if step < 5 else 2)
   reporter.flush()
-  assert counts.rows_dropped == 3  # block 1; block 2 is still open
+  assert counts.rows_dropped == 3  # Block 2 is unfinished.

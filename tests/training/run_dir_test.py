@@ -1,4 +1,4 @@
-"""Run directories: whose they are, and what is written into them."""
+"""Run directories: the configs that may use them, and their files."""
 
 import json
 import math
@@ -17,13 +17,13 @@ def _claim(path, /, **changes):
     return directory
 
 
-def test_the_same_config_may_come_back(tmp_path):
+def test_a_run_of_the_same_config_may_claim_the_directory_again(tmp_path):
   _claim(tmp_path / 'new' / 'run')
   directory = _claim(tmp_path / 'new' / 'run')
   assert directory.read_config() == toy_suite.make_config()
 
 
-def test_a_directory_in_which_nothing_was_computed_is_free(tmp_path):
+def test_a_directory_without_results_may_be_claimed_by_another_config(tmp_path):
   _claim(tmp_path, data='misspelt')
   assert _claim(tmp_path).read_config() == toy_suite.make_config()
 
@@ -38,7 +38,7 @@ def test_another_config_is_refused_and_the_differences_are_named(tmp_path):
   assert run_dir.RunDir(tmp_path).read_config() == toy_suite.make_config()
 
 
-def test_what_changes_no_number_may_change(tmp_path):
+def test_soft_fields_may_change(tmp_path):
   _claim(tmp_path)
   changes = {
       'mesh__tensor': 2,
@@ -51,7 +51,7 @@ def test_what_changes_no_number_may_change(tmp_path):
   assert directory.read_config().checkpoint.keep == 7
 
 
-def test_only_the_named_fields_are_soft_not_those_that_begin_alike(
+def test_only_the_named_fields_are_soft_not_those_with_the_same_prefix(
     monkeypatch,
 ):
   old, new = toy_suite.make_config(), toy_suite.make_config(data='other')
@@ -65,19 +65,19 @@ def test_every_soft_name_is_a_field_or_a_part_of_the_config():
     assert any(dotted.is_among(path, [name]) for path in paths), name
 
 
-def test_a_folder_with_something_else_in_it_is_refused(tmp_path):
+def test_a_folder_with_other_files_is_refused(tmp_path):
   (tmp_path / 'thesis.tex').write_text('')
   with pytest.raises(errors.UserError, match='it holds thesis.tex'):
     _claim(tmp_path)
 
 
-def test_a_run_that_was_killed_over_its_first_file_may_start_again(tmp_path):
-  # To another process of the same run it looks like this for a moment.
+def test_a_run_that_was_killed_at_its_first_file_may_start_again(tmp_path):
+  # Another process of the same run may see this state too.
   (tmp_path / 'config.json.partial').write_text('{')
   assert _claim(tmp_path).read_config()
 
 
-def test_a_file_is_no_directory(tmp_path):
+def test_a_file_in_place_of_the_directory_is_refused(tmp_path):
   (tmp_path / 'file').write_text('')
   with pytest.raises(errors.UserError, match='not a directory'):
     _claim(tmp_path / 'file')
@@ -93,7 +93,7 @@ def test_two_processes_do_not_train_in_one_directory(tmp_path):
   _claim(tmp_path)
 
 
-def test_numbers_that_json_cannot_hold_become_null(tmp_path):
+def test_non_finite_numbers_become_null_in_metrics(tmp_path):
   directory = _claim(tmp_path)
   directory.append_metrics({'step': 1, 'l0': [1.5, math.nan, math.inf]})
   directory.append_metrics({'step': 2, 'l0': [2.5]})
@@ -104,11 +104,11 @@ def test_numbers_that_json_cannot_hold_become_null(tmp_path):
   ]
 
 
-def test_metrics_behind_the_checkpoint_are_set_aside(tmp_path):
+def test_metrics_after_the_checkpoint_are_set_aside(tmp_path):
   directory = _claim(tmp_path)
   for step in (1, 2, 3):
     directory.append_metrics({'step': step})
-  directory.cut_metrics(2)
+  directory.truncate_metrics(2)
   directory.append_metrics({'step': 3, 'again': True})
   assert (tmp_path / 'metrics.jsonl').read_text() == (
       '{"step": 1}\n{"step": 2}\n{"step": 3, "again": true}\n'
@@ -132,7 +132,7 @@ def test_the_environment_names_versions_and_devices():
   assert {'jax', 'flax', 'gemma', 'grain'} <= env['versions'].keys()
 
 
-def test_a_path_in_the_cloud_stays_there():
+def test_a_remote_path_stays_remote():
   assert str(run_dir.RunDir('gs://a/b').checkpoints) == 'gs://a/b/checkpoints'
 
 
@@ -145,7 +145,7 @@ def _start(path, step):
   _claim(path).note_start(step)
 
 
-def test_starts_without_progress_are_given_up(tmp_path):
+def test_a_run_fails_after_too_many_starts_at_one_step(tmp_path):
   for _ in range(run_dir.MAX_STARTS):
     _start(tmp_path, 8)
   with pytest.raises(errors.NumericalError, match='3 times at step 8') as e:
@@ -155,6 +155,6 @@ def test_starts_without_progress_are_given_up(tmp_path):
   _start(tmp_path, 8)
 
 
-def test_progress_makes_a_start_count_anew(tmp_path):
+def test_a_start_at_a_later_step_resets_the_count(tmp_path):
   for step in (0, 0, 0, 8, 8, 16, 16, 16):
     _start(tmp_path, step)

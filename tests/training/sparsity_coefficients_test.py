@@ -1,4 +1,4 @@
-"""The small grammar of sparsity coefficients."""
+"""The grammar of sparsity coefficients."""
 
 import pytest
 
@@ -15,16 +15,16 @@ def test_plain_values_hold_for_every_variant_and_site():
     )
 
 
-def test_the_closest_key_wins():
+def test_the_most_specific_key_wins():
   entries = ('9.0', 'resid_post:1e-3+3e-3', 'gated@resid_post:2e-3')
-  found = {
+  coefficients = {
       (variant, site): sparsity_coefficients.coefficients_for(
           entries, variant, site
       )
       for variant in ('jumprelu', 'gated')
       for site in ('resid_post', 'mlp_out')
   }
-  assert found == {
+  assert coefficients == {
       ('jumprelu', 'resid_post'): (1e-3, 3e-3),
       ('gated', 'resid_post'): (2e-3,),
       ('jumprelu', 'mlp_out'): (9.0,),

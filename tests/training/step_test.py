@@ -1,4 +1,4 @@
-"""Steps of a suite: each member as if alone, on any devices, whatever fails."""
+"""Steps of a suite: independent members, any devices, non-finite values."""
 
 import dataclasses
 import functools
@@ -23,7 +23,7 @@ _NAME = 'resid_post-48-jumprelu'
 
 
 def _member(number, site='resid_post'):
-  """Members that differ in everything in which they may differ."""
+  """Returns a member that differs from the others in every hyper-parameter."""
   return suite.Member(
       site=site,
       layer=toy_suite.LAYER,
@@ -37,7 +37,8 @@ def _member(number, site='resid_post'):
   )
 
 
-# Five at one site, of which the last does not learn, and two transcoders.
+# Five members at one site, the last with a learning rate of 0, and two
+# transcoders.
 _MIXED = (
     *(_member(number) for number in range(4)),
     dataclasses.replace(_member(4), learning_rate=0.0),
@@ -59,23 +60,26 @@ class _Setup:
     return suite.init_state(self.groups, mesh=self.mesh)
 
   def run(self, steps, state=None):
-    """Batches 0 to 3, over and over: the states after `steps`, all metrics."""
+    """Returns the states after each number of `steps`, and all metrics.
+
+    The batches are 0 to 3, repeated.
+    """
     put, segments = self.stream.put, self.segments
     state = segments.prepare(self.init() if state is None else state)
     done, states, logs = 0, [], []
-    for wanted in steps:
-      while done < wanted:
+    for end in steps:
+      while done < end:
         first = done % 4
-        taken = min(4 - first, wanted - done)
+        taken = min(4 - first, end - done)
         with jax.transfer_guard('disallow'):
           args = state, self.block, put(first), put(taken)
           state, log = segments.run(*args)
         logs.append(jax.tree.map(lambda x, n=taken: x[:n], jax.device_get(log)))
         done += taken
-      whole = suite.strip_padding(
+      stripped = suite.strip_padding(
           segments.finish(state), self.groups, mesh=self.mesh
       )
-      states.append(jax.device_get(whole))
+      states.append(jax.device_get(stripped))
     return *states, jax.tree.map(lambda *x: np.concatenate(x), *logs)
 
 
@@ -107,18 +111,18 @@ def mixed():
   return _setup().run((1, 4, 20))
 
 
-def _close(found, expected, tolerance):
-  """Equal to `tolerance` of each array's largest entry."""
+def _close(actual, expected, tolerance):
+  """Asserts equality up to `tolerance` times each array's largest entry."""
 
   def check(path, x, y):
     atol = tolerance * np.abs(y).max()
     np.testing.assert_allclose(x, y, rtol=0, atol=atol, err_msg=str(path))
 
-  jax.tree_util.tree_map_with_path(check, found, expected)
+  jax.tree_util.tree_map_with_path(check, actual, expected)
 
 
 def _gradients(first):
-  """|gradient| of every parameter, from the second moments after one step."""
+  """Returns |gradient| by parameter, from the second moments after one step."""
   return {n: jax.tree.map(np.sqrt, g.nu) for n, g in first.groups.items()}
 
 
@@ -127,7 +131,7 @@ def _parameters(state):
 
 
 @pytest.mark.parametrize('number', [0, 2])
-def test_a_step_is_the_loss_of_the_sae_and_the_update_of_the_optimiser(
+def test_a_step_applies_the_optimiser_to_the_gradient_of_the_loss(
     number, mixed
 ):
   setup, member, (_, four, _, log) = _setup(), _MIXED[number], mixed
@@ -146,11 +150,11 @@ def test_a_step_is_the_loss_of_the_sae_and_the_update_of_the_optimiser(
         x,
         x,
         keep=keep,
-        # A line from 0 to 1 over half of the run.
+        # The warm-up is linear from 0 to 1 over half of the run.
         sparsity_coefficient=member.sparsity_coefficient * step / 10,
         target_l0=1.0,
     )
-    # A cosine from 0.1 to 1 over four steps.
+    # The warm-up follows a cosine from 0.1 to 1 over four steps.
     warm = 0.1 + 0.9 * (1 - np.cos(np.pi * step / 4)) / 2
     params, nu = optim.update(
         params,
@@ -162,17 +166,17 @@ def test_a_step_is_the_loss_of_the_sae_and_the_update_of_the_optimiser(
     )
     kept = np.asarray(x, np.float64)[np.asarray(keep)]
     fvu = parts.reconstruction / kept.var(axis=0).sum()
-    found = {name: values[step, number] for name, values in metrics.items()}
-    np.testing.assert_allclose(found['loss'], parts.loss, rtol=1e-5)
-    np.testing.assert_allclose(found['l0'], parts.l0, rtol=1e-6)
-    np.testing.assert_allclose(found['fvu'], fvu, rtol=1e-5)
+    logged = {name: values[step, number] for name, values in metrics.items()}
+    np.testing.assert_allclose(logged['loss'], parts.loss, rtol=1e-5)
+    np.testing.assert_allclose(logged['l0'], parts.l0, rtol=1e-6)
+    np.testing.assert_allclose(logged['fvu'], fvu, rtol=1e-5)
     assert log.kept[step] == len(kept)
-  mine = {name: x[number] for name, x in four.groups[_NAME].params.items()}
-  _close(mine, params, 1e-5)
+  trained = {name: x[number] for name, x in four.groups[_NAME].params.items()}
+  _close(trained, params, 1e-5)
 
 
 @pytest.mark.parametrize('number', [3, 6])
-def test_a_member_of_a_suite_is_its_solo_run(number, mixed):
+def test_a_member_of_a_suite_equals_its_solo_run(number, mixed):
   first, _, last, _ = mixed
   member = _MIXED[number]
   name = f'{member.site}-48-jumprelu'
@@ -193,27 +197,27 @@ def test_a_member_of_a_suite_is_its_solo_run(number, mixed):
     'devices, few', [((8, 1), 'latents'), ((2, 4), 'members_latents')]
 )
 def test_eight_devices_equal_one(devices, few, mixed):
-  setup, (one, _, twenty, log) = _setup(devices=devices), mixed
-  found = [suite.layout_of(g, setup.mesh).name for g in setup.groups]
-  assert found == ['members', few]
+  setup, (first_alone, _, last_alone, log) = _setup(devices=devices), mixed
+  layouts = [suite.layout_of(g, setup.mesh).name for g in setup.groups]
+  assert layouts == ['members', few]
   first, last, spread = setup.run((1, 20))
-  _close(_gradients(first), _gradients(one), 1e-6)
-  _close(_parameters(last), _parameters(twenty), 1e-5)
+  _close(_gradients(first), _gradients(first_alone), 1e-6)
+  _close(_parameters(last), _parameters(last_alone), 1e-5)
   np.testing.assert_array_equal(spread.kept, log.kept)
-  # Padding is seen nowhere.
+  # Neither metrics nor states have padding.
   shapes = functools.partial(jax.tree.map, np.shape)
-  assert shapes(spread) == shapes(log) and shapes(last) == shapes(twenty)
+  assert shapes(spread) == shapes(log) and shapes(last) == shapes(last_alone)
 
 
 def _with(state, **changes):
-  """The state with other arrays in the group at the residual stream."""
+  """Returns the state with changed arrays in the residual stream's group."""
   group = dataclasses.replace(state.groups[_NAME], **changes)
   return dataclasses.replace(state, groups=state.groups | {_NAME: group})
 
 
 @pytest.mark.parametrize('devices', [(), (8, 1)])
 @pytest.mark.parametrize('value', [np.nan, np.inf])
-def test_a_member_that_is_not_finite_stays_as_it_is_and_harms_nobody(
+def test_a_non_finite_member_is_not_updated_and_does_not_affect_others(
     devices, value
 ):
   setup = _setup(devices=devices)
@@ -229,11 +233,11 @@ def test_a_member_that_is_not_finite_stays_as_it_is_and_harms_nobody(
   def same(x, y, members):
     np.testing.assert_array_equal(x[members], y[members])
 
-  def own(group):
+  def trained_arrays(group):
     return group.params, group.nu, group.silent
 
   frozen = functools.partial(same, members=[1])
-  jax.tree.map(frozen, own(after), own(before))
+  jax.tree.map(frozen, trained_arrays(after), trained_arrays(before))
   unharmed = functools.partial(same, members=[0, 2, 3, 4])
   jax.tree.map(unharmed, after, healthy)
   np.testing.assert_array_equal(after.skipped, [0, 4, 0, 0, 0])
@@ -255,7 +259,7 @@ def test_silence_is_counted_in_kept_rows_since_a_latent_last_fired():
   setup = _setup()
   start = setup.init()
   params = start.groups[_NAME].params
-  # Member 0: thresholds that nothing reaches. Member 4: none to speak of.
+  # Nothing reaches the thresholds of member 0; those of member 4 are almost 0.
   thresholds = params['log_threshold'].at[0].set(20.0).at[4].set(-20.0)
   near = backends.DEAD_AFTER - 1
   silent = jnp.zeros((5, 48), jnp.int32).at[:, :6].set(near).at[0, 6].set(2**30)
@@ -263,18 +267,18 @@ def test_silence_is_counted_in_kept_rows_since_a_latent_last_fired():
       start, params=params | {'log_threshold': thresholds}, silent=silent
   )
   state, log = setup.run((1,), start)
-  found, (kept,) = state.groups[_NAME].silent, log.kept
-  np.testing.assert_array_equal(found[0, :6], near + kept)
-  # The counter stands still, far from the end of int32.
-  assert found[0, 6] == 2**30
-  np.testing.assert_array_equal(found[0, 7:], kept)
-  assert (found[4] == 0).mean() > 0.9
+  silent, (kept,) = state.groups[_NAME].silent, log.kept
+  np.testing.assert_array_equal(silent[0, :6], near + kept)
+  # The counter saturates far below the maximum of int32.
+  assert silent[0, 6] == 2**30
+  np.testing.assert_array_equal(silent[0, 7:], kept)
+  assert (silent[4] == 0).mean() > 0.9
   shares = log.groups[_NAME]['dead_share'][0]
   np.testing.assert_allclose(shares[0], 7 / 48)
-  np.testing.assert_allclose(shares[4], (found[4, :6] > 0).mean() * 6 / 48)
+  np.testing.assert_allclose(shares[4], (silent[4, :6] > 0).mean() * 6 / 48)
 
 
-def test_target_l0_moves_each_l0_to_its_own_target():
+def test_the_l0_of_each_member_moves_to_its_target():
   first = dataclasses.replace(
       _member(0), sparsity_coefficient=10.0, learning_rate=2e-2
   )
@@ -290,11 +294,11 @@ def test_target_l0_moves_each_l0_to_its_own_target():
 def test_pooled_variance_ignores_dropped_rows():
   targets = jnp.asarray([[1.0, 0.0], [3.0, 4.0], [99.0, 99.0]])
   keep = jnp.asarray([True, True, False])
-  # Mean (2, 2); squared distances 1 + 4 and 1 + 4.
+  # The mean is (2, 2), and the squared distances are 1 + 4 and 1 + 4.
   np.testing.assert_allclose(train_batch.pooled_variance(targets, keep), 5.0)
 
 
-def test_a_segment_never_waits_for_the_host_and_takes_over_its_state():
+def test_a_segment_never_waits_for_the_host_and_donates_its_state():
   setup = _setup()
   state, put = setup.segments.prepare(setup.init()), setup.stream.put
   args = state, setup.block, put(0), put(4)
@@ -305,7 +309,7 @@ def test_a_segment_never_waits_for_the_host_and_takes_over_its_state():
   assert state.groups[_NAME].params['W_dec'].is_deleted()
 
 
-def test_members_that_are_stepped_in_turn_need_no_second_state():
+def test_members_that_are_stepped_one_after_another_need_no_second_state():
   members = tuple(
       dataclasses.replace(_member(number), width=16_384) for number in range(5)
   )
@@ -313,7 +317,7 @@ def test_members_that_are_stepped_in_turn_need_no_second_state():
   state, put = setup.segments.prepare(setup.init()), setup.stream.put
   lowered = setup.segments.run.lower(state, setup.block, put(0), put(4))
   memory = lowered.compile().memory_analysis()
-  # With `lax.map` there is more than a state of temporaries.
+  # With `lax.map` the temporaries are larger than the state.
   size = sum(x.nbytes for x in jax.tree.leaves(state))
   assert memory.alias_size_in_bytes >= size
   assert memory.temp_size_in_bytes < 0.7 * size

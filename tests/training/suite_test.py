@@ -1,4 +1,4 @@
-"""Members, groups, and states that do not depend on the layout."""
+"""Members, groups, and states, which do not depend on the layout."""
 
 import dataclasses
 
@@ -45,8 +45,8 @@ def test_members_of_one_shape_are_stacked():
       'transcoder-48-jumprelu',
   ]
   assert groups[0].members == (a, b)
-  saes_found = [(g.sae.d_in, g.sae.d_out, g.sae.transcoder) for g in groups]
-  assert saes_found == [(16, 16, False), (16, 16, False), (20, 24, True)]
+  shapes = [(g.sae.d_in, g.sae.d_out, g.sae.transcoder) for g in groups]
+  assert shapes == [(16, 16, False), (16, 16, False), (20, 24, True)]
 
 
 def test_taps_are_those_that_groups_read_or_reconstruct():
@@ -57,7 +57,7 @@ def test_taps_are_those_that_groups_read_or_reconstruct():
   )
 
 
-def test_members_of_several_layers_are_groups_with_names_of_their_own():
+def test_members_of_several_layers_are_groups_named_by_layer():
   low, high = _with(layer=1), _with(layer=3)
   groups = _groups(low, high)
   assert [g.name for g in groups] == [
@@ -65,19 +65,19 @@ def test_members_of_several_layers_are_groups_with_names_of_their_own():
       'layer_3-resid_post-48-jumprelu',
   ]
   assert [g.reads.layer for g in groups] == [1, 3]
-  # An initialisation does not depend on what else is trained.
+  # The initialisation of a group does not depend on the other groups.
   alone = _params(_groups(high))
   beside = _params(groups, groups[1].name)
   for name, values in alone.items():
     np.testing.assert_array_equal(beside[name], values)
 
 
-def test_a_member_is_not_given_twice():
+def test_a_repeated_member_is_an_error():
   with pytest.raises(errors.UserError, match='twice.*seed=0'):
     _groups(_MEMBER, _MEMBER)
 
 
-def test_every_parameter_is_cut_at_its_latents_two_encoders_alike():
+def test_every_parameter_is_sharded_over_latents_two_encoders_alike():
   groups = suite.make_groups(
       [_with(variant='gated')],
       configs={'gated': saes.gated.Config(tied=False)},
@@ -85,27 +85,27 @@ def test_every_parameter_is_cut_at_its_latents_two_encoders_alike():
   )
   places = suite.state_shardings(groups, mesh=toy_suite.make_mesh(2, 4))
   group = places.groups[groups[0].name]
-  cut = {'W_enc': [2], 'W_mag': [2], 'W_dec': [1], 'b_enc': [1]}
-  cut |= {'b_mag': [1], 'b_dec': []}
+  sharded = {'W_enc': [2], 'W_mag': [2], 'W_dec': [1], 'b_enc': [1]}
+  sharded |= {'b_mag': [1], 'b_dec': []}
   for tree in (group.params, group.nu):
     axes = {
         name: [i for i, part in enumerate(place.spec) if part]
         for name, place in tree.items()
     }
-    assert axes == cut
+    assert axes == sharded
 
 
 def _params(groups, name='resid_post-48-jumprelu', mesh=None):
   return jax.device_get(suite.init_state(groups, mesh=mesh)).groups[name].params
 
 
-def test_initialisation_depends_on_seed_and_shape_and_not_on_place():
+def test_initialisation_depends_on_seed_and_shape_but_not_on_position():
   alone = _params(_groups(_with(seed=7)))
   third = _params(_groups(_MEMBER, _with(seed=1), _with(seed=7)))
   for name, values in alone.items():
     np.testing.assert_allclose(third[name][2], values[0], atol=1e-7)
   assert np.abs(third['W_dec'][0] - third['W_dec'][2]).max() > 0.1
-  # The same seed at another width starts elsewhere.
+  # The same seed at another width has another initialisation.
   wide = _params(_groups(_with(seed=7, width=96)), 'resid_post-96-jumprelu')
   assert np.abs(wide['W_dec'][0, :48] - alone['W_dec'][0]).max() > 0.1
 
@@ -137,7 +137,7 @@ def test_five_members_on_eight_devices_are_stored_as_five():
 
   assert shapes(stored) == shapes(suite.stored_state(groups))
   assert shapes(stored) == shapes(suite.stored_state(groups, mesh=mesh))
-  # Every device holds a part of it: nothing is gathered on one.
+  # The stored state is sharded over all devices, not gathered on a single one.
   part = stored.groups[groups[0].name].params['W_enc'].addressable_shards[0]
   assert part.data.shape == (5, 16, 6)
 
@@ -153,7 +153,7 @@ def test_initialisation_does_not_depend_on_the_devices():
     np.testing.assert_allclose(spread[name][:5], values, atol=1e-7)
 
 
-def test_every_site_of_the_command_line_has_its_sites():
+def test_every_site_of_the_command_line_has_inputs_and_targets():
   assert lm.SITES == {
       'resid_post': ('resid_post', 'resid_post'),
       'mlp_out': ('mlp_out', 'mlp_out'),

@@ -1,4 +1,4 @@
-"""Runs: where they start, what they keep, and what they refuse."""
+"""Runs: their first step, the state they keep, and refused starts."""
 
 import dataclasses
 import json
@@ -23,7 +23,7 @@ _STEPS = 13
 
 @pytest.fixture(scope='module', autouse=True)
 def compile_once(tmp_path_factory):
-  """Every run compiles the same programs: let one do it for all."""
+  """Shares compiled programs, because all runs compile the same ones."""
   with compiled.compile_once(tmp_path_factory.mktemp('compiled')):
     yield
 
@@ -35,7 +35,7 @@ def _lines(out, name='metrics.jsonl'):
 
 @pytest.fixture(scope='module')
 def whole(tmp_path_factory):
-  """A run that nothing interrupts."""
+  """Returns the directory of an uninterrupted run."""
   out = tmp_path_factory.mktemp('runs') / 'whole'
   outcome, seen = _run(out)
   assert outcome == train.DONE
@@ -57,7 +57,7 @@ def test_an_interrupted_run_equals_an_uninterrupted_one(stops, tmp_path, whole):
   assert meta['counts']['tokens_trained'] == other['counts']['tokens_trained']
 
 
-def test_every_segment_has_one_line_and_steps_have_no_gap(whole):
+def test_every_segment_has_one_line_without_a_gap_in_steps(whole):
   steps = [line['step'] for line in _lines(whole)]
   assert steps == [3, 4, 7, 8, 11, 12, 13]
   assert [line['positions'] for line in _lines(whole)] == [
@@ -76,7 +76,7 @@ def test_a_crash_loses_only_the_steps_since_the_last_block(tmp_path, whole):
   with pytest.raises(RuntimeError), directory.claim(job.config):
     train.run(job, directory, should_stop=crash)
   assert directory.read('STATUS.json')['state'] == 'failed'
-  # A line that a dying process has not finished.
+  # The incomplete line of a killed process.
   with (tmp_path / 'metrics.jsonl').open('a') as f:
     f.write('{"step": 11, "tok')
   assert _state(tmp_path)[1]['step'] == 8
@@ -91,7 +91,7 @@ def test_a_crash_loses_only_the_steps_since_the_last_block(tmp_path, whole):
 
 
 def test_tokens_trained_counts_kept_positions(whole):
-  # 3 whole blocks of 16 sequences; of the fourth, one batch of 32 positions.
+  # Three blocks of 16 sequences, and one batch of 32 positions of the fourth.
   loader = toy_suite.Loader()
   rows = loader.block(0, 48, rows=slice(0, 48))
   kept = int(packing.keep_mask(rows).sum())
@@ -108,17 +108,17 @@ def test_peer_defect_13_the_scale_is_estimated_once_and_stored(
   job = toy_suite.make_job(toy_suite.make_config())
   scales = {str(k): v for k, v in job.stream.estimate_scales().items()}
 
-  def again():
+  def fail():
     raise AssertionError('estimated again')
 
-  monkeypatch.setattr(job.stream, 'estimate_scales', again)
+  monkeypatch.setattr(job.stream, 'estimate_scales', fail)
   assert _run(tmp_path, job=job)[0] == train.DONE
   for out in (tmp_path, whole):
     assert _state(out)[1]['scales'] == scales
     assert run_dir.RunDir(out).read('suite.json')['scales'] == scales
 
 
-def test_a_run_on_eight_devices_goes_on_on_one(tmp_path):
+def test_a_run_on_eight_devices_is_resumed_on_one(tmp_path):
   five = {'sparsity_coefficients': ('1e-2', '2e-2', '3e-2', '4e-2', '5e-2')}
   five |= {'sites': ('resid_post',)}
   config = toy_suite.make_config(**five)
@@ -138,7 +138,7 @@ def test_a_run_on_eight_devices_goes_on_on_one(tmp_path):
   np.testing.assert_array_equal(eight.silent, one.silent)
 
 
-def test_how_a_step_is_computed_may_change_on_resume(tmp_path, whole):
+def test_a_run_may_be_resumed_with_another_backend(tmp_path, whole):
   for stop, backend in ((4, 'dense'), (7, 'sparse'), (11, 'oracle')):
     assert _run(tmp_path, stop=(stop,), backend=backend)[0] == train.PREEMPTED
   assert _run(tmp_path, backend='auto')[0] == train.DONE
@@ -150,12 +150,12 @@ def test_how_a_step_is_computed_may_change_on_resume(tmp_path, whole):
   )
 
 
-def test_a_finished_run_says_so_without_loading_anything(whole, monkeypatch):
+def test_a_finished_run_is_done_without_loading_anything(whole, monkeypatch):
   monkeypatch.setattr(job_lib, 'make_job', None)
   assert train.train(toy_suite.make_config(), whole) == train.DONE
 
 
-def test_broken_activations_end_the_run(tmp_path):
+def test_a_run_with_non_finite_activations_fails(tmp_path):
   table = toy_suite.make_table()
   table[lm.Tap(toy_suite.LAYER, lm.Site.RESID_POST)][4:30] = np.inf
   with pytest.raises(errors.DataError, match='not finite'):
@@ -164,8 +164,8 @@ def test_broken_activations_end_the_run(tmp_path):
   assert (status['state'], status['exit_code']) == ('failed', 65)
 
 
-def test_a_suite_that_cannot_step_gives_up(tmp_path):
-  # Times an L0 of about ten, out of float32's range.
+def test_a_run_fails_if_all_members_skip_every_step(tmp_path):
+  # The penalty, at an L0 of about ten, is out of float32's range.
   with pytest.raises(errors.NumericalError, match='for 10 steps'):
     _run(
         tmp_path,
@@ -191,7 +191,7 @@ def test_a_resumed_run_knows_how_many_steps_its_members_had_skipped():
       np.testing.assert_array_equal(counts, [7, 8, 9])
 
 
-def test_what_a_run_has_left_can_be_loaded(tmp_path, monkeypatch):
+def test_an_interrupted_run_can_be_loaded(tmp_path, monkeypatch):
   _run(tmp_path, stop=(4,))
   monkeypatch.setattr(
       load_run,
@@ -243,9 +243,9 @@ def test_loading_a_run_changes_nothing_in_its_directory(tmp_path, monkeypatch):
   assert contents() == before
 
 
-def test_a_run_can_be_loaded_where_its_model_is_not(tmp_path):
+def test_a_run_can_be_loaded_on_a_machine_without_its_model(tmp_path):
   _run(tmp_path, stop=(4,))
-  # As if trained elsewhere with --model=/elsewhere/model, of the toy's widths.
+  # As if trained on another machine with a model in a folder.
   for name, changes in (
       ('config.json', {'model': '/elsewhere/model'}),
       (
@@ -262,7 +262,7 @@ def test_a_run_can_be_loaded_where_its_model_is_not(tmp_path):
 
 
 def test_steps_skipped_are_loaded_member_by_member(tmp_path, monkeypatch):
-  # The second member's loss is out of float32's range at every step.
+  # The loss of the second member is out of float32's range at every step.
   _run(
       tmp_path,
       stop=(4,),
@@ -279,7 +279,7 @@ def test_steps_skipped_are_loaded_member_by_member(tmp_path, monkeypatch):
   assert first.steps_skipped == 0 < second.steps_skipped <= 4
 
 
-def test_a_run_without_checkpoint_has_left_nothing(tmp_path):
+def test_a_run_without_a_checkpoint_cannot_be_loaded(tmp_path):
   with pytest.raises(errors.MissingInputError, match='no run directory'):
     load_run.load_suite(tmp_path)
   with run_dir.RunDir(tmp_path).claim(toy_suite.make_config()):
@@ -288,7 +288,7 @@ def test_a_run_without_checkpoint_has_left_nothing(tmp_path):
     load_run.load_suite(tmp_path)
 
 
-def test_a_run_that_starts_again_and_again_where_it_was_gives_up(tmp_path):
+def test_a_run_that_keeps_starting_at_one_step_fails(tmp_path):
   starts = {'step': 0, 'count': run_dir.MAX_STARTS}
   (tmp_path / 'config.json').write_text(
       config_lib.to_json(toy_suite.make_config())

@@ -1,4 +1,4 @@
-"""The measures that are taken only where they are asked for, by name."""
+"""Optional measures, which an evaluation computes if they are named."""
 
 from collections.abc import Callable, Iterable
 
@@ -38,11 +38,15 @@ MEASURES: dict[str, Callable[[context.Context], context.Measured]] = {
 
 
 def check(names: Iterable[str]) -> tuple[str, ...]:
-  """Returns the names, each once, or raises a UserError that lists all."""
-  found = tuple(dict.fromkeys(names))
-  for name in found:
+  """Returns the names without repetitions.
+
+  Raises:
+    UserError: if a name is unknown; the error lists all known names.
+  """
+  unique = tuple(dict.fromkeys(names))
+  for name in unique:
     if name not in MEASURES:
       raise errors.UserError(
           f'--measures: {name!r} is unknown; known are {", ".join(MEASURES)}'
       )
-  return found
+  return unique

@@ -1,6 +1,6 @@
-"""Which part of a feature in a word's activation its own latents hold.
+"""Absorption of single words: how other latents represent a word's feature.
 
-The definitions are `absorption`'s; here are the numbers of single words.
+The definitions are in `absorption`.
 """
 
 import functools
@@ -19,20 +19,20 @@ _SILENT = 1e-8
 _ABSORBERS = 3
 _COSINE, _FULL_COSINE = 0.1, 0.025
 _SHARE = 0.4
-# Arrays of the latents' size that are held at a time.
-_HELD = 5
+# Arrays of the latents' size that are in memory at a time.
+_ARRAYS = 5
 
 
-# On the device or on the host.
+# One number per word, on the device or on the host.
 _ByWord = Num[Array, '*words'] | Num[np.ndarray, '*words']
 
 
 class Parts(NamedTuple):
-  """Parts of words' activations along their features' directions."""
+  """Components of words' activations along the directions of features."""
 
   whole: _ByWord
   main: _ByWord
-  main_size: _ByWord  # The largest main latent, not its part.
+  main_size: _ByWord  # Value of the largest main latent.
   absorbers: _ByWord
   top: _ByWord
   top_cosine: _ByWord
@@ -48,9 +48,9 @@ class Parts(NamedTuple):
       main: Bool[Array, 'features latents'],
       features: Int[Array, '*words'],
   ) -> 'Parts':
-    """Takes words apart, each along the feature of the number given for it.
+    """Returns the components of words, each along its feature's direction.
 
-    Directions are of norm 1.
+    `features` has the number of each word's feature. Directions have norm 1.
     """
     along = jnp.matmul(directions, W_dec.T, precision='highest')
     norms = jnp.linalg.norm(W_dec, axis=-1)
@@ -73,15 +73,15 @@ class Parts(NamedTuple):
     )
 
   def fraction(self) -> Float[np.ndarray, '*words']:
-    """Returns how much of each word's feature is absorbed."""
+    """Returns the share of each word's feature that is absorbed."""
     rest = np.minimum(self.absorbers, self.whole - self.main)
-    found = metrics.ratio(rest, rest + self.main).clip(0, 1)
-    found = np.where(self.main <= 0, 1.0, found)
+    share = metrics.ratio(rest, rest + self.main).clip(0, 1)
+    share = np.where(self.main <= 0, 1.0, share)
     none = (self.main >= self.whole) | (self._share(self.absorbers) < _SHARE)
-    return np.where(none, 0.0, found)
+    return np.where(none, 0.0, share)
 
   def full(self) -> Bool[np.ndarray, '*words']:
-    """Returns which words' features are absorbed by one latent."""
+    """Returns the mask of words whose feature one latent absorbs in full."""
     silent = np.asarray(self.main_size) < _SILENT
     near = np.asarray(self.top_cosine) >= _FULL_COSINE
     large = self._share(self.top) >= _SHARE
@@ -93,7 +93,7 @@ class Parts(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnames=('sae', 'mesh'))
-def take_apart(
+def decompose(
     params: Any,
     inputs: Float[Array, 'rows words model'],
     targets: Float[Array, 'rows words target_model'],
@@ -104,7 +104,7 @@ def take_apart(
     sae: Any,
     mesh: Any = None,
 ) -> Parts:
-  """Returns the parts of words, given by a member's activations at them."""
+  """Returns the components of words, from a member's inputs and targets."""
 
   def run(chunk):
     inputs, targets, features = chunk
@@ -117,7 +117,7 @@ def take_apart(
         features=features,
     )
 
-  found = jitted.by_chunks(
-      run, _HELD * sae.width, inputs, targets, features, mesh=mesh
+  parts = jitted.by_chunks(
+      run, _ARRAYS * sae.width, inputs, targets, features, mesh=mesh
   )
-  return jitted.replicate(jitted.join(found), mesh)
+  return jitted.replicate(jitted.join(parts), mesh)

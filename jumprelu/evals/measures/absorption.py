@@ -1,34 +1,38 @@
-"""Absorption: words whose feature the feature's own latents leave out.
+"""Absorption: words whose feature is represented by other latents.
 
-A latent for "starts with s" may be silent on a few words because latents of
-those words have taken the letter's direction in ("A is for Absorption", Chanin
-et al., arXiv 2409.14507; SAEBench, arXiv 2503.09532, whose definitions and
-thresholds these are). For each feature:
+A latent for "starts with s" may be silent on a few words because latents for
+those words also contain the letter's direction ("A is for Absorption", Chanin
+et al., arXiv 2409.14507). Definitions and thresholds are those of SAEBench
+(arXiv 2503.09532). For each feature:
 
-* A probe on the target activations, at the words of a vocabulary in prompts
-  that ask for first letters, gives the feature's direction d.
-* The main latents are those of a k-sparse probe: one, and the next as long as
-  it raises F1 by more than 0.03. More than one: the feature has split.
-* On test words with the feature that the probe knows, with a = x . d, m the
-  main latents' part of it and b that of the up to three other latents that have
-  the largest parts and a cosine with d of 0.1 or more,
+* A probe is fitted to the target activations at the words of a vocabulary, in
+  prompts that ask for first letters. Its weights are the feature's direction d.
+* The main latents are those of a k-sparse probe: the best latent, and further
+  ones while each raises F1 by more than 0.03. A feature with more than one main
+  latent has split.
+* The fraction is computed on the test words that have the feature and that the
+  probe classifies correctly. With a = x . d, m the component of the main
+  latents along d, and b the sum of the up to three largest components of other
+  latents with a cosine with d of at least 0.1,
 
     fraction = 0 if m >= a or b < 0.4 a; 1 if m <= 0; else r / (r + m),
 
-  r = min(b, a - m). Absorbed in full: the main latents are silent, and the one
-  latent with the largest part has 0.4 a or more and a cosine of 0.025 or more.
+  where r = min(b, a - m).
+* A word is absorbed in full if the main latents are silent and the largest
+  component of any latent is at least 0.4 a, with a cosine of at least 0.025.
 
-Where the probe's F1 on test words is below 0.5 the activations do not know the
-feature, and there is nothing to absorb: it is in the table, without a fraction,
-and not in the means. Small models do not know first letters. So forms of words,
-which they know, are measured besides (`spelling.FORMS`, the columns that begin
-with absorption_form): whether a word follows a space, has a capital, or is all
-capitals.
+If the probe's F1 on test words is below 0.5, the activations do not represent
+the feature, so nothing can be absorbed. Such a feature is in the table without
+a fraction, and the means leave it out. Small models do not represent first
+letters, but they represent forms of words: whether a word follows a space,
+starts with a capital, or is all capitals. These forms (`spelling.FORMS`) have
+columns that start with absorption_form.
 
-What differs from SAEBench: that threshold, and the forms; k-sparse probes take
-latents by pursuit (`probe`), not by an L1 probe's weights, and their F1 is that
-of the training words, since a small vocabulary has few of a letter; words are
-split by spelling; sites other than the residual stream are measured too.
+Differences from SAEBench: the F1 threshold and the forms are additions. The
+latents of k-sparse probes are chosen by pursuit (`probe`), not by the weights
+of an L1 probe. F1 of k-sparse probes is computed on training words, because a
+small vocabulary has few words with a letter. Words are divided into train and
+test sets by spelling. Sites other than the residual stream are measured too.
 """
 
 from typing import Any, NamedTuple
@@ -51,30 +55,30 @@ from jumprelu.evals.measures import context as context_lib
 
 _MAX_MAIN = 10
 _F1_JUMP = 0.03
-# Latents of a feature that are looked at: those whose means differ most.
+# Candidates for main latents: those whose class means differ most.
 _CANDIDATES = 64
-# A feature is measured if so many words with it are on each side.
+# Minimum numbers of words with a feature, in the train and test sets.
 _MIN_TRAIN, _MIN_TEST = 8, 4
-# Below this a probe does not know a feature.
+# With a lower F1 on test words, a probe does not represent a feature.
 _MIN_F1 = 0.5
-# Words that are encoded in a row.
+# Words per row of activations.
 _ROW = 128
 
 
 class _Rows(NamedTuple):
-  """Words laid out in rows of activations; the last row is filled up."""
+  """Layout of words in rows of activations; the last row is padded."""
 
   count: int
 
   def fold(self, x: Any) -> np.ndarray:
-    """Lays out what belongs to the words."""
+    """Returns the values of the words [words, ...] in rows."""
     x = np.asarray(x)
     extra = -self.count % _ROW
     x = np.pad(x, [(0, extra)] + [(0, 0)] * (x.ndim - 1))
     return x.reshape(-1, _ROW, *x.shape[1:])
 
   def unfold(self, x: Any) -> np.ndarray:
-    """Returns one value, or row of values, a word."""
+    """Returns the values by word [words, ...], without padding."""
     x = np.asarray(x)
     return x.reshape(-1, *x.shape[2:])[: self.count]
 
@@ -85,24 +89,24 @@ def _f1(guesses, labels):
 
 
 class _Feature(NamedTuple):
-  """What a probe on the activations knows of a feature."""
+  """A feature, and the results of its probe on the activations."""
 
   name: str
   labels: np.ndarray
   direction: np.ndarray
   f1: float
-  # Numbers of the test words with the feature that the probe tells.
+  # Indices of the test words with the feature that the probe detects.
   known: np.ndarray
 
   @property
   def counted(self) -> bool:
-    """Returns whether there is something to absorb."""
+    """Returns whether the activations represent the feature."""
     return self.f1 >= _MIN_F1 and len(self.known) > 0
 
 
 def _features(targets, words) -> list[_Feature]:
-  """Fits a probe for each feature that has enough words."""
-  found = []
+  """Returns the features with enough words, each with a fitted probe."""
+  features = []
   train, test = ~words.test, words.test
   for name, labels in zip(words.features, words.labels.T, strict=True):
     if (labels & train).sum() < _MIN_TRAIN or (labels & test).sum() < _MIN_TEST:
@@ -112,17 +116,18 @@ def _features(targets, words) -> list[_Feature]:
     direction = fitted.weights / (np.linalg.norm(fitted.weights) or 1.0)
     f1 = _f1(guesses[test], labels[test])
     known = np.flatnonzero(labels & test & guesses)
-    found.append(_Feature(name, labels, direction, f1, known))
-  return found
+    features.append(_Feature(name, labels, direction, f1, known))
+  return features
 
 
 def main_latents(
     latents: Num[np.ndarray, 'words candidates'],
     labels: Bool[np.ndarray, ' words'],
 ) -> tuple[list[int], float]:
-  """Returns the latents that tell a label, and their probe's F1.
+  """Returns the main latents of a label, and their probe's F1.
 
-  The first is always taken, another only if F1 rises by more than 0.03.
+  The best latent is always chosen, a further one only if it raises F1 by more
+  than 0.03.
   """
   chosen: list[int] = []
   best, logits = -np.inf, np.zeros(len(labels))
@@ -130,8 +135,8 @@ def main_latents(
     following = probe.pursue(latents, labels, logits)
     if following is None or following in chosen:
       break
-    some = latents[:, [*chosen, following]]
-    logits = probe.fit(some, labels).logits(some)
+    values = latents[:, [*chosen, following]]
+    logits = probe.fit(values, labels).logits(values)
     f1 = _f1(logits > 0, labels)
     if f1 <= best + _F1_JUMP:
       break
@@ -153,16 +158,17 @@ def _main(member, activations, features, words, *, mesh):
   columns = np.unique(ranks)
   padded = np.pad(columns, (0, ranks.size - len(columns)), mode='edge')
   values = rows.unfold(examples.gather(member.params, inputs, padded, **call))
-  found = []
-  for own, known in zip(ranks, labels.T, strict=True):
-    some = values[~words.test][:, np.searchsorted(columns, own)]
-    chosen, f1 = main_latents(some, known[~words.test])
-    found.append((own[chosen], f1))
-  return found
+  train_values, train_labels = values[~words.test], labels[~words.test]
+  results_by_feature = []
+  for candidates, known in zip(ranks, train_labels.T, strict=True):
+    candidate_values = train_values[:, np.searchsorted(columns, candidates)]
+    chosen, f1 = main_latents(candidate_values, known)
+    results_by_feature.append((candidates[chosen], f1))
+  return results_by_feature
 
 
 def _parts(member, activations, features, main, *, mesh):
-  """Returns the parts of the known words of the features, one after another."""
+  """Returns the components of all features' known words, and their features."""
   words = np.concatenate([feature.known for feature in features])
   number = np.repeat(
       np.arange(len(features)), [len(feature.known) for feature in features]
@@ -175,7 +181,7 @@ def _parts(member, activations, features, main, *, mesh):
       text_lib.place(rows.fold(activations[tap][words]), mesh, None, None, None)
       for tap in (member.source, member.target)
   )
-  parts = absorbed.take_apart(
+  parts = absorbed.decompose(
       member.params,
       inputs,
       targets,
@@ -190,9 +196,9 @@ def _parts(member, activations, features, main, *, mesh):
 
 
 def _of_member(context, i, activations, features, words) -> list[results.Row]:
-  """Returns a member's rows, a feature each."""
+  """Returns a member's rows of the table, one per feature."""
   member, mesh = context.members[i], context.text.mesh
-  found = _main(member, activations[member.source], features, words, mesh=mesh)
+  main = _main(member, activations[member.source], features, words, mesh=mesh)
   table = [
       {
           'path': context.names[i],
@@ -206,7 +212,7 @@ def _of_member(context, i, activations, features, words) -> list[results.Row]:
           'fraction': np.nan,
           'full_rate': np.nan,
       }
-      for feature, (latents, f1) in zip(features, found, strict=True)
+      for feature, (latents, f1) in zip(features, main, strict=True)
   ]
   counted = [n for n, feature in enumerate(features) if feature.counted]
   if counted:
@@ -214,7 +220,7 @@ def _of_member(context, i, activations, features, words) -> list[results.Row]:
         member,
         activations,
         [features[n] for n in counted],
-        [found[n][0] for n in counted],
+        [main[n][0] for n in counted],
         mesh=mesh,
     )
     fraction, full = parts.fraction(), parts.full()
@@ -225,26 +231,26 @@ def _of_member(context, i, activations, features, words) -> list[results.Row]:
 
 
 def _columns(table: list[results.Row]) -> dict[str, Any]:
-  """Returns a member's means over letters, and over forms, that are known."""
+  """Returns a member's means over the represented letters, and forms."""
   columns: dict[str, Any] = {}
   for kind, names in (('', spelling.LETTERS), ('form_', spelling.FORMS)):
     rows = [row for row in table if row['feature'] in names]
-    some = [row for row in rows if np.isfinite(row['fraction'])]
+    known = [row for row in rows if np.isfinite(row['fraction'])]
     for name in ('fraction', 'full_rate', 'split_latents', 'main_f1'):
-      columns[f'absorption_{kind}{name}'] = _mean([row[name] for row in some])
-    fractions = [row['fraction'] for row in some]
-    spread = np.std(fractions, ddof=1) if len(some) > 1 else np.nan
+      columns[f'absorption_{kind}{name}'] = _mean([row[name] for row in known])
+    fractions = [row['fraction'] for row in known]
+    spread = np.std(fractions, ddof=1) if len(known) > 1 else np.nan
     columns |= {
-        f'absorption_{kind}fraction_stderr': spread / np.sqrt(len(some) or 1),
+        f'absorption_{kind}fraction_stderr': spread / np.sqrt(len(known) or 1),
         f'absorption_{kind}probe_f1': _mean([row['probe_f1'] for row in rows]),
-        f'absorption_{kind}known': len(some),
-        f'absorption_{kind}words': sum(row['words_known'] for row in some),
+        f'absorption_{kind}known': len(known),
+        f'absorption_{kind}words': sum(row['words_known'] for row in known),
     }
   return columns
 
 
 def _mean(values):
-  """Returns the mean; NaN of nothing."""
+  """Returns the mean, or NaN if there are no values."""
   return float(metrics.ratio(np.sum(values), len(values)))
 
 
@@ -254,7 +260,7 @@ def of_words(
   """Measures all members on these words."""
   activations, keep = spelling.activations(context, words)
   activations = {tap: x[keep] for tap, x in activations.items()}
-  words = words.only(keep)
+  words = words.select(keep)
   targets = {member.target for member in context.members}
   features = {tap: _features(activations[tap], words) for tap in targets}
   if not all(features.values()):
@@ -262,12 +268,12 @@ def of_words(
         'absorption: no feature has enough words; raise'
         f' measure.absorption.words={len(words.words)}'
     )
-  found = [
+  tables = [
       _of_member(context, i, activations, features[member.target], words)
       for i, member in enumerate(context.members)
   ]
   return context_lib.Measured(
-      list(map(_columns, found)), [row for rows in found for row in rows]
+      list(map(_columns, tables)), [row for table in tables for row in table]
   )
 
 

@@ -1,25 +1,25 @@
-"""Attribution with error nodes: how much of an effect the SAE does not hold.
+"""Attribution with error nodes: the share of an effect that an SAE misses.
 
-At each kept position the target is x = sum_j f_j W_dec_j + affine + error, where
-affine is the decoder bias (and the skip of a transcoder) and the error is what
-the SAE leaves out. With g the gradient at x, in the clean model, of a number of
-this token or of a later one, each term has a linear effect on the number: its
-inner product with g, by which the number falls when the term is removed, as far
-as the gradient holds (attribution patching to zero; sparse feature circuits,
-Marks et al., arXiv 2403.19647, section 3). They add up to g . x exactly. Latents
-and errors are nodes, one of each a position:
+At each kept position the target is x = sum_j f_j W_dec_j + affine + error,
+where affine is the decoder bias (plus the skip connection of a transcoder) and
+error is the reconstruction error. Let g be the gradient at x, in the clean
+model, of a metric of this token or of a later one. The linear effect of a term
+is its inner product with g. To first order, the metric falls by this amount if
+the term is removed (attribution patching to zero; sparse feature circuits,
+Marks et al., arXiv 2403.19647, section 3). The effects add up to g . x exactly.
+The nodes are each latent and the error at each position:
 
   error share = sum |g . error| / (sum |g . error| + sum |f_j g . W_dec_j|)
 
-over kept positions and tokens. It is 0 for an SAE that leaves nothing out and 1
-for one whose latents are silent. Errors are one node where latents are many
-that may cancel: the share falls with L0, whatever the fidelity; compare it at
-one L0.
+over kept positions and tokens. The share is 0 for an SAE without error and 1
+for an SAE whose latents are silent. The error of a position is a single node,
+while the effects of its many latents may cancel. The share therefore falls with
+L0 at equal fidelity, and should be compared at equal L0.
 
-The number is the next token's logit less the mean of all logits (that of
-`uniformity`), or its loss; its tokens are the same as there. Beside the errors'
-linear effect stands what removing all of them really does, so that it can be
-seen how far the gradient holds.
+The metric is the next token's logit minus the mean of all logits (as in
+`uniformity`), or the next token's loss. Its tokens are those of `uniformity`.
+The columns also have the actual change when all errors are removed, as a check
+of the linear approximation.
 """
 
 from collections.abc import Sequence
@@ -37,21 +37,21 @@ from jumprelu.evals.measures import ratio_errors, target_metric, uniformity
 
 
 class Effects(NamedTuple):
-  """Linear effects of one batch, summed over the nodes of each sequence."""
+  """Effects in one batch, summed over the nodes of each sequence."""
 
-  error_size: Float[Array, ' sequences']  # Of absolute values.
+  error_size: Float[Array, ' sequences']  # Sum of absolute values.
   latents_size: Float[Array, ' sequences']
   error: Float[Array, ' sequences']
   latents: Float[Array, ' sequences']
   affine: Float[Array, ' sequences']
   total: Float[Array, ' sequences']  # g . x.
-  # By how much the number falls when the errors are removed.
+  # Actual fall of the metric when all errors are removed.
   removed: Float[Array, ' sequences']
   tokens: Float[Array, ' sequences']
 
 
 def to_counts(parts: Sequence[Effects]) -> ratio_errors.Counts:
-  """Returns the mergeable record, on the host; a group is a sequence."""
+  """Returns the mergeable record on the host, with sequences as groups."""
   by_token = [
       np.stack([np.asarray(x, np.float64) for x in p], 1) for p in parts
   ]
@@ -71,7 +71,7 @@ def effects(
     sae: Any,
     mesh: Any = None,
 ) -> Effects:
-  """Returns the effects on one token of each sequence that has one."""
+  """Returns the effects on one token of each sequence where `drawn`."""
 
   def run(chunk):
     inputs, targets, gradient, keep = chunk
@@ -102,36 +102,33 @@ def effects(
       run, sae.width, inputs, targets, gradient, keep, mesh=mesh
   )
   sums = [x.sum(0) for x in parts]
-  found = Effects(*[*sums, removed, jnp.ones_like(removed)])
-  found = jax.tree.map(lambda x: jnp.where(drawn, x, 0), found)
-  return jitted.replicate(found, mesh)
+  record = Effects(*[*sums, removed, jnp.ones_like(removed)])
+  record = jax.tree.map(lambda x: jnp.where(drawn, x, 0), record)
+  return jitted.replicate(record, mesh)
 
 
 def compute(counts: ratio_errors.Counts) -> dict[str, Any]:
-  """Returns the error share, and the mean effects on a token."""
-  one = {name: np.eye(len(Effects._fields))[i] for i, name in _numbered()}
+  """Returns the error share, and the mean effects per token."""
+  fields = Effects._fields
+  unit: dict[str, Any] = dict(zip(fields, np.eye(len(fields)), strict=True))
   share = ratio_errors.Ratio(
-      one['error_size'], one['error_size'] + one['latents_size']
+      unit['error_size'], unit['error_size'] + unit['latents_size']
   )
   value, error = counts.estimate(share)
-  found = {
+  columns = {
       'attribution_error_share': value,
       'attribution_error_share_stderr': error,
   }
   for name in ('total', 'latents', 'affine', 'error'):
-    mean = ratio_errors.Ratio(one[name], one['tokens'])
-    found[f'attribution_{name}'] = counts.estimate(mean)[0]
-  removed = ratio_errors.Ratio(one['removed'], one['tokens'])
+    mean = ratio_errors.Ratio(unit[name], unit['tokens'])
+    columns[f'attribution_{name}'] = counts.estimate(mean)[0]
+  removed = ratio_errors.Ratio(unit['removed'], unit['tokens'])
   value, error = counts.estimate(removed)
-  return found | {
+  return columns | {
       'attribution_error_removed': value,
       'attribution_error_removed_stderr': error,
-      'tokens_attribution': int(counts.sums @ one['tokens']),
+      'tokens_attribution': int(counts.sums @ unit['tokens']),
   }
-
-
-def _numbered():
-  return enumerate(Effects._fields)
 
 
 def measure(context: context_lib.Context) -> context_lib.Measured:
@@ -153,11 +150,11 @@ def measure(context: context_lib.Context) -> context_lib.Measured:
         corpus_passes.call_of(m, batch, mesh=mesh) for m in context.members
     ]
     values = [call(jitted.reconstruct) for call in calls]
-    found: list[Any] = [[] for _ in context.members]
+    by_member: list[Any] = [[] for _ in context.members]
     for at, drawn in uniformity.draws(batch):
       clean = {t: make.gradient(batch, at) for t, make in by_target.items()}
       for parts, call, value, member in zip(
-          found, calls, values, context.members, strict=True
+          by_member, calls, values, context.members, strict=True
       ):
         number, gradient = clean[member.target]
         spliced = by_target[member.target].value(batch, value, at)
@@ -169,10 +166,10 @@ def measure(context: context_lib.Context) -> context_lib.Measured:
                 drawn=drawn,
             )
         )
-    return found
+    return by_member
 
   total = corpus_passes.merge_over(
       context.text, step, 'evaluate: attribution', finish=to_counts
   )
-  said = {'attribution_metric': context.settings.attribution.metric}
-  return context_lib.Measured([said | compute(counts) for counts in total])
+  metric = {'attribution_metric': context.settings.attribution.metric}
+  return context_lib.Measured([metric | compute(counts) for counts in total])

@@ -1,7 +1,7 @@
-"""What measures that are asked for by name may be told.
+"""Settings of the optional measures.
 
-They are apart from `evals.Config`, which is part of a run's own config: a run
-never takes these measures, and its config must stay readable.
+The settings are separate from `evals.Config`, which is part of a run's config:
+a run never computes these measures, and stored run configs must stay readable.
 """
 
 import dataclasses
@@ -25,19 +25,17 @@ def _check_positive(config, measure: str, *names: str) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Probing:
-  """Sparse probes: on which labels, and on how much text."""
+  """Settings of sparse probing: the labels and the amount of text."""
 
   data: str = _field(
       '',
-      'A .jsonl file of {"text": ..., "label": ...}, or a directory of such;'
-      " default: what Python's tokenizer says of the standard library.",
+      'A .jsonl file of {"text": ..., "label": ...}, or a directory of such'
+      " files. Default: the standard library, labelled by Python's tokenizer.",
   )
-  tokens: int = _field(
-      24_576, 'Positions of the standard library that are labelled.'
-  )
-  texts: int = _field(5_000, 'Texts that are taken of each file at most.')
+  tokens: int = _field(24_576, 'Labelled positions of the standard library.')
+  texts: int = _field(5_000, 'Maximum number of texts from each file.')
   pooling: Literal['mean', 'max'] = _field(
-      'mean', "What a text's latents are, over its kept tokens."
+      'mean', "How a text's latents are pooled over its kept tokens."
   )
 
   def __post_init__(self):
@@ -46,36 +44,37 @@ class Probing:
 
 @dataclasses.dataclass(frozen=True)
 class Absorption:
-  """First letters: how many words, and what stands before each."""
+  """Settings of absorption: the number of words, and their prompts."""
 
   words: int = _field(
-      2_048, "Alphabetic pieces of the tokenizer's vocabulary that are used."
+      2_048, "Number of alphabetic pieces from the tokenizer's vocabulary."
   )
   shots: int = _field(
-      10, 'Other words, with their first letters, before each word.'
+      10, 'Example words, with their first letters, before each word.'
   )
 
   def __post_init__(self):
     _check_positive(self, 'absorption', 'words')
     if self.shots < 0:
       raise errors.UserError(
-          f'measure.absorption.shots is {self.shots}: use 0 for words alone'
+          f'measure.absorption.shots is {self.shots}: it must be at least 0 (0'
+          ' means no example words)'
       )
 
 
 @dataclasses.dataclass(frozen=True)
 class Attribution:
-  """Attribution: of what."""
+  """Settings of attribution: the metric whose changes are attributed."""
 
   metric: Literal['logit', 'loss'] = _field(
       'logit',
-      "The next token's logit above the mean of all logits, or its loss.",
+      "The next token's logit minus the mean of all logits, or its loss.",
   )
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-  """All of them, by the measure's name."""
+  """Settings of all optional measures, by the measure's name."""
 
   probing: Probing = Probing()
   absorption: Absorption = Absorption()

@@ -1,4 +1,4 @@
-"""What an evaluation hands to the measures that are asked for by name."""
+"""Inputs and outputs of the optional measures."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,28 +12,28 @@ from jumprelu.evals.measures import config as settings_lib
 
 
 class Context(NamedTuple):
-  """An evaluation after its two passes."""
+  """Inputs of a measure: an evaluation after its two passes."""
 
   model: lm.LanguageModel
   members: Sequence[corpus_passes.Placed]
-  # A name of each member, for tables of their own.
+  # Names of the members in the tables.
   names: Sequence[str]
-  # Of each member: equal where only the seed differs; None if unknown.
+  # Keys of the members, equal if only the seed differs; None if unknown.
   kinds: Sequence[Any]
-  # Of each member's latents, over the tokens of the first pass.
+  # [latents] of each member, over the tokens of the first pass.
   firing_frequency: Sequence[np.ndarray]
-  # Over the same tokens.
+  # Means of the targets over the same tokens.
   means: Mapping[lm.Tap, np.ndarray]
   forward: corpus_passes.Forward
-  # That of the losses.
+  # The text of the second pass, for losses.
   text: text_lib.Text
   settings: settings_lib.Config = settings_lib.Config()
 
 
 class Measured(NamedTuple):
-  """What a measure found."""
+  """Results of a measure."""
 
-  # Of each member: columns of its row.
+  # Columns that are added to the row of each member.
   columns: list[dict[str, Any]]
-  # What is no single number a member, in rows of a table of its own.
+  # Rows of a separate table, for results with several rows per member.
   table: list[results.Row] = []

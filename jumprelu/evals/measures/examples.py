@@ -1,8 +1,9 @@
-"""Passes over labelled rows: which latents tell a label, and their values.
+"""Passes over labelled rows: sums of features by class, and feature values.
 
-Two passes: the first sums latents by class, on the device, whatever the width;
-the second fetches the few that were chosen. In both a site's activations can
-stand in the place of latents (`Unit.sae` is None).
+The first pass sums features by class on the device, so host memory does not
+grow with the number of examples. The second pass fetches only the
+chosen features. In both passes, the features are a member's latents or, if
+`Unit.sae` is None, the channels of a site's activations.
 """
 
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from jumprelu.evals.measures import labelled
 
 
 class Unit(NamedTuple):
-  """What has features: a member, or the activations at a tap."""
+  """A source of features: a member, or the activations at a tap."""
 
   sae: Any
   params: dict[str, jax.Array]
@@ -41,7 +42,7 @@ class ClassSums(NamedTuple):
       features: Float[Array, '*batch features'],
       labels: Int[Array, '*batch tasks'],
   ) -> 'ClassSums':
-    """Sums examples that are labelled 0 or 1; others may hold anything."""
+    """Returns sums over examples labelled 0 or 1; others may hold any value."""
     x = features.reshape(-1, features.shape[-1])
     known = labels.reshape(-1, labels.shape[-1])
     x = jnp.where((known >= 0).any(-1)[:, None], x, 0)
@@ -52,45 +53,45 @@ class ClassSums(NamedTuple):
     return cls(classes.sum(0), total)
 
   def merge(self, other: 'ClassSums') -> 'ClassSums':
-    """Returns the sums over both lots of examples."""
+    """Returns the sums over the examples of both records."""
     return metrics.add(self, other)
 
   def difference(self) -> Float[np.ndarray, 'tasks features']:
-    """Returns the mean of the positive class less that of the negative."""
+    """Returns the mean of the positive class minus that of the negative."""
     means = metrics.ratio(self.total, np.asarray(self.count)[..., None])
     return means[:, 1] - means[:, 0]
 
 
 def _by_chunks(function, params, inputs, keep, *more, sae, mesh):
-  """Maps over chunks of kept features, which of them are kept, and `more`."""
+  """Returns `function` of chunks of features, their keep mask, and `more`."""
 
   def run(chunk):
     inputs, keep, *rest = chunk
-    found = jitted.kept_rows(inputs, keep)
+    features = jitted.kept_rows(inputs, keep)
     if sae is not None:
-      found = jitted.encode(sae, params, found, mesh=mesh)
-    return function(found, keep, *rest)
+      features = jitted.encode(sae, params, features, mesh=mesh)
+    return function(features, keep, *rest)
 
   width = inputs.shape[-1] if sae is None else sae.width
   return jitted.by_chunks(run, width, inputs, keep, *more, mesh=mesh)
 
 
-def _pooled(params, inputs, keep, *, sae, how, mesh):
+def _pooled(params, inputs, keep, *, sae, pooling, mesh):
   """Returns the mean or the maximum of a row's kept features."""
 
-  def run(found, keep):
-    if how == 'max':
-      return jnp.where(keep[..., None], found, -jnp.inf).max(1)
-    return jnp.where(keep[..., None], found, 0).sum(1)
+  def run(features, keep):
+    if pooling == 'max':
+      return jnp.where(keep[..., None], features, -jnp.inf).max(1)
+    return jnp.where(keep[..., None], features, 0).sum(1)
 
   parts = _by_chunks(run, params, inputs, keep, sae=sae, mesh=mesh)
-  some = keep.any(1)[:, None]
-  if how == 'max':
-    return jnp.where(some, parts.max(0), 0)
+  not_empty = keep.any(1)[:, None]
+  if pooling == 'max':
+    return jnp.where(not_empty, parts.max(0), 0)
   return parts.sum(0) / jnp.maximum(keep.sum(1), 1)[:, None]
 
 
-@functools.partial(jax.jit, static_argnames=('sae', 'how', 'mesh'))
+@functools.partial(jax.jit, static_argnames=('sae', 'pooling', 'mesh'))
 def class_sums(
     params: Any,
     inputs: Float[Array, 'sequences positions model'],
@@ -98,24 +99,29 @@ def class_sums(
     *,
     keep: Bool[Array, 'sequences positions'],
     sae: Any,
-    how: str | None = None,
+    pooling: str | None = None,
     mesh: Any = None,
 ) -> ClassSums:
-  """Sums one batch; with `how` (mean, max) an example is all of a row."""
-  if how:
-    found = _pooled(params, inputs, keep, sae=sae, how=how, mesh=mesh)
-    known = jnp.where(keep.any(1)[:, None], labels[:, 0], -1)
-    return jitted.replicate(ClassSums.from_batch(found, known), mesh)
+  """Returns one batch's sums.
 
-  def run(found, keep, labels):
+  Examples are tokens, or with `pooling` (mean or max) whole rows, pooled.
+  """
+  if pooling:
+    features = _pooled(
+        params, inputs, keep, sae=sae, pooling=pooling, mesh=mesh
+    )
+    known = jnp.where(keep.any(1)[:, None], labels[:, 0], -1)
+    return jitted.replicate(ClassSums.from_batch(features, known), mesh)
+
+  def run(features, keep, labels):
     known = jnp.where(keep[..., None], labels, -1)
-    return ClassSums.from_batch(found, known)
+    return ClassSums.from_batch(features, known)
 
   parts = _by_chunks(run, params, inputs, keep, labels, sae=sae, mesh=mesh)
   return jitted.replicate(jax.tree.map(lambda x: x.sum(0), parts), mesh)
 
 
-@functools.partial(jax.jit, static_argnames=('sae', 'how', 'mesh'))
+@functools.partial(jax.jit, static_argnames=('sae', 'pooling', 'mesh'))
 def gather(
     params: Any,
     inputs: Float[Array, 'sequences positions model'],
@@ -123,16 +129,18 @@ def gather(
     *,
     keep: Bool[Array, 'sequences positions'],
     sae: Any,
-    how: str | None = None,
+    pooling: str | None = None,
     mesh: Any = None,
 ) -> Float[Array, 'sequences examples columns']:
-  """Returns some features of each example."""
-  if how:
-    found = _pooled(params, inputs, keep, sae=sae, how=how, mesh=mesh)
-    return jitted.replicate(found[:, None, columns], mesh)
+  """Returns the features `columns` of each example."""
+  if pooling:
+    features = _pooled(
+        params, inputs, keep, sae=sae, pooling=pooling, mesh=mesh
+    )
+    return jitted.replicate(features[:, None, columns], mesh)
 
-  def run(found, keep):
-    return jitted.replicate(found[..., columns], mesh)
+  def run(features, keep):
+    return jitted.replicate(features[..., columns], mesh)
 
   parts = _by_chunks(run, params, inputs, keep, sae=sae, mesh=mesh)
   return jitted.replicate(jitted.join(parts), mesh)
@@ -143,12 +151,12 @@ def sums_of(
     units: Sequence[Unit],
     rows: labelled.Labelled,
     *,
-    how: str | None,
+    pooling: str | None,
 ) -> list[ClassSums]:
-  """Returns each unit's sums over the examples of the training side."""
+  """Returns each unit's sums over the training examples."""
   text = text_lib.in_memory(rows.tokens, context.text)
   known = np.where(rows.test[:, None, None], np.int8(-1), rows.labels)
-  labels = text_lib.beside(text, known, -1)
+  labels = text_lib.value_batches(text, known, -1)
 
   def step(tokens):
     batch, known = context.forward(tokens), next(labels)
@@ -159,7 +167,7 @@ def sums_of(
             known,
             keep=batch.keep,
             sae=unit.sae,
-            how=how,
+            pooling=pooling,
             mesh=text.mesh,
         )
         for unit in units
@@ -176,32 +184,32 @@ def values_of(
     rows: labelled.Labelled,
     columns: Sequence[np.ndarray],
     *,
-    how: str | None,
+    pooling: str | None,
 ) -> tuple[list[np.ndarray], Bool[np.ndarray, 'rows examples']]:
-  """Returns some features of each unit by example, and which are kept."""
+  """Returns the chosen features of each unit, and the mask of kept examples."""
   text = text_lib.in_memory(rows.tokens, context.text)
 
   def step(tokens):
     batch = context.forward(tokens)
-    found = [
+    values = [
         gather(
             unit.params,
             batch.values[unit.source],
-            some,
+            chosen,
             keep=batch.keep,
             sae=unit.sae,
-            how=how,
+            pooling=pooling,
             mesh=text.mesh,
         )
-        for unit, some in zip(units, columns, strict=True)
+        for unit, chosen in zip(units, columns, strict=True)
     ]
-    keep = batch.keep.any(1, keepdims=True) if how else batch.keep
-    return found, jitted.replicate(keep, text.mesh)
+    keep = batch.keep.any(1, keepdims=True) if pooling else batch.keep
+    return values, jitted.replicate(keep, text.mesh)
 
-  found, keep = zip(
+  values, keep = zip(
       *text_lib.over(text, step, f'evaluate: probing {rows.name}, 2 of 2'),
       strict=True,
   )
   count = len(rows.tokens)
-  features = [np.concatenate(p)[:count] for p in zip(*found, strict=True)]
+  features = [np.concatenate(p)[:count] for p in zip(*values, strict=True)]
   return features, np.concatenate(keep)[:count]

@@ -1,9 +1,10 @@
-"""Geometry of the decoder: how near the nearest other row is.
+"""Geometry of the decoder: cosines with the nearest other row.
 
-For each latent that fires, the largest cosine of its decoder row with another
-one's (SAEBench's `max_decoder_cosine_sim`, there over all latents: rows of dead
-latents lie where they were drawn), and the cosine of its encoder column with
-its decoder row. Only weights are read.
+For each latent that fires, the measure has the largest cosine of its decoder
+row with another row, and the cosine of its encoder column with its decoder row.
+SAEBench's `max_decoder_cosine_sim` covers all latents. This measure leaves out
+dead latents, because their rows stay near their random initialisation. Only
+weights are read.
 """
 
 import functools
@@ -18,7 +19,7 @@ from jumprelu.array_typing import Array, Float, Int
 from jumprelu.evals import jitted
 from jumprelu.evals.measures import context as context_lib
 
-# Cosines may take this much of a device's memory at a time, in bytes.
+# Memory limit per device for the cosines of a chunk, in bytes.
 _CHUNK_BYTES = 1 << 28
 _QUANTILES = np.arange(0, 101, 5)
 
@@ -26,7 +27,7 @@ _QUANTILES = np.arange(0, 101, 5)
 def unit_rows(
     x: Float[np.ndarray, 'latents model'],
 ) -> Float[np.ndarray, 'latents model']:
-  """Returns rows of norm 1; a row of zeros stays one."""
+  """Returns the rows scaled to norm 1; zero rows stay zero."""
   norms = np.linalg.norm(x, axis=1, keepdims=True)
   return x / np.where(norms > 0, norms, 1)
 
@@ -38,8 +39,8 @@ def _nearest(queries, keys, *, itself, chunk):
     index, rows = rows
     cosines = jnp.einsum('im,jm->ij', rows, keys, precision='highest')
     if itself:
-      own = index[:, None] == jnp.arange(len(keys))[None]
-      cosines = jnp.where(own, -jnp.inf, cosines)
+      same = index[:, None] == jnp.arange(len(keys))[None]
+      cosines = jnp.where(same, -jnp.inf, cosines)
     return cosines.max(1), cosines.argmax(1)
 
   extra = -len(queries) % chunk
@@ -57,9 +58,10 @@ def nearest(
     *,
     itself: bool = False,
 ) -> tuple[Float[np.ndarray, ' queries'], Int[np.ndarray, ' queries']]:
-  """Returns each unit row's largest cosine with a key, and that key's number.
+  """Returns each unit row's largest cosine with a key, and that key's index.
 
-  With `itself` the keys are the queries, and none is its own neighbour.
+  With `itself`, the keys are the queries, and a row is not compared with
+  itself.
   """
   chunk = max(1, min(len(queries), _CHUNK_BYTES // (4 * len(keys))))
   best, where = _nearest(
@@ -77,7 +79,7 @@ def alive_rows(
 
 
 def _whole(context, i, name):
-  """Returns a parameter on the host of every process."""
+  """Returns a gathered parameter on the host of every process."""
   mesh = context.text.mesh
   gather = jax.jit(functools.partial(jitted.replicate, mesh=mesh))
   return np.asarray(gather(context.members[i].params[name]), np.float32)
@@ -88,23 +90,23 @@ def _of_member(context, i) -> tuple[dict[str, Any], list[dict[str, Any]]]:
   if len(rows) < 2:
     return {'nearest_cosine': np.nan, 'encoder_decoder_cosine': np.nan}, []
   best, _ = nearest(rows, rows, itself=True)
-  found = {'nearest_cosine': best.mean(), 'encoder_decoder_cosine': np.nan}
+  values = {'nearest_cosine': best.mean(), 'encoder_decoder_cosine': np.nan}
   member = context.members[i]
   if not member.reads.is_transcoder:
     alive = np.asarray(context.firing_frequency[i]) > 0
     columns = unit_rows(_whole(context, i, 'W_enc').T[alive])
-    found['encoder_decoder_cosine'] = (columns * rows).sum(1).mean()
+    values['encoder_decoder_cosine'] = (columns * rows).sum(1).mean()
   quantiles = np.quantile(best, _QUANTILES / 100)
-  return found, [
+  return values, [
       {'path': context.names[i], 'percentile': int(q), 'nearest_cosine': cosine}
       for q, cosine in zip(_QUANTILES, quantiles, strict=True)
   ]
 
 
 def measure(context: context_lib.Context) -> context_lib.Measured:
-  """Measures all members' decoders."""
-  found = [_of_member(context, i) for i in range(len(context.members))]
+  """Returns the cosines of all members, and their quantiles as a table."""
+  results = [_of_member(context, i) for i in range(len(context.members))]
   return context_lib.Measured(
-      [columns for columns, _ in found],
-      [row for _, rows in found for row in rows],
+      [columns for columns, _ in results],
+      [row for _, rows in results for row in rows],
   )

@@ -1,10 +1,10 @@
-"""Histograms of firing frequencies, and how much the frequent latents are.
+"""Histograms of firing frequencies, and the shares of frequent latents.
 
-Frequent are latents that fire on more than 1 % and on more than 10 % of tokens
-(JumpReLU, arXiv 2407.14435, figure 5); Gemma Scope draws the histogram of
-log10 of the frequency (arXiv 2408.05147, figure 5). `mass` is their part of all
-firings, as SAEBench's `normalized_` numbers are. No text is read: these are
-the frequencies of the first pass.
+Shares are of the latents that fire on more than 1% and on more than 10% of
+tokens (JumpReLU, arXiv 2407.14435, figure 5). `mass` is the frequent latents'
+share of all firings, like SAEBench's `normalized_` metrics. The histogram is
+over log10 of the frequency, as in Gemma Scope (arXiv 2408.05147, figure 5). No
+text is read, because the frequencies are those of the first pass.
 """
 
 from typing import Any, NamedTuple
@@ -16,22 +16,22 @@ from jumprelu.array_typing import Num
 from jumprelu.evals.measures import context as context_lib
 
 _THRESHOLDS = {'over_1_percent': 0.01, 'over_10_percent': 0.1}
-# From 1e-7 to 1 in tenths of a decade.
+# Bin edges: tenths of log10, from 1e-7 to 1.
 _TENTHS = np.arange(-70, 1)
 
 
 class Histogram(NamedTuple):
-  """Latents by the tenth of a decade that their firing frequency lies in."""
+  """Numbers of latents by firing frequency, in bins of a tenth of a decade."""
 
   latents: Num[np.ndarray, ' bins']
-  below: int  # Fire, but on less than 1e-7 of tokens.
+  below: int  # Latents that fire, but on less than 1e-7 of tokens.
   silent: int
 
   @classmethod
   def from_frequency(
       cls, frequency: Num[np.ndarray, ' latents']
   ) -> 'Histogram':
-    """Counts latents; a bin holds its lower edge, the last one both edges."""
+    """Returns the counts; bins include their lower edge, the last bin both."""
     logs = np.log10(frequency[frequency > 0])
     counts, _ = np.histogram(logs, _TENTHS / 10)
     return cls(
@@ -39,11 +39,11 @@ class Histogram(NamedTuple):
     )
 
   def merge(self, other: 'Histogram') -> 'Histogram':
-    """Returns the counts over the latents of both."""
+    """Returns the counts over the latents of both records."""
     return metrics.add(self, other)
 
   def compute(self) -> list[dict[str, Any]]:
-    """Returns rows; silent latents, and those below, have no lower edge."""
+    """Returns a row per bin; the first two are silent and rarer latents."""
     edges = _TENTHS / 10
     rows = [
         {'log10_low': None, 'log10_high': None, 'latents': self.silent},
@@ -58,19 +58,19 @@ class Histogram(NamedTuple):
 
 
 def shares(frequency: Num[np.ndarray, ' latents']) -> dict[str, Any]:
-  """Returns the share of latents above each threshold, and of firings."""
-  found = {}
+  """Returns, for each threshold, the shares of latents and of firings."""
+  columns = {}
   for name, threshold in _THRESHOLDS.items():
     over = frequency > threshold
-    found[f'{name}_share'] = over.mean()
-    found[f'{name}_mass'] = metrics.ratio(
+    columns[f'{name}_share'] = over.mean()
+    columns[f'{name}_mass'] = metrics.ratio(
         frequency[over].sum(), frequency.sum()
     )
-  return found
+  return columns
 
 
 def measure(context: context_lib.Context) -> context_lib.Measured:
-  """Counts the latents of all members."""
+  """Returns the shares of all members, and their histograms as a table."""
   frequencies = [np.asarray(f, np.float64) for f in context.firing_frequency]
   table = [
       {'path': name} | row

@@ -1,9 +1,9 @@
-"""How far the splice moves the model's predictions: KL divergence.
+"""KL divergence between clean and spliced predictions.
 
-KL(clean || spliced) of the next token's distribution in nats, averaged over
-kept positions; what the ablation by zeros costs in the same currency, at the
-same positions, and kl_recovered = 1 - spliced / ablated. Log-softmax in
-float32: a probability that underflows does no harm.
+The measure is KL(clean || spliced) of the next token's distribution, in nats,
+averaged over kept positions. The same divergence is measured for zero ablation,
+and kl_recovered = 1 - spliced / ablated. Log-softmax is computed in float32, so
+probabilities that underflow do no harm.
 """
 
 from collections.abc import Callable, Iterable
@@ -19,17 +19,17 @@ from jumprelu.evals.measures import context as context_lib
 
 
 class Divergence(NamedTuple):
-  """Divergences from the clean model's predictions."""
+  """KL divergences from clean to spliced and to zero-ablated predictions."""
 
   spliced: metrics.Average
   zero: metrics.Average
 
   def merge(self, other: 'Divergence') -> 'Divergence':
-    """Returns the record of both lots of sequences."""
+    """Returns the record of both sets of sequences."""
     return metrics.add(self, other)
 
   def compute(self) -> dict[str, Any]:
-    """Returns the means, the error of the first, and the share recovered."""
+    """Returns the mean divergences and the share recovered."""
     kl, zero = self.spliced.mean, self.zero.mean
     return {
         'kl': kl,
@@ -43,9 +43,11 @@ class Divergence(NamedTuple):
 def comparer(
     model: lm.LanguageModel, targets: Iterable[lm.Tap], *, mesh: Any = None
 ) -> Callable[[splice.Batch], Callable[..., lm.Comparison]]:
-  """Returns what, of a batch, gives a comparison of splices with the clean.
+  """Returns a function that, for a batch, compares splices with clean passes.
 
-  The clean pass runs once a batch and target, by the program of the splices.
+  The clean pass runs once per batch and target, with the spliced program. The
+  function returns `compare_splice(target, value)`, which compares clean
+  predictions with those that have `value` spliced in at `target`.
   """
 
   def pass_of(target):
@@ -64,22 +66,22 @@ def comparer(
 
   passes_by_target = {target: pass_of(target) for target in targets}
 
-  def on(batch):
+  def comparison(batch):
     clean = corpus_passes.clean_of(passes_by_target, batch, mesh=mesh)
 
-    def of(target, value, *, where=batch):
+    def compare_splice(target, value, *, where=batch):
       changed = passes_by_target[target](where, value)
       return compare(model.params, clean[target], changed, batch.tokens)
 
-    return of
+    return compare_splice
 
-  return on
+  return comparison
 
 
 @functools.partial(jax.jit, static_argnames=('mesh',))
 def _sums(divergence, keep, *, mesh):
-  found = delta_loss.SequenceLosses.from_batch(divergence, keep)
-  return jitted.replicate(found, mesh)
+  sums = delta_loss.SequenceLosses.from_batch(divergence, keep)
+  return jitted.replicate(sums, mesh)
 
 
 def measure(context: context_lib.Context) -> context_lib.Measured:
@@ -92,8 +94,8 @@ def measure(context: context_lib.Context) -> context_lib.Measured:
     compare = comparisons(batch)
 
     def sums(target, value):
-      found = compare(target, value).divergence
-      return _sums(found, batch.keep, mesh=mesh)
+      divergence = compare(target, value).divergence
+      return _sums(divergence, batch.keep, mesh=mesh)
 
     zero = {
         target: sums(target, jnp.zeros_like(batch.values[target]))

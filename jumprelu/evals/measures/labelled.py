@@ -1,8 +1,9 @@
-"""Labelled rows of tokens: what probes are trained and tested on.
+"""Labelled rows of tokens, for training and testing probes.
 
-Python's tokenizer and parser label the documents of the standard library that
-training holds out, token by token; files of the user's are labelled text by
-text. Documents, or equal texts, lie on one side of train and test.
+By default the text is the held-out part of the standard library, with each
+token labelled by Python's tokenizer and parser. In a user's files, each text
+has a label. A document, or a repeated text, is entirely in the train or test
+set.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,19 +20,19 @@ from jumprelu.evals.measures import config as config_lib
 from jumprelu.evals.measures import context as context_lib
 from jumprelu.evals.measures import python_source
 
-# Of documents, by hash.
+# Share of documents in the test set, assigned by hash.
 _TEST_PERCENT = 30
-# Of source code, about three and a half make a token.
+# Characters per token of source code, rounded up from about 3.5.
 _CHARACTERS = 4
 
 
 class Labelled(NamedTuple):
-  """Rows of one document each; an example is a token, or all of a row."""
+  """Rows of one document each; an example is a token, or a pooled row."""
 
   name: str
   tasks: tuple[str, ...]
   tokens: Int[np.ndarray, 'rows positions']
-  # 1 and 0; -1 is no example. One example a row where `pooled`.
+  # 1 or 0, or -1 for no example. If `pooled`, each row is one example.
   labels: Int[np.ndarray, 'rows examples tasks']
   documents: Int[np.ndarray, ' rows']
   test: Bool[np.ndarray, ' rows']
@@ -39,20 +40,20 @@ class Labelled(NamedTuple):
 
 
 class Layout(NamedTuple):
-  """What a row looks like to the model."""
+  """Layout of a row: BOS, prefix, text and padding."""
 
   tokenizer: data.Tokenizer
   sequence_length: int
-  # What precedes every text (`packing.keep_mask`).
+  # Tokens before every text (see `packing.keep_mask`).
   prefix: tuple[int, ...] = ()
 
   @property
   def room(self) -> int:
-    """Returns how many tokens of text fit into a row."""
+    """Returns the number of text tokens that fit into a row."""
     return self.sequence_length - 1 - len(self.prefix)
 
   def row(self, ids: Sequence[int]) -> Int[np.ndarray, ' positions']:
-    """Returns BOS, prefix and text, cut or padded to a row."""
+    """Returns BOS, prefix and text, truncated or padded to a row."""
     row = np.full(self.sequence_length, packing.PAD, np.int32)
     line = [packing.BOS, *self.prefix, *ids[: self.room]]
     row[: len(line)] = line
@@ -60,7 +61,7 @@ class Layout(NamedTuple):
 
 
 def layout_of(context: context_lib.Context) -> Layout:
-  """Returns the layout of an evaluation's own text."""
+  """Returns the layout of the evaluation's rows."""
   model, cache = context.model, context.text.cache
   tokenizer = data.Tokenizer(model.tokenizer_path, rows=model.config.vocab)
   return Layout(tokenizer, cache.sequence_length, tuple(cache.user_prefix))
@@ -69,11 +70,12 @@ def layout_of(context: context_lib.Context) -> Layout:
 def load(
     config: config_lib.Probing, layout: Layout, *, held_out_percent: int
 ) -> Iterator[Labelled]:
-  """Yields the sets that the config names.
+  """Yields the labelled sets that the config names.
 
   Raises:
-    MissingInputError, DataError, UserError: if a file is missing, damaged, or
-      has too few texts of a label.
+    MissingInputError: if there is no file.
+    DataError: if a file is damaged.
+    UserError: if a file has fewer than two labels, or no source is held out.
   """
   if not config.data:
     held_out = data.held_out_documents(
@@ -86,18 +88,20 @@ def load(
 
 
 def of_python(
-    found: Iterable[documents.Document], layout: Layout, *, tokens: int
+    held_out: Iterable[documents.Document], layout: Layout, *, tokens: int
 ) -> Labelled:
-  """Labels the tokens of documents of Python source.
+  """Returns labelled tokens of documents of Python source.
 
-  Each row is a window that starts at a line; windows are drawn from all over
-  the documents. A token's label is that of its first character that is not
-  white space.
+  Each row is a window that starts at the start of a line. Windows are drawn at
+  random from all documents. A token's label is that of its first character that
+  is not white space.
   """
-  held = list(found)
+  held = list(held_out)
   size = _CHARACTERS * layout.room
   windows = [
-      (i, start) for i, d in enumerate(held) for start in _cuts(d.text, size)
+      (i, start)
+      for i, d in enumerate(held)
+      for start in _window_starts(d.text, size)
   ]
   order = np.random.RandomState(0).permutation(len(windows))
   properties: dict[int, np.ndarray] = {}
@@ -106,18 +110,20 @@ def of_python(
     i, start = windows[number]
     if i not in properties:
       properties[i] = _properties(held[i])
-    # More than most rows hold: the window ends where the row does.
+    # The text is longer than a row; `layout.row` truncates it.
     text = held[i].text[start : start + 2 * size]
     ids, firsts = layout.tokenizer.encode_with_starts(text)
     marks = np.full((layout.sequence_length, properties[i].shape[1]), -1)
     at = start + np.asarray(firsts[: layout.room], int)
-    before = 1 + len(layout.prefix)
-    marks[before : before + len(at)] = properties[i][at]
+    first = 1 + len(layout.prefix)
+    marks[first : first + len(at)] = properties[i][at]
     rows.append(layout.row(ids))
     labels.append(marks)
     origins.append(i)
   if not rows:
-    raise errors.UserError('probing: no Python source is held out to label')
+    raise errors.UserError(
+        'probing: no Python source is held out; use --measure.probing.data'
+    )
   return Labelled(
       'python',
       python_source.PROPERTIES,
@@ -134,13 +140,13 @@ def _properties(document):
     return python_source.properties(document.text)
   except SyntaxError as e:
     raise errors.DataError(
-        f'{document.name}: not Python that this Python reads ({e.msg}); use'
+        f'{document.name}: not Python source of this version ({e.msg}); use'
         ' --measure.probing.data'
     ) from None
 
 
-def _cuts(text, size):
-  """Returns where windows of about `size` characters start: at lines."""
+def _window_starts(text, size):
+  """Returns starts of lines, about `size` characters apart."""
   starts = [0]
   while (end := text.find('\n', starts[-1] + size) + 1) > 0:
     starts.append(end)
@@ -153,29 +159,33 @@ def _is_test(key):
 
 def _files(path):
   if path.is_dir():
-    found = sorted(path.glob('*.jsonl'))
-    if found:
-      return found
+    paths = sorted(path.glob('*.jsonl'))
+    if paths:
+      return paths
   elif path.is_file():
     return [path]
   raise errors.MissingInputError(
-      f'--measure.probing.data={path}: no such .jsonl file, nor a directory'
-      ' that holds some'
+      f'--measure.probing.data={path}: no such .jsonl file, and no directory'
+      ' with .jsonl files'
   )
 
 
 def of_file(path: pathlib.Path, layout: Layout, *, texts: int) -> Labelled:
-  """Reads one file; each of its labels is a task, of two the second alone."""
-  found = []
+  """Returns the labelled texts of one file.
+
+  Each label is a task, except that two labels are one task, of the second label
+  in alphabetical order.
+  """
+  records = []
   for number, line in enumerate(_lines(path), start=1):
     if line.strip():
-      found.append(_record(line, f'{path}:{number}'))
-  order = np.random.RandomState(0).permutation(len(found))[:texts]
-  chosen = [found[i] for i in order]
+      records.append(_record(line, f'{path}:{number}'))
+  order = np.random.RandomState(0).permutation(len(records))[:texts]
+  chosen = [records[i] for i in order]
   names = sorted({label for _, label in chosen})
   if len(names) < 2:
     raise errors.UserError(
-        f'{path}: field "label" has {len(names)} value; give two or more'
+        f'{path}: field "label" has {len(names)} value; use two or more'
     )
   names = names[1:] if len(names) == 2 else names
   keys = [documents.sha256(text.strip()) for text, _ in chosen]
@@ -198,7 +208,7 @@ def _lines(path):
     return path.read_text('utf-8-sig').split('\n')
   except UnicodeDecodeError as e:
     raise errors.DataError(
-        f'{path}: not UTF-8 (byte {e.start}); convert it'
+        f'{path}: not UTF-8 (byte {e.start}); convert it to UTF-8'
     ) from None
 
 
@@ -208,12 +218,14 @@ def _record(line: str, place: str) -> tuple[str, str]:
     record: Any = json.loads(line)
   except json.JSONDecodeError as e:
     raise errors.DataError(
-        f'{place}: not JSON ({e.msg}); a line holds one JSON object'
+        f'{place}: not JSON ({e.msg}); write one JSON object per line'
     ) from None
   record = record if isinstance(record, dict) else {}
   text, label = record.get('text'), record.get('label')
   if not isinstance(text, str) or not text.strip():
-    raise errors.DataError(f'{place}: field "text" must be a text')
+    raise errors.DataError(f'{place}: field "text" must be a non-empty string')
   if not isinstance(label, str | int):
-    raise errors.DataError(f'{place}: field "label" must be a text or integer')
+    raise errors.DataError(
+        f'{place}: field "label" must be a string or an integer'
+    )
   return text, str(label)

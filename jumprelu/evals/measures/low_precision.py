@@ -1,9 +1,9 @@
-"""What rounding an SAE to bfloat16 costs: its delta loss, beside the exact one.
+"""Delta loss of an SAE in bfloat16, and the part of it due to rounding.
 
-Weights, inputs, latents and reconstruction are rounded; sums within a matrix
-product stay in float32, as matrix units keep them. The language model is left
-as it is (Gemma Scope, arXiv 2408.05147, figure 10, rounds both: evaluate with
---lm_dtype=bfloat16 for that).
+Weights, inputs, latents and reconstruction are rounded; matrix products
+accumulate in float32, as matrix units do. The language model is not rounded.
+Figure 10 of Gemma Scope (arXiv 2408.05147) rounds both; to compare with it,
+evaluate with --lm_dtype=bfloat16.
 """
 
 from typing import Any, NamedTuple
@@ -17,17 +17,17 @@ from jumprelu.evals.measures import context as context_lib
 
 
 class Rounding(NamedTuple):
-  """What a rounded SAE, and rounding alone, add to the loss."""
+  """Increases of the loss: by the rounded SAE, and by its rounding alone."""
 
-  rounded: metrics.Average  # Above the clean loss.
-  cost: metrics.Average  # Above the loss with the exact SAE.
+  rounded: metrics.Average  # Increase over the clean loss.
+  cost: metrics.Average  # Increase over the loss with the float32 SAE.
 
   def merge(self, other: 'Rounding') -> 'Rounding':
-    """Returns the record of both lots of sequences."""
+    """Returns the record of both sets of sequences."""
     return metrics.add(self, other)
 
   def compute(self) -> dict[str, Any]:
-    """Returns the delta loss in bfloat16, and what of it is rounding."""
+    """Returns the delta loss in bfloat16, and the part due to rounding."""
     return {
         'delta_loss_bfloat16': self.rounded.mean,
         'bfloat16_cost': self.cost.mean,
@@ -36,7 +36,7 @@ class Rounding(NamedTuple):
 
 
 def rounded(params: dict[str, jax.Array]) -> dict[str, jax.Array]:
-  """Returns parameters in bfloat16, on the devices where they lie."""
+  """Returns the parameters in bfloat16, with unchanged sharding."""
   return {name: x.astype(jnp.bfloat16) for name, x in params.items()}
 
 

@@ -1,12 +1,13 @@
-"""Profiles over the position in a document: L0, FVU and delta loss.
+"""L0, FVU and delta loss by position in the document.
 
-(Gemma Scope, arXiv 2408.05147, figures 3 and 15.) A position counts from its
-document's BOS, which is 0: it is how far back attention can look, however
-documents are packed into rows. The FVU's denominator at a position is about
-the mean of all positions, so that the pooled sums give the FVU of the row.
+The profiles are those of Gemma Scope (arXiv 2408.05147, figures 3 and 15).
+Positions count from the document's BOS, which is position 0. At position p,
+attention can look back p tokens, however documents are packed into rows. The
+FVU's denominator at a position is the sum of squares about the mean of all
+positions, so that the pooled sums give the FVU of the member's row.
 
-Standard errors are between documents: a long one has tokens at the same
-position of several rows, which are no independent draws.
+Standard errors are over documents, because a document that fills several rows
+has several tokens at the same position, which are not independent.
 """
 
 from collections.abc import Mapping
@@ -25,21 +26,21 @@ from jumprelu.evals.measures import context as context_lib
 
 
 class Values(NamedTuple):
-  """One member's numbers at each token; float32, 16 bytes a token."""
+  """One member's values at each token, of 16 bytes per token."""
 
   l0: Num[Array, 'rows positions']
   residual: Float[Array, 'rows positions']  # ||y - yhat||^2
   spread: Float[Array, 'rows positions']  # ||y - ybar||^2
-  delta: Float[Array, 'rows positions']  # Delta loss where scored.
+  delta: Float[Array, 'rows positions']  # Delta loss, valid where scored.
 
 
 class Groups:
-  """Tokens by position and document, for averages at each position.
+  """Grouping of tokens by position and document.
 
   Args:
     positions: The position of each token in its document.
-    documents: The number of its document.
-    where: Which tokens count.
+    documents: The document number of each token.
+    where: The mask of tokens that count.
   """
 
   def __init__(
@@ -58,7 +59,7 @@ class Groups:
       self,
       values: Num[Array, 'rows positions'] | Num[np.ndarray, 'rows positions'],
   ) -> metrics.Average:
-    """Returns the averages at each position, with errors over documents."""
+    """Returns averages by position, with standard errors over documents."""
     counts = self._counts
     totals = np.bincount(
         self._group_of,
@@ -83,7 +84,7 @@ class Groups:
 def profile(
     values: Values, kept: Groups, scored: Groups
 ) -> list[dict[str, Any]]:
-  """Returns a row for each position that was seen."""
+  """Returns a row for each position that has kept tokens."""
   error = kept.average(values.residual)
   delta = scored.average(values.delta)
   columns = {
@@ -103,10 +104,10 @@ def profile(
 
 
 @functools.partial(jax.jit, static_argnames=('mesh',))
-def _values(found, values, mean, delta, *, mesh):
+def _values(by_position, values, mean, delta, *, mesh):
   centred = values.astype(jnp.float32) - mean[None, None]
   spread = jnp.square(centred).sum(-1)
-  record = Values(found.l0, found.residual, spread, delta)
+  record = Values(by_position.l0, by_position.residual, spread, delta)
   return jitted.replicate(record, mesh)
 
 
@@ -143,7 +144,7 @@ def measure(context: context_lib.Context) -> context_lib.Measured:
     )
 
   batches = list(text_lib.over(context.text, step, 'evaluate: positions'))
-  # The last batch is filled up with rows of padding.
+  # Rows of padding at the end of the last batch are dropped.
   rows = len(context.text.rows)
   masks, members = jax.tree.map(
       lambda *parts: np.concatenate(parts)[:rows], *batches

@@ -1,8 +1,8 @@
-"""Probes: logistic regression, and which features a sparse one is given.
+"""Logistic regression probes, and the choice of features for sparse ones.
 
-A probe minimises sum_i c_i loss_i + ||w||^2 / 2 on features of unit spread, the
-losses of the rarer class weighing more so that both weigh the same (C = 1 and
-balanced classes, as in SAEBench, arXiv 2503.09532), in float64.
+A probe minimises sum_i c_i loss_i + ||w||^2 / 2 in float64, on features scaled
+to unit standard deviation. The costs c_i give both classes the same total
+weight (C = 1 and balanced classes, as in SAEBench, arXiv 2503.09532).
 """
 
 from typing import NamedTuple
@@ -12,10 +12,11 @@ import numpy as np
 from jumprelu.array_typing import Bool, Float, Int, Num
 from jumprelu.evals.measures import ratio_errors
 
-# True and false positives, false and true negatives.
+# Order of counts: true positives, false positives, false negatives, true
+# negatives.
 _ALL = (1, 1, 1, 1)
 ACCURACY = (ratio_errors.Ratio((1, 0, 0, 1), _ALL),)
-# The mean of the two classes' shares that are found.
+# The mean recall of the two classes.
 BALANCED_ACCURACY = (
     ratio_errors.Ratio((1, 0, 0, 0), (1, 0, 1, 0), 0.5),
     ratio_errors.Ratio((0, 0, 0, 1), (0, 1, 0, 1), 0.5),
@@ -35,7 +36,7 @@ class Probe(NamedTuple):
   def logits(
       self, features: Num[np.ndarray, 'examples features']
   ) -> Float[np.ndarray, ' examples']:
-    """Returns the log-odds of each example, both classes as likely before."""
+    """Returns the log-odds of each example, for equally likely classes."""
     return features @ self.weights + self.bias
 
 
@@ -51,12 +52,12 @@ def fit(
     features: Num[np.ndarray, 'examples features'],
     labels: Bool[np.ndarray, ' examples'],
 ) -> Probe:
-  """Fits a probe; both classes must have examples."""
+  """Returns a fitted probe; both classes must have examples."""
   from scipy import optimize, special
 
   features = np.asarray(features, np.float64)
   center, spread = features.mean(0), features.std(0)
-  # What is constant tells nothing.
+  # Constant features get weight 0.
   spread = np.where(spread > 0, spread, np.inf)
   x, costs = (features - center) / spread, balance(labels)
   sign = np.where(labels, 1.0, -1.0)
@@ -68,15 +69,15 @@ def fit(
     loss = costs @ np.logaddexp(0, -margin) + weights @ weights / 2
     return loss, np.append(x.T @ slope + weights, slope.sum())
 
-  found = optimize.minimize(
+  optimum = optimize.minimize(
       objective,
       np.zeros(x.shape[1] + 1),
       jac=True,
       method='L-BFGS-B',
       options={'maxiter': _ITERATIONS},
   )
-  weights = found.x[:-1] / spread
-  return Probe(weights, float(found.x[-1] - weights @ center))
+  weights = optimum.x[:-1] / spread
+  return Probe(weights, float(optimum.x[-1] - weights @ center))
 
 
 def confusion(
@@ -84,11 +85,16 @@ def confusion(
     labels: Bool[np.ndarray, ' examples'],
     documents: Int[np.ndarray, ' examples'],
 ) -> ratio_errors.Counts:
-  """Returns the counts of the scores above, a group being a document."""
+  """Returns the counts for the scores above, with documents as groups."""
   outcomes = np.stack(
-      [guesses & labels, guesses & ~labels, ~guesses & labels, ~guesses & ~labels],
+      [
+          guesses & labels,
+          guesses & ~labels,
+          ~guesses & labels,
+          ~guesses & ~labels,
+      ],
       axis=1,
-  )  # fmt: skip
+  )
   names, index = np.unique(documents, return_inverse=True)
   rows = np.zeros((len(names), 4))
   np.add.at(rows, index, outcomes)
@@ -100,10 +106,11 @@ def pursue(
     labels: Bool[np.ndarray, ' examples'],
     logits: Float[np.ndarray, ' examples'],
 ) -> int | None:
-  """Returns the feature that best explains what a probe's `logits` do not.
+  """Returns the feature that would reduce a probe's loss fastest, or None.
 
-  By the slope of the loss in its weight, for a feature of unit spread; only
-  features that speak for the label are looked at. None if there is none.
+  The criterion is the slope of the loss in the weight of a feature scaled to
+  unit standard deviation. Only positive weights are considered, so the result
+  is None if no feature is evidence for the label beyond `logits`.
   """
   from scipy import special
 

@@ -1,17 +1,17 @@
-"""Sparse probing: how well a label is told by a few latents.
+"""Sparse probing: how well a few latents predict a label.
 
-For each task, the latents whose means over the two classes differ most (by
-absolute value, on the training side; Gurnee et al., arXiv 2305.01610, and
-SAEBench, arXiv 2503.09532) are given to a logistic regression, for a few
-numbers k of latents, and scored on documents that it has not seen. The same
-with single channels of the activations, and with all channels, is what there
-is to reach and to beat. The classes weigh the same in training (`probe`):
-balanced accuracy, which is 0.5 for a guess, is the number to read; accuracy and
-F1 are at the rate of the text (`base_rate`, the positives' share). Standard
-errors are over documents (`ratios`).
+For each task, the k latents whose class means differ most in absolute value on
+the training set (Gurnee et al., arXiv 2305.01610, and SAEBench, arXiv
+2503.09532) are the features of a logistic regression, for several k. It is
+scored on test documents. Probes on the best k channels of the activations, and
+on all channels, are the baselines. Classes have equal weight in training
+(`probe`), so the main score is balanced accuracy, which is 0.5 at chance.
+Accuracy and F1 depend on `base_rate`, the share of positives in the text.
+Standard errors are over documents (`ratio_errors`).
 
-What differs from SAEBench: tasks of tokens beside tasks of texts, data that is
-local, documents that are split and not examples, features of unit spread.
+Differences from SAEBench: there are tasks on tokens as well as on texts, the
+data is local, documents and not examples are divided into train and test sets,
+and features are scaled to unit standard deviation.
 """
 
 from collections.abc import Iterable, Iterator
@@ -25,7 +25,7 @@ from jumprelu.evals import results
 from jumprelu.evals.measures import context as context_lib
 from jumprelu.evals.measures import examples, labelled, probe
 
-# How many latents a probe is given.
+# Numbers of latents of the probes.
 KS = (1, 2, 5, 20)
 _SCORES = {
     'accuracy': probe.ACCURACY,
@@ -35,18 +35,22 @@ _SCORES = {
 
 
 class _Task(NamedTuple):
-  """The examples of one task: where they are, and what is known of them."""
+  """The examples of one task, with their labels and documents."""
 
   name: str
   labels: Bool[np.ndarray, ' examples']
   documents: Int[np.ndarray, ' examples']
   test: Bool[np.ndarray, ' examples']
-  # Numbers of the examples among all of the rows.
+  # Indices of the examples among the flattened rows.
   index: Int[np.ndarray, ' examples']
 
 
 def _tasks(rows, keep) -> Iterator[_Task]:
-  """Yields the tasks, each with both classes on both sides."""
+  """Yields the tasks.
+
+  Raises:
+    UserError: if a task has only one class in the train or test set.
+  """
   shape = rows.labels.shape[:2]
   documents = np.broadcast_to(rows.documents[:, None], shape).ravel()
   test = np.broadcast_to(rows.test[:, None], shape).ravel()
@@ -57,8 +61,8 @@ def _tasks(rows, keep) -> Iterator[_Task]:
     for side, chosen in (('train', ~task.test), ('test', task.test)):
       if len(np.unique(task.labels[chosen])) < 2:
         raise errors.UserError(
-            f'probing {rows.name}: task {name!r} has only one class on the'
-            f' {side} side; give more texts, or raise measure.probing.tokens'
+            f'probing {rows.name}: task {name!r} has only one class in the'
+            f' {side} set; add texts, or raise measure.probing.tokens'
         )
     yield task
 
@@ -66,10 +70,10 @@ def _tasks(rows, keep) -> Iterator[_Task]:
 def _score(
     task: _Task, features: Float[np.ndarray, 'examples features']
 ) -> results.Row:
-  """Fits a probe on the training side and scores it on the other."""
-  found = probe.fit(features[~task.test], task.labels[~task.test])
+  """Returns the test scores of a probe fitted on the training set."""
+  fitted = probe.fit(features[~task.test], task.labels[~task.test])
   counts = probe.confusion(
-      found.logits(features[task.test]) > 0,
+      fitted.logits(features[task.test]) > 0,
       task.labels[task.test],
       task.documents[task.test],
   )
@@ -84,83 +88,90 @@ def _score(
 
 
 class _Ranked(NamedTuple):
-  """A unit's best features: of each task, and those of all tasks."""
+  """Indices of a unit's best features: by task, and of all tasks."""
 
   by_task: Int[np.ndarray, 'tasks best']
   columns: Int[np.ndarray, ' columns']
 
   @classmethod
   def from_sums(cls, sums: examples.ClassSums, *, whole: bool) -> '_Ranked':
-    """Ranks by the difference of means; `whole`: every column is fetched."""
+    """Returns the ranking by difference of means.
+
+    With `whole`, `columns` has every feature.
+    """
     size = np.nan_to_num(np.abs(sums.difference()))
     by_task = np.argsort(-size, 1, kind='stable')[:, : max(KS)]
     if whole:
       return cls(by_task, np.arange(size.shape[1]))
-    found = np.unique(by_task)
-    # One shape for all members, or each would be compiled for.
-    missing = by_task.size - len(found)
-    return cls(by_task, np.pad(found, (0, missing), mode='edge'))
+    columns = np.unique(by_task)
+    # Padded to one shape, because each shape would be compiled separately.
+    missing = by_task.size - len(columns)
+    return cls(by_task, np.pad(columns, (0, missing), mode='edge'))
 
 
 def of_rows(
     context: context_lib.Context, rows: labelled.Labelled
 ) -> list[results.Row]:
-  """Probes every member, and the activations it reads, for all tasks."""
+  """Returns the scores of every member and of its inputs, for all tasks."""
   taps = sorted({member.source for member in context.members})
   units = [
       *(examples.Unit(m.sae, m.params, m.source) for m in context.members),
       *(examples.Unit(None, {}, tap) for tap in taps),
   ]
-  how = context.settings.probing.pooling if rows.pooled else None
+  pooling = context.settings.probing.pooling if rows.pooled else None
   ranked = [
       _Ranked.from_sums(sums, whole=unit.sae is None)
       for unit, sums in zip(
           units,
-          examples.sums_of(context, units, rows, how=how),
+          examples.sums_of(context, units, rows, pooling=pooling),
           strict=True,
       )
   ]
   values, keep = examples.values_of(
-      context, units, rows, [r.columns for r in ranked], how=how
+      context, units, rows, [r.columns for r in ranked], pooling=pooling
   )
   tasks = list(_tasks(rows, keep))
-  found = [
+  scores = [
       list(_probe(unit, *of_unit, tasks=tasks))
       for unit, *of_unit in zip(units, ranked, values, strict=True)
   ]
-  by_tap = dict(zip(taps, found[len(context.members) :], strict=True))
+  by_tap = dict(zip(taps, scores[len(context.members) :], strict=True))
   return [
       {'path': name, 'set': rows.name} | row
       for i, (name, member) in enumerate(
           zip(context.names, context.members, strict=True)
       )
-      for row in found[i] + by_tap[member.source]
+      for row in scores[i] + by_tap[member.source]
   ]
 
 
 def _probe(unit, ranked, values, *, tasks) -> Iterator[results.Row]:
-  """Yields the scores of a unit, task by task."""
+  """Yields the scores of a unit, for each task and k."""
   features = values.reshape(-1, values.shape[-1])
   kind = 'activations' if unit.sae is None else 'latents'
   for number, task in enumerate(tasks):
-    own = features[task.index]
+    task_features = features[task.index]
     for k in (k for k in KS if k <= ranked.by_task.shape[1]):
       chosen = ranked.by_task[number, :k]
-      some = own[:, np.searchsorted(ranked.columns, chosen)]
+      columns = np.searchsorted(ranked.columns, chosen)
       yield {
           'task': task.name,
           'features': kind,
           'k': k,
           'chosen': ' '.join(map(str, chosen)),
-      } | _score(task, some)
+      } | _score(task, task_features[:, columns])
     if unit.sae is None:
-      all_of_it = {'task': task.name, 'features': 'all activations'}
-      yield all_of_it | {'k': own.shape[1], 'chosen': ''} | _score(task, own)
+      yield {
+          'task': task.name,
+          'features': 'all activations',
+          'k': task_features.shape[1],
+          'chosen': '',
+      } | _score(task, task_features)
 
 
 def _columns(table: Iterable[results.Row], name: str) -> dict[str, Any]:
   """Returns a member's balanced accuracies, averaged over all tasks."""
-  found: dict[str, list[float]] = {}
+  by_column: dict[str, list[float]] = {}
   for row in table:
     if row['path'] != name:
       continue
@@ -170,13 +181,13 @@ def _columns(table: Iterable[results.Row], name: str) -> dict[str, Any]:
         if kind[:3] == 'all'
         else f'probing_{kind}_k{row["k"]}'
     )
-    found.setdefault(key, []).append(row['balanced_accuracy'])
-  columns: dict[str, Any] = {key: np.mean(v) for key, v in found.items()}
-  return columns | {'tasks_probing': max(map(len, found.values()))}
+    by_column.setdefault(key, []).append(row['balanced_accuracy'])
+  columns: dict[str, Any] = {key: np.mean(v) for key, v in by_column.items()}
+  return columns | {'tasks_probing': max(map(len, by_column.values()))}
 
 
 def measure(context: context_lib.Context) -> context_lib.Measured:
-  """Probes all members on the sets that the settings name."""
+  """Returns the scores of all members on the sets that the settings name."""
   layout = labelled.layout_of(context)
   percent = context.text.cache.manifest['held_out_percent']
   table = []

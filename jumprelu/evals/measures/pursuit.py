@@ -1,15 +1,16 @@
-"""Inference-time optimisation: what a dictionary could do without its encoder.
+"""Inference-time optimisation: the quality of a dictionary without its encoder.
 
-With decoder and bias as they are, each token's target is written as a sum of
-as many latents as the SAE has active on average, found by gradient pursuit
-(Blumensath and Davies, 2008) with latents that stay positive: in each round the
-latent whose row goes best with what is left joins, and all that have joined
-take the one step along their gradient that lowers the error most. The gap to
-the SAE itself is its encoder's (Gated SAEs, arXiv 2404.16014, figures 10 and
-11). Greedy: the best choice of latents may be better still.
+With a fixed decoder and bias, each token's target is approximated by as many
+latents as the SAE has active on average. The latents come from gradient pursuit
+(Blumensath and Davies, 2008) with non-negative values. In each round, the
+latent whose decoder row has the largest product with the residual is selected.
+Then all selected latents take one gradient step of the length that minimises
+the error. The gap to the SAE's own reconstruction is due to its encoder (Gated
+SAEs, arXiv 2404.16014, figures 10 and 11). The choice of latents is greedy, so
+a better one may exist.
 
-It takes three passes through the decoder a round, so it is for few tokens:
-those of the losses (`eval.delta_loss_tokens`).
+Each round takes three products with the decoder, so pursuit is run only on the
+tokens of the losses (`eval.delta_loss_tokens`).
 """
 
 import functools
@@ -27,20 +28,20 @@ from jumprelu.evals.measures import context as context_lib
 
 
 class Pursuit(NamedTuple):
-  """What pursuit finds on some tokens, and the SAE itself on the same."""
+  """Statistics of pursuit, and of the SAE itself on the same tokens."""
 
   active: metrics.Average
   residual: metrics.Average  # ||y - yhat||^2
-  encoded: metrics.Average  # The same of the SAE.
+  encoded: metrics.Average  # The same for the SAE's reconstruction.
   variance: metrics.Average  # ||y - mean||^2
-  delta: metrics.Average  # Above the clean loss.
+  delta: metrics.Average  # Increase over the clean loss.
 
   def merge(self, other: 'Pursuit') -> 'Pursuit':
-    """Returns the record of both lots of sequences."""
+    """Returns the record of both sets of sequences."""
     return metrics.add(self, other)
 
   def compute(self) -> dict[str, Any]:
-    """Returns L0, FVU and delta loss of pursuit, and the SAE's own FVU."""
+    """Returns L0, FVU and delta loss of pursuit, and the SAE's FVU."""
     variance = self.variance.mean
     return {
         'pursuit_l0': self.active.mean,
@@ -57,46 +58,46 @@ def latents(
     W_dec: Float[Array, 'latents target_model'],
     rounds: Any,
 ) -> Float[Array, 'rows latents']:
-  """Returns latents, none negative and at most `rounds` of a row above zero.
+  """Returns non-negative latents, at most `rounds` of them active in a row.
 
   Args:
-    targets: What their sums of decoder rows are to be near.
+    targets: Rows that `latents @ W_dec` approximates.
     W_dec: The dictionary.
-    rounds: How many latents join, a traced number.
+    rounds: Number of rounds, which may be traced.
   """
   rows = jnp.arange(len(targets))
 
-  def one_round(_, state):
-    found, joined = state
-    residual = targets - found @ W_dec
+  def pursue_once(_, state):
+    values, selected = state
+    residual = targets - values @ W_dec
     gain = residual @ W_dec.T
-    best = jnp.where(joined, -jnp.inf, gain).argmax(-1)
-    # What would only be pushed below zero does not join.
-    joined = joined.at[rows, best].max(gain[rows, best] > 0)
-    gradient = jnp.where(joined, gain, 0)
+    best = jnp.where(selected, -jnp.inf, gain).argmax(-1)
+    # A latent with a negative gain is not selected, because it would stay 0.
+    selected = selected.at[rows, best].max(gain[rows, best] > 0)
+    gradient = jnp.where(selected, gain, 0)
     move = gradient @ W_dec
     length = jnp.square(move).sum(-1)
     along = (residual * move).sum(-1) / jnp.where(length > 0, length, 1)
-    found = jnp.maximum(found + along[:, None] * gradient, 0)
-    return found, joined
+    values = jnp.maximum(values + along[:, None] * gradient, 0)
+    return values, selected
 
   shape = len(targets), len(W_dec)
   start = jnp.zeros(shape, jnp.float32), jnp.zeros(shape, bool)
-  found, _ = lax.fori_loop(0, rounds, one_round, start)
-  return found
+  values, _ = lax.fori_loop(0, rounds, pursue_once, start)
+  return values
 
 
 @functools.partial(jax.jit, static_argnames=('mesh',))
 def _pursue(params, targets, rounds, *, mesh):
-  """Returns reconstructions and active latents of targets, by sequence."""
+  """Returns reconstructions of targets, and their numbers of active latents."""
 
-  def one_sequence(rows):
+  def pursue_sequence(rows):
     rows = rows.astype(jnp.float32) - params['b_dec'][None]
-    found = latents(rows, params['W_dec'], rounds)
-    outputs = found @ params['W_dec'] + params['b_dec'][None]
-    return outputs, (found > 0).sum(-1)
+    values = latents(rows, params['W_dec'], rounds)
+    outputs = values @ params['W_dec'] + params['b_dec'][None]
+    return outputs, (values > 0).sum(-1)
 
-  outputs, active = lax.map(one_sequence, targets)
+  outputs, active = lax.map(pursue_sequence, targets)
   outputs = outputs.astype(targets.dtype)
   return sharding.constrain(outputs, mesh, 'sequences', None, None), active
 
@@ -129,12 +130,13 @@ def measure(context: context_lib.Context) -> context_lib.Measured:
     def of_member(member, count):
       targets = batch.values[member.target]
       outputs, active = _pursue(member.params, targets, count, mesh=mesh)
-      own = corpus_passes.call_of(member, batch, mesh=mesh)(jitted.reconstruct)
+      call = corpus_passes.call_of(member, batch, mesh=mesh)
+      reconstruction = call(jitted.reconstruct)
       mean = np.asarray(context.means[member.target], np.float32)[None, None]
       values = (
           active,
           _squares(outputs, targets),
-          _squares(own, targets),
+          _squares(reconstruction, targets),
           _squares(targets, mean),
       )
       spliced = losses[member.target](batch, outputs)

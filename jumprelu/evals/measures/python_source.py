@@ -1,7 +1,7 @@
-"""What Python's own tokenizer and parser say of each character of a source.
+"""Properties of each character of Python source, by tokenizer and parser.
 
-All of it can be known from what comes before, and from the token itself: a
-causal language model may know it as well.
+Each property depends only on the preceding text and the token itself, so a
+causal language model can represent it.
 """
 
 import ast
@@ -24,22 +24,22 @@ PROPERTIES = (
     'attribute',  # The name after a dot.
     'defined_name',  # The name after `def` or `class`.
     'in_brackets',  # Within any bracket, white space included.
-    'nested_block',  # Two or more indented blocks deep, the same.
+    'nested_block',  # In two or more indented blocks, white space included.
 )
 _INDEX = {name: i for i, name in enumerate(PROPERTIES)}
-# Since Python 3.12 and 3.14: the parts of f-strings and t-strings.
+# Tokens of f-strings (since Python 3.12) and t-strings (since Python 3.14).
 _STARTS = ('FSTRING_START', 'TSTRING_START')
 _ENDS = ('FSTRING_END', 'TSTRING_END')
 
 
 def properties(text: str) -> Bool[np.ndarray, 'characters properties']:
-  """Returns which `PROPERTIES` each character has.
+  """Returns which of `PROPERTIES` each character has.
 
-  An f-string is a string from its first to its last character, as it was for
+  An f-string counts as one string from its first to its last character, as in
   the tokenizers before Python 3.12.
 
   Raises:
-    SyntaxError: if it is not Python.
+    SyntaxError: if the text is not valid Python.
   """
   marks = _Marks(text)
   previous, opened, start = '', 0, (1, 0)
@@ -62,16 +62,16 @@ def properties(text: str) -> Bool[np.ndarray, 'characters properties']:
           previous = token.string
   except tokenize.TokenError as e:
     raise SyntaxError(str(e)) from None
-  return marks.found
+  return marks.values
 
 
 class _Marks:
-  """The properties so far, and where in its blocks and brackets a token is."""
+  """Properties of the characters so far, and the current nesting depth."""
 
   def __init__(self, text):
     lines = text.split('\n')
     self.starts = np.cumsum([0] + [len(line) + 1 for line in lines])
-    self.found = np.zeros((len(text), len(PROPERTIES)), bool)
+    self.values = np.zeros((len(text), len(PROPERTIES)), bool)
     self.brackets = self.blocks = self.last = 0
 
   def at(self, place):
@@ -95,11 +95,11 @@ class _Marks:
     elif kind == 'OP':
       name = 'operator'
     if name:
-      self.found[begin:end, _INDEX[name]] = True
-    # White space before the token belongs to where the token stands.
+      self.values[begin:end, _INDEX[name]] = True
+    # White space before a token has the token's nesting depth.
     region = slice(min(self.last, begin), end)
-    self.found[region, _INDEX['in_brackets']] = self.brackets > 0
-    self.found[region, _INDEX['nested_block']] = self.blocks > 1
+    self.values[region, _INDEX['in_brackets']] = self.brackets > 0
+    self.values[region, _INDEX['nested_block']] = self.blocks > 1
     self.last = end
     if kind == 'OP':
       self.brackets += (text in '([{') - (text in ')]}')
@@ -116,12 +116,12 @@ def _kind_of_name(text, previous):
 
 
 def _docstrings(text):
-  """Returns where docstrings begin: (row, column) pairs."""
+  """Returns the starts of docstrings as (row, column) pairs."""
   with warnings.catch_warnings():
-    # Of escapes that a later Python will refuse.
+    # Ignored, because only a later Python rejects such escapes.
     warnings.simplefilter('ignore')
     tree = ast.parse(text)
-  found = set()
+  starts = set()
   for node in ast.walk(tree):
     body = getattr(node, 'body', None)
     kinds = ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef
@@ -130,5 +130,5 @@ def _docstrings(text):
     first = body[0]
     if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
       if isinstance(first.value.value, str):
-        found.add((first.value.lineno, first.value.col_offset))
-  return found
+        starts.add((first.value.lineno, first.value.col_offset))
+  return starts

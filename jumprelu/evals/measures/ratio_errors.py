@@ -1,15 +1,16 @@
-"""Ratios of sums, with standard errors over groups that depend on each other.
+"""Ratios of sums, with standard errors over groups of dependent tokens.
 
-Tokens of one document, or of one sequence, are not independent draws. So what
-is counted is summed a group, and the records hold the sums over groups and the
-sums of their products, which merge. A score is a weighted sum of ratios of
-linear forms of the sums s; with g its gradient and r_i the counts of group i,
+Tokens of one document, or of one sequence, are not independent. Counts are
+therefore summed within each group. A record has the sums over groups of the
+counts and of their products, and records merge. A score is a weighted sum of
+ratios of linear forms of the sums s. With the score's gradient g and the counts
+r_i of group i,
 
   variance = S / (S - 1) * sum_i (g . r_i)^2,   S groups,
 
-which is the ratio estimator's (`metrics.Average`) for a single ratio: a score
-does not change when all sums are scaled, so g . s = 0 and nothing has to be
-centred.
+which for a single ratio is the variance of the ratio estimator
+(`metrics.Average`). The r_i need not be centred, because a score does not
+change if all sums are scaled, so that g . s = 0.
 """
 
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from jumprelu.array_typing import Num
 
 
 class Ratio(NamedTuple):
-  """weight * (numerator . sums) / (denominator . sums)."""
+  """The ratio weight * (numerator . sums) / (denominator . sums)."""
 
   numerator: Sequence[float]
   denominator: Sequence[float]
@@ -30,7 +31,7 @@ class Ratio(NamedTuple):
 
 
 class Counts(NamedTuple):
-  """Sums over groups of a few counts, and of the products of each two."""
+  """Sums over groups of counts, and of the products of pairs of counts."""
 
   groups: Num[np.ndarray, '']
   sums: Num[np.ndarray, ' counts']
@@ -38,18 +39,19 @@ class Counts(NamedTuple):
 
   @classmethod
   def from_groups(cls, rows: Num[np.ndarray, 'groups counts']) -> 'Counts':
-    """Makes the record of some groups; those with nothing do not count."""
+    """Returns the record of groups; groups with only zeros are not counted."""
     rows = np.asarray(rows, np.float64)
     return cls(np.any(rows != 0, axis=1).sum(), rows.sum(0), rows.T @ rows)
 
   def merge(self, other: 'Counts') -> 'Counts':
-    """Returns the record of both lots of groups."""
+    """Returns the record of both sets of groups."""
     return metrics.add(self, other)
 
   def estimate(self, *ratios: Ratio) -> tuple[float, float]:
     """Returns the sum of the ratios and its standard error.
 
-    NaN where a denominator is 0; the error is NaN for less than two groups.
+    Both are NaN if a denominator is 0; the error is NaN for fewer than two
+    groups.
     """
     value, gradient = 0.0, np.zeros(len(self.sums))
     for numerator, denominator, weight in ratios:

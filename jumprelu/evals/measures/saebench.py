@@ -1,23 +1,24 @@
-"""SAEBench's core numbers, with its quirks, under its names.
+"""SAEBench's core metrics, under SAEBench's names and with its quirks.
 
-For comparison with published tables (arXiv 2503.09532), at the commit 8042bb3;
-`tests/evals/peers_test.py` holds them to what release 0.6.0 computes. The
-numbers without the quirks are the ones that every evaluation gives. What is
-theirs, and not ours:
+These metrics are for comparison with published tables (arXiv 2503.09532). They
+follow SAEBench's commit 8042bb3, and `tests/evals/peers_test.py` compares them
+with release 0.6.0. The regular columns of an evaluation do not have the
+following quirks:
 
-* the ablation puts zeros at every position, BOS and padding included, and
-  scores compare with it; the splice acts at kept positions only, as in
-  published runs;
-* losses count targets in the next document; the KL is over all kept positions;
-* `explained_variance` takes the square of the mean square for the squared mean:
-  it is about zero, and changes with the activations' scale;
-* `explained_variance_legacy`, which their paper prints, is a mean over tokens of
-  ratios to the spread about each batch's own mean;
-* `mse` is divided by the batch's tokens, `relative_reconstruction_bias` is a
-  mean of the batches' ratios.
+* The ablation puts zeros at every position, including BOS and padding, and
+  scores are relative to this ablation. The splice acts only at kept positions,
+  as in published runs.
+* Losses include targets in the next document. KL is over all kept positions.
+* `explained_variance` uses the square of the mean square instead of the squared
+  mean. It is therefore taken about zero, and depends on the activations' scale.
+* `explained_variance_legacy`, the metric in the SAEBench paper, is a mean over
+  tokens of ratios to the variance about each batch's mean.
+* `mse` is divided by the number of tokens in the batch.
+* `relative_reconstruction_bias` is a mean of per-batch ratios.
 
-Both depend on the batch, here eval.lm_sequences rows. Attention stops at the
-documents' borders, where theirs does not: rows of one document compare exactly.
+The last four depend on the batch size, which is eval.lm_sequences rows. Our
+attention is restricted to one document and SAEBench's is not, so results agree
+exactly only for rows of a single document.
 """
 
 import functools
@@ -37,7 +38,7 @@ _SMALL_NORM = 1e-4
 
 
 class Core(NamedTuple):
-  """Sums over batches; those that end in `_means` are of batches' means."""
+  """Sums over tokens and, for names that end in `_means`, of batch means."""
 
   batches: Num[Array, '']
   tokens: Num[Array, '']
@@ -50,11 +51,11 @@ class Core(NamedTuple):
   cossim: Num[Array, '']
   legacy: Num[Array, '']
   mse: Num[Array, '']
-  # Sums over batches of their means.
+  # Sums of the means of batches.
   bias_means: Num[Array, '']
   square_means: Num[Array, '']
   residual_means: Num[Array, '']
-  # Of the language model: KL over kept, losses over kept sources.
+  # Sums for the language model: KL over kept tokens, losses over sources.
   kl_div_with_sae: Num[Array, '']
   kl_div_with_ablation: Num[Array, '']
   sources: Num[Array, '']
@@ -69,11 +70,14 @@ class Core(NamedTuple):
       reconstruction: Float[Array, 'sequences positions model'],
       keep: Bool[Array, 'sequences positions'],
       *,
-      found: jitted.ByPosition,
+      by_position: jitted.ByPosition,
       spliced: Any,
       ablated: Any,
   ) -> 'Core':
-    """Sums one batch; `spliced` and `ablated` are `lm.Comparison`s."""
+    """Returns one batch's sums.
+
+    `spliced` and `ablated` are `lm.Comparison`s with the clean model.
+    """
     x, reconstruction = (
         jnp.where(keep[..., None], v.astype(jnp.float32), 0)
         for v in (x, reconstruction)
@@ -88,17 +92,17 @@ class Core(NamedTuple):
     def total(values, mask=keep):
       return jnp.where(mask, values, 0).sum()
 
-    residual = total(found.residual)
+    residual = total(by_position.residual)
     return cls(
         batches=keep.any().astype(jnp.int32),
         tokens=keep.sum(),
-        l0=total(found.l0),
-        l1=total(found.l1),
+        l0=total(by_position.l0),
+        l1=total(by_position.l1),
         l2_norm_in=total(norm),
         l2_norm_out=total(norm_out),
         l2_ratio=total(norm_out / jnp.where(norm < _SMALL_NORM, 1, norm)),
         cossim=total(overlap / (norm * norm_out)),
-        legacy=total(1 - found.residual / spread),
+        legacy=total(1 - by_position.residual / spread),
         mse=residual / count,
         bias_means=jnp.where(
             keep.any(), total(jnp.square(norm_out)) / total(overlap), 0
@@ -114,11 +118,11 @@ class Core(NamedTuple):
     )
 
   def merge(self, other: 'Core') -> 'Core':
-    """Returns the sums over both lots of batches."""
+    """Returns the sums over the batches of both records."""
     return metrics.add(self, other)
 
   def compute(self, size: int) -> dict[str, Any]:
-    """Returns SAEBench's numbers; `size` is the activations' dimension."""
+    """Returns SAEBench's metrics; `size` is the activations' dimension."""
     by_token = {
         name: metrics.ratio(getattr(self, name), self.tokens)
         for name in (
@@ -159,9 +163,14 @@ class Core(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnames=('mesh',))
-def _sums(x, reconstruction, keep, *, found, spliced, ablated, mesh):
+def _sums(x, reconstruction, keep, *, by_position, spliced, ablated, mesh):
   record = Core.from_batch(
-      x, reconstruction, keep, found=found, spliced=spliced, ablated=ablated
+      x,
+      reconstruction,
+      keep,
+      by_position=by_position,
+      spliced=spliced,
+      ablated=ablated,
   )
   return jitted.replicate(record, mesh)
 
@@ -181,22 +190,22 @@ def measure(context: context_lib.Context) -> context_lib.Measured:
         )
         for target in context.means
     }
-    found = []
+    records = []
     for member in context.members:
       call = corpus_passes.call_of(member, batch, mesh=mesh)
       value = call(jitted.reconstruct)
-      found.append(
+      records.append(
           _sums(
               batch.values[member.target],
               value,
               batch.keep,
-              found=call(jitted.by_position),
+              by_position=call(jitted.by_position),
               spliced=compare(member.target, value),
               ablated=ablated[member.target],
               mesh=mesh,
           )
       )
-    return found
+    return records
 
   total = corpus_passes.merge_over(context.text, step, 'evaluate: SAEBench')
   columns = [

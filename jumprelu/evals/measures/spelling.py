@@ -1,11 +1,12 @@
-"""Words to spell: the alphabetic pieces of a vocabulary, each in a prompt.
+"""Words for the absorption measure: alphabetic vocabulary pieces in prompts.
 
-A prompt is what SAEBench's absorption measure reads, up to the word: other
-words with their first letters, then the word, whose letter would come next:
+Prompts have the form of SAEBench's absorption measure. A prompt has example
+words with their first letters, and ends with the word itself:
 
   \\n cat has the first letter: C\\n dog has the first letter: D\\n bird
 
-What follows the word is left out, for it cannot change the word's activation.
+The text after the word is omitted, because it cannot change the activation at
+the word.
 """
 
 from typing import NamedTuple
@@ -23,15 +24,15 @@ from jumprelu.evals.measures import context as context_lib
 from jumprelu.evals.measures import labelled
 
 LETTERS = tuple('abcdefghijklmnopqrstuvwxyz')
-# A space before the word; a capital first letter; two or more, and all.
+# A space before the word; a capital first letter; only capital letters.
 FORMS = ('space', 'capital', 'capitals')
-# Of words, by hash; all ways to write a word lie on one side.
+# Share of words in the test set, by a hash of the word in lower case.
 _TEST_PERCENT = 40
 _QUESTION = ' has the first letter:'
 
 
 class Words(NamedTuple):
-  """Words, where they stand in rows of prompts, and how they are written."""
+  """Words, their places in rows of prompts, and their features."""
 
   words: tuple[str, ...]
   tokens: Int[np.ndarray, 'rows positions']
@@ -41,26 +42,26 @@ class Words(NamedTuple):
   labels: Bool[np.ndarray, 'words features']
   test: Bool[np.ndarray, ' words']
 
-  def only(self, some: Bool[np.ndarray, ' words']) -> 'Words':
-    """Returns some of the words; the rows stay."""
+  def select(self, mask: Bool[np.ndarray, ' words']) -> 'Words':
+    """Returns the words where `mask` is true; rows of prompts are unchanged."""
     return self._replace(
-        words=tuple(w for w, s in zip(self.words, some, strict=True) if s),
-        rows=self.rows[some],
-        positions=self.positions[some],
-        labels=self.labels[some],
-        test=self.test[some],
+        words=tuple(w for w, m in zip(self.words, mask, strict=True) if m),
+        rows=self.rows[mask],
+        positions=self.positions[mask],
+        labels=self.labels[mask],
+        test=self.test[mask],
     )
 
 
 def _alphabetic(tokenizer):
-  """Returns the pieces of two letters or more: id -> how it is written."""
-  found = {}
+  """Returns the alphabetic pieces of two letters or more: id -> letters."""
+  pieces = {}
   for token in range(tokenizer.vocab_size):
     word = tokenizer.piece(token)
     bare = word.removeprefix(' ')
     if len(bare) > 1 and bare.isascii() and bare.isalpha():
-      found[token] = bare
-  return found
+      pieces[token] = bare
+  return pieces
 
 
 def _in_prompts(chosen, layout, shots, examples):
@@ -70,7 +71,7 @@ def _in_prompts(chosen, layout, shots, examples):
   answers = {letter: encode(f' {letter.upper()}') for letter in LETTERS}
   prompts = []
   for token in chosen:
-    # Of the word alone: its prompt does not depend on the others.
+    # Seeded by the word, so that its prompt does not depend on other words.
     others = [t for t in examples if t != token]
     drawn = np.random.RandomState(token).permutation(len(others))[:shots]
     prompt = [packing.BOS, *layout.prefix]
@@ -82,10 +83,10 @@ def _in_prompts(chosen, layout, shots, examples):
 
 
 def make_words(layout: labelled.Layout, *, words: int, shots: int) -> Words:
-  """Draws words of the tokenizer's vocabulary and writes their prompts.
+  """Returns random words of the tokenizer's vocabulary, with their prompts.
 
   Raises:
-    UserError: if the tokenizer has too few words, or a row has no room.
+    UserError: if there are too few words, or a prompt is longer than a row.
   """
   known = _alphabetic(layout.tokenizer)
   tokens = sorted(known)
@@ -100,14 +101,14 @@ def make_words(layout: labelled.Layout, *, words: int, shots: int) -> Words:
   }
   if len(examples) <= shots:
     raise errors.UserError(
-        f'absorption: {len(examples)} words of the vocabulary cannot give'
-        f' {shots} examples; lower measure.absorption.shots'
+        f'absorption: {len(examples)} words are too few for {shots} examples in'
+        ' a prompt; lower measure.absorption.shots'
     )
   prompts = _in_prompts(chosen, layout, shots, examples)
   longest = max(map(len, prompts))
   if longest > layout.sequence_length:
     raise errors.UserError(
-        f'absorption: a prompt has {longest} tokens, a row'
+        f'absorption: a prompt has {longest} tokens, but a row has'
         f' {layout.sequence_length}; lower measure.absorption.shots'
     )
   packed, rows, positions = _pack(prompts, layout.sequence_length)
@@ -124,14 +125,14 @@ def make_words(layout: labelled.Layout, *, words: int, shots: int) -> Words:
 
 
 def _labels(word):
-  """Returns which features a word has."""
+  """Returns, for each feature, whether a word has it."""
   bare = word.removeprefix(' ')
   forms = (word != bare, bare[0].isupper(), bare.isupper())
   return [bare[0].lower() == letter for letter in LETTERS] + list(forms)
 
 
 def _pack(prompts, length):
-  """Puts whole prompts into rows; returns them and where their ends are."""
+  """Returns rows of whole prompts, and the row and position of each end."""
   lines, rows, positions = [[]], [], []
   for prompt in prompts:
     if len(lines[-1]) + len(prompt) > length:
@@ -150,24 +151,24 @@ def activations(
 ) -> tuple[
     dict[lm.Tap, Float[np.ndarray, 'words model']], Bool[np.ndarray, ' words']
 ]:
-  """Returns what the members read and write at the words, and which to keep."""
+  """Returns input and target activations at the words, and the keep mask."""
   text = text_lib.in_memory(words.tokens, context.text)
   taps = {t for m in context.members for t in (m.source, m.target)}
-  # Rows hold a few words each: the first of a row has slot 0, and so on.
+  # Each word's index among the words of its row.
   starts = np.searchsorted(words.rows, words.rows)
   slot = np.arange(len(words.rows)) - starts
   places = np.zeros((len(words.tokens), slot.max() + 1), np.int32)
   places[words.rows, slot] = words.positions
-  at = text_lib.beside(text, places, 0)
+  at = text_lib.value_batches(text, places, 0)
 
   @jax.jit
   def pick(values, keep, at):
-    found = {
+    picked = {
         tap: jnp.take_along_axis(x, at[..., None], 1).astype(jnp.float32)
         for tap, x in values.items()
     }
     return jitted.replicate(
-        (found, jnp.take_along_axis(keep, at, 1)), text.mesh
+        (picked, jnp.take_along_axis(keep, at, 1)), text.mesh
     )
 
   def step(tokens):
@@ -177,8 +178,8 @@ def activations(
 
   parts = list(text_lib.over(text, step, 'evaluate: absorption'))
   index = words.rows, slot
-  found = {
+  by_tap = {
       tap: np.concatenate([values[tap] for values, _ in parts])[index]
       for tap in taps
   }
-  return found, np.concatenate([keep for _, keep in parts])[index]
+  return by_tap, np.concatenate([keep for _, keep in parts])[index]

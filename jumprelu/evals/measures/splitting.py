@@ -1,9 +1,9 @@
-"""Feature splitting: what the latents of a narrow SAE become in a wider one.
+"""Feature splitting: relation of a wide SAE's latents to a narrow SAE's.
 
-Each latent of the wider SAE goes to the latent of the narrower one whose
-decoder row is nearest, if their cosine is above 0.7 (a threshold of ours); the
-rest are new. A latent with more than one child has split. Only latents that
-fire are looked at, and only pairs of one layer and one target.
+Each latent of the wider SAE is a child of the narrower SAE's latent with the
+nearest decoder row, if their cosine is above 0.7 (our own threshold); otherwise
+it is new. A latent with more than one child has split. Only latents that fire
+are compared, and only SAEs with the same inputs and targets.
 """
 
 from typing import Any
@@ -22,24 +22,24 @@ def compare(
     narrow: Float[np.ndarray, 'narrow model'],
     wide: Float[np.ndarray, 'wide model'],
 ) -> dict[str, Any]:
-  """Returns what becomes of the unit rows of `narrow` in `wide`."""
+  """Returns statistics of the unit rows of `wide` as children of `narrow`."""
   if not len(narrow) or not len(wide):
     return {}
   best, parent = geometry.nearest(wide, narrow)
-  found, _ = geometry.nearest(narrow, wide)
+  kept, _ = geometry.nearest(narrow, wide)
   children = np.bincount(parent[best > _NEAR], minlength=len(narrow))
   return {
       'nearest_cosine': best.mean(),
       'new_share': np.mean(best <= _NEAR),
-      'kept_cosine': found.mean(),
-      'kept_share': np.mean(found > _NEAR),
+      'kept_cosine': kept.mean(),
+      'kept_share': np.mean(kept > _NEAR),
       'split_share': np.mean(children > 1),
       'children': metrics.ratio(children.sum(), (children > 0).sum()),
   }
 
 
 def measure(context: context_lib.Context) -> context_lib.Measured:
-  """Compares every pair of members of different widths."""
+  """Compares every pair of members of different widths, in a table."""
   rows: dict[int, Any] = {}
 
   def decoder(i):

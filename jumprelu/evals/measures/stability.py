@@ -1,10 +1,10 @@
-"""Stability over seeds: how many latents come again from another start.
+"""Stability over seeds: the share of latents that another seed reproduces.
 
-Members that differ in their seed only are compared in pairs. Latents that fire
-are matched one to one so that the sum of the cosines of their decoder rows is
-largest (the Hungarian method: seconds at 4,096 latents, minutes at 16,384). A
-latent comes again if its match's cosine is above 0.7 (a threshold of ours).
-The cosine of the nearest row, matched or not, is given beside it.
+Members that differ only in their seed are compared in pairs. Latents that fire
+are matched one to one so as to maximise the sum of the cosines of their decoder
+rows (the Hungarian method: seconds at 4,096 latents, minutes at 16,384). A
+latent is reproduced if its match has a cosine above 0.7 (our own threshold).
+The table also has the mean cosine of the nearest row, whether matched or not.
 """
 
 from typing import Any
@@ -21,9 +21,10 @@ _NEAR = 0.7
 def match(
     a: Float[np.ndarray, 'a model'], b: Float[np.ndarray, 'b model']
 ) -> dict[str, Any]:
-  """Matches the unit rows of two decoders.
+  """Returns statistics of the best matching of two decoders' unit rows.
 
-  Shares are of the larger one: what finds no partner has not come again.
+  Shares are relative to the larger decoder, because its rows without a partner
+  count as not reproduced.
   """
   from scipy import optimize
 
@@ -40,11 +41,11 @@ def match(
 
 
 def measure(context: context_lib.Context) -> context_lib.Measured:
-  """Compares every pair of members that differ in their seed only.
+  """Compares every pair of members that differ only in their seed.
 
   A member's row has the means over its pairs.
   """
-  table, found = [], [[] for _ in context.members]
+  table, pairs_of = [], [[] for _ in context.members]
   for i, kind in enumerate(context.kinds):
     for j in range(i):
       if kind is None or context.kinds[j] != kind:
@@ -56,13 +57,13 @@ def measure(context: context_lib.Context) -> context_lib.Measured:
           {'path': context.names[j], 'other_path': context.names[i]} | pair
       )
       for k in (i, j):
-        found[k].append(pair)
+        pairs_of[k].append(pair)
   columns = [
       {
           f'seed_{name}': np.mean([p.get(name, np.nan) for p in pairs])
           for name in ('matched_cosine', 'matched_share')
           if pairs
       }
-      for pairs in found
+      for pairs in pairs_of
   ]
   return context_lib.Measured(columns, table)

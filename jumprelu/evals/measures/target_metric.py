@@ -1,7 +1,7 @@
-"""What is attributed: a number of one token, and its gradient at a target.
+"""The metric of one token per sequence, and its gradient at a target.
 
-One backward pass gives each sequence the gradient of one token's own number at
-all of its positions.
+One backward pass computes the gradients for all sequences, because the metric
+of a sequence's token does not depend on other sequences.
 """
 
 from collections.abc import Callable
@@ -17,11 +17,12 @@ from jumprelu.evals import splice
 
 
 class Objective(NamedTuple):
-  """Compiled functions of a batch, a value at the target, and positions.
+  """Compiled functions for the metric and for its gradient.
 
-  `value` returns the number [sequences] of the token at each sequence's
-  position, `gradient` the same and its derivatives by the value at the target
-  [sequences, positions, target_model], 0 where that is not kept.
+  `value(batch, value, at)` returns the metric [sequences] of the token at
+  position `at` of each sequence, with `value` spliced in at the target.
+  `gradient(batch, at)` returns the clean metric and its gradient with respect
+  to the target [sequences, positions, target_model], 0 where it is not kept.
   """
 
   value: Callable[..., Float[Array, ' sequences']]
@@ -35,13 +36,13 @@ def make(
     metric: str = 'logit',
     mesh: Any = None,
 ) -> Objective:
-  """Makes the objective of splices at `target`.
+  """Returns the objective of splices at `target`.
 
-  `metric` is logit, that of the next token less the mean of all logits, or
-  loss, the next token's in nats.
+  The metric 'logit' is the next token's logit minus the mean of all logits;
+  'loss' is the loss of the next token in nats.
   """
 
-  def numbers(value, params, batch, at):
+  def metric_values(value, params, batch, at):
     hidden = splice.hidden(
         model, params, batch, target=target, value=value, mesh=mesh
     )
@@ -54,18 +55,18 @@ def make(
 
   @jax.jit
   def value_of(params, batch, value, at):
-    return numbers(value, params, batch, at)
+    return metric_values(value, params, batch, at)
 
   @jax.jit
   def gradient_of(params, batch, at):
 
     def total(value):
-      found = numbers(value, params, batch, at)
-      return found.sum(), found
+      metrics = metric_values(value, params, batch, at)
+      return metrics.sum(), metrics
 
     clean = batch.values[target].astype(jnp.float32)
-    gradient, found = jax.grad(total, has_aux=True)(clean)
-    return found, gradient
+    gradient, metrics = jax.grad(total, has_aux=True)(clean)
+    return metrics, gradient
 
   return Objective(
       functools.partial(value_of, model.params),

@@ -1,16 +1,16 @@
-"""r_L0: how evenly the active latents of a token share in what it does.
+"""r_L0: how evenly a token's effect is spread over its active latents.
 
-For a token, y = latents * (W_dec @ gradient), the gradient being that of the
-next token's logit minus the mean of all logits with respect to the target
-activation of that same token, in the clean model; with p = |y| / sum |y| and
+For a token, y = latents * (W_dec @ gradient). The gradient is that of the next
+token's logit minus the mean of all logits, with respect to the target
+activation of the same token in the clean model. With p = |y| / sum |y| and
 entropy S,
 
   r_L0 = exp(S(p)) / ||y||_0,  between 1 / ||y||_0 and 1
 
-(Gemma Scope, arXiv 2408.05147, section 4 and figure 16.) One backward pass
-gives each sequence one token's own gradient. The tokens are drawn from a hash of
-the sequence's ids, so they do not depend on batches. A token without an active
-latent has no r_L0 and is not counted.
+(Gemma Scope, arXiv 2408.05147, section 4 and figure 16). One backward pass
+computes the gradient for one token of each sequence. The random seed for the
+choice of tokens is a hash of the sequence's ids, so the choice does not depend
+on the batch. Tokens without an active latent have no r_L0 and are not counted.
 """
 
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ from jumprelu.evals import corpus_passes, jitted, splice
 from jumprelu.evals.measures import context as context_lib
 from jumprelu.evals.measures import target_metric
 
-# Tokens that are drawn from each sequence.
+# Number of tokens drawn from each sequence.
 _DRAWS = 4
 
 
@@ -37,9 +37,10 @@ def draw(
     scored: Bool[Array, 'sequences positions'],
     draws: int,
 ) -> tuple[Int[Array, 'sequences draws'], Bool[Array, 'sequences draws']]:
-  """Draws scored positions of each sequence, and says which are scored.
+  """Returns distinct random positions of each sequence, and if they are scored.
 
-  They differ from each other; a sequence may have fewer than are drawn.
+  If a sequence has fewer than `draws` scored positions, its other positions are
+  not scored.
   """
   powers = 1_000_003 ** np.arange(tokens.shape[1], dtype=np.uint64)
   weights = (powers % 2**32).astype(np.uint32)
@@ -49,16 +50,16 @@ def draw(
     return jax.random.uniform(jax.random.key(number), tokens.shape[1:])
 
   score = jnp.where(scored, jax.vmap(order)(hashes), -1)
-  found, positions = lax.top_k(score, draws)
-  return positions, found >= 0
+  scores, positions = lax.top_k(score, draws)
+  return positions, scores >= 0
 
 
 def draws(
     batch: splice.Batch,
 ) -> Iterator[tuple[Int[Array, ' sequences'], Bool[Array, ' sequences']]]:
-  """Yields one position of each sequence at a time, and where it was drawn.
+  """Yields one position of each sequence at a time, and whether it is scored.
 
-  Where none was drawn it is any that has a next one.
+  If it is not scored, the position is arbitrary, but never the last one.
   """
   last = batch.tokens.shape[1] - 1
   positions, drawn = draw(batch.tokens, batch.scored, min(_DRAWS, last))
@@ -69,7 +70,7 @@ def draws(
 def ratio(
     attribution: Float[Array, '*batch latents'],
 ) -> Float[Array, '*batch']:
-  """Returns r_L0 of each row; NaN where nothing is attributed."""
+  """Returns r_L0 of each row, or NaN if the row is zero."""
   size = jnp.abs(attribution)
   share = size / size.sum(-1, keepdims=True)
   entropy = -jax.scipy.special.xlogy(share, share).sum(-1)
@@ -77,7 +78,7 @@ def ratio(
 
 
 class Uniformity(NamedTuple):
-  """One batch's r_L0, summed a sequence."""
+  """One batch's r_L0, summed per sequence."""
 
   total: Float[Array, ' sequences']
   tokens: Int[Array, ' sequences']
@@ -88,10 +89,10 @@ class Uniformity(NamedTuple):
       attribution: Float[Array, 'sequences latents'],
       drawn: Bool[Array, ' sequences'],
   ) -> 'Uniformity':
-    """Takes the attribution of one token of each sequence."""
-    found = ratio(attribution)
-    counted = drawn & jnp.isfinite(found)
-    return cls(jnp.where(counted, found, 0), counted.astype(jnp.int32))
+    """Returns the record of the attribution for one token of each sequence."""
+    r_l0 = ratio(attribution)
+    counted = drawn & jnp.isfinite(r_l0)
+    return cls(jnp.where(counted, r_l0, 0), counted.astype(jnp.int32))
 
 
 @functools.partial(jax.jit, static_argnames=('sae', 'mesh'))
@@ -100,8 +101,8 @@ def _attribute(params, inputs, gradient, *, at, drawn, sae, mesh):
   inputs = inputs.astype(jnp.float32)
   inputs = jnp.where(drawn[:, None], inputs, 0)
   latents = sae.encode(params, inputs)
-  found = Uniformity.from_batch(latents * (gradient @ params['W_dec'].T), drawn)
-  return jitted.replicate(found, mesh)
+  attribution = latents * (gradient @ params['W_dec'].T)
+  return jitted.replicate(Uniformity.from_batch(attribution, drawn), mesh)
 
 
 def measure(context: context_lib.Context) -> context_lib.Measured:
@@ -114,12 +115,12 @@ def measure(context: context_lib.Context) -> context_lib.Measured:
 
   def step(tokens):
     batch = context.forward(tokens)
-    found: list[Any] = [[] for _ in context.members]
+    by_member: list[Any] = [[] for _ in context.members]
     for at, drawn in draws(batch):
       gradient = {
           t: make.gradient(batch, at)[1] for t, make in by_target.items()
       }
-      for parts, member in zip(found, context.members, strict=True):
+      for parts, member in zip(by_member, context.members, strict=True):
         part = _attribute(
             member.params,
             batch.values[member.source],
@@ -130,7 +131,7 @@ def measure(context: context_lib.Context) -> context_lib.Measured:
             mesh=mesh,
         )
         parts.append(part)
-    return found
+    return by_member
 
   def finish(parts):
     totals = np.sum([np.asarray(p.total, np.float64) for p in parts], 0)

@@ -1,7 +1,7 @@
-"""Families of language models, as data: one explicit table.
+"""Families of language models, as data in one table.
 
-A second family is a file like `gemma2.py` and a row here. The forward pass
-(`lm.gemma`) follows `LmConfig` and the family's record.
+A second family needs a file like `gemma2.py` and a row in `FAMILIES`. The
+forward pass (`lm.gemma`) depends on `LmConfig` and the family's record only.
 """
 
 from jumprelu.lm import config as config_lib

@@ -15,7 +15,7 @@ Axes = tuple[str | None, ...]
 
 
 def split_layer(key: str) -> tuple[str, int | None]:
-  """Returns a parameter's key that is the same in every layer, and its layer.
+  """Returns a parameter's key without the layer's number, and that number.
 
   'layer_3/mlp/linear' gives 'layer/mlp/linear' and 3; a parameter outside of
   the layers keeps its key and has no layer (None).
@@ -27,7 +27,7 @@ def split_layer(key: str) -> tuple[str, int | None]:
 
 
 class SpecialIds(NamedTuple):
-  """Token ids with a meaning of their own."""
+  """The ids of special tokens."""
 
   pad: int
   eos: int
@@ -43,7 +43,8 @@ class HookNames(NamedTuple):
   Attributes:
     transformer_lens: The name in a TransformerLens model that was not processed
       (its norms are not folded).
-    huggingface: A module of transformers' model, and `.input` or `.output`.
+    huggingface: The name of a module of transformers' model, followed by
+      `.input` or `.output`.
   """
 
   transformer_lens: str
@@ -59,7 +60,7 @@ class Matrices(NamedTuple):
 
 
 class Conversion(NamedTuple):
-  """Makes one of our tensors from Hugging Face's, all of which share a shape.
+  """A conversion of Hugging Face tensors of one shape to one of our tensors.
 
   Attributes:
     names: Hugging Face's names without their prefix; `{layer}` is replaced by
@@ -113,10 +114,10 @@ class Orbax:
   """Orbax folders, whose tensors have the names of our parameter tree.
 
   Attributes:
-    present: Tensors that tell this family's folders from other families'.
-    absent: Tensors that only other families' folders hold.
-    complete: Returns the arguments of `LmConfig` that shapes alone do not
-      determine, from those that they do.
+    present: Tensors of this family that distinguish it from other families.
+    absent: Tensors that only other families have.
+    complete: Takes the arguments of `LmConfig` that the shapes determine, and
+      returns the other arguments that the family sets.
   """
 
   present: tuple[str, ...]
@@ -136,13 +137,13 @@ class Family:
       differently, or None if it is not in the family.
     missing_weights: Returns where to get a released model's weights.
     transformer: Further arguments of the gemma package's TransformerConfig.
-    site_of_path: A module's path below its block -> the site at its output; at
-      its input for `Site.ATTN_HEADS`.
+    site_of_path: A module's path below its block -> the site at the module's
+      output (its input for `Site.ATTN_HEADS`).
     param_axes: Returns the logical axes of parameters, by the keys of
       `split_layer`; parameters without a key are replicated.
     matrices: Returns the sizes of a layer's matrices.
     hook_names: A site -> its names in other libraries.
-    input_gain_hook_names: The names of `Site.MLP_IN` divided by the norm's gain.
+    input_gain_hook_names: The names for `Site.MLP_IN` divided by the gain.
     special_ids: The tokenizer's special ids.
     turn_pieces: The pieces that open and close a turn of a chat.
     huggingface: Folders in Hugging Face's format.

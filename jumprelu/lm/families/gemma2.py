@@ -1,4 +1,4 @@
-"""Gemma 2 (arXiv 2408.00118): alternating layers, soft caps on scores and logits."""
+"""Gemma 2 (arXiv 2408.00118): alternating layers and two soft caps."""
 
 from collections.abc import Iterator, Mapping
 import dataclasses
@@ -16,10 +16,10 @@ _TITLE = 'Gemma 2'
 _LAYER_PATTERN = (config_lib.LOCAL, config_lib.GLOBAL)
 
 # The rows of the embedding in the gemma package and on Kaggle. Hugging Face's
-# files have the tokenizer's 256,000; a model has the rows that its file has.
-# The 128 rows above them belong to no token, but a softmax over all rows counts
-# them: where they are zero, each adds exp(0) to its sum. Losses of one model
-# may therefore differ slightly by where its file came from.
+# files have only the tokenizer's 256,000 rows, and a loaded model has the rows
+# of its file. The 128 additional rows belong to no token but are part of the
+# softmax: each row of zeros adds exp(0) to the sum. Losses of a model may
+# therefore differ slightly between the two files.
 _VOCAB = 256_128
 
 _2B = config_lib.LmConfig(
@@ -144,19 +144,19 @@ _INPUT_GAIN_HOOK_NAMES = family.HookNames(
     ' / (1 + model.layers.{layer}.pre_feedforward_layernorm.weight)',
 )
 
-# Fields of config.json. Soft caps: a field of `LmConfig` -> its name.
+# The soft caps: a field of `LmConfig` -> its name in config.json.
 _CAPS = {
     'attention_softcap': 'attn_logit_softcapping',
     'logits_softcap': 'final_logit_softcapping',
 }
-# The other fields that are used, each with a check of its own.
+# Other fields of config.json that are used; each has its own check.
 _USED = (
     'model_type',
     'query_pre_attn_scalar',
     'layer_types',
     'sliding_window_size',
 )
-# Gemma 2 besides its sizes: a file without the field, or with null, means this.
+# The values that every Gemma 2 has. A missing field or null means this value.
 _FIXED = {
     'tie_word_embeddings': True,
     'attention_bias': False,
@@ -173,8 +173,8 @@ _FIXED = {
     'pruned_heads': {},
     'quantization_config': None,
 }
-# The rotary embedding has objects of its own: `rope_scaling` in older files,
-# `rope_parameters` in newer ones, where there may be one for each layer type.
+# The objects that describe the rotary embedding: `rope_scaling` in older files,
+# `rope_parameters` in newer ones, which may hold an object per layer type.
 _ROPES = ('rope_parameters', 'rope_scaling')
 _FIXED_ROPE = {
     'rope_theta': 10000.0,
@@ -193,7 +193,7 @@ _KNOWN = {
 
 
 def _rope_problems(fields: Mapping[str, Any]) -> Iterator[str]:
-  """Yields every difference of the rotary embedding's objects."""
+  """Yields the differences from Gemma 2's rotary embedding."""
   types = huggingface_fields.LAYER_TYPES.values()
   for name in _ROPES:
     rope = fields.get(name)
@@ -244,8 +244,8 @@ def _read_fields(fields: Mapping[str, Any]) -> family.ReadFields:
           'query_scale_by_model': (
               fields['query_pre_attn_scalar'] != fields['head_dim']
           ),
-          # Gate and up projections are stored in this layout, so that they
-          # need no copy.
+          # Hugging Face stores gate and up projections in this layout, so that
+          # loading needs no transposed copy.
           'transposed_gating': True,
       },
       [],
@@ -282,7 +282,7 @@ def _conversions(config: config_lib.LmConfig) -> dict[str, family.Conversion]:
       ),
       'layer/attn/q_einsum/w': ((query,), (n * h, d), per_head),
       'layer/attn/kv_einsum/w': ((key, value), (k * h, d), stacked),
-      # Where every head has keys and values of its own.
+      # For models in which every head has its own keys and values.
       'layer/attn/qkv_einsum/w': ((query, key, value), (n * h, d), stacked),
       'layer/attn/attn_vec_einsum/w': (
           (f'{layer}self_attn.o_proj',), (d, n * h), lambda o: o.T.reshape(n, h, d)
@@ -290,7 +290,7 @@ def _conversions(config: config_lib.LmConfig) -> dict[str, family.Conversion]:
       'layer/mlp/gating_einsum': (gate_and_up, (f, d), gating),
       'layer/mlp/linear': ((f'{layer}mlp.down_proj',), (d, f), np.transpose),
   } | {
-      # Both compute x * (1 + scale).
+      # Both libraries compute x * (1 + scale).
       f'{ours}/scale': ((theirs,), (d,), np.asarray)
       for ours, theirs in norms.items()
   }  # fmt: skip
@@ -303,10 +303,11 @@ def _conversions(config: config_lib.LmConfig) -> dict[str, family.Conversion]:
 
 
 def _complete(sizes: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns what the arrays of an orbax folder leave open.
+  """Returns the arguments of `LmConfig` that shapes do not determine.
 
-  Window, soft caps and context are those of every released Gemma 2; queries are
-  scaled as in the 27B if the shapes are the 27B's.
+  Window, soft caps and context keep the defaults of `LmConfig`, which all
+  released Gemma 2 models share. Queries are scaled as in the 27B if the shapes
+  are the 27B's.
   """
   names = ('d_model', 'heads', 'head_dim')
   large = all(sizes[name] == getattr(_27B, name) for name in names)

@@ -1,8 +1,8 @@
 """Checks of the fields in Hugging Face's config.json, for every family.
 
-A field is used, must have the family's value, or has no effect on activations.
-Any other field is refused, because it may name a change of the forward pass
-which would otherwise be ignored without a word.
+A known field is used, must have the family's value, or has no effect on
+activations. An unknown field is refused, because it may describe a change of
+the forward pass that would otherwise be ignored silently.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -32,7 +32,7 @@ SIZES = {
 # Fields that have no effect on activations, in any family.
 IRRELEVANT = frozenset(
     (
-        # Where the file comes from.
+        # The origin of the file.
         '_commit_hash',
         '_name_or_path',
         'architectures',
@@ -40,7 +40,7 @@ IRRELEVANT = frozenset(
         'transformers_version',
         'unsloth_fixed',
         'unsloth_version',
-        # The type and the order in which weights are stored and computed.
+        # The types and the order of storage and computation.
         '_attn_implementation',
         '_attn_implementation_autoset',
         'attn_implementation',
@@ -49,11 +49,11 @@ IRRELEVANT = frozenset(
         'pretraining_tp',
         'torch_dtype',
         'use_bfloat16',
-        # Training alone.
+        # Only for training.
         'attention_dropout',
         'gradient_checkpointing',
         'initializer_range',
-        # Tokens, which the tokenizer file decides.
+        # Special tokens, which come from the tokenizer file instead.
         'bos_token_id',
         'decoder_start_token_id',
         'eos_token_id',
@@ -61,7 +61,7 @@ IRRELEVANT = frozenset(
         'prefix',
         'sep_token_id',
         'tokenizer_class',
-        # Generating, and the form of outputs.
+        # Generation, and the format of outputs.
         'cache_implementation',
         'do_sample',
         'is_decoder',
@@ -76,7 +76,7 @@ IRRELEVANT = frozenset(
         'top_p',
         'torchscript',
         'use_cache',
-        # Tasks with a head of their own.
+        # Tasks that add a head to the model.
         'finetuning_task',
         'id2label',
         'label2id',
@@ -90,7 +90,7 @@ IRRELEVANT = frozenset(
 def different(
     fields: Mapping[str, Any], fixed: Mapping[str, Any], prefix: str = ''
 ) -> Iterator[str]:
-  """Yields the fields that are neither missing, nor null, nor as in `fixed`."""
+  """Yields the fields that differ from `fixed` and are not missing or null."""
   for field, expected in fixed.items():
     if fields.get(field) not in (None, expected):
       yield (f'{prefix}{field} is {short(fields[field])}, wanted {expected!r}')
@@ -125,7 +125,7 @@ def not_above_zero(
 def inconsistent(
     fields: Mapping[str, Any], layer_pattern: tuple[str, ...]
 ) -> Iterator[str]:
-  """Yields sizes that contradict each other; all of them must be numbers."""
+  """Yields contradictions between sizes; all sizes must be numbers."""
   heads, kv_heads = fields['num_attention_heads'], fields['num_key_value_heads']
   if heads % kv_heads:
     yield f'num_key_value_heads {kv_heads} does not divide {heads} heads'

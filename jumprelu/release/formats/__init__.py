@@ -1,8 +1,7 @@
-"""Released SAEs in the formats that people publish, one file a format.
+"""Readers of published SAEs, one file per format.
 
-What a folder does not say about its SAEs (model, layer, site) is read off the
-names of the folders above it where those say it, as Gemma Scope's do; the rest
-must be given.
+If the files of a folder do not name model, layer and site, these come from the
+names of the parent folders, as in Gemma Scope; flags must supply the rest.
 """
 
 from jumprelu.release.formats.complete import complete, model_of

@@ -1,4 +1,4 @@
-"""What flags add to what the files and folders say of an SAE."""
+"""Completes the origins of SAEs with values from flags."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -8,37 +8,48 @@ from jumprelu.release.formats import record
 
 
 def complete(
-    found: Mapping[str, record.Released], given: record.Origin
+    released: Mapping[str, record.Released], overrides: record.Origin
 ) -> dict[str, record.Released]:
-  """Returns the SAEs with all of their origins known.
+  """Returns the SAEs with complete origins.
 
-  The given model is the one to evaluate on, whatever the SAE was made for; all
-  else must agree with what the files say.
+  Args:
+    released: SAEs by path.
+    overrides: The flags. The model replaces the one that an SAE was trained on;
+      other values must agree with those of the files.
 
   Raises:
-    UserError: naming the SAE and the flag that is missing or contradicts it.
+    UserError: a flag is missing or contradicts the files; the message names the
+      SAE and the flag.
   """
-  return {path: _complete(path, sae, given) for path, sae in found.items()}
+  return {
+      path: _complete(path, sae, overrides) for path, sae in released.items()
+  }
 
 
-def model_of(found: Mapping[str, record.Released]) -> str:
-  """Returns the one model that all SAEs are to be evaluated on."""
-  models = {sae.origin.model: path for path, sae in found.items()}
+def model_of(released: Mapping[str, record.Released]) -> str:
+  """Returns the model on which all SAEs are evaluated.
+
+  Raises:
+    UserError: the SAEs are of several models.
+  """
+  models = {sae.origin.model: path for path, sae in released.items()}
   if len(models) > 1:
     raise errors.UserError(
-        f'SAEs of several models ({", ".join(map(str, models))}): give one'
-        ' --model, or the folder of one model'
+        f'SAEs of several models ({", ".join(map(str, models))}): set --model,'
+        ' or use the folder of a single model'
     )
   return str(next(iter(models)))
 
 
-def _complete(path, sae, given):
-  origin = given.over(sae.origin)
+def _complete(
+    path: str, sae: record.Released, overrides: record.Origin
+) -> record.Released:
+  origin = overrides.over(sae.origin)
   for name in ('layer', 'site', 'input_gain'):
-    said = getattr(sae.origin, name)
-    if said not in (None, getattr(origin, name)):
+    stated = getattr(sae.origin, name)
+    if stated not in (None, getattr(origin, name)):
       raise errors.UserError(
-          f'--{name}={getattr(given, name)}: {path} is of {name} {said}'
+          f'--{name}={getattr(overrides, name)}: {path} is of {name} {stated}'
       )
   needed = ['model', 'layer', 'site']
   if origin.site == 'transcoder':
@@ -46,12 +57,12 @@ def _complete(path, sae, given):
   missing = [f'--{n}' for n in needed if getattr(origin, n) is None]
   if missing:
     raise errors.UserError(
-        f'{path}: neither its files nor its folders say what it reads: give'
+        f"{path}: the SAE's input is not named by its files or folders: set"
         f' {", ".join(missing)}'
     )
   if origin.site != 'transcoder' and sae.sae.skip:
     raise errors.UserError(
-        f'{path}: has a skip term, which only transcoders have; its site is'
+        f'{path}: has a skip term, which is for transcoders only; its site is'
         f' {origin.site}'
     )
   return dataclasses.replace(sae, origin=origin)

@@ -1,4 +1,4 @@
-"""Finds the SAEs below a folder and reads them, whatever their formats are."""
+"""Finds and reads the SAEs below a folder, in all known formats."""
 
 import os
 import pathlib
@@ -14,7 +14,7 @@ from jumprelu.release.formats import (
     saelens,
 )
 
-# Asked in this order: a folder of ours looks like one of Gemma Scope's too.
+# In order of precedence: a member of our own releases also matches gemma_scope.
 FORMATS = {
     'jumprelu': ours,
     'saelens': saelens,
@@ -24,14 +24,14 @@ FORMATS = {
 
 
 def find(root: str | os.PathLike) -> dict[str, record.Released]:
-  """Returns every SAE of a release or below a folder, by its path.
+  """Returns all SAEs of a release, or of a folder, by path relative to `root`.
 
-  A release of ours lists its members in their order; elsewhere they come in
-  the order of their paths, relative to `root`.
+  Members of our own releases are in the order of suite.json, other SAEs in the
+  order of their paths.
 
   Raises:
-    MissingInputError: if there is none.
-    DataError: if one is not sound; it is named.
+    MissingInputError: there is no SAE.
+    DataError: an SAE is damaged; the message names it.
   """
   root = pathlib.Path(root)
   if not root.is_dir():
@@ -40,28 +40,29 @@ def find(root: str | os.PathLike) -> dict[str, record.Released]:
     folder_kinds.want_release(root)
   if (root / layout.SUITE).is_file():
     return {path: ours.read(root / path) for path in members.list_members(root)}
-  found = {}
+  released = {}
   for folder, folders, _ in os.walk(root):
     folders.sort(key=_by_number)
     reader = _format_of(pathlib.Path(folder))
     if reader:
       path = pathlib.Path(folder).relative_to(root).as_posix()
-      found[path] = reader.read(pathlib.Path(folder))
-  if not found:
+      released[path] = reader.read(pathlib.Path(folder))
+  if not released:
     folder_kinds.want_release(root)
     raise errors.MissingInputError(
         f'{root}: no SAE below it; wanted: {layout.SUITE}, {layout.PARAMS},'
         ' params.safetensors, or cfg.json with sae_weights.safetensors'
     )
-  return found
+  return released
 
 
-def _format_of(folder):
+def _format_of(folder: pathlib.Path):
+  """Returns the reader of a folder's format, None if it has no SAE."""
   readers = (f for f in FORMATS.values() if f.recognises(folder))
   return next(readers, None)
 
 
-def _by_number(name):
-  """Sorts layer_2 before layer_10."""
+def _by_number(name: str) -> tuple[list[int], str]:
+  """Returns a sort key that puts layer_2 before layer_10."""
   digits = ''.join(c if c.isdigit() else ' ' for c in name).split()
   return [int(n) for n in digits], name

@@ -1,11 +1,12 @@
-"""Gemma Scope's folders: params.npz alone; the folders' names say the rest.
+"""Reader of Gemma Scope's folders (arXiv 2408.05147), which hold a params.npz.
 
     gemma-scope-2b-pt-res/layer_20/width_16k/average_l0_71/params.npz
 
-(arXiv 2408.05147.) The repository's name says model and site, also within the
-cache of Hugging Face's hub (models--google--gemma-scope-...). The sites of a
-release of ours are known as well. A transcoder there reads the norm before the
-MLP without its gain.
+The folder names state the layer, the width and the L0. The repository name
+states model and site, also as a folder of the Hugging Face cache
+(models--google--gemma-scope-...). Site folders of our own releases are
+recognised too. Gemma Scope's transcoders read the output of the norm before the
+MLP without the norm's gain.
 """
 
 import pathlib
@@ -15,7 +16,6 @@ from jumprelu import errors, lm
 from jumprelu.release import layout
 from jumprelu.release.formats import record
 
-# Published files have `W_enc`; loaders also know `w_enc`.
 _REPOSITORY = re.compile(
     r'gemma-scope-(2b|9b|27b)-(pt|it)-(res|mlp|att|transcoders)(?![a-z])'
 )
@@ -31,7 +31,7 @@ _L0 = re.compile(r'average_l0_(\d+)(?:_\d+)?')
 
 
 def recognises(folder: pathlib.Path) -> bool:
-  """Returns whether params.npz lies there."""
+  """Returns whether the folder holds a params.npz."""
   return (folder / layout.PARAMS).is_file()
 
 
@@ -39,14 +39,15 @@ def read(folder: pathlib.Path) -> record.Released:
   """Reads one SAE.
 
   Raises:
-    DataError: naming file, tensor, and what was found and wanted.
-    UserError: if it is an SAE of the embedding.
+    DataError: a tensor is invalid; the message names the file, the tensor, its
+      shape or type, and the expected one.
+    UserError: it is an SAE of the embedding.
   """
   path = folder / layout.PARAMS
   parts = path.absolute().parent.parts[-6:]
   if 'embedding' in parts:
     raise errors.UserError(
-        f'{path}: reads the embedding, which is no site here; choose a folder'
+        f'{path}: SAEs of the embedding are not supported; choose a folder'
         ' layer_L'
     )
   params = record.read_arrays(path, record.plain_names())
@@ -57,7 +58,7 @@ def read(folder: pathlib.Path) -> record.Released:
 
 
 def origin_of(parts: tuple[str, ...]) -> record.Origin:
-  """Returns what the names of folders say, the innermost first."""
+  """Returns the origin in the names of folders; inner folders win."""
   layer = _last(_LAYER, parts)
   origin = record.Origin(layer=None if layer is None else int(layer[1]))
   for part in reversed(parts):
@@ -74,16 +75,18 @@ def origin_of(parts: tuple[str, ...]) -> record.Origin:
   return origin
 
 
-def _check_width(path, parts, width):
+def _check_width(path: pathlib.Path, parts: tuple[str, ...], width: int):
+  """Raises an error if a folder's name states another width."""
   name = _last(_WIDTH, parts)
-  found = layout.width_name(width)
-  if name is not None and name[1] not in (found, str(width)):
+  if name is not None and name[1] not in (layout.width_name(width), str(width)):
     raise errors.DataError(
         f'{path}: tensor W_enc has {width} latents, wanted {name[0]}'
     )
 
 
-def _last(pattern, parts):
-  """Returns the innermost folder's name that is of this form."""
+def _last(
+    pattern: re.Pattern[str], parts: tuple[str, ...]
+) -> re.Match[str] | None:
+  """Returns the match of the innermost folder name that has this form."""
   matches = (pattern.fullmatch(part) for part in reversed(parts))
   return next(filter(None, matches), None)

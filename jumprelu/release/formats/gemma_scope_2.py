@@ -1,18 +1,20 @@
-"""Gemma Scope 2's folders: params.safetensors, and mostly a config.json.
+"""Reader of Gemma Scope 2's folders: params.safetensors, often config.json.
 
     gemma-scope-2-1b-pt/resid_post/layer_13_width_16k_l0_small/
     gemma-scope-2-1b-pt/transcoder_all/layer_3_width_262k_l0_big_affine/
 
-Tensors have lower-case names; a skip transcoder's affine term is
-`affine_skip_connection` [d_in, d_out]. `attn_out` reads the concatenated heads,
-before the output projection. A transcoder's input has the gain of the norm
-before the MLP, unlike the first Gemma Scope's. config.json's hook points are
-believed before the folders' names. Cross-layer transcoders and crosscoders
-read or write several layers: they are refused by the shapes of their tensors.
+Tensors have lower-case names; the affine term of a skip transcoder is
+`affine_skip_connection` [d_in, d_out]. SAEs in `attn_out` read the concatenated
+heads, before the output projection. A transcoder's input includes the gain of
+the norm before the MLP, unlike in the first Gemma Scope. Hook points in
+config.json take precedence over folder names. Cross-layer transcoders and
+crosscoders are not supported; the shapes of their tensors are refused.
 """
 
+from collections.abc import Mapping
 import pathlib
 import re
+from typing import Any
 
 from jumprelu import errors
 from jumprelu.files import json_files
@@ -28,7 +30,7 @@ _REPOSITORY = re.compile(r'gemma-scope-2-(270m|1b|4b|12b|27b)-(pt|it)')
 
 
 def recognises(folder: pathlib.Path) -> bool:
-  """Returns whether params.safetensors lies there."""
+  """Returns whether the folder holds a params.safetensors."""
   return (folder / _PARAMS).is_file()
 
 
@@ -36,8 +38,9 @@ def read(folder: pathlib.Path) -> record.Released:
   """Reads one SAE.
 
   Raises:
-    DataError: naming file, tensor, and what was found and wanted; or if
-      config.json is not of a JumpReLU SAE or contradicts the tensors.
+    DataError: a tensor is invalid (the message names the file, the tensor, its
+      shape or type, and the expected one), or config.json is not that of a
+      JumpReLU SAE.
   """
   path = folder / _PARAMS
   names = {ours: ours.lower() for ours in record.plain_names()}
@@ -63,7 +66,8 @@ def read(folder: pathlib.Path) -> record.Released:
   return record.make_jumprelu(params, origin, {})
 
 
-def _check(path, config):
+def _check(path: pathlib.Path, config: Mapping[str, Any]):
+  """Raises an error if the config is not that of a JumpReLU SAE."""
   architecture = config.get('architecture', 'jump_relu')
   if architecture != 'jump_relu':
     raise errors.DataError(
@@ -71,20 +75,24 @@ def _check(path, config):
     )
 
 
-def _origin_in(config) -> record.Origin:
+def _origin_in(config: Mapping[str, Any]) -> record.Origin:
+  """Returns the origin that the hook points of a config name."""
   source = config.get('hf_hook_point_in')
   if not isinstance(source, str):
     return record.Origin()
   return hooks.origin_of(source, config.get('hf_hook_point_out'))
 
 
-def _origin_of(parts, leaf) -> record.Origin:
-  """Returns what the names of folders say."""
-  repository = (_REPOSITORY.search(part) for part in reversed(parts))
-  found = next(filter(None, repository), None)
+def _origin_of(
+    parts: tuple[str, ...], leaf: re.Match[str] | None
+) -> record.Origin:
+  """Returns the origin in the names of folders; `leaf` is the innermost's."""
+  matches = (_REPOSITORY.search(part) for part in reversed(parts))
+  repository = next(filter(None, matches), None)
   model = None
-  if found:
-    model = f'gemma3_{found[1]}{"_it" if found[2] == "it" else ""}'
+  if repository:
+    size, tuned = repository.groups()
+    model = f'gemma3_{size}{"_it" if tuned == "it" else ""}'
   site = next(filter(None, (_SITE.fullmatch(p) for p in reversed(parts))), None)
   return record.Origin(
       model=model,

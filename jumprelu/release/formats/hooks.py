@@ -1,4 +1,4 @@
-"""Names from other libraries -> layer, site, a transcoder's gain, the model."""
+"""Conversion of hook and model names of other libraries to origins."""
 
 from collections.abc import Iterator
 import re
@@ -7,21 +7,24 @@ from jumprelu import lm
 from jumprelu.release import hook_names
 from jumprelu.release.formats.record import Origin
 
-# The layer and the rest of a TransformerLens or Hugging Face name.
+# The prefix with the layer of a TransformerLens or Hugging Face name.
 _LAYER = re.compile(
     r'(?:blocks|(?:model\.)?(?:language_model\.)?layers)\.(\d+)\.'
 )
-# The residual stream before a block is the one after the block below it.
+# The residual stream before a block equals the one after the previous block.
 _RESID_PRE = re.compile(r'blocks\.(\d+)\.hook_resid_pre')
 
 
 def origin_of(source: str, target: str | None = None) -> Origin:
-  """Returns the origin that a hook point names, or a transcoder's two.
+  """Returns the origin that hook names state; empty if they are unknown.
 
-  It is empty if the name is unknown.
+  The known names are those that config.json of our own releases lists, of
+  TransformerLens (`blocks.3.hook_resid_post`) and of Hugging Face modules
+  (`model.layers.3.output`).
 
-  Names of TransformerLens (`blocks.3.hook_resid_post`) and of Hugging Face's
-  modules (`model.layers.3.output`) are those that a release of ours lists.
+  Args:
+    source: The hook of the SAE's input.
+    target: The hook of a transcoder's target; other SAEs need none.
   """
   before = _RESID_PRE.fullmatch(source)
   if before and int(before[1]) and target in (None, source):
@@ -30,7 +33,7 @@ def origin_of(source: str, target: str | None = None) -> Origin:
   if not match:
     return Origin()
   layer = int(match[1])
-  # Models for text and images have their layers one module deeper.
+  # Models for text and images hold their layers in a submodule.
   names = tuple(
       name.replace('language_model.', '') for name in (source, target or source)
   )
@@ -44,7 +47,7 @@ def origin_of(source: str, target: str | None = None) -> Origin:
 def _known_names(
     site: str, layer: int, gain: bool | None
 ) -> Iterator[tuple[str, ...]]:
-  """Yields the names of input and target in every family and library."""
+  """Yields (input, target) names of a site, per family and library."""
   for family in lm.FAMILIES:
     known = hook_names.hook_names(
         site, layer=layer, input_gain=gain, family=family
@@ -54,6 +57,6 @@ def _known_names(
 
 
 def model_of(name: str) -> str | None:
-  """Returns our name of a model of a known family, None for any other."""
+  """Returns this package's name of a model, None if its family is unknown."""
   names = (family.model_name(name) for family in lm.FAMILIES.values())
   return next(filter(None, names), None)

@@ -1,6 +1,6 @@
-"""What every format's reader gives, and how it makes it of its arrays."""
+"""The SAE record that every reader returns, and functions that build it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 import dataclasses
 import pathlib
 from typing import Any, NamedTuple
@@ -15,42 +15,43 @@ Params = dict[str, np.ndarray]
 
 
 class Origin(NamedTuple):
-  """Which activations an SAE is for; None where nothing says it."""
+  """The activations that an SAE reads; None for unknown values."""
 
   model: str | None = None
   layer: int | None = None
   site: str | None = None  # A key of `lm.SITES`.
-  # Of a transcoder: whether its input has the gain of the norm before the MLP.
+  # Whether the input of a transcoder includes the gain of the norm before the
+  # MLP.
   input_gain: bool | None = None
 
   def over(self, other: 'Origin') -> 'Origin':
-    """Returns this origin, with what it leaves open taken from `other`."""
+    """Returns this origin, with unknown values filled in from `other`."""
     known = {k: v for k, v in self._asdict().items() if v is not None}
     return other._replace(**known)
 
   def reads(self) -> lm.Reads:
-    """Returns the taps of a complete origin (`complete.complete`)."""
+    """Returns the input and target; the origin must be complete."""
     if self.layer is None or self.site is None:
-      raise ValueError(f'an origin that is not complete: {self}')
+      raise ValueError(f'incomplete origin: {self}')
     gain = self.input_gain is not False
     return lm.make_reads(self.site, self.layer, input_gain=gain)
 
 
 @dataclasses.dataclass(frozen=True)
 class Released:
-  """One SAE that reads raw activations, and what is known about it."""
+  """One SAE that reads raw activations, with its origin and settings."""
 
   sae: base.Sae
   params: Mapping[str, Any]
   origin: Origin
-  # For its row of results.
+  # Columns of its row of results.
   meta: Mapping[str, Any]
-  # Of a run of ours: its config.
+  # The config of the training run; empty unless the release is our own.
   training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-# Array -> its axes, by name. `W_enc` says the sizes of the first two and
-# `W_dec` that of the third.
+# Axes of each array. `W_enc` determines the sizes of d_in and width, `W_dec`
+# that of d_out.
 _AXES = {
     'W_enc': ('d_in', 'width'),
     'b_enc': ('width',),
@@ -69,20 +70,22 @@ def read_arrays(
     axes: Mapping[str, tuple[str, ...]] | None = None,
     width: int | None = None,
 ) -> Params:
-  """Reads the tensors of one SAE in float32, or names the one that is wrong.
+  """Reads the tensors of one SAE as float32.
 
   Args:
     path: A .npz or .safetensors file.
-    names: Our name -> the file's, of all that the file must hold.
-    axes: The axes of arrays that JumpReLU SAEs do not have.
-    width: The width, if something besides the file says it.
+    names: The file's name of each tensor, by our name; the file must hold these
+      tensors and no others.
+    axes: The axes of additional arrays, which JumpReLU SAEs do not have.
+    width: The width, if it is known from another file.
 
   Raises:
-    DataError: naming file, tensor, and what was found and wanted.
+    DataError: a tensor is invalid; the message names the file, the tensor, its
+      shape or type, and the expected one.
   """
   all_axes = _AXES | dict(axes or {})
-  found = tensors.header(path)
-  for name in found:
+  headers = tensors.header(path)
+  for name in headers:
     if name not in names.values():
       raise errors.DataError(
           f'{path}: unexpected tensor {name}; wanted:'
@@ -91,7 +94,7 @@ def read_arrays(
   sizes: dict[str, int] = {} if width is None else {'width': width}
   order = sorted(names, key=lambda n: (n != 'W_enc', n != 'W_dec'))
   for name in order:
-    shape = found[names[name]][0] if names[name] in found else None
+    shape = headers[names[name]][0] if names[name] in headers else None
     wanted = tuple(sizes.get(axis, axis) for axis in all_axes[name])
     if shape is None:
       raise errors.DataError(
@@ -108,22 +111,22 @@ def read_arrays(
       )
     sizes |= dict(zip(all_axes[name], shape, strict=True))
   if not min(sizes.values()):
-    raise errors.DataError(f'{path}: an SAE of no size: {sizes}')
-  read = tensors.read(path, {n: found[n] for n in names.values()})
-  return {name: read[theirs] for name, theirs in names.items()}
+    raise errors.DataError(f'{path}: an SAE with an empty axis: {sizes}')
+  arrays = tensors.read(path, {n: headers[n] for n in names.values()})
+  return {name: arrays[theirs] for name, theirs in names.items()}
 
 
-def _show(shape) -> str:
+def _show(shape: Iterable[int | str]) -> str:
   return f'({", ".join(map(str, shape))})'
 
 
 def make_jumprelu(
     params: Params, origin: Origin, meta: Mapping[str, Any]
 ) -> Released:
-  """Makes an SAE of the five arrays of a JumpReLU, and of a skip term.
+  """Returns a JumpReLU SAE made from its arrays, with a skip term if present.
 
-  The public formula is relu(z) [z > threshold]; ours has no relu, and is the
-  same with negative thresholds raised to 0.
+  Published SAEs compute relu(z) [z > threshold]. Ours compute
+  z [z > threshold], which is equal once negative thresholds are raised to 0.
   """
   threshold = np.maximum(params['threshold'], 0)
   sae = saes.make_sae(
@@ -148,7 +151,7 @@ def make_jumprelu(
 def make_topk(
     params: Params, k: int, *, origin: Origin, meta: Mapping[str, Any]
 ) -> Released:
-  """Makes a TopK SAE of four arrays: the k largest positive z of each row."""
+  """Returns a TopK SAE made from its arrays, with `k` latents per row."""
   sae = saes.make_sae(
       'topk',
       saes.topk.Config(pre_encoder_bias=False, k=(float(k),)),
@@ -161,5 +164,5 @@ def make_topk(
 
 
 def plain_names() -> dict[str, str]:
-  """Returns the arrays of a JumpReLU under the names that they have here."""
+  """Returns our names of a JumpReLU SAE's arrays, mapped to themselves."""
   return dict(zip(_NAMES, _NAMES, strict=True))

@@ -1,20 +1,26 @@
-"""SAELens' folders: cfg.json and sae_weights.safetensors.
+"""Reader of SAELens' folders: cfg.json and sae_weights.safetensors.
 
-Read are the architectures that are exactly a JumpReLU SAE of raw activations:
-jumprelu, standard (threshold 0) and gated (arXiv 2404.16014, section 3.2: the
-threshold is b_mag - exp(r_mag) b_gate on the magnitudes), and transcoders with
-or without a skip term; and topk, which is none and stays what it is. BatchTopK
-SAEs, nested or not, are written for use as jumprelu with one threshold;
-checkpoints of their training hold that threshold and are read as what would be
-written. In files before version 6 an SAE is topk by its `activation_fn`.
+Supported are the architectures that equal a JumpReLU SAE of raw activations:
 
-Where `rescale_acts_by_decoder_norm` is set, z counts times the norm of its
-decoder row; the norms are folded into the encoder, which is the same. Where the
-decoder's bias is subtracted from the inputs, it is folded into the encoder's.
-Files written before version 6 mean by silence that it is; later ones have to
-say it.
+* jumprelu;
+* standard, with threshold 0;
+* gated, with threshold b_mag - exp(r_mag) b_gate on the magnitudes (arXiv
+  2404.16014, section 3.2);
+* batchtopk and matryoshka_batchtopk training checkpoints, with their running
+  threshold: SAELens itself exports these SAEs as jumprelu;
+* transcoders, with or without a skip term.
+
+topk is supported as well and remains a TopK SAE; before version 6 of SAELens,
+`activation_fn` marks such SAEs.
+
+`rescale_acts_by_decoder_norm` multiplies pre-activations by the norms of the
+decoder rows; these norms are folded into the encoder. If the decoder bias is
+subtracted from the inputs, it is folded into the encoder bias. Before version 6
+a missing `apply_b_dec_to_input` means that it is subtracted; later files must
+contain the field.
 """
 
+from collections.abc import Mapping
 import pathlib
 from typing import Any
 
@@ -22,14 +28,17 @@ import numpy as np
 
 from jumprelu import errors
 from jumprelu.files import json_files
-from jumprelu.release.formats import hooks, record
+from jumprelu.release.formats import hooks, record, tensors
+
+# The content of a cfg.json.
+Config = Mapping[str, Any]
 
 _CONFIG = 'cfg.json'
 _PARAMS = 'sae_weights.safetensors'
 _PLAIN = ('W_enc', 'b_enc', 'W_dec', 'b_dec')
 _GATES = ('b_gate', 'b_mag', 'r_mag')
 
-# Architecture -> our name of the variant, its tensors.
+# Our name of the variant and the names of the tensors, by architecture.
 _ARCHITECTURES = {
     'standard': ('relu', _PLAIN),
     'jumprelu': ('jumprelu', (*_PLAIN, 'threshold')),
@@ -56,7 +65,7 @@ _AXES = {name: ('width',) for name in _GATES} | {
 
 
 def recognises(folder: pathlib.Path) -> bool:
-  """Returns whether both of its files lie there."""
+  """Returns whether the folder holds cfg.json and sae_weights.safetensors."""
   return (folder / _CONFIG).is_file() and (folder / _PARAMS).is_file()
 
 
@@ -64,12 +73,13 @@ def read(folder: pathlib.Path) -> record.Released:
   """Reads one SAE.
 
   Raises:
-    DataError: naming file, field or tensor, and what was found and wanted.
+    DataError: a field or tensor is invalid; the message names the file, the
+      field or tensor, its value or shape, and the expected one.
   """
   where, path = folder / _CONFIG, folder / _PARAMS
   config = json_files.read_json(where)
-  known = config.get('metadata')
-  metadata = config | (known if isinstance(known, dict) else {})
+  metadata = config.get('metadata')
+  metadata = config | (metadata if isinstance(metadata, dict) else {})
   architecture = _architecture(where, config)
   subtracts = _subtracts_bias(where, config, metadata)
   _check_inputs(where, config)
@@ -96,10 +106,10 @@ def read(folder: pathlib.Path) -> record.Released:
   return record.make_jumprelu(params, origin, meta)
 
 
-def _architecture(where, config) -> str:
+def _architecture(where: pathlib.Path, config: Config) -> str:
   """Returns a key of `_ARCHITECTURES`."""
   name = config.get('architecture', 'standard')
-  # Before version 6; the second name is the older one.
+  # Fields of versions before 6; the second name is the older one.
   function = config.get('activation_fn', config.get('activation_fn_str'))
   if function == 'topk' and name == 'standard':
     return 'topk'
@@ -115,8 +125,8 @@ def _architecture(where, config) -> str:
   return name
 
 
-def _k(where, config) -> int:
-  """Returns the number of latents a row."""
+def _k(where: pathlib.Path, config: Config) -> int:
+  """Returns the number of active latents per row."""
   old = config.get('activation_fn_kwargs')
   k = config.get('k', old.get('k') if isinstance(old, dict) else None)
   if isinstance(k, bool) or not isinstance(k, int | float) or k < 1 or k % 1:
@@ -124,8 +134,8 @@ def _k(where, config) -> int:
   return int(k)
 
 
-def _flag(where, config, name) -> bool:
-  """Returns a flag that later versions know; without it, it is off."""
+def _flag(where: pathlib.Path, config: Config, name: str) -> bool:
+  """Returns a boolean field; false if it is missing, as in old files."""
   value = config.get(name, False)
   if not isinstance(value, bool):
     raise errors.DataError(
@@ -135,9 +145,9 @@ def _flag(where, config, name) -> bool:
 
 
 def _by_norms(params: record.Params) -> record.Params:
-  """Returns arrays with unit decoder rows, whose norms the encoder has."""
+  """Returns arrays with unit decoder rows, the norms moved to the encoder."""
   W_dec = params['W_dec'].astype(np.float64)
-  # As its library does: no row is shorter.
+  # SAELens has the same lower bound on the norms.
   norms = np.maximum(np.linalg.norm(W_dec, axis=1), 1e-8)
   changed = {
       'W_enc': params['W_enc'] * norms,
@@ -147,8 +157,10 @@ def _by_norms(params: record.Params) -> record.Params:
   return params | {k: v.astype(np.float32) for k, v in changed.items()}
 
 
-def _subtracts_bias(where, config, metadata) -> bool:
-  """Returns whether the encoder sees the inputs minus the decoder's bias."""
+def _subtracts_bias(
+    where: pathlib.Path, config: Config, metadata: Config
+) -> bool:
+  """Returns whether the encoder reads the inputs minus the decoder bias."""
   transcoder = 'transcoder' in config.get('architecture', '')
   value = config.get('apply_b_dec_to_input')
   if value is None and transcoder:
@@ -169,20 +181,20 @@ def _subtracts_bias(where, config, metadata) -> bool:
   return value
 
 
-def _check_inputs(where, config):
-  """Raises unless the SAE reads activations as they are."""
+def _check_inputs(where: pathlib.Path, config: Config):
+  """Raises an error unless the SAE reads unnormalised activations."""
   normalised = config.get('normalize_activations') or 'none'
   if normalised != 'none':
     raise errors.DataError(
         f"{where}: normalize_activations is {normalised!r}, wanted 'none': fold"
-        ' it into the weights first'
+        ' the normalisation into the weights first'
     )
 
 
-def _read(path, names, config) -> record.Params:
-  """Reads the tensors; those of old files may carry a scale, which must be 1."""
-  from jumprelu.release.formats import tensors
-
+def _read(
+    path: pathlib.Path, names: tuple[str, ...], config: Config
+) -> record.Params:
+  """Reads the tensors; the scaling factor of old files must be 1."""
   scaled = 'scaling_factor' in tensors.header(path)
   names = (*names, 'scaling_factor') if scaled else names
   params = record.read_arrays(
@@ -204,7 +216,7 @@ def _read(path, names, config) -> record.Params:
 
 
 def _from_gates(params: record.Params) -> record.Params:
-  """Returns the arrays of the JumpReLU SAE that a Gated SAE is."""
+  """Returns the arrays of the JumpReLU SAE that equals a Gated SAE."""
   gain = np.exp(params['r_mag'].astype(np.float64))
   threshold = params['b_mag'] - gain * params['b_gate']
   return {
@@ -216,19 +228,19 @@ def _from_gates(params: record.Params) -> record.Params:
   }
 
 
-def _origin(metadata: dict[str, Any]) -> record.Origin:
-  """Returns what cfg.json says; Hugging Face's names before TransformerLens'."""
-  found = record.Origin()
+def _origin(metadata: Config) -> record.Origin:
+  """Returns the origin; Hugging Face names win over TransformerLens names."""
+  origin = record.Origin()
   name = metadata.get('model_name')
   if isinstance(name, str):
-    found = found._replace(model=hooks.model_of(name))
+    origin = origin._replace(model=hooks.model_of(name))
   for source, target in (
       ('hf_hook_name', 'hf_hook_name_out'),
       ('hook_name', 'hook_name_out'),
       ('hook_point', 'hook_point_out'),
   ):
     if isinstance(metadata.get(source), str):
-      found = found.over(
+      origin = origin.over(
           hooks.origin_of(metadata[source], metadata.get(target))
       )
-  return found
+  return origin

@@ -1,12 +1,12 @@
 """Faster ways to compute the step that `training.step.step` defines.
 
-  dense   the written-out gradient; any device and sharding
+  dense   hand-written gradients; any device and sharding
   sparse  only pairs with a gradient, in JAX; one device
   native  the same in C++; one CPU
   pallas  the same in Pallas; one GPU
 
-All of them are for a plain JumpReLU: the paper's kernel, and no gradient to the
-pre-activations. Every other SAE gets the definition itself, the oracle.
+All of them need a plain JumpReLU: the paper's kernel, and no gradient to the
+pre-activations. Every other SAE gets the oracle, the definition itself.
 """
 
 from jumprelu.training.backends.choice import AUTO, choose, dense_in_place

@@ -1,6 +1,6 @@
-"""Which backend computes the steps of a group."""
+"""The choice of the backend that computes the steps of a group."""
 
-from typing import Any
+import jax
 
 from jumprelu import errors, sharding
 from jumprelu.ops import native
@@ -9,19 +9,22 @@ from jumprelu.training.backends import plain_jumprelu
 
 AUTO = 'auto'
 
-# From this width on the sparse backend is faster than the dense one on a CPU,
-# and the Pallas kernels are on a GPU, in any precision of the products.
+# The widths from which the sparse backend is faster than the dense one on a
+# CPU, and the Pallas kernels are faster on a GPU, at every matmul precision.
 _WIDE = 4096
 _WIDE_ON_GPU = 65_536
 
 
-def choose(name: str, group: suite.Group, mesh: Any) -> str:
+def choose(
+    name: str, group: suite.Group, mesh: jax.sharding.Mesh | None
+) -> str:
   """Returns the name of a group's backend: `name`, or the fastest if `AUTO`.
 
   A group whose SAE is not a plain JumpReLU gets the oracle whatever the name.
-  On a CPU without the native step wide SAEs get the sparse backend. On a GPU
-  very wide ones get the Pallas kernels, which fall back to the dense step when
-  a row has too many selected latents.
+  `AUTO` is the native step on one CPU. Without it wide SAEs get the sparse
+  backend there. On a GPU very wide SAEs get the Pallas kernels, which fall back
+  to the dense step when a row has too many selected latents. All other groups
+  get the dense backend.
 
   Raises:
     UserError: this machine or mesh does not support the backend.
@@ -36,16 +39,21 @@ def choose(name: str, group: suite.Group, mesh: Any) -> str:
   return name
 
 
-def dense_in_place(mesh: Any) -> bool:
+def dense_in_place(mesh: jax.sharding.Mesh | None) -> bool:
   """Returns whether the dense backend should update matrices in place.
 
-  On one CPU this takes half of the memory, and matrices stay in the cache
-  while they are updated.
+  On one CPU an update in place needs half of the memory, and the matrices stay
+  in the cache during the update.
   """
   return sharding.platform(mesh) == 'cpu' and sharding.is_alone(mesh)
 
 
-def _fastest(group: suite.Group, mesh: Any, obstacles: dict[str, str]) -> str:
+def _fastest(
+    group: suite.Group,
+    mesh: jax.sharding.Mesh | None,
+    obstacles: dict[str, str],
+) -> str:
+  """Returns the name of the fastest backend that has no obstacle."""
   if not obstacles['native']:
     return 'native'
   if not obstacles['pallas'] and group.sae.width >= _WIDE_ON_GPU:
@@ -54,10 +62,10 @@ def _fastest(group: suite.Group, mesh: Any, obstacles: dict[str, str]) -> str:
   return 'sparse' if wide and not obstacles['sparse'] else 'dense'
 
 
-def _obstacles(mesh: Any) -> dict[str, str]:
-  """Returns why a backend cannot be used, by name; empty strings if it can."""
+def _obstacles(mesh: jax.sharding.Mesh | None) -> dict[str, str]:
+  """Returns {backend: why it cannot be used}; '' for a usable backend."""
   several = ''
-  if not sharding.is_alone(mesh):
+  if mesh is not None and not sharding.is_alone(mesh):
     several = f'it is for one device, not for {mesh.size}'
   platform = sharding.platform(mesh)
   no_cpu = '' if platform == 'cpu' else f'it is for CPUs, this is a {platform}'

@@ -1,6 +1,4 @@
-"""The backend that has the gradients of both matrices at once."""
-
-from typing import Any
+"""The dense backend, which computes the gradients of whole matrices."""
 
 from jumprelu import saes
 from jumprelu.array_typing import Array
@@ -10,13 +8,13 @@ from jumprelu.training.backends import interface, plain_jumprelu
 
 
 class Dense(interface.Backend):
-  """Written-out gradients, then the optimiser: any device, any sharding."""
+  """Hand-written gradients, then the optimiser: any device, any sharding."""
 
   def step(
       self,
       sae: saes.base.Sae,
       member_state: suite.GroupState,
-      hyper: dict[str, Any],
+      hyper: dict[str, Array],
       *,
       batch: train_batch.TrainBatch,
       config: optim.Config,

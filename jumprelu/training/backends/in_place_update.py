@@ -2,15 +2,16 @@
 
 They store the encoder transposed, [latents, model], because a latent then owns
 one contiguous row of each matrix. With beta1 = 0 a latent without a gradient
-does not move: only its second moments decay, and a row of unit norm keeps it.
-The native step and the Pallas kernels therefore update only the rows of latents
-with a gradient and record when. At the end of a segment the second moments of
-the other rows catch up, and the state equals that of a dense backend.
+does not move: only its second moments decay, and its decoder row keeps its
+norm. The native step and the Pallas kernels therefore update only the rows of
+latents with a gradient, and record the step of each update. At the end of a
+segment the second moments of all other rows are decayed by the missing steps,
+so that the state equals that of the dense backend.
 """
 
 import abc
 import dataclasses
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +26,7 @@ _MATRICES = ('W_enc', 'W_dec')
 
 
 class MemberState(NamedTuple):
-  """The state of a member while a segment lasts."""
+  """The state of a member during a segment."""
 
   matrices: active_pairs.Matrices
   # Parameters and second moments that are vectors.
@@ -60,7 +61,7 @@ class InPlace(interface.Backend):
   ) -> active_pairs.Matrices:
     """Returns the matrices with all second moments decayed up to `clock`.
 
-    Nothing is left to do where a step updates every row.
+    The default returns the matrices unchanged, for steps that update every row.
     """
     del clock, b2
     return matrices
@@ -70,11 +71,11 @@ class InPlace(interface.Backend):
     return _transpose_encoder(state)
 
   def from_layout(self, state: suite.GroupState) -> suite.GroupState:
-    """Returns the state with encoders as they are in a checkpoint."""
+    """Returns the state with encoders in the layout of a checkpoint."""
     return _transpose_encoder(state)
 
   def begin_segment(self, state: suite.GroupState) -> MemberState:
-    """Returns the state with the matrices apart from the vectors."""
+    """Returns the state with the matrices in a field of their own."""
     params, nu = state.params, state.nu
     matrices = active_pairs.Matrices(
         encoder=params['W_enc'],
@@ -95,7 +96,7 @@ class InPlace(interface.Backend):
   def end_segment(
       self, member_state: MemberState, *, config: optim.Config
   ) -> suite.GroupState:
-    """Returns the state after untouched rows have caught up."""
+    """Returns the state with the second moments of all rows up to date."""
     state = member_state
     matrices = self.catch_up(state.matrices, state.clock, b2=config.b2)
     weights = {'W_enc': matrices.encoder, 'W_dec': matrices.decoder}
@@ -111,7 +112,7 @@ class InPlace(interface.Backend):
       self,
       sae: saes.base.Sae,
       member_state: MemberState,
-      hyper: dict[str, Any],
+      hyper: dict[str, Array],
       *,
       batch: train_batch.TrainBatch,
       config: optim.Config,
@@ -151,7 +152,7 @@ class InPlace(interface.Backend):
 
 
 class DenseInPlace(InPlace):
-  """`Dense`, a block of latents at a time: for one CPU."""
+  """The dense step, one block of latents at a time: for one CPU."""
 
   def update_matrices(self, matrices, batch, rates, *, settings):
     """Returns matrices and results of `ops.dense`."""
@@ -162,8 +163,8 @@ class DenseInPlace(InPlace):
 class Sparse(InPlace):
   """Only pairs with a gradient, in JAX: for one device."""
 
-  # A row with more selected latents makes the step dense, which is as fast for
-  # an L0 of hundreds.
+  # If a row has more selected latents, the whole step is dense, which is as
+  # fast at an L0 of hundreds.
   cap: int = 384
 
   def update_matrices(self, matrices, batch, rates, *, settings):
@@ -187,9 +188,9 @@ class Native(InPlace):
 class Pallas(InPlace):
   """Only pairs with a gradient, in Pallas: for one GPU."""
 
-  # The kernels have room for this number of selected latents a row.
+  # The number of selected latents per row for which the kernels have room.
   cap: int = 256
-  # Runs the kernels on any device, slowly: for tests.
+  # Whether the kernels are interpreted, which is slow but works on any device.
   interpret: bool = False
 
   def update_matrices(self, matrices, batch, rates, *, settings):

@@ -1,10 +1,9 @@
 """The interface of a backend, and the records and metrics of a step.
 
-A backend computes the step that `training.step.step` defines. It may keep the
-state of a group in a layout of its own while a run lasts, and the state of a
-member in a form of its own while a segment lasts. The state that leaves it is
-the same whatever the backend, so that a run may change its backend wherever it
-may be resumed.
+A backend computes the step that `training.step.step` defines. During a run it
+may keep the state of a group in a layout of its own, and during a segment the
+state of a member in a form of its own. The state in checkpoints does not depend
+on the backend, so that a run may be resumed with another one.
 """
 
 import abc
@@ -21,7 +20,7 @@ from jumprelu.training import optim, suite, train_batch
 # this number of kept rows.
 DEAD_AFTER = 100_000
 
-# The limit of the counters of silent rows, far from the end of int32.
+# The counters of silent rows saturate here, far below the maximum of int32.
 _SILENT_MAX = 2**30
 
 
@@ -54,7 +53,7 @@ class Backend(abc.ABC):
     return state
 
   def from_layout(self, state: suite.GroupState) -> suite.GroupState:
-    """Returns a state of this backend's layout in the layout of a checkpoint."""
+    """Returns a state in this backend's layout in that of a checkpoint."""
     return state
 
   def begin_segment(self, state: suite.GroupState) -> Any:
@@ -64,7 +63,7 @@ class Backend(abc.ABC):
   def end_segment(
       self, member_state: Any, *, config: optim.Config
   ) -> suite.GroupState:
-    """Returns the state of a member from the form that `step` works on."""
+    """Returns the state of a member, given in the form that `step` works on."""
     del config
     return member_state
 
@@ -73,7 +72,7 @@ class Backend(abc.ABC):
       self,
       sae: saes.base.Sae,
       member_state: Any,
-      hyper: dict[str, Any],
+      hyper: dict[str, Array],
       *,
       batch: train_batch.TrainBatch,
       config: optim.Config,
@@ -82,8 +81,9 @@ class Backend(abc.ABC):
 
     Args:
       sae: The SAE.
-      member_state: Its state, from `begin_segment`.
-      hyper: Its `sparsity_coefficient`, `target_l0` and `learning_rate`.
+      member_state: The state of the member, from `begin_segment`.
+      hyper: `sparsity_coefficient`, `target_l0` and `learning_rate` of the
+        member.
       batch: The inputs of the step.
       config: The optimiser's config.
     """
@@ -97,13 +97,13 @@ def select(ok: Bool[Array, ''], new: Any, old: Any) -> Any:
 def count(
     state: Any, batch: train_batch.TrainBatch, outcome: Outcome
 ) -> tuple[Int[Array, ' latents'], Int[Array, '']]:
-  """Returns the counters after a step: `silent` and `skipped`.
+  """Returns the counters `silent` and `skipped` after a step.
 
-  `silent` counts kept rows since each latent was last active.
+  `silent` counts the kept rows since each latent was last active.
   """
   kept = jnp.sum(batch.keep, dtype=jnp.int32)
-  longer = jnp.minimum(state.silent + kept, _SILENT_MAX)
-  silent = jnp.where(outcome.fired > 0, 0, longer)
+  still_silent = jnp.minimum(state.silent + kept, _SILENT_MAX)
+  silent = jnp.where(outcome.fired > 0, 0, still_silent)
   skipped = state.skipped + jnp.where(outcome.ok, 0, 1)
   return select(outcome.ok, silent, state.silent), skipped
 
@@ -115,7 +115,7 @@ def metrics(
     silent: Int[Array, ' latents'],
     skipped: Int[Array, ''],
 ) -> dict[str, Array]:
-  """Returns the metrics of a step; both counters are those after it."""
+  """Returns the metrics of a step, with both counters as after the step."""
   return {
       'loss': outcome.loss,
       'reconstruction': outcome.reconstruction,

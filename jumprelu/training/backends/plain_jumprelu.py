@@ -4,8 +4,6 @@ The formulas of `ops.active_pairs` hold for one variant with one kernel. These
 functions convert an SAE and its state to the records of `ops`, and back.
 """
 
-from typing import Any
-
 import jax.numpy as jnp
 
 from jumprelu import saes
@@ -29,10 +27,10 @@ def is_plain(sae: saes.base.Sae) -> bool:
 def encode(
     sae: saes.base.Sae,
     params: optim.Params,
-    hyper: dict[str, Any],
+    hyper: dict[str, Array],
     batch: train_batch.TrainBatch,
 ) -> active_pairs.Batch:
-  """Returns a batch with its pre-activations; `params` are all of the SAE's."""
+  """Returns a batch with its pre-activations; `params` must be complete."""
   return active_pairs.Batch(
       pre_acts=sae.pre_acts(params, batch.inputs),
       inputs=batch.inputs,
@@ -48,7 +46,7 @@ def encode(
 def settings_of(
     sae: saes.base.Sae, config: optim.Config
 ) -> active_pairs.Settings:
-  """Returns the constants of a run."""
+  """Returns the constants of a run in the record of `ops`."""
   return active_pairs.Settings(
       bandwidth=sae.config.bandwidth,
       pre_encoder_bias=sae.subtracts_decoder_bias,
@@ -61,28 +59,29 @@ def settings_of(
 def outcome_of(
     sae: saes.base.Sae,
     batch: active_pairs.Batch,
-    found: active_pairs.StepResult,
+    result: active_pairs.StepResult,
 ) -> interface.Outcome:
-  """Returns the outcome of a step, whose loss includes the penalty."""
+  """Returns the outcome of a step, with the penalty in its loss."""
   penalty = sae.sparsity_term(
-      found.l0,
+      result.l0,
       sparsity_coefficient=batch.coefficient,
       target_l0=batch.target_l0,
   )
-  loss = found.reconstruction + penalty
-  ok = found.ok & jnp.isfinite(loss)
+  loss = result.reconstruction + penalty
+  ok = result.ok & jnp.isfinite(loss)
   return interface.Outcome(
-      loss, found.reconstruction, found.l0, found.fired, ok, found.overflow
+      loss, result.reconstruction, result.l0, result.fired, ok, result.overflow
   )
 
 
 def vector_gradients(
     params: optim.Params,
-    found: active_pairs.StepResult,
+    result: active_pairs.StepResult,
     threshold: Float[Array, ' latents'],
 ) -> optim.Params:
   """Returns the gradients of the parameters that are vectors, by name."""
-  grads = {'b_enc': found.b_enc, 'b_dec': found.b_dec}
+  grads = {'b_enc': result.b_enc, 'b_dec': result.b_dec}
   if 'log_threshold' in params:
-    return grads | {'log_threshold': found.threshold * threshold}
-  return grads | {'threshold': found.threshold}
+    # The chain rule: the threshold is the exponential of its parameter.
+    return grads | {'log_threshold': result.threshold * threshold}
+  return grads | {'threshold': result.threshold}

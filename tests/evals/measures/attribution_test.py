@@ -1,4 +1,4 @@
-"""Attribution with error nodes: planted shares, completeness, real ablations."""
+"""Attribution with error nodes: planted members and real ablations."""
 
 import functools
 
@@ -31,9 +31,9 @@ def forward():
 
 @functools.cache
 def batch():
-  """The held-out rows, and one token of each to attribute."""
-  found = forward()(jnp.asarray(measured.TOKENS))
-  return found, *next(uniformity.draws(found))
+  """Returns the batch of held-out rows, and one drawn token of each row."""
+  rows = forward()(jnp.asarray(measured.TOKENS))
+  return rows, *next(uniformity.draws(rows))
 
 
 @functools.cache
@@ -43,8 +43,14 @@ def logits():
 
 @functools.cache
 def planted():
-  """Members that leave out nothing, everything, and a known little."""
-  little = np.random.default_rng(0).normal(size=16).astype(np.float32) * 2e-3
+  """Returns the columns of members with planted reconstruction errors.
+
+  The error is zero, the whole target, a small vector, or the target minus a
+  constant.
+  """
+  small_error = (
+      np.random.default_rng(0).normal(size=16).astype(np.float32) * 2e-3
+  )
   site = 'resid_post'
   members = {
       'exact': small.make_exact(site),
@@ -52,9 +58,9 @@ def planted():
       'little': small.make_exact(site),
       'constant': small.make_constant(site, np.ones(16, np.float32)),
   }
-  members['little'].params['b_dec'] = -little
+  members['little'].params['b_dec'] = -small_error
   rows = text.Text(small.HELD_OUT, np.arange(len(measured.TOKENS)), 10, None)
-  found = attribution.measure(
+  result = attribution.measure(
       context.Context(
           model=tiny.model(),
           members=[
@@ -72,10 +78,10 @@ def planted():
           settings=config.Config(attribution=config.Attribution(metric='loss')),
       )
   )
-  return dict(zip(members, found.columns, strict=True))
+  return dict(zip(members, result.columns, strict=True))
 
 
-def test_an_sae_that_leaves_nothing_out_has_no_error_nodes():
+def test_an_exact_sae_has_an_error_share_of_zero():
   row = planted()['exact']
   assert row['attribution_error_share'] == 0
   assert row['attribution_error'] == row['attribution_error_removed'] == 0
@@ -83,24 +89,24 @@ def test_an_sae_that_leaves_nothing_out_has_no_error_nodes():
 
 
 @pytest.mark.parametrize('name', ['zero', 'constant'])
-def test_an_sae_without_latents_is_all_error(name):
+def test_an_sae_with_silent_latents_has_an_error_share_of_one(name):
   row = planted()[name]
   assert row['attribution_error_share'] == 1
   assert row['attribution_latents'] == 0 and row['attribution_error'] != 0
   assert (row['attribution_affine'] == 0) == (name == 'zero')
 
 
-def test_removing_a_small_error_does_what_the_gradient_says():
+def test_removing_a_small_error_agrees_with_the_gradient():
   row = planted()['little']
   assert 0 < row['attribution_error_share'] < 0.1
-  # The loss is asked for, and the errors add to the clean activation.
+  # The metric is the loss.
   np.testing.assert_allclose(
       row['attribution_error_removed'], row['attribution_error'], rtol=0.03
   )
 
 
 @pytest.mark.parametrize('name', measured.NAMES)
-def test_effects_add_up_to_the_gradients_product_with_the_activation(name):
+def test_effects_add_up_to_the_total(name):
   row = measured.row(name)
   parts = [row[f'attribution_{p}'] for p in ('latents', 'affine', 'error')]
   assert min(map(abs, parts)) > 1e-4
@@ -109,13 +115,13 @@ def test_effects_add_up_to_the_gradients_product_with_the_activation(name):
 
 @functools.cache
 def by_hand(name):
-  """Effects in float64 with gradients through the whole model, by token."""
+  """Returns effects by token in float64, with gradients of the whole model."""
   _, target = measured.taps(name)
 
   @jax.jit
   def gradient(params, row, at, value):
 
-    def number(value):
+    def metric(value):
       hidden, _ = measured.gemma.run(
           tiny.CONFIG,
           params,
@@ -128,7 +134,7 @@ def by_hand(name):
       logits = measured.gemma.unembed(tiny.CONFIG, params, hidden[0, at])
       return logits[row[0, at + 1]] - logits.mean()
 
-    return jax.grad(number)(value)
+    return jax.grad(metric)(value)
 
   latents, reconstruction, x = measured.sae(name)
   W_dec = measured.members()[measured.NAMES.index(name)].params['W_dec']
@@ -148,11 +154,11 @@ def by_hand(name):
   return rows
 
 
-def test_shares_equal_one_backward_pass_a_token():
+def test_shares_equal_one_backward_pass_per_token():
   name = 'random'
-  found, row = by_hand(name), measured.row(name)
-  _, _, errors, latents, effects = np.asarray(found).T
-  assert row['tokens_attribution'] == len(found) > 20
+  tokens, row = by_hand(name), measured.row(name)
+  _, _, errors, latents, effects = np.asarray(tokens).T
+  assert row['tokens_attribution'] == len(tokens) > 20
   np.testing.assert_allclose(
       row['attribution_error_share'],
       errors.sum() / (errors.sum() + latents.sum()),
@@ -162,24 +168,26 @@ def test_shares_equal_one_backward_pass_a_token():
       row['attribution_error'], effects.mean(), rtol=1e-3, atol=1e-5
   )
   assert 0 < row['attribution_error_share_stderr'] < 0.2
-  # And what removing the errors really does, from the tokens on.
+  # The actual effect of removing all errors, from full passes.
   _, reconstruction, _ = measured.sae(name)
   clean, spliced = measured.clean()[0], measured.spliced(name, reconstruction)
   moved = []
-  for i, at, *_ in found:
+  for i, at, *_ in tokens:
     correct = measured.TOKENS[i, at + 1]
-    one, other = (x[i, at, correct] - x[i, at].mean() for x in (clean, spliced))
-    moved.append(one - other)
+    before, after = (
+        x[i, at, correct] - x[i, at].mean() for x in (clean, spliced)
+    )
+    moved.append(before - after)
   np.testing.assert_allclose(
       row['attribution_error_removed'], np.mean(moved), rtol=1e-3, atol=1e-4
   )
 
 
-def test_linear_effects_of_single_latents_are_those_of_weakening_them():
-  member, (given, at, drawn) = measured.members()[0], batch()
-  clean, gradient = logits().gradient(given, at)
-  values, keep = given.values[_TARGET], given.keep[..., None]
-  np.testing.assert_allclose(logits().value(given, values, at), clean)
+def test_linear_effects_of_latents_equal_finite_differences():
+  member, (clean_batch, at, drawn) = measured.members()[0], batch()
+  clean, gradient = logits().gradient(clean_batch, at)
+  values, keep = clean_batch.values[_TARGET], clean_batch.keep[..., None]
+  np.testing.assert_allclose(logits().value(clean_batch, values, at), clean)
   x = jnp.where(keep, values, 0)
   latents = member.sae.encode(member.params, x)
   latents = jnp.where(keep, latents, 0)
@@ -188,26 +196,26 @@ def test_linear_effects_of_single_latents_are_those_of_weakening_them():
   for j in strongest:
     part = latents[..., j, None] * W_dec[j][None, None]
     moved = [
-        np.asarray(logits().value(given, x + sign * share * part, at))
+        np.asarray(logits().value(clean_batch, x + sign * share * part, at))
         for sign in (1, -1)
     ]
     real = (moved[0] - moved[1]) / (2 * share)
     linear = np.asarray((part * gradient).sum((1, 2)))
-    some = np.asarray(drawn)
-    assert np.abs(linear[some]).max() > 0.05
-    np.testing.assert_allclose(real[some], linear[some], rtol=0.05, atol=0.01)
+    mask = np.asarray(drawn)
+    assert np.abs(linear[mask]).max() > 0.05
+    np.testing.assert_allclose(real[mask], linear[mask], rtol=0.05, atol=0.01)
 
 
-def test_a_gradient_is_zero_where_nothing_is_spliced_or_comes_later():
-  given, at, _ = batch()
-  _, gradient = logits().gradient(given, at)
+def test_the_gradient_is_zero_at_later_and_not_kept_positions():
+  clean_batch, at, _ = batch()
+  _, gradient = logits().gradient(clean_batch, at)
   size = np.abs(np.asarray(gradient)).sum(-1)
   later = np.arange(size.shape[1])[None] > np.asarray(at)[:, None]
   assert (size[later] == 0).all() and (size[~measured.KEEP] == 0).all()
   assert (size > 0).any()
 
 
-def test_halves_of_the_sequences_merge_to_the_whole():
+def test_merged_halves_of_the_sequences_equal_the_whole():
   rng = np.random.default_rng(0)
   effects = attribution.Effects(*rng.random((8, 10)))
   parts = [

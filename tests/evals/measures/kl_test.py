@@ -1,4 +1,4 @@
-"""KL divergences against logits from the tokens on, in float64."""
+"""KL divergences, against float64 logits of full passes."""
 
 import numpy as np
 import pytest

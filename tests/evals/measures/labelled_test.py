@@ -1,4 +1,4 @@
-"""Labelled rows: labels at their tokens, sides that share no document."""
+"""Labelled rows: labels of tokens, and disjoint train and test documents."""
 
 import json
 import keyword
@@ -39,13 +39,13 @@ def python(layout):
 
 def test_a_tokens_label_is_its_first_characters(layout, python):
   keywords = python.labels[..., python_source.PROPERTIES.index('keyword')]
-  found = {
+  pieces = {
       layout.tokenizer.piece(int(t)).strip()
       for t in python.tokens[keywords == 1]
   }
-  assert {'def', 'for', 'in', 'if', 'is', 'not', 'None', 'return'} <= found
-  # Pieces of a keyword that is cut into two are labelled as it is.
-  assert all(any(p in k for k in keyword.kwlist) for p in found)
+  assert {'def', 'for', 'in', 'if', 'is', 'not', 'None', 'return'} <= pieces
+  # Pieces of a keyword with two tokens also have the label.
+  assert all(any(p in k for k in keyword.kwlist) for p in pieces)
   strings = python.labels[..., python_source.PROPERTIES.index('string')]
   text = layout.tokenizer.decode(python.tokens[strings == 1].tolist())
   assert 'text' in text and 'value' not in text
@@ -58,20 +58,20 @@ def test_only_tokens_of_text_are_labelled_and_rows_are_full(python):
   assert len(python.tokens) == 30 and keep.mean() > 0.7
 
 
-def test_a_document_is_on_one_side(python):
+def test_a_document_is_entirely_in_the_train_or_test_set(python):
   for document in np.unique(python.documents):
     assert len(set(python.test[python.documents == document])) == 1
   assert 0 < python.test.mean() < 1
 
 
-def test_a_prefix_stands_before_the_text(layout):
+def test_a_prefix_precedes_the_text(layout):
   other = layout._replace(prefix=(7, 8, 9))
   rows = labelled.of_python([code(0)], other, tokens=96)
   assert (rows.tokens[:, :4] == [packing.BOS, 7, 8, 9]).all()
   assert (rows.labels[:, :4] == -1).all() and (rows.labels[:, 4] >= 0).all()
 
 
-def test_what_is_not_python_is_named(layout):
+def test_invalid_python_is_refused_by_name(layout):
   bad = documents.Document('bad.py', 'def f(:\n')
   with pytest.raises(errors.DataError, match='bad.py: not Python'):
     labelled.of_python([bad], layout, tokens=96)
@@ -86,7 +86,7 @@ def load(config, layout):
   return list(labelled.load(config, layout, held_out_percent=10))
 
 
-def test_two_labels_are_one_task_and_more_are_one_each(tmp_path, layout):
+def test_two_labels_are_one_task_and_more_are_one_task_each(tmp_path, layout):
   texts = [f'text number {i}' for i in range(60)]
   two = [{'text': t, 'label': bool(i % 2)} for i, t in enumerate(texts)]
   more = [{'text': t, 'label': i % 3} for i, t in enumerate(texts)]
@@ -96,7 +96,7 @@ def test_two_labels_are_one_task_and_more_are_one_each(tmp_path, layout):
   assert (a.name, a.tasks, b.tasks) == ('a', ('True',), ('0', '1', '2'))
   assert a.pooled and a.labels.shape == (120, 1, 1)
   assert (b.labels.sum(-1) == 1).all()
-  # The same text twice is on one side.
+  # A repeated text is entirely in the train or test set.
   assert len(np.unique(a.documents)) == 60
   for document in range(60):
     assert len(set(a.test[a.documents == document])) == 1
@@ -117,7 +117,7 @@ def test_two_labels_are_one_task_and_more_are_one_each(tmp_path, layout):
         ('{"text": "a", "label": 0}', errors.UserError, 'has 1 value'),
     ],
 )
-def test_a_bad_file_is_told_by_line_and_field(
+def test_an_error_in_a_file_names_line_and_field(
     tmp_path, layout, content, error, message
 ):
   (tmp_path / 'x.jsonl').write_text(content)
@@ -125,7 +125,7 @@ def test_a_bad_file_is_told_by_line_and_field(
     load(config_lib.Probing(data=str(tmp_path / 'x.jsonl')), layout)
 
 
-def test_missing_files_and_bad_settings_are_told(tmp_path, layout):
+def test_missing_files_and_invalid_settings_are_refused(tmp_path, layout):
   with pytest.raises(errors.MissingInputError, match='nowhere: no such'):
     load(config_lib.Probing(data=str(tmp_path / 'nowhere')), layout)
   with pytest.raises(errors.MissingInputError, match='no such'):

@@ -1,4 +1,4 @@
-"""An SAE in bfloat16: rounded where it says, against NumPy's rounding."""
+"""An SAE in bfloat16, against explicit rounding in NumPy."""
 
 import jax.numpy as jnp
 import ml_dtypes
@@ -14,7 +14,7 @@ def rounded(x):
 
 
 def reconstruct(name):
-  """By the package, and in float64 with NumPy's rounding."""
+  """Returns our reconstruction, and a float64 one with explicit rounding."""
   source, target = measured.taps(name)
   member, values = (
       measured.members()[measured.NAMES.index(name)],
@@ -40,7 +40,7 @@ def test_weights_inputs_and_latents_are_rounded():
   ours, wanted = reconstruct('random')
   _, exact, _ = measured.sae('random')
   keep = measured.KEEP
-  # A sum next to a rounding's border may fall to its other side.
+  # Values close to a rounding boundary may be rounded the other way.
   near = np.isclose(ours[keep], wanted[keep], rtol=1e-4, atol=1e-4)
   assert near.mean() > 0.95
   assert (
@@ -59,16 +59,16 @@ def test_losses_are_those_of_the_rounded_reconstruction():
           measured.spliced('random', exact),
       )
   )
-  found = measured.row('random')
+  row = measured.row('random')
   np.testing.assert_allclose(
-      found['delta_loss_bfloat16'], (small - clean).mean(), rtol=1e-3
+      row['delta_loss_bfloat16'], (small - clean).mean(), rtol=1e-3
   )
   np.testing.assert_allclose(
-      found['bfloat16_cost'], (small - full).mean(), rtol=2e-2, atol=2e-6
+      row['bfloat16_cost'], (small - full).mean(), rtol=2e-2, atol=2e-6
   )
   np.testing.assert_allclose(
-      found['delta_loss'] + found['bfloat16_cost'],
-      found['delta_loss_bfloat16'],
+      row['delta_loss'] + row['bfloat16_cost'],
+      row['delta_loss_bfloat16'],
       rtol=1e-4,
   )
-  assert found['bfloat16_cost'] != 0 and found['bfloat16_cost_stderr'] > 0
+  assert row['bfloat16_cost'] != 0 and row['bfloat16_cost_stderr'] > 0

@@ -1,4 +1,4 @@
-"""Measures are asked for by name, merge over batches and run on many devices."""
+"""Optional measures: names, merging of batches, and several devices."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from tests import small_evaluation as small
 from tests.evals import measured
 from tests.lm import tiny
 
-# Of a batch by definition.
+# Metrics that depend on the batch size by definition.
 _BY_BATCH = (
     'saebench_mse',
     'saebench_explained_variance',
@@ -24,7 +24,7 @@ def compare(others, *, skip=()):
     assert set(ours) == set(theirs)
     for key, value in ours.items():
       if isinstance(value, float) and key not in skip:
-        # Sums in another order may be rounded to another side.
+        # With another order of sums, bfloat16 may round differently.
         atol = 1e-3 if 'bfloat16' in key else 1e-5
         np.testing.assert_allclose(
             value, theirs[key], rtol=2e-4, atol=atol, err_msg=key
@@ -44,17 +44,17 @@ def compare(others, *, skip=()):
 
 
 @pytest.mark.slow
-def test_batches_merge_to_the_whole():
+def test_measures_do_not_depend_on_the_batch_size():
   compare(measured.evaluation(sequences=10), skip=_BY_BATCH)
 
 
 @pytest.mark.slow
-def test_eight_devices_give_the_numbers_of_one():
+def test_eight_devices_have_the_results_of_one():
   mesh = sharding.make_mesh(sharding.Config(data=4, tensor=2))
   compare(measured.evaluation(sequences=8, mesh=mesh), skip=_BY_BATCH)
 
 
-def test_an_unknown_name_is_refused_with_those_that_are_known():
+def test_an_unknown_name_is_refused_with_the_known_names():
   assert measures.check(['kl', 'r_l0', 'kl']) == ('kl', 'r_l0')
   with pytest.raises(errors.UserError, match="'kll' is unknown; .*kl, pos"):
     evaluate.evaluate_members(

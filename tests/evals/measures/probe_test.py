@@ -1,4 +1,4 @@
-"""Probes: the optimum, the classes' weights, and the pursuit of latents."""
+"""Probes: the optimum, class weights, and the pursuit of latents."""
 
 import numpy as np
 from scipy import special
@@ -13,7 +13,7 @@ def examples(count=200, seed=0):
   return x, labels
 
 
-def test_the_fit_is_the_optimum_of_what_is_said():
+def test_the_fit_is_the_optimum_of_the_documented_objective():
   x, labels = examples()
   z = np.hstack([(x - x.mean(0)) / x.std(0), np.ones((len(x), 1))])
   costs = np.where(labels, 0.5 / labels.mean(), 0.5 / (1 - labels.mean()))
@@ -23,22 +23,22 @@ def test_the_fit_is_the_optimum_of_what_is_said():
     p = special.expit(z @ w)
     slope = z.T @ (costs * (p - labels)) + penalty @ w
     w -= np.linalg.solve(z.T * (costs * p * (1 - p)) @ z + penalty, slope)
-  found = probe.fit(x, labels)
-  np.testing.assert_allclose(found.logits(x), z @ w, atol=1e-3)
-  np.testing.assert_allclose(found.weights, w[:3] / x.std(0), rtol=1e-3)
+  fitted = probe.fit(x, labels)
+  np.testing.assert_allclose(fitted.logits(x), z @ w, atol=1e-3)
+  np.testing.assert_allclose(fitted.weights, w[:3] / x.std(0), rtol=1e-3)
 
 
-def test_a_rare_class_is_found_and_a_constant_feature_is_none():
+def test_a_rare_class_is_detected_and_a_constant_feature_has_no_weight():
   rng = np.random.default_rng(1)
   labels = np.arange(2000) % 100 == 0
   x = np.stack([labels + rng.normal(size=2000) * 0.3, np.ones(2000)], 1)
-  found = probe.fit(x, labels)
-  guesses = found.logits(x) > 0
+  fitted = probe.fit(x, labels)
+  guesses = fitted.logits(x) > 0
   assert guesses[labels].mean() > 0.8 and guesses[~labels].mean() < 0.1
-  assert found.weights[1] == 0
+  assert fitted.weights[1] == 0
 
 
-def test_pursuit_takes_what_the_first_latent_leaves_not_its_copy():
+def test_pursuit_selects_a_complement_and_not_a_copy():
   labels = np.arange(120) % 3 == 0
   first = labels & (np.arange(120) < 80)
   rest = labels & ~first
@@ -48,7 +48,7 @@ def test_pursuit_takes_what_the_first_latent_leaves_not_its_copy():
   assert start in (1, 2)
   fitted = probe.fit(latents[:, [start]], labels)
   assert probe.pursue(latents, labels, fitted.logits(latents[:, [start]])) == 0
-  # Two halves of a label are a split; what adds nothing is not taken.
+  # The latents of both halves of a label are main latents; others are not.
   chosen, f1 = absorption.main_latents(latents, labels)
   assert sorted(chosen) == sorted([0, start]) and f1 == 1
   assert absorption.main_latents(latents[:, 3:4], labels)[0] == []

@@ -1,4 +1,4 @@
-"""Gradient pursuit against NumPy in float64, and what follows from it."""
+"""Gradient pursuit, and its columns, against NumPy in float64."""
 
 import jax
 import numpy as np
@@ -10,15 +10,15 @@ _latents = jax.jit(pursuit.latents)
 
 
 def reference(targets, W_dec, rounds):
-  """The same in float64, row by row, with lists for the latents chosen."""
-  found = np.zeros((len(targets), len(W_dec)))
-  for row, latents in zip(targets, found, strict=True):
+  """Returns latents of gradient pursuit, row by row in float64."""
+  codes = np.zeros((len(targets), len(W_dec)))
+  for row, latents in zip(targets, codes, strict=True):
     chosen = []
     for _ in range(rounds):
       residual = row - latents @ W_dec
       gain = W_dec @ residual
-      left = [i for i in range(len(W_dec)) if i not in chosen]
-      best = max(left, key=lambda i: gain[i])
+      candidates = [i for i in range(len(W_dec)) if i not in chosen]
+      best = max(candidates, key=lambda i: gain[i])
       if gain[best] > 0:
         chosen.append(best)
       move = gain[chosen] @ W_dec[chosen]
@@ -26,7 +26,7 @@ def reference(targets, W_dec, rounds):
         step = residual @ move / (move @ move)
         latents[chosen] += step * gain[chosen]
         latents[:] = np.maximum(latents, 0)
-  return found
+  return codes
 
 
 def dictionary(rng, rows, size):
@@ -39,20 +39,20 @@ def test_latents_equal_plain_numpy():
   W_dec = dictionary(rng, 24, 8)
   targets = rng.normal(size=(16, 8))
   for rounds in (1, 5):
-    found = _latents(np.float32(targets), np.float32(W_dec), rounds)
+    actual = _latents(np.float32(targets), np.float32(W_dec), rounds)
     wanted = reference(targets, W_dec, rounds)
-    np.testing.assert_allclose(found, wanted, atol=1e-4)
-    assert ((found > 0).sum(1) <= rounds).all()
+    np.testing.assert_allclose(actual, wanted, atol=1e-4)
+    assert ((actual > 0).sum(1) <= rounds).all()
 
 
-def test_of_an_orthogonal_dictionary_the_largest_are_found():
+def test_the_largest_latents_of_an_orthogonal_dictionary_are_selected():
   rng = np.random.default_rng(1)
   W_dec = np.linalg.qr(rng.normal(size=(12, 12)))[0]
   codes = rng.normal(size=(20, 12))
-  found = _latents(np.float32(codes @ W_dec), np.float32(W_dec), 4)
+  actual = _latents(np.float32(codes @ W_dec), np.float32(W_dec), 4)
   border = np.sort(codes, axis=1)[:, -4:-3]
   wanted = np.where((codes >= border) & (codes > 0), codes, 0)
-  np.testing.assert_allclose(found, wanted, atol=1e-5)
+  np.testing.assert_allclose(actual, wanted, atol=1e-5)
 
 
 def test_columns_equal_plain_numpy():
@@ -62,14 +62,14 @@ def test_columns_equal_plain_numpy():
   W_dec = np.asarray(member.params['W_dec'], np.float64)
   b_dec = np.asarray(member.params['b_dec'], np.float64)
   rounds = max(1, round((latents[keep] != 0).sum(-1).mean()))
-  found = reference(y.reshape(-1, len(b_dec)) - b_dec, W_dec, rounds)
-  outputs = (found @ W_dec + b_dec).reshape(y.shape)
+  codes = reference(y.reshape(-1, len(b_dec)) - b_dec, W_dec, rounds)
+  outputs = (codes @ W_dec + b_dec).reshape(y.shape)
   variance = np.square(y[keep] - y[keep].mean(0)).sum()
 
   def fvu(values):
     return np.square(values[keep] - y[keep]).sum() / variance
 
-  active = (found > 0).reshape(*keep.shape, -1)[keep].sum(-1).mean()
+  active = (codes > 0).reshape(*keep.shape, -1)[keep].sum(-1).mean()
   np.testing.assert_allclose(row['pursuit_l0'], active, rtol=1e-3)
   np.testing.assert_allclose(row['pursuit_fvu'], fvu(outputs), rtol=1e-3)
   np.testing.assert_allclose(row['encoder_fvu'], fvu(reconstruction), rtol=1e-3)

@@ -1,4 +1,4 @@
-"""Labels of source code, compared with a reading by hand."""
+"""Properties of source code, compared with labels by hand."""
 
 import pytest
 
@@ -21,16 +21,16 @@ class Cat(os.Base):
 
 
 def spans(name, text=SOURCE):
-  """The runs of characters that have a property."""
+  """Returns the runs of characters that have a property."""
   marks = python_source.properties(text)
   column = marks[:, python_source.PROPERTIES.index(name)]
-  found, run = [], ''
+  runs, run = [], ''
   for character, marked in zip(text, column, strict=True):
     if marked:
       run += character
     elif run:
-      found, run = [*found, run], ''
-  return [*found, run] if run else found
+      runs, run = [*runs, run], ''
+  return [*runs, run] if run else runs
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def spans(name, text=SOURCE):
         ),
     ],
 )  # fmt: skip
-def test_each_property_marks_what_one_would(name, wanted):
+def test_each_property_marks_the_expected_characters(name, wanted):
   assert spans(name) == wanted
 
 
@@ -63,7 +63,7 @@ def test_blocks_are_nested_from_the_second_level_on():
   assert inside.strip().endswith('"""No docstring."""')
 
 
-def test_positions_are_characters_whatever_they_are():
+def test_positions_count_characters_and_not_bytes():
   text = 'é = "ü𝔘"  # ß\r\nx = 1\n'
   assert spans('string', text) == ['"ü𝔘"']
   assert spans('number', text) == ['1']
@@ -71,6 +71,6 @@ def test_positions_are_characters_whatever_they_are():
 
 
 @pytest.mark.parametrize('text', ['def f(:\n', 'x = (\n', 'if x:\ny\n'])
-def test_what_is_not_python_is_refused(text):
+def test_invalid_python_is_refused(text):
   with pytest.raises(SyntaxError):
     python_source.properties(text)

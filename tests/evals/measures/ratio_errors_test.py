@@ -1,4 +1,4 @@
-"""Ratios over groups: against Average, the jackknife, and merged in halves."""
+"""Ratios over groups, against `metrics.Average` and the jackknife."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from jumprelu.evals.measures import probe, ratio_errors
 
 
 def outcomes(documents=40, seed=0):
-  """Counts of outcomes of documents that differ in length and difficulty."""
+  """Returns outcomes of documents that differ in length and difficulty."""
   rng = np.random.default_rng(seed)
   rows = []
   for _ in range(documents):
@@ -16,7 +16,7 @@ def outcomes(documents=40, seed=0):
   return np.asarray(rows, float)
 
 
-def test_one_ratio_is_an_average_with_its_error():
+def test_a_single_ratio_equals_an_average_with_its_error():
   rows = outcomes()
   hits, tokens = rows[:, 0] + rows[:, 3], rows.sum(1)
   average = metrics.Average.from_sums(hits, tokens.astype(int))
@@ -29,11 +29,11 @@ def test_scores_by_hand():
   counts = ratio_errors.Counts.from_groups(
       np.asarray([[3, 1, 0, 8], [1, 1, 2, 4.0]])
   )
-  found = {
+  scores = {
       name: counts.estimate(*getattr(probe, name))[0]
       for name in ('ACCURACY', 'BALANCED_ACCURACY', 'F1', 'BASE_RATE')
   }
-  assert found == {
+  assert scores == {
       'ACCURACY': 16 / 20,
       'BALANCED_ACCURACY': (4 / 6 + 12 / 14) / 2,
       'F1': 8 / 12,
@@ -41,7 +41,7 @@ def test_scores_by_hand():
   }
 
 
-def test_errors_of_sums_of_ratios_are_near_the_jackknifes():
+def test_standard_errors_of_scores_are_near_the_jackknife():
   rows = outcomes()
   for score in (probe.BALANCED_ACCURACY, probe.F1):
     _, error = ratio_errors.Counts.from_groups(rows).estimate(*score)
@@ -55,7 +55,7 @@ def test_errors_of_sums_of_ratios_are_near_the_jackknifes():
     np.testing.assert_allclose(error, jackknife, rtol=0.1)
 
 
-def test_halves_merge_to_the_whole_and_empty_groups_do_not_count():
+def test_merged_halves_equal_the_whole_and_empty_groups_do_not_count():
   rows = outcomes()
   whole = ratio_errors.Counts.from_groups(rows)
   both = ratio_errors.Counts.from_groups(
@@ -67,8 +67,8 @@ def test_halves_merge_to_the_whole_and_empty_groups_do_not_count():
   assert both.groups == len(rows)
 
 
-def test_what_is_undefined_is_nan():
-  one = ratio_errors.Counts.from_groups(np.asarray([[0, 0, 0, 5.0]]))
-  value, error = one.estimate(*probe.ACCURACY)
+def test_undefined_scores_and_errors_are_nan():
+  counts = ratio_errors.Counts.from_groups(np.asarray([[0, 0, 0, 5.0]]))
+  value, error = counts.estimate(*probe.ACCURACY)
   assert value == 1 and np.isnan(error)
-  assert np.isnan(one.estimate(*probe.F1)[0])
+  assert np.isnan(counts.estimate(*probe.F1)[0])

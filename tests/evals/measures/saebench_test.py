@@ -1,4 +1,4 @@
-"""SAEBench's numbers from its definitions, batch by batch in plain NumPy."""
+"""SAEBench's metrics, against their definitions in plain NumPy."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from tests.evals.measures import kl_test
 
 
 def expected(name, size=4):
-  """The definitions, on batches of `size` rows as the evaluation has them."""
+  """Returns the metrics of the evaluation's batches of `size` rows."""
   latents, xhat, x = measured.sae(name)
   # The order in which an evaluation reads the rows.
   order = np.random.RandomState(0).permutation(len(x))
@@ -35,14 +35,14 @@ def expected(name, size=4):
     )
     bias = np.square(b).sum(1).mean() / (a * b).sum(1).mean()
     by_batch.append((np.square(a).sum(1).mean(), error.mean(), bias))
-  found = {
+  metrics = {
       key: np.concatenate([part[key] for part in per_token]).mean()
       for key in per_token[0]
   }
   square, residual, bias = np.mean(by_batch, 0)
-  found['relative_reconstruction_bias'] = bias
+  metrics['relative_reconstruction_bias'] = bias
   mean_square = square / x.shape[-1]
-  found['explained_variance'] = 1 - residual / (square - mean_square**2)
+  metrics['explained_variance'] = 1 - residual / (square - mean_square**2)
   everywhere = np.ones_like(keep)
   logits = {
       'sae': measured.spliced(name, xhat),
@@ -52,7 +52,7 @@ def expected(name, size=4):
   clean = measured.losses(measured.clean()[0])[sources].mean()
   ce = {k: measured.losses(v)[sources].mean() for k, v in logits.items()}
   kl = {k: kl_test.divergence(v)[keep].mean() for k, v in logits.items()}
-  return found | {
+  return metrics | {
       'ce_loss_without_sae': clean,
       'ce_loss_with_sae': ce['sae'],
       'ce_loss_with_ablation': ce['ablation'],
@@ -64,18 +64,18 @@ def expected(name, size=4):
 
 
 @pytest.mark.parametrize('name', ['random', 'transcoder'])
-def test_every_number_equals_its_definition(name):
-  found, wanted = measured.row(name), expected(name)
-  names = {k for k in found if k.startswith('saebench_')}
+def test_every_metric_equals_its_definition(name):
+  metrics, wanted = measured.row(name), expected(name)
+  names = {k for k in metrics if k.startswith('saebench_')}
   assert names == {f'saebench_{key}' for key in wanted}
   for key, value in wanted.items():
     np.testing.assert_allclose(
-        found[f'saebench_{key}'], value, rtol=2e-4, err_msg=key
+        metrics[f'saebench_{key}'], value, rtol=2e-4, err_msg=key
     )
 
 
-def test_its_explained_variance_is_not_ours():
-  found = measured.row('random')
-  assert abs(1 - found['fvu'] - found['saebench_explained_variance']) > 0.01
-  # A quirk of the ablation: BOS and padding are zeroed as well.
-  assert found['saebench_kl_div_with_ablation'] != found['kl_zero_ablation']
+def test_its_explained_variance_and_ablation_differ_from_ours():
+  metrics = measured.row('random')
+  assert abs(1 - metrics['fvu'] - metrics['saebench_explained_variance']) > 0.01
+  # SAEBench's ablation also zeroes BOS and padding.
+  assert metrics['saebench_kl_div_with_ablation'] != metrics['kl_zero_ablation']

@@ -1,4 +1,4 @@
-"""r_L0: by hand, and on the tiny model with gradients of one token at a time."""
+"""r_L0, by hand and on the tiny model with one token's gradient at a time."""
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +14,10 @@ from tests.lm import tiny
 
 def test_values_by_hand():
   y = jnp.asarray([[2.0, -2, 0, 2], [0, 5, 0, 0], [3, 1, 0, 0], [0, 0, 0, 0]])
-  found = uniformity.ratio(y)
+  ratios = uniformity.ratio(y)
   entropy = -(0.75 * np.log(0.75) + 0.25 * np.log(0.25))
   np.testing.assert_allclose(
-      found, [1, 1, np.exp(entropy) / 2, np.nan], rtol=1e-6
+      ratios, [1, 1, np.exp(entropy) / 2, np.nan], rtol=1e-6
   )
 
 
@@ -27,7 +27,7 @@ def draws():
   return uniformity.draw(tokens, jnp.asarray(scored), 4), scored
 
 
-def test_draws_are_scored_differ_and_belong_to_the_sequence():
+def test_draws_are_scored_distinct_and_determined_by_the_sequence():
   (positions, drawn), scored = draws()
   for at, known, row in zip(positions, drawn, scored, strict=True):
     assert known.sum() == min(4, row.sum())
@@ -36,13 +36,13 @@ def test_draws_are_scored_differ_and_belong_to_the_sequence():
   tokens = jnp.asarray(measured.TOKENS)[::-1]
   other, _ = uniformity.draw(tokens, jnp.asarray(scored[::-1].copy()), 4)
   np.testing.assert_array_equal(other[::-1], positions)
-  # Not the same positions everywhere.
+  # Sequences have different positions.
   full = np.asarray(positions)[scored.sum(1) == scored.sum(1).max()]
   assert len(np.unique(full, axis=0)) == len(full)
 
 
 def gradient(target):
-  """The gradient of one token's centred logit, through the whole model."""
+  """Returns a function for the gradient of a token's centred logit."""
 
   @jax.jit
   def run(params, sequence, at):
@@ -68,12 +68,12 @@ def gradient(target):
 
 
 @pytest.mark.parametrize('name', ['random', 'transcoder'])
-def test_r_l0_equals_one_backward_pass_a_token(name):
+def test_r_l0_equals_one_backward_pass_per_token(name):
   (positions, drawn), _ = draws()
   latents, _, _ = measured.sae(name)
   member = measured.members()[measured.NAMES.index(name)]
   W_dec = np.asarray(member.params['W_dec'], np.float64)
-  run, found = gradient(measured.taps(name)[1]), []
+  run, ratios = gradient(measured.taps(name)[1]), []
   for i, (row, known) in enumerate(zip(positions, drawn, strict=True)):
     for at in np.asarray(row)[np.asarray(known)]:
       g = np.asarray(run(tiny.model().params, i, at), np.float64)
@@ -81,8 +81,8 @@ def test_r_l0_equals_one_backward_pass_a_token(name):
       if not y.any():
         continue
       p = y[y > 0] / y.sum()
-      found.append(np.exp(-(p * np.log(p)).sum()) / len(p))
+      ratios.append(np.exp(-(p * np.log(p)).sum()) / len(p))
   row = measured.row(name)
-  assert row['tokens_r_l0'] == len(found) > 20
-  np.testing.assert_allclose(row['r_l0'], np.mean(found), rtol=1e-4)
+  assert row['tokens_r_l0'] == len(ratios) > 20
+  np.testing.assert_allclose(row['r_l0'], np.mean(ratios), rtol=1e-4)
   assert 0 < row['r_l0_stderr'] < 0.2

@@ -1,4 +1,4 @@
-"""The finetuned model: what it learns, and the folder it is kept in."""
+"""The finetuned model: the learned tokens and the written folder."""
 
 import dataclasses
 
@@ -30,7 +30,7 @@ def test_only_the_model_s_first_turn_is_learned():
   assert not mask[-1]
 
 
-def test_a_turn_ends_where_the_next_begins_or_the_row():
+def test_a_turn_ends_at_the_next_turn_or_at_the_end_of_the_row():
   rows = np.array(
       [
           [2, 20, 7, 8, 30, 7, 8, 40],
@@ -39,13 +39,14 @@ def test_a_turn_ends_where_the_next_begins_or_the_row():
       ]
   )
   mask = np.asarray(_in_answer(rows))
-  wanted = np.zeros(rows.shape, bool)
-  wanted[0, 3:6] = True  # Before 30, and before the two that end the turn.
-  np.testing.assert_array_equal(mask, wanted)
+  expected = np.zeros(rows.shape, bool)
+  # The next tokens are 30 and the two tokens that end the turn.
+  expected[0, 3:6] = True
+  np.testing.assert_array_equal(mask, expected)
 
 
 def _params(config):
-  """Random parameters, by their names in our tree joined with /."""
+  """Returns random parameters by their path in the package's tree."""
   d, f, n, k = config.d_model, config.ffw, config.heads, config.kv_heads
   h = config.head_dim
   layer = {
@@ -74,18 +75,19 @@ def _params(config):
   }
 
 
-def test_the_folder_reads_back_as_the_model(tmp_path):
+def test_the_written_folder_is_read_as_the_same_model(tmp_path):
   params = _params(tiny.CONFIG)
   finetune_nano.write_huggingface(
       tiny.CONFIG, weights.unflatten(params), tmp_path
   )
-  found = lm.find(str(tmp_path))
-  # Theirs lie gate before input; the reader takes them as they lie.
-  assert found.config == dataclasses.replace(
-      tiny.CONFIG, name=found.config.name, transposed_gating=True
+  model_files = lm.find(str(tmp_path))
+  # Hugging Face stores gate and up projections transposed, and the reader keeps
+  # this layout.
+  assert model_files.config == dataclasses.replace(
+      tiny.CONFIG, name=model_files.config.name, transposed_gating=True
   )
-  reader = found.open()
-  for name, wanted in params.items():
+  reader = model_files.open()
+  for name, expected in params.items():
     if name.endswith('gating_einsum'):
-      wanted = wanted.transpose(0, 2, 1)
-    np.testing.assert_array_equal(reader.tensor(name), wanted, name)
+      expected = expected.transpose(0, 2, 1)
+    np.testing.assert_array_equal(reader.tensor(name), expected, name)

@@ -1,4 +1,4 @@
-"""What is made once below the work's folder, and digests that do not see it."""
+"""Texts and models are made once, and digests do not depend on their folder."""
 
 import dataclasses
 
@@ -24,7 +24,7 @@ def calls(monkeypatch):
   return calls
 
 
-def test_it_is_made_once_and_again_for_another_amount(calls, tmp_path):
+def test_a_text_is_made_once_per_amount(calls, tmp_path):
   first = made.obtain(_TEXT, tmp_path)
   assert made.obtain(_TEXT, tmp_path) == first
   assert (first / 'text.jsonl').is_file()
@@ -33,28 +33,30 @@ def test_it_is_made_once_and_again_for_another_amount(calls, tmp_path):
   assert calls == [('words', 100), ('words', 200)]
 
 
-def test_what_broke_off_is_made_anew(calls, tmp_path):
-  wanted = dataclasses.replace(_TEXT, name='breaks')
+def test_an_interrupted_text_is_made_again(calls, tmp_path):
+  text = dataclasses.replace(_TEXT, name='breaks')
   for _ in range(2):
     with pytest.raises(RuntimeError):
-      made.obtain(wanted, tmp_path)
+      made.obtain(text, tmp_path)
   assert len(calls) == 2
 
 
-def test_a_config_has_the_folder_or_without_one_its_like(calls, tmp_path):
+def test_a_resolved_config_has_the_made_folder_or_the_substitute(
+    calls, tmp_path
+):
   config = {'data': _TEXT, 'layer': 1}
   assert made.resolve(config).data == 'stdlib'
   assert not calls
-  found = made.resolve(config, tmp_path)
-  assert found.data == str(made.obtain(_TEXT, tmp_path))
-  assert found.layer == 1
+  resolved = made.resolve(config, tmp_path)
+  assert resolved.data == str(made.obtain(_TEXT, tmp_path))
+  assert resolved.layer == 1
 
 
 def _suite(**changes):
   return suites.make(scales.QUICK, 'some', **changes)
 
 
-def test_digests_see_what_is_made_and_not_where(calls, tmp_path):
+def test_digests_include_the_made_text_but_not_its_folder(calls, tmp_path):
   plain, other = _suite(), _suite(data=_TEXT)
   more = _suite(data=dataclasses.replace(_TEXT, amount=200))
   digests = {results.digest(s) for s in (plain, other, more)}
@@ -65,7 +67,7 @@ def test_digests_see_what_is_made_and_not_where(calls, tmp_path):
     assert results.digest(other) == before
 
 
-def test_digests_of_readings_see_all_that_is_read(calls):
+def test_digests_of_readings_include_every_field_of_the_reading(calls):
   suite = _suite()
   plain = suites.Reading('other', suite, {})
   readings = (

@@ -1,4 +1,4 @@
-"""Texts that no suite read, and chats."""
+"""Evaluation texts without training documents, and chats."""
 
 import json
 
@@ -35,13 +35,13 @@ class Tool:
 '''
 
 
-def test_pieces_are_whole_lines_and_all_of_them():
+def test_pieces_consist_of_whole_lines_and_cover_the_text():
   text = ''.join(f'{i} {"x" * (i % 90)}\n' for i in range(300))
-  pieces = texts.cut(text)
+  pieces = texts.make_pieces(text)
   assert len(pieces) > 3
   assert ''.join(pieces) == text
   assert all(piece.endswith('\n') for piece in pieces)
-  assert texts.cut('\n \n') == []
+  assert texts.make_pieces('\n \n') == []
 
 
 @pytest.fixture
@@ -58,9 +58,7 @@ def _written(folder, name, amount):
   return [json.loads(line)['text'] for line in lines]
 
 
-def test_no_document_of_training_gets_into_a_text(
-    library, monkeypatch, tmp_path
-):
+def test_a_text_contains_no_training_document(library, monkeypatch, tmp_path):
   train, _ = library
   unseen = ['not seen\n' * 9, 'not seen either\n' * 9]
   both = {'both': lambda: iter([unseen[0], train[0].text, unseen[1]])}
@@ -68,33 +66,33 @@ def test_no_document_of_training_gets_into_a_text(
   assert _written(tmp_path, 'both', 10_000) == unseen
 
 
-def test_a_text_is_of_many_documents_and_no_longer_than_asked(
+def test_a_text_has_several_documents_and_about_the_requested_length(
     library, monkeypatch, tmp_path
 ):
   many = {'many': lambda: (f'{i}\n' * 20_000 for i in range(9))}
   monkeypatch.setattr(texts, 'TEXTS', many)
-  found = _written(tmp_path, 'many', 30_000)
-  assert 30_000 <= sum(map(len, found)) < 33_000
-  assert len({piece[0] for piece in found}) == 4
+  pieces = _written(tmp_path, 'many', 30_000)
+  assert 30_000 <= sum(map(len, pieces)) < 33_000
+  assert len({piece[0] for piece in pieces}) == 4
 
 
 def test_chats_are_about_held_out_modules_only(library, tmp_path):
-  (found,) = _written(tmp_path, 'chats', 10_000)
-  assert 'halve' in found
+  (chat,) = _written(tmp_path, 'chats', 10_000)
+  assert 'halve' in chat
 
 
-def test_a_chat_shows_a_function_and_says_what_its_author_said():
-  (found,) = chats.about([documents.Document('b.py', _FUNCTION)])
-  shown, said = found.split(chats.TURN)
-  assert shown == 'def halve(x):\n    check(x)\n    return x / 2\n'
-  assert said == 'Returns half of x, which is\na number above zero.\n'
+def test_a_chat_has_a_function_and_the_first_paragraph_of_its_docstring():
+  (chat,) = chats.about([documents.Document('b.py', _FUNCTION)])
+  source, description = chat.split(chats.TURN)
+  assert source == 'def halve(x):\n    check(x)\n    return x / 2\n'
+  assert description == 'Returns half of x, which is\na number above zero.\n'
 
 
-def test_a_chat_s_turn_is_the_one_that_packing_writes():
+def test_turn_markers_are_tokenised_as_packing_writes_them():
   tokenizer = data.Tokenizer(lm.find('gemma2_nano').tokenizer_path)
   wrap = corpus.make_wrap(tokenizer, data.Config(wrap='chat'))
   for text in ('return (x)', 'pass', 'f"<{x}>"'):
-    around = f'{text}\n', 'Says so.\n'
-    found = tokenizer.encode(chats.TURN.join(around))
-    first, second = map(tokenizer.encode, around)
-    assert found == [*first, *wrap.suffix, *second]
+    messages = f'{text}\n', 'Says so.\n'
+    tokens = tokenizer.encode(chats.TURN.join(messages))
+    first, second = map(tokenizer.encode, messages)
+    assert tokens == [*first, *wrap.suffix, *second]

@@ -1,4 +1,4 @@
-"""Suites are trained once and read again for as long as they are the same."""
+"""Suites are trained once and read again until one of their inputs changes."""
 
 import dataclasses
 import pathlib
@@ -23,30 +23,32 @@ _ROOT = pathlib.Path(results.__file__).parents[2]
 
 @pytest.fixture
 def trained(monkeypatch):
-  """Stands in for training and evaluation; the names of what was trained."""
+  """Replaces training and evaluation; returns the names of trained suites."""
   names = []
   monkeypatch.setattr(
       results, 'train_suite', lambda suite, run, **_: names.append(suite.name)
   )
-  monkeypatch.setattr(results, '_measure', lambda want, run: small.make(want))
+  monkeypatch.setattr(results, '_measure', lambda need, run: small.make(need))
   return names
 
 
-def test_what_is_stored_is_read_again(trained, tmp_path):
+def test_stored_results_are_read_again(trained, tmp_path):
   suite = suites.ladder(small.SCALE)
   assert not results.is_stored(suite, tmp_path)
   results.obtain(suite, tmp_path)
   assert results.is_stored(suite, tmp_path)
-  again, made = results.obtain(suite, tmp_path), small.make(suite)
+  again, expected = results.obtain(suite, tmp_path), small.make(suite)
   assert trained == ['ladder']
-  assert (again.rows, again.tables) == (made.rows, made.tables)
+  assert (again.rows, again.tables) == (expected.rows, expected.tables)
   for stored, exact in zip(
-      again.firing_frequency, made.firing_frequency, strict=True
+      again.firing_frequency, expected.firing_frequency, strict=True
   ):
     np.testing.assert_array_equal(stored, exact.astype(np.float32))
 
 
-def test_another_config_or_measure_is_made_again(trained, tmp_path):
+def test_results_are_made_again_for_another_config_or_measure(
+    trained, tmp_path
+):
   suite = suites.ladder(small.SCALE)
   results.obtain(suite, tmp_path)
   config = {**suite.config, 'tokens': 2 * suite.config['tokens']}
@@ -60,7 +62,7 @@ def test_another_config_or_measure_is_made_again(trained, tmp_path):
 
 
 def _forget_digests():
-  """Lets files be digested again, as another process would."""
+  """Clears the cached digests of files, as in a new process."""
   cached = getattr(results, '_files_digest', None)
   if cached is not None:
     cached.cache_clear()
@@ -68,7 +70,7 @@ def _forget_digests():
 
 @pytest.fixture
 def model(tmp_path, monkeypatch):
-  """Puts a folder in the place of every language model."""
+  """Replaces every language model with one folder, which is returned."""
   folder = tmp_path / 'model'
   folder.mkdir()
   (folder / 'weights').write_text('some')
@@ -113,7 +115,7 @@ def _new_default(patch, model):
 
   resolve = made.resolve
   patch.setattr(made, 'resolve', lambda *args: other(resolve(*args)))
-  # As in a package whose default is another one.
+  # As in a version of the package with another default.
   defaults = dotted.leaves(other(config_lib.TrainConfig()))
   original = dotted.leaves
   patch.setattr(
@@ -144,26 +146,26 @@ def _new_weights(patch, model):
         _new_weights,
     ],
 )
-def test_results_are_made_anew_when_an_ingredient_changes(
+def test_results_are_made_again_when_an_input_changes(
     trained, tmp_path, monkeypatch, model, change
 ):
-  wanted = (
+  needs = (
       suites.ladder(small.SCALE),
       suites.Reading('coarse', suites.ladder(small.SCALE), {'eval.tokens': 64}),
   )
-  for each in wanted:
-    results.obtain(each, tmp_path)
-    assert results.is_stored(each, tmp_path)
+  for need in needs:
+    results.obtain(need, tmp_path)
+    assert results.is_stored(need, tmp_path)
   with monkeypatch.context() as patch:
     change(patch, model)
-    for each in wanted:
-      assert not results.is_stored(each, tmp_path)
-      results.obtain(each, tmp_path)
-      assert results.is_stored(each, tmp_path)
+    for need in needs:
+      assert not results.is_stored(need, tmp_path)
+      results.obtain(need, tmp_path)
+      assert results.is_stored(need, tmp_path)
   assert trained == ['ladder'] * 4
 
 
-def test_results_follow_from_the_weights_of_a_model_that_is_made(
+def test_results_depend_on_the_weights_of_a_made_model(
     trained, tmp_path, model
 ):
   del model
@@ -182,12 +184,12 @@ def test_results_follow_from_the_weights_of_a_model_that_is_made(
   assert trained == ['ladder']
 
 
-def test_a_reading_lies_beside_what_it_reads(trained, tmp_path):
+def test_a_reading_is_stored_beside_the_results_of_its_suite(trained, tmp_path):
   suite = suites.ladder(small.SCALE)
   reading = suites.Reading('coarse', suite, {'lm_dtype': 'bfloat16'})
   results.obtain(suite, tmp_path)
-  found = results.obtain(reading, tmp_path)
-  assert {row['lm_dtype'] for row in found.rows} == {'bfloat16'}
+  evaluation = results.obtain(reading, tmp_path)
+  assert {row['lm_dtype'] for row in evaluation.rows} == {'bfloat16'}
   assert results.is_stored(suite, tmp_path)
   assert results.is_stored(reading, tmp_path)
 
@@ -201,7 +203,7 @@ def test_a_reading_lies_beside_what_it_reads(trained, tmp_path):
         ({'model': 'gemma2_2b'}, [('gemma2_2b', 'float32')]),
     ],
 )
-def test_a_language_model_is_read_as_the_reading_wants_it(
+def test_a_reading_loads_its_language_model_in_its_dtype(
     monkeypatch, changes, loaded
 ):
   suite = suites.ladder(small.SCALE)
@@ -221,13 +223,13 @@ def test_a_language_model_is_read_as_the_reading_wants_it(
       pathlib.Path(), made.resolve(suite.config), [], [], model, None, None
   )
   reading = suites.Reading('otherwise', suite, changes)
-  found = results._read_otherwise(run, reading, pathlib.Path())
+  changed = results._read_otherwise(run, reading, pathlib.Path())
   assert calls == loaded
-  assert found.config == made.resolve({**suite.config, **changes})
+  assert changed.config == made.resolve({**suite.config, **changes})
 
 
 @pytest.mark.slow
-def test_a_figure_is_trained_drawn_and_drawn_again(tmp_path):
+def test_a_figure_is_trained_once_and_drawn_repeatedly(tmp_path):
   command = [sys.executable, '-m', 'experiments.figures.scope_width', '--quick']
   command += [f'--work={tmp_path}']
 
@@ -241,7 +243,7 @@ def test_a_figure_is_trained_drawn_and_drawn_again(tmp_path):
   picture = out / 'scope_width.png'
   first = picture.read_bytes()
   picture.unlink()
-  assert 'suite' not in run().stderr, 'trained what was there'
+  assert 'suite' not in run().stderr, 'trained a stored suite again'
   picture.unlink()
   run('--redraw', f'--out={out}')
   assert picture.read_bytes() == first

@@ -1,4 +1,4 @@
-"""Members that are read as another suite's scales have them."""
+"""Members measured with the activation scales of another suite."""
 
 import jax
 import jax.numpy as jnp
@@ -31,11 +31,11 @@ def _member(site, scales):
   return load_run.TrainedMember(member, sae, params, reads, *scales, {})
 
 
-def test_with_another_suite_s_scales_larger_activations_are_as_large_as_own():
+def test_scales_of_another_suite_compensate_for_larger_activations():
   members = [_member('resid_post', (2.0, 2.0)), _member('mlp_out', (1.0, 1.0))]
   others = [_member('mlp_out', (5.0, 5.0)), _member('resid_post', (6.0, 6.0))]
   x = np.random.default_rng(0).normal(size=(7, 4)).astype(np.float32)
-  own, other = (
+  original, rescaled = (
       [
           np.asarray(
               sae.decode(params, sae.encode(params, jnp.asarray(x * scale)))
@@ -46,6 +46,6 @@ def test_with_another_suite_s_scales_larger_activations_are_as_large_as_own():
       ]
       for scales_of, factors in ((members, (1, 1)), (others, (3, 5)))
   )
-  np.testing.assert_allclose(other[0], 3 * own[0], rtol=1e-5, atol=1e-5)
-  np.testing.assert_allclose(other[1], 5 * own[1], rtol=1e-5, atol=1e-5)
-  assert np.abs(own[0]).max() > 0.1
+  np.testing.assert_allclose(rescaled[0], 3 * original[0], rtol=1e-5, atol=1e-5)
+  np.testing.assert_allclose(rescaled[1], 5 * original[1], rtol=1e-5, atol=1e-5)
+  assert np.abs(original[0]).max() > 0.1

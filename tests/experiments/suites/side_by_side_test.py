@@ -1,4 +1,4 @@
-"""Suites made at once: all of them, none in another's way, none lost."""
+"""Suites made at once: all are finished, and none conflict."""
 
 import os
 import pathlib
@@ -19,39 +19,40 @@ def _suite(name, **config):
   return suites.make(scales.QUICK, name, **config)
 
 
-def test_what_reads_one_suite_or_makes_one_model_goes_one_after_another():
+def test_needs_that_share_a_suite_or_a_made_model_exclude_each_other():
   chat = made.Made('model', 'chat', 10, stands_for='gemma2_nano')
-  one, other = _suite('one'), _suite('other', model=chat)
+  plain, chat_suite = _suite('plain'), _suite('chat_suite', model=chat)
   readings = [
-      suites.Reading('a', one, {}),
-      suites.Reading('b', one, {'model': chat}),
-      suites.Reading('c', other, {}, scales_of=one),
+      suites.Reading('a', plain, {}),
+      suites.Reading('b', plain, {'model': chat}),
+      suites.Reading('c', chat_suite, {}, scales_of=plain),
       suites.Reading('d', _suite('third'), {}),
   ]
-  locks = [side_by_side._locks(need) for need in (one, other, *readings)]
-  meet = [[bool(a & b) for b in locks] for a in locks]
-  assert meet[0] == [True, False, True, True, True, False]
-  assert meet[1] == [False, True, False, True, True, False]
-  assert meet[5] == [False] * 5 + [True]
+  needs = (plain, chat_suite, *readings)
+  locks = [side_by_side._locks(need) for need in needs]
+  conflicts = [[bool(a & b) for b in locks] for a in locks]
+  assert conflicts[0] == [True, False, True, True, True, False]
+  assert conflicts[1] == [False, True, False, True, True, False]
+  assert conflicts[5] == [False] * 5 + [True]
 
 
-def test_workers_are_given_what_is_in_nobodys_way():
+def test_idle_workers_start_needs_without_conflicts():
   class Idle:
     need = None
 
     def start(self, need):
       self.need = need
 
-  one = _suite('one')
-  pending = [one, suites.Reading('a', one, {}), _suite('other')]
-  workers, told = [Idle(), Idle()], []
-  side_by_side._hand_out(pending, workers, told.append)
-  assert [need.name for need in told] == ['one', 'other']
+  suite = _suite('first')
+  pending = [suite, suites.Reading('a', suite, {}), _suite('second')]
+  workers, started = [Idle(), Idle()], []
+  side_by_side._hand_out(pending, workers, started.append)
+  assert [need.name for need in started] == ['first', 'second']
   assert [need.name for need in pending] == ['a']
-  assert [worker.need.name for worker in workers] == ['one', 'other']
+  assert [worker.need.name for worker in workers] == ['first', 'second']
 
 
-def test_each_process_has_cores_of_its_own_if_there_are_enough(monkeypatch):
+def test_processes_have_disjoint_cores_if_there_are_enough(monkeypatch):
   monkeypatch.setattr(
       os, 'sched_getaffinity', lambda _: {2, 3, 5, 7, 8}, raising=False
   )
@@ -78,18 +79,18 @@ def _start(work, *flags):
 
 
 @pytest.mark.slow
-def test_two_suites_at_once_are_left_and_gone_on_with(tmp_path):
+def test_two_suites_at_once_are_interrupted_and_resumed(tmp_path):
   process = _start(tmp_path)
   runs = tmp_path / 'quick'
   while len(list(runs.glob('*/run/metrics.jsonl'))) < 2:
     assert process.poll() is None, process.communicate()
     time.sleep(0.1)
   os.kill(process.pid, signal.SIGTERM)
-  _, said = process.communicate(timeout=120)
-  assert process.returncode == 42 and 'the same command goes on' in said
+  _, stderr = process.communicate(timeout=120)
+  assert process.returncode == 42 and 'the same command resumes' in stderr
   process = _start(tmp_path)
-  _, said = process.communicate(timeout=300)
-  assert process.returncode == 0, said
+  _, stderr = process.communicate(timeout=300)
+  assert process.returncode == 0, stderr
   assert (runs / 'figures' / 'jumprelu_bandwidth.png').is_file()
   for name in ('bandwidth_0.03', 'bandwidth_0.1'):
     assert (runs / 'logs' / f'{name}.log').read_text('utf-8')

@@ -1,4 +1,4 @@
-"""What single figures compute on the way from results to their tables."""
+"""Computations of single figures, from results to tables."""
 
 import numpy as np
 import pytest
@@ -27,28 +27,28 @@ def obtain(figure):
   return {need.name: small.make(need) for need in figure.needs(small.SCALE)}
 
 
-def test_histograms_hold_every_latent_once():
+def test_histograms_count_every_latent_once():
   result = small.make(suites.ladder(small.SCALE))
   rows = frequencies.table(result, lambda row: row['width'] == 256)
   assert {row['width'] for row in rows} == {256}
   for i, member in enumerate(result.rows):
     if member['width'] != 256:
       continue
-    own = drawing.where(
+    member_rows = drawing.where(
         rows,
         seed=member['seed'],
         sparsity_coefficient=member['sparsity_coefficient'],
     )
     frequency = result.firing_frequency[i]
     for low, high, value in ((-3.6, -3.4, 3e-4), (-1.8, -1.6, 0.02)):
-      (row,) = drawing.where(own, log10_low=low)
+      (row,) = drawing.where(member_rows, log10_low=low)
       assert row['log10_high'] == high
       assert row['share'] == (frequency == value).mean()
-    assert frequencies.silent(own) == (frequency == 0).mean()
-    assert sum(row['share'] for row in own) == pytest.approx(1)
+    assert frequencies.silent(member_rows) == (frequency == 0).mean()
+    assert sum(row['share'] for row in member_rows) == pytest.approx(1)
 
 
-def test_steps_have_the_height_of_their_bin_and_none_between():
+def test_steps_have_the_height_of_their_bin_and_zero_between_bins():
   rows = [
       {'log10_low': low, 'log10_high': high, 'share': share}
       for low, high, share in (
@@ -66,7 +66,7 @@ def test_steps_have_the_height_of_their_bin_and_none_between():
   assert fig.axes[0] is axes[0, 0]
 
 
-def test_members_of_a_common_l0_are_compared():
+def test_compared_members_have_about_the_same_l0():
   def member(variant, coefficient, l0):
     return {
         'variant': variant,
@@ -78,13 +78,13 @@ def test_members_of_a_common_l0_are_compared():
   rows = [
       member('jumprelu', 1.0, 90.0),
       member('jumprelu', 2.0, 29.0),
-      # Seeds of one member; 30 is their mean in ratios.
+      # Two seeds of one member, whose geometric mean is 30.
       member('topk', 1.0, 30 * 1.2),
       member('topk', 1.0, 30 / 1.2),
       member('topk', 2.0, 8.0),
       member('relu', 1.0, 400.0),
       member('relu', 2.0, 33.0),
-      # No latent is ever active: no ratio to it.
+      # No latent is ever active, so a ratio to this L0 is undefined.
       member('relu', 3.0, 0.0),
   ]
   assert jumprelu_histograms.nearest_members(rows) == {
@@ -118,7 +118,7 @@ def test_positions_are_averaged_by_their_tokens():
   rows = scope_positions.binned(profile(tokens, errors, deltas))
   assert sum(row['positions'] for row in rows) == 200
   assert [row['position'] for row in rows[:3]] == pytest.approx([1, 2, 3])
-  # Bins of equal ratio: the last is 128 * 2**.5 to 200.
+  # Bins have equal ratios; the last one is 128 * 2**.5 to 200.
   last = slice(181, 200)
   assert rows[-1]['positions'] == 200 - 181
   for name, values, unit in (
@@ -127,7 +127,7 @@ def test_positions_are_averaged_by_their_tokens():
   ):
     mean = np.average(values[last], weights=tokens[last]) / unit
     assert rows[-1][name] == pytest.approx(mean)
-  # The spread within positions is 0.5, of all tokens alike.
+  # The standard deviation within each position is 0.5.
   error = 0.5 / np.sqrt(tokens[last].sum()) / 8
   assert rows[-1]['relative_error_stderr'] == pytest.approx(error)
   whole = np.average(
@@ -135,19 +135,19 @@ def test_positions_are_averaged_by_their_tokens():
       weights=[row['tokens'] for row in rows],
   )
   fvu = (tokens * errors).sum() / (8 * tokens.sum())
-  assert whole == pytest.approx(fvu), 'the average is no FVU'
+  assert whole == pytest.approx(fvu), 'the average is not the FVU'
 
 
-def test_a_bin_of_one_token_has_no_error_bar_and_one_without_none():
-  found = profile([1, 5], [1.0, 2.0], [0.3, 0.4])
-  found[1] |= {'tokens_delta_loss': 0, 'delta_loss': None}
-  first, second = scope_positions.binned(found)
+def test_a_bin_of_one_token_has_no_error_and_an_empty_bin_no_value():
+  positions = profile([1, 5], [1.0, 2.0], [0.3, 0.4])
+  positions[1] |= {'tokens_delta_loss': 0, 'delta_loss': None}
+  first, second = scope_positions.binned(positions)
   assert first['delta_loss'] == 0.3 and first['delta_loss_stderr'] is None
   assert second['delta_loss'] is None
   assert second['relative_error_stderr'] > 0
 
 
-def test_precisions_are_four_pairs_of_dtypes():
+def test_precisions_are_the_four_pairs_of_dtypes():
   rows = scope_precision.table(obtain(scope_precision))
   kinds = {(row['lm_dtype'], row['sae_dtype']) for row in rows}
   assert len(kinds) == 4
@@ -155,7 +155,7 @@ def test_precisions_are_four_pairs_of_dtypes():
   assert {row['sae_dtype'] for row in costs} == {'bfloat16'}
 
 
-def test_only_pairs_of_one_coefficient_are_compared():
+def test_only_pairs_with_equal_coefficients_are_compared():
   (result,) = results = list(obtain(scope_splitting).values())
   rows = scope_splitting.table({'ladder': result})
   widths = drawing.where(rows, kind='widths')
@@ -168,7 +168,7 @@ def test_only_pairs_of_one_coefficient_are_compared():
   assert all(row['from_width'] == row['width'] for row in seeds)
 
 
-def test_an_l0_that_was_asked_for_stands_beside_the_one_that_was_reached():
+def test_the_ratio_is_the_reached_l0_over_the_target_l0():
   rows = jumprelu_target_l0.table(obtain(jumprelu_target_l0))
   assert {row['variant'] for row in rows} == {'jumprelu'}
   assert {row['site'] for row in rows} == {
@@ -176,15 +176,15 @@ def test_an_l0_that_was_asked_for_stands_beside_the_one_that_was_reached():
       'mlp_out',
       'attn_heads',
   }
-  asked = drawing.where(rows, kind='target')
-  assert {row['target_l0'] for row in asked} == set(small.SCALE.target_l0)
-  for row in asked:
+  targeted = drawing.where(rows, kind='target')
+  assert {row['target_l0'] for row in targeted} == set(small.SCALE.target_l0)
+  for row in targeted:
     assert row['ratio'] == row['l0'] / row['target_l0']
   others = drawing.where(rows, kind='coefficient')
   assert others and all(row['ratio'] is None for row in others)
 
 
-def test_what_is_compared_was_trained_on_as_many_tokens():
+def test_compared_members_were_trained_on_equally_many_tokens():
   for figure in all_lib.FIGURES:
     for need in figure.needs(scales.NANO):
       suite = need.suite if isinstance(need, suites.Reading) else need
@@ -196,12 +196,12 @@ def test_what_is_compared_was_trained_on_as_many_tokens():
     assert len(names) == 1 or 'headline' not in names, figure.__name__
 
 
-def test_bandwidths_are_those_of_their_suites():
+def test_rows_have_the_bandwidths_of_their_suites():
   rows = jumprelu_bandwidth.table(obtain(jumprelu_bandwidth))
   assert {row['bandwidth'] for row in rows} == set(small.SCALE.bandwidths)
 
 
-def test_published_l0s_stand_beside_the_model_that_they_are_of(monkeypatch):
+def test_published_l0s_are_added_for_rows_of_the_same_model(monkeypatch):
   calls = []
 
   def l0s(repository, *, layer, width):
@@ -220,17 +220,18 @@ def test_published_l0s_stand_beside_the_model_that_they_are_of(monkeypatch):
       'delta_loss': 0.1,
   }
   others = ({'model': 'gemma2_nano'}, {'site': 'transcoder'})
-  found = reference.released([row, row, *(row | other for other in others)])
+  rows = [row, row, *(row | other for other in others)]
+  published = reference.released(rows)
   assert calls == [('gemma-scope-2b-pt-res', 12, 16384)]
-  assert [r['l0'] for r in found] == [22, 41]
-  fig = scope_layers.figure([row, *found])
+  assert [r['l0'] for r in published] == [22, 41]
+  fig = scope_layers.figure([row, *published])
   (marks,) = [
       line for line in fig.axes[0].lines if line.get_label() == '_released'
   ]
   np.testing.assert_array_equal(marks.get_xdata(), [22, 41])
 
 
-def test_no_two_suites_of_the_bandwidths_and_the_kernels_are_one_config():
+def test_suites_of_bandwidths_and_kernels_have_different_configs():
   needs = {
       need.name: need.suite if isinstance(need, suites.Reading) else need
       for figure in (jumprelu_bandwidth, jumprelu_kernels)

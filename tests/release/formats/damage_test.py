@@ -1,4 +1,4 @@
-"""Published files that are not what they should be: one line names the fault."""
+"""Damaged or unsupported published files: one line names the fault."""
 
 import json
 
@@ -13,10 +13,10 @@ from tests.release.formats import folders
 def refused(root, *words, error=errors.DataError):
   with pytest.raises(error) as caught:
     formats.find(root)
-  told = str(caught.value)
-  assert '\n' not in told
+  message = str(caught.value)
+  assert '\n' not in message
   for word in words:
-    assert word in told, told
+    assert word in message, message
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def refused(root, *words, error=errors.DataError):
             ('W_dec has shape (6, 16)', 'wanted (16, d_out)'),
         ),
         ('W_enc', lambda x: x[0], ('W_enc has shape (16)', '(d_in, width)')),
-        ('threshold', lambda x: x * np.nan, ('threshold', 'not finite')),
+        ('threshold', lambda x: x * np.nan, ('threshold', 'non-finite')),
         (
             'b_dec',
             lambda x: x.astype(int),
@@ -38,7 +38,7 @@ def refused(root, *words, error=errors.DataError):
         ('b_dec', None, ('b_dec is missing', 'wanted: shape (6)')),
     ],
 )
-def test_a_wrong_array_of_gemma_scopes(tmp_path, name, change, words):
+def test_an_invalid_array_of_gemma_scope(tmp_path, name, change, words):
   a = folders.arrays()
   if change:
     a[name] = change(a[name])
@@ -55,7 +55,7 @@ def test_a_cross_layer_transcoder_is_refused_by_its_tensor(tmp_path):
   refused(tmp_path, 'clt/params.safetensors', 'w_dec has shape (3, 16, 6)')
 
 
-def test_an_affine_term_that_the_config_does_not_know(tmp_path):
+def test_an_affine_term_that_the_config_excludes(tmp_path):
   skip = np.eye(6, dtype=np.float32)
   folders.gemma_scope_2(
       tmp_path / 'sae',
@@ -66,7 +66,7 @@ def test_an_affine_term_that_the_config_does_not_know(tmp_path):
   refused(tmp_path, 'unexpected tensor affine_skip_connection')
 
 
-def test_a_config_that_is_not_of_a_jumprelu(tmp_path):
+def test_a_config_of_another_architecture(tmp_path):
   folders.gemma_scope_2(
       tmp_path / 'sae', folders.arrays(), config={'architecture': 'topk'}
   )
@@ -84,7 +84,7 @@ def test_a_config_that_is_not_of_a_jumprelu(tmp_path):
         ({'d_in': 5}, ('W_enc has shape (6, 16)', 'wanted (5, 16)')),
     ],
 )
-def test_what_a_cfg_json_must_say(tmp_path, config, words):
+def test_invalid_fields_of_a_cfg_json(tmp_path, config, words):
   folders.saelens(
       tmp_path / 'sae', folders.arrays(), {'architecture': 'jumprelu'} | config
   )
@@ -104,7 +104,7 @@ def test_what_a_cfg_json_must_say(tmp_path, config, words):
         ),
     ],
 )
-def test_what_a_topks_cfg_json_must_say(tmp_path, config, words):
+def test_invalid_fields_of_a_topk_cfg_json(tmp_path, config, words):
   a = folders.arrays()
   del a['threshold']
   folders.saelens(tmp_path / 'sae', a, {'architecture': 'topk'} | config)
@@ -122,7 +122,7 @@ def test_a_scaling_factor_must_be_one(tmp_path, factor):
     refused(tmp_path, 'scaling_factor is not 1')
 
 
-def test_a_width_that_the_folder_denies(tmp_path):
+def test_a_width_that_contradicts_the_folder(tmp_path):
   a = folders.arrays()
   folders.gemma_scope(tmp_path / 'layer_1' / 'width_16k', a)
   refused(tmp_path, 'W_enc has 16 latents', 'width_16k')
@@ -144,42 +144,42 @@ def test_a_truncated_file(tmp_path):
     refused(tmp_path / name, str(path))
 
 
-def test_json_that_is_none(tmp_path):
+def test_a_cfg_json_that_is_no_object(tmp_path):
   folder = folders.saelens(tmp_path / 'sae', folders.arrays(), {})
   (folder / 'cfg.json').write_text(json.dumps([1]))
   refused(tmp_path, 'cfg.json', 'not a JSON object')
 
 
-def test_flags_fill_in_what_nothing_says_and_contradict_nothing(tmp_path):
+def test_flags_supply_values_that_the_files_lack(tmp_path):
   folders.gemma_scope(tmp_path / 'sae', folders.arrays())
-  found = formats.find(tmp_path)
+  released = formats.find(tmp_path)
 
-  def complete(**given):
-    return formats.complete(found, formats.Origin(**given))['sae'].origin
+  def complete(**flags):
+    return formats.complete(released, formats.Origin(**flags))['sae'].origin
 
-  with pytest.raises(errors.UserError, match='give --model, --layer, --site'):
+  with pytest.raises(errors.UserError, match='set --model, --layer, --site'):
     complete()
-  with pytest.raises(errors.UserError, match='sae.*give --input_gain$'):
+  with pytest.raises(errors.UserError, match='sae.*set --input_gain$'):
     complete(model='gemma2_2b', layer=3, site='transcoder')
-  given = {'model': 'gemma2_2b', 'layer': 3, 'site': 'mlp_out'}
-  assert complete(**given) == ('gemma2_2b', 3, 'mlp_out', None)
+  flags = {'model': 'gemma2_2b', 'layer': 3, 'site': 'mlp_out'}
+  assert complete(**flags) == ('gemma2_2b', 3, 'mlp_out', None)
 
 
 def test_a_flag_may_change_the_model_but_not_the_layer(tmp_path):
   name = 'gemma-scope-2b-pt-res/layer_5/width_16/average_l0_3'
   folders.gemma_scope(tmp_path / name, folders.arrays())
-  found = formats.find(tmp_path)
-  it = formats.complete(found, formats.Origin(model='gemma2_2b_it'))
+  released = formats.find(tmp_path)
+  it = formats.complete(released, formats.Origin(model='gemma2_2b_it'))
   assert it[name].origin == ('gemma2_2b_it', 5, 'resid_post', None)
   assert formats.model_of(it) == 'gemma2_2b_it'
   with pytest.raises(errors.UserError, match='--layer=6: .* is of layer 5'):
-    formats.complete(found, formats.Origin(layer=6))
+    formats.complete(released, formats.Origin(layer=6))
 
 
 def test_saes_of_two_models_need_one_flag(tmp_path):
   for size in ('2b', '9b'):
     name = f'gemma-scope-{size}-pt-res/layer_5/width_16/average_l0_3'
     folders.gemma_scope(tmp_path / name, folders.arrays())
-  found = formats.complete(formats.find(tmp_path), formats.Origin())
+  released = formats.complete(formats.find(tmp_path), formats.Origin())
   with pytest.raises(errors.UserError, match='gemma2_2b, gemma2_9b.*--model'):
-    formats.model_of(found)
+    formats.model_of(released)

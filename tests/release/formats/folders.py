@@ -1,7 +1,7 @@
-"""Published folders, made as their publishers do, and what their SAEs compute.
+"""Folders in the published formats, and reference outputs of their SAEs.
 
-The formulas are plain NumPy in float64, written from the formats' own
-definitions and not from our readers.
+The references are plain NumPy in float64, written from the formats' definitions
+independently of our readers.
 """
 
 import json
@@ -17,24 +17,24 @@ D, WIDTH = 6, 16
 
 
 def arrays(seed=0, *, d_in=D, d_out=D, width=WIDTH):
-  """The five arrays of a JumpReLU SAE; two thresholds are below 0."""
+  """Returns the arrays of a JumpReLU SAE; two thresholds are negative."""
   rng = np.random.default_rng(seed)
   W_dec = rng.normal(size=(width, d_out))
   W_dec /= np.linalg.norm(W_dec, axis=1, keepdims=True)
   threshold = rng.uniform(0.1, 0.8, width)
   threshold[:2] *= -1
-  found = {
+  values = {
       'W_enc': rng.normal(size=(d_in, width)),
       'b_enc': rng.normal(size=width) * 0.1,
       'W_dec': W_dec,
       'b_dec': rng.normal(size=d_out),
       'threshold': threshold,
   }
-  return {k: v.astype(np.float32) for k, v in found.items()}
+  return {k: v.astype(np.float32) for k, v in values.items()}
 
 
 def jumprelu(a, x, *, threshold=None):
-  """Latents and reconstruction: relu(z) where z is above the threshold."""
+  """Returns latents, relu(z) where z exceeds the threshold, and their decoding."""
   z = x.astype(np.float64) @ a['W_enc'] + a['b_enc']
   threshold = a['threshold'] if threshold is None else threshold
   latents = np.maximum(z, 0) * (z > threshold)
@@ -45,17 +45,17 @@ def inputs(d_in=D, rows=40):
   return np.random.default_rng(99).normal(size=(rows, d_in)).astype(np.float32)
 
 
-def gemma_scope(folder, found):
-  """params.npz and nothing else."""
+def gemma_scope(folder, values):
+  """Writes a params.npz and no other file."""
   folder.mkdir(parents=True)
-  np.savez(folder / 'params.npz', **found)
+  np.savez(folder / 'params.npz', **values)
   return folder
 
 
-def gemma_scope_2(folder, found, *, skip=None, config=None):
-  """Lower-case tensors; config.json where `config` is not None."""
+def gemma_scope_2(folder, values, *, skip=None, config=None):
+  """Writes lower-case tensors, and config.json if `config` is not None."""
   folder.mkdir(parents=True)
-  tensors = {name.lower(): x for name, x in found.items()}
+  tensors = {name.lower(): x for name, x in values.items()}
   if skip is not None:
     tensors['affine_skip_connection'] = skip
   safetensors.save_file(tensors, folder / 'params.safetensors')
@@ -64,13 +64,13 @@ def gemma_scope_2(folder, found, *, skip=None, config=None):
   return folder
 
 
-def saelens(folder, found, config, **metadata):
-  """cfg.json with the keys of version 6, and the tensors."""
+def saelens(folder, values, config, **metadata):
+  """Writes the tensors, and a cfg.json with the keys of version 6."""
   folder.mkdir(parents=True)
-  safetensors.save_file(found, folder / 'sae_weights.safetensors')
+  safetensors.save_file(values, folder / 'sae_weights.safetensors')
   base = {
-      'd_in': found['W_enc'].shape[0],
-      'd_sae': found['W_enc'].shape[1],
+      'd_in': values['W_enc'].shape[0],
+      'd_sae': values['W_enc'].shape[1],
       'dtype': 'float32',
       'device': 'cpu',
       'apply_b_dec_to_input': False,
@@ -88,17 +88,17 @@ def saelens(folder, found, config, **metadata):
 
 
 def only(root):
-  """The one SAE below a folder."""
-  ((_, found),) = formats.find(root).items()
-  return found
+  """Returns the only SAE below a folder."""
+  (released,) = formats.find(root).values()
+  return released
 
 
-def check(found, latents, reconstruction, *, d_in=D):
-  """Compares with what the format's formula gives, by an evaluation's call."""
+def check(released, latents, reconstruction, *, d_in=D):
+  """Compares an SAE with the reference, called as in an evaluation."""
   x = jnp.asarray(inputs(d_in))
-  params = {k: jnp.asarray(v) for k, v in found.params.items()}
-  assert all(v.dtype == np.float32 for v in found.params.values())
-  ours = found.sae.encode(params, x)
+  params = {k: jnp.asarray(v) for k, v in released.params.items()}
+  assert all(v.dtype == np.float32 for v in released.params.values())
+  ours = released.sae.encode(params, x)
   assert (latents > 0).any() and (latents == 0).any()
   np.testing.assert_allclose(ours, latents, rtol=1e-4, atol=1e-5)
   value = jitted.reconstruct(
@@ -106,6 +106,6 @@ def check(found, latents, reconstruction, *, d_in=D):
       x[None],
       jnp.zeros((1, *reconstruction.shape)),
       keep=jnp.ones((1, len(x)), bool),
-      sae=found.sae,
+      sae=released.sae,
   )
   np.testing.assert_allclose(value[0], reconstruction, rtol=1e-4, atol=1e-5)

@@ -13,10 +13,10 @@ REPOSITORY = 'gemma-scope-9b-it-res/layer_20/width_16/average_l0_7'
 def test_gemma_scope(tmp_path):
   a = folders.arrays()
   folders.gemma_scope(tmp_path / REPOSITORY, a)
-  found = only(tmp_path)
-  assert found.origin == ('gemma2_9b_it', 20, 'resid_post', None)
-  assert found.meta == {'variant': 'jumprelu', 'released_l0': 7}
-  check(found, *folders.jumprelu(a, folders.inputs()))
+  released = only(tmp_path)
+  assert released.origin == ('gemma2_9b_it', 20, 'resid_post', None)
+  assert released.meta == {'variant': 'jumprelu', 'released_l0': 7}
+  check(released, *folders.jumprelu(a, folders.inputs()))
 
 
 @pytest.mark.parametrize(
@@ -42,9 +42,11 @@ def test_gemma_scope(tmp_path):
         ('residuals/best', (None, None, None, None)),
     ],
 )
-def test_gemma_scopes_names_say_model_layer_and_site(tmp_path, folder, origin):
+def test_folder_names_of_gemma_scope_state_model_layer_and_site(
+    tmp_path, folder, origin
+):
   leaf = folders.gemma_scope(tmp_path / folder, folders.arrays())
-  # As seen from the hub's cache and from the innermost folder.
+  # Found from the root and from the innermost folder.
   assert only(tmp_path).origin == only(leaf).origin == origin
 
 
@@ -60,9 +62,9 @@ def test_gemma_scope_2_without_a_config(tmp_path):
   a = folders.arrays()
   name = 'gemma-scope-2-1b-pt/attn_out_all/layer_7_width_16_l0_small'
   folders.gemma_scope_2(tmp_path / name, a)
-  found = only(tmp_path)
-  assert found.origin == ('gemma3_1b', 7, 'attn_heads', None)
-  check(found, *folders.jumprelu(a, folders.inputs()))
+  released = only(tmp_path)
+  assert released.origin == ('gemma3_1b', 7, 'attn_heads', None)
+  check(released, *folders.jumprelu(a, folders.inputs()))
 
 
 def test_a_gemma_scope_2_transcoder_adds_its_affine_term(tmp_path):
@@ -81,12 +83,12 @@ def test_a_gemma_scope_2_transcoder_adds_its_affine_term(tmp_path):
           'affine_connection': True,
       },
   )
-  found = only(tmp_path)
-  assert found.origin == (None, 9, 'transcoder', True)
-  assert found.sae.d_out == 4
+  released = only(tmp_path)
+  assert released.origin == (None, 9, 'transcoder', True)
+  assert released.sae.d_out == 4
   x = folders.inputs()
   latents, reconstruction = folders.jumprelu(a, x)
-  check(found, latents, reconstruction + x @ skip.astype(np.float64))
+  check(released, latents, reconstruction + x @ skip.astype(np.float64))
 
 
 def test_a_gemma_scope_2_transcoder_by_its_folders(tmp_path):
@@ -99,15 +101,15 @@ def test_a_gemma_scope_2_transcoder_by_its_folders(tmp_path):
 def test_saelens_jumprelu(tmp_path):
   a = folders.arrays()
   folders.saelens(tmp_path / 'sae', a, {'architecture': 'jumprelu'})
-  found = only(tmp_path)
-  assert found.origin == ('gemma2_2b', 20, 'resid_post', None)
-  check(found, *folders.jumprelu(a, folders.inputs()))
+  released = only(tmp_path)
+  assert released.origin == ('gemma2_2b', 20, 'resid_post', None)
+  check(released, *folders.jumprelu(a, folders.inputs()))
 
 
-def test_saelens_standard_that_subtracts_the_decoders_bias(tmp_path):
+def test_saelens_standard_that_subtracts_the_decoder_bias(tmp_path):
   a = folders.arrays()
   del a['threshold']
-  # An old file: what it does not say is that it subtracts.
+  # An old file without apply_b_dec_to_input: the bias is subtracted.
   folder = folders.saelens(
       tmp_path / 'sae', a, {'hook_point': 'blocks.5.hook_resid_pre'}
   )
@@ -115,11 +117,11 @@ def test_saelens_standard_that_subtracts_the_decoders_bias(tmp_path):
   cfg = cfg.replace('"apply_b_dec_to_input": false, ', '')
   cfg = cfg.replace('"6.18.0"', 'null').replace('"hook_name"', '"other"')
   (folder / 'cfg.json').write_text(cfg)
-  found = only(tmp_path)
-  assert found.origin.layer == 4 and found.origin.site == 'resid_post'
-  assert found.meta['variant'] == 'relu'
+  released = only(tmp_path)
+  assert released.origin.layer == 4 and released.origin.site == 'resid_post'
+  assert released.meta['variant'] == 'relu'
   x = folders.inputs() - a['b_dec']
-  check(found, *folders.jumprelu(a, x, threshold=0))
+  check(released, *folders.jumprelu(a, x, threshold=0))
 
 
 def test_saelens_gated(tmp_path):
@@ -134,15 +136,15 @@ def test_saelens_gated(tmp_path):
       {'architecture': 'gated', 'reshape_activations': 'hook_z'},
       hook_name='blocks.3.attn.hook_z',
   )
-  found = only(tmp_path)
-  assert found.origin == ('gemma2_2b', 3, 'attn_heads', None)
-  assert found.meta['variant'] == 'gated'
+  released = only(tmp_path)
+  assert released.origin == ('gemma2_2b', 3, 'attn_heads', None)
+  assert released.meta['variant'] == 'gated'
   x = folders.inputs().astype(np.float64)
   gate = x @ a['W_enc'] + a['b_gate'] > 0
   magnitude = np.maximum(x @ (a['W_enc'] * np.exp(a['r_mag'])) + a['b_mag'], 0)
   latents = gate * magnitude
   assert (gate != (latents > 0)).any()
-  check(found, latents, latents @ a['W_dec'] + a['b_dec'])
+  check(released, latents, latents @ a['W_dec'] + a['b_dec'])
 
 
 def test_saelens_skip_transcoder(tmp_path):
@@ -155,14 +157,14 @@ def test_saelens_skip_transcoder(tmp_path):
       hook_name='blocks.6.ln2.hook_normalized',
       hook_name_out='blocks.6.hook_mlp_out',
   )
-  found = only(tmp_path)
-  assert found.origin == ('gemma2_2b', 6, 'transcoder', False)
+  released = only(tmp_path)
+  assert released.origin == ('gemma2_2b', 6, 'transcoder', False)
   x = folders.inputs()
   latents, reconstruction = folders.jumprelu(a, x)
-  check(found, latents, reconstruction + x @ skip.T.astype(np.float64))
+  check(released, latents, reconstruction + x @ skip.T.astype(np.float64))
 
 
-def test_several_formats_below_one_folder_in_the_order_of_numbers(tmp_path):
+def test_several_formats_in_one_folder_are_sorted_by_number(tmp_path):
   a = folders.arrays()
   folders.gemma_scope(tmp_path / 'layer_10' / 'width_16', a)
   folders.gemma_scope(tmp_path / 'layer_2' / 'width_16', a)

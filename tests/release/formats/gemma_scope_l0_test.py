@@ -1,4 +1,4 @@
-"""The L0s of Gemma Scope's SAEs, as its repositories name them."""
+"""L0s of Gemma Scope's SAEs, as its repositories list them."""
 
 import json
 import pathlib
@@ -23,19 +23,19 @@ _COUNTS = {
 
 
 def _table():
-  """The package's data, as the accessor must give them."""
+  """Returns the data of the package, read from its file."""
   path = pathlib.Path(gemma_scope_l0.__file__).with_suffix('.json')
   return json.loads(path.read_text('utf-8'))
 
 
-def test_all_2430_saes_are_listed_and_given():
+def test_all_2430_saes_are_listed():
   counts = {}
   for repository, layers in _table().items():
     for layer, widths in layers.items():
       for width, values in widths.items():
-        found = formats.l0s(repository, layer=layer, width=width)
-        assert found == tuple(values) == tuple(sorted(set(values)))
-        counts[repository] = counts.get(repository, 0) + len(found)
+        l0s = formats.l0s(repository, layer=layer, width=width)
+        assert l0s == tuple(values) == tuple(sorted(set(values)))
+        counts[repository] = counts.get(repository, 0) + len(l0s)
   assert counts == _COUNTS
   assert sum(counts.values()) == 2430
 
@@ -69,7 +69,7 @@ def test_embedding_saes_have_four_l0s_each():
     assert len(formats.l0s(name, layer='embedding', width=4096)) == 4
 
 
-def test_repositories_are_those_that_the_reader_knows():
+def test_the_reader_knows_every_repository():
   for repository, layers in _table().items():
     for layer in set(layers) - {'embedding'}:
       parts = (repository, f'layer_{layer}', 'width_16k', 'average_l0_9')
@@ -86,8 +86,8 @@ def test_repositories_are_those_that_the_reader_knows():
         ({'width': 8192}, "width '8k': .*16k, "),
     ],
 )
-def test_what_was_not_released_is_named(changed, words):
+def test_an_unknown_value_is_named(changed, words):
   known = {'repository': 'gemma-scope-2b-pt-res', 'layer': 12, 'width': 16384}
-  asked = known | changed
+  request = known | changed
   with pytest.raises(errors.UserError, match=words):
-    formats.l0s(asked.pop('repository'), **asked)
+    formats.l0s(request.pop('repository'), **request)

@@ -1,4 +1,4 @@
-"""SAELens' TopK and BatchTopK folders, as its versions write them."""
+"""TopK and BatchTopK folders of SAELens, as its versions write them."""
 
 import json
 
@@ -14,10 +14,10 @@ _K = 5
 
 
 def arrays(*, unit=True):
-  """A TopK SAE; without `unit` its decoder rows have norms of their own."""
+  """Returns a TopK SAE; its decoder rows have unit norm only if `unit`."""
   a = folders.arrays()
   del a['threshold']
-  # In some rows fewer than k are positive.
+  # Lowered so that some rows have fewer than k positive pre-activations.
   a['b_enc'] = a['b_enc'] - np.float32(1.5)
   if not unit:
     norms = np.linspace(0.2, 3.0, folders.WIDTH, dtype=np.float32)
@@ -26,7 +26,7 @@ def arrays(*, unit=True):
 
 
 def selected(a, x, *, rescale):
-  """The k largest of each row, the negative among them 0, and their sum."""
+  """Returns the k largest latents of each row, at least 0, and their decoding."""
   norms = np.linalg.norm(np.float64(a['W_dec']), axis=1)
   z = np.float64(x) @ a['W_enc'] + a['b_enc']
   z = z * norms if rescale else z
@@ -47,17 +47,17 @@ def test_topk(tmp_path, rescale, subtracts):
       'apply_b_dec_to_input': subtracts,
   }
   folders.saelens(tmp_path / 'sae', a, config)
-  found = only(tmp_path)
-  assert found.sae.variant == found.meta['variant'] == 'topk'
-  assert found.origin == ('gemma2_2b', 20, 'resid_post', None)
+  released = only(tmp_path)
+  assert released.sae.variant == released.meta['variant'] == 'topk'
+  assert released.origin == ('gemma2_2b', 20, 'resid_post', None)
   x = folders.inputs() - subtracts * a['b_dec']
   latents, reconstruction = selected(a, x, rescale=rescale)
   counts = (latents > 0).sum(axis=1)
   assert counts.min() < _K == counts.max()
-  # Norms decide which are the largest.
+  # The norms change which latents are the largest.
   other, _ = selected(a, x, rescale=not rescale)
   assert ((latents > 0) != (other > 0)).any()
-  check(found, latents, reconstruction)
+  check(released, latents, reconstruction)
 
 
 @pytest.mark.parametrize('name', ['activation_fn', 'activation_fn_str'])
@@ -68,9 +68,9 @@ def test_topk_before_version_6_is_an_activation_function(tmp_path, name):
   cfg |= cfg.pop('metadata') | {'sae_lens_version': None}
   cfg |= {name: 'topk', 'activation_fn_kwargs': {'k': _K}}
   (folder / 'cfg.json').write_text(json.dumps(cfg))
-  found = only(tmp_path)
-  assert found.sae.variant == 'topk'
-  check(found, *selected(a, folders.inputs(), rescale=False))
+  released = only(tmp_path)
+  assert released.sae.variant == 'topk'
+  check(released, *selected(a, folders.inputs(), rescale=False))
 
 
 @pytest.mark.parametrize('rescale', [False, True])
@@ -94,13 +94,13 @@ def test_a_checkpoint_of_batch_topk_has_its_threshold(
   }
   stored = a | {'topk_threshold': np.asarray(threshold)}
   folders.saelens(tmp_path / 'sae', stored, config)
-  found = only(tmp_path)
-  assert found.meta['variant'] == variant
-  assert found.sae.variant == 'jumprelu'
+  released = only(tmp_path)
+  assert released.meta['variant'] == variant
+  assert released.sae.variant == 'jumprelu'
   norms = np.linalg.norm(np.float64(a['W_dec']), axis=1) if rescale else 1.0
   z = (np.float64(folders.inputs()) @ a['W_enc'] + a['b_enc']) * norms
   latents = np.where(z > threshold, z, 0)
-  check(found, latents, latents / norms @ a['W_dec'] + a['b_dec'])
+  check(released, latents, latents / norms @ a['W_dec'] + a['b_dec'])
 
 
 def test_batch_topk_written_for_use_is_a_jumprelu(tmp_path):

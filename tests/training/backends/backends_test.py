@@ -1,4 +1,4 @@
-"""Backends: which one a group gets, and that a run may change them."""
+"""Backends: the choice for a group, and equal results of all of them."""
 
 import dataclasses
 import functools
@@ -44,7 +44,7 @@ def _job():
 @functools.cache
 def _segments(name):
   if name == 'pallas':
-    # What compiles for GPUs runs here as well, slowly.
+    # Interpreted kernels run on a CPU, slowly.
     with pytest.MonkeyPatch.context() as patch:
       patch.setitem(
           step_lib.BACKENDS, name, backends.Pallas(cap=48, interpret=True)
@@ -61,7 +61,7 @@ def _make_segments(name):
 
 
 def _run(names):
-  """Takes four steps by each backend in turn."""
+  """Returns state and metrics after four steps by each backend in turn."""
   groups, stream, block = _job()
   state, logs = suite.init_state(groups), []
   for name in names:
@@ -74,12 +74,12 @@ def _run(names):
   return jax.device_get(state), logs
 
 
-def _close(found, expected, tolerance):
+def _close(actual, expected, tolerance):
   def check(path, x, y):
     atol = tolerance * np.abs(y).max()
     np.testing.assert_allclose(x, y, rtol=0, atol=atol, err_msg=str(path))
 
-  jax.tree_util.tree_map_with_path(check, found, expected)
+  jax.tree_util.tree_map_with_path(check, actual, expected)
 
 
 @pytest.mark.parametrize(
@@ -94,17 +94,17 @@ def _close(found, expected, tolerance):
     ],
     ids='-'.join,
 )
-def test_a_run_is_the_same_by_any_backend_and_by_one_after_another(names):
+def test_a_run_is_the_same_by_any_backend_and_by_several_in_turn(names):
   _need(names)
   (end, logs), (expected, oracle) = _run(names), _run(('oracle',) * 4)
   assert end.step == expected.step == 16
   for name in _NAMES:
-    found, wanted = end.groups[name], expected.groups[name]
-    _close((found.params, found.nu), (wanted.params, wanted.nu), 2e-5)
-    np.testing.assert_array_equal(found.silent, wanted.silent)
-    for log, other in zip(logs, oracle, strict=True):
-      _close(log.groups[name], other.groups[name], 1e-4)
-  # Other variants get the oracle in any case.
+    group, other = end.groups[name], expected.groups[name]
+    _close((group.params, group.nu), (other.params, other.nu), 2e-5)
+    np.testing.assert_array_equal(group.silent, other.silent)
+    for log, oracle_log in zip(logs, oracle, strict=True):
+      _close(log.groups[name], oracle_log.groups[name], 1e-4)
+  # Other variants always get the oracle.
   name = 'resid_post-48-relu'
   jax.tree.map(
       np.testing.assert_array_equal, end.groups[name], expected.groups[name]
@@ -118,7 +118,7 @@ def test_rows_without_a_gradient_catch_up_at_the_end_of_a_segment():
   for backend in ('oracle', 'native', 'sparse'):
     state = suite.init_state(groups)
     group = state.groups[_NAMES[0]]
-    # Thresholds that nothing reaches, for half of the latents.
+    # No pre-activation reaches the thresholds of half of the latents.
     high = group.params['log_threshold'].at[:, :24].set(20.0)
     nu = {name: jnp.ones_like(x) for name, x in group.nu.items()}
     group = dataclasses.replace(
@@ -171,14 +171,14 @@ def test_an_sae_that_the_formulas_do_not_cover_gets_the_oracle(changes):
       assert backends.choose(name, group, None) == 'oracle'
 
 
-def test_a_skip_term_takes_the_oracle():
+def test_an_sae_with_a_skip_term_gets_the_oracle():
   for group in toy_suite.make_groups(toy_suite.make_config()):
     sae = dataclasses.replace(group.sae, skip=True)
     skip = dataclasses.replace(group, sae=sae)
     assert backends.choose(backends.AUTO, skip, None) == 'oracle'
 
 
-def test_over_devices_a_suite_takes_the_dense_path():
+def test_a_suite_on_several_devices_gets_the_dense_backend():
   group = toy_suite.make_groups(toy_suite.make_config())[0]
   mesh = toy_suite.make_mesh(8)
   assert backends.choose('auto', group, mesh) == 'dense'
@@ -211,8 +211,8 @@ def test_steps_that_overflow_are_counted_in_the_metrics(monkeypatch):
   )
   start = segments.prepare(suite.init_state(groups))
   _, tight = segments.run(start, block, stream.put(0), stream.put(4))
-  # Rows of a batch, of which at most 32 have more than 4 selected latents.
-  found = np.asarray(tight.groups[_NAMES[0]]['overflow'])
-  assert (found > 0).all() and (found <= 32).all()
+  # At most all 32 rows of a batch have more than 4 selected latents.
+  overflow = np.asarray(tight.groups[_NAMES[0]]['overflow'])
+  assert (overflow > 0).all() and (overflow <= 32).all()
   assert (roomy.groups[_NAMES[0]]['overflow'] == 0).all()
   _close(tight.groups[_NAMES[0]]['loss'], roomy.groups[_NAMES[0]]['loss'], 1e-4)

@@ -1,4 +1,4 @@
-"""Where runs stand, read from their directories."""
+"""`jumprelu status`: the state of runs, read from their directories."""
 
 import json
 import os
@@ -7,7 +7,7 @@ import time
 import pytest
 
 from jumprelu import errors
-from jumprelu.run import fleet, main
+from jumprelu.run import main, status
 
 NOW = 1_800_000_000.0
 
@@ -21,14 +21,14 @@ def _make(path, state=None, *, age=60, **fields):
   (path / 'config.json').write_text('{}')
   os.utime(path / 'config.json', (NOW - age, NOW - age))
   if state:
-    status = {'state': state, **fields, 'updated': _stamp(NOW - age)}
-    (path / 'STATUS.json').write_text(json.dumps(status))
+    record = {'state': state, **fields, 'updated': _stamp(NOW - age)}
+    (path / 'STATUS.json').write_text(json.dumps(record))
   return path
 
 
 def _read(path, stale_after=3600.0):
-  (found,) = fleet.find([str(path)])
-  return fleet.read(found, now=NOW, stale_after=stale_after)
+  (directory,) = status.find([str(path)])
+  return status.read(directory, now=NOW, stale_after=stale_after)
 
 
 @pytest.mark.parametrize(
@@ -44,41 +44,43 @@ def _read(path, stale_after=3600.0):
         (None, 3601, True, True),
     ],
 )
-def test_the_failed_and_the_silent_want_a_look(
+def test_failed_and_stale_runs_need_attention(
     tmp_path, state, age, stale, is_bad
 ):
-  found = _read(_make(tmp_path / 'run', state, age=age))
-  assert (found.stale, found.is_bad) == (stale, is_bad)
-  assert found.state == (state or 'starting')
-  assert found.age == age
+  run = _read(_make(tmp_path / 'run', state, age=age))
+  assert (run.stale, run.is_bad) == (stale, is_bad)
+  assert run.state == (state or 'starting')
+  assert run.age == age
 
 
 @pytest.mark.parametrize(
     'text', ['', '{', '[]', '{}', '{"state": "done", "updated": "today"}']
 )
-def test_a_damaged_status_is_bad_and_does_not_hide_the_others(tmp_path, text):
+def test_a_run_with_a_damaged_status_needs_attention(tmp_path, text):
   path = _make(tmp_path / 'run', 'done')
   (path / 'STATUS.json').write_text(text)
-  found = _read(path)
-  assert found.state == 'unreadable' and found.is_bad
+  run = _read(path)
+  assert run.state == 'unreadable' and run.is_bad
 
 
-def test_a_folder_stands_for_the_runs_in_it(tmp_path):
+def test_a_folder_of_runs_is_expanded_to_its_runs(tmp_path):
   for layer in (1, 0):
     _make(tmp_path / 'scope' / f'layer_{layer:02d}', 'done')
   (tmp_path / 'scope' / 'notes').mkdir()
-  one = _make(tmp_path / 'one', 'done')
-  found = fleet.find([str(tmp_path / 'scope'), str(one)])
-  assert [path.name for path in found] == ['layer_00', 'layer_01', 'one']
+  single = _make(tmp_path / 'single', 'done')
+  paths = status.find([str(tmp_path / 'scope'), str(single)])
+  assert [path.name for path in paths] == ['layer_00', 'layer_01', 'single']
 
 
-def test_where_there_is_no_run_it_is_said(tmp_path):
+def test_a_folder_without_runs_is_missing_input(tmp_path):
   for path in (tmp_path, tmp_path / 'none'):
-    with pytest.raises(errors.MissingInputError, match='no run directory'):
-      fleet.find([str(path)])
+    with pytest.raises(
+        errors.MissingInputError, match='neither a run directory'
+    ):
+      status.find([str(path)])
 
 
-def test_the_table_has_share_speed_and_what_went_wrong(tmp_path):
+def test_the_table_has_share_speed_and_error_messages(tmp_path):
   runs = [
       _make(
           tmp_path / 'a',
@@ -92,7 +94,7 @@ def test_the_table_has_share_speed_and_what_went_wrong(tmp_path):
       _make(tmp_path / 'b', 'failed', error='no\n more', age=7200),
       _make(tmp_path / 'c', age=86_400),
   ]
-  lines = fleet.table([_read(path) for path in runs]).splitlines()
+  lines = status.table([_read(path) for path in runs]).splitlines()
   assert lines[0].split() == [
       *('run', 'state', 'step', 'of', 'share', 'tokens/s', 'updated')
   ]
@@ -105,7 +107,7 @@ def test_the_table_has_share_speed_and_what_went_wrong(tmp_path):
   assert lines[4] == f'{runs[1]}: no more'
 
 
-def test_the_command_exits_1_if_somebody_should_look(tmp_path, capsys):
+def test_the_command_exits_1_if_a_run_needs_attention(tmp_path, capsys):
   for name in ('a', 'b'):
     path = _make(tmp_path / name, 'done')
   assert main.main(['status', str(tmp_path / 'a'), str(path)]) == 0
@@ -115,15 +117,15 @@ def test_the_command_exits_1_if_somebody_should_look(tmp_path, capsys):
   assert main.main(['status', f'--runs={tmp_path}/a,{tmp_path}/b']) == 0
 
 
-def test_minutes_of_silence_are_a_flag(tmp_path):
+def test_the_flag_stale_minutes_sets_the_limit(tmp_path):
   path = _make(tmp_path / 'a', 'running')
-  status = {'state': 'running', 'updated': _stamp(time.time() - 300)}
-  (path / 'STATUS.json').write_text(json.dumps(status))
+  record = {'state': 'running', 'updated': _stamp(time.time() - 300)}
+  (path / 'STATUS.json').write_text(json.dumps(record))
   assert main.main(['status', str(path)]) == 0
   assert main.main(['status', str(path), '--stale_minutes=4']) == 1
 
 
 def test_no_directory_is_a_bad_flag(tmp_path, capsys):
   assert main.main(['status']) == 2
-  assert 'give run directories' in capsys.readouterr().err
+  assert 'no run directory: use jumprelu status' in capsys.readouterr().err
   assert main.main(['status', str(tmp_path)]) == 66

@@ -1,0 +1,100 @@
+"""Evaluates released SAEs of any format on held-out text."""
+
+from collections.abc import Mapping, Sequence
+import contextlib
+from typing import Any
+
+import jax
+
+from jumprelu import data, errors, evals, lm, sharding
+from jumprelu.evals import evaluate
+from jumprelu.evals.measures import config as settings_lib
+from jumprelu.files import dotted
+from jumprelu.release.formats import record
+from jumprelu.training import config as config_lib
+
+
+def corpus_config(training: Mapping[str, Any]) -> data.Config:
+  """Returns the config that read the training text, without local paths.
+
+  Args:
+    training: The config of the training run; empty if it is unknown.
+
+  Raises:
+    DataError: the config has fields of another version.
+  """
+  fields = dict(training.get('corpus', {}))
+  for local in ('cache_dir', 'data_dir'):
+    fields.pop(local, None)
+  try:
+    return dotted.replace(data.Config(), fields)
+  except errors.UserError as error:
+    raise errors.DataError(
+        f'--release: config.json: training.corpus: {error}; install the'
+        ' version of jumprelu that wrote it, or a newer one'
+    ) from None
+
+
+def evaluate_released(
+    released: Mapping[str, record.Released],
+    *,
+    model: str,
+    lm_dtype: str,
+    text: str,
+    corpus: data.Config,
+    config: evals.Config,
+    mesh: sharding.Config,
+    precision: str | None = None,
+    measures: Sequence[str] = (),
+    settings: settings_lib.Config | None = None,
+) -> evaluate.Evaluation:
+  """Evaluates SAEs with complete origins.
+
+  Args:
+    released: The SAEs by path; paths are a column of the rows.
+    model: The language model's name or folder.
+    lm_dtype: The precision of the language model: float32, bfloat16 or auto.
+    text: The text, as in the field `data` of a training config.
+    corpus: The config that reads the text.
+    config: The config of the evaluation.
+    mesh: The config of the mesh.
+    precision: The precision of matrix products; None for the default.
+    measures: The names of additional measures.
+    settings: The settings of the measures.
+  """
+  devices = sharding.make_mesh(mesh)
+  language_model = lm.load(
+      model,
+      dtype=config_lib.dtype_on(
+          config_lib.resolve({'lm_dtype': lm_dtype}), jax.default_backend()
+      ),
+      mesh=devices,
+  )
+  tokenizer = data.Tokenizer(
+      language_model.tokenizer_path, rows=language_model.config.vocab
+  )
+  prepared = data.prepare(text, tokenizer, corpus)
+  context = contextlib.nullcontext()
+  if precision not in (None, 'default'):
+    context = jax.default_matmul_precision(precision)
+  with context:
+    return evaluate.evaluate_members(
+        language_model,
+        [_make_member(path, sae) for path, sae in released.items()],
+        held_out=prepared.held_out,
+        train=prepared.train,
+        config=config,
+        mesh=devices,
+        measures=measures,
+        settings=settings,
+    )
+
+
+def _make_member(path: str, released: record.Released) -> evaluate.EvalMember:
+  """Returns a released SAE as a member of an evaluation."""
+  return evaluate.EvalMember(
+      sae=released.sae,
+      params=released.params,
+      reads=released.origin.reads(),
+      meta=dict(released.meta) | {'path': path},
+  )
