@@ -206,12 +206,12 @@ def replicated(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec())
 
 
-def of_one(place: NamedSharding) -> NamedSharding:
+def member_sharding(place: NamedSharding) -> NamedSharding:
   """Returns the sharding of one member from that of its group's members."""
   return NamedSharding(place.mesh, PartitionSpec(*place.spec[1:]))
 
 
-def is_alone(mesh: Mesh | MeshShape | None) -> bool:
+def is_single_device(mesh: Mesh | MeshShape | None) -> bool:
   """Returns whether there is a single device."""
   return mesh is None or mesh.size == 1
 
@@ -223,7 +223,7 @@ def constrain(
     rules: Rules = RULES,
 ) -> jax.Array:
   """Returns `x`, sharded inside jit unless there is a single device."""
-  if mesh is None or is_alone(mesh):
+  if mesh is None or is_single_device(mesh):
     return x
   sharding = named(mesh, *logical, rules=rules, shape=x.shape)
   return jax.lax.with_sharding_constraint(x, sharding)
@@ -244,7 +244,7 @@ def choose_layout(
 
   A mesh axis of size 1 costs nothing in any layout.
   """
-  if mesh is None or is_alone(mesh):
+  if mesh is None or is_single_device(mesh):
     return LAYOUTS['single']
   tensor = mesh.shape['tensor']
   if width < WIDE and 2 * members >= mesh.size:
