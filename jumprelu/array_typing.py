@@ -1,10 +1,10 @@
 """Array types for public signatures.
 
-Axis words, everywhere the same: batch (rows fed to an SAE), sequences,
-positions, model (width of an activation), target_model (width of what is
-reconstructed), latents, members (SAEs of one group), layers, vocab.
+Names of axes in all signatures: batch (rows of an SAE's input), sequences,
+positions, model (width of an activation), target_model (width of a
+reconstruction), latents, members (SAEs of one group), layers, vocab.
 
-The types are checked by the tests' import hook only; runs pay nothing.
+Only the tests' import hook checks the types, so runs have no overhead.
 """
 
 from jax import Array

@@ -1,13 +1,13 @@
-"""Errors that a user can mend, each with the exit code launchers rely on.
+"""Errors that a user can fix, with exit codes for launchers.
 
 Exit codes: 2 bad flags or config, 65 damaged data, 66 missing input, 70
-numerical failure after every remedy. Anything else that ends a process may be
-tried again. Messages are one line: they name the file or field and the cure.
+numerical failure. A launcher may retry a process with any other code. A message
+is one line that names the file or field and the cure.
 """
 
 
 class UserError(ValueError):
-  """A flag or config that cannot work."""
+  """An invalid flag or config."""
 
   exit_code = 2
 
@@ -19,16 +19,16 @@ class DataError(UserError):
 
 
 class MissingInputError(UserError):
-  """A model, corpus or run directory that is not there."""
+  """A model, corpus or run directory that does not exist."""
 
   exit_code = 66
 
 
 class MissingExtraError(ModuleNotFoundError, UserError):
-  """A library that is not installed; an extra of the distribution has it."""
+  """A missing library that an extra of the distribution installs."""
 
 
 class NumericalError(RuntimeError):
-  """Training that cannot go on."""
+  """A numerical failure from which training cannot recover."""
 
   exit_code = 70

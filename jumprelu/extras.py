@@ -1,8 +1,8 @@
 """Names the extra that installs a missing library.
 
-Loading, verifying and encoding with SAEs need JAX and NumPy only. The libraries
-of the extras (setup.py) are imported like this, so that a command or a call
-without one of them ends in a single line with the cure:
+Loading, verifying and encoding with SAEs need JAX and NumPy only. Libraries of
+the extras (setup.py) are imported as follows. If one is missing, the error is a
+single line with the cure:
 
   with extras.imports():
     import tensorstore
@@ -13,7 +13,7 @@ import importlib.util
 
 from jumprelu import errors
 
-# Extra -> a top-level module that is imported -> the distribution with it.
+# {extra: {top-level module: its distribution}}.
 EXTRAS = {
     'train': {
         'array_record': 'array-record',
@@ -31,8 +31,8 @@ EXTRAS = {
     },
     'interop': {'torch': 'torch', 'transformers': 'transformers'},
 }
-# Names in one message; the cure is the same for all.
-_NAMED = 3
+# The number of libraries in a message; the cure is the same for all.
+_MAX_NAMED = 3
 
 
 class imports:
@@ -53,7 +53,7 @@ class imports:
 def check(extra: str) -> None:
   """Raises `MissingExtraError` unless an extra's libraries are installed.
 
-  Nothing is imported: a command can call this before it reads its flags.
+  The check imports no library, so a command can make it before it reads flags.
   """
   missing = [m for m in EXTRAS[extra] if importlib.util.find_spec(m) is None]
   if missing:
@@ -61,9 +61,9 @@ def check(extra: str) -> None:
 
 
 def _missing(extra: str, modules: Sequence[str]) -> errors.MissingExtraError:
-  names = ', '.join(EXTRAS[extra][module] for module in modules[:_NAMED])
-  if len(modules) > _NAMED:
-    names += f' and {len(modules) - _NAMED} more'
+  names = ', '.join(EXTRAS[extra][module] for module in modules[:_MAX_NAMED])
+  if len(modules) > _MAX_NAMED:
+    names += f' and {len(modules) - _MAX_NAMED} more'
   return errors.MissingExtraError(
       f"needs {names}; pip install 'jumprelu[{extra}]'", name=modules[0]
   )

@@ -1,7 +1,7 @@
-"""What several processes must know of each other, each in one call.
+"""Communication between the processes of a job.
 
-Every function is a collective: all processes call it, in the same order, or
-they wait for each other for ever. With one process each of them is free.
+Every function except `is_main` is a collective: if the processes do not all
+call it, in the same order, they hang. With one process a call costs nothing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,12 +17,12 @@ _SLOTS = 64
 
 
 def is_main() -> bool:
-  """Whether this is the process that writes files and speaks."""
+  """Returns whether this process is the one that writes files and logs."""
   return jax.process_index() == 0
 
 
 def barrier(name: str) -> None:
-  """Waits until every process is here."""
+  """Waits until every process has called it."""
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices(f'jumprelu: {name}')
 
@@ -38,7 +38,7 @@ def from_main(numbers: Sequence[int]) -> list[int]:
 
 
 def from_all(number: int) -> list[int]:
-  """Returns the number that each process gave, in their order."""
+  """Returns each process's number, in the order of the processes."""
   if jax.process_count() == 1:
     return [number]
   numbers = multihost_utils.process_allgather(np.array(number, np.int32))
@@ -46,34 +46,34 @@ def from_all(number: int) -> list[int]:
 
 
 def agree(facts: Mapping[str, str]) -> None:
-  """Checks that all processes hold the same facts, at most 64 of them.
+  """Checks that all processes have the same facts, at most 64 of them.
 
   Raises:
-    errors.UserError: in every process, naming the first process that differs
-      from process 0 and the facts in which it does.
+    UserError: Raised in every process; it names the first process that differs
+      from process 0 and the facts that differ.
   """
   if jax.process_count() == 1:
     return
   names = sorted(facts)
-  own = np.zeros((_SLOTS, 8), np.uint8)
+  digests = np.zeros((_SLOTS, 8), np.uint8)
   for slot, name in enumerate(names):
     text = f'{name}={facts[name]}'.encode()
-    own[slot] = np.frombuffer(hashlib.sha256(text).digest()[:8], np.uint8)
-  everyones = multihost_utils.process_allgather(own)
-  differs = np.any(everyones != everyones[:1], axis=-1)
-  for process in range(len(everyones)):
+    digests[slot] = np.frombuffer(hashlib.sha256(text).digest()[:8], np.uint8)
+  gathered = multihost_utils.process_allgather(digests)
+  differs = np.any(gathered != gathered[:1], axis=-1)
+  for process in range(len(gathered)):
     slots = np.flatnonzero(differs[process])
     if slots.size:
-      what = [names[slot] for slot in slots if slot < len(names)]
+      differing = [names[slot] for slot in slots if slot < len(names)]
       raise errors.UserError(
-          f'process {process} of {len(everyones)} differs from process 0 in'
-          f' {", ".join(what)}: start all with the same flags and versions'
+          f'process {process} of {len(gathered)} differs from process 0 in'
+          f' {", ".join(differing)}: start all with the same flags and versions'
       )
 
 
 def add(numbers: np.ndarray) -> np.ndarray:
-  """Adds up an array of all processes, which have the same shape."""
+  """Returns the sum of the processes' arrays, which have the same shape."""
   if jax.process_count() == 1:
     return numbers
-  everyones = multihost_utils.process_allgather(numbers)
-  return np.sum(everyones, axis=0, dtype=numbers.dtype)
+  gathered = multihost_utils.process_allgather(numbers)
+  return np.sum(gathered, axis=0, dtype=numbers.dtype)

@@ -1,26 +1,28 @@
-"""Where arrays lie on the devices: the one table from logical to mesh axes.
+"""Sharding: the table from logical axes to mesh axes, and groups' layouts.
 
-The mesh has two axes, `data` and `tensor`. Modules name logical axes only;
-this is the only file that names a PartitionSpec.
+The mesh has two axes, `data` and `tensor`. Other modules name logical axes
+only; this is the only file that names a PartitionSpec.
 
-Which layout a suite's group gets, by the first row that fits, on a mesh of
-`data` x `tensor` devices (the language model's weights: `lm_rules`):
+The layout of a suite's group is the first of these rows that fits a mesh of
+`data` x `tensor` devices (`lm_rules` has the language model's weights):
 
   group                                layout           collectives of a step
   one device                           single           none
   members fill half of the devices,    members          the batch is gathered
     each whole on one
-  members fill half of `data`, each    members_latents  and reconstructions are
-    cut over `tensor`                                     summed over `tensor`
-  few or very wide, every member cut   latents_all      and reconstructions are
-    over all devices                                      summed over all
+  members fill half of `data`, each    members_latents  the batch is gathered,
+    sharded over `tensor`                                 reconstructions are
+                                                          summed over `tensor`
+  few or very wide, each sharded       latents_all      the batch is gathered,
+    over all devices                                      reconstructions are
+                                                          summed over all
   few and narrow                       latents          gradients are summed
                                                           over `data`
 
-Why: gradients of a member are 8 x model x latents bytes, its reconstruction 4 x
-batch x model. A member of 16,384 latents has 302 MB of one at 2,304
-dimensions and 38 MB of the other at a batch of 4,096, so gradients cross the
-mesh only where dictionaries are narrow. Padding costs at most half of the work.
+A member's gradients have 8 x model x latents bytes and its reconstructions 4 x
+batch x model. With 16,384 latents, 2,304 dimensions and a batch of 4,096 these
+are 302 MB and 38 MB, so gradients are summed over the mesh only for narrow
+dictionaries. Padding members are at most half of the slots.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,8 +36,8 @@ import numpy as np
 
 from jumprelu import errors
 
-# Logical axis -> mesh axes. A logical axis that is not in the table, and
-# None, is replicated.
+# {logical axis: mesh axes}. None and logical axes outside the table are
+# replicated.
 Rules = Mapping[str, tuple[str, ...]]
 
 RULES: Rules = {
@@ -48,28 +50,29 @@ RULES: Rules = {
     'ffw': ('tensor',),
 }
 
-# The language model's rules where a device cannot hold its share of weights:
-# the model axis of every matrix over `data` as well, gathered layer by layer.
-# Activations stay where they are, by constraints (`lm.gemma`), or XLA would
-# spread their model axis instead and every norm would cost a collective.
+# The language model's rules if its weights sharded over `tensor` are too large
+# for a device. The model axis of every matrix is then sharded over `data` as
+# well, and gathered layer by layer. Constraints in `lm.gemma` keep the sharding
+# of activations, because XLA would otherwise shard their model axis, and every
+# norm would need a collective.
 FSDP_RULES: Rules = {**RULES, 'model': ('data',)}
 
-# Bytes of weights that a device holds at most where there is a choice; the
-# smallest chips have 16 GB, for weights, a block and the suite.
+# The bytes of weights per device above which FSDP_RULES apply. The smallest
+# chips have 16 GB for weights, a block and the suite.
 MAX_WEIGHT_BYTES = 6 * 2**30
 
-# So many latents of one member are too many for a device: at 3,584 dimensions
-# parameters, second moment and gradient take 11 GB.
+# The number of a member's latents that is too large for one device: at 3,584
+# dimensions, parameters, second moment and gradient need 11 GB.
 WIDE = 2**17
 
-# From here on the gradients of a member outweigh its reconstructions of a batch
-# of thousands.
+# The width from which a member's gradients are larger than its reconstructions
+# of a batch of thousands.
 NARROW = 2**12
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-  """The mesh; needs no devices to be made."""
+  """The sizes of the mesh axes; making a config needs no devices."""
 
   data: int = dataclasses.field(
       default=0,
@@ -89,25 +92,25 @@ class Config:
 
 @dataclasses.dataclass(frozen=True)
 class MeshShape:
-  """A mesh without devices: enough to choose layouts by."""
+  """The shape of a mesh without devices, which suffices to choose layouts."""
 
   data: int
   tensor: int
 
   @property
   def shape(self) -> dict[str, int]:
-    """Devices along each axis."""
+    """The number of devices along each axis."""
     return {'data': self.data, 'tensor': self.tensor}
 
   @property
   def size(self) -> int:
-    """Devices in all."""
+    """The number of devices."""
     return self.data * self.tensor
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-  """How one group lies on the mesh: a name and its own rows of the table."""
+  """The layout of a group on the mesh: a name and its rows of the table."""
 
   name: str
   members: tuple[str, ...] = ()
@@ -116,7 +119,7 @@ class Layout:
 
   @property
   def rules(self) -> Rules:
-    """The rows of the table that this layout fills in."""
+    """The rules of the axes that depend on the layout."""
     return {
         'members': self.members,
         'latents': self.latents,
@@ -129,7 +132,7 @@ LAYOUTS = {
     for layout in (
         # One device.
         Layout('single'),
-        # Every device holds whole members and sees the whole batch.
+        # Every device holds whole members; the batch is gathered.
         Layout('members', members=('data', 'tensor')),
         # A member is split over `tensor`; the batch is gathered.
         Layout('members_latents', members=('data',), latents=('tensor',)),
@@ -142,7 +145,7 @@ LAYOUTS = {
 
 
 def make_mesh(config: Config, devices: Sequence[Any] | None = None) -> Mesh:
-  """Makes the mesh over `devices`, by default over all there are."""
+  """Returns the mesh over `devices`, by default over all devices."""
   devices = jax.devices() if devices is None else list(devices)
   data = config.data or len(devices) // config.tensor
   if data * config.tensor != len(devices):
@@ -159,18 +162,22 @@ def make_mesh(config: Config, devices: Sequence[Any] | None = None) -> Mesh:
 
 
 def spec(*logical: str | None, rules: Rules = RULES) -> PartitionSpec:
-  """Turns logical axes into mesh axes; refuses one mesh axis used twice."""
-  taken: dict[str, str | None] = {}
+  """Returns the PartitionSpec of logical axes.
+
+  Raises:
+    ValueError: Two logical axes use the same mesh axis.
+  """
+  used: dict[str, str | None] = {}
   entries = []
   for name in logical:
     axes = rules.get(name, ()) if name is not None else ()
     for axis in axes:
-      if axis in taken:
+      if axis in used:
         raise ValueError(
-            f'logical axes {taken[axis]!r} and {name!r} of {logical} both lie'
-            f' on mesh axis {axis!r}'
+            f'logical axes {used[axis]!r} and {name!r} of {logical} both use'
+            f' mesh axis {axis!r}'
         )
-      taken[axis] = name
+      used[axis] = name
     entries.append(axes[0] if len(axes) == 1 else (axes or None))
   return PartitionSpec(*entries)
 
@@ -181,10 +188,10 @@ def named(
     rules: Rules = RULES,
     shape: tuple[int, ...] | None = None,
 ) -> NamedSharding:
-  """The sharding of an array with these logical axes.
+  """Returns the sharding of an array with these logical axes.
 
-  With `shape`, an axis that its mesh axes do not divide is replicated (key
-  and value heads, on more devices than there are).
+  With `shape`, an axis that its mesh axes do not divide is replicated, such as
+  key and value heads on a larger number of devices.
   """
   if shape is not None:
     logical = tuple(
@@ -195,17 +202,17 @@ def named(
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-  """The sharding of an array that every device holds whole."""
+  """Returns the sharding of an array that is replicated on every device."""
   return NamedSharding(mesh, PartitionSpec())
 
 
-def of_one(place: NamedSharding) -> NamedSharding:
-  """How one member lies, from how the members of a group lie together."""
+def member_sharding(place: NamedSharding) -> NamedSharding:
+  """Returns the sharding of one member from that of its group's members."""
   return NamedSharding(place.mesh, PartitionSpec(*place.spec[1:]))
 
 
-def is_alone(mesh: Mesh | MeshShape | None) -> bool:
-  """Whether there is one device: nothing to lay out."""
+def is_single_device(mesh: Mesh | MeshShape | None) -> bool:
+  """Returns whether there is a single device."""
   return mesh is None or mesh.size == 1
 
 
@@ -215,8 +222,8 @@ def constrain(
     *logical: str | None,
     rules: Rules = RULES,
 ) -> jax.Array:
-  """Pins the layout of `x` inside jit; a no-op without a mesh to speak of."""
-  if mesh is None or is_alone(mesh):
+  """Returns `x`, sharded inside jit unless there is a single device."""
+  if mesh is None or is_single_device(mesh):
     return x
   sharding = named(mesh, *logical, rules=rules, shape=x.shape)
   return jax.lax.with_sharding_constraint(x, sharding)
@@ -225,7 +232,7 @@ def constrain(
 def axis_size(
     mesh: Mesh | MeshShape, name: str | None, *, rules: Rules = RULES
 ) -> int:
-  """Number of parts into which the logical axis is cut."""
+  """Returns the number of shards of a logical axis."""
   axes = rules.get(name, ()) if name is not None else ()
   return math.prod(mesh.shape[axis] for axis in axes)
 
@@ -233,11 +240,11 @@ def axis_size(
 def choose_layout(
     mesh: Mesh | MeshShape | None, members: int, width: int
 ) -> Layout:
-  """Picks a group's layout by the table at the top of this file.
+  """Returns a group's layout by the table at the top of this file.
 
-  An axis of size 1 costs nothing in any of them.
+  A mesh axis of size 1 costs nothing in any layout.
   """
-  if mesh is None or is_alone(mesh):
+  if mesh is None or is_single_device(mesh):
     return LAYOUTS['single']
   tensor = mesh.shape['tensor']
   if width < WIDE and 2 * members >= mesh.size:
@@ -256,14 +263,14 @@ def choose_layout(
 
 
 def lm_rules(mesh: Mesh | MeshShape | None, weight_bytes: int) -> Rules:
-  """The rules of a language model's weights: by `tensor`, or by FSDP too."""
+  """Returns the rules of the language model's weights, with FSDP if needed."""
   if mesh is None or weight_bytes <= MAX_WEIGHT_BYTES * mesh.shape['tensor']:
     return RULES
   return FSDP_RULES
 
 
-def platform(mesh: Any) -> str:
-  """What a program for the mesh runs on, which need not be in this machine."""
+def platform(mesh: Mesh | None) -> str:
+  """Returns the platform of the mesh, which may be a remote topology's."""
   return (
       jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
   )
@@ -272,7 +279,7 @@ def platform(mesh: Any) -> str:
 def pad_members(
     mesh: Mesh | MeshShape | None, layout: Layout, members: int
 ) -> int:
-  """Rounds `members` up to what the layout's mesh axes divide."""
+  """Returns `members` rounded up to a multiple of the layout's mesh axes."""
   if mesh is None:
     return members
   parts = axis_size(mesh, 'members', rules=layout.rules)

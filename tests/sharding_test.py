@@ -1,6 +1,6 @@
 """The table from logical to mesh axes, and the choice of layouts."""
 
-import types
+from unittest import mock
 
 import jax
 from jax.sharding import PartitionSpec as P
@@ -10,7 +10,7 @@ import pytest
 from jumprelu import errors, sharding
 from tests import toy_suite
 
-# Written out, so that a change of the table is seen and meant.
+# Written out, so that a change of the table fails until it is confirmed here.
 _GOLDEN = [
     (('sequences', 'positions'), P('data', None)),
     (('sequences', 'positions', 'model'), P('data', None, None)),
@@ -35,12 +35,12 @@ _GOLDEN_LAYOUTS = [
 
 
 @pytest.mark.parametrize('logical, expected', _GOLDEN)
-def test_the_table_says_where_logical_axes_lie(logical, expected):
+def test_the_table_maps_logical_axes_to_mesh_axes(logical, expected):
   assert sharding.spec(*logical) == expected
 
 
 @pytest.mark.parametrize('name, params, batch', _GOLDEN_LAYOUTS)
-def test_a_layout_fills_in_its_own_rows_of_the_table(name, params, batch):
+def test_a_layout_adds_its_rows_to_the_table(name, params, batch):
   rules = sharding.LAYOUTS[name].rules
   assert sharding.spec(*_SAE, rules=rules) == params
   assert sharding.spec('batch', 'model', rules=rules) == batch
@@ -56,7 +56,7 @@ def test_one_mesh_axis_is_not_used_twice():
     [
         (1, 1, 6, 1024, 'single'),
         (8, 1, 5, 1024, 'members'),  # 5 of 8 slots
-        (8, 1, 3, 1024, 'latents'),  # too few: batch over data
+        (8, 1, 3, 1024, 'latents'),  # too few: the batch is sharded over data
         (4, 2, 5, 1024, 'members'),
         (4, 2, 3, 1024, 'members_latents'),  # 3 of 4 rows of devices
         (2, 4, 1, 1024, 'latents'),
@@ -64,17 +64,17 @@ def test_one_mesh_axis_is_not_used_twice():
         (8, 1, 16, 2**17, 'latents_all'),  # too wide, and no other axis
         (1, 8, 1, 2**20, 'latents_all'),
         (8, 1, 3, 2**14, 'latents_all'),  # too few, gradients too large
-        (2, 4, 8, 2**19, 'latents_all'),  # a quarter is too wide, too
+        (2, 4, 8, 2**19, 'latents_all'),  # even a quarter is too wide
     ],
 )
-def test_members_go_over_devices_where_they_fill_them(
+def test_members_are_sharded_over_devices_if_they_fill_half_of_them(
     data, tensor, members, width, expected
 ):
   mesh = toy_suite.make_mesh(data, tensor)
   assert sharding.choose_layout(mesh, members, width).name == expected
 
 
-def test_without_a_mesh_there_is_one_layout():
+def test_the_layout_without_a_mesh_is_single():
   assert sharding.choose_layout(None, 5, 1024).name == 'single'
 
 
@@ -88,7 +88,9 @@ def test_without_a_mesh_there_is_one_layout():
         (4, 2, 'latents', 5),
     ],
 )
-def test_five_members_are_padded_to_what_divides(data, tensor, layout, padded):
+def test_five_members_are_padded_to_a_multiple_of_their_mesh_axes(
+    data, tensor, layout, padded
+):
   mesh = toy_suite.make_mesh(data, tensor)
   assert sharding.pad_members(mesh, sharding.LAYOUTS[layout], 5) == padded
 
@@ -108,7 +110,7 @@ def test_data_zero_takes_all_devices():
 @pytest.mark.parametrize(
     'config', [sharding.Config(tensor=3), sharding.Config(data=4, tensor=4)]
 )
-def test_a_mesh_that_wastes_devices_is_refused(config):
+def test_a_mesh_that_does_not_use_all_devices_is_refused(config):
   with pytest.raises(errors.UserError, match=r'8 devices.*\[1, 2, 4, 8\]'):
     sharding.make_mesh(config)
 
@@ -143,7 +145,7 @@ _GOLDEN_FSDP = [
 
 
 @pytest.mark.parametrize('logical, expected', _GOLDEN_FSDP)
-def test_fsdp_cuts_weights_over_data_too(logical, expected):
+def test_fsdp_shards_weights_over_data_too(logical, expected):
   assert sharding.spec(*logical, rules=sharding.FSDP_RULES) == expected
 
 
@@ -159,29 +161,28 @@ def test_fsdp_cuts_weights_over_data_too(logical, expected):
         (32, 8, 50.7, True),  # 27B whole, on 256 chips
     ],
 )
-def test_weights_that_do_not_fit_are_cut_over_data(data, tensor, gib, fsdp):
+def test_weights_that_do_not_fit_are_sharded_over_data(data, tensor, gib, fsdp):
   mesh = sharding.MeshShape(data, tensor)
   rules = sharding.lm_rules(mesh, int(gib * 2**30))
   assert rules is (sharding.FSDP_RULES if fsdp else sharding.RULES)
 
 
-def test_without_a_mesh_weights_are_whole():
+def test_without_a_mesh_weights_are_not_sharded():
   assert sharding.lm_rules(None, 2**60) is sharding.RULES
 
 
-def test_a_program_runs_on_the_devices_of_its_mesh():
-  far = types.SimpleNamespace(
-      devices=np.asarray([types.SimpleNamespace(platform='tpu')])
-  )
-  assert sharding.platform(far) == 'tpu'
+def test_the_platform_is_that_of_the_meshs_devices():
+  tpu = mock.Mock(platform='tpu')
+  remote = mock.Mock(spec=jax.sharding.Mesh, devices=np.asarray([tpu]))
+  assert sharding.platform(remote) == 'tpu'
   assert sharding.platform(toy_suite.make_mesh(8)) == 'cpu'
   assert sharding.platform(None) == 'cpu'
 
 
-def test_constrain_lays_an_array_out_inside_jit():
+def test_constrain_shards_an_array_inside_jit():
   mesh = toy_suite.make_mesh(8)
   x = np.arange(16.0).reshape(16, 1)
-  laid = jax.jit(lambda x: sharding.constrain(x, mesh, 'batch', None))(x)
-  shapes = {shard.data.shape for shard in laid.addressable_shards}
+  constrained = jax.jit(lambda x: sharding.constrain(x, mesh, 'batch', None))(x)
+  shapes = {shard.data.shape for shard in constrained.addressable_shards}
   assert shapes == {(2, 1)}
-  np.testing.assert_array_equal(laid, x)
+  np.testing.assert_array_equal(constrained, x)

@@ -233,7 +233,7 @@ def splash(
 
 def _on_each_device(kernel, mesh, *arrays):
   """Returns the kernel run on each device's shard; XLA cannot partition it."""
-  if sharding.is_alone(mesh):
+  if sharding.is_single_device(mesh):
     return kernel
   axes = ('sequences', 'heads', None, None)
   # The second axis of segments [sequences, positions] is not sharded.

@@ -315,7 +315,7 @@ def _run_group(
   hyper = jax.tree.map(jnp.asarray, hyper)
   if suite.layout_of(group, mesh).members:
     run = _run_members_vmapped
-  elif not sharding.is_alone(mesh):
+  elif not sharding.is_single_device(mesh):
     run = _run_members_by_batch
   else:
     run = _run_members_in_turn
@@ -373,7 +373,7 @@ def _constrain(
     mesh: jax.sharding.Mesh | None,
 ) -> tuple[suite.TrainState, Metrics]:
   """Returns the state constrained to its shardings, and replicated metrics."""
-  if mesh is None or sharding.is_alone(mesh):
+  if mesh is None or sharding.is_single_device(mesh):
     return state, metrics
   shardings = suite.state_shardings(groups, mesh=mesh)
   return (
@@ -388,9 +388,9 @@ def _constrain_group(
   """Returns a group's state, or one member's, constrained to its shardings."""
   group, mesh = segment.group, segment.mesh
   state_shardings = suite.state_shardings([group], mesh=mesh)
-  if state_shardings is None or sharding.is_alone(mesh):
+  if state_shardings is None or sharding.is_single_device(mesh):
     return state
   shardings = state_shardings.groups[group.name]
   if member:
-    shardings = jax.tree.map(sharding.of_one, shardings)
+    shardings = jax.tree.map(sharding.member_sharding, shardings)
   return jax.lax.with_sharding_constraint(state, shardings)

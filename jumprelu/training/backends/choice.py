@@ -45,7 +45,7 @@ def dense_in_place(mesh: jax.sharding.Mesh | None) -> bool:
   On one CPU an update in place needs half of the memory, and the matrices stay
   in the cache during the update.
   """
-  return sharding.platform(mesh) == 'cpu' and sharding.is_alone(mesh)
+  return sharding.platform(mesh) == 'cpu' and sharding.is_single_device(mesh)
 
 
 def _fastest(
@@ -65,7 +65,7 @@ def _fastest(
 def _obstacles(mesh: jax.sharding.Mesh | None) -> dict[str, str]:
   """Returns {backend: why it cannot be used}; '' for a usable backend."""
   several = ''
-  if mesh is not None and not sharding.is_alone(mesh):
+  if mesh is not None and not sharding.is_single_device(mesh):
     several = f'it is for one device, not for {mesh.size}'
   platform = sharding.platform(mesh)
   no_cpu = '' if platform == 'cpu' else f'it is for CPUs, this is a {platform}'
