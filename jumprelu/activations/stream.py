@@ -21,46 +21,39 @@ from jumprelu import errors, lm, sharding
 from jumprelu.activations import blocks
 from jumprelu.array_typing import Array, Int
 from jumprelu.data import packing
-
-
-def _field(default: int, text: str):
-  return dataclasses.field(default=default, metadata={'help': text})
+from jumprelu.files import fields
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
   """The geometry of blocks and batches, in positions and sequences."""
 
-  block_positions: int = _field(
+  block_positions: int = fields.field(
       65536, 'positions that are forwarded, shuffled and consumed together'
   )
-  batch: int = _field(1024, 'positions of one optimiser step')
-  logical_shards: int = _field(
+  batch: int = fields.field(1024, 'positions of one optimiser step')
+  logical_shards: int = fields.field(
       16,
       'parts of a block that are shuffled separately; changes the results, and'
       ' is the largest number of data-parallel devices',
   )
-  lm_sequences: int = _field(
+  lm_sequences: int = fields.field(
       32, 'sequences of one language model forward, over all devices'
   )
-  batches_per_dispatch: int = _field(
+  batches_per_dispatch: int = fields.field(
       16, 'optimiser steps of one compiled call; a signal is handled after it'
   )
-  scale_tokens: int = _field(
+  scale_tokens: int = fields.field(
       65536, 'positions from which the scale of each tap is estimated'
   )
 
   def __post_init__(self):
-    for field in dataclasses.fields(self):
-      if getattr(self, field.name) < 1:
-        raise errors.UserError(
-            f'stream.{field.name}={getattr(self, field.name)} must be at'
-            ' least 1'
-        )
-    _check_multiple(
+    names = [field.name for field in dataclasses.fields(self)]
+    fields.check_counts(self, 'stream', *names)
+    fields.check_multiple(
         'stream.batch', self.batch, 'stream.logical_shards', self.logical_shards
     )
-    _check_multiple(
+    fields.check_multiple(
         'stream.block_positions',
         self.block_positions,
         'stream.batch',
@@ -78,7 +71,7 @@ class Config:
     Raises:
       UserError: The geometry does not fit the sequence length.
     """
-    _check_multiple(
+    fields.check_multiple(
         'stream.block_positions',
         self.block_positions,
         'the sequence length',
@@ -99,7 +92,7 @@ class Config:
   def check_data_axis(self, size: int) -> None:
     """Refuses a mesh whose data axis does not divide shards and forwards."""
     for name in ('logical_shards', 'lm_sequences'):
-      _check_multiple(
+      fields.check_multiple(
           f'stream.{name}', getattr(self, name), 'the data axis', size
       )
 
@@ -289,15 +282,6 @@ def lm_forward(
 
 def _without_gain(x: Array, params: Any, layer: int) -> Array:
   return x / lm.input_gain(params, layer)[None, None, :]
-
-
-def _check_multiple(name: str, value: int, of: str, divisor: int) -> None:
-  if value % divisor:
-    below = value - value % divisor
-    near = f'{below} or {below + divisor}' if below else f'{divisor}'
-    raise errors.UserError(
-        f'{name}={value} is not a multiple of {of}={divisor}; nearest: {near}'
-    )
 
 
 def _nearest_divisors(n: int, near: int) -> str:

@@ -3,55 +3,45 @@
 import dataclasses
 from typing import Literal
 
-from jumprelu.errors import UserError
-
-
-def _field(default, help_text: str):
-  return dataclasses.field(default=default, metadata={'help': help_text})
+from jumprelu.files import fields
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
   """The conversion of text to rows of tokens; --data names the text."""
 
-  sequence_length: int = _field(256, 'Tokens per row, BOS included.')
-  held_out_percent: int = _field(
+  sequence_length: int = fields.field(256, 'Tokens per row, BOS included.')
+  held_out_percent: int = fields.field(
       10, 'Percentage of documents held out for evaluation, by hash.'
   )
-  cache_dir: str = _field(
+  cache_dir: str = fields.field(
       '',
       'Folder of token caches; default $JUMPRELU_CACHE or ~/.cache/jumprelu.',
   )
-  data_dir: str = _field('', "Folder of TFDS sets; default is TFDS' own.")
-  tfds_split: str = _field('train', 'Split of the TFDS set to read.')
-  text_field: str = _field(
+  data_dir: str = fields.field('', "Folder of TFDS sets; default is TFDS' own.")
+  tfds_split: str = fields.field('train', 'Split of the TFDS set to read.')
+  text_field: str = fields.field(
       'text', 'Field of JSONL, Parquet and TFDS that holds the text.'
   )
-  max_tokens: int = _field(
+  max_tokens: int = fields.field(
       0, 'Stop after the document that reaches this many tokens; 0 reads all.'
   )
-  wrap: Literal['none', 'chat'] = _field(
+  wrap: Literal['none', 'chat'] = fields.field(
       'none',
       "Tokens added around a document: none, or Gemma's chat format for"
       ' instruction-tuned models, whose tokens before the text are not'
       ' trained on.',
   )
-  seed: int = _field(0, 'Seed of the order in which rows are visited.')
+  seed: int = fields.field(0, 'Seed of the order in which rows are visited.')
 
   def __post_init__(self):
-    if not 2 <= self.sequence_length <= 2**20:
-      raise UserError(
-          f'sequence_length={self.sequence_length}: must be 2 to {2**20}'
-      )
-    if not 1 <= self.held_out_percent <= 90:
-      raise UserError(
-          f'held_out_percent={self.held_out_percent}: must be 1 to 90'
-      )
-    if self.max_tokens < 0:
-      raise UserError(f'max_tokens={self.max_tokens}: must be 0 (all) or more')
-    if not 0 <= self.seed < 2**32:
-      raise UserError(f'seed={self.seed}: must be 0 to {2**32 - 1}')
-    if not self.text_field:
-      raise UserError(
-          'text_field is empty: set it to the field that holds the text'
-      )
+    for name, low, high in (
+        ('sequence_length', 2, 2**20),
+        ('held_out_percent', 1, 90),
+        ('seed', 0, 2**32 - 1),
+    ):
+      value = getattr(self, name)
+      fields.require(name, value, low <= value <= high, f'{low} to {high}')
+    tokens, field = self.max_tokens, self.text_field
+    fields.require('max_tokens', tokens, tokens >= 0, '0 (all) or more')
+    fields.require('text_field', field, bool(field), 'the name of a field')

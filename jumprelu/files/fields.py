@@ -1,4 +1,4 @@
-"""Fields of the variants' configs: their help and their checks."""
+"""Fields of configs: their help and their checks."""
 
 from collections.abc import Iterable
 import dataclasses
@@ -38,7 +38,28 @@ def check_choice(
 
 def check(config: NamedConfig, name: str, valid: bool, rule: str) -> None:
   """Raises UserError with a field's name and rule, unless it is valid."""
-  if not valid:
-    part = config.name or type(config).__module__.rpartition('.')[2]
+  part = config.name or type(config).__module__.rpartition('.')[2]
+  require(f'{part}.{name}', getattr(config, name), valid, rule)
+
+
+def check_counts(config: Any, part: str, *names: str) -> None:
+  """Raises UserError unless the named fields of a part are at least 1."""
+  for name in names:
     value = getattr(config, name)
-    raise errors.UserError(f'{part}.{name} must be {rule}, got {value!r}')
+    require(f'{part}.{name}', value, value >= 1, 'at least 1')
+
+
+def check_multiple(name: str, value: int, of: str, divisor: int) -> None:
+  """Raises UserError with the nearest multiples, unless `value` is one."""
+  if value % divisor:
+    below = value - value % divisor
+    near = f'{below} or {below + divisor}' if below else f'{divisor}'
+    raise errors.UserError(
+        f'{name}={value} is not a multiple of {of}={divisor}; nearest: {near}'
+    )
+
+
+def require(name: str, value: Any, valid: bool, rule: str) -> None:
+  """Raises UserError with a field, its value and its rule, unless valid."""
+  if not valid:
+    raise errors.UserError(f'{name} must be {rule}, got {value!r}')

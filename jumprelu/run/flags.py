@@ -49,10 +49,10 @@ class _Parser(flags.ArgumentParser):
 
 def define(
     flag_values: flags.FlagValues,
-    config: object,
+    config: dotted.Dataclass,
     *,
     prefix: str = '',
-    alternatives: Mapping[str, object] | None = None,
+    alternatives: Mapping[str, dotted.Dataclass] | None = None,
     only: Sequence[str] | None = None,
 ) -> None:
   """Declares a flag for each leaf of `config`, whose values are the defaults.

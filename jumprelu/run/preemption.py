@@ -26,6 +26,7 @@ import jax
 from jax.experimental import multihost_utils
 
 from jumprelu import errors, processes
+from jumprelu.files import fields
 
 EXIT_PREEMPTED = 42
 EXIT_WATCHDOG = 75
@@ -42,64 +43,53 @@ _WATCHDOG_SECONDS = 1800
 class Config:
   """Multi-process set-up."""
 
-  mode: str = dataclasses.field(
-      default='auto',
-      metadata={
-          'help': (
-              'How the processes connect. auto: from the TPU, Slurm or MPI'
-              ' environment, else single; explicit: from the address, number'
-              ' and id below; single: one process'
-          )
-      },
+  mode: str = fields.field(
+      'auto',
+      'How the processes connect. auto: from the TPU, Slurm or MPI'
+      ' environment, else single; explicit: from the address, number'
+      ' and id below; single: one process',
   )
-  coordinator_address: str = dataclasses.field(
-      default='', metadata={'help': 'host:port of process 0 (explicit mode)'}
+  coordinator_address: str = fields.field(
+      '', 'host:port of process 0 (explicit mode)'
   )
-  num_processes: int = dataclasses.field(
-      default=1, metadata={'help': 'number of processes (explicit mode)'}
+  num_processes: int = fields.field(1, 'number of processes (explicit mode)')
+  process_id: int = fields.field(0, 'index of this process (explicit mode)')
+  initialization_timeout: int = fields.field(
+      1200, 'seconds to wait for the other processes'
   )
-  process_id: int = dataclasses.field(
-      default=0, metadata={'help': 'index of this process (explicit mode)'}
+  heartbeat_timeout: int = fields.field(
+      100, 'seconds without a heartbeat after which a process is lost'
   )
-  initialization_timeout: int = dataclasses.field(
-      default=1200, metadata={'help': 'seconds to wait for the other processes'}
-  )
-  heartbeat_timeout: int = dataclasses.field(
-      default=100,
-      metadata={
-          'help': 'seconds without a heartbeat after which a process is lost'
-      },
-  )
-  watchdog_seconds: int = dataclasses.field(
-      default=-1,
-      metadata={
-          'help': (
-              'seconds without a finished segment after which the process exits'
-              f' with 75; 0: never; -1: {_WATCHDOG_SECONDS}, or never on CPU'
-          )
-      },
+  watchdog_seconds: int = fields.field(
+      -1,
+      'seconds without a finished segment after which the process exits'
+      f' with 75; 0: never; -1: {_WATCHDOG_SECONDS}, or never on CPU',
   )
 
   def __post_init__(self):
-    if self.mode not in MODES:
-      raise errors.UserError(
-          f'process.mode is {self.mode!r}: must be one of {", ".join(MODES)}'
-      )
-    if not 0 <= self.process_id < self.num_processes:
-      raise errors.UserError(
-          f'process.process_id is {self.process_id}: must be from 0 to'
-          f' {self.num_processes - 1} (process.num_processes - 1)'
-      )
-    if self.mode == 'explicit' and ':' not in self.coordinator_address:
-      raise errors.UserError(
-          f'process.coordinator_address is {self.coordinator_address!r}:'
-          ' process.mode=explicit needs host:port'
-      )
-    if self.num_processes > 1 and not self.coordinator_address:
-      raise errors.UserError(
-          f'process.num_processes is {self.num_processes}: set'
-          ' process.coordinator_address too'
-      )
+    known = self.mode in MODES
+    fields.require(
+        'process.mode', self.mode, known, f'one of {", ".join(MODES)}'
+    )
+    fields.require(
+        'process.process_id',
+        self.process_id,
+        0 <= self.process_id < self.num_processes,
+        f'from 0 to {self.num_processes - 1} (process.num_processes - 1)',
+    )
+    address = self.coordinator_address
+    fields.require(
+        'process.coordinator_address',
+        address,
+        self.mode != 'explicit' or ':' in address,
+        'host:port, because process.mode is explicit',
+    )
+    fields.require(
+        'process.coordinator_address',
+        address,
+        self.num_processes == 1 or bool(address),
+        f'set, because process.num_processes is {self.num_processes}',
+    )
 
 
 def start(config: Config = Config()) -> 'Preemption':

@@ -2,23 +2,15 @@
 
 import dataclasses
 
-from jumprelu import errors
+from jumprelu.files import fields
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
   """How often checkpoints are saved, and how many are kept."""
 
-  every_blocks: int = dataclasses.field(
-      default=1, metadata={'help': 'blocks between two checkpoints'}
-  )
-  keep: int = dataclasses.field(
-      default=3, metadata={'help': 'number of newest checkpoints to keep'}
-  )
+  every_blocks: int = fields.field(1, 'blocks between two checkpoints')
+  keep: int = fields.field(3, 'number of newest checkpoints to keep')
 
   def __post_init__(self):
-    for name in ('every_blocks', 'keep'):
-      if getattr(self, name) < 1:
-        raise errors.UserError(
-            f'checkpoint.{name} is {getattr(self, name)}: must be at least 1'
-        )
+    fields.check_counts(self, 'checkpoint', 'every_blocks', 'keep')

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from jumprelu import data as data_lib
 from jumprelu import errors, evals, lm, saes, sharding
 from jumprelu.activations import stream as stream_lib
-from jumprelu.files import dotted, formats
+from jumprelu.files import dotted, fields, formats
 from jumprelu.training import (
     checkpoint_config,
     recipes,
@@ -35,74 +35,72 @@ SaeConfigs: Any = dataclasses.make_dataclass(
 SaeConfigs.__doc__ = 'Hyper-parameters, by variant.'
 
 
-def _field(default: Any, text: str) -> Any:
-  return dataclasses.field(default=default, metadata={'help': text})
-
-
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
   """A training run: the suite of one layer, its text and its recipe."""
 
-  model: str = _field(
+  model: str = fields.field(
       'gemma2_nano',
       f'Language model: {", ".join(lm.MODELS)}, or a folder with one (Hugging'
       ' Face or orbax). Named models are read from $JUMPRELU_MODELS/NAME.',
   )
-  layer: int = _field(2, 'Layer whose activations are read, from 0.')
-  sites: tuple[str, ...] = _field(
+  layer: int = fields.field(2, 'Layer whose activations are read, from 0.')
+  sites: tuple[str, ...] = fields.field(
       tuple(lm.SITES),
       f'Sites of the SAEs, among {", ".join(lm.SITES)}.',
   )
-  widths: tuple[int, ...] = _field((1024,), 'Numbers of latents.')
-  variants: tuple[str, ...] = _field(
+  widths: tuple[int, ...] = fields.field((1024,), 'Numbers of latents.')
+  variants: tuple[str, ...] = fields.field(
       ('jumprelu',), f'Kinds of SAE, among {", ".join(saes.VARIANTS)}.'
   )
-  sparsity_coefficients: tuple[str, ...] = _field(
+  sparsity_coefficients: tuple[str, ...] = fields.field(
       ('1e-3', '3e-3', '6e-3'),
       'Lambdas: 1e-3,3e-3 for every site; or by site and variant, with values'
       ' joined by +: resid_post:1e-3+3e-3,jumprelu@mlp_out:2e-3.',
   )
-  target_l0: tuple[float, ...] = _field(
+  target_l0: tuple[float, ...] = fields.field(
       (), 'Target L0s, instead of sparsity coefficients: 20,50,100.'
   )
-  seeds: tuple[int, ...] = _field(
+  seeds: tuple[int, ...] = fields.field(
       (0,), "Seeds of the SAEs' initialisation; the data use corpus.seed."
   )
-  recipe: str = _field(
+  recipe: str = fields.field(
       recipes.DEFAULT,
       f'Set of defaults: {" or ".join(recipes.RECIPES)}. Flags override it.',
   )
-  tokens: int = _field(
+  tokens: int = fields.field(
       2_000_000, 'Positions to train on, including dropped ones.'
   )
-  data: str = _field(
+  data: str = fields.field(
       'stdlib',
       "Text: stdlib (the source of Python's standard library), a file, folder"
       ' or comma-separated list of .txt .md .py .jsonl .parquet,'
       ' tfds:NAME[/CONFIG], or tokens:FOLDER.',
   )
-  store: str = _field(
+  store: str = fields.field(
       '',
       'Folder with activations that jumprelu harvest has stored. They are read'
       ' instead of running the language model, with the same bits and order.',
   )
-  input_gain: bool = _field(
+  input_gain: bool = fields.field(
       True,
       "Whether a transcoder's input includes the gain of the norm before the"
       ' MLP.',
   )
-  lm_dtype: Literal['auto', 'float32', 'bfloat16'] = _field(
+  lm_dtype: Literal['auto', 'float32', 'bfloat16'] = fields.field(
       'auto',
       'Precision of the language model; auto: float32 on CPU, else bfloat16.',
   )
-  matmul_precision: Literal['default', 'high', 'highest', 'bfloat16'] = _field(
-      'default',
-      "Precision of the SAEs' matrix products. default: float32 on CPU, else"
-      " the accelerator's default; bfloat16: bfloat16 inputs, float32 sums and"
-      ' results, on every device.',
+  matmul_precision: Literal['default', 'high', 'highest', 'bfloat16'] = (
+      fields.field(
+          'default',
+          "Precision of the SAEs' matrix products. default: float32 on CPU, else"
+          " the accelerator's default; bfloat16: bfloat16 inputs, float32 sums and"
+          ' results, on every device.',
+      )
   )
   backend: Literal['auto', 'oracle', 'dense', 'sparse', 'native', 'pallas'] = (
-      _field(
+      fields.field(
           'auto',
           'Implementation of a step; results agree up to rounding. oracle:'
           ' automatic differentiation, used by all variants other than'

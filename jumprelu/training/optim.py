@@ -15,8 +15,8 @@ import math
 import jax.numpy as jnp
 import numpy as np
 
-from jumprelu import errors
 from jumprelu.array_typing import Array, Float, Num
+from jumprelu.files import fields
 from jumprelu.ops import adam
 from jumprelu.ops import unit_norm as unit_norm_lib
 
@@ -30,35 +30,31 @@ Params = dict[str, Array]
 Scalar = int | float | np.number | Num[Array, '']
 
 
-def _field(default, help_text: str):
-  return dataclasses.field(default=default, metadata={'help': help_text})
-
-
 @dataclasses.dataclass(frozen=True)
 class Config:
   """Optimiser and schedules; the defaults are Gemma Scope's."""
 
-  learning_rate: float = _field(7e-5, 'Learning rate after the warm-up.')
-  b2: float = _field(0.999, "Decay of Adam's second moment.")
-  eps: float = _field(1e-8, "Added to the root of Adam's second moment.")
-  lr_warmup_steps: int | None = _field(
+  learning_rate: float = fields.field(7e-5, 'Learning rate after the warm-up.')
+  b2: float = fields.field(0.999, "Decay of Adam's second moment.")
+  eps: float = fields.field(1e-8, "Added to the root of Adam's second moment.")
+  lr_warmup_steps: int | None = fields.field(
       1000, 'Steps of learning rate warm-up; none: lr_warmup_fraction applies.'
   )
-  lr_warmup_fraction: float = _field(
+  lr_warmup_fraction: float = fields.field(
       0.0,
       'Share of the run for learning rate warm-up, if lr_warmup_steps is none.',
   )
-  lr_warmup_start: float = _field(
+  lr_warmup_start: float = fields.field(
       0.1, 'Share of the learning rate at which the cosine warm-up starts.'
   )
-  lr_decay: float = _field(
+  lr_decay: float = fields.field(
       0.0, 'Share of the run, at its end, for linear decay to 0; 0: no decay.'
   )
-  sparsity_warmup_steps: int | None = _field(
+  sparsity_warmup_steps: int | None = fields.field(
       10_000,
       'Steps of sparsity warm-up; none: sparsity_warmup_fraction applies.',
   )
-  sparsity_warmup_fraction: float = _field(
+  sparsity_warmup_fraction: float = fields.field(
       0.0,
       'Share of the run for linear sparsity warm-up, if sparsity_warmup_steps'
       ' is none.',
@@ -66,11 +62,17 @@ class Config:
 
   def __post_init__(self):
     lr, start = self.learning_rate, self.lr_warmup_start
-    _check('learning_rate', lr, 0 < lr < math.inf, 'above 0')
-    _check('b2', self.b2, 0 < self.b2 < 1, 'between 0 and 1, both excluded')
-    _check('eps', self.eps, 0 < self.eps < math.inf, 'above 0')
-    _check('lr_warmup_start', start, 0 < start <= 1, 'above 0 and at most 1')
-    _check('lr_decay', self.lr_decay, 0 <= self.lr_decay <= 1, 'from 0 to 1')
+    fields.require('optim.learning_rate', lr, 0 < lr < math.inf, 'above 0')
+    fields.require(
+        'optim.b2', self.b2, 0 < self.b2 < 1, 'between 0 and 1, both excluded'
+    )
+    fields.require('optim.eps', self.eps, 0 < self.eps < math.inf, 'above 0')
+    fields.require(
+        'optim.lr_warmup_start', start, 0 < start <= 1, 'above 0 and at most 1'
+    )
+    fields.require(
+        'optim.lr_decay', self.lr_decay, 0 <= self.lr_decay <= 1, 'from 0 to 1'
+    )
     for name, steps, fraction in (
         ('lr_warmup', self.lr_warmup_steps, self.lr_warmup_fraction),
         (
@@ -80,13 +82,10 @@ class Config:
         ),
     ):
       valid = steps is None or steps >= 0
-      _check(f'{name}_steps', steps, valid, 'at least 0, or none')
-      _check(f'{name}_fraction', fraction, 0 <= fraction <= 1, 'from 0 to 1')
-
-
-def _check(name: str, value, valid: bool, rule: str) -> None:
-  if not valid:
-    raise errors.UserError(f'optim.{name} must be {rule}, got {value}')
+      fields.require(f'optim.{name}_steps', steps, valid, 'at least 0, or none')
+      fields.require(
+          f'optim.{name}_fraction', fraction, 0 <= fraction <= 1, 'from 0 to 1'
+      )
 
 
 def init_nu(params: Params) -> Params:

@@ -51,7 +51,7 @@ def _block_tokens(index, sequences=16):
     [
         ({'block_positions': 65000}, 'block_positions=65000.*64512 or 65536'),
         ({'batch': 1000}, 'batch=1000.*logical_shards=16.*992 or 1008'),
-        ({'lm_sequences': 0}, 'lm_sequences=0 must be at least 1'),
+        ({'lm_sequences': 0}, 'lm_sequences must be at least 1, got 0'),
     ],
 )
 def test_bad_geometry_names_the_nearest_valid_numbers(fields, message):

@@ -12,12 +12,12 @@ from jumprelu.errors import MissingInputError, UserError
 @pytest.mark.parametrize(
     'changes, word',
     [
-        ({'sequence_length': 1}, 'sequence_length=1'),
-        ({'held_out_percent': 0}, 'held_out_percent=0'),
-        ({'held_out_percent': 91}, 'held_out_percent=91'),
-        ({'max_tokens': -1}, 'max_tokens=-1'),
-        ({'seed': -1}, 'seed=-1'),
-        ({'seed': 2**32}, 'seed=4294967296'),
+        ({'sequence_length': 1}, 'sequence_length must be .*, got 1'),
+        ({'held_out_percent': 0}, 'held_out_percent must be .*, got 0'),
+        ({'held_out_percent': 91}, 'held_out_percent must be .*, got 91'),
+        ({'max_tokens': -1}, 'max_tokens must be .*, got -1'),
+        ({'seed': -1}, 'seed must be .*, got -1'),
+        ({'seed': 2**32}, 'seed must be .*, got 4294967296'),
         ({'text_field': ''}, 'text_field'),
     ],
 )

@@ -24,7 +24,7 @@ def place(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     'flags, words',
     [
-        (['--model=gpt2'], '--model=gpt2: unknown; give the folder'),
+        (['--model=gpt2'], '--model=gpt2: unknown; use the folder'),
         (['--layer=4'], 'gemma2_nano has layers 0 to 3'),
         (['--sites=resid_pots'], 'did you mean resid_post?'),
         (
