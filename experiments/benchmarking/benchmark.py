@@ -6,8 +6,8 @@ trials, in the order A B C, C B A. Ratios are computed round by round, so that
 other load on the machine affects both sides. All implementations collect firing
 statistics.
 
-Peers are those of docs/performance.md. They need a separate environment, because
-their requirements conflict with ours:
+Peers are those of docs/performance.md. They need a separate environment,
+because their requirements conflict with ours:
 
   python3 -m venv peers && peers/bin/pip install sae-lens
   peers/bin/pip install --no-deps dictionary-learning eai-sparsify natsort \
@@ -16,8 +16,8 @@ their requirements conflict with ours:
 
 On a GPU the reported memory is that of the arrays on it, and the peers'
 environment must have torch for CUDA. If the GPU cannot hold all implementations
-together, `--alone` runs all trials of one before the next one starts; rounds are
-then paired by their numbers only.
+together, `--alone` runs all trials of one before the next one starts; rounds
+are then paired by their numbers only.
 
 A ratio of 2 means that ours is twice as fast. `matmuls` is the time of the five
 matrix products of a dense step, measured in the same rounds.
