@@ -1,11 +1,11 @@
 """The speed of a training step at two commits, paired round by round.
 
 Each checkout runs in a separate resident process. A round has four trials of a
-few steps on the same batches. Their order is other, this, this, other, so that a
-drift of the machine's speed cancels. The table has the median over rounds of the ratio of
-seconds, this checkout over the other: below 1, this checkout is faster. The
-interval comes from order statistics and covers the median of the ratio with at
-least 95 % confidence.
+few steps on the same batches. Their order is other, this, this, other, so that
+a drift of the machine's speed cancels. The table has the median over rounds of
+the ratio of seconds, this checkout over the other: below 1, this checkout is
+faster. The interval comes from order statistics and covers the median of the
+ratio with at least 95 % confidence.
 
   git worktree add ../before COMMIT
   python -m experiments.benchmarking.against --root=../before --rounds=20

@@ -3,11 +3,10 @@
 Every implementation is a resident process. A trial is a few steps on the same
 batches, weights, thresholds and bandwidth. In each round every process runs two
 trials, in the order A B C, C B A. Ratios are computed round by round, so that
-other load on the machine affects both sides. All implementations collect firing
-statistics.
+other load on the machine affects both sides. All collect firing statistics.
 
-Peers are those of docs/performance.md. They need a separate environment, because
-their requirements conflict with ours:
+Peers are those of docs/performance.md. They need a separate environment,
+because their requirements conflict with ours:
 
   python3 -m venv peers && peers/bin/pip install sae-lens
   peers/bin/pip install --no-deps dictionary-learning eai-sparsify natsort \
@@ -16,8 +15,7 @@ their requirements conflict with ours:
 
 On a GPU the reported memory is that of the arrays on it, and the peers'
 environment must have torch for CUDA. If the GPU cannot hold all implementations
-together, `--alone` runs all trials of one before the next one starts; rounds are
-then paired by their numbers only.
+together, `--alone` runs one after another and pairs rounds by number only.
 
 A ratio of 2 means that ours is twice as fast. `matmuls` is the time of the five
 matrix products of a dense step, measured in the same rounds.
@@ -70,10 +68,7 @@ class Case:
 def define_flags(flag_values: flags.FlagValues) -> None:
   """Declares the flags."""
   lists = {
-      'shapes': (
-          ['M'],
-          f'Sizes of SAE and batch, of: {", ".join(problem.SHAPES)}.',
-      ),
+      'shapes': (['M'], f'Sizes, of: {", ".join(problem.SHAPES)}.'),
       'l0': (['64'], 'Mean numbers of active latents, e.g. 20,64,150.'),
       'backends': (None, f'Backends, of: {", ".join(_ALL_BACKENDS)}.'),
       'peers': (list(PEERS), f'Peers, of: {", ".join(PEERS)}; or none.'),
@@ -113,10 +108,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   for name, text in switches.items():
     flags.DEFINE_bool(name, False, text, flag_values=flag_values)
   strings = {
-      'peers_python': (
-          sys.executable,
-          'Python interpreter with the peers installed.',
-      ),
+      'peers_python': (sys.executable, 'Python with the peers installed.'),
       'json': ('', 'File for the records, as a JSON list.'),
       'plot': ('', 'File for a plot of the ratios.'),
   }
@@ -138,9 +130,7 @@ def run(flag_values: flags.FlagValues) -> int:
   for cases in _cases(flag_values, device):
     with tempfile.TemporaryDirectory() as folder:
       first = cases[0]
-      print(
-          f'{first.shape}, L0 {first.l0}: drawing the problem', file=sys.stderr
-      )
+      print(f'{first.shape}, L0 {first.l0}: drawing', file=sys.stderr)
       problem.save(
           pathlib.Path(folder),
           problem.SHAPES[first.shape],
@@ -161,9 +151,7 @@ def run(flag_values: flags.FlagValues) -> int:
 def _check(flag: str, values: Sequence[str], known: Any) -> None:
   for value in values:
     if value not in known:
-      raise errors.UserError(
-          f'--{flag}={value} is not one of {", ".join(known)}'
-      )
+      raise errors.UserError(f'--{flag}={value} is none of {", ".join(known)}')
 
 
 def _backends(names: Sequence[str] | None, device: str) -> list[str]:

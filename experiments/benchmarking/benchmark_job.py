@@ -7,9 +7,10 @@ the same command can also time the code of another checkout (`--root`):
   python -m experiments.benchmarking.benchmark_job --root=../before --json=before.json
 
 The output has the seconds to the first metrics (imports, text, language model,
-compilation, the first block), the tokens per second of training after these, the
-seconds of evaluation and release, and the peak memory. With `--compiled=FOLDER`
-a second run reuses the programs that the first run compiled.
+compilation, the first block), the tokens per second of training after these,
+the seconds of evaluation and release, and the peak memory. With
+`--compiled=FOLDER` a second run reuses the programs that the first run
+compiled.
 """
 
 import json

@@ -29,8 +29,8 @@ from jumprelu.run import main as main_lib
 # Name of a precision in the tables -> name in configs.
 _PRECISIONS = {'float32': 'highest', 'bfloat16': 'bfloat16'}
 _METRICS = ('l0', 'fvu', 'delta_loss', 'dead_share')
-# The width of Gemma 2 2B and the bandwidth of the papers. Latents fire on one row
-# in 256.
+# The width of Gemma 2 2B and the bandwidth of the papers. Latents fire on one
+# row in 256.
 _D_MODEL, _BANDWIDTH, _QUANTILE = 2304, 1e-3, 1 - 1 / 256
 _RANGES = ((0.03, 0.0625), (0.0625, 0.125), (0.125, 0.25), (0.25, 0.5))
 _LATENTS = 64  # In each range.
@@ -121,7 +121,8 @@ def _params() -> dict[str, np.ndarray]:
   ).astype(np.float32)
   W_dec = rng.standard_normal((len(threshold), _D_MODEL))
   W_dec /= np.linalg.norm(W_dec, axis=1, keepdims=True)
-  # Rows and columns have norm 1, so products have standard deviation 1 / sqrt(d).
+  # Rows and columns have norm 1, so the standard deviation of products is
+  # 1 / sqrt(d).
   high = statistics.NormalDist().inv_cdf(_QUANTILE) / np.sqrt(_D_MODEL)
   return {
       'W_enc': W_dec.T.astype(np.float32),

@@ -1,8 +1,9 @@
 """Gradients of one batch as the sparse, native and Pallas steps compute them.
 
 The steps apply the gradients of the matrices without returning them. The
-functions below return all gradients, as `dense.gradients` does, and use the same
-parts of `ops`. The benchmark and the tests compare the results with float64.
+functions below return all gradients, as `dense.gradients` does, and use the
+same parts of `ops`. The benchmark and the tests compare the results with
+float64.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Trials of our backends, and of the matrix products that bound a dense step."""
+"""Trials of our backends, and of the products that bound a dense step."""
 
 from collections.abc import Callable
 import functools
@@ -171,8 +171,8 @@ def _matmuls(problem: dict[str, np.ndarray], *, encoder_only: bool) -> Trial:
 def gradient_error(name: str, problem: dict[str, np.ndarray]) -> float:
   """Returns max|a - b| / max|b| against float64, for the worst parameter.
 
-  Both gradients use the same pre-activations. The result is NaN if float64 would
-  take too long.
+  Both gradients use the same pre-activations. The result is NaN if float64
+  would take too long.
   """
   flops = 10 * problem['x'][0].size * len(problem['W_dec'])
   if flops > _MAX_FLOPS:

@@ -86,8 +86,9 @@ def _thresholds(
   with futures.ThreadPoolExecutor(cores) as pool:
     for start in range(0, len(W_dec), _CHUNK):
       chunk = slice(start, start + _CHUNK)
-      # One row per latent, because contiguous values are sorted fastest. Threads
-      # help, because NumPy sorts without holding the interpreter's lock.
+      # One row per latent, because contiguous values are sorted fastest.
+      # Threads help, because NumPy sorts without holding the interpreter's
+      # lock.
       pre_acts = np.array_split(W_dec[chunk] @ rows.T, cores)
       levels = np.array_split(1 - shares[chunk], cores)
       quantiles += pool.map(_quantiles, pre_acts, levels)
@@ -95,7 +96,7 @@ def _thresholds(
 
 
 def _quantiles(values: np.ndarray, levels: np.ndarray) -> np.ndarray:
-  """Returns one quantile of each row, as np.quantile; sorts the rows in place."""
+  """Returns one quantile of each row, as np.quantile; sorts rows in place."""
   values.sort(axis=1)
   place = levels * (values.shape[1] - 1)
   low = place.astype(np.int64)

@@ -11,8 +11,8 @@ import subprocess
 from jumprelu import errors
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
-# sparsify would use Triton on a CPU too if it is installed, and fail. On a GPU no
-# process may reserve most of the memory, because all processes share it.
+# sparsify would use Triton on a CPU too if it is installed, and fail. On a GPU
+# no process may reserve most of the memory, because all processes share it.
 _ENVIRONMENT = {
     'cpu': {'SPARSIFY_DISABLE_TRITON': '1', 'JAX_PLATFORMS': 'cpu'},
     'gpu': {

@@ -23,8 +23,8 @@ from jumprelu.training import config
 ALL_SITES = ('resid_post', 'mlp_out', 'attn_heads')
 RESIDUAL = ('resid_post',)
 
-# Gemma Scope does not publish its grid. These five coefficients surround the two
-# that it names.
+# Gemma Scope does not publish its grid. These five coefficients surround the
+# two that it names.
 COEFFICIENTS = ('1e-4', '3e-4', '6e-4', '1e-3', '2e-3')
 
 
@@ -128,7 +128,7 @@ def plan_gemma_scope() -> None:
 
 
 def compile_suites(names: list[str]) -> None:
-  """Prints the memory that the TPU compiler reports for suites, one per line."""
+  """Prints the memory that suites need, by the TPU compiler, one per line."""
   print(
       '| suite | slice | data x tensor | block | steps | run | HBM'
       ' | formula: run | formula: ms a step, without LM / LM |\n'

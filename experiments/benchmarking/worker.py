@@ -18,7 +18,7 @@ from experiments.benchmarking import problem
 
 
 def main(argv: list[str]) -> None:
-  """Serves trials; `argv` is IMPLEMENTATION PROBLEM_FOLDER cpu|gpu PRECISION."""
+  """Serves trials; `argv` is IMPLEMENTATION FOLDER cpu|gpu PRECISION."""
   name, folder, device, precision = argv
   module = _implementation(name)
   memory = module.Memory() if device == 'gpu' else _HostMemory()
@@ -27,8 +27,8 @@ def main(argv: list[str]) -> None:
   trial = module.make(
       name, problem.load(folder), device=device, precision=precision
   )
-  # Compiles, and allocates lasting memory. The second step is needed because some
-  # optimizers allocate their moments in the first.
+  # Compiles, and allocates lasting memory. The second step is needed because
+  # some optimizers allocate their moments in the first.
   trial(2)
   memory.reset()
   _answer(ready=True)

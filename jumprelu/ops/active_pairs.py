@@ -15,8 +15,8 @@ with the pseudo-derivatives of `pseudo_derivatives.py`) are, for each latent,
   b_enc      sum over active of s
   threshold  -sum over near of (threshold s + penalty_slope / rows) / bandwidth
 
-The gradient of b_dec is the sum of g. With a pre-encoder bias the product of the
-encoder with the gradient of b_enc is subtracted from it. `dense`, `sparse`,
+The gradient of b_dec is the sum of g. With a pre-encoder bias the product of
+the encoder with the gradient of b_enc is subtracted from it. `dense`, `sparse`,
 `native` and `pallas` compute these gradients in different ways from the same
 pre-activations. Rows that are not kept have no pairs and no error.
 """
@@ -44,7 +44,7 @@ class Settings(NamedTuple):
 
 
 class Batch(NamedTuple):
-  """One batch with its pre-activations, and the vectors among the parameters."""
+  """One batch with its pre-activations, and the parameters that are vectors."""
 
   pre_acts: Float[Array, 'batch latents']
   inputs: Float[Array, 'batch model']
@@ -98,8 +98,8 @@ class StepResult(NamedTuple):
   overflow: Int32[Array, ''] | int = 0
 
 
-# Gradients of the encoder (in the layout of a checkpoint) and of the decoder, and
-# the other results.
+# Gradients of the encoder (in the layout of a checkpoint) and of the decoder,
+# and the other results.
 Gradients = tuple[
     Float[Array, 'model latents'],
     Float[Array, 'latents target_model'],

@@ -21,7 +21,8 @@ def adam(
   """Returns new weights and second moments.
 
   nu <- b2 nu + (1 - b2) g^2;  p <- p - lr g / (sqrt(nu / correction) + eps)
-  (Adam, arXiv 1412.6980, algorithm 1, with beta1 = 0); `correction` is 1 - b2^t.
+  (Adam, arXiv 1412.6980, algorithm 1, with beta1 = 0), where `correction` is
+  1 - b2^t.
   """
   nu = b2 * nu + (1 - b2) * jnp.square(gradient)
   step = learning_rate * gradient / (jnp.sqrt(nu / correction) + eps)

@@ -1,7 +1,7 @@
 """Sets as bits: which entries of a mask are set, without sorting or scattering.
 
-Thirty-two booleans make one word. Running counts of set bits show which word has
-the k-th set bit, and five halvings find the bit within that word.
+Thirty-two booleans make one word. Running counts of set bits show which word
+has the k-th set bit, and five halvings find the bit within that word.
 """
 
 import functools
@@ -65,9 +65,9 @@ def find_in_rows(
 ) -> Int32[Array, 'rows ranks']:
   """Returns the places of each row's set bits with these ranks.
 
-  Words and counts are the results of `pack_rows`. Ranks follow the order of bits
-  in the words, which is not that of the entries. If a row has fewer set bits,
-  the place is arbitrary, but within the words.
+  Words and counts are the results of `pack_rows`. Ranks follow the order of
+  bits in the words, which is not that of the entries. If a row has fewer set
+  bits, the place is arbitrary, but within the words.
   """
   # Unrolled, because each iteration gathers little.
   search = functools.partial(
@@ -126,7 +126,7 @@ def _within(
 def _bit(
     words: UInt32[Array, '*shape'], rank: Int32[Array, '*shape']
 ) -> Int32[Array, '*shape']:
-  """Returns the place of the set bit with this rank in each word, by halving."""
+  """Returns the place of each word's set bit with this rank, by halving."""
   place = jnp.zeros_like(rank)
   for half in (16, 8, 4, 2, 1):
     low = words & jnp.uint32((1 << half) - 1)

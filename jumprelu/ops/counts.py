@@ -1,8 +1,10 @@
 """Exact sums of counts beyond int32, without 64-bit integers.
 
 A batch of SAEs may have more than 2^31 latents over its rows, while 64-bit
-integers are off in JAX unless the whole program enables them. A sum is therefore
-kept in two int32 words: total = high * 2^bits + low, with 0 <= low < 2^bits.
+integers are off in JAX unless the whole program enables them. A sum is
+therefore kept in two int32 words:
+
+  total = high * 2^bits + low, with 0 <= low < 2^bits.
 """
 
 import math

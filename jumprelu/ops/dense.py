@@ -1,8 +1,8 @@
 """The dense step: five matrix products, for any device and any batch.
 
-The gradient of the loss is written out, so that only one [batch, latents] array,
-the pre-activations, is kept after the forward pass. Latents and masks are
-recomputed where they are used.
+The gradient of the loss is written out, so that only one [batch, latents]
+array, the pre-activations, is kept after the forward pass. Latents and masks
+are recomputed where they are used.
 """
 
 import functools
@@ -59,7 +59,10 @@ def step(
 def decode(
     batch: active_pairs.Batch, W_dec: Float[Array, 'latents target_model']
 ) -> active_pairs.ReconstructionErrors:
-  """Returns the errors of a batch; non-finite inputs make the loss non-finite."""
+  """Returns the errors of a batch.
+
+  Non-finite inputs make the loss non-finite.
+  """
   latents = jnp.where(_active(batch), batch.pre_acts, 0.0)
   reconstruction = products.matmul(latents, W_dec) + batch.b_dec[None, :]
   return active_pairs.scale_errors(batch, reconstruction)

@@ -1,8 +1,8 @@
 """A step in place, one block of contiguous latents after another.
 
-Each block's sums are computed, applied and dropped before the next block starts.
-They therefore stay in the cache, and the gradient of a whole matrix never
-exists. Whether a step is finite must be known before the first block.
+Each block's sums are computed, applied and dropped before the next block
+starts. They therefore stay in the cache, and the gradient of a whole matrix
+never exists. Whether a step is finite must be known before the first block.
 """
 
 from collections.abc import Callable
@@ -15,10 +15,11 @@ from jumprelu.array_typing import Array, Bool, Float, Int32
 from jumprelu.ops import active_pairs, row_gather, unit_norm
 from jumprelu.ops import adam as adam_lib
 
-# The largest number of latents of a block. It is large because latents are sorted
-# by frequency within a block.
+# The largest number of latents of a block. It is large because latents are
+# sorted by frequency within a block.
 _SIZE = 4096
-# The largest number of rows that are updated together: a CPU's caches hold them.
+# The largest number of rows that are updated together: a CPU's caches hold
+# them.
 _ROWS_PER_UPDATE = 512
 
 # (decoder, contiguous numbers of latents) -> their sums, and the place of each
@@ -38,7 +39,10 @@ def step(
     *,
     settings: active_pairs.Settings,
 ) -> tuple[active_pairs.Matrices, active_pairs.StepResult]:
-  """Returns the matrices after a step, and its result; skips a non-finite step."""
+  """Returns the matrices after a step in place, and the step's result.
+
+  A non-finite step is skipped.
+  """
   latents = len(matrices.decoder)
   size = row_gather.largest_divisor(latents, _SIZE)
   ok = is_finite(batch, errors)

@@ -1,9 +1,10 @@
 """The largest of many numbers, as a mask, without sorting.
 
 Non-negative float32 numbers have the order of their bit patterns. The k-th
-largest is therefore found bit by bit, from the highest: a bit is set if at least
-k numbers are then at or above the bound. This takes 31 counts for any k, so that
-k may differ between the SAEs of one program. Devices exchange only the counts.
+largest is therefore found bit by bit, from the highest: a bit is set if at
+least k numbers are then at or above the bound. This takes 31 counts for any k,
+so that k may differ between the SAEs of one program. Devices exchange only the
+counts.
 """
 
 import jax
@@ -24,9 +25,9 @@ def largest(
 ) -> Bool[Array, '*batch latents']:
   """Returns a mask of the k largest positive values of each row.
 
-  With `whole`, they are the k largest of the whole array. If fewer than k values
-  are positive, all of these are marked. Values that equal the k-th are all
-  marked. k is below 2^31, but a `whole` array may have more entries.
+  With `whole`, they are the k largest of the whole array. If fewer than k
+  values are positive, all of these are marked. Values that equal the k-th are
+  all marked. k is below 2^31, but a `whole` array may have more entries.
   """
   axis = None if whole else -1
   values = jax.lax.stop_gradient(values).astype(jnp.float32)

@@ -2,8 +2,8 @@
 
 Within a block the loop runs over ranks: the k-th row of each of the block's
 latents adds to the gradients of its two weight rows. The loop ends at the last
-row of the most frequent latent. Little is wasted, because a block's latents have
-similar frequencies.
+row of the most frequent latent. Little is wasted, because a block's latents
+have similar frequencies.
 
 A block of frequent latents is computed by dense products. Frequencies follow a
 power law, so that a few latents have most of the pairs, and products are faster
@@ -21,8 +21,9 @@ from jumprelu.ops import active_pairs, bits, dense, row_gather
 
 # The largest number of latents of a block.
 _SIZE = 256
-# The numbers of ranks that are added together, because the sums are then read and
-# written once for all of them. Remaining ranks are added in smaller numbers.
+# The numbers of ranks that are added together, because the sums are then read
+# and written once for all of them. Remaining ranks are added in smaller
+# numbers.
 _RANKS_PER_ADD = (8, 4, 2, 1)
 # The share of selected pairs above which products are faster.
 _FREQUENT = 1 / 40
@@ -35,7 +36,8 @@ class _Latents(NamedTuple):
   threshold: Float[Array, ' block']
   count: Int32[Array, ' block']
   decoder: Float[Array, 'block target_model']
-  # The rows on which each latent is selected, as bits, and their running counts.
+  # The rows on which each latent is selected, as bits, and their running
+  # counts.
   words: UInt32[Array, 'words block']
   running: Int32[Array, 'words block']
 
@@ -160,7 +162,10 @@ def _add_ranks(
     done: Int32[Array, ''],
     ranks: int,
 ) -> active_pairs.GradientSums:
-  """Returns `total` plus the rows of these ranks; masked where a latent ends."""
+  """Returns `total` plus the rows of these ranks.
+
+  Ranks beyond the last row of a latent are masked.
+  """
   numbers, threshold, count = (x[None] for x in block[:3])
   rank = done + ranks * iteration + jnp.arange(ranks, dtype=jnp.int32)
   row = bits.find(block.words, block.running, rank)

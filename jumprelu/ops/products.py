@@ -2,9 +2,9 @@
 
 The default precision of JAX depends on the platform: float32 on CPU, single
 products of bfloat16 on TPU. With `matmul_precision=bfloat16` the inputs are
-therefore rounded here, on every platform, forward and backward. Sums and results
-are always float32, because pre-activations are results: rounded to bfloat16,
-neighbouring values would be as far apart as a kernel is wide.
+therefore rounded here, on every platform, forward and backward. Sums and
+results are always float32, because pre-activations are results: rounded to
+bfloat16, neighbouring values would be as far apart as a kernel is wide.
 """
 
 import jax

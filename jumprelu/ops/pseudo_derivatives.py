@@ -8,23 +8,24 @@ pass therefore uses the derivative of the same function smoothed by a kernel K
   d jumprelu(z, t) / dt  = -(t / bandwidth) K(u)
   d heaviside(z, t) / dt = -(1 / bandwidth) K(u)
 
-Averaged over a batch, the pseudo-derivatives estimate the derivative of the *expected* loss. Both
-functions need the raw pre-activations, because values that a ReLU or the JumpReLU
-has set to zero are at the wrong distance from the threshold.
+Averaged over a batch, the pseudo-derivatives estimate the derivative of the
+*expected* loss. Both functions need the raw pre-activations, because values
+that a ReLU or the JumpReLU has set to zero are at the wrong distance from the
+threshold.
 
-All kernels integrate to 1 over u. The rectangle is the paper's. The others, which
-its appendix H compares, are in their textbook forms here, because the paper does
-not state how it scales them. The same bandwidth therefore smooths by different
-amounts: with z - t in bandwidths,
+All kernels integrate to 1 over u. The rectangle is the paper's. The others,
+which its appendix H compares, are in their textbook forms here, because the
+paper does not state how it scales them. The same bandwidth therefore smooths by
+different amounts: with z - t in bandwidths,
 
-  kernel        K(u)                         0 from |u|  standard deviation
-  rectangle     1 for |u| < 1/2, else 0      1/2         1 / sqrt(12) = 0.289
-  triangle      max(1 - |u|, 0)              1           1 / sqrt(6)  = 0.408
-  epanechnikov  3/4 max(1 - u^2, 0)          1           1 / sqrt(5)  = 0.447
-  gaussian      exp(-u^2 / 2) / sqrt(2 pi)   nowhere     1
+  kernel        K(u)                         edge |u|  standard deviation
+  rectangle     1 for |u| < 1/2, else 0      1/2       1 / sqrt(12) = 0.289
+  triangle      max(1 - |u|, 0)              1         1 / sqrt(6)  = 0.408
+  epanechnikov  3/4 max(1 - u^2, 0)          1         1 / sqrt(5)  = 0.447
+  gaussian      exp(-u^2 / 2) / sqrt(2 pi)   none      1
 
-and the bandwidths that smooth as much as the rectangle's are 0.707, 0.645 and
-0.289 times that of the rectangle.
+To smooth as much as the rectangle, the triangle, the Epanechnikov and the
+Gaussian kernel need 0.707, 0.645 and 0.289 times its bandwidth.
 
 With `gradient_to_pre_acts` (appendix H's ablation) the smoothed function is
 differentiated with respect to z as well, which adds to z's ordinary derivatives
@@ -48,8 +49,8 @@ def _aligned(
 ) -> tuple[Array, Array]:
   """Returns both with the same rank, and in float32 at least.
 
-  bfloat16 numbers near 0.2 are 1e-3 apart, a whole kernel. In bfloat16, rounding
-  would therefore decide which latents fire.
+  bfloat16 numbers near 0.2 are 1e-3 apart, a whole kernel. In bfloat16,
+  rounding would therefore decide which latents fire.
   """
   dtype = jnp.promote_types(
       jnp.promote_types(pre_acts.dtype, threshold.dtype), jnp.float32

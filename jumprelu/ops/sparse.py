@@ -1,9 +1,10 @@
 """The sparse step in JAX: only pairs with a gradient.
 
-All rows are decoded together, rank by rank: the k-th selected latent of each row
-adds its decoder row. The backward pass loops over the k-th row of each latent
-(`latent_major`). Both loops end with the longest row or latent. Selected pairs
-are kept as bits (`bits`), so that none is sorted. The encoder stays dense.
+All rows are decoded together, rank by rank: the k-th selected latent of each
+row adds its decoder row. The backward pass loops over the k-th row of each
+latent (`latent_major`). Both loops end with the longest row or latent. Selected
+pairs are kept as bits (`bits`), so that none is sorted. The encoder stays
+dense.
 
 If a row has more selected latents than `cap`, the step is computed by dense
 products, which are as exact and faster than such long loops.

@@ -21,8 +21,8 @@ from jumprelu.ops import (
 from jumprelu.training import optim
 from tests.ops import one_batch
 
-# Most latents of most cases are frequent. 'by ranks' treats none as frequent, so
-# that the loop over ranks is tested too.
+# Most latents of most cases are frequent. 'by ranks' treats none as frequent,
+# so that the loop over ranks is tested too.
 _PATHS = ('dense', 'sparse', 'sparse, by ranks', 'native', 'pallas')
 # Paths that limit the selected latents of a row.
 _CAPPED = ('sparse', 'pallas')
@@ -146,7 +146,7 @@ def _named(W_enc, W_dec, result):
 
 
 def _cases():
-  """Yields each case for each path; most cases of interpreted kernels are slow."""
+  """Yields each case for each path; most cases of kernels are slow."""
   for path in _PATHS:
     for number, name in enumerate(one_batch.CASES):
       slow = path == 'pallas' and number > 1

@@ -1,4 +1,4 @@
-"""A batch for the fast steps, with the gradients of automatic differentiation."""
+"""A batch for the fast steps, with gradients by automatic differentiation."""
 
 import dataclasses
 from typing import Any

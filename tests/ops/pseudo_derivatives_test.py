@@ -22,18 +22,13 @@ every_kernel = pytest.mark.parametrize('kernel', pseudo_derivatives.KERNELS)
 
 
 # First way: a table of points. The columns are z, jumprelu, its derivative with
-# respect to z, and heaviside. All numbers are exact in binary, so that points are
-# exactly on the edges at half a bandwidth and at a whole bandwidth.
+# respect to z, and heaviside. All numbers are exact in binary, so that points
+# are exactly on the edges at half a bandwidth and at a whole bandwidth.
 TABLE = np.float32(
     [
         (-1.0, 0.0, 0.0, 0.0),  # Inactive, far away: u = -6.
         (0.25, 0.0, 0.0, 0.0),  # u = -1.
-        (
-            0.375,
-            0.0,
-            0.0,
-            0.0,
-        ),  # u = -1/2: the edge of the rectangle is outside.
+        (0.375, 0.0, 0.0, 0.0),  # u = -1/2: the edge is outside.
         (0.4375, 0.0, 0.0, 0.0),  # u = -1/4.
         (0.5, 0.0, 0.0, 0.0),  # On the threshold: inactive.
         (0.5625, 0.5625, 1.0, 1.0),  # Active, u = 1/4.
@@ -116,8 +111,8 @@ def test_mean_heaviside_gradient_is_minus_the_density_at_the_threshold(kernel):
 
 @every_kernel
 def test_mean_squared_error_gradient_is_that_of_the_expected_loss(kernel):
-  # E (a z - J(z))^2 has the derivative (a^2 - (a - 1)^2) t^2 p(t). The bandwidth
-  # causes a bias of half a percent.
+  # E (a z - J(z))^2 has the derivative (a^2 - (a - 1)^2) t^2 p(t). The
+  # bandwidth causes a bias of half a percent.
   z, a, threshold = logistic_quantiles(200_000), 0.8, 0.7
 
   def loss(t):
@@ -153,7 +148,8 @@ def test_gradient_to_pre_acts_is_that_of_the_expectation_to_a_bias(kernel):
 
 # Third way: finite differences, in float64, of the functions smoothed by the
 # kernel. With F(u) the integral of K(v) up to u and G(u) that of v K(v), the
-# smoothed heaviside is F(u), and the smoothed jumprelu is z F(u) - bandwidth G(u).
+# smoothed heaviside is F(u), and the smoothed jumprelu is z F(u) - bandwidth
+# G(u).
 def integrals(kernel, u):
   half, whole = np.clip(u, -0.5, 0.5), np.clip(u, -1, 1)
   size = np.abs(whole)

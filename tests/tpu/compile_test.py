@@ -1,8 +1,8 @@
 """The programs of Gemma Scope's suites, compiled by the TPU compiler.
 
-No TPU is needed, because `jumprelu.planning.tpu_compile` compiles for a topology
-in a separate process. `pytest -m 'tpu and not slow'` runs the suites of 2B, and
-`pytest -m tpu` runs all suites.
+No TPU is needed, because `jumprelu.planning.tpu_compile` compiles for a
+topology in a separate process. `pytest -m 'tpu and not slow'` runs the suites
+of 2B, and `pytest -m tpu` runs all suites.
 """
 
 import dataclasses

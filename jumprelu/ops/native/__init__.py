@@ -45,8 +45,8 @@ def _libraries() -> list[pathlib.Path]:
   built = sorted(_FOLDER.glob('_step*.so'))
   if built or not (_FOLDER.parents[2] / 'setup.py').is_file():
     return built
-  # There can be several distributions, because a build leaves a record of itself
-  # in the checkout.
+  # There can be several distributions, because a build leaves a record of
+  # itself in the checkout.
   for distribution in metadata.distributions(name='jumprelu'):
     folder = distribution.locate_file('jumprelu/ops/native')
     libraries = sorted(pathlib.Path(str(folder)).glob('_step*.so'))

@@ -1,9 +1,9 @@
 """The sparse step as three Pallas kernels, for one GPU.
 
-`rows` decodes the rows of a batch. The pairs are then sorted by latent, `latents`
-computes their slopes, and `update` updates the rows of both matrices in place.
-Each kernel has one program per row or latent. Encoding and selecting are left to
-XLA.
+`rows` decodes the rows of a batch. The pairs are then sorted by latent,
+`latents` computes their slopes, and `update` updates the rows of both matrices
+in place. Each kernel has one program per row or latent. Encoding and selecting
+are left to XLA.
 
 If a row has more selected latents than `cap`, the step is computed by dense
 products.
@@ -15,7 +15,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jumprelu.array_typing import Array, Float, Int32
+from jumprelu.array_typing import Array, Bool, Float, Int32
 from jumprelu.ops import (
     active_pairs,
     adam,
@@ -92,26 +92,54 @@ def step(
       ok=ok & fits,
       interpret=interpret,
   )
-  # The dense step is a loop without iterations if all rows fit, because XLA would
-  # copy the matrices for a branch.
+  matrices, vectors, through_dense = _step_dense(
+      matrices,
+      batch,
+      scalars,
+      errors,
+      weighted.vectors,
+      settings=settings,
+      fits=fits,
+      ok=ok,
+  )
+  result = active_pairs.summarise(batch, vectors, errors, settings=settings)
+  b_dec = result.b_dec - jnp.where(fits, through_encoder, through_dense)
+  return matrices, result._replace(b_dec=b_dec, ok=ok, overflow=overflow)
+
+
+def _step_dense(
+    matrices: active_pairs.Matrices,
+    batch: active_pairs.Batch,
+    scalars: active_pairs.AdamScalars,
+    errors: active_pairs.ReconstructionErrors,
+    vectors: active_pairs.Vectors,
+    *,
+    settings: active_pairs.Settings,
+    fits: Bool[Array, ''],
+    ok: Bool[Array, ''],
+) -> tuple[
+    active_pairs.Matrices, active_pairs.Vectors, Float[Array, ' target_model']
+]:
+  """Returns the results of `in_blocks.walk`, over no blocks if all rows fit.
+
+  The number of blocks depends on `fits`, because XLA would copy the matrices
+  for a branch.
+  """
   latents = len(matrices.decoder)
   size = row_gather.largest_divisor(latents, _SIZE)
-  matrices, vectors, through_dense = in_blocks.walk(
+  return in_blocks.walk(
       matrices,
       batch,
       scalars,
       functools.partial(
           dense.add_up_block, batch, errors.scaled, settings=settings
       ),
-      weighted.vectors,
+      vectors,
       size=size,
       blocks=jnp.where(fits, 0, latents // size),
       settings=settings,
       ok=ok,
   )
-  result = active_pairs.summarise(batch, vectors, errors, settings=settings)
-  b_dec = result.b_dec - jnp.where(fits, through_encoder, through_dense)
-  return matrices, result._replace(b_dec=b_dec, ok=ok, overflow=overflow)
 
 
 def _through_encoder(

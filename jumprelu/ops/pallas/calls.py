@@ -1,9 +1,9 @@
 """Calls of kernels on a GPU through Triton: one program per row or latent.
 
 A program holds one row of a matrix in registers, in tiles. Triton needs tile
-sizes that are powers of two, and model sizes are not: 2,304 is two tiles of 1,024
-and one of 256. No program writes memory that another one reads or writes. The
-kernels therefore need no atomics, and their results are reproducible.
+sizes that are powers of two, and model sizes are not: 2,304 is two tiles of
+1,024 and one of 256. No program writes memory that another one reads or writes.
+The kernels therefore need no atomics, and their results are reproducible.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""The forward kernel: one program per row sums decoder rows of active latents."""
+"""The forward kernel: one program per row sums rows of the decoder."""
 
 import functools
 from typing import Any

@@ -1,4 +1,4 @@
-"""The effect of precision: small by rounded inputs, large by rounded results."""
+"""The effect of precision: rounded inputs matter less than rounded results."""
 
 import numpy as np
 
