@@ -120,6 +120,15 @@ class _SplitWriter:
     )
 
 
+def _read_progress(path: pathlib.Path) -> dict[str, Any]:
+  """Returns the state of an interrupted call, or that of a new one."""
+  try:
+    return json_files.read_json(path)
+  except (errors.MissingInputError, errors.DataError):
+    states = {s: _SplitWriter.empty_state() for s in SPLITS}
+    return {'documents': 0, **states}
+
+
 def write_caches(
     directory: pathlib.Path,
     read: Callable[[int], Iterator[Encoded]],
@@ -148,11 +157,7 @@ def write_caches(
   """
   rows_per_shard = rows_per_shard or -(-_TOKENS_PER_SHARD // sequence_length)
   progress_path = directory / PROGRESS
-  try:
-    progress = json_files.read_json(progress_path)
-  except (errors.MissingInputError, errors.DataError):
-    progress: dict[str, Any] = {'documents': 0}
-    progress |= {s: _SplitWriter.empty_state() for s in SPLITS}
+  progress = _read_progress(progress_path)
   writers = {
       split: _SplitWriter(
           directory / split,

@@ -103,8 +103,7 @@ def _run(
   config, mesh = job.config, job.mesh
   total, batches = config.steps, config.stream.batches
   max_steps = config.stream.batches_per_dispatch
-
-  # Only shapes and functions: nothing is allocated yet.
+  # Shapes and functions only.
   stored = suite.stored_state(job.groups, mesh=mesh)
   segments = step_lib.make_segments(
       job.groups,

@@ -23,5 +23,7 @@ def test_the_defaults_have_enough_tokens_for_dead_latents():
     ],
 )
 def test_an_invalid_value_is_refused_with_its_field(field, value):
-  with pytest.raises(errors.UserError, match=f'eval.{field} is {value}'):
+  with pytest.raises(
+      errors.UserError, match=f'eval.{field} must be .*got {value}'
+  ):
     evals.Config(**{field: value})

@@ -131,7 +131,7 @@ def test_parity_names_its_missing_extra_and_folder(
   error = capsys.readouterr().err
   assert "pip install 'jumprelu[interop]'" in error and error.count('\n') == 1
   assert main.launch('parity', ['--model=gemma2_nano']) == 2
-  assert 'no Hugging Face folder' in capsys.readouterr().err
+  assert 'not in the format of Hugging Face' in capsys.readouterr().err
   assert main.launch('parity', []) == 2
 
 
