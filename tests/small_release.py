@@ -1,4 +1,4 @@
-"""A release of three tiny members: two that collide, and a transcoder."""
+"""A release of three tiny members: two with equal names, and a transcoder."""
 
 import dataclasses
 import json
@@ -16,7 +16,7 @@ from jumprelu.release import write as write_lib
 SCALE = 3.5
 TARGET_SCALE = 0.75
 LAYER = 2
-# The first member's.
+# The folder of the first member.
 FOLDER = 'resid_post/layer_2/width_12/average_l0_3'
 
 replace = dataclasses.replace
@@ -41,7 +41,7 @@ PROVENANCE = provenance()
 
 
 def trained_sae(*, seed, variant='jumprelu', d=8, width=12, **fields):
-  """An SAE of scaled activations, as training leaves it, and its params."""
+  """Returns an SAE of scaled activations, as after training, and its params."""
   _, make_config = saes.VARIANTS[variant]
   sae = saes.make_sae(
       variant,
@@ -63,7 +63,7 @@ def trained_transcoder(variant='jumprelu', **fields):
 
 
 def _perturbed(sae, seed):
-  """Initial parameters with biases and thresholds away from their defaults."""
+  """Returns initial parameters with perturbed biases and thresholds."""
   params = sae.init_params(jax.random.key(seed), initial_threshold=0.05)
   rng = np.random.default_rng(seed)
   params = {
@@ -74,7 +74,7 @@ def _perturbed(sae, seed):
   }
   if not sae.untrained:
     return params
-  # What follows the batches has seen one.
+  # Parameters that follow the batches are updated with one batch.
   inputs, targets = (
       jnp.asarray(rng.normal(size=(9, size)), jnp.float32)
       for size in (sae.d_in, sae.d_out)
@@ -171,7 +171,7 @@ def write(out, members=None, provenance=PROVENANCE) -> pathlib.Path:
 
 
 def reseal(out, folder=FOLDER):
-  """Make every digest right again, as a forger would."""
+  """Recomputes all digests, so that only other checks can fail."""
   config = json.loads((out / folder / 'config.json').read_text())
   config['sha256'] = digests.sha256_of(out / folder / 'params.npz')
   (out / folder / 'config.json').write_text(json.dumps(config))

@@ -18,9 +18,9 @@ import pytest
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 _CODE = ('jumprelu', 'experiments', 'launch')
 
-# Patterns that a native engineer would not write, and an example of each.
+# Pattern -> an example. Letters match in upper and lower case.
 BANNED = {
-    # Free relative clauses: "non-finite values", not ...
+    # Free relative clauses for nouns ("non-finite values").
     r'\bwhat (is|are|was|were|it|they|a|an|the|each|of|has|have|other|all)\b': (
         'What is not finite is selected as well.'
     ),
@@ -28,7 +28,7 @@ BANNED = {
     r'\bof which\b': 'the parts of which a step is made',
     r'\bwhere there (is|are)\b': 'where there are fewer rows',
     # Fragments.
-    r'(^|[.;!?] )Or\b': 'Rows are copied. Or they would be gathered.',
+    r'(^|[.!?] )(?-i:Or)\b': 'Rows are copied. Or they would be gathered.',
     # Verbs of speech for returning, logging and raising.
     r'\b(tells?|told|telling)\b': 'Tells how many rows there are.',
     r'\b(said|says)\b': 'Says that a block is on the disk.',
@@ -36,7 +36,7 @@ BANNED = {
     r'\bsay of\b': 'all that the files say of it',
     # Position and layout: sharded, transposed, stored, after.
     r'\b(lie|lies|lying)\b': 'how its encoder lies',
-    r'\b(stands?|standing)\b': 'as they stand in the file',
+    r'\b(stands?|standing)\b(?! for\b)': 'as they stand in the file',
     r'\bcuts?\b': 'latents are cut over devices',
     r'\bturn(s|ed)\b': 'the turned encoder',
     r'\bbehind\b': 'one block behind',
@@ -184,7 +184,7 @@ def test_a_planted_sentence_is_reported_with_its_line():
   table = '| not | but |\n|---|---|\n| goes on | resumes |\n'
   assert not _reported(_texts_of_document(table))
   assert _reported(_texts_of_document(table.replace('not', 'now'))) == [3]
-  plain = 'The state resumes.\n'
+  plain = 'The state resumes; or the run stops.\n'
   assert not _reported(_texts_of_document(plain))
 
 

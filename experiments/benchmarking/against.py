@@ -1,10 +1,11 @@
 """The speed of a training step at two commits, paired round by round.
 
-Each checkout runs in a resident process of its own. A round is four turns on
-the same batches, in the order other, this, this, other, so that a drift of the
-machine cancels. The table has the median over rounds of the ratio of seconds,
-this checkout over the other: below 1 this one is faster. Its interval covers
-the median of the ratio with at least 95 % confidence, by order statistics.
+Each checkout runs in a separate resident process. A round has four trials of a
+few steps on the same batches. Their order is other, this, this, other, so that a
+drift of the machine's speed cancels. The table has the median over rounds of the ratio of
+seconds, this checkout over the other: below 1, this checkout is faster. The
+interval comes from order statistics and covers the median of the ratio with at
+least 95 % confidence.
 
   git worktree add ../before COMMIT
   python -m experiments.benchmarking.against --root=../before --rounds=20
@@ -37,29 +38,36 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_string(
       'python',
       sys.executable,
-      'Interpreter of the other checkout: one in which its native step is'
+      'Python interpreter for the other checkout, with its native step'
       ' installed.',
       flag_values=flag_values,
   )
   flags.DEFINE_list(
       'backends',
       list(benchmark.BACKENDS['cpu']),
-      'Backends to time, by the name that both checkouts have.',
+      'Backends to time; both checkouts must have them under this name.',
       flag_values=flag_values,
   )
   flags.DEFINE_enum(
-      'shape', 'M', list(problem.SHAPES), 'Size.', flag_values=flag_values
+      'shape',
+      'M',
+      list(problem.SHAPES),
+      'Size of SAE and batch.',
+      flag_values=flag_values,
   )
   flags.DEFINE_integer(
-      'rounds', 20, 'Rounds of four turns.', 6, flag_values=flag_values
+      'rounds', 20, 'Number of rounds.', 6, flag_values=flag_values
   )
 
 
 def run(flag_values: flags.FlagValues) -> int:
-  """Times every backend at both checkouts and prints a table."""
+  """Times every backend in both checkouts, and prints a table."""
   root = pathlib.Path(flag_values.root or '').expanduser().resolve()
   if not flag_values.root or not (root / 'jumprelu').is_dir():
-    raise errors.UserError(f'--root={flag_values.root}: not a checkout')
+    raise errors.UserError(
+        f'--root={flag_values.root} is not a checkout: it has no folder'
+        ' `jumprelu`'
+    )
   shape = problem.SHAPES[flag_values.shape]
   with tempfile.TemporaryDirectory() as folder:
     problem.save(pathlib.Path(folder), shape, 64, zipf=False)
@@ -92,7 +100,7 @@ def measure(
     rounds: int,
     steps: int,
 ) -> list[float]:
-  """Returns, per round, seconds of this checkout over those of the other."""
+  """Returns this checkout's seconds over the other's, for each round."""
   python, root = other
   with contextlib.ExitStack() as stack:
     ours = resident.Resident(name, sys.executable, job)
@@ -104,7 +112,7 @@ def measure(
     ratios = []
     for _ in range(rounds):
       order = (theirs, ours, ours, theirs)
-      seconds = [process.turn(steps)['wall'] for process in order]
+      seconds = [process.trial(steps)['wall'] for process in order]
       ratios.append((seconds[1] + seconds[2]) / (seconds[0] + seconds[3]))
   return ratios
 
@@ -112,11 +120,12 @@ def measure(
 def interval(values: Sequence[float]) -> tuple[float, float]:
   """Returns order statistics that enclose the median with 95 % confidence.
 
-  With n values the k-th smallest and the k-th largest miss the median with
-  probability 2 P(Binomial(n, 1/2) < k); k is the largest with at most 5 %.
+  The interval from the k-th smallest to the k-th largest of n values misses the
+  median with probability 2 P(Binomial(n, 1/2) < k). k is the largest number for
+  which this is at most 5 %.
 
   Raises:
-    ValueError: if there are fewer than 6 values, too few for any such k.
+    ValueError: There are fewer than 6 values, so that no k is small enough.
   """
   count, k = len(values), 0
   while 2 * _below(count, k + 1) <= 1 - _CONFIDENCE:
@@ -133,7 +142,7 @@ def _below(count: int, k: int) -> float:
 
 
 if __name__ == '__main__':
-  # Threads that wait must leave the cores to the process whose turn it is.
+  # Waiting threads must leave the cores to the process that is being timed.
   os.environ.setdefault('OMP_WAIT_POLICY', 'passive')
   sys.exit(
       main_lib.run_command(

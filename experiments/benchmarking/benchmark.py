@@ -1,22 +1,25 @@
-"""How fast a training step is: our backends against other people's, paired.
+"""The speed of a training step: our backends against peers, round by round.
 
-Every implementation is a resident process, woken in turn (A B C, then C B A)
-for the same few steps from the same batches, weights, thresholds and bandwidth;
-a ratio is taken round by round, so that what else the machine does hits both.
-Firing statistics are on for all. Peers are those of docs/performance.md; they
-live in an environment of their own, as their requirements are not ours:
+Every implementation is a resident process. A trial is a few steps on the same
+batches, weights, thresholds and bandwidth. In each round every process runs two
+trials, in the order A B C, C B A. Ratios are computed round by round, so that
+other load on the machine affects both sides. All implementations collect firing
+statistics.
+
+Peers are those of docs/performance.md. They need a separate environment, because
+their requirements conflict with ours:
 
   python3 -m venv peers && peers/bin/pip install sae-lens
   peers/bin/pip install --no-deps dictionary-learning eai-sparsify natsort \
     schedulefree
   python -m experiments.benchmarking.benchmark --shapes=M --peers_python=peers/bin/python
 
-On a GPU memory is that of the arrays on it, and the peers' interpreter must
-have a torch for CUDA. Where the card does not hold all of them side by side,
-`--alone` has each take all its turns before the next one starts; rounds are
+On a GPU the reported memory is that of the arrays on it, and the peers'
+environment must have torch for CUDA. If the GPU cannot hold all implementations
+together, `--alone` runs all trials of one before the next one starts; rounds are
 then paired by their numbers only.
 
-Ratios are how many times faster ours is. `matmuls` is the time of the five
+A ratio of 2 means that ours is twice as fast. `matmuls` is the time of the five
 matrix products of a dense step, measured in the same rounds.
 """
 
@@ -40,7 +43,7 @@ from jumprelu.ops import native
 from jumprelu.run import main as main_lib
 
 PEERS = ('saelens', 'dictionary_learning', 'sparsify')
-# What is timed if nobody asks for other backends.
+# The backends that are timed by default.
 BACKENDS = {
     'cpu': ('oracle', 'dense', 'sparse', 'native'),
     'gpu': ('dense', 'pallas'),
@@ -51,7 +54,7 @@ _CEILINGS = ('matmuls', 'encoder')
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """What is timed."""
+  """A problem, a precision and a device."""
 
   shape: str
   l0: int
@@ -67,10 +70,13 @@ class Case:
 def define_flags(flag_values: flags.FlagValues) -> None:
   """Declares the flags."""
   lists = {
-      'shapes': (['M'], f'Sizes: some of {", ".join(problem.SHAPES)}.'),
-      'l0': (['64'], 'Mean active latents: 20,64,150.'),
-      'backends': (None, f'Ours: some of {", ".join(_ALL_BACKENDS)}.'),
-      'peers': (list(PEERS), f'Theirs: some of {", ".join(PEERS)}, or none.'),
+      'shapes': (
+          ['M'],
+          f'Sizes of SAE and batch, of: {", ".join(problem.SHAPES)}.',
+      ),
+      'l0': (['64'], 'Mean numbers of active latents, e.g. 20,64,150.'),
+      'backends': (None, f'Backends, of: {", ".join(_ALL_BACKENDS)}.'),
+      'peers': (list(PEERS), f'Peers, of: {", ".join(PEERS)}; or none.'),
   }
   for name, (default, text) in lists.items():
     flags.DEFINE_list(name, default, text, flag_values=flag_values)
@@ -78,12 +84,12 @@ def define_flags(flag_values: flags.FlagValues) -> None:
       'frequencies': (
           ['even', 'zipf'],
           ['even', 'zipf'],
-          'How often latents fire: all alike, or by a power law.',
+          'How often latents fire: all equally, or by a power law.',
       ),
       'precision': (
           ['float32', 'bfloat16'],
           ['float32'],
-          'Of the inputs of matrix products.',
+          'Precision of the inputs of matrix products.',
       ),
   }
   for name, (values, default, text) in enums.items():
@@ -94,29 +100,32 @@ def define_flags(flag_values: flags.FlagValues) -> None:
       'device',
       'auto',
       ['auto', *BACKENDS],
-      'Where to compute; auto: where JAX would.',
+      'Device; auto is the default device of JAX.',
       flag_values=flag_values,
   )
   flags.DEFINE_integer(
-      'rounds', 5, 'Rounds, each there and back.', 1, flag_values=flag_values
+      'rounds', 5, 'Number of rounds.', 1, flag_values=flag_values
   )
   switches = {
-      'alone': 'One after another, not in turn: where memory is short.',
-      'skip_failing': 'Go on without what fails; else the benchmark ends.',
+      'alone': 'Run one implementation after another, to save memory.',
+      'skip_failing': 'Leave out implementations that fail, with a message.',
   }
   for name, text in switches.items():
     flags.DEFINE_bool(name, False, text, flag_values=flag_values)
   strings = {
-      'peers_python': (sys.executable, 'Interpreter that has the peers.'),
+      'peers_python': (
+          sys.executable,
+          'Python interpreter with the peers installed.',
+      ),
       'json': ('', 'File for the records, as a JSON list.'),
-      'plot': ('', 'File for the picture.'),
+      'plot': ('', 'File for a plot of the ratios.'),
   }
   for name, (default, text) in strings.items():
     flags.DEFINE_string(name, default, text, flag_values=flag_values)
 
 
 def run(flag_values: flags.FlagValues) -> int:
-  """Times all cases, prints a table, writes what was asked for."""
+  """Times all cases, prints their tables, and writes records and plot."""
   peers = [name for name in flag_values.peers if name != 'none']
   _check('shapes', flag_values.shapes, problem.SHAPES)
   _check('peers', peers, PEERS)
@@ -129,7 +138,9 @@ def run(flag_values: flags.FlagValues) -> int:
   for cases in _cases(flag_values, device):
     with tempfile.TemporaryDirectory() as folder:
       first = cases[0]
-      print(f'{first.shape}, L0 {first.l0}: drawing', file=sys.stderr)
+      print(
+          f'{first.shape}, L0 {first.l0}: drawing the problem', file=sys.stderr
+      )
       problem.save(
           pathlib.Path(folder),
           problem.SHAPES[first.shape],
@@ -138,7 +149,7 @@ def run(flag_values: flags.FlagValues) -> int:
       )
       for case in cases:
         records += _run(case, backends, peers, folder, flag_values)
-        # Each time: what was found is there, whatever comes.
+        # After each case, so that a later failure loses no records.
         if flag_values.json:
           text = json.dumps(records, indent=1) + '\n'
           pathlib.Path(flag_values.json).write_text(text, 'utf-8')
@@ -150,23 +161,25 @@ def run(flag_values: flags.FlagValues) -> int:
 def _check(flag: str, values: Sequence[str], known: Any) -> None:
   for value in values:
     if value not in known:
-      raise errors.UserError(f'--{flag}={value} is none of {", ".join(known)}')
+      raise errors.UserError(
+          f'--{flag}={value} is not one of {", ".join(known)}'
+      )
 
 
-def _backends(asked: Sequence[str] | None, device: str) -> list[str]:
-  backends = list(asked or BACKENDS[device])
-  why_not = 'it is for CPUs' if device != 'cpu' else native.why_not()
+def _backends(names: Sequence[str] | None, device: str) -> list[str]:
+  backends = list(names or BACKENDS[device])
+  why_not = 'it runs only on CPUs' if device != 'cpu' else native.why_not()
   if 'native' in backends and why_not:
-    print(f'without the native step: {why_not}', file=sys.stderr)
+    print(f'the native step is left out: {why_not}', file=sys.stderr)
     backends.remove('native')
   return backends
 
 
 def _cases(flag_values: flags.FlagValues, device: str) -> list[list[Case]]:
-  """Returns what is timed, by the problem drawn for it."""
+  """Returns the cases, grouped by the problem that they share."""
   for l0 in flag_values.l0:
     if not l0.isdigit() or not int(l0):
-      raise errors.UserError(f'--l0={l0} must be a whole number above 0')
+      raise errors.UserError(f'--l0={l0} must be a positive integer')
   return [
       [
           Case(shape, int(l0), frequencies == 'zipf', precision, device)
@@ -179,12 +192,12 @@ def _cases(flag_values: flags.FlagValues, device: str) -> list[list[Case]]:
 
 
 def _without_option(peer: str, case: Case) -> str:
-  """Says why a peer cannot be timed in a precision; empty if it can."""
+  """Returns why a peer cannot run in a precision; empty if it can."""
   if case.precision == 'float32' or peer == 'saelens':
     return ''
   if peer == 'dictionary_learning':
-    return 'it has no option for it'
-  return 'its autocast is for GPUs' if case.device == 'cpu' else ''
+    return 'it has no option for that precision'
+  return 'its autocast works only on GPUs' if case.device == 'cpu' else ''
 
 
 def _run(
@@ -194,12 +207,14 @@ def _run(
     folder: str,
     flag_values: flags.FlagValues,
 ) -> list[dict[str, Any]]:
-  """Times a case and prints its table; returns its records."""
+  """Returns the records of a case, after timing it and printing its table."""
   ours = [f'ours-{backend}' for backend in backends]
   pythons = dict.fromkeys((*ours, *_CEILINGS), sys.executable)
   for peer in peers:
     if why_not := _without_option(peer, case):
-      print(f'no {peer} in {case.precision}: {why_not}', file=sys.stderr)
+      print(
+          f'{peer} is left out in {case.precision}: {why_not}', file=sys.stderr
+      )
     else:
       pythons[peer] = flag_values.peers_python
   plan = timing.Plan(
@@ -210,43 +225,43 @@ def _run(
   )
   job = resident.Job(pathlib.Path(folder), case.device, case.precision)
   timed = timing.measure(pythons, job, plan)
-  found = _compare(case, timed, plan.steps)
-  print(report.table(str(case), found, timed.turns), flush=True)
-  return found
+  records = _compare(case, timed, plan.steps)
+  print(report.table(str(case), records, timed.trials), flush=True)
+  return records
 
 
 def _compare(
     case: Case, timed: timing.Timed, steps: int
 ) -> list[dict[str, Any]]:
-  """Returns a record for each of ours against each peer and the oracle."""
-  turns = timed.turns
-  ours = [name for name in turns if name.startswith('ours-')]
-  others = [name for name in (*PEERS, 'ours-oracle') if name in turns]
+  """Returns a record for each of our backends with each peer and the oracle."""
+  trials = timed.trials
+  ours = [name for name in trials if name.startswith('ours-')]
+  others = [name for name in (*PEERS, 'ours-oracle') if name in trials]
   records = []
   for mine, other in itertools.product(ours, others):
     if mine == other:
       continue
-    speed = ratios(turns[other], turns[mine], 'wall')
+    speed = ratios(trials[other], trials[mine], 'wall')
     records.append(
         dataclasses.asdict(case)
         | {
             'ours': mine.removeprefix('ours-'),
             'peer': other,
-            'seconds': _seconds(turns[mine]) / steps,
-            'peer_seconds': _seconds(turns[other]) / steps,
+            'seconds': _seconds(trials[mine]) / steps,
+            'peer_seconds': _seconds(trials[other]) / steps,
             'speed_ratio_median': statistics.median(speed),
             'speed_ratio_low': min(speed),
             'speed_ratio_high': max(speed),
             'cpu_ratio': statistics.median(
-                ratios(turns[other], turns[mine], 'cpu')
+                ratios(trials[other], trials[mine], 'cpu')
             ),
-            'memory_ratio': _memory(turns[mine]) / _memory(turns[other]),
+            'memory_ratio': _memory(trials[mine]) / _memory(trials[other]),
             'memory_ratio_above_imports': (
-                _memory(turns[mine], imports=False)
-                / _memory(turns[other], imports=False)
+                _memory(trials[mine], imports=False)
+                / _memory(trials[other], imports=False)
             ),
-            'ceiling_share': _share(turns, 'matmuls', mine),
-            'encoder_share': _share(turns, 'encoder', mine),
+            'ceiling_share': _share(trials, 'matmuls', mine),
+            'encoder_share': _share(trials, 'encoder', mine),
             'gradient_error': timed.gradient_errors[mine],
         }
     )
@@ -254,22 +269,22 @@ def _compare(
 
 
 def _memory(
-    turns: Sequence[Mapping[str, float]], *, imports: bool = True
+    trials: Sequence[Mapping[str, float]], *, imports: bool = True
 ) -> float:
-  """Returns the peak of all turns, with what imports took or without."""
-  return turns[-1]['memory'] - (0 if imports else turns[-1]['imports'])
+  """Returns the peak over all trials, with or without the memory of imports."""
+  return trials[-1]['memory'] - (0 if imports else trials[-1]['imports'])
 
 
-def _seconds(turns: Sequence[Mapping[str, float]]) -> float:
-  return statistics.median(turn['wall'] for turn in turns)
+def _seconds(trials: Sequence[Mapping[str, float]]) -> float:
+  return statistics.median(trial['wall'] for trial in trials)
 
 
 def _share(
-    turns: Mapping[str, Sequence[Mapping[str, float]]], ceiling: str, mine: str
+    trials: Mapping[str, Sequence[Mapping[str, float]]], ceiling: str, mine: str
 ) -> float:
-  if ceiling not in turns:  # It failed.
+  if ceiling not in trials:  # It failed and was skipped.
     return float('nan')
-  return statistics.median(ratios(turns[ceiling], turns[mine], 'wall'))
+  return statistics.median(ratios(trials[ceiling], trials[mine], 'wall'))
 
 
 def ratios(
@@ -277,18 +292,18 @@ def ratios(
     below: Sequence[Mapping[str, float]],
     field: str,
 ) -> list[float]:
-  """Returns a ratio a round, of both its turns together."""
+  """Returns one ratio per round, of the sums of its two trials."""
   return [
-      sum(turn[field] for turn in above[i : i + 2])
-      / sum(turn[field] for turn in below[i : i + 2])
+      sum(trial[field] for trial in above[i : i + 2])
+      / sum(trial[field] for trial in below[i : i + 2])
       for i in range(0, len(above), 2)
   ]
 
 
 if __name__ == '__main__':
-  # Threads that wait must not take the cores of whose turn it is.
+  # Waiting threads must leave the cores to the process that is being timed.
   os.environ.setdefault('OMP_WAIT_POLICY', 'passive')
-  # Asking JAX for its device must not take most of a GPU's memory.
+  # Otherwise JAX would reserve most of a GPU's memory for this process.
   os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
   sys.exit(
       main_lib.run_command(

@@ -1,15 +1,15 @@
-"""How fast the whole job is: language model, shuffle and suite, end to end.
+"""The speed of a whole job: language model, shuffle and suite, end to end.
 
-Runs the demo's suite in a process of its own, watched from outside, so that the
-same command times another checkout's code as well (`--root`):
+The suite of the demo runs in a separate process, which is only watched, so that
+the same command can also time the code of another checkout (`--root`):
 
   python -m experiments.benchmarking.benchmark_job --json=now.json
   python -m experiments.benchmarking.benchmark_job --root=../before --json=before.json
 
-Prints seconds to the first step's metrics (imports, text, language model,
-compiling, the first block), tokens a second of the training phase after them,
-seconds of evaluation and release, and peak memory. With `--compiled=FOLDER` a
-second run finds the programs that the first one compiled.
+The output has the seconds to the first metrics (imports, text, language model,
+compilation, the first block), the tokens per second of training after these, the
+seconds of evaluation and release, and the peak memory. With `--compiled=FOLDER`
+a second run reuses the programs that the first run compiled.
 """
 
 import json
@@ -26,49 +26,49 @@ from jumprelu import errors
 from jumprelu.run import main as main_lib
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
-_SECONDS = 0.02  # Between looks at the run.
+_SECONDS = 0.02  # Between checks of the run.
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
   """Declares the flags."""
   strings = {
-      'root': (str(_ROOT), 'Checkout whose code runs.'),
-      'python': (sys.executable, 'Interpreter for it.'),
+      'root': (str(_ROOT), 'Checkout whose code is timed.'),
+      'python': (sys.executable, 'Python interpreter for the checkout.'),
       'json': ('', 'File for the numbers.'),
-      'compiled': ('', 'Folder of compiled programs, by default a new one.'),
+      'compiled': ('', 'Folder of compiled programs; by default an empty one.'),
   }
   for name, (default, text) in strings.items():
     flags.DEFINE_string(name, default, text, flag_values=flag_values)
   flags.DEFINE_integer(
-      'tokens', 524_288, 'As of jumprelu demo.', 1, flag_values=flag_values
+      'tokens', 524_288, 'The --tokens of the demo.', 1, flag_values=flag_values
   )
 
 
 def run(flag_values: flags.FlagValues) -> int:
-  """Runs the demo, prints what it took."""
+  """Runs the demo, and prints its times and memory."""
   with tempfile.TemporaryDirectory() as folder:
-    place = pathlib.Path(folder)
-    compiled = flag_values.compiled or place / 'compiled'
-    found = _watch(
+    work = pathlib.Path(folder)
+    compiled = flag_values.compiled or work / 'compiled'
+    results = _watch(
         [
             flag_values.python,
             '-m',
             'jumprelu.run.main',
             'demo',
-            f'--out={place / "demo"}',
+            f'--out={work / "demo"}',
             f'--tokens={flag_values.tokens}',
         ],
         pathlib.Path(flag_values.root),
-        place / 'demo' / 'run',
+        work / 'demo' / 'run',
         environment={
             'JAX_COMPILATION_CACHE_DIR': str(compiled),
             'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.1',
         },
     )
-  for name, value in found.items():
+  for name, value in results.items():
     print(f'{name:28} {value:12,.1f}')
   if flag_values.json:
-    text = json.dumps(found, indent=1) + '\n'
+    text = json.dumps(results, indent=1) + '\n'
     pathlib.Path(flag_values.json).write_text(text, 'utf-8')
   return 0
 
@@ -80,7 +80,7 @@ def _watch(
     *,
     environment: dict[str, str],
 ) -> dict[str, float]:
-  """Starts the demo and looks at its run directory until it has ended."""
+  """Returns times and memory of the demo, read off its run directory."""
   start = time.perf_counter()
   process = subprocess.Popen(
       command, cwd=root, env=os.environ | environment, stdout=subprocess.DEVNULL
@@ -88,7 +88,7 @@ def _watch(
   first = trained = 0.0
   ended = 0
   while not ended:
-    # What `Popen.poll` does, with the resources that the process used.
+    # As `Popen.poll`, but this also returns the resources of the process.
     ended, status, usage = os.wait4(process.pid, os.WNOHANG)
     now = time.perf_counter() - start
     if not first and (run_folder / 'metrics.jsonl').exists():
@@ -99,8 +99,8 @@ def _watch(
   process.returncode = os.waitstatus_to_exitcode(status)
   if process.returncode:
     raise errors.UserError(
-        f'the demo of {root} ended with code {process.returncode}; what it said'
-        ' stands above'
+        f'the demo of {root} ended with code {process.returncode}; its messages'
+        ' are above'
     )
   lines = (run_folder / 'metrics.jsonl').read_text('utf-8').splitlines()
   begin, end = json.loads(lines[0]), json.loads(lines[-1])

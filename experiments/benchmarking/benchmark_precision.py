@@ -1,10 +1,12 @@
-"""What the precision of matrix products does to a JumpReLU SAE.
+"""The effect of the precision of matrix products on a JumpReLU SAE.
 
-First to the threshold's gradient, which sees only pre-activations within half
-a bandwidth of the threshold: with products of float32, of bfloat16 inputs, and
-with results that are stored as bfloat16, against float64, by size of the
-threshold. Then to what is trained: two suites on the embedded model by the same
-backend, which differ in `matmul_precision` alone.
+The first table has errors of the gradient of thresholds, by the size of the
+threshold. This gradient depends only on pre-activations within half a bandwidth
+of the threshold. Products in float32, with bfloat16 inputs, and with results
+stored as bfloat16 are compared with float64.
+
+The second table compares trained SAEs: two suites on the embedded model, by the
+same backend, which differ only in `matmul_precision`.
 
   python -m experiments.benchmarking.benchmark_precision --work=experiments_work
 """
@@ -24,14 +26,15 @@ from experiments.figures import drawing
 from experiments.suites import results, scales, suites
 from jumprelu.run import main as main_lib
 
-# What tables call a precision -> what configs do.
+# Name of a precision in the tables -> name in configs.
 _PRECISIONS = {'float32': 'highest', 'bfloat16': 'bfloat16'}
 _METRICS = ('l0', 'fvu', 'delta_loss', 'dead_share')
-# Gemma 2 2B's width and the papers' bandwidth; latents fire on a 256th of rows.
+# The width of Gemma 2 2B and the bandwidth of the papers. Latents fire on one row
+# in 256.
 _D_MODEL, _BANDWIDTH, _QUANTILE = 2304, 1e-3, 1 - 1 / 256
 _RANGES = ((0.03, 0.0625), (0.0625, 0.125), (0.125, 0.25), (0.25, 0.5))
-_LATENTS = 64  # Of each range.
-_CHUNK = 8192  # Rows at once.
+_LATENTS = 64  # In each range.
+_CHUNK = 8192  # Rows of a batch.
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -39,13 +42,13 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_string(
       'work',
       'experiments_work',
-      'Folder for the two suites; what is finished there is not done again.',
+      'Folder for the two suites; finished runs are reused.',
       flag_values=flag_values,
   )
   flags.DEFINE_integer(
       'rows',
       65_536,
-      'Rows from which the gradients are taken; 0: only train.',
+      'Rows for the gradients; 0 omits the first table.',
       0,
       flag_values=flag_values,
   )
@@ -53,13 +56,13 @@ def define_flags(flag_values: flags.FlagValues) -> None:
       'scale',
       'nano',
       ['nano', 'quick'],
-      'Of the suites.',
+      'Scale of the suites.',
       flag_values=flag_values,
   )
 
 
 def run(flag_values: flags.FlagValues) -> int:
-  """Prints both tables, as Markdown."""
+  """Prints both tables as Markdown."""
   if flag_values.rows:
     print(_gradient_table(gradient_errors(flag_values.rows)), flush=True)
   scale = scales.SCALES[flag_values.scale]
@@ -79,26 +82,26 @@ def run(flag_values: flags.FlagValues) -> int:
 
 
 def gradient_errors(rows: int) -> dict[str, list[float]]:
-  """Returns |g - g64| / |g64| over a range's latents, by kind of product.
+  """Returns |g - g64| / |g64| over the latents of each range, by product.
 
   Args:
-    rows: Of the batch; a multiple of 8,192 that are drawn anew.
+    rows: The number of rows, rounded down to a positive multiple of 8,192.
   """
-  found = {}
+  gradients = {}
   params = _params()
   for batches in _batches(max(rows // _CHUNK, 1), params):
     for kind, batch in batches.items():
       gradient = exact.gradients(
           batch, params['W_enc'], params['W_dec'], settings=_settings()
       )['threshold']
-      found[kind] = found.get(kind, 0) + gradient
-  true = found.pop('float64').reshape(len(_RANGES), -1)
+      gradients[kind] = gradients.get(kind, 0) + gradient
+  true = gradients.pop('float64').reshape(len(_RANGES), -1)
   return {
       kind: [
           float(np.linalg.norm(a - b) / np.linalg.norm(b))
           for a, b in zip(gradient.reshape(true.shape), true, strict=True)
       ]
-      for kind, gradient in found.items()
+      for kind, gradient in gradients.items()
   }
 
 
@@ -111,14 +114,14 @@ def _settings() -> Any:
 
 
 def _params() -> dict[str, np.ndarray]:
-  """Latents whose thresholds fill the ranges, each as rare as the next."""
+  """Returns latents with thresholds over all ranges and equal frequencies."""
   rng = np.random.default_rng(0)
   threshold = np.concatenate(
       [np.geomspace(*ends, _LATENTS, endpoint=False) for ends in _RANGES]
   ).astype(np.float32)
   W_dec = rng.standard_normal((len(threshold), _D_MODEL))
   W_dec /= np.linalg.norm(W_dec, axis=1, keepdims=True)
-  # Rows and columns are of norm 1: products deviate by 1 / sqrt(d).
+  # Rows and columns have norm 1, so products have standard deviation 1 / sqrt(d).
   high = statistics.NormalDist().inv_cdf(_QUANTILE) / np.sqrt(_D_MODEL)
   return {
       'W_enc': W_dec.T.astype(np.float32),
@@ -131,7 +134,7 @@ def _params() -> dict[str, np.ndarray]:
 def _batches(
     count: int, params: dict[str, np.ndarray]
 ) -> Iterator[dict[str, Any]]:
-  """Draws batches, with pre-activations by each kind of product."""
+  """Yields random batches, with the pre-activations of each kind of product."""
   import jax
   import jax.numpy as jnp
 
@@ -142,13 +145,14 @@ def _batches(
   for _ in range(count):
     x = rng.standard_normal((_CHUNK, _D_MODEL), np.float32)
     x /= np.float32(np.sqrt(_D_MODEL))
-    found = {'float64': x.astype(np.float64) @ W_enc.astype(np.float64) + b_enc}
+    exact_product = x.astype(np.float64) @ W_enc.astype(np.float64)
+    pre_acts_of = {'float64': exact_product + b_enc}
     for kind, precision in _PRECISIONS.items():
       with jax.default_matmul_precision(precision):
         product = products.matmul(jnp.asarray(x), jnp.asarray(W_enc))
-        found[f'{kind} inputs'] = np.asarray(product) + b_enc
-    stored = jnp.asarray(found['float32 inputs']).astype(jnp.bfloat16)
-    found['bfloat16 results'] = np.asarray(stored.astype(jnp.float32))
+        pre_acts_of[f'{kind} inputs'] = np.asarray(product) + b_enc
+    stored = jnp.asarray(pre_acts_of['float32 inputs']).astype(jnp.bfloat16)
+    pre_acts_of['bfloat16 results'] = np.asarray(stored.astype(jnp.float32))
     yield {
         kind: active_pairs.Batch(
             pre_acts,
@@ -160,12 +164,12 @@ def _batches(
             np.float32(1e-3),
             np.float32(1),
         )
-        for kind, pre_acts in found.items()
+        for kind, pre_acts in pre_acts_of.items()
     }
 
 
 def _suite(scale: scales.Scale, precision: str) -> suites.Suite:
-  """JumpReLU SAEs from several seeds, all of whose products are of it."""
+  """Returns a suite of JumpReLU SAEs with several seeds in this precision."""
   return suites.make(
       scale,
       f'precision_{precision}',
@@ -176,34 +180,34 @@ def _suite(scale: scales.Scale, precision: str) -> suites.Suite:
   )
 
 
-def _gradient_table(found: dict[str, list[float]]) -> str:
+def _gradient_table(results: dict[str, list[float]]) -> str:
   names = [f'{low:g} to {high:g}' for low, high in _RANGES]
   rows = [
       [kind, *(f'{100 * error:.2g} %' for error in errors)]
-      for kind, errors in found.items()
+      for kind, errors in results.items()
   ]
   return findings.markdown(['error at thresholds of', *names], rows)
 
 
 def frontier_table(rows: Sequence[drawing.Row]) -> str:
-  """Returns means over seeds, and the differences with their errors."""
+  """Returns means over seeds, and differences with standard errors."""
   table = []
   for value in sorted({row['sparsity_coefficient'] for row in rows}):
-    here = drawing.where(rows, sparsity_coefficient=value)
+    members = drawing.where(rows, sparsity_coefficient=value)
     by_seed = {
         precision: sorted(
-            drawing.where(here, precision=precision), key=lambda r: r['seed']
+            drawing.where(members, precision=precision), key=lambda r: r['seed']
         )
         for precision in _PRECISIONS
     }
     for metric in _METRICS:
-      if any(row[metric] is None for row in here):
-        continue  # A share of dead latents, read on too few tokens.
-      one, other = (
+      if any(row[metric] is None for row in members):
+        continue  # Too few tokens were evaluated for the share of dead latents.
+      float32, bfloat16 = (
           np.array([row[metric] for row in by_seed[precision]])
           for precision in _PRECISIONS
       )
-      change = other - one
+      change = bfloat16 - float32
       error = (
           change.std(ddof=1) / np.sqrt(len(change)) if change.size > 1 else 0
       )
@@ -211,8 +215,8 @@ def frontier_table(rows: Sequence[drawing.Row]) -> str:
           [
               f'{value:g}',
               metric,
-              f'{one.mean():.4g}',
-              f'{other.mean():.4g}',
+              f'{float32.mean():.4g}',
+              f'{bfloat16.mean():.4g}',
               f'{change.mean():+.2g} ± {error:.2g}',
           ]
       )

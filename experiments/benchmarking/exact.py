@@ -1,7 +1,7 @@
-"""The gradients of a JumpReLU's loss: in float64 by NumPy, and by autodiff.
+"""Reference gradients of a JumpReLU's loss: NumPy in float64, and autodiff.
 
-The former from the same float32 pre-activations as the backends: which pairs are
-active or near a threshold is then beyond dispute, and only sums are compared.
+The float64 gradients use the float32 pre-activations of the backends. The same
+pairs are therefore active or near a threshold, and only the sums differ.
 """
 
 from typing import Any
@@ -19,9 +19,9 @@ def gradients(
     *,
     settings: active_pairs.Settings,
 ) -> dict[str, np.ndarray]:
-  """Returns gradients by the names of parameters; thresholds are linear."""
+  """Returns float64 gradients by parameter name; thresholds are linear."""
   keep = np.asarray(batch.keep)[:, None]
-  # Comparisons as they are made: in float32.
+  # Compared in float32, as the backends do.
   distance = np.asarray(batch.pre_acts) - np.asarray(batch.threshold)
   active = (distance > 0) & keep
   near = (np.abs(distance) < np.float32(settings.bandwidth) / 2) & keep
@@ -45,7 +45,7 @@ def gradients(
   if settings.target_l0:
     target = float(batch.target_l0)
     penalty *= 2 * (active.sum() / rows / target - 1) / target
-  found = {
+  grads = {
       'W_dec': latents.T @ errors,
       'W_enc': x.T @ (active * slopes),
       'b_enc': (active * slopes).sum(0),
@@ -54,15 +54,15 @@ def gradients(
       / settings.bandwidth,
   }
   if settings.pre_encoder_bias:
-    found['W_enc'] -= np.outer(b_dec, found['b_enc'])
-    found['b_dec'] -= W_enc @ found['b_enc']
-  return found
+    grads['W_enc'] -= np.outer(b_dec, grads['b_enc'])
+    grads['b_dec'] -= W_enc @ grads['b_enc']
+  return grads
 
 
 def differentiate(
     sae: Any, params: dict[str, Any], batch: active_pairs.Batch
 ) -> tuple[Any, dict[str, Any]]:
-  """Returns the loss's parts and gradients by automatic differentiation."""
+  """Returns parts of the loss, and gradients by automatic differentiation."""
 
   def loss(params):
     return sae.loss(

@@ -1,4 +1,4 @@
-"""Our backends, and the matrix products that bound a dense one, as turns."""
+"""Trials of our backends, and of the matrix products that bound a dense step."""
 
 from collections.abc import Callable
 import functools
@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.benchmarking import exact as exact_lib
+from experiments.benchmarking import gradients as gradients_lib
 from experiments.benchmarking import problem as problem_lib
 from jumprelu import errors, lm, saes
 from jumprelu.activations import blocks
-from jumprelu.ops import active_pairs, dense, native, pallas, products, sparse
+from jumprelu.ops import active_pairs, dense, products
 from jumprelu.training import backends, optim, suite
 from jumprelu.training import step as step_lib
 
@@ -24,11 +25,12 @@ _OPTIM = optim.Config(
     sparsity_warmup_steps=0,
 )
 
-# Of float64 products on the host: more would take longer than the benchmark.
-_MOST_FLOPS = 4e12
+# The largest number of float64 operations on the host: more would take longer
+# than the benchmark.
+_MAX_FLOPS = 4e12
 
-# Takes a number of steps; gives what reads L0 and loss of the last one.
-Turn = Callable[[int], Callable[[], tuple[float, float]]]
+# Runs a number of steps. Returns a function that reads L0 and loss of the last.
+Trial = Callable[[int], Callable[[], tuple[float, float]]]
 
 
 class Memory:
@@ -37,14 +39,14 @@ class Memory:
   imports = 0
 
   def reset(self) -> None:
-    """Does nothing: JAX cannot forget a peak.
+    """Does nothing, because JAX cannot reset a peak.
 
-    What making the state and choosing kernels took is counted if it was more
-    than a step takes.
+    The peak therefore includes the preparation of the state and the choice of
+    kernels, if these need more memory than a step.
     """
 
   def peak(self) -> int:
-    """Returns the most that there was."""
+    """Returns the peak since the start of the process."""
     return jax.devices()[0].memory_stats()['peak_bytes_in_use']
 
 
@@ -54,11 +56,13 @@ def make(
     *,
     device: str,
     precision: str,
-) -> Turn:
-  """Makes the turns of `ours-BACKEND`, `matmuls` or `encoder`."""
+) -> Trial:
+  """Returns the trials of `ours-BACKEND`, `matmuls` or `encoder`."""
   if jax.default_backend() != device:
-    raise errors.UserError(f'JAX has a {jax.default_backend()}, not a {device}')
-  # float32 by its name as well: a GPU's default is TF32.
+    raise errors.UserError(
+        f'--device={device}: the device of JAX is {jax.default_backend()}'
+    )
+  # float32 is set explicitly too, because the default of a GPU is TF32.
   jax.config.update('jax_default_matmul_precision', precision)
   kind, _, backend = name.partition('-')
   if kind != 'ours':
@@ -74,7 +78,7 @@ def make(
       max_steps=steps,
       backend=backend,
   )
-  # The batches over and over, so that a turn is one segment.
+  # The batches are repeated, so that a trial is one segment.
   rows = np.arange(batches * batch, dtype=np.int32)
   block = blocks.Block(
       activations={_TAP: jnp.asarray(x.reshape(1, -1, d_model))},
@@ -86,14 +90,14 @@ def make(
   state = segments.prepare(_state(group, problem))
   problem.clear()
 
-  def turn(count: int) -> Callable[[], tuple[float, float]]:
+  def trial(count: int) -> Callable[[], tuple[float, float]]:
     nonlocal state
     state, log = segments.run(state, block, jnp.int32(0), jnp.int32(count))
     jax.block_until_ready((state, log))
     metrics = log.groups[group.name]
     return lambda: tuple(metrics[k][count - 1, 0] for k in ('l0', 'loss'))
 
-  return turn
+  return trial
 
 
 def _group(d_model: int, width: int) -> suite.Group:
@@ -118,7 +122,7 @@ def _group(d_model: int, width: int) -> suite.Group:
 def _params(problem: dict[str, np.ndarray]) -> dict[str, Any]:
   names = ('b_enc', 'W_dec', 'b_dec')
   params = {name: jnp.asarray(problem[name]) for name in names}
-  # A copy that lies as an encoder does.
+  # A transposed copy, because the encoder is [model, latents].
   params['W_enc'] = params['W_dec'].T
   return params | {'log_threshold': jnp.log(jnp.asarray(problem['threshold']))}
 
@@ -134,8 +138,8 @@ def _state(group: suite.Group, problem: dict[str, np.ndarray]) -> Any:
   return suite.TrainState(groups={group.name: state}, step=jnp.int32(0))
 
 
-def _matmuls(problem: dict[str, np.ndarray], *, encoder_only: bool) -> Turn:
-  """The five matrix products of a dense step, or the first."""
+def _matmuls(problem: dict[str, np.ndarray], *, encoder_only: bool) -> Trial:
+  """Returns trials of the five matrix products of a dense step, or of one."""
   x, W_dec = jnp.asarray(problem['x'][0]), jnp.asarray(problem['W_dec'])
   W_enc = W_dec.T
   problem.clear()
@@ -144,42 +148,43 @@ def _matmuls(problem: dict[str, np.ndarray], *, encoder_only: bool) -> Turn:
   transposed = jax.jit(lambda a, b: products.matmul(a.T, b))
   by_rows = jax.jit(lambda a, b: products.matmul(a, b.T))
 
-  def turn(count: int) -> Callable[[], tuple[float, float]]:
-    found = None
+  def trial(count: int) -> Callable[[], tuple[float, float]]:
+    results = None
     for _ in range(count):
       pre_acts = product(x, W_enc)
-      found = [pre_acts]
+      results = [pre_acts]
       if not encoder_only:
-        found += [
+        results += [
             product(pre_acts, W_dec),
             by_rows(x, W_dec),
             transposed(pre_acts, x),
             transposed(x, pre_acts),
         ]
-      if on_cpu:  # Else steps might run side by side.
-        jax.block_until_ready(found)
-    jax.block_until_ready(found)
+      if on_cpu:  # Otherwise several steps might run at once.
+        jax.block_until_ready(results)
+    jax.block_until_ready(results)
     return lambda: (float('nan'), float('nan'))
 
-  return turn
+  return trial
 
 
 def gradient_error(name: str, problem: dict[str, np.ndarray]) -> float:
-  """Returns max|a - b| / max|b| to float64 gradients, the worst array's.
+  """Returns max|a - b| / max|b| against float64, for the worst parameter.
 
-  Both are given one array of pre-activations. NaN where that would take too
-  long.
+  Both gradients use the same pre-activations. The result is NaN if float64 would
+  take too long.
   """
   flops = 10 * problem['x'][0].size * len(problem['W_dec'])
-  if flops > _MOST_FLOPS:
+  if flops > _MAX_FLOPS:
     print(
-        f'{name}: {flops:.0e} FLOPs, no gradients in float64', file=sys.stderr
+        f'{name}: no gradients in float64, which need {flops:.0e} FLOPs',
+        file=sys.stderr,
     )
     return float('nan')
   backend = name.partition('-')[2]
   sae = _group(problem['x'].shape[-1], problem['W_dec'].shape[0]).sae
   params, x = _params(problem), jnp.asarray(problem['x'][0])
-  # As after some training: a gradient flows through the pre-encoder bias.
+  # A b_dec other than zero, so that the pre-encoder bias has an effect.
   params['b_dec'] = x[:8].mean(axis=0)
   batch = active_pairs.Batch(
       pre_acts=jax.jit(sae.pre_acts)(params, x),
@@ -196,18 +201,18 @@ def gradient_error(name: str, problem: dict[str, np.ndarray]) -> float:
       batch, problem['W_dec'].T, problem['W_dec'], settings=settings
   )
   if backend == 'oracle':
-    found = _oracle(sae, params, batch)
+    grads = _oracle(sae, params, batch)
   else:
-    found = _gradients(backend, batch, params, settings)
+    grads = _gradients(backend, batch, params, settings)
   return max(
-      float(np.abs(np.asarray(found[k]) - v).max() / np.abs(v).max())
+      float(np.abs(np.asarray(grads[k]) - v).max() / np.abs(v).max())
       for k, v in exact.items()
   )
 
 
 def _oracle(sae: Any, params: Any, batch: active_pairs.Batch) -> dict[str, Any]:
-  _, found = exact_lib.differentiate(sae, params, batch)
-  return found | {'threshold': found['log_threshold'] / batch.threshold}
+  _, grads = exact_lib.differentiate(sae, params, batch)
+  return grads | {'threshold': grads['log_threshold'] / batch.threshold}
 
 
 def _gradients(
@@ -218,16 +223,20 @@ def _gradients(
 ) -> dict[str, Any]:
   call = {
       'dense': dense.gradients,
-      'sparse': functools.partial(sparse.gradients, cap=backends.Sparse().cap),
-      'native': native.gradients,
-      'pallas': functools.partial(pallas.gradients, cap=backends.Pallas().cap),
+      'sparse': functools.partial(
+          gradients_lib.compute_sparse, cap=backends.Sparse().cap
+      ),
+      'native': gradients_lib.compute_native,
+      'pallas': functools.partial(
+          gradients_lib.compute_pallas, cap=backends.Pallas().cap
+      ),
   }[backend]
   call = jax.jit(functools.partial(call, settings=settings))
-  W_enc, W_dec, rest = call(batch, params['W_enc'], params['W_dec'])
+  W_enc, W_dec, result = call(batch, params['W_enc'], params['W_dec'])
   return {
       'W_enc': W_enc,
       'W_dec': W_dec,
-      'b_enc': rest.b_enc,
-      'b_dec': rest.b_dec,
-      'threshold': rest.threshold,
+      'b_enc': result.b_enc,
+      'b_dec': result.b_dec,
+      'threshold': result.threshold,
   }

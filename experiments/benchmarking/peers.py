@@ -1,15 +1,15 @@
-"""Other people's training steps, as turns: unmodified, from their packages.
+"""Trials of the peers' training steps, unmodified, from their packages.
 
-Each does what its own trainer does in a step, with the same batches, weights,
-thresholds and bandwidth. Where a step of theirs is another one than ours:
+Each peer runs the step of its own trainer on the same batches, weights,
+thresholds and bandwidth. The steps differ from ours as follows:
 
   saelens              clips the global norm of gradients; no unit norm
-  dictionary_learning  clips it; target L0 penalty, on latents that the JumpReLU
-                       has already cut
-  sparsify             TopK with k = L0: another algorithm; no thresholds
+  dictionary_learning  clips it too; the target-L0 penalty is applied to latents
+                       after the JumpReLU, where inactive ones are zero
+  sparsify             TopK with k = L0, another algorithm without thresholds
 
-In bfloat16 each does what its own option for that does, which is not the same:
-SAELens' pre-activations, for one, are then rounded too.
+For bfloat16 each peer uses its own option, and these differ: SAELens, for
+example, rounds pre-activations too.
 """
 
 from collections.abc import Callable
@@ -30,9 +30,9 @@ _MODULES = {
     'sparsify': ('sparsify.sparse_coder',),
 }
 
-# Reads L0 and loss of a step.
+# Returns L0 and loss of a step.
 Read = Callable[[], tuple[float, float]]
-Turn = Callable[[int], Read]
+Trial = Callable[[int], Read]
 
 
 class Memory:
@@ -41,18 +41,18 @@ class Memory:
   imports = 0
 
   def reset(self) -> None:
-    """Forgets the peak."""
+    """Resets the peak to the current memory."""
     torch.cuda.reset_peak_memory_stats()
 
   def peak(self) -> int:
-    """Returns the most that there was since `reset`."""
+    """Returns the peak since `reset`."""
     return torch.cuda.max_memory_allocated()
 
 
 def load(name: str) -> None:
   """Imports a peer's packages."""
-  # dictionary_learning imports this for a buffer of activations, which has no
-  # part here.
+  # dictionary_learning imports nnsight for its activation buffer, which the
+  # benchmark does not use.
   buffer = types.ModuleType('nnsight')
   buffer.LanguageModel = object
   sys.modules.setdefault('nnsight', buffer)
@@ -66,40 +66,44 @@ def make(
     *,
     device: str,
     precision: str,
-) -> Turn:
-  """Makes the turns of a peer."""
-  place = {'cpu': 'cpu', 'gpu': 'cuda'}[device]
-  # No TF32, nor anything else that is less than float32.
+) -> Trial:
+  """Returns the trials of a peer."""
+  torch_device = {'cpu': 'cpu', 'gpu': 'cuda'}[device]
+  # No TF32 or other precision below float32.
   torch.set_float32_matmul_precision('highest')
   l0 = int(problem['l0'])
-  given = {
-      k: torch.from_numpy(v).to(place) for k, v in problem.items() if v.ndim
+  arrays = {
+      k: torch.from_numpy(v).to(torch_device)
+      for k, v in problem.items()
+      if v.ndim
   }
   problem.clear()
-  x = given.pop('x')
-  given['W_enc'] = given['W_dec'].T
-  made = {
+  x = arrays.pop('x')
+  arrays['W_enc'] = arrays['W_dec'].T
+  make_step = {
       'saelens': _saelens,
       'dictionary_learning': _dictionary_learning,
       'sparsify': _sparsify,
   }[name]
-  step = made(given, batch=x.shape[1], l0=l0, rounded=precision == 'bfloat16')
-  given.clear()
+  step = make_step(
+      arrays, batch=x.shape[1], l0=l0, rounded=precision == 'bfloat16'
+  )
+  arrays.clear()
 
-  def turn(count: int) -> Read:
+  def trial(count: int) -> Read:
     read = None
     for i in range(count):
-      read = None  # Or what it reads would be in memory with the next step.
+      read = None  # Otherwise its tensors would add to those of the next step.
       read = step(x[i % len(x)])
-    if place == 'cuda':
+    if torch_device == 'cuda':
       torch.cuda.synchronize()
     return read
 
-  return turn
+  return trial
 
 
 def gradient_error(name: str, problem: Any) -> float:
-  """Peers are not ours to correct."""
+  """Returns NaN, because the gradients of peers are not checked."""
   del name, problem
   return float('nan')
 
@@ -111,32 +115,32 @@ def _fill(module: Any, values: dict[str, torch.Tensor]) -> None:
 
 
 def _saelens(
-    given: dict[str, torch.Tensor], *, batch: int, l0: int, rounded: bool
+    arrays: dict[str, torch.Tensor], *, batch: int, l0: int, rounded: bool
 ):
   from sae_lens.config import LoggingConfig, SAETrainerConfig
   from sae_lens.saes import jumprelu_sae
   from sae_lens.training.sae_trainer import SAETrainer
 
   del l0
-  d_model, width = given['W_enc'].shape
-  place = given['W_enc'].device.type
+  d_model, width = arrays['W_enc'].shape
+  torch_device = arrays['W_enc'].device.type
   sae = jumprelu_sae.JumpReLUTrainingSAE(
       jumprelu_sae.JumpReLUTrainingSAEConfig(
           d_in=d_model,
           d_sae=width,
-          device=place,
+          device=torch_device,
           jumprelu_bandwidth=problem_lib.BANDWIDTH,
           l0_coefficient=problem_lib.COEFFICIENT,
       )
   )
-  _fill(sae, given)
+  _fill(sae, arrays)
   config = SAETrainerConfig(
       total_training_samples=10_000_000 * batch,
       train_batch_size_samples=batch,
       lr=problem_lib.LEARNING_RATE,
       lr_end=problem_lib.LEARNING_RATE,
       adam_beta1=0.0,
-      device=place,
+      device=torch_device,
       autocast=rounded,
       logger=LoggingConfig(log_to_wandb=False),
   )
@@ -155,14 +159,14 @@ def _saelens(
 
 
 def _dictionary_learning(
-    given: dict[str, torch.Tensor], *, batch: int, l0: int, rounded: bool
+    arrays: dict[str, torch.Tensor], *, batch: int, l0: int, rounded: bool
 ):
   from dictionary_learning.trainers.jumprelu import JumpReluTrainer
 
   del batch
   if rounded:
     raise ValueError('dictionary_learning has no option for bfloat16')
-  d_model, width = given['W_enc'].shape
+  d_model, width = arrays['W_enc'].shape
   trainer = JumpReluTrainer(
       steps=10_000_000,
       activation_dim=d_model,
@@ -174,9 +178,9 @@ def _dictionary_learning(
       warmup_steps=0,
       sparsity_warmup_steps=None,
       target_l0=float(l0),
-      device=given['W_enc'].device.type,
+      device=arrays['W_enc'].device.type,
   )
-  _fill(trainer.ae, given)
+  _fill(trainer.ae, arrays)
   number = 0
 
   def step(x):
@@ -189,32 +193,32 @@ def _dictionary_learning(
 
 
 def _sparsify(
-    given: dict[str, torch.Tensor], *, batch: int, l0: int, rounded: bool
+    arrays: dict[str, torch.Tensor], *, batch: int, l0: int, rounded: bool
 ):
   from sparsify.config import SparseCoderConfig
   from sparsify.sparse_coder import SparseCoder
 
   del batch
-  width, d_model = given['W_dec'].shape
-  place = given['W_dec'].device.type
+  width, d_model = arrays['W_dec'].shape
+  torch_device = arrays['W_dec'].device.type
   config = SparseCoderConfig(num_latents=width, k=l0)
-  coder = SparseCoder(d_model, config, device=place)
-  _fill(coder, {'W_dec': given['W_dec'], 'b_dec': given['b_dec']})
-  _fill(coder.encoder, {'weight': given['W_enc'].T, 'bias': given['b_enc']})
-  # Its forward pass is wrapped in bfloat16's autocast, on a GPU without a
-  # choice: float32 is what was wrapped.
+  coder = SparseCoder(d_model, config, device=torch_device)
+  _fill(coder, {'W_dec': arrays['W_dec'], 'b_dec': arrays['b_dec']})
+  _fill(coder.encoder, {'weight': arrays['W_enc'].T, 'bias': arrays['b_enc']})
+  # Its forward pass is decorated with an autocast to bfloat16, which cannot be
+  # switched off on a GPU. The function without the decorator is in float32.
   forward = coder
   if not rounded:
     forward = functools.partial(SparseCoder.forward.__wrapped__, coder)
   rate = problem_lib.LEARNING_RATE
   optimizer = torch.optim.Adam(coder.parameters(), rate, betas=(0.0, 0.999))
-  silent = torch.zeros(width, dtype=torch.long, device=place)
+  silent = torch.zeros(width, dtype=torch.long, device=torch_device)
 
   def step(x):
-    # What its Trainer.fit does with one hookpoint and no dead latents.
+    # The operations of its Trainer.fit for one hookpoint without dead latents.
     coder.set_decoder_norm_to_unit_norm()
     out = forward(x)
-    fired = torch.zeros(width, dtype=torch.bool, device=place)
+    fired = torch.zeros(width, dtype=torch.bool, device=torch_device)
     fired[out.latent_indices.flatten()] = True
     out.fvu.backward()
     coder.remove_gradient_parallel_to_decoder_directions()
@@ -223,7 +227,7 @@ def _sparsify(
     nonlocal silent
     silent += len(x)
     silent[fired] = 0
-    loss = out.fvu.item()  # As its trainer does, each step.
+    loss = out.fvu.item()  # Its trainer reads the loss at each step too.
     return lambda: (float(l0), loss)
 
   return step

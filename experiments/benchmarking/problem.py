@@ -1,6 +1,7 @@
-"""What every implementation is given: one SAE, batches, and a wanted L0.
+"""The problem of all implementations: one SAE, batches, and a target L0.
 
-NumPy only: it is read by processes that have neither JAX nor this package.
+This module needs only NumPy, because the peers' environment has neither JAX nor
+this package.
 """
 
 from concurrent import futures
@@ -13,7 +14,7 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-  """A size of SAE and batch, and how many steps a turn of it takes."""
+  """A size of SAE and batch, and the number of steps of a trial."""
 
   d_model: int
   width: int
@@ -22,41 +23,42 @@ class Shape:
 
 
 SHAPES = {
-    'XS': Shape(64, 512, 128, 8),  # To try the code.
+    'XS': Shape(64, 512, 128, 8),  # For tests.
     'S': Shape(256, 4096, 1024, 8),
     'M': Shape(512, 8192, 1024, 4),
     'L': Shape(2304, 16384, 512, 4),
-    'L4': Shape(2304, 16384, 4096, 8),  # For accelerators, as the next one.
+    'L4': Shape(2304, 16384, 4096, 8),  # For accelerators, as is XL.
     'XL': Shape(2304, 131072, 4096, 4),
 }
 BATCHES = 4
 BANDWIDTH = 1e-3
-# Small: what is timed does not change while it is.
+# Small, so that the SAE does not change while it is timed.
 LEARNING_RATE = 1e-6
 COEFFICIENT = 1e-3
 
 # Latents whose pre-activations are in memory together.
 _CHUNK = 4096
-# A latent is active on no more than this share of rows.
-_MOST = 0.5
+# The largest share of rows on which a latent is active.
+_MAX_SHARE = 0.5
 _EXPONENT = 0.8
 
 
 def frequencies(width: int, l0: float, *, zipf: bool) -> np.ndarray:
-  """Returns on which share of rows each latent is to be active."""
+  """Returns the share of rows on which each latent is to be active."""
   if not zipf:
     return np.full(width, l0 / width)
   share = np.arange(1, width + 1) ** -_EXPONENT
-  for _ in range(50):  # What is cut off the first goes to the others.
-    share = np.minimum(share * (l0 / share.sum()), _MOST)
+  # The excess of frequent latents above the maximum is spread over the others.
+  for _ in range(50):
+    share = np.minimum(share * (l0 / share.sum()), _MAX_SHARE)
   return np.random.default_rng(1).permutation(share)
 
 
 def make(shape: Shape, l0: float, *, zipf: bool) -> dict[str, np.ndarray]:
-  """Draws the arrays; thresholds are quantiles of the pre-activations.
+  """Returns random arrays; thresholds are quantiles of the pre-activations.
 
-  The encoder is the decoder turned, and not among them: at the largest shape
-  either takes a gigabyte, which each process would have to read.
+  The encoder is the transposed decoder. It is not among the arrays, because at
+  the largest shape each process would have to read another gigabyte.
   """
   rng = np.random.default_rng(0)
   d, width = shape.d_model, shape.width
@@ -64,38 +66,38 @@ def make(shape: Shape, l0: float, *, zipf: bool) -> dict[str, np.ndarray]:
   x /= np.float32(np.sqrt(d))
   W_dec = rng.uniform(-1, 1, (width, d)).astype(np.float32)
   W_dec /= np.linalg.norm(W_dec, axis=1, keepdims=True)
-  wanted = frequencies(width, l0, zipf=zipf)
-  threshold = _thresholds(x.reshape(-1, d), W_dec, wanted)
+  shares = frequencies(width, l0, zipf=zipf)
+  threshold = _thresholds(x.reshape(-1, d), W_dec, shares)
   return {
       'x': x,
       'W_dec': W_dec,
       'b_enc': np.zeros(width, np.float32),
       'b_dec': np.zeros(d, np.float32),
-      # Positive, as every JumpReLU's.
+      # Thresholds of a JumpReLU are positive.
       'threshold': np.maximum(threshold, 2 * np.float32(BANDWIDTH)),
   }
 
 
 def _thresholds(
-    rows: np.ndarray, W_dec: np.ndarray, wanted: np.ndarray
+    rows: np.ndarray, W_dec: np.ndarray, shares: np.ndarray
 ) -> np.ndarray:
   cores = os.cpu_count() or 1
-  found = []
+  quantiles = []
   with futures.ThreadPoolExecutor(cores) as pool:
     for start in range(0, len(W_dec), _CHUNK):
-      part = slice(start, start + _CHUNK)
-      # A row a latent: what is sorted lies together. NumPy sorts without
-      # holding the interpreter's lock.
-      pre_acts = np.array_split(W_dec[part] @ rows.T, cores)
-      shares = np.array_split(1 - wanted[part], cores)
-      found += pool.map(_quantiles, pre_acts, shares)
-  return np.concatenate(found)
+      chunk = slice(start, start + _CHUNK)
+      # One row per latent, because contiguous values are sorted fastest. Threads
+      # help, because NumPy sorts without holding the interpreter's lock.
+      pre_acts = np.array_split(W_dec[chunk] @ rows.T, cores)
+      levels = np.array_split(1 - shares[chunk], cores)
+      quantiles += pool.map(_quantiles, pre_acts, levels)
+  return np.concatenate(quantiles)
 
 
-def _quantiles(values: np.ndarray, shares: np.ndarray) -> np.ndarray:
-  """Returns a quantile of each row, as np.quantile would; sorts the rows."""
+def _quantiles(values: np.ndarray, levels: np.ndarray) -> np.ndarray:
+  """Returns one quantile of each row, as np.quantile; sorts the rows in place."""
   values.sort(axis=1)
-  place = shares * (values.shape[1] - 1)
+  place = levels * (values.shape[1] - 1)
   low = place.astype(np.int64)
   high = np.minimum(low + 1, values.shape[1] - 1)
   number = np.arange(len(values))
@@ -104,7 +106,7 @@ def _quantiles(values: np.ndarray, shares: np.ndarray) -> np.ndarray:
 
 
 def save(folder: pathlib.Path, shape: Shape, l0: float, *, zipf: bool) -> None:
-  """Writes the arrays for other processes to read, a file each."""
+  """Writes one file per array, for other processes to read."""
   arrays = make(shape, l0, zipf=zipf)
   arrays |= {'l0': np.int64(l0), 'steps': np.int64(shape.steps)}
   for name, array in arrays.items():
@@ -112,6 +114,6 @@ def save(folder: pathlib.Path, shape: Shape, l0: float, *, zipf: bool) -> None:
 
 
 def load(folder: str) -> dict[str, np.ndarray]:
-  """Reads what `save` wrote."""
+  """Reads the arrays that `save` wrote."""
   paths = pathlib.Path(folder).glob('*.npy')
   return {path.stem: np.load(path) for path in paths}

@@ -1,4 +1,4 @@
-"""The benchmark's table and picture."""
+"""The table and the plot of the benchmark."""
 
 from collections.abc import Mapping, Sequence
 import statistics
@@ -17,18 +17,18 @@ _TITLES = {
 def table(
     title: str,
     records: Sequence[Mapping[str, Any]],
-    turns: Mapping[str, Sequence[Mapping[str, float]]],
+    trials: Mapping[str, Sequence[Mapping[str, float]]],
 ) -> str:
-  """Writes a case: seconds of each implementation, then the ratios."""
+  """Returns a case's table: seconds of each implementation, then the ratios."""
   lines = [f'\n{title}']
-  steps = statistics.median
-  for name, found in turns.items():
+  median = statistics.median
+  for name, results in trials.items():
     lines.append(
-        f'  {name:22} {steps(t["wall"] for t in found):8.4f} s a turn'
-        f' {steps(t["cpu"] for t in found):8.3f} CPU-s'
-        f' {found[-1]["memory"] / 2**20:7.0f} MiB'
-        f' (imports {found[-1]["imports"] / 2**20:.0f})'
-        f'   L0 {found[-1]["l0"]:.1f}'
+        f'  {name:22} {median(t["wall"] for t in results):8.4f} s per trial'
+        f' {median(t["cpu"] for t in results):8.3f} CPU-s'
+        f' {results[-1]["memory"] / 2**20:7.0f} MiB'
+        f' (imports {results[-1]["imports"] / 2**20:.0f})'
+        f'   L0 {results[-1]["l0"]:.1f}'
     )
   lines.append(
       '  ours     peer                   faster (range)        CPU   memory'
@@ -47,7 +47,7 @@ def table(
 
 
 def plot(records: Sequence[Mapping[str, Any]], path: str) -> None:
-  """Draws a bar a backend and case, a panel a peer; lines are the ranges."""
+  """Writes a plot of the ratios: one panel per peer, lines for the ranges."""
   from matplotlib import pyplot as plt
 
   peers = list(dict.fromkeys(r['peer'] for r in records))
@@ -77,14 +77,14 @@ def _panel(axis: Any, records: Sequence[Mapping[str, Any]], backends) -> None:
   cases = list(dict.fromkeys((r['shape'], r['l0'], r['zipf']) for r in records))
   width = 0.8 / len(backends)
   for i, name in enumerate(backends):
-    own = [r for r in records if r['ours'] == name]
+    bars = [r for r in records if r['ours'] == name]
     x = [
         cases.index((r['shape'], r['l0'], r['zipf'])) + (i + 0.5) * width - 0.4
-        for r in own
+        for r in bars
     ]
-    y = [r['speed_ratio_median'] for r in own]
-    low = [r['speed_ratio_median'] - r['speed_ratio_low'] for r in own]
-    high = [r['speed_ratio_high'] - r['speed_ratio_median'] for r in own]
+    y = [r['speed_ratio_median'] for r in bars]
+    low = [r['speed_ratio_median'] - r['speed_ratio_low'] for r in bars]
+    high = [r['speed_ratio_high'] - r['speed_ratio_median'] for r in bars]
     axis.bar(x, y, width, color=plot_style.COLOURS[i], label=name)
     axis.errorbar(x, y, (low, high), fmt='none', ecolor=plot_style.INK)
   axis.axhline(1, color=plot_style.FAINT, linewidth=0.8)

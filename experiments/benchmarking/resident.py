@@ -1,4 +1,4 @@
-"""Resident processes that take turns (`worker.py`)."""
+"""Handles of the resident processes, which run `worker.py`."""
 
 from collections.abc import Iterator, Mapping
 import contextlib
@@ -11,10 +11,8 @@ import subprocess
 from jumprelu import errors
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
-
-
-# A CPU has no Triton, which sparsify takes where it is installed. On a GPU all
-# processes share one card, and none may take most of it from the start.
+# sparsify would use Triton on a CPU too if it is installed, and fail. On a GPU no
+# process may reserve most of the memory, because all processes share it.
 _ENVIRONMENT = {
     'cpu': {'SPARSIFY_DISABLE_TRITON': '1', 'JAX_PLATFORMS': 'cpu'},
     'gpu': {
@@ -26,25 +24,26 @@ _ENVIRONMENT = {
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-  """What all implementations are given."""
+  """The problem, the device and the precision of all implementations."""
 
+  # The folder to which `problem.save` has written.
   problem: pathlib.Path
   device: str
   precision: str
 
 
 class Resident:
-  """One implementation in its process."""
+  """One implementation in a separate process."""
 
   def __init__(
       self, name: str, python: str, job: Job, *, root: pathlib.Path = _ROOT
   ):
     self._name = name
     module = 'experiments.benchmarking.worker'
-    given = (name, str(job.problem), job.device, job.precision)
+    arguments = (name, str(job.problem), job.device, job.precision)
     try:
       self._process = subprocess.Popen(
-          [python, '-m', module, *given],
+          [python, '-m', module, *arguments],
           cwd=root,
           env=os.environ | _ENVIRONMENT[job.device] | {'PYTHONPATH': str(root)},
           stdin=subprocess.PIPE,
@@ -58,8 +57,8 @@ class Resident:
     line = self._process.stdout.readline()
     if not line:
       raise errors.UserError(
-          f'{self._name} ended with code {self._process.wait()}; what it said'
-          ' stands above. Is it installed where --peers_python is?'
+          f'{self._name} ended with code {self._process.wait()}; its messages'
+          ' are above. Is it installed for --peers_python?'
       )
     return json.loads(line)
 
@@ -67,20 +66,20 @@ class Resident:
     try:
       print(line, file=self._process.stdin, flush=True)
     except BrokenPipeError:
-      pass  # It has ended: told below.
+      pass  # `_answer` raises, because the process has ended.
     return self._answer()
 
   def prepare(self) -> None:
-    """Waits for its imports; has it compile and take its first steps."""
+    """Waits for the imports, then for compilation and the first steps."""
     self._answer()
     self._ask('')
 
-  def turn(self, steps: int) -> dict[str, float]:
-    """Has it take steps; returns seconds and what else they report."""
+  def trial(self, steps: int) -> dict[str, float]:
+    """Returns seconds, memory, L0 and loss of a number of steps."""
     return self._ask(str(steps))
 
   def gradient_error(self) -> float:
-    """Has it compare its gradients with automatic differentiation."""
+    """Returns the error of the gradients, against float64."""
     return self._ask('gradient_error')['gradient_error']
 
   def close(self) -> None:
@@ -96,10 +95,11 @@ class Resident:
 def all_of(
     pythons: Mapping[str, str], job: Job
 ) -> Iterator[dict[str, Resident]]:
-  """Starts an implementation a name, to be prepared; ends them all.
+  """Yields the implementations by name, in running processes; ends them all.
 
-  They import side by side. Preparing is up to the caller, one after another:
-  who tries out kernels while others compute may choose a slow one.
+  The processes import in parallel. The caller must call `prepare` for one after
+  another, because an implementation that tries out kernels while others compute
+  may choose a slow one.
   """
   with contextlib.ExitStack() as stack:
     processes = {}

@@ -1,17 +1,17 @@
-"""Gemma Scope's suites at full size: what TPUs would hold and take.
+"""Memory and time of Gemma Scope's suites at full size, on TPUs.
 
-Gemma Scope (arXiv 2408.05147), table 1 and section 3.3. Prints Markdown tables
-for docs/scale.md. No TPU is needed; `compile` and `evaluate` need the TPU
-compiler (pip install libtpu==0.0.52) and take minutes a suite, `plan` is
-instant.
+The suites are those of Gemma Scope (arXiv 2408.05147), table 1 and section 3.3.
+The output is Markdown tables for docs/scale.md. No TPU is needed. `plan` is
+instant; the other commands need the TPU compiler (pip install libtpu==0.0.52)
+and take minutes per suite.
 
   python experiments/benchmarking/scale.py plan
   python experiments/benchmarking/scale.py compile 2b-16k-v5e 2b-65k-v5e ...
   python experiments/benchmarking/scale.py evaluate 2b-16k-v5e 9b-131k-v5e ...
   python experiments/benchmarking/scale.py steps 2b-16k-v5e 2b-65k-v5e ...
 
-`steps` says what the compiler estimates of the training steps; with
-PYTHONPATH=CHECKOUT it says so of another checkout's.
+`steps` prints the compiler's estimates of the training steps. With
+PYTHONPATH=CHECKOUT these are the steps of another checkout.
 """
 
 import functools
@@ -23,14 +23,15 @@ from jumprelu.training import config
 ALL_SITES = ('resid_post', 'mlp_out', 'attn_heads')
 RESIDUAL = ('resid_post',)
 
-# Gemma Scope's grid is not published; five coefficients about the two named.
+# Gemma Scope does not publish its grid. These five coefficients surround the two
+# that it names.
 COEFFICIENTS = ('1e-4', '3e-4', '6e-4', '1e-3', '2e-3')
 
 
 def make_config(
     model: str, layer: int, *, width: int, tensor: int, sites=ALL_SITES, **more
 ) -> config.TrainConfig:
-  """Five members a site by the paper's recipe."""
+  """Returns a config with the paper's recipe and five members per site."""
   return config.resolve(
       {
           'recipe': 'paper',
@@ -55,7 +56,7 @@ _27b = functools.partial(
     make_config, 'gemma2_27b', 22, width=2**17, sites=RESIDUAL
 )
 
-# Name -> (topology, config): what tests/tpu compiles.
+# Name -> (topology, config). tests/tpu compiles these suites.
 SUITES = {
     '2b-16k-v5e': ('v5e:4x4', _2b(width=2**14, tensor=2)),
     '2b-16k-v5p': ('v5p:2x2x1', _2b(width=2**14, tensor=1)),
@@ -69,7 +70,7 @@ SUITES = {
     '27b-131k-v5e': ('v5e:4x4', _27b(tensor=1)),
     '27b-131k-v5p': ('v5p:2x2x1', _27b(tensor=4)),
     '27b-131k-v6e': ('v6e:4x4', _27b(tensor=1)),
-    # By automatic differentiation.
+    # Suites that are trained by automatic differentiation.
     '2b-16k-v5e-oracle': (
         'v5e:4x4',
         _2b(width=2**14, tensor=2, backend='oracle'),
@@ -82,7 +83,7 @@ SUITES = {
 }
 
 # Table 1 of the paper, Gemma 2 2B without transcoders: widths, tokens, layers,
-# sites, slice and its `tensor` axis.
+# sites, the slice and the size of its `tensor` axis.
 _EVERY = tuple(range(26))
 GEMMA_SCOPE_2B = (
     ((2**14,), 4e9, _EVERY, ALL_SITES, 'v5e:4x4', 2),
@@ -96,7 +97,7 @@ GEMMA_SCOPE_2B = (
 
 
 def plan_gemma_scope() -> None:
-  """Prints the whole 2B suite, a row of table 1 a line."""
+  """Prints the plan of the whole 2B suite, one line per row of table 1."""
   print(
       '| width | tokens | layers | sites | SAEs | slice | fits (GiB a chip) |'
       ' ms a step | days a layer | chip-hours |\n' + '|---' * 10 + '|'
@@ -109,25 +110,25 @@ def plan_gemma_scope() -> None:
         tokens=int(tokens),
     )  # fmt: skip
     request = plan.Request(chips.parse(slice_), layers)
-    found = plan.make_plan(cfg, request)
-    jobs, memory = found['jobs'], found['memory']
+    result = plan.make_plan(cfg, request)
+    jobs, memory = result['jobs'], result['memory']
     slowest = max(jobs, key=lambda job: job['days'])
     print(
         f'| {widths[0]:,} | {tokens / 1e9:.0f}B | {len(layers)} | {len(sites)}'
-        f' | {found["sae_count"]} | {slice_}'
-        f' | {"yes" if found["fits"] else "NO"} ({memory["peak_gib"]:.1f})'
+        f' | {result["sae_count"]} | {slice_}'
+        f' | {"yes" if result["fits"] else "NO"} ({memory["peak_gib"]:.1f})'
         f' | {1e3 * slowest["seconds_per_step"]:.1f} | {slowest["days"]:.2f}'
-        f' | {found["chip_hours"]:,.0f} |'
+        f' | {result["chip_hours"]:,.0f} |'
     )
     chip = chips.parse(slice_).chip.name
-    hours[chip] = hours.get(chip, 0) + found['chip_hours']
-    saes += found['sae_count']
+    hours[chip] = hours.get(chip, 0) + result['chip_hours']
+    saes += result['sae_count']
   total = ', '.join(f'{value:,.0f} of {chip}' for chip, value in hours.items())
   print(f'\n{saes} SAEs; chip-hours: {total}.')
 
 
 def compile_suites(names: list[str]) -> None:
-  """Prints what the TPU compiler says of suites, a line each."""
+  """Prints the memory that the TPU compiler reports for suites, one per line."""
   print(
       '| suite | slice | data x tensor | block | steps | run | HBM'
       ' | formula: run | formula: ms a step, without LM / LM |\n'
@@ -136,10 +137,10 @@ def compile_suites(names: list[str]) -> None:
   for name in names or list(SUITES):
     topology, cfg = SUITES[name]
     slice_ = chips.parse(topology)
-    found = tpu_compile.compile_all(cfg, topology)
-    told = plan.make_plan(cfg, plan.Request(slice_), compiled=found)
-    memory, (job,) = told['memory'], told['jobs']
-    peaks = [found[each].peak_bytes / 2**30 for each in ('block', 'segment')]
+    compiled = tpu_compile.compile_all(cfg, topology)
+    result = plan.make_plan(cfg, plan.Request(slice_), compiled=compiled)
+    memory, (job,) = result['memory'], result['jobs']
+    peaks = [compiled[k].peak_bytes / 2**30 for k in ('block', 'segment')]
     by_lm = 1e3 * job['seconds_per_step'] * job['lm_share']
     print(
         f'| {name} | {topology} | {slice_.chips // cfg.mesh.tensor} x'
@@ -152,22 +153,22 @@ def compile_suites(names: list[str]) -> None:
 
 
 def compile_evaluations(names: list[str]) -> None:
-  """Prints what the TPU compiler says of suites' evaluations, a line each."""
+  """Prints the memory of the evaluations of suites, one suite per line."""
   programs = ('sums', 'reconstruct', 'losses')
   print(f'| suite | {" | ".join(programs)} |\n' + '|---' * 4 + '|')
   for name in names or list(SUITES):
     topology, cfg = SUITES[name]
-    found = tpu_compile.compile_all(cfg, topology, programs=programs)
-    peaks = [f'{found[each].peak_bytes / 2**30:.2f}' for each in programs]
+    compiled = tpu_compile.compile_all(cfg, topology, programs=programs)
+    peaks = [f'{compiled[k].peak_bytes / 2**30:.2f}' for k in programs]
     print(f'| {name} | {" | ".join(peaks)} |', flush=True)
 
 
 def compile_steps(names: list[str]) -> None:
-  """Prints the compiler's estimates of suites' training steps, a line each.
+  """Prints the compiler's estimates of training steps, one suite per line.
 
-  Of a loop whose length is not known the compiler counts one turn: a step of
-  one member a group. Its estimate of the time is left out: for such programs it
-  comes out negative.
+  The compiler counts one iteration of a loop of unknown length: a step of one
+  member per group. Its estimate of the time is left out, because it is negative
+  for such programs.
   """
   print(
       '| suite | TFLOP | GB read and written | collectives: MB | peak GiB |\n'
@@ -175,12 +176,12 @@ def compile_steps(names: list[str]) -> None:
   )  # fmt: skip
   for name in names or list(SUITES):
     topology, cfg = SUITES[name]
-    found = tpu_compile.compile_all(cfg, topology, programs=('segment',))
-    program = found['segment']
-    between = sum(each.bytes for each in program.collectives)
+    compiled = tpu_compile.compile_all(cfg, topology, programs=('segment',))
+    program = compiled['segment']
+    collectives = sum(c.bytes for c in program.collectives)
     print(
         f'| {name} | {program.flops / 1e12:.3f}'
-        f' | {program.bytes_accessed / 1e9:.2f} | {between / 1e6:.0f}'
+        f' | {program.bytes_accessed / 1e9:.2f} | {collectives / 1e6:.0f}'
         f' | {program.peak_bytes / 2**30:.2f} |',
         flush=True,
     )

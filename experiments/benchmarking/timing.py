@@ -1,4 +1,4 @@
-"""Who is timed when: in turn, or one after another."""
+"""The order of timing: alternating, or one implementation after another."""
 
 from collections.abc import Callable, Mapping
 import dataclasses
@@ -12,112 +12,114 @@ from jumprelu import errors
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """How implementations take turns."""
+  """The number and the order of trials."""
 
   rounds: int
-  # Steps a turn.
+  # Steps of a trial.
   steps: int
-  # One after another, each the only one in the device's memory.
+  # Whether only one implementation at a time is in the device's memory.
   alone: bool = False
-  # What fails is left out, with a line that says so.
+  # Whether an implementation that fails is left out, with a message.
   skip_failing: bool = False
 
 
 @dataclasses.dataclass
 class Timed:
-  """What was found of each implementation."""
+  """The results of each implementation."""
 
-  turns: dict[str, list[dict[str, float]]] = dataclasses.field(
+  trials: dict[str, list[dict[str, float]]] = dataclasses.field(
       default_factory=dict
   )
-  # Of ours.
+  # Only of our backends.
   gradient_errors: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 def measure(pythons: Mapping[str, str], job: resident.Job, plan: Plan) -> Timed:
-  """Has every implementation take two turns a round."""
-  found = Timed(turns={name: [] for name in pythons})
+  """Returns the results of two trials per implementation and round."""
+  results = Timed(trials={name: [] for name in pythons})
   with resident.all_of(pythons, job) as processes:
     if plan.alone:
       for name, process in processes.items():
-        _prepare(found, plan, name, process)
+        _prepare(results, plan, name, process)
         for _ in range(2 * plan.rounds):
-          _turn(found, plan, name, process)
-        _tell(found, name)
-        _gradient_error(found, plan, name, process)
+          _run_trial(results, plan, name, process)
+        _print_time(results, name)
+        _gradient_error(results, plan, name, process)
         process.close()
     else:
-      _in_turn(found, plan, processes)
-  return found
+      _alternate(results, plan, processes)
+  return results
 
 
-def _in_turn(
-    found: Timed, plan: Plan, processes: Mapping[str, resident.Resident]
+def _alternate(
+    results: Timed, plan: Plan, processes: Mapping[str, resident.Resident]
 ) -> None:
   for name, process in processes.items():
-    _prepare(found, plan, name, process)
+    _prepare(results, plan, name, process)
   for number in range(plan.rounds):
     for name in (*processes, *reversed(processes)):
-      _turn(found, plan, name, processes[name])
+      _run_trial(results, plan, name, processes[name])
     print(f'round {number + 1} of {plan.rounds}', file=sys.stderr)
   for name in processes:
-    _tell(found, name)
-  # Last: it takes memory of its own.
+    _print_time(results, name)
+  # At the end, because the comparison adds to the peak memory.
   for name, process in processes.items():
-    _gradient_error(found, plan, name, process)
+    _gradient_error(results, plan, name, process)
 
 
 def _prepare(
-    found: Timed, plan: Plan, name: str, process: resident.Resident
+    results: Timed, plan: Plan, name: str, process: resident.Resident
 ) -> None:
   start = time.perf_counter()
-  _attempt(found, plan, name, process.prepare)
+  _attempt(results, plan, name, process.prepare)
   seconds = time.perf_counter() - start
   print(f'{name}: prepared in {seconds:.0f} s', file=sys.stderr)
 
 
-def _turn(
-    found: Timed, plan: Plan, name: str, process: resident.Resident
+def _run_trial(
+    results: Timed, plan: Plan, name: str, process: resident.Resident
 ) -> None:
-  def take():
-    found.turns[name].append(process.turn(plan.steps))
+  def add_trial():
+    results.trials[name].append(process.trial(plan.steps))
 
-  _attempt(found, plan, name, take)
+  _attempt(results, plan, name, add_trial)
 
 
-def _tell(found: Timed, name: str) -> None:
-  """Says what was timed: the tables come when all is done, if they do."""
-  if turns := found.turns.get(name):
-    seconds = statistics.median(turn['wall'] for turn in turns)
-    memory = turns[-1]['memory'] / 2**20
-    print(f'{name}: {seconds:.4f} s a turn, {memory:.0f} MiB', file=sys.stderr)
+def _print_time(results: Timed, name: str) -> None:
+  """Prints the time at once, because a later failure may prevent the table."""
+  if trials := results.trials.get(name):
+    seconds = statistics.median(trial['wall'] for trial in trials)
+    memory = trials[-1]['memory'] / 2**20
+    print(
+        f'{name}: {seconds:.4f} s per trial, {memory:.0f} MiB', file=sys.stderr
+    )
 
 
 def _gradient_error(
-    found: Timed, plan: Plan, name: str, process: resident.Resident
+    results: Timed, plan: Plan, name: str, process: resident.Resident
 ) -> None:
-  if not name.startswith('ours-') or name not in found.turns:
+  if not name.startswith('ours-') or name not in results.trials:
     return
   try:
-    found.gradient_errors[name] = process.gradient_error()
+    results.gradient_errors[name] = process.gradient_error()
   except errors.UserError as error:
     if not plan.skip_failing:
       raise
-    # Its turns stand.
-    print(f'without the gradients of {name}: {error}', file=sys.stderr)
-    found.gradient_errors[name] = float('nan')
+    # The trials are kept.
+    print(f'the gradients of {name} are left out: {error}', file=sys.stderr)
+    results.gradient_errors[name] = float('nan')
 
 
 def _attempt(
-    found: Timed, plan: Plan, name: str, call: Callable[[], None]
+    results: Timed, plan: Plan, name: str, call: Callable[[], None]
 ) -> None:
-  """Calls, for an implementation that has not failed yet."""
-  if name not in found.turns:
+  """Calls `call`, unless the implementation has already failed."""
+  if name not in results.trials:
     return
   try:
     call()
   except errors.UserError as error:
     if not plan.skip_failing:
       raise
-    print(f'without {name}: {error}', file=sys.stderr)
-    del found.turns[name]
+    print(f'{name} is left out: {error}', file=sys.stderr)
+    del results.trials[name]

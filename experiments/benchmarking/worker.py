@@ -1,10 +1,10 @@
-"""A resident process: one implementation, woken for a turn of steps at a time.
+"""A resident process: one implementation, which runs trials on request.
 
-Imports, answers, and waits for a line: only then it takes a device's memory.
-From there on it reads lines of a number of steps and answers each with a line
-of JSON. Peak memory is, on a CPU, that of the whole process since the first
-turn began, and `imports` what it had when all was imported; on a GPU, that of
-the arrays on it.
+The process imports its packages, answers, and waits for a line before it uses
+the device's memory. It then reads numbers of steps, one per line, and answers
+each with a line of JSON. On a CPU, `memory` is the peak of the whole process
+since the first trial, and `imports` its memory after the imports. On a GPU,
+`memory` is the peak of the arrays on it.
 """
 
 import ctypes
@@ -18,18 +18,18 @@ from experiments.benchmarking import problem
 
 
 def main(argv: list[str]) -> None:
-  """Serves turns: IMPLEMENTATION FOLDER_OF_THE_PROBLEM cpu|gpu PRECISION."""
+  """Serves trials; `argv` is IMPLEMENTATION PROBLEM_FOLDER cpu|gpu PRECISION."""
   name, folder, device, precision = argv
   module = _implementation(name)
   memory = module.Memory() if device == 'gpu' else _HostMemory()
   _answer(imported=True)
   sys.stdin.readline()
-  turn = module.make(
+  trial = module.make(
       name, problem.load(folder), device=device, precision=precision
   )
-  # Compiles, and allocates what stays; the first step's moments are there in
-  # the second.
-  turn(2)
+  # Compiles, and allocates lasting memory. The second step is needed because some
+  # optimizers allocate their moments in the first.
+  trial(2)
   memory.reset()
   _answer(ready=True)
   for line in sys.stdin:
@@ -37,25 +37,25 @@ def main(argv: list[str]) -> None:
       error = module.gradient_error(name, problem.load(folder))
       _answer(gradient_error=error)
     else:
-      _answer(**_time(turn, int(line), memory))
+      _answer(**_time(trial, int(line), memory))
 
 
-def _time(turn: Any, steps: int, memory: Any) -> dict[str, float]:
+def _time(trial: Any, steps: int, memory: Any) -> dict[str, float]:
   start, cpu = time.perf_counter(), time.process_time()
-  read = turn(steps)
-  found = {
+  read = trial(steps)
+  results = {
       'wall': time.perf_counter() - start,
       'cpu': time.process_time() - cpu,
       'memory': memory.peak(),
       'imports': memory.imports,
   }
-  # Not in the time: whoever trains need not look at each step.
+  # Not timed, because training need not read L0 and loss at each step.
   l0, loss = read()
-  return found | {'l0': float(l0), 'loss': float(loss)}
+  return results | {'l0': float(l0), 'loss': float(loss)}
 
 
 def _implementation(name: str):
-  # Each in its own process, of which only some have JAX or torch.
+  # Imported here, because a process has only JAX or only torch.
   if name.partition('-')[0] in ('ours', 'matmuls', 'encoder'):
     from experiments.benchmarking import ours
 
@@ -78,7 +78,7 @@ class _HostMemory:
     return int(line.split()[1]) * 1024
 
   def reset(self) -> None:
-    """Forgets the peak, and gives back what compiling and such have freed."""
+    """Resets the peak, after returning freed memory to the system."""
     ctypes.CDLL(None).malloc_trim(0)
     pathlib.Path('/proc/self/clear_refs').write_text('5', 'utf-8')
 
@@ -92,6 +92,6 @@ def _answer(**values) -> None:
 
 
 if __name__ == '__main__':
-  # What libraries print goes to stderr.
+  # Prints of libraries go to stderr, because stdout carries the answers.
   sys.stdout = sys.stderr
   main(sys.argv[1:])

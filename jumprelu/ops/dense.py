@@ -59,7 +59,7 @@ def step(
 def decode(
     batch: active_pairs.Batch, W_dec: Float[Array, 'latents target_model']
 ) -> active_pairs.ReconstructionErrors:
-  """Returns the errors of a batch; a non-finite input makes their loss so."""
+  """Returns the errors of a batch; non-finite inputs make the loss non-finite."""
   latents = jnp.where(_active(batch), batch.pre_acts, 0.0)
   reconstruction = products.matmul(latents, W_dec) + batch.b_dec[None, :]
   return active_pairs.scale_errors(batch, reconstruction)

@@ -38,7 +38,7 @@ def step(
     *,
     settings: active_pairs.Settings,
 ) -> tuple[active_pairs.Matrices, active_pairs.StepResult]:
-  """Returns the matrices after a step, and its result; skips it unless finite."""
+  """Returns the matrices after a step, and its result; skips a non-finite step."""
   latents = len(matrices.decoder)
   size = row_gather.largest_divisor(latents, _SIZE)
   ok = is_finite(batch, errors)

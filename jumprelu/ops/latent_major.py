@@ -35,7 +35,7 @@ class _Latents(NamedTuple):
   threshold: Float[Array, ' block']
   count: Int32[Array, ' block']
   decoder: Float[Array, 'block target_model']
-  # The rows on which each is selected, as bits, and their running counts.
+  # The rows on which each latent is selected, as bits, and their running counts.
   words: UInt32[Array, 'words block']
   running: Int32[Array, 'words block']
 
@@ -176,7 +176,9 @@ def _add_ranks(
   value = jnp.where(active, value, 0.0)
   to_encoder, to_decoder, vectors = total
   for k in range(ranks):
-    to_encoder += on_active[k, :, None] * row_gather.gather(batch.inputs, row[k])
+    to_encoder += on_active[k, :, None] * row_gather.gather(
+        batch.inputs, row[k]
+    )
     to_decoder += value[k, :, None] * row_gather.gather(errors, row[k])
   added = active_pairs.Vectors(
       b_enc=on_active.sum(axis=0),

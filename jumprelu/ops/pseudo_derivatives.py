@@ -1,14 +1,14 @@
-"""The step of a JumpReLU, with the pseudo-derivatives that train thresholds.
+"""The step functions of a JumpReLU, with pseudo-derivatives for thresholds.
 
-Both functions jump where a pre-activation z passes its threshold. Their true
-derivative with respect to the threshold is zero almost everywhere, so backwards
-they use that of the same function smoothed by a kernel K (JumpReLU SAEs, arXiv
-2407.14435), with u = (z - t) / bandwidth:
+`jumprelu` and `heaviside` jump where a pre-activation z passes its threshold t.
+Their true derivative with respect to t is zero almost everywhere. The backward
+pass therefore uses the derivative of the same function smoothed by a kernel K
+(JumpReLU SAEs, arXiv 2407.14435), with u = (z - t) / bandwidth:
 
   d jumprelu(z, t) / dt  = -(t / bandwidth) K(u)
   d heaviside(z, t) / dt = -(1 / bandwidth) K(u)
 
-Averaged over a batch these estimate the derivative of the *expected* loss. Both
+Averaged over a batch, the pseudo-derivatives estimate the derivative of the *expected* loss. Both
 functions need the raw pre-activations, because values that a ReLU or the JumpReLU
 has set to zero are at the wrong distance from the threshold.
 
@@ -17,11 +17,11 @@ its appendix H compares, are in their textbook forms here, because the paper doe
 not state how it scales them. The same bandwidth therefore smooths by different
 amounts: with z - t in bandwidths,
 
-  kernel        K(u)                         is 0 from  standard deviation
-  rectangle     1 for |u| < 1/2, else 0      1/2        1 / sqrt(12) = 0.289
-  triangle      max(1 - |u|, 0)              1          1 / sqrt(6)  = 0.408
-  epanechnikov  3/4 max(1 - u^2, 0)          1          1 / sqrt(5)  = 0.447
-  gaussian      exp(-u^2 / 2) / sqrt(2 pi)   nowhere    1
+  kernel        K(u)                         0 from |u|  standard deviation
+  rectangle     1 for |u| < 1/2, else 0      1/2         1 / sqrt(12) = 0.289
+  triangle      max(1 - |u|, 0)              1           1 / sqrt(6)  = 0.408
+  epanechnikov  3/4 max(1 - u^2, 0)          1           1 / sqrt(5)  = 0.447
+  gaussian      exp(-u^2 / 2) / sqrt(2 pi)   nowhere     1
 
 and the bandwidths that smooth as much as the rectangle's are 0.707, 0.645 and
 0.289 times that of the rectangle.
@@ -139,9 +139,10 @@ def jumprelu(
 ) -> Float[Array, '*batch latents']:
   """Returns the pre-activations above the threshold, and zero for the others.
 
-  Backwards, the pre-activations get the ordinary derivative (1 where active),
-  with `gradient_to_pre_acts` plus (threshold / bandwidth) K. The threshold gets
-  -(threshold / bandwidth) K. `kernel` is one of `KERNELS`.
+  The derivative with respect to pre-activations is the ordinary one (1 where
+  active), with `gradient_to_pre_acts` plus (threshold / bandwidth) K. The
+  derivative with respect to the threshold is -(threshold / bandwidth) K.
+  `kernel` is one of `KERNELS`.
   """
   # Only the pseudo-derivatives depend on these.
   del bandwidth, kernel, gradient_to_pre_acts
@@ -183,10 +184,10 @@ def heaviside(
 ) -> Float[Array, '*batch latents']:
   """Returns 1 for pre-activations above the threshold, else 0; sums to the L0.
 
-  Backwards, the pre-activations get zero, because a gradient of the penalty to
-  the encoder leaves dead latents; with `gradient_to_pre_acts` they get
-  (1 / bandwidth) K. The threshold gets -(1 / bandwidth) K. `kernel` is one of
-  `KERNELS`.
+  The derivative with respect to pre-activations is zero, because a gradient of
+  the penalty to the encoder leaves dead latents; with `gradient_to_pre_acts` it
+  is (1 / bandwidth) K. The derivative with respect to the threshold is
+  -(1 / bandwidth) K. `kernel` is one of `KERNELS`.
   """
   # Only the pseudo-derivatives depend on these.
   del bandwidth, kernel, gradient_to_pre_acts

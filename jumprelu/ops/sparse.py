@@ -96,6 +96,7 @@ def decode(
     decoder: Float[Array, 'latents target_model'],
     selected: Selected,
 ) -> active_pairs.ReconstructionErrors:
+  """Returns the errors of a batch, decoded from its selected pairs."""
   return active_pairs.scale_errors(batch, _sum_active(batch, decoder, selected))
 
 

@@ -124,7 +124,7 @@ def _verify_member(folder: pathlib.Path, listed: Mapping) -> int:
     )  # fmt: skip
   except (KeyError, TypeError, ValueError) as e:
     raise errors.DataError(
-        f'{folder}: its correct name is unknown ({e!r})'
+        f'{folder}: config.json or results.json lacks a part of its name ({e!r})'
     ) from e
   if not layout.is_folder_of(listed['path'], expected):
     raise errors.DataError(f'{folder}: should be named {expected}')

@@ -74,7 +74,7 @@ def run(flag_values: flags.FlagValues) -> int | None:
 
 
 def _show(out, rows, seconds):
-  """Writes results and plot, prints the table and the paths."""
+  """Writes the results and the plot; prints the table and the paths."""
   from jumprelu.evals import evaluate
   from jumprelu.release import frontier
 
@@ -85,7 +85,7 @@ def _show(out, rows, seconds):
 {len(rows)} SAEs in {seconds:.0f} s. Look at
   {os.path.join(out, 'frontier.png')}    fidelity against sparsity, by site
   {os.path.join(out, 'results.jsonl')}   one line per member, all metrics
-  {os.path.join(out, 'release')}         README.md, arrays in Gemma Scope's format
+  {os.path.join(out, 'release')}         card, arrays in Gemma Scope's format
   {os.path.join(out, 'run')}             config, training metrics, checkpoints
 and check the files with: jumprelu verify {os.path.join(out, 'release')}""")
 

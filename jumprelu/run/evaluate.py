@@ -41,7 +41,7 @@ from jumprelu.files import folder_kinds, remote
 from jumprelu.run import main
 
 # A row of results.
-Row = Mapping[str, Any]
+Row = dict[str, Any]
 
 POSITIONAL = 'release'
 EXTRA = 'train'

@@ -23,7 +23,7 @@ T = TypeVar('T', bound=dotted.Dataclass)
 
 @dataclasses.dataclass(frozen=True)
 class _Unreadable:
-  """The reason why a flag's text cannot be parsed as its type."""
+  """The reason why the text of a flag cannot be parsed as the flag's type."""
 
   reason: str
 
@@ -49,10 +49,10 @@ class _Parser(flags.ArgumentParser):
 
 def define(
     flag_values: flags.FlagValues,
-    config: Any,
+    config: object,
     *,
     prefix: str = '',
-    alternatives: Mapping[str, Any] | None = None,
+    alternatives: Mapping[str, object] | None = None,
     only: Sequence[str] | None = None,
 ) -> None:
   """Declares a flag for each leaf of `config`, whose values are the defaults.
@@ -180,8 +180,8 @@ def _without_none(args: tuple[Any, ...]) -> Any:
   return kind
 
 
-def _group(config: Any, prefix: str, path: str) -> str:
-  """Returns a flag's heading in `--help`: its section's path and purpose."""
+def _group(config: object, prefix: str, path: str) -> str:
+  """Returns a flag's heading in `--help`: path and purpose of its section."""
   section, names = config, path.split('.')[:-1]
   for name in names:
     section = getattr(section, name)

@@ -10,9 +10,9 @@ float32 array [sequences, positions, width] per site:
   mlp_in       the MLP's input after its norm, the norm's gain included
   logits       with --logits: the model's logits
 
-Each row is one document: positions are always 0, 1, ..., attention is causal and
-masks padding, and the values at padding are meaningless. Text is packed into
-rows that start with BOS; the file then also holds `token_ids`.
+Each row is one document: positions are always 0, 1, ..., attention is causal
+and masks padding, and the values at padding are meaningless. Text is packed
+into rows that start with BOS; the file then also holds `token_ids`.
 
   jumprelu harvest --layer=2 --token_ids=ids.npy --out=activations.npz
   jumprelu harvest --layer=2 --text=essay.txt --sites=resid_post --out=a.npz

@@ -16,6 +16,7 @@ import os
 import pathlib
 import sys
 import traceback
+import types
 from typing import Any
 
 from absl import flags, logging
@@ -70,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   """Runs `jumprelu COMMAND ...` and returns the exit code."""
   argv = list(sys.argv[1:] if argv is None else argv)
   if not argv:
-    return _fail('jumprelu', 'give a command: ' + ', '.join(COMMANDS), 2)
+    return _fail('jumprelu', 'no command: use ' + ', '.join(COMMANDS), 2)
   first = argv[0]
   if first in ('--help', '-h', '-help', 'help'):
     print(_USAGE.format(commands='\n'.join(map(_summary, COMMANDS))), end='')
@@ -82,8 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     kind = 'flag' if first.startswith('-') else 'command'
     return _fail(
         'jumprelu',
-        f'unknown {kind} {first!r}{dotted.nearest(first, COMMANDS)}; the commands '
-        f'are {", ".join(COMMANDS)}',
+        f'unknown {kind} {first!r}{dotted.nearest(first, COMMANDS)}; the'
+        f' commands are {", ".join(COMMANDS)}',
         2,
     )
   return launch(first, argv[1:])
@@ -100,8 +101,10 @@ def launch(name: str, argv: Sequence[str] | None = None) -> int:
   return run_command(command, f'jumprelu {name}', argv)
 
 
-def run_command(command: Any, prog: str, argv: Sequence[str]) -> int:
-  """Runs `command`, a module with the interface given in `jumprelu.run`."""
+def run_command(
+    command: types.ModuleType, prog: str, argv: Sequence[str]
+) -> int:
+  """Runs `command`, a module with the interface described in `jumprelu.run`."""
   debug = '--debug' in argv
   _prepare_process(debug)
   try:

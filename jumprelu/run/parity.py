@@ -1,6 +1,6 @@
 """Compares a model's activations and logits with those of transformers.
 
-Runs random token ids (one long document, several short ones, and one with
+Runs random token ids (one long document, several short documents, and one with
 padding) through the Hugging Face folder --model, with transformers and with
 this package, both in float32, and prints the differences at every site of every
 layer and at the logits. Exits with code 70 if a difference exceeds --tolerance

@@ -42,7 +42,8 @@ def define_flags(flag_values: absl_flags.FlagValues) -> None:
   )  # fmt: skip
   absl_flags.DEFINE_float(
       'utilisation', plan.UTILISATION,
-      "Assumed share of the chips' peak FLOP/s.", lower_bound=0.001, upper_bound=1.0, flag_values=flag_values,
+      "Assumed share of the chips' peak FLOP/s.", lower_bound=0.001,
+      upper_bound=1.0, flag_values=flag_values,
   )  # fmt: skip
   absl_flags.DEFINE_boolean(
       'compile', False, 'Get the memory from the TPU compiler.',
@@ -85,6 +86,7 @@ def run(flag_values: absl_flags.FlagValues) -> None:
 
 
 def _layers(text: str, model: str) -> tuple[int, ...]:
+  """Returns the layers that --layers lists."""
   from jumprelu import lm
 
   count = lm.get_config(model).layers

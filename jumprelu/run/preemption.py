@@ -305,7 +305,8 @@ def _abandon(error: Exception) -> None:
   sys.stdout.flush()
   sys.stderr.flush()
   if processes.is_main():
-    # The coordination service lives in this process and its end kills the
-    # others. The delay lets processes with the same error exit with its code.
+    # The coordination service runs in this process, and its end kills the
+    # other processes. The delay lets those with the same error exit with its
+    # code.
     time.sleep(2)
   os._exit(code)

@@ -93,7 +93,7 @@ def find(paths: Iterable[str]) -> list[folder_kinds.Folder]:
 def read(
     path: folder_kinds.Folder, *, now: float, stale_after: float
 ) -> RunStatus:
-  """Returns the state of one run, stale after `stale_after` silent seconds."""
+  """Returns the state of a run; stale after `stale_after` s without update."""
   name = str(path)
   status = path / 'STATUS.json'
   try:
@@ -133,6 +133,7 @@ def table(runs: Sequence[RunStatus]) -> str:
 
 
 def _row(run: RunStatus) -> tuple[str, ...]:
+  """Returns a run's line of the table."""
   share = f'{run.step / run.total_steps:.1%}' if run.total_steps else '-'
   rate = run.tokens_per_second
   return (
@@ -167,7 +168,7 @@ def _path(text: str) -> folder_kinds.Folder:
 
 
 def _seconds(text: str) -> float:
-  """Returns a time of `RunDir.write_status` in seconds since the epoch."""
+  """Returns a time of STATUS.json in seconds since the epoch."""
   when = datetime.datetime.strptime(text, '%Y-%m-%dT%H:%M:%SZ')
   return when.replace(tzinfo=datetime.UTC).timestamp()
 

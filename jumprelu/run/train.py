@@ -54,8 +54,8 @@ def run(flag_values: absl_flags.FlagValues) -> int:
       flag_values, preemption_lib.Config(), prefix='process.'
   )
   resolved = flags.build(flag_values, config.resolve(), config.resolve)
-  # Checked before the run directory exists, because one made for a wrong --model
-  # would reject the right one. A store replaces the model's files.
+  # Checked before the run directory is created, because a directory of a wrong
+  # --model would refuse the right one. With a store no model is needed.
   if not resolved.store:
     lm.find(resolved.model)
   return train_suite(resolved, flag_values.out, processes=processes)

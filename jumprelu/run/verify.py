@@ -26,7 +26,7 @@ def define_flags(fv: flags.FlagValues):
 def run(fv: flags.FlagValues):
   """Verifies the release and prints a summary."""
   if not fv.release:
-    raise errors.UserError('give a release directory: jumprelu verify DIR')
+    raise errors.UserError('no release directory: use jumprelu verify DIR')
   from jumprelu.release import verify
 
   print(f'{fv.release}: {verify.verify_release(fv.release)}')

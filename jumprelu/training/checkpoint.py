@@ -7,8 +7,8 @@ Readers walk from the newest step to the oldest until one verifies.
 Orbax writes and reads the arrays (asynchronously, atomically, on any topology)
 through `save_checkpointables_async` and `load` of its v1 API. Its managers (v0
 `CheckpointManager`, v1 `training.Checkpointer`) are not used, because they
-trust the directory with the highest number, even a damaged one, and refuse to
-save an earlier step. Orbax also loads flipped bytes without an error, casts
+trust any directory whose name is the highest number, and refuse to save an
+earlier step. Orbax also loads flipped bytes without an error, casts
 dtypes silently, and reports a failed save only if the caller waits for it. This
 module checks digests and dtypes, and waits for every save.
 """

@@ -1,4 +1,4 @@
-"""The largest of many numbers against sorting."""
+"""The largest of many numbers, against sorting."""
 
 import math
 
@@ -14,34 +14,34 @@ from jumprelu.ops import largest_k
 def test_each_rows_largest_positive_values_are_marked(k):
   values = np.random.default_rng(k).normal(size=(3, 5, 50)).astype(np.float32)
   values[0, 0, :3] = -0.0, np.inf, np.finfo(np.float32).tiny
-  # k is traced, as it is a member's.
-  got = np.asarray(jax.jit(largest_k.largest)(values, jnp.float32(k)))
+  # k is traced, because it differs between the members of a program.
+  actual = np.asarray(jax.jit(largest_k.largest)(values, jnp.float32(k)))
   for index in np.ndindex(3, 5):
     row = values[index]
     largest = np.argsort(-row, kind='stable')[:k]
     expected = np.zeros(50, bool)
     expected[largest] = row[largest] > 0
-    np.testing.assert_array_equal(got[index], expected)
+    np.testing.assert_array_equal(actual[index], expected)
 
 
 def test_the_largest_of_the_whole_array_are_marked():
   values = np.random.default_rng(0).normal(size=(8, 50)).astype(np.float32)
-  got = np.asarray(largest_k.largest(jnp.asarray(values), 40, whole=True))
-  np.testing.assert_array_equal(got, values >= np.sort(values, None)[-40])
+  actual = np.asarray(largest_k.largest(jnp.asarray(values), 40, whole=True))
+  np.testing.assert_array_equal(actual, values >= np.sort(values, None)[-40])
 
 
 @pytest.mark.parametrize('k', [0, 1, 40, 399, 400, 401, np.float32(39.5)])
-def test_counts_of_rows_mark_the_same_as_one_count(monkeypatch, k):
+def test_counts_by_row_select_the_same_as_a_single_count(monkeypatch, k):
   values = np.random.default_rng(0).normal(size=(2, 4, 50)).astype(np.float32)
   values[0, 0] = 1.0
   expected = largest_k.largest(jnp.asarray(values), k, whole=True)
   monkeypatch.setattr(largest_k.counts, 'LIMIT', 1)
-  got = largest_k.largest(jnp.asarray(values), k, whole=True)
-  np.testing.assert_array_equal(got, expected)
+  actual = largest_k.largest(jnp.asarray(values), k, whole=True)
+  np.testing.assert_array_equal(actual, expected)
 
 
 def _sums(jaxpr):
-  """Yields the integer sums of a program: what they sum, and of how many."""
+  """Yields the operand and the number of summands of each integer sum."""
   for equation in jaxpr.eqns:
     if equation.primitive.name == 'reduce_sum':
       (x,) = (v.aval for v in equation.invars)
@@ -53,7 +53,7 @@ def _sums(jaxpr):
         yield from _sums(inner)
 
 
-def test_no_sum_of_a_mask_is_over_more_entries_than_an_int32_counts():
+def test_no_sum_of_a_mask_can_exceed_int32():
   shape = jax.ShapeDtypeStruct((4096, 2**20), jnp.float32)
   program = jax.make_jaxpr(lambda x: largest_k.largest(x, 9, whole=True))
   sums = list(_sums(program(shape).jaxpr))
@@ -69,7 +69,7 @@ def test_equal_values_at_the_last_place_are_all_marked():
   )
 
 
-def test_a_selection_passes_no_gradient():
+def test_the_mask_itself_has_no_gradient():
   gradient = jax.grad(
       lambda x: jnp.where(largest_k.largest(x, 2), 3 * x, 0.0).sum()
   )

@@ -1,4 +1,4 @@
-"""The sparse backward pass: which of its two ways a block of latents goes."""
+"""The sparse backward pass: which blocks are computed by dense products."""
 
 import numpy as np
 
@@ -7,16 +7,16 @@ from tests.ops import one_batch
 
 
 def _frequent(case):
-  """Which blocks go by products, most frequent first, all latents together."""
+  """Returns which blocks of a case are frequent, by falling frequency."""
   batch = one_batch.make(**one_batch.CASES[case]).batch
   active = np.asarray(batch.pre_acts) > np.asarray(batch.threshold)
   count = np.sort(active.sum(axis=0))[::-1]
-  size = row_gather.divide(len(count), latent_major._SIZE)
+  size = row_gather.largest_divisor(len(count), latent_major._SIZE)
   share = count.reshape(-1, size).mean(axis=1) / len(active)
   return share > latent_major._FREQUENT
 
 
-def test_by_a_power_law_some_latents_are_frequent():
+def test_with_a_power_law_some_latents_are_frequent():
   frequent = _frequent('Zipf frequencies')
   assert frequent.any() and not frequent.all()
 

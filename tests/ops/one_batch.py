@@ -1,4 +1,4 @@
-"""A batch for the fast paths, and what automatic differentiation makes of it."""
+"""A batch for the fast steps, with the gradients of automatic differentiation."""
 
 import dataclasses
 from typing import Any
@@ -11,7 +11,7 @@ from experiments.benchmarking import exact
 from jumprelu import saes
 from jumprelu.ops import active_pairs
 
-# What may differ between cases, by name.
+# Arguments of `make` for each case.
 CASES = {
     'pre-encoder bias, log thresholds': {},
     'no pre-encoder bias': {'pre_encoder_bias': False},
@@ -48,7 +48,7 @@ def make(
     penalty='l0',
     **config,
 ) -> OneBatch:
-  """Makes a batch and differentiates its loss."""
+  """Returns a random batch and the gradients of its loss."""
   rng = np.random.default_rng(0)
   config = saes.jumprelu.Config(bandwidth=bandwidth, penalty=penalty, **config)
   sae = saes.make_sae(
@@ -68,7 +68,7 @@ def make(
   matrices = active_pairs.Matrices(
       params['W_enc'].T,
       params['W_dec'],
-      # As if some rows had been left alone for a step or two.
+      # Some rows have missed the decay of their second moments.
       _float32(1e-6 * rng.random((WIDTH, D_IN))),
       _float32(1e-6 * rng.random((WIDTH, sae.d_out))),
       jnp.asarray(rng.integers(1, 4, WIDTH), jnp.int32),
@@ -77,7 +77,7 @@ def make(
       bandwidth,
       sae.subtracts_decoder_bias,
       penalty == 'target_l0',
-      # Of which 1 - b2 is not exact in float32.
+      # 1 - b2 is not exact in float32.
       b2=0.999,
   )
   return OneBatch(sae, params, batch, matrices, settings, parts, grads)

@@ -1,4 +1,4 @@
-"""The precision of every matrix product that a gradient is made of."""
+"""The precision of every matrix product in the gradients."""
 
 import functools
 
@@ -14,7 +14,7 @@ _HIGHEST = (jax.lax.Precision.HIGHEST,) * 2
 
 
 def _products(jaxpr):
-  """Yields the matrix products of a program, also of programs within it."""
+  """Yields the matrix products of a program, including nested programs."""
   for equation in jaxpr.eqns:
     if equation.primitive.name == 'dot_general':
       yield equation
@@ -27,16 +27,16 @@ def _products(jaxpr):
 
 
 def _check(function, *arguments):
-  """Checks a program of which bfloat16 products are asked.
+  """Checks that a program's products do not depend on the device.
 
-  Those that round their inputs do it themselves, the same on each backend; any
-  other is exact, or an accelerator would round it.
+  With a default precision of bfloat16, a product must either have bfloat16
+  inputs or the highest precision. An accelerator would round any other product.
   """
   with jax.default_matmul_precision('bfloat16'):
     program = jax.make_jaxpr(function)(*arguments)
-  found = list(_products(program.jaxpr))
-  assert found
-  for equation in found:
+  equations = list(_products(program.jaxpr))
+  assert equations
+  for equation in equations:
     rounded = all(v.aval.dtype == jnp.bfloat16 for v in equation.invars)
     exact = equation.params['precision'] == _HIGHEST
     assert rounded or exact, equation
@@ -58,7 +58,7 @@ def test_gradients_of_every_variant(variant):
         keep=jnp.ones(_ROWS, bool),
         sparsity_coefficient=0.1,
         target_l0=3.0,
-        # Dead latents, for which TopK has a term of its own.
+        # Dead latents, for which the loss of TopK has an auxiliary term.
         silent=jnp.full(_WIDTH, 2**30, jnp.int32),
     )[0]
 
@@ -83,8 +83,8 @@ def test_steps_in_place(step):
       coefficient=jnp.float32(1),
       target_l0=jnp.float32(3),
   )
-  rates = active_pairs.AdamScalars(
+  scalars = active_pairs.AdamScalars(
       jnp.float32(1e-3), jnp.float32(0.5), jnp.int32(1)
   )
   settings = active_pairs.Settings(1e-3, pre_encoder_bias=True, target_l0=False)
-  _check(functools.partial(step, settings=settings), matrices, batch, rates)
+  _check(functools.partial(step, settings=settings), matrices, batch, scalars)

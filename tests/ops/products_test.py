@@ -1,4 +1,4 @@
-"""Products of SAEs: in float32, or of rounded inputs with float32 results."""
+"""Products of SAEs in float32, or with rounded inputs and float32 results."""
 
 import jax
 import jax.numpy as jnp
@@ -25,19 +25,19 @@ def _rounded(x):
 def test_bfloat16_rounds_inputs_and_never_results(arrays):
   a, b, cotangent = arrays
   with jax.default_matmul_precision('bfloat16'):
-    found, pull = jax.vjp(products.matmul, a, b)
+    product, pull = jax.vjp(products.matmul, a, b)
     to_a, to_b = pull(cotangent)
-  assert found.dtype == to_a.dtype == to_b.dtype == jnp.float32
+  assert product.dtype == to_a.dtype == to_b.dtype == jnp.float32
   x, w, g = map(_rounded, arrays)
   for value, exact in (
-      (found, x @ w),
+      (product, x @ w),
       (to_a, g @ w.T),
       (to_b, np.einsum('abi,abo->io', x, g)),
   ):
     np.testing.assert_allclose(value, exact, rtol=1e-5, atol=1e-5)
-    # Results that are rounded would be bfloat16 numbers.
+    # Rounded results would be unchanged by rounding to bfloat16.
     assert (_rounded(value) != np.asarray(value)).mean() > 0.9
-  assert np.abs(found - products.matmul(a, b)).max() > 1e-3
+  assert np.abs(product - products.matmul(a, b)).max() > 1e-3
 
 
 def test_other_precisions_are_float32_on_cpu(arrays):
@@ -48,7 +48,7 @@ def test_other_precisions_are_float32_on_cpu(arrays):
       np.testing.assert_allclose(products.matmul(a, b), exact, atol=2e-5)
 
 
-def test_the_compiled_step_of_a_jumprelu_says_its_precision():
+def test_the_lowered_gradient_of_a_jumprelu_has_five_rounded_products():
   sae = saes.make_sae(
       'jumprelu', saes.jumprelu.Config(), d_in=16, d_out=16, width=32
   )
@@ -68,7 +68,7 @@ def test_the_compiled_step_of_a_jumprelu_says_its_precision():
   with jax.default_matmul_precision('bfloat16'):
     text = jax.jit(jax.grad(loss)).lower(params).as_text()
   dots = [line for line in text.splitlines() if 'dot_general' in line]
-  # All of the five large products; b_dec's is exact, there and back.
+  # The five large products are rounded. Those of b_dec are exact.
   rounded = [line for line in dots if line.count('bf16') == 2]
   assert len(rounded) == 5, dots
   assert all('f32>' in line.rpartition('->')[2] for line in rounded)

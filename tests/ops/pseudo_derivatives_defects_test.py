@@ -1,4 +1,4 @@
-"""Mistakes that peers have made with pseudo-derivatives, and none here."""
+"""Mistakes with pseudo-derivatives that other packages have made."""
 
 import jax
 import jax.numpy as jnp
@@ -13,30 +13,32 @@ from tests.ops import to_threshold
     'function', [pseudo_derivatives.jumprelu, pseudo_derivatives.heaviside]
 )
 def test_peer_defect_1_threshold_gradient_sums_all_batch_axes_only(function):
-  # Every axis has the same size: a sum over a wrong one has the right shape.
+  # All axes have the same size, so that a sum over wrong axes has the right
+  # shape.
   z, threshold, cotangent = to_threshold.random_case(1, 9, 3)
-  which = 0 if function is pseudo_derivatives.jumprelu else 1
+  index = 0 if function is pseudo_derivatives.jumprelu else 1
   expected = to_threshold.numpy_threshold_gradients(
       z, threshold, 0.9, cotangent
-  )[which]
+  )[index]
   cube = (3, 3, 3)
-  got = to_threshold.threshold_gradient(
+  actual = to_threshold.threshold_gradient(
       function, z.reshape(cube), threshold, 0.9, cotangent.reshape(cube)
   )
-  np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_peer_defect_3_bandwidth_divides_once():
-  # Twice the bandwidth, still inside: half the derivative, not a quarter.
+  # The point is inside both kernels. Twice the bandwidth must halve the
+  # derivative, not quarter it.
   for function, narrow in (
       (pseudo_derivatives.jumprelu, -2.5),
       (pseudo_derivatives.heaviside, -5.0),
   ):
-    got = [
+    actual = [
         to_threshold.threshold_gradient(function, [[0.55]], [0.5], bandwidth)[0]
         for bandwidth in (0.2, 0.4)
     ]
-    np.testing.assert_allclose(got, [narrow, narrow / 2], rtol=1e-6)
+    np.testing.assert_allclose(actual, [narrow, narrow / 2], rtol=1e-6)
 
 
 @pytest.mark.parametrize('z', [0.0, -0.05])
@@ -60,7 +62,7 @@ def test_peer_defect_5_a_pre_activation_on_the_threshold_is_inactive():
 
 
 def test_peer_defect_7_a_bfloat16_input_is_compared_in_float32():
-  # 0.2001 rounds to bfloat16's 0.2002; so would the threshold 0.2004.
+  # The threshold is 1e-4 above z, but would round to z in bfloat16.
   z = jnp.array([0.2002], jnp.bfloat16)
   exact = float(z[0])
   threshold = jnp.array([exact + 1e-4], jnp.float32)
@@ -72,7 +74,7 @@ def test_peer_defect_7_a_bfloat16_input_is_compared_in_float32():
 
 
 def test_a_bfloat16_batch_is_summed_in_float32():
-  # 1001 rows: bfloat16 has no such number.
+  # A sum in bfloat16 would be wrong, because it cannot represent 1001.
   z = jnp.full((1001, 1), 0.5, jnp.bfloat16)
   gradient = jax.grad(
       lambda t: pseudo_derivatives.jumprelu(z, t, 1.0).astype(jnp.float32).sum()

@@ -1,4 +1,4 @@
-"""Pseudo-derivatives, checked four ways, and the mistakes peers have made."""
+"""Pseudo-derivatives, checked in four ways."""
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +9,8 @@ from scipy import special
 from jumprelu.ops import pseudo_derivatives
 from tests.ops import to_threshold
 
-THRESHOLD, BANDWIDTH = 0.5, 0.25  # Neither is 1, and they differ.
-
-
+# Different numbers other than 1, so that no factor can be missed.
+THRESHOLD, BANDWIDTH = 0.5, 0.25
 # Each kernel's standard deviation, in bandwidths.
 SPREAD = {
     'rectangle': 12**-0.5,
@@ -22,14 +21,19 @@ SPREAD = {
 every_kernel = pytest.mark.parametrize('kernel', pseudo_derivatives.KERNELS)
 
 
-# First way: a table of points. Columns: z, jumprelu, its derivative to z,
-# heaviside. All the numbers are exact in binary, so that the edges at half a
-# bandwidth and at a whole one are hit exactly.
+# First way: a table of points. The columns are z, jumprelu, its derivative with
+# respect to z, and heaviside. All numbers are exact in binary, so that points are
+# exactly on the edges at half a bandwidth and at a whole bandwidth.
 TABLE = np.float32(
     [
         (-1.0, 0.0, 0.0, 0.0),  # Inactive, far away: u = -6.
         (0.25, 0.0, 0.0, 0.0),  # u = -1.
-        (0.375, 0.0, 0.0, 0.0),  # u = -1/2: the rectangle's edge is outside.
+        (
+            0.375,
+            0.0,
+            0.0,
+            0.0,
+        ),  # u = -1/2: the edge of the rectangle is outside.
         (0.4375, 0.0, 0.0, 0.0),  # u = -1/4.
         (0.5, 0.0, 0.0, 0.0),  # On the threshold: inactive.
         (0.5625, 0.5625, 1.0, 1.0),  # Active, u = 1/4.
@@ -52,7 +56,7 @@ KERNEL_TABLE = {
 @every_kernel
 @pytest.mark.parametrize('to_pre_acts', [False, True])
 def test_values_and_derivatives_at_a_table_of_points(kernel, to_pre_acts):
-  # Each point is a latent, or their gradients would be summed.
+  # Each point is a latent, because gradients of rows would be summed.
   z, jump, jump_to_z, step = map(jnp.asarray, TABLE)
   near = np.asarray(KERNEL_TABLE[kernel])
   for function, value, to_z, size in (
@@ -66,14 +70,16 @@ def test_values_and_derivatives_at_a_table_of_points(kernel, to_pre_acts):
         z,
         jnp.full(len(z), THRESHOLD),
     )
-    got_z, got_threshold = pull(jnp.ones(len(z)))
+    actual_z, actual_threshold = pull(jnp.ones(len(z)))
     np.testing.assert_array_equal(outputs, value)
     exact = {'rtol': 1e-6 if kernel == 'gaussian' else 0}
-    np.testing.assert_allclose(got_threshold, -size * near, **exact)
-    np.testing.assert_allclose(got_z, to_z + to_pre_acts * size * near, **exact)
+    np.testing.assert_allclose(actual_threshold, -size * near, **exact)
+    np.testing.assert_allclose(
+        actual_z, to_z + to_pre_acts * size * near, **exact
+    )
 
 
-def test_no_kernel_named_is_the_rectangle_on_thresholds_alone():
+def test_the_default_is_the_rectangle_without_gradient_to_pre_acts():
   z, threshold, cotangent = map(jnp.asarray, to_threshold.random_case(3, 20, 4))
   for function in (pseudo_derivatives.jumprelu, pseudo_derivatives.heaviside):
     plain, named = (
@@ -86,7 +92,7 @@ def test_no_kernel_named_is_the_rectangle_on_thresholds_alone():
       np.testing.assert_array_equal(a, b)
 
 
-# Second way: expectation. Pre-activations at the quantiles of a logistic
+# Second way: expectations. Pre-activations are the quantiles of a logistic
 # distribution, whose density is known.
 def logistic_quantiles(count):
   u = (np.arange(count) + 0.5) / count
@@ -110,8 +116,8 @@ def test_mean_heaviside_gradient_is_minus_the_density_at_the_threshold(kernel):
 
 @every_kernel
 def test_mean_squared_error_gradient_is_that_of_the_expected_loss(kernel):
-  # E (a z - J(z))^2 has the derivative (a^2 - (a - 1)^2) t^2 p(t); half a
-  # percent of bias comes from the bandwidth.
+  # E (a z - J(z))^2 has the derivative (a^2 - (a - 1)^2) t^2 p(t). The bandwidth
+  # causes a bias of half a percent.
   z, a, threshold = logistic_quantiles(200_000), 0.8, 0.7
 
   def loss(t):
@@ -128,7 +134,8 @@ def test_mean_squared_error_gradient_is_that_of_the_expected_loss(kernel):
 
 @every_kernel
 def test_gradient_to_pre_acts_is_that_of_the_expectation_to_a_bias(kernel):
-  # Of E H(z + b - t) it is p(t), of E J(z + b, t) it is P(z > t) + t p(t).
+  # The derivative of E H(z + b - t) with respect to b is p(t), and that of
+  # E J(z + b, t) is P(z > t) + t p(t).
   z, t = jnp.asarray(logistic_quantiles(200_000)), 0.7
   density, above = logistic_density(t), 1 / (1 + np.exp(t))
   for function, expected, ordinary in (
@@ -145,19 +152,19 @@ def test_gradient_to_pre_acts_is_that_of_the_expectation_to_a_bias(kernel):
 
 
 # Third way: finite differences, in float64, of the functions smoothed by the
-# kernel. With F(u) = integral of K up to u and G(u) = that of v K(v), they are
-# F(u) for the step and z F(u) - bandwidth G(u) for the jumprelu.
+# kernel. With F(u) the integral of K(v) up to u and G(u) that of v K(v), the
+# smoothed heaviside is F(u), and the smoothed jumprelu is z F(u) - bandwidth G(u).
 def integrals(kernel, u):
-  half, one = np.clip(u, -0.5, 0.5), np.clip(u, -1, 1)
-  size = np.abs(one)
+  half, whole = np.clip(u, -0.5, 0.5), np.clip(u, -1, 1)
+  size = np.abs(whole)
   if kernel == 'rectangle':
     return half + 0.5, (half**2 - 0.25) / 2
   if kernel == 'triangle':
-    below = one - np.sign(one) * one**2 / 2 + 0.5
+    below = whole - np.sign(whole) * whole**2 / 2 + 0.5
     return below, size**2 / 2 - size**3 / 3 - 1 / 6
   if kernel == 'epanechnikov':
-    below = 0.75 * (one - one**3 / 3) + 0.5
-    return below, 0.75 * (one**2 / 2 - one**4 / 4 - 0.25)
+    below = 0.75 * (whole - whole**3 / 3) + 0.5
+    return below, 0.75 * (whole**2 / 2 - whole**4 / 4 - 0.25)
   return special.ndtr(u), -np.exp(-(u**2) / 2) / np.sqrt(2 * np.pi)
 
 
@@ -196,23 +203,23 @@ def test_gradient_is_the_finite_difference_of_the_smoothed_function(
       for k in (1, 0)
   )
   if function is pseudo_derivatives.jumprelu:
-    # Its ordinary derivative stays the unsmoothed step.
+    # The ordinary derivative is not smoothed.
     hard = z > threshold
     by_z += cotangent * (hard - smooth_heaviside(kernel, z, threshold, width))
   with jax.enable_x64(True):
-    got_z, got_threshold = jax.vjp(
+    actual_z, actual_threshold = jax.vjp(
         lambda z, t: function(z, t, width, kernel, True),
         *map(jnp.asarray, (z, threshold)),
     )[1](jnp.asarray(cotangent))
-  assert got_z.dtype == got_threshold.dtype == np.float64
-  for got, expected in (
-      (got_threshold, by_threshold.sum(axis=0)),
-      (got_z, by_z),
+  assert actual_z.dtype == actual_threshold.dtype == np.float64
+  for actual, expected in (
+      (actual_threshold, by_threshold.sum(axis=0)),
+      (actual_z, by_z),
   ):
-    np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-6)
 
 
-# Fourth way: shapes, types, jit, vmap, sharding.
+# Fourth way: shapes, types, jit, vmap and sharding.
 @pytest.mark.parametrize(
     'function', [pseudo_derivatives.jumprelu, pseudo_derivatives.heaviside]
 )
@@ -238,13 +245,13 @@ def test_cotangents_have_the_shapes_and_types_of_the_primals(
   assert (to_threshold.shape, to_threshold.dtype) == ((4,), jnp.float32)
 
 
-def test_members_under_vmap_get_their_own_gradients():
+def test_members_under_vmap_get_separate_gradients():
   cases = [to_threshold.random_case(seed, 32, 5) for seed in range(3)]
   z, threshold, cotangent = (jnp.stack(c) for c in zip(*cases, strict=True))
-  for which, function in enumerate(
+  for index, function in enumerate(
       (pseudo_derivatives.jumprelu, pseudo_derivatives.heaviside)
   ):
-    got = jax.jit(
+    actual = jax.jit(
         jax.vmap(
             lambda z, t, c, f=function: to_threshold.threshold_gradient(
                 f, z, t, 0.4, c
@@ -252,10 +259,10 @@ def test_members_under_vmap_get_their_own_gradients():
         )
     )(z, threshold, cotangent)
     expected = [
-        to_threshold.numpy_threshold_gradients(z, t, 0.4, c)[which]
+        to_threshold.numpy_threshold_gradients(z, t, 0.4, c)[index]
         for z, t, c in cases
     ]
-    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_a_batch_sharded_over_8_devices_gives_the_whole_gradient():
@@ -268,12 +275,12 @@ def test_a_batch_sharded_over_8_devices_gives_the_whole_gradient():
   expected = to_threshold.numpy_threshold_gradients(
       z, threshold, 0.4, cotangent
   )
-  for which, function in enumerate(
+  for index, function in enumerate(
       (pseudo_derivatives.jumprelu, pseudo_derivatives.heaviside)
   ):
-    got = jax.jit(
+    actual = jax.jit(
         lambda z, t, c, f=function: to_threshold.threshold_gradient(
             f, z, t, 0.4, c
         )
     )(sharded, threshold, jax.device_put(cotangent, rows))
-    np.testing.assert_allclose(got, expected[which], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(actual, expected[index], rtol=1e-5, atol=1e-5)

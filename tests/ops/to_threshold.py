@@ -1,4 +1,4 @@
-"""Gradients to thresholds: of a pseudo-derivative, and by loops in NumPy."""
+"""Gradients of thresholds: by pseudo-derivatives, and by loops in NumPy."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ import numpy as np
 def threshold_gradient(
     function, z, threshold, bandwidth, cotangent=None, **options
 ):
-  """Give d sum(cotangent * function) / d threshold."""
+  """Returns d sum(cotangent * function) / d threshold."""
   z = jnp.asarray(z)
   cotangent = jnp.ones_like(z) if cotangent is None else jnp.asarray(cotangent)
   return jax.grad(
@@ -18,7 +18,7 @@ def threshold_gradient(
 
 
 def numpy_threshold_gradients(z, threshold, bandwidth, cotangent):
-  """Give both pseudo-gradients by loops, in float64."""
+  """Returns both pseudo-gradients by loops, in float64."""
   jump, step = np.zeros(len(threshold)), np.zeros(len(threshold))
   for row, weights in zip(z, cotangent, strict=True):
     for i, t in enumerate(threshold):

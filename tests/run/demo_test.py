@@ -1,4 +1,4 @@
-"""The demo as a user runs it, and the claims that it stands for."""
+"""The demo as a user runs it, and the claims that it demonstrates."""
 
 import json
 import os
@@ -17,7 +17,7 @@ def read_rows(path):
 
 
 def by_site(rows):
-  """Returns {site: rows by falling L0}."""
+  """Returns {site: rows in order of falling L0}."""
   sites = {}
   for row in sorted(rows, key=lambda row: row['sparsity_coefficient']):
     sites.setdefault(row['site'], []).append(row)
@@ -26,7 +26,7 @@ def by_site(rows):
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-  if 'JUMPRELU_DEMO' in os.environ:  # One that was just run.
+  if 'JUMPRELU_DEMO' in os.environ:  # An existing run of the demo.
     return pathlib.Path(os.environ['JUMPRELU_DEMO'])
   out = tmp_path_factory.mktemp('demo') / 'out'
   jumprelu('demo', f'--out={out}')
@@ -38,7 +38,7 @@ def rows(folder):
   return read_rows(folder / 'results.jsonl')
 
 
-def test_the_demo_leaves_what_its_contract_names(folder, rows):
+def test_the_demo_writes_the_documented_files(folder, rows):
   for name in ('run', 'release', 'results.jsonl', 'frontier.png'):
     assert (folder / name).exists(), name
   assert set(by_site(rows)) == {
@@ -62,29 +62,29 @@ def test_fidelity_and_sparsity_follow_the_coefficient(rows):
       assert high['delta_loss'] > low['delta_loss'] - noise, site
 
 
-def test_peer_defect_8_every_coefficient_has_an_l0_of_its_own(rows):
-  # Peers document coefficients of a range in which the knob does nothing.
+def test_peer_defect_8_every_coefficient_has_a_distinct_l0(rows):
+  # Peers document a range of coefficients in which L0 does not change.
   for site, members in by_site(rows).items():
     for low, high in zip(members, members[1:], strict=False):
       assert high['l0'] < 0.85 * low['l0'], site
 
 
-def test_l0_has_settled_and_three_times_the_tokens_end_near_it(rows, tmp_path):
+def test_l0_hardly_changes_with_three_times_the_tokens(rows, tmp_path):
   run, release = tmp_path / 'run', tmp_path / 'release'
-  # The smallest coefficient took longest when all 12 were tried; what a member
-  # does there, it does alone as well.
+  # Of all 12 members, those with the smallest coefficient converged last.
+  # Members are independent, so it suffices to train these.
   coefficient = min(row['sparsity_coefficient'] for row in rows)
-  longer = demo.SUITE | {
+  settings = demo.SUITE | {
       'tokens': 3 * demo.SUITE['tokens'],
       'sparsity_coefficients': (coefficient,),
   }
-  # L0 alone is compared: the losses are left out as far as they can be.
+  # Only L0 is compared, so the evaluation of the loss is as short as possible.
   jumprelu(
       'train',
       f'--out={run}',
       '--eval.delta_loss_tokens=1',
       '--eval.pca_tokens=0',
-      *(f'--{name}={flags.show(value)}' for name, value in longer.items()),
+      *(f'--{name}={flags.show(value)}' for name, value in settings.items()),
   )
   jumprelu('release', f'--run={run}', f'--out={release}')
   settled = {
@@ -107,20 +107,20 @@ def test_a_residual_member_recovers_the_loss_and_beats_pca(rows):
   assert any(row['fvu'] < 0.8 * row['pca_fvu'] for row in good)
 
 
-def test_hardly_a_latent_is_silent(rows):
+def test_few_latents_are_dead(rows):
   for row in rows:
     assert row['dead_window_tokens'] >= 100_000
     assert row['dead_share'] < 0.05, (row['site'], row['sparsity_coefficient'])
 
 
-def test_evaluating_the_release_gives_the_demos_numbers(folder, rows, tmp_path):
+def test_evaluating_the_release_reproduces_the_results(folder, rows, tmp_path):
   out = tmp_path / 'again.jsonl'
   jumprelu(
       'evaluate',
       f'--release={folder / "release"}',
       '--model=gemma2_nano',
       '--data=stdlib',
-      # Not among the numbers below, and a third of the time.
+      # PCA is not compared below and takes a third of the time.
       '--eval.pca_tokens=0',
       f'--out={out}',
   )

@@ -1,4 +1,4 @@
-"""`jumprelu evaluate`: a release in, rows out; bad input is one line."""
+"""`jumprelu evaluate`: rows of a release, and one-line errors."""
 
 import concurrent.futures
 import json
@@ -16,7 +16,7 @@ from tests import nano_release
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-  """A release, and text to evaluate it on."""
+  """Returns a folder with a release and text to evaluate it on."""
   folder = tmp_path_factory.mktemp('evaluate')
   nano_release.make_release(folder / 'release')
   nano_release.make_text(folder / 'text')
@@ -63,9 +63,7 @@ def test_a_release_is_evaluated_member_by_member(folder, rows):
   assert parquet.read_table(stored).to_pylist() == rows
 
 
-def test_the_arrays_alone_give_the_numbers_of_their_release(
-    folder, rows, capsys
-):
+def test_bare_arrays_have_the_results_of_their_release(folder, rows, capsys):
   bare = folder / 'bare'
   for row in rows:
     target = bare / row['path']
@@ -73,11 +71,11 @@ def test_the_arrays_alone_give_the_numbers_of_their_release(
     shutil.copy(folder / 'release' / row['path'] / 'params.npz', target)
   out = folder / 'bare.jsonl'
   flags = ['--model=gemma2_nano', '--measures=histogram,geometry']
-  found = launch(folder, out, str(bare), *flags)
+  bare_rows = launch(folder, out, str(bare), *flags)
   printed = capsys.readouterr().out
   assert printed.splitlines()[0].startswith('site') and str(out) in printed
-  assert len(found) == len(rows) == 2
-  for ours, theirs in zip(found, rows, strict=True):
+  assert len(bare_rows) == len(rows) == 2
+  for ours, theirs in zip(bare_rows, rows, strict=True):
     assert ours['seed'] is None and ours['released_l0'] == 3
     for key in ('path', 'layer', 'site', 'variant', 'l0', 'fvu', 'delta_loss'):
       assert ours[key] == theirs[key], key
@@ -89,11 +87,11 @@ def test_the_arrays_alone_give_the_numbers_of_their_release(
     lines = (folder / f'bare.{name}.jsonl').read_text().splitlines()
     table = parquet.read_table(folder / f'bare.{name}.parquet').to_pylist()
     assert table == [json.loads(line) for line in lines] != []
-    assert {row['path'] for row in table} == {row['path'] for row in found}
+    assert {row['path'] for row in table} == {row['path'] for row in bare_rows}
 
 
 @pytest.mark.slow
-def test_measures_of_words_need_nothing_but_this_machine(folder):
+def test_measures_of_words_need_no_download(folder):
   rows, best = _probed(
       folder,
       'python',
@@ -106,14 +104,14 @@ def test_measures_of_words_need_nothing_but_this_machine(folder):
   for row in rows:
     parts = [row[f'attribution_{p}'] for p in ('latents', 'affine', 'error')]
     np.testing.assert_allclose(sum(parts), row['attribution_total'], atol=1e-3)
-    # A small model knows how words are written, not how they are spelled.
+    # A small model represents the form of words, but not their spelling.
     assert row['absorption_form_probe_f1'] > 0.5 > row['absorption_probe_f1']
     assert row['absorption_known'] == 0 and row['absorption_fraction'] is None
     assert 0 <= row['absorption_form_fraction'] <= 1
 
 
 @pytest.mark.slow
-def test_texts_are_probed_for_labels_of_ones_own(folder):
+def test_texts_are_probed_for_custom_labels(folder):
   labels = [
       {'text': 'return the mat' if i % 2 else 'a cat is x', 'label': i % 2}
       for i in range(20)
@@ -124,12 +122,12 @@ def test_texts_are_probed_for_labels_of_ones_own(folder):
   _, best = _probed(
       folder, 'words', '--measures=probing', f'--measure.probing.data={data}'
   )
-  # Its words tell a text.
+  # The words of a text determine its label.
   assert best == {'1': 1.0}
 
 
 def _probed(folder, name, *flags):
-  """Evaluates; the rows, and how well all activations tell each task."""
+  """Evaluates; returns rows, and the accuracy of all activations per task."""
   out = folder / f'{name}.jsonl'
   rows = launch(folder, out, str(folder / 'release'), *flags)
   lines = (folder / f'{name}.probing.jsonl').read_text().splitlines()
@@ -155,8 +153,8 @@ def test_a_layer_that_the_model_lacks_is_refused(folder, capsys):
       '--corpus.held_out_percent=50',
   ]
   assert main.launch('evaluate', argv) == 2
-  told = capsys.readouterr().err
-  assert 'layer 9, but gemma2_nano has layers 0 to 3' in told
+  error = capsys.readouterr().err
+  assert 'layer 9, but gemma2_nano has layers 0 to 3' in error
 
 
 @pytest.mark.parametrize(
@@ -174,12 +172,12 @@ def test_bad_input_is_one_line(
 ):
   monkeypatch.chdir(tmp_path)
   assert main.launch('evaluate', flags) == code
-  told = capsys.readouterr().err
-  assert words in told and len(told.splitlines()) == 1
+  error = capsys.readouterr().err
+  assert words in error and len(error.splitlines()) == 1
   assert not list(tmp_path.iterdir())
 
 
-def test_several_processes_may_find_out_at_once_that_they_can_write(tmp_path):
+def test_several_processes_may_check_the_target_at_once(tmp_path):
   out = tmp_path / 'new' / 'results.jsonl'
   start = threading.Barrier(4)
 
@@ -189,11 +187,11 @@ def test_several_processes_may_find_out_at_once_that_they_can_write(tmp_path):
       evaluate._check_writable(out)
 
   with concurrent.futures.ThreadPoolExecutor(4) as pool:
-    list(pool.map(check, range(4)))  # Raises what a thread has raised.
+    list(pool.map(check, range(4)))  # Raises the exceptions of the threads.
   assert not list(out.parent.iterdir())
 
 
-def test_results_that_exist_are_not_touched_by_the_check(tmp_path):
+def test_the_check_does_not_change_existing_results(tmp_path):
   out = tmp_path / 'results.jsonl'
   for text in '', 'rows':
     out.write_text(text)

@@ -1,4 +1,4 @@
-"""Flags made from a toy config."""
+"""Flags of a toy config."""
 
 import dataclasses
 import enum
@@ -23,7 +23,7 @@ def _field(default, text):
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-  """How fast it goes."""
+  """Speed of the toy."""
 
   rate: float = _field(0.1, 'Step size.')
   warmup: int | None = _field(10, 'Steps of warm-up.')
@@ -40,7 +40,7 @@ class Whole:
   widths: tuple[int, ...] = _field((16, 32), 'How wide.')
   names: tuple[str, ...] = _field(('a',), 'Which.')
   colour: Colour = _field(Colour.RED, 'Which colour.')
-  resume: bool = _field(True, 'Go on.')
+  resume: bool = _field(True, 'Whether to resume.')
   part: Part = Part()
 
 
@@ -69,10 +69,8 @@ def test_no_flags_give_the_config_itself():
         ('--part.kind=linear', {'part.kind': 'linear'}),
     ],
 )
-def test_a_flag_changes_its_own_leaf_only(flag, changes):
-  # Given / when.
+def test_a_flag_changes_only_its_leaf(flag, changes):
   before, after = dotted.leaves(Whole()), dotted.leaves(_build(flag))
-  # Then.
   changed = {
       path: leaf.value
       for path, leaf in after.items()
@@ -81,10 +79,10 @@ def test_a_flag_changes_its_own_leaf_only(flag, changes):
   assert changed == changes
 
 
-def test_only_given_flags_reach_make_so_that_a_recipe_holds():
+def test_only_present_flags_are_passed_to_make():
   seen = {}
-  # The default value, given in so many words, counts as given.
-  _build('--tokens=1000', make=lambda given: seen.update(given) or Whole())
+  # A flag with the default value is present too, and overrides a recipe.
+  _build('--tokens=1000', make=lambda values: seen.update(values) or Whole())
   assert seen == {'tokens': 1000}
 
 
@@ -110,11 +108,11 @@ def test_one_message_names_every_bad_value():
     assert part in text
 
 
-def test_a_prefix_stands_before_every_path():
+def test_a_prefix_precedes_every_path():
   assert _build('--eval.part.rate=2', prefix='eval.').part.rate == 2.0
 
 
-def test_help_gives_text_default_and_what_recipes_say():
+def test_help_shows_text_default_and_values_of_recipes():
   flag_values = absl_flags.FlagValues()
   flags.define(
       flag_values,
@@ -126,9 +124,9 @@ def test_help_gives_text_default_and_what_recipes_say():
   )
   assert flag_values['widths'].help == 'How wide. (default: 16,32)'
   groups = flag_values.flags_by_module_dict()
-  assert 'part: How fast it goes' in groups
+  assert 'part: Speed of the toy' in groups
 
 
 @pytest.mark.parametrize('leaf', dotted.leaves(Whole()).values())
-def test_a_default_as_shown_reads_back_as_itself(leaf):
+def test_a_shown_default_is_parsed_back(leaf):
   assert flags.parse_text(leaf.type, flags.show(leaf.value)) == leaf.value

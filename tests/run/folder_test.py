@@ -21,7 +21,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def model(folder):
-  """A tiny random model like the 27B, with a vocabulary for real text."""
+  """Returns a tiny random model like the 27B, with a tokenizer for text."""
   config = huggingface_folders.CONFIGS['27b'] | {'vocab_size': 4096}
   path = huggingface_folders.write(folder / 'my_gemma', config, files=2)
   huggingface_folders.add_tokenizer(path)
@@ -90,5 +90,5 @@ def test_one_device_eight_and_two_processes_release_the_same_saes(
       assert ours['model'] == theirs['model'] == 'my_gemma'
       assert ours['l0'] == pytest.approx(theirs['l0'], rel=1e-3)
       assert 0 < ours['l0'] < 64 and np.isfinite(ours['delta_loss'])
-  given = json.loads((folder / 'one' / 'config.json').read_text())
-  assert given['model'] == str(model)
+  config_json = json.loads((folder / 'one' / 'config.json').read_text())
+  assert config_json['model'] == str(model)

@@ -13,7 +13,7 @@ from tests import local_processes, small_run, small_store
 STEPS = 12
 _NOT_OF_A_STREAM = ('widths', 'sparsity', 'checkpoint.', 'optim.', 'sae.')
 
-# Trains, and fails if anything of a language model or TensorFlow was needed.
+# Trains and prints which libraries of the language model were imported.
 _LIGHT = """
 import sys
 from jumprelu.run import main
@@ -35,7 +35,7 @@ def harvest_flags(store, config):
 
 
 @pytest.mark.slow
-def test_a_store_is_written_told_about_and_gone_on_with(
+def test_an_interrupted_store_is_resumed_and_completed(
     tmp_path, capsys, monkeypatch
 ):
   config = small_run.overrides(tmp_path, steps=STEPS)
@@ -45,9 +45,9 @@ def test_a_store_is_written_told_about_and_gone_on_with(
         preemption.Preemption, 'reached', lambda self, step: step == 1
     )
     assert main.launch('harvest', flags) == preemption.EXIT_PREEMPTED
-  told = capsys.readouterr().err
-  assert '2 blocks of 2 to write' in told
-  assert 'the same command goes on' in told
+  error = capsys.readouterr().err
+  assert '2 blocks of 2 to write' in error
+  assert 'run the same command to resume' in error
   assert main.launch('harvest', flags) == 0
   captured = capsys.readouterr()
   assert '1 block of 2 to write' in captured.err
@@ -65,10 +65,13 @@ def test_a_store_is_written_told_about_and_gone_on_with(
     'flags, words',
     [
         (['--store=s'], '--layer is needed'),
-        (['--store=s', '--layer=1', '--out=a.npz'], '--out does not go with'),
+        (
+            ['--store=s', '--layer=1', '--out=a.npz'],
+            '--out cannot be combined with --store',
+        ),
         (
             ['--layer=1', '--out=a.npz', '--text=a', '--tokens=9'],
-            '--tokens goes',
+            '--tokens needs --store',
         ),
         (['--store=s', '--layer=1', '--sites=mlp'], "sites: 'mlp' is unknown"),
         (['--store=s', '--layer=1', '--stream.batch=7'], 'stream.batch=7'),
@@ -77,8 +80,8 @@ def test_a_store_is_written_told_about_and_gone_on_with(
 def test_bad_flags_are_one_line(tmp_path, monkeypatch, capsys, flags, words):
   monkeypatch.chdir(tmp_path)
   assert main.launch('harvest', flags) == 2
-  told = capsys.readouterr().err
-  assert words in told and told.count('\n') == 1
+  error = capsys.readouterr().err
+  assert words in error and error.count('\n') == 1
   assert not list(tmp_path.iterdir())
 
 
@@ -94,7 +97,7 @@ def config(folder):
 
 @pytest.fixture(scope='module')
 def stored(folder, config):
-  """Written by one process with two devices."""
+  """Returns a store that one process with two devices wrote."""
   path = folder / 'store'
   argv = ['-m', 'jumprelu.run.main', 'harvest', *harvest_flags(path, config)]
   with local_processes.run(argv, devices=2) as child:
@@ -104,7 +107,7 @@ def stored(folder, config):
 
 @pytest.fixture(scope='module')
 def streamed(folder, config):
-  """Trained without a store."""
+  """Returns a run that was trained without a store."""
   out = folder / 'streamed'
   with local_processes.run(small_run.command(out, config), devices=2) as child:
     assert child.exit_code() == 0, child.output
@@ -112,7 +115,7 @@ def streamed(folder, config):
 
 
 @pytest.mark.slow
-def test_train_from_a_store_is_the_streamed_run_without_the_model(
+def test_training_from_a_store_equals_streaming_without_the_model(
     tmp_path, config, stored, streamed
 ):
   out = tmp_path / 'run'
@@ -123,14 +126,14 @@ def test_train_from_a_store_is_the_streamed_run_without_the_model(
   assert 'loaded []' in child.output
   small_run.assert_same_bits(out, streamed, STEPS)
   assert small_run.metrics(out) == small_run.metrics(streamed)
-  # A store is where the bits came from, not which they were.
+  # The run can also be resumed without the store, because the bits are equal.
   argv = small_run.command(out, config)
   with local_processes.run(argv, devices=2) as child:
     assert child.exit_code() == 0, child.output
 
 
 @pytest.mark.slow
-def test_two_processes_write_and_read_what_one_does(
+def test_two_processes_write_and_read_the_store_of_one_process(
     tmp_path, config, stored, streamed
 ):
   path = tmp_path / 'store'
@@ -139,7 +142,7 @@ def test_two_processes_write_and_read_what_one_does(
     codes = [child.exit_code() for child in children]
     assert codes == [0, 0], children[0].output + children[1].output
   ours, theirs = small_store.files(path), small_store.files(stored)
-  # The manifests tell the number of processes.
+  # The manifests differ, because they hold the number of processes.
   manifests = [json.loads(x.pop('manifest.json')) for x in (ours, theirs)]
   assert ours == theirs
   assert manifests[0]['blocks_sha256'] == manifests[1]['blocks_sha256']
@@ -149,9 +152,9 @@ def test_two_processes_write_and_read_what_one_does(
   with local_processes.run_together(argv) as children:
     codes = [child.exit_code() for child in children]
     assert codes == [0, 0], children[0].output + children[1].output
-  found, wanted = small_run.arrays(out, STEPS), small_run.arrays(
+  arrays, wanted = small_run.arrays(out, STEPS), small_run.arrays(
       streamed, STEPS
   )
-  for name, x in found.items():
+  for name, x in arrays.items():
     tolerance = 1e-5 * np.abs(wanted[name]).max()
     np.testing.assert_allclose(x, wanted[name], rtol=0, atol=tolerance)

@@ -1,4 +1,4 @@
-"""`jumprelu harvest` writes what the model computes, for rows as given."""
+"""`jumprelu harvest` writes the model's activations, row by row."""
 
 import dataclasses
 
@@ -17,7 +17,7 @@ SITES = ('resid_post', 'mlp_out', 'attn_heads', 'mlp_in')
 
 @pytest.fixture(autouse=True)
 def tiny_model(monkeypatch):
-  """The command loads a tiny random model by its name."""
+  """Makes the command load a tiny random model by its name."""
   monkeypatch.setitem(lm.MODELS, 'tiny', tiny.CONFIG)
   monkeypatch.setattr(lm, 'load', lambda *args, **kwargs: tiny.model())
 
@@ -39,7 +39,7 @@ def run(tmp_path, ids, *flags):
 
 
 def expected(ids, layer):
-  """One row at a time, without padding, at positions 0, 1, ..."""
+  """Returns the activations of one row without padding, from position 0."""
   model = tiny.model()
   tokens = jnp.asarray(ids, jnp.int32)[None]
   places = {
@@ -56,23 +56,23 @@ def expected(ids, layer):
     )
 
   values, logits = compute(model.params)
-  found = {str(tap.site): value[0] for tap, value in values.items()}
-  return found | {'logits': logits[0]}
+  arrays = {str(tap.site): value[0] for tap, value in values.items()}
+  return arrays | {'logits': logits[0]}
 
 
-def test_arrays_are_the_models_for_each_row_as_given(tmp_path, capsys):
+def test_arrays_are_the_activations_of_each_row(tmp_path, capsys):
   ids = np.asarray(tiny.batch(sequences=3).tokens, np.int32).copy()
   ids[1, 7:] = 0
-  found = run(tmp_path, ids, '--layer=1', '--batch=2', '--logits')
-  assert sorted(found) == sorted([*SITES, 'logits'])
+  arrays = run(tmp_path, ids, '--layer=1', '--batch=2', '--logits')
+  assert sorted(arrays) == sorted([*SITES, 'logits'])
   widths = {'attn_heads': 32, 'logits': 64}
-  for name, value in found.items():
+  for name, value in arrays.items():
     assert value.dtype == np.float32
     assert value.shape == (3, 12, widths.get(name, 16))
   for row, length in ((1, 7), (2, 12)):
     for name, value in expected(ids[row, :length], 1).items():
       np.testing.assert_allclose(
-          found[name][row, :length], value, rtol=1e-4, atol=1e-5
+          arrays[name][row, :length], value, rtol=1e-4, atol=1e-5
       )
   assert 'out.npz: resid_post' in capsys.readouterr().out
   assert sorted(p.name for p in tmp_path.iterdir()) == ['ids.npy', 'out.npz']
@@ -82,9 +82,9 @@ def test_padding_in_the_middle_is_skipped_but_counts_as_a_position(tmp_path):
   ids = np.asarray(tiny.batch(sequences=1).tokens, np.int32).copy()
   other = ids.copy()
   ids[0, 3] = 0
-  found = run(tmp_path, ids, '--layer=0')
+  arrays = run(tmp_path, ids, '--layer=0')
   model = tiny.model()
-  # Token 3 of `other` is its own document: nobody else sees it.
+  # Token 3 of `other` is a separate document, which no other token attends to.
   segments = np.ones((1, 12), np.int32)
   segments[0, 3] = 2
   values = jax.jit(
@@ -99,7 +99,7 @@ def test_padding_in_the_middle_is_skipped_but_counts_as_a_position(tmp_path):
   )(model.params)
   kept = np.arange(12) != 3
   np.testing.assert_allclose(
-      found['resid_post'][0, kept],
+      arrays['resid_post'][0, kept],
       values[lm.Tap(0, lm.Site.RESID_POST)][0, kept],
       rtol=1e-4,
       atol=1e-5,
@@ -108,24 +108,24 @@ def test_padding_in_the_middle_is_skipped_but_counts_as_a_position(tmp_path):
 
 def test_mlp_in_includes_the_norms_gain(tmp_path):
   ids = np.asarray(tiny.batch(sequences=1).tokens, np.int32)
-  found = run(tmp_path, ids, '--layer=0', '--sites=mlp_in')
-  assert list(found) == ['mlp_in']
+  arrays = run(tmp_path, ids, '--layer=0', '--sites=mlp_in')
+  assert list(arrays) == ['mlp_in']
   scale = tiny.model().params['layer_0']['pre_ffw_norm']['scale']
-  normed = found['mlp_in'] / (1 + np.asarray(scale))
+  normed = arrays['mlp_in'] / (1 + np.asarray(scale))
   np.testing.assert_allclose(np.square(normed).mean(axis=-1), 1.0, rtol=1e-3)
 
 
-def test_the_size_of_a_batch_changes_nothing(tmp_path):
+def test_the_batch_size_does_not_change_the_results(tmp_path):
   ids = np.asarray(tiny.batch(sequences=5).tokens, np.int32)
-  one = run(tmp_path, ids, '--layer=0', '--batch=1', '--sites=attn_heads')
+  single = run(tmp_path, ids, '--layer=0', '--batch=1', '--sites=attn_heads')
   many = run(tmp_path, ids, '--layer=0', '--batch=4', '--sites=attn_heads')
   np.testing.assert_allclose(
-      one['attn_heads'], many['attn_heads'], rtol=1e-4, atol=1e-5
+      single['attn_heads'], many['attn_heads'], rtol=1e-4, atol=1e-5
   )
 
 
 def test_text_is_packed_into_rows_that_start_with_bos(tmp_path, monkeypatch):
-  monkeypatch.undo()  # The nano model, which brings its tokenizer.
+  monkeypatch.undo()  # The nano model has a tokenizer.
   text = 'def f(x):\n  return x + 1\n' * 40
   (tmp_path / 'essay.txt').write_text(text)
   out = tmp_path / 'out.npz'
@@ -189,7 +189,9 @@ def test_bad_flags_are_one_line(capsys, flags, message, code):
 @pytest.mark.parametrize(
     'content, message', [(b'\xff\xfe', 'not UTF-8'), (b'', 'empty')]
 )
-def test_text_that_is_none(tmp_path, capsys, monkeypatch, content, message):
+def test_invalid_text_files_are_refused(
+    tmp_path, capsys, monkeypatch, content, message
+):
   monkeypatch.undo()
   (tmp_path / 'a.txt').write_bytes(content)
   flags = ['--layer=0', '--out=a.npz', f'--text={tmp_path / "a.txt"}']
@@ -197,7 +199,7 @@ def test_text_that_is_none(tmp_path, capsys, monkeypatch, content, message):
   assert message in capsys.readouterr().err
 
 
-def test_a_full_disk_is_told_before_anything_is_computed(tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_before_the_forward_pass(tmp_path, monkeypatch):
   usage = harvest.shutil.disk_usage(tmp_path)._replace(free=1000)
   monkeypatch.setattr(harvest.shutil, 'disk_usage', lambda path: usage)
   with pytest.raises(errors.UserError, match='GiB'):
@@ -218,6 +220,6 @@ def test_activations_of_a_bfloat16_model_are_stored_in_float32(
   monkeypatch.setattr(lm, 'load', lambda *args, **kwargs: rounded)
   ids = np.asarray(tiny.batch(sequences=1).tokens, np.int32)
   flags = ['--layer=0', '--dtype=bfloat16', '--sites=mlp_out']
-  found = run(tmp_path, ids, *flags)
-  assert found['mlp_out'].dtype == np.float32
-  assert np.isfinite(found['mlp_out']).all()
+  arrays = run(tmp_path, ids, *flags)
+  assert arrays['mlp_out'].dtype == np.float32
+  assert np.isfinite(arrays['mlp_out']).all()

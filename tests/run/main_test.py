@@ -14,7 +14,7 @@ from jumprelu.run import main
 
 
 def _command(monkeypatch, run, *, positional=None):
-  """Installs a command `toy` whose body is `run`."""
+  """Installs a command `toy` whose function is `run`."""
   module = types.ModuleType('jumprelu.run.toy', 'Plays.\n\n  jumprelu toy')
 
   def define_flags(flag_values):
@@ -55,7 +55,7 @@ def test_a_command_that_returns_nothing_exits_0(monkeypatch, capsys):
   assert seen == {'out': 'there', 'n': 5}
 
 
-def test_a_commands_own_exit_code_is_kept(monkeypatch, capsys):
+def test_the_exit_code_of_a_command_is_kept(monkeypatch, capsys):
   _command(monkeypatch, lambda fv: 42)
   assert _launch(capsys)[0] == 42
 
@@ -72,18 +72,18 @@ def test_a_commands_own_exit_code_is_kept(monkeypatch, capsys):
         (KeyboardInterrupt(), 130),
     ],
 )
-def test_an_expected_error_is_one_line_and_its_code(
+def test_an_expected_error_is_one_line_with_its_exit_code(
     monkeypatch, capsys, error, code
 ):
   _command(monkeypatch, _fails_with(error))
-  found, output = _launch(capsys)
-  assert found == code
+  exit_code, output = _launch(capsys)
+  assert exit_code == code
   assert output.err.startswith('jumprelu toy: ')
   assert output.err.count('\n') == 1
   assert output.out == ''
 
 
-def test_a_message_of_several_lines_becomes_one(monkeypatch, capsys):
+def test_a_message_of_several_lines_is_joined_to_one_line(monkeypatch, capsys):
   _command(monkeypatch, _fails_with(errors.UserError('first\n  second')))
   assert _launch(capsys)[1].err == 'jumprelu toy: first second\n'
 
@@ -129,7 +129,7 @@ def test_one_bare_argument_sets_the_positional_flag(monkeypatch, capsys):
   assert _launch(capsys, 'there', 'twice')[0] == 2
 
 
-def test_help_teaches_and_lists_only_our_flags(monkeypatch, capsys):
+def test_help_shows_the_docstring_and_only_our_flags(monkeypatch, capsys):
   _command(monkeypatch, _fails_with(AssertionError('ran')))
   code, output = _launch(capsys, '--help', '--nonsense')
   assert code == 0
@@ -147,25 +147,25 @@ def test_every_command_is_listed_with_its_purpose(capsys):
   text = capsys.readouterr().out
   for command in main.COMMANDS:
     (line,) = [x for x in text.splitlines() if x.split()[:1] == [command]]
-    assert len(line.split()) > 3, f'{command} says nothing'
+    assert len(line.split()) > 3, f'{command} has no summary'
 
 
-def test_version_is_the_packages(capsys):
+def test_version_is_that_of_the_package(capsys):
   assert main.main(['--version']) == 0
   assert capsys.readouterr().out == f'jumprelu {jumprelu.__version__}\n'
 
 
-def test_an_unknown_command_is_corrected(capsys):
+def test_an_unknown_command_gets_a_suggestion(capsys):
   assert main.main(['trian']) == 2
   assert "'trian' (did you mean train?)" in capsys.readouterr().err
 
 
 def test_no_command_exits_2(capsys):
   assert main.main([]) == 2
-  assert 'give a command' in capsys.readouterr().err
+  assert 'no command: use demo' in capsys.readouterr().err
 
 
-# Compiles something, and prints how often JAX found it compiled.
+# Compiles a program and prints the number of hits of the compilation cache.
 _COMPILE = """
 from jumprelu.run import main
 main.main(['verify', 'nowhere'])
@@ -179,9 +179,9 @@ print(len(hits))
 """
 
 
-def test_what_is_compiled_is_kept_for_the_next_start(tmp_path):
+def test_compiled_programs_are_kept_for_the_next_start(tmp_path):
   env = {k: v for k, v in os.environ.items() if 'CACHE' not in k}
-  # Even what takes no time; JAX's own settings stand above ours.
+  # Fast compilations are stored too, because JAX's settings override ours.
   env['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
   env['JUMPRELU_CACHE'] = str(tmp_path)
 

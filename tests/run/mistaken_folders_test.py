@@ -1,4 +1,4 @@
-"""A run where a release is wanted, a release where a run is: one line, exit 2."""
+"""Runs passed as releases, and releases passed as runs: one line, exit 2."""
 
 import pathlib
 
@@ -16,7 +16,7 @@ MEMBER = small_release.FOLDER
 
 @pytest.fixture
 def demo(tmp_path, monkeypatch):
-  """What the demo leaves: a folder with a run and a release in it."""
+  """Returns a folder with a run and a release, as the demo writes it."""
   monkeypatch.chdir(tmp_path)
   run = run_dir.RunDir(tmp_path / 'demo' / 'run')
   with run.claim(toy_suite.make_config()):
@@ -55,7 +55,7 @@ MAKE = 'jumprelu release --run={} --out=DIR'
         (['harvest', '--layer=1', '--text=none', '--out=demo/release/a.npz'], 'demo/release is a release'),
         (['harvest', '--layer=1', '--store=demo/release/acts'], 'demo/release is a release'),
         (['evaluate', 'demo/release', '--out=demo/release/a.jsonl'], 'demo/release is a release'),
-        (['release', '--run=demo/run', '--out=demo/run'], 'choose another directory'),
+        (['release', '--run=demo/run', '--out=demo/run'], 'must differ from --run'),
     ],
 )  # fmt: skip
 def test_commands_name_the_mistake_and_write_nothing(demo, argv, words, capsys):
@@ -92,11 +92,11 @@ def test_a_release_below_another_is_refused(demo):
   with pytest.raises(errors.UserError, match='demo/release is a release'):
     small_release.write(release / 'inner')
   assert files_of(demo) == before
-  # The release itself may be made again.
+  # The release itself may be replaced.
   small_release.write(release)
 
 
-def test_a_strange_suite_json_above_is_no_release(demo):
+def test_an_unrelated_suite_json_above_is_no_release(demo):
   pathlib.Path('suite.json').write_text('{"members": []}')
   folder_kinds.refuse_inside_release('out', demo)
   pathlib.Path('suite.json').write_text('[1')

@@ -1,4 +1,4 @@
-"""The command: flags, layers, exit codes."""
+"""`jumprelu plan`: flags, layers and exit codes."""
 
 import json
 
@@ -19,16 +19,16 @@ def test_it_prints_a_table_and_writes_json(capsys, tmp_path):
   assert code == 0
   text = capsys.readouterr().out
   assert 'by formula' in text and 'cost' in text and 'layer(s)' in text
-  found = json.loads(out.read_text('utf-8'))
-  assert [job['layer'] for job in found['jobs']] == [0, 12]
-  assert found['cost'] == pytest.approx(1.5 * found['chip_hours'])
+  plan = json.loads(out.read_text('utf-8'))
+  assert [job['layer'] for job in plan['jobs']] == [0, 12]
+  assert plan['cost'] == pytest.approx(1.5 * plan['chip_hours'])
 
 
 @pytest.mark.parametrize(
     'flag, words',
     [
         ('--layers=0,26', 'layers 0 to 25'),
-        ('--layers=top', 'write numbers'),
+        ('--layers=top', 'must be numbers'),
         ('--topology=v9:2x2', "chip 'v9' is unknown"),
         ('--price_per_chip_hour=nan', 'finite'),
         ('--widths=0', 'at least 1'),
@@ -40,7 +40,7 @@ def test_bad_flags_are_one_line_and_exit_2(capsys, flag, words):
   assert words in error and error.count('\n') == 1
 
 
-def test_without_the_compiler_compile_says_what_to_install(capsys, monkeypatch):
+def test_compile_without_the_compiler_names_the_package(capsys, monkeypatch):
   monkeypatch.setattr(tpu_compile, 'available', lambda: False)
   assert main.main(['plan', *_ARGS, '--compile']) == 66
   assert 'pip install libtpu' in capsys.readouterr().err

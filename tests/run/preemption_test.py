@@ -1,4 +1,4 @@
-"""Starting, being told to leave, and leaving; with real processes."""
+"""Start-up, preemption and shutdown of real processes."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from jumprelu import errors
 from jumprelu.run import preemption as preemption_lib
 from tests import local_processes
 
-# What the tests run in processes of their own.
+# The script that the tests run in separate processes.
 SCRIPT = """
 import sys, time
 from absl import flags
@@ -29,26 +29,26 @@ flags.DEFINE_integer('process.watchdog_seconds', 0, '', flag_values=values)
 flags.DEFINE_string('task', '', '', flag_values=values)
 values(sys.argv)
 task = values.task
-given = {name.partition('.')[2]: flag.value
-         for name, flag in values.__flags.items()
-         if name.startswith('process.') and flag.present}
-own = given.get('process_id', 0)
+config = {name.partition('.')[2]: flag.value
+          for name, flag in values.__flags.items()
+          if name.startswith('process.') and flag.present}
+process_id = config.get('process_id', 0)
 
 
-def leave_when_asked(preemption):
-  # Steps jump from segment to segment; process 1 is the slower one.
+def run_until_preempted(preemption):
+  # Steps advance by segments; process 1 is slower.
   for step in range(0, 16_000, 16):
     if preemption.reached(step):
       print('leaving at', step, flush=True)
       sys.exit(preemption_lib.EXIT_PREEMPTED)
     print('segment', flush=True)
-    time.sleep(0.1 + 0.05 * own)
+    time.sleep(0.1 + 0.05 * process_id)
 
 
-with preemption_lib.start(preemption_lib.Config(**given)) as preemption:
+with preemption_lib.start(preemption_lib.Config(**config)) as preemption:
   print('processes', jax.process_count(), flush=True)
   if task == 'leave':
-    leave_when_asked(preemption)
+    run_until_preempted(preemption)
   elif task == 'save slowly':
     time.sleep(1.5)  # compiling
     while not preemption.reached(0):
@@ -58,8 +58,8 @@ with preemption_lib.start(preemption_lib.Config(**given)) as preemption:
     print('saved', flush=True)
     sys.exit(preemption_lib.EXIT_PREEMPTED)
   elif task == 'disagree':
-    processes.agree({'config': f'{own // 2}', 'jax': jax.__version__})
-  elif task == 'fail alone' and own == 1:
+    processes.agree({'config': f'{process_id // 2}', 'jax': jax.__version__})
+  elif task == 'fail alone' and process_id == 1:
     raise RuntimeError('only here')
   elif task == 'fail alone':
     processes.barrier('that process 1 never reaches')
@@ -92,7 +92,7 @@ def test_sigterm_ends_a_single_process_at_a_segments_end(script):
   assert child.output.count('leaving at') == 1
 
 
-def test_sigterm_while_compiling_is_not_lost_and_while_saving_harmless(script):
+def test_sigterm_while_compiling_is_kept_and_while_saving_ignored(script):
   with local_processes.run([script, '--task=save slowly']) as child:
     child.wait_for('processes 1')
     child.terminate()
@@ -124,7 +124,7 @@ def test_sigterm_after_training_ends_the_process_as_usual(script):
 
 
 @pytest.mark.slow
-def test_processes_that_disagree_all_leave_with_2_naming_who_and_what(script):
+def test_processes_that_disagree_exit_with_2_and_name_the_field(script):
   argv = [script, '--task=disagree']
   with local_processes.run_together(argv, processes=3) as children:
     assert [child.exit_code() for child in children] == [2, 2, 2]
@@ -133,7 +133,7 @@ def test_processes_that_disagree_all_leave_with_2_naming_who_and_what(script):
 
 
 @pytest.mark.slow
-def test_a_process_that_fails_alone_does_not_leave_the_other_waiting(script):
+def test_a_process_that_fails_alone_ends_the_other_too(script):
   with local_processes.run_together([script, '--task=fail alone']) as children:
     start = time.monotonic()
     assert children[1].exit_code() == 1
@@ -142,7 +142,7 @@ def test_a_process_that_fails_alone_does_not_leave_the_other_waiting(script):
   assert 'only here' in children[1].output
 
 
-def test_the_watchdog_dumps_stacks_and_leaves_with_75(script):
+def test_the_watchdog_dumps_stacks_and_exits_with_75(script):
   argv = [script, '--task=hang', '--process.watchdog_seconds=1']
   with local_processes.run(argv) as child:
     assert child.exit_code() == 75
@@ -151,13 +151,13 @@ def test_the_watchdog_dumps_stacks_and_leaves_with_75(script):
 
 
 @pytest.mark.slow
-def test_segments_keep_the_watchdog_quiet(script):
+def test_finished_segments_keep_the_watchdog_from_firing(script):
   argv = [script, '--task=beat', '--process.watchdog_seconds=3']
   with local_processes.run(argv) as child:
     assert child.exit_code() == 0
 
 
-def test_inside_a_program_that_uses_devices_a_plain_handler_does():
+def test_a_program_that_already_uses_devices_gets_a_plain_handler():
   jax.devices()
   with preemption_lib.start() as preemption:
     assert not preemption.reached(16)
@@ -168,7 +168,7 @@ def test_inside_a_program_that_uses_devices_a_plain_handler_does():
       assert preemption.reached(32)
       os.kill(os.getpid(), signal.SIGTERM)
       assert preemption.reached(48)
-    os.kill(os.getpid(), signal.SIGTERM)  # on the way out
+    os.kill(os.getpid(), signal.SIGTERM)  # a further notice
   finally:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
@@ -185,12 +185,12 @@ def test_the_watchdog_is_off_on_cpu_by_default():
         (dict(mode='tpu'), "mode is 'tpu': must be one of auto, explicit"),
         (dict(mode='explicit'), 'needs host:port'),
         (dict(mode='explicit', coordinator_address='host'), 'needs host:port'),
-        (dict(num_processes=2), 'give process.coordinator_address'),
+        (dict(num_processes=2), 'set process.coordinator_address'),
         (dict(process_id=1), 'must be from 0 to 0'),
         (dict(num_processes=0), 'process_id is 0'),
     ],
 )
-def test_a_config_that_cannot_work_is_refused(fields, message):
+def test_an_invalid_config_is_refused(fields, message):
   with pytest.raises(errors.UserError, match=message) as e:
     preemption_lib.Config(**fields)
   assert e.value.exit_code == 2

@@ -1,4 +1,4 @@
-"""Four processes, two and one: the same tokens, the same rows."""
+"""One, two and four processes read the same tokens and write the same rows."""
 
 import json
 import shutil
@@ -9,14 +9,14 @@ import pytest
 from jumprelu.run import preemption
 from tests import local_processes, nano_release, small_run
 
-# A block and a half; four processes leave inside the second block.
+# One and a half blocks; four processes stop inside the second block.
 STEPS, STOP = 12, 10
 
 pytestmark = pytest.mark.slow
 
-# The real command, which also says what each step reads: for each logical shard
-# on its own devices a CRC a step, of the token ids in the order of the block.
-_TELLING = """
+# The real command, with a patch that prints which tokens each step reads: for
+# each logical shard on local devices, one CRC per step of the shuffled ids.
+_PRINTING = """
 import json, sys, zlib
 import jax
 import numpy as np
@@ -27,36 +27,36 @@ make = stream.Stream.__init__
 BATCH = 256
 
 
-def tell(index, tokens, order):
+def print_ids(index, tokens, order):
   shards, slots = order.shape
   rows = {}
-  for part in tokens.addressable_shards:
-    first = part.index[0].indices(tokens.shape[0])[0]
+  for shard in tokens.addressable_shards:
+    first = shard.index[0].indices(tokens.shape[0])[0]
     first = first * tokens.shape[1] // slots
-    data = np.asarray(part.data).reshape(-1, slots)
+    data = np.asarray(shard.data).reshape(-1, slots)
     rows |= {first + n: row for n, row in enumerate(data)}
-  for part in order.addressable_shards:
-    first = part.index[0].indices(shards)[0]
-    for n, at in enumerate(np.asarray(part.data), first):
+  for shard in order.addressable_shards:
+    first = shard.index[0].indices(shards)[0]
+    for n, at in enumerate(np.asarray(shard.data), first):
       ids = rows[n][at].reshape(-1, BATCH // shards)
       line = [int(index), n, [zlib.crc32(x.tobytes()) for x in ids]]
       print('ids', json.dumps(line), flush=True)
 
 
-def telling(self, *args, **kwargs):
+def printing_init(self, *args, **kwargs):
   make(self, *args, **kwargs)
   plain = self._block
 
   def block(params, tokens, index, scales):
-    found = plain(params, tokens, index, scales)
+    result = plain(params, tokens, index, scales)
     with jax.transfer_guard('allow'):
-      tell(np.asarray(index.addressable_data(0)), tokens, found.order)
-    return found
+      print_ids(np.asarray(index.addressable_data(0)), tokens, result.order)
+    return result
 
   self._block = block
 
 
-stream.Stream.__init__ = telling
+stream.Stream.__init__ = printing_init
 stop = STOP
 preemption.Preemption.reached = lambda self, step: step >= stop
 sys.exit(main.main(sys.argv[1:]))
@@ -64,9 +64,9 @@ sys.exit(main.main(sys.argv[1:]))
 
 
 def train(out, config, *, processes, devices, stop=STEPS):
-  """Trains; returns {(block, shard): [a CRC a step]}."""
+  """Trains; returns {(block, shard): [CRC of each step]}."""
   _, _, *args = small_run.command(out, config)
-  argv = ['-c', _TELLING.replace('STOP', str(stop)), *args]
+  argv = ['-c', _PRINTING.replace('STOP', str(stop)), *args]
   code = 0 if stop == STEPS else preemption.EXIT_PREEMPTED
   with local_processes.run_together(
       argv, processes=processes, devices=devices
@@ -74,15 +74,15 @@ def train(out, config, *, processes, devices, stop=STEPS):
     codes = [child.exit_code() for child in children]
     outputs = [child.output for child in children]
   assert codes == [code] * processes, '\n'.join(outputs)
-  found = {}
+  crcs_by_shard = {}
   for line in '\n'.join(outputs).splitlines():
-    # Other threads may write into the same line before it.
+    # Other threads may have written to the start of the line.
     _, mark, text = line.partition('ids [')
     if mark:
       block, shard, crcs = json.loads('[' + text)
-      found.setdefault((block, shard), crcs)
-      assert found[block, shard] == crcs
-  return found
+      crcs_by_shard.setdefault((block, shard), crcs)
+      assert crcs_by_shard[block, shard] == crcs
+  return crcs_by_shard
 
 
 def assert_near(out, other, step):
@@ -104,8 +104,8 @@ def config(folder):
 
 
 @pytest.fixture(scope='module')
-def one(folder, config):
-  out = folder / 'one'
+def single(folder, config):
+  out = folder / 'single'
   return out, train(out, config, processes=1, devices=1)
 
 
@@ -115,8 +115,8 @@ def four(folder, config):
   return out, train(out, config, processes=4, devices=1, stop=STOP)
 
 
-def test_four_processes_train_what_one_does(one, four):
-  (out, ids), (other, wanted) = four, one
+def test_four_processes_train_the_suite_of_one_process(single, four):
+  (out, ids), (other, wanted) = four, single
   assert len(wanted) == 2 * 8
   assert all(len(crcs) == small_run.STEPS_A_BLOCK for crcs in wanted.values())
   assert len({crc for crcs in wanted.values() for crc in crcs}) == 2 * 8 * 8
@@ -126,14 +126,14 @@ def test_four_processes_train_what_one_does(one, four):
 
 
 @pytest.mark.parametrize('processes, devices', [(1, 2), (2, 1)])
-def test_a_checkpoint_of_four_goes_on_elsewhere_with_the_same_tokens(
-    tmp_path, config, one, four, processes, devices
+def test_a_checkpoint_of_four_processes_is_resumed_with_the_same_tokens(
+    tmp_path, config, single, four, processes, devices
 ):
   out = tmp_path / 'run'
   shutil.copytree(four[0], out)
   ids = train(out, config, processes=processes, devices=devices)
-  other, wanted = one
-  # The block in which it stopped is made again, and no other.
+  other, wanted = single
+  # Only the interrupted block is computed again.
   assert ids == {key: crcs for key, crcs in wanted.items() if key[0] == 1}
   lines = (four[0] / 'metrics.jsonl').read_text()
   assert (out / 'metrics.jsonl').read_text().startswith(lines)
@@ -141,7 +141,7 @@ def test_a_checkpoint_of_four_goes_on_elsewhere_with_the_same_tokens(
   assert_near(out, other, STEPS)
 
 
-def test_two_processes_evaluate_to_the_rows_of_one(tmp_path):
+def test_two_processes_write_the_rows_of_one_process(tmp_path):
   argv = [
       *('-m', 'jumprelu.run.main', 'evaluate'),
       f'--release={nano_release.make_release(tmp_path / "release")}',
@@ -166,10 +166,10 @@ def test_two_processes_evaluate_to_the_rows_of_one(tmp_path):
         *[False] * (processes - 1),
     ]
     rows[processes] = [json.loads(x) for x in out.read_text().splitlines()]
-  for two, single in zip(rows[2], rows[1], strict=True):
-    assert two.keys() == single.keys()
-    for name, value in single.items():
+  for row, expected in zip(rows[2], rows[1], strict=True):
+    assert row.keys() == expected.keys()
+    for name, value in expected.items():
       if isinstance(value, float):
-        assert two[name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
+        assert row[name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
       else:
-        assert two[name] == value, name
+        assert row[name] == value, name

@@ -1,4 +1,4 @@
-"""`jumprelu release` on a run of the real command, and what it refuses."""
+"""`jumprelu release`: a release of a real run, and refused input."""
 
 import json
 import pathlib
@@ -28,7 +28,7 @@ def test_a_run_becomes_a_release_that_verifies(tmp_path):
   command = ('release', f'--run={run}')
   printed = local_processes.jumprelu(*command, f'--out={out}')
   assert '4 members, 256 latents' in printed
-  assert f'{run}: its checkpoint of step 8 of 8' in printed
+  assert f'{run}: checkpoint at step 8 of 8' in printed
   assert main.main(['verify', str(out)]) == 0
   rows = [
       json.loads(line)
@@ -38,7 +38,7 @@ def test_a_run_becomes_a_release_that_verifies(tmp_path):
   for row in rows:
     sae, params, config = members.load_member(out / row['path'])
     assert config['steps'] == 8
-    # 32 positions a row: a BOS each and EOS where documents end are dropped.
+    # Of the 32 positions per row, BOS and the EOS of documents are dropped.
     assert 1500 < config['tokens_trained'] < 8 * 256
     assert config['tokens_trained'] == row['tokens_trained']
     assert config['input_gain'] == (False if sae.transcoder else None)
@@ -48,8 +48,7 @@ def test_a_run_becomes_a_release_that_verifies(tmp_path):
     with np.load(out / row['path'] / 'test_vectors.npz') as vectors:
       assert (vectors['latents'] > 0).any()
   assert 'without its\ngain' in (out / 'README.md').read_text()
-  # Released again, with the evaluation that the run directory holds: at once,
-  # and with the same bytes.
+  # A second release reuses the stored evaluation and has the same bytes.
   again = tmp_path / 'again'
   local_processes.jumprelu(*command, f'--out={again}')
   for path in out.rglob('*'):
@@ -57,7 +56,7 @@ def test_a_run_becomes_a_release_that_verifies(tmp_path):
       assert (again / path.relative_to(out)).read_bytes() == path.read_bytes()
 
 
-def test_a_full_target_is_refused_before_the_evaluation(
+def test_a_target_with_other_files_is_refused_before_the_evaluation(
     tmp_path, capsys, monkeypatch
 ):
   opened = types.SimpleNamespace(
@@ -71,12 +70,12 @@ def test_a_full_target_is_refused_before_the_evaluation(
   (tmp_path / 'thesis.tex').write_text('x')
   assert main.main(['release', '--run=a', f'--out={tmp_path}']) == 2
   output = capsys.readouterr()
-  assert 'no release; choose another --out' in output.err
+  assert 'not a release; choose another --out' in output.err
   total = opened.config.steps
-  assert f'a: its checkpoint of step 4 of {total}' in output.out
+  assert f'a: checkpoint at step 4 of {total}' in output.out
 
 
-def test_a_run_that_has_not_ended_is_refused_before_the_evaluation(
+def test_an_unfinished_run_is_refused_before_the_evaluation(
     tmp_path, capsys, monkeypatch
 ):
   config = config_lib.resolve()
@@ -101,7 +100,7 @@ def test_a_run_that_has_not_ended_is_refused_before_the_evaluation(
     [
         ([], '--run is needed; --out is needed', 2),
         (['--run=nowhere', '--out=b'], 'nowhere', 66),
-        (['--run=a', '--out=a'], 'another directory', 2),
+        (['--run=a', '--out=a'], 'must differ from --run', 2),
         (['--run=a', '--out=b', '--test_vectors=2'], 'test_vectors', 2),
     ],
 )

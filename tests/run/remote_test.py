@@ -14,12 +14,12 @@ _OUT = 'gs://bucket/suites/run'
 
 @pytest.fixture
 def bucket(tmp_path, monkeypatch):
-  """The folder that holds gs://bucket; the working directory is another."""
+  """Yields the folder that backs gs://bucket; it is not the current one."""
   (tmp_path / 'here').mkdir()
   monkeypatch.chdir(tmp_path / 'here')
   with fake_bucket.mounted(tmp_path / 'storage'):
     yield tmp_path / 'storage' / 'bucket'
-  # A path that loses its scheme would make a folder called 'gs:'.
+  # A path without its scheme would create a folder called 'gs:'.
   assert not list((tmp_path / 'here').iterdir())
 
 
@@ -46,10 +46,10 @@ def test_a_remote_run_is_trained_listed_evaluated_and_released(
   assert main.main(['status', 'gs://bucket/suites']) == 0
   listed = capsys.readouterr().out.splitlines()
   assert listed[1].split()[:4] == [_OUT, 'done', '8', '8']
-  # Its evaluation is kept in the run, and is read when it is released again.
+  # The evaluation is stored in the run and reused by the second release.
   release = ['release', f'--run={_OUT}', f'--out={tmp_path / "release"}']
   assert main.main(release) == 0
-  assert f'{_OUT}: its checkpoint of step 8 of 8' in capsys.readouterr().out
+  assert f'{_OUT}: checkpoint at step 8 of 8' in capsys.readouterr().out
   files = names(bucket / 'suites' / 'run' / 'evaluation')
   assert {'meta.json', 'results.jsonl', 'frequencies.npz'} < set(files)
   monkeypatch.setattr(
@@ -61,7 +61,7 @@ def test_a_remote_run_is_trained_listed_evaluated_and_released(
 
 
 def test_a_save_killed_in_remote_storage_is_no_checkpoint(bucket):
-  # There a save has no temporary name: it is written in place.
+  # In remote storage a save is written in place, without a temporary name.
   save('gs://bucket/run', 5, 10)
   (bucket / 'run' / '10' / 'commit_success.txt').unlink()
   restored = checkpoint_reading.restore('gs://bucket/run', make_state(0))
@@ -102,4 +102,5 @@ def test_a_remote_run_that_is_missing_is_named(bucket, capsys, command):
   flags = ['--run=gs://bucket/none', '--out=r'] if command == 'release' else []
   arguments = [command, *(flags or ['gs://bucket/none'])]
   assert main.main(arguments) == 66
-  assert 'gs://bucket/none: no run directory' in capsys.readouterr().err
+  words = 'no run' if command == 'release' else 'neither a run'
+  assert f'gs://bucket/none: {words} directory' in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""An L0 is asked for, and the released SAEs have it."""
+"""SAEs trained for a target L0 have it on held-out text."""
 
 import json
 
@@ -17,7 +17,7 @@ def test_a_target_l0_is_met_within_10_percent(tmp_path):
       f'--out={run}',
       '--sites=resid_post',
       '--target_l0=20,50,100',
-      # L0 alone is looked at.
+      # Only L0 is compared.
       '--eval.delta_loss_tokens=1',
       '--eval.pca_tokens=0',
       *(f'--{name}={flags.show(value)}' for name, value in demo.SUITE.items()),

@@ -1,4 +1,4 @@
-"""The real command, told to leave, killed and started again."""
+"""The real command, preempted, killed and resumed."""
 
 import json
 import signal
@@ -10,7 +10,8 @@ import pytest
 from jumprelu.run import preemption
 from tests import local_processes, small_run
 
-# Seconds of training, also on a fast machine: SIGTERM is seen once a second.
+# Enough for some seconds on a fast machine, because JAX polls for SIGTERM only
+# once a second.
 STEPS = 320
 
 pytestmark = pytest.mark.slow
@@ -51,7 +52,7 @@ def status(out):
   return json.loads((out / 'STATUS.json').read_text())
 
 
-def test_sigterm_saves_leaves_with_42_and_the_resumed_run_is_the_same(
+def test_sigterm_saves_and_exits_42_and_the_resumed_run_is_identical(
     folder, config, uninterrupted
 ):
   out = folder / 'sigterm'
@@ -63,7 +64,7 @@ def test_sigterm_saves_leaves_with_42_and_the_resumed_run_is_the_same(
     time.sleep(0.2)
     child.terminate()
     assert child.exit_code() == preemption.EXIT_PREEMPTED
-    print('left after', time.monotonic() - start)
+    print('exited after', time.monotonic() - start)
   last = small_run.checkpoints(out)[-1]
   assert (status(out)['state'], status(out)['step']) == ('preempted', last)
   assert last % small_run.STEPS_A_SEGMENT == 0 and last < STEPS
@@ -76,7 +77,7 @@ def test_sigterm_saves_leaves_with_42_and_the_resumed_run_is_the_same(
   small_run.assert_same_bits(out, uninterrupted, STEPS)
 
 
-def test_kill_9_during_saves_costs_time_but_no_bit(
+def test_a_run_killed_during_saves_is_resumed_bit_for_bit(
     folder, config, uninterrupted
 ):
   out = folder / 'killed'
@@ -101,7 +102,7 @@ def test_kill_9_during_saves_costs_time_but_no_bit(
   small_run.assert_same_bits(out, uninterrupted, STEPS)
 
 
-def test_two_processes_train_what_one_does_and_leave_together(
+def test_two_processes_train_the_same_suite_and_stop_together(
     folder, config, uninterrupted
 ):
   out = folder / 'two'
@@ -119,7 +120,7 @@ def test_two_processes_train_what_one_does_and_leave_together(
   for name, x in ours.items():
     tolerance = 1e-5 * np.abs(theirs[name]).max()
     np.testing.assert_allclose(x, theirs[name], rtol=0, atol=tolerance)
-  # One process goes on where two have left.
+  # One process resumes the run of two.
   last = status(out)['step']
   lines = (out / 'metrics.jsonl').read_text()
   with local_processes.run(argv, devices=2) as child:

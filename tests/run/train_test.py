@@ -1,4 +1,4 @@
-"""Bad input to `jumprelu train`: one line, exit 2, and nothing is lost."""
+"""Bad input to `jumprelu train`: one line, exit 2, and no file is changed."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from tests import toy_suite
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-  """A folder with what users give by mistake."""
+  """Returns a folder with files that users may pass by mistake."""
   monkeypatch.chdir(tmp_path)
   monkeypatch.setenv('JUMPRELU_CACHE', str(tmp_path / 'cache'))
   (tmp_path / 'file').write_text('not a folder')
@@ -40,13 +40,13 @@ def place(tmp_path, monkeypatch):
 )
 def test_bad_input_is_one_line_and_exit_2(flags, words, place, capsys):
   assert main.launch('train', ['--out=new', '--mesh.tensor=2', *flags]) == 2
-  told = capsys.readouterr().err
-  assert words in told and len(told.splitlines()) == 1, told
-  # What was wrong can be mended in the same command.
+  error = capsys.readouterr().err
+  assert words in error and len(error.splitlines()) == 1, error
+  # The directory remains usable for the corrected command.
   assert not (place / 'new' / 'suite.json').exists()
 
 
-def test_without_a_run_directory_it_says_so(capsys):
+def test_a_missing_out_is_named(capsys):
   assert main.launch('train', []) == 2
   assert '--out is needed' in capsys.readouterr().err
 
@@ -57,5 +57,5 @@ def test_a_store_needs_no_weights_of_the_model(place, capsys, monkeypatch):
   assert main.launch('train', flags) == 66
   assert 'no weights' in capsys.readouterr().err
   assert main.launch('train', [*flags, '--store=nowhere']) == 66
-  told = capsys.readouterr().err
-  assert 'nowhere' in told and 'no weights' not in told, told
+  error = capsys.readouterr().err
+  assert 'nowhere' in error and 'no weights' not in error, error

@@ -1,4 +1,4 @@
-"""`jumprelu verify DIR`: 0 and a summary, or one line and 65."""
+"""`jumprelu verify DIR`: exit 0 and a summary, or exit 65 and one line."""
 
 import pytest
 
@@ -36,6 +36,6 @@ def test_no_directory_is_missing_input(tmp_path, capsys):
   assert 'nowhere' in capsys.readouterr().err
 
 
-def test_no_argument_says_what_is_needed(capsys):
+def test_a_missing_argument_is_named(capsys):
   assert main.main(['verify']) == 2
-  assert 'jumprelu verify DIR' in capsys.readouterr().err
+  assert 'use jumprelu verify DIR' in capsys.readouterr().err

@@ -16,8 +16,9 @@ pytestmark = [
     pytest.mark.timeout(600),
 ]
 
-# Two layers, local and global, with 2B's heads, cut over 2 x 2 chips; prints
-# how many kernels there are, and how many arrays by two positions.
+# Compiles a local and a global layer with the heads of 2B, sharded over 2 x 2
+# chips. Prints the number of kernels, and the number of shapes of arrays over
+# pairs of positions.
 _SCRIPT = r"""
 import dataclasses, re, sys
 import jax, jax.numpy as jnp
@@ -53,18 +54,18 @@ print(text.count('custom_call_target="tpu_custom_call"'), len(pairs))
 
 
 def _compile(form):
-  done = subprocess.run(
+  process = subprocess.run(
       [sys.executable, '-P', '-c', _SCRIPT, form],
       env=os.environ | tpu_compile.ENVIRONMENT,
       capture_output=True,
       text=True,
       check=False,
   )
-  assert not done.returncode, done.stderr[-2000:]
-  return tuple(map(int, done.stdout.split()[-2:]))
+  assert not process.returncode, process.stderr[-2000:]
+  return tuple(map(int, process.stdout.split()[-2:]))
 
 
-def test_long_sequences_attend_by_the_kernel_and_hold_no_scores():
-  assert _compile('auto') == (2, 0)  # A kernel a layer.
+def test_long_sequences_use_the_kernel_and_hold_no_scores():
+  assert _compile('auto') == (2, 0)  # One kernel per layer.
   kernels, pairs = _compile('dense')
   assert kernels == 0 and pairs

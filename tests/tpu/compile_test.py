@@ -1,7 +1,8 @@
 """The programs of Gemma Scope's suites, compiled by the TPU compiler.
 
-No TPU is needed: `jumprelu.planning.tpu_compile` compiles for a topology, in a process
-of its own. Run with `pytest -m 'tpu and not slow'` (2B) or `-m tpu` (all).
+No TPU is needed, because `jumprelu.planning.tpu_compile` compiles for a topology
+in a separate process. `pytest -m 'tpu and not slow'` runs the suites of 2B, and
+`pytest -m tpu` runs all suites.
 """
 
 import dataclasses
@@ -34,52 +35,52 @@ def _cases(names):
 
 @functools.cache
 def _block(topology, cfg):
-  """The block's program, which does not depend on widths: compiled once."""
+  """Returns the program of a block, which is the same for all widths."""
   return tpu_compile.compile_all(cfg, topology, programs=('block',))['block']
 
 
-def _check_step(found, cfg, mesh):
-  """Batches are gathered and reconstructions summed; nothing else is."""
+def _check_step(program, cfg, mesh):
+  """Checks that only batches are gathered and only reconstructions summed."""
   groups = load_run.make_suite(cfg)
   rows = cfg.stream.batch * max(g.sae.d_in for g in groups)
-  # On one row of chips every chip has all of the block already.
-  gathers = any(c.kind == 'all-gather' for c in found.collectives)
+  # With a `data` axis of 1, every chip has the whole block already.
+  gathers = any(c.kind == 'all-gather' for c in program.collectives)
   assert gathers == (mesh.shape['data'] > 1)
-  for c in found.collectives:
+  for c in program.collectives:
     if c.kind == 'all-reduce':
-      # Of a member and of no other: all of a site's at most, in one call.
+      # Reconstructions of all members, if XLA combines the sums into one.
       assert c.bytes <= 4 * rows * sum(len(g.members) for g in groups), c
     else:
-      assert c.bytes <= 4 * rows, c  # A batch, not a block.
+      assert c.bytes <= 4 * rows, c  # A batch, not a whole block.
 
 
-def _check_block(found, cfg, mesh):
-  """Weights are gathered a matrix at a time; activations stay."""
+def _check_block(program, cfg, mesh):
+  """Checks that weights are gathered by matrix, and the block never moves."""
   model = lm.get_config(cfg.model)
-  each = cfg.stream.lm_sequences // mesh.shape['data']
+  sequences = cfg.stream.lm_sequences // mesh.shape['data']
   widest = max(model.d_model, model.heads * model.head_dim)
-  activations = 4 * each * cfg.corpus.sequence_length * widest
+  activations = 4 * sequences * cfg.corpus.sequence_length * widest
   matrix = 2 * model.d_model * max(2 * model.ffw, model.vocab)
   pool = 2 * cfg.stream.block_positions * model.d_model
-  for c in found.collectives:
+  for c in program.collectives:
     assert c.bytes < pool, c
     gathered = c.kind == 'all-gather'
     assert c.bytes <= max(activations, matrix if gathered else 0), c
 
 
 @pytest.mark.parametrize('name', _cases(scale.SUITES))
-def test_a_suite_compiles_fits_and_moves_only_what_its_layout_says(name):
+def test_a_suite_compiles_fits_and_moves_only_the_arrays_of_its_layout(name):
   topology, cfg = scale.SUITES[name]
   slice_ = chips.parse(topology)
-  found = tpu_compile.compile_all(cfg, topology, programs=('segment',))
-  found['block'] = _block(topology, dataclasses.replace(cfg, widths=(1024,)))
-  told = plan.make_plan(cfg, plan.Request(slice_), compiled=found)
-  assert told['fits'], told['memory']
-  for program in found.values():
+  compiled = tpu_compile.compile_all(cfg, topology, programs=('segment',))
+  compiled['block'] = _block(topology, dataclasses.replace(cfg, widths=(1024,)))
+  result = plan.make_plan(cfg, plan.Request(slice_), compiled=compiled)
+  assert result['fits'], result['memory']
+  for program in compiled.values():
     assert not program.host_transfers
   mesh = sharding.MeshShape(slice_.chips // cfg.mesh.tensor, cfg.mesh.tensor)
-  _check_step(found['segment'], cfg, mesh)
-  _check_block(found['block'], cfg, mesh)
+  _check_step(compiled['segment'], cfg, mesh)
+  _check_block(compiled['block'], cfg, mesh)
 
 
 @pytest.mark.parametrize(
@@ -88,23 +89,23 @@ def test_a_suite_compiles_fits_and_moves_only_what_its_layout_says(name):
 def test_an_evaluation_compiles_fits_and_gathers_no_dictionary(name):
   topology, cfg = scale.SUITES[name]
   slice_ = chips.parse(topology)
-  found = tpu_compile.compile_all(
+  compiled = tpu_compile.compile_all(
       cfg, topology, programs=('sums', 'reconstruct', 'losses')
   )
   group = load_run.make_suite(cfg)[0]
   dictionary = 4 * group.sae.width * group.sae.d_in
   batch = cfg.eval.lm_sequences * cfg.corpus.sequence_length * group.sae.d_in
-  for program in found.values():
+  for program in compiled.values():
     assert not program.host_transfers
     assert program.peak_bytes < 0.9 * slice_.chip.hbm_bytes, program
   for name in ('sums', 'reconstruct'):
-    for c in found[name].collectives:
+    for c in compiled[name].collectives:
       assert c.bytes <= 1.01 * 4 * batch, c  # XLA pads rows.
       assert f'{group.sae.width}' not in c.largest or c.bytes < dictionary, c
 
 
 @pytest.mark.slow
-def test_a_suite_that_is_too_large_is_refused_by_the_compiler():
+def test_the_compiler_rejects_a_suite_that_is_too_large():
   cfg = scale.make_config('gemma2_2b', 12, width=2**19, tensor=1)
   with pytest.raises(Exception, match='refuses.*(memory|HBM|hbm)'):
     tpu_compile.compile_all(cfg, 'v5e:2x2', programs=('segment',))

@@ -1,7 +1,7 @@
-"""The native way of `pairs` on CPU: one fused call that updates in place.
+"""The native step for CPUs: one fused call that updates in place.
 
-The library is an optional part of the build: without a C++ compiler the package
-installs without it, and `why_not` says so.
+The C++ library is an optional part of the build: without a compiler the package
+installs without the library, and `why_not` returns the reason.
 """
 
 import ctypes
@@ -22,10 +22,10 @@ _FOLDER = pathlib.Path(__file__).parent
 
 @functools.cache
 def why_not() -> str:
-  """Say why the native step cannot be used; empty where it can."""
+  """Returns why the native step cannot be used; empty if it can."""
   libraries = _libraries()
   if not libraries:
-    return 'it was not built: the installation results no C++ compiler'
+    return 'it was not built: the installation found no C++ compiler'
   try:
     library = ctypes.CDLL(str(libraries[0]))
     for name in (_STEP, _CATCH_UP):
@@ -37,24 +37,25 @@ def why_not() -> str:
 
 
 def _libraries() -> list[pathlib.Path]:
-  """Find the library: here or, for a checkout, where it is installed.
+  """Returns the paths of the library: next to this file, or as installed.
 
-  What is run in a checkout is its built_here code, which nobody has built; the
-  installed library will do if it was built from the same sources.
+  A checkout is usually not built. Its code then loads the installed library if
+  that was built from the same sources.
   """
-  built_here = sorted(_FOLDER.glob('_step*.so'))
-  if built_here or not (_FOLDER.parents[2] / 'setup.py').is_file():
-    return built_here
-  # Building leaves a record of the distribution in the checkout as well.
+  built = sorted(_FOLDER.glob('_step*.so'))
+  if built or not (_FOLDER.parents[2] / 'setup.py').is_file():
+    return built
+  # There can be several distributions, because a build leaves a record of itself
+  # in the checkout.
   for distribution in metadata.distributions(name='jumprelu'):
-    place = distribution.locate_file('jumprelu/ops/native')
-    libraries = sorted(pathlib.Path(str(place)).glob('_step*.so'))
-    if libraries and _is_of_these_sources(libraries[0].parent):
+    folder = distribution.locate_file('jumprelu/ops/native')
+    libraries = sorted(pathlib.Path(str(folder)).glob('_step*.so'))
+    if libraries and _has_same_sources(libraries[0].parent):
       return libraries
   return []
 
 
-def _is_of_these_sources(installed: pathlib.Path) -> bool:
+def _has_same_sources(installed: pathlib.Path) -> bool:
   for source in (*_FOLDER.glob('*.cc'), *_FOLDER.glob('*.h')):
     other = installed / source.name
     if not other.is_file() or other.read_bytes() != source.read_bytes():
@@ -69,17 +70,20 @@ def step(
     *,
     settings: active_pairs.Settings,
 ) -> tuple[active_pairs.Matrices, active_pairs.StepResult]:
-  """Take one step on the touched rows of both matrices."""
-  results = call(matrices, batch, scalars, settings=settings, update=True)
-  return active_pairs.Matrices(*results[:5]), active_pairs.StepResult(*results[5:])
+  """Returns both matrices after a step in place, and the step's result.
+
+  Only the rows of latents with a gradient are updated.
+  """
+  return call_library(matrices, batch, scalars, settings=settings, update=True)
 
 
 def catch_up(
     matrices: active_pairs.Matrices, clock: Int32[Array, ''], *, b2: float
 ) -> active_pairs.Matrices:
-  """Let the second moments of untouched rows decay up to `clock`, in place.
+  """Returns the matrices with all second moments decayed to `clock`, in place.
 
-  Exact where beta1 is 0: a step without a gradient only multiplies by b2.
+  This is exact for beta1 = 0, because a step without a gradient then only
+  multiplies second moments by b2.
   """
   nu = matrices.nu_encoder, matrices.nu_decoder
   call = jax.ffi.ffi_call(
@@ -95,8 +99,19 @@ def catch_up(
   )
 
 
-def call(matrices, batch, scalars, *, settings, update):
-  """Call the library; the matrices and `touched` are updated in place."""
+def call_library(
+    matrices: active_pairs.Matrices,
+    batch: active_pairs.Batch,
+    scalars: active_pairs.AdamScalars,
+    *,
+    settings: active_pairs.Settings,
+    update: bool,
+) -> tuple[active_pairs.Matrices, active_pairs.StepResult]:
+  """Returns both matrices after a step in place, and the step's result.
+
+  Without `update` the returned encoder and decoder are the gradients of these,
+  in memory of their own, and the second moments are not changed.
+  """
   if why_not():
     raise RuntimeError(f'no native step: {why_not()}')
   latents, d_out = matrices.decoder.shape
@@ -120,10 +135,11 @@ def call(matrices, batch, scalars, *, settings, update):
       ]
   )
   operands = (*batch[:6], numbers, scalars.clock, *matrices)
-  first = 0 if update else 2  # Gradients do not lie where the weights do.
+  # Gradients must not overwrite the weights, which are still read.
+  first = 0 if update else 2
   aliases = {8 + i: i for i in range(first, len(matrices))}
   call = jax.ffi.ffi_call(_STEP, results, input_output_aliases=aliases)
-  return call(
+  results = call(
       *operands,
       update=update,
       pre_encoder_bias=settings.pre_encoder_bias,
@@ -131,4 +147,9 @@ def call(matrices, batch, scalars, *, settings, update):
       bandwidth=np.float32(settings.bandwidth),
       b2=np.float64(settings.b2),
       eps=np.float32(settings.eps),
+  )
+  size = len(active_pairs.Matrices._fields)
+  return (
+      active_pairs.Matrices(*results[:size]),
+      active_pairs.StepResult(*results[size:]),
   )

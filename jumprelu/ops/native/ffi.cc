@@ -1,4 +1,4 @@
-// `Step` as a custom call of XLA, on XLA's own threads.
+// `Step` as a custom call of XLA, which runs on the threads of XLA.
 
 #include <algorithm>
 #include <atomic>
@@ -16,8 +16,9 @@ namespace jumprelu {
 
 namespace ffi = ::xla::ffi;
 
-// Work that XLA's threads share with the caller. A thread that comes late finds
-// no chunk left and touches nothing of the caller's.
+// The state of work that XLA's threads share with the caller. A thread that
+// starts after the last chunk was taken uses only this state, because the work
+// may no longer exist.
 struct Pool {
   std::atomic<int64_t> next{0};
   int64_t done = 0;
@@ -39,7 +40,7 @@ ParallelFor OnThreads(ffi::ThreadPool threads) {
   return [threads](int64_t chunks, const std::function<void(int64_t)>& work) {
     auto pool = std::make_shared<Pool>();
     const int64_t helpers = std::min(threads.num_threads(), chunks) - 1;
-    // `work` outlives every chunk: the caller waits for the last of them.
+    // `work` outlives every chunk, because the caller waits for the last one.
     const std::function<void(int64_t)>* shared = &work;
     for (int64_t i = 0; i < helpers; ++i) {
       ffi::ThreadPool(threads).Schedule(
@@ -70,7 +71,7 @@ bool Is(const Vector& vector, int64_t size) {
   return vector.dimensions()[0] == size;
 }
 
-// Brings an operand to where its result lies, unless XLA has made them one.
+// Copies an operand to the memory of its result, unless XLA lets them share it.
 template <typename T>
 void Carry(const T& operand, Result<T>& result) {
   if (operand.untyped_data() != result->untyped_data()) {
@@ -85,7 +86,7 @@ ffi::Error RunStep(
     Matrix pre_acts, Matrix inputs, Matrix targets, Flags keep,
     Vector threshold, Vector b_dec, Vector numbers, Clock clock, Matrix encoder,
     Matrix decoder, Matrix nu_encoder, Matrix nu_decoder, Counts touched,
-    // Results; the first five are operands in place.
+    // Results; the first five may share the memory of operands.
     Result<Matrix> out_encoder, Result<Matrix> out_decoder,
     Result<Matrix> out_nu_encoder, Result<Matrix> out_nu_decoder,
     Result<Counts> out_touched, Result<Vector> grad_b_enc,

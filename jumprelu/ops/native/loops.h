@@ -7,9 +7,9 @@
 #include <cmath>
 #include <cstdint>
 
-// A function with JUMPRELU_CLONES is compiled for several instruction sets and
-// chosen when the library is loaded, so that a build runs on another machine.
-// What it calls must be inlined to be compiled with it.
+// A function with JUMPRELU_CLONES is compiled for several instruction sets. One
+// is chosen when the library is loaded, so that a build runs on other machines.
+// Functions that it calls must be inlined to be compiled for the same sets.
 #if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__)
 #define JUMPRELU_CLONES \
   __attribute__((target_clones("avx512f", "fma", "default")))
@@ -28,7 +28,7 @@ JUMPRELU_INLINE void Axpy(float a, const float* __restrict x,
   for (int64_t k = 0; k < n; ++k) y[k] += a * x[k];
 }
 
-// y += a[0] x[0] + .. + a[3] x[3]: y is read and written once for four.
+// y += a[0] x[0] + .. + a[3] x[3], with one read and write of y for all four.
 JUMPRELU_INLINE void Axpy4(const float* a, const float* const* x,
                            float* __restrict y, int64_t n) {
   const float *__restrict x0 = x[0], *__restrict x1 = x[1];
@@ -63,19 +63,19 @@ JUMPRELU_INLINE float SumOfSquares(const float* x, int64_t n) {
   return sum;
 }
 
-// Whether a pre-activation is above the threshold or inside the kernel, or not
-// finite. `below` is minus half a bandwidth.
+// Returns whether a pre-activation is above the threshold, inside the kernel or
+// non-finite. `below` is minus half a bandwidth.
 JUMPRELU_INLINE bool Selected(float pre_act, float threshold, float below) {
   return !((pre_act - threshold <= below) & (pre_act >= -FLT_MAX));
 }
 
-// Writes the places of what is selected, and returns how many there are. Most
-// stretches of 32 hold none and cost two comparisons of vectors.
+// Writes the places of selected pre-activations, and returns their number. Most
+// stretches of 32 contain none and cost only two comparisons of vectors.
 JUMPRELU_INLINE int64_t Select(const float* __restrict pre_acts,
                                const float* __restrict threshold, float below,
                                int64_t n, int32_t* __restrict index) {
   constexpr int64_t kStretch = 32;
-  int64_t found = 0;
+  int64_t count = 0;
   for (int64_t start = 0; start < n; start += kStretch) {
     const int64_t end = start + kStretch < n ? start + kStretch : n;
     int any = 0;
@@ -85,17 +85,17 @@ JUMPRELU_INLINE int64_t Select(const float* __restrict pre_acts,
     }
     if (!any) continue;
     for (int64_t k = start; k < end; ++k) {
-      index[found] = static_cast<int32_t>(k);
-      found += Selected(pre_acts[k], threshold[k], below);
+      index[count] = static_cast<int32_t>(k);
+      count += Selected(pre_acts[k], threshold[k], below);
     }
   }
-  return found;
+  return count;
 }
 
 struct AdamStep {
-  // Of the second moment, since the row was last touched.
+  // The decay of the second moment since the row was last touched.
   float decay;
-  // 1 - b2.
+  // The weight of the new square: 1 - b2.
   float fresh;
   float eps, learning_rate, inverse_correction;
 };

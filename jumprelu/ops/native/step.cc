@@ -12,28 +12,29 @@
 namespace jumprelu {
 namespace {
 
-constexpr int64_t kRows = 16;     // of a chunk of the first phase
-constexpr int64_t kLatents = 64;  // of a chunk of the last phase
+constexpr int64_t kRows = 16;     // per chunk of the first phase
+constexpr int64_t kLatents = 64;  // per chunk of the last phase
 
-// A place where a gradient lives.
+// A pair that has a gradient.
 struct Pair {
   int32_t latent, row;
   float value;  // the pre-activation
   float slope;  // the loss's derivative with respect to the latent
 };
 
-// What a chunk of rows leaves behind.
+// The results of a chunk of rows.
 struct RowsResult {
   std::vector<Pair> pairs;
-  std::vector<float> b_dec;  // sum of the rows' gradients
+  std::vector<float> b_dec;  // sum of the errors, the gradient of b_dec
   double loss = 0;
   int64_t active = 0;
   bool finite = true;
 };
 
 JUMPRELU_CLONES void ForwardRows(const Sizes& sizes, const Settings& settings,
-                                 const Inputs& in, float per_row, int64_t first, int64_t last,
-                                 float* errors, RowsResult* result) {
+                                 const Inputs& in, float per_row, int64_t first,
+                                 int64_t last, float* errors,
+                                 RowsResult* result) {
   const int64_t d = sizes.d_out;
   const float* decoder = in.decoder;
   result->b_dec.assign(d, 0.0f);
@@ -43,12 +44,12 @@ JUMPRELU_CLONES void ForwardRows(const Sizes& sizes, const Settings& settings,
   for (int64_t row = first; row < last; ++row) {
     if (!in.keep[row]) continue;
     const float* pre_acts = in.pre_acts + row * sizes.latents;
-    const int64_t found =
+    const int64_t selected =
         Select(pre_acts, in.threshold, -(settings.bandwidth / 2),
                sizes.latents, index.get());
     values.clear();
     written.clear();
-    for (int64_t i = 0; i < found; ++i) {
+    for (int64_t i = 0; i < selected; ++i) {
       const int64_t latent = index[i];
       if (pre_acts[latent] > in.threshold[latent]) {
         values.push_back(pre_acts[latent]);
@@ -63,11 +64,11 @@ JUMPRELU_CLONES void ForwardRows(const Sizes& sizes, const Settings& settings,
     Scale(per_row, g, d);
     Axpy(1.0f, g, result->b_dec.data(), d);
     float check = loss + SumOfSquares(in.inputs + row * sizes.d_in, sizes.d_in);
-    for (int64_t i = 0; i < found; ++i) {
+    for (int64_t i = 0; i < selected; ++i) {
       const int64_t latent = index[i];
       const float slope = Dot(g, decoder + latent * d, d);
       const float value = pre_acts[latent];
-      // Also of a threshold that is not a number.
+      // A threshold that is NaN must make the check non-finite too.
       check += slope * slope + value * value + in.threshold[latent];
       result->pairs.push_back({static_cast<int32_t>(latent),
                                static_cast<int32_t>(row), value, slope});
@@ -78,7 +79,7 @@ JUMPRELU_CLONES void ForwardRows(const Sizes& sizes, const Settings& settings,
   }
 }
 
-// Pairs in the order of their latents, and of rows within one.
+// Pairs in the order of latents, and of rows within a latent.
 struct ByLatent {
   std::vector<int64_t> start;  // [latents + 1]
   std::vector<Pair> pairs;
@@ -101,7 +102,7 @@ ByLatent SortByLatent(const std::vector<RowsResult>& chunks, int64_t latents) {
   return sorted;
 }
 
-// Everything that the latents' phase reads.
+// The operands of the last phase.
 struct Backward {
   const Sizes& sizes;
   const Settings& settings;
@@ -119,10 +120,10 @@ struct Scratch {
   std::vector<const float*> inputs, errors;
 };
 
-// Writes the gradients of one latent's vectors, its matrices' into scratch.
-// Returns on how many rows it fired.
+// Writes one latent's gradients: those of vectors to the result, those of its
+// rows of the matrices to scratch memory. Returns on how many rows it fired.
 JUMPRELU_INLINE int64_t Accumulate(const Backward& b, int64_t latent,
-                                   const Found& found, Scratch* scratch) {
+                                   const StepResult& result, Scratch* scratch) {
   const float threshold = b.in.threshold[latent];
   const float half = b.settings.bandwidth / 2;
   float near_slopes = 0, b_enc = 0;
@@ -146,9 +147,9 @@ JUMPRELU_INLINE int64_t Accumulate(const Backward& b, int64_t latent,
     scratch->errors.push_back(b.errors + pair.row * b.sizes.d_out);
   }
   const int64_t fired = static_cast<int64_t>(scratch->slopes.size());
-  found.fired[latent] = static_cast<int32_t>(fired);
-  found.b_enc[latent] = b_enc;
-  found.threshold[latent] =
+  result.fired[latent] = static_cast<int32_t>(fired);
+  result.b_enc[latent] = b_enc;
+  result.threshold[latent] =
       -(threshold * near_slopes + b.penalty_slope * static_cast<float>(near)) /
       b.settings.bandwidth;
   if (!fired) return 0;
@@ -163,8 +164,9 @@ JUMPRELU_INLINE int64_t Accumulate(const Backward& b, int64_t latent,
 
 JUMPRELU_CLONES void BackwardLatents(const Backward& b,
                                      const Matrices& matrices,
-                                     const Found& found, int64_t first,
-                                     int64_t last, std::vector<float>* taken) {
+                                     const StepResult& result, int64_t first,
+                                     int64_t last,
+                                     std::vector<float>* through_encoder) {
   const int64_t d_in = b.sizes.d_in, d_out = b.sizes.d_out;
   Scratch scratch;
   scratch.encoder.resize(d_in);
@@ -174,12 +176,12 @@ JUMPRELU_CLONES void BackwardLatents(const Backward& b,
   AdamStep adam = {0, static_cast<float>(1 - b.settings.b2), b.settings.eps,
                    b.in.learning_rate, 1.0f / b.in.correction};
   for (int64_t j = first; j < last; ++j) {
-    if (!Accumulate(b, j, found, &scratch)) continue;
+    if (!Accumulate(b, j, result, &scratch)) continue;
     if (b.settings.pre_encoder_bias) {
-      // The encoder read inputs - b_dec: both gradients feel it.
-      const float b_enc = found.b_enc[j];
-      if (taken->empty()) taken->assign(d_out, 0.0f);
-      Axpy(b_enc, b.in.encoder + j * d_in, taken->data(), d_in);
+      // The encoder's input was inputs - b_dec, so both gradients change.
+      const float b_enc = result.b_enc[j];
+      if (through_encoder->empty()) through_encoder->assign(d_out, 0.0f);
+      Axpy(b_enc, b.in.encoder + j * d_in, through_encoder->data(), d_in);
       Axpy(-b_enc, b.in.b_dec, g_encoder, d_in);
     }
     float* encoder = matrices.encoder + j * d_in;
@@ -204,17 +206,19 @@ JUMPRELU_CLONES void BackwardLatents(const Backward& b,
 
 JUMPRELU_CLONES void ScaleRow(float a, float* x, int64_t n) { Scale(a, x, n); }
 
-int64_t Chunks(int64_t count, int64_t size) { return (count + size - 1) / size; }
+int64_t Chunks(int64_t count, int64_t size) {
+  return (count + size - 1) / size;
+}
 
 }  // namespace
 
 void Step(const Sizes& sizes, const Settings& settings, const Inputs& in,
-          const Matrices& matrices, const Found& found,
+          const Matrices& matrices, const StepResult& result,
           const ParallelFor& parallel) {
-  const int64_t counted = std::count(in.keep, in.keep + sizes.batch, true);
-  const float rows = static_cast<float>(std::max<int64_t>(counted, 1));
+  const int64_t kept = std::count(in.keep, in.keep + sizes.batch, true);
+  const float rows = static_cast<float>(std::max<int64_t>(kept, 1));
 
-  // Rows: what is selected, the errors, their gradients.
+  // Phase 1: rows.
   std::unique_ptr<float[]> errors(new float[sizes.batch * sizes.d_out]);
   std::vector<RowsResult> chunks(Chunks(sizes.batch, kRows));
   parallel(chunks.size(), [&](int64_t i) {
@@ -225,34 +229,34 @@ void Step(const Sizes& sizes, const Settings& settings, const Inputs& in,
   double loss = 0;
   int64_t active = 0;
   bool finite = true;
-  std::fill(found.b_dec, found.b_dec + sizes.d_out, 0.0f);
+  std::fill(result.b_dec, result.b_dec + sizes.d_out, 0.0f);
   for (const RowsResult& chunk : chunks) {
     loss += chunk.loss;
     active += chunk.active;
     finite &= chunk.finite;
-    Axpy(1.0f, chunk.b_dec.data(), found.b_dec, sizes.d_out);
+    Axpy(1.0f, chunk.b_dec.data(), result.b_dec, sizes.d_out);
   }
   const float l0 = static_cast<float>(active) / rows;
-  *found.reconstruction = static_cast<float>(loss / rows);
-  *found.l0 = l0;
+  *result.reconstruction = static_cast<float>(loss / rows);
+  *result.l0 = l0;
   float slope = in.coefficient;
   if (settings.target_l0) slope *= 2 * (l0 / in.target - 1) / in.target;
-  finite &= std::isfinite(*found.reconstruction) && std::isfinite(slope);
-  *found.ok = finite;
+  finite &= std::isfinite(*result.reconstruction) && std::isfinite(slope);
+  *result.ok = finite;
 
-  // Latents: gradients, and the update, if all is well.
+  // Phases 2 and 3: the sort, then gradients and the update of latents.
   const ByLatent sorted = SortByLatent(chunks, sizes.latents);
   const Backward backward = {sizes, settings, in, sorted, errors.get(),
                              slope / rows, finite};
-  // What each chunk of latents takes from b_dec's gradient.
+  // Each chunk's part of the gradient of b_dec that flows through the encoder.
   std::vector<std::vector<float>> shares(Chunks(sizes.latents, kLatents));
   parallel(shares.size(), [&](int64_t i) {
-    BackwardLatents(backward, matrices, found, i * kLatents,
+    BackwardLatents(backward, matrices, result, i * kLatents,
                     std::min((i + 1) * kLatents, sizes.latents), &shares[i]);
   });
   for (const std::vector<float>& share : shares) {
     if (share.empty()) continue;
-    Axpy(-1.0f, share.data(), found.b_dec, sizes.d_out);
+    Axpy(-1.0f, share.data(), result.b_dec, sizes.d_out);
   }
 }
 
@@ -261,9 +265,9 @@ void CatchUp(int64_t latents, int64_t d_in, int64_t d_out, int32_t clock,
   parallel(Chunks(latents, kLatents), [&](int64_t i) {
     const int64_t last = std::min((i + 1) * kLatents, latents);
     for (int64_t j = i * kLatents; j < last; ++j) {
-      const int32_t behind = clock - moments.touched[j];
-      if (!behind) continue;
-      const float decay = static_cast<float>(std::pow(b2, behind));
+      const int32_t missed = clock - moments.touched[j];
+      if (!missed) continue;
+      const float decay = static_cast<float>(std::pow(b2, missed));
       ScaleRow(decay, moments.encoder + j * d_in, d_in);
       ScaleRow(decay, moments.decoder + j * d_out, d_out);
     }

@@ -1,12 +1,15 @@
 // One exact JumpReLU step on the pairs (row, latent) that have a gradient.
 //
-// A gradient lives where a pre-activation is above its threshold or inside the
-// kernel around it; nothing else is touched. Three phases: rows in parallel
-// (select, decode, error, its dot products), a counting sort of the pairs by
-// latent, latents in parallel (gradients of two weight rows in scratch memory,
-// then projection, Adam and unit norm in place). Work is cut into chunks whose
-// sizes do not depend on the number of threads, and every sum over chunks goes
-// in their order: the same bits on one core and on many.
+// A pair has a gradient if its pre-activation is above the threshold or inside
+// the kernel around it; other pairs are skipped. A step has three phases:
+//
+//   1. Rows in parallel: selection, decoding, error and its dot products.
+//   2. A counting sort of the pairs by latent.
+//   3. Latents in parallel: gradients of two weight rows in scratch memory,
+//      then projection, Adam and unit norm in place.
+//
+// Results have the same bits on any number of threads, because the sizes of
+// chunks do not depend on it and sums over chunks are in the order of chunks.
 
 #ifndef JUMPRELU_OPS_NATIVE_STEP_H_
 #define JUMPRELU_OPS_NATIVE_STEP_H_
@@ -25,14 +28,14 @@ struct Sizes {
   int64_t batch, latents, d_in, d_out;
 };
 
-// What stands fixed for a run.
+// The constants of a run.
 struct Settings {
   float bandwidth;
   // Whether the encoder sees the inputs minus b_dec.
   bool pre_encoder_bias;
   // Whether the penalty is coefficient * (L0 / target - 1)^2, not * L0.
   bool target_l0;
-  // Adam. In float, 1 - b2 would be wrong in the fifth digit.
+  // Constants of Adam. In float, 1 - b2 would be wrong in the fifth digit.
   double b2;
   float eps;
 };
@@ -47,16 +50,17 @@ struct Inputs {
   const float* encoder;    // [latents, d_in]
   const float* decoder;    // [latents, d_out]
   float coefficient, target;
-  // Learning rate of this step; 1 - b2^t.
+  // The learning rate of this step, and 1 - b2^t.
   float learning_rate, correction;
-  // Steps that were taken before this one in which nu may have decayed.
+  // Earlier steps of the segment that were not skipped.
   int32_t clock;
 };
 
-// What is written of the matrices; their rows are latents.
+// The arrays that a step writes, with one row for each latent.
 struct Matrices {
-  // Whether the memory of `Inputs` is updated here in place, or gradients are
-  // written, only where they are not zero.
+  // Whether the step updates the weights of `Inputs` in place. Otherwise
+  // `encoder` and `decoder` receive the gradients; rows without one are not
+  // written.
   bool update;
   float* encoder;     // [latents, d_in]
   float* decoder;     // [latents, d_out]
@@ -66,28 +70,29 @@ struct Matrices {
   int32_t* touched;
 };
 
-struct Found {
+// The other results of a step.
+struct StepResult {
   float* b_enc;      // [latents]: gradient
   float* b_dec;      // [d_out]: gradient
-  float* threshold;  // [latents]: gradient to the linear threshold
+  float* threshold;  // [latents]: gradient with respect to the linear one
   int32_t* fired;    // [latents]: kept rows on which a latent was active
   float* reconstruction;  // mean squared norm of the error over kept rows
   float* l0;              // mean active latents over kept rows
-  bool* ok;               // whether all was finite: without it, no update
+  bool* ok;               // whether the step was finite; otherwise no update
 };
 
 void Step(const Sizes& sizes, const Settings& settings, const Inputs& inputs,
-          const Matrices& matrices, const Found& found,
+          const Matrices& matrices, const StepResult& result,
           const ParallelFor& parallel);
 
-// Second moments of both matrices, and up to when each row's have decayed.
+// The second moments of both matrices.
 struct Moments {
   float* encoder;          // [latents, d_in]
   float* decoder;          // [latents, d_out]
-  const int32_t* touched;  // [latents]
+  const int32_t* touched;  // [latents]: as in `Matrices`
 };
 
-// Lets the rows that were left alone decay up to `clock`.
+// Decays the second moments of all rows up to `clock`.
 void CatchUp(int64_t latents, int64_t d_in, int64_t d_out, int32_t clock,
              double b2, const Moments& moments, const ParallelFor& parallel);
 

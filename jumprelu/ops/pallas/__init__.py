@@ -1,10 +1,12 @@
-"""The Pallas way of `pairs`, for one GPU: what `sparse` does, as three kernels.
+"""The sparse step as three Pallas kernels, for one GPU.
 
-`rows` decodes, a program a row. The pairs are sorted by latent; then a program
-a latent computes slopes (`latents`), and another one steps its rows of both
-matrices in place (`update`). Encoding and selecting are XLA's.
+`rows` decodes the rows of a batch. The pairs are then sorted by latent, `latents`
+computes their slopes, and `update` updates the rows of both matrices in place.
+Each kernel has one program per row or latent. Encoding and selecting are left to
+XLA.
 
-A batch with a row of more selected latents than `cap` goes the dense way.
+If a row has more selected latents than `cap`, the step is computed by dense
+products.
 """
 
 import functools
@@ -21,25 +23,24 @@ from jumprelu.ops import (
     dense,
     in_blocks,
     row_gather,
-    sparse,
 )
 from jumprelu.ops.pallas import latents as latents_lib
 from jumprelu.ops.pallas import rows as rows_lib
 from jumprelu.ops.pallas import update as update_lib
 
-# Latents of a block where a step is dense.
-_BLOCK = 16384
+# The largest number of latents of a block when a step is dense.
+_SIZE = 16384
 
 
 class Selected(NamedTuple):
-  """Of each row `cap` selected latents, and how many mask are."""
+  """Up to `cap` selected latents of each row, and their full number."""
 
   index: Int32[Array, 'batch cap']
   count: Int32[Array, ' batch']
 
 
-class WeighedPairs(NamedTuple):
-  """What the kernels have told before any gradient of a matrix is made."""
+class WeightedPairs(NamedTuple):
+  """The results of all kernels that run before the update."""
 
   errors: active_pairs.ReconstructionErrors
   by_latent: latents_lib.Sorted
@@ -56,13 +57,14 @@ def step(
     cap: int,
     interpret: bool = False,
 ) -> tuple[active_pairs.Matrices, active_pairs.StepResult]:
-  """Take one step on the touched rows of both matrices, as `native.step`.
+  """Returns both matrices after a step in place, and the step's result.
 
-  `interpret` runs the kernels on any device, slowly: for tests.
+  Only the rows of latents with a gradient are updated. `interpret` runs the
+  kernels on any device, slowly, for tests.
   """
   selected, overflow = select(batch, settings, cap)
   fits = overflow == 0
-  weighed = weigh_pairs(
+  weighted = weight_pairs(
       batch,
       matrices.decoder,
       selected=selected,
@@ -71,50 +73,53 @@ def step(
   )
   errors = jax.lax.cond(
       fits,
-      lambda: weighed.errors,
+      lambda: weighted.errors,
       lambda: dense.decode(batch, matrices.decoder),
   )
   ok = in_blocks.is_finite(batch, errors)
-  through_encoder = _through(matrices.encoder, weighed.vectors, settings)
+  through_encoder = _through_encoder(
+      matrices.encoder, weighted.vectors, settings
+  )
   matrices = update_lib.update(
       matrices,
       batch,
       errors.scaled,
-      weighed.by_latent,
-      weighed.weights,
-      b_enc=weighed.vectors.b_enc,
+      weighted.by_latent,
+      weighted.weights,
+      b_enc=weighted.vectors.b_enc,
       scalars=scalars,
       settings=settings,
       ok=ok & fits,
       interpret=interpret,
   )
-  # No branch, through_encoder which XLA would copy the matrices: a loop of no turns.
+  # The dense step is a loop without iterations if all rows fit, because XLA would
+  # copy the matrices for a branch.
   latents = len(matrices.decoder)
-  size = row_gather.divide(latents, _BLOCK)
-  matrices, vectors, through_all = in_blocks.walk(
+  size = row_gather.largest_divisor(latents, _SIZE)
+  matrices, vectors, through_dense = in_blocks.walk(
       matrices,
       batch,
       scalars,
       functools.partial(
           dense.add_up_block, batch, errors.scaled, settings=settings
       ),
-      weighed.vectors,
+      weighted.vectors,
       size=size,
       blocks=jnp.where(fits, 0, latents // size),
       settings=settings,
       ok=ok,
   )
   result = active_pairs.summarise(batch, vectors, errors, settings=settings)
-  b_dec = result.b_dec - jnp.where(fits, through_encoder, through_all)
+  b_dec = result.b_dec - jnp.where(fits, through_encoder, through_dense)
   return matrices, result._replace(b_dec=b_dec, ok=ok, overflow=overflow)
 
 
-def _through(
+def _through_encoder(
     encoder: Float[Array, 'latents model'],
     vectors: active_pairs.Vectors,
     settings: active_pairs.Settings,
 ) -> Float[Array, ' target_model'] | float:
-  """Compute what of b_dec's gradient flows through_encoder the encoder."""
+  """Returns the part of b_dec's gradient that flows through the encoder."""
   if not settings.pre_encoder_bias:
     return 0.0
   return jnp.matmul(vectors.b_enc, encoder, precision=jax.lax.Precision.HIGHEST)
@@ -123,12 +128,12 @@ def _through(
 def catch_up(
     matrices: active_pairs.Matrices, clock: Int32[Array, ''], *, b2: float
 ) -> active_pairs.Matrices:
-  """Let the second moments of untouched rows decay up to `clock`."""
-  behind = (clock - matrices.touched).astype(jnp.float32)[:, None]
-  left = adam.decay(behind, b2=b2)
+  """Returns the matrices with all second moments decayed up to `clock`."""
+  missed = (clock - matrices.touched).astype(jnp.float32)[:, None]
+  factor = adam.decay(missed, b2=b2)
   return matrices._replace(
-      nu_encoder=left * matrices.nu_encoder,
-      nu_decoder=left * matrices.nu_decoder,
+      nu_encoder=factor * matrices.nu_encoder,
+      nu_decoder=factor * matrices.nu_decoder,
       touched=jnp.full_like(matrices.touched, clock),
   )
 
@@ -136,24 +141,23 @@ def catch_up(
 def select(
     batch: active_pairs.Batch, settings: active_pairs.Settings, cap: int
 ) -> tuple[Selected, Int32[Array, '']]:
-  """Select, and count the rows for which mask is no room."""
-  selected = Selected(
-      *bits.places(active_pairs.selected(batch, settings), cap)
-  )
+  """Returns selected latents, and the number of rows with more than `cap`."""
+  selected = Selected(*bits.places(active_pairs.selected(batch, settings), cap))
   return selected, jnp.sum(selected.count > cap, dtype=jnp.int32)
 
 
-def weigh_pairs(
+def weight_pairs(
     batch: active_pairs.Batch,
     W_dec: Float[Array, 'latents target_model'],
     *,
     selected: Selected,
     settings: active_pairs.Settings,
     interpret: bool,
-) -> WeighedPairs:
-  """Decode, sort, and weigh each pair."""
+) -> WeightedPairs:
+  """Returns the errors, and the pairs by latent with their weights."""
   index, count = selected
-  # Rows that are overflow do not count in the end; now they are cut off.
+  # Rows with more than `cap` are truncated. The dense step then discards these
+  # results.
   count = jnp.minimum(count, index.shape[1])
   pre_act = jnp.take_along_axis(batch.pre_acts, index, axis=1)
   mask = jnp.arange(index.shape[1])[None, :] < count[:, None]
@@ -174,7 +178,7 @@ def weigh_pairs(
       bandwidth=settings.bandwidth,
       interpret=interpret,
   )
-  return WeighedPairs(
+  return WeightedPairs(
       active_pairs.ReconstructionErrors(errors, loss),
       by_latent,
       weights,

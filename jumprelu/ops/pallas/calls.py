@@ -76,7 +76,10 @@ def fold(
     return total
 
   return jax.lax.fori_loop(
-      0, (last - first + _ROWS_PER_ITERATION - 1) // _ROWS_PER_ITERATION, add, start
+      0,
+      (last - first + _ROWS_PER_ITERATION - 1) // _ROWS_PER_ITERATION,
+      add,
+      start,
   )
 
 

@@ -1,8 +1,8 @@
 """The backward kernels: one program per latent loops over its pairs.
 
 `slopes` computes everything except the gradients of the matrices, which is
-enough to decide whether the step is taken. `sums` then computes these gradients,
-or `update.py` applies them without writing them to memory.
+enough to decide whether the step is taken. `update.py` then computes and applies
+these gradients without writing them to memory.
 """
 
 import functools

@@ -20,7 +20,7 @@ def choose(
 ) -> str:
   """Returns the name of a group's backend: `name`, or the fastest if `AUTO`.
 
-  A group whose SAE is not a plain JumpReLU gets the oracle whatever the name.
+  A group whose SAE is not a plain JumpReLU gets the oracle for every name.
   `AUTO` is the native step on one CPU. Without it wide SAEs get the sparse
   backend there. On a GPU very wide SAEs get the Pallas kernels, which fall back
   to the dense step when a row has too many selected latents. All other groups

@@ -1,4 +1,4 @@
-"""Two checkouts in turn: ratios by round, and their interval."""
+"""The comparison of two checkouts: ratios per round, and their interval."""
 
 import pathlib
 import sys
@@ -18,7 +18,8 @@ def test_the_interval_covers_the_median_as_often_as_it_claims():
   for _ in range(2000):
     low, high = against.interval(rng.exponential(size=20).tolist())
     covered += low <= np.log(2) <= high
-  # 95.9 % by the binomial distribution: the 6th of 20 from either end.
+  # The 6th of 20 values from either end covers it with 95.9 %, by the binomial
+  # distribution.
   assert 0.945 < covered / 2000 < 0.975
 
 

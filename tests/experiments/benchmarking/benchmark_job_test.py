@@ -1,4 +1,4 @@
-"""The job's benchmark: what it reads off a run that it watches."""
+"""The benchmark of a whole job: numbers that it reads off a run."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from experiments.benchmarking import benchmark_job
 
 _ROOT = pathlib.Path(benchmark_job.__file__).parents[2]
 
-# A checkout whose demo trains for half a second and evaluates as long.
+# A checkout whose demo trains for half a second and evaluates for another half.
 _DEMO = """
 import json, pathlib, sys, time
 out = next(a for a in sys.argv if a.startswith('--out=')).partition('=')[2]
@@ -41,33 +41,33 @@ def _run(tmp_path, code):
           '-m',
           'experiments.benchmarking.benchmark_job',
           f'--root={tmp_path}',
-          f'--json={tmp_path / "found.json"}',
+          f'--json={tmp_path / "results.json"}',
       ],
       cwd=_ROOT,
-      # The checkout's own code, not what is installed.
+      # Without it, the code of the checkout is imported.
       env={k: v for k, v in os.environ.items() if k != 'PYTHONPATH'},
       capture_output=True,
       text=True,
   )
-  return done, tmp_path / 'found.json'
+  return done, tmp_path / 'results.json'
 
 
 def test_the_numbers_are_those_of_the_run_that_it_watches(tmp_path):
   done, path = _run(tmp_path, _DEMO)
   assert done.returncode == 0, done.stderr
-  found = json.loads(path.read_text('utf-8'))
-  # From the first line of metrics on: 2000 positions in 10 seconds.
-  assert found['tokens_per_second'] == 200
-  assert found['seconds_of_training'] == 10
-  assert 0.3 <= found['seconds_to_first_metrics'] < found['seconds']
-  assert 0.4 <= found['seconds_of_evaluation'] <= 1.5
-  assert found['peak_mib'] > 1
-  for name in found:
+  results = json.loads(path.read_text('utf-8'))
+  # 2000 positions in 10 seconds, from the first line of metrics to the last.
+  assert results['tokens_per_second'] == 200
+  assert results['seconds_of_training'] == 10
+  assert 0.3 <= results['seconds_to_first_metrics'] < results['seconds']
+  assert 0.4 <= results['seconds_of_evaluation'] <= 1.5
+  assert results['peak_mib'] > 1
+  for name in results:
     assert name in done.stdout
 
 
 @pytest.mark.parametrize('code', ['raise SystemExit(3)'])
-def test_a_demo_that_fails_is_named(tmp_path, code):
+def test_a_demo_that_fails_is_an_error_with_its_code(tmp_path, code):
   done, path = _run(tmp_path, code)
   assert done.returncode == 2 and not path.exists()
   assert 'ended with code 3' in done.stderr

@@ -1,4 +1,4 @@
-"""What precision does: rounded inputs little, rounded results much."""
+"""The effect of precision: small by rounded inputs, large by rounded results."""
 
 import numpy as np
 
@@ -6,12 +6,12 @@ from experiments.benchmarking import benchmark_precision
 
 
 def test_rounded_results_hide_the_gradient_of_a_large_threshold():
-  found = benchmark_precision.gradient_errors(rows=8192)
-  exact = np.array(found['float32 inputs'])
-  inputs = np.array(found['bfloat16 inputs'])
-  stored = np.array(found['bfloat16 results'])
+  errors = benchmark_precision.gradient_errors(rows=8192)
+  exact = np.array(errors['float32 inputs'])
+  inputs = np.array(errors['bfloat16 inputs'])
+  stored = np.array(errors['bfloat16 results'])
   assert (exact < inputs).all() and (inputs < stored).all()
-  # Between 0.25 and 0.5 bfloat16 numbers lie two kernels apart.
+  # Between 0.25 and 0.5, neighbouring bfloat16 numbers are two kernels apart.
   assert stored[-1] > 0.5 and inputs[-1] < 0.25
 
 

@@ -1,4 +1,4 @@
-"""The benchmark: problems as they are asked for, records that hold water."""
+"""The benchmark: problems, records, the order of trials, and the table."""
 
 import contextlib
 import json
@@ -21,7 +21,7 @@ def test_a_problem_has_the_wanted_l0(zipf):
   made = problem.make(shape, 20, zipf=zipf)
   active = (made['x'] @ made['W_dec'].T > made['threshold']).mean(axis=(0, 1))
   np.testing.assert_allclose(active.sum(), 20, rtol=0.1)
-  # Even: all alike. Zipf: the most frequent tenth fires half of the time or so.
+  # With Zipf the most frequent tenth of latents has about half of all activity.
   top = np.sort(active)[-51:].sum() / active.sum()
   assert (top > 0.4) == zipf
   np.testing.assert_allclose(
@@ -35,21 +35,21 @@ def test_thresholds_are_quantiles_of_each_latents_pre_activations():
   made = problem.make(shape, 500, zipf=True)
   pre_acts = made['x'].reshape(-1, 8) @ made['W_dec'].T
   shares = problem.frequencies(5000, 500, zipf=True)
-  wanted = [np.quantile(pre_acts[:, i], 1 - s) for i, s in enumerate(shares)]
-  # No lower than is positive for certain.
-  wanted = np.maximum(wanted, 2 * problem.BANDWIDTH)
-  np.testing.assert_allclose(made['threshold'], wanted, rtol=1e-5)
+  expected = [np.quantile(pre_acts[:, i], 1 - s) for i, s in enumerate(shares)]
+  # Thresholds are at least twice the bandwidth, so that they are positive.
+  expected = np.maximum(expected, 2 * problem.BANDWIDTH)
+  np.testing.assert_allclose(made['threshold'], expected, rtol=1e-5)
 
 
-def test_what_is_saved_is_read(tmp_path):
+def test_saved_arrays_are_loaded(tmp_path):
   shape = problem.SHAPES['XS']
   problem.save(tmp_path, shape, 20, zipf=False)
-  found = problem.load(str(tmp_path))
+  loaded = problem.load(str(tmp_path))
   made = problem.make(shape, 20, zipf=False)
-  assert found.keys() == made.keys() | {'l0', 'steps'}
-  assert int(found['l0']) == 20 and int(found['steps']) == shape.steps
+  assert loaded.keys() == made.keys() | {'l0', 'steps'}
+  assert int(loaded['l0']) == 20 and int(loaded['steps']) == shape.steps
   for name, array in made.items():
-    np.testing.assert_array_equal(found[name], array)
+    np.testing.assert_array_equal(loaded[name], array)
 
 
 def _run(folder, *arguments):
@@ -62,7 +62,7 @@ def _run(folder, *arguments):
           '--l0=20',
           '--frequencies=zipf',
           '--rounds=1',
-          f'--json={folder / "found.json"}',
+          f'--json={folder / "records.json"}',
           *arguments,
       ],
       cwd=_ROOT,
@@ -71,19 +71,19 @@ def _run(folder, *arguments):
       text=True,
   )
   assert done.returncode == 0, done.stderr
-  return json.loads((folder / 'found.json').read_text('utf-8')), done
+  return json.loads((folder / 'records.json').read_text('utf-8')), done
 
 
 @pytest.fixture(scope='module')
 def records(tmp_path_factory):
   folder = tmp_path_factory.mktemp('benchmark')
-  plot = folder / 'found.png'
-  found, _ = _run(folder, '--peers=none', f'--plot={plot}')
+  plot = folder / 'plot.png'
+  records, _ = _run(folder, '--peers=none', f'--plot={plot}')
   assert plot.stat().st_size > 10_000
-  return found
+  return records
 
 
-def test_records_have_the_fields_that_others_read(records):
+def test_records_have_the_fields_of_their_readers(records):
   assert {record['ours'] for record in records} >= {'dense', 'sparse'}
   for record in records:
     assert record['shape'] == 'XS' and record['zipf'] and record['l0'] == 20
@@ -101,7 +101,7 @@ def test_gradients_are_exact_at_the_benchmarks_problem(records):
     assert 0 < record['gradient_error'] <= 1e-6, record
 
 
-def test_alone_and_rounded_and_without_what_fails(tmp_path):
+def test_failing_peers_are_left_out_alone_and_in_bfloat16(tmp_path):
   broken = tmp_path / 'python'
   broken.write_text('#!/bin/sh\nexit 3\n', 'utf-8')
   broken.chmod(0o755)
@@ -117,74 +117,74 @@ def test_alone_and_rounded_and_without_what_fails(tmp_path):
   (record,) = records
   assert (record['ours'], record['peer']) == ('dense', 'ours-oracle')
   assert record['precision'] == 'bfloat16'
-  # Products of rounded inputs: the flag has reached the process.
+  # The error is that of rounded inputs, so the process has received the flag.
   assert 1e-4 < record['gradient_error'] < 0.1
-  assert 'without saelens: saelens ended with code 3' in done.stderr
-  assert 'no dictionary_learning in bfloat16' in done.stderr
+  assert 'saelens is left out: saelens ended with code 3' in done.stderr
+  assert 'dictionary_learning is left out in bfloat16' in done.stderr
 
 
 @pytest.mark.parametrize('alone', [False, True])
-def test_turns_go_there_and_back_or_one_after_another(
+def test_trials_alternate_in_both_directions_or_follow_one_another(
     monkeypatch, capsys, alone
 ):
-  heard = []
+  calls = []
   names = ('ours-dense', 'saelens')
 
   @contextlib.contextmanager
   def all_of(pythons, job):
     del job
-    yield {name: _Fake(name, heard) for name in pythons}
+    yield {name: _Fake(name, calls) for name in pythons}
 
   monkeypatch.setattr(timing.resident, 'all_of', all_of)
   plan = timing.Plan(rounds=1, steps=4, alone=alone)
-  found = timing.measure(dict.fromkeys(names, ''), None, plan)
-  assert {name: len(turns) for name, turns in found.turns.items()} == {
+  results = timing.measure(dict.fromkeys(names, ''), None, plan)
+  assert {name: len(trials) for name, trials in results.trials.items()} == {
       'ours-dense': 2,
       'saelens': 2,
   }
-  assert found.gradient_errors == {'ours-dense': 0.5}
-  # Told at once, whatever becomes of the rest.
-  assert 'ours-dense: 1.0000 s a turn, 1 MiB' in capsys.readouterr().err
-  turns = [name for name, what in heard if what == 4]
+  assert results.gradient_errors == {'ours-dense': 0.5}
+  # Printed at once, because a later implementation may fail.
+  assert 'ours-dense: 1.0000 s per trial, 1 MiB' in capsys.readouterr().err
+  trials = [name for name, call in calls if call == 4]
   if alone:
-    assert turns == ['ours-dense'] * 2 + ['saelens'] * 2
-    # The next one finds the memory free.
-    assert heard.index(('ours-dense', 'close')) < heard.index(
+    assert trials == ['ours-dense'] * 2 + ['saelens'] * 2
+    # The memory is free before the next implementation starts.
+    assert calls.index(('ours-dense', 'close')) < calls.index(
         ('saelens', 'prepare')
     )
   else:
-    assert turns == ['ours-dense', 'saelens', 'saelens', 'ours-dense']
+    assert trials == ['ours-dense', 'saelens', 'saelens', 'ours-dense']
 
 
 class _Fake:
-  """A resident process that writes down what it is asked."""
+  """A resident process that records its calls."""
 
-  def __init__(self, name, heard):
-    self._name, self._heard = name, heard
+  def __init__(self, name, calls):
+    self._name, self._calls = name, calls
 
   def prepare(self):
-    self._heard.append((self._name, 'prepare'))
+    self._calls.append((self._name, 'prepare'))
 
-  def turn(self, steps):
-    self._heard.append((self._name, steps))
+  def trial(self, steps):
+    self._calls.append((self._name, steps))
     return {'wall': 1.0, 'memory': 2**20}
 
   def gradient_error(self):
     return 0.5
 
   def close(self):
-    self._heard.append((self._name, 'close'))
+    self._calls.append((self._name, 'close'))
 
 
-def test_a_ratio_is_of_both_turns_of_a_round():
+def test_a_ratio_is_of_both_trials_of_a_round():
   above = [{'wall': 1.0}, {'wall': 3.0}, {'wall': 6.0}, {'wall': 6.0}]
   below = [{'wall': 2.0}, {'wall': 2.0}, {'wall': 1.0}, {'wall': 2.0}]
   assert benchmark.ratios(above, below, 'wall') == [1.0, 4.0]
 
 
-def test_the_table_has_a_line_an_implementation_and_a_pair(records):
-  turn = {'wall': 1.0, 'cpu': 2.0, 'memory': 2**20, 'imports': 9, 'l0': 2.0}
-  text = report.table('XS', records, {'ours-dense': [turn, turn]})
+def test_the_table_has_one_line_per_implementation_and_per_record(records):
+  trial = {'wall': 1.0, 'cpu': 2.0, 'memory': 2**20, 'imports': 9, 'l0': 2.0}
+  text = report.table('XS', records, {'ours-dense': [trial, trial]})
   assert len(text.strip().splitlines()) == 3 + len(records)
 
 
@@ -199,7 +199,7 @@ def test_the_table_has_a_line_an_implementation_and_a_pair(records):
         '--precision=float16',
     ],
 )
-def test_a_wrong_flag_is_one_line_and_code_2(flag):
+def test_a_wrong_flag_is_an_error_of_one_line_and_code_2(flag):
   done = subprocess.run(
       [sys.executable, '-m', 'experiments.benchmarking.benchmark', flag],
       cwd=_ROOT,

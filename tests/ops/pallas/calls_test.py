@@ -1,4 +1,4 @@
-"""Rows in registers: tiles whose sizes Triton takes."""
+"""Rows in registers: tiles whose sizes Triton accepts."""
 
 import pytest
 

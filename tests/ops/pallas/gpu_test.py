@@ -1,4 +1,4 @@
-"""The kernels become a GPU's, which need not be there."""
+"""The kernels are lowered for a GPU, which need not be present."""
 
 import functools
 import re
@@ -11,12 +11,12 @@ from jumprelu.ops import active_pairs, pallas
 
 
 def _lower(latents, d_in, d_out, batch):
-  """Lowers one step for CUDA."""
+  """Returns the text of a step that is lowered for CUDA."""
   shape = jax.ShapeDtypeStruct
   float32 = functools.partial(shape, dtype=jnp.float32)
   encoder, decoder = float32((latents, d_in)), float32((latents, d_out))
   touched, clock = shape((latents,), jnp.int32), shape((), jnp.int32)
-  given = active_pairs.Batch(
+  example = active_pairs.Batch(
       pre_acts=float32((batch, latents)),
       inputs=float32((batch, d_in)),
       targets=float32((batch, d_out)),
@@ -30,7 +30,7 @@ def _lower(latents, d_in, d_out, batch):
   call = functools.partial(pallas.step, settings=settings, cap=256)
   traced = jax.jit(call).trace(
       active_pairs.Matrices(encoder, decoder, encoder, decoder, touched),
-      given,
+      example,
       active_pairs.AdamScalars(float32(()), float32(()), clock),
   )
   return traced.lower(lowering_platforms=('cuda',)).as_text()
@@ -39,7 +39,7 @@ def _lower(latents, d_in, d_out, batch):
 @pytest.mark.parametrize(
     'shape',
     [
-        # Gemma 2's sizes; a transcoder of sizes that nothing divides.
+        # Sizes of Gemma 2, and of a transcoder that no tile size divides.
         (16384, 2304, 2304, 4096),
         (131072, 3584, 3584, 4096),
         (1 << 20, 4608, 4608, 4096),
@@ -50,5 +50,5 @@ def _lower(latents, d_in, d_out, batch):
 def test_a_step_is_three_kernels_through_triton(shape):
   text = _lower(*shape)
   assert len(re.findall(r'custom_call @\S*triton', text)) == 3
-  # No sum is made by whoever comes first.
+  # Atomic sums would depend on the order of programs.
   assert 'atomic' not in text
