@@ -49,10 +49,10 @@ class _Parser(flags.ArgumentParser):
 
 def define(
     flag_values: flags.FlagValues,
-    config: object,
+    config: dotted.Dataclass,
     *,
     prefix: str = '',
-    alternatives: Mapping[str, object] | None = None,
+    alternatives: Mapping[str, dotted.Dataclass] | None = None,
     only: Sequence[str] | None = None,
 ) -> None:
   """Declares a flag for each leaf of `config`, whose values are the defaults.
@@ -180,7 +180,7 @@ def _without_none(args: tuple[Any, ...]) -> Any:
   return kind
 
 
-def _group(config: object, prefix: str, path: str) -> str:
+def _group(config: dotted.Dataclass, prefix: str, path: str) -> str:
   """Returns a flag's heading in `--help`: path and purpose of its section."""
   section, names = config, path.split('.')[:-1]
   for name in names:
