@@ -222,7 +222,7 @@ def constrain(
     *logical: str | None,
     rules: Rules = RULES,
 ) -> jax.Array:
-  """Returns `x`, sharded inside jit unless there is a single device."""
+  """Returns `x` with a sharding constraint; unchanged on a single device."""
   if mesh is None or is_single_device(mesh):
     return x
   sharding = named(mesh, *logical, rules=rules, shape=x.shape)

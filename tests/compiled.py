@@ -1,4 +1,4 @@
-"""Lets programs that several tests need be compiled once."""
+"""A compilation cache for programs that several tests share."""
 
 import contextlib
 
@@ -7,7 +7,7 @@ import jax
 
 @contextlib.contextmanager
 def compile_once(folder):
-  """Keeps compiled programs in a folder while it is open."""
+  """Caches compiled programs in a folder while the context is open."""
   names = {
       'jax_compilation_cache_dir': str(folder),
       'jax_persistent_cache_min_compile_time_secs': 0.0,

@@ -1,36 +1,37 @@
-"""Settings for every test: 8 simulated devices, strict shapes, checked types."""
+"""Settings of all tests: 8 simulated devices, strict shapes, checked types."""
 
 import os
 import shutil
 import sys
 import tempfile
 
-# Before jax is imported anywhere. A worker of pytest-xdist finds them set, and
-# so does what a test starts.
+# Set before jax is imported; workers of pytest-xdist and processes that tests
+# start inherit the variables.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 for flag in (
     '--xla_force_host_platform_device_count=8',
-    # XLA aborts where a device keeps the others waiting for a minute, which
-    # eight on two cores may well do.
+    # By default XLA aborts if devices wait for each other for a minute, which
+    # happens with eight devices on two cores.
     '--xla_cpu_collective_call_warn_stuck_timeout_seconds=120',
     '--xla_cpu_collective_call_terminate_timeout_seconds=900',
 ):
   if flag not in os.environ.get('XLA_FLAGS', ''):
     os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {flag}'
 
-# XLA starts and runs what devices compute on threads of one pool, of which it has
-# no more than devices on few cores. Where 32 programs of a device wait, starting
-# the next one takes a thread until they are run, and one collective the rest.
+# XLA dispatches and runs programs of all devices on the threads of one pool. On
+# few cores the pool is only as large as the number of devices, and can deadlock,
+# because a device with 32 pending programs blocks one thread until they have
+# run, and a single collective blocks all other threads.
 os.environ.setdefault('PJRT_NPROC', '24')
 
-# What takes time is compiled once for all tests and workers.
+# Programs that are slow to compile are cached for all tests and workers.
 _COMPILED = None
 if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
   _COMPILED = tempfile.mkdtemp(prefix='compiled')
   os.environ['JAX_COMPILATION_CACHE_DIR'] = _COMPILED
   os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.1'
 
-# experiments/ and launch/ are not installed; the package itself is, and wins.
+# Makes experiments/ and launch/ importable. The installed package has priority.
 sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import jax  # noqa: E402
@@ -40,7 +41,7 @@ from xdist import scheduler  # noqa: E402
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 install_import_hook('jumprelu', 'beartype.beartype')
 
-# The files that take longest, so that no worker is left alone with one.
+# The slowest files start first, so that no worker runs one of them last.
 _FIRST = (
     'run/demo_test.py',
     'variants_test.py',
@@ -52,7 +53,7 @@ _FIRST = (
 
 
 class _Files(scheduler.LoadScopeScheduling):
-  """Whole files: what a file shares is made once."""
+  """A scheduler of whole files, so that their fixtures are made only once."""
 
   def _split_scope(self, nodeid):
     path = nodeid.partition('::')[0]
@@ -61,15 +62,15 @@ class _Files(scheduler.LoadScopeScheduling):
 
 
 def pytest_xdist_make_scheduler(config, log):
-  # In the order below, not by the number of tests.
+  # Otherwise xdist would reorder the files by their number of tests.
   config.option.loadscopereorder = False
   return _Files(config, log)
 
 
 def pytest_xdist_auto_num_workers(config):
-  """A worker a core, up to four; none for one file, which would take one."""
-  asked = config.args
-  if len(asked) == 1 and not os.path.isdir(asked[0]):
+  """Returns one worker per core, up to four, or none for a single file."""
+  paths = config.args
+  if len(paths) == 1 and not os.path.isdir(paths[0]):
     return 0
   return min(os.cpu_count() or 1, 4)
 
@@ -77,8 +78,8 @@ def pytest_xdist_auto_num_workers(config):
 def pytest_collection_modifyitems(items):
   def place(item):
     path = item.nodeid.removeprefix('tests/')
-    found = [n for n, first in enumerate(_FIRST) if path.startswith(first)]
-    return found[0] if found else len(_FIRST)
+    ranks = [n for n, first in enumerate(_FIRST) if path.startswith(first)]
+    return ranks[0] if ranks else len(_FIRST)
 
   items.sort(key=place)
 

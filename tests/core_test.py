@@ -1,7 +1,7 @@
-"""The core alone, installed by pip into an environment of its own.
+"""The core without extras, installed by pip into a new environment.
 
-JUMPRELU_PYTHONS names the interpreters, separated by ':' (as PATH is); by
-default it is the one that runs the tests.
+JUMPRELU_PYTHONS names the interpreters, separated by ':'. By default, the
+interpreter of the tests is used.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from tests import core_use
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 _PYTHONS = os.environ.get('JUMPRELU_PYTHONS', sys.executable).split(os.pathsep)
 
-# Bounds on an installation, pip included.
+# Limits of an installation, including pip.
 _DISTRIBUTIONS = 40
 _BYTES = 700e6
 _SECONDS = 60
@@ -30,19 +30,19 @@ pytestmark = pytest.mark.slow
 
 @dataclasses.dataclass(frozen=True)
 class _Core:
-  """An environment with the core."""
+  """An environment with the installed core."""
 
   bin: pathlib.Path
   wall_seconds: float
-  # Of pip and the compiler; unlike the above no matter of the machine's load.
+  # CPU time of pip and the compiler, independent of the machine's load.
   cpu_seconds: float
 
   def run(self, program, *args, check=True) -> subprocess.CompletedProcess:
-    ours = ('PYTHONPATH', 'XLA_FLAGS', 'VIRTUAL_ENV')
+    dropped = ('PYTHONPATH', 'XLA_FLAGS', 'VIRTUAL_ENV')
     return subprocess.run(
         [self.bin / program, *args],
         cwd=self.bin.parent,
-        env={k: v for k, v in os.environ.items() if k not in ours},
+        env={k: v for k, v in os.environ.items() if k not in dropped},
         check=check,
         capture_output=True,
         text=True,
@@ -56,7 +56,7 @@ def _cpu_seconds() -> float:
 
 @pytest.fixture(scope='module', params=_PYTHONS)
 def core(request, tmp_path_factory):
-  """Installs a copy of the checkout, without extras, as a user does."""
+  """Installs a copy of the checkout without extras."""
   place = tmp_path_factory.mktemp('core')
   ignored = shutil.ignore_patterns('*.so', '.git', 'build', '*.egg-info')
   shutil.copytree(_ROOT, place / 'source', ignore=ignored)
@@ -68,7 +68,7 @@ def core(request, tmp_path_factory):
   shutil.rmtree(place)
 
 
-def test_the_core_is_small_and_soon_installed(core):
+def test_the_core_is_small_and_quick_to_install(core):
   distributions = core.run('pip', 'list', '--format=freeze').stdout.split()
   files = (core.bin.parent / 'lib').rglob('*')
   size = sum(p.lstat().st_size for p in files if p.is_file())
@@ -84,7 +84,7 @@ def test_the_core_is_small_and_soon_installed(core):
 
 def test_the_core_loads_encodes_and_verifies(core, tmp_path):
   core_use.write(tmp_path)
-  # Copied: beside a script is the first place that Python imports from.
+  # The program is copied, because Python imports from a script's folder first.
   program = shutil.copy(core_use.__file__, tmp_path)
   used = core.run('python', program, str(tmp_path)).stdout
   assert f'jumprelu is {core.bin.parent}' in used

@@ -1,7 +1,7 @@
-"""What the core must do without an extra: a program, given a folder.
+"""A program that uses the core without an extra, on the files in a folder.
 
-The folder holds a release, `release`, and SAEs as others publish them,
-`published` (`write`).
+`write` fills the folder with a release, `release`, and SAEs in the formats of
+other packages, `published`.
 """
 
 import pathlib
@@ -16,7 +16,7 @@ from jumprelu.release import formats
 
 
 def write(folder: pathlib.Path) -> None:
-  """Writes what `use` reads; needs the extra `test`."""
+  """Writes the files that `use` reads; needs the extra `test`."""
   from tests import small_release
   from tests.release.formats import folders
 
@@ -31,7 +31,7 @@ def write(folder: pathlib.Path) -> None:
 
 
 def use(folder: pathlib.Path) -> None:
-  """Loads, encodes, decodes and verifies; raises if anything is wrong."""
+  """Loads SAEs, encodes, decodes and verifies; raises if a result is wrong."""
   print('jumprelu is', pathlib.Path(jumprelu.__file__).parent)
   for name in release.list_members(folder / 'release'):
     sae, params, _ = release.load_member(folder / 'release' / name)
@@ -45,10 +45,10 @@ def use(folder: pathlib.Path) -> None:
     )
   published = formats.find(folder / 'published')
   assert len(published) == 2
-  for found in published.values():
-    params = {name: jnp.asarray(x) for name, x in found.params.items()}
-    latents = found.sae.encode(params, jnp.ones((3, found.sae.d_in)))
-    assert found.sae.decode(params, latents).shape == (3, found.sae.d_in)
+  for loaded in published.values():
+    params = {name: jnp.asarray(x) for name, x in loaded.params.items()}
+    latents = loaded.sae.encode(params, jnp.ones((3, loaded.sae.d_in)))
+    assert loaded.sae.decode(params, latents).shape == (3, loaded.sae.d_in)
   assert formats.l0s('gemma-scope-2b-pt-res', layer=20, width=16384)
   print(release.verify_release(folder / 'release'))
 

@@ -1,4 +1,4 @@
-"""A library that is not installed is named with the extra that has it."""
+"""A missing library is named with the extra that installs it."""
 
 import ast
 import importlib.util
@@ -21,7 +21,7 @@ _MODULES = {
 
 
 def _setup(monkeypatch) -> dict:
-  """Returns what setup.py gives to setuptools."""
+  """Returns the arguments of setup.py's call to setuptools."""
   calls = []
   monkeypatch.setattr(
       setuptools, 'setup', lambda **kwargs: calls.append(kwargs)
@@ -37,7 +37,7 @@ def _distribution(requirement: str) -> str:
   return requirement
 
 
-def test_each_library_is_of_the_extra_that_its_message_names(monkeypatch):
+def test_each_library_is_installed_by_the_extra_in_its_message(monkeypatch):
   setup = _setup(monkeypatch)
   core = set(map(_distribution, setup['install_requires']))
   for extra, parts in extras.EXTRAS.items():
@@ -53,7 +53,7 @@ def test_every_extra_includes_the_extra_train(monkeypatch):
 
 
 def _unguarded(node: ast.AST) -> list[str]:
-  """Returns the modules of extras that are imported outside of `imports`."""
+  """Returns the modules of extras that are imported outside `imports`."""
   if isinstance(node, ast.With):
     managers = [ast.unparse(item.context_expr) for item in node.items]
     if 'extras.imports()' in managers:
@@ -93,7 +93,7 @@ def test_an_import_names_the_distribution_and_its_extra(monkeypatch):
   assert raised.value.exit_code == 2
 
 
-def test_a_module_of_no_extra_is_an_error_as_ever(monkeypatch):
+def test_a_missing_module_of_no_extra_raises_the_usual_error(monkeypatch):
   monkeypatch.setitem(sys.modules, 'colorsys', None)
   with pytest.raises(ModuleNotFoundError) as raised:
     with extras.imports():
@@ -101,7 +101,7 @@ def test_a_module_of_no_extra_is_an_error_as_ever(monkeypatch):
   assert not isinstance(raised.value, errors.UserError)
 
 
-# Only the core can be imported: the modules of all extras are missing.
+# Makes the modules of all extras missing, so that only the core is importable.
 _CORE_ONLY = f"""
 import sys
 for name in {sorted({*_MODULES, 'kauldron', 'optax'})}:
@@ -140,7 +140,7 @@ def test_every_command_has_help_without_extras(name):
     ],
     ids=' '.join,
 )
-def test_a_command_that_needs_the_extra_says_so_in_one_line(argv, tmp_path):
+def test_a_command_without_its_extra_ends_in_one_line(argv, tmp_path):
   argv = [text.format(out=tmp_path / 'out') for text in argv]
   done = _run(f'sys.exit(main.main({argv}))')
   assert done.returncode == 2
@@ -150,7 +150,7 @@ def test_a_command_that_needs_the_extra_says_so_in_one_line(argv, tmp_path):
   assert not list(tmp_path.iterdir())
 
 
-def test_one_missing_library_is_the_one_that_is_named(monkeypatch, capsys):
+def test_a_single_missing_library_is_named(monkeypatch, capsys):
   monkeypatch.setitem(sys.modules, 'tensorstore', None)
   assert importlib.util.find_spec('tensorstore') is None
   assert main.main(['train']) == 2
@@ -172,12 +172,12 @@ def test_one_missing_library_is_the_one_that_is_named(monkeypatch, capsys):
         'assert not main.main(["plan", "--model=gemma2_2b", "--layer=12"])',
     ],
 )
-def test_what_the_core_has_needs_no_extra(code):
+def test_the_core_needs_no_extra(code):
   done = _run(code)
   assert done.returncode == 0, done.stderr
 
 
-def test_saes_are_loaded_encoded_with_and_verified_without_extras(tmp_path):
+def test_saes_are_loaded_used_and_verified_without_extras(tmp_path):
   core_use.write(tmp_path)
   done = _run(f"""
 import pathlib

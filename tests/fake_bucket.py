@@ -1,9 +1,8 @@
-"""gs:// paths that are a local folder underneath, for tests.
+"""A fake bucket: gs:// paths in a local folder.
 
-What is fake: the backend that etils' epath has for gs://, and the driver
-through which tensorstore would reach the service. Everything above them is
-real: orbax writes in place and commits by a file, as on a store of objects, and
-each byte is written and read back.
+Only epath's backend for gs:// and tensorstore's driver are fake. The code above
+them is real: orbax writes in place and commits with a file, as it does in
+object storage, and every byte is written and read.
 """
 
 import contextlib
@@ -18,13 +17,13 @@ _PREFIX = 'gs://'
 
 
 class _Backend(type(backend.os_backend)):
-  """Maps gs:// paths into a folder; as on a service, parents need not exist."""
+  """A map from gs:// paths to a folder; parents are created on writing."""
 
   def __init__(self, root):
     self._root = root
 
   def local(self, path):
-    """Returns the file or folder that holds a path's bytes."""
+    """Returns the local path for a path in the bucket."""
     path = os.fspath(path)
     if not path.startswith(_PREFIX):
       return path
@@ -33,7 +32,7 @@ class _Backend(type(backend.os_backend)):
   def open(self, path, mode):
     if not mode.startswith('r'):
       pathlib.Path(self.local(path)).parent.mkdir(parents=True, exist_ok=True)
-    # No file number, so that nobody locks what no system would lock.
+    # The result has no file number, because remote files cannot be locked.
     return _closing(super().open(self.local(path), mode))
 
   def exists(self, path):
@@ -84,7 +83,7 @@ def _closing(file):
 
 @contextlib.contextmanager
 def mounted(root):
-  """Has gs://NAME be the folder `root`/NAME."""
+  """Maps gs://NAME to the folder `root`/NAME while the context is open."""
   fake = _Backend(root)
 
   def driver(path):

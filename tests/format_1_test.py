@@ -1,6 +1,6 @@
-"""Files of format 1, as an earlier version wrote them, remain readable.
+"""Files of format 1, written by an earlier version, remain readable.
 
-`fixtures/format_1` says how they were made, and is never made again.
+`fixtures/format_1/README.md` describes the files, which are never regenerated.
 """
 
 import hashlib
@@ -25,14 +25,14 @@ from jumprelu.training import job, load_run, run_digest, run_dir, train
 FIXTURE = pathlib.Path(__file__).parent / 'fixtures' / 'format_1'
 TWIN = json.loads((FIXTURE / 'twin.json').read_text())
 STOPPED, STEPS = 26, 48
-# Another machine, or one with other versions, sums in another order: the data
-# and their order are promised to be the same there, bits are not.
+# Other machines and other versions of libraries sum in another order. They
+# guarantee the same data in the same order, but not the same bits.
 TOLERANCE = 1e-5
 
 
 @pytest.fixture(scope='module')
 def place(tmp_path_factory):
-  """A copy of the fixture, as the working directory."""
+  """A copy of the fixture, which is the working directory."""
   place = tmp_path_factory.mktemp('format_1') / 'copy'
   shutil.copytree(FIXTURE, place)
   with pytest.MonkeyPatch.context() as patch:
@@ -43,7 +43,7 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def resumed(place):
-  """The run, resumed by this version until its end."""
+  """The run, resumed by this version and finished."""
   shutil.copytree('run', 'resumed')
   config = run_dir.RunDir('resumed').read_config()
   assert train.train(config, 'resumed') == train.DONE
@@ -51,7 +51,7 @@ def resumed(place):
 
 
 def by_tap(scales):
-  """Returns scales of format 1 under the names that they have now."""
+  """Returns scales of format 1 under their current names."""
   return {f'layer_1.{site}': scale for site, scale in scales.items()}
 
 
@@ -61,10 +61,10 @@ def rows_of(path):
 
 
 def assert_same_rows(rows, wanted, *, near=1e-3):
-  """Numbers are near, everything else is the same.
+  """Checks that numbers are close and all other values equal.
 
-  Except for shares of dead latents: that commit gave them on fewer tokens than
-  their window, where none is given now.
+  `dead_share` is an exception: the old version computed it on fewer tokens than
+  its window, for which this version returns None.
   """
   assert len(rows) == len(wanted) == 6
   for ours, theirs in zip(rows, wanted, strict=True):
@@ -95,7 +95,7 @@ def test_the_run_loads(place):
 
 
 @pytest.mark.slow
-def test_the_resumed_run_ends_as_its_uninterrupted_twin(resumed):
+def test_the_resumed_run_ends_like_its_uninterrupted_twin(resumed):
   trained = load_run.load_suite(resumed.path)
   meta = trained[0].meta
   for name in ('step', 'tokens_trained', 'rows_dropped'):
@@ -116,7 +116,7 @@ def test_the_resumed_run_ends_as_its_uninterrupted_twin(resumed):
     )
 
 
-def test_the_blocks_hold_the_twins_rows_in_its_order(place):
+def test_the_blocks_hold_the_twins_rows_in_the_same_order(place):
   config = run_dir.RunDir('run').read_config()
   stream = job.make_job(config).stream
   scales = lm.from_json_keys(by_tap(TWIN['scales']))
@@ -130,7 +130,7 @@ def test_the_blocks_hold_the_twins_rows_in_its_order(place):
       assert hashlib.sha256(data).hexdigest() == wanted[name], (index, name)
 
 
-def test_a_resumed_run_gets_numbers(tmp_path):
+def test_a_resumed_runs_files_get_format_numbers(tmp_path):
   shutil.copytree(FIXTURE / 'run', tmp_path, dirs_exist_ok=True)
   directory = run_dir.RunDir(tmp_path)
   assert 'format' not in directory.read('config.json')
@@ -142,7 +142,7 @@ def test_a_resumed_run_gets_numbers(tmp_path):
   ):
     now = directory.read(name)
     assert formats.stamp(kind).items() <= now.items()
-    # Nothing else has changed.
+    # All other fields are unchanged.
     before = json.loads((FIXTURE / 'run' / name).read_text())
     before = formats.migrate(kind, before, where=name)
     assert formats.migrate(kind, now, where=name) == before
@@ -155,30 +155,30 @@ def test_the_resumed_run_is_released_and_evaluated(resumed):
   assert main.launch('verify', ['again']) == 0
   rows = rows_of('again/results.jsonl')
   assert_same_rows(rows, rows_of(FIXTURE / 'release' / 'results.jsonl'))
-  # The number of a format is no part of the digest.
+  # The digest does not include the format number.
   written = members.read_suite('again')
   assert written['run'] == members.read_suite(FIXTURE / 'release')['run']
 
 
-def test_the_digest_of_the_run_is_what_it_was(place):
+def test_the_digest_of_the_run_is_unchanged(place):
   digest = run_digest.run_digest(run_dir.RunDir('run').read_config())
   assert digest == members.read_suite('release')['run']
 
 
-def test_the_release_is_sound(place):
+def test_the_release_is_valid(place):
   assert main.launch('verify', ['release']) == 0
   assert verify.verify_release('release').members == 6
   variants = set()
   for path in members.list_members('release'):
     sae, params, config = members.load_member(place / 'release' / path)
     assert params['W_enc'].shape == (sae.d_in, 16)
-    # Of the training config that this version has.
+    # The training config is migrated to the newest format.
     assert config['training']['layer'] == 1
     variants.add(sae.variant)
   assert variants == {'jumprelu', 'gated', 'topk'}
 
 
-def test_the_release_is_evaluated_as_it_was(place):
+def test_the_release_has_the_same_evaluation(place):
   code = main.launch(
       'evaluate',
       [
@@ -195,7 +195,7 @@ def test_the_release_is_evaluated_as_it_was(place):
   assert_same_rows(rows, rows_of(FIXTURE / 'evaluation.jsonl'))
 
 
-def test_the_store_is_read_as_what_it_was(place):
+def test_the_store_is_read_with_its_identity_and_rows(place):
   config = config_lib.resolve(
       {
           'store': 'store',
@@ -220,7 +220,7 @@ def test_the_store_is_read_as_what_it_was(place):
   scales = source.estimate_scales()
   stored = json.loads((FIXTURE / 'store' / 'manifest.json').read_text())
   assert lm.to_json_keys(scales) == by_tap(stored['scales'])
-  # Rows are compared with the digests of the written ones.
+  # Reading a block verifies its rows with the digests in the store.
   kept = [
       int(jax.device_get(source.make_block(index, scales).keep).sum())
       for index in range(2)
@@ -228,7 +228,7 @@ def test_the_store_is_read_as_what_it_was(place):
   assert sum(kept) == manifest['kept']
 
 
-def test_a_later_version_need_not_harvest_again(place, capsys, monkeypatch):
+def test_a_later_version_does_not_harvest_again(place, capsys, monkeypatch):
   monkeypatch.setattr(jumprelu, '__version__', '7.1.0')
   flags = [
       '--store=store',
@@ -256,7 +256,7 @@ def test_a_later_version_need_not_harvest_again(place, capsys, monkeypatch):
         ('release/suite.json', ['verify', 'release']),
     ],
 )
-def test_commands_refuse_newer_files_in_one_line_and_leave_with_65(
+def test_commands_refuse_newer_files_in_one_line_with_exit_code_65(
     file, command, tmp_path, monkeypatch, capsys
 ):
   shutil.copytree(FIXTURE, tmp_path, dirs_exist_ok=True)
@@ -279,7 +279,7 @@ def test_a_renamed_field_is_read_in_runs_checkpoints_and_members(
   name = 'variants'
 
   def rename(config):
-    # An older format has `name` under another name.
+    # In the older format, the field `variants` was called `kinds`.
     return {
         name if field == 'kinds' else field: value
         for field, value in config.items()

@@ -1,4 +1,4 @@
-"""Import hygiene: what a light command must not load."""
+"""Imports: libraries that light commands must not load."""
 
 import json
 import subprocess
@@ -9,7 +9,8 @@ import pytest
 from jumprelu.run import main
 from tests import small_release
 
-# Seconds and hundreds of megabytes each; gemma and kauldron patch flax as well.
+# Each takes seconds and hundreds of megabytes; gemma and kauldron also patch
+# flax.
 _HEAVY = {
     'gemma',
     'kauldron',
@@ -20,7 +21,7 @@ _HEAVY = {
     'tensorflow_datasets',
     'xmanager',
 }
-# Of training, of reading text, and of reading runs.
+# Libraries for training, for reading text and for reading runs.
 _OF_RUNS = {'flax', 'grain', 'optax', 'orbax', 'sentencepiece', 'tensorstore'}
 
 
@@ -45,7 +46,7 @@ def _loaded_after(code: str) -> set[str]:
         'from jumprelu.run import main; main.main(["no-such-command"])',
     ],
 )
-def test_the_package_and_its_help_load_not_even_jax(code):
+def test_the_package_and_its_help_do_not_load_jax(code):
   assert _loaded_after(code) & (_HEAVY | {'jax', 'numpy', 'orbax'}) == set()
 
 
@@ -62,7 +63,7 @@ def test_the_package_and_its_help_load_not_even_jax(code):
         'from jumprelu.run import main; main.main(["verify", "nowhere"])',
     ],
 )
-def test_what_runs_no_language_model_loads_no_tensorflow(code):
+def test_code_without_a_language_model_loads_no_tensorflow(code):
   assert _loaded_after(code) & _HEAVY == set()
 
 
@@ -74,14 +75,14 @@ def test_a_training_step_needs_no_reader_of_records():
   assert _loaded_after(code) & (_HEAVY | {'array_record', 'grain'}) == set()
 
 
-def test_no_command_loads_tensorflow_to_tell_its_flags():
+def test_the_help_of_no_command_loads_tensorflow():
   calls = [f'main.main(["{name}", "--help"])' for name in main.COMMANDS]
   code = 'from jumprelu.run import main; ' + '; '.join(calls)
-  # Nor grain, which only a loader of text needs.
+  # Only a loader of text needs grain.
   assert _loaded_after(code) & (_HEAVY | {'grain'}) == set()
 
 
-def test_a_release_is_verified_with_no_more_than_saes_need(tmp_path):
+def test_verifying_a_release_loads_only_the_libraries_of_saes(tmp_path):
   out = small_release.write(tmp_path / 'release')
   code = (
       'from jumprelu.run import main\n'
@@ -90,7 +91,7 @@ def test_a_release_is_verified_with_no_more_than_saes_need(tmp_path):
   assert _loaded_after(code) & (_HEAVY | _OF_RUNS) == set()
 
 
-def test_runs_are_looked_at_without_jax(tmp_path):
+def test_status_does_not_load_jax(tmp_path):
   code = f'from jumprelu.run import main; main.main(["status", "{tmp_path}"])'
   assert _loaded_after(code) & (_HEAVY | _OF_RUNS | {'jax'}) == set()
 
@@ -100,7 +101,7 @@ def test_the_help_of_status_loads_no_library_of_remote_storage():
   assert _loaded_after(code) & (_HEAVY | {'etils', 'jax'}) == set()
 
 
-def test_a_plan_is_made_without_a_language_model():
+def test_a_plan_loads_no_language_model():
   code = (
       'from jumprelu.run import main\n'
       'assert main.main(["plan", "--model=gemma2_2b", "--layer=12"]) == 0'
@@ -108,7 +109,7 @@ def test_a_plan_is_made_without_a_language_model():
   assert _loaded_after(code) & (_HEAVY | {'grain'}) == set()
 
 
-def test_help_and_bad_flags_touch_no_device():
+def test_help_and_bad_flags_use_no_device():
   code = (
       'import jax\n'
       'def refuse(*args, **kwargs): raise AssertionError("a device")\n'

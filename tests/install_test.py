@@ -1,4 +1,4 @@
-"""The tests test what is installed, and that is this checkout's code."""
+"""The tests run on the installed package, which is this checkout's code."""
 
 from importlib import metadata
 import json
@@ -18,7 +18,7 @@ _IMPORTED = pathlib.Path(jumprelu.__file__).resolve().parent
 
 
 def _from_the_checkout_on_purpose() -> bool:
-  """Whether the checkout was put on the path, or installed as editable."""
+  """Returns whether PYTHONPATH or an editable install uses the checkout."""
   entries = os.environ.get('PYTHONPATH', '').split(os.pathsep)
   if any(pathlib.Path(e).resolve() == _ROOT for e in entries if e):
     return True
@@ -52,14 +52,14 @@ def test_the_imported_package_is_the_installed_distribution():
 
 
 def test_the_installation_is_complete_and_of_this_checkout():
-  # Data files too: the embedded language model must be there.
+  # The comparison includes data files, such as the embedded language model.
   installed, source = _contents(_IMPORTED), _contents(_ROOT / 'jumprelu')
   assert sorted(installed) == sorted(source)
   stale = [name for name in source if installed[name] != source[name]]
   assert not stale, "install again: pip install '.[test]'"
 
 
-def test_the_version_is_the_packages():
+def test_the_installed_version_is_that_of_the_package():
   assert metadata.version('jumprelu') == jumprelu.__version__
 
 
@@ -69,12 +69,12 @@ def test_the_console_script_is_installed():
 
 
 @pytest.mark.skipif(not shutil.which('g++'), reason='no compiler')
-def test_the_native_step_is_built_where_there_is_a_compiler():
+def test_the_native_step_is_built_if_a_compiler_is_installed():
   assert native.why_not() == ''
 
 
 @pytest.mark.skipif(not shutil.which('g++'), reason='no compiler')
-def test_a_checkout_that_is_run_in_place_finds_the_installed_native_step():
+def test_code_that_runs_in_the_checkout_uses_the_installed_native_step():
   code = 'from jumprelu.ops import native; print(native.__file__, native.why_not())'
   done = subprocess.run(
       [sys.executable, '-c', code],
@@ -89,7 +89,7 @@ def test_a_checkout_that_is_run_in_place_finds_the_installed_native_step():
 
 
 @pytest.mark.slow
-def test_it_installs_without_a_compiler_and_says_what_is_missing(tmp_path):
+def test_the_package_installs_without_a_compiler_and_names_it(tmp_path):
   source = tmp_path / 'source'
   ignored = shutil.ignore_patterns('*.so', '.git', 'build', '*.egg-info')
   shutil.copytree(_ROOT, source, ignore=ignored)
@@ -101,7 +101,7 @@ def test_it_installs_without_a_compiler_and_says_what_is_missing(tmp_path):
       check=True,
   )
   code = 'from jumprelu.ops import native; print(native.why_not())'
-  found = subprocess.run(
+  done = subprocess.run(
       [sys.executable, '-c', code],
       env=os.environ | {'PYTHONPATH': str(tmp_path / 'place')},
       cwd=tmp_path,
@@ -109,4 +109,4 @@ def test_it_installs_without_a_compiler_and_says_what_is_missing(tmp_path):
       capture_output=True,
       text=True,
   )
-  assert 'no C++ compiler' in found.stdout
+  assert 'no C++ compiler' in done.stdout

@@ -1,4 +1,4 @@
-"""Rooms import downwards, one place for each concern, short files."""
+"""Rooms import downwards, each concern is in one room, and files are short."""
 
 import ast
 import graphlib
@@ -7,8 +7,8 @@ import pathlib
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 _PACKAGE = _ROOT / 'jumprelu'
 
-# Rooms and root modules from the foundations up. Each imports only from lines
-# above its own; names on one line do not import each other.
+# Rooms and root modules, from the lowest floor to the highest. Each imports
+# only from earlier lines; names on the same line do not import each other.
 FLOORS = (
     ('errors', 'array_typing'),
     ('extras',),
@@ -26,8 +26,8 @@ FLOORS = (
 )
 _FLOOR_OF = {name: n for n, names in enumerate(FLOORS) for name in names}
 
-# Slow to import, or with side effects: only inside the functions that need
-# them.
+# These are imported only inside functions, because their import is slow or has
+# side effects.
 _HEAVY = (
     'gemma',
     'kauldron',
@@ -58,7 +58,7 @@ def _module(path: pathlib.Path) -> str:
 
 
 def _imports(tree: ast.AST) -> list[str]:
-  """Returns every imported module; `from a import b` may mean `a.b`."""
+  """Returns the imported modules; `from a import b` counts as `a.b`."""
   names = []
   for node in ast.walk(tree):
     if isinstance(node, ast.Import):
@@ -97,16 +97,16 @@ def test_rooms_import_downwards_only():
   assert not offenders
 
 
-def test_no_module_imports_itself_by_a_detour():
+def test_no_import_is_circular():
   modules = {_module(path): path for path in _SOURCES}
   graph = {}
   for module, path in modules.items():
     graph[module] = set()
     for imported in _imports(_tree(path)):
-      # `from a import b`: the module a.b, or a name of the module a.
+      # `from a import b` imports the module a.b, or a name from the module a.
       for target in (imported, imported.rpartition('.')[0]):
         if target in modules:
-          # A file of a package does not wait for the package's table of names.
+          # A module may import from the __init__ of its package.
           if target != module and not module.startswith(target + '.'):
             graph[module].add(target)
           break

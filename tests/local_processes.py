@@ -1,4 +1,4 @@
-"""Runs Python code in processes of its own, one or several that find others."""
+"""Child processes that run Python code, alone or as the processes of a job."""
 
 import contextlib
 import os
@@ -9,17 +9,17 @@ import sys
 import threading
 import time
 
-# A loaded machine may take minutes over what takes seconds on an idle one.
+# In seconds. Work of seconds on an idle machine may take minutes on a busy one.
 PATIENCE = 1500
 
 _CHILD_ENV = {'JAX_PLATFORMS': 'cpu', 'PYTHONUNBUFFERED': '1'}
 
 
 class LocalProcess:
-  """One child; its output is collected line by line."""
+  """A child process, with its output so far."""
 
   def __init__(self, argv, *, devices=1, cwd=None):
-    # The tests' own flags, except that a child says how many devices it has.
+    # A child inherits the tests' flags, except for the number of devices.
     flags = os.environ.get('XLA_FLAGS', '').split()
     env = {
         **os.environ,
@@ -73,7 +73,7 @@ class LocalProcess:
 
 @contextlib.contextmanager
 def run(argv, *, devices=1):
-  """Starts one child; it does not outlive the test."""
+  """Starts a child, and kills it at the end of the context."""
   child = LocalProcess(argv, devices=devices)
   try:
     yield child
@@ -83,22 +83,22 @@ def run(argv, *, devices=1):
 
 
 def finish(argv, *, devices=1):
-  """Runs one child to a good end; returns what it printed."""
+  """Runs a child, checks that it succeeds, and returns its output."""
   with run(argv, devices=devices) as child:
     assert child.exit_code() == 0, child.output[-4000:]
   return child.output
 
 
 def jumprelu(*argv):
-  """Runs a command on one device, as a user has; returns what it printed."""
+  """Runs a command on one device and returns its output."""
   return finish(['-m', 'jumprelu.run.main', *argv])
 
 
 @contextlib.contextmanager
 def run_together(argv, *, processes=2, devices=1):
-  """Starts children that find each other by their --process flags."""
+  """Starts the processes of a job, connected by their --process flags."""
   with contextlib.ExitStack() as stack:
-    # The port is ours until process 0 shares it: no other can take it.
+    # Bound until process 0 shares the port, so that no other process takes it.
     holder = stack.enter_context(socket.socket())
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     holder.bind(('127.0.0.1', 0))

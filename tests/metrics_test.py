@@ -1,4 +1,4 @@
-"""Statistics that merge: averages, moments, counters."""
+"""Statistics that merge: averages, moments and counters."""
 
 import jax
 import numpy as np
@@ -7,7 +7,7 @@ from jumprelu import metrics
 
 
 def make_sequences(seed, sequences=40):
-  """Totals that are dear to their counts, as losses of sequences are."""
+  """Returns totals that depend on their counts, like losses of sequences."""
   rng = np.random.default_rng(seed)
   counts = rng.integers(1, 30, sequences)
   per_token = rng.gamma(2.0, 1.0, sequences)
@@ -15,14 +15,15 @@ def make_sequences(seed, sequences=40):
 
 
 def random_parts(rng, size, parts):
-  """Cuts range(size) at random places, some of them empty."""
-  cuts = np.sort(rng.integers(0, size + 1, parts - 1))
-  return np.split(np.arange(size), cuts)
+  """Returns range(size) split at random positions; a part may be empty."""
+  positions = np.sort(rng.integers(0, size + 1, parts - 1))
+  return np.split(np.arange(size), positions)
 
 
 def test_average_of_two_sequences_by_hand():
-  # Totals 2 and 9 over 1 and 3 tokens: mean 11 / 4. Deviations 2 - 2.75 and
-  # 9 - 8.25, so the squares sum to 1.125; times 2 / (2 - 1), over 4^2.
+  # The totals are 2 and 9 over 1 and 3 tokens, with the mean 11 / 4. The
+  # deviations are 2 - 2.75 and 9 - 8.25, with the sum of squares 1.125. The
+  # variance is 2 / (2 - 1) * 1.125 / 4^2.
   average = metrics.Average.from_sums(np.array([2.0, 9.0]), np.array([1, 3]))
   assert average.mean == 2.75
   np.testing.assert_allclose(average.stderr, np.sqrt(2 * 1.125 / 16))
@@ -55,7 +56,7 @@ def test_stderr_agrees_with_a_bootstrap_over_sequences():
 
 
 def test_tokens_treated_as_independent_would_understate_the_error():
-  # Every token of a sequence has the sequence's own level.
+  # All tokens of a sequence have the same value.
   rng = np.random.default_rng(0)
   levels, counts = rng.normal(0, 1, 100), np.full(100, 25)
   average = metrics.Average.from_sums(levels * counts, counts)
@@ -107,7 +108,7 @@ def make_rows(seed=0, count=300, model=5, offset=0.0):
 
 
 def test_moments_by_hand():
-  # Rows (0, 2) and (2, 6): mean (1, 4), deviations -+(1, 2).
+  # The rows (0, 2) and (2, 6) have the mean (1, 4) and deviations of -+(1, 2).
   moments = make_moments(np.array([[0, 2], [2, 6]], np.float32))
   np.testing.assert_allclose(moments.mean, [1, 4])
   np.testing.assert_allclose(moments.scatter, [[2, 4], [4, 8]])
@@ -135,7 +136,7 @@ def test_a_shift_near_the_mean_keeps_a_far_off_variance():
   np.testing.assert_allclose(near.sum_of_squares, true, rtol=1e-5)
 
 
-def test_rows_that_are_not_kept_do_not_count_even_if_nan():
+def test_masked_rows_do_not_count_even_if_nan():
   x = make_rows()
   keep = np.arange(len(x)) % 3 > 0
   dirty = np.where(keep[:, None], x, np.nan)
@@ -155,7 +156,7 @@ def test_scatter_about_another_center():
 
 def test_counters_do_not_stop_at_two_to_the_24():
   total = {'count': np.float32(2**24), 'hits': np.int32(2**31 - 1)}
-  one = {'count': np.float32(1), 'hits': np.int32(1)}
+  increment = {'count': np.float32(1), 'hits': np.int32(1)}
   for _ in range(3):
-    total = metrics.add(total, one)
+    total = metrics.add(total, increment)
   assert total['count'] == 2**24 + 3 and total['hits'] == 2**31 + 2

@@ -1,4 +1,4 @@
-"""A small evaluation that tests share: members with known answers."""
+"""A small evaluation that tests share, with some exactly known results."""
 
 import dataclasses
 import functools
@@ -18,7 +18,7 @@ CONFIG = evals.Config(tokens=10_000, delta_loss_tokens=10_000, lm_sequences=4)
 
 
 class Cache:
-  """Rows in memory, with several documents a row and a padded last row."""
+  """Rows in memory, with several documents per row and a padded last row."""
 
   sequence_length = 12
   user_prefix = ()
@@ -46,7 +46,7 @@ KEPT = int(packing.keep_mask(HELD_OUT.tokens).sum())
 
 
 def make_member(site, *, width=24, seed=0, layer=LAYER, **changes):
-  """A member with random parameters; `changes` replace some of them."""
+  """Returns a member with random parameters, except for `changes`."""
   sizes = {'attn_heads': (32, 32)}.get(site, (16, 16))
   sae = saes.make_sae(
       'jumprelu',
@@ -69,7 +69,7 @@ def make_member(site, *, width=24, seed=0, layer=LAYER, **changes):
 
 
 def make_exact(site):
-  """A member whose reconstruction is its input, bit for bit."""
+  """Returns a member whose reconstruction equals its input, bit for bit."""
   eye = np.eye(32 if site == 'attn_heads' else 16, dtype=np.float32)
   both = np.concatenate([eye, -eye])
   return make_member(
@@ -84,12 +84,12 @@ def make_exact(site):
 
 
 def make_constant(site, value):
-  """A member whose latents are dead and whose reconstruction is `value`."""
+  """Returns a member with dead latents and the reconstruction `value`."""
   return make_member(site, b_dec=value, threshold=np.full(24, 1e9, np.float32))
 
 
 def activations(site):
-  """The activations at kept positions of the held-out rows."""
+  """Returns the activations at kept positions of the held-out rows."""
   tokens = jnp.asarray(HELD_OUT.tokens)
   tap = lm.Tap(LAYER, site)
   values = jax.jit(
@@ -125,7 +125,7 @@ MEMBERS = {
 def run(names=tuple(MEMBERS), mesh=None, **changes):
   config = dataclasses.replace(CONFIG)
   for field, value in changes.items():
-    # Config refuses windows that are too short to mean anything.
+    # Config refuses windows this short.
     object.__setattr__(config, field, value)
   return evaluate.evaluate_members(
       tiny.model(),
@@ -139,8 +139,8 @@ def run(names=tuple(MEMBERS), mesh=None, **changes):
 
 @functools.cache
 def traced_evaluation():
-  """The evaluation of all members, and which encoders were traced in it."""
-  # Because what an earlier test has compiled is not traced again.
+  """Returns the evaluation of all members, and the encoders that it traced."""
+  # Programs that an earlier test compiled would not be traced.
   jax.clear_caches()
   traced = []
   encode = saes.jumprelu.JumpRelu.encode
@@ -159,7 +159,7 @@ def evaluation():
 
 @functools.cache
 def other_evaluation():
-  """Some of the members, other batches, a short window."""
+  """Returns another evaluation of three members, with a short window."""
   return run(OTHERS, lm_sequences=3, dead_window_tokens=5)
 
 

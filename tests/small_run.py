@@ -1,4 +1,4 @@
-"""A run of the real command that takes seconds, and what is left of one."""
+"""A run of the real command that takes seconds, and readers of its files."""
 
 import json
 import random
@@ -16,7 +16,7 @@ _WORDS = (
 
 
 def overrides(folder, *, steps):
-  """The config of a run of `steps` steps, by dotted path."""
+  """Returns the config of a run of `steps` steps, by dotted path."""
   text = folder / 'text'
   if not text.exists():
     text.mkdir()
@@ -30,9 +30,9 @@ def overrides(folder, *, steps):
       'widths': (64,),
       'sparsity_coefficients': ('1e-3', '3e-3'),
       'tokens': 256 * steps,
-      # Not those of the recipe, which may change: runs whose sums differ in the
-      # last bit part where a value crosses an edge of the kernel, and with
-      # these numbers none does in a dozen steps.
+      # These numbers are fixed because the recipe may change. With them, no
+      # value crosses an edge of the kernel within a dozen steps; otherwise runs
+      # whose sums differ in the last bit would diverge.
       'optim.learning_rate': 4e-3,
       'optim.b2': 0.99,
       'sae.jumprelu.bandwidth': 0.05,
@@ -50,7 +50,7 @@ def overrides(folder, *, steps):
 
 
 def command(out, config, **changes):
-  """The arguments of Python that train `config` in `out`."""
+  """Returns the arguments of Python that train `config` in `out`."""
   flags = {'out': out, **config, **changes}
   text = {
       name: ','.join(map(str, value)) if isinstance(value, tuple) else value
@@ -62,18 +62,18 @@ def command(out, config, **changes):
 
 
 def checkpoints(out):
-  """The steps of which there are checkpoints, sorted."""
-  found = (out / 'checkpoints').iterdir()
-  return sorted(int(path.name) for path in found if path.name.isdigit())
+  """Returns the steps of all checkpoints, sorted."""
+  names = [path.name for path in (out / 'checkpoints').iterdir()]
+  return sorted(int(name) for name in names if name.isdigit())
 
 
 def arrays(out, step):
-  """The arrays of a checkpoint, by name, on whatever devices they were."""
+  """Returns the arrays of a checkpoint, by name, for any original sharding."""
   path = out / 'checkpoints' / str(step)
-  here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
   stored = ocp.metadata(path, checkpointable_name='state').metadata
   wanted = {
-      name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here)
+      name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
       for name, x in stored.items()
   }
   loaded = ocp.load(path, wanted, checkpointable_name='state')
@@ -81,7 +81,7 @@ def arrays(out, step):
 
 
 def assert_same_bits(out, other, step):
-  """Weights, second moments, counters: every bit of a checkpoint is equal."""
+  """Checks that weights, moments and counters have the same bits."""
   ours, theirs = arrays(out, step), arrays(other, step)
   assert ours.keys() == theirs.keys() and len(ours) > 10
   for name, x in ours.items():
@@ -90,6 +90,6 @@ def assert_same_bits(out, other, step):
 
 
 def metrics(out):
-  """The lines of metrics.jsonl without what depends on the clock."""
+  """Returns the lines of metrics.jsonl with `seconds` set to 0."""
   lines = (out / 'metrics.jsonl').read_text().splitlines()
   return [{**json.loads(line), 'seconds': 0} for line in lines]

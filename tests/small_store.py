@@ -1,4 +1,4 @@
-"""A store of a toy suite's activations, small enough for any test."""
+"""A small store of a toy suite's activations."""
 
 import contextlib
 import dataclasses
@@ -9,7 +9,7 @@ from jumprelu.training import harvest_store
 from jumprelu.training import job as job_lib
 from tests import toy_suite
 
-# 4 files of a block for each array; 2 chunks of 2 batches in each.
+# Each array has 4 files per block, and each file 2 chunks of 2 batches.
 FILE_BYTES = 4096
 CHUNK_BYTES = 2048
 DTYPE = 'float32'
@@ -17,7 +17,7 @@ DTYPE = 'float32'
 
 @contextlib.contextmanager
 def small_files(monkeypatch):
-  """Cuts small blocks into several files and chunks."""
+  """Makes stores split even small blocks into several files and chunks."""
   make = store.make_geometry
   with monkeypatch.context() as patch:
     patch.setattr(
@@ -31,7 +31,7 @@ def small_files(monkeypatch):
 
 
 def write(path, job=None, *, stop=(), dtype=DTYPE, **changes):
-  """Writes, or goes on writing, the store of a toy job."""
+  """Writes or resumes the store of a toy job; returns the outcome."""
   job = job or toy_suite.make_job(toy_suite.make_config(**changes))
   facts = harvest_store.make_facts(
       job, dtype=dtype, lm_digest='the table', tokenizer_sha256='none'
@@ -55,7 +55,7 @@ def open_store(path, *, mesh=None, config=None, dtype=DTYPE, **changes):
 
 
 def make_job(path, *, mesh=None, **changes):
-  """A training job that reads the store."""
+  """Returns a training job that reads the store."""
   config = toy_suite.make_config(store=str(path), **changes)
   stored = open_store(path, mesh=mesh, config=config)
   groups = toy_suite.make_groups(config)
@@ -71,7 +71,7 @@ def make_job(path, *, mesh=None, **changes):
 
 
 def files(path):
-  """{relative path: bytes} of a store, the lock left out."""
+  """Returns {relative path: bytes} of a store, without the lock."""
   return {
       str(file.relative_to(path)): file.read_bytes()
       for file in sorted(pathlib.Path(path).rglob('*'))

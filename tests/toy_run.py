@@ -25,7 +25,7 @@ def run(out, *, stop=(), mesh=None, table=None, job=None, **changes):
 
 
 def state(out, config=None):
-  """The newest checkpoint on the host."""
+  """Returns the newest checkpoint, with its state on the host."""
   config = config or toy_suite.make_config()
   stored = suite.stored_state(toy_suite.make_groups(config))
   path = pathlib.Path(out) / 'checkpoints'

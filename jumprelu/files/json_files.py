@@ -25,12 +25,12 @@ def read_json(
 
   Args:
     path: The file.
-    cure: What a user can do about a damaged file; errors end with it.
-    missing_ok: Returns {} if there is no such file.
+    cure: The user's cure for a damaged file; errors end with it.
+    missing_ok: Whether to return {} if the file does not exist.
 
   Raises:
-    MissingInputError: There is no such file.
-    DataError: It is too large, or holds anything but a JSON object.
+    MissingInputError: The file does not exist.
+    DataError: The file is too large, or does not hold a JSON object.
   """
   path, cure = _as_path(path), cure and f'; {cure}'
   if not path.exists() and missing_ok:

@@ -21,7 +21,7 @@ def hold(
     where: How an error names the place, for instance '--out=DIR'.
     on_busy: Called if another process holds the lock. If the call returns, the
       process waits for the lock.
-    cure: What a user can do if the file cannot be created.
+    cure: The user's cure if the file cannot be created.
 
   Raises:
     UserError: The file cannot be created.

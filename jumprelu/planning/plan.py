@@ -128,9 +128,9 @@ def _memory(
   total, source = memory.total, 'formula'
   reports = {}
   if compiled:
-    # The compiler counts only a program's arguments. The language model's
-    # weights stay in memory during a segment, and the state during a block's
-    # program.
+    # The compiler's peak covers the arrays of one program only. The language
+    # model's weights stay in memory during a segment, and the training state
+    # during a block's program.
     segment, block = compiled['segment'], compiled['block']
     total = max(
         segment.peak_bytes + memory.weights, block.peak_bytes + memory.state

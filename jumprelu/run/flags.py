@@ -180,7 +180,7 @@ def _without_none(args: tuple[Any, ...]) -> Any:
   return kind
 
 
-def _group(config: object, prefix: str, path: str) -> str:
+def _group(config: dotted.Dataclass, prefix: str, path: str) -> str:
   """Returns a flag's heading in `--help`: path and purpose of its section."""
   section, names = config, path.split('.')[:-1]
   for name in names:

@@ -1,4 +1,4 @@
-"""Blocks: every row once, the same batches everywhere, nothing bad gets in."""
+"""Blocks: each row once, the same batches on any mesh, no dropped rows."""
 
 import functools
 import pathlib
@@ -25,7 +25,7 @@ def _table():
 
 
 def _batches(mesh=None, *, index=0, scales=None, **kwargs):
-  """All batches of a block, stacked: ({tap: [batches, batch, d]}, keep)."""
+  """Returns a block's batches, stacked: ({tap: [batches, batch, d]}, keep)."""
   config = toy_suite.make_config()
   kwargs.setdefault('table', toy_suite.make_table((_TAP, _OTHER)))
   stream = toy_suite.make_stream(config, mesh=mesh, **kwargs)
@@ -69,8 +69,8 @@ def test_geometry_is_checked_against_sequences_and_mesh():
   assert stream_lib.Config().batches == 64
 
 
-def test_every_row_of_a_block_is_taken_exactly_once():
-  # The forward pass numbers the positions, so that rows can be told apart.
+def test_every_row_of_a_block_is_in_exactly_one_batch():
+  # The forward pass returns the numbers of the positions.
   def number_rows(params, tokens):
     del params
     rows = tokens[:, 1].astype(jnp.float32)[:, None] * toy_suite.LENGTH
@@ -99,8 +99,8 @@ def test_every_row_of_a_block_is_taken_exactly_once():
   ]
   ids = np.concatenate(rows) - 1.0 - 4 * toy_suite.LENGTH
   np.testing.assert_array_equal(np.sort(ids), np.arange(128))
-  # And not in the order of the text (peers' "shuffle" that does not): a batch
-  # draws 4 of the 16 rows of each shard of the block.
+  # The order is not that of the text: a batch has 4 of the 16 rows of each
+  # shard of the block.
   assert np.abs(np.corrcoef(ids, np.arange(128))[0, 1]) < 0.3
   shards = np.stack(rows).astype(int).reshape(4, 8, 4) - 1 - 32
   np.testing.assert_array_equal(
@@ -108,7 +108,7 @@ def test_every_row_of_a_block_is_taken_exactly_once():
   )
 
 
-def test_a_batch_holds_the_scaled_activations_that_its_order_says():
+def test_a_batch_holds_the_scaled_activations_in_the_blocks_order():
   config = toy_suite.make_config()
   stream = toy_suite.make_stream(config, table=_table())
   block = stream.make_block(3, {_TAP: 2.5})
@@ -127,12 +127,12 @@ def test_a_batch_holds_the_scaled_activations_that_its_order_says():
 
 def test_orders_differ_between_shards_blocks_and_seeds():
   order = functools.partial(blocks.make_order, shards=2, slots=64)
-  found = [
+  orders = [
       order(0, jnp.int32(0)),
       order(0, jnp.int32(1)),
       order(1, jnp.int32(0)),
   ]
-  rows = np.concatenate(found)
+  rows = np.concatenate(orders)
   np.testing.assert_array_equal(
       np.sort(rows, axis=1), np.broadcast_to(np.arange(64), (6, 64))
   )
@@ -154,7 +154,7 @@ def test_batches_are_the_same_bits_on_any_number_of_devices(
   assert alone[1].sum() == packing.keep_mask(_block_tokens(0)).sum()
 
 
-def test_batches_are_a_function_of_config_and_number_alone():
+def test_batches_depend_on_config_and_index_only():
   config = toy_suite.make_config()
   scales = {_TAP: 4.0}
   stream = toy_suite.make_stream(config, table=_table())
@@ -177,7 +177,7 @@ def test_shuffling_moves_nothing_between_devices():
   )
 
 
-def test_each_device_is_given_only_its_own_rows():
+def test_each_device_loads_only_its_own_rows():
   config = toy_suite.make_config()
   loader = toy_suite.Loader()
   mesh = toy_suite.make_mesh(4, 2)
@@ -217,16 +217,16 @@ def test_scale_does_not_depend_on_how_many_sequences_are_forwarded(
         stream__lm_sequences=lm_sequences, stream__scale_tokens=scale_tokens
     )
     scales.append(toy_suite.make_stream(config).estimate_scales())
-  assert all(found == scales[0] for found in scales)
-  # Only whole sequences up to the one that holds the last of these tokens.
+  assert all(other == scales[0] for other in scales)
+  # The first `scale_tokens`, rounded up to whole sequences.
   tokens = _block_tokens(0, rows)
   kept = toy_suite.make_table((_TAP,))[_TAP][tokens[packing.keep_mask(tokens)]]
   expected = np.sqrt((kept.astype(np.float64) ** 2).sum(-1).mean())
   np.testing.assert_allclose(scales[0][_TAP], expected, rtol=1e-6)
 
 
-def test_scales_of_whole_forwards_have_the_bits_that_they_always_had():
-  # Added up forward by forward, as they were before surplus rows were masked.
+def test_scales_of_whole_forwards_have_the_bits_of_earlier_versions():
+  # Earlier versions summed forward by forward and did not mask surplus rows.
   table = toy_suite.make_table()
   for lm_sequences in 2, 4, 8:
     config = toy_suite.make_config(stream__lm_sequences=lm_sequences)
@@ -234,9 +234,9 @@ def test_scales_of_whole_forwards_have_the_bits_that_they_always_had():
     sums = jax.jit(functools.partial(blocks.square_sums, toy_suite.forward))
     squares, rows = dict.fromkeys(table, 0.0), 0
     for index in range(8 // lm_sequences):  # 64 tokens are 8 sequences.
-      found, counts = sums(table, _block_tokens(index, lm_sequences))
+      square_sums, counts = sums(table, _block_tokens(index, lm_sequences))
       rows += int(counts.sum())
-      for site, values in found.items():
+      for site, values in square_sums.items():
         squares[site] += float(np.asarray(values, np.float64).sum())
     assert scales == {s: (x / rows) ** 0.5 for s, x in squares.items()}
 
@@ -255,18 +255,18 @@ def test_bad_rows_are_zeroed_masked_and_counted():
   x = np.ones((2, 4, 3), np.float32)
   x[0, 1] = np.nan
   x[0, 2, 0] = np.inf
-  x[0, 3] = 1e3 * 2 / np.sqrt(3) * 1.01  # 1 % over 1e3 times the scale of 2
+  x[0, 3] = 1e3 * 2 / np.sqrt(3) * 1.01  # 1% above 1e3 times the scale of 2
   x[1, 0] = 1e3 * 2 / np.sqrt(3) * 0.99
-  x[1, 2] = np.nan  # EOS: not text, so not counted
+  x[1, 2] = np.nan  # EOS is not text, so it is not counted.
   half = {_TAP: jnp.float32(0.5)}
-  found, keep, dropped = dropped_rows.clean(
+  cleaned, keep, dropped = dropped_rows.clean(
       {_TAP: jnp.asarray(x)}, tokens, half
   )
   np.testing.assert_array_equal(
       keep, [[False, False, False, False], [True, True, False, False]]
   )
   expected = np.where(np.asarray(keep)[:, :, None], x, 0.0)
-  np.testing.assert_array_equal(found[_TAP], expected)
+  np.testing.assert_array_equal(cleaned[_TAP], expected)
   assert int(dropped) == 3
 
 
@@ -275,12 +275,12 @@ def test_a_row_that_is_bad_at_one_site_is_dropped_at_all():
   bad = x.at[0, 1, 0].set(jnp.inf)
   ones = {_TAP: jnp.float32(1), _OTHER: jnp.float32(1)}
   tokens = jnp.full((1, 2), 9)
-  found, keep, _ = dropped_rows.clean({_TAP: x, _OTHER: bad}, tokens, ones)
+  cleaned, keep, _ = dropped_rows.clean({_TAP: x, _OTHER: bad}, tokens, ones)
   np.testing.assert_array_equal(keep, [[True, False]])
-  np.testing.assert_array_equal(found[_TAP][0, 1], np.zeros(3))
+  np.testing.assert_array_equal(cleaned[_TAP][0, 1], np.zeros(3))
 
 
-def test_nothing_of_a_dropped_row_reaches_a_batch():
+def test_the_values_of_a_dropped_row_do_not_reach_a_batch():
   clean = _table()
   dirty = {_TAP: clean[_TAP].copy()}
   dirty[_TAP][:3] = np.nan  # PAD, EOS, BOS
@@ -293,7 +293,7 @@ def test_nothing_of_a_dropped_row_reaches_a_batch():
 
 
 @pytest.mark.parametrize('gain', [True, False])
-def test_the_language_model_is_given_segments_and_positions(monkeypatch, gain):
+def test_the_language_model_receives_segments_and_positions(monkeypatch, gain):
   tokens = jnp.asarray([[2, 5, 1, 2, 7, 8, 1, 0]])
   taps = lm.Tap(3, lm.Site.MLP_IN), lm.Tap(3, lm.Site.MLP_OUT)
   seen = {}
@@ -307,11 +307,11 @@ def test_the_language_model_is_given_segments_and_positions(monkeypatch, gain):
   monkeypatch.setattr(lm, 'input_gain', lambda params, layer: params[layer])
   model = lm.LanguageModel(lm.get_config('gemma2_nano'), {}, pathlib.Path(), 4)
   forward = stream_lib.lm_forward(model, taps, input_gain=gain)
-  found = forward({3: jnp.asarray([2.0, 3.0])}, tokens)
+  values = forward({3: jnp.asarray([2.0, 3.0])}, tokens)
 
   assert sorted(seen['taps']) == sorted(taps)
   np.testing.assert_array_equal(seen['segments'], [[1, 1, 1, 2, 2, 2, 2, 0]])
   np.testing.assert_array_equal(seen['positions'], [[0, 1, 2, 0, 1, 2, 3, 0]])
-  np.testing.assert_array_equal(found[taps[1]][0, 0], [6.0, 6.0])
+  np.testing.assert_array_equal(values[taps[1]][0, 0], [6.0, 6.0])
   expected = [6.0, 6.0] if gain else [3.0, 2.0]
-  np.testing.assert_array_equal(found[taps[0]][0, 0], expected)
+  np.testing.assert_array_equal(values[taps[0]][0, 0], expected)

@@ -19,7 +19,7 @@ from tests.lm import tiny
 
 RESID = (lm.Tap(1, lm.Site.RESID_POST), lm.Tap(2, lm.Site.RESID_POST))
 CROSS = lm.Reads(RESID, RESID)
-# Two inputs that are divided by the gain of their layers, and a wider target.
+# Both inputs are divided by the gains of their layers; one target is wider.
 MIXED = lm.Reads(
     inputs=(lm.Tap(2, lm.Site.MLP_IN), lm.Tap(1, lm.Site.MLP_IN)),
     targets=(lm.Tap(1, lm.Site.MLP_OUT), lm.Tap(2, lm.Site.ATTN_HEADS)),
@@ -32,7 +32,7 @@ CONFIG = stream_lib.Config(
 
 
 class Loader:
-  """The rows of the held-out text, over and over."""
+  """A loader that repeats the rows of the held-out text."""
 
   def block(self, block_index, sequences, *, rows):
     numbers = range(block_index * sequences, (block_index + 1) * sequences)
@@ -66,7 +66,7 @@ def make_stream(reads):
 
 
 def expected(reads, tokens):
-  """{tap: [rows, d]} by the language model, one tap at a time, and the mask."""
+  """Returns {tap: [rows, d]}, computed tap by tap, and the keep mask."""
   model, values = tiny.model(), {}
   for tap in reads.taps:
     x = np.asarray(
@@ -87,7 +87,7 @@ def expected(reads, tokens):
 
 
 @pytest.mark.parametrize('reads', [CROSS, MIXED], ids=['cross', 'mixed'])
-def test_two_layers_reach_a_batch_side_by_side(reads):
+def test_taps_of_two_layers_are_concatenated_in_a_batch(reads):
   stream, group = make_stream(reads), make_group(reads)
   scales = stream.estimate_scales()
   tokens = Loader().block(0, 8, rows=slice(0, 8))
@@ -170,10 +170,10 @@ def test_a_file_of_activations_holds_two_layers(tmp_path):
       taps={'low': RESID[0], 'high': RESID[1]},
   )  # fmt: skip
   model = tiny.model()
-  with np.load(tmp_path / 'a.npz') as found:
+  with np.load(tmp_path / 'a.npz') as stored:
     for name, tap in (('low', RESID[0]), ('high', RESID[1])):
       value = lm.activations(
           model, model.params, jnp.asarray(tokens), **tiny.batch().kwargs,
           taps=(tap,),
       )[tap]  # fmt: skip
-      np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-5)
+      np.testing.assert_allclose(stored[name], value, rtol=1e-5, atol=1e-5)

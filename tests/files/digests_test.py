@@ -1,4 +1,4 @@
-"""Digests: any flipped bit is seen, no sharding is."""
+"""Digests change with any flipped bit, and not with the sharding."""
 
 import jax
 import jax.numpy as jnp
@@ -15,13 +15,13 @@ def digest(x):
 
 
 def mix(x):
-  """MurmurHash3's finaliser on Python integers."""
+  """Returns MurmurHash3's finaliser of a Python integer."""
   x = ((x ^ (x >> 16)) * 0x85EBCA6B) % 2**32
   x = ((x ^ (x >> 13)) * 0xC2B2AE35) % 2**32
   return x ^ (x >> 16)
 
 
-def test_a_digest_is_what_integers_say_it_is():
+def test_a_digest_agrees_with_python_integers():
   x = np.array([[1.5, -2.0, 0.0], [3.0, np.inf, -0.0]], np.float32)
   words = x.view(np.uint32)
   want = ''
@@ -66,7 +66,7 @@ def test_the_digest_does_not_depend_on_the_sharding():
     assert digest(y) == digest(x)
 
 
-def test_names_the_leaves_that_are_not_finite():
+def test_non_finite_leaves_are_named():
   leaves = {
       'fine': jnp.ones(3),
       'nan': jnp.array([1.0, jnp.nan]),
@@ -91,7 +91,7 @@ def test_a_record_whose_text_changed_is_refused():
     digests.unseal(sealed, 4)
 
 
-def test_the_digest_of_a_tree_is_that_of_its_bits_however_they_are_sharded():
+def test_the_digest_of_a_tree_depends_on_its_bits_and_not_on_their_sharding():
   tree = {'a': np.arange(64, dtype=np.float32).reshape(8, 8), 'b': np.ones(3)}
   mesh = sharding.make_mesh(sharding.Config(data=8))
   rows = sharding.named(mesh, 'sequences', None)

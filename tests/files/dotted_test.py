@@ -101,13 +101,13 @@ def test_a_config_that_does_not_fit_names_the_field(change, message):
     dotted.from_dict(Whole(), data)
 
 
-def test_text_that_is_no_json_object_is_a_user_error():
+def test_text_without_a_json_object_is_a_user_error():
   for text in ('{', '[1]'):
     with pytest.raises(errors.UserError, match='not'):
       dotted.from_json(Whole(), text)
 
 
-def test_a_name_is_a_path_or_with_a_dot_all_below_it():
+def test_a_name_with_a_dot_includes_all_paths_below_it():
   assert dotted.is_among('data', ['data'])
   assert not dotted.is_among('data_format', ['data'])
   assert dotted.is_among('mesh.data', ['data', 'mesh.'])

@@ -19,7 +19,7 @@ CONFIG = formats.Kind.TRAIN_CONFIG
 
 
 def renamed(value, old, new):
-  """A migration in its simplest form."""
+  """Returns `value` with a renamed field, the simplest migration."""
   return {new if name == old else name: x for name, x in value.items()}
 
 
@@ -28,7 +28,7 @@ def backend_of_path(config):
 
 
 def migrations(monkeypatch, kind, *functions):
-  """Makes a table of these functions, from format 1 on."""
+  """Sets the migrations of a kind, in order from format 1."""
   table = dict(enumerate(functions, 1))
   monkeypatch.setitem(formats.MIGRATIONS, kind, table)
 
@@ -40,7 +40,7 @@ def test_each_table_leads_from_format_1_to_the_newest_without_a_gap(kind):
 
 
 @pytest.mark.parametrize('kind', KINDS)
-def test_what_is_written_today_is_read_as_it_is(kind):
+def test_the_newest_format_is_read_without_changes(kind):
   value = {'layer': 1, 'scales': {'resid_post': 2.0}}
   stamped = formats.stamp(kind) | value
   assert stamped['format'] == formats.newest(kind)
@@ -51,7 +51,7 @@ def test_what_is_written_today_is_read_as_it_is(kind):
 @pytest.mark.parametrize(
     'stamp', [{}, {'format': 1}, {'format': 'jumprelu-release-1'}]
 )
-def test_files_without_a_number_and_releases_of_old_are_of_format_1(
+def test_files_without_a_number_and_old_releases_are_of_format_1(
     stamp, monkeypatch
 ):
   kind = formats.Kind.RELEASE_SUITE
@@ -73,7 +73,7 @@ def test_migrations_follow_each_other_and_start_at_the_files_format(
     assert formats.migrate(CONFIG, value, where='f') == {'seen': seen}
 
 
-def test_a_migration_cannot_change_what_was_read(monkeypatch):
+def test_a_migration_cannot_modify_the_object_that_was_read(monkeypatch):
   migrations(monkeypatch, CONFIG, lambda x: x['optim'].clear() or x)
   value = {'optim': {'b2': 0.9}}
   formats.migrate(CONFIG, value, where='f')
@@ -86,7 +86,9 @@ def test_the_backend_of_a_config_of_format_1_is_its_path():
   assert formats.migrate_train_config(old, where='f') == new
 
 
-def test_a_field_of_the_config_is_renamed_wherever_configs_are(monkeypatch):
+def test_a_field_of_the_config_is_renamed_in_all_kinds_with_a_config(
+    monkeypatch,
+):
   migrations(monkeypatch, CONFIG, backend_of_path)
   old, new = {'path': 'dense', 'layer': 2}, {'backend': 'dense', 'layer': 2}
   assert formats.migrate_train_config(old, where='f') == new
@@ -107,7 +109,7 @@ def test_a_field_of_the_config_is_renamed_wherever_configs_are(monkeypatch):
     [formats.Kind.RUN_SUITE, formats.Kind.CHECKPOINT, formats.Kind.STORE],
 )
 def test_scales_of_format_1_are_named_with_the_layer(kind, monkeypatch):
-  # The config has another name for it by now: it is read before that.
+  # The scales are migrated first, so a later name of the layer has no effect.
   migrations(monkeypatch, CONFIG, lambda x: renamed(x, 'layer', 'layers'))
   value = {
       'layer': 2,
@@ -123,7 +125,7 @@ def test_scales_of_format_1_are_named_with_the_layer(kind, monkeypatch):
   }
 
 
-def test_what_a_migration_cannot_read_is_one_line_with_the_file(monkeypatch):
+def test_an_error_of_a_migration_is_one_line_with_the_file(monkeypatch):
   migrations(monkeypatch, CONFIG, lambda x: {'layers': [x['layer']]})
   with pytest.raises(errors.DataError) as caught:
     formats.migrate(CONFIG, {}, where='runs/a/config.json')
@@ -133,13 +135,13 @@ def test_what_a_migration_cannot_read_is_one_line_with_the_file(monkeypatch):
 
 
 @pytest.mark.parametrize('number', [0, -1, 1.0, True, None, '2', [1]])
-def test_what_is_no_format_is_refused(number):
+def test_an_invalid_format_is_refused(number):
   with pytest.raises(errors.DataError, match='is not a format of a store'):
     formats.migrate(formats.Kind.STORE, {'format': number}, where='f')
 
 
 @pytest.mark.parametrize('kind', KINDS)
-def test_a_newer_format_is_refused_with_who_wrote_it_and_the_cure(kind):
+def test_a_newer_format_is_refused_with_its_writer_and_the_cure(kind):
   value = {'format': formats.newest(kind) + 1, 'writer': '7.1.0'}
   with pytest.raises(errors.DataError) as caught:
     formats.migrate(kind, value, where='folder/file.json')
@@ -151,12 +153,12 @@ def test_a_newer_format_is_refused_with_who_wrote_it_and_the_cure(kind):
 
 
 @pytest.mark.parametrize('writer', [{}, {'writer': jumprelu.__version__}])
-def test_the_cure_is_no_version_that_is_installed_or_unknown(writer):
+def test_the_cure_is_never_an_installed_or_unknown_version(writer):
   with pytest.raises(errors.DataError, match='install a newer jumprelu$'):
     formats.migrate(CONFIG, {'format': 99} | writer, where='f')
 
 
-# Each kind of file, refused by its reader.
+# The reader of each kind of file refuses a newer format.
 
 
 def refused(name):
@@ -207,9 +209,9 @@ def test_a_newer_checkpoint_is_refused_and_not_set_aside(tmp_path, newer):
       directory.checkpoints, checkpoint.Config()
   ) as checkpointer:
     checkpointer.save(3, small_state.make_state(3), meta=meta)
-    found = checkpointer.latest_verified(small_state.make_state(0))
+    _, meta = checkpointer.latest_verified(small_state.make_state(0))
     with refused(': '.join(('checkpoints/3', *newer))):
-      load_run.migrated_meta(directory.checkpoints, found[1])
+      load_run.migrated_meta(directory.checkpoints, meta)
   assert small_state.names(directory.checkpoints) == ['3']
 
 

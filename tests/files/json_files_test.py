@@ -1,4 +1,4 @@
-"""Tests of JSON files."""
+"""JSON files are written atomically and read with checks."""
 
 import json
 
@@ -27,7 +27,7 @@ def test_scalars_of_numpy_and_jax_become_plain_numbers():
   assert [type(v) for v in plain.values()] == [int, float]
 
 
-def test_a_write_that_fails_leaves_the_file_as_it_was(tmp_path):
+def test_a_failed_write_leaves_the_old_file(tmp_path):
   path = tmp_path / 'value.json'
   json_files.write_json(path, {'a': 1})
   with pytest.raises(TypeError):
@@ -43,14 +43,14 @@ def test_a_missing_file_is_empty_only_on_request(tmp_path):
 
 
 @pytest.mark.parametrize('text', ['{', '[1]', '3', '\x80', '[' * 100_000])
-def test_anything_but_an_object_is_refused_with_the_cure(tmp_path, text):
+def test_a_file_without_an_object_is_refused_with_the_cure(tmp_path, text):
   path = tmp_path / 'value.json'
   path.write_bytes(text.encode('latin-1'))
   with pytest.raises(errors.DataError, match=r'value\.json: .*; fetch it'):
     json_files.read_json(path, cure='fetch it again')
 
 
-def test_too_large_a_file_is_refused_before_it_is_read(tmp_path):
+def test_a_file_that_is_too_large_is_refused_before_it_is_read(tmp_path):
   path = tmp_path / 'value.json'
   with path.open('wb') as file:
     file.truncate(2**30)
@@ -58,7 +58,7 @@ def test_too_large_a_file_is_refused_before_it_is_read(tmp_path):
     json_files.read_json(path)
 
 
-def test_lines_that_were_appended_are_read_back(tmp_path):
+def test_appended_lines_are_read_back(tmp_path):
   path = tmp_path / 'lines.jsonl'
   json_files.append_line(path, {'b': 1, 'a': np.nan})
   json_files.append_line(path, {'b': 2}, durable=True)

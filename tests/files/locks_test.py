@@ -1,4 +1,4 @@
-"""Tests of locks between processes."""
+"""A lock is held by one process, and freed when the process dies."""
 
 import pathlib
 import subprocess
@@ -57,7 +57,7 @@ def test_a_lock_is_free_once_its_process_was_killed(tmp_path):
     pass
 
 
-def test_a_lock_is_waited_for_if_being_busy_is_no_error(tmp_path):
+def test_a_busy_lock_is_waited_for_unless_that_is_an_error(tmp_path):
   path = tmp_path / 'a.lock'
   with _hold_elsewhere(path) as process:
     with locks.hold(path, where='x', on_busy=process.stdin.close):

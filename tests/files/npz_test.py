@@ -1,4 +1,4 @@
-"""Array files that are not what the reader expects are refused, and named."""
+"""Array files with unexpected names, shapes or dtypes are refused."""
 
 import os
 import pathlib
@@ -26,7 +26,7 @@ def out(sound, tmp_path):
 
 
 def refused(out, match):
-  """Both the whole release and the member alone."""
+  """Checks the errors of reading the release and of reading the member."""
   for read in (
       lambda: verify.verify_release(out),
       lambda: members.load_member(out / FOLDER),
@@ -36,23 +36,23 @@ def refused(out, match):
     assert '\n' not in str(caught.value)
 
 
-def test_an_extra_array(out):
+def test_an_extra_array_is_refused(out):
   change_arrays(out, lambda a: a.update(scaling_factor=np.ones(1, np.float32)))
   refused(out, "unexpected array 'scaling_factor.npy'")
 
 
-def test_a_missing_array(out):
+def test_a_missing_array_is_refused(out):
   change_arrays(out, lambda a: a.pop('b_dec'))
   refused(out, "array 'b_dec.npy' is missing")
 
 
 @pytest.mark.parametrize('dtype', [np.float64, np.float16, '>f4', np.int32])
-def test_a_wrong_dtype(out, dtype):
+def test_a_wrong_dtype_is_refused(out, dtype):
   change_arrays(out, lambda a: a.update(b_enc=a['b_enc'].astype(dtype)))
   refused(out, 'params.npz: b_enc is .*expected float32')
 
 
-def test_a_wrong_shape(out):
+def test_a_wrong_shape_is_refused(out):
   change_arrays(out, lambda a: a.update(W_enc=a['W_enc'].T.copy()))
   refused(out, r'W_enc has shape \[12, 8\], expected \[8, 12\]')
 
@@ -63,7 +63,7 @@ class _Trap:
     return (os.mkdir, ('unpickled',))
 
 
-def test_a_pickle_is_never_opened(out, tmp_path, monkeypatch):
+def test_a_pickle_is_never_loaded(out, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   path = out / FOLDER / 'params.npz'
   with np.load(path) as stored:
@@ -75,31 +75,31 @@ def test_a_pickle_is_never_opened(out, tmp_path, monkeypatch):
   assert not (tmp_path / 'unpickled').exists()
 
 
-def test_a_header_that_claims_terabytes_costs_nothing(out):
+def test_a_header_with_terabytes_is_refused_before_allocation(out):
   path = out / FOLDER / 'params.npz'
   with zipfile.ZipFile(path) as archive:
     files = {i.filename: archive.read(i) for i in archive.infolist()}
   header = files['b_enc.npy']
-  lying = header.replace(b'(12,)', b'(1099511627776,)', 1)
-  # The header keeps its length: padding spaces make room.
-  lying = lying.replace(b' ' * 11, b'', 1)
-  assert len(lying) == len(header)
+  forged = header.replace(b'(12,)', b'(1099511627776,)', 1)
+  # Without 11 of the padding spaces, the header has its old length.
+  forged = forged.replace(b' ' * 11, b'', 1)
+  assert len(forged) == len(header)
   with zipfile.ZipFile(path, 'w') as archive:
     for name, data in files.items():
-      archive.writestr(name, lying if name == 'b_enc.npy' else data)
+      archive.writestr(name, forged if name == 'b_enc.npy' else data)
   reseal(out)
   refused(out, r'b_enc has shape \[1099511627776\], expected \[12\]')
 
 
 @pytest.mark.parametrize('size', [0, 10, 700, -1])
-def test_a_truncated_file(out, size):
+def test_a_truncated_file_is_refused(out, size):
   path = out / FOLDER / 'params.npz'
   data = path.read_bytes()
   path.write_bytes(data[:size])
   refused(out, 'params.npz: damaged or truncated')
 
 
-def test_an_array_that_is_stored_twice(out):
+def test_an_array_that_is_stored_twice_is_refused(out):
   path = out / FOLDER / 'params.npz'
   with zipfile.ZipFile(path) as archive:
     data = archive.read('b_enc.npy')
@@ -109,7 +109,7 @@ def test_an_array_that_is_stored_twice(out):
   refused(out, 'holds an array twice')
 
 
-def test_token_ids_must_be_whole_numbers_in_two_axes(tmp_path):
+def test_token_ids_must_be_integers_with_two_axes(tmp_path):
   path = tmp_path / 'ids.npy'
   np.save(path, np.zeros((2, 3), np.int32))
   assert npz.read_npy(path, ndim=2, kinds='iu').shape == (2, 3)
@@ -122,7 +122,7 @@ def test_token_ids_must_be_whole_numbers_in_two_axes(tmp_path):
     npz.read_npy(path, ndim=2, kinds='iu')
 
 
-def test_a_truncated_array_file(tmp_path):
+def test_a_truncated_or_missing_array_file_is_refused(tmp_path):
   path = tmp_path / 'ids.npy'
   np.save(path, np.zeros((20, 30), np.int32))
   data = path.read_bytes()

@@ -1,4 +1,4 @@
-"""Damaged stores are refused: one line, the file, the block, the cure."""
+"""Damaged stores are refused in one line: file, block and cure."""
 
 import json
 import pathlib
@@ -18,7 +18,7 @@ def damaged(tmp_path, written):
 
 
 def refused(path, *words):
-  """Opening the store, or reading all of it, says what is wrong."""
+  """Checks the one-line error of opening and reading a damaged store."""
   with pytest.raises(errors.DataError) as e:
     stored = small_store.open_store(path)
     for index in range(4):
@@ -53,7 +53,7 @@ def test_a_flipped_byte_of_data_or_index_names_file_and_block(
 
 
 def test_a_flipped_byte_names_the_chunk(damaged):
-  """Of the file's two chunks, which begin at batches 0 and 2."""
+  # The file's two chunks begin at batches 0 and 2.
   path = a_file(damaged)
   flip(path, 5)
   assert '{0, 0, 0, 0}' in refused(damaged)
@@ -72,7 +72,7 @@ def test_the_blocks_before_the_damage_are_read(damaged):
 def test_a_process_reads_only_the_files_of_its_devices(damaged, monkeypatch):
   flip(a_file(damaged, part=3), 5)
   stored = small_store.open_store(damaged, mesh=toy_suite.make_mesh(8))
-  # As where the last two logical shards lie on another process's devices.
+  # As if another process had the devices of the last two logical shards.
   stored._shards = stored._shards[:6]
   rows = stored.read(2)
   assert sorted(rows['layer_2.mlp_out']) == [0, 1, 2, 3, 4, 5]
@@ -81,7 +81,7 @@ def test_a_process_reads_only_the_files_of_its_devices(damaged, monkeypatch):
     stored.read(2)
 
 
-def test_a_truncated_file_is_found_at_opening(damaged):
+def test_a_truncated_file_is_detected_at_opening(damaged):
   path = a_file(damaged)
   path.write_bytes(path.read_bytes()[:-1])
   with pytest.raises(errors.DataError, match='bytes instead of'):
@@ -89,7 +89,7 @@ def test_a_truncated_file_is_found_at_opening(damaged):
   refused(damaged, path, 'block 2')
 
 
-def test_a_missing_file_is_found_at_opening(damaged):
+def test_a_missing_file_is_detected_at_opening(damaged):
   path = a_file(damaged, 'keep')
   path.unlink()
   with pytest.raises(errors.DataError, match='missing'):
@@ -97,7 +97,7 @@ def test_a_missing_file_is_found_at_opening(damaged):
   refused(damaged, path, 'block 2', 'remove the store')
 
 
-def test_a_file_of_another_block_is_found_though_its_checksums_hold(damaged):
+def test_a_file_of_another_block_with_valid_checksums_is_refused(damaged):
   shutil.copy(a_file(damaged, block=1), a_file(damaged))
   refused(damaged, a_file(damaged), 'block 2 does not match its digests')
 
@@ -108,8 +108,7 @@ def test_another_shape_is_refused(damaged):
   refused(damaged, path, 'does not match the manifest')
 
 
-def test_a_spec_in_a_file_is_not_obeyed(damaged):
-  """What lies on the disk cannot lead elsewhere."""
+def test_a_spec_in_a_file_cannot_name_another_folder(damaged):
   path = damaged / 'layer_2.mlp_out' / 'zarr.json'
   path.write_text(
       '{"driver": "zarr3", "kvstore": {"driver": "file", "path": "/etc/"}}'
@@ -117,12 +116,14 @@ def test_a_spec_in_a_file_is_not_obeyed(damaged):
   refused(damaged, path)
 
 
-def test_without_manifest_it_is_incomplete(damaged):
+def test_a_store_without_a_manifest_is_incomplete(damaged):
   (damaged / 'manifest.json').unlink()
   refused(damaged, 'manifest.json', 'incomplete', 'remove the store')
 
 
-def test_one_that_was_stopped_is_to_be_gone_on_with(tmp_path, job):
+def test_the_error_of_a_stopped_store_is_cured_by_the_same_command(
+    tmp_path, job
+):
   small_store.write(tmp_path, job, stop=(1,))
   refused(
       tmp_path, 'incomplete', 'the same `jumprelu harvest` command resumes it'
@@ -142,7 +143,7 @@ def edit(path, name, value):
         ('scales', {'layer_2.mlp_out': 1.0}, 'does not match its own digest'),
     ],
 )
-def test_a_manifest_that_says_something_else_is_refused(
+def test_a_manifest_with_a_changed_field_is_refused(
     damaged, name, value, words
 ):
   edit(damaged, name, value)
@@ -150,19 +151,19 @@ def test_a_manifest_that_says_something_else_is_refused(
 
 
 @pytest.mark.parametrize('content', ['', '[]', '{', '\xff'])
-def test_a_manifest_that_is_none_is_refused(damaged, content):
+def test_a_manifest_without_a_json_object_is_refused(damaged, content):
   (damaged / 'manifest.json').write_bytes(content.encode('latin-1'))
   refused(damaged, 'manifest.json')
 
 
-def test_other_digests_than_the_manifests_are_refused(damaged):
+def test_changed_records_of_blocks_are_refused(damaged):
   path = damaged / 'blocks.jsonl'
   lines = path.read_text().splitlines(keepends=True)
   path.write_text(''.join(lines[:3] + lines[2:3]))
   refused(damaged, path)
 
 
-def test_no_store_at_all_says_how_to_make_one(tmp_path):
+def test_the_error_of_a_missing_store_names_the_command(tmp_path):
   with pytest.raises(errors.MissingInputError, match='harvest --store=') as e:
     small_store.open_store(pathlib.Path(tmp_path) / 'nowhere')
   assert e.value.exit_code == 66

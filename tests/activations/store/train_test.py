@@ -1,4 +1,4 @@
-"""Training from a store is training from the stream, to the bit."""
+"""Training from a store has the same bits as training from the stream."""
 
 import pathlib
 import threading
@@ -47,7 +47,7 @@ def _assert_same_run(out, other):
 def test_a_run_stopped_inside_blocks_and_resumed_is_the_streamed_run(
     tmp_path, written, job, streamed
 ):
-  # The model begins; the store goes on, and goes on again.
+  # The run starts with the stream and is resumed twice from the store.
   for stop, part in ((3, job), (7, small_store.make_job(written))):
     assert _train(tmp_path, part, stop=(stop,)) == train.PREEMPTED
   assert _train(tmp_path, small_store.make_job(written)) == train.DONE
@@ -55,7 +55,9 @@ def test_a_run_stopped_inside_blocks_and_resumed_is_the_streamed_run(
 
 
 @pytest.mark.slow
-def test_some_of_the_sites_are_trained_as_if_streamed_alone(tmp_path, written):
+def test_a_subset_of_the_sites_is_trained_as_if_streamed_alone(
+    tmp_path, written
+):
   config = toy_suite.make_config(sites=('resid_post',))
   _train(tmp_path / 'streamed', toy_suite.make_job(config))
   job = small_store.make_job(written, sites=('resid_post',))
@@ -68,16 +70,16 @@ def test_the_next_block_is_read_while_this_one_trains(written, monkeypatch):
   plain = store.Stored.read
 
   def watched(self, index):
-    found = plain(self, index)
+    block = plain(self, index)
     read.append((index, threading.current_thread().name))
     if index == 1:
       done.set()
-    return found
+    return block
 
   monkeypatch.setattr(store.Stored, 'read', watched)
   stored = small_store.open_store(written)
   stored.make_block(0, stored.estimate_scales())
-  # Nobody asks for block 1, and yet it comes.
+  # Block 1 is read before it is requested.
   assert done.wait(60)
   assert [index for index, _ in read] == [0, 1]
   main = threading.current_thread().name
