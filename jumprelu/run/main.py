@@ -16,8 +16,7 @@ import os
 import pathlib
 import sys
 import traceback
-import types
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from absl import flags, logging
 
@@ -97,14 +96,25 @@ def launch(name: str, argv: Sequence[str] | None = None) -> int:
   _prepare_process('--debug' in argv)
   if 'jax' not in sys.modules:  # A caller that imported jax configured it.
     cache_folder.keep_programs()
-  command = importlib.import_module(f'jumprelu.run.{name}')
+  command: Any = importlib.import_module(f'jumprelu.run.{name}')
   return run_command(command, f'jumprelu {name}', argv)
 
 
-def run_command(
-    command: types.ModuleType, prog: str, argv: Sequence[str]
-) -> int:
-  """Runs `command`, a module with the interface described in `jumprelu.run`."""
+@runtime_checkable
+class Command(Protocol):
+  """A module of `jumprelu.run`, whose docstring describes more attributes."""
+
+  @staticmethod
+  def define_flags(flag_values: flags.FlagValues, /) -> None:
+    """Declares the command's flags."""
+
+  @staticmethod
+  def run(flag_values: flags.FlagValues, /) -> int | None:
+    """Runs the command; returns the exit code, None for 0."""
+
+
+def run_command(command: Command, prog: str, argv: Sequence[str]) -> int:
+  """Runs a command on its arguments and returns the exit code."""
   debug = '--debug' in argv
   _prepare_process(debug)
   try:

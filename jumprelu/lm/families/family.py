@@ -127,7 +127,7 @@ class Orbax:
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-  """What the models of a family share, apart from the sizes in `LmConfig`.
+  """Properties of a family's models, except the sizes in `LmConfig`.
 
   Attributes:
     name: The value of `LmConfig.family`.
