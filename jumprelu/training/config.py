@@ -17,8 +17,8 @@ from jumprelu.activations import stream as stream_lib
 from jumprelu.files import dotted, fields, formats
 from jumprelu.training import (
     checkpoint_config,
+    coefficient_syntax,
     recipes,
-    sparsity_coefficients,
     suite,
 )
 from jumprelu.training import optim as optim_lib
@@ -333,7 +333,7 @@ def _sparsity_problems(config: TrainConfig) -> Iterable[str]:
     elif target > min(config.widths, default=target):
       yield f'target_l0: {target:g} is more than the smallest width'
   try:
-    table = sparsity_coefficients.parse(config.sparsity_coefficients)
+    table = coefficient_syntax.parse(config.sparsity_coefficients)
   except errors.UserError as error:
     yield str(error)
     return
@@ -380,7 +380,7 @@ def _sparsities(
     config: TrainConfig, variant: str, site: str
 ) -> Sequence[tuple[float, float]]:
   """Returns the variant's pairs of sparsity coefficient and target L0."""
-  coefficients = sparsity_coefficients.coefficients_for(
+  coefficients = coefficient_syntax.coefficients_for(
       config.sparsity_coefficients, variant, site
   )
   sae_config = getattr(config.sae, variant)

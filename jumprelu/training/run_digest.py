@@ -9,7 +9,7 @@ import shlex
 from jumprelu import lm
 from jumprelu.files import dotted
 from jumprelu.training import config as config_lib
-from jumprelu.training import run_dir
+from jumprelu.training import resume
 
 # Local paths are not needed to reproduce a run.
 _LOCAL = ('corpus.cache_dir', 'corpus.data_dir', 'store')
@@ -22,7 +22,7 @@ def run_digest(config: config_lib.TrainConfig) -> str:
   fields = {
       path: leaf.value
       for path, leaf in dotted.leaves(config).items()
-      if not dotted.is_among(path, run_dir.SOFT)
+      if not dotted.is_among(path, resume.SOFT)
   }
   # The backend does not count, but earlier versions hashed it as `path`. The
   # default of that field keeps the digests of their runs and releases valid.

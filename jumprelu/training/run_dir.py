@@ -25,7 +25,6 @@ import jax
 import jumprelu
 from jumprelu import errors, extras
 from jumprelu.files import (
-    dotted,
     folder_kinds,
     formats,
     json_files,
@@ -33,24 +32,10 @@ from jumprelu.files import (
     versions,
 )
 from jumprelu.training import config as config_lib
+from jumprelu.training import resume
 
 with extras.imports():
   from etils import epath
-
-# Fields that may differ when a run is resumed, because they do not change its
-# results: devices, speed, checkpoints, later evaluations, and paths.
-SOFT = (
-    'checkpoint.',
-    'mesh.',
-    'eval.',
-    'stream.lm_sequences',
-    'stream.batches_per_dispatch',
-    'corpus.cache_dir',
-    'corpus.data_dir',
-    'backend',
-    'recipe',
-    'store',
-)
 
 # A run fails if it has started this number of times at one step without saving
 # a later step, so that launchers do not restart it for ever.
@@ -191,7 +176,7 @@ class RunDir:
             f' {sorted(others)[0]}); choose another'
         )
       return
-    differing = differences(self.read_config(), config)
+    differing = resume.differences(self.read_config(), config)
     # Without suite.json nothing was computed, so another run may start.
     if differing and (self.path / 'suite.json').exists():
       raise errors.UserError(
@@ -203,18 +188,6 @@ class RunDir:
   def _write(self, name: str, value: Any) -> None:
     if self._is_main:
       json_files.write_json(self.path / name, value)
-
-
-def differences(
-    old: config_lib.TrainConfig, new: config_lib.TrainConfig
-) -> list[str]:
-  """Returns the differences of two configs that change results, as text."""
-  before, after = dotted.leaves(old), dotted.leaves(new)
-  return [
-      f'{path} was {before[path].value!r}, is {leaf.value!r}'
-      for path, leaf in after.items()
-      if leaf.value != before[path].value and not dotted.is_among(path, SOFT)
-  ]
 
 
 def environment() -> dict[str, Any]:

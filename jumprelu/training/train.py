@@ -9,9 +9,16 @@ from absl import logging
 import jax
 import numpy as np
 
-from jumprelu import errors, lm, processes, sharding
+from jumprelu import lm, processes, sharding
 from jumprelu.files import formats
-from jumprelu.training import checkpoint, load_run, progress, run_dir, suite
+from jumprelu.training import (
+    checkpoint,
+    load_run,
+    progress,
+    resume,
+    run_dir,
+    suite,
+)
 from jumprelu.training import config as config_lib
 from jumprelu.training import job as job_lib
 from jumprelu.training import step as step_lib
@@ -168,17 +175,17 @@ def _restore_or_init(
      by a start that was killed before its first checkpoint, are kept if text
      and language model are the same.
   """
+  origin = resume.Origin(job.data_digest, job.lm_digest, job.lm_dtype)
   if restored is None:
     record = directory.read_suite()
-    same = all(record.get(key) == value for key, value in _origin(job).items())
-    if same and record.get('scales'):
+    if origin.is_recorded_in(record) and record.get('scales'):
       scales = lm.from_json_keys(record['scales'])
     else:
       scales = job.stream.estimate_scales()
     return suite.init_state(job.groups, mesh=job.mesh), scales
   state, meta = restored
   meta = load_run.migrated_meta(directory.checkpoints, meta)
-  _check_origin(job, directory, meta)
+  origin.check(meta, out=str(directory.path), model=job.config.model)
   vars(counts).update(meta['counts'])
   if meta['environment'] != run_dir.environment():
     logging.warning(
@@ -188,34 +195,6 @@ def _restore_or_init(
     )
   state = suite.add_padding(state, job.groups, mesh=job.mesh)
   return state, lm.from_json_keys(meta['scales'])
-
-
-def _origin(job: job_lib.Job) -> dict[str, str]:
-  """Returns the digests of the text and of the language model."""
-  return {'data_digest': job.data_digest, 'lm_digest': job.lm_digest}
-
-
-def _check_origin(
-    job: job_lib.Job, directory: run_dir.RunDir, meta: dict[str, Any]
-) -> None:
-  """Raises UserError if text or language model are not the checkpoint's."""
-  if meta['data_digest'] != job.data_digest:
-    raise errors.UserError(
-        f'--out={directory.path}: was trained on other text (digest'
-        f' {meta["data_digest"][:12]}, now {job.data_digest[:12]}); choose'
-        ' another directory, or the same text'
-    )
-  # Older checkpoints have no digest of the model. Weights of another dtype, as
-  # --lm_dtype=auto chooses on another device, cannot be compared.
-  before = meta.get('lm_digest')
-  if not before or meta['lm_dtype'] != job.lm_dtype:
-    return
-  if before != job.lm_digest:
-    raise errors.UserError(
-        f'--model={job.config.model}: has other weights (digest'
-        f' {job.lm_digest[:12]}) than --out={directory.path} was trained on'
-        f' ({before[:12]}); choose another directory, or the same model'
-    )
 
 
 def _record_start(
@@ -263,7 +242,8 @@ def _meta(
       'block': block,
       'batch': batch,
       'scales': lm.to_json_keys(scales),
-      **_origin(job),
+      'data_digest': job.data_digest,
+      'lm_digest': job.lm_digest,
       'lm_dtype': job.lm_dtype,
       'environment': run_dir.environment(),
   }

@@ -17,7 +17,13 @@ from jumprelu.data import packing
 from jumprelu.evals import evaluate
 from jumprelu.files import dotted
 from jumprelu.release import publish
-from jumprelu.training import config, load_run, run_digest, run_dir, suite
+from jumprelu.training import (
+    config,
+    load_run,
+    resume,
+    run_digest,
+    suite,
+)
 from tests.lm import tiny
 
 LAYER = 1
@@ -289,7 +295,7 @@ def test_a_run_of_format_1_has_the_same_digest():
   fields = {
       path: leaf.value
       for path, leaf in dotted.leaves(made).items()
-      if not dotted.is_among(path, run_dir.SOFT)
+      if not dotted.is_among(path, resume.SOFT)
   }
   fields['path'] = 'auto'  # The name and default of the field in format 1.
   text = json.dumps(fields, sort_keys=True, default=str)

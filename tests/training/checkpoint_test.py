@@ -135,5 +135,7 @@ def test_only_our_own_lines_are_logged(tmp_path):
 
 @pytest.mark.parametrize('field', ['every_blocks', 'keep'])
 def test_intervals_must_be_positive(field):
-  with pytest.raises(errors.UserError, match=f'checkpoint.{field} must be .*got 0'):
+  with pytest.raises(
+      errors.UserError, match=f'checkpoint.{field} must be .*got 0'
+  ):
     checkpoint.Config(**{field: 0})

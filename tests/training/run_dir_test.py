@@ -6,7 +6,6 @@ import math
 import pytest
 
 from jumprelu import errors
-from jumprelu.files import dotted
 from jumprelu.training import run_dir
 from tests import toy_suite
 
@@ -49,20 +48,6 @@ def test_soft_fields_may_change(tmp_path):
   }
   directory = _claim(tmp_path, **changes)
   assert directory.read_config().checkpoint.keep == 7
-
-
-def test_only_the_named_fields_are_soft_not_those_with_the_same_prefix(
-    monkeypatch,
-):
-  old, new = toy_suite.make_config(), toy_suite.make_config(data='other')
-  monkeypatch.setattr(run_dir, 'SOFT', ('dat', 'mesh.'))
-  assert run_dir.differences(old, new) == ["data was 'stdlib', is 'other'"]
-
-
-def test_every_soft_name_is_a_field_or_a_part_of_the_config():
-  paths = dotted.leaves(toy_suite.make_config())
-  for name in run_dir.SOFT:
-    assert any(dotted.is_among(path, [name]) for path in paths), name
 
 
 def test_a_folder_with_other_files_is_refused(tmp_path):

@@ -1,4 +1,4 @@
-"""Sparsity coefficients of a suite, for all sites or by site and variant.
+"""The syntax of `--sparsity_coefficients`: for all, by site, or by variant.
 
 Each entry is `VALUES`, `SITE:VALUES` or `VARIANT@SITE:VALUES`, with values
 joined by `+`: `1e-3,3e-3` for all members, `resid_post:1e-3+3e-3` for one site,

@@ -3,13 +3,13 @@
 import pytest
 
 from jumprelu import errors
-from jumprelu.training import sparsity_coefficients
+from jumprelu.training import coefficient_syntax
 
 
 def test_plain_values_hold_for_every_variant_and_site():
   entries = ('1e-3', '3e-3')
   for variant, site in (('jumprelu', 'resid_post'), ('gated', 'mlp_out')):
-    assert sparsity_coefficients.coefficients_for(entries, variant, site) == (
+    assert coefficient_syntax.coefficients_for(entries, variant, site) == (
         1e-3,
         3e-3,
     )
@@ -18,7 +18,7 @@ def test_plain_values_hold_for_every_variant_and_site():
 def test_the_most_specific_key_wins():
   entries = ('9.0', 'resid_post:1e-3+3e-3', 'gated@resid_post:2e-3')
   coefficients = {
-      (variant, site): sparsity_coefficients.coefficients_for(
+      (variant, site): coefficient_syntax.coefficients_for(
           entries, variant, site
       )
       for variant in ('jumprelu', 'gated')
@@ -35,8 +35,7 @@ def test_the_most_specific_key_wins():
 def test_a_site_without_a_key_has_no_coefficients():
   entries = ('gated@mlp_out:2e-3',)
   assert (
-      sparsity_coefficients.coefficients_for(entries, 'jumprelu', 'mlp_out')
-      == ()
+      coefficient_syntax.coefficients_for(entries, 'jumprelu', 'mlp_out') == ()
   )
 
 
@@ -56,4 +55,4 @@ def test_a_site_without_a_key_has_no_coefficients():
 )
 def test_an_error_quotes_the_part_that_is_wrong(entries, message):
   with pytest.raises(errors.UserError, match=message):
-    sparsity_coefficients.parse(entries)
+    coefficient_syntax.parse(entries)

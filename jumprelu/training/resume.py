@@ -1,0 +1,75 @@
+"""The rules of resuming: what must be as it was when a run was started."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from jumprelu import errors
+from jumprelu.files import dotted
+from jumprelu.training import config as config_lib
+
+# Fields that may differ when a run is resumed, because they do not change its
+# results: devices, speed, checkpoints, later evaluations, and paths.
+SOFT = (
+    'checkpoint.',
+    'mesh.',
+    'eval.',
+    'stream.lm_sequences',
+    'stream.batches_per_dispatch',
+    'corpus.cache_dir',
+    'corpus.data_dir',
+    'backend',
+    'recipe',
+    'store',
+)
+
+
+def differences(
+    old: config_lib.TrainConfig, new: config_lib.TrainConfig
+) -> list[str]:
+  """Returns the differences of two configs that change results, as text."""
+  before, after = dotted.leaves(old), dotted.leaves(new)
+  return [
+      f'{path} was {before[path].value!r}, is {leaf.value!r}'
+      for path, leaf in after.items()
+      if leaf.value != before[path].value and not dotted.is_among(path, SOFT)
+  ]
+
+
+class Origin(NamedTuple):
+  """The digests of the text and of the language model, and its dtype."""
+
+  data_digest: str
+  lm_digest: str
+  lm_dtype: str
+
+  def is_recorded_in(self, record: Mapping[str, Any]) -> bool:
+    """Returns whether a record has these digests."""
+    digests = ('data_digest', 'lm_digest')
+    return all(record.get(name) == getattr(self, name) for name in digests)
+
+  def check(self, record: Mapping[str, Any], *, out: str, model: str) -> None:
+    """Raises UserError unless a checkpoint is of this text and model.
+
+    Args:
+      record: The metadata of the checkpoint.
+      out: The run directory, for the message.
+      model: The value of --model, for the message.
+    """
+    before = record['data_digest']
+    if before != self.data_digest:
+      raise errors.UserError(
+          f'--out={out}: was trained on other text (digest {before[:12]}, now'
+          f' {self.data_digest[:12]}); choose another directory, or the same'
+          ' text'
+      )
+    # Older checkpoints have no digest of the model. Weights of another dtype,
+    # as --lm_dtype=auto chooses on another device, cannot be compared.
+    before = record.get('lm_digest')
+    if not before or record['lm_dtype'] != self.lm_dtype:
+      return
+    if before != self.lm_digest:
+      raise errors.UserError(
+          f'--model={model}: has other weights (digest {self.lm_digest[:12]})'
+          f' than --out={out} was trained on ({before[:12]}); choose another'
+          ' directory, or the same model'
+      )
