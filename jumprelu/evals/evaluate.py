@@ -76,10 +76,8 @@ def evaluate_members(
     settings: Settings of the optional measures.
 
   Raises:
-    UserError: if there is no SAE or no held-out text, an SAE does not fit the
-      model or has several targets, or a measure is unknown or not possible.
-    MissingInputError: if a file that a measure reads does not exist.
-    DataError: if a file that a measure reads is damaged.
+    UserError: if text is missing, or an SAE or a measure cannot be evaluated.
+    MissingInputError, DataError: if a measure's file is missing or damaged.
   """
   config = config or evals.Config()
   measures = measures_lib.check(measures)
@@ -96,10 +94,9 @@ def evaluate_members(
   targets = sorted({member.target for member in placed})
   shift = corpus_passes.first_means(forward, targets, text=text)
   sums = corpus_passes.first(forward, placed, shift, text=text, config=config)
-  curves = {}
-  if train is not None and len(train) and config.pca_tokens:
-    train_text = sample(train, config.pca_tokens)
-    curves = _pca_curves(forward, shift, sums, text=train_text)
+  has_baseline = train is not None and len(train) and config.pca_tokens
+  train_text = sample(train, config.pca_tokens) if has_baseline else None
+  curves = _pca_curves(forward, shift, sums, text=train_text)
   means = {target: fit.mean for target, fit in sums.moments.items()}
   losses_text = text.first(config.delta_loss_tokens)
   losses = corpus_passes.second(
@@ -118,10 +115,12 @@ def evaluate_members(
 
 
 def _pca_curves(forward, shift, sums, *, text):
-  """Returns the PCA baseline's FVU by rank for each target.
+  """Returns, for each target, the FVU by rank of PCA fitted on `text`.
 
-  PCA is fitted on `text`, which is training text.
+  The result is empty if `text` is None.
   """
+  if text is None:
+    return {}
   return {
       target: pca.fvu(pca.fit(fit), sums.moments[target])
       for target, fit in corpus_passes.moments(

@@ -6,7 +6,7 @@ from typing import Any
 
 
 def format_number(value: Any) -> str:
-  """Returns a cell's text: floats to 4 significant digits, None as '-'."""
+  """Returns a cell's text: 4 significant digits, or '-' for None and NaN."""
   if value is None or (isinstance(value, float) and not math.isfinite(value)):
     return '-'
   if isinstance(value, float):
