@@ -189,8 +189,8 @@ def first_means(
 ) -> dict[lm.Tap, np.ndarray]:
   """Returns the targets' means over the first batch.
 
-  They are the shifts of all later sums. One batch is enough, because any shift
-  near the mean over the whole text avoids cancellation.
+  The means are the shifts of all later sums. One batch is enough, because any
+  shift near the mean over the whole text avoids cancellation.
   """
   batch = forward(next(text_lib.batches(text)))
   zeros = {
@@ -248,7 +248,7 @@ def moments(
     *,
     text: text_lib.Text,
 ) -> dict[lm.Tap, metrics.Moments]:
-  """Returns the moments of every target on `text`."""
+  """Returns the moments of every target on `text`; `shift` as in `first`."""
 
   def step(tokens):
     return _target_sums(forward(tokens), shift, text.mesh)

@@ -1,4 +1,4 @@
-"""Compiled programs of an evaluation, shared by members of the same shape.
+"""Compiled programs of an evaluation, shared by its SAEs (members).
 
 Parameters are arguments of the programs, so SAEs of one shape share a program.
 The part of the language model above a splice is compiled once per target; the

@@ -107,7 +107,7 @@ def theirs(
       .from_pretrained(
           os.fspath(folder),
           dtype=torch.float32,
-          # The default attention would ignore the soft cap of the logits.
+          # The default attention would ignore the soft cap of its logits.
           attn_implementation='eager',
           local_files_only=True,
           use_safetensors=True,

@@ -13,11 +13,11 @@ For each feature:
   ones while each raises F1 by more than 0.03. A feature with more than one main
   latent has split.
 * The fraction is computed on the test words that have the feature and that the
-  probe classifies correctly. Three numbers of a word enter it: a = x . d; m,
-  the sum of the main latents' components along d; and b, the sum of the
-  components of up to three other latents. These are the latents with the
-  largest positive components whose decoder rows have a cosine with d of at
-  least 0.1. With r = min(b, a - m),
+  probe classifies correctly. For a word, let a = x . d, let m be the sum of the
+  main latents' components along d, and let b be the sum of the components of up
+  to three other latents. These have the largest positive components among
+  latents whose decoder rows have a cosine with d of at least 0.1. With
+  r = min(b, a - m),
 
     fraction = 0 if a <= 0, m >= a or b < 0.4 a; else 1 if m <= 0;
                else r / (r + m).
@@ -28,11 +28,11 @@ For each feature:
 
 If the probe's F1 on test words is below 0.5, the activations do not represent
 the feature, so nothing can be absorbed. Such a feature is in the table without
-a fraction, and the means of the other columns leave it out. Features with too
-few words are not in the table. Small models do not represent first letters, but
-they represent forms of words: whether a word follows a space, starts with a
-capital, or is all capitals. These forms (`spelling.FORMS`) have columns that
-start with absorption_form.
+a fraction, and a member's means leave it out, except that of the probe's F1.
+Features with too few words are not in the table. Small models do not represent
+first letters, but they represent forms of words: whether a word follows a
+space, starts with a capital, or is all capitals. These forms (`spelling.FORMS`)
+have columns that start with absorption_form.
 
 Differences from SAEBench: the F1 threshold and the forms are additions. The
 latents of k-sparse probes are chosen by pursuit (`probe`), not by the weights

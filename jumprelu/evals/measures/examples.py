@@ -6,8 +6,8 @@ features. In both passes, the features are a member's latents or, if `Unit.sae`
 is None, the channels of a site's activations.
 
 An example is a token or, with `pooling` ('mean' or 'max'), a row, whose
-features are pooled over its kept tokens. A task is a property that examples
-have (class 1) or lack (class 0).
+features are pooled over its kept tokens. A task is to predict whether an
+example has a property (class 1) or lacks it (class 0).
 """
 
 from collections.abc import Sequence

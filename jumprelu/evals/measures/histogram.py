@@ -1,11 +1,11 @@
 """Histograms of firing frequencies, and the shares of frequent latents.
 
-Frequent latents fire on more than 1% of tokens, or on more than 10% (JumpReLU,
-arXiv 2407.14435, figure 5). Columns that end in `_share` have their share of
-all latents, and columns that end in `_mass` their share of all firings, like
-SAEBench's `normalized_` metrics. The histogram is over log10 of the frequency,
-as in Gemma Scope (arXiv 2408.05147, figure 5). No text is read, because the
-frequencies are those of the first pass.
+Latents are frequent if they fire on more than a threshold of 1% or 10% of
+tokens (JumpReLU, arXiv 2407.14435, figure 5). Columns that end in `_share` have
+their share of all latents, and columns that end in `_mass` their share of all
+firings, like SAEBench's `normalized_` metrics. The histogram is over log10 of
+the frequency, as in Gemma Scope (arXiv 2408.05147, figure 5). No text is read,
+because the frequencies are those of the first pass.
 """
 
 from typing import Any, NamedTuple

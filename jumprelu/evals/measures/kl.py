@@ -2,8 +2,9 @@
 
 The measure is KL(clean || spliced) of the next token's distribution, in nats,
 averaged over kept positions. The same divergence is measured for zero ablation,
-and kl_recovered = 1 - spliced / ablated. It is computed from log-probabilities,
-so a probability that underflows to 0 adds 0 to it and not NaN.
+and kl_recovered = 1 - spliced / ablated. Divergences are computed from
+log-probabilities, so that a probability that underflows to 0 adds 0 and not
+NaN.
 """
 
 from collections.abc import Callable, Iterable
@@ -43,7 +44,7 @@ class Divergence(NamedTuple):
 def comparer(
     model: lm.LanguageModel, targets: Iterable[lm.Tap], *, mesh: Any = None
 ) -> Callable[[splice.Batch], Callable[..., lm.Comparison]]:
-  """Returns a function from a batch to its `compare_splice`.
+  """Returns a function that maps a batch to a function `compare_splice`.
 
   `compare_splice(target, value)` compares the clean predictions for the batch
   with the predictions when `value` is spliced in at `target`. The optional

@@ -178,8 +178,8 @@ def _files(path):
 def of_file(path: pathlib.Path, layout: Layout, *, texts: int) -> Labelled:
   """Returns the labelled texts of one file, at most `texts` drawn at random.
 
-  Each label is a task. If there are only two, their tasks would be the same, so
-  only the second label in alphabetical order is one.
+  Each label is a task. If there are only two, the second label in alphabetical
+  order is the only task, because that of the first would be its complement.
 
   Raises:
     DataError: if the file is not UTF-8, or a line is not a labelled text.

@@ -1,11 +1,11 @@
 """L0, FVU and delta loss by position in the document.
 
 The profiles are those of Gemma Scope (arXiv 2408.05147, figures 3 and 15).
-Positions count from the preceding BOS, at position 0. A document that
-continues in the next row has another BOS there, so a token at position p can
-attend to p earlier tokens, however documents are packed into rows. The FVU's
-denominator at a position is the sum of squares about the mean of all positions.
-The ratio of the sums over all positions is thus the FVU of the whole text.
+Positions count from the preceding BOS, at position 0. A document that continues
+in the next row has another BOS there, so a token at position p can attend to p
+earlier tokens, however documents are packed into rows. The FVU's denominator at
+a position is the sum of squares about the mean of all positions. The ratio of
+the sums over all positions is thus the FVU of the whole text.
 
 Standard errors are over documents, because a document that fills several rows
 has several tokens at the same position, which are not independent.

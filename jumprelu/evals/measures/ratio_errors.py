@@ -1,6 +1,6 @@
 """Ratios of sums, with standard errors over groups of dependent tokens.
 
-Tokens of one document, or of one sequence, are not independent. They are a
+Tokens of one document, or of one sequence, are not independent. They form a
 group, and the vector r_i has the counts of group i. A mergeable record
 (`Counts`) has the sum s of the r_i, and the sum of their outer products. A
 score is a weighted sum of ratios (u . s) / (v . s). With S groups, and g the

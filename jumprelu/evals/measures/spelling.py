@@ -72,7 +72,7 @@ def _in_prompts(chosen, layout, shots, examples):
   answers = {letter: encode(f' {letter.upper()}') for letter in LETTERS}
   prompts = []
   for token in chosen:
-    # Seeded by the word, so that its prompt does not depend on other words.
+    # The seed is the word's id, so that each word has other examples.
     others = [t for t in examples if t != token]
     drawn = np.random.RandomState(token).permutation(len(others))[:shots]
     prompt = [packing.BOS, *layout.prefix]

@@ -25,7 +25,8 @@ def compare(
 ) -> dict[str, Any]:
   """Returns statistics of the latents of `wide` as children of `narrow`.
 
-  Decoder rows have norm 1. `children` is the mean number per latent with any.
+  Decoder rows have norm 1. `children` is the mean number of a latent
+  with any children.
   """
   if not len(narrow) or not len(wide):
     return {}
