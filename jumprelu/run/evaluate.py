@@ -72,16 +72,11 @@ def define_flags(fv: absl_flags.FlagValues) -> None:
       f'Additional metrics: any of {", ".join(measures.MEASURES)}.',
       flag_values=fv,
   )
+  needed = 'only needed if their folder does not name it.'
   absl_flags.DEFINE_integer(
-      'layer',
-      None,
-      'Layer of published SAEs; only needed if their folder does not name it.',
-      flag_values=fv,
+      'layer', None, f'Layer of published SAEs; {needed}', flag_values=fv
   )
-  string(
-      'site',
-      'Site of published SAEs; only needed if their folder does not name it.',
-  )
+  string('site', f'Site of published SAEs; {needed}')
   absl_flags.DEFINE_boolean(
       'input_gain',
       None,
