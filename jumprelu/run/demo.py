@@ -75,7 +75,7 @@ def run(flag_values: flags.FlagValues) -> int | None:
 
 
 def _show(out, rows, seconds):
-  """Writes the results and the plot; prints the table and the paths."""
+  """Writes the results and the plot, and prints the table and the paths."""
   from jumprelu.evals import evaluate
   from jumprelu.release import frontier
 

@@ -2,7 +2,7 @@ r"""Estimates a run's memory, time and cost before you rent hardware.
 
 Accepts the flags of `jumprelu train` and a topology, and prints a plan for one
 layer or several. If the run does not fit into the chips' memory, the plan lists
-changes with which it would. The memory is computed by a formula, instantly and
+changes that would make it fit. The memory is computed by a formula, instantly and
 on any computer. With --compile, the TPU compiler computes it instead, which
 needs the package libtpu and a minute or more. Times are computed by a formula
 that assumes the share --utilisation of the chips' peak FLOP/s. --out writes the
@@ -61,7 +61,7 @@ def define_flags(flag_values: absl_flags.FlagValues) -> None:
 
 
 def run(flag_values: absl_flags.FlagValues) -> None:
-  """Prints the plan; writes it if --out is set."""
+  """Prints the plan, and writes it as JSON if --out is set."""
   from jumprelu.planning import chips, plan, tpu_compile
   from jumprelu.run import flags
   from jumprelu.training import config
