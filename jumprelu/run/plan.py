@@ -4,9 +4,9 @@ Accepts the flags of `jumprelu train` and a topology, and prints a plan for one
 layer or several. If the run does not fit into the chips' memory, the plan
 lists changes that would make it fit. The memory is computed by a formula,
 instantly and on any computer. With --compile, the TPU compiler computes it
-instead, which needs the package libtpu and a minute or more. Times are computed by a formula
-that assumes the share --utilisation of the chips' peak FLOP/s. --out writes the
-whole plan as JSON.
+instead, which needs the package libtpu and a minute or more. Times are computed
+by a formula that assumes the share --utilisation of the chips' peak FLOP/s.
+--out writes the whole plan as JSON.
 
   jumprelu plan --recipe=paper --model=gemma2_2b --layer=12 \
       --sites=resid_post,mlp_out,attn_heads --mesh.tensor=2 \
