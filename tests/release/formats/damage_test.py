@@ -129,7 +129,7 @@ def test_a_width_that_contradicts_the_folder(tmp_path):
 
 
 def test_embedding_saes_and_empty_folders(tmp_path):
-  refused(tmp_path, 'no SAE below it', error=errors.MissingInputError)
+  refused(tmp_path, 'no SAE in it or below it', error=errors.MissingInputError)
   folders.gemma_scope(tmp_path / 'embedding' / 'width_16', folders.arrays())
   refused(tmp_path, 'embedding', 'layer_L', error=errors.UserError)
 
