@@ -27,7 +27,7 @@ class Config:
       'text', 'Field of JSONL, Parquet and TFDS that holds the text.'
   )
   max_tokens: int = fields.field(
-      0, 'Stop when this many tokens are read, after a document; 0 reads all.'
+      0, 'Stop after the document that reaches this many tokens; 0 reads all.'
   )
   wrap: Literal['none', 'chat'] = fields.field(
       'none',

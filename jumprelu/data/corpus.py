@@ -44,8 +44,8 @@ class Prepared:
 class _Progress:
   """A progress line on stderr every ten seconds.
 
-  The line has the share that is done and the time left if `total`, the bytes of
-  text, is not 0 (unknown).
+  If `total`, the number of bytes of text, is not 0 (unknown), the line also has
+  the percentage done and the time left.
   """
 
   def __init__(self, name: str, total: int):
@@ -126,7 +126,7 @@ def make_wrap(tokenizer: Tokenizer, config: Config) -> packing.Wrap:
 
 
 def _write(directory: pathlib.Path, read, *, tokenizer, config, record) -> None:
-  """Writes both caches to a temporary directory, renamed to `directory`."""
+  """Writes both caches to a temporary directory; renames it to `directory`."""
   lock = directory.with_name(directory.name + '.lock')
 
   def announce_wait() -> None:
@@ -225,8 +225,8 @@ def prepare(spec: str, tokenizer: Tokenizer, config: Config) -> Prepared:
   wrote; any other DIR is read as `token_files`.
 
   Raises:
-    UserError: if a cache does not fit the tokenizer or the config, or if the
-      train or the held-out cache is empty; and as the source does.
+    UserError: if `spec` is invalid, if a cache does not fit the tokenizer or
+      the config, or if the train or the held-out cache is empty.
     MissingInputError, DataError: if files are missing or damaged.
   """
   if spec.startswith('tokens:'):

@@ -52,7 +52,7 @@ def is_held_out(key: str, percent: int) -> bool:
 
 
 class Split(NamedTuple):
-  """The rule for holding documents out, by `Source.split_key` only."""
+  """The rule that decides from a document's key whether it is held out."""
 
   percent: int
   # The sha256 of a key that is held out at any percentage; '' for none.
@@ -66,11 +66,11 @@ class Split(NamedTuple):
 
 
 def make_split(source: Source, percent: int) -> Split:
-  """Returns a split by hash that holds out at least one of two documents.
+  """Returns a split by hash that holds out a document even in a small corpus.
 
   Only the first 64 documents are read. The one with the smallest hash among
-  them is held out even if no hash is below the percentage. If all of them have
-  the same key, as a single document has, the percentage alone decides.
+  them is held out even if no hash is below the percentage. If they all have the
+  same key, or if there is only one document, the percentage alone decides.
   """
   head = itertools.islice(source.documents(), _LOOK_AHEAD)
   keys = {source.split_key(d) for d in head}

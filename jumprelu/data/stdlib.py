@@ -46,7 +46,7 @@ def list_modules(root: pathlib.Path) -> list[str]:
   """Returns the sorted module paths below `root`, such as json/decoder.py."""
   modules = []
   for folder, folders, files in os.walk(root):
-    # `os.walk` then skips these folders, for example site-packages.
+    # `os.walk` skips the removed folders, for example site-packages.
     folders[:] = [name for name in folders if not _is_left_out((name,))]
     place = pathlib.Path(folder).relative_to(root)
     modules += [
@@ -58,7 +58,7 @@ def list_modules(root: pathlib.Path) -> list[str]:
 
 
 class StandardLibrary:
-  """A source with one document per module, held out by the module path."""
+  """A source of one document per module, split by a hash of the path."""
 
   def __init__(self, *, packages: bool = False, root: str = ''):
     self.name = 'python' if packages else 'stdlib'

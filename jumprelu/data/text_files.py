@@ -30,8 +30,9 @@ def split_text(text: str) -> list[str]:
   """Returns the parts of a long text, split after blank lines if possible.
 
   A part ends after the first blank line between `_PART` and 2 * `_PART`
-  characters, else after the first line end, else after the first space, else at
-  2 * `_PART` characters. The concatenated parts equal the text.
+  characters. Without one in this range, it ends after the first line end, else
+  after the first space, else at 2 * `_PART` characters. The concatenated parts
+  equal the text.
   """
   if len(text) <= _LONG:
     return [text]
@@ -168,7 +169,7 @@ class TextFiles:
     return sha256(document.text.strip())
 
   def size(self) -> int:
-    """Returns the bytes of all files; 0 if some are Parquet (compressed)."""
+    """Returns the bytes of all files; 0 with Parquet, which is compressed."""
     if any(p.suffix.lower() == '.parquet' for _, p in self._files):
       return 0
     return self._read[0]

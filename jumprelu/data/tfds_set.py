@@ -1,7 +1,7 @@
 """Text from TensorFlow Datasets, read once and in order, never downloaded.
 
 TensorFlow is imported only while a set is read into the token caches; training
-reads the caches. The set must have been prepared before.
+reads the caches. The set must already be prepared.
 """
 
 from collections.abc import Iterator

@@ -107,8 +107,8 @@ class Tokenizer:
       starts.append(int(character[first]))
     if offset != len(character):
       raise DataError(
-          f'{self.path}: the tokens of a text do not spell it; use a tokenizer'
-          ' that does not normalise text'
+          f'{self.path}: its pieces do not spell the text that they encode; use'
+          ' a tokenizer that does not normalise text'
       )
     return ids, starts
 

@@ -24,8 +24,8 @@ _DENSE_POSITIONS = 512
 _CHUNK = 128
 # The kernel's tile sizes; the largest that divides the length is used.
 _TILES = (512, 256, 128)
-# The width of a TPU's vectors. The kernel needs a length of the sequences and a
-# size of the heads that are multiples of it.
+# The width of a TPU's vectors. The kernel requires that it divides the number
+# of positions and the size of a head.
 _LANES = 128
 # The score of masked positions, as in the package.
 _MASKED = -2.3819763e38

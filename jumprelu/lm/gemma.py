@@ -52,7 +52,7 @@ def _silent_stderr():
 
 
 def _linen() -> Any:
-  """Returns flax.linen, imported late because only the extra `train` has it."""
+  """Returns flax.linen, which only the extra `train` installs."""
   with extras.imports():
     from flax import linen
   return linen
@@ -131,7 +131,7 @@ class _Span:
 
 
 def _drive(module, inputs, positions, mask, *, span: _Span):
-  """Returns the output of the span; 2-D inputs are ids, 3-D the residual."""
+  """Returns the output of `span`; 2-D inputs are ids, others activations."""
 
   def constrain(x):
     return sharding.constrain(x, span.mesh, 'sequences', None, None)

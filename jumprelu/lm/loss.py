@@ -26,7 +26,7 @@ def target_mask(
 
 
 def _num_chunks(shape, vocab, mesh):
-  """Returns the least number of equal chunks that fit into `_CHUNK_BYTES`."""
+  """Returns the least number of equal chunks, each within `_CHUNK_BYTES`."""
   sequences, positions = shape
   if mesh is not None:
     sequences = -(-sequences // sharding.axis_size(mesh, 'sequences'))

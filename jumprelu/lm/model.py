@@ -219,8 +219,9 @@ def self_check(model: LanguageModel) -> float:
 
   Our logits of a few tokens are compared with those of the gemma package, with
   the layers that were loaded. Only long sequences use the attention kernel,
-  which is therefore compared separately (`attention.self_check`). Differences
-  are relative to the largest value of the reference.
+  which is therefore compared separately, with `chunked` attention
+  (`attention.self_check`). Differences are relative to the largest value of the
+  reference.
 
   Raises:
     NumericalError: if a difference exceeds rounding errors. The message names

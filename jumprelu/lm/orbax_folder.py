@@ -2,7 +2,7 @@
 
 They are read with tensorstore, which orbax itself uses, because tensorstore
 reads shapes without weights and without a device. The name of a stored tensor
-is the keys of its path in the tree, joined by dots. In flat trees, a key may
+is its path in the tree, with the keys joined by dots. In flat trees, keys
 contain slashes:
 
   flat    transformer/layer_0/attn/q_einsum.w    as released
@@ -33,10 +33,9 @@ def recognises(folder: pathlib.Path) -> bool:
 
 
 def _inner(folder: pathlib.Path) -> pathlib.Path | None:
-  """Returns the folder with the arrays: `folder` itself or a subfolder.
+  """Returns `folder` if it is in orbax's format, else its subfolder that is.
 
-  It is None if `folder` is not in orbax's format and none or several of its
-  subfolders are.
+  Returns None if no subfolder or several subfolders are in orbax's format.
   """
   folders = [folder, *sorted(p for p in folder.glob('*') if p.is_dir())]
   marked = [p for p in folders if any((p / mark).is_file() for mark in _MARKS)]
@@ -156,8 +155,8 @@ class _Store:
     inner = _inner(folder)
     if inner is None:
       raise errors.MissingInputError(
-          f'{folder}: no arrays of orbax in this folder, and in none or several'
-          ' of its subfolders; use the folder of one checkpoint'
+          f'{folder}: no arrays of orbax in this folder or in exactly one of'
+          ' its subfolders; use the folder of one checkpoint'
       )
     self.path = inner.resolve()
     metadata = self._metadata()

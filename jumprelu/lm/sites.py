@@ -179,7 +179,7 @@ def slices_of(
 
 
 def to_json_keys(values: Mapping[Tap, float]) -> dict[str, float]:
-  """Returns a dict with the taps as text, because JSON has no other keys."""
+  """Returns a dict with the taps as text, because JSON keys are text."""
   return {str(tap): value for tap, value in values.items()}
 
 

@@ -23,7 +23,7 @@ FORMATS: dict[str, Any] = {
     'orbax': orbax_folder,
 }
 
-# The fields of `LmConfig` in which a known model's folder must agree with it.
+# Fields in which a known model's folder must have the values of `MODELS`.
 _IDENTITY = (
     'family',
     'd_model',

@@ -177,7 +177,7 @@ def load(
 def read(
     config: config_lib.LmConfig, path: pathlib.Path, **kwargs: Any
 ) -> gemma.Params:
-  """Returns the parameters in a file by `write`; other arguments as in `load`.
+  """Returns the parameters that `write` wrote; other arguments as in `load`.
 
   Raises:
     MissingInputError: if there is no such file.
