@@ -22,12 +22,15 @@ The gradients of one latent's parameters are then
   b_enc      sum over active of s
   threshold  -sum over near of (threshold s + penalty_slope / rows) / bandwidth
 
-where x is the encoder's input, which is inputs - b_dec with a pre-encoder bias
-and the inputs without one, and penalty_slope is the derivative of the penalty
-with respect to the mean L0. The gradient of b_dec is the sum of g over rows.
-With a pre-encoder bias, the product of the encoder and the gradient of b_enc is
-subtracted from it. The mask `keep` excludes rows: they have no pairs and no
-error, and `rows` does not count them.
+Here x is the encoder's input: inputs - b_dec with a pre-encoder bias, and the
+inputs without one. penalty_slope is the derivative of the penalty with respect
+to the mean L0.
+
+The gradient of b_dec is the sum of g over rows. With a pre-encoder bias, the
+product of the encoder and the gradient of b_enc is subtracted from it.
+
+The mask `keep` excludes rows from all sums: `rows` is the number of kept rows,
+and the other rows have no pairs and no error.
 """
 
 from typing import Any, NamedTuple

@@ -47,8 +47,8 @@ def find(
     ranks: The ranks, the same for all columns.
 
   Returns:
-    Indices of entries. An index is arbitrary but below 32 x words if the column
-    has no set bit of that rank.
+    Indices of entries. If the column has no set bit of that rank, the index is
+    arbitrary but below 32 times the number of words.
   """
   word = jnp.sum(counts[None] <= ranks[:, None, None], axis=1, dtype=jnp.int32)
   word = jnp.minimum(word, len(words) - 1)
@@ -60,8 +60,9 @@ def pack_rows(
 ) -> tuple[UInt32[Array, 'rows words'], Int32[Array, 'rows words']]:
   """Returns the second axis packed into words, and `running` of these.
 
-  Bit i of word w is entry i * num_words + w. With this order, each of the 32
-  operations that compute the words of a row reads contiguous entries.
+  Bit i of word w is entry i * n + w, where n is the number of words of a row.
+  With this order, each of the 32 operations that compute the words of a row
+  reads contiguous entries.
   """
   size = -(-mask.shape[1] // WORD)
   padding = size * WORD - mask.shape[1]
@@ -86,8 +87,8 @@ def find_in_rows(
     ranks: The ranks, the same for all rows.
 
   Returns:
-    Indices of entries. An index is arbitrary but below 32 x words if the row
-    has no set bit of that rank.
+    Indices of entries. If the row has no set bit of that rank, the index is
+    arbitrary but below 32 times the number of words.
   """
   # The binary search is unrolled, because each of its iterations does too
   # little work to pay for a loop.
@@ -102,10 +103,10 @@ def find_in_rows(
 def places(
     mask: Bool[Array, 'rows columns'], cap: int
 ) -> tuple[Int32[Array, 'rows cap'], Int32[Array, ' rows']]:
-  """Returns indices of `cap` set entries of each row, and its number of them.
+  """Returns the indices of up to `cap` set entries of each row, and the counts.
 
-  The number counts all set entries of the row and may exceed `cap`. If it is
-  smaller, the remaining indices are arbitrary but in bounds.
+  A count is the number of all set entries of the row and may exceed `cap`. If
+  it is below `cap`, the remaining indices are arbitrary but in bounds.
   """
   words, counts = pack_rows(mask)
   place = find_in_rows(words, counts, jnp.arange(cap, dtype=jnp.int32))
@@ -139,13 +140,13 @@ def _within(
     *,
     axis: int,
 ) -> Int32[Array, 'c d']:
-  """Returns the positions (0 to 31) of set bits within the words with them.
+  """Returns the position (0 to 31) of each wanted bit within its word.
 
   Args:
     words: The words.
     counts: The result of `running` for these words.
-    word: The index along `axis` of the word with the wanted bit.
-    ranks: The rank of that bit along `axis`; broadcast against `word`.
+    word: The index along `axis` of the word of each wanted bit.
+    ranks: The rank along `axis` of each wanted bit; broadcast against `word`.
     axis: The axis of words.
   """
   gathered = jnp.take_along_axis(words, word, axis=axis)

@@ -6,8 +6,8 @@ is therefore kept in two int32 words:
 
   sum = high * 2^bits + low, with 0 <= low < 2^bits.
 
-It must be below 2^(31 + bits). For n counts, `bits` is 31 minus the number of
-bits of n.
+It must be below 2^(31 + bits). For n counts, `bits` is 31 minus the bit length
+of n.
 """
 
 import math

@@ -135,8 +135,8 @@ def add_up(
       fired=active.sum(axis=0, dtype=jnp.int32),
       near=near.sum(axis=0, dtype=jnp.int32),
   )
-  # The product is in the layout of a checkpoint. `gradients` undoes the
-  # transposition, which XLA then removes.
+  # The product is in the layout of a checkpoint. `gradients` transposes it
+  # back, and XLA then removes both transpositions.
   to_encoder = products.matmul(batch.inputs.T, on_active).T
   return active_pairs.GradientSums(
       to_encoder, products.matmul(latents.T, errors), vectors

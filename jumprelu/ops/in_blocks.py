@@ -2,8 +2,8 @@
 
 Each block's sums over its pairs are computed, applied and dropped before the
 next block starts. They therefore stay in the cache, and the gradient of a whole
-matrix is never in memory. In return, the check whether the step is finite must
-be complete before the first block is updated.
+matrix is never in memory. The check that the step is finite must therefore be
+complete before the first block is updated.
 """
 
 from collections.abc import Callable
@@ -16,8 +16,9 @@ from jumprelu.array_typing import Array, Bool, Float, Int32
 from jumprelu.ops import active_pairs, row_gather, unit_norm
 from jumprelu.ops import adam as adam_lib
 
-# The largest number of latents of a block. `latent_major` sorts the latents of
-# a block by frequency, which saves more work in a large block.
+# The largest number of latents of a block. It is large because `latent_major`
+# sorts the latents of a block by frequency, which saves more work the more
+# latents are sorted.
 _SIZE = 4096
 # The largest number of latents whose rows are updated together. It is small
 # enough that a CPU's caches hold the rows.

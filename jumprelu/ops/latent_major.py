@@ -29,8 +29,8 @@ _SIZE = 256
 # written once for all of them. The remaining ranks are added in iterations of
 # four, two and one.
 _RANKS_PER_ADD = (8, 4, 2, 1)
-# The share of a block's pairs that are selected above which dense products are
-# faster.
+# Dense products are faster if more than this share of a block's pairs is
+# selected.
 _FREQUENT = 1 / 40
 
 

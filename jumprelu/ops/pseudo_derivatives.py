@@ -149,8 +149,8 @@ def jumprelu(
   Args:
     pre_acts: The raw pre-activations.
     threshold: The threshold of each latent.
-    bandwidth: The width of the kernel, above 0.
-    kernel: A member of `KERNELS`.
+    bandwidth: The scale of the kernel, above 0.
+    kernel: One of `KERNELS`.
     gradient_to_pre_acts: Whether pre-activations get the additional term.
   """
   # Only the pseudo-derivatives depend on these.
@@ -201,8 +201,8 @@ def heaviside(
   Args:
     pre_acts: The raw pre-activations.
     threshold: The threshold of each latent.
-    bandwidth: The width of the kernel, above 0.
-    kernel: A member of `KERNELS`.
+    bandwidth: The scale of the kernel, above 0.
+    kernel: One of `KERNELS`.
     gradient_to_pre_acts: Whether pre-activations get a derivative.
   """
   # Only the pseudo-derivatives depend on these.

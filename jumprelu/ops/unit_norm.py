@@ -16,8 +16,8 @@ def dot(
   """Returns the inner products of rows of `a` with the same rows of `b`.
 
   Each row is viewed as a matrix of `lanes` columns. Its columns are summed
-  first, because XLA vectorises that sum on a CPU. It would add the numbers of a
-  whole row one by one.
+  first, because XLA vectorises that sum on a CPU, whereas it would add the
+  numbers of a whole row one by one.
   """
   products = a * b
   lanes = math.gcd(products.shape[-1], _LANES)
