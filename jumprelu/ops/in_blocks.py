@@ -150,21 +150,11 @@ def _update(
     first: Int32[Array, ''],
     ok: Bool[Array, ''],
 ) -> tuple[active_pairs.Matrices, Float[Array, ' target_model']]:
-  """Updates the rows of a block of latents, if `ok`.
+  """Updates the rows of the block that starts at latent `first`, if `ok`.
 
-  Args:
-    sums: The sums over the block's pairs.
-    place: The row of the sums that belongs to each latent.
-    batch: The batch.
-    scalars: The numbers of this step.
-    carry: The matrices and the product of the encoder and the gradient of
-      b_enc, summed over the blocks before this one.
-    settings: The constants of the run.
-    first: The number of the block's first latent.
-    ok: Whether the matrices may be updated.
-
-  Returns:
-    `carry` after this block.
+  `sums` and `place` are the results of an `AddUp` for the block. `carry` and
+  the result are the matrices, and the product of the encoder and the gradient
+  of b_enc over the blocks so far.
   """
   size = row_gather.largest_divisor(len(place), _ROWS_PER_UPDATE)
 

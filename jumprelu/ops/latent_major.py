@@ -22,8 +22,8 @@ import jax.numpy as jnp
 from jumprelu.array_typing import Array, Float, Int32, UInt32
 from jumprelu.ops import active_pairs, bits, dense, row_gather
 
-# The largest number of latents of a block. `in_blocks` has larger blocks, each
-# of which is sorted and divided into blocks of this size.
+# The largest number of latents of a block. The blocks of `in_blocks` are
+# larger. Each is sorted, and then divided into blocks of this size.
 _SIZE = 256
 # Eight ranks are added in one iteration, because the sums are then read and
 # written once for all of them. The remaining ranks are added in iterations of

@@ -128,7 +128,7 @@ def parts(group: suite.Group, mesh: sharding.MeshShape) -> tuple[int, ...]:
 def step_flops(
     groups: Sequence[suite.Group], mesh: sharding.MeshShape, batch: int
 ) -> float:
-  """Returns the FLOP of a step of all groups on one chip, with padding."""
+  """Returns the FLOP of a step on one chip; padding members are counted."""
   total = 0.0
   for group in groups:
     members, latents, rows = parts(group, mesh)
@@ -187,8 +187,8 @@ def memory(config: config_lib.TrainConfig, mesh: sharding.MeshShape) -> Memory:
   step = max(_step(config, group, mesh) for group in groups)
 
   # A forward pass has the attention scores and the widest activations of one
-  # layer in memory. With FSDP it also has the gathered weights of two layers,
-  # because the next layer is gathered ahead.
+  # layer in memory. With FSDP, the gathered weights of two layers are in memory
+  # too.
   length = config.corpus.sequence_length
   sequences = max(1, config.stream.lm_sequences // data)
   rows = attention.rows_of_scores(model, length, 'tpu')

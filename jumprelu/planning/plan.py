@@ -7,8 +7,8 @@ chips at half of the link bandwidth. The compiler's own estimate of time is
 shown but not used, because it counts a loop's body once and is negative for
 programs with collectives.
 
-A suite is the set of SAEs (members) that are trained together on one layer. A
-job is the run that trains a suite.
+A plan has one job (a training run) per layer. The SAEs that a job trains
+together are a suite, and each of them is a member.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -66,7 +66,8 @@ _COLLECTIVE = re.compile(
     r'(?P<start>-start)?\('
 )
 _ARRAY = re.compile(r'\b(\w+)\[([\d,]*)\]')
-# An infeed, outfeed, send, receive or copy to the host, or a custom call of it.
+# Operations that transfer data, and custom calls that name the host or a
+# callback.
 _TRANSFER = re.compile(
     r' = .* (infeed|outfeed|send|recv|copy-to-host)(-start|-done)?\('
     r'|custom_call_target="[^"]*(callback|[Hh]ost)[^"]*"'
@@ -94,7 +95,7 @@ class Program:
   # Arguments, results outside the arguments' memory, and temporaries.
   peak_bytes: int
   # These three are the compiler's estimates. They count one iteration of each
-  # loop. A negative time is meaningless, as it is with collectives.
+  # loop. The time of a program with collectives is negative and meaningless.
   flops: float
   bytes_accessed: float
   optimal_seconds: float
@@ -184,9 +185,9 @@ def lowered(
 def _describe(name: str, program: Any, folder: pathlib.Path) -> Program:
   """Returns the report on a lowered program, after compiling it.
 
-  The compiler dumps the program's text to `folder`, from which it is read.
-  `compiled.as_text()` fails for chips with SparseCores ("async-update
-  instruction should have 1 operands"), because their programs read the
+  The compiler dumps the program's text to `folder`. The report is made from
+  that file, because `compiled.as_text()` fails for chips with SparseCores
+  ("async-update instruction should have 1 operands"): their programs read the
   embedding asynchronously.
   """
   compiled = program.compile(

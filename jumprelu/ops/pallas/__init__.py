@@ -66,16 +66,8 @@ def step(
 
   Only the rows of latents with selected pairs are updated. If a row has more
   than `cap` selected latents, the step is dense and updates all rows. A
-  non-finite step is skipped.
-
-  Args:
-    matrices: The matrices before the step.
-    batch: The batch.
-    scalars: The numbers of this step.
-    settings: The constants of the run.
-    cap: The number of selected latents per row for which kernels have room.
-    interpret: Whether the kernels are interpreted, which is slow but works on
-      any device. It is for tests.
+  non-finite step is skipped. For tests, `interpret` runs the kernels on any
+  device, slowly.
   """
   selected, overflow = select(batch, settings, cap)
   fits = overflow == 0
