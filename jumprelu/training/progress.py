@@ -156,7 +156,7 @@ class Reporter:
     positions = self._batches * self._batch
     if dropped > max(_MAX_DROPPED, _MAX_DROPPED_SHARE * positions):
       raise errors.DataError(
-          f'{dropped} of the {positions} positions of a block have huge or'
+          f'{dropped} of {positions} positions of a block have huge or'
           ' non-finite activations; check that the weights of the language'
           ' model are intact, or choose another --lm_dtype'
       )
@@ -186,7 +186,7 @@ class Reporter:
     }
 
   def _check(self, metrics: step_lib.Metrics) -> None:
-    """Raises NumericalError if all members skipped `MAX_STUCK` steps in a row."""
+    """Raises NumericalError after `MAX_STUCK` skipped steps of all members."""
     is_skipped = []
     for name, group in metrics.groups.items():
       counts = np.asarray(group['skipped'])  # [steps, members]
