@@ -181,11 +181,10 @@ def forward_all(
 ) -> tuple[dict[lm.Tap, Float[Array, '...']], Bool[Array, '...'], Array]:
   """Returns cleaned activations, the keep mask and the number of dropped rows.
 
-  Only text rows are counted, as in `dropped_rows.clean`. One forward pass is
-  computed on `lm_sequences` sequences at a time. Each device writes the rows of
-  its own sequences to its own shard of the results, whose shape is [data,
-  forward passes, sequences per device, positions, d_site]. The arguments are
-  those of `make_block`.
+  Only text rows are counted (`dropped_rows.clean`). A forward pass has
+  `lm_sequences` sequences. Each device writes the rows of its own sequences to
+  its own shard of the results, whose shape is [data, forward passes, sequences
+  per device, positions, d_site]. The arguments are those of `make_block`.
   """
   data = mesh.shape['data'] if mesh is not None else 1
   per_device, length = lm_sequences // data, tokens.shape[1]
@@ -194,9 +193,8 @@ def forward_all(
   def part(number):
     rows = jax.lax.dynamic_index_in_dim(tokens, number, 1, keepdims=False)
     rows = _spread(rows.reshape(lm_sequences, length), mesh)
-    # The weights may be sharded over `data`. Without the barrier, XLA would
-    # move their gathers out of the loop, so that whole weights of all layers
-    # would be in memory at once.
+    # If weights are sharded over `data`, XLA would gather those of all layers
+    # before the loop without this barrier, and hold them in memory.
     weights, rows = jax.lax.optimization_barrier((params, rows))
     *cleaned, dropped = dropped_rows.clean(
         forward(weights, rows), rows, inverse_scale, user_prefix=user_prefix

@@ -167,8 +167,8 @@ def make_segments(
 ) -> Segments:
   """Returns compiled segments of at most `max_steps` steps.
 
-  The number of steps is an argument of the compiled call, because otherwise a
-  shorter last segment would be compiled separately.
+  The number of steps is an argument of `run`, so that a shorter last segment is
+  not compiled separately.
 
   Args:
     groups: The groups of the suite.
@@ -178,8 +178,7 @@ def make_segments(
     max_steps: The largest number of steps of a segment, which is also the
       number of rows of its metrics.
     mesh: The devices; None for one device.
-    backend: A key of `BACKENDS`, or `backends.AUTO`; a UserError is raised if
-      this machine or mesh does not support it.
+    backend: A key of `BACKENDS`, or `backends.AUTO` (`backends.choose`).
   """
   make_schedule = functools.partial(
       _make_schedule,
