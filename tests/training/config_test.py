@@ -178,7 +178,7 @@ _BAD = {
     'target': ({'target_l0': (0.0,)}, r'target_l0: 0.0 must be above 0'),
     'target above width': (
         {'target_l0': (20.0,), 'widths': (16,)},
-        'target_l0: 20 is more than the smallest width',
+        'target_l0: 20 is larger than the smallest of the widths',
     ),
     'penalty': (
         {'sae.jumprelu.penalty': 'target_l0'},
