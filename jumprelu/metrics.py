@@ -34,8 +34,8 @@ class Average(NamedTuple):
   Sequence i has n_i tokens, whose values sum to t_i. The mean is the ratio
   R = sum t_i / sum n_i. Because tokens of one sequence depend on each other,
   the variance of R is that of a ratio estimator over S sequences,
-  S / (S - 1) * sum (t_i - R n_i)^2 / (sum n_i)^2. With equal n_i its root is the
-  ordinary standard error of the mean over sequences.
+  S / (S - 1) * sum (t_i - R n_i)^2 / (sum n_i)^2. With equal n_i its root is
+  the ordinary standard error of the mean over sequences.
 
   Fields may be arrays, with one average per element.
   """

@@ -4,21 +4,23 @@ The mesh has two axes, `data` and `tensor`. Other modules name logical axes
 only; this is the only file that names a PartitionSpec.
 
 A group is a stack of SAEs of one shape, its members, which are trained
-together. `choose_layout` returns the first layout of this table that fits the
-group and the mesh. (`lm_rules` has the rules of the language model's weights.)
+together. With M members of L latents each, on D = data x tensor devices, the
+group has the first layout whose condition is met (`lm_rules` has the rules of
+the language model's weights):
 
-  layout           fits                           collectives of a step
-  single           one device                     none
-  members          members for half of all        the batch is gathered
-                     devices, which fit one each
-  members_latents  members for half of `data`,    the batch is gathered;
-                     which fit if sharded over      reconstructions are summed
-                     `tensor`                       over `tensor`
-  latents_all      wide members, sharded over     the batch is gathered;
-                     all devices                    reconstructions are summed
-                                                    over all devices
-  latents          all other groups, sharded      gradients are summed over
-                     over `tensor`                  `data`
+  layout           condition                     sharded over the mesh axes
+  single           D = 1                         nothing
+  members          2 M >= D and L < WIDE         members over both
+  members_latents  2 M >= data and M > 1 and     members over `data`, latents
+                   tensor > 1 and                over `tensor`
+                   L / tensor < WIDE
+  latents_all      L >= NARROW and D divides L   latents over both
+  latents          none                          latents over `tensor`,
+                                                 batch over `data`
+
+The layout `latents` sums gradients over `data`. The other layouts gather the
+batch instead, and those that shard latents sum reconstructions over the axes of
+the latents.
 
 A member's gradients have 8 x model x latents bytes and its reconstructions 4 x
 batch x model. With 16,384 latents, 2,304 dimensions and a batch of 4,096 these
@@ -63,8 +65,8 @@ FSDP_RULES: Rules = {**RULES, 'model': ('data',)}
 # chips have 16 GB for weights, a block of activations and the suite.
 MAX_WEIGHT_BYTES = 6 * 2**30
 
-# The number of latents from which a member is too large for one device. At 3,584
-# dimensions, its parameters, second moments and gradients need 11 GB.
+# The number of latents from which a member is too large for one device. At
+# 3,584 dimensions, its parameters, second moments and gradients need 11 GB.
 WIDE = 2**17
 
 # The number of latents from which a member's gradients are larger than its
@@ -158,8 +160,8 @@ def make_mesh(config: Config, devices: Sequence[Any] | None = None) -> Mesh:
   if data * config.tensor != len(devices):
     raise errors.UserError(
         f'mesh.data={config.data} x mesh.tensor={config.tensor} does not use'
-        f' the {len(devices)} devices; set mesh.data=0 and mesh.tensor to one of'
-        f' {_divisors(len(devices))}'
+        f' the {len(devices)} devices; set mesh.data=0 and mesh.tensor to one'
+        f' of {_divisors(len(devices))}'
     )
   return Mesh(
       np.asarray(devices).reshape(data, config.tensor),
@@ -293,7 +295,7 @@ def lm_rules(mesh: Mesh | MeshShape | None, weight_bytes: int) -> Rules:
 def platform(mesh: Mesh | None) -> str:
   """Returns the platform of the mesh's devices.
 
-  It is not the default backend for a mesh of a described TPU topology.
+  The devices may be those of a TPU topology that this machine does not have.
   """
   return (
       jax.default_backend() if mesh is None else mesh.devices.flat[0].platform

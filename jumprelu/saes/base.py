@@ -202,10 +202,10 @@ class Sae(abc.ABC):
   ) -> Params:
     """Returns initial parameters (Gemma Scope, section 3.2).
 
-    Decoder rows have He's uniform initialisation, then unit norm, so that the
-    bound of the distribution does not matter. Biases and the skip term are
-    zero. The encoder is the decoder's transpose; a transcoder's encoder is
-    drawn independently.
+    Decoder rows are drawn as in He's uniform initialisation and then scaled to
+    unit norm, so its bound does not matter. Biases and the skip term are zero.
+    The encoder is the decoder's transpose, except that a transcoder's encoder
+    is drawn independently.
     """
     decoder_key, encoder_key = jax.random.split(key)
     W_dec = unit_uniform(decoder_key, self.width, self.d_out)
@@ -329,7 +329,7 @@ class Sae(abc.ABC):
       target_l0: Scalar,
       silent: Int32[Array, ' latents'] | None = None,
   ) -> tuple[Float[Array, ''], LossParts]:
-    """Returns the mean loss over the kept rows (those with `keep`), with parts.
+    """Returns the loss on the kept rows (those with `keep`), and its parts.
 
     The other rows have no effect, but must be finite. `silent` is the number of
     kept rows since each latent last fired. By default no latent counts as dead.

@@ -5,11 +5,11 @@
   latents at inference = z where z > threshold, else 0
   threshold            = running mean of each batch's smallest active latent
 
-(arXiv 2412.06410, sections 3 and 3.1.) A row may use more or fewer latents than
-k, but the mean over rows is k. The loss is that of TopK, including its
-auxiliary term. The threshold is part of the training state, because every batch
-updates it. The evaluated and released SAE is a JumpReLU SAE with the same
-threshold for all latents.
+where z are the pre-activations (arXiv 2412.06410, sections 3 and 3.1). A row
+may use more or fewer latents than k, but the mean over rows is k. The loss is
+that of TopK, including its auxiliary term. The threshold is part of the
+training state, because every batch updates it. The evaluated and released SAE
+is a JumpReLU SAE with the same threshold for all latents.
 
 Implementations differ. This package chooses as follows:
 * Threshold: the paper computes it after training, as an average over batches.

@@ -1,7 +1,7 @@
 """Gated SAEs: a gate decides which latents are active, a magnitude how much.
 
-  gate      = W_enc' (x - b_dec) + b_enc
-  magnitude = exp(r_mag) * W_enc' (x - b_dec) + b_mag
+  gate      = W_enc^T (x - b_dec) + b_enc
+  magnitude = exp(r_mag) * W_enc^T (x - b_dec) + b_mag
   latents   = [gate > 0] * max(magnitude, 0)
   loss = ||x - decode(latents)||^2 + sparsity_coefficient * sum of max(gate, 0)
        + ||x - decode'(max(gate, 0))||^2
@@ -11,7 +11,7 @@ arXiv 2404.16014, sections 3.1 and 3.2, pseudo-code in its figures 16 and 17).
 The default `decoder_norm=unit` is that paper's. `decoder_norm=free` is RI-L1,
 the baseline of JumpReLU SAEs (arXiv 2407.14435): the norms of decoder rows are
 not constrained, and the penalty is the sum of max(gate, 0) * ||decoder row||.
-The rows get no gradient from this penalty.
+By default the rows get no gradient from this penalty.
 
 At release a Gated SAE becomes a JumpReLU SAE with the magnitudes as
 pre-activations, as the paper's appendix explains. gate > 0 is equivalent to

@@ -2,10 +2,11 @@
 
   latents = z H(z - threshold),  penalty = sum of H(z - threshold) over latents
 
-(arXiv 2407.14435; arXiv 2408.05147, equations 1-4; H is the Heaviside step.) By
-default only the threshold gets a gradient from the penalty, through the
-pseudo-derivatives of `ops/pseudo_derivatives.py`. That module also explains the
-options `kernel` and `gradient_to_pre_acts`, which affect training only.
+where z are the pre-activations and H is the Heaviside step function (arXiv
+2407.14435; arXiv 2408.05147, equations 1-4). By default only the threshold gets
+a gradient from the penalty, through the pseudo-derivatives of
+`ops/pseudo_derivatives.py`. That module also explains the options `kernel` and
+`gradient_to_pre_acts`, which affect training only.
 """
 
 from collections.abc import Sequence
@@ -91,7 +92,7 @@ class Thresholded(base.Sae):
   def init_own_params(
       self, *, initial_threshold: base.Scalar, target_l0: base.Scalar
   ) -> base.Params:
-    """Returns the trained parameter of thresholds that are all equal."""
+    """Returns `threshold` or `log_threshold`, equal for all latents."""
     del target_l0
     start = jnp.broadcast_to(
         jnp.asarray(initial_threshold, jnp.float32), (self.width,)

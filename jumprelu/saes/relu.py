@@ -2,12 +2,13 @@
 
   latents = max(z, 0),  penalty = sum over latents of latent * ||decoder row||
 
-With decoder rows of unit norm (`decoder_norm=unit`, the default) the penalty is
-a plain L1 norm. This is the baseline of Gated SAEs (arXiv 2404.16014, section 2
-and appendix D) and of Bricken et al. (2023). With `decoder_norm=free` the norms
-are not constrained, as in the Circuits Updates of April 2024; a latent cannot
-reduce its penalty by a larger decoder row. Folding moves the norms into the
-encoder with either setting.
+where z are the pre-activations. With decoder rows of unit norm
+(`decoder_norm=unit`, the default) the penalty is a plain L1 norm. This is the
+baseline of Gated SAEs (arXiv 2404.16014, section 2 and appendix D) and of
+Bricken et al. (2023). With `decoder_norm=free` the norms are not constrained,
+as in the Circuits Updates of April 2024; a latent cannot reduce its penalty by
+a larger decoder row. Folding moves the norms into the encoder with either
+setting.
 
 Implementations differ. This package chooses as follows:
 * Squared error: it is summed over dimensions, as everywhere in this package.

@@ -1,15 +1,16 @@
 """ReLU SAEs with rescaled and shifted latents, to undo shrinkage only.
 
-  z = W_enc' (x - b_dec) + b_enc             latents of the ReLU = max(z, 0)
+  z = W_enc^T (x - b_dec) + b_enc            latents of the ReLU = max(z, 0)
   latents = [z > 0] * max(exp(r_mag) * z + shift, 0)
   loss = that of the ReLU SAE (`relu.py`)
        + ||x - decode'(latents)||^2, with gradients to r_mag and shift alone
 
 This is the second baseline in figure 9 of Gated SAEs (arXiv 2404.16014),
-"baseline + rescale & shift". An L1 penalty shrinks latents, and an unpenalised
-gain and shift per latent can undo the shrinkage. If Gated SAEs are better than
-this baseline, the reason is therefore not shrinkage alone. At release an SAE of
-this variant becomes a JumpReLU SAE with the threshold max(shift, 0).
+"baseline + rescale & shift". decode' is the decoder without gradients. An L1
+penalty shrinks latents, and an unpenalised gain and shift per latent can undo
+the shrinkage. If Gated SAEs are better than this baseline, the reason is
+therefore not shrinkage alone. At release an SAE of this variant becomes a
+JumpReLU SAE with the threshold max(shift, 0).
 
 The paper's text on this baseline was not available, and summaries of it are
 silent on some points. This module chooses as follows:

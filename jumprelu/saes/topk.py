@@ -4,12 +4,12 @@
   loss = ||x - decode(latents)||^2
          + aux_coefficient * ||e - aux_latents W_dec||^2
 
-where e = x - decode(latents), without gradients, and aux_latents are the
-`aux_k` largest positive z among the row's *dead* latents (AuxK: Gao et al.,
-arXiv 2406.04093, sections 2.3 and A.2). A latent is dead if it has not fired
-for `dead_after` kept rows; the count of rows is part of the training state.
-There is no penalty. The k of a member is its target L0, and the members of a
-suite may differ in k.
+where z are the pre-activations, e = x - decode(latents) without gradients, and
+aux_latents are the `aux_k` largest positive z of the row among *dead* latents
+(AuxK: Gao et al., arXiv 2406.04093, sections 2.3 and A.2). A latent is dead if
+it has not fired for `dead_after` kept rows; the count of rows is part of the
+training state. There is no penalty. The k of a member is its target L0, and the
+members of a suite may differ in k.
 
 Implementations differ. This package chooses as follows:
 * Normalisation: OpenAI's code divides the first term by the variance of the
