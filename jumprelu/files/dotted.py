@@ -74,7 +74,7 @@ def replace(config: C, changes: Mapping[str, Any]) -> C:
 
   Raises:
     UserError: It names all unknown paths, all values of a wrong type, and the
-      first field that each config of the tree refuses.
+      first error of each config's own checks.
   """
   known = leaves(config)
   problems = [_unknown(path, known) for path in changes if path not in known]

@@ -40,7 +40,7 @@ def is_release(path: str | os.PathLike[str]) -> bool:
 
 
 def want_release(path: str | os.PathLike[str]) -> None:
-  """Refuses a folder that is recognised as something else than a release.
+  """Refuses a folder that is recognised as something other than a release.
 
   Raises:
     UserError: It is a run, a part of a release, or the parent of a run or
@@ -62,7 +62,7 @@ def want_release(path: str | os.PathLike[str]) -> None:
 
 
 def want_member(path: str | os.PathLike[str]) -> None:
-  """Refuses a folder that is recognised as something else than a member.
+  """Refuses a folder that is recognised as something other than a member.
 
   A member is one SAE's folder inside a release.
 
@@ -80,7 +80,7 @@ def want_member(path: str | os.PathLike[str]) -> None:
 
 
 def want_run(path: str | os.PathLike[str]) -> None:
-  """Refuses a folder that is recognised as something else than a run.
+  """Refuses a folder that is recognised as something other than a run.
 
   Raises:
     UserError: It is a release, a part of a release, or the parent of a run or

@@ -5,8 +5,8 @@ wrote it. A file of an older format is migrated when it is read, from each
 format to the next. A file of a newer format is refused. Files are always
 written in the newest format of their kind.
 
-To change the format of a kind of file, add a function that migrates the old
-format to the new one to the kind's row of `MIGRATIONS`:
+To change the format of a kind of file, write a function that migrates the old
+format to the new one, and add it to the kind's row of `MIGRATIONS`:
 
     Kind.TRAIN_CONFIG: {1: _backend_of_path},
 

@@ -15,8 +15,8 @@ def hold(
 ) -> Iterator[None]:
   """Holds the lock on a file while the context is open; creates the file.
 
-  A file in remote storage is created but cannot be locked, so that two
-  processes which use it do not notice each other.
+  A file in remote storage is created but cannot be locked, so two processes
+  that use it do not notice each other.
 
   Args:
     path: The file, as a local path or epath's.

@@ -159,7 +159,7 @@ def _read_member(path, archive, name, shape, dtype) -> np.ndarray:
       )
   with archive.open(info) as f:
     array = np.lib.format.read_array(f, allow_pickle=False)
-    f.read()  # At its end, zipfile compares the entry's checksum.
+    f.read()  # At the entry's end, zipfile compares its checksum.
   return array
 
 

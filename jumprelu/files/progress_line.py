@@ -11,7 +11,7 @@ _SECONDS = 10
 
 
 class ProgressLine:
-  """Prints how far a loop is, at most one line every ten seconds."""
+  """Prints the progress of a loop, at most one line every ten seconds."""
 
   def __init__(self, name: str, total: int, *, quiet: bool = False):
     """Starts the clock.
