@@ -24,7 +24,7 @@ from jumprelu.training import config
 ALL_SITES = ('resid_post', 'mlp_out', 'attn_heads')
 RESIDUAL = ('resid_post',)
 
-# Gemma Scope does not publish its grid. These five coefficients surround the
+# Gemma Scope does not publish its grid of coefficients. These five surround the
 # two that it names.
 COEFFICIENTS = ('1e-4', '3e-4', '6e-4', '1e-3', '2e-3')
 
@@ -83,8 +83,8 @@ SUITES = {
     '9b-131k-v5e-gated': ('v5e:4x4', _9b(tensor=1, variants=('gated',))),
 }
 
-# Table 1 of the paper, Gemma 2 2B without transcoders. A row has the width (in a
-# tuple), tokens, layers, sites, the slice, and the size of its `tensor` axis.
+# Table 1 of the paper, Gemma 2 2B without transcoders. A row has the width (in
+# a tuple), tokens, layers, sites, the slice, and the size of its `tensor` axis.
 _EVERY = tuple(range(26))
 GEMMA_SCOPE_2B = (
     ((2**14,), 4e9, _EVERY, ALL_SITES, 'v5e:4x4', 2),
@@ -169,8 +169,8 @@ def compile_steps(names: list[str]) -> None:
 
   The compiler counts one iteration of a loop of unknown length, so the numbers
   are for a single step. If the members of a group step one after another, only
-  one of them is counted. The compiler's estimate of the time is left out, because
-  it is negative for such programs.
+  one of them is counted. The compiler's estimate of the time is left out,
+  because it is negative for such programs.
   """
   print(
       '| suite | TFLOP | GB read and written | collectives: MB | peak GiB |\n'
