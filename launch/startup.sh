@@ -4,9 +4,10 @@
 #   startup.sh COMMAND [ARGUMENT ...]
 #
 # If the command exits with 0, 2, 65, 66 or 70, so does the script. 42
-# (preempted, checkpoint saved) restarts it, and so does any other code, up to
-# MAX_RESTARTS times, after a pause that doubles each time. SIGTERM is forwarded
-# to the command, and the script then exits with the command's exit code.
+# (preempted, checkpoint saved) always restarts the command. Any other code
+# restarts it up to MAX_RESTARTS times, after a pause that doubles each time.
+# SIGTERM is forwarded to the command, and the script then exits with the
+# command's exit code.
 set -u
 max_restarts=${MAX_RESTARTS:-8}
 first_pause=${PAUSE_SECONDS:-10}
