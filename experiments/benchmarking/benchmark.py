@@ -19,7 +19,8 @@ ours:
 On a GPU the reported memory is that of the arrays on it, and the peers'
 environment must have torch for CUDA. If the GPU cannot hold the arrays of all
 implementations at the same time, `--alone` runs all rounds of one
-implementation before the next starts.
+implementation before the next starts. A ratio is then that of two rounds with
+the same number.
 
 A ratio of 2 means that our step is twice as fast. `matmuls` is the time of the
 five matrix products of a dense step, measured in the same rounds.
