@@ -155,6 +155,18 @@ def _write(directory: pathlib.Path, read, *, tokenizer, config, record) -> None:
     partial.rename(directory)
 
 
+# The fields of a manifest that `open_prepared` reads.
+_DESCRIBED = (
+    'source',
+    'tokenizer_sha256',
+    'held_out_percent',
+    'max_tokens',
+    'documents',
+    'tokens',
+    'text_bytes',
+)
+
+
 def open_prepared(directory: pathlib.Path) -> Prepared:
   """Opens the two caches that `prepare` wrote into a directory.
 
@@ -165,6 +177,12 @@ def open_prepared(directory: pathlib.Path) -> Prepared:
   train = TokenCache(directory / 'train')
   held_out = TokenCache(directory / 'held_out')
   for cache, split in ((train, 'train'), (held_out, 'held_out')):
+    for name in _DESCRIBED:
+      if name not in cache.manifest:
+        raise DataError(
+            f'{cache.directory}: the manifest has no field {name!r}; prepare the'
+            ' text again'
+        )
     if cache.manifest['split'] != split:
       raise DataError(
           f'{cache.directory}: the manifest is of split'

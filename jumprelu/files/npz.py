@@ -14,6 +14,7 @@ import os
 import pathlib
 from typing import Any
 import zipfile
+import zlib
 
 import numpy as np
 
@@ -91,7 +92,12 @@ def _open(path: str | os.PathLike) -> Iterator[zipfile.ZipFile]:
       yield archive
   except FileNotFoundError as e:
     raise errors.MissingInputError(f'{path}: no such file') from e
-  except (zipfile.BadZipFile, EOFError, NotImplementedError) as e:
+  except (
+      zipfile.BadZipFile,
+      zlib.error,
+      EOFError,
+      NotImplementedError,
+  ) as e:
     raise errors.DataError(f'{path}: damaged or truncated npz ({e})') from e
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jumprelu import sharding
 from jumprelu.array_typing import Array, Bool, Float, Int
@@ -122,9 +123,22 @@ def self_check(config: config_lib.LmConfig) -> float:
     reference = jax.jit(functools.partial(chunked, window=window, **options))
     with jax.default_matmul_precision('float32'):
       expected = reference(q, k, v)
-    difference = jnp.abs(kernel(q, k, v) - expected).max()
-    worst = max(worst, float(difference / jnp.abs(expected).max()))
+    ratio = relative_difference(kernel(q, k, v), expected)
+    worst = float(np.maximum(worst, ratio))  # Unlike `max`, it keeps NaN.
   return worst
+
+
+def relative_difference(
+    actual: Float[Array, '*shape'], expected: Float[Array, '*shape']
+) -> Float[Array, '']:
+  """Returns max |actual - expected| / max |expected|, NaN if any is NaN.
+
+  NaN is checked separately, because XLA's maximum of a large array drops it on
+  a CPU.
+  """
+  difference = jnp.abs(actual - expected)
+  ratio = difference.max() / jnp.abs(expected).max()
+  return jnp.where(jnp.isnan(difference).any(), jnp.nan, ratio)
 
 
 def apply_module(

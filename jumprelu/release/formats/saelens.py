@@ -210,7 +210,7 @@ def _read(
   if config.get('d_in') not in (None, params['W_enc'].shape[0]):
     raise errors.DataError(
         f'{path}: tensor W_enc has shape {params["W_enc"].shape}, wanted'
-        f' ({config["d_in"]}, {config["d_sae"]})'
+        f' ({config["d_in"]}, {params["W_enc"].shape[1]})'
     )
   if scaled and (params.pop('scaling_factor') != 1).any():
     raise errors.DataError(f'{path}: tensor scaling_factor is not 1 everywhere')

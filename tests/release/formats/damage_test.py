@@ -82,6 +82,10 @@ def test_a_config_of_another_architecture(tmp_path):
         ({'apply_b_dec_to_input': None}, ('apply_b_dec_to_input is missing',)),
         ({'d_sae': 8}, ('W_enc has shape (6, 16)', 'wanted (d_in, 8)')),
         ({'d_in': 5}, ('W_enc has shape (6, 16)', 'wanted (5, 16)')),
+        (
+            {'d_in': 5, 'd_sae': None},
+            ('W_enc has shape (6, 16)', 'wanted (5, 16)'),
+        ),
     ],
 )
 def test_invalid_fields_of_a_cfg_json(tmp_path, config, words):
