@@ -247,11 +247,13 @@ def from_json(text: str, *, where: str = 'the config') -> TrainConfig:
     UserError: the text is not JSON, or a field is unknown, missing or invalid.
     DataError: the format of the file `where` is newer than this version.
   """
-  return dotted.from_json(
-      TrainConfig(),
-      text,
-      migrate=functools.partial(formats.migrate_train_config, where=where),
-  )
+  migrate = functools.partial(formats.migrate_train_config, where=where)
+  try:
+    return dotted.from_json(TrainConfig(), text, migrate=migrate)
+  except errors.DataError:
+    raise
+  except errors.UserError as error:
+    raise errors.UserError(f'{where}: {error}') from None
 
 
 def to_record(config: TrainConfig) -> dict[str, Any]:
