@@ -93,9 +93,9 @@ class Config:
     return sequences
 
   def check_data_axis(self, size: int) -> None:
-    """Raises UserError if a mesh's data axis does not divide two fields.
+    """Raises UserError unless a data axis divides shards and forward passes.
 
-    The fields are `logical_shards` and `lm_sequences`.
+    It must divide both `logical_shards` and `lm_sequences`.
 
     Args:
       size: The size of the data axis.

@@ -44,8 +44,8 @@ class Prepared:
 class _Progress:
   """A progress line on stderr every ten seconds.
 
-  If `total`, the number of bytes of text, is not 0 (unknown), the line also has
-  the percentage done and the time left.
+  `total` is the number of bytes of text, or 0 if it is unknown. If it is known,
+  the line also has the percentage done and the time left.
   """
 
   def __init__(self, name: str, total: int):
@@ -155,7 +155,8 @@ def _write(directory: pathlib.Path, read, *, tokenizer, config, record) -> None:
     partial.rename(directory)
 
 
-# The fields of a manifest that `open_prepared` reads.
+# The fields of a manifest that `open_prepared` reads, besides those that every
+# cache has.
 _DESCRIBED = (
     'source',
     'tokenizer_sha256',

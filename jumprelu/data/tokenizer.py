@@ -1,7 +1,7 @@
 """SentencePiece tokenizers: reading Gemma's and training small ones.
 
-The special ids are Gemma's: PAD 0, EOS 1, BOS 2, UNK 3. Encoding adds none of
-them; `packing` adds them.
+The special ids are Gemma's: PAD 0, EOS 1, BOS 2, UNK 3. `packing` adds BOS, EOS
+and PAD; encoding does not.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -85,8 +85,8 @@ class Tokenizer:
   def encode_with_starts(self, text: str) -> tuple[list[int], list[int]]:
     """Returns the ids of `text` and the index in `text` at which each starts.
 
-    A token starts at its first character that is not white space; a token of
-    white space only starts at its first character. If a character is encoded as
+    A token starts at its first character that is not white space; a token that
+    consists of white space starts at its first character. If a character is encoded as
     several tokens, one per byte, all of them start at this character.
 
     Raises:
@@ -132,7 +132,7 @@ class Tokenizer:
     return tuple(ids)
 
   def decode(self, ids: Sequence[int]) -> str:
-    """Returns the text of `ids`; special ids have no text."""
+    """Returns the text of `ids`; PAD, EOS and BOS have no text."""
     return self._processor.decode([int(i) for i in ids])
 
   def piece(self, token: int) -> str:

@@ -34,7 +34,7 @@ def replicate(tree: Any, mesh: Any) -> Any:
 
 
 def num_chunks(shape: tuple[int, int], width: int, *, mesh: Any = None) -> int:
-  """Returns the smallest number of equal chunks that each fit in memory.
+  """Returns the smallest number of equal chunks that fit, if any do, in memory.
 
   Args:
     shape: The numbers of sequences and positions; the positions are divided.

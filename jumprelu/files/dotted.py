@@ -109,8 +109,8 @@ def from_dict(default: C, data: Mapping[str, Any]) -> C:
     data: The result of `to_dict`.
 
   Raises:
-    UserError: A field is unknown, missing (because a default would silently be
-      wrong) or invalid.
+    UserError: A field is unknown, missing or invalid. A missing field has no
+      default, because a default could be wrong without a sign.
   """
   flat = _flatten(default, data, '')
   known = leaves(default)

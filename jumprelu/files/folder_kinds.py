@@ -1,7 +1,7 @@
-"""Recognises runs and releases, so that errors can name a mistaken folder.
+"""Recognises runs and releases, so that errors can say which one was passed.
 
-Both kinds of folder hold a suite.json, but only a run has a config.json beside
-it.
+A release holds a suite.json. A run holds a config.json, and a suite.json once
+it has started to compute.
 """
 
 from collections.abc import Callable
@@ -123,7 +123,7 @@ def _folder(path: str | os.PathLike[str]) -> Folder:
 
 
 def _parent_release(folder: Folder, *, itself: bool = False) -> Folder | None:
-  """Returns the nearest parent of a folder that is a release, if any.
+  """Returns the nearest release among a folder's parents, or None.
 
   With `itself`, the folder may be that release. The parents of a remote folder
   are not checked.

@@ -4,7 +4,7 @@ The gemma package's own attention, the `dense` form, computes an array
 [sequences, positions, heads, positions] of scores. Two other forms have the
 same result up to rounding: `chunked` is the package's arithmetic for a chunk of
 queries at a time, and `splash` is the TPU kernel that is part of JAX. Unlike
-every GPU kernel in JAX 0.10, this kernel supports Gemma 2's soft cap on scores.
+JAX's GPU kernels for whole sequences, it supports Gemma 2's soft cap on scores.
 """
 
 from collections.abc import Callable

@@ -155,8 +155,8 @@ class _Store:
     inner = _inner(folder)
     if inner is None:
       raise errors.MissingInputError(
-          f'{folder}: no arrays of orbax in this folder or in exactly one of'
-          ' its subfolders; use the folder of one checkpoint'
+          f'{folder}: neither this folder nor exactly one of its subfolders'
+          " has orbax's arrays; use the folder of one checkpoint"
       )
     self.path = inner.resolve()
     metadata = self._metadata()

@@ -29,8 +29,8 @@ from jumprelu.ops import (
     row_gather,
 )
 
-# The number of ranks that are added in one iteration, because the sums are then
-# read and written once for all of them.
+# The number of ranks added in one iteration. Several are added at once, so that
+# the sums are read and written only once for all of them.
 _RANKS_PER_ADD = 8
 # The number of ranks that are looked up in the bits together; a multiple of
 # `_RANKS_PER_ADD`.
@@ -160,8 +160,8 @@ def _add(
     decoder: The decoder.
     index: The latents that were looked up.
     values: Their values.
-    iteration: The number of these ranks among those that were looked up, in
-      units of `_RANKS_PER_ADD`.
+    iteration: The index of this group of `_RANKS_PER_ADD` ranks among the ranks
+      that were looked up.
     total: The sums over lower ranks.
   """
   take_ranks = functools.partial(

@@ -33,7 +33,11 @@ def define_flags(flag_values: absl_flags.FlagValues) -> None:
       f'{chip.name}:{chip.slices[-1]}' for chip in chips.CHIPS.values()
   )
   for name, default, text in (
-      ('topology', 'v5e:4x4', f'TPU type and slice, up to {known}.'),
+      (
+          'topology',
+          'v5e:4x4',
+          f'TPU type and slice; the usual ones go up to {known}.',
+      ),
       (
           'layers',
           '',

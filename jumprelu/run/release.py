@@ -2,12 +2,10 @@
 
 Reads the newest checkpoint of a run directory, folds the activation scale into
 the arrays, and evaluates every SAE on held-out text, unless the run directory
-already holds that evaluation. The release consists of files
-
-  SITE/layer_L/width_W/average_l0_N/params.npz
-
-with the config, results and test vectors of each next to it, a table of all
-results, and a README. It is verified before it is moved to --out. An existing
+already holds that evaluation. Each SAE has a folder with its params.npz, config,
+results and test vectors: SITE/layer_L/width_W/average_l0_N for JumpReLU SAEs,
+and the same below variants/VARIANT for others. The release also holds a table
+of all results and a README. It is verified before it is moved to --out. An existing
 --out is replaced only if it is empty or an earlier release of the same run.
 
   jumprelu release --run=runs/layer2 --out=releases/layer2
@@ -40,7 +38,7 @@ def define_flags(fv: flags.FlagValues):
   flags.DEFINE_bool(
       'as_jumprelu',
       False,
-      'Convert SAEs of other variants that equal a JumpReLU SAE to one;'
+      'Convert SAEs to JumpReLU SAEs where the two are equivalent;'
       ' config.json names the original variant.',
       flag_values=fv,
   )

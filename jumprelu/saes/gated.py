@@ -13,16 +13,15 @@ the baseline of JumpReLU SAEs (arXiv 2407.14435): the norms of decoder rows are
 not constrained, and the penalty is the sum of max(gate, 0) * ||decoder row||.
 By default the rows get no gradient from this penalty.
 
-At release a Gated SAE becomes a JumpReLU SAE with the magnitudes as
-pre-activations, as the paper's appendix explains. gate > 0 is equivalent to
+`release --as_jumprelu` converts a Gated SAE to a JumpReLU SAE with the
+magnitudes as pre-activations, as the paper's appendix explains. gate > 0 is equivalent to
 magnitude > b_mag - exp(r_mag) * b_enc. The threshold is the maximum of this
 bound and 0, because latents are positive.
 
 Three switches are the ablations of the paper's figure 8. `rescale=False` fixes
 r_mag at 0. `frozen_decoder=False` lets the third term train the decoder too.
 `tied=False` gives magnitudes a separate encoder W_mag instead of exp(r_mag) *
-W_enc. Such an SAE equals no JumpReLU SAE, so it is released in its trained
-form.
+W_enc. Such an SAE is equivalent to no JumpReLU SAE and is not converted.
 
 Implementations differ. This package chooses as follows:
 * Initial values: r_mag starts at 0, as in SAELens; the paper gives no value.
@@ -150,9 +149,9 @@ class Gated(relu.Relu):
   ) -> Float[Array, '*batch']:
     """Returns each row's sum of max(gate, 0) * ||decoder row||.
 
-    With `frozen_decoder`, the decoder gets no gradient from this penalty.
-    Otherwise decoder rows would shrink without limit: larger magnitudes can
-    compensate for it, and the third term does not train the decoder.
+    With `frozen_decoder`, the decoder gets no gradient from this penalty,
+    because the third term does not train it then. With a gradient, decoder rows
+    would shrink without limit, since larger magnitudes can compensate.
     """
     return super().penalty(self._gate_decoder(params), pre_acts, latents)
 
@@ -179,7 +178,7 @@ class Gated(relu.Relu):
   def fold_own(
       self, params: base.Params, *, scale: Float[Array, ' latents']
   ) -> base.Params:
-    """Returns r_mag, and b_mag minus the pre-encoder shift, then scaled."""
+    """Returns r_mag unchanged, and (b_mag - pre-encoder shift) * scale."""
     shift = self._gain(params) * self.bias_shift(params, self.encoders[-1])
     gain = {'r_mag': params['r_mag']} if self._has_gain else {}
     return gain | {'b_mag': (params['b_mag'] - shift) * scale}

@@ -46,7 +46,8 @@ class Config(jumprelu.ThresholdConfig):
   """Hyper-parameters of a JumpReLU SAE with a quadratic penalty."""
 
   aims: tuple[float, ...] = fields.field(
-      (50.0,), 'Target L0s, one member per value; target_l0 overrides them.'
+      (50.0,),
+      'Target L0s, each with every coefficient; target_l0 overrides them.',
   )
   coefficient: float = fields.field(
       1e-3, 'Sparsity coefficient of the members that target_l0 makes.'

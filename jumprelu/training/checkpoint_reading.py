@@ -57,7 +57,7 @@ def restore(
 ) -> Restored | None:
   """Returns the newest checkpoint that verifies, or None if none exists.
 
-  All processes call this function together. At most 64 checkpoints are tried. A
+  All processes call this function together. At most 64 checkpoints of a listing are tried. A
   run may save and remove checkpoints meanwhile.
 
   Args:
@@ -66,7 +66,7 @@ def restore(
       is restored in their shardings, which may differ from those of the save.
 
   Raises:
-    UserError: a checkpoint is intact, but its arrays have other names, shapes
+    UserError: the record of a checkpoint is intact, but its arrays have other names, shapes
       or dtypes than `abstract_state`.
     DataError: checkpoints exist, but none verifies.
   """
@@ -96,7 +96,7 @@ def restore(
     why = '; '.join(f'{step}: {fault}' for step, fault in faults.items())
     raise errors.DataError(
         f'{directory}: none of its checkpoints can be restored'
-        f' ({why or "empty directories"}); nothing was changed.'
+        f' ({why or "empty or renamed directories"}); nothing was changed.'
         ' Repair one, or train in another directory'
     )
   return None

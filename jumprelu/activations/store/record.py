@@ -134,7 +134,7 @@ def read_manifest(
     if (directory / PROGRESS).exists():
       cure = 'the same `jumprelu harvest` command resumes it'
     raise errors.DataError(
-        f'{path}: missing, because the store is incomplete; {cure}'
+        f'{path}: missing; this is no store, or an incomplete one; {cure}'
     )
   # The format is checked first, because a newer format may store the digest in
   # another field.

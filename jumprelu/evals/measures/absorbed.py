@@ -19,9 +19,11 @@ from jumprelu.evals import jitted
 _SILENT = 1e-8
 # Number of latents that absorb a word at most.
 _ABSORBERS = 3
-# Smallest cosines of an absorbing latent: in part, and in full.
+# Smallest cosine of a latent that absorbs a word partly, and of one that absorbs
+# it in full.
 _COSINE, _FULL_COSINE = 0.1, 0.025
-# Smallest component of absorbing latents, as a share of a.
+# Smallest share of the whole component (`Parts.whole`) that the absorbing
+# latents must have together.
 _SHARE = 0.4
 # Number of arrays [words, latents] that are in memory at a time.
 _ARRAYS = 5

@@ -4,8 +4,9 @@ The profiles are those of Gemma Scope (arXiv 2408.05147, figures 3 and 15).
 Positions count from the preceding BOS, at position 0. A document that continues
 in the next row has another BOS there, so a token at position p can attend to p
 earlier tokens, however documents are packed into rows. The FVU's denominator at
-a position is the sum of squares about the mean of all positions. The ratio of
-the sums over all positions is thus the FVU of the whole text.
+a position is the sum of squares about the mean of the
+evaluation's first pass. If both passes read the same rows, the ratio of the sums
+over all positions is therefore the FVU of the text.
 
 Standard errors are over documents, because a document that fills several rows
 has several tokens at the same position, which are not independent.
@@ -123,7 +124,7 @@ def _masks(batch, *, mesh):
 
 
 def measure(context: context_lib.Context) -> context_lib.Measured:
-  """Measures the profiles of all members on the text of the losses."""
+  """Measures the profiles of all members on the text of the second pass."""
   mesh = context.text.mesh
   losses = corpus_passes.losses_of(context.model, context.means, mesh=mesh)
 

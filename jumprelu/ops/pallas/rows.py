@@ -13,7 +13,7 @@ from jumprelu.ops.pallas import calls
 
 
 def _kernel(*refs: Any) -> None:
-  """Writes the scaled error of one row, and its squared norm.
+  """Writes one row's scaled error, and the squared norm of its unscaled error.
 
   `scale` is 2 / rows, or 0 in a row that is not kept.
   """
