@@ -194,5 +194,7 @@ def test_a_folder_of_no_or_several_models_is_an_error(folders, tmp_path):
     lm.get_config(str(tmp_path))
   # A folder may also have been removed after it was recognised.
   for folder in (tmp_path, tmp_path / 'gone'):
-    with pytest.raises(errors.MissingInputError, match='neither this folder nor'):
+    with pytest.raises(
+        errors.MissingInputError, match='neither this folder nor'
+    ):
       orbax_folder.Weights(folder, CONFIG)
