@@ -218,6 +218,7 @@ def run(
     final_norm: bool = False,
     taps: frozenset[Tap] = frozenset(),
     splice: Splice | None = None,
+    attend: attention.Attend | None = None,
     mesh: Any = None,
 ) -> tuple[Float[Array, 'sequences positions model'], dict[Tap, Array]]:
   """Runs a part of the model, inside the caller's `jit`.
@@ -234,6 +235,8 @@ def run(
     final_norm: Whether to apply the final norm to the result.
     taps: The activations to return.
     splice: Replacements of activations [sequences, positions, d_site].
+    attend: The attention function, for instance one with a cache; chosen by
+      the length of the sequences if None.
     mesh: The device mesh, for activation constraints.
 
   Returns:
@@ -243,7 +246,8 @@ def run(
   last = config.layers if num_layers is None else num_layers
   _check_taps({*taps, *splice}, first_layer, min(last, config.layers))
   module, values = make_module(config), {}
-  attend = attention.make(config, segments, mesh=mesh)
+  if attend is None:
+    attend = attention.make(config, segments, mesh=mesh)
   visit = _interceptor(
       config, taps=taps, splice=splice, values=values, mesh=mesh
   )
