@@ -9,17 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from jumprelu import data, errors, lm
-from jumprelu.api import results
-from jumprelu.api.sae import SAE
+from jumprelu.api import programs, results
+from jumprelu.api.dictionary import Dictionary
 from jumprelu.array_typing import Float, Int
 from jumprelu.data import packing
-from jumprelu.lm import cached, gemma
 
 # Texts are padded to a power of two of at least this length, so that few
 # programs are compiled.
 _LEAST_LENGTH = 16
 
-Text = str | Sequence[int]
+Text = str | Sequence[int] | np.ndarray
 
 
 class LanguageModel:
@@ -41,7 +40,7 @@ class LanguageModel:
       model: lm.LanguageModel,
       tokenizer: data.Tokenizer,
       *,
-      spliced: SAE | None = None,
+      spliced: Dictionary | None = None,
       keep_error: bool = False,
   ):
     self._model = model
@@ -95,7 +94,7 @@ class LanguageModel:
       )
     return np.asarray(ids, np.int32)
 
-  def pieces(self, tokens: Sequence[int]) -> list[str]:
+  def pieces(self, tokens: Sequence[int] | np.ndarray) -> list[str]:
     """Returns the text of each token id; spaces are part of it."""
     return [self.tokenizer.piece(int(token)) for token in tokens]
 
@@ -121,7 +120,7 @@ class LanguageModel:
     return results.losses(self._forward(tokens, ())[1], tokens)
 
   def with_sae(
-      self, sae: SAE, *, keep_error: bool = False
+      self, sae: Dictionary, *, keep_error: bool = False
   ) -> 'LanguageModel':
     """Returns the model with an SAE's reconstruction in the SAE's place.
 
@@ -129,15 +128,15 @@ class LanguageModel:
 
     Args:
       sae: The SAE.
-      keep_error: Adds the reconstruction error again, so that the model computes
-        what it did without the SAE; useful with edits of latents.
+      keep_error: Adds the reconstruction error again, so that the results are
+        those without the SAE; useful with edits of latents.
     """
     self._check_fit(sae)
     return LanguageModel(
         self._model, self.tokenizer, spliced=sae, keep_error=keep_error
     )
 
-  def run(self, text: Text, sae: SAE) -> 'results.Activations':
+  def run(self, text: Text, sae: Dictionary) -> 'results.Activations':
     """Returns a text's activations as the SAE sees them.
 
     Args:
@@ -160,7 +159,7 @@ class LanguageModel:
       acts: 'results.Activations | Text',
       *,
       target: str | int,
-      sae: SAE | None = None,
+      sae: Dictionary | None = None,
       position: int = -1,
   ) -> 'results.Attribution':
     """Returns the linear effect of each latent on a token's logit.
@@ -191,7 +190,7 @@ class LanguageModel:
       text: Text,
       *,
       tokens: int = 20,
-      temperature: float = 0.0,
+      temperature: int | float = 0.0,
       seed: int = 0,
   ) -> 'results.Generation':
     """Returns a continuation, computed with a cache of keys and values.
@@ -205,21 +204,23 @@ class LanguageModel:
     """
     prompt = self.tokenize(text)
     if tokens < 1 or not temperature >= 0:
-      raise errors.UserError('generate: tokens must be 1 or more, temperature 0 or more')
+      raise errors.UserError(
+          'generate: tokens must be 1 or more, temperature 0 or more'
+      )
     total = len(prompt) + tokens
     if total > self.config.context:
       raise errors.UserError(
           f'{total} tokens with the new ones, but the context of {self.name}'
           f' has {self.config.context}'
       )
-    ids, logits = _generate(
+    sampling = programs.Sampling(jnp.float32(temperature), jax.random.key(seed))
+    ids, logits = programs.generate(
         self._model.config,
         self.params,
-        self._padded(prompt)[0],
-        len(prompt),
-        temperature,
-        jax.random.key(seed),
-        self._splice_arguments(),
+        jnp.asarray(self._padded(prompt)[0]),
+        jnp.int32(len(prompt)),
+        sampling,
+        sae_params=self._splice_arguments(),
         tokens=tokens,
         spliced=self._splice_static(),
     )
@@ -232,16 +233,18 @@ class LanguageModel:
 
   def _forward(self, tokens, taps):
     """Returns activations by tap and logits, without padding."""
-    values, logits = _forward(
+    values, logits = programs.forward(
         self._model.config,
         self.params,
-        self._padded(tokens),
+        jnp.asarray(self._padded(tokens)),
         self._splice_arguments(),
         taps=tuple(sorted(set(taps))),
         spliced=self._splice_static(),
     )
     count = len(tokens)
-    host = {tap: np.asarray(x[0, :count], np.float32) for tap, x in values.items()}
+    host = {
+        tap: np.asarray(x[0, :count], np.float32) for tap, x in values.items()
+    }
     return host, np.asarray(logits[0, :count])
 
   def _padded(self, tokens) -> np.ndarray:
@@ -259,7 +262,8 @@ class LanguageModel:
   def _splice_static(self):
     if self._spliced is None:
       return None
-    return self._spliced.sae, self._spliced.reads, self._keep_error
+    spliced = self._spliced
+    return programs.Spliced(spliced.sae, spliced.reads, self._keep_error)
 
   def _token(self, target: str | int) -> int:
     """Returns the id of a token that is given as text or id."""
@@ -273,9 +277,12 @@ class LanguageModel:
       )
     return ids[0]
 
-  def _check_fit(self, sae: SAE) -> None:
+  def _check_fit(self, sae: Dictionary) -> None:
     reads = sae.reads
-    for taps, size in ((reads.inputs, sae.sae.d_in), (reads.targets, sae.sae.d_out)):
+    for taps, size in (
+        (reads.inputs, sae.sae.d_in),
+        (reads.targets, sae.sae.d_out),
+    ):
       known = sum(
           self.config.d_site(tap.site)
           for tap in taps
@@ -297,9 +304,7 @@ class LanguageModel:
 
 
 @functools.lru_cache(maxsize=4)
-def load_lm(
-    model: str, *, dtype: str = 'float32'
-) -> LanguageModel:
+def load_lm(model: str, *, dtype: str = 'float32') -> LanguageModel:
   """Returns a language model, kept in memory for the next call.
 
   Args:
@@ -309,89 +314,3 @@ def load_lm(
   loaded = lm.load(model, dtype=jnp.dtype(dtype))
   tokenizer = data.Tokenizer(loaded.tokenizer_path, rows=loaded.config.vocab)
   return LanguageModel(loaded, tokenizer)
-
-
-def _splices(spliced, params, tokens):
-  """Returns the splice of an SAE, as `gemma.run` takes it; None if no SAE."""
-  if spliced is None:
-    return None
-  sae, reads, keep_error = spliced
-  keep = packing.keep_mask(tokens)[..., None]
-  seen: dict[lm.Tap, jax.Array] = {}
-
-  def record(x):
-    seen[reads.input] = x
-    return x
-
-  def replace(x):
-    if not reads.is_transcoder:
-      record(x)
-    inputs = seen[reads.input].astype(jnp.float32)
-    inputs = jnp.where(keep, inputs, 0)
-    value = sae.decode(params, sae.encode(params, inputs), inputs)
-    if keep_error:
-      value += x - jax.lax.stop_gradient(value)
-    return jnp.where(keep, value.astype(x.dtype), x)
-
-  splice = {reads.target: replace}
-  return {reads.input: record} | splice if reads.is_transcoder else splice
-
-
-@functools.partial(jax.jit, static_argnums=0, static_argnames=('taps', 'spliced'))
-def _forward(config, params, tokens, sae_params, *, taps, spliced):
-  tokens = jnp.asarray(tokens)
-  hidden, values = gemma.run(
-      config,
-      params,
-      tokens,
-      positions=packing.positions(tokens),
-      segments=packing.segments(tokens),
-      final_norm=True,
-      taps=frozenset(taps),
-      splice=_splices(spliced, sae_params, tokens),
-  )
-  return values, gemma.unembed(config, params, hidden)
-
-
-@functools.partial(jax.jit, static_argnums=0, static_argnames=('tokens', 'spliced'))
-def _generate(
-    config, params, prompt, length, temperature, key, sae_params, *, tokens, spliced
-):
-  """Returns new ids [tokens] and the logits [tokens, vocab] they came from."""
-  dtype = jax.tree.leaves(params)[0].dtype
-  room = prompt.shape[0] + tokens
-  cache = cached.make_cache(config, 1, room, dtype=dtype)
-
-  def forward(cache, ids):
-    attend = cached.Attention(cache, config.attention_softcap)
-    positions = cache.length + jnp.arange(ids.shape[1])[None]
-    hidden, _ = gemma.run(
-        config,
-        params,
-        ids,
-        positions=positions,
-        segments=jnp.ones_like(ids),
-        final_norm=True,
-        splice=_splices(spliced, sae_params, ids),
-        attend=attend,
-    )
-    return attend.cache, hidden
-
-  def choose(logits, key):
-    warm = logits / jnp.where(temperature > 0, temperature, 1)
-    sampled = jax.random.categorical(key, warm)
-    return jnp.where(temperature > 0, sampled, logits.argmax(-1))
-
-  def step(carry, key):
-    cache, hidden = carry
-    logits = gemma.unembed(config, params, hidden)
-    token = choose(logits, key).astype(jnp.int32)
-    cache, after = forward(cache, token[None, None])
-    cache = cache._replace(length=cache.length + 1)
-    return (cache, after[0, 0]), (token, logits)
-
-  cache, hidden = forward(cache, prompt[None])
-  cache = cache._replace(length=jnp.int32(length))
-  carry = cache, hidden[0, length - 1]
-  _, (ids, logits) = jax.lax.scan(step, carry, jax.random.split(key, tokens))
-  return ids, logits

@@ -11,7 +11,7 @@ import numpy as np
 
 from jumprelu import data, lm
 from jumprelu.api import logit_effects
-from jumprelu.api.sae import SAE
+from jumprelu.api.dictionary import Dictionary
 from jumprelu.array_typing import Bool, Float, Int
 from jumprelu.data import packing
 from jumprelu.lm import gemma, loss
@@ -34,7 +34,7 @@ class Active(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Activations:
-  """A text's activations at an SAE's site, and what the SAE makes of them.
+  """A text's activations at an SAE's site, and the SAE's output.
 
   Rows are tokens, BOS first. The SAE is not applied to BOS: its latents there
   are zero, and its reconstruction there is the activation itself.
@@ -53,7 +53,7 @@ class Activations:
     keep: The tokens that the SAE was applied to.
   """
 
-  sae: SAE
+  sae: Dictionary
   tokens: Int[np.ndarray, ' tokens']
   pieces: list[str]
   inputs: Float[np.ndarray, 'tokens d_in']
@@ -133,15 +133,17 @@ class Top:
     width = max((len(repr(p)) for p in self.pieces), default=0)
     lines = [f'{"token":{width}}  latent: value (effect on the next logit)']
     for piece, row in self:
-      cells = '  '.join(f'{a.latent}: {a.value:.2f} ({_signed(a)})' for a in row)
+      cells = '  '.join(
+          f'{a.latent}: {a.value:.2f} ({_signed(a)})' for a in row
+      )
       lines.append(f'{piece!r:{width}}  {cells}'.rstrip())
     return '\n'.join(lines)
 
   def _repr_html_(self) -> str:
-    most = max((row[0].value for row in self.rows if row), default=1.0)
+    largest = max((row[0].value for row in self.rows if row), default=1.0)
     rows = []
     for piece, row in self:
-      share = row[0].value / most if row else 0.0
+      share = row[0].value / largest if row else 0.0
       cells = ''.join(
           f'<td>{a.latent}: {a.value:.2f} <small>({_signed(a)})</small></td>'
           for a in row
@@ -240,7 +242,8 @@ class Generation(NamedTuple):
 
 
 def losses(
-    logits: Float[np.ndarray, 'tokens vocab'], tokens: Int[np.ndarray, ' tokens']
+    logits: Float[np.ndarray, 'tokens vocab'],
+    tokens: Int[np.ndarray, ' tokens'],
 ) -> Float[np.ndarray, ' tokens_after_first']:
   """Returns the loss in nats of each token after the first."""
   logits = logits[:-1].astype(np.float64)
@@ -250,9 +253,9 @@ def losses(
   return (total - chosen).astype(np.float32)
 
 
-def make(model: Any, sae: SAE, tokens, values, logits) -> Activations:
+def make(model: Any, sae: Dictionary, tokens, values, logits) -> Activations:
   """Returns the activations of a text from the values of a forward pass."""
-  reads, keep = sae.reads, packing.keep_mask(tokens)
+  reads, keep = sae.reads, np.asarray(packing.keep_mask(tokens))
   inputs = np.concatenate([values[tap] for tap in reads.inputs], -1)
   targets = np.concatenate([values[tap] for tap in reads.targets], -1)
   kept = np.where(keep[:, None], inputs, 0)
@@ -331,8 +334,8 @@ def _gradient(config, params, tokens, target, position, *, tap):
         config,
         params,
         tokens,
-        positions=packing.positions(tokens),
-        segments=packing.segments(tokens),
+        positions=jnp.asarray(packing.positions(tokens)),
+        segments=jnp.asarray(packing.segments(tokens)),
         splice={tap: lambda x: x + shift.astype(x.dtype)},
     )
     logits = gemma.unembed(config, params, hidden[0, position])

@@ -27,7 +27,7 @@ class Suite(Mapping[str, SAE]):
     self._saes = dict(saes)
     self.name = name
 
-  def __getitem__(self, key: str | tuple[str, float]) -> SAE:
+  def __getitem__(self, key: str | tuple[str, int | float]) -> SAE:
     if isinstance(key, str) and key in self._saes:
       return self._saes[key]
     site, l0 = key if isinstance(key, tuple) else (key, None)
@@ -60,7 +60,7 @@ class Suite(Mapping[str, SAE]):
       width: int | None = None,
       variant: str | None = None,
       layer: int | None = None,
-      l0: float | None = None,
+      l0: int | float | None = None,
       seed: int | None = None,
   ) -> 'Suite':
     """Returns the SAEs that have exactly these values.
@@ -83,7 +83,9 @@ class Suite(Mapping[str, SAE]):
         'layer': layer,
         'seed': seed,
     }
-    wanted = {name: value for name, value in wanted.items() if value is not None}
+    wanted = {
+        name: value for name, value in wanted.items() if value is not None
+    }
     saes = [sae for sae in self.values() if _fits(sae, wanted)]
     if l0 is not None:
       saes = _nearest(saes, l0)
@@ -178,7 +180,7 @@ def load(
     DataError: A file is damaged; the message names it.
     UserError: An argument contradicts the files.
   """
-  given = record.Origin(model, layer, site, input_gain)
+  stated = record.Origin(model, layer, site, input_gain)
   path = pathlib.Path(path).expanduser()
   folder = path.parent if path.is_file() else path
   if folder_kinds.is_run(folder):
@@ -189,7 +191,7 @@ def load(
   saes = {}
   for name, member in released.items():
     shown = folder.name if name == '.' else name
-    origin = _merged(shown, given, member.origin)
+    origin = _merged(shown, stated, member.origin)
     member = record.Released(
         member.sae, member.params, origin, member.meta, member.training
     )
@@ -198,13 +200,13 @@ def load(
 
 
 def _merged(
-    name: str, given: record.Origin, stated: record.Origin
+    name: str, arguments: record.Origin, files: record.Origin
 ) -> record.Origin:
   for field in ('layer', 'site', 'input_gain'):
-    wanted, known = getattr(given, field), getattr(stated, field)
+    wanted, known = getattr(arguments, field), getattr(files, field)
     if None not in (wanted, known) and wanted != known:
       raise errors.UserError(f'{field}={wanted!r}: {name} is of {known!r}')
-  return given.over(stated)
+  return arguments.over(files)
 
 
 def _results(folder: pathlib.Path) -> dict[str, Any]:
@@ -245,17 +247,17 @@ def _of_run(folder: pathlib.Path) -> dict[str, record.Released]:
 
 
 def _fits(sae: SAE, wanted: Mapping[str, Any]) -> bool:
-  own = {
+  values = {
       'site': sae.site,
       'width': sae.width,
       'variant': sae.variant,
       'layer': sae.layer,
       'seed': sae.config.get('seed'),
   }
-  return all(own[name] == value for name, value in wanted.items())
+  return all(values[name] == value for name, value in wanted.items())
 
 
-def _nearest(saes: Sequence[SAE], l0: float) -> list[SAE]:
+def _nearest(saes: Sequence[SAE], l0: int | float) -> list[SAE]:
   """Returns the SAEs whose L0 is nearest; all, if no L0 is known."""
   known = [(abs(sae.l0 - l0), sae) for sae in saes if sae.l0 is not None]
   if not known:

@@ -78,6 +78,8 @@ class Attention:
     """Writes the layer's new keys or values; returns all of the layer's."""
     old = getattr(self.cache, name)
     start = (self._layer, 0, self.cache.length, 0, 0)
-    whole = jax.lax.dynamic_update_slice(old, new[None].astype(old.dtype), start)
+    whole = jax.lax.dynamic_update_slice(
+        old, new[None].astype(old.dtype), start
+    )
     self.cache = self.cache._replace(**{name: whole})
     return whole[self._layer]
