@@ -1,4 +1,4 @@
-"""The distribution: what is installed, what it needs, and why so pinned."""
+"""The distribution: its packages, its requirements and their bounds."""
 
 import importlib.util
 import pathlib
@@ -18,17 +18,17 @@ _README = _HERE / 'README.md'
 # Versions are bounded above where the next minor version of a 0.x library may
 # break the package. `constraints.txt` is a full set that is known to work.
 
-# Loads, verifies, encodes with and exports SAEs. `tests/core_test.py` holds the
-# bounds on its size.
+# For loading, verifying, using and exporting SAEs. `tests/core_test.py` limits
+# the number and the size of the installed distributions.
 _CORE = [
-    # Explicit mesh axis types and the custom_vjp behaviour that is tested.
+    # Has explicit mesh axis types; custom_vjp is tested with this version.
     'jax>=0.10.2,<0.11',
     'numpy>=2.0',
-    # bfloat16 in safetensors files read through numpy.
+    # bfloat16 arrays of safetensors files, as NumPy arrays.
     'ml_dtypes>=0.5',
-    # Matching of latents across seeds (jax requires it as well).
+    # Matches latents across seeds; jax requires it too.
     'scipy>=1.13',
-    # Published SAEs, and the weights of the embedded language model.
+    # Reads published SAEs and the weights of the embedded language model.
     'safetensors>=0.5.3',
     # Flags and logging.
     'absl-py>=2.3',
@@ -36,8 +36,8 @@ _CORE = [
     'jaxtyping>=0.3.2',
 ]
 
-# Runs a language model, trains, evaluates and releases.
-# `jumprelu/extras.py` names this extra where one of these is missing.
+# For language models, training, evaluation and releases. If one of these is
+# missing, the error of `jumprelu/extras.py` names this extra.
 _TRAIN = [
     # The modules of gemma are Linen modules.
     'flax>=0.12.8,<0.13',
@@ -49,20 +49,22 @@ _TRAIN = [
     'etils[epath]>=1.12',
     # Stored activations; orbax requires it too.
     'tensorstore>=0.1.74',
-    # Index shuffling of the token cache: the order of the data depends on it.
+    # Shuffles the rows of the token cache; another version could change the
+    # order of the data.
     'grain>=0.2.18,<0.3',
     # Record files of the token cache.
     'array-record>=0.8.3,<0.9',
     # Text data sets by name; imported only for `--data=tfds:...`.
     'tensorflow-datasets>=4.9.9,<5',
-    # gemma and kauldron import it; 2.20 and older do not accept protobuf 6.
+    # gemma and kauldron import it; versions up to 2.20 refuse protobuf 6.
     'tensorflow>=2.21,<2.22',
-    # Gemma 2's modules. 3.3.0 works with kauldron 1.4.2 and jax 0.10, which
-    # other pairs of versions do not.
+    # Gemma 2's modules. No other pair of versions of gemma and kauldron works
+    # with jax 0.10.
     'gemma==3.3.0',
     'kauldron==1.4.2',
-    # 0.2.3 needs protobuf 7, which xmanager (required by kauldron) excludes.
-    # Without these two lines pip backtracks for more than 15 minutes.
+    # sentencepiece 0.2.3 needs protobuf 7, which xmanager, a requirement of
+    # kauldron, excludes. Without these two bounds pip backtracks for more than
+    # 15 minutes.
     'sentencepiece>=0.2.1,<0.2.3',
     'protobuf>=6.31,<7',
     # kubernetes (required by xmanager) requires 3 from version 37.0.2, but
@@ -74,8 +76,8 @@ _TRAIN = [
     'matplotlib>=3.9',
 ]
 
-# Lists rather than `jumprelu[train]`, which an index could resolve to another
-# jumprelu than this checkout.
+# Extras contain the list `_TRAIN` instead of requiring `jumprelu[train]`, which
+# pip could install from a package index instead of this checkout.
 _EXTRAS = {
     'train': _TRAIN,
     'test': [
@@ -85,15 +87,15 @@ _EXTRAS = {
         'pytest-timeout>=2.3',
         # Checks the shapes of `jaxtyping` in tests.
         'beartype>=0.20',
-        # Manifests of launch/ against their schema.
+        # Validates the manifests of launch/ against their schema.
         'jsonschema>=4.23',
         # `test.sh`: lint, format and types.
         'ruff>=0.12',
         'pyink>=24.10',
         'basedpyright>=1.31',
     ],
-    # Live comparison with other libraries; the ordinary tests use goldens.
-    # SAEBench is left out because it requires an older NumPy
+    # Runs other libraries, for comparison; the other tests compare with stored
+    # results. SAEBench is left out because it requires an older NumPy
     # (experiments/goldens/make_metric_goldens.py).
     'interop': [
         *_TRAIN,
@@ -101,8 +103,8 @@ _EXTRAS = {
         'transformers>=5.23',
         'sae-lens>=6.54,<7',
     ],
-    # Compiles for TPUs without one (`jumprelu plan --compile`, tests/tpu): the
-    # release that belongs to the pinned jax.
+    # Compiles for TPUs on a computer without TPUs (`jumprelu plan --compile`,
+    # tests/tpu). This release belongs to the pinned jax.
     'tpu-compile': [*_TRAIN, 'libtpu==0.0.52'],
     'tpu': [*_TRAIN, 'jax[tpu]>=0.10.2,<0.11'],
     'cuda': [*_TRAIN, 'jax[cuda12]>=0.10.2,<0.11'],
@@ -110,11 +112,12 @@ _EXTRAS = {
 
 
 def _native_step() -> list[setuptools.Extension]:
-  """The JumpReLU step in C++: optional, or nobody without a compiler installs.
+  """Returns the extension with the JumpReLU step in C++.
 
-  It needs headers of XLA, which come with jaxlib, and nothing of Python's. It
-  is compiled for several instruction sets, of which the best is taken when it
-  is loaded: what is built on one machine runs on another.
+  The extension is optional, so that the package can be installed without a
+  compiler. It uses XLA's headers, which are part of jaxlib, and not Python's.
+  It is compiled for several instruction sets, and the best one is selected when
+  it is loaded, so that a build also runs on other machines.
   """
   jaxlib = importlib.util.find_spec('jaxlib')
   if jaxlib is None or sys.platform == 'win32':
@@ -144,8 +147,8 @@ setuptools.setup(
     name='jumprelu',
     version=_VERSION,
     description=(
-        'Train, evaluate and release suites of JumpReLU sparse autoencoders on'
-        ' Gemma 2, as Gemma Scope did'
+        'Training, evaluation and release of suites of JumpReLU sparse'
+        ' autoencoders on Gemma 2, as in Gemma Scope'
     ),
     long_description=_README.read_text('utf-8') if _README.exists() else '',
     long_description_content_type='text/markdown',

@@ -20,6 +20,7 @@ from experiments.figures import drawing
 from jumprelu.run import main as main_lib
 
 _HERE = pathlib.Path(__file__).parent
+# L0s at which members are compared.
 _LEVELS = (10, 20, 40, 60)
 
 Row = drawing.Row
@@ -28,7 +29,11 @@ Read = Callable[[str], list[Row]]
 
 
 def at_l0(rows: Iterable[Row], metric: str, l0: float) -> float | None:
-  """Returns a positive metric at an L0; None outside the measured range."""
+  """Returns a metric interpolated at an L0.
+
+  Returns None outside the measured range of L0, or if the metric is not
+  positive, because it then has no logarithm.
+  """
   points = sorted((row['l0'], row[metric]) for row in rows if row.get(metric))
   x, y = np.array(points).T if points else (np.zeros(0), np.zeros(0))
   if not len(x) or not x[0] <= l0 <= x[-1] or y.min() <= 0:
@@ -70,9 +75,9 @@ def compare(
   """Returns a table that compares values of a column at common L0s.
 
   Returns:
-    One row per level and value, without values that no seed reaches: the level,
-    the value, the metric, and the metric's ratio to the first value of `order`,
-    computed within each seed.
+    One row per level and value: the level, the value, the metric, and the ratio
+    of the metric to that of the first value of `order`, computed within each
+    seed. A row is left out if no seed has members on both sides of the level.
   """
   table = []
   for level in levels:
@@ -187,6 +192,7 @@ def _jumprelu(read: Read) -> None:
           ('l0', 'fvu', 'dead_share'),
       ),
   )
+  # The default is first, because ratios are relative to the first value.
   order = sorted(_values(rows, 'bandwidth'), key=lambda value: value != 0.1)
   _at_l0s('bandwidth', rows, 'bandwidth', order)
 

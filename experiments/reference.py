@@ -1,7 +1,8 @@
 """The L0s of published SAEs, as additional rows of a figure's table.
 
-They are part of the table because a picture is drawn from its table alone. Only
-the scales of Gemma 2 have them: no SAEs of the embedded model are published.
+The L0s are part of the table, because a picture is drawn from its table alone.
+Only the scales of Gemma 2 have such rows, because no SAEs of the embedded model
+are published.
 """
 
 from collections.abc import Iterable

@@ -1,7 +1,8 @@
 """Pseudo-gradients and finite differences of a small SAE's loss.
 
-The derivative is with respect to the threshold, which all latents share. The
-SAE has a few latents; its inputs are Gaussian, with a mean squared norm of 1.
+Both are derivatives with respect to the threshold, which all latents share. The
+SAE has a few latents, and its inputs are Gaussian with a mean squared norm of
+1.
 """
 
 from collections.abc import Sequence
@@ -65,8 +66,8 @@ def gradients(
 def differences(decoder: Any, rows: Any, thresholds: Sequence[float]) -> Any:
   """Returns central differences of each batch's loss, [thresholds, batches].
 
-  The difference of one batch is as noisy as a pseudo-gradient with a kernel of
-  the same width. The mean over batches is not.
+  The difference of a single batch is as noisy as a pseudo-gradient with a
+  kernel of the same width, so only the mean over batches is a useful reference.
   """
   # The loss itself does not depend on the bandwidth, so any value works.
   up, down = (

@@ -1,10 +1,11 @@
 """Array types for public signatures.
 
 Names of axes in all signatures: batch (rows of an SAE's input), sequences,
-positions, model (width of an activation), target_model (width of a
-reconstruction), latents, members (SAEs of one group), layers, vocab.
+positions, model (dimensions of an SAE's input), target_model (dimensions of its
+reconstruction), latents, members (SAEs that are trained together, stacked),
+layers, vocab.
 
-Only the tests' import hook checks the types, so runs have no overhead.
+Types are checked in tests only, by an import hook, so runs have no overhead.
 """
 
 from jax import Array

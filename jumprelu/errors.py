@@ -1,8 +1,8 @@
 """Errors that a user can fix, with exit codes for launchers.
 
 Exit codes: 2 bad flags or config, 65 damaged data, 66 missing input, 70
-numerical failure. A launcher may retry a process with any other code. A message
-is one line that names the file or field and the cure.
+numerical failure. A launcher may retry a process that fails with any other
+code. A message is one line that names the file or field, and what to do.
 """
 
 
@@ -25,7 +25,7 @@ class MissingInputError(UserError):
 
 
 class MissingExtraError(ModuleNotFoundError, UserError):
-  """A missing library that an extra of the distribution installs."""
+  """A missing library that one of this package's extras installs."""
 
 
 class NumericalError(RuntimeError):

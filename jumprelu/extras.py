@@ -1,11 +1,13 @@
 """Names the extra that installs a missing library.
 
 Loading, verifying and encoding with SAEs need JAX and NumPy only. Libraries of
-the extras (setup.py) are imported as follows. If one is missing, the error is a
-single line with the cure:
+the extras (setup.py) are imported as follows:
 
   with extras.imports():
     import tensorstore
+
+If the library is missing, the error is a single line with the command that
+installs it.
 """
 
 from collections.abc import Sequence
@@ -31,12 +33,15 @@ EXTRAS = {
     },
     'interop': {'torch': 'torch', 'transformers': 'transformers'},
 }
-# The number of libraries in a message; the cure is the same for all.
+# The largest number of libraries that a message names.
 _MAX_NAMED = 3
 
 
 class imports:
-  """A context of imports that raises `MissingExtraError` if one fails."""
+  """A context that raises `MissingExtraError` for missing libraries of extras.
+
+  Other import errors are unchanged.
+  """
 
   def __enter__(self) -> None:
     pass
@@ -53,7 +58,7 @@ class imports:
 def check(extra: str) -> None:
   """Raises `MissingExtraError` unless an extra's libraries are installed.
 
-  The check imports no library, so a command can make it before it reads flags.
+  The check is fast, because it imports no library.
   """
   missing = [m for m in EXTRAS[extra] if importlib.util.find_spec(m) is None]
   if missing:

@@ -1,8 +1,9 @@
 """Statistics that merge: averages with standard errors, and moments.
 
 Batches are summed on the device in float32 and int32; the host adds the sums
-in float64 and int64, because a float32 counter stops at 2^24. Merged records
-of the parts of a data set equal the record of the whole set.
+in float64 and int64, because a float32 counter stops at 2^24. The records of
+the parts of a data set, merged, equal the record of the whole set up to
+rounding.
 """
 
 from typing import NamedTuple, TypeVar
@@ -17,26 +18,26 @@ _Record = TypeVar('_Record')
 
 
 def _wide(x: jax.typing.ArrayLike) -> np.ndarray:
-  """Returns a host copy in the widest type of its kind."""
+  """Returns a host copy: floats as float64, other numbers as int64."""
   x = np.asarray(x)
   return x.astype(np.float64 if x.dtype.kind == 'f' else np.int64)
 
 
 def add(a: _Record, b: _Record) -> _Record:
-  """Returns the sum of two records, leaf by leaf, on the host in 64 bits."""
+  """Returns the sum of two records, field by field, in 64 bits on the host."""
   return jax.tree.map(lambda x, y: _wide(x) + _wide(y), a, b)
 
 
 class Average(NamedTuple):
   """A mean per token, with the standard error over sequences.
 
-  Sequence i has n_i tokens with the total t_i. The mean is the ratio
-  R = sum t_i / sum n_i. Its variance is that of the ratio estimator over S
-  sequences, S / (S - 1) * sum (t_i - R n_i)^2 / (sum n_i)^2, because tokens of
-  one sequence depend on each other. With equal counts its root is the ordinary
-  standard error of a mean.
+  Sequence i has n_i tokens, whose values sum to t_i. The mean is the ratio
+  R = sum t_i / sum n_i. Because tokens of one sequence depend on each other,
+  the variance of R is that of a ratio estimator over S sequences,
+  S / (S - 1) * sum (t_i - R n_i)^2 / (sum n_i)^2. With equal n_i its root is
+  the ordinary standard error of the mean over sequences.
 
-  Fields may be arrays, for one average per element.
+  Fields may be arrays, with one average per element.
   """
 
   sequences: Num[np.ndarray, '*shape']
@@ -52,7 +53,12 @@ class Average(NamedTuple):
       totals: Num[np.ndarray, ' sequences'],
       counts: Num[np.ndarray, ' sequences'],
   ) -> 'Average':
-    """Returns the record of sequences; those without tokens are left out."""
+    """Returns the record of the sequences that have tokens.
+
+    Args:
+      totals: The sum over each sequence's tokens.
+      counts: The number of each sequence's tokens.
+    """
     totals = np.asarray(totals, np.float64)
     counts = np.asarray(counts, np.int64)
     return cls(
@@ -104,7 +110,7 @@ class Moments(NamedTuple):
   def from_sums(
       cls, sums: 'ShiftedSums', shift: Float[Array | np.ndarray, ' model']
   ) -> 'Moments':
-    """Returns the moments of the rows whose sums about `shift` these are.
+    """Returns the moments of rows from the sums of x - shift over the rows.
 
     A shift near the mean avoids cancellation when the mean is far from 0.
     """
@@ -117,7 +123,7 @@ class Moments(NamedTuple):
     )
 
   def merge(self, other: 'Moments') -> 'Moments':
-    """Returns the moments of both sets of rows (Chan et al., 1979)."""
+    """Returns the moments of both sets of rows together (Chan et al., 1979)."""
     count = self.count + other.count
     step = other.mean - self.mean
     share = other.count / max(count, 1)
@@ -143,7 +149,11 @@ class Moments(NamedTuple):
 
 
 class ShiftedSums(NamedTuple):
-  """The count, sum and sum of outer products of x - shift over a batch."""
+  """Sums over the kept rows x of a batch, all about a fixed vector `shift`.
+
+  `count` is the number of rows, `first` the sum of x - shift, and `second` the
+  sum of (x - shift)(x - shift)^T.
+  """
 
   count: Num[Array, '']
   first: Num[Array, ' model']
@@ -156,7 +166,10 @@ class ShiftedSums(NamedTuple):
       keep: Bool[Array, '*batch'],
       shift: Float[Array, ' model'],
   ) -> 'ShiftedSums':
-    """Returns the sums over the kept rows, on the device in true float32."""
+    """Returns the sums over the rows with `keep`, on the device.
+
+    Products are in float32, not in the faster formats of TPUs and GPUs.
+    """
     rows = x.reshape(-1, x.shape[-1]).astype(jnp.float32)
     kept = keep.reshape(-1)
     rows = jnp.where(kept[:, None], rows - shift[None], 0)

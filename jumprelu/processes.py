@@ -1,7 +1,7 @@
 """Communication between the processes of a job.
 
-Every function except `is_main` is a collective: if the processes do not all
-call it, in the same order, they hang. With one process a call costs nothing.
+Every function except `is_main` is a collective: all processes must call it, in
+the same order, or they wait for ever. With one process a call costs nothing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +13,7 @@ import numpy as np
 
 from jumprelu import errors
 
+# The fixed length of the arrays that are exchanged.
 _SLOTS = 64
 
 
@@ -28,7 +29,10 @@ def barrier(name: str) -> None:
 
 
 def from_main(numbers: Sequence[int]) -> list[int]:
-  """Returns process 0's numbers: at most 64, each from 0 to 2^31 - 1."""
+  """Returns process 0's numbers in every process.
+
+  There are at most 64 numbers, each from 0 to 2^31 - 1.
+  """
   if jax.process_count() == 1:
     return list(numbers)
   padded = np.full(_SLOTS, -1, np.int32)
@@ -46,11 +50,14 @@ def from_all(number: int) -> list[int]:
 
 
 def agree(facts: Mapping[str, str]) -> None:
-  """Checks that all processes have the same facts, at most 64 of them.
+  """Checks that all processes have the same facts.
+
+  Args:
+    facts: At most 64 texts by name. All processes have the same names.
 
   Raises:
-    UserError: Raised in every process; it names the first process that differs
-      from process 0 and the facts that differ.
+    UserError: A process differs from process 0. Every process raises the error,
+      which names the first such process and the facts that differ.
   """
   if jax.process_count() == 1:
     return
@@ -72,7 +79,7 @@ def agree(facts: Mapping[str, str]) -> None:
 
 
 def add(numbers: np.ndarray) -> np.ndarray:
-  """Returns the sum of the processes' arrays, which have the same shape."""
+  """Returns the sum of all processes' arrays, which have the same shape."""
   if jax.process_count() == 1:
     return numbers
   gathered = multihost_utils.process_allgather(numbers)

@@ -3,26 +3,30 @@
 The mesh has two axes, `data` and `tensor`. Other modules name logical axes
 only; this is the only file that names a PartitionSpec.
 
-The layout of a suite's group is the first of these rows that fits a mesh of
-`data` x `tensor` devices (`lm_rules` has the language model's weights):
+A group is a stack of SAEs of one shape, its members, which are trained
+together. With M members of L latents each, on D = data x tensor devices, the
+group has the first layout whose condition is met (`lm_rules` has the rules of
+the language model's weights):
 
-  group                                layout           collectives of a step
-  one device                           single           none
-  members fill half of the devices,    members          the batch is gathered
-    each whole on one
-  members fill half of `data`, each    members_latents  the batch is gathered,
-    sharded over `tensor`                                 reconstructions are
-                                                          summed over `tensor`
-  few or very wide, each sharded       latents_all      the batch is gathered,
-    over all devices                                      reconstructions are
-                                                          summed over all
-  few and narrow                       latents          gradients are summed
-                                                          over `data`
+  layout           condition                     sharded over the mesh axes
+  single           D = 1                         nothing
+  members          2 M >= D and L < WIDE         members over both
+  members_latents  2 M >= data and M > 1 and     members over `data`, latents
+                   tensor > 1 and                over `tensor`
+                   L / tensor < WIDE
+  latents_all      L >= NARROW and D divides L   latents over both
+  latents          none                          latents over `tensor`,
+                                                 batch over `data`
+
+The layout `latents` sums gradients over `data`. The other layouts gather the
+batch instead, and those that shard latents sum reconstructions over the axes of
+the latents.
 
 A member's gradients have 8 x model x latents bytes and its reconstructions 4 x
 batch x model. With 16,384 latents, 2,304 dimensions and a batch of 4,096 these
-are 302 MB and 38 MB, so gradients are summed over the mesh only for narrow
-dictionaries. Padding members are at most half of the slots.
+are 302 MB and 38 MB. Gradients are therefore summed over the mesh only if
+members are narrow. The members of a group are padded to a multiple of the mesh
+axes over which they are sharded, at most to twice their number.
 """
 
 from collections.abc import Mapping, Sequence
@@ -50,23 +54,23 @@ RULES: Rules = {
     'ffw': ('tensor',),
 }
 
-# The language model's rules if its weights sharded over `tensor` are too large
-# for a device. The model axis of every matrix is then sharded over `data` as
-# well, and gathered layer by layer. Constraints in `lm.gemma` keep the sharding
-# of activations, because XLA would otherwise shard their model axis, and every
+# The language model's rules if its weights, sharded over `tensor` only, are too
+# large for a device. The model axis of every matrix is then also sharded over
+# `data`, and gathered layer by layer. Constraints in `lm.gemma` keep the
+# sharding of activations: XLA would otherwise shard their model axis, and every
 # norm would need a collective.
 FSDP_RULES: Rules = {**RULES, 'model': ('data',)}
 
 # The bytes of weights per device above which FSDP_RULES apply. The smallest
-# chips have 16 GB for weights, a block and the suite.
+# chips have 16 GB for weights, a block of activations and the suite.
 MAX_WEIGHT_BYTES = 6 * 2**30
 
-# The number of a member's latents that is too large for one device: at 3,584
-# dimensions, parameters, second moment and gradient need 11 GB.
+# The number of latents from which a member is too large for one device. At
+# 3,584 dimensions, its parameters, second moments and gradients need 11 GB.
 WIDE = 2**17
 
-# The width from which a member's gradients are larger than its reconstructions
-# of a batch of thousands.
+# The number of latents from which a member's gradients are larger than its
+# reconstructions of a batch of up to 8,192 rows.
 NARROW = 2**12
 
 
@@ -110,7 +114,7 @@ class MeshShape:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-  """The layout of a group on the mesh: a name and its rows of the table."""
+  """The layout of a group: the mesh axes that shard its logical axes."""
 
   name: str
   members: tuple[str, ...] = ()
@@ -132,27 +136,32 @@ LAYOUTS = {
     for layout in (
         # One device.
         Layout('single'),
-        # Every device holds whole members; the batch is gathered.
+        # Each device holds whole members; the batch is gathered.
         Layout('members', members=('data', 'tensor')),
-        # A member is split over `tensor`; the batch is gathered.
+        # Each member is sharded over `tensor`; the batch is gathered.
         Layout('members_latents', members=('data',), latents=('tensor',)),
-        # A member is split over all devices; the batch is gathered.
+        # Each member is sharded over all devices; the batch is gathered.
         Layout('latents_all', latents=('data', 'tensor')),
-        # Few members: gradients are summed over `data`.
+        # Each member is sharded over `tensor`, and the batch over `data`;
+        # gradients are summed over `data`.
         Layout('latents', latents=('tensor',), batch=('data',)),
     )
 }
 
 
 def make_mesh(config: Config, devices: Sequence[Any] | None = None) -> Mesh:
-  """Returns the mesh over `devices`, by default over all devices."""
+  """Returns the mesh over `devices`, by default over all devices.
+
+  Raises:
+    UserError: The mesh does not use all of these devices.
+  """
   devices = jax.devices() if devices is None else list(devices)
   data = config.data or len(devices) // config.tensor
   if data * config.tensor != len(devices):
     raise errors.UserError(
         f'mesh.data={config.data} x mesh.tensor={config.tensor} does not use'
-        f' the {len(devices)} devices; mesh.tensor must be one of'
-        f' {_divisors(len(devices))}'
+        f' the {len(devices)} devices; set mesh.data=0 and mesh.tensor to one'
+        f' of {_divisors(len(devices))}'
     )
   return Mesh(
       np.asarray(devices).reshape(data, config.tensor),
@@ -190,8 +199,8 @@ def named(
 ) -> NamedSharding:
   """Returns the sharding of an array with these logical axes.
 
-  With `shape`, an axis that its mesh axes do not divide is replicated, such as
-  key and value heads on a larger number of devices.
+  With `shape`, an axis is replicated if its size is not divisible by the number
+  of its shards. An example is 4 key and value heads on 8 devices.
   """
   if shape is not None:
     logical = tuple(
@@ -207,12 +216,15 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def member_sharding(place: NamedSharding) -> NamedSharding:
-  """Returns the sharding of one member from that of its group's members."""
+  """Returns the sharding of one member of a group.
+
+  `place` is the sharding of the group's array, whose first axis is `members`.
+  """
   return NamedSharding(place.mesh, PartitionSpec(*place.spec[1:]))
 
 
 def is_single_device(mesh: Mesh | MeshShape | None) -> bool:
-  """Returns whether there is a single device."""
+  """Returns whether the mesh has a single device; None means that it has."""
   return mesh is None or mesh.size == 1
 
 
@@ -242,7 +254,14 @@ def choose_layout(
 ) -> Layout:
   """Returns a group's layout by the table at the top of this file.
 
-  A mesh axis of size 1 costs nothing in any layout.
+  Args:
+    mesh: The mesh; None means a single device.
+    members: The number of members of the group.
+    width: The number of latents of each member.
+
+  Raises:
+    UserError: Latents must be sharded over `tensor`, which does not divide
+      their number.
   """
   if mesh is None or is_single_device(mesh):
     return LAYOUTS['single']
@@ -263,14 +282,21 @@ def choose_layout(
 
 
 def lm_rules(mesh: Mesh | MeshShape | None, weight_bytes: int) -> Rules:
-  """Returns the rules of the language model's weights, with FSDP if needed."""
+  """Returns the rules of the language model's weights.
+
+  They are `FSDP_RULES` if sharding over `tensor` leaves more than
+  `MAX_WEIGHT_BYTES` on a device, and else `RULES`.
+  """
   if mesh is None or weight_bytes <= MAX_WEIGHT_BYTES * mesh.shape['tensor']:
     return RULES
   return FSDP_RULES
 
 
 def platform(mesh: Mesh | None) -> str:
-  """Returns the platform of the mesh, which may be a remote topology's."""
+  """Returns the platform of the mesh's devices.
+
+  The devices may be those of a TPU topology that this machine does not have.
+  """
   return (
       jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
   )
@@ -279,7 +305,7 @@ def platform(mesh: Mesh | None) -> str:
 def pad_members(
     mesh: Mesh | MeshShape | None, layout: Layout, members: int
 ) -> int:
-  """Returns `members` rounded up to a multiple of the layout's mesh axes."""
+  """Returns `members`, rounded up to a multiple of their number of shards."""
   if mesh is None:
     return members
   parts = axis_size(mesh, 'members', rules=layout.rules)

@@ -13,14 +13,15 @@ import yaml
 
 from launch import spec as spec_lib
 
-# The firewall rule of some v6e slices does not open JAX's default port; the
-# processes would then wait for each other until they time out.
+# On some v6e slices the firewall does not open JAX's default port, so that the
+# processes would wait for each other until they time out.
 COORDINATOR_PORT = '8476'
 
 # Exit codes after which a retry would fail in the same way.
 FATAL = (2, 65, 66, 70)
 
-# JobSet (0.10 or newer) can distinguish the two by Kubernetes' wording only.
+# JobSet (0.10 or newer) can distinguish fatal exits from preemptions only by
+# the wording of Kubernetes' failure messages.
 FATAL_PATTERN = 'failed with exit code .* matching FailJob rule'
 PREEMPTED_PATTERN = 'has condition DisruptionTarget matching FailJob rule'
 
@@ -55,7 +56,7 @@ def make_jobset(spec: spec_lib.LaunchSpec, layer: int) -> dict[str, Any]:
           'labels': labels
           | ({'kueue.x-k8s.io/queue-name': queue} if queue else {}),
           'annotations': {
-              # One slice is one node pool, so no other job may share it.
+              # Gives a job a node pool of its own, which is one slice.
               'alpha.jobset.sigs.k8s.io/exclusive-topology': (
                   'cloud.google.com/gke-nodepool'
               ),
@@ -80,8 +81,8 @@ def _failure_policy(spec: spec_lib.LaunchSpec) -> dict[str, Any]:
       'maxRestarts': spec.max_restarts,
       # Otherwise pods of two attempts could run at the same time.
       'restartStrategy': 'BlockingRecreate',
-      # Each rule has a name because the released CRD requires it; only the
-      # webhook would fill it in.
+      # The released CRD requires a name for each rule. Without names, the
+      # manifest would depend on JobSet's webhook, which fills them in.
       'rules': [
           {
               'name': 'fatalExit',

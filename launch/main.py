@@ -77,7 +77,7 @@ def check(
   commands = [['train', *trainer_flags]]
   try:
     launched = spec.LaunchSpec(launch_options, trainer_flags)
-    # Two suffice because the commands differ in the layer only.
+    # Two layers suffice, because the commands differ only in the layer.
     ends = {min(launched.layers), max(launched.layers)}
     commands = [launched.command(layer) for layer in sorted(ends)]
   except errors.UserError as error:
@@ -94,7 +94,7 @@ def check(
 
 
 def render(launched: spec.LaunchSpec) -> dict[str, str]:
-  """Returns every document of a launch, by file name."""
+  """Returns the manifests or scripts of a launch, by file name."""
   layers = launched.layers
   if launched.options.target == 'jobset':
     return {

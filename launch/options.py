@@ -24,8 +24,8 @@ class Options:
   )
   mode: Literal['render', 'apply'] = _field(
       'render',
-      'render: only print or write the documents; apply: submit them with'
-      ' kubectl or gcloud, or train locally.',
+      'render: only print or write the manifests or scripts; apply: submit'
+      ' them with kubectl or gcloud, or train locally.',
   )
   run: str = _field('', 'Name of the run: a-z, 0-9 and dashes.')
   layers: str = _field('0', 'Layers, one job each: 0-25 or 5,12,20-22.')
@@ -34,7 +34,7 @@ class Options:
   )
   image: str = _field('', 'Container image by digest: NAME@sha256:...')
   accelerator: str = _field('', f'One of {", ".join(tpu_types.ACCELERATORS)}.')
-  topology: str = _field('', 'Chips of a slice, 4x4 or 2x2x1.')
+  topology: str = _field('', 'Topology of a slice, such as 4x4 or 2x2x1.')
   spot: bool = _field(False, 'Cheaper capacity that may be preempted.')
   max_restarts: int | None = _field(
       None, 'Counted restarts before giving up; default: 8, or 50 on spot.'
@@ -64,7 +64,7 @@ class Options:
   project: str = _field('', 'Google Cloud project (queued_resource).')
   zone: str = _field('', 'Google Cloud zone (queued_resource).')
   render_dir: str = _field(
-      '', 'Folder for one file per document; default: stdout.'
+      '', 'Folder for the rendered files; default: stdout.'
   )
 
 
@@ -79,7 +79,7 @@ class Volume:
 
 @dataclasses.dataclass(frozen=True)
 class Secret:
-  """A variable whose value only the cluster knows."""
+  """An environment variable and the reference to its secret value."""
 
   variable: str
   name: str

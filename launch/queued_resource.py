@@ -1,8 +1,8 @@
 """A queued resource (TPU VMs, no cluster) for each layer. Legacy.
 
-The Cloud TPU API offers no new hardware, but is the shortest path for a single
-user. A preempted spot slice must be deleted and requested again by hand,
-because the start-up script runs only when a host boots.
+Queued resources offer no TPUs newer than v6e, but need the fewest steps. A
+preempted spot slice must be deleted and requested again by hand, because the
+start-up script runs only when a host boots.
 """
 
 import pathlib
@@ -66,7 +66,10 @@ def render_script(spec: spec_lib.LaunchSpec, layer: int) -> str:
 
 
 def render_create(spec: spec_lib.LaunchSpec) -> str:
-  """Returns the script that requests all slices, for the same folder."""
+  """Returns a script that requests all slices.
+
+  It must be in the folder of the start-up scripts.
+  """
   lines = ['#!/usr/bin/env bash', 'set -eu', 'cd "$(dirname "$0")"']
   lines += [shlex.join(make_argv(spec, layer)) for layer in spec.layers]
   return '\n'.join(lines) + '\n'

@@ -13,7 +13,7 @@ from launch import tpu_types, validation
 
 @dataclasses.dataclass(frozen=True)
 class LaunchSpec:
-  """The validated options and flags of `jumprelu train`."""
+  """Validated options of the launcher, and flags of `jumprelu train`."""
 
   options: options_lib.Options
   trainer_flags: tuple[str, ...] = ()
@@ -40,7 +40,7 @@ class LaunchSpec:
   def max_restarts(self) -> int:
     """The limit on counted restarts.
 
-    It is larger on spot, where preemptions may be counted as crashes.
+    The default is larger on spot, where preemptions may be counted as crashes.
     """
     if self.options.max_restarts is not None:
       return self.options.max_restarts

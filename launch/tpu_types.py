@@ -33,11 +33,12 @@ class _Accelerator:
   gke_accelerator: str
   # Machine type of a GKE node pool; {} is the number of chips per host.
   machine: str
+  # Start of an accelerator type of gcloud, before the dash.
   gcloud_prefix: str
   # Runtime version of a TPU VM.
   runtime_version: str
   topologies: tuple[str, ...]
-  # Cores per chip; gcloud counts cores, not chips.
+  # Cores per chip, because the names of gcloud's types count cores, not chips.
   cores: int = 1
 
 
@@ -90,7 +91,12 @@ class Slice:
 
 
 def make_slice(accelerator: str, topology: str) -> Slice:
-  """Returns a slice; an unknown one raises an error that lists the known."""
+  """Returns the slice of an accelerator and a topology.
+
+  Raises:
+    UserError: The accelerator or its topology is unknown; the error lists all
+      known values.
+  """
   if accelerator not in ACCELERATORS:
     raise errors.UserError(
         f'--accelerator={accelerator}: unknown'

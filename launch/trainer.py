@@ -8,22 +8,22 @@ from absl import flags as absl_flags
 
 from jumprelu.run import main
 
-# Substitute for a model whose files exist only where the run will be; the
-# deepest one, so that no valid --layer is refused.
+# Used in place of a model whose files exist only where the run will be. It is
+# the known model with the most layers, so that no valid --layer is refused.
 _DEEPEST = 'gemma2_27b'
 
 
 def parse(command: Sequence[str]):
   """Parses a trainer's argv (`spec.LaunchSpec.command`) as the trainer will.
 
-  A --model folder that does not exist on this computer is checked by the pod.
+  If the folder of --model does not exist on this computer, the run checks it.
 
   Returns:
     The flags and the config.
 
   Raises:
-    UserError: The trainer would refuse the flags. An absl error is raised as
-      the trainer would raise it.
+    UserError: The trainer would refuse the flags.
+    absl.flags.Error: The flags cannot be parsed.
   """
   from jumprelu.run import flags, train
   from jumprelu.training import config

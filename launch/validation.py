@@ -78,7 +78,7 @@ def _variable_problems(options: options_lib.Options) -> Iterator[str]:
     if not equals or not _VARIABLE.match(name):
       yield f'--env={text}: write NAME=VALUE'
     elif _is_secret(name):
-      # Leaves out the value because the message is printed.
+      # The value is left out, because the message is printed.
       yield f'--env={name}=...: pass a secret by reference, with --secrets'
     elif name in _OUR_VARIABLES:
       yield f'--env={name}: the launcher sets it'

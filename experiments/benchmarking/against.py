@@ -1,11 +1,11 @@
-"""The speed of a training step at two commits, paired round by round.
+"""The speed of a training step in two checkouts, compared in each round.
 
-Each checkout runs in a separate resident process. A round has four trials of a
-few steps on the same batches. Their order is other, this, this, other, so that
-a drift of the machine's speed cancels. The table has the median over rounds of
-the ratio of seconds, this checkout over the other: below 1, this checkout is
-faster. The interval comes from order statistics and covers the median of the
-ratio with at least 95 % confidence.
+Each checkout runs in a separate process. A round has four trials of a few steps
+on the same batches, in the order other, this, this, other, so that a drift of
+the machine's speed cancels. The ratio of a round is the seconds of this
+checkout over those of the other, so a ratio below 1 means that this checkout is
+faster. The table has the median of the ratio over rounds. Its interval comes
+from order statistics and covers the median with at least 95 % confidence.
 
   git worktree add ../before COMMIT
   python -m experiments.benchmarking.against --root=../before --rounds=20
@@ -38,21 +38,21 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_string(
       'python',
       sys.executable,
-      'Python interpreter for the other checkout, with its native step'
+      'Python interpreter that has the native step of the other checkout'
       ' installed.',
       flag_values=flag_values,
   )
   flags.DEFINE_list(
       'backends',
       list(benchmark.BACKENDS['cpu']),
-      'Backends to time; both checkouts must have them under this name.',
+      'Backends to time; both checkouts must have backends of these names.',
       flag_values=flag_values,
   )
   flags.DEFINE_enum(
       'shape',
       'M',
       list(problem.SHAPES),
-      'Size of SAE and batch.',
+      'Name of a size of SAE and batch (problem.py).',
       flag_values=flag_values,
   )
   flags.DEFINE_integer(
@@ -105,7 +105,7 @@ def measure(
   with contextlib.ExitStack() as stack:
     ours = resident.Resident(name, sys.executable, job)
     stack.callback(ours.close)
-    theirs = resident.Resident(name, python, job, root=root)
+    theirs = resident.Resident(name, python, job, root=root, flag='--python')
     stack.callback(theirs.close)
     for process in (ours, theirs):
       process.prepare()

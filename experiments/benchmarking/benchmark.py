@@ -1,24 +1,29 @@
-"""The speed of a training step: our backends against peers, round by round.
+"""The speed of a training step: our backends against other libraries.
 
-Every implementation is a resident process. A trial is a few steps on the same
-batches, weights, thresholds and bandwidth. In each round every process runs two
-trials, in the order A B C, C B A. Ratios are computed round by round, so that
-other load on the machine affects both sides. All collect firing statistics.
+The other libraries (peers) are SAELens, dictionary_learning and sparsify. Every
+implementation runs in a separate process. A trial is a few steps, with the same
+batches, weights, thresholds and bandwidth in all processes. In each round every
+process runs two trials, in the order A B C C B A. Ratios are computed within a
+round, so that other load on the machine affects both sides. All implementations
+collect firing statistics.
 
-Peers are those of docs/performance.md. They need a separate environment,
-because their requirements conflict with ours:
+Peers need a separate environment, because their requirements conflict with
+ours:
 
   python3 -m venv peers && peers/bin/pip install sae-lens
   peers/bin/pip install --no-deps dictionary-learning eai-sparsify natsort \
     schedulefree
-  python -m experiments.benchmarking.benchmark --shapes=M --peers_python=peers/bin/python
+  python -m experiments.benchmarking.benchmark --shapes=M \
+    --peers_python=peers/bin/python
 
 On a GPU the reported memory is that of the arrays on it, and the peers'
-environment must have torch for CUDA. If the GPU cannot hold all implementations
-together, `--alone` runs one after another and pairs rounds by number only.
+environment must have torch for CUDA. If the GPU cannot hold the arrays of all
+implementations at the same time, `--alone` runs all rounds of one
+implementation before the next starts. A ratio is then that of two rounds with
+the same number.
 
-A ratio of 2 means that ours is twice as fast. `matmuls` is the time of the five
-matrix products of a dense step, measured in the same rounds.
+A ratio of 2 means that our step is twice as fast. `matmuls` is the time of the
+five matrix products of a dense step, measured in the same rounds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -68,10 +73,13 @@ class Case:
 def define_flags(flag_values: flags.FlagValues) -> None:
   """Declares the flags."""
   lists = {
-      'shapes': (['M'], f'Sizes, of: {", ".join(problem.SHAPES)}.'),
+      'shapes': (
+          ['M'],
+          f'Sizes of SAE and batch, among {", ".join(problem.SHAPES)}.',
+      ),
       'l0': (['64'], 'Mean numbers of active latents, e.g. 20,64,150.'),
-      'backends': (None, f'Backends, of: {", ".join(_ALL_BACKENDS)}.'),
-      'peers': (list(PEERS), f'Peers, of: {", ".join(PEERS)}; or none.'),
+      'backends': (None, f'Backends, among {", ".join(_ALL_BACKENDS)}.'),
+      'peers': (list(PEERS), f'Peers, among {", ".join(PEERS)}; or none.'),
   }
   for name, (default, text) in lists.items():
     flags.DEFINE_list(name, default, text, flag_values=flag_values)
@@ -79,7 +87,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
       'frequencies': (
           ['even', 'zipf'],
           ['even', 'zipf'],
-          'How often latents fire: all equally, or by a power law.',
+          'Firing frequencies of latents: all equal, or by a power law.',
       ),
       'precision': (
           ['float32', 'bfloat16'],
@@ -103,7 +111,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   )
   switches = {
       'alone': 'Run one implementation after another, to save memory.',
-      'skip_failing': 'Leave out implementations that fail, with a message.',
+      'skip_failing': 'Leave out an implementation that fails, and print why.',
   }
   for name, text in switches.items():
     flags.DEFINE_bool(name, False, text, flag_values=flag_values)
@@ -151,7 +159,9 @@ def run(flag_values: flags.FlagValues) -> int:
 def _check(flag: str, values: Sequence[str], known: Any) -> None:
   for value in values:
     if value not in known:
-      raise errors.UserError(f'--{flag}={value} is none of {", ".join(known)}')
+      raise errors.UserError(
+          f'--{flag}={value}: must be one of {", ".join(known)}'
+      )
 
 
 def _backends(names: Sequence[str] | None, device: str) -> list[str]:
@@ -180,7 +190,7 @@ def _cases(flag_values: flags.FlagValues, device: str) -> list[list[Case]]:
 
 
 def _without_option(peer: str, case: Case) -> str:
-  """Returns why a peer cannot run in a precision; empty if it can."""
+  """Returns why a peer cannot run in a precision, or '' if it can."""
   if case.precision == 'float32' or peer == 'saelens':
     return ''
   if peer == 'dictionary_learning':
@@ -221,7 +231,7 @@ def _run(
 def _compare(
     case: Case, timed: timing.Timed, steps: int
 ) -> list[dict[str, Any]]:
-  """Returns a record for each of our backends with each peer and the oracle."""
+  """Returns one record for each of our backends and each peer or the oracle."""
   trials = timed.trials
   ours = [name for name in trials if name.startswith('ours-')]
   others = [name for name in (*PEERS, 'ours-oracle') if name in trials]
@@ -280,7 +290,7 @@ def ratios(
     below: Sequence[Mapping[str, float]],
     field: str,
 ) -> list[float]:
-  """Returns one ratio per round, of the sums of its two trials."""
+  """Returns the ratio of each round, of a field's sums over its two trials."""
   return [
       sum(trial[field] for trial in above[i : i + 2])
       / sum(trial[field] for trial in below[i : i + 2])

@@ -1,16 +1,18 @@
 """The speed of a whole job: language model, shuffle and suite, end to end.
 
-The suite of the demo runs in a separate process, which is only watched, so that
-the same command can also time the code of another checkout (`--root`):
+The demo runs in a separate process. Its times are read from outside, from its
+run directory, so that the command can also time the code of another checkout
+(`--root`):
 
   python -m experiments.benchmarking.benchmark_job --json=now.json
-  python -m experiments.benchmarking.benchmark_job --root=../before --json=before.json
+  python -m experiments.benchmarking.benchmark_job --root=../before \
+    --json=before.json
 
-The output has the seconds to the first metrics (imports, text, language model,
-compilation, the first block), the tokens per second of training after these,
-the seconds of evaluation and release, and the peak memory. With
-`--compiled=FOLDER` a second run reuses the programs that the first run
-compiled.
+The output has the seconds to the first metrics (for imports, text, language
+model, compilation and the first block), the tokens per second of training after
+the first metrics, the seconds of evaluation and release, the CPU seconds and
+the peak memory. With `--compiled=FOLDER`, a second run with the same folder
+reuses the programs that the first run compiled.
 """
 
 import json
@@ -35,8 +37,11 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   strings = {
       'root': (str(_ROOT), 'Checkout whose code is timed.'),
       'python': (sys.executable, 'Python interpreter for the checkout.'),
-      'json': ('', 'File for the numbers.'),
-      'compiled': ('', 'Folder of compiled programs; by default an empty one.'),
+      'json': ('', 'File for the numbers, as a JSON object.'),
+      'compiled': (
+          '',
+          'Folder of compiled programs; by default a new, empty folder.',
+      ),
   }
   for name, (default, text) in strings.items():
     flags.DEFINE_string(name, default, text, flag_values=flag_values)
@@ -81,7 +86,7 @@ def _watch(
     *,
     environment: dict[str, str],
 ) -> dict[str, float]:
-  """Returns times and memory of the demo, read off its run directory."""
+  """Runs the demo; returns its times and memory, read from `run_folder`."""
   start = time.perf_counter()
   process = subprocess.Popen(
       command, cwd=root, env=os.environ | environment, stdout=subprocess.DEVNULL
@@ -89,7 +94,7 @@ def _watch(
   first = trained = 0.0
   ended = 0
   while not ended:
-    # As `Popen.poll`, but this also returns the resources of the process.
+    # Instead of `Popen.poll`, because it also returns the process's resources.
     ended, status, usage = os.wait4(process.pid, os.WNOHANG)
     now = time.perf_counter() - start
     if not first and (run_folder / 'metrics.jsonl').exists():

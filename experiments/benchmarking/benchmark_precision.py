@@ -1,12 +1,13 @@
 """The effect of the precision of matrix products on a JumpReLU SAE.
 
-The first table has errors of the gradient of thresholds, by the size of the
-threshold. This gradient depends only on pre-activations within half a bandwidth
-of the threshold. Products in float32, with bfloat16 inputs, and with results
-stored as bfloat16 are compared with float64.
+The first table has relative errors of the gradient of thresholds, for several
+ranges of the threshold. This gradient depends only on pre-activations within
+half a bandwidth of the threshold. Three kinds of matrix product are compared
+with float64: in float32, with inputs rounded to bfloat16, and with results
+rounded to bfloat16.
 
-The second table compares trained SAEs: two suites on the embedded model, by the
-same backend, which differ only in `matmul_precision`.
+The second table compares the SAEs of two suites on the embedded model, which
+are trained by the same backend and differ only in `matmul_precision`.
 
   python -m experiments.benchmarking.benchmark_precision --work=experiments_work
 """
@@ -82,7 +83,10 @@ def run(flag_values: flags.FlagValues) -> int:
 
 
 def gradient_errors(rows: int) -> dict[str, list[float]]:
-  """Returns |g - g64| / |g64| over the latents of each range, by product.
+  """Returns relative errors of the threshold's gradient, one per range.
+
+  They are keyed by the kind of matrix product. An error is |g - g64| / |g64|,
+  where g is the vector of gradients of a range's latents.
 
   Args:
     rows: The number of rows, rounded down to a positive multiple of 8,192.
@@ -114,7 +118,7 @@ def _settings() -> Any:
 
 
 def _params() -> dict[str, np.ndarray]:
-  """Returns latents with thresholds over all ranges and equal frequencies."""
+  """Returns latents of equal frequency with thresholds in all ranges."""
   rng = np.random.default_rng(0)
   threshold = np.concatenate(
       [np.geomspace(*ends, _LATENTS, endpoint=False) for ends in _RANGES]
@@ -170,7 +174,7 @@ def _batches(
 
 
 def _suite(scale: scales.Scale, precision: str) -> suites.Suite:
-  """Returns a suite of JumpReLU SAEs with several seeds in this precision."""
+  """Returns a suite of JumpReLU SAEs, several seeds each, in a precision."""
   return suites.make(
       scale,
       f'precision_{precision}',

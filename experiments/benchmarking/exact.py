@@ -1,7 +1,8 @@
 """Reference gradients of a JumpReLU's loss: NumPy in float64, and autodiff.
 
-The float64 gradients use the float32 pre-activations of the backends. The same
-pairs are therefore active or near a threshold, and only the sums differ.
+The float64 gradients start from the same float32 pre-activations as those of
+the backends. The same pairs are therefore active or near a threshold, and only
+the rounding of the sums differs.
 """
 
 from typing import Any
@@ -19,9 +20,12 @@ def gradients(
     *,
     settings: active_pairs.Settings,
 ) -> dict[str, np.ndarray]:
-  """Returns float64 gradients by parameter name; thresholds are linear."""
+  """Returns float64 gradients by parameter name.
+
+  `threshold` is the gradient by the threshold itself, not by its logarithm.
+  """
   keep = np.asarray(batch.keep)[:, None]
-  # Compared in float32, as the backends do.
+  # Compared in float32, as in the backends.
   distance = np.asarray(batch.pre_acts) - np.asarray(batch.threshold)
   active = (distance > 0) & keep
   near = (np.abs(distance) < np.float32(settings.bandwidth) / 2) & keep
@@ -62,7 +66,7 @@ def gradients(
 def differentiate(
     sae: Any, params: dict[str, Any], batch: active_pairs.Batch
 ) -> tuple[Any, dict[str, Any]]:
-  """Returns parts of the loss, and gradients by automatic differentiation."""
+  """Returns the parts of the loss, and its gradients by autodiff."""
 
   def loss(params):
     return sae.loss(

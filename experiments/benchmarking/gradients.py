@@ -1,9 +1,9 @@
 """Gradients of one batch as the sparse, native and Pallas steps compute them.
 
 The steps apply the gradients of the matrices without returning them. The
-functions below return all gradients, as `dense.gradients` does, and use the
-same parts of `ops`. The benchmark and the tests compare the results with
-float64.
+functions of this module call the same functions of `ops` and return all
+gradients, as `dense.gradients` does. The benchmark and the tests compare the
+results with float64.
 """
 
 from collections.abc import Callable
@@ -118,7 +118,10 @@ def _or_dense(
     *,
     settings: active_pairs.Settings,
 ) -> active_pairs.Gradients:
-  """Returns the gradients of `compute`, or dense ones if rows overflow."""
+  """Returns the gradients of `compute`, or dense gradients if rows overflow.
+
+  A row overflows if it has more selected latents than the cap.
+  """
   to_encoder, to_decoder, result = jax.lax.cond(
       overflow == 0,
       compute,
@@ -133,7 +136,11 @@ def _sum_pairs(
     *,
     interpret: bool,
 ) -> tuple[jax.Array, jax.Array]:
-  """Returns the sums that the update kernel applies, without the bias."""
+  """Returns the sums over pairs for both matrices, [latents, model] each.
+
+  They are the sums that the update kernel applies, without the term of the
+  pre-encoder bias.
+  """
   errors, by_latent = weighted.errors.scaled, weighted.by_latent
   latents = len(batch.threshold)
   float32 = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
@@ -148,7 +155,7 @@ def _sum_pairs(
 
 
 def _sums_kernel(*refs: Any) -> None:
-  """Writes one latent's rows of both sums."""
+  """Writes the two rows of a latent, one in each sum."""
   start, rows, slope, value, inputs, errors, to_encoder, to_decoder = refs
   latent = pl.program_id(0)
   add = functools.partial(

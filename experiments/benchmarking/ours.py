@@ -1,4 +1,7 @@
-"""Trials of our backends, and of the products that bound a dense step."""
+"""Trials of our backends, and of the matrix products of a dense step.
+
+The products alone are a lower bound on the time of a dense step.
+"""
 
 from collections.abc import Callable
 import functools
@@ -25,17 +28,19 @@ _OPTIM = optim.Config(
     sparsity_warmup_steps=0,
 )
 
-# The largest number of float64 operations on the host: more would take longer
-# than the benchmark.
+# The largest number of float64 operations on the host, because more would take
+# longer than the benchmark.
 _MAX_FLOPS = 4e12
 
-# Runs a number of steps. Returns a function that reads L0 and loss of the last.
+# Runs a number of steps; returns a function that returns L0 and loss of the
+# last.
 Trial = Callable[[int], Callable[[], tuple[float, float]]]
 
 
 class Memory:
   """Memory of arrays on a GPU, in bytes."""
 
+  # Imports need no memory of the GPU.
   imports = 0
 
   def reset(self) -> None:
@@ -57,7 +62,14 @@ def make(
     device: str,
     precision: str,
 ) -> Trial:
-  """Returns the trials of `ours-BACKEND`, `matmuls` or `encoder`."""
+  """Returns a function that runs trials of one implementation.
+
+  Args:
+    name: `ours-BACKEND`, `matmuls` or `encoder`.
+    problem: The arrays of `problem.load`; emptied, so that they can be freed.
+    device: 'cpu' or 'gpu', which must be JAX's default device.
+    precision: The precision of matrix products.
+  """
   if jax.default_backend() != device:
     raise errors.UserError(
         f'--device={device}: the device of JAX is {jax.default_backend()}'
@@ -139,7 +151,7 @@ def _state(group: suite.Group, problem: dict[str, np.ndarray]) -> Any:
 
 
 def _matmuls(problem: dict[str, np.ndarray], *, encoder_only: bool) -> Trial:
-  """Returns trials of the five matrix products of a dense step, or of one."""
+  """Returns trials of a dense step's five products, or of the encoder's."""
   x, W_dec = jnp.asarray(problem['x'][0]), jnp.asarray(problem['W_dec'])
   W_enc = W_dec.T
   problem.clear()
@@ -169,10 +181,11 @@ def _matmuls(problem: dict[str, np.ndarray], *, encoder_only: bool) -> Trial:
 
 
 def gradient_error(name: str, problem: dict[str, np.ndarray]) -> float:
-  """Returns max|a - b| / max|b| against float64, for the worst parameter.
+  """Returns the largest error of a backend's gradients, against float64.
 
-  Both gradients use the same pre-activations. The result is NaN if float64
-  would take too long.
+  The error of a parameter is max|a - b| / max|b|, where b is the gradient in
+  float64 from the same pre-activations. The result is NaN if float64 would take
+  too long.
   """
   flops = 10 * problem['x'][0].size * len(problem['W_dec'])
   if flops > _MAX_FLOPS:

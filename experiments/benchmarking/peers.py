@@ -3,13 +3,14 @@
 Each peer runs the step of its own trainer on the same batches, weights,
 thresholds and bandwidth. The steps differ from ours as follows:
 
-  saelens              clips the global norm of gradients; no unit norm
-  dictionary_learning  clips it too; the target-L0 penalty is applied to latents
-                       after the JumpReLU, where inactive ones are zero
-  sparsify             TopK with k = L0, another algorithm without thresholds
+  saelens              clips the global norm of gradients; does not normalise
+                       decoder rows
+  dictionary_learning  clips the norm too; computes the target-L0 penalty from
+                       latents after the JumpReLU, where inactive ones are zero
+  sparsify             trains TopK with k = L0, which has no thresholds
 
-For bfloat16 each peer uses its own option, and these differ: SAELens, for
-example, rounds pre-activations too.
+For bfloat16 each peer uses its own option. The options differ: for example,
+that of SAELens also rounds pre-activations.
 """
 
 from collections.abc import Callable
@@ -38,6 +39,7 @@ Trial = Callable[[int], Read]
 class Memory:
   """Memory of tensors on a GPU, in bytes."""
 
+  # Imports need no memory of the GPU.
   imports = 0
 
   def reset(self) -> None:
@@ -67,7 +69,7 @@ def make(
     device: str,
     precision: str,
 ) -> Trial:
-  """Returns the trials of a peer."""
+  """Returns a function that runs trials of a peer; empties `problem`."""
   torch_device = {'cpu': 'cpu', 'gpu': 'cuda'}[device]
   # No TF32 or other precision below float32.
   torch.set_float32_matmul_precision('highest')
@@ -93,7 +95,8 @@ def make(
   def trial(count: int) -> Read:
     read = None
     for i in range(count):
-      read = None  # Otherwise its tensors would add to those of the next step.
+      # Otherwise the tensors of a step would be in memory during the next step.
+      read = None
       read = step(x[i % len(x)])
     if torch_device == 'cuda':
       torch.cuda.synchronize()
@@ -205,8 +208,8 @@ def _sparsify(
   coder = SparseCoder(d_model, config, device=torch_device)
   _fill(coder, {'W_dec': arrays['W_dec'], 'b_dec': arrays['b_dec']})
   _fill(coder.encoder, {'weight': arrays['W_enc'].T, 'bias': arrays['b_enc']})
-  # Its forward pass is decorated with an autocast to bfloat16, which cannot be
-  # switched off on a GPU. The function without the decorator is in float32.
+  # sparsify's forward pass is decorated with an autocast to bfloat16, which
+  # cannot be disabled on a GPU. Without the decorator the pass is in float32.
   forward = coder
   if not rounded:
     forward = functools.partial(SparseCoder.forward.__wrapped__, coder)
@@ -215,7 +218,8 @@ def _sparsify(
   silent = torch.zeros(width, dtype=torch.long, device=torch_device)
 
   def step(x):
-    # The operations of its Trainer.fit for one hookpoint without dead latents.
+    # The operations of sparsify's Trainer.fit for one hook without dead
+    # latents.
     coder.set_decoder_norm_to_unit_norm()
     out = forward(x)
     fired = torch.zeros(width, dtype=torch.bool, device=torch_device)
@@ -227,7 +231,7 @@ def _sparsify(
     nonlocal silent
     silent += len(x)
     silent[fired] = 0
-    loss = out.fvu.item()  # Its trainer reads the loss at each step too.
+    loss = out.fvu.item()  # sparsify's trainer also reads it at each step.
     return lambda: (float(l0), loss)
 
   return step

@@ -1,4 +1,4 @@
-"""The problem of all implementations: one SAE, batches, and a target L0.
+"""The problem for all implementations: one SAE, and batches with a mean L0.
 
 This module needs only NumPy, because the peers' environment has neither JAX nor
 this package.
@@ -27,7 +27,8 @@ SHAPES = {
     'S': Shape(256, 4096, 1024, 8),
     'M': Shape(512, 8192, 1024, 4),
     'L': Shape(2304, 16384, 512, 4),
-    'L4': Shape(2304, 16384, 4096, 8),  # For accelerators, as is XL.
+    # L4 and XL are for accelerators.
+    'L4': Shape(2304, 16384, 4096, 8),
     'XL': Shape(2304, 131072, 4096, 4),
 }
 BATCHES = 4
@@ -40,15 +41,17 @@ COEFFICIENT = 1e-3
 _CHUNK = 4096
 # The largest share of rows on which a latent is active.
 _MAX_SHARE = 0.5
+# The exponent of Zipf frequencies: the n-th latent's share is n ** -_EXPONENT.
 _EXPONENT = 0.8
 
 
 def frequencies(width: int, l0: float, *, zipf: bool) -> np.ndarray:
-  """Returns the share of rows on which each latent is to be active."""
+  """Returns the share of rows on which each latent should be active."""
   if not zipf:
     return np.full(width, l0 / width)
   share = np.arange(1, width + 1) ** -_EXPONENT
-  # The excess of frequent latents above the maximum is spread over the others.
+  # Repeated, because a share above the maximum is limited to it and the other
+  # shares are then scaled up to preserve L0.
   for _ in range(50):
     share = np.minimum(share * (l0 / share.sum()), _MAX_SHARE)
   return np.random.default_rng(1).permutation(share)
@@ -57,7 +60,7 @@ def frequencies(width: int, l0: float, *, zipf: bool) -> np.ndarray:
 def make(shape: Shape, l0: float, *, zipf: bool) -> dict[str, np.ndarray]:
   """Returns random arrays; thresholds are quantiles of the pre-activations.
 
-  The encoder is the transposed decoder. It is not among the arrays, because at
+  The encoder is the transposed decoder. It is not one of the arrays, because at
   the largest shape each process would have to read another gigabyte.
   """
   rng = np.random.default_rng(0)

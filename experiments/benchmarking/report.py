@@ -47,7 +47,7 @@ def table(
 
 
 def plot(records: Sequence[Mapping[str, Any]], path: str) -> None:
-  """Writes a plot of the ratios: one panel per peer, lines for the ranges."""
+  """Writes a plot of the ratios: a panel per peer, error bars for ranges."""
   from matplotlib import pyplot as plt
 
   peers = list(dict.fromkeys(r['peer'] for r in records))

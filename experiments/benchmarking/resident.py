@@ -1,4 +1,4 @@
-"""Handles of the resident processes, which run `worker.py`."""
+"""Resident processes: each runs `worker.py` for one implementation."""
 
 from collections.abc import Iterator, Mapping
 import contextlib
@@ -11,8 +11,8 @@ import subprocess
 from jumprelu import errors
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
-# sparsify would use Triton on a CPU too if it is installed, and fail. On a GPU
-# no process may reserve most of the memory, because all processes share it.
+# If Triton is installed, sparsify would use it on a CPU too, and fail. On a GPU
+# JAX must not reserve most of the memory, because all processes share it.
 _ENVIRONMENT = {
     'cpu': {'SPARSIFY_DISABLE_TRITON': '1', 'JAX_PLATFORMS': 'cpu'},
     'gpu': {
@@ -33,12 +33,27 @@ class Job:
 
 
 class Resident:
-  """One implementation in a separate process."""
+  """One implementation in a separate process.
+
+  Args:
+    name: The implementation: `ours-BACKEND`, `matmuls`, `encoder` or a peer.
+    python: The interpreter of the process.
+    job: The problem, the device and the precision.
+    root: The checkout whose code the process runs.
+    flag: The flag that names the interpreter, for errors.
+  """
 
   def __init__(
-      self, name: str, python: str, job: Job, *, root: pathlib.Path = _ROOT
+      self,
+      name: str,
+      python: str,
+      job: Job,
+      *,
+      root: pathlib.Path = _ROOT,
+      flag: str = '--peers_python',
   ):
     self._name = name
+    self._flag = flag
     module = 'experiments.benchmarking.worker'
     arguments = (name, str(job.problem), job.device, job.precision)
     try:
@@ -51,14 +66,17 @@ class Resident:
           text=True,
       )
     except OSError as error:
-      raise errors.UserError(f'--peers_python={python}: {error}') from error
+      raise errors.UserError(
+          f'{flag}={python}: cannot be run ({error.strerror}); name an'
+          ' interpreter of Python'
+      ) from error
 
   def _answer(self) -> dict[str, float]:
     line = self._process.stdout.readline()
     if not line:
       raise errors.UserError(
           f'{self._name} ended with code {self._process.wait()}; its messages'
-          ' are above. Is it installed for --peers_python?'
+          f' are above. Is it installed for {self._flag}?'
       )
     return json.loads(line)
 
@@ -70,16 +88,16 @@ class Resident:
     return self._answer()
 
   def prepare(self) -> None:
-    """Waits for the imports, then for compilation and the first steps."""
+    """Waits until the process has imported, compiled and run two steps."""
     self._answer()
     self._ask('')
 
   def trial(self, steps: int) -> dict[str, float]:
-    """Returns seconds, memory, L0 and loss of a number of steps."""
+    """Runs a trial; returns its seconds, memory, L0 and loss."""
     return self._ask(str(steps))
 
   def gradient_error(self) -> float:
-    """Returns the error of the gradients, against float64."""
+    """Returns the largest error of the gradients, against float64."""
     return self._ask('gradient_error')['gradient_error']
 
   def close(self) -> None:
@@ -97,9 +115,9 @@ def all_of(
 ) -> Iterator[dict[str, Resident]]:
   """Yields the implementations by name, in running processes; ends them all.
 
-  The processes import in parallel. The caller must call `prepare` for one after
-  another, because an implementation that tries out kernels while others compute
-  may choose a slow one.
+  The processes import in parallel. The caller must call `prepare` for one
+  process after another, because an implementation that measures its kernels
+  while other processes compute may choose a slow kernel.
   """
   with contextlib.ExitStack() as stack:
     processes = {}

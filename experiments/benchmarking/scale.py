@@ -1,17 +1,18 @@
 """Memory and time of Gemma Scope's suites at full size, on TPUs.
 
 The suites are those of Gemma Scope (arXiv 2408.05147), table 1 and section 3.3.
-The output is Markdown tables for docs/scale.md. No TPU is needed. `plan` is
-instant; the other commands need the TPU compiler (pip install libtpu==0.0.52)
-and take minutes per suite.
+The output consists of tables in Markdown, for docs/scale.md. No TPU is needed.
+`plan` is instant. The other commands need the TPU compiler (pip install
+libtpu==0.0.52) and take minutes per suite.
 
   python experiments/benchmarking/scale.py plan
   python experiments/benchmarking/scale.py compile 2b-16k-v5e 2b-65k-v5e ...
   python experiments/benchmarking/scale.py evaluate 2b-16k-v5e 9b-131k-v5e ...
   python experiments/benchmarking/scale.py steps 2b-16k-v5e 2b-65k-v5e ...
 
-`steps` prints the compiler's estimates of the training steps. With
-PYTHONPATH=CHECKOUT these are the steps of another checkout.
+`compile` prints the memory of training, `evaluate` that of the evaluation, and
+`steps` the compiler's other estimates of the training steps. With
+PYTHONPATH=CHECKOUT the code of another checkout is compiled.
 """
 
 import functools
@@ -23,7 +24,7 @@ from jumprelu.training import config
 ALL_SITES = ('resid_post', 'mlp_out', 'attn_heads')
 RESIDUAL = ('resid_post',)
 
-# Gemma Scope does not publish its grid. These five coefficients surround the
+# Gemma Scope does not publish its grid of coefficients. These five surround the
 # two that it names.
 COEFFICIENTS = ('1e-4', '3e-4', '6e-4', '1e-3', '2e-3')
 
@@ -31,7 +32,7 @@ COEFFICIENTS = ('1e-4', '3e-4', '6e-4', '1e-3', '2e-3')
 def make_config(
     model: str, layer: int, *, width: int, tensor: int, sites=ALL_SITES, **more
 ) -> config.TrainConfig:
-  """Returns a config with the paper's recipe and five members per site."""
+  """Returns a config of the paper's recipe with five members per site."""
   return config.resolve(
       {
           'recipe': 'paper',
@@ -56,7 +57,7 @@ _27b = functools.partial(
     make_config, 'gemma2_27b', 22, width=2**17, sites=RESIDUAL
 )
 
-# Name -> (topology, config). tests/tpu compiles these suites.
+# Name -> (topology, config). The tests in tests/tpu compile these suites.
 SUITES = {
     '2b-16k-v5e': ('v5e:4x4', _2b(width=2**14, tensor=2)),
     '2b-16k-v5p': ('v5p:2x2x1', _2b(width=2**14, tensor=1)),
@@ -70,7 +71,7 @@ SUITES = {
     '27b-131k-v5e': ('v5e:4x4', _27b(tensor=1)),
     '27b-131k-v5p': ('v5p:2x2x1', _27b(tensor=4)),
     '27b-131k-v6e': ('v6e:4x4', _27b(tensor=1)),
-    # Suites that are trained by automatic differentiation.
+    # Suites that automatic differentiation trains.
     '2b-16k-v5e-oracle': (
         'v5e:4x4',
         _2b(width=2**14, tensor=2, backend='oracle'),
@@ -82,8 +83,8 @@ SUITES = {
     '9b-131k-v5e-gated': ('v5e:4x4', _9b(tensor=1, variants=('gated',))),
 }
 
-# Table 1 of the paper, Gemma 2 2B without transcoders: widths, tokens, layers,
-# sites, the slice and the size of its `tensor` axis.
+# Table 1 of the paper, Gemma 2 2B without transcoders. A row has the width (in
+# a tuple), tokens, layers, sites, the slice, and the size of its `tensor` axis.
 _EVERY = tuple(range(26))
 GEMMA_SCOPE_2B = (
     ((2**14,), 4e9, _EVERY, ALL_SITES, 'v5e:4x4', 2),
@@ -99,8 +100,8 @@ GEMMA_SCOPE_2B = (
 def plan_gemma_scope() -> None:
   """Prints the plan of the whole 2B suite, one line per row of table 1."""
   print(
-      '| width | tokens | layers | sites | SAEs | slice | fits (GiB a chip) |'
-      ' ms a step | days a layer | chip-hours |\n' + '|---' * 10 + '|'
+      '| width | tokens | layers | sites | SAEs | slice | fits (GiB per chip) |'
+      ' ms per step | days per layer | chip-hours |\n' + '|---' * 10 + '|'
   )
   hours: dict[str, float] = {}
   saes = 0
@@ -128,10 +129,10 @@ def plan_gemma_scope() -> None:
 
 
 def compile_suites(names: list[str]) -> None:
-  """Prints the memory that suites need, by the TPU compiler, one per line."""
+  """Prints the memory for training, by the TPU compiler, one suite per line."""
   print(
       '| suite | slice | data x tensor | block | steps | run | HBM'
-      ' | formula: run | formula: ms a step, without LM / LM |\n'
+      ' | formula: run | formula: ms per step, without LM / LM |\n'
       + '|---' * 9 + '|'
   )  # fmt: skip
   for name in names or list(SUITES):
@@ -166,9 +167,10 @@ def compile_evaluations(names: list[str]) -> None:
 def compile_steps(names: list[str]) -> None:
   """Prints the compiler's estimates of training steps, one suite per line.
 
-  The compiler counts one iteration of a loop of unknown length: a step of one
-  member per group. Its estimate of the time is left out, because it is negative
-  for such programs.
+  The compiler counts one iteration of a loop of unknown length, so the numbers
+  are for a single step. If the members of a group step one after another, only
+  one of them is counted. The compiler's estimate of the time is left out,
+  because it is negative for such programs.
   """
   print(
       '| suite | TFLOP | GB read and written | collectives: MB | peak GiB |\n'

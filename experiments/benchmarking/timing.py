@@ -1,4 +1,4 @@
-"""The order of timing: alternating, or one implementation after another."""
+"""Runs the trials: alternately, or of one implementation after another."""
 
 from collections.abc import Callable, Mapping
 import dataclasses
@@ -35,7 +35,7 @@ class Timed:
 
 
 def measure(pythons: Mapping[str, str], job: resident.Job, plan: Plan) -> Timed:
-  """Returns the results of two trials per implementation and round."""
+  """Returns the results of all implementations: two trials in each round."""
   results = Timed(trials={name: [] for name in pythons})
   with resident.all_of(pythons, job) as processes:
     if plan.alone:
@@ -62,7 +62,7 @@ def _alternate(
     print(f'round {number + 1} of {plan.rounds}', file=sys.stderr)
   for name in processes:
     _print_time(results, name)
-  # At the end, because the comparison adds to the peak memory.
+  # At the end, because the comparison of gradients adds to the peak memory.
   for name, process in processes.items():
     _gradient_error(results, plan, name, process)
 
@@ -105,7 +105,7 @@ def _gradient_error(
   except errors.UserError as error:
     if not plan.skip_failing:
       raise
-    # The trials are kept.
+    # Unlike in `_attempt`, the implementation's trials are kept.
     print(f'the gradients of {name} are left out: {error}', file=sys.stderr)
     results.gradient_errors[name] = float('nan')
 

@@ -1,10 +1,11 @@
 """A resident process: one implementation, which runs trials on request.
 
 The process imports its packages, answers, and waits for a line before it uses
-the device's memory. It then reads numbers of steps, one per line, and answers
-each with a line of JSON. On a CPU, `memory` is the peak of the whole process
-since the first trial, and `imports` its memory after the imports. On a GPU,
-`memory` is the peak of the arrays on it.
+the device's memory. It then reads requests from stdin, one per line: a number
+of steps to time, or `gradient_error`. It answers each with a line of JSON. On a
+CPU, `memory` is the peak of the whole process since the first trial, and
+`imports` the memory of the process after its imports. On a GPU, `memory` is the
+peak of the arrays on it, and `imports` is 0.
 """
 
 import ctypes
@@ -55,7 +56,7 @@ def _time(trial: Any, steps: int, memory: Any) -> dict[str, float]:
 
 
 def _implementation(name: str):
-  # Imported here, because a process has only JAX or only torch.
+  # Imported here, because an environment may have only JAX or only torch.
   if name.partition('-')[0] in ('ours', 'matmuls', 'encoder'):
     from experiments.benchmarking import ours
 

@@ -1,4 +1,4 @@
-"""CSV files of figures' tables, and the drawing helpers that figures share."""
+"""CSV files of figures' tables, and drawing functions that figures share."""
 
 from collections.abc import Iterable, Mapping, Sequence
 import csv
@@ -36,7 +36,7 @@ LABELS = {
 
 
 def write_csv(rows: Sequence[Row], path: pathlib.Path) -> None:
-  """Writes rows atomically, with six digits per number."""
+  """Writes rows atomically, with six significant digits per number."""
   path.parent.mkdir(parents=True, exist_ok=True)
   names = list(dict.fromkeys(name for row in rows for name in row))
   draft = path.with_suffix('.tmp')
@@ -117,7 +117,7 @@ def _stderr(values: np.ndarray) -> float:
 def curve(
     axis: Any, points: Sequence[Point], index: int, label: str, **style: Any
 ) -> None:
-  """Draws a line of points with their errors."""
+  """Draws points, connected by a line, with error bars."""
   if not points:
     return
   x, y, x_stderr, y_stderr = map(np.array, zip(*points, strict=True))

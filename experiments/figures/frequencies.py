@@ -14,7 +14,8 @@ _IDENTITY = (
     'site', 'variant', 'width', 'sparsity_coefficient', 'target_l0', 'seed',
     'l0', 'dead_share', 'tokens_evaluated',
 )  # fmt: skip
-# Stored bins per drawn bin; a stored tenth of a decade holds few latents.
+# Stored bins that are merged into a drawn bin, because a stored bin, a tenth of
+# a decade, holds few latents.
 _MERGED = 2
 
 
@@ -28,9 +29,10 @@ def table(
     is_selected: Whether a member's histogram is included, from its row.
 
   Returns:
-    Rows with the bin's edges `log10_low` and `log10_high`, and `share`, the
-    share of the member's latents in the bin; empty bins are omitted. The row
-    without edges holds latents below all bins, including silent ones.
+    One row per member and bin, without empty bins: the bin's edges `log10_low`
+    and `log10_high`, and `share`, the share of the member's latents in the bin.
+    Each member also has a row without edges, for latents below all bins,
+    including silent ones.
   """
   rows = []
   for name, member in results.by_path(result).items():
@@ -64,7 +66,7 @@ def table(
 
 
 def silent(rows: Iterable[drawing.Row]) -> float:
-  """Returns the share of latents without a bin, averaged over members."""
+  """Returns the share of latents below all bins, averaged over members."""
   return float(np.mean([r['share'] for r in rows if r['log10_low'] is None]))
 
 
@@ -73,8 +75,8 @@ def steps(
 ) -> None:
   """Draws the histogram of one kind of member, averaged over its seeds.
 
-  Bins have equal widths, so a share is a height. Bins without a row are 0,
-  because tables omit empty bins.
+  Shares are drawn as heights, because bins have equal widths. Bins without a
+  row are empty.
   """
   members = sum(row['log10_low'] is None for row in rows)
   inside = [row for row in rows if row['log10_low'] is not None]

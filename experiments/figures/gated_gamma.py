@@ -2,8 +2,8 @@
 
 Gated SAEs (arXiv 2404.16014), figures 6 and 14. Dividing reconstructions by
 gamma minimises their error. In the paper the L1 baseline shrinks (gamma < 1),
-most of all at small L0, and Gated SAEs do not (gamma near 1); JumpReLU has no
-L1 penalty either and is also expected near 1. Points are means over seeds, bars
+most of all at small L0, and Gated SAEs do not (gamma near 1). JumpReLU is also
+expected near 1, because it has no L1 penalty. Points are means over seeds, bars
 two standard errors.
 
   python -m experiments.figures.gated_gamma --scale=nano

@@ -1,11 +1,11 @@
 """Inference-time optimisation: dictionaries without their encoders.
 
-Gated SAEs (arXiv 2404.16014), figures 10 and 11, which separate the gain of the
-dictionary from the gain of the encoder: gradient pursuit replaces the encoder
-at a fixed L0, and the dictionaries of Gated and ReLU SAEs are compared. The
-figure shows SAEs of the residual stream with latents from their encoders and
-with as many latents from pursuit (`evals/measures/pursuit.py`), on the same
-held-out tokens.
+Gated SAEs (arXiv 2404.16014), figures 10 and 11. The paper replaces the
+encoders of Gated and ReLU SAEs by gradient pursuit at a fixed L0, which
+separates the gain of the dictionary from the gain of the encoder. The figure
+shows SAEs of the residual stream on held-out tokens, once with latents from
+their encoders and once with as many latents from pursuit
+(`evals/measures/pursuit.py`).
 
   python -m experiments.figures.gated_ito --scale=nano
 """
@@ -31,7 +31,7 @@ _METRICS = {
 
 
 def needs(scale):
-  """Returns the headline suite's residual stream, read with pursuit."""
+  """Returns the headline suite's residual stream, measured with pursuit."""
   return (
       suites.Reading(
           'pursuit',

@@ -1,10 +1,9 @@
 """Gated SAEs against an L1 baseline whose shrinkage is undone.
 
-Gated SAEs (arXiv 2404.16014), figure 9: the L1 baseline; the baseline with a
-gain and a shift for every latent, which undo shrinkage and nothing else; and
-Gated SAEs. In the paper rescaling improves the baseline by less than the
-advantage of Gated SAEs over it. Points are means over seeds, bars two standard
-errors.
+Gated SAEs (arXiv 2404.16014), figure 9. It compares the L1 baseline, the
+baseline with a gain and a shift for every latent, which undo only shrinkage,
+and Gated SAEs. In the paper rescaling improves the baseline, but Gated SAEs
+remain better. Points are means over seeds, bars two standard errors.
 
   python -m experiments.figures.gated_rescaled --scale=nano
 """

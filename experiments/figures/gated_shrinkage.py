@@ -1,11 +1,11 @@
 """Shrinkage of a single feature by the sparsity penalty, against lambda.
 
-Gated SAEs (arXiv 2404.16014), figure 2: under an L1 penalty a feature of size 1
-is best reconstructed as 1 - lambda / 2, so lambda = 1 halves it; gates and
-thresholds do not shrink the values that pass. The figure shows SAEs of one
-latent, trained on a feature that is present on a tenth of the rows, in a random
-direction with weak noise. Points are means over seeds; bars are two standard
-errors.
+Gated SAEs (arXiv 2404.16014), figure 2. Under an L1 penalty, the reconstruction
+of a feature of size 1 with the least loss is 1 - lambda / 2, so lambda = 1
+halves the feature. Gates and thresholds do not shrink the values that pass
+them. The figure shows SAEs of one latent, trained on a feature that is present
+on a tenth of the rows, in a random direction with weak noise. Points are means
+over seeds; bars are two standard errors.
 
 The closed form includes the decoder's bias: with f the latent, b the bias along
 the feature and p the share of rows with the feature,
@@ -94,7 +94,7 @@ def reconstruct(variant, fields):
 
 
 def draw():
-  """Returns each seed's direction, [seeds, size], and its batches."""
+  """Returns directions, [seeds, size], and [seeds, steps, batch, size] rows."""
   import numpy as np
 
   rng = np.random.default_rng(0)

@@ -1,12 +1,13 @@
 """A feature with interference along its direction: ReLU against JumpReLU.
 
-Gated SAEs (arXiv 2404.16014), figure 15: along a feature's direction,
-activations are a mixture of two modes, with the feature absent or present. A
-ReLU starts at zero, so it can suppress the interference only with a steep slope
-or by shrinking the feature; with a jump, slope and offset fit the feature
-alone. The figure shows SAEs of one latent, trained without a penalty to
-reconstruct the feature from its sum with noise. The best possible function, for
-comparison, is the conditional mean of the feature given the sum.
+Gated SAEs (arXiv 2404.16014), figure 15. Along a feature's direction,
+activations are a mixture of two modes, in which the feature is absent or
+present. A ReLU is continuous, so it can suppress interference only with a steep
+slope or by shrinking the feature. A function with a jump can suppress it with
+any slope and offset, which can then fit the feature. The figure shows SAEs of
+one latent, trained without a penalty to reconstruct the feature from its sum
+with noise. The best possible function, for comparison, is the conditional mean
+of the feature given the sum.
 
   python -m experiments.figures.gated_toy_mixture
 """
@@ -72,7 +73,7 @@ def table(results):
 
 
 def fit(variant, noises):
-  """Trains one SAE per noise; returns a function of x [noises, count]."""
+  """Trains one SAE per noise; returns their function of x, [noises, count]."""
   import jax
   import jax.numpy as jnp
   import numpy as np
@@ -80,7 +81,7 @@ def fit(variant, noises):
   sae = toys.make_sae(variant, pre_encoder_bias=False, **_VARIANTS[variant])
   threshold = _VARIANTS[variant].get('initial_threshold', 0.0)
   start = sae.init_params(jax.random.key(0), initial_threshold=threshold)
-  # A unit row in one dimension is 1 or -1, and 1 fits a positive feature.
+  # In one dimension a unit row is 1 or -1. Only 1 fits a positive feature.
   start |= {name: jnp.ones_like(start[name]) for name in ('W_enc', 'W_dec')}
   starts = {k: jnp.stack([v] * len(noises)) for k, v in start.items()}
   training = toys.Training()

@@ -23,7 +23,7 @@ _COLUMNS = (
 
 
 def needs(scale):
-  """Returns one suite per bandwidth; other figures share the usual one."""
+  """Returns one suite per bandwidth; other figures share the default one."""
   return suites.bandwidths(scale)
 
 

@@ -2,9 +2,9 @@
 
 JumpReLU SAEs (arXiv 2407.14435), figure 2 and the corresponding figures for MLP
 and attention in the appendix. The JumpReLU paper reports that, at equal L0,
-JumpReLU is at least as faithful as TopK and more faithful than Gated. Loss
-recovered and FVU of the same SAEs correspond to Gated SAEs (arXiv 2404.16014),
-figure 1. Points are means over seeds; bars are two standard errors, of seeds
+JumpReLU is at least as faithful as TopK and more faithful than Gated. The
+panels of loss recovered correspond to figure 1 of Gated SAEs (arXiv
+2404.16014). Points are means over seeds; bars are two standard errors, of seeds
 and evaluation text combined.
 
   python -m experiments.figures.jumprelu_fidelity --scale=nano

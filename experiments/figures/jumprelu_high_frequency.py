@@ -1,10 +1,10 @@
 """Shares of latents that are active on more than 1 % and 10 % of all tokens.
 
 JumpReLU SAEs (arXiv 2407.14435), figure 5. In the paper, JumpReLU and TopK have
-more latents active on over 10 % of tokens than Gated, although these are few
-overall; over 1 %, JumpReLU has fewer than both. Shares refer to all latents and
-to the held-out tokens of the evaluation; points are means over seeds, bars two
-standard errors.
+more latents than Gated that are active on over 10 % of tokens, although few
+latents are. JumpReLU has fewer latents than both that are active on over 1 %.
+Shares are of all latents and refer to the held-out tokens of the evaluation.
+Points are means over seeds, bars two standard errors.
 
   python -m experiments.figures.jumprelu_high_frequency --scale=nano
 """

@@ -1,10 +1,11 @@
 """Histograms of firing frequency of four variants at about the same L0.
 
 JumpReLU SAEs (arXiv 2407.14435), appendix (frequency histograms). In the paper
-JumpReLU and TopK have some latents at the right end, active on over 10 % of
-tokens, and Gated has hardly any; most latents are rare in all variants. Each
-variant is shown at the sparsity whose L0 is nearest the best common L0 of all
-variants; histograms are means over seeds. Dotted lines: 1 % and 10 %.
+JumpReLU and TopK have some latents that are active on over 10 % of tokens, and
+Gated has hardly any. Most latents of all variants are rarely active. Each
+variant is shown at the sparsity whose L0 is nearest to an L0 that all variants
+almost reach. Histograms are means over seeds. Dotted lines mark 1 % and 10 % of
+tokens.
 
   python -m experiments.figures.jumprelu_histograms --scale=nano
 """
@@ -41,10 +42,11 @@ def _sparsity(row):
 
 
 def nearest_members(rows):
-  """Returns the sparsity of each variant that is nearest the best common L0.
+  """Returns each variant's sparsity whose L0 is nearest to a common L0.
 
-  The best common L0 is the member's L0 that minimises the largest ratio between
-  it and the nearest L0 of any variant.
+  L0s are geometric means over seeds, one per variant and sparsity. The common
+  L0 is one of them: the one whose ratio to the nearest L0 of the worst variant
+  is closest to 1.
   """
   kinds = {}
   for row in rows:

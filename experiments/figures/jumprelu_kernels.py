@@ -1,9 +1,9 @@
 """Effect of the kernel's shape in the pseudo-derivatives.
 
-JumpReLU SAEs (arXiv 2407.14435), an appendix: the rectangle performs as well as
-the other kernels. All have the same bandwidth but smooth by different amounts:
-a Gaussian has 3.5 times the rectangle's standard deviation. Points are means
-over seeds, bars two standard errors.
+JumpReLU SAEs (arXiv 2407.14435), an appendix. In the paper the rectangle
+performs as well as the other kernels. All kernels have the same bandwidth but
+smooth by different amounts: a Gaussian has 3.5 times the rectangle's standard
+deviation. Points are means over seeds, bars two standard errors.
 
   python -m experiments.figures.jumprelu_kernels --scale=nano
 """

@@ -1,8 +1,8 @@
 """Pseudo-derivatives for pre-activations as well as for thresholds.
 
-JumpReLU SAEs (arXiv 2407.14435), an appendix: with straight-through gradients
-to pre-activations as well, L0 SAEs train worse and latents die. Points are
-means over seeds, bars two standard errors.
+JumpReLU SAEs (arXiv 2407.14435), an appendix. In the paper, SAEs with an L0
+penalty train worse if pre-activations also get straight-through gradients, and
+latents die. Points are means over seeds, bars two standard errors.
 
   python -m experiments.figures.jumprelu_pre_acts --scale=nano
 """

@@ -5,12 +5,13 @@ the function's derivative with respect to the threshold, which is zero almost
 everywhere. The paper claims that their mean over a batch is a kernel density
 estimate of the derivative of the expected loss.
 
-The upper panels show the functions and their pseudo-derivatives. The lower ones
-are for an SAE of six latents on Gaussian activations. The left one compares the
-mean pseudo-gradient with central differences of the loss, averaged over the
-same rows (bars: two standard errors). The right one shows the gradients of
-single batches (bars: their standard deviation): they are noisy with a narrow
-kernel and biased with a wide one, because a wide kernel smooths the derivative.
+The upper panels show the functions and their pseudo-derivatives. The lower
+panels are for an SAE of six latents on Gaussian activations. The lower left
+panel compares the mean pseudo-gradient with central differences of the loss,
+averaged over the same rows (bars: two standard errors). The lower right panel
+shows the gradients of single batches (bars: their standard deviation). They are
+noisy with a narrow kernel and biased with a wide one, because a wide kernel
+smooths the derivative.
 
   python -m experiments.figures.jumprelu_pseudo_derivatives
 """
@@ -26,7 +27,7 @@ _BATCHES, _BATCH = 512, 1024
 _THRESHOLDS = tuple(i / 20 for i in range(1, 15))
 _BANDWIDTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 _DRAWN = (0.03, 0.3, 1.0)
-# Threshold of the last panel: the derivative's curvature is largest there.
+# Threshold of the last panel, where the derivative's curvature is largest.
 _AT = 0.2
 # Threshold and bandwidth of the first two panels.
 _THRESHOLD, _BANDWIDTH = 0.5, 0.3
@@ -39,7 +40,7 @@ def needs(scale):
 
 
 def table(results):
-  """Returns the functions' rows, then one row per threshold and bandwidth."""
+  """Returns points of the functions, and a row per threshold and bandwidth."""
   del results
   import numpy as np
 

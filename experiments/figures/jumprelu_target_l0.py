@@ -1,9 +1,10 @@
 """SAEs trained with a target L0: accuracy of L0, and its cost in fidelity.
 
-JumpReLU SAEs (arXiv 2407.14435), appendix: the penalty is the squared relative
-distance of L0 from its target, instead of L0 times a coefficient. Expected: L0
-is within 10 % (grey) of the target, and fidelity at equal L0 matches SAEs with
-a coefficient. Points are means over seeds, bars two standard errors.
+JumpReLU SAEs (arXiv 2407.14435), appendix. The penalty is the squared relative
+distance of L0 from its target, instead of L0 times a coefficient. L0 is
+expected to be within 10 % of the target (grey), with the same fidelity at an L0
+as SAEs with a coefficient. Points are means over seeds, bars two standard
+errors.
 
   python -m experiments.figures.jumprelu_target_l0 --scale=nano
 """

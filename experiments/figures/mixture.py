@@ -1,8 +1,9 @@
 """A feature with noise: samples, densities and the best estimator.
 
-The feature is present on a share of rows, with a size near 1. The observation
-is its size, or zero, plus noise. Sizes and noise are Gaussian, so the
-conditional mean of the feature given the observation has a closed form.
+The feature is present on a share of rows, with a size near 1, and is zero on
+the others. The observation is the feature plus noise. Sizes and noise are
+Gaussian, so the conditional mean of the feature given the observation has a
+closed form.
 """
 
 SHARE = 0.1  # Share of rows on which the feature is present.

@@ -3,7 +3,7 @@
 Gemma Scope (arXiv 2408.05147), figure 5, which uses the coefficient 6e-4. In
 the paper most latents fire more rarely in wider SAEs, and every width has a
 group of latents that fires on more than 10 % of tokens. Histograms are means
-over seeds, one panel per coefficient. Dotted lines: 1 % and 10 % of tokens.
+over seeds, one panel per coefficient. Dotted lines mark 1 % and 10 % of tokens.
 
   python -m experiments.figures.scope_frequency --scale=nano
 """

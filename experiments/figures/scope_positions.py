@@ -1,15 +1,15 @@
 """Reconstruction error and delta loss by position in the document.
 
 Gemma Scope (arXiv 2408.05147), figures 3 and 15. In the paper the error starts
-near 0 and rises within the first tokens: at the attention heads it stays level
+near 0 and rises within the first tokens. At the attention heads it is constant
 from about position 100, at the MLP it falls slowly from a peak near 10, and in
 the residual stream it continues to rise slowly. Delta loss is noisy and
-somewhat lower at the first tokens. Errors are in units of the variance over all
-positions, so that their average is the FVU.
+somewhat lower at the first tokens. Squared errors are divided by the variance
+over all positions, so that their average is the FVU.
 
-Positions are averaged in bins of equal ratio, weighted by tokens. Bars are two
-standard errors that treat the tokens of a bin as independent. They are a lower
-bound, because tokens of one document share its topic.
+Positions are averaged in logarithmic bins, weighted by tokens. Bars are two
+standard errors that treat the tokens of a bin as independent. The true errors
+are larger, because the tokens of a document share a topic.
 
   python -m experiments.figures.scope_positions --scale=nano
 """
@@ -24,7 +24,7 @@ from experiments.suites import results as results_lib
 
 _METRICS = ('relative_error', 'delta_loss')
 _IDENTITY = ('layer', 'site', 'width', 'sparsity_coefficient', 'seed')
-# Bins per doubling of the position; each of the first positions has its own.
+# Bins per doubling of the position. The first positions have a bin each.
 _PER_DOUBLING = 2
 
 
@@ -86,8 +86,9 @@ def _column(rows, name):
 def _mean(rows, name, weight):
   """Returns the mean over all tokens and its standard error, None if unknown.
 
-  The error is pooled from the errors within positions, because the trend within
-  a bin is not noise. A position with tokens of one document has no error.
+  The error is pooled from the errors at single positions, because a trend
+  within a bin is not noise. A position whose tokens are all of one document has
+  no error.
   """
   counts, values = _column(rows, weight), _column(rows, name)
   total = counts.sum()

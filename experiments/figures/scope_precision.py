@@ -1,10 +1,10 @@
 """Fidelity in bfloat16 and in float32.
 
-Gemma Scope (arXiv 2408.05147), figure 10: SAEs and the language model in
-bfloat16 and in float32, without a visible difference in the paper. The lower
-row shows the cost of rounding only the SAE, on the same text, which is measured
-far more precisely than the loss itself; bars are two standard errors. Matrix
-products accumulate in float32 in all cases.
+Gemma Scope (arXiv 2408.05147), figure 10. In the paper SAEs and the language
+model in bfloat16 do not differ visibly from those in float32. The lower row
+shows the cost of rounding only the SAE. This difference of two losses on the
+same text is far more precise than either loss. Bars are two standard errors.
+Matrix products accumulate in float32 in all cases.
 
   python -m experiments.figures.scope_precision --scale=nano
 """
@@ -27,7 +27,7 @@ _LABELS = {
 
 
 def needs(scale):
-  """Returns the middle layer's suite and its reading in the other precision."""
+  """Returns the middle layer's suite and a reading in the other precision."""
   suite = suites.layer(scale, scale.layer)
   # The dtype that `lm_dtype=auto` does not choose on the scale's hardware.
   other = 'float32' if scale.topology else 'bfloat16'
@@ -74,7 +74,7 @@ def figure(rows):
           by=('sparsity_coefficient',),
       )
       if metric == 'delta_loss':
-        # The text's error is the same for all four and would hide them.
+        # The error of the text is common to the curves, and would hide them.
         points = [point._replace(y_stderr=0.0) for point in points]
       # Later marks are smaller, because the curves overlap.
       drawing.curve(axis, points, i, label, markersize=9 - 2 * i)

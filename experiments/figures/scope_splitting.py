@@ -1,15 +1,17 @@
 """Feature splitting in wider SAEs, and latents matched across seeds.
 
 Gemma Scope (arXiv 2408.05147) trains a series of widths at equal coefficients
-to study feature splitting, without a figure of it. Each latent of a wide SAE is
-assigned to the nearest latent of the narrowest SAE by the cosine of their
-decoder rows. A latent of the wide SAE is new if this cosine is at most 0.7. A
-latent of the narrowest SAE has split if several latents that are not new are
-assigned to it.
-From earlier work on splitting, wider SAEs are expected to have more new and
-more split latents, and fewer latents that match. Points are means over pairs of
-seeds at one coefficient; bars are two standard errors, which are too short
-because pairs share members.
+for the study of feature splitting, but has no figure of it. Each latent of a
+wide SAE is assigned to the nearest latent of the narrowest SAE, by the cosine
+of their decoder rows. A latent of the wide SAE is new if this cosine is at most
+0.7. A latent of the narrowest SAE is kept if the cosine of some latent of the
+wide SAE with it is above 0.7, and has split if several latents that are not new
+are assigned to it.
+
+Earlier work on splitting suggests that wider SAEs have more new and more split
+latents, and fewer latents that match a latent of another seed. Points are means
+over pairs of seeds at one coefficient. Bars are two standard errors; they are
+too short, because pairs share members.
 
   python -m experiments.figures.scope_splitting --scale=nano
 """

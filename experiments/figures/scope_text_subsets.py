@@ -1,12 +1,12 @@
 """Delta loss by the kind of text: SAEs evaluated on text unlike their own.
 
-Gemma Scope (arXiv 2408.05147), figure 9: delta loss on subsets of the Pile,
-lowest on mathematics and highest on a multilingual corpus. The figure shows
-JumpReLU SAEs of three sites, trained on Python's standard library and evaluated
-on its held-out modules and on other text that is part of every installation
-(`texts.py`): other authors' code, docstrings, type stubs, package descriptions
-and C headers. Neither the SAEs nor the language model were trained on any of
-these texts.
+Gemma Scope (arXiv 2408.05147), figure 9. In the paper delta loss on subsets of
+the Pile is lowest on mathematics and highest on a multilingual corpus. The
+figure shows JumpReLU SAEs of three sites, trained on Python's standard library
+and evaluated on its held-out modules and on other text that is part of every
+installation (`texts.py`): other authors' code, docstrings, type stubs, package
+descriptions and C headers. Neither the SAEs nor the language model were trained
+on any of these texts.
 
   python -m experiments.figures.scope_text_subsets --scale=nano
 """

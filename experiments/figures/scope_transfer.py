@@ -1,14 +1,14 @@
 """Base-model SAEs in the instruction-tuned model, against SAEs trained on it.
 
-Gemma Scope (arXiv 2408.05147), figures 8 and 19 to 23: in the instruction-tuned
-9B model, SAEs of the base model have almost the delta loss of SAEs trained on
-the tuned model, and a visibly higher FVU. Rescaling activations to the norm of
-the SAEs' training data lowers L0 and does not move the frontier. The figure
-shows this comparison for the residual stream of the embedded model, finetuned
-to describe functions (`finetune_nano.py`). The text consists of chats about
-held-out modules, with the messages of user and model; the paper uses answers
-sampled from the model. The control is the base model's SAEs in the base model,
-on the same chats.
+Gemma Scope (arXiv 2408.05147), figures 8 and 19 to 23. In the paper, SAEs of
+the base model have almost the same delta loss in the instruction-tuned 9B model
+as SAEs trained on it, and a visibly higher FVU. Rescaling activations to the
+norm of the SAEs' training data lowers L0, but delta loss at an L0 stays the
+same. The figure shows this comparison for the residual stream of the embedded
+model, finetuned to describe functions (`finetune_nano.py`). The text consists
+of chats about held-out modules, with the messages of user and model; the paper
+uses answers sampled from the model. The control is the base model's SAEs in the
+base model, on the same chats.
 
   python -m experiments.figures.scope_transfer --scale=nano
 """
@@ -34,7 +34,7 @@ _COLUMNS = (
 
 
 def needs(scale):
-  """Returns the base and the chat model's suites, both read on chats."""
+  """Returns readings, on chats, of the base and the chat model's suites."""
   base, chat = suites.layer(scale, scale.layer), suites.chat(scale)
   text = {
       'data': texts.needed('chats', scale.text_characters),

@@ -1,9 +1,10 @@
 """Uniformity of the effect of a token's active latents: r_L0.
 
-Gemma Scope (arXiv 2408.05147), figure 16. r_L0 is the effective number (by
-entropy) of latents that contribute to the correct next token's logit, divided
-by L0. In the paper it is between 0.45 and 0.7 and falls as L0 grows, most in
-the residual stream, and similarly for all widths. Bars are two standard errors.
+Gemma Scope (arXiv 2408.05147), figure 16. r_L0 is the effective number of
+latents that contribute to the correct next token's logit, divided by L0. The
+effective number is the exponential of the entropy of the contributions. In the
+paper r_L0 is between 0.45 and 0.7 and falls as L0 grows, most in the residual
+stream, and similarly for all widths. Bars are two standard errors.
 
   python -m experiments.figures.scope_uniformity --scale=nano
 """

@@ -1,10 +1,11 @@
 """Fidelity against sparsity at growing width and equal coefficients.
 
 Gemma Scope (arXiv 2408.05147), figure 4. In the paper wider SAEs cost less loss
-at equal L0. A grey dotted line connects SAEs of one coefficient; the L0s in the
-names of the paper's releases suggest that greater width lowers large L0s. Ticks
-on the x axis mark the L0s of published SAEs of the same layer and width, if
-there are any. Points are means over seeds, bars two standard errors.
+at equal L0. Grey dotted lines connect SAEs of one coefficient and show how L0
+depends on the width; the L0s in the names of the paper's releases suggest that
+greater width lowers large L0s. Ticks on the x axis mark the L0s of published
+SAEs of the same layer and width, if there are any. Points are means over seeds,
+bars two standard errors.
 
   python -m experiments.figures.scope_width --scale=nano
 """

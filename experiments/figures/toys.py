@@ -19,7 +19,7 @@ class Training:
 
 
 def make_sae(variant: str, *, size: int = 1, width: int = 1, **fields: Any):
-  """Returns an SAE of `size` dimensions; `fields` are those of its config."""
+  """Returns an SAE of `size` dimensions; `fields` are fields of its config."""
   from jumprelu import saes
 
   _, config = saes.VARIANTS[variant]
@@ -47,7 +47,7 @@ def train(
     sae: The SAE.
     starts: The initial parameters, [seeds, ...] each.
     batches: Inputs and targets, [seeds, steps, batch, size] each.
-    coefficients: The sparsity coefficients.
+    coefficients: The sparsity coefficients, [coefficients].
     training: Steps, batch size and learning rate.
   """
   import jax

@@ -1,22 +1,24 @@
 """Writes the metrics of SAELens and SAEBench for SAEs on a tiny Gemma 2.
 
-Both peers evaluate the same token ids, SAEs and random model that this project
-evaluates in `tests/evals/peers_test.py`. They need a separate environment,
-because SAEBench requires an older NumPy:
+Both libraries (peers) evaluate the same token ids, SAEs and random model that
+this project evaluates in `tests/evals/peers_test.py`. They need a separate
+environment, because SAEBench requires an older NumPy:
 
     python3 -m venv peers
     peers/bin/pip install sae-lens==6.54.12 sae-bench==0.6.0
     python -m experiments.goldens.make_metric_goldens --peers=peers/bin/python
 
-writes tests/evals/goldens/peers.npz and peers.json. With a CPU-only torch, run
-`peers/bin/pip uninstall torchvision` first: torchvision is incompatible with
-that torch, and neither evaluation needs it. Cost: half a minute, and gigabytes
-of disk for torch.
+The last command writes tests/evals/goldens/peers.npz and peers.json. It takes
+half a minute; torch takes gigabytes of disk. If torch is a build for CPUs only,
+run `peers/bin/pip uninstall torchvision` before it, because torchvision is
+incompatible with such a build. Neither evaluation needs torchvision.
 
-The live tests use the same interpreter. Without it, the tests against SAELens
-can still run with the extra `interop`.
+The tests that run the peers use the same interpreter:
 
     JUMPRELU_PEERS_PYTHON=peers/bin/python pytest -m interop tests/evals
+
+Without this interpreter, the tests against SAELens run if the extra `interop`
+is installed.
 """
 
 import json
@@ -40,18 +42,19 @@ _OUT = flags.DEFINE_string('out', str(peers.FOLDER), 'Output folder.')
 
 _SITES = (lm.Site.RESID_POST, lm.Site.MLP_OUT, lm.Site.ATTN_HEADS)
 _LENGTH, _WIDTH = 24, 48
-# Documents' lengths; batches of four hold different numbers of tokens.
+# Lengths of the documents. Batches of four contain different numbers of tokens.
 _LENGTHS = (24, 9, 17, 24, 6, 24, 20, 13, 24, 11)
 
 
 def make_tokens(model: lm.LanguageModel) -> dict[str, np.ndarray]:
-  """Returns padded rows, one document each, with and without EOS at the end.
+  """Returns padded rows of one document each: with EOS at the end, and without.
 
   The rows are sampled from the model, so that ablations increase its loss.
   """
   rows = _sample(model, np.random.RandomState(5), 22)
   ended, truncated = rows[:10], rows[10:]
-  # Documents as long as a row have no EOS, as if continued in the next row.
+  # Documents as long as a row have no EOS, as if they continued in the next
+  # row.
   for row, length in zip(ended, _LENGTHS, strict=True):
     row[length:] = packing.PAD
     if length < _LENGTH:
@@ -92,7 +95,7 @@ def make_saes(
       str(site): make_sae(x[site][keep], seed=seed)
       for seed, site in enumerate(_SITES)
   }
-  # No latent fires, so the reconstruction is b_dec.
+  # No latent of these SAEs fires, so the reconstruction is b_dec.
   dead = saes['resid_post'] | {'threshold': np.full(_WIDTH, 1e9, np.float32)}
   kept = packing.keep_mask(tokens['ended'])
   mean = x[lm.Site.RESID_POST][: len(kept)][kept].mean(0)
@@ -119,7 +122,7 @@ def make_sae(x: np.ndarray, *, seed: int) -> dict[str, np.ndarray]:
   assert width > 1e-3, width
   threshold = (upper[gap, columns] + upper[gap + 1, columns]) / 2
   sparse = np.where(pre_acts > threshold, pre_acts, 0) @ W_dec
-  # Nine tenths of the gain with the least error, so that gamma is not 1.
+  # The gain is nine tenths of the best one, so that gamma is not 1.
   gain = 0.9 * (sparse * (x - mean)).sum() / np.square(sparse).sum()
   params = {
       'W_enc': gain * W_dec.T,

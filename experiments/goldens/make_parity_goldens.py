@@ -1,15 +1,15 @@
 """Writes the activations and logits of transformers on tiny Gemma 2 models.
 
-The models are random, with the structure of the 2B, 9B and 27B models
-(`tests/lm/huggingface_folders`). Rows are longer than the attention window and
-contain BOS, padding and several documents. Requires the extra `interop` and
-takes seconds.
+The models are random and have the structure of the 2B, 9B and 27B models
+(`tests/lm/huggingface_folders.py`). Rows are longer than the attention window
+and contain BOS, padding and several documents.
 
     python -m experiments.goldens.make_parity_goldens
 
-writes tests/evals/parity_goldens/NAME.npz with the token ids, the logits and
-the activations of all four sites of every layer. `tests/evals/parity_test.py`
-compares the package's model with these files.
+The command writes tests/evals/parity_goldens/NAME.npz with the token ids, the
+logits and the activations of all four sites of every layer. It needs the extra
+`interop` and takes seconds. `tests/evals/parity_test.py` compares the package's
+model with these files.
 """
 
 import pathlib

@@ -1,20 +1,20 @@
 """The metrics of SAELens and SAEBench for SAEs on a tiny Gemma 2.
 
-This script runs in an interpreter with the peers and imports nothing from this
-repository, so that the metrics are computed by the peers' code alone.
-`experiments/goldens/make_metric_goldens.py` starts it and describes how to
-install such an interpreter.
+This script runs in an interpreter that has SAELens and SAEBench, the peers. It
+imports nothing from this repository, so that only the peers' code computes the
+metrics. `experiments/goldens/make_metric_goldens.py` starts it and describes
+how to install such an interpreter.
 
     python experiments/goldens/peer_metrics.py PEER INPUTS FOLDER OUT
 
 PEER is `saelens` (`sae_lens.evals.run_evals`) or `saebench`
 (`sae_bench.evals.core.main.run_evals`), INPUTS the file of stored arrays,
-FOLDER a model in Hugging Face's format and OUT the output file. The output is
-JSON: `versions`, the `logits` of the first rows and all metrics of every case.
-A metric is null where a peer's result is NaN.
+FOLDER a model in Hugging Face's format and OUT the output file. The output is a
+JSON object with the `versions` of packages, the `logits` of the first rows, and
+all metrics of every case (`cases`). NaN metrics are null.
 
 The model is loaded into TransformerLens without weight processing, as in both
-peers. Only the token store is replaced, because the peers' stores read and
+peers. Only the peers' token stores are replaced, because those read and
 tokenise a data set.
 """
 
@@ -151,7 +151,7 @@ def make_sae(case, params):
 
 
 def load_released(case, params, folder):
-  """Returns an SAE of SAEBench, read by its reader of Gemma Scope's files."""
+  """Returns an SAE, read by SAEBench's loader of Gemma Scope's files."""
   from sae_bench.custom_saes import jumprelu_sae
   import torch
 
@@ -170,7 +170,7 @@ def load_released(case, params, folder):
 
 
 def by_saelens(model, case, params, store, folder):
-  """Returns SAELens' metrics of one case, as scalars and per latent."""
+  """Returns SAELens' metrics of one case: scalars, and metrics per latent."""
   from sae_lens import evals
   from sae_lens.training import activation_scaler
 

@@ -1,8 +1,9 @@
 """Chats about Python functions: source code and its description.
 
 The user's message is a function without its docstring, and the model's message
-is the first paragraph of the docstring. A chat has the markers between the two
-messages; `corpus.wrap=chat` adds the markers before and after them.
+is the first paragraph of the docstring. A chat contains the markers between the
+two messages. `corpus.wrap=chat` adds the markers before the first and after the
+second message.
 """
 
 import ast
@@ -11,8 +12,8 @@ from typing import Any
 
 _LINES = 12  # Lines of a function in a chat.
 _SHORTEST = 30  # Characters of the shortest description that is used.
-# The same markers as `corpus.wrap=chat` writes after a user's message. A
-# newline precedes them, because the tokeniser could merge other text with them.
+# The markers that `corpus.wrap=chat` writes after a user's message. A newline
+# precedes them, because the tokeniser could merge them with other text.
 TURN = '<end_of_turn>\n<start_of_turn>model\n'
 
 

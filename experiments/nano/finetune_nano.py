@@ -1,10 +1,10 @@
 """Finetunes the embedded model on chats, to transfer SAEs to a chat model.
 
 Gemma Scope (arXiv 2408.05147, figure 8) applies SAEs of the base model to the
-instruction-tuned Gemma 2. Here the embedded model learns to answer: given a
-function, it describes the function (`chats.py`). The loss covers the answers
-only. Chats are about modules of the standard library on which the base model
-was trained, so that its held-out modules remain held out. Cost: a minute on 2
+instruction-tuned Gemma 2. Here the embedded model learns to answer the source
+of a function with a description (`chats.py`). The loss covers the answers only.
+The chats are about the modules of the standard library on which the base model
+was trained, so that its held-out modules remain held out. Cost: a minute on two
 CPU cores.
 
 The output is a folder in Hugging Face's format, for `--model=DIR`. Its file
@@ -101,7 +101,8 @@ def in_answer(tokens: Any, turn: tuple[int, ...]) -> Any:
   ends = jnp.ones(tokens.shape, bool)
   for i, token in enumerate(turn):
     ends &= padded[:, i : i + width] == token
-  # Number of `turn`s so far in the row, and in the row before the document.
+  # The numbers of `turn`s up to each position, and before its document, in a
+  # row.
   count = jnp.cumsum(ends, axis=1)
   segments = packing.segments(tokens)
   new = jnp.diff(segments, axis=1, prepend=0) != 0

@@ -1,8 +1,8 @@
 """Texts and models that suites need and no package provides.
 
-Each is made once, in the folder of all suites, and configs refer to it by a
-`Made`. Digests of results include its name and amount and not its path, so they
-do not depend on the folder.
+Each text or model is made once, in the folder of all suites. A config refers to
+it by a `Made`, with its name and amount instead of its path, so that digests of
+results do not depend on the folder.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,7 +20,8 @@ class Made:
   name: str
   # Characters of a text, or steps of training a model.
   amount: int
-  # Value with the same shapes, for configs that are resolved without a folder.
+  # A value of the same field, for configs that are resolved without a folder: a
+  # model with the same shapes, or a text that exists.
   stands_for: str
 
 
@@ -32,8 +33,8 @@ def resolve(
   Args:
     config: Overrides of a `TrainConfig`; values may be `Made`.
     folder: The folder of all suites; missing texts and models are made in it.
-      Without a folder nothing is made, and `stands_for` replaces each `Made`;
-      such a config is for counting and planning, not for running.
+      Without a folder nothing is made, and `stands_for` replaces each `Made`.
+      Such a config is for counting and planning, not for running.
   """
   from jumprelu.training import config as config_lib
 

@@ -1,9 +1,9 @@
 """Evaluation texts that every installation has and no suite was trained on.
 
-Suites at scale `nano` and their language model are trained on the train
-documents of the standard library. The texts of this module come from its
-held-out documents or from files of other packages, and documents equal to a
-train document are skipped.
+Suites at scale `nano` and their language model are trained on the training
+documents of the standard library. The texts of this module come from the
+library's held-out documents or from files of other packages. Documents that are
+equal to a training document are skipped.
 """
 
 from collections.abc import Iterator
@@ -15,15 +15,16 @@ import random
 
 from experiments.nano import chats, made
 
-# Share of the standard library, the default of `corpus.held_out_percent`.
+# Share of the standard library that is held out: the default of
+# `corpus.held_out_percent`.
 _HELD_OUT_PERCENT = 10
-# Characters of a piece, and pieces of one document at most, so that a text
-# consists of many documents.
+# Characters of a piece, and the largest number of pieces of one document, so
+# that a text contains many documents.
 _PIECE, _PIECES = 2000, 4
 
 
 def needed(name: str, amount: int) -> made.Made:
-  """Returns a reference to a text of at most about `amount` characters."""
+  """Returns a reference to a text of about `amount` characters or fewer."""
   return made.Made('text', name, amount, stands_for='stdlib')
 
 
@@ -63,7 +64,7 @@ def _train_documents() -> set[str]:
 
 
 def standard_library() -> tuple[list, list]:
-  """Returns the train documents and the held-out documents."""
+  """Returns the training documents and the held-out documents."""
   from jumprelu.data import sources
 
   source = sources.make_source('stdlib')
@@ -76,7 +77,7 @@ def standard_library() -> tuple[list, list]:
 
 
 def _files(package: str, suffix: str) -> Iterator[str]:
-  """Yields a package's files with a suffix, in random order."""
+  """Yields the texts of a package's files with a suffix, in random order."""
   spec = importlib.util.find_spec(package)
   (root,) = spec.submodule_search_locations if spec else ()
   paths = [

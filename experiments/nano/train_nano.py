@@ -1,13 +1,13 @@
-"""Trains the nano language model that the package carries.
+"""Trains the nano language model, which is part of the package.
 
 The corpus is the source of Python's standard library; a hash of the module path
-selects the held-out documents. Cost: an hour on 2 CPU cores. This command
+selects the held-out documents. Cost: an hour on two CPU cores. This command
 writes tokenizer.model, params.safetensors and MODEL_CARD.md:
 
     python experiments/nano/train_nano.py --out=jumprelu/lm/nano
 
-The card compares the model's held-out bits per byte with those of `xz -9`,
-which compresses each of the same documents separately.
+The card compares the model's bits per byte on held-out documents with those of
+`xz -9`, applied to each document separately.
 """
 
 import functools
@@ -45,7 +45,7 @@ _EVAL_ROWS = 128  # Held-out rows of the evaluations during training.
 
 
 def read_corpus():
-  """Returns the standard library, its train and its held-out documents."""
+  """Returns the standard library, its training and its held-out documents."""
   source = sources.make_source('stdlib')
   train, held_out = [], []
   for document in source.documents():
@@ -106,9 +106,9 @@ def all_targets(tokens):
 
 
 def make_step(config, optimizer, is_learned=all_targets):
-  """Returns the jitted train step on rows [sequences, positions].
+  """Returns the jitted training step on rows [sequences, positions].
 
-  `is_learned` returns a mask of the positions that count in the loss.
+  `is_learned` maps tokens to a mask of the positions that the loss covers.
   """
 
   def loss_fn(params, tokens):

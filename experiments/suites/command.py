@@ -56,8 +56,8 @@ def define_flags(flag_values: flags.FlagValues) -> None:
       'scale',
       'nano',
       list(scales.SCALES),
-      'Size of the suites: nano and quick run on a CPU; the others print suites'
-      ' and cost, and run on accelerators only.',
+      'Size of the suites: nano and quick run on a CPU; the others print the'
+      ' suites and their cost, and run on accelerators only.',
       flag_values=flag_values,
   )
   flags.DEFINE_boolean(
@@ -69,7 +69,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_string(
       'work',
       'experiments_work',
-      'Folder for trained suites; suites finished in it are not trained again.',
+      'Folder for trained suites; suites that it already has are reused.',
       flag_values=flag_values,
   )
   flags.DEFINE_string(
@@ -82,15 +82,15 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_integer(
       'jobs',
       0,
-      'Number of suites made at once, each in a separate process; 0: two on a'
-      ' CPU with several cores, otherwise one.',
+      'Number of suites trained and measured at once, each in a separate'
+      ' process; 0: two on a CPU with several cores, otherwise one.',
       0,
       flag_values=flag_values,
   )
   flags.DEFINE_boolean(
       'redraw',
       False,
-      'Draw again from the CSV files in --out, without training.',
+      'Draw the pictures again from the CSV files in --out; train nothing.',
       flag_values=flag_values,
   )
 
@@ -147,7 +147,7 @@ def _make(
     jobs: int,
     should_stop: Callable[[int], bool],
 ) -> None:
-  """Makes missing suites, and each figure as soon as its suites exist."""
+  """Makes missing results, and each figure as soon as its results exist."""
   needs = _all_needs(figures, scale)
   missing = [need for need in needs if not results.is_stored(need, work)]
   have = {need.name for need in needs} - {need.name for need in missing}
@@ -175,7 +175,7 @@ def _draw_ready(
     *,
     have: set[str],
 ) -> list[Any]:
-  """Makes the figures whose suites exist; returns the other figures."""
+  """Makes the figures whose results exist; returns the other figures."""
   waiting = []
   for figure in figures:
     needs = figure.needs(scale)
@@ -195,7 +195,7 @@ def _in_turn(
     on_start: Callable[[Any], None],
     should_stop: Callable[[int], bool],
 ) -> Iterator[Any]:
-  """Yields suites and readings as they are made, in this process."""
+  """Makes suites and readings in this process; yields each when it is done."""
   for need in needs:
     on_start(need)
     results.obtain(need, work, should_stop=should_stop)
@@ -230,8 +230,8 @@ def _all_needs(
 class _Clock:
   """Progress messages with the estimated time to the end.
 
-  The estimate assumes that time is proportional to `_cost`, which holds for
-  suites that take long.
+  The estimate assumes that time is proportional to `_cost`, which is accurate
+  only for suites that take long.
   """
 
   def __init__(self, needs: Sequence[Any]):
@@ -240,7 +240,7 @@ class _Clock:
     self._done, self._begin = 0.0, time.monotonic()
 
   def start(self, need: Any) -> None:
-    """Prints the name of the suite that is made next."""
+    """Prints the name of the suite or reading that is made next."""
     self._started += 1
     line = f'suite {self._started} of {self._count}: {need.name}'
     if self._done:
@@ -250,7 +250,7 @@ class _Clock:
     print(line, file=sys.stderr, flush=True)
 
   def end(self, need: Any) -> None:
-    """Counts a suite that has been made."""
+    """Counts a suite or reading that has been made."""
     self._done += self._costs.pop(need.name)
 
 

@@ -1,11 +1,11 @@
-"""Trains and measures each suite once; stored results are read again.
+"""Trains and measures each suite once, and stores the results.
 
-A suite's folder holds its run, which resumes after an interruption, and its
-results. The results are stored with a key of their inputs: the config, the
+The folder of a suite holds its run, which resumes after an interruption, and
+its results. The results are stored with a key of their inputs: the config, the
 measures, the version of the metrics, the platform, the precision and the
-weights of the language models. If any of these changes, the results are made
-again. The run needs no such key, because training refuses a run of another
-config.
+weights of the language models. If any of these changes, the suite is measured
+again. The run needs no such key, because training refuses the run directory of
+another config.
 """
 
 from collections.abc import Callable
@@ -67,7 +67,7 @@ def obtain(
 
 
 def by_path(result: evaluate.Evaluation) -> dict[str, Any]:
-  """Returns the rows by the `path` that other tables use for their members."""
+  """Returns the rows by `path`, which names the members in other tables."""
   return {row['path'] or str(i): row for i, row in enumerate(result.rows)}
 
 
@@ -83,7 +83,7 @@ def _key(
 ) -> dict[str, str]:
   """Returns the key of results: a digest of the request and of each model.
 
-  The models are the one of the training and the one of the reading.
+  The models are that of the training and that of the measurement.
   """
   config = _suite(wanted).config
   models = [
@@ -130,8 +130,8 @@ def _results(
 def digest(wanted: suites.Suite | suites.Reading) -> str:
   """Returns a digest of all inputs of the results except the models' weights.
 
-  Every field of the config is included, even at its default. Otherwise a
-  package version with another default would reuse the results of this version.
+  Every field of the config is included, even at its default, because a later
+  version of the package may have another default.
   """
   fields = dataclasses.asdict(wanted)
   fields.pop('suite', None)
@@ -216,7 +216,7 @@ def _language_model(config: config_lib.TrainConfig) -> tuple[Any, Any]:
 
 
 def _fold(members: Any, others: Any) -> list[Any]:
-  """Returns the members folded with another run's scales of their sites."""
+  """Returns the folded members, with the scales of another run's sites."""
   scales = {
       other.member.site: {
           'input_scale': other.input_scale,

@@ -31,7 +31,7 @@ class Scale:
   sparsities: Mapping[str, tuple[float, ...]]
   target_l0: tuple[float, ...]
   bandwidths: tuple[float, ...]
-  # Texts of `texts.py` for additional readings, and the length of each.
+  # Texts of `texts.py` for additional readings, and the characters of each.
   texts: tuple[str, ...]
   text_characters: int
   # Steps of finetuning that make a chat model from the base model; 0: the chat
@@ -106,9 +106,10 @@ QUICK = dataclasses.replace(
 )
 
 _PAPER = {'recipe': 'paper', 'stream.lm_sequences': 64, 'mesh.tensor': 2}
-# Gemma Scope does not publish its grid of coefficients. These surround the two
-# that it names, 6e-4 and 1e-3. The coefficients of the baselines are chosen for
-# similar L0s, because no published ones fit this scale of the loss.
+# Gemma Scope does not publish its grid of coefficients. These coefficients
+# surround the two that it names, 6e-4 and 1e-3. Those of the baselines are
+# chosen for similar L0s, because published coefficients are for another scale
+# of the loss.
 _SPARSITIES = {
     'jumprelu': (1e-4, 3e-4, 6e-4, 1e-3, 2e-3),
     'topk': (16, 32, 64, 128, 256),

@@ -21,7 +21,7 @@ from jumprelu import errors
 # A suite or reading that a figure needs.
 Need = suites.Suite | suites.Reading
 
-_REPORT_SECONDS = 30  # Between prints of the logs' last lines.
+_REPORT_SECONDS = 30  # Between reports of the logs' last lines.
 _POLL_SECONDS = 1.0  # Between calls of `should_stop`.
 
 
@@ -33,7 +33,7 @@ def obtained(
     on_start: Callable[[Need], None],
     should_stop: Callable[[int], bool],
 ) -> Iterator[Need]:
-  """Yields suites and readings as they are finished, `jobs` at a time.
+  """Makes `jobs` suites and readings at a time; yields each when it is done.
 
   Two needs never run at the same time if they use the same suite, or the same
   text or model that has to be made.
@@ -106,7 +106,7 @@ def _hand_out(
 
 
 def _locks(need: Need) -> set[str]:
-  """Returns the suites, texts and models of a need that it may not share."""
+  """Returns the suites, texts and models that only one need may use at once."""
   suite = need.suite if isinstance(need, suites.Reading) else need
   names, configs = {suite.name}, [suite.config]
   if isinstance(need, suites.Reading):
@@ -139,7 +139,7 @@ class _Worker:
     self.pipe.send(need)
 
   def result(self) -> Need:
-    """Returns the need that the process has made, or raises its error."""
+    """Returns the need that the process has made; raises an error it sent."""
     need, self.need = self.need, None
     try:
       error = self.pipe.recv()
@@ -183,7 +183,7 @@ def _log_of(need: Need, folder: pathlib.Path) -> pathlib.Path:
 def _serve(
     pipe: connection.Connection, folder: pathlib.Path, cores: set[int]
 ) -> None:
-  """Runs a worker: makes each need it receives, answers None or an error."""
+  """Makes each need that it receives, and answers None or an error."""
   if cores:  # Bound before JAX counts the cores.
     os.sched_setaffinity(0, cores)
   from jumprelu.run import preemption as preemption_lib

@@ -43,8 +43,9 @@ class Reading:
   measures: tuple[str, ...] = ()
   # Sites of the measured members; empty: all sites.
   sites: tuple[str, ...] = ()
-  # A suite whose activation scales replace those of the members, site by site:
-  # other activations then have the norm that the members were trained on.
+  # A suite whose activation scales replace those of the members, site by site.
+  # If it was trained on the activations of the measurement, these are scaled to
+  # the norm that the members were trained on.
   scales_of: Suite | None = None
 
 
@@ -92,7 +93,7 @@ def variants(
 
 
 def headline(scale: scales.Scale) -> Suite:
-  """Returns the suite of four variants at the scale's sites, several seeds."""
+  """Returns the suite of four variants at the scale's sites and seeds."""
   overrides = {}
   if scale.headline_tokens:
     overrides['tokens'] = scale.headline_tokens
@@ -107,7 +108,7 @@ def headline(scale: scales.Scale) -> Suite:
 
 
 def layer(scale: scales.Scale, number: int) -> Suite:
-  """Returns the suite of a layer: JumpReLU SAEs of three sites, transcoders."""
+  """Returns a layer's suite: JumpReLU SAEs of three sites and transcoders."""
   return make(
       scale,
       f'layer_{number}',

@@ -1,8 +1,9 @@
-"""Blocks of activations on the device: cleaned, shuffled, split into batches.
+"""Blocks of activations on the devices: cleaned, shuffled, split into batches.
 
-The permutation is defined on a fixed number of logical shards, which are
-sharded over the `data` axis. A batch therefore holds the same rows on any
-number of devices, and shuffling moves no rows between devices.
+A block has a fixed number of logical shards, each with its own permutation. The
+logical shards are sharded over the `data` axis of the mesh. A batch therefore
+holds the same rows on any number of devices, and shuffling moves no rows
+between devices.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,28 +19,29 @@ from jumprelu import lm, sharding
 from jumprelu.activations import dropped_rows
 from jumprelu.array_typing import Array, Bool, Float, Float32, Int, Int32
 
-# (parameters of the language model, tokens) -> the activations at each tap.
-# A sequence's activations do not depend on the other sequences.
+# Maps the parameters of the language model and token ids to the activations at
+# each tap. The activations of a sequence do not depend on other sequences.
 Forward = Callable[[Any, Array], Mapping[lm.Tap, Array]]
 
-# An array, or its shape or sharding in a tree of those.
+# An array, or a ShapeDtypeStruct or Sharding in a tree of shapes or shardings.
 Leaf = Any
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Block:
-  """One block on the device, in `shards` logical shards of `slots` rows."""
+  """One block on the devices: `shards` logical shards of `slots` rows each."""
 
-  # {tap: [shards, slots, d_site]}: unscaled, with zeros in dropped rows.
+  # {tap: [shards, slots, d_site]}: unscaled; dropped rows are 0.
   activations: dict[lm.Tap, Leaf]
   # {tap: []}: 1 / scale of the tap.
   inverse_scale: dict[lm.Tap, Leaf]
-  # [shards, slots]: a mask of the kept rows.
+  # [shards, slots]: True for kept rows.
   keep: Leaf
-  # [shards, slots]: a permutation of each shard's slots.
+  # [shards, slots]: the slots of each shard in the order of training.
   order: Leaf
-  # []: the number of text rows dropped for being non-finite or too large.
+  # []: the number of text rows that are dropped because they are non-finite or
+  # too large.
   dropped: Leaf
 
 
@@ -48,15 +50,15 @@ class Source(Protocol):
   """A source of a run's blocks: a language model's stream, or a store."""
 
   def make_block(self, index: int, scales: Mapping[lm.Tap, float]) -> Block:
-    """Returns block `index`, with the taps' scales."""
+    """Returns block `index`, with the inverses of `scales`."""
     ...
 
   def estimate_scales(self) -> dict[lm.Tap, float]:
-    """Returns sqrt(E||x||^2) of each tap."""
+    """Returns the scale of each tap, sqrt(E||x||^2)."""
     ...
 
   def put(self, value: int | float) -> Array:
-    """Puts a number on every device as int32 or float32."""
+    """Puts an int (as int32) or a float (as float32) on every device."""
     ...
 
 
@@ -65,9 +67,14 @@ def rows(
 ) -> tuple[dict[lm.Tap, Float[Array, 'batch _']], Bool[Array, ' batch']]:
   """Returns the unscaled rows of batch `index`, and their keep mask.
 
-  A batch consists of the next size / shards slots of *every* shard, in shard
-  order. It therefore samples the whole block evenly, and no row leaves its
+  A batch has the next `size` / shards rows of every shard, in the order of the
+  shards. It therefore samples the whole block evenly, and no row leaves its
   device.
+
+  Args:
+    block: The block.
+    index: The number of the batch in the block.
+    size: The number of rows of a batch.
   """
   share = size // block.order.shape[0]
   slots = jax.lax.dynamic_slice_in_dim(
@@ -103,7 +110,10 @@ def concatenated(
 def make_order(
     seed: int, index: Int[Array, ''], *, shards: int, slots: int
 ) -> Int32[Array, 'shards slots']:
-  """Returns a permutation for each shard, a function of seed and index only."""
+  """Returns a permutation of the slots of each shard.
+
+  The permutations depend only on the seed, the block's index and the sizes.
+  """
   key = jax.random.fold_in(jax.random.key(seed), index)
   keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(shards))
   permute = functools.partial(jax.random.permutation, x=slots)
@@ -123,7 +133,20 @@ def make_block(
     user_prefix: tuple[int, ...] = (),
     mesh: Mesh | None = None,
 ) -> Block:
-  """Returns block `index`, after the forward pass, cleaning and shuffling."""
+  """Returns block `index` after forward passes, cleaning and shuffling.
+
+  Args:
+    forward: The forward pass of the language model.
+    params: The parameters of the language model.
+    tokens: The token ids of the block.
+    index: The number of the block.
+    inverse_scale: 1 / scale of each tap.
+    lm_sequences: The number of sequences in one forward pass.
+    shards: The number of logical shards.
+    seed: The seed of the permutations.
+    user_prefix: Token ids after a BOS whose rows are dropped.
+    mesh: The devices; None for one device.
+  """
   activations, keep, dropped = forward_all(
       forward,
       params,
@@ -156,11 +179,12 @@ def forward_all(
     user_prefix: tuple[int, ...] = (),
     mesh: Mesh | None = None,
 ) -> tuple[dict[lm.Tap, Float[Array, '...']], Bool[Array, '...'], Array]:
-  """Returns the cleaned activations, the keep mask and the dropped rows' count.
+  """Returns cleaned activations, the keep mask and the number of dropped rows.
 
-  The loop forwards `lm_sequences` at a time on the device. Each device writes
-  the rows of its own sequences to its own shard of the buffers, which are
-  [data, forwards, sequences per device, positions, d_site].
+  Only text rows are counted (`dropped_rows.clean`). A forward pass has
+  `lm_sequences` sequences. Each device writes the rows of its own sequences to
+  its own shard of the results, whose shape is [data, forward passes, sequences
+  per device, positions, d_site]. The arguments are those of `make_block`.
   """
   data = mesh.shape['data'] if mesh is not None else 1
   per_device, length = lm_sequences // data, tokens.shape[1]
@@ -169,8 +193,8 @@ def forward_all(
   def part(number):
     rows = jax.lax.dynamic_index_in_dim(tokens, number, 1, keepdims=False)
     rows = _spread(rows.reshape(lm_sequences, length), mesh)
-    # Without the barrier, XLA would gather weights that are sharded over
-    # `data` before the loop, all layers at once.
+    # If weights are sharded over `data`, XLA would gather those of all layers
+    # before the loop without this barrier, and hold them in memory.
     weights, rows = jax.lax.optimization_barrier((params, rows))
     *cleaned, dropped = dropped_rows.clean(
         forward(weights, rows), rows, inverse_scale, user_prefix=user_prefix
@@ -218,11 +242,11 @@ def square_sums(
 ]:
   """Returns each sequence's sum of ||x||^2 over kept rows, and their number.
 
-  The host adds the sequences' sums, so that the total depends neither on the
-  number of devices nor on the number of sequences in one forward pass.
+  The host adds the sums of all sequences, so that the total depends neither on
+  the number of devices nor on the number of sequences in one forward pass.
   """
   activations = forward(params, tokens)
-  # No scale is known yet, and 0 accepts rows of any finite norm.
+  # No scale is known yet. An inverse scale of 0 accepts every finite norm.
   any_scale = {tap: jnp.float32(0) for tap in activations}
   activations, keep, _ = dropped_rows.clean(
       activations, tokens, any_scale, user_prefix=user_prefix
@@ -238,5 +262,5 @@ def square_sums(
 
 
 def _spread(x: Array, mesh: Mesh | None) -> Array:
-  """Returns `x` with its first axis (sequences or shards) over `data`."""
+  """Returns `x` with its first axis (sequences or shards) split over `data`."""
   return sharding.constrain(x, mesh, 'sequences', *(None,) * (x.ndim - 1))

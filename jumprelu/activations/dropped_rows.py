@@ -1,4 +1,4 @@
-"""Dropped rows: special tokens, non-finite values and very large norms."""
+"""Dropped rows: special tokens, non-finite rows and rows of very large norm."""
 
 from collections.abc import Mapping
 
@@ -25,17 +25,24 @@ def clean(
 ]:
   """Returns activations with dropped rows zeroed, the keep mask and a count.
 
-  The count is that of text rows dropped for being non-finite or too large.
-  Rows are zeroed with `where`, because a mask of 0 times NaN is NaN. With an
-  `inverse_scale` of 0 no finite row is too large.
+  A row is dropped at all taps if it is a special token, or if it is non-finite
+  or too large at any tap. The count is the number of the rows that are dropped
+  although they are text.
+
+  Args:
+    activations: The activations by tap.
+    tokens: The token ids.
+    inverse_scale: 1 / scale of each tap. 0 accepts every finite norm.
+    user_prefix: Token ids after a BOS that are dropped too.
   """
   is_text = jnp.asarray(packing.keep_mask(tokens, user_prefix))
   keep = is_text
   for tap, x in activations.items():
     norm = jnp.sqrt(jnp.sum(jnp.square(x.astype(jnp.float32)), axis=-1))
-    # NaN compares as False; so does infinity at any scale, because inf * 0 is
-    # NaN.
+    # Rows with NaN are dropped, because NaN compares as False. Rows of infinite
+    # norm are dropped at an inverse scale of 0 too, because inf * 0 is NaN.
     keep &= norm * inverse_scale[tap] <= MAX_NORM
+  # `where`, because a product with the mask would keep NaN.
   kept = {
       tap: jnp.where(keep[:, :, None], x, jnp.zeros((), x.dtype))
       for tap, x in activations.items()

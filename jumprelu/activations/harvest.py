@@ -1,8 +1,8 @@
 """Activations of a user's token ids, at any taps, in one npz file.
 
-The file holds float32 activations for small experiments, and for other tools
-that check themselves against this package. Each row of token ids is one
-document at positions 0, 1, ..., and no position attends to PAD.
+The activations are in float32. They serve small experiments, and tests of other
+tools against this package. Each row of token ids is one document with positions
+0, 1, ..., in which no token attends to PAD.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,10 +26,15 @@ LOGITS = 'logits'
 def read_token_ids(
     path: str | os.PathLike[str], *, config: lm.LmConfig
 ) -> np.ndarray:
-  """Returns [sequences, positions] token ids, all in the vocabulary."""
+  """Returns the token ids in a npy file, [sequences, positions].
+
+  Raises:
+    MissingInputError: the file does not exist.
+    DataError: the file holds no such array, or ids outside the vocabulary.
+  """
   ids = npz.read_npy(path, ndim=2, kinds='iu')
   if not ids.size:
-    raise errors.DataError(f'{path}: holds no token ids: shape {ids.shape}')
+    raise errors.DataError(f'{path}: holds no token ids (shape {ids.shape})')
   low, high = int(ids.min()), int(ids.max())
   if low < 0 or high >= config.vocab:
     raise errors.DataError(
@@ -51,18 +56,21 @@ def harvest(
 ):
   """Writes the activations of `token_ids` at `taps` to `out`.
 
-  Each batch is written to disk before the next is computed, and `out` appears
-  when it is complete.
+  Batches are written to temporary files next to `out`, so that only one batch
+  is in memory. `out` appears when it is complete.
 
   Args:
     model: The language model.
     token_ids: [sequences, positions].
     out: The npz file to write.
-    taps: The names of the arrays and their taps; each array is [sequences,
-      positions, width] in float32.
+    taps: {name of an array: its tap}. Each array is [sequences, positions,
+      width] in float32.
     logits: Whether to store the logits too, as the array `logits`.
-    batch: Sequences of one forward pass.
+    batch: The number of sequences in one forward pass.
     extra: Further arrays to store, by name.
+
+  Raises:
+    UserError: the disk has too little free space.
   """
   out = pathlib.Path(out)
   out.parent.mkdir(parents=True, exist_ok=True)
@@ -99,7 +107,8 @@ def harvest(
 def _make_forward(
     model: lm.LanguageModel, taps: Mapping[str, lm.Tap], *, logits: bool
 ):
-  # Accelerators compute float32 products in fewer bits by default.
+  # Float32 weights need this precision, because accelerators compute float32
+  # products in fewer bits by default.
   full = jax.tree.leaves(model.params)[0].dtype == jnp.float32
   precision = 'float32' if full else None
   pad = lm.family_of(model.config).special_ids.pad
@@ -128,7 +137,10 @@ def _make_forward(
 def _batches(
     forward, token_ids: np.ndarray, batch: int, *, pad: int
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-  """Yields (first row, values) of each batch; the last one is padded."""
+  """Yields the first row and the values of each batch.
+
+  The last batch is padded for the forward pass, but not in the values.
+  """
   starts = range(0, len(token_ids), batch)
   progress = progress_line.ProgressLine('harvest', len(starts))
   for start in progress.over(starts):
@@ -144,8 +156,9 @@ def _check_space(out: pathlib.Path, size: int):
   free = shutil.disk_usage(out.parent).free
   if 2 * size > free:
     raise errors.UserError(
-        f'{out}: needs {2 * size / 2**30:.1f} GiB while it is written, the disk'
-        f' has {free / 2**30:.1f} GiB; free space, or give fewer --sites'
+        f'{out}: needs {2 * size / 2**30:.1f} GiB while it is written, but the'
+        f' disk has {free / 2**30:.1f} GiB; free some space, or name fewer'
+        ' --sites'
     )
 
 

@@ -1,9 +1,10 @@
 """The stream of activations: blocks computed by the language model.
 
-A block of positions is forwarded through the language model in micro-batches
-and permuted by a counter-based key. All of its batches are consumed before the
-next block. No state is carried across blocks, so a batch is a pure function of
-config and step.
+The language model computes the activations of a block in several forward
+passes. The rows of the block are then permuted with a key that depends on the
+seed and the block's number, and split into batches. All batches of a block are
+used before the next block is computed. No state is carried from block to block,
+so the inputs of a run and a step's number determine the step's batch.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,22 +27,24 @@ from jumprelu.files import fields
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-  """The geometry of blocks and batches, in positions and sequences."""
+  """The sizes of blocks, batches and forward passes."""
 
   block_positions: int = fields.field(
-      65536, 'positions that are forwarded, shuffled and consumed together'
+      65536, 'positions of a block, which are shuffled together'
   )
   batch: int = fields.field(1024, 'positions of one optimiser step')
   logical_shards: int = fields.field(
       16,
       'parts of a block that are shuffled separately; changes the results, and'
-      ' is the largest number of data-parallel devices',
+      ' must be a multiple of the number of data-parallel devices',
   )
   lm_sequences: int = fields.field(
-      32, 'sequences of one language model forward, over all devices'
+      32, 'sequences of one forward pass of the language model, on all devices'
   )
   batches_per_dispatch: int = fields.field(
-      16, 'optimiser steps of one compiled call; a signal is handled after it'
+      16,
+      'optimiser steps of one compiled call; signals are handled between'
+      ' calls',
   )
   scale_tokens: int = fields.field(
       65536, 'positions from which the scale of each tap is estimated'
@@ -69,7 +72,7 @@ class Config:
     """Returns the number of sequences of a block.
 
     Raises:
-      UserError: The geometry does not fit the sequence length.
+      UserError: the sizes do not fit the sequence length.
     """
     fields.check_multiple(
         'stream.block_positions',
@@ -90,7 +93,13 @@ class Config:
     return sequences
 
   def check_data_axis(self, size: int) -> None:
-    """Refuses a mesh whose data axis does not divide shards and forwards."""
+    """Raises UserError if a mesh's data axis does not divide two fields.
+
+    The fields are `logical_shards` and `lm_sequences`.
+
+    Args:
+      size: The size of the data axis.
+    """
     for name in ('logical_shards', 'lm_sequences'):
       fields.check_multiple(
           f'stream.{name}', getattr(self, name), 'the data axis', size
@@ -99,12 +108,18 @@ class Config:
 
 @runtime_checkable
 class Loader(Protocol):
-  """The source of tokens (`data.Loader`)."""
+  """The source of token ids (`data.Loader`)."""
 
   def block(
       self, block_index: int, sequences: int, *, rows: slice
   ) -> Int[np.ndarray, 'sequences positions']:
-    """Returns the given rows of a block of `sequences` sequences."""
+    """Returns the sequences `rows` of a block.
+
+    Args:
+      block_index: The number of the block.
+      sequences: The number of sequences of each block.
+      rows: The sequences to return.
+    """
     ...
 
 
@@ -116,7 +131,11 @@ def block_program(
     seed: int = 0,
     mesh: Mesh | None = None,
 ) -> Any:
-  """Returns the jitted (parameters, tokens, index, inverse scales) -> block."""
+  """Returns the jitted function that computes a block.
+
+  Its arguments are the parameters of the language model, the token ids, the
+  number of the block, and the taps' inverse scales.
+  """
   return jax.jit(
       functools.partial(
           blocks.make_block,
@@ -131,7 +150,10 @@ def block_program(
 
 
 class Stream:
-  """The blocks of a run, without state that a block could depend on."""
+  """A `blocks.Source` that computes blocks with the language model.
+
+  A block does not depend on the blocks that were computed before it.
+  """
 
   def __init__(
       self,
@@ -177,11 +199,13 @@ class Stream:
   def estimate_scales(self) -> dict[lm.Tap, float]:
     """Returns sqrt(E||x||^2) of each tap over the first `scale_tokens`.
 
-    The tokens are rounded up to whole sequences. Surplus sequences of the last
-    forward pass are left out, so that `lm_sequences` cannot change the result.
+    The number of tokens is rounded up to whole sequences. Surplus sequences of
+    the last forward pass are left out, so that `lm_sequences` cannot change the
+    result. A run estimates its scales once and stores them, because the
+    parameters of an SAE are only meaningful together with its scales.
 
-    A run estimates its scales once and stores them, because an SAE is only
-    meaningful together with the scale that it was trained at.
+    Raises:
+      DataError: the mean square at a tap is zero or non-finite.
     """
     at_once = self.config.lm_sequences
     sequences = -(-self.config.scale_tokens // self._length)
@@ -207,11 +231,14 @@ class Stream:
     return {tap: (value / rows) ** 0.5 for tap, value in squares.items()}
 
   def put(self, value: int | float) -> Array:
-    """Puts a number on every device as int32 or float32."""
+    """Puts an int (as int32) or a float (as float32) on every device."""
     return put(value, self._mesh)
 
   def _tokens(self, index: int, sequences: int) -> Array:
-    """Returns sequences on the mesh; a process loads its devices' rows only."""
+    """Returns the token ids of a block on the devices.
+
+    Each process loads only the sequences of its own devices.
+    """
     if self._mesh is None:
       return jax.device_put(
           self.loader.block(index, sequences, rows=slice(0, sequences))
@@ -229,7 +256,7 @@ class Stream:
 
 
 def put(value: int | float, mesh: Mesh | None = None) -> Array:
-  """Puts a number on every device as int32 or float32."""
+  """Puts an int (as int32) or a float (as float32) on every device."""
   number = np.asarray(value, np.int32 if isinstance(value, int) else np.float32)
   if mesh is None:
     return jax.device_put(number)
@@ -241,8 +268,14 @@ def place(
     load: Callable[[Any], np.ndarray],
     layout: NamedSharding,
 ) -> Array:
-  """Returns an array on devices; `load` maps an index to its shard's values."""
-  # Runs forbid implicit transfers; this one is intended.
+  """Returns an array on the devices of a sharding.
+
+  Args:
+    shape: The shape of the whole array.
+    load: Maps the index of a shard (a tuple of slices) to its values.
+    layout: The sharding.
+  """
+  # The training loop disallows transfers that are not explicit.
   with jax.transfer_guard_host_to_device('allow'):
     return jax.make_array_from_callback(shape, layout, load)
 
@@ -254,10 +287,14 @@ def lm_forward(
     input_gain: bool = True,
     mesh: Mesh | None = None,
 ) -> blocks.Forward:
-  """Returns a stream's forward pass, which stops after the highest tap.
+  """Returns the forward pass of a stream, which stops after the highest tap.
 
-  Without `input_gain`, activations at `Site.MLP_IN` are divided by the gain of
-  the norm before their layer's MLP.
+  Args:
+    model: The language model.
+    taps: The taps to read.
+    input_gain: Whether activations at `Site.MLP_IN` include the gain of the
+      norm before the MLP. Otherwise they are divided by it.
+    mesh: The devices; None for one device.
   """
 
   def forward(params, tokens):

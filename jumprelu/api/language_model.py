@@ -18,7 +18,7 @@ from jumprelu.data import packing
 # programs are compiled.
 _LEAST_LENGTH = 16
 
-Text = str | Sequence[int] | np.ndarray
+Text = str | Sequence[int | np.integer] | np.ndarray
 
 
 class LanguageModel:

@@ -235,7 +235,7 @@ class Generation(NamedTuple):
   @property
   def text(self) -> str:
     """The prompt and its continuation."""
-    return self.tokenizer.decode([*self.prompt, *self.tokens])
+    return self.tokenizer.decode([*self.prompt.tolist(), *self.tokens.tolist()])
 
   def __repr__(self) -> str:
     return f'Generation({self.text!r})'

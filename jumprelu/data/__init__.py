@@ -1,8 +1,8 @@
 """Text -> tokens -> packed rows -> a cache on disk -> rows by index.
 
 `prepare` reads a corpus once into two caches (train, held out). `loader.Loader`
-returns row i of the endless shuffled corpus. TensorFlow is imported only while
-a TFDS set is read.
+returns row i of the corpus, which is shuffled and repeated endlessly. This
+package imports TensorFlow only to read a TFDS set.
 """
 
 from jumprelu.data.cache import TokenCache

@@ -1,10 +1,11 @@
 """Rows of tokens on disk, read by index.
 
 A cache is a directory of ArrayRecord shards, one record per row, and a manifest
-that is written last. `TokenCache` compares every shard with the manifest when
-it opens a cache, because ArrayRecord opens a truncated file without an error
-and reports no records. ArrayRecord checks the hash of each record that it
-reads, so a damaged record raises an error.
+that is written last. When `TokenCache` opens a cache, it compares the size and
+the number of records of every shard with the manifest, because ArrayRecord
+opens a truncated file without an error and reports no records. ArrayRecord
+checks the hash of each record that it reads, so a damaged record raises an
+error.
 """
 
 from collections.abc import Sequence
@@ -30,7 +31,7 @@ def _read_manifest(directory: pathlib.Path) -> dict[str, Any]:
   if not directory.is_dir():
     raise MissingInputError(f'{directory}: no such token cache')
   if not path.exists():
-    raise DataError(f'{path}: missing, the cache is incomplete; {cure}')
+    raise DataError(f'{path}: missing, so the cache is incomplete; {cure}')
   manifest = json_files.read_json(path, cure=cure)
   if not manifest.get('complete'):
     raise DataError(f'{path}: not marked as complete; {cure}')
@@ -44,7 +45,9 @@ def _read_manifest(directory: pathlib.Path) -> dict[str, Any]:
     if name not in manifest:
       raise DataError(f'{path}: no field {name!r}; {cure}')
   if manifest['records'] != sum(s['records'] for s in manifest['shards']):
-    raise DataError(f'{path}: records is not the sum of the shards; {cure}')
+    raise DataError(
+        f"{path}: records is not the sum of the shards' records; {cure}"
+    )
   return manifest
 
 
@@ -56,7 +59,11 @@ def _open(paths: list[str]) -> Any:
 
 
 class TokenCache:
-  """Rows of tokens; opening a cache checks its shards against its manifest."""
+  """Rows of tokens; opening a cache checks its shards against its manifest.
+
+  Opening raises MissingInputError if there is no such directory, and DataError
+  if the cache is incomplete, damaged, or of another format.
+  """
 
   def __init__(self, directory: str | os.PathLike[str]):
     self.directory = pathlib.Path(directory)
@@ -121,13 +128,21 @@ class TokenCache:
 
   @property
   def user_prefix(self) -> tuple[int, ...]:
-    """The ids of the chat prefix, which `packing.keep_mask` masks."""
+    """The ids of the chat prefix, which `packing.keep_mask` masks.
+
+    It is empty if the documents are not wrapped in a chat.
+    """
     return tuple(self.manifest.get('user_prefix', ()))
 
   def tokens_at(
       self, indices: Sequence[int] | np.ndarray
   ) -> Int32[np.ndarray, 'sequences positions']:
-    """Returns the rows at `indices`, in that order."""
+    """Returns the rows at `indices`, in that order.
+
+    Raises:
+      IndexError: if an index is negative or not below the number of rows.
+      DataError: if a record is damaged; the message names it.
+    """
     wanted = [operator.index(i) for i in indices]
     rows = np.empty((len(wanted), self.sequence_length), np.int32)
     if not wanted:
@@ -135,11 +150,12 @@ class TokenCache:
     if min(wanted) < 0 or max(wanted) >= len(self):
       raise IndexError(
           f'{self.directory}: rows {min(wanted)} to {max(wanted)} are out of'
-          f' range, the cache has {len(self)}'
+          f' range, the cache has {len(self)} rows'
       )
     try:
       records = self.source.__getitems__(wanted)
     except (RuntimeError, ValueError):
+      # Records are read one by one, so that the error names the damaged one.
       records = [self._read_record(i) for i in wanted]
     for n, record in enumerate(records):
       if len(record) != self._dtype.itemsize * self.sequence_length:

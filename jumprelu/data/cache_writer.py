@@ -1,9 +1,10 @@
 """Writes documents into a train and a held-out cache, in one pass.
 
-After every `rows_per_shard` rows both caches close their shards, and the
-progress is written: the number of documents read and the tokens of the
-unfinished rows. A writer that is started again resumes from this progress and
-writes the same bytes as an uninterrupted writer.
+When the two caches together have `rows_per_shard` new rows, each writes its
+rows as a shard, and then the progress is written: the number of documents read
+and, per cache, its counts, its shards and the tokens of its unfinished row. An
+interrupted writer resumes from this progress and writes the same bytes as an
+uninterrupted one.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,12 +20,15 @@ from jumprelu.files import json_files
 
 PROGRESS = 'progress.json'
 SPLITS = ('train', 'held_out')
-# Tokens per shard, summed over the two caches; about 4 MB.
+# Tokens of two shards, one in each cache: 4 MB as uint16, 8 MB as int32.
 _TOKENS_PER_SHARD = 2**21
 
 
 class Encoded(NamedTuple):
-  """A document as token ids; `text_bytes` is the size of its text in UTF-8."""
+  """A document as token ids.
+
+  `text_bytes` is the size of the text in UTF-8, or 0 if the text is unknown.
+  """
 
   held_out: bool
   tokens: Sequence[int]
@@ -32,7 +36,7 @@ class Encoded(NamedTuple):
 
 
 class _SplitWriter:
-  """The writer of one of the two caches: packs documents, writes shards."""
+  """A writer of one of the two caches, which packs documents into shards."""
 
   def __init__(
       self,
@@ -69,7 +73,7 @@ class _SplitWriter:
     self._counts['text_bytes'] += document.text_bytes
 
   def close_shard(self) -> dict[str, Any]:
-    """Writes the waiting rows as a shard; returns the new state."""
+    """Writes the waiting rows, if any, as a shard; returns the new state."""
     with extras.imports():
       from array_record.python import array_record_module
 
@@ -100,7 +104,7 @@ class _SplitWriter:
     }
 
   def finish(self, record: dict[str, Any]) -> None:
-    """Writes the padded last row, then the manifest."""
+    """Writes the last row, padded, then the manifest with `record` added."""
     self._rows.extend(self._packer.finish())
     state = self.close_shard()
     digests = ''.join(s['sha256'] for s in state['shards'])
@@ -121,7 +125,10 @@ class _SplitWriter:
 
 
 def _read_progress(path: pathlib.Path) -> dict[str, Any]:
-  """Returns the state of an interrupted call, or that of a new one."""
+  """Returns the progress of an interrupted call.
+
+  If the file is missing or damaged, the progress is that of a new call.
+  """
   try:
     return json_files.read_json(path)
   except (errors.MissingInputError, errors.DataError):
@@ -146,13 +153,15 @@ def write_caches(
 
   Args:
     directory: The parent of both caches.
-    read: `read(n)` yields the documents from the n-th on.
+    read: `read(n)` yields all documents except the first n.
     sequence_length: Tokens per row.
-    vocab_size: The size of the vocabulary, which decides the type of the ids.
+    vocab_size: The size of the vocabulary. It decides whether ids are stored as
+      uint16 or int32.
     record: Fields that are added to both manifests.
-    max_tokens: Reading stops after the document that reaches this many tokens;
-      0 reads all.
-    rows_per_shard: Rows in the two caches' shards together; 0 for the default.
+    max_tokens: Reading stops after the document with which the total reaches
+      this many tokens; 0 reads all.
+    rows_per_shard: Both caches close a shard when they have this many new rows
+      together; 0 for `_TOKENS_PER_SHARD` tokens.
     wrap: The tokens around each piece of a document.
   """
   rows_per_shard = rows_per_shard or -(-_TOKENS_PER_SHARD // sequence_length)

@@ -12,13 +12,16 @@ class Config:
 
   sequence_length: int = fields.field(256, 'Tokens per row, BOS included.')
   held_out_percent: int = fields.field(
-      10, 'Percentage of documents held out for evaluation, by hash.'
+      10,
+      'Percentage of documents held out for evaluation; a hash selects them.',
   )
   cache_dir: str = fields.field(
       '',
       'Folder of token caches; default $JUMPRELU_CACHE or ~/.cache/jumprelu.',
   )
-  data_dir: str = fields.field('', "Folder of TFDS sets; default is TFDS' own.")
+  data_dir: str = fields.field(
+      '', 'Folder of TFDS sets; the default is that of TFDS.'
+  )
   tfds_split: str = fields.field('train', 'Split of the TFDS set to read.')
   text_field: str = fields.field(
       'text', 'Field of JSONL, Parquet and TFDS that holds the text.'
@@ -28,11 +31,11 @@ class Config:
   )
   wrap: Literal['none', 'chat'] = fields.field(
       'none',
-      "Tokens added around a document: none, or Gemma's chat format for"
-      ' instruction-tuned models, whose tokens before the text are not'
-      ' trained on.',
+      "Tokens added around a document: none, or those of Gemma's chat format,"
+      ' for instruction-tuned models. SAEs are not trained on the chat tokens'
+      ' before the text.',
   )
-  seed: int = fields.field(0, 'Seed of the order in which rows are visited.')
+  seed: int = fields.field(0, 'Seed of the order of the rows.')
 
   def __post_init__(self):
     for name, low, high in (

@@ -1,8 +1,9 @@
-"""Text -> caches of tokens, written once under a name that includes a digest.
+"""Text -> the two caches of a corpus, which are written once.
 
-Two processes may prepare the same corpus at the same time: the first to get the
-lock writes into a temporary directory, which it renames when both caches are
-complete, and the second waits for the lock.
+The name of their directory includes a digest of the text, the tokenizer and the
+config. Two processes may prepare the same corpus at the same time. The first to
+get the lock writes into a temporary directory and renames it when both caches
+are complete; the second waits for the lock and uses the first one's caches.
 """
 
 from collections.abc import Iterable, Iterator
@@ -41,7 +42,11 @@ class Prepared:
 
 
 class _Progress:
-  """A progress line on stderr every ten seconds, with the time left."""
+  """A progress line on stderr every ten seconds.
+
+  If `total`, the number of bytes of text, is not 0 (unknown), the line also has
+  the percentage done and the time left.
+  """
 
   def __init__(self, name: str, total: int):
     self._name = name
@@ -82,15 +87,15 @@ def _text_bytes(document: Document) -> int:
     return len(document.text.encode())
   except UnicodeEncodeError as e:
     raise UserError(
-        f'{document.name}: half a character (lone surrogate) at {e.start};'
-        ' remove it'
+        f'{document.name}: half a character (lone surrogate) at index'
+        f' {e.start}; remove it'
     ) from None
 
 
 def _encode(
     source: Source, tokenizer: Tokenizer, *, split: Split, skip: int
 ) -> Iterator[Encoded]:
-  """Yields the tokens of a source's documents, from number `skip` on."""
+  """Yields the tokens of all documents of a source except the first `skip`."""
   progress = _Progress(source.name, source.size())
   documents = source.documents()
   for document in itertools.islice(documents, skip):
@@ -106,9 +111,9 @@ def _encode(
 def make_wrap(tokenizer: Tokenizer, config: Config) -> packing.Wrap:
   """Returns the tokens that `--corpus.wrap` adds around a piece of a document.
 
-  The chat is that of Gemma Scope for the instruction-tuned 9B (arXiv
-  2408.05147): the text is the user's turn, followed by the start of the model's
-  turn.
+  The chat format is that of Gemma Scope for the instruction-tuned 9B (arXiv
+  2408.05147): the text is the user's turn, and the start of the model's turn
+  follows.
   """
   if config.wrap == 'none':
     return packing.PLAIN
@@ -121,12 +126,12 @@ def make_wrap(tokenizer: Tokenizer, config: Config) -> packing.Wrap:
 
 
 def _write(directory: pathlib.Path, read, *, tokenizer, config, record) -> None:
-  """Writes both caches to a temporary directory, renamed to `directory`."""
+  """Writes both caches to a temporary directory; renames it to `directory`."""
   lock = directory.with_name(directory.name + '.lock')
 
   def announce_wait() -> None:
     print(
-        f'{lock.stem}: another process is preparing it, waiting',
+        f'{lock.stem}: another process is preparing this corpus; waiting',
         file=sys.stderr,
         flush=True,
     )
@@ -150,15 +155,39 @@ def _write(directory: pathlib.Path, read, *, tokenizer, config, record) -> None:
     partial.rename(directory)
 
 
+# The fields of a manifest that `open_prepared` reads.
+_DESCRIBED = (
+    'source',
+    'tokenizer_sha256',
+    'held_out_percent',
+    'max_tokens',
+    'documents',
+    'tokens',
+    'text_bytes',
+)
+
+
 def open_prepared(directory: pathlib.Path) -> Prepared:
-  """Opens the two caches that `prepare` wrote into a directory."""
+  """Opens the two caches that `prepare` wrote into a directory.
+
+  Raises:
+    MissingInputError: if a cache is missing.
+    DataError: if a cache is damaged or the two were swapped.
+  """
   train = TokenCache(directory / 'train')
   held_out = TokenCache(directory / 'held_out')
   for cache, split in ((train, 'train'), (held_out, 'held_out')):
+    for name in _DESCRIBED:
+      if name not in cache.manifest:
+        raise DataError(
+            f'{cache.directory}: the manifest has no field {name!r}; prepare the'
+            ' text again'
+        )
     if cache.manifest['split'] != split:
       raise DataError(
           f'{cache.directory}: the manifest is of split'
-          f' {cache.manifest["split"]!r}; the two caches were swapped'
+          f' {cache.manifest["split"]!r}; if the folders train and held_out'
+          ' were swapped, swap them again'
       )
   description = {
       'source': train.manifest['source'],
@@ -195,7 +224,7 @@ def _check(prepared: Prepared, spec: str, *, tokenizer, config) -> Prepared:
           f' --corpus.wrap={other}, or prepare it again'
       )
     if not len(cache):
-      cure = 'give more text, in several files or lines'
+      cure = 'use more text, in several files or lines'
       if config.max_tokens:
         cure = f'raise --corpus.max_tokens={config.max_tokens}'
       raise UserError(
@@ -210,7 +239,13 @@ def prepare(spec: str, tokenizer: Tokenizer, config: Config) -> Prepared:
 
   `spec` is `tokens:DIR` for text that is already tokenised, or any name that
   `sources.make_source` accepts. The first call writes the caches, later calls
-  open them.
+  open them. A DIR with a folder `train` is opened as caches that `prepare`
+  wrote; any other DIR is read as `token_files`.
+
+  Raises:
+    UserError: if `spec` is invalid, if a cache does not fit the tokenizer or
+      the config, or if the train or the held-out cache is empty.
+    MissingInputError, DataError: if files are missing or damaged.
   """
   if spec.startswith('tokens:'):
     folder = pathlib.Path(spec.removeprefix('tokens:'))
@@ -258,7 +293,10 @@ def prepare(spec: str, tokenizer: Tokenizer, config: Config) -> Prepared:
 
 
 def held_out_documents(source: Source, percent: int) -> Iterator[Document]:
-  """Yields the documents that `prepare` holds out, as text."""
+  """Yields the held-out documents of the whole source, as text.
+
+  `prepare` holds out the same documents, up to `max_tokens`.
+  """
   split = sources.make_split(source, percent)
   for document in source.documents():
     if split.holds_out(source.split_key(document)):

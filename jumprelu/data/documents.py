@@ -5,8 +5,8 @@ import hashlib
 import itertools
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-# The number of documents among which `make_split` searches for the smallest
-# hash. In a larger corpus some documents are below the percentage anyway.
+# The number of documents that `make_split` reads. Reading more is unnecessary,
+# because one of these documents is always held out.
 _LOOK_AHEAD = 64
 
 
@@ -19,16 +19,17 @@ class Document(NamedTuple):
 
 @runtime_checkable
 class Source(Protocol):
-  """A source of documents, which are the same in every pass, and in order."""
+  """A source that yields the same documents in the same order in every pass."""
 
+  # A short name for messages and for the caches' directory.
   name: str
 
   def documents(self) -> Iterator[Document]:
-    """Yields all documents in order; none is empty."""
+    """Yields all documents in order, without empty ones."""
     ...
 
   def describe(self) -> dict[str, Any]:
-    """Returns fields that identify the documents, recorded with results."""
+    """Returns fields that identify the documents; results record them."""
     ...
 
   def split_key(self, document: Document) -> str:
@@ -41,7 +42,7 @@ class Source(Protocol):
 
 
 def sha256(text: str) -> str:
-  """Returns the hex digest of any text, lone surrogates included."""
+  """Returns the hex digest of a text, which may have lone surrogates."""
   return hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()
 
 
@@ -51,10 +52,10 @@ def is_held_out(key: str, percent: int) -> bool:
 
 
 class Split(NamedTuple):
-  """The rule for holding documents out, a function of the key only."""
+  """The rule that decides from a document's key whether it is held out."""
 
   percent: int
-  # The sha256 of a key that is held out whatever the percentage; '' for none.
+  # The sha256 of a key that is held out at any percentage; '' for none.
   always: str = ''
 
   def holds_out(self, key: str) -> bool:
@@ -65,15 +66,16 @@ class Split(NamedTuple):
 
 
 def make_split(source: Source, percent: int) -> Split:
-  """Returns the split by hash, which holds out at least one of two documents.
+  """Returns a split by hash that holds out a document even in a small corpus.
 
-  If no hash is below the percentage, as may happen with few documents, the
-  document with the smallest hash is held out.
+  Only the first 64 documents are read. The one with the smallest hash among
+  them is held out even if no hash is below the percentage. If they all have the
+  same key, or if there is only one document, the percentage alone decides.
   """
   head = itertools.islice(source.documents(), _LOOK_AHEAD)
   keys = {source.split_key(d) for d in head}
   if len(keys) < 2:
     return Split(percent)
-  # If any of these hashes is below the percentage, the smallest is as well, so
-  # that `always` changes nothing.
+  # If any of these hashes is below the percentage, the smallest is too, and
+  # `always` changes nothing.
   return Split(percent, min(sha256(k) for k in keys))

@@ -1,8 +1,9 @@
 """The order of rows: a pure function of seed and index.
 
-The loader is no iterator and has no state: row i is record
-permutation(seed, epoch)(i), and each epoch has a different permutation. A
-resumed run therefore reads the same rows, and any process may load any row.
+The loader is not an iterator and has no state. With n records in the cache, row
+i belongs to epoch i // n and is record permutation(seed, epoch)[i % n]; each
+epoch has a different permutation. A resumed run therefore reads the same rows,
+and any process may load any row.
 """
 
 import hashlib
@@ -56,10 +57,10 @@ class Loader:
   def block(
       self, block_index: int, sequences: int, *, rows: slice = slice(None)
   ) -> Int32[np.ndarray, 'sequences positions']:
-    """Returns rows of block `block_index`, which has `sequences` rows.
+    """Returns rows of block `block_index`; every block has `sequences` rows.
 
-    `rows` selects a part of the block: a process loads only the rows of its
-    own devices.
+    `rows` selects a part of the block, because a process loads only the rows of
+    its own devices.
     """
     start = block_index * sequences
     return self.tokens_at(range(start, start + sequences)[rows])

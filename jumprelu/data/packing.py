@@ -1,4 +1,4 @@
-"""Documents of token ids -> rows of one length, and the masks of a row.
+"""Documents of token ids -> rows of equal length, and the masks of a row.
 
 A document is written as BOS, its tokens, EOS. A document that does not fit into
 a row continues in the next row after another BOS, so that every row starts with
@@ -7,8 +7,8 @@ last row is padded. Segments, positions and the keep mask are functions of the
 row alone, so they are not stored.
 
 For instruction-tuned models every piece of a document is the user's turn of a
-chat (`Wrap`): BOS, prefix, tokens, suffix. A row without room for a piece of
-one token is padded.
+chat (`Wrap`): BOS, prefix, tokens, suffix, without EOS. In this case a row is
+also padded if its rest is too short for BOS, prefix, suffix and one token.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -37,7 +37,7 @@ class Wrap:
 
   prefix: tuple[int, ...] = ()
   suffix: tuple[int, ...] = ()
-  # Whether EOS follows the last piece; in a chat the model's turn follows.
+  # Whether EOS ends a document; not in a chat, where the model's turn follows.
   eos: bool = True
 
 
@@ -63,7 +63,7 @@ class Packer:
       raise UserError(
           f'sequence_length={sequence_length}: a row holds a BOS'
           + f', {around} tokens around the text' * bool(around)
-          + f' and at least one token, choose {2 + around} or more'
+          + f' and at least one token; choose {2 + around} or more'
       )
     self.sequence_length = sequence_length
     self.open_row = list(open_row)
@@ -131,8 +131,9 @@ def segments(
 ):
   """Returns each token's document number within its row, from 1; 0 for PAD.
 
-  The first token of a row starts a document even if it is not BOS, so that rows
-  from other packers lose no token.
+  A document starts at each BOS and at the first token of the row. In a row of
+  another packer the first token need not be BOS; without this rule, the tokens
+  before the first BOS would have number 0 and be masked as padding.
   """
   xp = jnp if isinstance(tokens, jax.Array) else np
   count = xp.cumsum(_starts(tokens), axis=-1, dtype=np.int32)
@@ -171,10 +172,11 @@ def keep_mask(
     Bool[Array, '*sequences positions']
     | Bool[np.ndarray, '*sequences positions']
 ):
-  """Returns the mask of the tokens of documents: all but PAD, BOS and EOS.
+  """Returns a mask of the tokens to keep: all except PAD, BOS and EOS.
 
-  A `user_prefix` after a BOS is masked too, because in a chat its activations
-  are the same in every document and far larger than the others.
+  In a chat, the tokens of `user_prefix` after a BOS are not kept either,
+  because their activations are the same in every document and far larger than
+  those of the text. The suffix after the text is kept.
   """
   keep = (tokens != PAD) & (tokens != BOS) & (tokens != EOS)
   if not user_prefix:
@@ -187,7 +189,7 @@ def _in_prefix(tokens, prefix):
   xp = jnp if isinstance(tokens, jax.Array) else np
   length = tokens.shape[-1]
 
-  def shifted(x, by):  # Has x[i + by] at i, and 0 beyond the row.
+  def shifted(x, by):  # x[i + by] at index i; 0 outside of the row.
     width = [(0, 0)] * (x.ndim - 1) + [(max(-by, 0), max(by, 0))]
     start = max(by, 0)
     return xp.pad(x, width)[..., start : start + length]

@@ -28,8 +28,8 @@ def make_source(spec: str, config: Config | None = None) -> Source:
 
   `stdlib` is the source code of Python's standard library, and `python` adds
   that of jax, flax, optax and numpy. `tfds:NAME[/CONFIG]` is a prepared TFDS
-  set. Any other value is a list of files and directories, separated by commas;
-  `tokens:DIR` holds no text and is read by `prepare`.
+  set. Any other value is a list of files and directories, separated by commas.
+  `tokens:DIR` is not a source, because it contains no text; `prepare` reads it.
   """
   config = config or Config()
   if spec in ('stdlib', 'python'):

@@ -1,8 +1,8 @@
 """The source code of Python's standard library: text that every machine has.
 
 The parts that differ between distributions are left out: site-packages, tests,
-idlelib, lib2to3, ensurepip, and the files that describe the build. `python`
-adds the installed sources of jax, flax, optax and numpy.
+idlelib, lib2to3, ensurepip, and the files that describe the build. With
+--data=python, the installed sources of jax, flax, optax and numpy are added.
 """
 
 from collections.abc import Iterator
@@ -46,7 +46,7 @@ def list_modules(root: pathlib.Path) -> list[str]:
   """Returns the sorted module paths below `root`, such as json/decoder.py."""
   modules = []
   for folder, folders, files in os.walk(root):
-    # Removes folders from the walk, because site-packages is in `root` as well.
+    # `os.walk` skips the removed folders, for example site-packages.
     folders[:] = [name for name in folders if not _is_left_out((name,))]
     place = pathlib.Path(folder).relative_to(root)
     modules += [
@@ -58,7 +58,7 @@ def list_modules(root: pathlib.Path) -> list[str]:
 
 
 class StandardLibrary:
-  """A source of one document per module, split by the module path."""
+  """A source of one document per module, split by a hash of the path."""
 
   def __init__(self, *, packages: bool = False, root: str = ''):
     self.name = 'python' if packages else 'stdlib'
@@ -67,7 +67,10 @@ class StandardLibrary:
     for package in self._packages:
       spec = importlib.util.find_spec(package)
       if spec is None or spec.origin is None:
-        raise MissingInputError(f'package {package}: not installed')
+        raise MissingInputError(
+            f'package {package}: not installed; install it, or use'
+            ' --data=stdlib'
+        )
       self._roots.append((package + '/', pathlib.Path(spec.origin).parent))
 
   @functools.cached_property
@@ -87,15 +90,15 @@ class StandardLibrary:
         if not text.strip():
           skipped['empty'] += 1
         elif key in seen:
-          # A copy on the other side of the split would be a leak.
+          # A copy in the other split would leak held-out text into training.
           skipped['duplicate'] += 1
         else:
           seen.add(key)
           documents.append(Document(prefix + module, text))
     if not documents:
       raise MissingInputError(
-          f'{self._roots[0][1]}: no Python source in this folder; set --data to a'
-          ' directory of text'
+          f'{self._roots[0][1]}: no Python source in this folder; set --data'
+          ' to a directory of text'
       )
     return documents, skipped
 
@@ -125,5 +128,5 @@ class StandardLibrary:
     return document.name.removesuffix('.py').replace('/', '.')
 
   def size(self) -> int:
-    """Returns the number of characters, as nearly all are one byte."""
+    """Returns the number of characters; nearly all of them are one byte."""
     return sum(len(d.text) for d in self._read[0])

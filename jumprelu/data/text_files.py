@@ -29,8 +29,10 @@ _PART = 16_384
 def split_text(text: str) -> list[str]:
   """Returns the parts of a long text, split after blank lines if possible.
 
-  Text without blank lines is split after line ends, or else after spaces, or
-  else anywhere. The concatenated parts equal the text.
+  A part ends after the first blank line between `_PART` and 2 * `_PART`
+  characters. Without one in this range, it ends after the first line end, else
+  after the first space, else at 2 * `_PART` characters. The concatenated parts
+  equal the text.
   """
   if len(text) <= _LONG:
     return [text]
@@ -70,7 +72,7 @@ def _find_files(path: pathlib.Path) -> list[pathlib.Path]:
   )
   if not files:
     raise MissingInputError(
-        f'{path}: no file ending in {" ".join(_SUFFIXES)} here'
+        f'{path}: no file ending in {" ".join(_SUFFIXES)} in this folder'
     )
   return files
 
@@ -88,7 +90,7 @@ def _decode(raw: bytes, place: str) -> str:
 class TextFiles:
   """The documents of files and directories.
 
-  `paths` are read in order, and the files of each directory sorted by name.
+  `paths` are read in order, and the files of each directory in sorted order.
   """
 
   def __init__(self, paths: list[str], *, text_field: str):
@@ -109,7 +111,8 @@ class TextFiles:
   def _read(self) -> tuple[int, str]:
     """Returns the size and digest of all files.
 
-    Raises a UserError for undecodable text here, before any other work.
+    Also decodes the .txt, .md and .py files, so that undecodable text raises a
+    UserError before any other work.
     """
     digest = hashlib.sha256(self._text_field.encode())
     size = 0
@@ -129,7 +132,7 @@ class TextFiles:
     return size, digest.hexdigest()
 
   def describe(self) -> dict[str, Any]:
-    """Returns counts and a digest of names and contents, but no directories."""
+    """Returns counts and a digest of names and contents; no local paths."""
     size, digest = self._read
     return {
         'kind': 'files',
@@ -156,14 +159,17 @@ class TextFiles:
           empty = False
           yield document
     if empty:
-      raise UserError(f'{self._files[0][1]}: no text in it, only white space')
+      raise UserError(
+          f'{self._files[0][1]}: no text in it, only white space; use a'
+          ' file with text in it'
+      )
 
   def split_key(self, document: Document) -> str:
     """Returns the hash of the text without surrounding white space."""
     return sha256(document.text.strip())
 
   def size(self) -> int:
-    """Returns the bytes of all files, 0 if some are (compressed) Parquet."""
+    """Returns the bytes of all files; 0 with Parquet, which is compressed."""
     if any(p.suffix.lower() == '.parquet' for _, p in self._files):
       return 0
     return self._read[0]
@@ -188,7 +194,10 @@ class TextFiles:
               f'{place}: not JSON ({e.msg}); write one JSON object per line'
           ) from None
         if not isinstance(record, dict):
-          raise UserError(f'{place}: not a JSON object but {line.strip()[:20]}')
+          raise UserError(
+              f'{place}: not a JSON object but {line.strip()[:20]}; write one'
+              ' JSON object per line'
+          )
         yield Document(f'{name}:{number}', self._text_of(record, place))
 
   def _text_of(self, record: dict[str, Any], place: str) -> str:

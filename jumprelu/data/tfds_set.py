@@ -1,7 +1,7 @@
 """Text from TensorFlow Datasets, read once and in order, never downloaded.
 
-No other module imports TensorFlow, and this one does only while a set is read
-into the cache; training reads the cache.
+TensorFlow is imported only while a set is read into the token caches; training
+reads the caches. The set must already be prepared.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from jumprelu.errors import MissingInputError, UserError
 
 
 class TfdsSet:
-  """The examples of one split of a prepared TFDS set."""
+  """A source with one document per example of a split of a TFDS set."""
 
   def __init__(self, name: str, *, data_dir: str, split: str, text_field: str):
     self.name = name.replace('/', '-')
@@ -40,7 +40,7 @@ class TfdsSet:
       builder: Any = tfds.builder(self._set, data_dir=self._data_dir)
     except (tfds.core.DatasetNotFoundError, ValueError) as e:
       reason = str(e).splitlines()[0]
-      raise MissingInputError(f'tfds:{self._set}: {reason} {cure}') from None
+      raise MissingInputError(f'tfds:{self._set}: {reason}; {cure}') from None
     if not builder.info.splits:
       where = self._data_dir or '~/tensorflow_datasets'
       raise MissingInputError(
@@ -84,12 +84,15 @@ class TfdsSet:
       if not isinstance(raw, bytes):
         raise UserError(
             f'tfds:{self._set}: field {self._text_field!r} is not text; set'
-            ' --corpus.text_field to another'
+            ' --corpus.text_field to another field'
         )
       try:
         text = raw.decode('utf-8')
       except UnicodeDecodeError as e:
-        raise UserError(f'{name}: not UTF-8 at byte {e.start}') from None
+        raise UserError(
+            f'{name}: field {self._text_field!r} is not UTF-8 at byte'
+            f' {e.start}; set --corpus.text_field to another field'
+        ) from None
       if text.strip():
         yield Document(name, text)
 

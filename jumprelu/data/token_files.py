@@ -1,8 +1,8 @@
 """Text that is already tokenised: ArrayRecord files of documents.
 
-Each record is one document: its token ids as little-endian int32. A BOS at its
-start and an EOS at its end are removed, because packing adds its own. The hash
-of the remaining ids decides whether the document is held out.
+Each record is one document: its token ids as little-endian int32. A BOS at the
+start and an EOS at the end of a document are removed, because `packing` adds
+both. The hash of the remaining ids decides whether the document is held out.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from jumprelu.errors import DataError, MissingInputError
 
 
 class TokenFiles:
-  """The documents of all *.array_record files of a directory, sorted."""
+  """The documents of a directory's *.array_record files, sorted by name."""
 
   def __init__(self, directory: pathlib.Path, *, vocab_size: int):
     self.name = directory.name
@@ -52,7 +52,7 @@ class TokenFiles:
     }
 
   def encoded(self, split: Split, *, skip: int) -> Iterator[Encoded]:
-    """Yields the documents from number `skip` on, with `text_bytes` 0."""
+    """Yields all documents except the first `skip`; their `text_bytes` is 0."""
     number = 0
     for path in self._paths:
       records = self._open(path)
@@ -77,7 +77,7 @@ class TokenFiles:
     except (RuntimeError, ValueError) as e:
       raise DataError(f'{path}: not an ArrayRecord file ({e})') from None
     if not len(records):
-      raise DataError(f'{path}: no records, empty or truncated')
+      raise DataError(f'{path}: empty or truncated; write it again')
     return records
 
   def _tokens(self, raw: bytes, place: str) -> np.ndarray:

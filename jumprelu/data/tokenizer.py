@@ -1,4 +1,4 @@
-"""SentencePiece tokenizers: reading those of Gemma, training small ones.
+"""SentencePiece tokenizers: reading Gemma's and training small ones.
 
 The special ids are Gemma's: PAD 0, EOS 1, BOS 2, UNK 3. Encoding adds none of
 them; `packing` adds them.
@@ -31,8 +31,8 @@ _WHITE_SPACE = (
 class Tokenizer:
   """Text <-> token ids by the SentencePiece model file at `path`.
 
-  `rows` is the number of ids that the language model has; a tokenizer with more
-  pieces is refused, because it belongs to another model.
+  `rows` is the number of rows of the language model's embedding. A tokenizer
+  with more pieces raises a UserError, because it belongs to another model.
   """
 
   def __init__(self, path: str | os.PathLike[str], *, rows: int | None = None):
@@ -58,8 +58,8 @@ class Tokenizer:
       )
     if rows is not None and p.vocab_size() > rows:
       raise UserError(
-          f'{path}: has {p.vocab_size()} pieces, the language model {rows} rows:'
-          " use that model's tokenizer"
+          f'{path}: has {p.vocab_size()} pieces, but the language model has'
+          f" {rows} rows; use that model's tokenizer"
       )
 
   @functools.cached_property
@@ -85,9 +85,12 @@ class Tokenizer:
   def encode_with_starts(self, text: str) -> tuple[list[int], list[int]]:
     """Returns the ids of `text` and the index in `text` at which each starts.
 
-    The start is a token's first character that is not white space; in a token
-    of white space only, its first character. Each token of a character that is
-    encoded as bytes starts at that character.
+    A token starts at its first character that is not white space; a token of
+    white space only starts at its first character. If a character is encoded as
+    several tokens, one per byte, all of them start at this character.
+
+    Raises:
+      DataError: if the tokens do not spell the text.
     """
     ids = self.encode(text)
     # The index of the character to which each byte belongs.
@@ -118,8 +121,9 @@ class Tokenizer:
   def encode_pieces(self, *pieces: str) -> tuple[int, ...]:
     """Returns the ids of `pieces`, concatenated.
 
-    A piece that is in the vocabulary has its single id. Special pieces such as
-    '<start_of_turn>' therefore have one too, which `encode` may not give them.
+    A piece in the vocabulary becomes its id, and other pieces are encoded. A
+    special piece such as '<start_of_turn>' is in the vocabulary, but `encode`
+    may split it.
     """
     ids = []
     for piece in pieces:
@@ -131,8 +135,8 @@ class Tokenizer:
     """Returns the text of `ids`; special ids have no text."""
     return self._processor.decode([int(i) for i in ids])
 
-  def piece(self, token: int) -> str:
-    """Returns one token as readable text."""
+  def piece(self, token: int | np.integer) -> str:
+    """Returns the piece of one token, with a space for each U+2581."""
     return self._processor.id_to_piece(int(token)).replace(_SPACE, ' ')
 
 
@@ -150,7 +154,10 @@ def train_tokenizer(
   """Returns a byte-fallback BPE tokenizer, trained and written to `path`.
 
   The same texts in the same order result in the same bytes, because training
-  uses one thread and no sampling, and the file holds no date.
+  uses one thread and no sampling, and the file contains no date.
+
+  Raises:
+    UserError: if the text does not suffice for `vocab_size` pieces.
   """
   with extras.imports():
     import sentencepiece

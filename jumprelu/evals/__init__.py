@@ -1,8 +1,8 @@
-"""Evaluation: one file per metric, each with a record of sums that merges.
+"""Evaluation of SAEs: each metric has a file with a mergeable record of sums.
 
-A record's `from_batch` runs on the device inside a jit and sums one batch. On
-the host, `merge` adds records in float64 and int64 (float32 counters are exact
-only up to 2^24), and `compute` returns the metrics. The metrics are ratios of
+A record's `from_batch` sums one batch on the device, inside a jit. On the host,
+`merge` adds records in float64 and int64, because float32 counters are exact
+only up to 2^24, and `compute` returns the metrics. The metrics are ratios of
 total sums, not means of per-batch ratios, so they do not depend on the batch
 size. The exception is `measures.saebench`, which follows SAEBench's
 definitions.
@@ -14,8 +14,8 @@ from jumprelu.files import fields
 
 # Part of the key of every stored evaluation. It is incremented whenever a code
 # change alters a number in the rows or tables, so that evaluations stored by
-# older code are recomputed. The package version is not used,
-# because it changes with each release and not with each commit.
+# older code are recomputed. The package's version would not be enough, because
+# it stays the same between releases while the code changes.
 VERSION = 2
 
 
@@ -29,7 +29,8 @@ class Config:
   )
   delta_loss_tokens: int = fields.field(
       24_576,
-      'Held-out positions for the losses: clean, spliced and ablated.',
+      'Held-out positions for the losses (clean, spliced and ablated); at most '
+      'eval.tokens are used.',
   )
   pca_tokens: int = fields.field(
       65_536,
@@ -37,8 +38,9 @@ class Config:
   )
   dead_window_tokens: int = fields.field(
       100_000,
-      'A latent is dead if it never fires on this many kept held-out tokens. '
-      'With fewer evaluated tokens, no share of dead latents is reported.',
+      'A latent is dead if it never fires on the first kept held-out tokens, '
+      'this many rounded up to whole batches. With fewer tokens in total, no '
+      'share of dead latents is reported.',
   )
   dense_share: float = fields.field(
       0.1, 'A latent is dense if it fires on more than this share of tokens.'
@@ -56,7 +58,7 @@ class Config:
         (
             'dead_window_tokens',
             100_000,
-            'because silence on fewer tokens does not show that a latent is dead',
+            'because a latent may be silent on fewer tokens without being dead',
         ),
     ):
       value = getattr(self, name)

@@ -1,7 +1,11 @@
-"""Passes over held-out text: first for latents, then for losses.
+"""The passes of an evaluation over text.
 
-Each step only dispatches device work. The sums of a batch are fetched and added
-up on the host, in 64 bits, while the device runs the next batch.
+`first` sums statistics of activations and latents, `second` the losses of
+spliced passes, and `moments` the second moments of training text, for PCA. Each
+step of a pass only dispatches device work. The sums of a batch are fetched and
+added up on the host, in 64 bits, while the device runs the next batch.
+
+A member is one of the SAEs that are evaluated together.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,7 +19,8 @@ from jumprelu.evals import delta_loss, jitted, splice
 from jumprelu.evals import text as text_lib
 from jumprelu.saes import base
 
-# All members are on the devices at once; each device holds a shard of each.
+# All members are on the devices at once, so each device holds only a shard of
+# every member.
 _RULES = sharding.LAYOUTS['latents_all'].rules
 
 Forward = Callable[[jax.Array], splice.Batch]
@@ -40,11 +45,12 @@ class Placed(NamedTuple):
 
 
 class Sums(NamedTuple):
-  """Sums of the first pass, by member and by target."""
+  """Sums of the first pass: lists by member, and moments by target."""
 
   reconstruction: list[Any]  # Each an `fvu.Reconstruction`.
   firing: list[Any]  # Each a `frequency.Firing`.
-  window: list[Any]  # The same over the window for dead latents.
+  # Like `firing`, over the first tokens only, for the share of dead latents.
+  window: list[Any]
   moments: dict[lm.Tap, Any]  # Each a `metrics.Moments`.
 
 
@@ -55,7 +61,7 @@ def place(
     *,
     mesh: jax.sharding.Mesh | None = None,
 ) -> Placed:
-  """Puts a member on the devices, `W_enc` and `W_dec` sharded by latent."""
+  """Puts a member on the devices, encoder and decoder sharded over latents."""
   placed = {
       name: text_lib.place(
           leaf, mesh, *_axes(sae, name, np.ndim(leaf)), rules=_RULES
@@ -78,7 +84,7 @@ def param_sharding(
 
 
 def _axes(sae, name, rank):
-  # Vectors are replicated.
+  # Vectors are replicated, because they are small.
   return sae.param_axes()[name] if rank == 2 else (None,) * rank
 
 
@@ -89,7 +95,11 @@ def _merge(total, part):
 def call_of(
     member: Placed, batch: splice.Batch, *, mesh: Any = None
 ) -> Callable[..., Any]:
-  """Returns a function that runs a program on a member and a batch."""
+  """Returns a function that calls programs on a member and a batch.
+
+  A program is a function such as `jitted.reconstruct`. Keyword arguments of a
+  call are passed to the program.
+  """
 
   def call(program, **options):
     return program(
@@ -108,7 +118,10 @@ def call_of(
 def losses_of(
     model: lm.LanguageModel, targets: Iterable[lm.Tap], *, mesh: Any = None
 ) -> dict[lm.Tap, Callable[..., jax.Array]]:
-  """Returns, by target, the compiled losses of a pass spliced there."""
+  """Returns, for each target, the compiled losses of passes spliced there.
+
+  Each is a function of a batch and a spliced value (`jitted.spliced_losses`).
+  """
   return {
       target: jitted.spliced_losses(model, target, mesh=mesh)
       for target in targets
@@ -121,10 +134,10 @@ def clean_of(
     *,
     mesh: Any = None,
 ) -> dict[lm.Tap, jax.Array]:
-  """Returns the result of each spliced pass with the target's clean values.
+  """Returns each pass's result with the target's clean values spliced in.
 
-  The clean results come from the same programs as the spliced ones, so that the
-  two differ by the splice alone and not by rounding.
+  Clean and spliced results thus come from the same program, so that they differ
+  by the splice alone and not by rounding.
   """
   return {
       target: run(batch, jitted.copy(batch.values[target], mesh=mesh))
@@ -139,7 +152,14 @@ def merge_over(
     *,
     finish: Callable[[Any], Any] = lambda part: part,
 ) -> list[Any]:
-  """Returns, for each member, the results of `step` merged over all batches."""
+  """Returns, for each member, the results of `step` merged over all batches.
+
+  Args:
+    text: The text.
+    step: Returns the results of all members for a batch of tokens.
+    name: The label of the progress line.
+    finish: Makes a mergeable record of one result, on the host.
+  """
   total: list[Any] = []
   for parts in text_lib.over(text, step, name):
     parts = [finish(part) for part in parts]
@@ -148,7 +168,7 @@ def merge_over(
 
 
 def _target_sums(batch, shift, mesh):
-  """Returns one batch's moments of each target about its shift."""
+  """Returns one batch's sums of each target, about the target's shift."""
   return {
       target: jitted.target_sums(
           batch.values[target], batch.keep, center, mesh=mesh
@@ -158,7 +178,7 @@ def _target_sums(batch, shift, mesh):
 
 
 def _add_moments(moments, by_target, shift):
-  """Merges one batch's moments into `moments`, on the host."""
+  """Merges one batch's sums into `moments`, on the host."""
   for target, part in by_target.items():
     part = metrics.Moments.from_sums(part, shift[target])
     moments[target] = _merge(moments[target], part)
@@ -169,8 +189,8 @@ def first_means(
 ) -> dict[lm.Tap, np.ndarray]:
   """Returns the targets' means over the first batch.
 
-  Sums about a mean of one batch are precise enough, because the batch mean is
-  close to the mean over the whole text.
+  The means are the shifts of all later sums. One batch is enough, because any
+  shift near the mean over the whole text avoids cancellation.
   """
   batch = forward(next(text_lib.batches(text)))
   zeros = {
@@ -192,7 +212,10 @@ def first(
     text: text_lib.Text,
     config: evals.Config,
 ) -> Sums:
-  """Returns the sums of the first pass, over activations and latents."""
+  """Returns the sums of the first pass.
+
+  `shift` has a vector near the mean of each target (`first_means`).
+  """
 
   def step(tokens):
     batch = forward(tokens)
@@ -225,7 +248,7 @@ def moments(
     *,
     text: text_lib.Text,
 ) -> dict[lm.Tap, metrics.Moments]:
-  """Returns the moments of every target on `text`."""
+  """Returns the moments of every target on `text`; `shift` as in `first`."""
 
   def step(tokens):
     return _target_sums(forward(tokens), shift, text.mesh)
@@ -244,7 +267,11 @@ def second(
     forward: Forward,
     text: text_lib.Text,
 ) -> list[delta_loss.Downstream]:
-  """Returns the losses with each member and each ablation spliced in."""
+  """Returns each member's clean loss and the increases of the loss.
+
+  The increases are those caused by splicing in the member's reconstruction,
+  zeros, and the target's mean.
+  """
   mesh = text.mesh
   losses = losses_of(model, means, mesh=mesh)
 

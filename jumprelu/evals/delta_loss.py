@@ -1,10 +1,11 @@
 """Delta loss and loss recovered: the cost of a splice to the language model.
 
-Losses are averaged over kept source positions whose target is in the same
+Losses are averaged over kept positions whose next token is in the same
 document. The main number is delta_loss = spliced - clean in nats per token
-(Gemma Scope, arXiv 2408.05147, section 4.1). Loss recovered = 1 - delta_loss /
-(ablated - clean) (Gated SAEs, arXiv 2404.16014) saturates, and depends on
-whether the ablation replaces the activation by zeros or by its mean.
+(Gemma Scope, arXiv 2408.05147, section 4.1). The loss recovered,
+1 - delta_loss / (ablated - clean) (Gated SAEs, arXiv 2404.16014), saturates
+near 1. It depends on the ablation, so there are two: one for zeros, and one for
+the mean activation.
 """
 
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ from jumprelu.array_typing import Array, Bool, Float, Int
 
 
 class SequenceLosses(NamedTuple):
-  """One batch's losses, summed per sequence."""
+  """One batch's losses, summed over the scored positions of each sequence."""
 
   total: Float[Array, ' sequences']
   tokens: Int[Array, ' sequences']
@@ -30,7 +31,7 @@ class SequenceLosses(NamedTuple):
       *,
       clean: Float[Array, 'sequences positions'] | None = None,
   ) -> 'SequenceLosses':
-    """Returns the sums of the losses, or of losses - clean, where scored.
+    """Returns the sums of the losses, or of losses - clean, where `scored`.
 
     The subtraction is token by token, because small differences between large
     float32 sums would be lost to rounding.
@@ -40,19 +41,19 @@ class SequenceLosses(NamedTuple):
     return cls(jnp.where(scored, losses, 0).sum(-1), scored.sum(-1))
 
   def average(self) -> metrics.Average:
-    """Returns the mergeable record, on the host."""
+    """Returns the mean loss as a mergeable record, on the host."""
     return metrics.Average.from_sums(
         np.asarray(self.total), np.asarray(self.tokens)
     )
 
 
 class Downstream(NamedTuple):
-  """The clean loss, and the increase caused by each replacement."""
+  """The clean loss, and the increases over it caused by splices."""
 
   clean: metrics.Average
-  spliced: metrics.Average
-  zero: metrics.Average
-  mean: metrics.Average
+  spliced: metrics.Average  # Increase by the SAE's reconstruction.
+  zero: metrics.Average  # Increase by zeros.
+  mean: metrics.Average  # Increase by the mean activation.
 
   def merge(self, other: 'Downstream') -> 'Downstream':
     """Returns the record of both sets of sequences."""

@@ -2,9 +2,10 @@
 
 An evaluation makes two passes over a fixed random sample of held-out rows. The
 first pass reads only activations, for L0, FVU, gamma and firing frequencies.
-The second pass runs the whole language model for the losses; its mean ablation
-uses the means of the first pass. One clean forward pass per batch serves all
-members, and the sums of a batch are fetched while the next batch runs.
+The second pass runs the whole language model on some of these rows, for the
+losses; its mean ablation uses the means of the first pass. In each pass, one
+clean forward pass per batch serves all SAEs, which are called members. The sums
+of a batch are fetched while the next batch runs.
 
 SAEs are in their released form (activation scale folded in) and read raw
 activations, so a run and its release have the same results.
@@ -37,16 +38,17 @@ class EvalMember:
   sae: base.Sae
   params: Mapping[str, Any]
   reads: lm.Reads
-  # variant, sparsity_coefficient, target_l0, seed, tokens_trained, path, ...
+  # Fields of the row, such as sparsity_coefficient, target_l0, seed,
+  # tokens_trained and path.
   meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 class Evaluation(NamedTuple):
-  """Results, in the order of the members."""
+  """Results; the lists are in the order of the members."""
 
   rows: list[results.Row]
   firing_frequency: list[np.ndarray]  # Each [latents].
-  # Name of a measure -> its table.
+  # {name of a measure: its table}.
   tables: Mapping[str, list[results.Row]] = types.MappingProxyType({})
 
 
@@ -74,7 +76,8 @@ def evaluate_members(
     settings: Settings of the optional measures.
 
   Raises:
-    UserError: if a measure is unknown, an SAE does not fit, or text is missing.
+    UserError: if text is missing, or an SAE or a measure cannot be evaluated.
+    MissingInputError, DataError: if a measure's file is missing or damaged.
   """
   config = config or evals.Config()
   measures = measures_lib.check(measures)
@@ -91,10 +94,9 @@ def evaluate_members(
   targets = sorted({member.target for member in placed})
   shift = corpus_passes.first_means(forward, targets, text=text)
   sums = corpus_passes.first(forward, placed, shift, text=text, config=config)
-  curves = {}
-  if train is not None and len(train) and config.pca_tokens:
-    train_text = sample(train, config.pca_tokens)
-    curves = _pca_curves(forward, shift, sums, text=train_text)
+  has_baseline = train is not None and len(train) and config.pca_tokens
+  train_text = sample(train, config.pca_tokens) if has_baseline else None
+  curves = _pca_curves(forward, shift, sums, text=train_text)
   means = {target: fit.mean for target, fit in sums.moments.items()}
   losses_text = text.first(config.delta_loss_tokens)
   losses = corpus_passes.second(
@@ -113,7 +115,12 @@ def evaluate_members(
 
 
 def _pca_curves(forward, shift, sums, *, text):
-  """Returns the PCA baseline of each target, fitted on training text."""
+  """Returns, for each target, the FVU by rank of PCA fitted on `text`.
+
+  The result is empty if `text` is None.
+  """
+  if text is None:
+    return {}
   return {
       target: pca.fvu(pca.fit(fit), sums.moments[target])
       for target, fit in corpus_passes.moments(
@@ -135,14 +142,14 @@ def _measure(context, measures, rows):
 
 
 def _names(rows):
-  """Returns a name for each member: its path, or its number."""
+  """Returns a name for each member: its path, or else its index."""
   return [row['path'] or str(i) for i, row in enumerate(rows)]
 
 
 def _kind(member):
-  """Returns a key that members share if only their seeds differ.
+  """Returns a key that is equal for members that differ only in their seeds.
 
-  None if the seed is unknown.
+  The key is None if the seed is unknown.
   """
   meta = member.meta
   if meta.get('seed') is None:
@@ -157,7 +164,7 @@ def print_table(rows: Sequence[results.Row]) -> None:
 
 
 def _place(model, members, mesh):
-  """Puts the members on the devices, with parameters for raw tap values."""
+  """Puts the members on the devices, with parameters for raw activations."""
   return [
       corpus_passes.place(m.sae, params_with_gain(model, m), m.reads, mesh=mesh)
       for m in members
@@ -167,7 +174,11 @@ def _place(model, members, mesh):
 def params_with_gain(
     model: lm.LanguageModel, member: EvalMember
 ) -> Mapping[str, Any]:
-  """Returns parameters for inputs that include the norm's gain."""
+  """Returns parameters for inputs that include the norm's gain.
+
+  The recorded activations include it, but some SAEs (`Reads.input_gain`) read
+  inputs without it.
+  """
   if member.reads.input_gain:
     return member.params
   gains = lm.input_gains(model.config, model.params, member.reads)
@@ -218,7 +229,7 @@ def _identity(model, member):
 
 
 def _compute(sums, i, member, curves, config):
-  """Returns the first pass's metrics of member `i`."""
+  """Returns the metrics of member `i` from the first pass."""
   firing = sums.firing[i].compute(config.dense_share)
   window = sums.window[i].compute(config.dense_share)
   long_enough = sums.window[i].tokens >= config.dead_window_tokens

@@ -10,7 +10,7 @@ from jumprelu.array_typing import Array, Bool, Float, Num
 
 
 class Firing(NamedTuple):
-  """Number of kept tokens, and of those on which each latent fired."""
+  """Numbers of kept tokens, and of kept tokens on which each latent fired."""
 
   tokens: Num[Array, '']
   fired: Num[Array, ' latents']
@@ -21,7 +21,7 @@ class Firing(NamedTuple):
       latents: Float[Array, '*batch latents'],
       keep: Bool[Array, '*batch'],
   ) -> 'Firing':
-    """Returns one batch's counts; a latent is active if it is nonzero."""
+    """Returns one batch's counts; a latent fires (is active) if nonzero."""
     active = (latents != 0) & keep[..., None]
     return cls(keep.sum(), active.sum(range(active.ndim - 1), dtype=jnp.int32))
 

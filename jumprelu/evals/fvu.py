@@ -2,9 +2,10 @@
 
 FVU = sum ||y - yhat||^2 / sum ||y - ybar||^2 over the whole evaluation set,
 where ybar is the mean vector of that set (Gemma Scope, arXiv 2408.05147,
-section 4.1). A mean of per-batch ratios would depend on the batch size. gamma =
-E||yhat||^2 / E[yhat . y] is the relative reconstruction bias (Gated SAEs,
-arXiv 2404.16014); gamma < 1 means that reconstructions are too small.
+section 4.1). A mean of per-batch ratios would depend on the batch size.
+
+The relative reconstruction bias is gamma = E||yhat||^2 / E[yhat . y] (Gated
+SAEs, arXiv 2404.16014); gamma < 1 means that reconstructions are too small.
 """
 
 from typing import Any, NamedTuple

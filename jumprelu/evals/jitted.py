@@ -1,8 +1,8 @@
-"""Compiled programs of an evaluation, shared by members of the same shape.
+"""Compiled programs of an evaluation, shared by its SAEs (members).
 
-Parameters are arguments, so members of one shape share a program. The part of
-the language model above a splice is compiled once per target; the same program
-serves all members of that target, both ablations and the clean loss.
+Parameters are arguments of the programs, so SAEs of one shape share a program.
+The part of the language model above a splice is compiled once per target; the
+same program serves all SAEs of that target, both ablations and the clean loss.
 """
 
 from collections.abc import Callable, Iterable
@@ -21,7 +21,8 @@ from jumprelu.saes import base
 # Memory limit per device for the pre-activations of a chunk, in bytes.
 _CHUNK_BYTES = 1 << 28
 
-# Each device holds a shard of every member and reads whole chunks of rows.
+# Each device holds a shard of every SAE's latents and computes them for all
+# tokens of a chunk.
 _RULES = sharding.LAYOUTS['latents_all'].rules
 
 
@@ -33,7 +34,13 @@ def replicate(tree: Any, mesh: Any) -> Any:
 
 
 def num_chunks(shape: tuple[int, int], width: int, *, mesh: Any = None) -> int:
-  """Returns the number of equal chunks of positions that fit in memory."""
+  """Returns the smallest number of equal chunks that each fit in memory.
+
+  Args:
+    shape: The numbers of sequences and positions; the positions are divided.
+    width: The number of float32 values in memory per token.
+    mesh: The device mesh, over which the values are sharded.
+  """
   sequences, positions = shape
   parts = 1
   if mesh is not None and width % mesh.size == 0:
@@ -52,9 +59,14 @@ def by_chunks(
     *arrays: Array,
     mesh: Any = None,
 ) -> Any:
-  """Returns `function` of each chunk of positions, on a leading chunks axis.
+  """Returns the results of `function` for chunks of positions, stacked.
 
-  Each chunk of rows is replicated; its latents are sharded over the devices.
+  Args:
+    function: Maps a tuple with a chunk of each array to a pytree. The chunks
+      are replicated, and `encode` shards their latents over the devices.
+    width: The number of float32 values in memory per token (`num_chunks`).
+    *arrays: Arrays [sequences, positions, ...].
+    mesh: The device mesh.
   """
   sequences, positions = arrays[0].shape[:2]
   chunks = num_chunks((sequences, positions), width, mesh=mesh)
@@ -152,7 +164,7 @@ def member_sums(
 
 
 class ByPosition(NamedTuple):
-  """Statistics of one member at each position, 0 where it is not kept."""
+  """Statistics of one member, which are 0 at positions that are not kept."""
 
   l0: Num[Array, 'sequences positions']
   l1: Float[Array, 'sequences positions']
@@ -248,7 +260,7 @@ def target_sums(
     *,
     mesh: Any = None,
 ) -> metrics.ShiftedSums:
-  """Returns one batch's moments about `shift`."""
+  """Returns one batch's sums about `shift`, a vector near the mean."""
   sums = metrics.ShiftedSums.from_batch(targets, keep, shift)
   return replicate(sums, mesh)
 
@@ -256,7 +268,7 @@ def target_sums(
 def spliced_losses(
     model: lm.LanguageModel, target: lm.Tap, *, mesh: Any = None
 ) -> Callable[[splice.Batch, Any], Float[Array, 'sequences positions']]:
-  """Returns the compiled losses of passes spliced at `target`."""
+  """Returns a compiled function from a batch and a spliced value to losses."""
 
   @jax.jit
   def run(params, batch, value):
@@ -275,6 +287,9 @@ def sequence_losses(
     clean: Float[Array, 'sequences positions'] | None = None,
     mesh: Any = None,
 ) -> delta_loss.SequenceLosses:
-  """Returns the losses, or losses - clean, summed over each sequence."""
+  """Returns sums of the losses, or of losses - clean, for each sequence.
+
+  Only scored positions are summed (`splice.Batch.scored`).
+  """
   sums = delta_loss.SequenceLosses.from_batch(losses, batch.scored, clean=clean)
   return replicate(sums, mesh)

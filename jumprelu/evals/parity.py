@@ -1,7 +1,8 @@
 """Comparison of our language model with transformers, site by site.
 
 Both models run the same tokens in float32, from the same Hugging Face folder.
-Documents are packed as in training, so positions and masks are explicit.
+Several documents share a row, as in training, so transformers gets positions
+and attention masks explicitly.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,8 +19,8 @@ from jumprelu.array_typing import Int32
 from jumprelu.data import packing
 
 LOGITS = 'logits'
-# Relative to an array's largest value. Another order of float32 sums changes
-# values by less.
+# The largest difference that is not marked, relative to an array's largest
+# value. Summing float32 values in another order makes a smaller difference.
 TOLERANCE = 1e-4
 
 
@@ -80,7 +81,7 @@ def ours(
     values = lm.activations(model, params, tokens, taps=taps, **places)
     return values, lm.logits(model, params, tokens, **places)
 
-  # By default, accelerators round the factors of float32 products.
+  # By default, accelerators round the factors of float32 products to bfloat16.
   with jax.default_matmul_precision('float32'):
     values, logits = jax.device_get(forward(model.params, jnp.asarray(tokens)))
   arrays = {key(tap): np.asarray(value) for tap, value in values.items()}
@@ -97,6 +98,7 @@ def theirs(
 
   Raises:
     MissingExtraError: if transformers or torch is not installed.
+    UserError, MissingInputError, DataError: as in `lm.get_config`.
   """
   torch, transformers = _import()
   family = lm.FAMILIES[lm.get_config(os.fspath(folder)).family]
@@ -105,7 +107,7 @@ def theirs(
       .from_pretrained(
           os.fspath(folder),
           dtype=torch.float32,
-          # The default attention ignores the soft cap.
+          # The default attention would ignore the soft cap of its logits.
           attn_implementation='eager',
           local_files_only=True,
           use_safetensors=True,
@@ -168,7 +170,7 @@ def _masks(torch, tokens, *, window):
   causal = same & (segments > 0)[:, :, None] & (distance >= 0)[None]
   visible = {
       'full_attention': causal,
-      # `window` keys, including the position itself.
+      # A position sees `window` keys, including its own.
       'sliding_attention': causal & (distance < window)[None],
   }
   lowest = np.finfo(np.float32).min
@@ -187,7 +189,7 @@ def compare(
     tokens: Int32[np.ndarray, 'sequences positions'],
     config: lm.LmConfig,
 ) -> list[Row]:
-  """Returns the difference of each array, without padding positions."""
+  """Returns each array's difference at positions other than padding."""
   text = tokens != packing.PAD
   names = [(key(tap), str(tap.site), tap.layer) for tap in all_taps(config)]
   rows = []

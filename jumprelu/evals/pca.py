@@ -1,9 +1,10 @@
 """PCA baseline: the FVU of the top k directions, fitted on training text.
 
-An SAE at L0 = k is compared with PCA of rank k fitted on training tokens. The
-held-out FVU is computed exactly from held-out second moments: with the fit's
-mean mu and orthonormal basis V, the residual is tr((I - V V^T) M), where M is
-the held-out scatter about mu. No token is projected.
+An SAE at L0 = k is compared with PCA of rank k fitted on training tokens. Let
+mu be the mean of the training tokens, V the matrix with the top k directions as
+orthonormal columns, and M the scatter of the held-out tokens about mu. The
+squared error on the held-out tokens is then tr((I - V V^T) M). It is exact, and
+no token has to be projected.
 """
 
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from jumprelu.array_typing import Float
 
 
 class Pca(NamedTuple):
-  """The mean and an orthonormal basis, columns by decreasing variance."""
+  """The mean, and an orthonormal basis with columns by decreasing variance."""
 
   mean: Float[np.ndarray, ' model']
   basis: Float[np.ndarray, 'model model']
@@ -38,7 +39,10 @@ def fvu(
 
 
 def fvu_at(curve: Float[np.ndarray, ' ranks'], l0: float) -> float:
-  """Returns the FVU at rank round(l0) from a curve that `fvu` returned."""
+  """Returns the FVU at rank round(l0) from a curve that `fvu` returned.
+
+  The rank is at most d_model. The result is NaN if `l0` is not finite.
+  """
   if not np.isfinite(l0):
     return float('nan')
   return float(curve[min(int(np.floor(l0 + 0.5)), len(curve) - 1)])

@@ -12,7 +12,7 @@ from jumprelu.files import json_files
 
 Row = dict[str, Any]
 
-# Column heading -> row field.
+# {column heading: field of a row}.
 _COLUMNS = {
     'site': 'site',
     'layer': 'layer',
@@ -33,7 +33,7 @@ _COLUMNS = {
     'skipped steps': 'steps_skipped',
     'unfinished': 'unfinished',
 }
-# Columns that are left out if they are 0 in all rows.
+# Fields whose columns are omitted if they are 0 in all rows.
 _HIDDEN_IF_ZERO = ('target_l0', 'steps_skipped')
 
 
@@ -75,7 +75,7 @@ def read(path: str | os.PathLike) -> list[Row]:
 
 
 def table(rows: Sequence[Row]) -> str:
-  """Returns the rows as an aligned table without its empty columns."""
+  """Returns the rows as an aligned table, without columns that are empty."""
   columns = {
       heading: field
       for heading, field in _COLUMNS.items()

@@ -2,8 +2,9 @@
 
 One clean forward pass per batch serves all SAEs. It records the activations
 that the SAEs read and the residual streams from which spliced passes start, so
-that spliced passes run only the blocks above the splice. Replacements act at
-kept positions only: BOS, EOS and padding stay clean in splices and ablations.
+that spliced passes run only the blocks above the splice. Splices and ablations
+replace activations at kept positions only; others, such as BOS, EOS and
+padding, keep their clean activations.
 """
 
 from collections.abc import Iterable, Sequence
@@ -37,7 +38,10 @@ class Batch(NamedTuple):
 
   @property
   def scored(self) -> Bool[Array, 'sequences positions']:
-    """Returns the mask of kept positions with a target in their document."""
+    """Returns the mask of kept positions followed by a token of the document.
+
+    The language model's loss is measured at these positions.
+    """
     return self.keep & lm.target_mask(self.segments)
 
 
@@ -52,9 +56,9 @@ def taps_for(reads: Iterable[lm.Reads]) -> frozenset[Tap]:
 def anchor_of(target: Tap) -> Tap | None:
   """Returns the residual stream from which a pass spliced at `target` starts.
 
-  The anchor is the target itself if that is a residual stream, otherwise the
-  residual stream after the previous layer. None means that the spliced pass
-  starts from the tokens.
+  The anchor of a residual stream is itself. The anchor of another target is the
+  residual stream after the previous layer, or None in layer 0, where the
+  spliced pass starts from the tokens.
   """
   layer = target.layer - (target.site is not Site.RESID_POST)
   return Tap(layer, Site.RESID_POST) if layer >= 0 else None
@@ -69,10 +73,10 @@ def forward(
     user_prefix: tuple[int, ...] = (),
     mesh: Any = None,
 ) -> Batch:
-  """Returns the values of one clean pass, run no higher than the last tap.
+  """Returns the batch with its clean activations at `taps`.
 
-  Positions with a non-finite tapped activation are not kept: every statistic,
-  loss and token count leaves them out.
+  No block above the last tap is run. Positions with a non-finite activation at
+  any tap are not kept, so no statistic, loss or token count includes them.
   """
   taps = tuple(sorted(set(taps)))
   positions = jnp.asarray(packing.positions(tokens))
@@ -112,7 +116,7 @@ def losses(
 ) -> Float[Array, 'sequences positions']:
   """Returns next-token losses with `value` spliced in at `target`.
 
-  `batch.values` must contain `anchor_of(target)`.
+  `batch.values` must contain `anchor_of(target)`, unless that is None.
   """
   return lm.losses(
       model, params, batch.tokens, **_from_anchor(batch, target, value, mesh)

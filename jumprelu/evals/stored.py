@@ -24,11 +24,11 @@ def write(
     folder: str | os.PathLike[str],
     key: Mapping[str, Any],
 ) -> None:
-  """Writes rows, tables and firing frequencies.
+  """Writes an evaluation's rows, tables and firing frequencies to a folder.
 
   Args:
     evaluation: The evaluation.
-    folder: The evaluation's folder, local or remote, with no other files.
+    folder: A folder for this evaluation only, local or remote.
     key: Everything that determines the results, as plain JSON values.
   """
   folder = epath.Path(folder)
@@ -40,7 +40,8 @@ def write(
       str(i): np.asarray(frequency, np.float32)
       for i, frequency in enumerate(evaluation.firing_frequency)
   }
-  # A local draft, because Arrow and NumPy cannot write remote files.
+  # Files are first written locally, because Arrow and NumPy cannot write remote
+  # files.
   with tempfile.TemporaryDirectory() as name:
     draft = pathlib.Path(name)
     results.write(evaluation.rows, draft / _ROWS)
@@ -87,7 +88,7 @@ def read(
 
 @contextlib.contextmanager
 def _local(folder: epath.Path, names: Sequence[str]) -> Iterator[pathlib.Path]:
-  """Yields a local folder with these files, copied if `folder` is remote."""
+  """Yields a local folder with these files: a copy if `folder` is remote."""
   if not remote.is_remote(folder):
     yield pathlib.Path(folder)
     return

@@ -6,7 +6,7 @@ from typing import Any
 
 
 def format_number(value: Any) -> str:
-  """Formats a table's cell: 4 digits for floats, '-' for undefined values."""
+  """Returns a cell's text: 4 significant digits, or '-' for None and NaN."""
   if value is None or (isinstance(value, float) and not math.isfinite(value)):
     return '-'
   if isinstance(value, float):
@@ -15,7 +15,7 @@ def format_number(value: Any) -> str:
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-  """Formats rows in aligned columns: text to the left, numbers to the right."""
+  """Returns aligned columns: text on the left, everything else on the right."""
   cells = [[format_number(cell) for cell in row] for row in rows]
   widths = [
       max(len(line[i]) for line in [list(header), *cells])

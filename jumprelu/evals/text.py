@@ -26,7 +26,7 @@ class Text(NamedTuple):
 
 
 def num_rows(cache: Any, tokens: int) -> int:
-  """Returns the number of rows for `tokens` positions, at most all rows."""
+  """Returns the number of rows with `tokens` positions, at most the cache's."""
   return min(-(-tokens // cache.sequence_length), len(cache))
 
 
@@ -37,6 +37,13 @@ def sample(
 
   The rows are permuted because the cache stores them in document order. The
   sample never changes, because NumPy has frozen the stream of `RandomState`.
+
+  Args:
+    cache: The token cache.
+    tokens: The number of positions to sample, rounded up to whole rows.
+    sequences: The number of rows in a batch, rounded up to a multiple of the
+      mesh axes over which sequences are sharded.
+    mesh: The device mesh; one device if None.
   """
   order = np.random.RandomState(0).permutation(len(cache))
   parts = 1 if mesh is None else sharding.axis_size(mesh, 'sequences')
@@ -45,17 +52,19 @@ def sample(
 
 
 def in_memory(tokens: Int[np.ndarray, 'rows positions'], like: Text) -> Text:
-  """Returns a text of these rows in order, batched like `like`."""
+  """Returns a text of these rows, with the batch size and mesh of `like`."""
   return like._replace(cache=_Rows(tokens), rows=np.arange(len(tokens)))
 
 
 def documents(text: Text) -> Int[np.ndarray, 'rows positions']:
-  """Returns the document number of each token, consistent across rows.
+  """Returns the document number of each token.
 
-  A document that did not fit into its row continues in the next row of the
-  cache. A chat does not end with EOS, so a chat that fills its row counts as
-  continued; a document's group of tokens may thus be too large, but never too
-  small. Rows outside the text are read if a document may start in them.
+  A document that does not fit into its row continues in the next row of the
+  cache and has the same number there. The rows before a row of the text are
+  read, even outside the text, until the document's start is found.
+
+  A chat does not end with EOS, so a chat that ends with its row seems to
+  continue. Two chats may thus share a number, but no document has two numbers.
   """
   length = text.cache.sequence_length
   known: dict[int, int] = {}
@@ -85,7 +94,7 @@ def documents(text: Text) -> Int[np.ndarray, 'rows positions']:
 
 
 def _is_continued(tokens: Int[np.ndarray, ' positions']) -> bool:
-  """Returns whether the last document of a row continues in the next."""
+  """Returns whether a row's last document may continue in the next row."""
   return tokens[-1] not in (packing.PAD, packing.EOS)
 
 
@@ -103,22 +112,26 @@ class _Rows(NamedTuple):
 
 
 def batches(text: Text) -> Iterator[jax.Array]:
-  """Yields batches of token ids; the last one is padded to the same shape."""
+  """Yields batches of token ids; the last one is filled with rows of PAD."""
   for start in range(0, len(text.rows), text.sequences):
     rows = text.rows[start : start + text.sequences]
-    yield _padded(text, text.cache.tokens_at(rows).astype(np.int32), 0)
+    tokens = text.cache.tokens_at(rows).astype(np.int32)
+    yield _padded(text, tokens, packing.PAD)
 
 
 def value_batches(
     text: Text, values: Shaped[np.ndarray, 'rows ...'], filling: Any
 ) -> Iterator[jax.Array]:
-  """Yields the values of each batch's rows; the last batch is padded."""
+  """Yields the values of each batch's rows.
+
+  The last batch is padded with `filling`.
+  """
   for start in range(0, len(text.rows), text.sequences):
     yield _padded(text, values[start : start + text.sequences], filling)
 
 
 def _padded(text, part, filling):
-  """Returns a batch on the devices, padded with `filling` to full size."""
+  """Returns a batch on the devices, with `filling` in its missing rows."""
   whole = np.full((text.sequences, *part.shape[1:]), filling, part.dtype)
   whole[: len(part)] = part
   return place(whole, text.mesh, 'sequences', *[None] * (part.ndim - 1))
@@ -127,9 +140,10 @@ def _padded(text, part, filling):
 def over(
     text: Text, step: Callable[[jax.Array], Any], name: str
 ) -> Iterator[Any]:
-  """Yields `step` of each batch on the host, one batch late.
+  """Yields the result of `step` for each batch, on the host.
 
-  The delay lets the host add up one batch while the device runs the next.
+  A result is fetched after the next batch is dispatched, so that the host adds
+  up one batch while the device runs the next. `name` labels the progress line.
   """
   total = -(-len(text.rows) // text.sequences)
   progress = progress_line.ProgressLine(
@@ -150,7 +164,10 @@ def place(
     *logical: str | None,
     rules: sharding.Rules = sharding.RULES,
 ) -> jax.Array:
-  """Puts a host array on the mesh; every process must hold all of it."""
+  """Puts a host array on the mesh, sharded by its logical axes.
+
+  Every process must hold the whole array.
+  """
   if mesh is None:
     return jax.numpy.asarray(x)
   x = np.asarray(x)

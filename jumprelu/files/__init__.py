@@ -1,1 +1,1 @@
-"""File formats and the reading, writing and checking that all rooms share."""
+"""File formats, and reading, writing and checks for the whole package."""

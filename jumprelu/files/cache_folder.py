@@ -18,7 +18,7 @@ def keep_programs() -> None:
   """
   try:
     folder = cache() / 'compiled'
-  except RuntimeError:  # The user has no home folder.
+  except RuntimeError:  # Without a home folder nothing is cached.
     return
   settings = {
       'jax_compilation_cache_dir': str(folder),

@@ -1,12 +1,13 @@
 """Digests of device arrays that do not depend on how the arrays are sharded.
 
-A leaf's digest is a sum over its elements, modulo 2^32, of a mix of the
-element's bits and its index. Integer sums are exact and commute, so every
-sharding gives the same digest, and only the sums leave the devices. (A CRC
-would need all bytes of the array, in order, in one process.) The mix at an
-index is a bijection of the bits, so damage to a single element always changes
-the sum. Other damage remains unnoticed with a probability of 2^-64, because
-there are two sums with different salts.
+The digest of an array is a pair of sums, modulo 2^32, over the array's words of
+at most 32 bits. Each word is hashed together with its index before it is added.
+Integer sums are exact in any order, so every sharding results in the same
+digest, and only the sums leave the devices. (A CRC would need all bytes of the
+array, in order, in one process.) At a fixed index the hash is a bijection, so
+damage to a single word always changes the sums. Damage to several words remains
+unnoticed with a probability of about 2^-64, because the two sums use different
+salts.
 """
 
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ import jax.numpy as jnp
 from jumprelu.array_typing import Array, Shaped
 
 _FORMAT = 1
+_FIELDS = ('step', 'leaves', 'meta')
 _SALTS = (0x243F6A88, 0x85A308D3)
 
 
@@ -34,7 +36,11 @@ class LeafRecord(NamedTuple):
 
 
 def named_leaves(state: Any) -> dict[str, Any]:
-  """Returns the leaves by dotted path, in the tree's order."""
+  """Returns the leaves of a tree by dotted path, in the tree's order.
+
+  Raises:
+    ValueError: Two leaves have the same dotted path.
+  """
   leaves = {
       jax.tree_util.keystr(path, simple=True, separator='.'): leaf
       for path, leaf in jax.tree_util.tree_leaves_with_path(state)
@@ -45,7 +51,11 @@ def named_leaves(state: Any) -> dict[str, Any]:
 
 
 def abstract_leaves(state: Any) -> dict[str, jax.ShapeDtypeStruct]:
-  """Returns shapes, dtypes and shardings of the leaves."""
+  """Returns the shape, dtype and sharding of each leaf, by dotted path.
+
+  Raises:
+    ValueError: A leaf has no sharding.
+  """
   leaves = {}
   for name, leaf in named_leaves(state).items():
     if leaf.sharding is None:
@@ -61,7 +71,7 @@ def leaf_records(
 ) -> tuple[dict[str, LeafRecord], list[str]]:
   """Returns each leaf's record, and the names of the non-finite leaves.
 
-  Collective: all processes call it with the same leaves.
+  Every process must call this function with the same leaves.
   """
   # All digests are dispatched before the host waits for the first.
   parts = jax.device_get({n: _digest_parts(x) for n, x in leaves.items()})
@@ -79,7 +89,7 @@ def leaf_records(
 def tree_digest(tree: Any) -> str:
   """Returns a SHA-256 over names, dtypes, shapes and bits of all leaves.
 
-  Collective: all processes call it with the same tree.
+  Every process must call this function with the same tree.
   """
   records, _ = leaf_records(named_leaves(tree))
   text = json.dumps(records, sort_keys=True)
@@ -90,7 +100,12 @@ def difference(
     records: Mapping[str, LeafRecord],
     wanted: Mapping[str, jax.ShapeDtypeStruct],
 ) -> str:
-  """Returns the first difference in names, dtypes or shapes, or ''."""
+  """Returns the first difference in names, dtypes or shapes, or ''.
+
+  Args:
+    records: The records of a checkpoint's leaves.
+    wanted: The leaves that the run needs.
+  """
   for name in sorted(records.keys() ^ wanted.keys()):
     return f'only the {"record" if name in records else "run"} has {name}'
   for name, leaf in wanted.items():
@@ -104,7 +119,13 @@ def difference(
 def seal(
     step: int, records: Mapping[str, LeafRecord], meta: Mapping[str, Any]
 ) -> dict[str, Any]:
-  """Returns the JSON record that is stored with the arrays."""
+  """Returns the JSON record to store with the arrays of a step.
+
+  Args:
+    step: The step of the arrays.
+    records: The record of each array.
+    meta: The caller's own record, of JSON values.
+  """
   body = {
       'format': _FORMAT,
       'step': step,
@@ -117,18 +138,27 @@ def seal(
 def unseal(
     sealed: Any, step: int
 ) -> tuple[dict[str, LeafRecord], dict[str, Any]]:
-  """Returns the leaves' records and the meta of a stored record.
+  """Returns the arrays' records, and the caller's meta with the step added.
+
+  Args:
+    sealed: The result of `seal`, as read from the checkpoint.
+    step: The step that the record must have.
 
   Raises:
-    ValueError: The record is missing, damaged, or of another step or format.
+    ValueError: The record is missing, incomplete, damaged, or of another step
+      or format.
   """
   if not isinstance(sealed, dict):
     raise ValueError('its record is missing')
-  body = sealed['body']
-  if _crc32(body) != sealed['crc32']:
+  body = sealed.get('body')
+  if not isinstance(body, dict):
+    raise ValueError('its record is incomplete: body is missing')
+  if _crc32(body) != sealed.get('crc32'):
     raise ValueError('the digest of its record differs')
-  if body['format'] != _FORMAT:
-    raise ValueError(f'its format is {body["format"]}, not {_FORMAT}')
+  if body.get('format') != _FORMAT:
+    raise ValueError(f'its format is {body.get("format")}, not {_FORMAT}')
+  if absent := [name for name in _FIELDS if name not in body]:
+    raise ValueError(f'its record is incomplete: {absent[0]} is missing')
   if body['step'] != step:
     raise ValueError(f'it holds step {body["step"]}: a copied directory')
   records = {
@@ -159,7 +189,7 @@ def _digest_parts(x: Shaped[Array, '...']) -> tuple[Array, Array, Array]:
 
 
 def _bits(x: Array) -> Array:
-  """Returns the raw bits as uint32; wider types get a last axis of words."""
+  """Returns the raw bits as uint32; 64-bit types get a last axis of 2 words."""
   if x.dtype == jnp.bool_:
     return x.astype(jnp.uint32)
   size = x.dtype.itemsize
@@ -170,9 +200,10 @@ def _bits(x: Array) -> Array:
 
 
 def _hashed_indices(shape: tuple[int, ...], salt: int) -> Array:
-  """Returns a hash of each index, axis by axis.
+  """Returns a hash of each index of an array of this shape.
 
-  A linear index could exceed 2^32.
+  The axes are hashed one after another, because a single linear index could
+  overflow uint32.
   """
   hashes = jnp.full((1,) * len(shape), salt, jnp.uint32)
   for axis in range(len(shape)):

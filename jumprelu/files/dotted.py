@@ -54,9 +54,10 @@ def leaves(config: Dataclass, prefix: str = '') -> dict[str, Leaf]:
 
 
 def is_among(path: str, names: Iterable[str]) -> bool:
-  """Returns whether a path is among the names or below a name with a dot.
+  """Returns whether the names include a path.
 
-  A name that ends in a dot, such as 'mesh.', includes every path below it.
+  A name that ends in a dot, such as 'mesh.', includes every path that starts
+  with it.
   """
   return any(
       path.startswith(name) if name.endswith('.') else path == name
@@ -67,8 +68,13 @@ def is_among(path: str, names: Iterable[str]) -> bool:
 def replace(config: C, changes: Mapping[str, Any]) -> C:
   """Returns `config` with changed leaves.
 
+  Args:
+    config: The config, which is not modified.
+    changes: The new values, by dotted path.
+
   Raises:
-    UserError: It names every problem with the changes.
+    UserError: It names all unknown paths, all values of a wrong type, and the
+      first error of each config's own checks.
   """
   known = leaves(config)
   problems = [_unknown(path, known) for path in changes if path not in known]
@@ -86,7 +92,7 @@ def replace(config: C, changes: Mapping[str, Any]) -> C:
 
 
 def to_dict(config: Dataclass) -> dict[str, Any]:
-  """Returns `config` as nested plain values that JSON can hold exactly."""
+  """Returns `config` as nested dicts of JSON values, without rounding."""
   plain = {}
   for field in dataclasses.fields(config):
     value = getattr(config, field.name)
@@ -96,10 +102,15 @@ def to_dict(config: Dataclass) -> dict[str, Any]:
 
 
 def from_dict(default: C, data: Mapping[str, Any]) -> C:
-  """Returns the config with values of `to_dict`, of the class of `default`.
+  """Returns the config from which `to_dict` made `data`.
 
-  A missing field is an error, because a default would silently be wrong; so is
-  an unknown field.
+  Args:
+    default: Any config of the same class. Its values are not used.
+    data: The result of `to_dict`.
+
+  Raises:
+    UserError: A field is unknown, missing (because a default would silently be
+      wrong) or invalid.
   """
   flat = _flatten(default, data, '')
   known = leaves(default)
@@ -122,7 +133,16 @@ def from_json(
     *,
     migrate: Callable[[dict[str, Any]], Mapping[str, Any]] = dict,
 ) -> C:
-  """Returns the config in JSON; `migrate` renames fields of older formats."""
+  """Returns the config from which `to_json` made `text`.
+
+  Args:
+    default: Any config of the same class. Its values are not used.
+    text: The result of `to_json`, possibly of an older version.
+    migrate: Returns the object in `text` with the fields of this version.
+
+  Raises:
+    UserError: The text is not a JSON object, or `from_dict` refuses it.
+  """
   try:
     data = json.loads(text)
   except json.JSONDecodeError as error:
@@ -133,7 +153,14 @@ def from_json(
 
 
 def coerce(kind: Any, value: Any) -> Any:
-  """Returns `value` as the leaf type `kind`, or raises ValueError."""
+  """Returns `value` as the leaf type `kind`.
+
+  If `kind` requires it, an int is converted to a float, an iterable to a tuple,
+  and a value of an enum to its member. No other conversion is made.
+
+  Raises:
+    ValueError: The value is not of this type.
+  """
   origin, args = typing.get_origin(kind), typing.get_args(kind)
   if origin in (typing.Union, types.UnionType):
     if value is None and type(None) in args:
@@ -162,13 +189,13 @@ def coerce(kind: Any, value: Any) -> Any:
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-  """Returns ' (did you mean X?)', or '' if no name is similar."""
+  """Returns ' (did you mean X?)' for the nearest name, '' if none is near."""
   near = difflib.get_close_matches(name, list(names), n=1)
   return f' (did you mean {near[0]}?)' if near else ''
 
 
 def repeated(values: Iterable[T]) -> list[T]:
-  """Returns the values that occur more than once."""
+  """Returns the values that occur more than once, each of them once."""
   return [value for value, n in collections.Counter(values).items() if n > 1]
 
 
@@ -188,8 +215,8 @@ def _rebuild(
   try:
     return type(config)(**kwargs)
   except ValueError as error:
-    # An error of a nested config may name only its own field, and then the
-    # path of the nested config is missing.
+    # Adds the path of a nested config, because the error may name only the
+    # config's field.
     text, part = str(error), prefix.rstrip('.')
     problems.append(text if part in text else f'{part}: {text}')
     return config

@@ -9,7 +9,7 @@ from jumprelu import errors
 
 
 def field(default: Any, help_text: str) -> Any:
-  """Returns a dataclass field with the text that `--help` shows."""
+  """Returns a dataclass field with a default and the text of its `--help`."""
   return dataclasses.field(default=default, metadata={'help': help_text})
 
 
@@ -17,7 +17,7 @@ def field(default: Any, help_text: str) -> Any:
 class NamedConfig(Protocol):
   """A config with a name for error messages."""
 
-  # Empty for the name of the config's module.
+  # If empty, error messages use the name of the config's module.
   name: ClassVar[str]
 
 
@@ -37,20 +37,29 @@ def check_choice(
 
 
 def check(config: NamedConfig, name: str, valid: bool, rule: str) -> None:
-  """Raises UserError with a field's name and rule, unless it is valid."""
+  """Raises UserError unless a field of `config` is valid.
+
+  `rule` completes the message "CONFIG.FIELD must be ...".
+  """
   part = config.name or type(config).__module__.rpartition('.')[2]
   require(f'{part}.{name}', getattr(config, name), valid, rule)
 
 
 def check_counts(config: Any, part: str, *names: str) -> None:
-  """Raises UserError unless the named fields of a part are at least 1."""
+  """Raises UserError unless the named fields of `config` are at least 1.
+
+  `part` is the config's name in error messages.
+  """
   for name in names:
     value = getattr(config, name)
     require(f'{part}.{name}', value, value >= 1, 'at least 1')
 
 
 def check_multiple(name: str, value: int, of: str, divisor: int) -> None:
-  """Raises UserError with the nearest multiples, unless `value` is one."""
+  """Raises UserError unless `divisor` divides `value`.
+
+  The message names the nearest multiples. `of` is the divisor's name.
+  """
   if value % divisor:
     below = value - value % divisor
     near = f'{below} or {below + divisor}' if below else f'{divisor}'
@@ -60,6 +69,9 @@ def check_multiple(name: str, value: int, of: str, divisor: int) -> None:
 
 
 def require(name: str, value: Any, valid: bool, rule: str) -> None:
-  """Raises UserError with a field, its value and its rule, unless valid."""
+  """Raises UserError unless the field `name` is valid.
+
+  `rule` completes the message "NAME must be ...".
+  """
   if not valid:
     raise errors.UserError(f'{name} must be {rule}, got {value!r}')

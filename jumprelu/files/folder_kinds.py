@@ -1,6 +1,7 @@
-"""Distinguishes runs from releases, for errors that name a mistaken folder.
+"""Recognises runs and releases, so that errors can name a mistaken folder.
 
-Both kinds of folder hold a suite.json; only a run holds a config.json too.
+Both kinds of folder hold a suite.json, but only a run has a config.json beside
+it.
 """
 
 from collections.abc import Callable
@@ -13,8 +14,8 @@ from jumprelu import errors
 from jumprelu.files import remote
 
 _CONFIG, _SUITE, _ARRAYS = 'config.json', 'suite.json', 'params.npz'
-# Besides config.json, a run has at least one of these files; a language model's
-# folder has none.
+# A run has at least one of these besides config.json. A language model's folder
+# also has a config.json, but none of these.
 _RUN_FILES = ('run.lock', 'env.json', 'STATUS.json', 'checkpoints', _SUITE)
 _MAX_BYTES = 64 * 2**20
 # A local path, or a remote path with the same methods.
@@ -39,10 +40,11 @@ def is_release(path: str | os.PathLike[str]) -> bool:
 
 
 def want_release(path: str | os.PathLike[str]) -> None:
-  """Refuses a folder that is known not to be a release.
+  """Refuses a folder that is recognised as something other than a release.
 
   Raises:
-    UserError: It is a run, a part of a release, or the parent of a release.
+    UserError: It is a run, a part of a release, or the parent of a run or
+      release.
   """
   folder = _folder(path)
   if is_run(folder):
@@ -54,32 +56,35 @@ def want_release(path: str | os.PathLike[str]) -> None:
     return
   if inside := _parent_release(folder):
     raise errors.UserError(
-        f'{path}: a part of the release {inside}; give that folder'
+        f'{path}: a part of the release {inside}; pass that folder'
     )
   _refuse_parent(path, 'release')
 
 
 def want_member(path: str | os.PathLike[str]) -> None:
-  """Refuses a folder that is known not to be a member of a release.
+  """Refuses a folder that is recognised as something other than a member.
+
+  A member is one SAE's folder inside a release.
 
   Raises:
-    UserError: It is a run, a release, or the parent of one.
+    UserError: It is a run, a release, or the parent of a run or release.
   """
   folder = _folder(path)
   if is_release(folder):
     first = _read(folder / _SUITE)['members'][0]['path']
     raise errors.UserError(
-        f'{path}: a release; give one of its members, such as {folder / first}'
+        f'{path}: a release; pass one of its members, such as {folder / first}'
     )
   if not (folder / _ARRAYS).exists() and not _parent_release(folder):
     want_release(path)
 
 
 def want_run(path: str | os.PathLike[str]) -> None:
-  """Refuses a folder that is known not to be a run.
+  """Refuses a folder that is recognised as something other than a run.
 
   Raises:
-    UserError: It is a release, a part of one, or the parent of a run.
+    UserError: It is a release, a part of a release, or the parent of a run or
+      release.
   """
   folder = _folder(path)
   if is_run(folder) or not folder.is_dir():
@@ -89,14 +94,16 @@ def want_run(path: str | os.PathLike[str]) -> None:
         'a release' if inside == folder else f'a part of the release {inside}'
     )
     raise errors.UserError(
-        f'{path}: {what}, not a run; give the directory that `jumprelu train`'
+        f'{path}: {what}, not a run; pass the directory that `jumprelu train`'
         ' wrote'
     )
   _refuse_parent(path, 'run')
 
 
 def refuse_inside_release(flag: str, path: str | os.PathLike[str]) -> None:
-  """Refuses an output path inside a release.
+  """Refuses a local output path that is a release or inside one.
+
+  Remote paths are not checked.
 
   Raises:
     UserError: The message names the release.
@@ -116,7 +123,11 @@ def _folder(path: str | os.PathLike[str]) -> Folder:
 
 
 def _parent_release(folder: Folder, *, itself: bool = False) -> Folder | None:
-  """Returns the release around a local folder; `itself` includes the folder."""
+  """Returns the nearest parent of a folder that is a release, if any.
+
+  With `itself`, the folder may be that release. The parents of a remote folder
+  are not checked.
+  """
   if remote.is_remote(folder):
     return folder if itself and is_release(folder) else None
   parents = folder.absolute().parents
@@ -126,7 +137,10 @@ def _parent_release(folder: Folder, *, itself: bool = False) -> Folder | None:
 
 
 def _refuse_parent(path: str | os.PathLike[str], wanted: str) -> None:
-  """Refuses the parent of a run or a release, and names the child."""
+  """Raises UserError with the child's path if a child is a run or release.
+
+  If there are both, the message names one of the wanted kind.
+  """
   kinds: dict[str, Callable[[Any], bool]] = {
       'release': is_release,
       'run': is_run,

@@ -2,16 +2,17 @@
 
 A file holds the number of its format and the version of this package that
 wrote it. A file of an older format is migrated when it is read, from each
-format to the next; a file of a newer format is refused. Writers write the
-newest format of each kind, which is one more than its table's last entry.
+format to the next. A file of a newer format is refused. Files are always
+written in the newest format of their kind.
 
-To change a kind of file, add a function to its table that migrates the old
-format to the new one:
+To change the format of a kind of file, write a function that migrates the old
+format to the new one, and add it to the kind's row of `MIGRATIONS`:
 
     Kind.TRAIN_CONFIG: {1: _backend_of_path},
 
-The function maps the file's whole object to a new one. It must not call code
-that may change later, because old files never change.
+The key is the old format. The newest format is one more than the last key. The
+function maps the file's whole object to a new one. It must not call code that
+may change later, because old files never change.
 """
 
 from collections.abc import Callable, Mapping
@@ -36,7 +37,7 @@ def _backend_of_path(config: dict[str, Any]) -> dict[str, Any]:
 class Kind(enum.Enum):
   """The kinds of file; the values are their names in error messages."""
 
-  # config.json of a run, or a field of another kind (`_NESTED`).
+  # config.json of a run, or a field in files of other kinds (`_NESTED`).
   TRAIN_CONFIG = 'training config'
   RUN_SUITE = "run's suite"
   CHECKPOINT = 'checkpoint'
@@ -46,7 +47,7 @@ class Kind(enum.Enum):
 
 
 def _layer_in_scales(suite: dict[str, Any]) -> dict[str, Any]:
-  """Names scales by layer and site, and gives members a layer."""
+  """Keys the scales by layer and site, and adds the layer to each member."""
   layer = suite['layer']
   members = [{**member, 'layer': layer} for member in suite['members']]
   return suite | {
@@ -56,15 +57,16 @@ def _layer_in_scales(suite: dict[str, Any]) -> dict[str, Any]:
 
 
 def _layer_in_checkpoint_scales(meta: dict[str, Any]) -> dict[str, Any]:
-  """Names scales by layer and site."""
+  """Keys the scales by layer and site."""
   layer = meta['config']['layer']
   return meta | {'scales': _by_tap(layer, meta['scales'])}
 
 
 def _layer_in_arrays(manifest: dict[str, Any]) -> dict[str, Any]:
-  """Adds the folder of each array, and names scales by layer and site.
+  """Adds the folder of each array, and keys the scales by layer and site.
 
-  The layer leaves the store's identity, because it is in the arrays' names.
+  The layer is removed from the store's identity, because the names of the
+  arrays now hold it.
   """
   identity = dict(manifest['identity'])
   layer = identity.pop('layer')
@@ -92,11 +94,12 @@ MIGRATIONS: dict[Kind, dict[int, Migration]] = {
     Kind.STORE: {1: _layer_in_arrays},
 }
 
-# Fields with a training config, which has its own format number.
+# The field of each kind that holds a training config, which has a format number
+# of its own.
 _NESTED = {Kind.CHECKPOINT: 'config', Kind.RELEASE_MEMBER: 'training'}
 
 _NUMBER, _WRITER = 'format', 'writer'
-# Values of the field `format` before it was a number.
+# Older files have a name instead of a number in the field `format`.
 _NAMES = {'jumprelu-release-1': 1}
 
 
@@ -129,8 +132,8 @@ def migrate(
   for name in (_NUMBER, _WRITER):
     result.pop(name, None)
   try:
-    # The nested config is migrated last, because these functions were written
-    # for the configs of their time.
+    # The nested config is migrated last, because these functions expect it as
+    # it was when they were written.
     for step in range(number, newest(kind)):
       result = MIGRATIONS[kind][step](result)
   except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -149,12 +152,17 @@ def migrate(
 def migrate_train_config(
     config: Mapping[str, Any], *, where: str
 ) -> dict[str, Any]:
-  """Returns a stored training config with the fields of the newest format."""
+  """Returns a stored training config in the newest format; see `migrate`."""
   return migrate(Kind.TRAIN_CONFIG, config, where=where)
 
 
 def check(kind: Kind, value: Mapping[str, Any], *, where: str) -> int:
-  """Returns the number of a file's format.
+  """Returns the number of a file's format; a file without one has format 1.
+
+  Args:
+    kind: The kind of file.
+    value: The object in the file.
+    where: The file, for error messages.
 
   Raises:
     DataError: The format is unknown or newer than this version.

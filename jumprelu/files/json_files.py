@@ -1,7 +1,8 @@
-"""JSON files, written atomically, with null for non-finite numbers.
+"""JSON files with one object, and files with one JSON object per line.
 
-Paths are local or epath's, so that the same functions serve remote storage.
-Very large files are not parsed, because a file may come from a stranger.
+Non-finite numbers are written as null. Whole files are written atomically;
+lines are appended in place. Paths are local paths or epath's, which include
+remote storage.
 """
 
 from collections.abc import Mapping
@@ -14,7 +15,9 @@ from typing import Any
 import numpy as np
 
 from jumprelu import errors
+from jumprelu.files import remote
 
+# Larger files are not parsed, because files may come from untrusted sources.
 _MAX_BYTES = 64 * 2**20
 
 
@@ -25,12 +28,14 @@ def read_json(
 
   Args:
     path: The file.
-    cure: The user's cure for a damaged file; errors end with it.
+    cure: Advice for the user if the file is missing or damaged, with which
+      error messages end.
     missing_ok: Whether to return {} if the file does not exist.
 
   Raises:
     MissingInputError: The file does not exist.
-    DataError: The file is too large, or does not hold a JSON object.
+    DataError: The file cannot be read, is too large, or does not hold a JSON
+      object.
   """
   path, cure = _as_path(path), cure and f'; {cure}'
   if not path.exists() and missing_ok:
@@ -40,10 +45,17 @@ def read_json(
   try:
     with path.open('rb') as file:
       text = file.read(_MAX_BYTES + 1)
-    if len(text) > _MAX_BYTES:
-      raise errors.DataError(f'{path}: too large for a description{cure}')
+  except OSError as error:
+    why = error.strerror or error
+    raise errors.DataError(f'{path}: cannot be read ({why}){cure}') from error
+  if len(text) > _MAX_BYTES:
+    raise errors.DataError(
+        f'{path}: larger than {_MAX_BYTES // 2**20} MiB, too large for a JSON'
+        f' file{cure}'
+    )
+  try:
     value = json.loads(text)
-  except (ValueError, RecursionError, OSError) as error:
+  except (ValueError, RecursionError) as error:
     raise errors.DataError(f'{path}: not JSON ({error}){cure}') from error
   if not isinstance(value, dict):
     raise errors.DataError(f'{path}: not a JSON object{cure}')
@@ -57,7 +69,14 @@ def write_json(
     indent: int = 2,
     sort_keys: bool = False,
 ) -> None:
-  """Writes a JSON object; after a crash the file is the old or the new one."""
+  """Writes a JSON object; after a crash the file is the old or the new one.
+
+  Args:
+    path: The file, which is replaced if it exists.
+    value: The object.
+    indent: The number of spaces per level.
+    sort_keys: Whether to write the keys in sorted order.
+  """
   text = json.dumps(
       to_plain(value), indent=indent, sort_keys=sort_keys, allow_nan=False
   )
@@ -81,7 +100,15 @@ def append_line(
     sort_keys: bool = False,
     durable: bool = False,
 ) -> None:
-  """Appends a line of JSON; a durable one survives a power failure."""
+  """Appends an object as a line of JSON.
+
+  Args:
+    path: The file, which is created if it does not exist.
+    value: The object.
+    sort_keys: Whether to write the keys in sorted order.
+    durable: Whether to wait until the line is on the disk, so that it survives
+      a power failure.
+  """
   with _as_path(path).open('a', encoding='utf-8') as file:
     line = json.dumps(to_plain(value), sort_keys=sort_keys, allow_nan=False)
     file.write(line + '\n')
@@ -92,12 +119,12 @@ def append_line(
 def read_lines(
     path: str | os.PathLike[str], *, skip_unfinished: bool = False
 ) -> list[dict[str, Any]]:
-  """Returns the objects of a file with one on each line.
+  """Returns the objects of a file with one JSON object per line.
 
   Args:
     path: The file.
-    skip_unfinished: Leaves out a last line without a newline, because its
-      writer was killed.
+    skip_unfinished: Whether to leave out a last line without a newline, which a
+      killed writer has left.
 
   Raises:
     DataError: A line is not JSON.
@@ -116,7 +143,11 @@ def read_lines(
 
 
 def to_plain(value: Any) -> Any:
-  """Returns `value` as JSON types; a non-finite number becomes None."""
+  """Returns `value` with plain dicts, lists and Python scalars.
+
+  Keys become strings, and non-finite numbers become None. Values of other types
+  are unchanged.
+  """
   if isinstance(value, Mapping):
     return {str(k): to_plain(v) for k, v in value.items()}
   if isinstance(value, list | tuple):
@@ -129,11 +160,12 @@ def to_plain(value: Any) -> Any:
 
 
 def _as_path(path: Any) -> Any:
-  """Returns strings as local paths, and paths of any file system unchanged."""
+  """Returns a string as a local path, and a path object unchanged."""
   return pathlib.Path(path) if isinstance(path, str) else path
 
 
 def _sync(file: Any) -> None:
   file.flush()
-  if hasattr(file, 'fileno'):  # Otherwise remote: closing it uploads it.
-    os.fsync(file.fileno())
+  descriptor = remote.descriptor(file)
+  if descriptor is not None:  # A remote file is uploaded when it is closed.
+    os.fsync(descriptor)

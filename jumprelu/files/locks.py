@@ -1,4 +1,4 @@
-"""An exclusive lock on a file, which the system frees when a process dies."""
+"""Exclusive locks on files, which the system frees when a process dies."""
 
 from collections.abc import Callable, Iterator
 import contextlib
@@ -6,6 +6,7 @@ import fcntl
 from typing import Any
 
 from jumprelu import errors
+from jumprelu.files import remote
 
 
 @contextlib.contextmanager
@@ -14,14 +15,15 @@ def hold(
 ) -> Iterator[None]:
   """Holds the lock on a file while the context is open; creates the file.
 
-  A remote file has no lock, so the same job must not be launched twice.
+  A file in remote storage is created but cannot be locked, so two processes
+  that use it do not notice each other.
 
   Args:
-    path: The lock's file, local or epath's.
-    where: How an error names the place, for instance '--out=DIR'.
-    on_busy: Called if another process holds the lock. If the call returns, the
-      process waits for the lock.
-    cure: The user's cure if the file cannot be created.
+    path: The file, as a local path or epath's.
+    where: The name of the place in error messages, for instance '--out=DIR'.
+    on_busy: Called if another process holds the lock. It may raise an error; if
+      it returns, this process waits for the lock.
+    cure: Advice for the user if the file cannot be created.
 
   Raises:
     UserError: The file cannot be created.
@@ -34,10 +36,11 @@ def hold(
         f'{where}: cannot write there ({error.strerror}){cure and f"; {cure}"}'
     ) from None
   with file:
-    if hasattr(file, 'fileno'):
+    descriptor = remote.descriptor(file)
+    if descriptor is not None:
       try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
       except BlockingIOError:
         on_busy()
-        fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
     yield

@@ -1,9 +1,10 @@
-"""NumPy files from strangers, whose headers are checked before reading.
+"""NumPy files from untrusted sources: headers are checked before data is read.
 
-Anyone can forge a header. An object array would run pickled code, and a shape
-of terabytes would be allocated before a missing byte is noticed. A file is
-therefore read only if its names, shapes and dtypes are exactly the expected
-ones.
+Anyone can forge a header. Loading an object array would run pickled code, and a
+shape of terabytes would be allocated before NumPy notices that the data is
+missing. An array is therefore read only if its dtype is expected and its shape
+agrees with the size of the file. Arrays of an .npz file must also have exactly
+the expected names and shapes.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,7 @@ import os
 import pathlib
 from typing import Any
 import zipfile
+import zlib
 
 import numpy as np
 
@@ -26,7 +28,7 @@ _HEADER_READERS = {
 
 
 def write_npz(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]):
-  """Writes arrays uncompressed; equal arrays result in equal bytes."""
+  """Writes arrays uncompressed. Equal arrays result in equal files."""
   with open(path, 'wb') as f:
     # `ascontiguousarray` would add an axis to a scalar.
     named: Any = {k: np.asarray(a, order='C') for k, a in arrays.items()}
@@ -44,7 +46,7 @@ def read_npz(
   Args:
     path: The file.
     shapes: The shape of each array, by name.
-    dtype: The dtype of all arrays, or of each by name.
+    dtype: The dtype of all arrays, or a mapping from names to dtypes.
 
   Raises:
     MissingInputError: The file does not exist.
@@ -65,7 +67,12 @@ def read_npz(
 
 
 def header(path: str | os.PathLike) -> dict[str, tuple[Shape, str]]:
-  """Returns the shape and dtype in each array's header; reads no data."""
+  """Returns the shape and dtype in each array's header; reads no data.
+
+  Raises:
+    MissingInputError: The file does not exist.
+    DataError: The file is damaged, or has entries that are not arrays.
+  """
   headers = {}
   with _open(path) as archive:
     for info in archive.infolist():
@@ -85,12 +92,28 @@ def _open(path: str | os.PathLike) -> Iterator[zipfile.ZipFile]:
       yield archive
   except FileNotFoundError as e:
     raise errors.MissingInputError(f'{path}: no such file') from e
-  except (zipfile.BadZipFile, EOFError, NotImplementedError) as e:
+  except (
+      zipfile.BadZipFile,
+      zlib.error,
+      EOFError,
+      NotImplementedError,
+  ) as e:
     raise errors.DataError(f'{path}: damaged or truncated npz ({e})') from e
 
 
 def read_npy(path: str | os.PathLike, *, ndim: int, kinds: str) -> np.ndarray:
-  """Returns an array of `ndim` axes whose dtype kind is among `kinds`."""
+  """Returns the array of an .npy file.
+
+  Args:
+    path: The file.
+    ndim: The number of axes that the array must have.
+    kinds: The kinds of dtype that the array may have, as letters of NumPy's
+      `dtype.kind`: i, u or f.
+
+  Raises:
+    MissingInputError: The file does not exist.
+    DataError: The file is damaged, or holds another kind of array.
+  """
   path = pathlib.Path(path)
   if not path.is_file():
     raise errors.MissingInputError(f'{path}: no such file')
@@ -125,7 +148,7 @@ def _read_member(path, archive, name, shape, dtype) -> np.ndarray:
   info = archive.getinfo(f'{name}.npy')
   with archive.open(info) as f:
     stored_shape, stored_dtype = _read_header(f'{path}: {name}', f)
-    # Equality of dtypes also refuses objects and the other byte order.
+    # This also refuses object arrays and arrays of the other byte order.
     if stored_dtype != dtype:
       raise errors.DataError(
           f'{path}: {name} is {stored_dtype}, expected {dtype}'
@@ -142,7 +165,7 @@ def _read_member(path, archive, name, shape, dtype) -> np.ndarray:
       )
   with archive.open(info) as f:
     array = np.lib.format.read_array(f, allow_pickle=False)
-    f.read()  # The zip's checksum is compared at the end of the file.
+    f.read()  # At the entry's end, zipfile compares its checksum.
   return array
 
 

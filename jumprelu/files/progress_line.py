@@ -1,4 +1,4 @@
-"""The progress line of a long loop, printed to stderr."""
+"""Progress lines of a long loop, printed to stderr."""
 
 from collections.abc import Iterable, Iterator
 import sys
@@ -11,7 +11,7 @@ _SECONDS = 10
 
 
 class ProgressLine:
-  """Prints the share of a loop that is done, at most every ten seconds."""
+  """Prints the progress of a loop, at most one line every ten seconds."""
 
   def __init__(self, name: str, total: int, *, quiet: bool = False):
     """Starts the clock.
@@ -25,13 +25,17 @@ class ProgressLine:
     self._start = self._printed = time.monotonic()
 
   def over(self, items: Iterable[_Item]) -> Iterator[_Item]:
-    """Yields the items, and prints the progress before each."""
+    """Yields the items, and calls `update` before each."""
     for done, item in enumerate(items):
       self.update(done)
       yield item
 
   def update(self, done: int) -> None:
-    """Prints the share done and the time left, if a line is due."""
+    """Prints the share done and the time left, if a line is due.
+
+    Args:
+      done: The number of finished iterations.
+    """
     now = time.monotonic()
     if self._quiet or not done or now - self._printed < _SECONDS:
       return

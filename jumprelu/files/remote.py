@@ -1,7 +1,9 @@
-"""Paths in remote storage, and their refusal by flags for local paths."""
+"""Remote storage: recognising its paths and its open files."""
 
+import io
 import os
 import pathlib
+from typing import Any
 
 from jumprelu import errors
 
@@ -12,7 +14,11 @@ def is_remote(path: str | os.PathLike[str]) -> bool:
 
 
 def local(flag: str, path: str) -> pathlib.Path:
-  """Returns the local path in a flag.
+  """Returns the path of a flag that does not accept remote storage.
+
+  Args:
+    flag: The name of the flag.
+    path: Its value.
 
   Raises:
     UserError: The path is remote.
@@ -23,3 +29,12 @@ def local(flag: str, path: str) -> pathlib.Path:
         ' storage with its own tool'
     )
   return pathlib.Path(path)
+
+
+def descriptor(file: Any) -> int | None:
+  """Returns an open file's descriptor, or None for a file in remote storage."""
+  # Remote files may lack `fileno`, or inherit one that raises an error.
+  try:
+    return file.fileno()
+  except (AttributeError, io.UnsupportedOperation):
+    return None

@@ -11,5 +11,5 @@ def of_packages(names: Iterable[str]) -> dict[str, str]:
     try:
       versions[name] = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-      continue  # Not every extra is installed.
+      continue  # The package belongs to an extra that is not installed.
   return versions

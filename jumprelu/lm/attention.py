@@ -2,9 +2,9 @@
 
 The gemma package's own attention, the `dense` form, computes an array
 [sequences, positions, heads, positions] of scores. Two other forms have the
-same result: `chunked` is the package's arithmetic for a chunk of queries at a
-time, and `splash` is the TPU kernel that is part of JAX. The kernel supports
-Gemma 2's soft cap on scores, which no GPU kernel in JAX 0.10 does.
+same result up to rounding: `chunked` is the package's arithmetic for a chunk of
+queries at a time, and `splash` is the TPU kernel that is part of JAX. Unlike
+every GPU kernel in JAX 0.10, this kernel supports Gemma 2's soft cap on scores.
 """
 
 from collections.abc import Callable
@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jumprelu import sharding
 from jumprelu.array_typing import Array, Bool, Float, Int
@@ -22,9 +23,10 @@ from jumprelu.lm import config as config_lib
 _DENSE_POSITIONS = 512
 # Queries per chunk: the scores are [sequences, 128, heads, positions].
 _CHUNK = 128
-# The kernel's tile sizes: the largest that divides the positions is used.
+# The kernel's tile sizes; the largest that divides the length is used.
 _TILES = (512, 256, 128)
-# The width of a TPU's vectors: the size of a head must be a multiple.
+# The width of a TPU's vectors. The kernel requires that it divides the number
+# of positions and the size of a head.
 _LANES = 128
 # The score of masked positions, as in the package.
 _MASKED = -2.3819763e38
@@ -36,9 +38,10 @@ Attend = Callable[[Array, Array, Array, int | None], Array]
 def mask(
     segments: Int[Array, 'sequences positions'],
 ) -> Bool[Array, 'sequences positions positions']:
-  """Returns a mask [query, key]: earlier positions of the same document.
+  """Returns a mask [query, key], True where the query attends to the key.
 
-  Segment 0 is padding, whose queries and keys are masked.
+  A query attends to itself and to earlier positions of its document. Segment 0
+  is padding, which neither attends nor is attended to.
   """
   same = segments[:, :, None] == segments[:, None, :]
   causal = jnp.tril(jnp.ones(same.shape[1:], bool))
@@ -54,8 +57,8 @@ def choose(config: config_lib.LmConfig, positions: int, platform: str) -> str:
     platform: 'cpu', 'gpu' or 'tpu'.
 
   Raises:
-    ValueError: if the config names an unknown form, or shapes that the form
-      does not support.
+    ValueError: if the config names an unknown form, or the kernel does not
+      support the shapes.
   """
   fits = positions % _LANES == 0 and config.head_dim % _LANES == 0
   if config.attention == 'splash' and not fits:
@@ -91,7 +94,10 @@ def make(
 def rows_of_scores(
     config: config_lib.LmConfig, positions: int, platform: str
 ) -> int:
-  """Returns how many queries' attention scores are in memory at once."""
+  """Returns the number of queries whose scores are in memory at once.
+
+  It is 0 for the kernel, which writes no scores to memory.
+  """
   form = choose(config, positions, platform)
   return {'dense': positions, 'chunked': _CHUNK, 'splash': 0}[form]
 
@@ -99,8 +105,8 @@ def rows_of_scores(
 def self_check(config: config_lib.LmConfig) -> float:
   """Returns the largest difference between the kernel and `chunked`.
 
-  The difference is relative to the largest value. It is 0 if long sequences do
-  not use the kernel.
+  The difference is relative to the largest output of `chunked`. It is 0 if long
+  sequences do not use the kernel.
   """
   length = 2 * _DENSE_POSITIONS
   if choose(config, length, jax.default_backend()) != 'splash':
@@ -117,9 +123,22 @@ def self_check(config: config_lib.LmConfig) -> float:
     reference = jax.jit(functools.partial(chunked, window=window, **options))
     with jax.default_matmul_precision('float32'):
       expected = reference(q, k, v)
-    difference = jnp.abs(kernel(q, k, v) - expected).max()
-    worst = max(worst, float(difference / jnp.abs(expected).max()))
+    ratio = relative_difference(kernel(q, k, v), expected)
+    worst = float(np.maximum(worst, ratio))  # Unlike `max`, it keeps NaN.
   return worst
+
+
+def relative_difference(
+    actual: Float[Array, '*shape'], expected: Float[Array, '*shape']
+) -> Float[Array, '']:
+  """Returns max |actual - expected| / max |expected|, NaN if any is NaN.
+
+  NaN is checked separately, because XLA's maximum of a large array drops it on
+  a CPU.
+  """
+  difference = jnp.abs(actual - expected)
+  ratio = difference.max() / jnp.abs(expected).max()
+  return jnp.where(jnp.isnan(difference).any(), jnp.nan, ratio)
 
 
 def apply_module(
@@ -132,8 +151,8 @@ def apply_module(
 ) -> Float[Array, 'sequences positions model']:
   """Returns the output of the package's `Attention` module, using `attend`.
 
-  It applies the module's submodules as the module's `__call__` does, but has no
-  cache of keys and values.
+  The submodules are applied as in the module's `__call__`, but without a cache
+  of keys and values.
   """
   if module.use_qkv_einsum:
     q, k, v = module.qkv_einsum('BTD,SNDH->SBTNH', x)
@@ -167,8 +186,9 @@ def chunked(
 ) -> Float[Array, 'sequences positions heads size']:
   """Returns the heads' outputs, computed for `_CHUNK` queries at a time.
 
-  Gradients recompute each chunk. Positions within a document are consecutive,
-  so that a window of positions is a window of indices.
+  Gradients recompute each chunk. `window` is applied to the indices in the
+  sequence, because positions within a document are consecutive; None attends to
+  all earlier positions of the document.
   """
   sequences, length, heads, size = q.shape
   rest = -length % _CHUNK
@@ -210,14 +230,16 @@ def splash(
 ) -> Float[Array, 'sequences positions heads size']:
   """Returns the heads' outputs from the TPU kernel.
 
-  On other platforms the kernel is interpreted, for tests. The kernel computes
-  sums in float32 for all input types. Padding attends to padding.
+  On other platforms the kernel is interpreted, for tests. The kernel sums in
+  float32 for all input types. Padding attends to padding, unlike in `chunked`,
+  because the kernel only compares segments; these outputs are not used.
   """
   heads = q.shape[2]
   parts = 1 if mesh is None else sharding.axis_size(mesh, 'heads')
   if heads % parts == 0 and k.shape[2] % parts:
-    # The query heads are sharded and the kv heads are not: repeats the kv heads
-    # so that each device has those of its own query heads.
+    # The query heads are sharded. The kv heads cannot be, because their number
+    # is not a multiple of `parts`. They are repeated, one copy per query head,
+    # so that each device has the kv heads of its query heads.
     k, v = (jnp.repeat(x, heads // x.shape[2], axis=2) for x in (k, v))
   kernel = functools.partial(
       _kernel,
@@ -232,7 +254,10 @@ def splash(
 
 
 def _on_each_device(kernel, mesh, *arrays):
-  """Returns the kernel run on each device's shard; XLA cannot partition it."""
+  """Returns a function that runs the kernel on each device's shard.
+
+  `shard_map` is needed because XLA cannot partition the kernel.
+  """
   if sharding.is_single_device(mesh):
     return kernel
   axes = ('sequences', 'heads', None, None)
@@ -251,7 +276,7 @@ def _on_each_device(kernel, mesh, *arrays):
 
 
 def _kernel(q, k, v, segments, *, window, softcap, interpret):
-  """Returns the outputs; arrays are [sequences, heads, positions, size]."""
+  """Returns the outputs; like q, k, v: [sequences, heads, positions, size]."""
   # Imported here because it is slow to import and only this form needs it.
   from jax.experimental.pallas.ops.tpu import splash_attention as library
 
@@ -279,6 +304,6 @@ def _kernel(q, k, v, segments, *, window, softcap, interpret):
       interpret=interpret,
   )
   ids = library.SegmentIds(segments, segments)
-  # Any, because the kernel's type includes residuals, which are not computed.
+  # Any, because the kernel's type includes residuals, which are not returned.
   outputs: Any = jax.vmap(run)(q, k, v, segment_ids=ids)
   return outputs

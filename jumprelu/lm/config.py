@@ -5,16 +5,17 @@ from typing import NamedTuple
 
 from jumprelu.lm import sites
 
-# Implementations of attention (`lm.attention`); they agree up to rounding.
+# Values of `LmConfig.attention`: 'auto' selects one of the implementations in
+# `lm.attention`, which agree up to rounding.
 ATTENTION = ('auto', 'dense', 'chunked', 'splash')
 
-# Kinds of layers: attention within a sliding window, or over the document.
+# Kinds of layers: attention within a sliding window, or to the whole document.
 LOCAL = 'local'
 GLOBAL = 'global'
 
 
 class Rope(NamedTuple):
-  """A rotary position embedding: frequencies base^(-2i / head_dim) / scale."""
+  """A rotary embedding with the frequencies base^(-2i / head_dim) / scale."""
 
   base: int = 10_000
   scale: float = 1.0
@@ -25,8 +26,8 @@ class LmConfig:
   """The shape of a language model; the defaults are Gemma 2's.
 
   All models have norms before and after attention and MLP, grouped-query
-  attention, a gated MLP and a tied embedding. `lm.families` describes all other
-  common properties of a family.
+  attention, a gated MLP and a tied embedding. `lm.families` has the other
+  properties that the models of a family share.
   """
 
   name: str
@@ -45,15 +46,15 @@ class LmConfig:
   # Caps of attention scores and of logits: cap * tanh(x / cap). None: no cap.
   attention_softcap: float | None = 50.0
   logits_softcap: float | None = 30.0
-  # Whether queries and keys are normalised, before the rotary embedding.
+  # Whether queries and keys are normalised before the rotary embedding.
   qk_norm: bool = False
   local_rope: Rope = Rope()
   global_rope: Rope = Rope()
-  # The length of the training sequences, in positions.
+  # The length, in positions, of the sequences that the model was trained on.
   context: int = 8192
   # Scales queries by (d_model / heads)^-0.5 instead of head_dim^-0.5.
   query_scale_by_model: bool = False
-  # Whether the gating weights are stored [2, ffw, d_model].
+  # Whether the gating weights are [2, ffw, d_model], not [2, d_model, ffw].
   transposed_gating: bool = False
   # auto: dense for short sequences, else splash on TPU, chunked elsewhere.
   attention: str = 'auto'

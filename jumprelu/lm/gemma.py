@@ -1,11 +1,13 @@
-"""The `gemma` package's forward pass: the only module that imports it.
+"""The forward pass, with the `gemma` package's modules.
+
+No other module of jumprelu imports the package.
 
 The package's `Transformer.__call__` is wrapped in `nn.jit`, whose trace cache
-does not depend on interceptors: a splice around the call would be silently
-ignored, or would stay in later calls without a splice. The forward pass of this
-module therefore calls the package's public submodules (`embedder`, `blocks`,
-`final_norm`) directly, under the caller's `jit`, with explicit positions and
-attention masks.
+does not depend on interceptors. A splice around the call would be silently
+ignored, or would still be applied by later calls without a splice. The forward
+pass of this module therefore calls the package's public submodules (`embedder`,
+`blocks`, `final_norm`) directly, under the caller's `jit`, with explicit
+positions and attention masks.
 """
 
 from collections.abc import Callable, Mapping
@@ -33,10 +35,10 @@ Splice = Mapping[Tap, Callable[[Array], Array]]
 
 @contextlib.contextmanager
 def _silent_stderr():
-  """Discards everything written to stderr, by C++ as well.
+  """Discards everything written to stderr, also by C++.
 
   Importing gemma imports TensorFlow, which logs to stderr at every log level.
-  Exceptions are not affected.
+  Exceptions are raised as usual.
   """
   sys.stderr.flush()
   kept = os.dup(2)
@@ -50,7 +52,7 @@ def _silent_stderr():
 
 
 def _linen() -> Any:
-  """Returns flax.linen; only the extra `train` installs it."""
+  """Returns flax.linen, which only the extra `train` installs."""
   with extras.imports():
     from flax import linen
   return linen
@@ -63,7 +65,7 @@ def make_module(config: config_lib.LmConfig) -> Any:
     from gemma import gm
     from gemma.gm.nn import config as gemma_config
 
-    _ = gm.nn.Transformer  # The package imports lazily.
+    _ = gm.nn.Transformer  # The package imports a module on its first use.
 
   kinds = {
       config_lib.LOCAL: gm.nn.AttentionType.LOCAL_SLIDING,
@@ -100,7 +102,7 @@ def make_module(config: config_lib.LmConfig) -> Any:
 
 @functools.cache
 def param_shapes(config: config_lib.LmConfig) -> Params:
-  """Returns the tree of `ShapeDtypeStruct` of a model's parameters."""
+  """Returns a model's parameters as a tree of `ShapeDtypeStruct`."""
   module = make_module(config)
   tokens = jnp.ones((1, 4), jnp.int32)
   return jax.eval_shape(module.init, jax.random.key(0), tokens)['params']
@@ -120,7 +122,7 @@ def param_axes(config: config_lib.LmConfig) -> Params:
 
 @dataclasses.dataclass(frozen=True)
 class _Span:
-  """The part of the model to run, and the mesh of the batch."""
+  """The part of the model to run, and the mesh of the activations."""
 
   first: int  # Index of the first block to run.
   last: int  # One past the last block to run.
@@ -129,7 +131,7 @@ class _Span:
 
 
 def _drive(module, inputs, positions, mask, *, span: _Span):
-  """Returns the output of blocks [first, last); 2-D inputs are token ids."""
+  """Returns the output of `span`; 2-D inputs are ids, others activations."""
 
   def constrain(x):
     return sharding.constrain(x, span.mesh, 'sequences', None, None)
@@ -166,7 +168,10 @@ def _replacing_attention(attend):
 
 
 def _interceptor(config, *, taps, splice, values, mesh):
-  """Returns an interceptor that records `taps` and applies `splice`."""
+  """Returns an interceptor that records `taps` and applies `splice`.
+
+  A tap that is also spliced records the activation before its replacement.
+  """
   site_of_path = families.family_of(config).site_of_path
 
   def visit(tap, x):
@@ -200,7 +205,7 @@ def _interceptor(config, *, taps, splice, values, mesh):
 
 
 def _check_taps(taps, first, last):
-  """Raises a ValueError unless all taps are in the blocks [first, last)."""
+  """Raises a ValueError unless all taps are in blocks first to last - 1."""
   outside = [tap for tap in taps if not first <= tap.layer < last]
   if outside:
     raise ValueError(f'taps outside of blocks {first}..{last - 1}: {outside}')
@@ -225,22 +230,27 @@ def run(
 
   Args:
     config: The model's shapes.
-    params: The model's parameters; those of layers not run may be missing.
+    params: The model's parameters; blocks that are not run may be missing.
     inputs: Token ids, or the residual stream [sequences, positions, model]
       that enters block `first_layer`.
     positions: Positions within each document.
     segments: Document numbers within each sequence, 0 for padding.
     first_layer: The first block to run.
-    num_layers: One past the last block to run; all if None.
+    num_layers: One past the last block to run; None runs all blocks.
     final_norm: Whether to apply the final norm to the result.
     taps: The activations to return.
-    splice: Replacements of activations [sequences, positions, d_site].
+    splice: Per tap, a function that receives the activations [sequences,
+      positions, d_site] and returns their replacements.
     attend: The attention function, for instance one with a cache; chosen by
       the length of the sequences if None.
-    mesh: The device mesh, for activation constraints.
+    mesh: The device mesh over which activations are sharded.
 
   Returns:
-    The residual stream after the last block run, and the tapped activations.
+    The residual stream after the last block, through the final norm if
+    requested, and the activations at `taps`, before any splice at the same tap.
+
+  Raises:
+    ValueError: if a tap or a splice is in a block that is not run.
   """
   splice = splice or {}
   last = config.layers if num_layers is None else num_layers
@@ -273,8 +283,8 @@ def package_logits(
 ) -> Float[Array, 'sequences positions vocab']:
   """Returns the logits of the package's own forward pass, without its `nn.jit`.
 
-  This is for checks only: it computes masks and positions from the token ids
-  and treats id 0 as padding.
+  This is for checks only, because the package computes masks and positions from
+  the token ids: id 0 is padding, and each row is one document.
   """
   module = make_module(config)
   call = inspect.unwrap(type(module).__call__)

@@ -23,11 +23,11 @@ def recognises(folder: pathlib.Path) -> bool:
 
 
 def read_config(folder: pathlib.Path, name: str) -> config_lib.LmConfig:
-  """Reads the shapes in config.json; touches neither weights nor a device.
+  """Returns the config in config.json; reads no weights and uses no device.
 
   Raises:
     MissingInputError: if there is no config.json beside the weights.
-    DataError: if it is damaged or describes a model of no known family.
+    DataError: if the file is damaged or its model is in no known family.
   """
   path = folder / CONFIG
   if not path.is_file():
@@ -58,7 +58,7 @@ def read_config(folder: pathlib.Path, name: str) -> config_lib.LmConfig:
 
 
 class Weights:
-  """The tensors of a folder, as a `weights.Reader`."""
+  """A `weights.Reader` of a folder in Hugging Face's format."""
 
   def __init__(self, folder: pathlib.Path, config: config_lib.LmConfig):
     self._folder = folder
@@ -100,7 +100,7 @@ class Weights:
       if not path.is_file():
         raise errors.DataError(
             f'{path}: missing; {_INDEX} lists it as the file of {name}, shape'
-            f' {wanted}'
+            f' {wanted}; {_CURE}'
         )
       self._headers[path] = weights.header(path)
     shape, dtype = self._headers[path].get(name, (None, ''))
@@ -112,14 +112,14 @@ class Weights:
       )
 
   def _find_prefix(self) -> str:
-    """Returns the family's prefix that most names in this folder have."""
+    """Returns the family's prefix with which most tensors' names start."""
     return max(
         self._format.prefixes,
         key=lambda prefix: sum(n.startswith(prefix) for n in self._files),
     )
 
   def _conversion(self, key: str) -> families.Conversion:
-    """Returns the conversion to one of our tensors, with the folder's names."""
+    """Returns the conversion to our tensor `key`, with the folder's names."""
     key, layer = families.split_layer(key)
     conversion = self._conversions[key]
     return conversion._replace(
@@ -136,17 +136,17 @@ class Weights:
 
 
 def _files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-  """Returns the file of each tensor, from the index if there is one."""
+  """Returns each tensor's file, from the index if the folder has one."""
   index = folder / _INDEX
   if index.is_file():
     table = json_files.read_json(index, cure=_CURE).get('weight_map')
     if not isinstance(table, dict) or not all(
-        # A name must not lead to another folder.
+        # A file in another folder must not be read.
         isinstance(f, str) and pathlib.PurePath(f).name == f
         for f in table.values()
     ):
       raise errors.DataError(
-          f'{index}: no weight_map from tensors to files; fetch it again'
+          f'{index}: no weight_map from tensors to files; {_CURE}'
       )
     return {name: folder / file for name, file in table.items()}
   paths = sorted(folder.glob('*.safetensors'))

@@ -10,8 +10,7 @@ from jumprelu.array_typing import Array, Bool, Float, Int
 from jumprelu.lm import config as config_lib
 from jumprelu.lm import gemma
 
-# The memory, in bytes, that the logits of one chunk of positions may use on a
-# device.
+# Bytes on a device that the logits of one chunk of positions may use.
 _CHUNK_BYTES = 1 << 28
 
 
@@ -27,7 +26,7 @@ def target_mask(
 
 
 def _num_chunks(shape, vocab, mesh):
-  """Returns the least number of equal chunks whose logits fit the memory."""
+  """Returns the least number of equal chunks, each within `_CHUNK_BYTES`."""
   sequences, positions = shape
   if mesh is not None:
     sequences = -(-sequences // sharding.axis_size(mesh, 'sequences'))
@@ -50,7 +49,11 @@ def _unembedder(config, params, mesh):
 
 
 def _by_chunks(function, chunks, *arrays):
-  """Returns `function` of arrays [sequences, positions, ...], by chunks."""
+  """Returns `function(arrays)`, computed for a chunk of positions at a time.
+
+  The arrays are [sequences, positions, ...] and the results, which may be a
+  pytree, are [sequences, positions].
+  """
   if chunks == 1:
     return function(arrays)
   shape = arrays[0].shape[:2]
@@ -77,10 +80,10 @@ def losses(
     mesh: Any = None,
     **kwargs: Any,
 ) -> Float[Array, 'sequences positions']:
-  """Returns the loss (nats) of the next token at each source position.
+  """Returns the loss, in nats, of the next token at each position.
 
-  It is 0 at positions without a target in the same document (`target_mask`).
-  Other arguments are those of `hidden`.
+  The loss is 0 where the next token is not in the same document
+  (`target_mask`). Other arguments are those of `hidden`.
   """
   final = hidden(config, params, tokens, segments=segments, mesh=mesh, **kwargs)
   unembed = _unembedder(config, params, mesh)
@@ -112,15 +115,18 @@ def hidden(
 
   Args:
     config: The model's shapes.
-    params: All of its parameters.
+    params: The model's parameters; blocks that are not run may be missing.
     tokens: Token ids.
     positions: Positions within each document.
     segments: Document numbers within each sequence, 0 for padding.
     inputs: The residual stream that enters block `first_layer`, if the earlier
       blocks were already run; None to embed the tokens.
-    first_layer: The first block to run.
-    splice: Replacements of activations (`gemma.run`).
-    mesh: The device mesh.
+    first_layer: The first block to run; must be 0 without `inputs`.
+    splice: Functions that replace activations, as in `gemma.run`.
+    mesh: The device mesh over which activations are sharded.
+
+  Raises:
+    ValueError: if `first_layer` is above 0 and there are no `inputs`.
   """
   if inputs is None and first_layer:
     raise ValueError(
@@ -142,11 +148,12 @@ def hidden(
 
 
 class Comparison(NamedTuple):
-  """The next-token predictions of a changed and a clean forward pass."""
+  """A comparison of the predictions of a clean and a changed forward pass."""
 
-  # KL(clean || changed) of the next token's distribution, in nats.
+  # KL(clean || changed) between the distributions of the next token, in nats.
   divergence: Float[Array, 'sequences positions']
-  # Losses of the next token, even in the next document; 0 at the last position.
+  # Losses of the next token in nats, even where it is in another document; 0 at
+  # the last position.
   clean: Float[Array, 'sequences positions']
   changed: Float[Array, 'sequences positions']
 
@@ -160,7 +167,7 @@ def compare(
     tokens: Int[Array, 'sequences positions'],
     mesh: Any = None,
 ) -> Comparison:
-  """Returns the comparison of two passes' final hidden states (`hidden`)."""
+  """Returns the comparison of two passes, from their outputs of `hidden`."""
   unembed = _unembedder(config, params, mesh)
 
   def compare_chunk(chunk):
@@ -173,7 +180,7 @@ def compare(
 
     return Comparison((jnp.exp(p) * (p - q)).sum(-1), loss(p), loss(q))
 
-  # The logits of both passes are in memory at once.
+  # Twice the vocabulary, because both passes' logits are in memory at once.
   chunks = _num_chunks(tokens.shape, 2 * config.vocab, mesh)
   comparison = _by_chunks(compare_chunk, chunks, clean, changed, _next(tokens))
   last = jnp.arange(tokens.shape[1])[None] == tokens.shape[1] - 1

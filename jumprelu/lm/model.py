@@ -23,7 +23,7 @@ class LanguageModel:
   config: config_lib.LmConfig
   params: gemma.Params
   tokenizer_path: pathlib.Path
-  num_layers: int  # How many of the layers were loaded.
+  num_layers: int  # The number of layers that were loaded.
 
   @property
   def name(self) -> str:
@@ -42,13 +42,14 @@ def load(
 
   Args:
     model: A known name, or a folder (`source.find`).
-    num_layers: How many layers to load; all if None.
+    num_layers: The number of layers to load; None loads all.
     dtype: The dtype of the parameters and of the model's computations.
-    mesh: The device mesh; one device if None.
+    mesh: The device mesh; None for one device.
 
   Raises:
     UserError: if the model is unknown.
-    MissingInputError, DataError: if its files are missing or damaged.
+    MissingInputError: if its files are missing.
+    DataError: if its files are damaged or its model is in no known family.
   """
   source = source_lib.find(model)
   params = weights.load(
@@ -86,7 +87,7 @@ def activations(
     positions: Positions within each document.
     segments: Document numbers within each sequence, 0 for padding.
     taps: The activations to return.
-    mesh: The device mesh.
+    mesh: The device mesh over which activations are sharded.
   """
   last = max(tap.layer for tap in taps)
   _, values = gemma.run(
@@ -103,10 +104,11 @@ def activations(
 
 
 def input_gain(params: gemma.Params, layer: int) -> Float[Array, ' model']:
-  """Returns the gain in `Site.MLP_IN` of a layer: 1 + the norm's scale.
+  """Returns the gain of a layer's pre-feedforward norm, which is 1 + scale.
 
-  Gemma Scope's transcoders read the norm's output divided by this gain
-  (arXiv 2408.05147, section 3.4); Gemma Scope 2's read the output itself.
+  The norm's output, gain included, is `Site.MLP_IN`. Gemma Scope's transcoders
+  read this output divided by the gain (arXiv 2408.05147, section 3.4), and
+  Gemma Scope 2's read the output itself.
   """
   return 1 + params[f'layer_{layer}']['pre_ffw_norm']['scale']
 
@@ -114,9 +116,9 @@ def input_gain(params: gemma.Params, layer: int) -> Float[Array, ' model']:
 def input_gains(
     config: config_lib.LmConfig, params: gemma.Params, reads: sites.Reads
 ) -> Float[Array, ' sum_d_site']:
-  """Returns the gain in each of an SAE's inputs, in float32.
+  """Returns the gains of an SAE's inputs in float32, concatenated.
 
-  Inputs at `Site.MLP_IN` have the gain of their layer, other inputs have 1.
+  An input at `Site.MLP_IN` has the gain of its layer; other inputs have ones.
   """
   gains = [
       input_gain(params, tap.layer).astype(jnp.float32)
@@ -139,8 +141,8 @@ def prefix(
 ) -> Float[Array, 'sequences positions model']:
   """Returns the residual stream that enters block `layer`.
 
-  `losses(..., inputs=prefix, first_layer=layer)` runs the remaining blocks, so
-  that many splices share one prefix.
+  `losses(..., inputs=prefix, first_layer=layer)` runs the remaining blocks.
+  Losses with different splices can therefore share one prefix.
   """
   x, _ = gemma.run(
       model.config,
@@ -213,14 +215,17 @@ def logits(
 
 
 def self_check(model: LanguageModel) -> float:
-  """Returns the largest difference between our logits and the package's.
+  """Returns the largest relative difference from two reference computations.
 
-  Both are computed from a few tokens with the layers that were loaded. The
-  attention kernel for long sequences is compared too (`attention.self_check`).
-  Differences are relative to the largest value.
+  Our logits of a few tokens are compared with those of the gemma package, with
+  the layers that were loaded. Only long sequences use the attention kernel,
+  which is therefore compared separately, with `chunked` attention
+  (`attention.self_check`). Differences are relative to the largest value of the
+  reference.
 
   Raises:
-    NumericalError: if the difference exceeds rounding errors.
+    NumericalError: if a difference exceeds rounding errors. The message names
+      the forward pass or the attention kernel.
   """
   config = dataclasses.replace(model.config, layers=model.num_layers)
   shallow = dataclasses.replace(model, config=config)
@@ -243,17 +248,22 @@ def self_check(model: LanguageModel) -> float:
         segments=jnp.ones_like(tokens),
     )
     theirs = gemma.package_logits(config, params, tokens)
-    return jnp.abs(ours - theirs).max() / jnp.abs(theirs).max()
+    return attention.relative_difference(ours, theirs)
 
   dtype = jax.tree.leaves(model.params)[0].dtype
   tolerance = 1e-4 if dtype == jnp.float32 else 3e-2
-  difference = float(both(model.params, tokens))
-  # A few tokens do not use the kernel for long sequences.
-  difference = max(difference, attention.self_check(config))
-  if not difference <= tolerance:
+  logits_difference = float(both(model.params, tokens))
+  if not logits_difference <= tolerance:
     raise errors.NumericalError(
-        f'{config.name}: our forward pass differs from the package by'
-        f' {difference:.1e} of the largest logit; install the version of'
+        f'{config.name}: our forward pass differs from the gemma package by'
+        f' {logits_difference:.1e} of the largest logit; install the version of'
         ' gemma that setup.py pins'
     )
-  return difference
+  kernel_difference = attention.self_check(config)
+  if not kernel_difference <= tolerance:
+    raise errors.NumericalError(
+        f"{config.name}: JAX's attention kernel for TPUs differs from chunked"
+        f' attention by {kernel_difference:.1e} of the largest output; install'
+        ' a version of jax that setup.py allows'
+    )
+  return max(logits_difference, kernel_difference)

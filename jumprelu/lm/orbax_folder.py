@@ -1,8 +1,9 @@
 """Folders in orbax's format, as on Kaggle: flat and nested trees.
 
 They are read with tensorstore, which orbax itself uses, because tensorstore
-reads shapes without weights and without a device. A tensor's name is its path
-in the tree, joined by dots:
+reads shapes without weights and without a device. The name of a stored tensor
+is its path in the tree, with the keys joined by dots. In flat trees, keys
+contain slashes:
 
   flat    transformer/layer_0/attn/q_einsum.w    as released
   nested  layer_0.attn.q_einsum.w                as `gemma` saves its own tree
@@ -20,19 +21,22 @@ from jumprelu.files import json_files
 from jumprelu.lm import config as config_lib
 from jumprelu.lm import families, gemma, weights
 
-# The files that mark such a folder.
+# A folder with one of these files is in orbax's format.
 _MARKS = ('_METADATA', 'manifest.ocdbt')
 # The file that describes an array -> the driver of its zarr version.
 _DRIVERS = {'.zarray': 'zarr', 'zarr.json': 'zarr3'}
 
 
 def recognises(folder: pathlib.Path) -> bool:
-  """Returns whether a folder, or its only such subfolder, is orbax's."""
+  """Returns whether a folder or exactly one of its subfolders is orbax's."""
   return _inner(folder) is not None
 
 
 def _inner(folder: pathlib.Path) -> pathlib.Path | None:
-  """Returns the folder with the arrays: `folder` or its only such subfolder."""
+  """Returns `folder` if it is in orbax's format, else its subfolder that is.
+
+  Returns None if no subfolder or several subfolders are in orbax's format.
+  """
   folders = [folder, *sorted(p for p in folder.glob('*') if p.is_dir())]
   marked = [p for p in folders if any((p / mark).is_file() for mark in _MARKS)]
   if folder in marked:
@@ -41,10 +45,13 @@ def _inner(folder: pathlib.Path) -> pathlib.Path | None:
 
 
 def read_config(folder: pathlib.Path, name: str) -> config_lib.LmConfig:
-  """Returns the shapes in the arrays' metadata; the family sets the rest.
+  """Returns the config: shapes from the arrays, other fields from the family.
+
+  Only the metadata of the arrays is read, not the weights.
 
   Raises:
-    DataError: if tensors are missing, or their shapes fit no known family.
+    MissingInputError: if the folder is not in orbax's format.
+    DataError: if tensors are missing or damaged, or fit no known family.
   """
   store = _Store(folder)
   family = _recognise(store)
@@ -84,10 +91,10 @@ def read_config(folder: pathlib.Path, name: str) -> config_lib.LmConfig:
 
 
 def _recognise(store: '_Store') -> families.Family:
-  """Returns the first family whose tensors a folder has.
+  """Returns the first family whose tensors the folder has.
 
   Raises:
-    DataError: if it has the tensors of no known family.
+    DataError: if no known family has the folder's tensors.
   """
   keys = set(store.keys)
   for family in families.FAMILIES.values():
@@ -108,7 +115,7 @@ def _recognise(store: '_Store') -> families.Family:
 
 
 class Weights:
-  """The tensors of a folder, as a `weights.Reader`."""
+  """A `weights.Reader` of a folder in orbax's format."""
 
   def __init__(self, folder: pathlib.Path, config: config_lib.LmConfig):
     self._config = config
@@ -134,7 +141,7 @@ class Weights:
 
 
 def _canonical(name: str) -> str:
-  """Returns our name of a tensor: 'layer_0/attn/q_einsum/w'."""
+  """Returns our name of a stored tensor: 'layer_0/attn/q_einsum/w'."""
   key = name.replace('.', '/').removeprefix('params/')
   key = key.removeprefix('transformer/')
   # The flat tree stores each MLP array as the leaf `w` of a module.
@@ -148,8 +155,8 @@ class _Store:
     inner = _inner(folder)
     if inner is None:
       raise errors.MissingInputError(
-          f'{folder}: no arrays of orbax in this folder, or in several'
-          ' folders within it; use the folder of one checkpoint'
+          f'{folder}: no arrays of orbax in this folder or in exactly one of'
+          ' its subfolders; use the folder of one checkpoint'
       )
     self.path = inner.resolve()
     metadata = self._metadata()
@@ -221,7 +228,7 @@ class _Store:
     spec = {'driver': driver, 'kvstore': base}
     if self._zeros_are_stored:
       # Chunks of zeros are written too, so a missing chunk was lost. Without
-      # this setting it would be read as zeros.
+      # this setting, a missing chunk would be read as zeros.
       spec['fill_missing_data_reads'] = False
     try:
       self._open[key] = tensorstore.open(spec, open=True, read=True).result()
@@ -231,8 +238,8 @@ class _Store:
 
   def _damaged(self, key: str, error: Exception) -> errors.DataError:
     return errors.DataError(
-        f'{self.path}: tensor {key} is not readable: {_message(error)}; fetch it'
-        ' again'
+        f'{self.path}: tensor {key} is not readable: {_message(error)};'
+        ' fetch it again'
     )
 
 

@@ -17,10 +17,11 @@ def param_layout(
     dtype: Any,
     mesh: Any = None,
 ) -> gemma.Params:
-  """Returns the abstract parameters of the first layers, with their shardings.
+  """Returns the first layers' parameters as `ShapeDtypeStruct` with shardings.
 
-  If the weights exceed the memory that a device should use for them, they are
-  sharded over `data` as well (`sharding.lm_rules`).
+  Parameters outside of the layers are included. The weights are also sharded
+  over `data` if they would otherwise use more of each device's memory than
+  `sharding.MAX_WEIGHT_BYTES`. Without a mesh there are no shardings.
   """
   shapes, axes = gemma.param_shapes(config), gemma.param_axes(config)
   wanted = [

@@ -12,7 +12,7 @@ from jumprelu import errors
 class Site(enum.StrEnum):
   """A named activation of a Gemma 2 block (Gemma Scope, arXiv 2408.05147).
 
-  It is a `StrEnum` because taps are keys of pytrees, which JAX sorts.
+  It is a `StrEnum` because taps are keys of dicts, which JAX sorts.
   """
 
   # The residual stream after the block.
@@ -63,8 +63,8 @@ class Reads:
 
   inputs: tuple[Tap, ...]
   targets: tuple[Tap, ...]
-  # Whether inputs at `Site.MLP_IN` include the gain of their layer's norm; True
-  # if no input is at this site.
+  # Whether inputs at `Site.MLP_IN` include the gain of their layer's norm. Has
+  # no effect if no input is at this site; `make_reads` then sets it to True.
   input_gain: bool = True
 
   def __post_init__(self):
@@ -111,13 +111,13 @@ class Reads:
     layer, *others = self.layers
     if others:
       raise errors.UserError(
-          f'this is for SAEs of one layer, not of {spell(self.taps)}'
+          f'only SAEs of one layer are supported, not {spell(self.taps)}'
       )
     return layer
 
   @property
   def name(self) -> str:
-    """Returns the name in `SITES`, or the taps if no name applies."""
+    """Returns the name in `SITES`; without one, the taps as text."""
     if len(self.inputs) == len(self.targets) == len(self.layers) == 1:
       pair = self.input.site, self.target.site
       for name, sites in SITES.items():
@@ -144,7 +144,8 @@ def make_reads(name: str, layer: int, *, input_gain: bool = True) -> Reads:
   Args:
     name: A key of `SITES`.
     layer: The layer of input and target.
-    input_gain: Whether an input at `Site.MLP_IN` includes its norm's gain.
+    input_gain: Whether an input at `Site.MLP_IN` includes its norm's gain; has
+      no effect on other inputs.
 
   Raises:
     UserError: if the name is not in the table.
@@ -169,7 +170,7 @@ def all_taps(reads: Iterable[Reads]) -> tuple[Tap, ...]:
 def slices_of(
     taps: Iterable[Tap], widths: Mapping[Tap, int]
 ) -> dict[Tap, slice]:
-  """Returns each tap's slice of the concatenated activations."""
+  """Returns each tap's slice of the activations concatenated in this order."""
   slices, start = {}, 0
   for tap in taps:
     slices[tap] = slice(start, start + widths[tap])
@@ -178,12 +179,12 @@ def slices_of(
 
 
 def to_json_keys(values: Mapping[Tap, float]) -> dict[str, float]:
-  """Returns a dict with taps written as text, for JSON."""
+  """Returns a dict with the taps as text, because JSON keys are text."""
   return {str(tap): value for tap, value in values.items()}
 
 
 def from_json_keys(values: Mapping[str, float]) -> dict[Tap, float]:
-  """Returns a dict with text read as taps; DataError if a text is no tap."""
+  """Returns the inverse of `to_json_keys`; DataError if a key names no tap."""
   return {parse_tap(text): value for text, value in values.items()}
 
 
@@ -196,6 +197,6 @@ def _single(taps: tuple[Tap, ...], kind: str) -> Tap:
   tap, *others = taps
   if others:
     raise errors.UserError(
-        f'this is for SAEs with one tap, not with the {kind} {spell(taps)}'
+        f'only SAEs with one tap are supported, not the {kind} {spell(taps)}'
     )
   return tap

@@ -23,7 +23,7 @@ FORMATS: dict[str, Any] = {
     'orbax': orbax_folder,
 }
 
-# The fields in which the folder of a known model must equal its config.
+# Fields in which a known model's folder must have the values of `MODELS`.
 _IDENTITY = (
     'family',
     'd_model',
@@ -49,7 +49,7 @@ class Source:
 
   config: config_lib.LmConfig
   folder: pathlib.Path
-  format: Any = None  # A module of `FORMATS`; None: the embedded model.
+  format: Any = None  # A module of `FORMATS`; None for the embedded model.
 
   def open(self) -> weights.Reader:
     """Returns a reader of the weights."""
@@ -76,7 +76,7 @@ def get_config(model: str) -> config_lib.LmConfig:
 
   Raises:
     UserError: if `model` is neither; the known names are listed.
-    MissingInputError: if there is no such folder.
+    MissingInputError: if the folder does not exist or has no model in it.
     DataError: if the folder is damaged or its model is in no known family.
   """
   if model in families.MODELS:
@@ -85,9 +85,14 @@ def get_config(model: str) -> config_lib.LmConfig:
 
 
 def find(model: str) -> Source:
-  """Returns the files of a model; raises as `get_config` does.
+  """Returns the files of a model.
 
-  The files of a known model must exist and have the shapes of that model.
+  Raises:
+    UserError: if `model` is neither a known name nor a folder.
+    MissingInputError: if a known model's folder or the folder `model` does not
+      exist, or has no model in it.
+    DataError: if the folder is damaged, its model is in no known family, or a
+      known model's folder contains another model.
   """
   if model == NANO:
     return Source(families.MODELS[NANO], _NANO_FOLDER)
@@ -109,7 +114,8 @@ def huggingface_folder(model: str) -> pathlib.Path:
   """Returns the folder of a model that transformers can read.
 
   Raises:
-    UserError: if the folder is in another format; other errors as in `find`.
+    UserError: if the folder is in another format.
+    Other errors are those of `find`.
   """
   source = find(model)
   if source.format is not huggingface:
@@ -131,7 +137,7 @@ def _open_folder(folder: pathlib.Path, name: str) -> Source:
 
 
 def _find_known(name: str) -> Source:
-  """Returns the files of a known model; raises if they are of another model."""
+  """Returns a known model's files; raises as `find` does."""
   folder = models_dir() / name
   if not folder.is_dir():
     family = families.family_of(families.MODELS[name])

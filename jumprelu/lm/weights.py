@@ -1,8 +1,8 @@
 """Reading parameters from files into arrays sharded over the mesh.
 
 In every format, only tensors of the needed layers are read. They are copied
-from the file to the devices one at a time, so that the host never holds more
-than one tensor.
+from the files to the devices one at a time, so that the host's memory holds one
+parameter and the copies that its conversion makes, but never all weights.
 """
 
 from collections.abc import Mapping
@@ -26,16 +26,16 @@ class Reader(Protocol):
   """The tensors of a model, under the keys of our tree (`flatten`)."""
 
   def check(self, shapes: Mapping[str, Shape]) -> None:
-    """Checks that the files have tensors of these shapes, before reading them.
+    """Checks that the files have tensors of these shapes, without reading them.
 
     Raises:
-      DataError: if a tensor is missing or differs; it names the file, the
-        tensor, and the actual and wanted shapes.
+      DataError: if a tensor is missing or has another shape. The message names
+        the file, the tensor, and the actual and wanted shapes.
     """
     ...
 
   def tensor(self, key: str) -> np.ndarray:
-    """Returns one tensor, which must have been checked."""
+    """Returns one tensor; `check` must have been called with its key."""
     ...
 
 
@@ -64,7 +64,7 @@ def unflatten(flat: dict[str, Any]) -> gemma.Params:
 def write(
     params: gemma.Params, path: pathlib.Path, metadata: dict[str, Any]
 ) -> None:
-  """Writes parameters to `path` in bfloat16, with JSON-able metadata."""
+  """Writes parameters to `path` in bfloat16, and the metadata as JSON."""
   from safetensors import numpy as safetensors
 
   arrays = {
@@ -141,11 +141,11 @@ def check_shape(
 
 
 def _place(array, leaf):
-  """Returns an array sharded like `leaf`; each process has read all of it."""
+  """Returns `array`, which is whole in every process, sharded like `leaf`."""
   if leaf.sharding is None:
     return jnp.asarray(array.astype(leaf.dtype))
-  # Each shard is cast separately, so that the whole array is never in memory in
-  # two types.
+  # Each shard is cast separately, so that the host never has the whole array in
+  # two dtypes.
   return jax.make_array_from_callback(
       array.shape, leaf.sharding, lambda index: array[index].astype(leaf.dtype)
   )
@@ -177,10 +177,10 @@ def load(
 def read(
     config: config_lib.LmConfig, path: pathlib.Path, **kwargs: Any
 ) -> gemma.Params:
-  """Returns the parameters in a file of `write`; other arguments as in `load`.
+  """Returns the parameters that `write` wrote; other arguments as in `load`.
 
   Raises:
     MissingInputError: if there is no such file.
-    DataError: if a tensor is missing or has another shape.
+    DataError: if a tensor is missing, damaged or of another shape.
   """
   return load(config, PackageFile(path), **kwargs)

@@ -1,24 +1,36 @@
 """Inputs, results and formulas that the exact fast steps of a JumpReLU share.
 
-Only some pairs (row, latent) have a gradient. Their pre-activation is above the
-threshold or inside the kernel around it:
+A step trains one SAE on one batch. `dense`, `sparse`, `native` and `pallas`
+compute the same gradients in different ways from the same pre-activations.
+
+Only some pairs (row, latent) contribute to the gradients. A pair contributes if
+its pre-activation is above the threshold or inside the kernel around it:
 
   active:     pre_act > threshold
   near:       |pre_act - threshold| < bandwidth / 2
 
-With errors g = 2 (reconstruction - targets) / rows, and s = <g, decoder row> at
-such a pair, the gradients of Gemma Scope's loss (arXiv 2408.05147, equation 4,
-with the pseudo-derivatives of `pseudo_derivatives.py`) are, for each latent,
+The loss is Gemma Scope's (arXiv 2408.05147, equation 4) with the derivatives of
+`pseudo_derivatives.py`. Its gradients need two quantities:
+
+  g = 2 (reconstruction - targets) / rows   for each row
+  s = <g, decoder row>                      for each pair; the slope of the pair
+
+The gradients of one latent's parameters are then
 
   decoder    sum over active of pre_act g
-  encoder    sum over active of s (inputs - b_dec)
+  encoder    sum over active of s x
   b_enc      sum over active of s
   threshold  -sum over near of (threshold s + penalty_slope / rows) / bandwidth
 
-The gradient of b_dec is the sum of g. With a pre-encoder bias the product of
-the encoder with the gradient of b_enc is subtracted from it. `dense`, `sparse`,
-`native` and `pallas` compute these gradients in different ways from the same
-pre-activations. Rows that are not kept have no pairs and no error.
+Here x is the encoder's input: inputs - b_dec with a pre-encoder bias, and the
+inputs without one. penalty_slope is the derivative of the penalty with respect
+to the mean L0.
+
+The gradient of b_dec is the sum of g over rows. With a pre-encoder bias, the
+product of the encoder and the gradient of b_enc is subtracted from it.
+
+The mask `keep` excludes rows from all sums: `rows` is the number of kept rows,
+and the other rows have no pairs and no error.
 """
 
 from typing import Any, NamedTuple
@@ -31,7 +43,7 @@ from jumprelu.ops import counts
 
 
 class Settings(NamedTuple):
-  """The constants of a run; hashable."""
+  """The constants of a run; hashable, so that they can be static under jit."""
 
   bandwidth: float
   # Whether the encoder sees the inputs minus b_dec.
@@ -44,7 +56,10 @@ class Settings(NamedTuple):
 
 
 class Batch(NamedTuple):
-  """One batch with its pre-activations, and the parameters that are vectors."""
+  """One batch, its pre-activations, and the other inputs except the matrices.
+
+  `inputs` are those of the SAE, before b_dec is subtracted.
+  """
 
   pre_acts: Float[Array, 'batch latents']
   inputs: Float[Array, 'batch model']
@@ -52,54 +67,62 @@ class Batch(NamedTuple):
   keep: Bool[Array, ' batch']
   threshold: Float[Array, ' latents']
   b_dec: Float[Array, ' target_model']
+  # The weight of the penalty at this step, and the L0 that it aims at. The
+  # latter is used only if `Settings.target_l0` is set.
   coefficient: Float[Array, '']
   target_l0: Float[Array, '']
 
 
 class AdamScalars(NamedTuple):
-  """The numbers of one step that Adam needs."""
+  """The scalars that Adam needs and that differ between steps."""
 
   learning_rate: Float[Array, '']
-  # 1 - b2^t.
+  # 1 - b2^t, where t is the number of this step in the run, from 1.
   correction: Float[Array, '']
-  # Steps before this one in which second moments decayed.
+  # The number of earlier steps of this segment that were not skipped. Second
+  # moments decay once in each of them.
   clock: Int32[Array, '']
 
 
 class Matrices(NamedTuple):
   """Weights and second moments, with one row for each latent.
 
-  A step may update only the rows of latents with a gradient.
+  The encoder is therefore transposed. A step may leave out the rows of latents
+  without a gradient. `touched` records up to when such a row has decayed.
   """
 
   encoder: Float[Array, 'latents model']
   decoder: Float[Array, 'latents target_model']
   nu_encoder: Float[Array, 'latents model']
   nu_decoder: Float[Array, 'latents target_model']
-  # The clock up to which a row's second moments have decayed.
+  # The value of `AdamScalars.clock` up to which a row's moments have decayed.
   touched: Int32[Array, ' latents']
 
 
 class StepResult(NamedTuple):
   """The results of a step besides the matrices."""
 
-  # Gradients; `threshold` is with respect to the linear threshold.
+  # The first three are gradients. That of the threshold is with respect to the
+  # threshold itself, not to its logarithm.
   b_enc: Float[Array, ' latents']
   b_dec: Float[Array, ' target_model']
   threshold: Float[Array, ' latents']
-  # Kept rows on which each latent was active.
+  # The number of kept rows on which each latent was active.
   fired: Int32[Array, ' latents']
   # Mean squared norm of the error over kept rows.
   reconstruction: Float[Array, '']
+  # Mean number of active latents over kept rows.
   l0: Float[Array, '']
-  # Whether the step was finite; otherwise the matrices are unchanged.
+  # Whether the step was finite. If it was not, a step in place has left the
+  # matrices unchanged.
   ok: Bool[Array, '']
-  # Rows with more selected latents than a sparse step has room for.
+  # The number of rows with more selected latents than a sparse step has room
+  # for.
   overflow: Int32[Array, ''] | int = 0
 
 
-# Gradients of the encoder (in the layout of a checkpoint) and of the decoder,
-# and the other results.
+# The gradients of the encoder (in the layout of a checkpoint, [model, latents])
+# and of the decoder, and the other results.
 Gradients = tuple[
     Float[Array, 'model latents'],
     Float[Array, 'latents target_model'],
@@ -110,25 +133,30 @@ Gradients = tuple[
 class Vectors(NamedTuple):
   """Sums over the pairs of each latent."""
 
-  # The sum of slopes over active pairs, and over near ones.
+  # The sum of slopes over active pairs, which is the gradient of b_enc, and
+  # their sum over near pairs.
   b_enc: Float[Array, ' latents']
   near_slopes: Float[Array, ' latents']
-  # The numbers of active and of near pairs.
+  # The number of active pairs and of near pairs.
   fired: Int32[Array, ' latents']
   near: Int32[Array, ' latents']
 
 
 def no_vectors(latents: int) -> Vectors:
-  """Returns sums of zero."""
+  """Returns sums over no pairs: zeros."""
   sums, numbers = jnp.zeros(latents, jnp.float32), jnp.zeros(latents, jnp.int32)
   return Vectors(sums, sums, numbers, numbers)
 
 
 class GradientSums(NamedTuple):
-  """Sums over the pairs of latents, from which the gradients are made."""
+  """Sums over the pairs of some latents, from which the gradients are made.
 
-  # Gradients of the encoder, without the pre-encoder bias, and of the decoder.
-  # Their rows may be in another order than the latents.
+  The rows of the two matrices may be in another order than the entries of
+  `vectors`. Functions that reorder them also return the place of each row.
+  """
+
+  # The encoder's gradient as if there were no pre-encoder bias: s is multiplied
+  # by the inputs.
   encoder: Float[Array, 'rows model']
   decoder: Float[Array, 'rows target_model']
   vectors: Vectors
@@ -144,13 +172,13 @@ class ReconstructionErrors(NamedTuple):
 
 
 def selected(batch: Batch, settings: Settings) -> Bool[Array, 'batch latents']:
-  """Returns which pairs may have a gradient, in kept rows.
+  """Returns the mask of pairs that are active or near, in kept rows.
 
   Non-finite pre-activations are selected too, so that the finiteness check
   catches them.
   """
   distance = batch.pre_acts - batch.threshold[None, :]
-  # The comparison of `pseudo_derivatives`, negated because NaN fails it.
+  # Negated, because NaN fails every comparison and must be selected.
   below = (distance <= -settings.bandwidth / 2) & (batch.pre_acts > -jnp.inf)
   return ~below & batch.keep[:, None]
 
@@ -160,10 +188,10 @@ def active(
     threshold: Float[Array, '*#shape'],
     mask: Bool[Array, '*#shape'],
 ) -> Bool[Array, '*shape']:
-  """Returns which pre-activations are above their threshold, within `mask`.
+  """Returns the mask of pre-activations above their threshold, within `mask`.
 
-  Non-finite pre-activations count as active too. They then are decoded and make
-  the loss non-finite, which saves a check of all pre-activations.
+  Non-finite pre-activations count as active too. They are then decoded and make
+  the loss non-finite, so that pre-activations need no check of their own.
   """
   low = (pre_acts <= threshold) & (pre_acts > -jnp.inf)
   return mask & ~low
@@ -174,7 +202,7 @@ def latents(
     threshold: Float[Array, '*#shape'],
     mask: Bool[Array, '*#shape'],
 ) -> Float[Array, '*shape']:
-  """Returns latents: pre-activations where they are `active`, else 0."""
+  """Returns the pre-activations where they are `active`, and 0 elsewhere."""
   return jnp.where(active(pre_acts, threshold, mask), pre_acts, 0.0)
 
 
@@ -190,12 +218,13 @@ def finish(
 ) -> Gradients:
   """Returns all gradients of a batch from the sums over its pairs.
 
-  `to_encoder` and `to_decoder` are these sums for the matrices, the former
-  without the pre-encoder bias.
+  `to_encoder` and `to_decoder` are the sums of `GradientSums` for the matrices,
+  with the encoder's in the layout of a checkpoint.
   """
   result = summarise(batch, vectors, errors, settings=settings)
   if settings.pre_encoder_bias:
-    # The encoder's input was inputs - b_dec, so both gradients change.
+    # The encoder's input was inputs - b_dec, which changes the gradients of the
+    # encoder and of b_dec.
     to_encoder -= batch.b_dec[:, None] * vectors.b_enc[None, :]
     through_encoder = jnp.matmul(
         W_enc, vectors.b_enc, precision=jax.lax.Precision.HIGHEST
@@ -222,7 +251,11 @@ def summarise(
     *,
     settings: Settings,
 ) -> StepResult:
-  """Returns a step's result from its sums; `ok` covers only these."""
+  """Returns a step's result from the sums over its pairs.
+
+  The gradient of b_dec is without the part that flows through the encoder.
+  `ok` covers the loss and the gradients of vectors, not those of matrices.
+  """
   rows = row_count(batch.keep)
   l0 = counts.total(vectors.fired) / rows
   penalty = _penalty_slope(settings, batch, l0) / rows
@@ -255,6 +288,9 @@ def row_count(keep: Bool[Array, ' batch']) -> Float[Array, '']:
 
 
 def all_finite(*trees: Any) -> Bool[Array, '']:
-  """Returns whether all entries, and the sum of their squares, are finite."""
+  """Returns whether the sum of the squares of all entries is finite.
+
+  It is not if an entry is non-finite or so large that its square overflows.
+  """
   squares = [jnp.sum(jnp.square(x)) for x in jax.tree.leaves(trees)]
   return jnp.isfinite(sum(squares))

@@ -18,11 +18,14 @@ def adam(
     b2: float,
     eps: float,
 ) -> tuple[Float[Array, '*shape'], Float[Array, '*shape']]:
-  """Returns new weights and second moments.
+  """Returns the weights w and second moments nu after a step on gradient g.
 
-  nu <- b2 nu + (1 - b2) g^2;  p <- p - lr g / (sqrt(nu / correction) + eps)
-  (Adam, arXiv 1412.6980, algorithm 1, with beta1 = 0), where `correction` is
-  1 - b2^t.
+  This is Adam (arXiv 1412.6980, algorithm 1) with beta1 = 0:
+
+    nu <- b2 nu + (1 - b2) g^2
+    w  <- w - learning_rate g / (sqrt(nu / correction) + eps)
+
+  `correction` is 1 - b2^t, where t is the number of the step, from 1.
   """
   nu = b2 * nu + (1 - b2) * jnp.square(gradient)
   step = learning_rate * gradient / (jnp.sqrt(nu / correction) + eps)
@@ -32,5 +35,5 @@ def adam(
 def decay(
     steps: Float[Array, '*shape'], *, b2: float
 ) -> Float[Array, '*shape']:
-  """Returns the factor of second moments after steps without a gradient."""
+  """Returns b2^steps, the decay of second moments without a gradient."""
   return jnp.exp(steps * math.log(b2))

@@ -1,7 +1,10 @@
-"""Sets as bits: which entries of a mask are set, without sorting or scattering.
+"""Masks packed into bits, and a search for their set entries by rank.
 
-Thirty-two booleans make one word. Running counts of set bits show which word
-has the k-th set bit, and five halvings find the bit within that word.
+Each word (uint32) packs 32 booleans of a mask. The running count of set bits
+over the words locates the word with the k-th set bit, and five halvings of that
+word locate the bit. Neither needs a sort or a scatter.
+
+Ranks count from 0: the set bit with rank k has k set bits before it.
 """
 
 import functools
@@ -15,7 +18,10 @@ WORD = 32
 
 
 def pack(mask: Bool[Array, 'size *rest']) -> UInt32[Array, 'words *rest']:
-  """Returns words of the first axis: bit i of word w is entry 32 w + i."""
+  """Returns the first axis packed into words.
+
+  Bit i of word w is entry 32 w + i. Bits beyond the last entry are 0.
+  """
   size, *rest = mask.shape
   padding = [(0, -size % WORD)] + [(0, 0)] * len(rest)
   return _words(jnp.pad(mask, padding).reshape(-1, WORD, *rest))
@@ -24,7 +30,7 @@ def pack(mask: Bool[Array, 'size *rest']) -> UInt32[Array, 'words *rest']:
 def running(
     words: UInt32[Array, '*shape'], *, axis: int = 0
 ) -> Int32[Array, '*shape']:
-  """Returns the number of set bits up to and including each word."""
+  """Returns the number of set bits in each word and all words before it."""
   return jnp.cumsum(_ones(words), axis=axis)
 
 
@@ -33,10 +39,16 @@ def find(
     counts: Int32[Array, 'words columns'],
     ranks: Int32[Array, ' ranks'],
 ) -> Int32[Array, 'ranks columns']:
-  """Returns the places of each column's set bits with these ranks, from 0.
+  """Returns the entries at which each column has its set bits of these ranks.
 
-  `counts` are the results of `running`. If a column has fewer set bits, the
-  place is arbitrary, but within the words.
+  Args:
+    words: The result of `pack`.
+    counts: The result of `running` for these words.
+    ranks: The ranks, the same for all columns.
+
+  Returns:
+    Indices of entries. If the column has no set bit of that rank, the index is
+    arbitrary but below 32 times the number of words.
   """
   word = jnp.sum(counts[None] <= ranks[:, None, None], axis=1, dtype=jnp.int32)
   word = jnp.minimum(word, len(words) - 1)
@@ -46,10 +58,11 @@ def find(
 def pack_rows(
     mask: Bool[Array, 'rows columns'],
 ) -> tuple[UInt32[Array, 'rows words'], Int32[Array, 'rows words']]:
-  """Returns words of the second axis, and the results of `running` for them.
+  """Returns the second axis packed into words, and `running` of these.
 
-  Bit i of the w-th of n words is entry i n + w, because words are then computed
-  from contiguous vectors.
+  Bit i of word w is entry i * n + w, where n is the number of words of a row.
+  With this order, each of the 32 operations that compute the words of a row
+  reads contiguous entries.
   """
   size = -(-mask.shape[1] // WORD)
   padding = size * WORD - mask.shape[1]
@@ -63,13 +76,22 @@ def find_in_rows(
     counts: Int32[Array, 'rows words'],
     ranks: Int32[Array, ' ranks'],
 ) -> Int32[Array, 'rows ranks']:
-  """Returns the places of each row's set bits with these ranks.
+  """Returns the entries at which each row has its set bits of these ranks.
 
-  Words and counts are the results of `pack_rows`. Ranks follow the order of
-  bits in the words, which is not that of the entries. If a row has fewer set
-  bits, the place is arbitrary, but within the words.
+  Ranks follow the order of bits in the words of `pack_rows`, which differs from
+  the order of entries.
+
+  Args:
+    words: The words of `pack_rows`.
+    counts: Its running counts.
+    ranks: The ranks, the same for all rows.
+
+  Returns:
+    Indices of entries. If the row has no set bit of that rank, the index is
+    arbitrary but below 32 times the number of words.
   """
-  # Unrolled, because each iteration gathers little.
+  # The binary search is unrolled, because each of its iterations does too
+  # little work to pay for a loop.
   search = functools.partial(
       jnp.searchsorted, v=ranks, side='right', method='scan_unrolled'
   )
@@ -81,9 +103,10 @@ def find_in_rows(
 def places(
     mask: Bool[Array, 'rows columns'], cap: int
 ) -> tuple[Int32[Array, 'rows cap'], Int32[Array, ' rows']]:
-  """Returns `cap` places of each row's set entries, and the number of all.
+  """Returns the indices of up to `cap` set entries of each row, and the counts.
 
-  If a row has fewer set entries, the other places are arbitrary, but in bounds.
+  A count is the number of all set entries of the row and may exceed `cap`. If
+  it is below `cap`, the remaining indices are arbitrary but in bounds.
   """
   words, counts = pack_rows(mask)
   place = find_in_rows(words, counts, jnp.arange(cap, dtype=jnp.int32))
@@ -93,10 +116,10 @@ def places(
 def _words(
     lanes: Bool[Array, 'words lanes *rest'],
 ) -> UInt32[Array, 'words *rest']:
-  """Returns words of 32 booleans each.
+  """Returns words whose bit i is lane i.
 
-  The loop over lanes is written out, because XLA would sum one element after
-  another on a CPU.
+  The loop over the 32 lanes is unrolled, because on a CPU XLA would compute a
+  sum over lanes one element at a time.
   """
   words = jnp.zeros((lanes.shape[0], *lanes.shape[2:]), jnp.uint32)
   for lane in range(WORD):
@@ -117,7 +140,15 @@ def _within(
     *,
     axis: int,
 ) -> Int32[Array, 'c d']:
-  """Returns the places of set bits within the words that contain them."""
+  """Returns the position (0 to 31) of each wanted bit within its word.
+
+  Args:
+    words: The words.
+    counts: The result of `running` for these words.
+    word: The index along `axis` of the word of each wanted bit.
+    ranks: The rank along `axis` of each wanted bit; broadcast against `word`.
+    axis: The axis of words.
+  """
   gathered = jnp.take_along_axis(words, word, axis=axis)
   count = jnp.take_along_axis(counts, word, axis=axis)
   return _bit(gathered, ranks - (count - _ones(gathered)))
@@ -126,7 +157,7 @@ def _within(
 def _bit(
     words: UInt32[Array, '*shape'], rank: Int32[Array, '*shape']
 ) -> Int32[Array, '*shape']:
-  """Returns the place of each word's set bit with this rank, by halving."""
+  """Returns the position of each word's set bit of this rank, by halving."""
   place = jnp.zeros_like(rank)
   for half in (16, 8, 4, 2, 1):
     low = words & jnp.uint32((1 << half) - 1)

@@ -1,8 +1,9 @@
-"""The dense step: five matrix products, for any device and any batch.
+"""The dense step: matrix products over all pairs, for any device and batch.
 
-The gradient of the loss is written out, so that only one [batch, latents]
-array, the pre-activations, is kept after the forward pass. Latents and masks
-are recomputed where they are used.
+After the encoder's product, it needs four: the reconstruction, the slopes, and
+the gradients of both matrices. The gradients are written by hand, so that only
+one [batch, latents] array, the pre-activations, is kept after the forward pass.
+Latents and masks are recomputed where they are used.
 """
 
 import functools
@@ -21,7 +22,7 @@ def gradients(
     *,
     settings: active_pairs.Settings,
 ) -> active_pairs.Gradients:
-  """Returns all gradients of one batch: encoder, decoder and the others.
+  """Returns all gradients of one batch.
 
   The encoder and its gradient are in the layout of a checkpoint, because a
   transposition would cost a pass over memory.
@@ -46,7 +47,10 @@ def step(
     *,
     settings: active_pairs.Settings,
 ) -> tuple[active_pairs.Matrices, active_pairs.StepResult]:
-  """Returns both matrices after a step in place, and the step's result."""
+  """Returns both matrices after a step in place, and the step's result.
+
+  A non-finite step is skipped.
+  """
   errors = decode(batch, matrices.decoder)
   add_up = functools.partial(
       add_up_block, batch, errors.scaled, settings=settings
@@ -59,9 +63,9 @@ def step(
 def decode(
     batch: active_pairs.Batch, W_dec: Float[Array, 'latents target_model']
 ) -> active_pairs.ReconstructionErrors:
-  """Returns the errors of a batch.
+  """Returns the errors of a batch, decoded by a matrix product.
 
-  Non-finite inputs make the loss non-finite.
+  Non-finite pre-activations in kept rows make the loss non-finite.
   """
   latents = jnp.where(_active(batch), batch.pre_acts, 0.0)
   reconstruction = products.matmul(latents, W_dec) + batch.b_dec[None, :]
@@ -76,7 +80,18 @@ def add_up_block(
     *,
     settings: active_pairs.Settings,
 ) -> tuple[active_pairs.GradientSums, Int32[Array, ' size']]:
-  """Returns sums over the pairs of a block of latents; an `in_blocks.AddUp`."""
+  """Returns sums over the pairs of a block of latents.
+
+  With `batch`, `errors` and `settings` bound, this is an `in_blocks.AddUp`. The
+  rows of its sums are in the order of the latents.
+
+  Args:
+    batch: The batch.
+    errors: The scaled errors of its reconstruction.
+    W_dec: The decoder.
+    numbers: The latents of the block, contiguous.
+    settings: The constants of the run.
+  """
   take_block = functools.partial(
       jax.lax.dynamic_slice_in_dim,
       start_index=numbers[0],
@@ -102,7 +117,10 @@ def add_up(
     *,
     settings: active_pairs.Settings,
 ) -> active_pairs.GradientSums:
-  """Returns sums over the pairs of all rows and latents of a batch."""
+  """Returns sums over the pairs of all rows and latents of a batch.
+
+  `errors` are the scaled ones (`ReconstructionErrors.scaled`).
+  """
   active = _active(batch)
   latents = jnp.where(active, batch.pre_acts, 0.0)
   slopes = products.matmul(errors, W_dec.T)
@@ -117,7 +135,8 @@ def add_up(
       fired=active.sum(axis=0, dtype=jnp.int32),
       near=near.sum(axis=0, dtype=jnp.int32),
   )
-  # Transposed after the product, so that `gradients` can undo it at no cost.
+  # The product is in the layout of a checkpoint. `gradients` transposes it
+  # back, and XLA then removes both transpositions.
   to_encoder = products.matmul(batch.inputs.T, on_active).T
   return active_pairs.GradientSums(
       to_encoder, products.matmul(latents.T, errors), vectors

@@ -1,8 +1,9 @@
 """A step in place, one block of contiguous latents after another.
 
-Each block's sums are computed, applied and dropped before the next block
-starts. They therefore stay in the cache, and the gradient of a whole matrix
-never exists. Whether a step is finite must be known before the first block.
+Each block's sums over its pairs are computed, applied and dropped before the
+next block starts. They therefore stay in the cache, and the gradient of a whole
+matrix is never in memory. The check that the step is finite must therefore be
+complete before the first block is updated.
 """
 
 from collections.abc import Callable
@@ -15,15 +16,17 @@ from jumprelu.array_typing import Array, Bool, Float, Int32
 from jumprelu.ops import active_pairs, row_gather, unit_norm
 from jumprelu.ops import adam as adam_lib
 
-# The largest number of latents of a block. It is large because latents are
-# sorted by frequency within a block.
+# The largest number of latents of a block. It is large because `latent_major`
+# sorts the latents of a block by frequency, which saves more work the more
+# latents are sorted.
 _SIZE = 4096
-# The largest number of rows that are updated together: a CPU's caches hold
-# them.
+# The largest number of latents whose rows are updated together. It is small
+# enough that a CPU's caches hold the rows.
 _ROWS_PER_UPDATE = 512
 
-# (decoder, contiguous numbers of latents) -> their sums, and the place of each
-# latent's row in the sums for the matrices.
+# A function (decoder, numbers of contiguous latents) -> (sums over the pairs of
+# these latents, places). Place i is the row of the sums for the matrices that
+# belongs to the i-th latent.
 AddUp = Callable[
     [Array, Int32[Array, ' size']],
     tuple[active_pairs.GradientSums, Int32[Array, ' size']],
@@ -42,6 +45,14 @@ def step(
   """Returns the matrices after a step in place, and the step's result.
 
   A non-finite step is skipped.
+
+  Args:
+    matrices: The matrices before the step.
+    batch: The batch.
+    scalars: The numbers of this step.
+    errors: The errors of the batch's reconstruction.
+    add_up: Returns the sums of a block of latents.
+    settings: The constants of the run.
   """
   latents = len(matrices.decoder)
   size = row_gather.largest_divisor(latents, _SIZE)
@@ -66,8 +77,10 @@ def is_finite(
 ) -> Bool[Array, '']:
   """Returns whether the step may be taken: loss and inputs are finite.
 
-  Non-finite weights make the loss non-finite: those of the encoder by the
-  pre-activations (`active_pairs.active`), those of the decoder by the errors.
+  The weights need no check. A non-finite weight of the encoder makes
+  pre-activations non-finite, which count as active (`active_pairs.active`).
+  They and the non-finite decoder rows of active latents make the loss
+  non-finite.
   """
   return active_pairs.all_finite(errors.loss, batch.inputs)
 
@@ -88,11 +101,23 @@ def walk(
 ]:
   """Updates the rows of the first `blocks` blocks, if `ok`.
 
-  Second moments of rows may have missed the decay of earlier steps.
+  Rows whose second moments missed the decay of earlier steps are decayed first.
+
+  Args:
+    matrices: The matrices before the step.
+    batch: The batch.
+    scalars: The numbers of this step.
+    add_up: Returns the sums of a block of latents.
+    vectors: The sums of all latents, to be overwritten block by block.
+    size: The number of latents of a block.
+    blocks: The number of blocks.
+    settings: The constants of the run.
+    ok: Whether the matrices may be updated.
 
   Returns:
-    The matrices, `vectors` with the sums of these blocks, and the part of the
-    gradient of b_dec that flows through the encoder.
+    The matrices, `vectors` with the sums of these blocks even if not `ok`, and
+    the product of the encoder and the gradient of b_enc. The latter is zero
+    without a pre-encoder bias or if not `ok`.
   """
 
   def body(number, carry):
@@ -125,7 +150,12 @@ def _update(
     first: Int32[Array, ''],
     ok: Bool[Array, ''],
 ) -> tuple[active_pairs.Matrices, Float[Array, ' target_model']]:
-  """Updates a block's rows, and adds to the gradient through the encoder."""
+  """Updates the rows of the block that starts at latent `first`, if `ok`.
+
+  `sums` and `place` are the results of an `AddUp` for the block. `carry` and
+  the result are the matrices, and the product of the encoder and the gradient
+  of b_enc over the blocks so far.
+  """
   size = row_gather.largest_divisor(len(place), _ROWS_PER_UPDATE)
 
   def body(number, carry):
@@ -145,7 +175,8 @@ def _update(
       if not settings.pre_encoder_bias:
         new = _step_rows(old, to_encoder, to_decoder, scalars, settings)
         return new, through_encoder
-      # The encoder's input was inputs - b_dec, so both gradients change.
+      # The encoder's input was inputs - b_dec, which changes the gradients of
+      # the encoder and of b_dec.
       to_encoder -= b_enc[:, None] * batch.b_dec[None, :]
       new = _step_rows(old, to_encoder, to_decoder, scalars, settings)
       added = jnp.matmul(
@@ -153,8 +184,9 @@ def _update(
       )
       return new, through_encoder + added
 
-    # The branch is always taken. Without it XLA would fuse reads with the write
-    # below, and would copy whole matrices to keep them apart.
+    # `ok` is true here, because the loop has no iterations otherwise. Without
+    # the branch XLA would fuse the reads with the write below, and would copy
+    # whole matrices to keep them apart.
     new, through_encoder = jax.lax.cond(
         ok, step, lambda: (read_matrices(matrices), through_encoder)
     )
@@ -174,7 +206,11 @@ def _step_rows(
     scalars: active_pairs.AdamScalars,
     settings: active_pairs.Settings,
 ) -> active_pairs.Matrices:
-  """Returns rows after an update by their gradients."""
+  """Returns rows of the matrices after an update by their gradients.
+
+  The second moments first decay by the steps that the rows have missed. The
+  decoder's rows keep unit norm.
+  """
   adam = functools.partial(
       adam_lib.adam,
       learning_rate=scalars.learning_rate,

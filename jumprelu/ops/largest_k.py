@@ -1,10 +1,13 @@
-"""The largest of many numbers, as a mask, without sorting.
+"""The mask of the k largest numbers, without sorting.
 
-Non-negative float32 numbers have the order of their bit patterns. The k-th
-largest is therefore found bit by bit, from the highest: a bit is set if at
-least k numbers are then at or above the bound. This takes 31 counts for any k,
-so that k may differ between the SAEs of one program. Devices exchange only the
-counts.
+As integers, the bit patterns of non-negative float32 numbers are in the same
+order as the numbers. The k-th largest number is therefore the largest bound
+that at least k numbers reach. Its bits are determined one by one, from the
+highest: a bit stays set if at least k numbers still reach the bound.
+
+Each of the 31 bits needs one count over all numbers. Because the work does not
+depend on k, k can be a traced array that differs between the SAEs of one
+program. If the numbers are sharded, devices exchange only the counts.
 """
 
 import jax
@@ -25,13 +28,18 @@ def largest(
 ) -> Bool[Array, '*batch latents']:
   """Returns a mask of the k largest positive values of each row.
 
-  With `whole`, they are the k largest of the whole array. If fewer than k
-  values are positive, all of these are marked. Values that equal the k-th are
-  all marked. k is below 2^31, but a `whole` array may have more entries.
+  Values that equal the k-th largest are all marked, so that a row may have more
+  than k. If fewer than k values are positive, only these are marked.
+
+  Args:
+    values: The values; they are compared in float32.
+    k: A number below 2^31. A fraction is rounded up.
+    whole: Whether the k largest are those of the whole array, not of each row.
+      The array may have more than 2^31 entries.
   """
   axis = None if whole else -1
   values = jax.lax.stop_gradient(values).astype(jnp.float32)
-  # This also replaces -0., whose bits are those of the smallest integer.
+  # This also replaces -0.0, whose bit pattern is the smallest integer.
   positive = jnp.where(values > 0, values, 0.0)
   bits = jax.lax.bitcast_convert_type(positive, jnp.int32)
 
@@ -55,6 +63,7 @@ def largest(
 
 
 def _whole_number(k):
+  """Returns k as an int32, rounded up."""
   k = jnp.asarray(k)
   k = k if jnp.issubdtype(k.dtype, jnp.integer) else jnp.ceil(k)
   return k.astype(jnp.int32)

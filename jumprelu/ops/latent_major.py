@@ -1,13 +1,16 @@
 """The sparse backward pass: blocks of latents, most frequent first.
 
-Within a block the loop runs over ranks: the k-th row of each of the block's
-latents adds to the gradients of its two weight rows. The loop ends at the last
-row of the most frequent latent. Little is wasted, because a block's latents
-have similar frequencies.
+The frequency of a latent is the number of rows on which it is selected. Latents
+are sorted by it, so that the latents of a block have similar frequencies.
 
-A block of frequent latents is computed by dense products. Frequencies follow a
-power law, so that a few latents have most of the pairs, and products are faster
-for latents that are selected on more than one row in forty.
+Within a block a loop runs over ranks. Iteration k adds the k-th selected row of
+each latent to the gradients of the latent's two weight rows. The loop ends at
+the last row of the most frequent latent, and latents with fewer rows are
+masked. Little work is wasted, because frequencies are similar.
+
+Frequencies follow a power law: a few latents have most of the pairs. A block of
+latents that are selected on more than one row in forty is computed by dense
+products, which are then faster.
 """
 
 import functools
@@ -19,25 +22,29 @@ import jax.numpy as jnp
 from jumprelu.array_typing import Array, Float, Int32, UInt32
 from jumprelu.ops import active_pairs, bits, dense, row_gather
 
-# The largest number of latents of a block.
+# The largest number of latents of a block. The blocks of `in_blocks` are
+# larger. Each is sorted, and then divided into blocks of this size.
 _SIZE = 256
-# The numbers of ranks that are added together, because the sums are then read
-# and written once for all of them. Remaining ranks are added in smaller
-# numbers.
+# Eight ranks are added in one iteration, because the sums are then read and
+# written once for all of them. The remaining ranks are added in iterations of
+# four, two and one.
 _RANKS_PER_ADD = (8, 4, 2, 1)
-# The share of selected pairs above which products are faster.
+# Dense products are faster if more than this share of a block's pairs is
+# selected.
 _FREQUENT = 1 / 40
 
 
 class _Latents(NamedTuple):
-  """One block of latents, in the order of falling numbers of selected rows."""
+  """One block of latents, most frequent first."""
 
+  # The number of each latent in the SAE.
   numbers: Int32[Array, ' block']
   threshold: Float[Array, ' block']
+  # The number of rows on which each latent is selected.
   count: Int32[Array, ' block']
   decoder: Float[Array, 'block target_model']
-  # The rows on which each latent is selected, as bits, and their running
-  # counts.
+  # The rows on which each latent is selected, packed by `bits.pack`, and the
+  # running counts of these bits.
   words: UInt32[Array, 'words block']
   running: Int32[Array, 'words block']
 
@@ -56,15 +63,15 @@ def add_up(
   Args:
     batch: The batch.
     errors: The scaled errors of its reconstruction.
-    words: The selected rows of all latents, as bits.
+    words: The selected rows of all latents, packed by `bits.pack`.
     decoder: The decoder.
     numbers: The latents, contiguous.
     settings: The constants of the run.
 
   Returns:
     The sums, and the place of each latent's row in the sums for the matrices.
-    These are not reordered here, because that costs as much as an update, which
-    can gather the rows itself.
+    The rows are in the order of falling frequency, because reordering them here
+    would cost as much as an update. The update gathers them by place instead.
   """
   words = jax.lax.dynamic_slice_in_dim(words, numbers[0], len(numbers), axis=1)
   running = bits.running(words)
@@ -93,7 +100,7 @@ def add_up(
   touched = jnp.sum(count > 0, dtype=jnp.int32)
   blocks = (touched + size - 1) // size
   sums = jax.lax.fori_loop(0, blocks, body, start)
-  # The vectors are brought back to the order of the latents.
+  # The vectors are reordered like `numbers`.
   places = jnp.arange(len(order), dtype=jnp.int32)
   place = jnp.zeros_like(order).at[order].set(places, unique_indices=True)
   vectors = jax.tree.map(lambda x: row_gather.gather(x, place), sums.vectors)
@@ -101,10 +108,10 @@ def add_up(
 
 
 def _by_frequency(count: Int32[Array, ' size']) -> Int32[Array, ' size']:
-  """Returns the order of falling counts.
+  """Returns the indices of `count` in the order of falling counts.
 
-  Counts and places are packed into one integer, which XLA sorts fastest. Counts
-  that are too large to be packed are treated as equal.
+  Each count is packed with its index into one int32, because XLA sorts single
+  integers fastest. Counts too large to be packed are treated as equal.
   """
   size = len(count)
   limit = 2**31 // size - 1
@@ -162,9 +169,19 @@ def _add_ranks(
     done: Int32[Array, ''],
     ranks: int,
 ) -> active_pairs.GradientSums:
-  """Returns `total` plus the rows of these ranks.
+  """Returns `total` plus the selected rows of `ranks` consecutive ranks.
 
   Ranks beyond the last row of a latent are masked.
+
+  Args:
+    batch: The batch.
+    errors: The scaled errors of its reconstruction.
+    block: The latents.
+    settings: The constants of the run.
+    iteration: The number of the iteration of the loop.
+    total: The sums over lower ranks.
+    done: The number of ranks that were added before the loop.
+    ranks: The number of ranks per iteration.
   """
   numbers, threshold, count = (x[None] for x in block[:3])
   rank = done + ranks * iteration + jnp.arange(ranks, dtype=jnp.int32)
@@ -196,6 +213,9 @@ def _add_ranks(
 
 
 def _sums(x: Float[Array, '*rest model']) -> Float[Array, '*rest']:
-  """Returns sums of rows; a product with ones is the fastest way on a CPU."""
+  """Returns sums over the last axis.
+
+  They are computed as a product with ones, which is fastest on a CPU.
+  """
   ones = jnp.ones(x.shape[-1], x.dtype)
   return jnp.matmul(x, ones, precision=jax.lax.Precision.HIGHEST)

@@ -1,10 +1,12 @@
 """Matrix products of SAEs, in the precision that the run's config names.
 
-The default precision of JAX depends on the platform: float32 on CPU, single
-products of bfloat16 on TPU. With `matmul_precision=bfloat16` the inputs are
-therefore rounded here, on every platform, forward and backward. Sums and
-results are always float32, because pre-activations are results: rounded to
-bfloat16, neighbouring values would be as far apart as a kernel is wide.
+JAX's precision 'bfloat16' depends on the platform: a CPU still multiplies in
+float32. With `matmul_precision=bfloat16` the factors are therefore rounded to
+bfloat16 here, on every platform, in the forward and the backward pass.
+
+Sums and results are always float32, because pre-activations are such results.
+In bfloat16, neighbouring pre-activations would be as far apart as the kernel of
+the pseudo-derivatives is wide.
 """
 
 import jax
@@ -16,7 +18,11 @@ from jumprelu.array_typing import Array, Float
 def matmul(
     a: Float[Array, '*batch inner'], b: Float[Array, 'inner columns']
 ) -> Float[Array, '*batch columns']:
-  """Returns a @ b in float32; inputs are rounded if the config is bfloat16."""
+  """Returns a @ b in float32.
+
+  The factors are rounded if JAX's default matmul precision is 'bfloat16'. The
+  caller sets it to the run's `matmul_precision`.
+  """
   if jax.config.jax_default_matmul_precision != 'bfloat16':
     return jnp.matmul(a, b, preferred_element_type=jnp.float32)
   return _rounded(a, b)
@@ -37,7 +43,8 @@ def _forward(a, b):
 
 
 def _backward(inputs, cotangent):
-  # Automatic differentiation would round the results as well.
+  # Written by hand, because automatic differentiation would also round the
+  # results, which are the gradients, to bfloat16.
   a, b = inputs
   rows = a.reshape(-1, a.shape[-1])
   to_b = _multiply_rounded(rows.T, cotangent.reshape(-1, cotangent.shape[-1]))

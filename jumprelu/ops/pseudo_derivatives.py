@@ -13,10 +13,10 @@ Averaged over a batch, the pseudo-derivatives estimate the derivative of the
 that a ReLU or the JumpReLU has set to zero are at the wrong distance from the
 threshold.
 
-All kernels integrate to 1 over u. The rectangle is the paper's. The others,
-which its appendix H compares, are in their textbook forms here, because the
-paper does not state how it scales them. The same bandwidth therefore smooths by
-different amounts: with z - t in bandwidths,
+All kernels integrate to 1 over u. The rectangle is the paper's. Its appendix H
+also compares the others but does not state how it scales them, so that they
+have their textbook forms here. The same bandwidth therefore smooths by
+different amounts. The last two columns are in units of the bandwidth:
 
   kernel        K(u)                         edge |u|  standard deviation
   rectangle     1 for |u| < 1/2, else 0      1/2       1 / sqrt(12) = 0.289
@@ -27,10 +27,12 @@ different amounts: with z - t in bandwidths,
 To smooth as much as the rectangle, the triangle, the Epanechnikov and the
 Gaussian kernel need 0.707, 0.645 and 0.289 times its bandwidth.
 
-With `gradient_to_pre_acts` (appendix H's ablation) the smoothed function is
-differentiated with respect to z as well, which adds to z's ordinary derivatives
+With `gradient_to_pre_acts` (an ablation of appendix H) the smoothed function is
+also differentiated with respect to z. This adds a term to the ordinary
+derivative:
 
-  + (t / bandwidth) K(u) of jumprelu,  + (1 / bandwidth) K(u) of heaviside.
+  d jumprelu(z, t) / dz  = (1 if z > t else 0) + (t / bandwidth) K(u)
+  d heaviside(z, t) / dz = (1 / bandwidth) K(u)
 """
 
 from collections.abc import Callable
@@ -49,8 +51,9 @@ def _aligned(
 ) -> tuple[Array, Array]:
   """Returns both with the same rank, and in float32 at least.
 
-  bfloat16 numbers near 0.2 are 1e-3 apart, a whole kernel. In bfloat16,
-  rounding would therefore decide which latents fire.
+  Near 0.2, neighbouring bfloat16 numbers are 1e-3 apart, which is the width of
+  a whole kernel. In bfloat16, rounding would therefore decide which latents
+  fire.
   """
   dtype = jnp.promote_types(
       jnp.promote_types(pre_acts.dtype, threshold.dtype), jnp.float32
@@ -66,7 +69,7 @@ def is_active(
     pre_acts: Float[Array, '*batch latents'],
     threshold: Float[Array, ' latents'],
 ) -> Bool[Array, '*batch latents']:
-  """Returns which latents fire: those strictly above the threshold."""
+  """Returns the mask of pre-activations strictly above their threshold."""
   pre_acts, threshold = _aligned(pre_acts, threshold)
   return pre_acts > threshold
 
@@ -76,10 +79,11 @@ def in_kernel(
     threshold: Float[Array, ' latents'],
     bandwidth: float,
 ) -> Bool[Array, '*batch latents']:
-  """Returns which pre-activations are within half a bandwidth (open interval).
+  """Returns the mask of pre-activations inside the rectangle.
 
-  The difference of two floats within a factor of two is exact. Rounding
-  therefore moves the edge only if the kernel is wider than the threshold.
+  These are less than half a bandwidth from their threshold. The difference of
+  two floats is exact if the larger is at most twice the smaller. Rounding can
+  therefore move the edge only if the bandwidth exceeds the threshold.
   """
   pre_acts, threshold = _aligned(pre_acts, threshold)
   return jnp.abs(pre_acts - threshold) < bandwidth / 2
@@ -97,7 +101,7 @@ def _gaussian(u: Float[Array, '...']) -> Float[Array, '...']:
   return jnp.exp(-jnp.square(u) / 2) / math.sqrt(2 * math.pi)
 
 
-# Kernels whose values are not 0 or 1.
+# The kernels that multiply cotangents. The rectangle only selects them.
 _WEIGHTS: dict[str, Callable[[Array], Array]] = {
     'triangle': _triangle,
     'epanechnikov': _epanechnikov,
@@ -115,7 +119,7 @@ def _near(
 ) -> Float[Array, '*batch latents']:
   """Returns each cotangent times K(u)."""
   if kernel == 'rectangle':
-    # A choice instead of a product, because it keeps the cotangents' dtype.
+    # `where` instead of a product, because it keeps the dtype of cotangents.
     zero = jnp.zeros((), cotangent.dtype)
     return jnp.where(in_kernel(pre_acts, threshold, bandwidth), cotangent, zero)
   pre_acts, threshold = _aligned(pre_acts, threshold)
@@ -125,7 +129,7 @@ def _near(
 def _sum_rows(
     near: Float[Array, '*batch latents'], threshold: Float[Array, ' latents']
 ) -> Float[Array, ' latents']:
-  """Returns sums over the leading axes, which the threshold does not have."""
+  """Returns sums over the batch axes, in float32 at least."""
   dtype = jnp.promote_types(near.dtype, jnp.float32)
   return near.sum(axis=tuple(range(near.ndim - threshold.ndim)), dtype=dtype)
 
@@ -140,10 +144,14 @@ def jumprelu(
 ) -> Float[Array, '*batch latents']:
   """Returns the pre-activations above the threshold, and zero for the others.
 
-  The derivative with respect to pre-activations is the ordinary one (1 where
-  active), with `gradient_to_pre_acts` plus (threshold / bandwidth) K. The
-  derivative with respect to the threshold is -(threshold / bandwidth) K.
-  `kernel` is one of `KERNELS`.
+  The derivatives are those of the module's docstring.
+
+  Args:
+    pre_acts: The raw pre-activations.
+    threshold: The threshold of each latent.
+    bandwidth: The scale of the kernel, above 0.
+    kernel: One of `KERNELS`.
+    gradient_to_pre_acts: Whether pre-activations get the additional term.
   """
   # Only the pseudo-derivatives depend on these.
   del bandwidth, kernel, gradient_to_pre_acts
@@ -165,8 +173,8 @@ def _jumprelu_bwd(
   if gradient_to_pre_acts:
     _, size = _aligned(pre_acts, threshold / bandwidth)
     to_pre_acts = (to_pre_acts + size * near).astype(cotangent.dtype)
-  # threshold / bandwidth is common to all rows. It is applied after the sum,
-  # where it costs only one multiplication for each latent.
+  # The factor threshold / bandwidth is the same for all rows. It is applied to
+  # the sum over rows, which costs only one multiplication per latent.
   total = _sum_rows(near, threshold)
   to_threshold = -(threshold.astype(total.dtype) / bandwidth) * total
   return to_pre_acts, to_threshold.astype(threshold.dtype)
@@ -183,12 +191,19 @@ def heaviside(
     kernel: str = 'rectangle',
     gradient_to_pre_acts: bool = False,
 ) -> Float[Array, '*batch latents']:
-  """Returns 1 for pre-activations above the threshold, else 0; sums to the L0.
+  """Returns 1 for pre-activations above the threshold, and 0 for the others.
 
-  The derivative with respect to pre-activations is zero, because a gradient of
-  the penalty to the encoder leaves dead latents; with `gradient_to_pre_acts` it
-  is (1 / bandwidth) K. The derivative with respect to the threshold is
-  -(1 / bandwidth) K. `kernel` is one of `KERNELS`.
+  The sum over latents is the L0. By default the derivative with respect to
+  pre-activations is zero, because latents die if the penalty has a gradient
+  with respect to the encoder. The other derivatives are those of the module's
+  docstring.
+
+  Args:
+    pre_acts: The raw pre-activations.
+    threshold: The threshold of each latent.
+    bandwidth: The scale of the kernel, above 0.
+    kernel: One of `KERNELS`.
+    gradient_to_pre_acts: Whether pre-activations get a derivative.
   """
   # Only the pseudo-derivatives depend on these.
   del bandwidth, kernel, gradient_to_pre_acts

@@ -1,13 +1,16 @@
 """The sparse step in JAX: only pairs with a gradient.
 
-All rows are decoded together, rank by rank: the k-th selected latent of each
-row adds its decoder row. The backward pass loops over the k-th row of each
-latent (`latent_major`). Both loops end with the longest row or latent. Selected
-pairs are kept as bits (`bits`), so that none is sorted. The encoder stays
-dense.
+These pairs are called selected. They are stored as bits (`bits`), so that none
+has to be sorted.
 
-If a row has more selected latents than `cap`, the step is computed by dense
-products, which are as exact and faster than such long loops.
+The forward pass decodes all rows together, in a loop over ranks: iteration k
+adds the decoder row of the k-th selected latent of each row. The loop ends when
+the row with the most selected latents is complete. The backward pass loops over
+the k-th selected row of each latent (`latent_major`). Pre-activations come from
+a dense product before the step.
+
+If a row has more selected latents than `cap`, the whole step is computed by
+dense products, which are as exact as such long loops, and faster.
 """
 
 import functools
@@ -26,10 +29,11 @@ from jumprelu.ops import (
     row_gather,
 )
 
-# The number of ranks that are decoded together, because sums are then read and
-# written once for all of them, and the number that are looked up together, a
-# multiple of it.
+# The number of ranks that are added in one iteration, because the sums are then
+# read and written once for all of them.
 _RANKS_PER_ADD = 8
+# The number of ranks that are looked up in the bits together; a multiple of
+# `_RANKS_PER_ADD`.
 _RANKS_PER_LOOKUP = 32
 
 
@@ -41,7 +45,11 @@ def step(
     settings: active_pairs.Settings,
     cap: int,
 ) -> tuple[active_pairs.Matrices, active_pairs.StepResult]:
-  """Returns both matrices after a step in place, and the step's result."""
+  """Returns both matrices after a step in place, and the step's result.
+
+  A non-finite step is skipped. If a row has more than `cap` selected latents,
+  the step is dense.
+  """
   selected, overflow = select(batch, settings, cap)
   fits = overflow == 0
   errors = jax.lax.cond(
@@ -75,9 +83,10 @@ def step(
 class Selected(NamedTuple):
   """The active or near pairs of a batch."""
 
-  # The rows of each latent, as bits.
+  # The selected rows of each latent, packed by `bits.pack`.
   rows: UInt32[Array, 'row_words latents']
-  # The latents of each row, as bits, and their running counts.
+  # The selected latents of each row, and their running counts, packed by
+  # `bits.pack_rows`.
   latents: UInt32[Array, 'batch latent_words']
   running: Int32[Array, 'batch latent_words']
 
@@ -106,7 +115,7 @@ def _sum_active(
     decoder: Float[Array, 'latents target_model'],
     selected: Selected,
 ) -> Float[Array, 'batch target_model']:
-  """Returns sums of the decoder rows of active latents, rank by rank."""
+  """Returns reconstructions: b_dec plus active latents times decoder rows."""
   longest = jnp.max(selected.running[:, -1])
 
   def body(iteration, total):
@@ -125,7 +134,11 @@ def _sum_active(
 def _look_up(
     batch: active_pairs.Batch, selected: Selected, first: Int32[Array, '']
 ) -> tuple[Int32[Array, 'batch ranks'], Float[Array, 'batch ranks']]:
-  """Returns latents by rank, and their values; 0 at ranks that a row lacks."""
+  """Returns the selected latents of each row by rank, and their values.
+
+  The ranks are the `_RANKS_PER_LOOKUP` from `first`. A value is 0 if the latent
+  is not active or the row has no selected latent of that rank.
+  """
   ranks = first + jnp.arange(_RANKS_PER_LOOKUP, dtype=jnp.int32)
   index = bits.find_in_rows(selected.latents, selected.running, ranks)
   index = jnp.minimum(index, len(batch.threshold) - 1)
@@ -141,7 +154,16 @@ def _add(
     iteration: Int32[Array, ''],
     total: Float[Array, 'batch target_model'],
 ) -> Float[Array, 'batch target_model']:
-  """Returns `total` plus the decoder rows of `_RANKS_PER_ADD` ranks."""
+  """Returns `total` plus the weighted decoder rows of `_RANKS_PER_ADD` ranks.
+
+  Args:
+    decoder: The decoder.
+    index: The latents that were looked up.
+    values: Their values.
+    iteration: The number of these ranks among those that were looked up, in
+      units of `_RANKS_PER_ADD`.
+    total: The sums over lower ranks.
+  """
   take_ranks = functools.partial(
       jax.lax.dynamic_slice_in_dim,
       start_index=iteration * _RANKS_PER_ADD,

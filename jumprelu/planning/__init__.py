@@ -1,1 +1,1 @@
-"""Estimates of memory, time and cost before a run starts."""
+"""Estimates of a run's memory, time and cost before it starts, without TPUs."""

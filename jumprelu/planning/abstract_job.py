@@ -1,4 +1,11 @@
-"""A run's programs, lowered on abstract arguments: shapes and shardings."""
+"""A run's programs, lowered on abstract arguments: shapes and shardings.
+
+Each public function except `make` lowers one program, which `tpu_compile` then
+compiles. No arrays are allocated, so that the mesh may consist of devices that
+this computer does not have.
+
+The SAEs of a run are called members. Members of the same shape form a group.
+"""
 
 import functools
 import pathlib
@@ -27,19 +34,26 @@ class Job(NamedTuple):
 
 
 def make(config: config_lib.TrainConfig, mesh: Mesh) -> Job:
-  """Returns the abstract job of a config, without reading weights or text."""
+  """Returns the abstract job of a config, without reading weights or text.
+
+  Raises:
+    UserError: The `data` axis of the mesh does not divide the stream's shards.
+  """
   config.stream.check_data_axis(mesh.shape['data'])
   return Job(config, load_run.make_suite(config), mesh)
 
 
 def block(job: Job) -> Any:
-  """Lowers the program of a block: forward pass, cleaning and shuffling."""
+  """Lowers the program that makes a block of activations.
+
+  The program runs the language model, drops unusable rows and shuffles.
+  """
   program, args = _block_program(job)
   return program.lower(*args)
 
 
 def segment(job: Job) -> Any:
-  """Lowers the training steps on a block."""
+  """Lowers a segment: the training steps of one dispatch, on a block."""
   config, mesh = job.config, job.mesh
   segments = step_lib.make_segments(
       job.groups,
@@ -57,7 +71,7 @@ def segment(job: Job) -> Any:
 
 
 def clean(job: Job) -> Any:
-  """Lowers an evaluation's clean forward pass."""
+  """Lowers an evaluation's clean forward pass, with no SAE spliced in."""
   program: Any = jitted.forward(
       _model(job, whole=True), _taps(job), mesh=job.mesh
   )
@@ -65,17 +79,20 @@ def clean(job: Job) -> Any:
 
 
 def sums(job: Job) -> Any:
-  """Lowers one member's sums over a batch of held-out text."""
+  """Lowers the sums of one member's metrics over a batch of held-out text."""
   return _lower_member(jitted.member_sums, job)
 
 
 def reconstruct(job: Job) -> Any:
-  """Lowers one member's reconstructions on a batch of held-out text."""
+  """Lowers one member's reconstructions of a batch of held-out text."""
   return _lower_member(jitted.reconstruct, job)
 
 
 def _lower_member(program: Any, job: Job) -> Any:
-  """Lowers a program that an evaluation calls for each member."""
+  """Lowers a program that an evaluation calls for each member.
+
+  The arguments are those of a member of the largest group (`_widest`).
+  """
   group, batch = _widest(job), _eval_batch(job)
   sae, params = _folded(job, group)
   return program.lower(
@@ -89,7 +106,7 @@ def _lower_member(program: Any, job: Job) -> Any:
 
 
 def losses(job: Job) -> Any:
-  """Lowers the losses with a reconstruction spliced in for its target."""
+  """Lowers the language model's losses with a reconstruction spliced in."""
   group, batch = _widest(job), _eval_batch(job)
   target = group.reads.target
   model = _model(job, whole=True)
@@ -100,12 +117,16 @@ def losses(job: Job) -> Any:
 def _array(
     mesh: Mesh, shape: tuple[int, ...], dtype: Any, *axes: str | None
 ) -> Any:
+  """Returns an abstract array, sharded over these logical axes."""
   layout = sharding.named(mesh, *axes, shape=shape)
   return jax.ShapeDtypeStruct(shape, dtype, sharding=layout)
 
 
 def _model(job: Job, *, whole: bool = False) -> lm.LanguageModel:
-  """Returns the model with abstract parameters."""
+  """Returns the language model with abstract parameters.
+
+  It has all layers if `whole`, and otherwise those that training needs.
+  """
   config = lm.get_config(job.config.model)
   highest = max(tap.layer for tap in suite.taps(job.groups))
   layers = config.layers if whole else highest + 1
@@ -119,6 +140,7 @@ def _model(job: Job, *, whole: bool = False) -> lm.LanguageModel:
 
 
 def _block_program(job: Job) -> tuple[Any, tuple[Any, ...]]:
+  """Returns the program of a block, and its abstract arguments."""
   config, mesh = job.config, job.mesh
   taps, model = suite.taps(job.groups), _model(job)
   forward = stream_lib.lm_forward(
@@ -138,7 +160,7 @@ def _block_program(job: Job) -> tuple[Any, tuple[Any, ...]]:
 
 
 def _block(job: Job) -> blocks.Block:
-  """Returns an abstract block, with its logical shards over `data`."""
+  """Returns an abstract block, with the `shards` axis sharded over the mesh."""
   program, args = _block_program(job)
 
   def sharded(x):
@@ -149,6 +171,7 @@ def _block(job: Job) -> blocks.Block:
 
 
 def _state(job: Job) -> suite.TrainState:
+  """Returns the abstract training state."""
   shapes = jax.eval_shape(
       functools.partial(suite.init_state, job.groups, mesh=job.mesh)
   )
@@ -161,11 +184,15 @@ def _state(job: Job) -> suite.TrainState:
 
 
 def _widest(job: Job) -> suite.Group:
+  """Returns the group with the largest encoders."""
   return max(job.groups, key=lambda group: group.sae.width * group.sae.d_in)
 
 
 def _folded(job: Job, group: suite.Group) -> tuple[Any, dict[str, Any]]:
-  """Returns a folded member with the shardings of an evaluation."""
+  """Returns a member's SAE and abstract parameters, sharded for evaluation.
+
+  They are folded (`Sae.fold`): the SAE takes unscaled activations.
+  """
   folded = []
 
   def fold(key):
@@ -189,16 +216,18 @@ def _folded(job: Job, group: suite.Group) -> tuple[Any, dict[str, Any]]:
 
 
 def _taps(job: Job) -> frozenset[lm.Tap]:
-  """Returns the taps of an evaluation's clean forward pass."""
+  """Returns the activations that an evaluation's clean pass records."""
   return splice.taps_for(group.reads for group in job.groups)
 
 
 def _eval_tokens(job: Job) -> Any:
+  """Returns the abstract tokens of one evaluation batch."""
   shape = (job.config.eval.lm_sequences, job.config.corpus.sequence_length)
   return _array(job.mesh, shape, jnp.int32, 'sequences', None)
 
 
 def _eval_batch(job: Job) -> splice.Batch:
+  """Returns the abstract result of the clean forward pass on one batch."""
   program: Any = jitted.forward(
       _model(job, whole=True), _taps(job), mesh=job.mesh
   )

@@ -1,8 +1,4 @@
-"""TPU chips and their topologies.
-
-Peak rates are Google's published ones: bf16 FLOP per second, and bytes per
-second of HBM and of all links of a chip together.
-"""
+"""TPU chips and their topologies, with the peak rates that Google publishes."""
 
 import dataclasses
 import math
@@ -17,10 +13,13 @@ class Chip:
 
   name: str
   hbm_bytes: int
+  # FLOP per second in bfloat16.
   flops: float
+  # Bytes per second.
   hbm_bandwidth: float
+  # Bytes per second of all links of a chip together.
   link_bandwidth: float
-  # Topologies of slices, in the order of their number of chips.
+  # The shapes of slices, from the fewest chips to the most.
   slices: tuple[str, ...]
 
 
@@ -44,9 +43,10 @@ CHIPS = {
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
-  """A slice: a kind of chip and the shape of their grid."""
+  """A slice of a TPU pod: a grid of chips of one kind."""
 
   chip: Chip
+  # The size of each axis of the grid, such as '4x4'.
   shape: str
 
   @property
@@ -56,11 +56,15 @@ class Topology:
 
   @property
   def chips(self) -> int:
-    """The number of chips; each is one JAX device."""
+    """The number of chips.
+
+    Plans treat each chip as one JAX device. This is wrong for v3 only, because
+    each of a v3 chip's two cores is a device.
+    """
     return math.prod(map(int, self.shape.split('x')))
 
   def larger(self) -> 'Topology | None':
-    """Returns the next larger slice of the same chips, or None."""
+    """Returns the next larger slice of the same kind of chip, or None."""
     for shape in self.chip.slices:
       other = Topology(self.chip, shape)
       if other.chips > self.chips:
@@ -71,18 +75,21 @@ class Topology:
 def parse(text: str) -> Topology:
   """Returns the topology with a name such as `v5e:4x4`.
 
+  The shape need not be one of `Chip.slices`.
+
   Raises:
-    UserError: The chip or the shape is unknown; the message lists the known.
+    UserError: The chip is unknown, or the shape is malformed. The message lists
+      the known chips or shapes.
   """
   name, _, shape = text.partition(':')
   if name not in CHIPS:
     raise errors.UserError(
-        f'--topology={text}: chip {name!r} is unknown; known:'
-        f' {", ".join(CHIPS)}; write CHIP:SHAPE, for example v5e:4x4'
+        f'--topology={text}: chip {name!r} is unknown; write CHIP:SHAPE, for'
+        f' example v5e:4x4, with one of the chips {", ".join(CHIPS)}'
     )
   if not re.fullmatch(r'[1-9]\d*(x[1-9]\d*){1,2}', shape):
     raise errors.UserError(
-        f'--topology={text}: {shape!r} is not a shape; slices of {name}:'
-        f' {", ".join(CHIPS[name].slices)}'
+        f'--topology={text}: {shape!r} is not a shape; write {name}:SHAPE, with'
+        f' one of the shapes {", ".join(CHIPS[name].slices)}'
     )
   return Topology(CHIPS[name], shape)

@@ -1,11 +1,17 @@
 """Formulas for a run's FLOPs, memory and traffic between chips.
 
-No function of this module uses a device. A language model's matrices cost 2
-FLOP per parameter and token. Its attention costs 4 x heads x head_dim x
-positions FLOP per token and layer, because masked scores are computed too. A
-training step of an SAE costs 10 x model x latents FLOP per row: two products in
-the forward pass and three in the backward pass, which needs no gradient with
-respect to the inputs.
+No function of this module uses a device.
+
+Language model: each parameter of a matrix costs 2 FLOP per token. Attention
+costs 4 x heads x head_dim x positions FLOP per token and layer, because masked
+scores are computed too.
+
+SAE: a training step costs 10 x model x latents FLOP per row. The forward pass
+has two matrix products. The backward pass has three, because it needs no
+gradient with respect to the inputs. Each product costs 2 x model x latents.
+
+The SAEs of a run are called members. Members of the same shape form a group and
+are stacked.
 """
 
 from collections.abc import Sequence
@@ -16,25 +22,30 @@ from jumprelu.lm import attention
 from jumprelu.training import backends, load_run, suite
 from jumprelu.training import config as config_lib
 
-# The number of float32 arrays [batch, latents] that a member's step holds at
-# once, fitted to reports of the TPU compiler.
+# The number of float32 arrays [batch, latents] that a member's step has in
+# memory at once. It is fitted to reports of the TPU compiler.
 _STEP_ARRAYS = 4.5
-# The same where automatic differentiation covers several members together.
+# The same for automatic differentiation (the backend `oracle`) of members that
+# are stepped together.
 _ORACLE_ARRAYS = 8.6
 
 
 class Memory(NamedTuple):
   """The peak memory of a chip, in bytes."""
 
+  # The loaded layers of the language model.
   weights: int
+  # A block of activations.
   block: int
+  # The parameters and second moments of all members.
   state: int
-  # The larger of the temporaries of a block's program and of a step.
+  # The temporary arrays of the program that makes a block or of a training
+  # step, whichever are larger.
   temporary: int
 
   @property
   def total(self) -> int:
-    """The sum of all parts."""
+    """The sum of the fields."""
     return sum(self)
 
 
@@ -56,7 +67,14 @@ def lm_flops(
     positions: int,
     sites: Sequence[lm.Site] = (lm.Site.RESID_POST,),
 ) -> int:
-  """Returns the FLOP per token of a forward pass up to the sites of `layer`."""
+  """Returns the FLOP per token of a forward pass up to the sites of `layer`.
+
+  Args:
+    config: The language model's config.
+    layer: The number of the highest layer, from 0.
+    positions: The length of a sequence.
+    sites: The sites that are read in that layer.
+  """
   total = (layer + 1) * layer_flops(config, positions)
   matrices = lm.family_of(config).matrices(config)
   if not {lm.Site.RESID_POST, lm.Site.MLP_OUT} & set(sites):
@@ -67,7 +85,10 @@ def lm_flops(
 
 
 def loaded_params(config: lm.LmConfig, layers: int) -> int:
-  """Returns the parameters of the embedding and first layers, without norms."""
+  """Returns the number of parameters of the embedding and the first layers.
+
+  The parameters of norms are not counted.
+  """
   return config.vocab * config.d_model + layers * layer_params(config)
 
 
@@ -87,7 +108,11 @@ def member_flops(group: suite.Group) -> int:
 
 
 def parts(group: suite.Group, mesh: sharding.MeshShape) -> tuple[int, ...]:
-  """Returns (members per device, shards of a member, shards of a batch)."""
+  """Returns (members per device, shards of a member, shards of a batch).
+
+  Members include the padding to a multiple of the devices. A member is sharded
+  over its latents, a batch over its rows.
+  """
   rules = suite.layout_of(group, mesh).rules
 
   def shards(name):
@@ -103,7 +128,7 @@ def parts(group: suite.Group, mesh: sharding.MeshShape) -> tuple[int, ...]:
 def step_flops(
     groups: Sequence[suite.Group], mesh: sharding.MeshShape, batch: int
 ) -> float:
-  """Returns the FLOP of a step on one chip, including padding members."""
+  """Returns the FLOP of a step on one chip; padding members are counted."""
   total = 0.0
   for group in groups:
     members, latents, rows = parts(group, mesh)
@@ -121,20 +146,26 @@ def step_traffic(
   for group in groups:
     members, latents, rows = parts(group, mesh)
     if rows == 1 and mesh.shape['data'] > 1:
-      # Rows in bfloat16. Only a transcoder's targets differ from its inputs.
+      # Every chip gets the whole batch in bfloat16. Only a transcoder needs
+      # targets besides the inputs.
       total += 2 * batch * group.sae.d_in
       if group.reads.is_transcoder:
         total += 2 * batch * group.sae.d_out
     if latents > 1:
-      # An all-reduce transfers every byte twice.
+      # Reconstructions are summed over the shards of latents. The factor 2 is
+      # that of an all-reduce, which transfers every byte twice.
       total += 2 * 4 * members * batch / rows * group.sae.d_out
     if rows > 1:
+      # Gradients are summed over the shards of the batch.
       total += 2 * 4 * members * member_params(group) / latents
   return total
 
 
 def memory(config: config_lib.TrainConfig, mesh: sharding.MeshShape) -> Memory:
-  """Returns the memory of a chip in a training run."""
+  """Returns the peak memory of a chip in a training run.
+
+  Arrays whose layout depends on the platform are counted as on TPUs.
+  """
   model, groups = lm.get_config(config.model), load_run.make_suite(config)
   width = 4 if config.lm_dtype == 'float32' else 2
   data, tensor = mesh.shape['data'], mesh.shape['tensor']
@@ -151,10 +182,13 @@ def memory(config: config_lib.TrainConfig, mesh: sharding.MeshShape) -> Memory:
   state = 0
   for group in groups:
     members, latents, _ = parts(group, mesh)
+    # A parameter and its second moment, in float32.
     state += 8 * (members * member_params(group) // latents)
   step = max(_step(config, group, mesh) for group in groups)
 
-  # A forward pass holds one layer's scores and its widest activations.
+  # A forward pass has the attention scores and the widest activations of one
+  # layer in memory. With FSDP, the gathered weights of two layers are in memory
+  # too.
   length = config.corpus.sequence_length
   sequences = max(1, config.stream.lm_sequences // data)
   rows = attention.rows_of_scores(model, length, 'tpu')
@@ -170,7 +204,7 @@ def _step(
     group: suite.Group,
     mesh: sharding.MeshShape,
 ) -> int:
-  """Returns the bytes of a step's temporaries on a chip for one group."""
+  """Returns the bytes of a step's temporary arrays on a chip for one group."""
   members, latents, rows = parts(group, mesh)
   together = suite.layout_of(group, mesh).members
   oracle = config.backend == 'oracle' or not backends.is_plain(group.sae)
@@ -179,7 +213,8 @@ def _step(
   member_bytes = 4 * (member_params(group) // latents + int(arrays))
   if together:
     return members * member_bytes
-  # Members step one after the other (`step.py`). The compiler copies all their
-  # decoders and second moments into the memory layout of the encoders.
+  # The members are stepped one after another (`training/step.py`). The compiler
+  # copies the decoders of all members and their second moments into the memory
+  # layout of the encoders.
   copies = 8 * members * group.sae.width * group.sae.d_out // latents
   return member_bytes + copies

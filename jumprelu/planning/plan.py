@@ -1,11 +1,14 @@
 """Plans: a run's memory, time and cost, estimated before it starts.
 
 Memory is computed by formula (`costs.py`) or reported by the TPU compiler
-(`tpu_compile.py`). Times are always computed by formula: the FLOPs of the
-busiest chip at a share of its peak rate, plus the traffic between chips at half
-of the link bandwidth. The compiler's own estimate of time is only shown,
-because it counts a loop's body once and is negative for programs with
-collectives.
+(`tpu_compile.py`). Time is always computed by formula. It is the sum of two
+parts: the FLOPs of a chip at a share of its peak rate, and the traffic between
+chips at half of the link bandwidth. The compiler's own estimate of time is
+shown but not used, because it counts a loop's body once and is negative for
+programs with collectives.
+
+A plan has one job (a training run) per layer. The SAEs that a job trains
+together are a suite, and each of them is a member.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +21,8 @@ from jumprelu.planning import chips, costs
 from jumprelu.training import config as config_lib
 from jumprelu.training import load_run, suite
 
-# The share of a chip's memory for programs; the runtime reserves the rest.
+# The share of a chip's memory that programs can use. The runtime reserves the
+# rest.
 _USABLE = 0.97
 
 # The share of the peak rate that Gemma Scope's largest SAEs reached (arXiv
@@ -35,8 +39,10 @@ class Request:
   """The options of a plan besides the run's config."""
 
   topology: chips.Topology
-  layers: tuple[int, ...] = ()  # One job per layer; empty: the config's layer.
+  # One job per layer. If empty, the only layer is that of the config.
+  layers: tuple[int, ...] = ()
   price_per_chip_hour: float | None = None
+  # The assumed share of the chips' peak rate.
   utilisation: float = UTILISATION
 
 
@@ -51,8 +57,12 @@ def make_plan(
   Args:
     config: The run's config.
     request: The topology and further options.
-    compiled: The result of `tpu_compile.compile_all` for the highest layer. Its
-      memory replaces that of the formula.
+    compiled: The result of `tpu_compile.compile_all` for the highest layer,
+      with at least the programs `TRAINING`. Its memory replaces that of the
+      formula.
+
+  Raises:
+    UserError: The config and the topology do not fit each other.
   """
   layers = request.layers or (config.layer,)
   top = highest(config, request)
@@ -93,19 +103,32 @@ def highest(
 def _mesh(
     config: config_lib.TrainConfig, topology: chips.Topology
 ) -> sharding.MeshShape:
-  """Returns the shape of the mesh that `train` would make on the topology."""
+  """Returns the shape of the mesh that `train` would make on the topology.
+
+  Raises:
+    UserError: The mesh does not use all chips, or its `data` axis does not
+      divide the stream's shards.
+  """
   tensor = config.mesh.tensor
+  of_all = f'the {topology.chips} chips of {topology.name}'
+  if topology.chips % tensor:
+    divisors = [n for n in range(1, tensor) if topology.chips % n == 0]
+    raise errors.UserError(
+        f'mesh.tensor={tensor} does not divide {of_all}; use one of'
+        f' {", ".join(map(str, divisors))}'
+    )
   data = config.mesh.data or topology.chips // tensor
   if data * tensor != topology.chips:
     raise errors.UserError(
-        f'mesh.data={config.mesh.data} x mesh.tensor={tensor} does not use the'
-        f' {topology.chips} chips of {topology.name}'
+        f'mesh.data={data} x mesh.tensor={tensor} does not use {of_all}; use'
+        f' mesh.data={topology.chips // tensor}, or 0 to compute it'
     )
   config.stream.check_data_axis(data)
   return sharding.MeshShape(data, tensor)
 
 
 def _suite(config: config_lib.TrainConfig) -> dict[str, Any]:
+  """Returns the entries of a plan about the suite of one layer."""
   groups = load_run.make_suite(config)
   return {
       'members': sum(len(group.members) for group in groups),
@@ -122,15 +145,15 @@ def _memory(
     topology: chips.Topology,
     compiled: Mapping[str, Any] | None,
 ) -> tuple[bool, dict[str, Any]]:
-  """Returns whether the run fits, and the uses of a chip's memory."""
+  """Returns whether the run fits, and a plan's entry about a chip's memory."""
   memory = costs.memory(config, _mesh(config, topology))
   parts = {name: value / _GIB for name, value in memory._asdict().items()}
   total, source = memory.total, 'formula'
   reports = {}
   if compiled:
-    # The compiler's peak covers the arrays of one program only. The language
-    # model's weights stay in memory during a segment, and the training state
-    # during a block's program.
+    # The compiler's peak covers only the arrays of one program. The weights of
+    # the language model also stay in memory during a segment of training steps,
+    # and the training state also stays while a block is made.
     segment, block = compiled['segment'], compiled['block']
     total = max(
         segment.peak_bytes + memory.weights, block.peak_bytes + memory.state
@@ -154,7 +177,7 @@ def _memory(
 
 
 def _job(config: config_lib.TrainConfig, request: Request) -> dict[str, Any]:
-  """Returns the FLOPs, step time, days and chip-hours of one layer's run."""
+  """Returns a plan's entry about the job of one layer."""
   topology, batch = request.topology, config.stream.batch
   chip, mesh = topology.chip, _mesh(config, topology)
   groups = load_run.make_suite(config)
@@ -180,7 +203,7 @@ def _job(config: config_lib.TrainConfig, request: Request) -> dict[str, Any]:
       'layer': config.layer,
       'lm_flops_per_token': lm_flops,
       'sae_flops_per_token': sae_flops,
-      # With this number of members, SAEs cost as much as the language model.
+      # The number of members that cost as much as the language model.
       'break_even_members': lm_flops / (sae_flops / members),
       'seconds_per_step': step,
       'lm_share': lm_seconds / step,
@@ -195,7 +218,7 @@ def _job(config: config_lib.TrainConfig, request: Request) -> dict[str, Any]:
 def _changes(
     config: config_lib.TrainConfig, topology: chips.Topology
 ) -> Iterator[str]:
-  """Yields the smallest change of each kind that fits by formula."""
+  """Yields, for each kind of change, the smallest that fits by formula."""
   kinds = set()
   for kind, words, other, candidate in _candidates(config, topology):
     if kind in kinds:
@@ -205,25 +228,30 @@ def _changes(
         kinds.add(kind)
         yield words
     except errors.UserError:
-      continue  # The changed config is invalid.
+      continue  # The changed config does not fit the topology.
 
 
 def _candidates(
     config: config_lib.TrainConfig, topology: chips.Topology
 ) -> Iterator[tuple[str, str, config_lib.TrainConfig, chips.Topology]]:
-  """Yields changes, smallest first: (kind, description, config, topology)."""
+  """Yields possible changes: (kind, description, config, topology).
+
+  Changes of the same kind are in ascending order.
+  """
+  # A fixed `data` axis would not fit another tensor axis or slice.
+  automatic = ' --mesh.data=0' if config.mesh.data else ''
   tensor = config.mesh.tensor * 2
   while topology.chips % tensor == 0:
     changes = {'mesh.tensor': tensor, 'mesh.data': 0}
     other = dotted.replace(config, changes)
-    yield 'tensor', f'--mesh.tensor={tensor}', other, topology
+    yield 'tensor', f'--mesh.tensor={tensor}{automatic}', other, topology
     tensor *= 2
   positions = config.stream.block_positions
   for smaller in (positions // 2, positions // 4, positions // 8):
     try:
       other = dotted.replace(config, {'stream.block_positions': smaller})
     except errors.UserError:
-      break  # The smaller block breaks a rule of the geometry.
+      break  # The config would be invalid.
     words = f'--stream.block_positions={smaller}'
     yield 'block', words, other, topology
   for axis in ('sparsity_coefficients', 'target_l0', 'widths', 'sites'):
@@ -237,11 +265,12 @@ def _candidates(
       yield axis, words, other, topology
   larger = topology.larger()
   while larger is not None:
-    words, other = f'--topology={larger.name}', config
+    words = f'--topology={larger.name}{automatic}'
+    other = dotted.replace(config, {'mesh.data': 0})
     data = larger.chips // config.mesh.tensor
     if config.stream.lm_sequences % data:
       # Each chip along `data` needs at least one sequence per forward pass.
-      other = dotted.replace(config, {'stream.lm_sequences': data})
+      other = dotted.replace(other, {'stream.lm_sequences': data})
       words += f' --stream.lm_sequences={data}'
     yield 'topology', words, other, larger
     larger = larger.larger()
@@ -253,11 +282,11 @@ def table(plan: Mapping[str, Any]) -> str:
   parts = ', '.join(f'{k} {v:.2f}' for k, v in memory['formula_gib'].items())
   shape = ' x '.join(f'{v} {k}' for k, v in plan['mesh'].items())
   rows = [
-      ('suite', f'{plan["members"]} SAEs a layer, {len(jobs)} layer(s)'),
-      ('SAE parameters', f'{plan["sae_parameters"]:,} a layer'),
+      ('suite', f'{plan["members"]} SAEs per layer, {len(jobs)} layer(s)'),
+      ('SAE parameters', f'{plan["sae_parameters"]:,} per layer'),
       ('topology', f'{plan["topology"]}, {plan["chips"]} chips, {shape}'),
       (
-          'memory a chip',
+          'memory per chip',
           f'{memory["peak_gib"]:.2f} of {memory["usable_gib"]:.2f} GiB'
           f' ({memory["source"]})',
       ),
@@ -265,47 +294,53 @@ def table(plan: Mapping[str, Any]) -> str:
   ]
   for name, report in memory['compiler'].items():
     seconds = report['optimal_seconds']
-    words = f'{seconds:.3f} s' if seconds > 0 else 'none (negative)'
+    words = f'{seconds:.3f} s' if seconds > 0 else 'unusable (not positive)'
     rows.append(
         (
             f'  {name}',
-            f'{report["peak_gib"]:.2f} GiB; the compiler estimates {words}',
+            f'{report["peak_gib"]:.2f} GiB; estimate of time {words}',
         )
     )
   rows += [
       ('fits', 'yes' if plan['fits'] else 'NO'),
-      ('tokens, steps', f'{plan["tokens"]:,}, {plan["steps"]:,} a layer'),
+      ('tokens, steps', f'{plan["tokens"]:,}, {plan["steps"]:,} per layer'),
   ]
   text = '\n'.join(f'{name:<16} {value}' for name, value in rows)
   for change in plan['changes'][:4]:
     text += f'\n  would fit with {change}'
   if not plan['fits'] and not plan['changes']:
     text += (
-        '\n  no single change is enough; combine a larger slice, --mesh.tensor'
+        '\n  no single change is enough; combine a larger slice, a larger'
+        ' --mesh.tensor and fewer SAEs'
     )
-    text += ' and fewer members'
   text += '\n\n' + '\n'.join(_job_lines(jobs))
   cost = '' if plan['cost'] is None else f', cost {plan["cost"]:,.0f}'
   return text + (
       f'\n\n{plan["sae_count"]} SAEs: {plan["chip_hours"]:,.0f} chip-hours'
-      f'{cost}; {plan["days_one_after_the_other"]:,.2f} days on one slice.'
-      f'\nTimes are computed at {plan["utilisation"]:.1%} of the peak rate, not'
-      ' measured.'
+      f'{cost}; {plan["days_one_after_the_other"]:,.2f} days on one slice, one'
+      ' layer after another.\nTimes are computed, not measured. They assume'
+      f' {plan["utilisation"]:.1%} of the peak rate.'
   )
 
 
 def _job_lines(jobs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+  """Yields the lines of the table of jobs, with an explanation below it."""
   yield (
-      'layer  LM GF/tok  SAE GF/tok  LM=SAE at  ms/step   LM  SAE links'
+      'layer  LM GF/tok  SAE GF/tok  break-even  ms/step   LM  SAE links'
       '      days  chip-h'
   )
   for job in jobs:
     yield (
         f'{job["layer"]:5d}  {job["lm_flops_per_token"] / 1e9:9.2f}'
         f'  {job["sae_flops_per_token"] / 1e9:10.2f}'
-        f'  {job["break_even_members"]:9.1f}'
+        f'  {job["break_even_members"]:10.1f}'
         f'  {1e3 * job["seconds_per_step"]:7.2f}'
         f' {job["lm_share"]:4.0%} {job["sae_share"]:4.0%}'
         f' {job["link_share"]:5.0%}  {job["days"]:8.2f}'
         f'  {job["chip_hours"]:6.0f}'
     )
+  yield (
+      'GF/tok: GFLOP per token. break-even: the number of SAEs that cost as'
+      ' much as the LM.\nLM, SAE, links: shares of the step time (links:'
+      ' traffic between chips).'
+  )

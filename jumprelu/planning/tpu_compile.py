@@ -1,13 +1,16 @@
 """The programs of a run, compiled for a TPU topology without TPUs.
 
-The TPU compiler (the package `libtpu`) works on any computer. It reports the
-memory of a chip, the collectives and the host transfers, and it rejects
-programs that a TPU cannot run. It does not report the time of a program. The
-compiled functions are those that `train` and `evaluate` call, with abstract
-arguments, so nothing is allocated.
+The TPU compiler (the package `libtpu`) needs no TPU, but runs on Linux only. It
+rejects programs that a TPU cannot run. For the others it reports the memory per
+chip. It also estimates the time, but poorly, because it counts the body of a
+loop only once and is negative for programs with collectives. The collectives
+and host transfers are parsed from the text of the compiled program.
 
-`compile_all` starts a process of its own, because JAX reads the environment
-when it is imported.
+The compiled functions are those that `train` and `evaluate` call. Their
+arguments are abstract, so that nothing is allocated.
+
+`compile_all` compiles in a process of its own, because JAX and libtpu read
+`ENVIRONMENT` when they are imported.
 """
 
 from collections.abc import Iterable, Iterator
@@ -28,23 +31,25 @@ from jax.sharding import Mesh
 from jumprelu import errors
 from jumprelu.training import config as config_lib
 
-# The programs of a run. Training: a block of activations, and the steps on it.
-# Evaluation: the clean forward pass, one member's sums, its reconstructions,
-# and the losses with those spliced in.
+# The programs of a run are the functions of these names in `abstract_job`.
 PROGRAMS = ('block', 'segment', 'clean', 'sums', 'reconstruct', 'losses')
 TRAINING = PROGRAMS[:2]
 EVALUATION = PROGRAMS[2:]
 
+# The environment variables of the process that compiles.
 ENVIRONMENT = {
+    # libtpu would wait for a metadata server, which only TPU VMs have.
     'TPU_SKIP_MDS_QUERY': '1',
     'JAX_PLATFORMS': 'cpu',
-    # Compiling opens no TPU, so other processes may use libtpu meanwhile.
+    # Other processes may use libtpu at the same time, because compiling does
+    # not open a TPU.
     'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
-    # A program from the cache dumps no text, which `_describe` needs.
+    # Without the cache, because `_describe` needs the dumped text, and a cached
+    # program dumps none.
     'JAX_ENABLE_COMPILATION_CACHE': 'false',
 }
 
-
+# The size of an element of each HLO type.
 _BYTES = {
     'pred': 1, 's8': 1, 'u8': 1, 'bf16': 2, 'f16': 2, 's16': 2, 'u16': 2,
     'f32': 4, 's32': 4, 'u32': 4, 'f64': 8, 's64': 8, 'u64': 8,
@@ -61,6 +66,8 @@ _COLLECTIVE = re.compile(
     r'(?P<start>-start)?\('
 )
 _ARRAY = re.compile(r'\b(\w+)\[([\d,]*)\]')
+# Operations that transfer data, and custom calls that name the host or a
+# callback.
 _TRANSFER = re.compile(
     r' = .* (infeed|outfeed|send|recv|copy-to-host)(-start|-done)?\('
     r'|custom_call_target="[^"]*(callback|[Hh]ost)[^"]*"'
@@ -68,8 +75,9 @@ _TRANSFER = re.compile(
 
 
 class Collective(NamedTuple):
-  """One collective of a program, with its result on every device."""
+  """One collective of a program, with its result on each device."""
 
+  # One of `_KINDS`.
   kind: str
   # The largest array of the result in HLO's notation, e.g. f32[4096,2304].
   largest: str
@@ -86,12 +94,13 @@ class Program:
   temporary_bytes: int
   # Arguments, results outside the arguments' memory, and temporaries.
   peak_bytes: int
-  # These two count one iteration of each loop.
+  # These three are the compiler's estimates. They count one iteration of each
+  # loop. The time of a program with collectives is negative and meaningless.
   flops: float
   bytes_accessed: float
-  # The compiler's own estimate; a negative number means none.
   optimal_seconds: float
   collectives: tuple[Collective, ...]
+  # The lines of `host_transfers`.
   host_transfers: tuple[str, ...]
 
 
@@ -106,10 +115,19 @@ def compile_all(
     *,
     programs: Iterable[str] = TRAINING,
 ) -> dict[str, Program]:
-  """Compiles programs of `config` for `topology` in a subprocess.
+  """Returns reports on programs of `config`, compiled in a subprocess.
+
+  Args:
+    config: The run's config.
+    topology: The name of the topology, such as `v5e:4x4`.
+    programs: The programs to compile, of `PROGRAMS`.
+
+  Returns:
+    {name of a program: its report}.
 
   Raises:
-    UserError: The compiler fails; the message has one line of its error.
+    UserError: The subprocess fails, for example because a program needs too
+      much memory. The message has one line of the error.
   """
   with tempfile.TemporaryDirectory() as folder:
     out = pathlib.Path(folder) / 'programs.json'
@@ -145,6 +163,7 @@ def _error_line(stderr: str) -> str:
 
 
 def _from_json(fields: dict[str, Any]) -> Program:
+  """Returns a program from the JSON of its `dataclasses.asdict`."""
   collectives = tuple(Collective(*values) for values in fields['collectives'])
   transfers = tuple(fields['host_transfers'])
   return Program(
@@ -155,7 +174,7 @@ def _from_json(fields: dict[str, Any]) -> Program:
 def lowered(
     config: config_lib.TrainConfig, mesh: Mesh, *, programs: Iterable[str]
 ) -> Iterator[tuple[str, Any]]:
-  """Yields the names of programs and the programs, lowered for the mesh."""
+  """Yields the name of each program and the program, lowered for the mesh."""
   from jumprelu.planning import abstract_job
 
   job = abstract_job.make(config, mesh)
@@ -164,11 +183,12 @@ def lowered(
 
 
 def _describe(name: str, program: Any, folder: pathlib.Path) -> Program:
-  """Compiles one lowered program; the compiler dumps its text to `folder`.
+  """Returns the report on a lowered program, after compiling it.
 
-  The dump replaces `compiled.as_text()`, which fails for chips with SparseCores
-  ("async-update instruction should have 1 operands"), because their programs
-  read the embedding asynchronously.
+  The compiler dumps the program's text to `folder`. The report is made from
+  that file, because `compiled.as_text()` fails for chips with SparseCores
+  ("async-update instruction should have 1 operands"): their programs read the
+  embedding asynchronously.
   """
   compiled = program.compile(
       compiler_options={
@@ -197,9 +217,10 @@ def _describe(name: str, program: Any, folder: pathlib.Path) -> Program:
 
 
 def _main(topology: str, out: str, *programs: str) -> None:
-  """Compiles programs of the config on stdin and writes JSON to `out`.
+  """Compiles programs of the config on stdin and writes their reports to `out`.
 
-  The text of each program is dumped to the same folder.
+  `out` is a JSON file, {name: fields of `Program`}. The text of each program is
+  dumped to a folder next to it.
   """
   from jax.experimental import topologies
 
@@ -217,24 +238,42 @@ def _main(topology: str, out: str, *programs: str) -> None:
 
 
 def collectives(text: str) -> tuple[Collective, ...]:
-  """Returns the collectives of a compiled module, largest first."""
+  """Returns the collectives of a compiled module's text, largest first.
+
+  Asynchronous collectives are those of their start operations.
+  """
   results = []
   for match in _COLLECTIVE.finditer(text):
+    result, kind = match['result'], match['kind']
+    # The start of an all-reduce has the results of the all-reduce. Other starts
+    # have a tuple (operands, results, ...).
+    if match['start'] and kind != 'all-reduce':
+      result = _elements(result)[1]
     arrays = [
-        (math.prod(map(int, filter(None, shape.split(',')))) * _BYTES[kind],
-         f'{kind}[{shape}]')
-        for kind, shape in _ARRAY.findall(match['result'])
-        if kind in _BYTES
+        (math.prod(map(int, filter(None, shape.split(',')))) * _BYTES[dtype],
+         f'{dtype}[{shape}]')
+        for dtype, shape in _ARRAY.findall(result)
+        if dtype in _BYTES
     ]  # fmt: skip
-    # An asynchronous start lists operands and results; the result is largest.
-    largest = max(arrays)
-    size = largest[0] if match['start'] else sum(size for size, _ in arrays)
-    results.append(Collective(match['kind'], largest[1], size))
+    size = sum(size for size, _ in arrays)
+    results.append(Collective(kind, max(arrays)[1], size))
   return tuple(sorted(results, key=lambda c: -c.bytes))
 
 
+def _elements(shape: str) -> list[str]:
+  """Returns the elements of a tuple's shape; elements may be tuples."""
+  elements, depth = [''], 0
+  for character in shape[1:-1]:
+    depth += (character in '([{') - (character in ')]}')
+    if character == ',' and not depth:
+      elements.append('')
+    else:
+      elements[-1] += character
+  return elements
+
+
 def host_transfers(text: str) -> tuple[str, ...]:
-  """Returns the operations of a compiled module that wait for the host."""
+  """Returns the lines of a module's text that wait for the host, shortened."""
   return tuple(
       line.strip()[:200] for line in text.splitlines() if _TRANSFER.search(line)
   )

@@ -1,6 +1,6 @@
 """Releases: folders of trained SAEs, written, verified and loaded.
 
-The README of each release uses `from jumprelu import release` and
+The README of each release shows how to load a member with
 `release.load_member(...)`. Names are imported on first use, because
 `jumprelu verify` must not import the libraries that only writing needs.
 """
@@ -8,6 +8,7 @@ The README of each release uses `from jumprelu import release` and
 import importlib
 from typing import Any
 
+# Public name -> the module that defines it.
 _OWNERS = {
     'Member': 'members',
     'Provenance': 'members',
@@ -21,7 +22,7 @@ _OWNERS = {
 
 
 def __getattr__(name: str) -> Any:
-  """Returns a public name from the module that defines it."""
+  """Returns the public object of this name, and imports its module."""
   if name not in _OWNERS:
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
   owner = importlib.import_module(f'{__name__}.{_OWNERS[name]}')

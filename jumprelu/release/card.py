@@ -1,4 +1,4 @@
-"""The README (card) of a release: members, metrics and usage."""
+"""The README (card) of a release: its members, their metrics and their use."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,15 +8,13 @@ from jumprelu.release import members
 _TEMPLATE = """\
 ---
 license: {licence_tag}
-tags: [sparse-autoencoder, jumprelu, interpretability]
+tags: [sparse-autoencoder, {tag}interpretability]
 ---
-# JumpReLU sparse autoencoders on {model}, layer {layer}
+# Sparse autoencoders on {model}, layer {layer}
 
 {count} sparse autoencoders (SAEs). Each approximates an activation of the
-language model `{model}` by a sparse sum of learned directions. File layout,
-array names and conventions are those of Gemma Scope, so tools for Gemma Scope
-can load these files.
-{notes}
+language model `{model}` by a sparse sum of learned directions.
+{layout}{notes}
 | SAE | width | L0 | FVU | delta loss (nats) | loss recovered | dead |
 |---|--:|--:|--:|--:|--:|--:|
 {table}
@@ -25,21 +23,19 @@ L0: active latents per token. FVU: fraction of variance unexplained, pooled over
 the evaluation. Delta loss: increase of the model's next-token loss when the
 reconstruction replaces the activation, with its standard error over sequences.
 Loss recovered: 1 - delta loss / (loss with the site set to zero - clean loss).
-Dead: latents that never fired{window}. All metrics are computed on held-out
-text ({tokens} positions). A transcoder reads the MLP's input and reconstructs
-its output; its metrics refer to the output. `results.jsonl` and
-`results.parquet` hold all metrics.
+Dead: share of latents that never fired{window}. All metrics are
+computed on held-out text ({tokens} positions{losses}). A
+transcoder reads the MLP's input and reconstructs the MLP's output; its metrics
+refer to the output. `results.jsonl` and `results.parquet` hold all metrics.
 
 ## Load one
 
-```python
-{load}```
+{load}{gain}`x` are raw activations, because the scale used in training
+is folded into the arrays. The `config.json` next to each `params.npz` names the
+site in the package `jumprelu`, in TransformerLens (unprocessed weights) and in
+Hugging Face's transformers. `test_vectors.npz` holds held-out activations `x`
+with their `latents` and `reconstruction`.
 
-{gain}`x` are raw activations, because the scale used in training is folded into
-the arrays. The `config.json` next to each file names the site in this package,
-in TransformerLens (unprocessed weights) and in Hugging Face's transformers;
-`test_vectors.npz` holds held-out activations `x` with their `latents` and
-`reconstruction`.
 With the package installed:
 
 ```python
@@ -49,7 +45,7 @@ sae, params, config = release.load_member('{path}')
 latents = sae.encode(params, x)
 ```
 
-`jumprelu verify DIR` checks every file against `suite.json`.
+`jumprelu verify DIR` checks all files of the release in `DIR`.
 
 ## Training
 {command}
@@ -68,13 +64,29 @@ Licence: {licence}.
   Once on Gemma 2*, arXiv:2408.05147.
 """
 
+_SCOPE = """\
+File layout, array names and conventions are those of Gemma Scope, so tools for
+Gemma Scope can load these files.
+"""
+_SCOPE_IN_PART = """\
+The JumpReLU SAEs have the file layout, array names and conventions of Gemma
+Scope, so tools for Gemma Scope can load them. SAEs of other variants are in
+`variants/`; the package `jumprelu` loads them.
+"""
+_NO_SCOPE = """\
+The package `jumprelu` loads them, as shown below.
+"""
+
 _LOAD = """\
+```python
 import numpy as np
 
 p = np.load('{path}/params.npz')
 pre_acts = x @ p['W_enc'] + p['b_enc']  # x: activations [tokens, model]
 latents = np.where(pre_acts > p['threshold'], np.maximum(pre_acts, 0), 0)
 reconstruction = latents @ p['W_dec'] + p['b_dec']
+```
+
 """
 
 _WITH_GAIN = """\
@@ -102,28 +114,36 @@ def render(
   """Returns the card as Markdown.
 
   Args:
-    rows: The rows of results, which also hold the members' paths.
+    rows: The members' rows of results, with the columns `path` and `variant`.
     model: The language model's name.
     layer: The layer.
     corpus: The description of the text.
-    command: The command that trained the suite; may be empty.
+    command: The commands that trained and released the suite; may be empty.
     licence: The SPDX name of the licence.
-    versions: Package names and versions.
+    versions: Versions by package name.
     input_gain: Whether the input of transcoders includes the norm's gain; None
       without transcoders.
   """
   gain = ''
   if input_gain is not None:
     gain = _WITH_GAIN if input_gain else _WITHOUT_GAIN
+  # Only JumpReLU members have a threshold per latent, as the sample code needs.
+  scope = [row for row in rows if row['variant'] == 'jumprelu']
+  layouts = _NO_SCOPE
+  if scope:
+    layouts = _SCOPE if len(scope) == len(rows) else _SCOPE_IN_PART
   return _TEMPLATE.format(
+      tag='jumprelu, ' if scope else '',
+      layout=layouts,
       model=model,
       layer=layer,
       count=len(rows),
       table='\n'.join(_table_line(row) for row in rows),
       window=_window(rows),
       tokens=f'{rows[0].get("tokens_evaluated") or 0:,}',
-      path=rows[0]['path'],
-      load=_LOAD.format(path=rows[0]['path']),
+      losses=_loss_tokens(rows[0]),
+      path=(scope or rows)[0]['path'],
+      load=_LOAD.format(path=scope[0]['path']) if scope else '',
       gain=gain,
       command=f'\n```\n{command}\n```\n' if command else '',
       notes=_notes(rows),
@@ -135,7 +155,7 @@ def render(
 
 
 def _window(rows: Sequence[Mapping[str, Any]]) -> str:
-  """Returns the text about the window of tokens in which latents are dead."""
+  """Returns the text about the tokens on which dead latents never fired."""
   windows = [
       row['dead_window_tokens']
       for row in rows
@@ -144,6 +164,12 @@ def _window(rows: Sequence[Mapping[str, Any]]) -> str:
   if windows:
     return f' in {min(windows):,} held-out tokens'
   return ' (–: unknown, because too few held-out tokens were read)'
+
+
+def _loss_tokens(row: Mapping[str, Any]) -> str:
+  """Returns the text about the tokens of the losses; empty if unknown."""
+  tokens = row.get('tokens_delta_loss')
+  return f'; {tokens:,} for the losses' if tokens else ''
 
 
 def _notes(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -179,7 +205,7 @@ def _table_line(row: Mapping[str, Any]) -> str:
 
 
 def _described(value: Any) -> str:
-  """Returns a value of the text's description as Markdown."""
+  """Returns a value in the description of the text, as Markdown."""
   if isinstance(value, Mapping):
     return ', '.join(f'{k} {_described(v)}' for k, v in value.items())
   return f'`{value}`' if isinstance(value, str) else f'{value}'

@@ -1,4 +1,4 @@
-"""Evaluates released SAEs of any format on held-out text."""
+"""Evaluation of released SAEs of any format on held-out text."""
 
 from collections.abc import Mapping, Sequence
 import contextlib
@@ -15,13 +15,13 @@ from jumprelu.training import config as config_lib
 
 
 def corpus_config(training: Mapping[str, Any]) -> data.Config:
-  """Returns the config that read the training text, without local paths.
+  """Returns the config that read the training text, with default local paths.
 
   Args:
     training: The config of the training run; empty if it is unknown.
 
   Raises:
-    DataError: the config has fields of another version.
+    DataError: the config has fields or values of another version.
   """
   fields = dict(training.get('corpus', {}))
   for local in ('cache_dir', 'data_dir'):
@@ -48,19 +48,20 @@ def evaluate_released(
     measures: Sequence[str] = (),
     settings: settings_lib.Config | None = None,
 ) -> evaluate.Evaluation:
-  """Evaluates SAEs with complete origins.
+  """Returns the evaluation of SAEs whose origins are complete.
 
   Args:
-    released: The SAEs by path; paths are a column of the rows.
+    released: The SAEs by path; each row of results has the path as a column.
     model: The language model's name or folder.
     lm_dtype: The precision of the language model: float32, bfloat16 or auto.
-    text: The text, as in the field `data` of a training config.
-    corpus: The config that reads the text.
+    text: The source of the text, as in the field `data` of a training config.
+    corpus: The config with which the text is read and its held-out part chosen.
     config: The config of the evaluation.
     mesh: The config of the mesh.
-    precision: The precision of matrix products; None for the default.
+    precision: The precision of matrix products; None or 'default' for that of
+      the platform.
     measures: The names of additional measures.
-    settings: The settings of the measures.
+    settings: The settings of the measures; the defaults if None.
   """
   devices = sharding.make_mesh(mesh)
   language_model = lm.load(

@@ -1,9 +1,10 @@
 """A plot of the sparsity-fidelity frontier, drawn from rows of results.
 
-Each site has a column with two panels: the fraction of variance unexplained
-against L0, and below it the increase of the language model's loss when the
-reconstruction is spliced in. These are the curves by which Gemma Scope compares
-SAEs (arXiv:2408.05147, figures 4 and 6). Lower and further left is better.
+The plot has a column of two panels for each site. The upper panel shows the
+fraction of variance unexplained against L0. The lower panel shows, also against
+L0, the increase of the language model's loss when the reconstruction replaces
+the activation. Gemma Scope compares SAEs by these curves (arXiv:2408.05147,
+figures 4 and 6). Lower and further left is better.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,19 +21,29 @@ _LABELS = {
     'fvu': 'FVU: variance unexplained',
     'delta_loss': 'Delta loss, nats per token',
 }
+# Names in the heading; other variants have their own names there.
 _VARIANTS = {'jumprelu': 'JumpReLU'}
 Row = Mapping[str, Any]
 
 
 def plot_frontier(rows: Sequence[Row], out: str | os.PathLike):
-  """Draws rows of results; the suffix of `out` determines the file format."""
+  """Draws the rows of results whose L0 is positive, and writes the plot.
+
+  Args:
+    rows: Rows of results. Rows of one site with equal variant and width form a
+      curve.
+    out: The file, whose suffix determines its format.
+
+  Raises:
+    DataError: no row has a positive L0.
+  """
   rows = [row for row in rows if (row.get('l0') or 0) > 0]
   sites = [
       site for site in plot_style.SITES if any(r['site'] == site for r in rows)
   ]
   if not sites:
     raise errors.DataError(
-        f'{out}: nothing to draw, no row of results has a positive L0'
+        f'{out}: nothing to draw, because no row of results has a positive L0'
     )
   with extras.imports():
     from matplotlib import figure
@@ -72,7 +83,7 @@ def _draw_panel(
     site: str,
     series: Sequence[tuple[str, int]],
 ):
-  """Draws all curves of one metric at one site."""
+  """Draws and labels all curves of one metric at one site."""
   rows = [row for row in rows if row['site'] == site]
   if metric == 'fvu':
     _draw_pca(axis, rows)
@@ -85,11 +96,15 @@ def _draw_panel(
 
 
 def _series_of(row: Row) -> tuple[str, int]:
+  """Returns the variant and width, which identify a curve within a panel."""
   return row['variant'], row['width']
 
 
 def _points(rows: Sequence[Row], metric: str) -> tuple[np.ndarray, ...]:
-  """Returns L0s, values and standard errors, sorted by L0."""
+  """Returns L0s, values and standard errors of a metric, sorted by L0.
+
+  Rows without the metric are left out; missing standard errors are 0.
+  """
   rows = sorted(
       (row for row in rows if row.get(metric) is not None),
       key=lambda row: row['l0'],
@@ -143,7 +158,7 @@ def _draw_pca(axis, rows: Sequence[Row]):
 
 
 def _label_points(axis, rows: Sequence[Row], metric: str):
-  """Labels each point with its coefficient or target L0."""
+  """Labels each point with its sparsity coefficient or target L0."""
   for row in rows:
     if row.get(metric) is None:
       continue
@@ -160,7 +175,7 @@ def _label_points(axis, rows: Sequence[Row], metric: str):
 
 
 def _request(row: Row) -> str:
-  """Returns a row's sparsity coefficient or target L0 as text."""
+  """Returns a row's target L0, or else its sparsity coefficient, as text."""
   if row.get('target_l0'):
     return f'L0 → {row["target_l0"]:g}'
   mantissa, exponent = f'{row["sparsity_coefficient"]:.3e}'.split('e')
@@ -171,7 +186,7 @@ def _request(row: Row) -> str:
 
 
 def _label_series(axis, rows: Sequence[Row], series: Sequence[tuple[str, int]]):
-  """Labels each curve at its highest L0, in its colour."""
+  """Labels the end of each curve with its width and variant, in its colour."""
   ends = []
   for i, (variant, width) in enumerate(series):
     series_rows = [row for row in rows if _series_of(row) == (variant, width)]
@@ -180,11 +195,12 @@ def _label_series(axis, rows: Sequence[Row], series: Sequence[tuple[str, int]]):
       name = layout.width_name(width)
       name += '' if variant == 'jumprelu' else f' {variant}'
       ends.append((l0[-1], value[-1], name, plot_style.mark(i)['color']))
-  points_a_pixel = 72 / axis.figure.dpi
+  points_per_pixel = 72 / axis.figure.dpi
   lowest = -np.inf
   for l0, value, name, colour in sorted(ends, key=lambda end: end[1]):
-    # Labels are at least one line apart, because curves may end close together.
-    height = axis.transData.transform((l0, value))[1] * points_a_pixel
+    # A label is moved up until it is a line above the previous one, because
+    # curves may end close together.
+    height = axis.transData.transform((l0, value))[1] * points_per_pixel
     lowest = max(height, lowest + 11)
     axis.annotate(
         name,
@@ -201,7 +217,7 @@ def _label_series(axis, rows: Sequence[Row], series: Sequence[tuple[str, int]]):
 def _style_x(axis, rows: Sequence[Row]):
   l0 = [row['l0'] for row in rows]
   plot_style.log_axis(axis, 'x')
-  # The left margin has room for labels; the axis spans at least half a decade.
+  # The left margin has room for labels. The axis spans at least a factor of 3.
   low, high = min(l0) / 1.9, max(l0) * 1.4
   axis.set_xlim(low, max(high, low * 3))
 
@@ -220,7 +236,7 @@ def _style_y(axis, rows: Sequence[Row], metric: str):
 
 
 def _heading(rows: Sequence[Row]) -> str:
-  """Returns the line above the panels."""
+  """Returns the text above the panels: model, layers, SAEs and tokens."""
   first = rows[0]
   layers = sorted({row['layer'] for row in rows})
   variants = sorted({row['variant'] for row in rows})

@@ -1,4 +1,4 @@
-"""Names of an SAE's input and target in other libraries."""
+"""Names of an SAE's input and target, in this package and other libraries."""
 
 from jumprelu import lm
 
@@ -10,16 +10,20 @@ def hook_names(
     input_gain: bool | None = None,
     family: str = 'gemma2',
 ) -> dict[str, dict[str, str]]:
-  """Returns the names of the input and target of an SAE, by library.
+  """Returns the names of an SAE's input and target.
 
-  Names of TransformerLens refer to a model with unprocessed weights (norms not
-  folded).
+  TransformerLens names refer to a model loaded with unprocessed weights, which
+  has no norm folded into other weights.
 
   Args:
     site: A key of `lm.SITES`.
     layer: The layer.
     input_gain: Whether the input of a transcoder includes the norm's gain.
     family: The language model's family, a key of `lm.FAMILIES`.
+
+  Returns:
+    {'input': names, 'target': names}, where `names` maps `jumprelu`,
+    `transformer_lens` and `huggingface` to the library's name.
   """
   known = lm.FAMILIES[family]
 

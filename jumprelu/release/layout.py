@@ -1,10 +1,10 @@
-"""File and folder names of a release, which are those of Gemma Scope.
+"""File and folder names of a release, after those of Gemma Scope.
 
     SITE/layer_L/width_W/average_l0_N/params.npz           JumpReLU
     variants/VARIANT/SITE/layer_L/width_W/average_l0_N/... any other variant
 
-N is the L0 measured on held-out tokens, not a hyper-parameter (Gemma Scope,
-arXiv:2408.05147, section 4).
+N is the L0 measured on held-out tokens, as in Gemma Scope (arXiv:2408.05147,
+section 4), and not a hyper-parameter.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,11 @@ _MILLION = 2**20
 
 
 def width_name(width: int) -> str:
-  """Returns the name of a width in folders: 16k for 16384, 1m for 1048576."""
+  """Returns the name of a width in folders.
+
+  Powers of two from 1024 are abbreviated as in Gemma Scope: 16k for 16384, 1m
+  for 1048576. Other widths are written as they are.
+  """
   if width < 1:
     raise ValueError(f'width {width} is not positive')
   if width < _MIN_SHORT_WIDTH or width & (width - 1):
@@ -52,7 +56,10 @@ def l0_name(l0: float) -> int:
 def member_folder(
     *, variant: str, site: str, layer: int, width: int, l0: float
 ) -> str:
-  """Returns the folder of a member, before `resolve_collisions`."""
+  """Returns the folder of a member, which other members may share.
+
+  `resolve_collisions` makes the folders of a release unique.
+  """
   if not _NAME.fullmatch(site):
     raise ValueError(f'site {site!r} is not a valid folder name')
   path = (
@@ -65,11 +72,11 @@ def member_folder(
 def resolve_collisions(
     folders: Sequence[str], order: Sequence[tuple]
 ) -> list[str]:
-  """Returns unique folders: repeated ones get the suffixes _2, _3, ...
+  """Returns unique folders: all but the first of equal ones get _2, _3, ...
 
   Args:
     folders: One folder per member.
-    order: One sort key per member, by which repeated folders are numbered.
+    order: One sort key per member, by which equal folders are numbered.
   """
   seen: dict[str, int] = {}
   resolved = [''] * len(folders)
@@ -80,7 +87,7 @@ def resolve_collisions(
 
 
 def is_folder_of(path: str, folder: str) -> bool:
-  """Returns whether `path` is `folder`, possibly with a collision suffix."""
+  """Returns whether `path` is `folder`, with or without a suffix _2, _3, ..."""
   suffix = path.removeprefix(folder)
   return path.startswith(folder) and (
       not suffix or re.fullmatch(r'_([2-9]|[1-9]\d+)', suffix) is not None
@@ -88,7 +95,11 @@ def is_folder_of(path: str, folder: str) -> bool:
 
 
 def check_relative(path: str) -> str:
-  """Returns `path` if it cannot leave the release, else raises DataError."""
+  """Returns `path` if all its parts are valid names of a release.
+
+  Raises:
+    DataError: a part is invalid, such as `..`, which could leave the release.
+  """
   parts = path.split('/')
   if not parts or not all(_NAME.fullmatch(p) or p == CARD for p in parts):
     raise errors.DataError(f'{SUITE}: unsafe path {path!r}')

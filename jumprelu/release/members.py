@@ -1,10 +1,11 @@
 """The members of a release, and the schema of their config.json.
 
-`member_config` makes a member's config.json, `read_member` requires its fields,
-and `result_columns` selects those that are repeated in rows of results.
+`member_config` makes a member's config.json, `read_member` checks that it has
+the required fields, and `result_columns` selects the fields that are also
+columns of the results.
 
 No file of a release is trusted: names are checked before files are opened, and
-array headers before data. `verify.py` checks the values.
+headers of arrays before their data are read. `verify.py` checks the values.
 """
 
 from collections.abc import Mapping
@@ -31,40 +32,43 @@ _REQUIRED = (
     'model', 'layer', 'site', 'variant', 'width', 'sparsity_coefficient',
     'target_l0', 'seed', 'sae', 'sha256', 'test_vectors',
 )  # fmt: skip
-# Fields of config.json that are columns of a row of results.
+# Fields of config.json that are also columns of the results.
 _RESULT_COLUMNS = (
     'variant', 'sparsity_coefficient', 'target_l0', 'seed', 'tokens_trained',
 )  # fmt: skip
-# Share of skipped steps above which a release mentions them.
+# A release mentions a member's skipped steps above this share of its steps.
 _NOTABLE_SKIPPED = 1e-3
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'numpy', 'gemma')
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Member:
-  """One trained SAE, folded, with its settings and results.
+  """One trained SAE in folded form, with its settings and results.
 
   Attributes:
-    sae: The folded SAE, which reads raw activations.
-    params: The SAE's arrays.
+    sae: The folded SAE, which reads raw activations, because the scales used in
+      training are multiplied into its arrays.
+    params: The folded SAE's arrays.
     reads: The SAE's input and target in the language model.
     sparsity_coefficient: The sparsity coefficient used in training.
-    target_l0: The target L0 used in training, 0 if none.
+    target_l0: The target L0 used in training; 0 without a target.
     seed: The seed of the initialisation.
     learning_rate: The peak learning rate.
-    initial_threshold: The initial threshold, in units of the scaled input.
-    input_scale: The input's scale C, which is folded into `params`.
-    target_scale: The target's scale, also folded; differs from `input_scale`
-      for a transcoder only.
-    tokens_trained: Number of kept tokens trained on.
-    steps: Number of optimiser steps.
-    results: The row of evaluation results; its `l0` names the folder.
+    initial_threshold: The initial threshold, on scaled activations.
+    input_scale: The number by which inputs were divided in training.
+    target_scale: The number by which targets were divided in training; differs
+      from `input_scale` for a transcoder only.
+    tokens_trained: Number of tokens trained on, without dropped ones.
+    steps: Number of optimiser steps, including skipped ones.
+    results: The row of evaluation results; its `l0` is part of the folder's
+      name.
     inputs: Held-out raw activations for the test vectors.
     firing_frequency: Share of held-out tokens on which each latent is active.
     converted_from: The original variant of a member that was converted to a
-      JumpReLU SAE, else empty.
-    total_steps: Steps of the whole run; 0 if the run is finished.
-    steps_skipped: Number of `steps` without an update, because loss or
+      JumpReLU SAE; empty for other members.
+    total_steps: Number of steps that the run was to train for. The member is
+      unfinished if `steps` is smaller; with the default 0 it never is.
+    steps_skipped: Number of steps without an update, because the loss or the
       gradients were not finite.
   """
 
@@ -89,7 +93,7 @@ class Member:
 
   @property
   def unfinished(self) -> str:
-    """The step at which the run stopped, in words; empty if it is finished."""
+    """The step at which the run stopped, as text; empty if it is finished."""
     if self.steps >= self.total_steps:
       return ''
     return f'stopped at step {self.steps} of {self.total_steps}'
@@ -101,7 +105,10 @@ class Member:
 
   @property
   def input_gain(self) -> bool | None:
-    """Whether a transcoder's input includes the norm's gain; else None."""
+    """Whether a transcoder's input includes the norm's gain.
+
+    None for SAEs that are not transcoders.
+    """
     return self.reads.stated_input_gain
 
 
@@ -112,11 +119,11 @@ class Provenance:
   Attributes:
     model: The language model's name.
     layer: The layer.
-    training: The run's full config, as JSON.
-    corpus: The description and digest of the text, as JSON.
+    training: The run's config without local paths, as JSON values.
+    corpus: The description and digest of the text, as JSON values.
     tokenizer_sha256: SHA-256 of the tokenizer's file.
     run: A digest that identifies the run.
-    command: The command that trained the suite.
+    command: The commands that train and release the suite.
     licence: The SPDX name of the licence of the released arrays.
     family: The language model's family, a key of `lm.FAMILIES`.
   """
@@ -184,9 +191,9 @@ def member_config(
 
 
 def result_columns(config: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns the columns that a config.json adds to a row of results.
+  """Returns the fields of a config.json that are columns of the results.
 
-  `unfinished` is among them only if the run was stopped before its end.
+  The column `unfinished` is present only if the run stopped before its end.
   """
   columns = {name: config.get(name) for name in _RESULT_COLUMNS}
   if stop := config.get('unfinished'):
@@ -195,7 +202,7 @@ def result_columns(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def result_row(member: Member) -> dict[str, Any]:
-  """Returns a member's row of results, with its steps and skipped steps."""
+  """Returns a member's row of results, with its numbers of steps added."""
   steps: dict[str, Any] = {
       'steps': member.steps,
       'steps_skipped': member.steps_skipped,
@@ -206,12 +213,12 @@ def result_row(member: Member) -> dict[str, Any]:
 
 
 def is_skipped_notable(skipped: int, *, steps: int) -> bool:
-  """Returns whether a release must mention `skipped` of `steps` steps."""
+  """Returns whether a release must mention the number of skipped steps."""
   return skipped > _NOTABLE_SKIPPED * steps
 
 
 def versions() -> dict[str, str]:
-  """Returns the versions that a release depends on, importing nothing."""
+  """Returns the versions of Python and packages, without importing these."""
   return {
       'jumprelu': jumprelu.__version__,
       'python': platform.python_version(),
@@ -220,12 +227,21 @@ def versions() -> dict[str, str]:
 
 
 def list_members(release: str | os.PathLike) -> list[str]:
-  """Returns the members' folders relative to the release, in stored order."""
+  """Returns the members' folders in a release, in the order of suite.json.
+
+  Raises the errors of `read_suite`.
+  """
   return [m['path'] for m in read_suite(release)['members']]
 
 
 def read_suite(release: str | os.PathLike) -> dict:
-  """Reads suite.json, and checks that its paths are inside the release."""
+  """Returns the content of suite.json, whose paths are checked.
+
+  Raises:
+    MissingInputError: the file does not exist.
+    DataError: the file is damaged, or a path in it could leave the release.
+    UserError: the folder is of another kind, such as a run.
+  """
   folder_kinds.want_release(release)
   path = pathlib.Path(release) / layout.SUITE
   suite = formats.migrate(
@@ -240,7 +256,9 @@ def read_suite(release: str | os.PathLike) -> dict:
     for name in suite['files']:
       layout.check_relative(name)
   except (KeyError, TypeError, AttributeError) as e:
-    raise errors.DataError(f'{path}: incomplete ({e!r})') from e
+    raise errors.DataError(
+        f'{path}: a field is missing or of the wrong type ({e!r})'
+    ) from e
   if not suite['members']:
     raise errors.DataError(f'{path}: lists no member')
   return suite
@@ -249,10 +267,15 @@ def read_suite(release: str | os.PathLike) -> dict:
 def load_member(
     path: str | os.PathLike,
 ) -> tuple[base.Sae, dict[str, jax.Array], dict]:
-  """Loads (sae, params, config) of a member.
+  """Returns (sae, params, config) of a member, with the arrays on the device.
 
   Args:
     path: The member's folder, or its params.npz.
+
+  Raises:
+    MissingInputError: a file does not exist.
+    DataError: a file is damaged; the message names it.
+    UserError: the folder is of another kind, such as a whole release.
   """
   path = pathlib.Path(path)
   folder = path.parent if path.name == layout.PARAMS else path
@@ -264,7 +287,13 @@ def load_member(
 def read_member(
     folder: pathlib.Path,
 ) -> tuple[base.Sae, dict[str, np.ndarray], dict]:
-  """Reads (sae, params, config), with array shapes implied by the config."""
+  """Returns (sae, params, config) of the member in a folder, on the host.
+
+  Raises:
+    MissingInputError: a file does not exist.
+    DataError: a file is damaged, or the arrays have other names or shapes than
+      the SAE in config.json; the message names the file.
+  """
   if not folder.is_dir():
     raise errors.MissingInputError(f'{folder}: no such member')
   config = formats.migrate(
@@ -292,7 +321,13 @@ def read_member(
 def _make_sae(
     fields: Mapping[str, Any], *, variant: str, where: pathlib.Path
 ) -> base.Sae:
-  """Makes an SAE from the `sae` field of the config.json at `where`."""
+  """Returns the SAE that the field `sae` of a config.json describes.
+
+  Args:
+    fields: The content of the field.
+    variant: The SAE's variant, another field of config.json.
+    where: The path of config.json, for error messages.
+  """
   try:
     _, make_config = saes.VARIANTS[variant]
     if min(fields['d_in'], fields['d_out'], fields['width']) < 1:

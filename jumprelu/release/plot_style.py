@@ -1,4 +1,4 @@
-"""Shared plot style: colours, markers, names of sites and tick labels.
+"""Shared plot style: colours, markers, titles of sites and tick labels.
 
 matplotlib is imported inside functions, because it is slow to import.
 """
@@ -9,14 +9,15 @@ import numpy as np
 
 from jumprelu import extras
 
-# Okabe and Ito's colours are distinct with any colour vision. Markers differ
-# too, for prints in grey.
+# Okabe and Ito's palette, because its colours remain distinct for people with
+# colour blindness. Curves also differ in their markers, for prints in grey.
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')
 MARKERS = ('o', 's', '^', 'D', 'v', 'P')
 INK, FAINT = '#222222', '#6b6b6b'
 # Half the length of an error bar, in standard errors.
 STDERRS = 2
 
+# Title of each site, a key of `lm.SITES`.
 SITES = {
     'resid_post': 'Residual stream',
     'mlp_out': 'MLP output',
@@ -45,7 +46,10 @@ _RC: dict[Any, Any] = {
 
 
 def context() -> Any:
-  """Returns a context manager in which figures are drawn and saved."""
+  """Returns a context manager that applies the style to figures.
+
+  Figures must be both drawn and saved inside it.
+  """
   with extras.imports():
     import matplotlib
 
@@ -53,7 +57,7 @@ def context() -> Any:
 
 
 def mark(index: int) -> dict[str, str]:
-  """Returns the colour and marker of curve number `index`."""
+  """Returns the colour and marker of curve number `index`, from 0."""
   return {
       'color': COLOURS[index % len(COLOURS)],
       'marker': MARKERS[index % len(MARKERS)],
@@ -61,12 +65,22 @@ def mark(index: int) -> dict[str, str]:
 
 
 def log_axis(axis: Any, which: str) -> None:
-  """Makes the x or y axis logarithmic, with plain tick labels at 1, 2, 5."""
+  """Makes an axis logarithmic, with a few ticks labelled by plain numbers.
+
+  Args:
+    axis: The matplotlib axes.
+    which: 'x' or 'y'.
+  """
   with extras.imports():
     from matplotlib import ticker
 
   class Locator(ticker.LogLocator):
-    """A locator with two to nine ticks, whatever range is visible."""
+    """The locator of two to nine ticks at round values.
+
+    Ticks are placed at 1, 2 and 5 times the powers of ten. If that makes more
+    than nine visible ticks, they are placed at the powers of ten only. If
+    neither makes two to nine, they are evenly spaced.
+    """
 
     def tick_values(self, vmin: float, vmax: float) -> Any:
       low, high = np.floor(np.log10(vmin)), np.ceil(np.log10(vmax))

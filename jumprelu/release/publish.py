@@ -1,7 +1,8 @@
-"""Makes a release of a run: folds, evaluates and writes its members.
+"""Release of a run: its members are folded, evaluated and written.
 
-The evaluation is stored in the run directory and reused only for the same
-checkpoint and settings.
+A folded SAE reads raw activations, because the scales used in training are
+multiplied into its arrays. The evaluation is stored in the run directory and
+reused only for the same checkpoint and settings.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,7 +32,17 @@ _EVALUATION = 'evaluation'
 
 
 class Run(NamedTuple):
-  """A run, opened for evaluation and release."""
+  """A run, opened for evaluation and release.
+
+  Attributes:
+    path: The run directory.
+    config: The run's config.
+    members: The trained members of the newest checkpoint.
+    folded: The folded SAE of each member and its arrays.
+    model: The language model.
+    prepared: The tokens of the training and held-out text.
+    mesh: The device mesh.
+  """
 
   path: epath.Path
   config: config_lib.TrainConfig
@@ -43,11 +54,16 @@ class Run(NamedTuple):
 
 
 def open_run(run: str | os.PathLike[str]) -> Run:
-  """Loads a run's newest checkpoint, its language model and its text."""
+  """Returns a run with its newest checkpoint, its language model and its text.
+
+  Raises:
+    MissingInputError: the run, its model or its text does not exist.
+    DataError: a file is damaged; the message names it.
+  """
   path = run_dir.RunDir(run).path
   config = run_dir.RunDir(path).read_config()
   members = load_run.load_suite(path)
-  # All present devices are used, which may differ from those of the training.
+  # All present devices are used; training may have used others.
   mesh = sharding.make_mesh(sharding.Config())
   model = lm.load(
       config.model,
@@ -62,7 +78,7 @@ def open_run(run: str | os.PathLike[str]) -> Run:
 def fold(
     members: Sequence[load_run.TrainedMember],
 ) -> list[tuple[base.Sae, base.Params]]:
-  """Returns SAEs that read raw activations, with the scales folded in."""
+  """Returns the folded SAE of each member, and its arrays."""
   return [
       m.sae.fold(
           {k: jnp.asarray(v) for k, v in m.params.items()},
@@ -74,7 +90,11 @@ def fold(
 
 
 def evaluate_run(run: Run) -> evaluate.Evaluation:
-  """Returns the evaluation of all members, stored or newly computed."""
+  """Returns the evaluation of all members.
+
+  It is read from the run directory if it is stored there, else computed and
+  stored.
+  """
   folder = run.path / _EVALUATION
   key = evaluation_key(run)
   evaluation = stored.read(folder, key)
@@ -85,8 +105,9 @@ def evaluate_run(run: Run) -> evaluate.Evaluation:
 
 
 def evaluation_key(run: Run) -> dict[str, Any]:
-  """Returns everything that determines a run's evaluation, as JSON."""
-  # Folded parameters also depend on the scales in the checkpoint.
+  """Returns everything that determines a run's evaluation, as JSON values."""
+  # Digests of the folded arrays, because these also depend on the scales in the
+  # checkpoint.
   members = {
       'saes': [repr(sae) for sae, _ in run.folded],
       'params': digests.tree_digest([params for _, params in run.folded]),
@@ -105,7 +126,7 @@ def evaluation_key(run: Run) -> dict[str, Any]:
 
 
 def arithmetic(config: config_lib.TrainConfig) -> dict[str, Any]:
-  """Returns the arithmetic that an evaluation uses on this machine."""
+  """Returns the platform and precisions of an evaluation on this machine."""
   platform = jax.default_backend()
   with _matmul_precision(config):
     precision = jax.config.jax_default_matmul_precision
@@ -119,7 +140,12 @@ def arithmetic(config: config_lib.TrainConfig) -> dict[str, Any]:
 def evaluate_members(
     run: Run, measures: Sequence[str] = ()
 ) -> evaluate.Evaluation:
-  """Evaluates all members on held-out text, at the run's matmul precision."""
+  """Returns a new evaluation of all members on the run's held-out text.
+
+  Args:
+    run: The run, whose matmul precision is used.
+    measures: The names of additional measures.
+  """
   with _matmul_precision(run.config):
     return evaluate.evaluate_members(
         run.model,
@@ -133,7 +159,7 @@ def evaluate_members(
 
 
 def eval_members(run: Run) -> list[evaluate.EvalMember]:
-  """Returns the run's members as members of an evaluation."""
+  """Returns the run's folded SAEs as members of an evaluation."""
   return [
       evaluate.EvalMember(
           sae=sae,
@@ -154,7 +180,7 @@ def eval_members(run: Run) -> list[evaluate.EvalMember]:
 def _matmul_precision(
     config: config_lib.TrainConfig,
 ) -> contextlib.AbstractContextManager[None]:
-  """Returns a context with the matmul precision of the config."""
+  """Returns a context manager that sets the config's matmul precision."""
   if config.matmul_precision == 'default':
     return contextlib.nullcontext()
   return jax.default_matmul_precision(config.matmul_precision)
@@ -175,18 +201,19 @@ def release_run(
 
   Args:
     run: The run.
-    evaluation: The evaluation of its members.
+    evaluation: The evaluation of the run's members.
     out: The folder of the release.
-    test_vectors: Test vectors per member.
+    test_vectors: The number of test vectors per member.
     licence: The SPDX name of the licence of the released arrays.
-    as_jumprelu: Whether to convert SAEs that equal a JumpReLU SAE to one.
+    as_jumprelu: Whether to convert each SAE that equals a JumpReLU SAE.
     unfinished: Whether to release a run that is not finished.
     allow_skipped: Whether to release members that skipped more than 5 % of
       their steps.
 
   Raises:
     UserError: the run is not finished or a member skipped too many steps, and
-      the flag that allows it is not set.
+      the argument that allows it is not set; or `out` may not be replaced.
+    DataError: the written release does not pass verification.
   """
   releasable.check(
       run.members,
@@ -250,7 +277,7 @@ def _as_jumprelu(
 
 
 def provenance(run: Run, licence: str = 'Apache-2.0') -> members_lib.Provenance:
-  """Returns the origin that all members of a run share."""
+  """Returns the origin of a run's members, without local paths."""
   return members_lib.Provenance(
       model=run.model.name,
       layer=run.config.layer,
@@ -265,7 +292,11 @@ def provenance(run: Run, licence: str = 'Apache-2.0') -> members_lib.Provenance:
 
 
 def held_out_inputs(run: Run, *, rows: int) -> dict[lm.Reads, np.ndarray]:
-  """Returns raw held-out inputs [rows, model], spread over the text."""
+  """Returns raw held-out inputs [rows, model] of each kind of member.
+
+  The rows are spread over up to four sequences of the held-out text. There are
+  fewer than `rows` if these sequences hold fewer kept positions.
+  """
   cache = run.prepared.held_out
   count = min(4, len(cache))
   tokens = cache.tokens_at(np.linspace(0, len(cache) - 1, count, dtype=int))

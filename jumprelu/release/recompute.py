@@ -1,8 +1,9 @@
-"""Recomputes test vectors by the formula that users of a release apply.
+"""Recomputation of test vectors by the formula that users of a release apply.
 
-SAEs that equal a JumpReLU SAE are recomputed in float64. Other SAEs (TopK, and
-Gated with two encoders) are recomputed in full float32, independently of the
-backend's default matmul precision.
+The latents of an SAE that equals a JumpReLU SAE are recomputed by the JumpReLU
+formula in float64. Those of other SAEs (TopK, and Gated with two encoders) are
+recomputed in full float32, independently of the backend's default matmul
+precision. Reconstructions are always recomputed in float64.
 """
 
 from collections.abc import Mapping
@@ -14,9 +15,9 @@ import numpy as np
 
 from jumprelu.saes import base
 
-# Relative to the sum of absolute products. Rounding in a float32 sum of a few
-# thousand terms causes an error of about 1e-6 of it; a wrong scale or a missing
-# bias causes a far larger error.
+# Largest error, relative to the sum of the absolute products. Rounding in a
+# float32 sum of a few thousand terms causes a relative error of about 1e-6; a
+# wrong scale or a missing bias causes a far larger error.
 TEST_VECTOR_TOLERANCE = 1e-5
 
 
@@ -27,7 +28,14 @@ def wrong_latents(
     *,
     latents: np.ndarray,
 ) -> np.ndarray:
-  """Returns a mask [rows, latents] of latents that the SAE does not compute."""
+  """Returns a mask [rows, latents] of stored latents that are wrong.
+
+  Args:
+    sae: The SAE.
+    params: The SAE's arrays.
+    x: The stored inputs [rows, model].
+    latents: The stored latents [rows, latents].
+  """
   if sae.variant == 'jumprelu':
     return wrong_in_float64(params, x, latents)
   arrays = {k: jnp.asarray(v) for k, v in params.items()}
@@ -43,12 +51,13 @@ def _wrong_in_float32(
 ) -> np.ndarray:
   """Returns a mask of latents that rounding of pre-activations cannot explain.
 
-  Each pre-activation is moved by its rounding error towards its stored latent:
-  up if the latent is active, down if not. If any rounding leads to the stored
-  pattern, this one does, even for TopK, whose latents depend on each other.
+  Each pre-activation is moved by the largest allowed error, up if its stored
+  latent is active and down if not. If any errors up to this size lead to the
+  stored pattern of active latents, these do. That is also true of TopK, whose
+  latents depend on each other.
   """
   inputs = jnp.asarray(x)
-  # The default of an accelerator would round the products.
+  # By default, accelerators would round the factors of the products.
   with jax.default_matmul_precision('float32'):
     sizes = [jnp.abs(inputs) @ jnp.abs(params[n]) for n in sae.encoders]
     sizes += [
@@ -59,6 +68,7 @@ def _wrong_in_float32(
     pre_acts = sae.pre_acts(params, inputs)
     toward = jnp.where(latents > 0, pre_acts + slack, pre_acts - slack)
     computed = sae.latents(params, toward, inputs=inputs)
+    # Twice, because `computed` includes the shift by `slack`.
     near = jnp.abs(latents - computed) <= 2 * slack
   return ~np.asarray(near)
 
@@ -66,9 +76,10 @@ def _wrong_in_float32(
 def wrong_in_float64(
     params: Mapping[str, np.ndarray], x: np.ndarray, latents: np.ndarray
 ) -> np.ndarray:
-  """Returns a mask [rows, latents] of latents that differ from float64.
+  """Returns a mask [rows, latents] of latents that the formula does not give.
 
-  A latent within rounding error of its threshold may be on or off.
+  A latent may be on or off if its pre-activation is within the largest allowed
+  error of the threshold.
   """
   wrong = np.zeros(latents.shape, bool)
   x = x.astype(np.float64)
@@ -94,7 +105,14 @@ def is_wrong_reconstruction(
     *,
     x: np.ndarray,
 ) -> bool:
-  """Returns whether the reconstruction differs from the decoded latents."""
+  """Returns whether the reconstruction is not that of the stored latents.
+
+  Args:
+    params: The SAE's arrays.
+    latents: The stored latents [rows, latents].
+    reconstruction: The stored reconstruction [rows, target_model].
+    x: The stored inputs [rows, model], which a skip term reads.
+  """
   value, size = _decode(params, latents, x)
   error = np.abs(value - reconstruction)
   return bool((error > TEST_VECTOR_TOLERANCE * size).any())
@@ -103,7 +121,7 @@ def is_wrong_reconstruction(
 def _decode(
     params: Mapping[str, np.ndarray], latents: np.ndarray, x: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the reconstruction and its sum of absolute terms, in float64."""
+  """Returns the float64 reconstruction and the sum of its absolute terms."""
   value = np.broadcast_to(
       params['b_dec'].astype(np.float64),
       (len(latents), len(params['b_dec'])),

@@ -1,4 +1,4 @@
-"""Checks whether a run may be released, with or without a flag."""
+"""Checks whether a run may be released, and which flags it needs."""
 
 from collections.abc import Sequence
 import os
@@ -9,7 +9,7 @@ from jumprelu import errors
 from jumprelu.release import members as members_lib
 from jumprelu.training import load_run
 
-# Largest share of skipped steps of a member that is released without a flag.
+# A member may be released without a flag up to this share of skipped steps.
 MAX_SKIPPED = 0.05
 
 
@@ -21,7 +21,14 @@ def check(
     unfinished: bool = False,
     allow_skipped: bool = False,
 ) -> None:
-  """Refuses unfinished runs, and members that skipped many steps.
+  """Refuses an unfinished run, and a run with a member that skipped many steps.
+
+  Args:
+    members: The run's members.
+    run: The run directory, for error messages.
+    total_steps: The number of steps that the run was to train for.
+    unfinished: Whether an unfinished run is allowed.
+    allow_skipped: Whether any share of skipped steps is allowed.
 
   Raises:
     UserError: the run is refused; the message names the flag that allows it.
@@ -43,7 +50,7 @@ def check(
 
 
 def warn_of_skipped(members: Sequence[load_run.TrainedMember]) -> None:
-  """Logs a warning for each member that skipped more than a few steps."""
+  """Logs a warning for each member whose skipped steps the card mentions."""
   for member in members:
     steps = member.meta['counts']['step']
     if members_lib.is_skipped_notable(member.steps_skipped, steps=steps):

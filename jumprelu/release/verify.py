@@ -1,6 +1,6 @@
-"""Verification of a release; an error names the first fault.
+"""Verification of a release, which ends with an error at the first fault.
 
-Arrays must fulfil the conventions of Gemma Scope. The stored test vectors are
+Arrays must follow the conventions of Gemma Scope. The stored test vectors are
 recomputed by the formula that users apply (`recompute.py`), so that arrays that
 encode differently from the trained SAE are refused.
 """
@@ -25,7 +25,7 @@ UNIT_NORM_TOLERANCE = 1e-5
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-  """The size of a verified release."""
+  """The numbers of members, latents, files and bytes of a verified release."""
 
   members: int
   latents: int
@@ -41,11 +41,12 @@ class Summary:
 
 
 def verify_release(release: str | os.PathLike) -> Summary:
-  """Checks all files of a release.
+  """Checks all files of a release, and returns their numbers and size.
 
   Raises:
     MissingInputError: there is no such directory.
-    DataError: a file is damaged; the message names the first fault.
+    DataError: a file is damaged, missing or unexpected; the message names the
+      first such file and its fault.
     UserError: the folder is of another kind, such as a run.
   """
   release = pathlib.Path(release)
@@ -72,13 +73,19 @@ def verify_release(release: str | os.PathLike) -> Summary:
 
 
 def _files_of(release: pathlib.Path) -> set[str]:
-  """Returns the paths of all files, relative to the release."""
+  """Returns the paths of all files, relative to the release.
+
+  Raises:
+    DataError: the release has a link or a special file.
+  """
   paths = set()
   for folder, folders, files in os.walk(release):
     for name in folders + files:
       path = pathlib.Path(folder) / name
       if path.is_symlink() or not (path.is_dir() or path.is_file()):
-        raise errors.DataError(f'{path}: a link or special file')
+        raise errors.DataError(
+            f'{path}: a link or special file; replace it with a regular file'
+        )
     paths |= {
         (pathlib.Path(folder) / n).relative_to(release).as_posix()
         for n in files
@@ -87,7 +94,7 @@ def _files_of(release: pathlib.Path) -> set[str]:
 
 
 def unlisted_files(release: pathlib.Path, suite: Mapping) -> list[str]:
-  """Returns the files that suite.json does not list."""
+  """Returns the files of a release that its suite.json does not list."""
   return sorted(_files_of(release) - _listed_files(suite))
 
 
@@ -99,10 +106,12 @@ def _listed_files(suite: Mapping) -> set[str]:
 
 
 def _check_listing(release: pathlib.Path, files: set[str], suite: Mapping):
-  """Raises an error unless the files are exactly those in suite.json."""
+  """Raises DataError unless the files are exactly those in suite.json."""
   listed = _listed_files(suite)
   for name in sorted(listed - files):
-    raise errors.DataError(f'{release / name}: listed in suite.json, missing')
+    raise errors.DataError(
+        f'{release / name}: listed in suite.json, but missing'
+    )
   for name in sorted(files - listed):
     raise errors.DataError(f'{release / name}: not listed in suite.json')
   for member in suite['members']:
@@ -124,7 +133,8 @@ def _verify_member(folder: pathlib.Path, listed: Mapping) -> int:
     )  # fmt: skip
   except (KeyError, TypeError, ValueError) as e:
     raise errors.DataError(
-        f'{folder}: config.json or results.json lacks a part of its name ({e!r})'
+        f'{folder}: config.json or results.json lacks a value that the'
+        f" folder's name contains ({e!r})"
     ) from e
   if not layout.is_folder_of(listed['path'], expected):
     raise errors.DataError(f'{folder}: should be named {expected}')
@@ -133,7 +143,7 @@ def _verify_member(folder: pathlib.Path, listed: Mapping) -> int:
     _check_finite(path, name, value)
   W_dec = params['W_dec']
   norms = np.sqrt(np.einsum('ij,ij->i', W_dec, W_dec, dtype=np.float64))
-  # A row of zeros cannot be normalised; its latent contributes nothing.
+  # A row of zeros passes, because it cannot be scaled to unit norm.
   norms[norms == 0] = 1
   worst = int(np.argmax(np.abs(norms - 1)))
   if abs(norms[worst] - 1) > UNIT_NORM_TOLERANCE:
@@ -226,7 +236,7 @@ def _check_digests(folder: pathlib.Path, digests: Mapping[str, str | None]):
   for name, digest in digests.items():
     path = folder / name
     if not path.is_file():
-      raise errors.DataError(f'{path}: listed in suite.json, missing')
+      raise errors.DataError(f'{path}: listed in suite.json, but missing')
     # The card has no digest, because users may edit it.
     if digest is not None and digests_lib.sha256_of(path) != digest:
       raise errors.DataError(f'{path}: does not match its sha256 in suite.json')

@@ -1,10 +1,12 @@
-"""Writes a release in Gemma Scope's format.
+"""Writing of a release in Gemma Scope's format.
 
-A release holds the suite of one layer. The folder of each member holds the five
-arrays of Gemma Scope's `params.npz` and three files that Gemma Scope lacks: the
-config, the evaluation, and test vectors (held-out activations with their
-latents and reconstruction), by which users can check their own code.
-`verify.py` checks all files.
+A release holds the suite of one layer, with a folder for each member. The
+`params.npz` of a JumpReLU member holds the five arrays of Gemma Scope; those of
+other variants hold the arrays of their variant. The folder also holds files
+that Gemma Scope lacks: the config, the evaluation, the firing frequencies, and
+test vectors. Test vectors are held-out activations with their latents and
+reconstruction, by which users can check their own code. `verify.py` checks all
+files.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +29,8 @@ from jumprelu.release import members as members_lib
 def member_paths(members: Sequence[members_lib.Member]) -> list[str]:
   """Returns the folder of each member, relative to the release.
 
-  Equal names are numbered in order of coefficient, target L0 and seed.
+  Members with equal folder names get numbers, in the order of sparsity
+  coefficient, target L0 and seed.
   """
   return layout.resolve_collisions(
       [
@@ -52,6 +55,10 @@ def write_release(
   All files are written to a temporary folder next to `out` and verified before
   that folder is renamed to `out`. An existing `out` is replaced only if it is
   empty or a release of the same run.
+
+  Raises:
+    UserError: there are no members, or `out` may not be replaced.
+    DataError: the written files do not pass verification.
   """
   out = pathlib.Path(out).resolve()
   if not members:
@@ -90,7 +97,10 @@ def write_release(
 
 
 def _replace(out: pathlib.Path, new: pathlib.Path, *, old: pathlib.Path):
-  """Renames `new` to `out`; a previous `out` is kept if that fails."""
+  """Renames `out` to `old`, if it exists, and `new` to `out`.
+
+  If the second renaming fails, the first is undone.
+  """
   if out.exists():
     out.rename(old)
   try:
@@ -102,17 +112,23 @@ def _replace(out: pathlib.Path, new: pathlib.Path, *, old: pathlib.Path):
 
 
 def check_target(out: str | os.PathLike, *, run: str):
-  """Refuses a target that is neither empty nor a release of this run.
+  """Refuses an existing `out` that is neither empty nor a release of this run.
+
+  Args:
+    out: The folder of the release.
+    run: The digest that identifies the run.
 
   Raises:
-    UserError: the target would lose files; the message names the cure.
+    UserError: `out` is inside another release, is not a folder, or holds files
+      that would be lost. The message advises the user.
+    DataError: the suite.json in `out` is damaged.
   """
   out = pathlib.Path(out)
   folder_kinds.refuse_inside_release('out', out.absolute().parent)
   if not out.exists():
     return
   if not out.is_dir():
-    raise errors.UserError(f'{out}: not a directory')
+    raise errors.UserError(f'{out}: not a directory; choose another --out')
   if not any(out.iterdir()):
     return
   if not (out / layout.SUITE).is_file():
@@ -142,8 +158,9 @@ def _write_member(
   folder.mkdir(parents=True)
   params = {k: np.asarray(v) for k, v in member.params.items()}
   npz.write_npz(folder / layout.PARAMS, params)
-  # Inputs are stored too, because users may not have the language model. The
-  # precision is set, because an accelerator's default would round the products.
+  # The inputs are stored with the test vectors, because users may not have the
+  # language model. The precision is set because, by default, accelerators would
+  # round the factors of the products.
   with jax.default_matmul_precision('float32'):
     inputs = jnp.asarray(member.inputs)
     latents = member.sae.encode(dict(member.params), inputs)
@@ -180,7 +197,7 @@ def _write_suite(
     provenance: members_lib.Provenance,
     input_gain: bool | None,
 ):
-  """Writes the files of the whole release."""
+  """Writes the files of the whole release: results, card and suite.json."""
   results.write(rows, new / layout.ALL_RESULTS)
   files = _digests(new)
   (new / layout.CARD).write_text(

@@ -1,15 +1,15 @@
 """Trains, evaluates and releases a small suite, in minutes on a laptop.
 
-Runs the bundled language model on the source of Python's standard library,
-trains JumpReLU SAEs at all three sites of one layer and a transcoder, each at
-several sparsity coefficients, from one stream of activations, evaluates every
-member on held-out text, writes a release in Gemma Scope's format, and plots the
+Runs the bundled language model on the source of Python's standard library. From
+one stream of activations, it trains JumpReLU SAEs at all three sites of a layer
+and a transcoder, each at several sparsity coefficients. It then evaluates all
+SAEs on held-out text, writes a release in Gemma Scope's format, and plots the
 sparsity-fidelity frontier. Needs no accelerator, account or download.
 
   jumprelu demo
   jumprelu demo --out=/tmp/first_suite
 
-An interrupted demo resumes if it is started again with the same --out.
+An interrupted demo resumes if it is started again with the same flags.
 """
 
 import os
@@ -45,14 +45,15 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_integer(
       'tokens',
       SUITE['tokens'],
-      'Tokens to train on; more take longer and give slightly better SAEs.',
+      'Tokens to train on. More tokens take longer and improve the SAEs'
+      ' slightly.',
       lower_bound=1,
       flag_values=flag_values,
   )
 
 
 def run(flag_values: flags.FlagValues) -> int | None:
-  """Runs the demo; returns an exit code if training did not finish."""
+  """Runs the demo; returns the exit code, or None if all parts finished."""
   start = time.monotonic()
   from jumprelu.training import config as config_lib
 
@@ -74,7 +75,7 @@ def run(flag_values: flags.FlagValues) -> int | None:
 
 
 def _show(out, rows, seconds):
-  """Writes the results and the plot; prints the table and the paths."""
+  """Writes the results and the plot, and prints the table and the paths."""
   from jumprelu.evals import evaluate
   from jumprelu.release import frontier
 
@@ -82,12 +83,12 @@ def _show(out, rows, seconds):
   frontier.plot_frontier(rows, out / 'frontier.png')
   evaluate.print_table(rows)
   print(f"""
-{len(rows)} SAEs in {seconds:.0f} s. Look at
+{len(rows)} SAEs in {seconds:.0f} s. Results:
   {os.path.join(out, 'frontier.png')}    fidelity against sparsity, by site
   {os.path.join(out, 'results.jsonl')}   one line per member, all metrics
   {os.path.join(out, 'release')}         card, arrays in Gemma Scope's format
   {os.path.join(out, 'run')}             config, training metrics, checkpoints
-and check the files with: jumprelu verify {os.path.join(out, 'release')}""")
+Check the release with: jumprelu verify {os.path.join(out, 'release')}""")
 
 
 if __name__ == '__main__':

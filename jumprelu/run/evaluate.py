@@ -1,26 +1,27 @@
 r"""Evaluates the SAEs of a release on held-out text and prints a table.
 
-Reads every member of a release, splices it into the language model and writes
-one JSON line per member to --out, and the same rows as Parquet next to it: L0,
-FVU, delta loss with its standard error, loss recovered relative to zero and to
-mean ablation, gamma, dead and dense shares, and the FVU of a PCA of rank L0
-fitted on training text. Model and text default to those of the training run;
-only documents that training on that text holds out are evaluated.
+Splices each member of a release into the language model, and writes one JSON
+line per member to --out and the same rows as Parquet next to it. A row holds
+L0, FVU, delta loss with its standard error, loss recovered relative to zero and
+to mean ablation, gamma, dead and dense shares, and the FVU of a PCA of rank L0
+fitted on training text. Model and text default to those of the training run.
+Only the documents that training on that text would hold out are evaluated.
 
   jumprelu evaluate --release=releases/layer2 --out=results.jsonl
   jumprelu evaluate --release=releases/layer2 --data=notes/ --out=notes.jsonl
 
-Folders of Gemma Scope, Gemma Scope 2 and SAELens are read too: a repository, or
-any folder in it. Model, layer and site come from the folder names or from
-cfg.json; flags must supply the missing ones.
+--release may also be a repository of Gemma Scope, Gemma Scope 2 or SAELens, or
+a folder in one. Model, layer and site are then read from the folder names or
+from the config next to the arrays; flags must supply the missing ones.
 
   jumprelu evaluate --release=gemma-scope-2b-pt-res/layer_20/width_16k \
       --data=text/ --out=gemma_scope.jsonl
 
---measures computes additional metrics, each with one more pass over text (none
-for histogram, geometry, splitting and stability). Scalars become columns of the
-rows; other results are written next to --out, as OUT.MEASURE.jsonl and
-.parquet. --measure.NAME.FIELD configures a measure:
+--measures computes additional metrics. Most measures make another pass over
+text; histogram, geometry, splitting and stability do not. Scalar results become
+columns of the rows. Other results are written next to OUT.jsonl, as
+OUT.MEASURE.jsonl and OUT.MEASURE.parquet. --measure.NAME.FIELD configures a
+measure:
 
   jumprelu evaluate --release=DIR --out=results.jsonl --measures=probing \
       --measure.probing.data=reviews.jsonl
@@ -60,25 +61,27 @@ def define_flags(fv: absl_flags.FlagValues) -> None:
   string('release', 'Release directory, or a folder of published SAEs.')
   string('out', 'Output .jsonl file.')
   string('model', 'Language model (default: that of the training run).')
-  string('data', 'Text, as for train (default: that of the training run).')
+  string(
+      'data',
+      'Text, as in --data of jumprelu train (default: that of the training run,'
+      ' else stdlib).',
+  )
   absl_flags.DEFINE_list(
       'measures',
       [],
       f'Additional metrics: any of {", ".join(measures.MEASURES)}.',
       flag_values=fv,
   )
+  needed = 'only needed if their folder does not name it.'
   absl_flags.DEFINE_integer(
-      'layer',
-      None,
-      'Layer of published SAEs whose folder does not specify it.',
-      flag_values=fv,
+      'layer', None, f'Layer of published SAEs; {needed}', flag_values=fv
   )
-  string('site', 'Site of published SAEs whose folder does not specify it.')
+  string('site', f'Site of published SAEs; {needed}')
   absl_flags.DEFINE_boolean(
       'input_gain',
       None,
-      "Whether a published transcoder's input includes the RMSNorm gain (only"
-      ' needed if its config does not specify it).',
+      "Whether a published transcoder's input includes the RMSNorm gain; only"
+      ' needed if neither its folder nor its config implies it.',
       flag_values=fv,
   )
   absl_flags.DEFINE_enum(
@@ -92,7 +95,8 @@ def define_flags(fv: absl_flags.FlagValues) -> None:
       'matmul_precision',
       None,
       ['default', 'high', 'highest', 'bfloat16'],
-      'Precision of matrix products on accelerators (default: as in training).',
+      'Precision of matrix products on accelerators (default: that of the'
+      ' training run).',
       flag_values=fv,
   )
   flags.define(fv, evals.Config(), prefix='eval.')
@@ -124,8 +128,8 @@ def run(fv: absl_flags.FlagValues) -> None:
   config = flags.build(fv, evals.Config(), prefix='eval.')
   settings = flags.build(fv, settings_lib.Config(), prefix='measure.')
   mesh = flags.build(fv, sharding.Config(), prefix='mesh.')
-  # Loaded on the host, because no device may be used before all processes
-  # have joined.
+  # SAEs are loaded on the host, because no device may be used before all
+  # processes have joined.
   loaded = formats.complete(
       formats.find(fv.release),
       formats.Origin(fv.model, fv.layer, fv.site, fv.input_gain),
@@ -137,7 +141,7 @@ def run(fv: absl_flags.FlagValues) -> None:
   # The watchdog expects training segments, which an evaluation does not have.
   processes = dataclasses.replace(processes, watchdog_seconds=0)
   with preemption.start(processes):
-    # A signal ends the process, because an evaluation has nothing to save.
+    # SIGTERM ends the process, because an evaluation has nothing to save.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     results = evaluation.evaluate_released(
         loaded,
@@ -160,7 +164,7 @@ def _report(
     *,
     out: pathlib.Path,
 ) -> None:
-  """Writes and prints the rows and tables, from process 0 only."""
+  """Writes the rows and tables and prints a summary, in process 0 only."""
   import jax
 
   from jumprelu.evals import evaluate
@@ -177,9 +181,14 @@ def _report(
 
 
 def _check_writable(out: pathlib.Path) -> None:
-  """Raises an error if `out` cannot be written, before the long evaluation.
+  """Checks, before the long evaluation, that `out` can be written.
 
-  Each process tries its own temporary file, because several may run at once.
+  Each process writes a temporary file of its own, because several processes may
+  check the folder at once.
+
+  Raises:
+    UserError: `out` is a folder.
+    OSError: the folder of `out` cannot be written.
   """
   if out.is_dir():
     raise errors.UserError(f'--out={out}: a directory; name a file')

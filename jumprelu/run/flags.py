@@ -1,9 +1,10 @@
 """Flags from config dataclasses: one absl flag per leaf, by its dotted path.
 
-The dataclass is the single source of names, types, defaults and help. A flag
-that is absent stays None, so that a recipe's value holds unless a flag
-overrides it. A value that cannot be parsed is kept until `build`, so that a
-single message names every bad flag.
+A leaf is a field that is not itself a dataclass: the field `rate` of a nested
+config `optim` has the flag `--optim.rate`. The dataclass is the single source
+of names, types, defaults and help. An absent flag stays None, so that it does
+not override the value of a recipe. The error of a value that cannot be parsed
+is kept until `build`, so that a single message names every bad flag.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,13 +24,13 @@ T = TypeVar('T', bound=dotted.Dataclass)
 
 @dataclasses.dataclass(frozen=True)
 class _Unreadable:
-  """The reason why the text of a flag cannot be parsed as the flag's type."""
+  """The value of a flag whose text cannot be parsed, with the reason."""
 
   reason: str
 
 
 class _Parser(flags.ArgumentParser):
-  """Parses the text of one leaf."""
+  """The parser of one leaf's text."""
 
   def __init__(self, kind: Any):
     super().__init__()
@@ -55,11 +56,16 @@ def define(
     alternatives: Mapping[str, dotted.Dataclass] | None = None,
     only: Sequence[str] | None = None,
 ) -> None:
-  """Declares a flag for each leaf of `config`, whose values are the defaults.
+  """Declares a flag for each leaf of `config`.
 
-  `only` restricts the flags to these leaves; a name that ends in a dot covers
-  all leaves below that path. `alternatives` are other configs of the same class
-  (recipes) by name; the help shows their values where they differ.
+  Args:
+    flag_values: The flags to extend.
+    config: The config, whose values are shown in the help as defaults.
+    prefix: The start of each flag's name, such as 'eval.'.
+    alternatives: Other configs of the same class (recipes), by name. The help
+      shows their values that differ from the defaults.
+    only: The paths of the leaves that have flags; all by default. A path that
+      ends in a dot includes all leaves below it.
   """
   others = {
       name: dotted.leaves(other) for name, other in (alternatives or {}).items()
@@ -67,7 +73,8 @@ def define(
   for path, leaf in dotted.leaves(config).items():
     if only is not None and not dotted.is_among(path, only):
       continue
-    # An empty default is not shown, nor is `recipe` for the recipe's own name.
+    # Empty defaults are not shown. Neither is the name of an alternative, which
+    # is the value of its field `recipe`.
     shown = [f'default: {show(leaf.value)}'] if leaf.value != '' else []
     for name, other in others.items():
       if other[path].value not in (leaf.value, name):
@@ -95,9 +102,16 @@ def build(
 ) -> T:
   """Returns the config that the flags describe.
 
-  A single error names every problem. `only` must equal that of `define`. `make`
-  receives the values of the flags that are present, by dotted path; by default
-  they replace those of `config`.
+  Args:
+    flag_values: The parsed flags.
+    config: The config that was passed to `define`, or another of its class.
+    make: Returns the config for the values of the present flags, a mapping from
+      dotted paths. By default these values replace those of `config`.
+    prefix: The prefix that was passed to `define`.
+    only: The paths that were passed to `define`.
+
+  Raises:
+    UserError: a value is invalid; the message names every problem.
   """
   present = {}
   problems = []
@@ -122,13 +136,21 @@ def build(
 
 
 def parse_text(kind: Any, text: str) -> Any:
-  """Returns `text` parsed as a leaf of type `kind`, or raises ValueError."""
+  """Returns the value of a leaf of type `kind` from the text of its flag.
+
+  The text `none` is the empty tuple, or None if the leaf is optional.
+
+  Raises:
+    ValueError: the text is not of this type.
+  """
   origin, args = typing.get_origin(kind), typing.get_args(kind)
   if origin in (typing.Union, types.UnionType):
     if text.strip().lower() in ('', 'none'):
       return None
     return parse_text(_without_none(args), text)
   if origin is tuple:
+    if text.strip().lower() == 'none':
+      return ()
     items = [item.strip() for item in text.split(',')]
     return tuple(parse_text(args[0], item) for item in items if item)
   if kind is bool:
@@ -143,7 +165,7 @@ def parse_text(kind: Any, text: str) -> Any:
 
 
 def show(value: Any) -> str:
-  """Returns a leaf's value as a user would type it in a flag."""
+  """Returns a leaf's value as text for the help, in the syntax of its flag."""
   if isinstance(value, enum.Enum):
     return str(value.value)
   if isinstance(value, tuple):
@@ -163,6 +185,7 @@ def _parse_bool(text: str) -> bool:
 
 
 def _placeholder(kind: Any) -> str:
+  """Returns the text that represents a value of this type in the help."""
   origin, args = typing.get_origin(kind), typing.get_args(kind)
   if origin in (typing.Union, types.UnionType):
     return _placeholder(_without_none(args))
@@ -176,12 +199,16 @@ def _placeholder(kind: Any) -> str:
 
 
 def _without_none(args: tuple[Any, ...]) -> Any:
+  """Returns the type in an optional type's arguments that is not None."""
   (kind,) = [arg for arg in args if arg is not type(None)]
   return kind
 
 
 def _group(config: dotted.Dataclass, prefix: str, path: str) -> str:
-  """Returns a flag's heading in `--help`: path and purpose of its section."""
+  """Returns the heading in `--help` of the section with a leaf's flag.
+
+  It consists of the section's path and the first line of its docstring.
+  """
   section, names = config, path.split('.')[:-1]
   for name in names:
     section = getattr(section, name)

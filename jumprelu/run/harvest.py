@@ -1,8 +1,8 @@
-"""Writes a language model's activations on tokens or text to an npz file.
+r"""Writes a language model's activations on tokens or text to an npz file.
 
 Reads token ids (an .npy file of integers [sequences, positions], where 0 is
-padding) or a text file, runs the language model up to the layer, and writes one
-float32 array [sequences, positions, width] per site:
+padding) or a text file, and runs the language model up to the layer. The file
+holds one float32 array [sequences, positions, width] for each of --sites:
 
   resid_post   the residual stream after the block
   mlp_out      the MLP's output after its norm, before the residual sum
@@ -10,24 +10,25 @@ float32 array [sequences, positions, width] per site:
   mlp_in       the MLP's input after its norm, the norm's gain included
   logits       with --logits: the model's logits
 
-Each row is one document: positions are always 0, 1, ..., attention is causal
-and masks padding, and the values at padding are meaningless. Text is packed
-into rows that start with BOS; the file then also holds `token_ids`.
+Each row is one document with positions 0, 1, ... Attention is causal and masks
+padding; the values at padding are meaningless. Text is split into rows that
+start with BOS, and the file then also holds their `token_ids`.
 
   jumprelu harvest --layer=2 --token_ids=ids.npy --out=activations.npz
   jumprelu harvest --layer=2 --text=essay.txt --sites=resid_post --out=a.npz
 
-With --store it writes to disk the shuffled activations that `jumprelu train`
-with the same flags would stream. `jumprelu train --store=DIR` then reads them
-instead: bit-identical to streaming, without loading the language model. This is
-worthwhile if several runs share a layer's activations and the disk is faster
-than the model: the command prints the bytes needed and the number of runs from
-which a store is cheaper. Run the same command again to resume at the first
-missing block.
+With --store, the command instead fills a folder, the store, with the shuffled
+activations that `jumprelu train` with the same flags would stream. `jumprelu
+train --store=DIR` then reads these activations and does not load the language
+model; its results are bit-identical to those of streaming. A store saves time
+if several runs share a layer's activations and the disk is faster than the
+model. The command prints the size of the missing part of the store, and the
+number of runs from which the store is cheaper than streaming. Run the same
+command again to resume at the first missing block.
 
   jumprelu harvest --store=acts --layer=2 --sites=resid_post --tokens=2_000_000
-  jumprelu train --store=acts --layer=2 --sites=resid_post --tokens=2_000_000
-      --out=runs/a
+  jumprelu train --store=acts --layer=2 --sites=resid_post \
+      --tokens=2_000_000 --out=runs/a
 """
 
 import pathlib
@@ -55,10 +56,10 @@ def define_flags(fv: flags.FlagValues):
       'layer', None, 'Layer, counted from 0. Required.', flag_values=fv
   )
   string('token_ids', None, 'An .npy file of token ids.')
-  string('text', None, 'A UTF-8 text file, instead of token ids.')
+  string('text', None, 'A UTF-8 text file, read instead of token ids.')
   string('out', None, 'Output .npz file.')
   flags.DEFINE_list(
-      'sites', list(_SITES), 'Activations to write.', flag_values=fv
+      'sites', list(_SITES), 'Sites of the activations.', flag_values=fv
   )
   flags.DEFINE_bool('logits', False, 'Write the logits too.', flag_values=fv)
   flags.DEFINE_enum(
@@ -74,8 +75,8 @@ def define_flags(fv: flags.FlagValues):
   flags.DEFINE_integer(
       'sequence_length',
       None,
-      "Positions per row of --text (default: the model's context, at most"
-      ' 1024).',
+      "Positions per row of --text (default: 1024, or the model's context if"
+      ' that is shorter).',
       lower_bound=2,
       flag_values=fv,
   )
@@ -120,7 +121,7 @@ def _write_file(fv: flags.FlagValues):
   ids, extra = None, None
   if fv.token_ids:
     ids = harvest.read_token_ids(fv.token_ids, config=config)
-  # Logits need every layer; activations need none above --layer.
+  # Logits need all layers; activations need only those up to --layer.
   model = lm.load(
       fv.model,
       num_layers=None if fv.logits else fv.layer + 1,
@@ -152,7 +153,10 @@ def _has(fv: flags.FlagValues, name: str) -> bool:
 
 
 def _encode(text: str, model, sequence_length: int):
-  """Returns a text file, read as one document, packed into rows of tokens."""
+  """Returns the token ids of a text file, packed into rows.
+
+  The whole file is encoded as one document.
+  """
   import numpy as np
 
   from jumprelu import data

@@ -1,4 +1,4 @@
-"""`jumprelu harvest --store`, which fills a store; see `run/harvest.py`."""
+"""The part of `jumprelu harvest` that fills a store (see `run/harvest.py`)."""
 
 import dataclasses
 import sys
@@ -8,8 +8,9 @@ from absl import flags as absl_flags
 from jumprelu import errors
 from jumprelu.files import dotted
 
-# Flags that determine a stream, as for train. Model, layer and sites are listed
-# separately, because they also apply without --store.
+# Flags of the training config that determine a stream. Model, layer and sites
+# are listed separately, because `run/harvest.py` declares them: they also apply
+# without --store.
 _STREAM = (
     'store',
     'recipe',
@@ -51,7 +52,7 @@ def define_flags(fv: absl_flags.FlagValues) -> None:
 
 
 def present(fv: absl_flags.FlagValues) -> list[str]:
-  """Returns the names of the present flags that apply only with --store."""
+  """Returns the names of flags that are set but apply only with --store."""
   return [
       name
       for name in fv
@@ -60,7 +61,7 @@ def present(fv: absl_flags.FlagValues) -> list[str]:
 
 
 def run(fv: absl_flags.FlagValues) -> int:
-  """Fills the store; returns the exit code."""
+  """Fills the store, or resumes filling it; returns the exit code."""
   from jumprelu.run import flags
   from jumprelu.run import preemption as preemption_lib
   from jumprelu.training import config as config_lib

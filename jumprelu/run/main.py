@@ -1,9 +1,9 @@
 """The console script: finds the command, parses its flags, sets exit codes.
 
-Launchers read exit codes: 2 means 'do not retry', 1 means 'crashed, retry'.
-absl exits with 1 on a bad flag, so no command runs through `app.run`: every
-error that a user can fix becomes one line on stderr and an exit code that
-identifies its kind.
+Every error that a user can fix results in one line on stderr and an exit code
+for its kind (see `jumprelu/errors.py`). Launchers retry a process that exits
+with 1, which is a crash, but not one that exits with 2, which is a bad flag.
+absl's `app.run` is not used, because it exits with 1 on a bad flag too.
 """
 
 from __future__ import annotations
@@ -52,11 +52,12 @@ Start with `jumprelu demo`: it needs no download, no account and no
 accelerator, and takes a few minutes.
 
 Token caches and compiled programs are stored in $JUMPRELU_CACHE (default:
-~/.cache/jumprelu); JAX_ENABLE_COMPILATION_CACHE=false disables the latter.
+~/.cache/jumprelu). With JAX_ENABLE_COMPILATION_CACHE=false, compiled programs
+are not stored.
 """
 
-# Errors that a user can fix. The last three are how wrong paths and missing
-# permissions surface.
+# Errors that a user can fix. The operating system raises the last three for
+# wrong paths and missing permissions.
 _USER_ERRORS = (
     errors.UserError,
     errors.NumericalError,
@@ -92,9 +93,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def launch(name: str, argv: Sequence[str] | None = None) -> int:
   """Runs one command on its arguments and returns the exit code."""
   argv = list(sys.argv[1:] if argv is None else argv)
-  # Must precede the command's imports, because they read the environment.
+  # Precedes the import of the command, because libraries read environment
+  # variables when they are imported.
   _prepare_process('--debug' in argv)
-  if 'jax' not in sys.modules:  # A caller that imported jax configured it.
+  # A caller that has imported jax has configured the compilation cache itself.
+  if 'jax' not in sys.modules:
     cache_folder.keep_programs()
   command: Any = importlib.import_module(f'jumprelu.run.{name}')
   return run_command(command, f'jumprelu {name}', argv)
@@ -102,7 +105,10 @@ def launch(name: str, argv: Sequence[str] | None = None) -> int:
 
 @runtime_checkable
 class Command(Protocol):
-  """A module of `jumprelu.run`, whose docstring describes more attributes."""
+  """The interface of a command's module.
+
+  The docstring of `jumprelu.run` lists its optional attributes too.
+  """
 
   @staticmethod
   def define_flags(flag_values: flags.FlagValues, /) -> None:
@@ -110,7 +116,7 @@ class Command(Protocol):
 
   @staticmethod
   def run(flag_values: flags.FlagValues, /) -> int | None:
-    """Runs the command; returns the exit code, None for 0."""
+    """Runs the command; returns the exit code, where None means 0."""
 
 
 def run_command(command: Command, prog: str, argv: Sequence[str]) -> int:
@@ -120,7 +126,7 @@ def run_command(command: Command, prog: str, argv: Sequence[str]) -> int:
   try:
     flag_values = _new_flags()
     command.define_flags(flag_values)
-    # Precedes parsing, so that --help works even with invalid flags.
+    # Precedes parsing, so that --help works even if other flags are invalid.
     if not {'--help', '-h', '-help'}.isdisjoint(argv):
       print(help_text(prog, command.__doc__ or '', flag_values), end='')
       return 0
@@ -141,7 +147,18 @@ def parse(
     argv: Sequence[str],
     positional: str | None = None,
 ) -> None:
-  """Parses `argv`; a single error names every unknown flag."""
+  """Sets the flags in `argv`.
+
+  Args:
+    flag_values: The flags to set.
+    argv: The arguments.
+    positional: The flag that bare arguments set; several if it is a list flag.
+
+  Raises:
+    UserError: a flag is unknown (the message names all of them), or a bare
+      argument is not allowed.
+    flags.Error: a value is invalid.
+  """
   rest = flag_values(['jumprelu', *argv], known_only=True)[1:]
   unknown = [arg for arg in rest if arg.startswith('-') and arg != '-']
   if unknown:
@@ -162,7 +179,7 @@ def parse(
 
 
 def help_text(prog: str, doc: str, flag_values: flags.FlagValues) -> str:
-  """Returns the command's docstring and flags, grouped by config section."""
+  """Returns a command's docstring and flags, grouped by config section."""
   parts = [f'{prog}: {doc.strip()}', f'usage: {prog} [--flag=value ...]']
   for group, members in flag_values.flags_by_module_dict().items():
     # absl groups flags by the module that defined them; `flags.define` uses the
@@ -172,12 +189,15 @@ def help_text(prog: str, doc: str, flag_values: flags.FlagValues) -> str:
     title = 'flags' if group in sys.modules else group
     parts.append('\n'.join([f'{title}:', *map(_flag_help, members)]))
   common = flag_values.flags_by_module_dict()[__name__]
-  parts.append('\n'.join(['always:', *map(_flag_help, common)]))
+  parts.append('\n'.join(['flags of every command:', *map(_flag_help, common)]))
   return '\n\n'.join(parts) + '\n'
 
 
 def _new_flags() -> flags.FlagValues:
-  """Returns --help and --debug only, without absl's hundred global flags."""
+  """Returns flags that consist of --help and --debug.
+
+  absl's global flags, about a hundred, are left out.
+  """
   flag_values = flags.FlagValues()
   for name, text in (
       ('help', 'Show this help and exit.'),
@@ -192,17 +212,22 @@ def _new_flags() -> flags.FlagValues:
 
 
 def _prepare_process(debug: bool) -> None:
-  """Silences library logs; imports no library."""
+  """Silences the libraries' logs unless `debug`, without importing any."""
   if not debug:
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   logging.set_verbosity(logging.INFO if debug else logging.WARNING)
   if not flags.FLAGS.is_parsed():
-    # Libraries may read absl's global flags, which raise until parsed.
+    # Libraries may read absl's global flags, which raises an error before they
+    # are parsed.
     flags.FLAGS(['jumprelu'])
 
 
 def _summary(command: str) -> str:
-  """Returns the command's first docstring line, read without an import."""
+  """Returns a command's line in the list of commands.
+
+  The first line of the module's docstring is read without importing the module,
+  because an import is slow.
+  """
   spec = importlib.util.find_spec(f'jumprelu.run.{command}')
   if spec is None or spec.origin is None:
     return f'  {command}'
@@ -212,6 +237,7 @@ def _summary(command: str) -> str:
 
 
 def _flag_help(flag: flags.Flag[Any]) -> str:
+  """Returns a flag's entry in the help: name, placeholder, text and default."""
   name, kind = f'--{flag.name}', ''
   text, default = flag.help or '', flag.default
   if flag.boolean:
@@ -219,7 +245,7 @@ def _flag_help(flag: flags.Flag[Any]) -> str:
   elif isinstance(flag.parser, flags.EnumParser):
     values = '|'.join(flag.parser.enum_values)
     kind = f'={values}'
-    # absl puts the values into the help text too.
+    # absl repeats the values at the start of the help text.
     text = text.removeprefix(f'<{values}>: ')
   elif isinstance(flag.parser, flags.ListParser):
     kind = '=TEXT,...'
@@ -235,11 +261,13 @@ def _flag_help(flag: flags.Flag[Any]) -> str:
 
 
 def _unknown_flag(arg: str, names: Sequence[str]) -> str:
+  """Returns the message about an unknown flag, with the nearest known one."""
   name = arg.lstrip('-').partition('=')[0]
   return f'unknown flag --{name}{dotted.nearest(name, names)}'
 
 
 def _fail(prog: str, message: str, code: int) -> int:
+  """Prints a message as one line on stderr, and returns the exit code."""
   print(f'{prog}: {" ".join(message.split())}', file=sys.stderr)
   return code
 

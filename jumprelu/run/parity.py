@@ -1,12 +1,13 @@
 """Compares a model's activations and logits with those of transformers.
 
-Runs random token ids (one long document, several short documents, and one with
-padding) through the Hugging Face folder --model, with transformers and with
-this package, both in float32, and prints the differences at every site of every
-layer and at the logits. Exits with code 70 if a difference exceeds --tolerance
-times the array's largest value. Needs transformers and torch (installed by
-`pip install 'jumprelu[interop]'`), and memory for two copies of the model in
-float32, one after the other.
+Runs random token ids through the model in a Hugging Face folder, first
+with transformers, then with this package, both in float32. The ids are three
+rows: one long document, several short documents, and a document followed by
+padding. Prints the differences at every site of every layer and at the logits.
+Exits with code 70 if a difference exceeds --tolerance times the array's largest
+value. Needs transformers and torch (`pip install 'jumprelu[interop]'`), and
+memory for one copy of the model in float32, because the two copies are loaded
+one after the other, and for the activations of both at all sites.
 
   jumprelu parity --model=models/gemma-2-2b
 """
@@ -32,7 +33,8 @@ def define_flags(fv: flags.FlagValues):
   flags.DEFINE_integer(
       'length',
       64,
-      'Positions per row; more than the sliding window tests the window too.',
+      'Positions per row. Rows longer than the sliding window test the window'
+      ' too.',
       lower_bound=8,
       flag_values=fv,
   )
@@ -47,7 +49,11 @@ def define_flags(fv: flags.FlagValues):
 
 
 def run(fv: flags.FlagValues):
-  """Prints the comparison; raises an error beyond the tolerance."""
+  """Prints the comparison.
+
+  Raises:
+    NumericalError: a difference exceeds the tolerance.
+  """
   if not fv.model:
     raise errors.UserError('--model is needed: a Hugging Face folder')
   from jumprelu import lm

@@ -1,13 +1,15 @@
-"""Estimates a run's memory, time and cost before you rent hardware.
+r"""Estimates a run's memory, time and cost before you rent hardware.
 
-Reads the flags of `jumprelu train` and a topology, and prints a plan for one or
-several layers, including parts that do not fit. Memory comes from a formula,
-instantly and on any computer; --compile uses the TPU compiler instead (package
-libtpu, a minute or more). Times come from a formula, at the share --utilisation
-of the chips' peak. --out writes the whole plan as JSON.
+Accepts the flags of `jumprelu train` and a topology, and prints a plan for one
+layer or several. If the run does not fit into the chips' memory, the plan
+lists changes that would make it fit. The memory is computed by a formula,
+instantly and on any computer. With --compile, the TPU compiler computes it
+instead, which needs the package libtpu and a minute or more. Times are computed
+by a formula that assumes the share --utilisation of the chips' peak FLOP/s.
+--out writes the whole plan as JSON.
 
-  jumprelu plan --recipe=paper --model=gemma2_2b --layer=12
-      --sites=resid_post,mlp_out,attn_heads --mesh.tensor=2
+  jumprelu plan --recipe=paper --model=gemma2_2b --layer=12 \
+      --sites=resid_post,mlp_out,attn_heads --mesh.tensor=2 \
       --stream.lm_sequences=64 --topology=v5e:4x4 --price_per_chip_hour=1.20
 """
 
@@ -32,7 +34,11 @@ def define_flags(flag_values: absl_flags.FlagValues) -> None:
   )
   for name, default, text in (
       ('topology', 'v5e:4x4', f'TPU type and slice, up to {known}.'),
-      ('layers', '', 'Layers, one job each: 0,5,12 or all (default: --layer).'),
+      (
+          'layers',
+          '',
+          'Layers, with a job for each: 0,5,12 or all (default: --layer).',
+      ),
       ('out', None, 'Output JSON file.'),
   ):
     absl_flags.DEFINE_string(name, default, text, flag_values=flag_values)
@@ -46,7 +52,7 @@ def define_flags(flag_values: absl_flags.FlagValues) -> None:
       upper_bound=1.0, flag_values=flag_values,
   )  # fmt: skip
   absl_flags.DEFINE_boolean(
-      'compile', False, 'Get the memory from the TPU compiler.',
+      'compile', False, 'Compute the memory with the TPU compiler.',
       flag_values=flag_values,
   )  # fmt: skip
   flags.define(
@@ -55,7 +61,7 @@ def define_flags(flag_values: absl_flags.FlagValues) -> None:
 
 
 def run(flag_values: absl_flags.FlagValues) -> None:
-  """Prints the plan; writes it if --out is set."""
+  """Prints the plan, and writes it as JSON if --out is set."""
   from jumprelu.planning import chips, plan, tpu_compile
   from jumprelu.run import flags
   from jumprelu.training import config
@@ -86,7 +92,11 @@ def run(flag_values: absl_flags.FlagValues) -> None:
 
 
 def _layers(text: str, model: str) -> tuple[int, ...]:
-  """Returns the layers that --layers lists."""
+  """Returns the layers in --layers; none if it is empty.
+
+  Raises:
+    UserError: the text is not a list of layers of the model.
+  """
   from jumprelu import lm
 
   count = lm.get_config(model).layers

@@ -1,8 +1,9 @@
 """Multi-process start-up, preemption notices and shutdown.
 
-A run stops only at the end of a segment. SIGTERM may reach one process or all;
-JAX's coordination service distributes the notice and chooses the call of
-`Preemption.reached` at which all processes stop, so that all save the same
+A preemption notice is a SIGTERM, which may reach one process or all. A run
+stops only at the end of a segment, a sequence of steps after which each process
+calls `Preemption.reached`. JAX's coordination service distributes the notice
+and chooses the call at which all processes stop, so that all save the same
 step.
 """
 
@@ -33,21 +34,21 @@ EXIT_WATCHDOG = 75
 
 MODES = ('auto', 'explicit', 'single')
 
-# A single process needs no heartbeats; with the default of 100 s its run would
-# die whenever the computer sleeps.
+# Seconds, in effect never: a single process needs no heartbeats, and with JAX's
+# default of 100 s its run would be ended whenever the computer sleeps.
 _NO_HEARTBEAT = 10**7
 _WATCHDOG_SECONDS = 1800
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-  """Multi-process set-up."""
+  """Set-up of multi-process runs."""
 
   mode: str = fields.field(
       'auto',
-      'How the processes connect. auto: from the TPU, Slurm or MPI'
-      ' environment, else single; explicit: from the address, number'
-      ' and id below; single: one process',
+      'how the processes connect; auto: by the TPU, Slurm or MPI environment,'
+      ' or as single if there is none; explicit: by the address, number and id'
+      ' below; single: one process',
   )
   coordinator_address: str = fields.field(
       '', 'host:port of process 0 (explicit mode)'
@@ -58,12 +59,13 @@ class Config:
       1200, 'seconds to wait for the other processes'
   )
   heartbeat_timeout: int = fields.field(
-      100, 'seconds without a heartbeat after which a process is lost'
+      100, 'seconds without a heartbeat after which a process counts as lost'
   )
   watchdog_seconds: int = fields.field(
       -1,
       'seconds without a finished segment after which the process exits'
-      f' with 75; 0: never; -1: {_WATCHDOG_SECONDS}, or never on CPU',
+      f' with {EXIT_WATCHDOG}; 0: never; -1: {_WATCHDOG_SECONDS}, or never on'
+      ' CPU',
   )
 
   def __post_init__(self):
@@ -93,10 +95,14 @@ class Config:
 
 
 def start(config: Config = Config()) -> 'Preemption':
-  """Joins the other processes; must be called before any device is used.
+  """Joins the other processes, and returns a context manager for the run.
 
-  Inside the returned context SIGTERM requests a stop, and an error in a
-  multi-process run ends this process immediately.
+  Must be called before any device is used. Inside the context, SIGTERM requests
+  a stop, and an error in a multi-process run ends this process immediately.
+
+  Raises:
+    UserError: the mode is auto, and the environment describes the cluster only
+      in part.
   """
   distributed = _initialize(config)
   _label_log()
@@ -108,7 +114,10 @@ def start(config: Config = Config()) -> 'Preemption':
 
 
 class Preemption:
-  """The preemption state: whether to save and exit. Also feeds the watchdog."""
+  """The state of preemption: whether the run should save and exit.
+
+  Also reports the run's progress to the watchdog.
+  """
 
   def __init__(self, *, distributed: bool, watchdog: 'Watchdog | None' = None):
     self._distributed = distributed
@@ -126,8 +135,8 @@ class Preemption:
     if self._watchdog:
       self._watchdog.stop()
     in_main_thread = threading.current_thread() is threading.main_thread()
-    # After a notice, further SIGTERMs stay ignored: one with the default action
-    # would change the exit code.
+    # If the run stopped because of a notice, later SIGTERMs remain ignored,
+    # because the default action would change the exit code.
     if in_main_thread and not self._reached:
       signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if isinstance(error, Exception) and jax.process_count() > 1:
@@ -136,8 +145,8 @@ class Preemption:
   def reached(self, step: int) -> bool:
     """Returns whether to save and exit now.
 
-    All processes call it at the end of each segment. Once true, it stays true;
-    further SIGTERMs have no effect.
+    All processes call it at the end of each segment. Once the result is true,
+    all later results are, and further SIGTERMs have no effect.
     """
     if self._watchdog:
       self._watchdog.beat()
@@ -145,9 +154,10 @@ class Preemption:
     if self._reached:
       return True
     if self._distributed:
-      # JAX stops all processes at the call after the latest one that any of
-      # them has made, and compares for equality. The argument must therefore
-      # count calls: step numbers, which advance by segments, could skip it.
+      # JAX chooses the number after the highest one that any process has
+      # passed, and stops each process when its number equals the chosen one.
+      # The numbers must therefore count calls. Step numbers advance by whole
+      # segments, and could skip the chosen one.
       self._reached = multihost_utils.reached_preemption_sync_point(self._calls)
     else:
       self._reached = self._noticed.is_set()
@@ -158,16 +168,21 @@ class Preemption:
     return self._reached
 
   def _listen(self) -> None:
+    """Installs a SIGTERM handler, which only the main thread may do."""
     if threading.current_thread() is threading.main_thread():
       signal.signal(signal.SIGTERM, lambda *_: self._noticed.set())
     else:
       logging.warning(
-          'not the main thread: SIGTERM will end this process unsaved'
+          'not in the main thread: SIGTERM will end this process without'
+          ' saving a checkpoint'
       )
 
 
 class Watchdog:
-  """A thread that ends a process without progress, as in a stuck collective."""
+  """A thread that ends the process if it makes no progress.
+
+  A collective operation never returns, for example, if another process died.
+  """
 
   def __init__(
       self, seconds: float, *, leave: Callable[[int], None] = os._exit
@@ -179,7 +194,7 @@ class Watchdog:
     threading.Thread(target=self._watch, daemon=True).start()
 
   def beat(self) -> None:
-    """Records that the process is alive."""
+    """Records that the process has made progress."""
     self._last = time.monotonic()
 
   def stop(self) -> None:
@@ -193,13 +208,13 @@ class Watchdog:
         print(f'watchdog: no progress for {silent:.0f} s', file=sys.stderr)
         try:
           faulthandler.dump_traceback(sys.stderr.fileno(), all_threads=True)
-        finally:  # stderr may not be a file
+        finally:  # The traceback fails if stderr is not a file.
           self._leave(EXIT_WATCHDOG)
         return
 
 
 def _initialize(config: Config) -> bool:
-  """Connects to the coordination service; returns whether it is running."""
+  """Connects to JAX's coordination service; returns whether it is running."""
   if jax.distributed.is_initialized():
     return True
   mode = config.mode
@@ -230,18 +245,21 @@ def _initialize(config: Config) -> bool:
     initialize()
   except ValueError as e:
     raise errors.UserError(
-        f'process.mode=auto found no complete cluster ({e}): set'
-        ' process.mode=explicit or single'
+        f'process.mode=auto: the environment describes no complete cluster'
+        f' ({e}); set process.mode to explicit or single'
     ) from e
   return True
 
 
 def _initialize_alone() -> bool:
-  """Starts a one-process service on the loopback, for its SIGTERM notices."""
+  """Starts a coordination service on the loopback, for its SIGTERM notices.
+
+  Returns whether the service is running.
+  """
   try:
-    # gRPC crashes the process (SIGSEGV) if its port is taken. The port is held
-    # open until gRPC shares it, because a port that was merely checked could be
-    # taken before gRPC binds it.
+    # gRPC crashes the process (SIGSEGV) if its port is in use. The port is kept
+    # open here until gRPC shares it, because another process could bind a port
+    # that was only checked.
     with socket.socket() as holder:
       holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
       holder.bind(('127.0.0.1', 0))
@@ -255,15 +273,17 @@ def _initialize_alone() -> bool:
           heartbeat_timeout_seconds=_NO_HEARTBEAT,
       )
   except (OSError, RuntimeError) as e:
-    # There is no loopback, or devices are already in use because the run is
-    # embedded in another program.
-    logging.info('no coordination service (%s): plain SIGTERM handler', e)
+    # The computer has no loopback, or devices are already in use because the
+    # run is part of another program.
+    logging.info(
+        'no coordination service (%s): using a plain SIGTERM handler', e
+    )
     return False
   return True
 
 
 def _cluster_seen() -> bool:
-  """Returns whether JAX can detect the cluster from the environment."""
+  """Returns whether the environment is that of a TPU, Slurm or MPI cluster."""
   if os.environ.get('JAX_PLATFORMS', '').split(',')[0] != 'cpu':
     chips = glob.glob('/dev/accel[0-9]*') + glob.glob('/dev/vfio/[0-9]*')
     if chips and importlib.util.find_spec('libtpu'):
@@ -273,7 +293,7 @@ def _cluster_seen() -> bool:
 
 
 def _label_log() -> None:
-  """Limits the log of processes other than 0 to labelled warnings."""
+  """Limits the log of all processes but 0 to warnings, with a label."""
   count, index = jax.process_count(), jax.process_index()
   if count == 1 or processes.is_main():
     return
@@ -285,7 +305,10 @@ def _label_log() -> None:
 
 
 def _abandon(error: Exception) -> None:
-  """Exits without JAX's shutdown, which waits for possibly stuck processes."""
+  """Reports an error and exits without JAX's shutdown.
+
+  The shutdown would wait for the other processes, which may be stuck.
+  """
   who = f'[p{jax.process_index()}/{jax.process_count()}]'
   code = getattr(error, 'exit_code', 1)
   if hasattr(error, 'exit_code'):
@@ -295,8 +318,8 @@ def _abandon(error: Exception) -> None:
   sys.stdout.flush()
   sys.stderr.flush()
   if processes.is_main():
-    # The coordination service runs in this process, and its end kills the
-    # other processes. The delay lets those with the same error exit with its
-    # code.
+    # The coordination service runs in this process; when it ends, the other
+    # processes are killed. The delay lets processes that have the same error
+    # exit with that error's code.
     time.sleep(2)
   os._exit(code)

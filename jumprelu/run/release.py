@@ -1,14 +1,14 @@
 """Exports a run's SAEs in Gemma Scope's format, with metrics and test vectors.
 
 Reads the newest checkpoint of a run directory, folds the activation scale into
-the arrays, evaluates every member on held-out text (unless the run directory
-already holds that evaluation), and writes a directory of
+the arrays, and evaluates every SAE on held-out text, unless the run directory
+already holds that evaluation. The release consists of files
 
   SITE/layer_L/width_W/average_l0_N/params.npz
 
-with config, results and test vectors next to each, a table of all results, and
-a README. The release is verified before it is moved to --out. An existing --out
-is replaced only if it is empty or an earlier release of the same run.
+with the config, results and test vectors of each next to it, a table of all
+results, and a README. It is verified before it is moved to --out. An existing
+--out is replaced only if it is empty or an earlier release of the same run.
 
   jumprelu release --run=runs/layer2 --out=releases/layer2
 """
@@ -40,22 +40,22 @@ def define_flags(fv: flags.FlagValues):
   flags.DEFINE_bool(
       'as_jumprelu',
       False,
-      'Convert variants that are equivalent to a JumpReLU SAE into that format;'
+      'Convert SAEs of other variants that equal a JumpReLU SAE to one;'
       ' config.json names the original variant.',
       flag_values=fv,
   )
   flags.DEFINE_bool(
       'unfinished',
       False,
-      'Release an unfinished run; card, config.json, results and plots then'
-      ' state the step at which it stopped.',
+      'Release a run even if it is unfinished; card, config.json, results and'
+      ' plots then state the step at which it stopped.',
       flag_values=fv,
   )
   flags.DEFINE_bool(
       'allow_skipped',
       False,
-      'Release members that skipped more than 5 % of their steps because of a'
-      ' non-finite loss or gradient.',
+      'Release members even if they skipped more than 5 % of their steps'
+      ' because of a non-finite loss or gradient.',
       flag_values=fv,
   )
   flags.DEFINE_integer(
@@ -69,13 +69,13 @@ def define_flags(fv: flags.FlagValues):
 
 
 def run(fv: flags.FlagValues):
-  """Releases the run."""
+  """Writes the release, and prints its results and its verified size."""
   missing = [f'--{n} is needed' for n in ('run', 'out') if not fv[n].value]
   if missing:
     raise errors.UserError('; '.join(missing))
   out = remote.local('out', fv.out).resolve()
   if not remote.is_remote(fv.run) and out == pathlib.Path(fv.run).resolve():
-    raise errors.UserError('--out: must differ from --run')
+    raise errors.UserError(f'--out={fv.out}: must differ from --run')
 
   from jumprelu.evals import evaluate
   from jumprelu.release import publish, releasable, verify, write
@@ -84,7 +84,7 @@ def run(fv: flags.FlagValues):
   opened = publish.open_run(fv.run)
   step, total = opened.members[0].meta['step'], opened.config.steps
   print(f'{fv.run}: checkpoint at step {step} of {total}', flush=True)
-  # Checked before the evaluation, because that takes minutes.
+  # Both checks precede the evaluation, because that takes minutes.
   write.check_target(fv.out, run=run_digest.run_digest(opened.config))
   releasable.check(
       opened.members,

@@ -1,8 +1,11 @@
 """Shows the state of runs; exits 1 if a run has failed or is stale.
 
-Prints a table from the STATUS.json files of run directories: state, step,
-share, tokens per second, and the time of the last update. A folder of run
-directories may be passed for all of its runs. Only reads files; uses no device.
+Prints a table from the STATUS.json files of run directories: state, step, share
+of all steps, tokens per second, and the time since the last update. A run is
+stale if it is unfinished and has not been updated for --stale_minutes. Also
+exits 1 if a STATUS.json cannot be read. An argument is a run directory, or a
+folder for all run directories directly inside it. Only reads files; uses no
+device.
 
   jumprelu status runs/scope-2b
   jumprelu status runs/a runs/b --stale_minutes=10
@@ -33,7 +36,8 @@ class RunStatus:
   """The state of one run."""
 
   name: str
-  # STATUS.json's state; 'starting' before that exists; or 'unreadable'.
+  # The state in STATUS.json; 'starting' while that file is missing, and
+  # 'unreadable' if it is damaged.
   state: str
   step: int = 0
   total_steps: int = 0
@@ -50,11 +54,14 @@ class RunStatus:
 
 def define_flags(fv: flags.FlagValues):
   """Declares the command's flags."""
-  flags.DEFINE_list('runs', [], 'Run directories.', flag_values=fv)
+  flags.DEFINE_list(
+      'runs', [], 'Run directories, or folders of them.', flag_values=fv
+  )
   flags.DEFINE_float(
       'stale_minutes',
       60.0,
-      'Minutes without a checkpoint after which an unfinished run is stale.',
+      'Minutes without an update, which each checkpoint makes, after which an'
+      ' unfinished run is stale.',
       lower_bound=0.0,
       flag_values=fv,
   )
@@ -73,7 +80,12 @@ def run(fv: flags.FlagValues) -> int:
 
 
 def find(paths: Iterable[str]) -> list[folder_kinds.Folder]:
-  """Returns the run directories among `paths` and directly inside them."""
+  """Returns the run directories among `paths` and directly inside them.
+
+  Raises:
+    MissingInputError: a path is neither a run directory nor a folder of them.
+    UserError: a path is a release or a part of one.
+  """
   directories = []
   for text in paths:
     path = _path(text)
@@ -83,8 +95,8 @@ def find(paths: Iterable[str]) -> list[folder_kinds.Folder]:
     if not children and not _is_run(path):
       folder_kinds.want_run(path)
       raise errors.MissingInputError(
-          f'{text}: neither a run directory (no config.json in it) nor a folder'
-          ' of them'
+          f'{text}: neither a run directory, which has a config.json, nor a'
+          ' folder of run directories'
       )
     directories += children or [path]
   return directories
@@ -93,7 +105,14 @@ def find(paths: Iterable[str]) -> list[folder_kinds.Folder]:
 def read(
     path: folder_kinds.Folder, *, now: float, stale_after: float
 ) -> RunStatus:
-  """Returns the state of a run; stale after `stale_after` s without update."""
+  """Returns the state of a run.
+
+  Args:
+    path: The run directory.
+    now: The current time, in seconds since the epoch.
+    stale_after: The seconds without an update after which an unfinished run is
+      stale.
+  """
   name = str(path)
   status = path / 'STATUS.json'
   try:
@@ -118,7 +137,7 @@ def read(
 
 
 def table(runs: Sequence[RunStatus]) -> str:
-  """Returns a table with one line per run, and the errors of failed runs."""
+  """Returns a table with one line per run, and a line for each error."""
   head = ('run', 'state', 'step', 'of', 'share', 'tokens/s', 'updated')
   rows = [head, *map(_row, runs)]
   widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -148,6 +167,7 @@ def _row(run: RunStatus) -> tuple[str, ...]:
 
 
 def _ago(seconds: float) -> str:
+  """Returns a duration in its largest unit, such as '3 min ago'."""
   for unit, size in (('d', 86_400), ('h', 3600), ('min', 60)):
     if seconds >= size:
       return f'{seconds / size:.0f} {unit} ago'
@@ -159,8 +179,8 @@ def _is_run(path: folder_kinds.Folder) -> bool:
 
 
 def _path(text: str) -> folder_kinds.Folder:
-  """Returns a local path, or one in remote storage with the same methods."""
-  # Imported on use, because it would slow down --help.
+  """Returns a local path, or a path in remote storage with the same methods."""
+  # Imported on use, because the import would slow down --help.
   with extras.imports():
     from etils import epath
 

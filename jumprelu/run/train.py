@@ -1,14 +1,15 @@
-"""Trains one layer's suite of SAEs, or resumes its training.
+r"""Trains one layer's suite of SAEs, or resumes its training.
 
-Streams text through a language model and trains, from the activations of one
-layer, every combination of sites, widths, variants, sparsity coefficients (or
-target L0s) and seeds at once. The run directory --out receives the config,
-metrics.jsonl, STATUS.json and checkpoints. Run the same command again to resume
-from the newest checkpoint. On SIGTERM it saves a checkpoint and exits with code
-42. Next step: jumprelu release --run=DIR --out=DIR2.
+Streams text through a language model and trains a suite of SAEs from the
+activations of one layer, all at once. The suite has an SAE for each combination
+of sites, widths, variants, sparsity coefficients (or target L0s) and seeds. The
+config, metrics.jsonl, STATUS.json and checkpoints are written to the run
+directory --out. Run the same command again to resume from the newest
+checkpoint. On SIGTERM, the command saves a checkpoint and exits with code 42.
+The next step is jumprelu release --run=DIR --out=DIR2.
 
   jumprelu train --out=runs/a
-  jumprelu train --out=runs/b --layer=2 --sites=resid_post,transcoder
+  jumprelu train --out=runs/b --layer=2 --sites=resid_post,transcoder \
       --widths=1024 --sparsity_coefficients=1e-3,3e-3 --tokens=2_000_000
   jumprelu train --out=runs/c --target_l0=20,50 --data=notes/,more.jsonl
 """
@@ -54,15 +55,22 @@ def run(flag_values: absl_flags.FlagValues) -> int:
       flag_values, preemption_lib.Config(), prefix='process.'
   )
   resolved = flags.build(flag_values, config.resolve(), config.resolve)
-  # Checked before the run directory is created, because a directory of a wrong
-  # --model would refuse the right one. With a store no model is needed.
+  # The model is looked up before the run directory is created, because a run
+  # directory with a wrong --model in its config would refuse the right one.
+  # With a store, no model is needed.
   if not resolved.store:
     lm.find(resolved.model)
   return train_suite(resolved, flag_values.out, processes=processes)
 
 
 def train_suite(config, out, *, processes=None) -> int:
-  """Trains `config` in `out`, in every process; returns the exit code."""
+  """Trains the suite of a config, or resumes it; returns the exit code.
+
+  Args:
+    config: The training config.
+    out: The run directory.
+    processes: The config of the processes; the default if None.
+  """
   from jumprelu.run import preemption as preemption_lib
   from jumprelu.training import train
 

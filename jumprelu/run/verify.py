@@ -1,9 +1,10 @@
-"""Checks every file and number of a release, or names the first fault.
+"""Checks every file and array of a release, or names the first fault.
 
-Reloads all files of a release directory and checks names, shapes, types,
+Reloads the files of a release directory and checks names, shapes, types,
 finiteness, unit-norm decoder rows, thresholds and digests, and that the arrays
-reproduce the stored test vectors. Exits 0 and prints a summary, or names the
-first fault in one line and exits 65 (66: no such directory).
+reproduce the stored test vectors. Prints a summary and exits 0 if all checks
+pass. Otherwise names the first fault in one line and exits 65, or 66 if the
+directory does not exist.
 
   jumprelu verify jumprelu_demo/release
 """

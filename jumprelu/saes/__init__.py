@@ -1,4 +1,8 @@
-"""The table of SAE variants: each variant is one module and one table row."""
+"""The table of SAE variants.
+
+Each variant has a row in `VARIANTS` and a module. The Matryoshka variants are
+the exception: `matryoshka.py` makes them from other variants.
+"""
 
 from jumprelu.saes import (
     base,
@@ -45,7 +49,20 @@ def make_sae(
     transcoder: bool = False,
     skip: bool = False,
 ) -> base.Sae:
-  """Returns the SAE of a variant in `VARIANTS` with that variant's config."""
+  """Returns an SAE of a variant.
+
+  Args:
+    variant: A key of `VARIANTS`.
+    config: The variant's config.
+    d_in: The width of the inputs.
+    d_out: The width of the targets.
+    width: The number of latents.
+    transcoder: Whether targets differ from inputs.
+    skip: Whether the reconstruction has the additional term `inputs @ W_skip`.
+
+  Raises:
+    TypeError: The config is that of another variant.
+  """
   cls, config_cls = VARIANTS[variant]
   if not isinstance(config, config_cls):
     raise TypeError(f'{variant} needs a {config_cls}, got {type(config)}')

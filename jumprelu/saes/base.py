@@ -1,16 +1,18 @@
 """The base class of SAE variants: shared methods, and methods to override.
 
-An SAE is a frozen description; its parameters are a flat dict of arrays, so one
-description serves a whole group: each method is pure and `jax.vmap` over a
-leading `members` axis of the parameters trains the group. The loss is Gemma
-Scope's (arXiv 2408.05147, equation 4), summed over dimensions, averaged over
-rows:
+An `Sae` holds the shape and config of an SAE. Its parameters are a flat dict of
+arrays, which every method takes as an argument. SAEs that differ only in their
+parameters are the members of a group: their parameters are stacked along a
+leading `members` axis, and `jax.vmap` over this axis trains them together.
+
+The loss is Gemma Scope's (arXiv 2408.05147, equation 4), in which squared
+errors are summed over dimensions and averaged over rows:
 
   ||targets - decode(encode(inputs))||^2 + sparsity_coefficient * penalty
 
-plus the extra terms of a variant's paper (`auxiliary_loss`). State that a
-variant learns from the batches without a gradient (a running threshold) is one
-of its parameters, so it is stored, sharded, resumed and folded with them.
+A variant may add a third term (`auxiliary_loss`). Values that a variant updates
+without gradients, such as a running threshold, are also parameters, so that
+they are stored, sharded, resumed and folded (see `fold`) like the others.
 """
 
 import abc
@@ -41,7 +43,7 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True)
 class Sae(abc.ABC):
-  """One SAE's shape and config: hashable, so it is a static argument of jit."""
+  """The shape and config of an SAE, hashable as a static argument of `jit`."""
 
   variant: ClassVar[str]
   # Parameters that the optimiser does not update.
@@ -51,9 +53,10 @@ class Sae(abc.ABC):
   d_in: int
   d_out: int
   width: int
-  # Inputs and targets differ: no tied init, no pre-encoder bias.
+  # Whether targets differ from inputs. A transcoder's encoder does not start as
+  # the decoder's transpose, and it has no pre-encoder bias.
   transcoder: bool = False
-  # The reconstruction has a term linear in the inputs, `inputs @ W_skip`.
+  # Whether the reconstruction has the additional term `inputs @ W_skip`.
   skip: bool = False
 
   # Methods that every variant defines.
@@ -85,7 +88,7 @@ class Sae(abc.ABC):
   ) -> Params:
     """Returns the folded SAE's parameters that only this variant has.
 
-    `scale` is the factor that multiplies each latent's pre-activations.
+    `params` are not folded. Folding multiplies pre-activations by `scale`.
     """
 
   # Methods that a variant may override.
@@ -97,7 +100,7 @@ class Sae(abc.ABC):
       sparsity_coefficient: Scalar,
       target_l0: Scalar,
   ) -> Float[Array, '']:
-    """Returns the loss's second term from the mean penalty over kept rows."""
+    """Returns the loss's second term from the mean penalty of the kept rows."""
     del target_l0
     return sparsity_coefficient * mean_penalty
 
@@ -134,7 +137,7 @@ class Sae(abc.ABC):
       inputs: Float[Array, 'batch model'],
       keep: Bool[Array, ' batch'],
   ) -> Float[Array, 'batch latents']:
-    """Returns the training latents, where rows may depend on each other."""
+    """Returns the latents in training, which may depend on all kept rows."""
     del keep
     return self.latents(params, pre_acts, inputs=inputs)
 
@@ -163,7 +166,7 @@ class Sae(abc.ABC):
       *,
       rows: Rows,
   ) -> Float[Array, '']:
-    """Returns the loss's third term."""
+    """Returns the loss's third term, by default 0."""
     del params, pre_acts, latents, rows
     return jnp.float32(0)
 
@@ -172,14 +175,14 @@ class Sae(abc.ABC):
   ) -> Params:
     """Returns new values of the parameters that are updated without gradients.
 
-    These parameters are among `untrained`. `latents` comes from
+    These parameters are listed in `untrained`. `latents` are the result of
     `batch_latents`.
     """
     del params, latents
     return {}
 
   def to_jumprelu(self, params: Params) -> tuple[Any, Params] | None:
-    """Returns the JumpReLU SAE equal to this folded SAE, or None."""
+    """Returns the JumpReLU SAE that equals this folded SAE, or None."""
     del params
     return None
 
@@ -199,10 +202,10 @@ class Sae(abc.ABC):
   ) -> Params:
     """Returns initial parameters (Gemma Scope, section 3.2).
 
-    Decoder rows are drawn uniformly from a cube, then scaled to unit norm. The
-    bound of He's initialisation does not matter, because rows are rescaled. Biases and the skip
-    term are zero. The encoder starts as the decoder's transpose; a transcoder's
-    encoder is drawn independently.
+    Decoder rows are drawn as in He's uniform initialisation and then scaled to
+    unit norm, so its bound does not matter. Biases and the skip term are zero.
+    The encoder is the decoder's transpose, except that a transcoder's encoder
+    is drawn independently.
     """
     decoder_key, encoder_key = jax.random.split(key)
     W_dec = unit_uniform(decoder_key, self.width, self.d_out)
@@ -240,10 +243,7 @@ class Sae(abc.ABC):
   def bias_shift(
       self, params: Params, encoder: str = 'W_enc'
   ) -> Float[Array, ' latents'] | float:
-    """Returns `b_dec @ encoder`, the shift due to the pre-encoder bias.
-
-    It is 0 for an SAE without a pre-encoder bias.
-    """
+    """Returns `b_dec @ encoder`, or 0 for an SAE without a pre-encoder bias."""
     if not self.subtracts_decoder_bias:
       return 0.0
     # At full precision, because it shifts the pre-activations of every row.
@@ -253,7 +253,7 @@ class Sae(abc.ABC):
   def pre_acts(
       self, params: Params, inputs: Float[Array, '*batch model']
   ) -> Float[Array, '*batch latents']:
-    """Returns the outputs of the encoder's affine map."""
+    """Returns `(inputs - b_dec) @ W_enc + b_enc`; see `affine`."""
     return self.affine(params, inputs, encoder='W_enc', bias='b_enc')
 
   def affine(
@@ -264,11 +264,12 @@ class Sae(abc.ABC):
       encoder: str,
       bias: str,
   ) -> Float[Array, '*batch latents']:
-    """Returns `inputs @ encoder + bias` in float32, whatever the input dtype.
+    """Returns `(inputs - b_dec) @ encoder + bias`, always in float32.
 
-    The pre-encoder bias enters as `b_dec @ W_enc`, as at release, because
-    subtracting it from the inputs would copy them once per member and cost the
-    backward pass a whole matrix product for b_dec's gradient.
+    Without a pre-encoder bias, `b_dec` is left out. With it, `bias_shift` is
+    subtracted from the bias, because subtracting `b_dec` from the inputs would
+    copy them once per member and cost the backward pass a whole matrix product
+    for the gradient of `b_dec`.
     """
     shifted = params[bias] - self.bias_shift(params, encoder)
     outputs = products.matmul(inputs, params[encoder])
@@ -277,10 +278,13 @@ class Sae(abc.ABC):
   def read_times(
       self, params: Mapping[str, Any], gain: Float[Array, ' model']
   ) -> dict[str, Any]:
-    """Returns parameters for inputs that are multiplied by `gain`.
+    """Returns parameters that undo a multiplication of the inputs by `gain`.
 
-    The latents and reconstructions equal those of `params` on plain inputs.
+    Raises:
+      ValueError: The SAE has a pre-encoder bias, which folding removes.
     """
+    if self.subtracts_decoder_bias:
+      raise ValueError('fold the SAE first: it has a pre-encoder bias')
     names = (*self.encoders, *(('W_skip',) if self.skip else ()))
     return dict(params) | {name: params[name] / gain[:, None] for name in names}
 
@@ -307,7 +311,7 @@ class Sae(abc.ABC):
       outputs: Float[Array, '*batch target_model'],
       inputs: Float[Array, '*batch model'] | None,
   ) -> Float[Array, '*batch target_model']:
-    """Returns decoder outputs plus the skip term of an SAE that has one."""
+    """Returns `outputs`, plus `inputs @ W_skip` if the SAE has a skip term."""
     if not self.skip:
       return outputs
     if inputs is None:
@@ -325,11 +329,10 @@ class Sae(abc.ABC):
       target_l0: Scalar,
       silent: Int32[Array, ' latents'] | None = None,
   ) -> tuple[Float[Array, ''], LossParts]:
-    """Returns the mean loss over the rows with `keep`, and its parts.
+    """Returns the loss on the kept rows (those with `keep`), and its parts.
 
-    The other rows must be finite (zeros); they then have no effect. `silent`
-    counts the kept rows since each latent fired. Without `silent`, no latent
-    counts as dead.
+    The other rows have no effect, but must be finite. `silent` is the number of
+    kept rows since each latent last fired. By default no latent counts as dead.
     """
     if silent is None:
       silent = jnp.zeros(self.width, jnp.int32)
@@ -366,14 +369,15 @@ class Sae(abc.ABC):
   def fold(
       self, params: Params, *, input_scale: Scalar, target_scale: Scalar
   ) -> tuple['Sae', Params]:
-    """Returns the SAE for raw activations and its parameters.
+    """Returns the SAE for raw activations, and its parameters.
 
-    `params` were trained on inputs / C_x and targets / C_y. The folded SAE
-    takes raw inputs and returns the latents times C_y and the raw
-    reconstruction (Gemma Scope, appendix A, which has C_x = C_y). It has no
-    pre-encoder bias, unit-norm decoder rows and linear thresholds. It is meant
-    for inference, because a bandwidth or a sparsity coefficient keeps its
-    meaning on scaled activations only.
+    `params` were trained on inputs / `input_scale` and targets /
+    `target_scale`. The folded SAE maps raw inputs to raw reconstructions (Gemma
+    Scope, appendix A, where both scales are equal). Each latent is multiplied
+    by `target_scale` and by the norm of its decoder row. The decoder has
+    unit-norm rows, thresholds are linear, and the pre-encoder bias is part of
+    `b_enc`. The folded SAE is for inference only, because bandwidths and
+    sparsity coefficients are in units of the scaled activations.
     """
     W_dec = params['W_dec']
     norms = jnp.linalg.norm(W_dec, axis=-1)

@@ -1,27 +1,26 @@
 """BatchTopK SAEs: TopK over all rows of a batch at once.
 
   latents in training  = z where z is positive and among the k * rows largest of
-                         the batch's kept rows, else 0
+                         the batch, else 0
   latents at inference = z where z > threshold, else 0
-  threshold            = running mean of the smallest latent of each batch
+  threshold            = running mean of each batch's smallest active latent
 
-(arXiv 2412.06410, sections 3 and 3.1.) A row may use more or fewer latents than
-k, but the mean over rows is k. The loss is that of TopK, including its
-auxiliary term. The threshold is updated from the batches, so it is part of the
-training state. The evaluated and released SAE is a JumpReLU SAE with the same
-threshold for all latents.
+where z are the pre-activations (arXiv 2412.06410, sections 3 and 3.1). A row
+may use more or fewer latents than k, but the mean over rows is k. The loss is
+that of TopK, including its auxiliary term. The threshold is part of the
+training state, because every batch updates it. The evaluated and released SAE
+is a JumpReLU SAE with the same threshold for all latents.
 
-Implementations differ, and this one chooses:
-* The threshold: the paper averages the smallest latent over batches of data
-  after training; dictionary_learning and SAELens keep an exponential mean
-  during training, with a decay of 0.999 and 0.99. This package keeps an
-  exponential mean (`threshold_decay`) from the first step; its first value is
-  that of the first batch.
-* The first steps: dictionary_learning leaves the first thousand steps out of
-  the mean. This package includes them, because a mean with a decay of 0.999
-  forgets them after a few thousand steps.
+Implementations differ. This package chooses as follows:
+* Threshold: the paper computes it after training, as an average over batches.
+  dictionary_learning and SAELens keep an exponential mean during training, with
+  decays of 0.999 and 0.99 respectively. This package also keeps an exponential
+  mean (`threshold_decay`), which starts at the value of the first batch.
+* First steps: dictionary_learning leaves the first thousand steps out of the
+  mean. This package includes them, because a mean with a decay of 0.999 forgets
+  them after a few thousand steps.
 * Dropped rows (BOS, padding): public implementations include them in the
-  selection. Here they are not selected and do not add to the count.
+  selection. Here they have no latents, and only kept rows count in k * rows.
 """
 
 import dataclasses
@@ -62,7 +61,7 @@ class BatchTopK(topk.TopK):
   def init_own_params(
       self, *, initial_threshold: base.Scalar, target_l0: base.Scalar
   ) -> base.Params:
-    """Returns TopK's parameters and a threshold of 0, which means unset."""
+    """Returns TopK's parameters, and a threshold of 0 until the first batch."""
     zeros = jnp.zeros(self.width, jnp.float32)
     return super().init_own_params(
         initial_threshold=initial_threshold, target_l0=target_l0
@@ -84,7 +83,7 @@ class BatchTopK(topk.TopK):
       inputs: Float[Array, 'batch model'],
       keep: Bool[Array, ' batch'],
   ) -> Float[Array, 'batch latents']:
-    """Returns the k * rows largest latents of the batch's kept rows."""
+    """Returns the k * rows largest pre-activations of the kept rows, else 0."""
     del inputs
     k = jax.lax.stop_gradient(params['k'])
     count = jnp.round(k * keep.sum(dtype=jnp.int32)).astype(jnp.int32)
@@ -95,7 +94,10 @@ class BatchTopK(topk.TopK):
   def carry(
       self, params: base.Params, latents: Float[Array, 'batch latents']
   ) -> base.Params:
-    """Returns the threshold moved towards this batch's smallest latent."""
+    """Returns the threshold, updated with this batch's smallest active latent.
+
+    A batch without active latents leaves the threshold unchanged.
+    """
     latents = jax.lax.stop_gradient(latents)
     old = jax.lax.stop_gradient(params['threshold'])
     smallest = jnp.min(jnp.where(latents > 0, latents, jnp.inf))
@@ -106,7 +108,7 @@ class BatchTopK(topk.TopK):
   def fold_own(
       self, params: base.Params, *, scale: Float[Array, ' latents']
   ) -> base.Params:
-    """Returns k and the threshold, scaled like the pre-activations."""
+    """Returns k, and the threshold multiplied like the pre-activations."""
     folded = super().fold_own(params, scale=scale)
     return folded | {'threshold': params['threshold'] * scale}
 

@@ -1,40 +1,41 @@
 """Gated SAEs: a gate decides which latents are active, a magnitude how much.
 
-  gate = W_enc' (x - b_dec) + b_enc          magnitude = exp(r_mag) * W_enc'
-                                                         (x - b_dec) + b_mag
-  latents = [gate > 0] * max(magnitude, 0)
+  gate      = W_enc^T (x - b_dec) + b_enc
+  magnitude = exp(r_mag) * W_enc^T (x - b_dec) + b_mag
+  latents   = [gate > 0] * max(magnitude, 0)
   loss = ||x - decode(latents)||^2 + sparsity_coefficient * sum of max(gate, 0)
        + ||x - decode'(max(gate, 0))||^2
 
 decode' is the decoder without gradients to its weights and bias (Gated SAEs,
 arXiv 2404.16014, sections 3.1 and 3.2, pseudo-code in its figures 16 and 17).
-`decoder_norm=unit` is that paper's. `decoder_norm=free` is RI-L1, the baseline
-of JumpReLU SAEs (arXiv 2407.14435): the penalty is the sum of max(gate, 0) *
-||decoder row|| and rows are free; as in decode', the rows get no gradient from
-the penalty.
+The default `decoder_norm=unit` is that paper's. `decoder_norm=free` is RI-L1,
+the baseline of JumpReLU SAEs (arXiv 2407.14435): the norms of decoder rows are
+not constrained, and the penalty is the sum of max(gate, 0) * ||decoder row||.
+By default the rows get no gradient from this penalty.
 
-At release a Gated SAE becomes a JumpReLU SAE (the paper's appendix on their
-equivalence): with z = magnitude, gate > 0 means z > b_mag - exp(r_mag) * b_enc.
-The threshold is the maximum of that value and 0, because magnitudes are
-positive.
+At release a Gated SAE becomes a JumpReLU SAE with the magnitudes as
+pre-activations, as the paper's appendix explains. gate > 0 is equivalent to
+magnitude > b_mag - exp(r_mag) * b_enc. The threshold is the maximum of this
+bound and 0, because latents are positive.
 
-Each ablation of the paper's figure 8 is one switch. `rescale=False` has no
-r_mag (it is 0). `frozen_decoder=False` lets the third term train the decoder
-too. `tied=False` gives magnitudes a separate encoder W_mag instead of
-exp(r_mag) * W_enc. Such an SAE has no equal JumpReLU SAE, so it is released in
-its trained form.
+Three switches are the ablations of the paper's figure 8. `rescale=False` fixes
+r_mag at 0. `frozen_decoder=False` lets the third term train the decoder too.
+`tied=False` gives magnitudes a separate encoder W_mag instead of exp(r_mag) *
+W_enc. Such an SAE equals no JumpReLU SAE, so it is released in its trained
+form.
 
-Implementations differ, and this one chooses:
+Implementations differ. This package chooses as follows:
 * Initial values: r_mag starts at 0, as in SAELens; the paper gives no value.
-  W_mag starts as W_enc, so magnitudes start equal to the gates with or without
-  tied encoders.
-* The paper's code divides squared errors by the dimension; here they are sums.
-* decode' freezes weights and bias; the bias still learns as the pre-encoder
-  bias. SAELens' later versions let the third term train the decoder and always
-  weight the penalty by the norms of the decoder's rows.
-* SAELens calls the gate's bias b_gate. Here it is `b_enc`, because it is the
-  bias of `W_enc`, and `pre_acts` are the gate's pre-activations.
-* The original resamples dead latents; this package does not.
+  W_mag starts as W_enc. Magnitudes therefore start equal to the gates, whether
+  or not encoders are tied.
+* Squared errors: the paper's code divides them by the dimension. Here they are
+  sums.
+* Frozen decoder: here decode' freezes weights and bias, and the bias still
+  learns as the pre-encoder bias. Later versions of SAELens let the third term
+  train the decoder, and always weight the penalty by the norms of decoder rows.
+* Names: SAELens calls the gate's bias b_gate. Here it is `b_enc`, because it is
+  the bias of `W_enc`. `pre_acts` are the gate's pre-activations.
+* Dead latents: the paper resamples them. This package does not.
 """
 
 import dataclasses
@@ -83,7 +84,7 @@ class Gated(relu.Relu):
       initial_threshold: base.Scalar,
       target_l0: base.Scalar = 1.0,
   ) -> base.Params:
-    """Returns initial parameters, with equal encoders of both halves."""
+    """Returns initial parameters, in which all encoders are equal."""
     params = super().init_params(
         key, initial_threshold=initial_threshold, target_l0=target_l0
     )
@@ -92,7 +93,7 @@ class Gated(relu.Relu):
   def init_own_params(
       self, *, initial_threshold: base.Scalar, target_l0: base.Scalar
   ) -> base.Params:
-    """Returns a gain and a bias that make the magnitude equal the gate."""
+    """Returns zeros, with which magnitudes equal gates at the start."""
     del initial_threshold, target_l0
     zeros = jnp.zeros(self.width, jnp.float32)
     gain = {'r_mag': zeros} if self._has_gain else {}
@@ -103,7 +104,7 @@ class Gated(relu.Relu):
     return self.config.tied and self.config.rescale
 
   def _gain(self, params: base.Params) -> Float[Array, ' latents']:
-    """Returns each latent's ratio of magnitude weights to gate weights."""
+    """Returns exp(r_mag), which is 1 in an SAE without that parameter."""
     if self._has_gain:
       return jnp.exp(params['r_mag'])
     return jnp.ones(self.width, jnp.float32)
@@ -114,7 +115,7 @@ class Gated(relu.Relu):
     """Returns the magnitudes where gate and magnitude are positive, else 0.
 
     Raises:
-      TypeError: if magnitudes have a separate encoder.
+      TypeError: Magnitudes have a separate encoder.
     """
     if not self.config.tied:
       raise TypeError('an untied Gated SAE needs its inputs: call `latents`')
@@ -123,7 +124,8 @@ class Gated(relu.Relu):
         value.reshape(leading + (self.width,))
         for value in (self._gain(params), params['b_mag'], params['b_enc'])
     )
-    # A folded SAE's b_enc and b_mag include the shift of the pre-encoder bias.
+    # This is also right for a folded SAE, because its b_enc and b_mag both
+    # include the shift by the pre-encoder bias.
     return _gated(pre_acts, gain * (pre_acts - b_gate) + b_mag)
 
   def latents(
@@ -146,11 +148,11 @@ class Gated(relu.Relu):
       pre_acts: Float[Array, '*batch latents'],
       latents: Float[Array, '*batch latents'],
   ) -> Float[Array, '*batch']:
-    """Returns the sum of gates times the norms of their decoder rows.
+    """Returns each row's sum of max(gate, 0) * ||decoder row||.
 
-    A frozen decoder gets no gradient from its norms either. Otherwise its rows
-    would shrink without limit, because the magnitudes can compensate for it and
-    no term of the gates opposes it.
+    With `frozen_decoder`, the decoder gets no gradient from this penalty.
+    Otherwise decoder rows would shrink without limit: larger magnitudes can
+    compensate for it, and the third term does not train the decoder.
     """
     return super().penalty(self._gate_decoder(params), pre_acts, latents)
 
@@ -167,7 +169,7 @@ class Gated(relu.Relu):
       *,
       rows: base.Rows,
   ) -> Float[Array, '']:
-    """Returns the squared error of the reconstruction from the gates alone."""
+    """Returns the squared error of the reconstruction from max(gate, 0)."""
     del latents
     decoder = self._gate_decoder(params)
     outputs = self.decode(decoder, relu.positive(pre_acts), rows.inputs)
@@ -177,7 +179,7 @@ class Gated(relu.Relu):
   def fold_own(
       self, params: base.Params, *, scale: Float[Array, ' latents']
   ) -> base.Params:
-    """Returns the gain and the scaled magnitude bias, bias shift included."""
+    """Returns r_mag, and b_mag minus the pre-encoder shift, then scaled."""
     shift = self._gain(params) * self.bias_shift(params, self.encoders[-1])
     gain = {'r_mag': params['r_mag']} if self._has_gain else {}
     return gain | {'b_mag': (params['b_mag'] - shift) * scale}
@@ -185,7 +187,7 @@ class Gated(relu.Relu):
   def to_jumprelu(
       self, params: base.Params
   ) -> tuple[jumprelu.JumpRelu, base.Params] | None:
-    """Returns the magnitude's affine map, thresholded where the gate opens."""
+    """Returns the JumpReLU SAE of the magnitudes, or None if untied."""
     if not self.config.tied:
       return None
     gain = self._gain(params)

@@ -2,10 +2,11 @@
 
   latents = z H(z - threshold),  penalty = sum of H(z - threshold) over latents
 
-(arXiv 2407.14435; arXiv 2408.05147, equations 1-4). Only the threshold gets a
-gradient from the penalty, through the pseudo-derivatives of
-`ops/pseudo_derivatives.py`, which documents `kernel` and
-`gradient_to_pre_acts`. Both options affect training only.
+where z are the pre-activations and H is the Heaviside step function (arXiv
+2407.14435; arXiv 2408.05147, equations 1-4). By default only the threshold gets
+a gradient from the penalty, through the pseudo-derivatives of
+`ops/pseudo_derivatives.py`. That module also explains the options `kernel` and
+`gradient_to_pre_acts`, which affect training only.
 """
 
 from collections.abc import Sequence
@@ -48,7 +49,7 @@ class ThresholdConfig(base.Config):
   gradient_to_pre_acts: bool = fields.field(
       False,
       'Let the pseudo-derivatives train the encoder too (an ablation of the'
-      ' paper; latents die).',
+      ' paper, in which latents die).',
   )
 
   def __post_init__(self):
@@ -73,7 +74,10 @@ class Config(ThresholdConfig):
   def sparsities(
       self, coefficients: Sequence[float], targets: Sequence[float]
   ) -> list[tuple[float, float]]:
-    """Returns the members' pairs; the target loss has a coefficient of 1."""
+    """Returns (coefficient, target L0) of each member.
+
+    The coefficient of a member with a target is 1.
+    """
     if targets:
       return [(1.0, target) for target in targets]
     return super().sparsities(coefficients, targets)
@@ -88,7 +92,7 @@ class Thresholded(base.Sae):
   def init_own_params(
       self, *, initial_threshold: base.Scalar, target_l0: base.Scalar
   ) -> base.Params:
-    """Returns the same initial threshold for every latent of a member."""
+    """Returns `threshold` or `log_threshold`, equal for all latents."""
     del target_l0
     start = jnp.broadcast_to(
         jnp.asarray(initial_threshold, jnp.float32), (self.width,)
@@ -131,24 +135,25 @@ class Thresholded(base.Sae):
       pre_acts: Float[Array, '*batch latents'],
       latents: Float[Array, '*batch latents'],
   ) -> Float[Array, '*batch']:
-    """Returns each row's number of active latents, from pre-activations."""
-    # Latents below the threshold are 0, so their distance to it is lost.
+    """Returns each row's number of active latents."""
+    # The pseudo-derivative needs pre-activations, because inactive latents are
+    # 0 and no longer show their distance to the threshold.
     del latents
     return self.active(params, pre_acts).sum(axis=-1)
 
   def folded_config(self) -> base.Config:
-    """Returns the folded config, with linear thresholds as released."""
+    """Returns the folded SAE's config, in which thresholds are linear."""
     config = super().folded_config()
     return dataclasses.replace(config, threshold_parameter='linear')
 
   def fold_own(
       self, params: base.Params, *, scale: Float[Array, ' latents']
   ) -> base.Params:
-    """Returns the threshold, scaled like the pre-activations."""
+    """Returns the threshold, multiplied like the pre-activations."""
     return {'threshold': self.threshold(params) * scale}
 
   def to_jumprelu(self, params: base.Params) -> tuple['JumpRelu', base.Params]:
-    """Returns the plain JumpReLU SAE, which has no training penalty."""
+    """Returns the JumpReLU SAE with these thresholds and a default config."""
     return as_jumprelu(self, params, threshold=self.threshold(params))
 
 
@@ -167,11 +172,11 @@ class JumpRelu(Thresholded):
       sparsity_coefficient: base.Scalar,
       target_l0: base.Scalar,
   ) -> Float[Array, '']:
-    """Returns the weighted L0 or its squared relative distance to a target.
+    """Returns the weighted L0, or its weighted squared distance to a target.
 
-    The target form (appendix of arXiv 2407.14435) squares the mean over the
-    whole batch, not each row's count, because the target applies to the mean
-    and rows may differ.
+    The distance is relative to the target (appendix of arXiv 2407.14435). It is
+    that of the batch's mean L0, not of each row's L0, because rows may differ
+    as long as their mean is at the target.
     """
     if self.config.penalty == 'target_l0':
       return sparsity_coefficient * jnp.square(mean_penalty / target_l0 - 1.0)
@@ -185,9 +190,13 @@ def as_jumprelu(
     threshold: Float[Array, ' latents'],
     **changed: Array,
 ) -> tuple[JumpRelu, base.Params]:
-  """Returns the JumpReLU SAE of a folded SAE with the given thresholds.
+  """Returns a folded SAE as a JumpReLU SAE, and its parameters.
 
-  `changed` holds the arrays that differ from those of the folded SAE.
+  Args:
+    sae: The folded SAE.
+    params: Its parameters.
+    threshold: The linear thresholds.
+    **changed: Parameters that replace those of the folded SAE.
   """
   config = Config(pre_encoder_bias=False, threshold_parameter='linear')
   jumprelu = JumpRelu(

@@ -4,25 +4,29 @@
             + frequency_coefficient * sum over latents of p^2 / frequency_scale
   loss = ||x - decode(latents)||^2 + sparsity_coefficient * penalty
 
-where L0 is a row's number of active latents and p is the share of the batch's
-rows on which a latent is active. Both are differentiated through the step's
-pseudo-derivative; the target is the member's L0. The source is Gemma Scope 2's
-technical paper, equation 5. The frequency term follows Google DeepMind's
-progress update of March 2025 on dense latents, whose penalty is the sum of
-p * (1 + p / scale). Below the target the parabola rewards more latents; at
-twice the target its slope equals that of a linear penalty.
+where L0 is a row's number of active latents, target is the member's target L0,
+and p is the share of the batch's rows on which a latent is active. L0 and p are
+differentiated through the pseudo-derivative of the step function. The first
+term is equation 5 of Gemma Scope 2's technical paper. Below the target it
+rewards additional active latents; at twice the target its slope equals that of
+a linear penalty. The second term follows Google DeepMind's progress update of
+March 2025 on dense latents, whose penalty is the sum of p * (1 + p / scale).
 
-The sources differ or are silent on some points, and this module chooses:
-* The factor of equation 5 is transcribed as 2 / target, which contradicts its
-  description: the gradient at twice the target equals the linear penalty's.
-  This module uses 1 / (2 * target), which matches the description.
-* Each row's L0 is squared, not the batch's mean. The target loss of JumpReLU
-  SAEs (`jumprelu.penalty=target_l0`) squares the mean.
-* Gemma Scope 2 gives neither the form nor the coefficient of its secondary
-  frequency penalty. This module uses the progress update's addition to L0,
-  p^2 / scale, with a scale of 0.1 (OpenMOSS names 0.1 and 0.01).
-* Gemma Scope 2 warms the coefficient up over 50,000 steps
-  (`--optim.sparsity_warmup_steps`) and nests its SAEs (`matryoshka.py`).
+The sources differ or are silent on some points. This module chooses as follows:
+* Factor: equation 5, as it was transcribed for this package, has the factor
+  2 / target. By the paper's description, however, the slope at twice the target
+  equals that of a linear penalty. This module uses 1 / (2 * target), which
+  agrees with the description.
+* Squares: this module squares the distance of each row's L0 to the target. The
+  target loss of JumpReLU SAEs (`jumprelu.penalty=target_l0`) squares that of
+  the batch's mean L0.
+* Frequency: Gemma Scope 2 gives neither the form nor the coefficient of its
+  frequency penalty. This module uses the term that the progress update adds to
+  L0, p^2 / scale, with a scale of 0.1 (OpenMOSS mentions 0.1 and 0.01).
+* Schedule: Gemma Scope 2 warms the coefficient up over 50,000 steps. Here
+  `--optim.sparsity_warmup_steps` sets their number.
+* Prefixes: Gemma Scope 2 trains its SAEs as Matryoshka SAEs. This variant has
+  no Matryoshka form; `matryoshka.py` has those of other variants.
 """
 
 from collections.abc import Sequence
@@ -42,16 +46,18 @@ class Config(jumprelu.ThresholdConfig):
   """Hyper-parameters of a JumpReLU SAE with a quadratic penalty."""
 
   aims: tuple[float, ...] = fields.field(
-      (50.0,), 'Target L0s, one member each; target_l0 overrides them.'
+      (50.0,), 'Target L0s, one member per value; target_l0 overrides them.'
   )
   coefficient: float = fields.field(
-      1e-3, 'Sparsity coefficient of members at a target_l0.'
+      1e-3, 'Sparsity coefficient of the members that target_l0 makes.'
   )
   frequency_coefficient: float = fields.field(
       1.0, 'Weight of dense latents in the penalty; 0 for none.'
   )
   frequency_scale: float = fields.field(
-      0.1, 'Firing frequency at which a dense latent costs twice as much.'
+      0.1,
+      "Firing frequency at which a latent's frequency term equals its part of"
+      ' the mean L0.',
   )
 
   def __post_init__(self):
@@ -65,7 +71,10 @@ class Config(jumprelu.ThresholdConfig):
   def sparsities(
       self, coefficients: Sequence[float], targets: Sequence[float]
   ) -> list[tuple[float, float]]:
-    """Returns the members' pairs: each coefficient with each target L0."""
+    """Returns (coefficient, target L0) of each member.
+
+    Without `targets`, there is a member for each coefficient and each aim.
+    """
     if targets:
       return [(self.coefficient, target) for target in targets]
     return [(value, aim) for value in coefficients for aim in self.aims]
@@ -73,7 +82,7 @@ class Config(jumprelu.ThresholdConfig):
 
 @dataclasses.dataclass(frozen=True)
 class JumpReluQuadratic(jumprelu.Thresholded):
-  """A JumpReLU SAE with a penalty on distance to an L0 and on dense latents."""
+  """A JumpReLU SAE that penalises distance to an L0, and dense latents."""
 
   variant: ClassVar[str] = 'jumprelu_quadratic'
 
@@ -89,7 +98,7 @@ class JumpReluQuadratic(jumprelu.Thresholded):
       sparsity_coefficient: base.Scalar,
       target_l0: base.Scalar,
   ) -> Float[Array, '']:
-    """Returns the penalty on rows' distances to the target and on frequency."""
+    """Returns the weighted sum of the quadratic and the frequency penalty."""
     del latents
     config = self.config
     active = self.active(params, pre_acts)

@@ -5,28 +5,30 @@
          + pre_act_coefficient / sqrt(d) * sum over latents of
                                            max(threshold - z, 0) * norm
 
-where norm is that of the latent's decoder row, which is free, and d is the
-dimension of the targets (Circuits Updates, January 2025, on training SAEs). The
-tanh is near 1 for clearly active latents, so it counts latents without
-shrinking them. Unlike the L0 of JumpReLU SAEs it has a gradient to the encoder
-and the decoder, and to the thresholds through the latents' pseudo-derivative.
-The last term revives silent latents, whose pre-activations have no other
-gradient.
+where z is a pre-activation, norm is the norm of the latent's decoder row (which
+is not constrained), and d is the dimension of the targets. The source is
+Anthropic's Circuits Updates, January 2025, on training SAEs. The tanh is near 1
+for clearly active latents, so the penalty counts latents without shrinking
+them. Unlike the L0 of JumpReLU SAEs, it has a gradient to the encoder and the
+decoder, and a pseudo-gradient to the thresholds through the latents. The last
+term revives silent latents, whose pre-activations have no other gradient.
 
-The sources differ, and this module chooses:
-* Anthropic's text scales activations to ||x||^2 = d on average, this package to
-  1. The roots of d above convert its values (tanh_scale 4, pre_act_coefficient
-  3e-6). Its bandwidth of 2 and initial threshold of 0.1 become 2 / sqrt(d) and
-  0.1 / sqrt(d); the defaults are the values at d = 2304. A sparsity
-  coefficient is the text's divided by d.
-* The text's third term covers all latents, as here; SAELens' covers only
-  latents that have been silent for long.
-* The text raises the sparsity coefficient over the whole run
-  (`--optim.sparsity_warmup_fraction=1`), lets the learning rate fall over the
-  last fifth (`--optim.lr_decay=0.2`), and initialises biases so that each
-  latent fires on a fixed share of rows. Here biases start at 0.
-* The text has no pre-encoder bias; here it is an option,
-  `--sae.jumprelu_tanh.pre_encoder_bias`.
+The sources differ. This module chooses as follows:
+* Scale: Anthropic scales activations to a mean ||x||^2 of d, this package to 1.
+  The factors sqrt(d) above convert Anthropic's values (tanh_scale 4,
+  pre_act_coefficient 3e-6). Its bandwidth of 2 and initial threshold of 0.1
+  become 2 / sqrt(d) and 0.1 / sqrt(d); the defaults are these values at d =
+  2304. Divide Anthropic's sparsity coefficients by d.
+* Last term: here it covers all latents, as in Anthropic's text. In SAELens it
+  covers only latents that have been silent for long.
+* Schedules: Anthropic raises the sparsity coefficient over the whole run and
+  decays the learning rate over the last fifth. Here this needs the flags
+  `--optim.sparsity_warmup_fraction=1`, `--optim.sparsity_warmup_steps=none` and
+  `--optim.lr_decay=0.2`.
+* Biases: Anthropic initialises them so that each latent fires on a fixed share
+  of rows. Here they start at 0.
+* Pre-encoder bias: none by default, as in Anthropic's text;
+  `--sae.jumprelu_tanh.pre_encoder_bias` adds it.
 """
 
 import dataclasses
@@ -84,7 +86,7 @@ class JumpReluTanh(jumprelu.Thresholded):
       pre_acts: Float[Array, '*batch latents'],
       latents: Float[Array, '*batch latents'],
   ) -> Float[Array, '*batch']:
-    """Returns each row's smooth count of latents, by latent times norm."""
+    """Returns each row's sum of tanh, a smooth count of active latents."""
     del pre_acts
     sizes = latents * _norms(params, latents.ndim)
     scale = self.config.tanh_scale * math.sqrt(self.d_out)
@@ -98,7 +100,7 @@ class JumpReluTanh(jumprelu.Thresholded):
       *,
       rows: base.Rows,
   ) -> Float[Array, '']:
-    """Returns the weighted distance of pre-activations below the threshold."""
+    """Returns the last term of the loss, which pulls on inactive latents."""
     del latents
     below = jnp.maximum(self.threshold(params)[None, :] - pre_acts, 0.0)
     pull = (below * _norms(params, 2)).sum(axis=-1)

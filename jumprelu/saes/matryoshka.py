@@ -1,27 +1,29 @@
-"""Matryoshka SAEs: prefixes of the latents must reconstruct as well.
+"""Matryoshka SAEs: each of several prefixes of the latents must reconstruct.
 
   loss = sum over prefixes m of ||x - (latents[:m] W_dec[:m] + b_dec)||^2
-         + the other terms of the variant's loss
+         + the other terms of the base variant's loss
 
 (Bussmann et al., arXiv 2503.17547, section 3.) The last prefix is the whole
-width; its term is the usual reconstruction error, and the terms of the other
-prefixes are added to it. `nest` builds the Matryoshka classes of any variant,
-so a row of the variants' table is enough to add one. Latents, thresholds, penalties and
-released files are the same as in the nested variant. At inference a Matryoshka
-SAE therefore behaves like the SAE that it nests.
+width, so its term is the usual reconstruction error. The terms of the shorter
+prefixes are added as part of the auxiliary loss. `nest` makes the Matryoshka
+classes of any base variant; a row in `saes.VARIANTS` then adds the variant.
+Matryoshka training changes only the loss: latents, thresholds, penalties and
+released files are those of the base variant.
 
-Implementations differ, and this one chooses:
-* Weights: the paper sums over prefixes. dictionary_learning weights each prefix
-  by 1 / their number and then averages them again, so its sparsity coefficients
-  are not comparable to those of this package.
-* Sizes: the paper draws or fixes nested sizes that double; dictionary_learning
-  leaves them to the user. Here they are shares of the width, 1/32, 3/32, 7/32,
-  15/32 and the whole: groups of 1/32, 1/16, 1/8, 1/4 and the rest.
-* Activation: the paper nests BatchTopK, whose selection is shared by all
-  prefixes; Gemma Scope 2 nests JumpReLU (its prefixes are not published). TopK
-  selects once as well.
-* The auxiliary term of dead latents refers to the whole reconstruction, and so
-  does the reconstruction from a Gated SAE's gates.
+Implementations differ. This package chooses as follows:
+* Weights: here each prefix has a weight of 1, as in the paper's sum.
+  dictionary_learning weights each prefix by 1 / (number of prefixes) and then
+  averages over prefixes, so its sparsity coefficients are not comparable.
+* Sizes: here prefixes are shares of the width, by default 1/32, 3/32, 7/32,
+  15/32 and 1. The latents that each of them adds are 1/32, 1/16, 1/8, 1/4 and
+  17/32 of the width. The paper draws or fixes sizes that double, and
+  dictionary_learning leaves them to the user.
+* Activation: here latents are computed once, as in the base variant, and all
+  prefixes share them; a TopK or BatchTopK SAE does not select again for each
+  prefix. The paper's base variant is BatchTopK, which also selects once. Gemma
+  Scope 2's is JumpReLU; its prefixes are not published.
+* Other terms: the term for dead latents (AuxK) and the reconstruction from the
+  gates of a Gated SAE use all latents, not prefixes.
 """
 
 import dataclasses
@@ -37,11 +39,11 @@ from jumprelu.saes import base
 
 @dataclasses.dataclass(frozen=True)
 class Prefixes(base.Config):
-  """Hyper-parameters that nesting adds to those of a variant."""
+  """Hyper-parameters that a Matryoshka SAE adds to its base variant's."""
 
   prefix_shares: tuple[float, ...] = fields.field(
       (1 / 32, 3 / 32, 7 / 32, 15 / 32),
-      'Shares of the width that must reconstruct alone, increasing.',
+      'Shares of the width that must reconstruct alone, in increasing order.',
   )
 
   def __post_init__(self):
@@ -51,13 +53,13 @@ class Prefixes(base.Config):
     fields.check(self, 'prefix_shares', rising, 'rising between 0 and 1')
 
   def prefixes(self, width: int) -> list[int]:
-    """Returns the prefixes' numbers of latents, without the whole width."""
+    """Returns the numbers of latents of the prefixes below the whole width."""
     sizes = {max(1, round(share * width)) for share in self.prefix_shares}
     return sorted(sizes - {width})
 
 
 class Nested(base.Sae):
-  """A base class that adds the prefixes' errors to a variant's loss."""
+  """A mixin that adds the prefixes' errors to the loss of a base variant."""
 
   def auxiliary_loss(
       self,
@@ -67,12 +69,13 @@ class Nested(base.Sae):
       *,
       rows: base.Rows,
   ) -> Float[Array, '']:
-    """Returns the variant's own term plus the prefixes' squared errors."""
+    """Returns the base variant's term plus the prefixes' squared errors."""
     total = super().auxiliary_loss(params, pre_acts, latents, rows=rows)
     errors, start = params['b_dec'][None, :] - rows.targets, 0
     errors = self.add_skip(params, errors, rows.inputs)
     for end in self.config.prefixes(self.width):
-      # Each group is decoded once, because prefixes share their first groups.
+      # Each prefix adds its new latents to the error of the previous prefix, so
+      # that no latent is decoded twice.
       errors = errors + products.matmul(
           latents[:, start:end], params['W_dec'][start:end]
       )
@@ -84,7 +87,7 @@ class Nested(base.Sae):
 def nest(
     sae: type[base.Sae], config: type[base.Config]
 ) -> tuple[type[base.Sae], type[Prefixes]]:
-  """Returns the SAE and config classes of a variant's Matryoshka form."""
+  """Returns the SAE and config classes of a base variant's Matryoshka form."""
 
   @dataclasses.dataclass(frozen=True)
   class NestedConfig(Prefixes, config):
@@ -99,5 +102,5 @@ def nest(
   origin = sae.__name__
   for cls, name in ((NestedConfig, f'{origin}Config'), (NestedSae, origin)):
     cls.__name__ = cls.__qualname__ = f'Matryoshka{name}'
-    cls.__doc__ = f'{origin} with prefixes that reconstruct as well.'
+    cls.__doc__ = f'{origin} with prefixes that reconstruct alone.'
   return NestedSae, NestedConfig

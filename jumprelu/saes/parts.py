@@ -1,4 +1,4 @@
-"""The parts of all variants: base config, records of a loss, row helpers."""
+"""Parts that all variants share: base config, loss records, row helpers."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -19,7 +19,7 @@ Scalar = int | float | np.number | Num[Array, '']
 class Config:
   """Hyper-parameters that every variant has."""
 
-  # Name in error messages, if the module is not named like its variant.
+  # The variant in error messages; if empty, the name of the config's module.
   name: ClassVar[str] = ''
 
   pre_encoder_bias: bool = dataclasses.field(
@@ -36,28 +36,33 @@ class Config:
   def sparsities(
       self, coefficients: Sequence[float], targets: Sequence[float]
   ) -> list[tuple[float, float]]:
-    """Returns the members' sparsity coefficients and target L0s (0: none).
+    """Returns (sparsity coefficient, target L0) of each member.
 
-    `coefficients` and `targets` are those of the whole suite; one of the two
-    is empty. A variant that cannot aim at an L0 has no members at a target.
+    A target of 0 means none. By default a variant cannot aim at an L0, and has
+    no members if there are targets.
+
+    Args:
+      coefficients: The suite's sparsity coefficients for this variant.
+      targets: The suite's target L0s, which replace the coefficients if there
+        are any.
     """
     return [] if targets else [(value, 0.0) for value in coefficients]
 
 
 class LossParts(NamedTuple):
-  """The loss of one batch and one SAE, and its parts.
+  """The loss of an SAE on a batch, its parts, and statistics of the latents.
 
   loss = reconstruction + penalty + auxiliary.
   """
 
   loss: Float[Array, '']
-  # Mean squared norm of the error over kept rows.
+  # Mean over kept rows of the error's squared norm.
   reconstruction: Float[Array, '']
   # The sparsity term of the loss, coefficient included.
   penalty: Float[Array, '']
-  # The extra terms of the variant's paper.
+  # The variant's third term (`auxiliary_loss`), 0 if it has none.
   auxiliary: Float[Array, '']
-  # Mean number of active latents over kept rows.
+  # Mean over kept rows of the number of active latents.
   l0: Float[Array, '']
   # Number of kept rows on which each latent fired.
   fired: Int32[Array, ' latents']
@@ -70,17 +75,17 @@ class Rows(NamedTuple):
 
   inputs: Float[Array, 'batch model']
   targets: Float[Array, 'batch target_model']
-  # reconstruction - targets.
+  # The reconstruction minus the targets.
   errors: Float[Array, 'batch target_model']
   keep: Bool[Array, ' batch']
-  # Kept rows since each latent fired.
+  # Number of kept rows since each latent last fired.
   silent: Int32[Array, ' latents']
 
 
 def kept_mean(
     values: Float[Array, 'batch *rest'], keep: Bool[Array, ' batch']
 ) -> Float[Array, '*rest']:
-  """Returns the average over the rows with `keep`."""
+  """Returns the average over the rows with `keep`, or 0 if there are none."""
   rows = active_pairs.row_count(keep)
   mask = keep.reshape(keep.shape + (1,) * (values.ndim - 1))
   return jnp.where(mask, values, 0.0).sum(axis=0) / rows

@@ -1,21 +1,22 @@
 """ReLU SAEs with an L1 penalty: the baseline of the papers.
 
-  latents = max(z, 0),  penalty = sum of latents * ||their decoder rows||
+  latents = max(z, 0),  penalty = sum over latents of latent * ||decoder row||
 
-With decoder rows of unit norm (`decoder_norm=unit`, the default) this is the
+where z are the pre-activations. With decoder rows of unit norm
+(`decoder_norm=unit`, the default) the penalty is a plain L1 norm. This is the
 baseline of Gated SAEs (arXiv 2404.16014, section 2 and appendix D) and of
-Bricken et al. (2023): a plain L1 norm. With free rows (`decoder_norm=free`) it
-is the later form of the Circuits Updates of April 2024, where a latent cannot
-escape its penalty by a larger row. At release the norms are folded into the
-encoder with either setting.
+Bricken et al. (2023). With `decoder_norm=free` the norms are not constrained,
+as in the Circuits Updates of April 2024; a latent cannot reduce its penalty by
+a larger decoder row. Folding moves the norms into the encoder with either
+setting.
 
-Implementations differ, and this one chooses:
-* The Gated paper divides the squared error by the dimension, others average
-  over it, so their coefficients are not comparable. Here the error is summed,
-  as everywhere in this package.
-* The papers revive dead latents by resampling; this package does not.
-* In SAELens a flag decides whether there is a pre-encoder bias. The Gated paper
-  has one, which is the default here.
+Implementations differ. This package chooses as follows:
+* Squared error: it is summed over dimensions, as everywhere in this package.
+  Others, including the Gated paper, divide it by the dimension, so their
+  coefficients are not comparable.
+* Dead latents: the papers resample them. This package does not.
+* Pre-encoder bias: there is one by default, as in the Gated paper. In SAELens a
+  flag decides.
 """
 
 import dataclasses
@@ -37,8 +38,8 @@ class Config(base.Config):
 
   decoder_norm: str = fields.field(
       'unit',
-      'Norm of decoder rows: unit or free (RI-L1 in a Gated SAE). The penalty'
-      ' is on latents times norms with either.',
+      'Norm of decoder rows: unit or free (RI-L1 in a Gated SAE). With either,'
+      " a latent's penalty is multiplied by its row's norm.",
   )
 
   def __post_init__(self):
@@ -78,7 +79,7 @@ class Relu(base.Sae):
       pre_acts: Float[Array, '*batch latents'],
       latents: Float[Array, '*batch latents'],
   ) -> Float[Array, '*batch']:
-    """Returns each row's sum of latents times the norms of decoder rows."""
+    """Returns each row's sum of max(pre-activation, 0) * ||decoder row||."""
     del latents
     return jnp.matmul(
         positive(pre_acts),
@@ -89,14 +90,14 @@ class Relu(base.Sae):
   def fold_own(
       self, params: base.Params, *, scale: Float[Array, ' latents']
   ) -> base.Params:
-    """Returns no parameters: a ReLU commutes with a positive scale."""
+    """Returns no parameters, because a ReLU has none."""
     del params, scale
     return {}
 
   def to_jumprelu(
       self, params: base.Params
   ) -> tuple[jumprelu.JumpRelu, base.Params] | None:
-    """Returns the equal JumpReLU SAE, whose thresholds are 0."""
+    """Returns the JumpReLU SAE with thresholds of 0."""
     zeros = jnp.zeros(self.width, jnp.float32)
     return jumprelu.as_jumprelu(self, params, threshold=zeros)
 

@@ -1,26 +1,28 @@
 """ReLU SAEs with rescaled and shifted latents, to undo shrinkage only.
 
-  z = W_enc' (x - b_dec) + b_enc             latents of the ReLU = max(z, 0)
+  z = W_enc^T (x - b_dec) + b_enc            latents of the ReLU = max(z, 0)
   latents = [z > 0] * max(exp(r_mag) * z + shift, 0)
   loss = that of the ReLU SAE (`relu.py`)
        + ||x - decode'(latents)||^2, with gradients to r_mag and shift alone
 
-The second baseline of Gated SAEs' figure 9 (arXiv 2404.16014), "baseline +
-rescale & shift". An L1 penalty shrinks latents, and an unpenalised gain and
-shift per latent can undo that. An improvement of Gated SAEs over this baseline
-therefore has another cause than shrinkage. At release it becomes a JumpReLU SAE
-with the threshold max(shift, 0).
+This is the second baseline in figure 9 of Gated SAEs (arXiv 2404.16014),
+"baseline + rescale & shift". decode' is the decoder without gradients. An L1
+penalty shrinks latents, and an unpenalised gain and shift per latent can undo
+the shrinkage. If Gated SAEs are better than this baseline, the reason is
+therefore not shrinkage alone. At release an SAE of this variant becomes a
+JumpReLU SAE with the threshold max(shift, 0).
 
-The sources differ or are silent on some points, and this module chooses:
-* The paper's own text was not available. Its summaries report that gain and
-  shift are learned on a frozen ReLU SAE, without the length of that training.
-  Here both learn in one run, and the ReLU SAE is unaffected, because its
-  parameters get the gradients that they would get alone.
-* The summaries do not specify whether the shift is added before or after the
-  gain, or whether it may deactivate latents (here it may). The form
-  exp(r_mag) * z + shift covers both orders.
-* Training metrics (L0, FVU) are those of the ReLU; evaluation and release use
-  the rescaled latents.
+The paper's text on this baseline was not available, and summaries of it are
+silent on some points. This module chooses as follows:
+* Training: the summaries report that gain and shift are learned on a frozen
+  ReLU SAE, but not for how long. Here they are trained together with the ReLU
+  SAE. Its parameters get the same gradients as without gain and shift.
+* Order: the summaries do not specify whether the shift is added before or after
+  the gain. The form exp(r_mag) * z + shift covers both orders.
+* Sign: the summaries do not specify whether a negative shift may deactivate
+  latents. Here it may.
+* Metrics: L0 and FVU in training are those of the ReLU SAE. Evaluation and
+  release use the rescaled latents.
 """
 
 import dataclasses
@@ -71,7 +73,7 @@ class ReluRescaled(relu.Relu):
       inputs: Float[Array, 'batch model'],
       keep: Bool[Array, ' batch'],
   ) -> Float[Array, 'batch latents']:
-    """Returns the ReLU's latents, so the ReLU SAE trains as if alone."""
+    """Returns the ReLU's latents, so that gain and shift do not train them."""
     del params, inputs, keep
     return relu.positive(pre_acts)
 
@@ -83,7 +85,7 @@ class ReluRescaled(relu.Relu):
       *,
       rows: base.Rows,
   ) -> Float[Array, '']:
-    """Returns the rescaled latents' error, differentiable in gain and shift."""
+    """Returns the rescaled latents' error, which trains gain and shift only."""
     del latents
     frozen = jax.lax.stop_gradient((params, pre_acts))
     fitted = frozen[0] | {name: params[name] for name in ('r_mag', 'shift')}
@@ -94,15 +96,16 @@ class ReluRescaled(relu.Relu):
   def fold_own(
       self, params: base.Params, *, scale: Float[Array, ' latents']
   ) -> base.Params:
-    """Returns the gain, and the shift scaled like the pre-activations."""
+    """Returns r_mag, and the shift multiplied like the pre-activations."""
     return {'r_mag': params['r_mag'], 'shift': params['shift'] * scale}
 
   def to_jumprelu(
       self, params: base.Params
   ) -> tuple[jumprelu.JumpRelu, base.Params]:
-    """Returns the JumpReLU SAE of gain * z + shift.
+    """Returns the JumpReLU SAE with pre-activations gain * z + shift.
 
-    z > 0 if and only if gain * z + shift exceeds the shift.
+    Its thresholds are max(shift, 0), because z > 0 is equivalent to
+    gain * z + shift > shift.
     """
     gain = jnp.exp(params['r_mag'])
     return jumprelu.as_jumprelu(

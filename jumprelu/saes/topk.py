@@ -1,33 +1,36 @@
 """TopK SAEs: the k largest pre-activations of each row are its latents.
 
   latents = z where z is positive and among its row's k largest, else 0
-  loss = ||x - decode(latents)||^2 + aux_coefficient * ||e - aux latents W_dec||^2
+  loss = ||x - decode(latents)||^2
+         + aux_coefficient * ||e - aux_latents W_dec||^2
 
-where e is the error of the reconstruction, as a constant, and the aux latents
-are the `aux_k` largest positive z among the *dead* latents (AuxK: Gao et al.,
-arXiv 2406.04093, sections 2.3 and A.2). A latent is dead after `dead_after`
-consecutive kept rows without firing; that count is part of the training state.
-There is no penalty. The k of a member is its target L0, and the members of a
-suite may have different ones.
+where z are the pre-activations, e = x - decode(latents) without gradients, and
+aux_latents are the `aux_k` largest positive z of the row among *dead* latents
+(AuxK: Gao et al., arXiv 2406.04093, sections 2.3 and A.2). A latent is dead if
+it has not fired for `dead_after` kept rows; the count of rows is part of the
+training state. There is no penalty. The k of a member is its target L0, and the
+members of a suite may differ in k.
 
-Implementations differ, and this one chooses:
+Implementations differ. This package chooses as follows:
 * Normalisation: OpenAI's code divides the first term by the variance of the
-  inputs and the auxiliary one by the variance of e. This package follows the
-  paper's formula, which does neither. (Only the auxiliary term trains a dead
-  latent's row and column, and Adam's step size does not depend on the
-  gradient's scale, so the difference hardly matters.)
-* Negative values among the k largest: OpenAI's code sets them to 0, the
-  paper's formula keeps them. They are 0 here, so that L0 is at most k.
-* Fewer dead latents than aux_k: dictionary_learning then weights the term by
-  their share, others do not. This package does not.
+  inputs and the auxiliary term by the variance of e. This package follows the
+  paper's formula, which does neither. (The difference hardly matters: only the
+  auxiliary term trains a dead latent's row and column, and Adam's steps do not
+  depend on the scale of the gradient.)
+* Negative values among the k largest: OpenAI's code sets them to 0, and the
+  paper's formula keeps them. Here they are 0.
+* Fewer dead latents than `aux_k`: dictionary_learning then multiplies the
+  auxiliary term by (number of dead latents) / aux_k. This package, like others,
+  does not.
 * `aux_k`: OpenAI's code has 256, its paper 512, others half of the model's
   width. Here it is 512.
-* b_dec: OpenAI starts it at the geometric median of activations; here it starts
-  at 0, as in all variants.
-* Selection: SAELens can select by z times the norm of the decoder's row; here
-  rows have unit norm.
-* JumpReLU SAEs (arXiv 2407.14435) trains this baseline with an approximate
-  selection; here it is exact. All values that tie for the k-th place are kept.
+* `b_dec`: OpenAI's code starts it at the geometric median of activations. Here
+  it starts at 0, as in all variants.
+* Norms: SAELens can select by z times the norm of the decoder's row. Here rows
+  have unit norm, so this makes no difference.
+* Exactness: the paper on JumpReLU SAEs (arXiv 2407.14435) trains this baseline
+  with an approximate selection. Here it is exact. Values that equal the k-th
+  largest are all kept, so ties can raise L0 above k.
 """
 
 from collections.abc import Sequence
@@ -49,16 +52,17 @@ class Config(base.Config):
   """Hyper-parameters of a TopK SAE."""
 
   k: tuple[float, ...] = fields.field(
-      (32.0,), 'Latents per row, one member each; target_l0 overrides them.'
+      (32.0,),
+      'Active latents per row, one member per value; target_l0 overrides them.',
   )
   aux_k: int = fields.field(
       512, 'Number of dead latents that model the error of a row; 0 for none.'
   )
   aux_coefficient: float = fields.field(
-      1 / 32, 'Weight of the error that remains after the dead latents.'
+      1 / 32, 'Weight of the error that the dead latents leave.'
   )
   dead_after: int = fields.field(
-      10_000_000, 'Number of rows without firing after which a latent is dead.'
+      10_000_000, 'Rows without firing after which a latent is dead.'
   )
 
   def __post_init__(self):
@@ -72,7 +76,7 @@ class Config(base.Config):
   def sparsities(
       self, coefficients: Sequence[float], targets: Sequence[float]
   ) -> list[tuple[float, float]]:
-    """Returns one pair per k, without a coefficient: TopK has no penalty."""
+    """Returns (0, k) of each member, because TopK has no coefficient."""
     del coefficients
     return [(0.0, float(k)) for k in targets or self.k]
 
@@ -118,7 +122,7 @@ class TopK(base.Sae):
       *,
       rows: base.Rows,
   ) -> Float[Array, '']:
-    """Returns the weighted error that remains after the dead latents."""
+    """Returns the weighted squared error that the dead latents leave."""
     del latents
     dead = rows.silent >= self.config.dead_after
     missing = -jax.lax.stop_gradient(rows.errors)

@@ -1,1 +1,1 @@
-"""Training: config, suite, steps, checkpoints, run directories."""
+"""Training: configs, suites, steps, checkpoints and run directories."""

@@ -1,16 +1,18 @@
 """Checkpoints that are verified whenever they are read.
 
-A checkpoint is one directory, named by its step. It holds the state's arrays
-and one JSON record with the step, the caller's meta and each array's digest.
-Readers walk from the newest step to the oldest until one verifies.
+A checkpoint is a directory whose name is its step. It holds the arrays of the
+state, and a JSON record with the step, the digest of each array and `meta`, the
+caller's own record. Readers try checkpoints from the newest to the oldest until
+one verifies.
 
-Orbax writes and reads the arrays (asynchronously, atomically, on any topology)
-through `save_checkpointables_async` and `load` of its v1 API. Its managers (v0
-`CheckpointManager`, v1 `training.Checkpointer`) are not used, because they
-trust any directory whose name is the highest number, and refuse to save an
-earlier step. Orbax also loads flipped bytes without an error, casts
-dtypes silently, and reports a failed save only if the caller waits for it. This
-module checks digests and dtypes, and waits for every save.
+Orbax writes and reads the arrays, asynchronously, atomically and on any
+topology, with `save_checkpointables_async` and `load` of its v1 API. Its
+managers (v0 `CheckpointManager`, v1 `training.Checkpointer`) are not used. They
+trust any directory whose name is the highest number, and do not save a step
+that is lower than an existing one. Orbax also loads flipped bytes without an
+error, casts dtypes silently, and reports a failed save only if the caller waits
+for it. Therefore this module checks digests and dtypes, and waits for every
+save.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,11 +32,11 @@ with extras.imports():
 
 
 class Checkpointer:
-  """Saves and restores one run's state. Every process calls every method.
+  """Saves and restores the state of one run.
 
-  It may be created only by the run that holds the directory's lock, because it
-  removes the temporary directories of killed saves. All other readers use
-  `checkpoint_reading`.
+  All processes must call each method together. Only the run that holds the
+  directory's lock may create a `Checkpointer`, because it removes the temporary
+  directories of killed saves. All other readers use `checkpoint_reading`.
   """
 
   def __init__(self, directory: str | os.PathLike[str], config: Config):
@@ -59,15 +61,15 @@ class Checkpointer:
     except RuntimeError as e:
       if exc_value is None:
         raise
-      # The caller gets the error that ended the block instead.
+      # Only logged, so that the caller gets the error of the `with` block.
       logging.error('%s', e)
 
   def steps(self) -> list[int]:
-    """Returns the steps whose directories are not empty, sorted."""
+    """Returns the sorted steps of finished saves with non-empty directories."""
     return checkpoint_reading.steps(self._directory)
 
   def save(self, step: int, state: Any, *, meta: Mapping[str, Any]) -> None:
-    """Starts a save, after waiting for the previous one.
+    """Waits for the previous save, and starts a save.
 
     The arrays may be donated as soon as this method returns, because they have
     been copied by then. A second save of the same step does nothing.
@@ -75,12 +77,13 @@ class Checkpointer:
     Args:
       step: The step of the state.
       state: The pytree of arrays.
-      meta: The caller's record, JSON.
+      meta: The caller's record, as values that JSON can hold.
 
     Raises:
-      errors.NumericalError: the state is not finite. Nothing is written,
-        because such a checkpoint would evict a good one.
-      RuntimeError: the previous save failed.
+      NumericalError: the state is not finite. Nothing is written, because this
+        checkpoint would replace a good one.
+      DataError: the directory holds a checkpoint of this or a later step.
+      RuntimeError: the previous save failed, or this one could not be started.
     """
     self.wait()
     if step == self._last_step:
@@ -106,7 +109,7 @@ class Checkpointer:
     self._pending = (step, response)
 
   def wait(self) -> None:
-    """Waits until the running save is committed; raises if it failed."""
+    """Waits for the running save; raises RuntimeError if it failed."""
     if self._pending is None:
       return
     step, response = self._pending
@@ -119,26 +122,30 @@ class Checkpointer:
       ) from e
     self._last_step = step
     logging.info('checkpoint %d: committed', step)
-    # Old checkpoints are removed only after the commit, because until then the
-    # newest of them is the one to resume from.
+    # Old checkpoints are removed only after the commit, because a run that is
+    # killed before would resume from the newest of them.
     if processes.is_main():
       for old in self.steps()[: -self._config.keep]:
         self._path(old).rmtree()
 
   def close(self) -> None:
-    """Waits for the running save; raises if it failed."""
+    """Waits for the running save; raises RuntimeError if it failed."""
     self.wait()
 
   def latest_verified(
       self, abstract_state: Any
   ) -> tuple[Any, dict[str, Any]] | None:
-    """Returns the newest checkpoint that verifies, or None if none exists.
+    """Returns (state, meta) of the newest checkpoint that verifies.
 
-    The errors are those of `checkpoint_reading.restore`. Newer checkpoints that
-    fail to verify are renamed `N.corrupt`, never deleted.
+    Returns None if the directory has no checkpoint. Newer checkpoints that do
+    not verify are renamed STEP.corrupt, and never deleted.
 
     Args:
-      abstract_state: As of `checkpoint_reading.restore`.
+      abstract_state: Passed to `checkpoint_reading.restore`.
+
+    Raises:
+      UserError, DataError: as `checkpoint_reading.restore`.
+      RuntimeError: the running save failed.
     """
     self.wait()
     restored = checkpoint_reading.restore(self._directory, abstract_state)
@@ -161,7 +168,7 @@ class Checkpointer:
       )
     path = self._path(step)
     if processes.is_main() and path.exists():
-      path.rmdir()  # It is empty, because `steps` did not list it.
+      path.rmdir()  # Empty, because `steps` did not list it.
 
   def _set_aside(self, steps: Sequence[int]) -> None:
     """Renames the directories of damaged checkpoints."""

@@ -7,9 +7,9 @@ from jumprelu.files import fields
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-  """How often checkpoints are saved, and how many are kept."""
+  """The frequency of checkpoints, and the number of checkpoints to keep."""
 
-  every_blocks: int = fields.field(1, 'blocks between two checkpoints')
+  every_blocks: int = fields.field(1, 'number of blocks between checkpoints')
   keep: int = fields.field(3, 'number of newest checkpoints to keep')
 
   def __post_init__(self):

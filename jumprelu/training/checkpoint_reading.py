@@ -1,8 +1,8 @@
 """Read-only access to checkpoints, which are verified when they are read.
 
-Readers of a run that may still be training use this module, because it removes,
-renames and locks nothing. Only `checkpoint.Checkpointer`, which needs the run's
-lock, changes the directory.
+This module removes, renames and locks no file, so it can read a run that is
+still training. Only `checkpoint.Checkpointer`, which needs the lock of the run,
+changes the directory.
 """
 
 from collections.abc import Mapping
@@ -24,15 +24,15 @@ with extras.imports():
 
 
 class Restored(NamedTuple):
-  """A verified checkpoint, and the newer ones that were skipped."""
+  """A verified checkpoint, and the newer damaged ones that were skipped."""
 
   state: Any
-  meta: dict[str, Any]  # The meta of the save, with `step` added.
+  meta: dict[str, Any]  # The `meta` of the save, with `step` added.
   damaged: tuple[int, ...]  # The steps of the skipped checkpoints.
 
 
 def steps(directory: epath.Path) -> list[int]:
-  """Returns the steps whose directories are not empty, sorted."""
+  """Returns the sorted steps of finished saves with non-empty directories."""
   if not directory.exists():
     return []
   return sorted(
@@ -43,11 +43,11 @@ def steps(directory: epath.Path) -> list[int]:
 
 
 def is_unfinished(path: epath.Path) -> bool:
-  """Returns whether a save is running in this directory or was killed there."""
+  """Returns whether the save to this directory is running or was killed."""
   if '.orbax-checkpoint-tmp' in path.name:
     return True
   # Object stores cannot rename directories, so orbax writes to the final path
-  # there, and adds this file at the end.
+  # and adds the file commit_success.txt at the end.
   on_store = str(path).startswith('gs://') and _is_step(path)
   return on_store and not (path / 'commit_success.txt').exists()
 
@@ -57,24 +57,26 @@ def restore(
 ) -> Restored | None:
   """Returns the newest checkpoint that verifies, or None if none exists.
 
-  Every process calls it. A run may save and remove checkpoints meanwhile.
+  All processes call this function together. At most 64 checkpoints are tried. A
+  run may save and remove checkpoints meanwhile.
 
   Args:
     directory: The folder of the checkpoints.
-    abstract_state: The state's pytree of arrays, or of ShapeDtypeStructs with
-      shardings, which may differ from the shardings of the save.
+    abstract_state: The state's pytree of arrays or ShapeDtypeStructs. The state
+      is restored in their shardings, which may differ from those of the save.
 
   Raises:
-    errors.UserError: the checkpoint is sound but of another configuration.
-    errors.DataError: checkpoints exist, but none verifies.
+    UserError: a checkpoint is intact, but its arrays have other names, shapes
+      or dtypes than `abstract_state`.
+    DataError: checkpoints exist, but none verifies.
   """
   quieten_orbax()
   directory = epath.Path(directory)
   wanted = digests.abstract_leaves(abstract_state)
   listed, faults = None, {}
   # All processes use the list of process 0, because others may see an older
-  # one. If all steps of a list fail, the list is read again, because a run may
-  # have replaced these checkpoints in the meantime.
+  # list. If no step in the list verifies, the list is read again, because a run
+  # may have replaced these checkpoints in the meantime.
   while (newest := processes.from_main(steps(directory)[:-65:-1])) != listed:
     listed, faults = newest, {}
     for step in listed:
@@ -82,7 +84,7 @@ def restore(
       if verdict.kind == _INCOMPATIBLE:
         raise errors.UserError(
             f'{directory / str(step)} is of another configuration:'
-            f' {verdict.why}'
+            f' {verdict.why}; resume with the config of the run'
         )
       if verdict.kind == _SOUND:
         treedef = jax.tree.structure(abstract_state)
@@ -108,7 +110,7 @@ def root_cause(error: BaseException) -> str:
 
 
 def quieten_orbax() -> None:
-  """Drops the fifty lines that orbax logs per save, but not its warnings."""
+  """Silences the fifty lines that orbax logs per save, but not its warnings."""
   python_logging.getLogger('absl').addFilter(_is_not_chatter)
 
 
@@ -117,7 +119,7 @@ def _try(
 ) -> tuple['_Verdict', dict[str, Array], dict[str, Any]]:
   """Returns the verdict on one checkpoint, its arrays and its meta.
 
-  The verdict is the same in all processes.
+  The kind of the verdict is the same in all processes.
   """
   records, leaves, meta = {}, {}, {}
   try:
@@ -146,6 +148,8 @@ _SOUND, _CORRUPT, _INCOMPATIBLE = 0, 1, 2
 
 
 class _Verdict(NamedTuple):
+  """The result of verifying a checkpoint."""
+
   kind: int
   why: str = ''
 
@@ -153,8 +157,8 @@ class _Verdict(NamedTuple):
 def _reading_alone() -> ocp.Context:
   """Returns a context in which orbax does not wait for other processes.
 
-  By default orbax waits for all processes at the end of a read, so that a
-  process whose part is damaged would leave the others waiting for ever.
+  By default orbax waits for all processes at the end of a read. If the part of
+  one process were damaged, the other processes would then wait for ever.
   """
   process = jax.process_index()
   context = ocp.Context()
@@ -167,7 +171,7 @@ def _reading_alone() -> ocp.Context:
 def _load(
     path: epath.Path, wanted: Mapping[str, jax.ShapeDtypeStruct]
 ) -> dict[str, Array]:
-  """Returns the arrays; raises ValueError if their metadata differ."""
+  """Returns the arrays; raises ValueError if a dtype or shape differs."""
   stored = ocp.metadata(path, checkpointable_name='state').metadata
   for name, leaf in wanted.items():
     if (stored[name].dtype, stored[name].shape) != (leaf.dtype, leaf.shape):
@@ -176,7 +180,7 @@ def _load(
 
 
 def _is_step(path: epath.Path) -> bool:
-  # A directory such as '007' does not come from a save.
+  # No save makes a directory such as '007'.
   return path.name == str(_step_number(path.name)) and path.is_dir()
 
 
@@ -188,7 +192,7 @@ def _is_not_empty(path: epath.Path) -> bool:
 
 
 def _looks_like_step(path: epath.Path) -> bool:
-  """Returns whether a path is a step's, even if it is empty or damaged."""
+  """Returns whether a path is a checkpoint, even an empty or damaged one."""
   number = _step_number(path.name.partition('.corrupt')[0])
   return number is not None and not is_unfinished(path)
 
@@ -198,7 +202,7 @@ def _step_number(name: str) -> int | None:
 
 
 def _worst_of_all(verdict: _Verdict) -> _Verdict:
-  """Returns the worst verdict of all processes."""
+  """Returns this process's verdict, or a worse one of another process."""
   kinds = processes.from_all(verdict.kind)
   worst = max(kinds)
   elsewhere = _Verdict(worst, f'process {kinds.index(worst)} cannot read it')
@@ -206,6 +210,6 @@ def _worst_of_all(verdict: _Verdict) -> _Verdict:
 
 
 def _is_not_chatter(record: python_logging.LogRecord) -> bool:
-  """Returns whether a record is a warning, or comes from another package."""
+  """Returns whether a record is at least a warning, or not from orbax."""
   chatter = f'{os.sep}orbax{os.sep}' in record.pathname
   return record.levelno >= python_logging.WARNING or not chatter

@@ -1,9 +1,14 @@
-"""The syntax of `--sparsity_coefficients`: for all, by site, or by variant.
+"""The syntax of `--sparsity_coefficients`.
 
-Each entry is `VALUES`, `SITE:VALUES` or `VARIANT@SITE:VALUES`, with values
-joined by `+`: `1e-3,3e-3` for all members, `resid_post:1e-3+3e-3` for one site,
-`gated@mlp_out:2e-3` for one variant at one site. The most specific key wins: a
-variant at a site, else the site, else the entries without a key.
+The flag is a comma-separated list. Each entry is `VALUES`, `SITE:VALUES` or
+`VARIANT@SITE:VALUES`, where VALUES are numbers joined by `+`:
+
+  1e-3,3e-3              two values for every variant and site
+  resid_post:1e-3+3e-3   two values for one site
+  gated@mlp_out:2e-3     one value for one variant at one site
+
+The most specific entries win: those of the variant and site, otherwise those of
+the site, otherwise those without a site.
 """
 
 from collections.abc import Sequence
@@ -11,15 +16,16 @@ import math
 
 from jumprelu import errors
 
-# (variant, site); '' matches any.
+# (variant, site), in which '' matches every name.
 Key = tuple[str, str]
 
 
 def parse(entries: Sequence[str]) -> dict[Key, tuple[float, ...]]:
-  """Returns the table of coefficients by key.
+  """Returns the coefficients by key.
 
   Raises:
-    UserError: an entry is malformed; the message quotes the wrong part.
+    UserError: an entry is malformed, or a key has a value twice. The message
+      quotes the entry or the values.
   """
   table: dict[Key, tuple[float, ...]] = {}
   for entry in entries:
@@ -54,7 +60,7 @@ def coefficients_for(
 
 
 def _value(text: str, entry: str) -> float:
-  # '1e+3' arrives here as '1e' and '3', because '+' separates values.
+  # '1e+3' is refused, because '+' separates it into '1e' and '3'.
   try:
     value = float(text)
   except ValueError:

@@ -1,8 +1,8 @@
 """The config of a training run: the configs of its parts, and its checks.
 
-`resolve` returns a config from a recipe and overrides by dotted path. A config
-determines everything that a run computes. It is written as JSON beside each
-checkpoint and each result, and an equal config is read back.
+`resolve` makes a config from a recipe and overrides by dotted path. A config
+names the inputs of a run and determines all its settings. It is stored as JSON
+in run directories, checkpoints and releases, and is equal when it is read back.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +23,7 @@ from jumprelu.training import (
 )
 from jumprelu.training import optim as optim_lib
 
-# One field a variant, so that flags read `--sae.VARIANT.FIELD`.
+# A config with one field per variant, so that flags are `--sae.VARIANT.FIELD`.
 SaeConfigs: Any = dataclasses.make_dataclass(
     'SaeConfigs',
     [
@@ -32,12 +32,12 @@ SaeConfigs: Any = dataclasses.make_dataclass(
     ],
     frozen=True,
 )
-SaeConfigs.__doc__ = 'Hyper-parameters, by variant.'
+SaeConfigs.__doc__ = 'The hyper-parameters of each variant.'
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-  """A training run: the suite of one layer, its text and its recipe."""
+  """The config of a training run, whose suite has members at one layer."""
 
   model: str = fields.field(
       'gemma2_nano',
@@ -55,11 +55,12 @@ class TrainConfig:
   )
   sparsity_coefficients: tuple[str, ...] = fields.field(
       ('1e-3', '3e-3', '6e-3'),
-      'Lambdas: 1e-3,3e-3 for every site; or by site and variant, with values'
-      ' joined by +: resid_post:1e-3+3e-3,jumprelu@mlp_out:2e-3.',
+      'Sparsity coefficients (lambda), such as 1e-3,3e-3. With a site, or a'
+      ' variant and a site, values are joined by +, such as'
+      ' resid_post:1e-3+3e-3,jumprelu@mlp_out:2e-3.',
   )
   target_l0: tuple[float, ...] = fields.field(
-      (), 'Target L0s, instead of sparsity coefficients: 20,50,100.'
+      (), 'Target L0s, such as 20,50,100, instead of sparsity coefficients.'
   )
   seeds: tuple[int, ...] = fields.field(
       (0,), "Seeds of the SAEs' initialisation; the data use corpus.seed."
@@ -79,8 +80,8 @@ class TrainConfig:
   )
   store: str = fields.field(
       '',
-      'Folder with activations that jumprelu harvest has stored. They are read'
-      ' instead of running the language model, with the same bits and order.',
+      'Folder with activations that jumprelu harvest has stored. They replace'
+      ' the output of the language model and have the same bits and order.',
   )
   input_gain: bool = fields.field(
       True,
@@ -94,21 +95,22 @@ class TrainConfig:
   matmul_precision: Literal['default', 'high', 'highest', 'bfloat16'] = (
       fields.field(
           'default',
-          "Precision of the SAEs' matrix products. default: float32 on CPU, else"
-          " the accelerator's default; bfloat16: bfloat16 inputs, float32 sums and"
-          ' results, on every device.',
+          'Precision of float32 matrix products. default: float32 on CPU, else'
+          " the accelerator's default; bfloat16: bfloat16 inputs, float32 sums"
+          ' and results, on every device.',
       )
   )
   backend: Literal['auto', 'oracle', 'dense', 'sparse', 'native', 'pallas'] = (
       fields.field(
           'auto',
-          'Implementation of a step; results agree up to rounding. oracle:'
-          ' automatic differentiation, used by all variants other than'
-          ' JumpReLU. dense: hand-written gradients. sparse: only pairs with a'
-          ' gradient, in JAX on one device; native: the same in C++ on one CPU;'
-          ' pallas: the same in kernels for one GPU. auto: on one CPU native if'
-          ' it was built, else sparse for wide SAEs; on one GPU pallas for very'
-          ' wide SAEs; otherwise dense.',
+          'Implementation of a training step; results agree up to rounding.'
+          ' oracle: automatic differentiation, always used for SAEs other than'
+          " JumpReLU with the paper's gradients. dense: hand-written gradients."
+          ' sparse: only pairs of row and latent with a gradient, in JAX on one'
+          ' device; native: the same in C++ on one CPU; pallas: the same in'
+          ' kernels for one GPU. auto: on one CPU native if it was built, else'
+          ' sparse for wide SAEs; on one GPU pallas for very wide SAEs;'
+          ' otherwise dense.',
       )
   )
   sae: SaeConfigs = SaeConfigs()  # pyright: ignore[reportInvalidTypeForm]
@@ -126,30 +128,30 @@ class TrainConfig:
 
   @property
   def steps(self) -> int:
-    """Returns the number of optimiser steps of the run."""
+    """The number of optimiser steps of the run."""
     return self.tokens // self.stream.batch
 
   @property
   def blocks(self) -> int:
-    """Returns the number of blocks; the last one may be used in part."""
+    """The number of blocks; only a part of the last one may be used."""
     return -(-self.steps // self.stream.batches)
 
   def variant_configs(self) -> dict[str, Any]:
-    """Returns {variant: its config} of the chosen variants."""
+    """Returns {variant: its config} for the chosen variants."""
     return {name: getattr(self.sae, name) for name in self.variants}
 
 
 def resolve(overrides: Mapping[str, Any] | None = None) -> TrainConfig:
-  """Returns the config of the recipe in `overrides` and the other overrides.
+  """Returns the config of a recipe (`overrides['recipe']`) with `overrides`.
 
-  If the model is a folder, the layer is checked against it. Configs that are
-  read back or changed are not checked against the folder again.
+  If the model is a folder, it is read to check an overridden `layer`. Configs
+  from JSON are not checked against a folder.
 
   Args:
     overrides: Values by dotted path (`{'optim.learning_rate': 1e-3}`).
 
   Raises:
-    UserError: the config is invalid; one message lists every problem.
+    UserError: the config is invalid; one message lists the problems.
     MissingInputError, DataError: the model's folder is missing or damaged.
   """
   explicit = dict(overrides or {})
@@ -162,8 +164,8 @@ def resolve(overrides: Mapping[str, Any] | None = None) -> TrainConfig:
   if explicit.get('target_l0') and 'sparsity_coefficients' not in explicit:
     values['sparsity_coefficients'] = ()
   for schedule in ('lr_warmup', 'sparsity_warmup'):
-    # Steps take precedence over a fraction, so an explicit fraction has to
-    # remove the steps of the recipe.
+    # A number of steps takes precedence over a fraction of the run, so an
+    # explicit fraction must remove the recipe's number of steps.
     if f'optim.{schedule}_fraction' in explicit:
       values.setdefault(f'optim.{schedule}_steps', None)
       if f'optim.{schedule}_steps' not in explicit:
@@ -195,7 +197,7 @@ def resolve(overrides: Mapping[str, Any] | None = None) -> TrainConfig:
 
 
 def other_recipes() -> dict[str, TrainConfig]:
-  """Returns the configs of the recipes other than the default, for `--help`."""
+  """Returns the configs of all recipes except the default, for `--help`."""
   return {
       name: resolve({'recipe': name})
       for name in recipes.RECIPES
@@ -206,7 +208,7 @@ def other_recipes() -> dict[str, TrainConfig]:
 def members(config: TrainConfig) -> tuple[suite.Member, ...]:
   """Returns the members of the suite.
 
-  They are ordered by site, width, variant, coefficient (or target L0) and seed.
+  Members are ordered by site, width, variant, coefficient (or target L0), seed.
   """
   suite_members = []
   for site in config.sites:
@@ -239,20 +241,23 @@ def to_json(config: TrainConfig) -> str:
 
 
 def from_json(text: str, *, where: str = 'the config') -> TrainConfig:
-  """Returns the config from the JSON of `to_json` or of a record in any format.
+  """Returns the config in the JSON of `to_json`, or of a record in any format.
 
-  Unknown fields, missing fields and newer formats are errors, whose messages
-  name the file `where`. Older formats are migrated first.
+  Raises:
+    UserError: the text is not JSON, or a field is unknown, missing or invalid.
+    DataError: the format of the file `where` is newer than this version.
   """
-  return dotted.from_json(
-      TrainConfig(),
-      text,
-      migrate=functools.partial(formats.migrate_train_config, where=where),
-  )
+  migrate = functools.partial(formats.migrate_train_config, where=where)
+  try:
+    return dotted.from_json(TrainConfig(), text, migrate=migrate)
+  except errors.DataError:
+    raise
+  except errors.UserError as error:
+    raise errors.UserError(f'{where}: {error}') from None
 
 
 def to_record(config: TrainConfig) -> dict[str, Any]:
-  """Returns the config as it is stored in files, with its format number."""
+  """Returns the config as plain values for JSON, with its format number."""
   return formats.stamp(formats.Kind.TRAIN_CONFIG) | dotted.to_dict(config)
 
 
@@ -265,7 +270,7 @@ def dtype_on(config: TrainConfig, platform: str) -> str:
 
 
 def _problems(config: TrainConfig) -> Iterable[str]:
-  """Yields the problems of the whole config; each part has checked itself.
+  """Yields problems of top-level fields and of combinations of fields.
 
   No file is read, so that the result is the same on every machine.
   """
@@ -299,11 +304,11 @@ def _problems(config: TrainConfig) -> Iterable[str]:
 
 
 def model_problems(model: str, layer: int) -> Iterable[str]:
-  """Yields the problems of a layer in a model that is read from a folder.
+  """Yields the problems of a layer of a model that is a folder.
 
   Raises:
-    MissingInputError, DataError: the folder is missing or damaged. Launchers
-      distinguish these errors from a wrong flag by the exit code.
+    MissingInputError, DataError: the folder is missing or damaged. These errors
+      are not yielded, because launchers distinguish them by the exit code.
   """
   if model in lm.MODELS or layer < 0:
     return
@@ -331,7 +336,7 @@ def _sparsity_problems(config: TrainConfig) -> Iterable[str]:
     if not 0 < target < math.inf:
       yield f'target_l0: {target} must be above 0'
     elif target > min(config.widths, default=target):
-      yield f'target_l0: {target:g} is more than the smallest width'
+      yield f'target_l0: {target:g} is larger than the smallest of the widths'
   try:
     table = coefficient_syntax.parse(config.sparsity_coefficients)
   except errors.UserError as error:
@@ -379,7 +384,7 @@ def _length_problems(config: TrainConfig) -> Iterable[str]:
 def _sparsities(
     config: TrainConfig, variant: str, site: str
 ) -> Sequence[tuple[float, float]]:
-  """Returns the variant's pairs of sparsity coefficient and target L0."""
+  """Returns a variant's pairs (sparsity coefficient, target L0) at a site."""
   coefficients = coefficient_syntax.coefficients_for(
       config.sparsity_coefficients, variant, site
   )
@@ -388,7 +393,7 @@ def _sparsities(
 
 
 def _misspelt(axis: str, value: str, known: Iterable[str]) -> str:
-  """Returns the error for an unknown name, with the nearest known one."""
+  """Returns the message for an unknown name, with the nearest known name."""
   return (
       f'{axis}: {value!r} is unknown{dotted.nearest(value, known)}; known:'
       f' {", ".join(known)}'

@@ -1,4 +1,4 @@
-"""Stores of the activations that a training run would stream."""
+"""The writing of stores, with the activations that a run would stream."""
 
 from collections.abc import Callable, Mapping
 import dataclasses
@@ -20,8 +20,8 @@ from jumprelu.training import config as config_lib
 from jumprelu.training import job as job_lib
 from jumprelu.training import run_dir, train
 
-# Fields of a record that need not be equal when a store is resumed, or that
-# `_comparable` replaces by fields of their contents.
+# Fields of a store's record that may differ when a store is resumed. `arrays`,
+# `geometry` and `identity` are compared by parts (`_comparable`).
 _NOT_COMPARED = (
     'arrays',
     'blocks_sha256',
@@ -43,14 +43,19 @@ def harvest_store(
 ) -> str:
   """Writes the blocks of `config` that are missing in `config.store`.
 
-  All processes call it together.
+  All processes call this function together.
 
   Args:
     config: The config of the training runs that will read the store.
-    should_stop: Returns whether to stop before a block, given its number.
+    should_stop: Maps the number of the next block to whether to stop before it.
 
   Returns:
     `train.DONE` or `train.PREEMPTED`.
+
+  Raises:
+    UserError: the folder is in use, too small, or holds other files or a store
+      of another config.
+    MissingInputError, DataError: an input is missing or damaged.
   """
   path = pathlib.Path(config.store).expanduser()
   writer = store.Writer(path)
@@ -79,7 +84,13 @@ def harvest_store(
 def make_facts(
     job: job_lib.Job, *, dtype: str, **origin: str
 ) -> dict[str, Any]:
-  """Returns the manifest of a job's blocks, without the scales."""
+  """Returns the description of a job's store, without the scales.
+
+  Args:
+    job: The job whose blocks are stored.
+    dtype: The dtype of activations.
+    **origin: Further fields on the origin of the blocks.
+  """
   config, mesh = job.config, job.mesh
   widths = {tap: w for group in job.groups for tap, w in group.widths.items()}
   names = record.array_names(widths)
@@ -110,13 +121,24 @@ def write_blocks(
     *,
     should_stop: Callable[[int], bool] = lambda block: False,
 ) -> str:
-  """Writes the missing blocks in a claimed directory; returns the outcome."""
+  """Writes the missing blocks to a store that the caller has claimed.
+
+  Args:
+    writer: The writer of the store.
+    job: The job whose blocks are stored.
+    facts: The description from `make_facts`.
+    should_stop: Maps the number of the next block to whether to stop before it.
+
+  Returns:
+    `train.DONE` or `train.PREEMPTED`.
+  """
   stored, complete = writer.read_existing()
   if stored:
     facts = _check_stored(writer.directory, stored, facts)
   if complete:
     return train.DONE
-  # Estimated only once, because they decided which stored rows were dropped.
+  # A resumed store keeps its scales, because they decided which of the stored
+  # rows were dropped.
   scales = facts.get('scales')
   if not scales:
     scales = lm.to_json_keys(job.stream.estimate_scales())
@@ -135,7 +157,8 @@ def write_blocks(
   for index in range(first, total):
     progress.update(index - first)
     seconds = write_block(writer, job.stream, index, lm.from_json_keys(scales))
-    # Not the first block, whose time includes compilation.
+    # Printed after the second block, because the time of the first includes
+    # compilation.
     if index == min(first + 1, total - 1):
       _print_line(cost_line(*seconds, read=_seconds(writer.read_block, index)))
     if index + 1 < total and should_stop(index + 1):
@@ -150,7 +173,7 @@ def write_block(
     index: int,
     scales: Mapping[lm.Tap, float],
 ) -> tuple[float, float]:
-  """Writes a block; returns the seconds of its computation and of the write."""
+  """Writes a block; returns the seconds of its computation and of its write."""
   start = time.monotonic()
   block = jax.block_until_ready(source.make_block(index, scales))
   forwarded = time.monotonic()
@@ -159,20 +182,21 @@ def write_block(
 
 
 def cost_line(forward: float, write: float, *, read: float) -> str:
-  """Returns the line with the number of training runs for which a store pays.
+  """Returns a line with the number of training runs from which a store pays.
 
-  n runs cost n forwards of each block when they stream, and one forward, one
-  write and n reads when they share a store. Later reads may be slower than the
-  measured one, because the system caches a block that was just written.
+  When n runs stream, each block costs n forward passes. When they share a
+  store, it costs one forward pass, one write and n reads. Later reads may be
+  slower than the measured one, because the system still caches a block that was
+  just written.
 
   Args:
     forward: The seconds of the forward pass of a block.
-    write: The seconds of its write.
-    read: The seconds of its read.
+    write: The seconds in which the block was written.
+    read: The seconds in which the block was read.
   """
   line = (
-      f'a block takes {forward:.3g} s to forward, {write:.3g} s to write and at'
-      f' best {read:.3g} s to read: '
+      f'a block takes {forward:.3g} s to compute, {write:.3g} s to write and at'
+      f' least {read:.3g} s to read: '
   )
   if read >= forward:
     return line + 'streaming is cheaper, however often you train'
@@ -183,7 +207,11 @@ def cost_line(forward: float, write: float, *, read: float) -> str:
 def _check_stored(
     path: pathlib.Path, stored: dict[str, Any], facts: dict[str, Any]
 ) -> dict[str, Any]:
-  """Returns the stored record; raises UserError if it is of another config."""
+  """Returns the stored record, unless it is that of another config.
+
+  Raises:
+    UserError: the store is that of another config.
+  """
   differing = record.differences(_comparable(stored), _comparable(facts))
   if differing:
     raise errors.UserError(
@@ -192,15 +220,15 @@ def _check_stored(
     )
   if stored['environment'] != facts['environment']:
     logging.warning(
-        '%s: resumed on other devices or with other versions: rows and their'
-        ' order are the same, bits may differ',
+        '%s: resumed on other devices or with other versions; rows and their'
+        ' order are the same, but values may differ in rounding',
         path,
     )
   return stored
 
 
 def _comparable(facts: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns the fields that must be equal when a store is resumed."""
+  """Returns the fields that must be the same when a store is resumed."""
   compared = {k: v for k, v in facts.items() if k not in _NOT_COMPARED}
   geometry = facts['geometry']
   return (

@@ -1,4 +1,4 @@
-"""The inputs of a run: its config, its suite and the source of activations."""
+"""The inputs of a run: its config, its groups and its source of activations."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -17,14 +17,16 @@ from jumprelu.training import load_run, run_dir, suite
 
 
 class Job(NamedTuple):
-  """The inputs of a run besides its directory."""
+  """The inputs of a run, apart from its directory."""
 
   config: config_lib.TrainConfig
   groups: Sequence[suite.Group]
+  # The source of blocks of activations.
   stream: blocks.Source
+  # The digest of the text.
   data_digest: str
   mesh: jax.sharding.Mesh | None = None
-  # The digest of the loaded layers of the language model.
+  # The digest and dtype of the loaded layers of the language model.
   lm_digest: str = ''
   lm_dtype: str = ''
 
@@ -32,17 +34,19 @@ class Job(NamedTuple):
 def make_job(config: config_lib.TrainConfig) -> Job:
   """Returns the job of a config.
 
-  The language model and the text are loaded, unless the config names a store.
+  The language model and the text are loaded, unless the config names a store of
+  activations.
 
   Raises:
     UserError: the config does not fit the model, the mesh or the store.
     MissingInputError, DataError: an input is missing or damaged.
+    NumericalError: the language model computes wrong logits on this machine.
   """
-  # Checked here too, because a config may not come from `config.resolve`.
+  # Checked again, because not every config comes from `config.resolve`.
   if problems := list(config_lib.model_problems(config.model, config.layer)):
     raise errors.UserError('; '.join(problems))
 
-  # Shapes that the mesh must divide are checked before anything is read.
+  # Sizes that the mesh must divide are checked before any input is loaded.
   mesh = sharding.make_mesh(config.mesh)
   config.stream.check_data_axis(mesh.shape['data'])
   groups = load_run.make_suite(config)
@@ -50,7 +54,7 @@ def make_job(config: config_lib.TrainConfig) -> Job:
     suite.layout_of(group, mesh)
   dtype = config_lib.dtype_on(config, sharding.platform(mesh))
 
-  # A store replaces the language model and the text.
+  # A store replaces both the language model and the text.
   if config.store:
     stored = store.Stored(config, suite.taps(groups), dtype=dtype, mesh=mesh)
     digest = stored.manifest['lm_digest']
@@ -89,7 +93,7 @@ def make_job(config: config_lib.TrainConfig) -> Job:
 
 
 def facts(job: Job) -> dict[str, str]:
-  """Returns the facts in which all processes of a run must agree."""
+  """Returns the facts that must be the same in all processes, by name."""
   return {
       'config': config_lib.to_json(job.config),
       'data': job.data_digest,
@@ -99,7 +103,7 @@ def facts(job: Job) -> dict[str, str]:
 
 
 def describe(job: Job, scales: dict[lm.Tap, float]) -> dict[str, Any]:
-  """Returns the content of suite.json."""
+  """Returns the content of suite.json, without the stamp of its format."""
   model = lm.get_config(job.config.model)
   return {
       'model': model.name,

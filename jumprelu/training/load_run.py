@@ -1,4 +1,4 @@
-"""The members of a run, loaded from its newest verified checkpoint."""
+"""The suite of a run: its groups from the config, or its trained members."""
 
 from collections.abc import Mapping
 import os
@@ -20,12 +20,13 @@ class TrainedMember(NamedTuple):
   sae: saes.base.Sae
   params: dict[str, np.ndarray]
   reads: lm.Reads
-  # The inputs and targets were divided by these numbers in training.
+  # In training, inputs and targets were divided by these numbers.
   input_scale: float
   target_scale: float
   # The record of the checkpoint: step, counts, config, scales, environment, ...
   meta: dict[str, Any]
-  # Steps without an update, because loss or gradients were not finite.
+  # The number of steps without an update of this member, because its loss or
+  # gradients were not finite.
   steps_skipped: int = 0
 
 
@@ -37,7 +38,8 @@ def make_suite(
 
   Args:
     config: The config of the run.
-    widths: The width of each site, by default from the model's own config.
+    widths: The width of the activations at each site, by default from the
+      config of the language model.
   """
   if widths is None:
     d_site = lm.get_config(config.model).d_site
@@ -54,11 +56,14 @@ def make_suite(
 def migrated_meta(
     checkpoints: os.PathLike[str], meta: dict[str, Any]
 ) -> dict[str, Any]:
-  """Returns the meta of a checkpoint, migrated to the current format.
+  """Returns the record of a checkpoint, migrated to the current format.
 
   Args:
     checkpoints: The directory of the checkpoints, for error messages.
-    meta: The meta, in any format so far.
+    meta: The record, in the current or an older format.
+
+  Raises:
+    DataError: the format is newer than this version.
   """
   where = os.path.join(checkpoints, str(meta['step']))
   return formats.migrate(formats.Kind.CHECKPOINT, meta, where=where)
@@ -70,8 +75,9 @@ def load_suite(out: str | os.PathLike[str]) -> list[TrainedMember]:
   No file is changed, so that a run can be loaded while it trains.
 
   Raises:
-    MissingInputError: the directory holds no run, or the run no checkpoint.
-    DataError: none of the run's checkpoints verifies.
+    MissingInputError: the directory holds no run, or the run has no checkpoint.
+    UserError: the directory is a release, or its config is invalid.
+    DataError: no checkpoint verifies, or a file is of a newer format.
   """
   # Imported here because planning needs `make_suite`, but not orbax.
   from jumprelu.training import checkpoint_reading, run_dir

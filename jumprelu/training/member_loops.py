@@ -1,14 +1,14 @@
-"""The loops of a segment, for which `lax.scan` and `lax.map` do not fit.
+"""Loops over the steps and members of a segment.
 
-`scan_steps` is a scan whose number of steps is an argument of the compiled
-call. The length of `lax.scan` is a constant, so the shorter last segment of a
-run would be compiled anew.
+`scan_steps` replaces `lax.scan`. The length of `lax.scan` is a constant of the
+compiled program, so the shorter last segment of a run would be compiled
+separately. The number of steps of `scan_steps` is an argument of the program.
 
-`map_members` is a map that writes each member's new state over the old one.
-`lax.map` holds the states of a group twice: its input and its output. For the
-native step of five members with 32,768 latents at 16 dimensions, whose state is
-45 MB, the CPU compiler's `memory_analysis` counts 14 MB of temporaries here and
-59 MB with `lax.map`.
+`map_members` replaces `lax.map`, which holds the states of all members twice:
+as input and as output. `map_members` writes the new state of each member over
+the old one. For the native step of five members with 32,768 latents at 16
+dimensions, whose state is 45 MB, the CPU compiler's `memory_analysis` counts
+14 MB of temporaries with `map_members` and 59 MB with `lax.map`.
 """
 
 from collections.abc import Callable
@@ -30,12 +30,13 @@ def scan_steps(
     steps: Int[Array, ''],
     max_steps: int,
 ) -> tuple[State, Any]:
-  """Returns the last state and the outputs of a scan over 0 ... `steps` - 1.
+  """Returns the last state and the stacked outputs of a loop over steps.
 
   Args:
-    body: Maps state and step number to the new state and the step's outputs.
+    body: Maps a state and the number of a step, from 0 to `steps` - 1, to the
+      new state and the step's outputs.
     state: The first state.
-    steps: The number of steps.
+    steps: The number of steps, at most `max_steps`.
     max_steps: The number of rows of the stacked outputs; rows from `steps` on
       are zeros.
   """
@@ -57,16 +58,17 @@ def map_members(
     *,
     axis: int,
 ) -> tuple[State, Any]:
-  """Returns the states and metrics of `vmap(run)`, one member after another.
+  """Returns the states and metrics of `vmap(run)`, computed member by member.
 
   Args:
-    run: Maps a member's state and hyper-parameters to new state and metrics.
+    run: Maps one member's state and hyper-parameters to its new state and
+      metrics.
     state: The states of the members, stacked.
     hyper: The hyper-parameters of the members, stacked.
     axis: The axis along which the metrics are stacked.
   """
   members = len(jax.tree.leaves(state)[0])
-  if members == 1:  # A loop would copy the only member twice.
+  if members == 1:  # Without a loop, which would copy the state twice.
     state, metrics = run(*jax.tree.map(lambda x: x[0], (state, hyper)))
     return (
         jax.tree.map(lambda x: x[None], state),

@@ -20,10 +20,10 @@ from jumprelu.files import fields
 from jumprelu.ops import adam
 from jumprelu.ops import unit_norm as unit_norm_lib
 
-# The floor of linear thresholds. A latent whose threshold is not positive would
-# fire on negative pre-activations, and could not be released. A threshold at
-# the floor still learns, because the kernel covers pre-activations on both
-# sides.
+# The smallest value of thresholds that are stored directly, not as logarithms.
+# A latent with a negative threshold would fire on negative pre-activations, and
+# releases accept only positive thresholds. A threshold at this minimum still
+# learns, because its gradient comes from pre-activations on both sides.
 MIN_THRESHOLD = 1e-6
 
 Params = dict[str, Array]
@@ -32,32 +32,38 @@ Scalar = int | float | np.number | Num[Array, '']
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-  """Optimiser and schedules; the defaults are Gemma Scope's."""
+  """The config of optimiser and schedules; the defaults are Gemma Scope's."""
 
   learning_rate: float = fields.field(7e-5, 'Learning rate after the warm-up.')
   b2: float = fields.field(0.999, "Decay of Adam's second moment.")
-  eps: float = fields.field(1e-8, "Added to the root of Adam's second moment.")
+  eps: float = fields.field(
+      1e-8, "Added to the square root of Adam's second moment."
+  )
   lr_warmup_steps: int | None = fields.field(
-      1000, 'Steps of learning rate warm-up; none: lr_warmup_fraction applies.'
+      1000,
+      'Steps of learning rate warm-up; none: lr_warmup_fraction is used.',
   )
   lr_warmup_fraction: float = fields.field(
       0.0,
-      'Share of the run for learning rate warm-up, if lr_warmup_steps is none.',
+      'Share of the run that is learning rate warm-up, if lr_warmup_steps is'
+      ' none.',
   )
   lr_warmup_start: float = fields.field(
       0.1, 'Share of the learning rate at which the cosine warm-up starts.'
   )
   lr_decay: float = fields.field(
-      0.0, 'Share of the run, at its end, for linear decay to 0; 0: no decay.'
+      0.0,
+      'Share of the run, at its end, in which the learning rate decays linearly'
+      ' to 0; 0: no decay.',
   )
   sparsity_warmup_steps: int | None = fields.field(
       10_000,
-      'Steps of sparsity warm-up; none: sparsity_warmup_fraction applies.',
+      'Steps of sparsity warm-up; none: sparsity_warmup_fraction is used.',
   )
   sparsity_warmup_fraction: float = fields.field(
       0.0,
-      'Share of the run for linear sparsity warm-up, if sparsity_warmup_steps'
-      ' is none.',
+      'Share of the run that is linear sparsity warm-up, if'
+      ' sparsity_warmup_steps is none.',
   )
 
   def __post_init__(self):
@@ -89,13 +95,13 @@ class Config:
 
 
 def init_nu(params: Params) -> Params:
-  """Returns the optimiser's only state: a zero second moment per parameter."""
+  """Returns the initial second moments, which are zero, by parameter."""
   return {name: jnp.zeros_like(value) for name, value in params.items()}
 
 
 def correction(config: Config, step: Scalar) -> Float[Array, '']:
   """Returns 1 - b2^t for a step counted from 0, where t = step + 1."""
-  # `expm1` because 1 - 0.999 is wrong in the fifth digit in float32.
+  # `expm1` because in float32 1 - 0.999 is wrong in the fifth digit.
   t = jnp.asarray(step, jnp.float32) + 1.0
   return -jnp.expm1(t * math.log(config.b2))
 
@@ -112,6 +118,8 @@ def update(
 ) -> tuple[Params, Params]:
   """Returns parameters and second moments after one step of `ops.adam`.
 
+  A parameter named `threshold` is kept at or above `MIN_THRESHOLD`.
+
   Args:
     params: The parameters of one SAE.
     nu: The second moments, by parameter.
@@ -119,8 +127,8 @@ def update(
     step: The number of the step, counted from 0.
     learning_rate: The learning rate, with its schedule applied.
     config: The optimiser's config.
-    unit_norm: Whether decoder rows keep unit norm; otherwise `W_dec` is updated
-      like any other parameter.
+    unit_norm: Whether `params` has a decoder whose rows keep unit norm.
+      Otherwise `W_dec` is updated like any other parameter.
   """
   if unit_norm:
     across = unit_norm_lib.project(grads['W_dec'], params['W_dec'])

@@ -1,7 +1,7 @@
 """Host-side progress of a run: counters, metrics and the progress line.
 
-Metrics are read one segment after they were dispatched, so that the device
-never waits for the host.
+The metrics of a segment are read after the next segment has been dispatched, so
+that the device is busy while the host reads them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,30 +18,34 @@ from jumprelu.array_typing import Array
 from jumprelu.training import config as config_lib
 from jumprelu.training import step as step_lib
 
-# A run fails after this number of steps in a row that every member skipped.
+# A run fails if all members skip this number of steps in a row.
 MAX_STUCK = 10
 
-# A run fails if more rows of a block than this number, and a larger share than
-# this one, are dropped as non-finite or huge: weights or dtype must be wrong.
+# A run fails if the non-finite or huge rows of a block exceed both this number
+# and this share of its positions, because weights or dtype must then be wrong.
 _MAX_DROPPED, _MAX_DROPPED_SHARE = 16, 1e-4
 
-# The seconds between two reports.
+# The smallest number of seconds between two reports.
 _SECONDS = 5.0
 
 
 @dataclasses.dataclass
 class Counts:
-  """Totals of a run, in unbounded integers; stored in checkpoints."""
+  """Totals of a run over all its starts, which checkpoints store."""
 
   step: int = 0
   tokens_trained: int = 0  # Kept positions only.
-  rows_dropped: int = 0
-  seconds: float = 0.0  # The time of training, over all starts.
+  rows_dropped: int = 0  # Non-finite or huge rows of text.
+  seconds: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-  """A summary of a run; tuples are minimum, median, maximum over members."""
+  """The progress of a run at the end of a segment.
+
+  `l0` and `fvu` are (minimum, median, maximum) over the members of the means
+  over the segment.
+  """
 
   step: int
   total_steps: int
@@ -82,9 +86,11 @@ class Reporter:
     Args:
       counts: The totals of the run so far, which the reporter updates.
       config: The config of the run.
-      write: Receives one line of metrics per segment.
-      on_progress: Receives the progress every few seconds; printed by default.
-      skipped: {group: [members]}, the steps skipped so far; none by default.
+      write: Called with each segment's line of metrics.
+      on_progress: Called with the progress every few seconds; prints by
+        default.
+      skipped: {group: [members]}: the number of steps that each member has
+        skipped so far, by default 0.
     """
     self.counts = counts
     self._total = config.steps
@@ -93,11 +99,11 @@ class Reporter:
     self._write = write
     self._on_progress = on_progress or print_line
     self._pending: tuple[int, step_lib.Metrics, int | Array] | None = None
-    self._skipped = dict(skipped or {})  # As of the last segment that was read.
-    self._stuck = 0
+    self._skipped = dict(skipped or {})  # After the last segment that was read.
+    self._stuck = 0  # The last steps in a row that all members skipped.
     self._clock = self._reported = time.monotonic()
-    # Step and time of the first reading. Speed is measured from there, because
-    # the first segment includes compilation.
+    # Step and time at the end of the first segment. Speed is measured from
+    # then, because the first segment includes compilation.
     self._mark: tuple[int, float] | None = None
     self.latest: Progress | None = None
 
@@ -107,15 +113,24 @@ class Reporter:
     """Queues the metrics of a segment, and reads those of the previous one.
 
     Args:
-      step: The number of steps of the run up to the end of the segment.
+      step: The number of steps of the run at the end of the segment.
       metrics: The metrics of the segment.
-      dropped: The number of dropped rows of text in its block.
+      dropped: The number of non-finite or huge rows of text in the segment's
+        block.
+
+    Raises:
+      DataError, NumericalError: as `flush`, for the previous segment.
     """
     self.flush()
     self._pending = step, metrics, dropped
 
   def flush(self) -> None:
-    """Waits for the last segment that was added, and reads its metrics."""
+    """Waits for the last segment that was added, and reads its metrics.
+
+    Raises:
+      DataError: too many rows of the block are non-finite or huge.
+      NumericalError: all members skipped `MAX_STUCK` steps in a row.
+    """
     if self._pending is None:
       return
     step, metrics, dropped = self._pending
@@ -137,17 +152,21 @@ class Reporter:
     self._update(metrics, now)
 
   def _check_block(self, dropped: int) -> None:
-    """Raises DataError if too many rows of a block were dropped."""
+    """Raises DataError if too many rows of a block are non-finite or huge."""
     positions = self._batches * self._batch
     if dropped > max(_MAX_DROPPED, _MAX_DROPPED_SHARE * positions):
       raise errors.DataError(
-          f'{dropped} of {positions} positions have activations that are huge'
-          ' or not finite; check that the weights are intact and that they fit'
-          ' lm_dtype'
+          f'{dropped} of {positions} positions of a block have huge or'
+          ' non-finite activations; check that the weights of the language'
+          ' model are intact, or choose another --lm_dtype'
       )
 
   def _record(self, metrics: step_lib.Metrics) -> dict[str, Any]:
-    """Returns a line of metrics: means of the segment, counters at its end."""
+    """Returns a segment's line of metrics.
+
+    Metrics are means over the segment; `dead_share` and counters are those at
+    its end.
+    """
     last = ('dead_share', 'skipped')
     groups = {
         name: {
@@ -167,7 +186,7 @@ class Reporter:
     }
 
   def _check(self, metrics: step_lib.Metrics) -> None:
-    """Raises NumericalError if all members skip `MAX_STUCK` steps in a row."""
+    """Raises NumericalError after `MAX_STUCK` skipped steps of all members."""
     is_skipped = []
     for name, group in metrics.groups.items():
       counts = np.asarray(group['skipped'])  # [steps, members]
@@ -179,9 +198,9 @@ class Reporter:
       self._stuck = self._stuck + 1 if stuck else 0
       if self._stuck >= MAX_STUCK:
         raise errors.NumericalError(
-            f'step {self.counts.step}: no member could be stepped for'
-            f' {MAX_STUCK} steps, because loss or gradients were not finite;'
-            ' lower --optim.learning_rate'
+            f'step {self.counts.step}: all members skipped {MAX_STUCK} steps in'
+            ' a row, because loss or gradients were not finite; lower'
+            ' --optim.learning_rate'
         )
 
   def _update(self, metrics: step_lib.Metrics, now: float) -> None:
@@ -207,13 +226,19 @@ class Reporter:
 
 
 def print_line(progress: Progress) -> None:
-  """Prints the line to stderr, from process 0 only."""
+  """Prints the progress as a line to stderr; only process 0 prints."""
   if jax.process_index() == 0:
     print(progress.line(), file=sys.stderr, flush=True)
 
 
 def _spread(values: Sequence[Array | np.ndarray]) -> tuple[float, float, float]:
-  """Returns minimum, median and maximum over members of the mean over steps."""
+  """Returns minimum, median and maximum over members of the mean over steps.
+
+  Members with a non-finite mean are left out. Without others, all are NaN.
+
+  Args:
+    values: [steps, members] of each group.
+  """
   flat = np.concatenate([value.mean(0, np.float64) for value in values])
   flat = flat[np.isfinite(flat)]
   if not flat.size:

@@ -1,11 +1,15 @@
 """Recipes: sets of defaults for a training run, by dotted path.
 
 `paper` has exactly the numbers of Gemma Scope (arXiv 2408.05147, section 3).
-Its thresholds move away from 0.001 over hundreds of thousands of steps. In a
-run of thousands of steps they would barely move, and lambda would not affect
-L0. `short` is for such runs: higher rates, a wider kernel, and schedules that
-are shares of the run. `paper_it` is `paper` for instruction-tuned models: each
-document is the user's turn of a chat.
+With these numbers, thresholds need hundreds of thousands of steps to move away
+from their initial 0.001. In a run of thousands of steps they would barely move,
+and the sparsity coefficient would not affect L0.
+
+`short` is for runs of thousands of steps. It has a higher learning rate, a
+wider kernel, and schedules whose lengths are shares of the run.
+
+`paper_it` is `paper` for instruction-tuned models. It trains on the residual
+stream, and each document is the user's turn of a chat.
 """
 
 import dataclasses
@@ -22,8 +26,8 @@ _PAPER: dict[str, Any] = {
     'tokens': 4_000_000_000,
     # The paper's transcoders read the norm's output before the gain.
     'input_gain': False,
-    # The paper stores everything in float32. The 50.8 % of a TPUv3's peak that
-    # section 3.3 reports can be reached at the default precision only.
+    # The paper stores all arrays in float32. Its section 3.3 reports 50.8 % of
+    # a TPUv3's peak, which only the default precision of products can reach.
     'matmul_precision': 'default',
     'optim.learning_rate': 7e-5,
     'optim.b2': 0.999,
@@ -45,12 +49,12 @@ _PAPER: dict[str, Any] = {
     'corpus.sequence_length': 1024,
 }
 
-# Numbers for a run of thousands of steps, for each variant with such a field.
+# Defaults of `short` for every variant whose config has the field.
 _SHORT_FIELDS: dict[str, Any] = {
     'bandwidth': 0.05,
     'initial_threshold': 0.01,
-    # A latent that is silent for this number of rows stays silent in a short
-    # run.
+    # A latent that was silent for this number of rows does not fire again by
+    # itself in a short run.
     'dead_after': 65_536,
     'threshold_decay': 0.99,
 }
@@ -67,10 +71,10 @@ RECIPES: dict[str, dict[str, Any]] = {
         'sparsity_coefficients': ('1e-3', '2e-3', '4e-3'),
         # High, because at lower rates L0 has not settled when the run ends.
         'optim.learning_rate': 1e-2,
-        # Adam's memory is short compared with the run, because otherwise the
-        # large gradients of the first steps would keep later steps small. With
-        # a shorter memory rare latents would die, because most batches hold
-        # only the penalty's gradient for them.
+        # The second moment averages over about 330 steps, a small part of the
+        # run. Over more steps the large first gradients would keep the updates
+        # small. Over fewer steps rare latents would die, because most batches
+        # hold only the penalty's gradient for them.
         'optim.b2': 0.997,
         'optim.lr_warmup_steps': None,
         'optim.lr_warmup_fraction': 0.02,
@@ -82,10 +86,11 @@ RECIPES: dict[str, dict[str, Any]] = {
         'sae.jumprelu.bandwidth': 0.1,
         # Low, because a latent that has never fired gets no gradient.
         'sae.jumprelu.initial_threshold': 0.01,
-        # Steps of a linear threshold would be a fifth of its size, which kills
-        # latents.
+        # A single update of a linear threshold could change it by a fifth of
+        # its size, which would kill latents.
         'sae.jumprelu.threshold_parameter': 'log',
-        # Small, because L0 settles with the number of steps, not of tokens.
+        # Small, because the time in which L0 settles depends on the number of
+        # steps, not on the number of tokens.
         'stream.batch': 256,
         'stream.batches_per_dispatch': 32,
         'stream.block_positions': 65_536,
@@ -93,7 +98,8 @@ RECIPES: dict[str, dict[str, Any]] = {
         'corpus.sequence_length': 256,
     },
     'paper': _PAPER,
-    # As Gemma Scope's SAEs for the instruction-tuned 9B, layers 9, 20 and 31.
+    # Gemma Scope has such SAEs for the instruction-tuned 9B model, at layers 9,
+    # 20 and 31.
     'paper_it': _PAPER
     | {
         'sites': ('resid_post',),

@@ -1,4 +1,4 @@
-"""The rules of resuming: what must be as it was when a run was started."""
+"""The rules of resuming: the inputs and fields that a run must not change."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -8,7 +8,9 @@ from jumprelu.files import dotted
 from jumprelu.training import config as config_lib
 
 # Fields that may differ when a run is resumed, because they do not change its
-# results: devices, speed, checkpoints, later evaluations, and paths.
+# results: devices, speed, checkpoints, later evaluations, and paths. A recipe
+# has no effect besides the values of other fields. A name that ends with a dot
+# is a whole part of the config.
 SOFT = (
     'checkpoint.',
     'mesh.',
@@ -26,7 +28,7 @@ SOFT = (
 def differences(
     old: config_lib.TrainConfig, new: config_lib.TrainConfig
 ) -> list[str]:
-  """Returns the differences of two configs that change results, as text."""
+  """Returns a text for each field that differs and is not among `SOFT`."""
   before, after = dotted.leaves(old), dotted.leaves(new)
   return [
       f'{path} was {before[path].value!r}, is {leaf.value!r}'
@@ -36,19 +38,22 @@ def differences(
 
 
 class Origin(NamedTuple):
-  """The digests of the text and of the language model, and its dtype."""
+  """The digests of text and language model, and the model's dtype."""
 
   data_digest: str
   lm_digest: str
   lm_dtype: str
 
   def is_recorded_in(self, record: Mapping[str, Any]) -> bool:
-    """Returns whether a record has these digests."""
+    """Returns whether a record has both digests."""
     digests = ('data_digest', 'lm_digest')
     return all(record.get(name) == getattr(self, name) for name in digests)
 
   def check(self, record: Mapping[str, Any], *, out: str, model: str) -> None:
-    """Raises UserError unless a checkpoint is of this text and model.
+    """Raises UserError if a checkpoint is from other text or another model.
+
+    The model is not compared if the checkpoint has no digest of it, or if its
+    dtype differs.
 
     Args:
       record: The metadata of the checkpoint.
@@ -62,8 +67,8 @@ class Origin(NamedTuple):
           f' {self.data_digest[:12]}); choose another directory, or the same'
           ' text'
       )
-    # Older checkpoints have no digest of the model. Weights of another dtype,
-    # as --lm_dtype=auto chooses on another device, cannot be compared.
+    # Older checkpoints have no digest of the model. On another device,
+    # --lm_dtype=auto may choose another dtype, which changes the digest.
     before = record.get('lm_digest')
     if not before or record['lm_dtype'] != self.lm_dtype:
       return

@@ -1,4 +1,4 @@
-"""The identity of a run: a digest, a config to publish, and its commands."""
+"""The identity of a run: its digest, its portable config, and its commands."""
 
 import hashlib
 import json
@@ -11,9 +11,10 @@ from jumprelu.files import dotted
 from jumprelu.training import config as config_lib
 from jumprelu.training import resume
 
-# Local paths are not needed to reproduce a run.
+# Fields with local paths, which are not needed to reproduce a run.
 _LOCAL = ('corpus.cache_dir', 'corpus.data_dir', 'store')
-# A scheme and a path in `--data`: tokens:FOLDER, tfds:NAME, gs://BUCKET/NAME.
+# An optional scheme and the rest of an entry of `--data`: tokens:FOLDER,
+# tfds:NAME, gs://BUCKET/NAME. A drive such as c:/ is not a scheme.
 _SCHEME = re.compile(r'(tokens:|[a-z]+:(?!/[^/]))?(.*)', re.DOTALL)
 
 
@@ -24,17 +25,17 @@ def run_digest(config: config_lib.TrainConfig) -> str:
       for path, leaf in dotted.leaves(config).items()
       if not dotted.is_among(path, resume.SOFT)
   }
-  # The backend does not count, but earlier versions hashed it as `path`. The
-  # default of that field keeps the digests of their runs and releases valid.
+  # Earlier versions hashed the backend in a field `path`. Its old default is
+  # still hashed, so that digests of existing runs and releases remain valid.
   fields['path'] = 'auto'
   text = json.dumps(fields, sort_keys=True, default=str)
   return hashlib.sha256(text.encode()).hexdigest()
 
 
 def portable(config: config_lib.TrainConfig) -> config_lib.TrainConfig:
-  """Returns the config without the paths of the machine that it ran on.
+  """Returns the config without the local paths of the machine that it ran on.
 
-  For a text or a model in a folder, the folder's name remains.
+  The absolute path of a text or a model is reduced to its last name.
   """
   default = dotted.leaves(config_lib.resolve({'recipe': config.recipe}))
   model = config.model
@@ -46,7 +47,10 @@ def portable(config: config_lib.TrainConfig) -> config_lib.TrainConfig:
 
 
 def _portable_text(source: str) -> str:
-  """Returns one text of `--data` without the folders above it."""
+  """Returns one entry of `--data`, with a local path reduced to its last name.
+
+  Entries that name remote data are returned unchanged.
+  """
   match = _SCHEME.match(source)
   scheme, path = match.groups(default='') if match else ('', source)
   if scheme and scheme != 'tokens:':
@@ -61,7 +65,7 @@ def _last_name(path: str) -> str:
 
 
 def commands(config: config_lib.TrainConfig) -> str:
-  """Returns the commands that reproduce the release."""
+  """Returns the shell commands that train the run again and release it."""
   config = portable(config)
   default = dotted.leaves(config_lib.resolve({'recipe': config.recipe}))
   train = ['jumprelu train --out=RUN', f'--recipe={config.recipe}']

@@ -1,14 +1,18 @@
 """The directory of a run.
 
   config.json     the config; a different one is refused
-  env.json        versions, devices and flags, on which the bits depend
+  env.json        versions, devices and flags, which affect rounding
   suite.json      the members, and the scale of each tap
-  starts.json     the step of the last start, and the number of starts there
+  starts.json     the step of the last start, and how often the run has started
+                  at this step in a row
   STATUS.json     state, step and counts; updated during the run
-  metrics.jsonl   one line per segment; truncated to the checkpoint on resuming
+  metrics.jsonl   one line per segment, up to the last one. When a run resumes,
+                  the lines of later steps than the checkpoint's are moved to
+                  metrics.discarded.jsonl
   checkpoints/    the state, by step
+  run.lock        locked by the process that trains
 
-Only process 0 writes.
+Only process 0 writes files; checkpoints are written by all processes together.
 """
 
 from collections.abc import Iterator, Mapping
@@ -37,8 +41,8 @@ from jumprelu.training import resume
 with extras.imports():
   from etils import epath
 
-# A run fails if it has started this number of times at one step without saving
-# a later step, so that launchers do not restart it for ever.
+# A run that has started this number of times at one step, without saving a
+# later step, may not start again, so that launchers do not restart it for ever.
 MAX_STARTS = 3
 
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'gemma', 'grain', 'numpy')
@@ -60,18 +64,20 @@ class RunDir:
 
   @contextlib.contextmanager
   def claim(self, config: config_lib.TrainConfig) -> Iterator[None]:
-    """Creates or checks the directory, and locks it while the run lasts.
+    """Creates or checks the directory, and locks it while the context is open.
 
-    A directory belongs to a config once it holds suite.json. Until then a run
-    of another config may replace it.
+    A directory belongs to its config once it holds suite.json. Until then the
+    config may be replaced by another one.
 
     Raises:
-      UserError: the directory is not writable, in use, of another config, or
-        holds other files.
+      UserError: the directory is not writable, in use, inside a release, holds
+        a run of another config, or holds other files.
+      DataError: a file of the directory is damaged, or of a newer format.
     """
     self._check(config)
-    # Read here and not in `note_start`, because there process 0 may already
-    # have written. Between the two calls all processes agree on their job.
+    # Read before `note_start`, because in that call process 0 may write the
+    # file before others read it. Between the two calls `processes.agree` waits
+    # for all processes.
     self._starts = self.read('starts.json')
     if not self._is_main:
       yield
@@ -86,7 +92,13 @@ class RunDir:
       yield
 
   def read_config(self) -> config_lib.TrainConfig:
-    """Returns the config of the run."""
+    """Returns the config of the run.
+
+    Raises:
+      MissingInputError: the directory holds no config.json.
+      UserError: the directory is a release, or the config is invalid.
+      DataError: the format of the config is newer than this version.
+    """
     path = self.path / 'config.json'
     folder_kinds.want_run(self.path)
     if not path.exists():
@@ -96,7 +108,7 @@ class RunDir:
     return config_lib.from_json(path.read_text(), where=str(path))
 
   def is_done(self, steps: int) -> bool:
-    """Returns whether the run is done and its last step has a checkpoint."""
+    """Returns whether the run is done and step `steps` has a checkpoint."""
     status = self.read('STATUS.json')
     done = (status.get('state'), status.get('step')) == ('done', steps)
     return done and (self.checkpoints / str(steps)).exists()
@@ -112,10 +124,10 @@ class RunDir:
     return suite and formats.migrate(formats.Kind.RUN_SUITE, suite, where=where)
 
   def note_start(self, step: int) -> None:
-    """Counts a start at `step` in starts.json.
+    """Records a start at `step` in starts.json.
 
     Raises:
-      NumericalError: the last `MAX_STARTS` starts were at this step.
+      NumericalError: the last `MAX_STARTS` starts were at this step too.
     """
     again = self._starts.get('step') == step
     count = self._starts.get('count', 0) + 1 if again else 1
@@ -147,7 +159,7 @@ class RunDir:
       json_files.append_line(self.path / 'metrics.jsonl', record)
 
   def truncate_metrics(self, step: int) -> None:
-    """Moves the metrics of steps after `step` to metrics.discarded.jsonl."""
+    """Moves the lines of steps after `step` to metrics.discarded.jsonl."""
     path = self.path / 'metrics.jsonl'
     if not self._is_main or not path.exists():
       return
@@ -166,8 +178,8 @@ class RunDir:
       return
     if not self.path.is_dir():
       raise errors.UserError(f'--out={self.path}: not a directory')
-    # Listed before the look for config.json, because another process of this
-    # run may write that file in between.
+    # Listed before config.json is looked for, because process 0 of this run may
+    # write that file in between.
     others = {p.name for p in self.path.iterdir()} - _FIRST
     if not (self.path / 'config.json').exists():
       if others:
@@ -177,7 +189,7 @@ class RunDir:
         )
       return
     differing = resume.differences(self.read_config(), config)
-    # Without suite.json nothing was computed, so another run may start.
+    # Without suite.json no step was computed, so another run may start.
     if differing and (self.path / 'suite.json').exists():
       raise errors.UserError(
           f'--out={self.path}: holds a run of another config:'
@@ -191,7 +203,7 @@ class RunDir:
 
 
 def environment() -> dict[str, Any]:
-  """Versions, devices and flags."""
+  """Returns versions, devices and flags, by name."""
   return {
       'jumprelu': jumprelu.__version__,
       'python': platform.python_version(),

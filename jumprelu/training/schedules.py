@@ -7,7 +7,7 @@ from jumprelu.training.optim import Config, Scalar
 
 
 def _progress(step: Scalar, length: int | float) -> Float[Array, '']:
-  """Returns `step / length`, between 0 and 1; 1 if `length` is 0."""
+  """Returns `step / length`, clipped to [0, 1]; 1 if `length` is 0."""
   step = jnp.asarray(step, jnp.float32)
   if length <= 0:
     return jnp.ones_like(step)
@@ -20,8 +20,9 @@ def learning_rate_at(
   """Returns the learning rate's multiplier in (0, 1] at a step counted from 0.
 
   The multiplier follows a cosine from `lr_warmup_start` to 1 during the warm-up
-  (Gemma Scope, section 3.2) and is then 1. With `lr_decay` it falls linearly at
-  the end, and would reach 0 one step after the last.
+  (Gemma Scope, section 3.2) and is then 1. With `lr_decay` it falls linearly
+  during that share of the run's last steps, and would reach 0 one step after
+  the last.
   """
   length = config.lr_warmup_steps
   if length is None:

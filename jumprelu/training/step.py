@@ -1,18 +1,18 @@
 """One training step of one SAE, and a segment of steps of a whole suite.
 
-`step` is the definition: the loss, its gradient by automatic differentiation,
-the update. The other backends compute the same faster (`training.backends`).
+The function `step` defines a training step: it computes the loss, takes the
+gradient by automatic differentiation and updates the parameters. The backends
+in `training.backends` compute the same step faster.
 
-A segment is one compiled call. It trains one group after another on consecutive
-batches of a block. Metrics are returned as arrays, so that nothing in a segment
-waits for the host. The members of a group are
+A segment is one compiled call of several steps. It trains one group after
+another (`suite.Group`) on the same batches of a block, and returns metrics as
+arrays, so that no step waits for the host. The members of a group are trained
 
-  vmapped, if the mesh shards members;
-  stepped one after another on each batch, if the mesh shards latents or the
-    batch, because each batch is then exchanged once for all members;
-  taken through the whole segment one after another on one device, because a
-    member then stays in the CPU's cache, and only one member's latents are in
-    memory.
+  vmapped, if the group's layout shards members;
+  in turn on each batch, if the layout shards only latents or the batch, because
+    devices then exchange each batch once for all members;
+  in turn on the whole segment, on one device, because a member then stays in
+    the CPU's cache, and only one member's latents are in memory.
 """
 
 from collections.abc import Callable, Sequence
@@ -47,8 +47,8 @@ def step(
 ) -> tuple[suite.GroupState, dict[str, Array]]:
   """Returns the state of one SAE after one step, and its metrics.
 
-  This is the definition of a step, for every variant. The arguments are those
-  of `Backend.step`; arrays of `state` and `hyper` have no `members` axis.
+  This function defines the step of every variant. Its arguments are those of
+  `Backend.step`; the arrays of `state` and `hyper` have no `members` axis.
   """
 
   def loss(params):
@@ -85,10 +85,10 @@ def step(
 
 
 class Oracle(backends.Backend):
-  """The definition as a backend: any variant, any device, any sharding."""
+  """The function `step` as a backend for any variant, device and sharding."""
 
   def step(self, sae, member_state, hyper, *, batch, config):
-    """Returns the state after `step`, and metrics."""
+    """Returns the state of a member after one step, and its metrics."""
     return step(sae, member_state, hyper, batch=batch, config=config)
 
 
@@ -104,7 +104,7 @@ BACKENDS: dict[str, backends.Backend] = {
 def find_backend(
     name: str, group: suite.Group, mesh: jax.sharding.Mesh | None
 ) -> backends.Backend:
-  """Returns the backend of a group, as chosen by `backends.choose`."""
+  """Returns the backend that `backends.choose` names, in place if possible."""
   name = backends.choose(name, group, mesh)
   if name == 'dense' and backends.dense_in_place(mesh):
     return backends.DenseInPlace()
@@ -114,11 +114,11 @@ def find_backend(
 class Metrics(NamedTuple):
   """The metrics of a segment; rows after its last step are zero."""
 
-  # {group: {metric: [steps, members]}}.
+  # {group: {metric: [max_steps, members]}}.
   groups: dict[str, dict[str, Array]]
-  # [steps]: kept rows of each batch.
+  # [max_steps]: the number of kept rows of each batch.
   kept: Array
-  # [steps]: multipliers of the schedules.
+  # [max_steps]: the schedules' multipliers.
   learning_rate: Array
   sparsity: Array
 
@@ -126,9 +126,9 @@ class Metrics(NamedTuple):
 class Segments:
   """The compiled segments of a suite.
 
-  `run` is a jitted function of a state in the layouts of the backends, a block,
-  the number of the first batch and the number of steps. It returns the new
-  state and the `Metrics`. The state is donated.
+  `run` is a jitted function with four arguments: a state in the layouts of the
+  backends, a block, the number of the first batch in the block, and the number
+  of steps. It returns the new state and `Metrics`. The old state is donated.
   """
 
   def __init__(
@@ -140,11 +140,11 @@ class Segments:
     self._backends = group_backends
 
   def prepare(self, state: suite.TrainState) -> suite.TrainState:
-    """Returns the state of a checkpoint in the layouts that `run` needs."""
+    """Converts a state from the layout of a checkpoint to those of `run`."""
     return self._convert(state, lambda backend: backend.to_layout)
 
   def finish(self, state: suite.TrainState) -> suite.TrainState:
-    """Returns a state from `run` in the layout of a checkpoint."""
+    """Converts a state from the layouts of `run` to that of a checkpoint."""
     return self._convert(state, lambda backend: backend.from_layout)
 
   def _convert(self, state, method):
@@ -167,17 +167,18 @@ def make_segments(
 ) -> Segments:
   """Returns compiled segments of at most `max_steps` steps.
 
-  The number of steps is an argument of the compiled call. Otherwise the last
-  segment of a run, which may be shorter, would be compiled anew.
+  The number of steps is an argument of `run`, so that a shorter last segment is
+  not compiled separately.
 
   Args:
     groups: The groups of the suite.
     config: The optimiser's config.
     total_steps: The number of steps of the whole run, for the schedules.
-    batch: The rows of a batch.
-    max_steps: The rows of the metrics.
+    batch: The number of rows of a batch.
+    max_steps: The largest number of steps of a segment, which is also the
+      number of rows of its metrics.
     mesh: The devices; None for one device.
-    backend: A key of `BACKENDS`, or `backends.AUTO`.
+    backend: A key of `BACKENDS`, or `backends.AUTO` (`backends.choose`).
   """
   make_schedule = functools.partial(
       _make_schedule,
@@ -217,10 +218,11 @@ def make_segments(
 
 
 class _Schedule(NamedTuple):
-  """Numbers of each step that all groups share; each field is [steps]."""
+  """Per-step values for all groups; each field has the shape [max_steps]."""
 
+  # The number of each step in the run.
   step: Array
-  # The fields below are those of `Metrics`.
+  # The last fields of `Metrics`, in the same order.
   kept: Array
   learning_rate: Array
   sparsity: Array
@@ -237,7 +239,7 @@ def _make_schedule(
     batch: int,
     max_steps: int,
 ) -> _Schedule:
-  """Returns the schedule of a segment whose first step is number `start`."""
+  """Returns the schedule of a segment, whose first step has number `start`."""
 
   def row(state, number):
     step_number = start + number
@@ -255,7 +257,7 @@ def _make_schedule(
 
 
 class _Segment(NamedTuple):
-  """The inputs of one group in a segment, without its state."""
+  """The inputs of one group in a segment, apart from the group's state."""
 
   group: suite.Group
   backend: backends.Backend
@@ -266,12 +268,11 @@ class _Segment(NamedTuple):
   schedule: _Schedule
   config: optim.Config
   mesh: jax.sharding.Mesh | None
-  # The rows of a batch.
-  batch: int
-  max_steps: int
+  batch: int  # The number of rows of a batch.
+  max_steps: int  # The number of rows of the metrics.
 
   def batch_at(self, number: Array) -> train_batch.TrainBatch:
-    """Returns the batch of a step of the segment."""
+    """Returns the batch of the segment's step `number`, counted from 0."""
     return train_batch.make(
         self.group,
         self.block,
@@ -289,7 +290,7 @@ class _Segment(NamedTuple):
       hyper: dict[str, Array],
       batch: train_batch.TrainBatch,
   ) -> tuple[Any, dict[str, Array]]:
-    """Returns the state of a member after a step on `batch`, and metrics."""
+    """Returns the state of a member after one step, and its metrics."""
     return self.backend.step(
         self.group.sae, member_state, hyper, batch=batch, config=self.config
     )
@@ -302,7 +303,7 @@ class _Segment(NamedTuple):
       ],
       state: member_loops.State,
   ) -> tuple[member_loops.State, dict[str, Array]]:
-    """Returns `member_loops.scan_steps` over the steps of the segment."""
+    """Returns the last state and the stacked outputs of `body` by step."""
     return member_loops.scan_steps(body, state, self.steps, self.max_steps)
 
 
@@ -325,7 +326,7 @@ def _run_group(
 
 
 def _run_members_vmapped(state, hyper, segment):
-  """Returns state and metrics; each batch steps all members at once."""
+  """Returns state and metrics; each step is vmapped over the members."""
 
   def step_members(state, number):
     batch = segment.batch_at(number)
@@ -337,7 +338,7 @@ def _run_members_vmapped(state, hyper, segment):
 
 
 def _run_members_by_batch(state, hyper, segment):
-  """Returns state and metrics; each batch steps one member after another."""
+  """Returns state and metrics; each batch is used by all members in turn."""
 
   def step_members(state, number):
     batch = segment.batch_at(number)
@@ -352,7 +353,7 @@ def _run_members_by_batch(state, hyper, segment):
 
 
 def _run_members_in_turn(state, hyper, segment):
-  """Returns state and metrics; each member takes all batches in turn."""
+  """Returns state and metrics; each member runs through all batches in turn."""
 
   def run_member(state, hyper):
     def step_member(member_state, number):

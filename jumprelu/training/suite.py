@@ -1,10 +1,10 @@
-"""A suite: members, the groups they are stacked in, and their state.
+"""A suite: its members (SAEs), their groups, and their trained state.
 
-The members of a group share inputs, targets, width, variant and static config.
-Hyper-parameters that differ between members are arrays with a leading `members`
-axis, as are parameters and moments. The axis is padded to a multiple of the
-mesh axes over which it is sharded. Padding members are trained as copies of the
-last member; metrics and checkpoints leave them out.
+A group stacks members with the same inputs, targets, width, variant and static
+config. Parameters, second moments, and hyper-parameters that differ between
+members are arrays with a leading `members` axis. The axis is padded to a
+multiple of the mesh axes over which it is sharded. Padding members are trained
+as copies of the last member, but are left out of metrics and checkpoints.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,20 +21,20 @@ from jumprelu import errors, lm, saes, sharding
 from jumprelu.array_typing import Array
 from jumprelu.training import optim
 
-# An array; in trees of shapes or shardings, a ShapeDtypeStruct or a Sharding.
+# An array, or a ShapeDtypeStruct or Sharding in a tree of shapes or shardings.
 Leaf = Any
 
 
 @dataclasses.dataclass(frozen=True)
 class Member:
-  """One SAE of a suite, with every field in which members may differ."""
+  """One SAE of a suite, with all fields in which members may differ."""
 
   site: str  # A key of `lm.SITES`.
   layer: int
   width: int
   variant: str
   sparsity_coefficient: float
-  target_l0: float  # 0 without a target.
+  target_l0: float  # 0 for a member without a target.
   seed: int  # The seed of the initialisation only.
   learning_rate: float
   initial_threshold: float
@@ -42,7 +42,7 @@ class Member:
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-  """Members of one shape, which are stacked and share each batch."""
+  """Members of the same shape, which are stacked and share their batches."""
 
   name: str
   reads: lm.Reads
@@ -60,10 +60,11 @@ class GroupState:
   params: dict[str, Leaf]
   # Adam's second moment.
   nu: dict[str, Leaf]
-  # [members, latents]: kept rows since the latent last fired; saturates.
+  # [members, latents]: the number of kept rows since the latent last fired,
+  # which saturates.
   silent: Leaf
-  # [members]: steps that were skipped because loss or gradients were not
-  # finite.
+  # [members]: the number of steps that were skipped because loss or gradients
+  # were not finite.
   skipped: Leaf
 
 
@@ -84,13 +85,15 @@ def make_groups(
     d_site: Callable[[lm.Site], int],
     input_gain: bool = True,
 ) -> tuple[Group, ...]:
-  """Returns the groups of a suite: members of one shape, in their order.
+  """Returns the groups of a suite; a group has all members of one shape.
+
+  Groups, and members in each group, are in the order of `members`.
 
   Args:
     members: The members of the suite.
     configs: The config of each variant.
-    d_site: Returns the width of an activation at a site.
-    input_gain: As of `lm.make_reads`.
+    d_site: Returns the width of the activations at a site.
+    input_gain: Passed to `lm.make_reads`.
 
   Raises:
     UserError: a member is repeated.
@@ -122,14 +125,14 @@ def make_group(
     config: saes.base.Config,
     d_site: Callable[[lm.Site], int],
 ) -> Group:
-  """Returns the group of members of one shape that share `reads`.
+  """Returns the group of members with the same shape.
 
   Args:
     name: The name of the group.
     reads: The taps that the members read and reconstruct.
     members: The members, which share site, layer, width and variant.
-    config: The config of their variant.
-    d_site: Returns the width of an activation at a site.
+    config: The config of the variant.
+    d_site: Returns the width of the activations at a site.
   """
   widths = {tap: d_site(tap.site) for tap in reads.taps}
   sae = saes.make_sae(
@@ -144,37 +147,41 @@ def make_group(
 
 
 def shape_name(member: Member) -> str:
-  """Returns the name of a member's shape, the same at every layer."""
+  """Returns the name of a member's shape, which does not name the layer."""
   return f'{member.site}-{member.width}-{member.variant}'
 
 
 def taps(groups: Sequence[Group]) -> tuple[lm.Tap, ...]:
-  """Returns the taps that the groups read or reconstruct, sorted."""
+  """Returns the sorted taps that the groups read or reconstruct."""
   return lm.all_taps(group.reads for group in groups)
 
 
 def layout_of(
     group: Group, mesh: jax.sharding.Mesh | sharding.MeshShape | None
 ) -> sharding.Layout:
-  """Returns the layout of a group on the mesh."""
+  """Returns the layout of a group on a mesh.
+
+  Raises:
+    UserError: the mesh does not divide the width of the group.
+  """
   return sharding.choose_layout(mesh, len(group.members), group.sae.width)
 
 
 def slots(
     group: Group, mesh: jax.sharding.Mesh | sharding.MeshShape | None
 ) -> int:
-  """Returns the number of the group's members with padding."""
+  """Returns the number of members of the group, including padding."""
   return sharding.pad_members(mesh, layout_of(group, mesh), len(group.members))
 
 
 def hyper_parameters(group: Group, count: int) -> dict[str, np.ndarray]:
-  """Returns the hyper-parameters by name, each padded to `count` members."""
+  """Returns the hyper-parameters by name, padded to `count` members."""
   members = group.members + group.members[-1:] * (count - len(group.members))
 
   def column(name):
     return np.asarray([getattr(m, name) for m in members], np.float32)
 
-  # Members without a target do not read it. 1 avoids a division by zero.
+  # Members without a target ignore this value. 1 avoids a division by zero.
   target = column('target_l0')
   return {
       'sparsity_coefficient': column('sparsity_coefficient'),
@@ -186,17 +193,16 @@ def hyper_parameters(group: Group, count: int) -> dict[str, np.ndarray]:
 def init_state(
     groups: Sequence[Group], *, mesh: jax.sharding.Mesh | None = None
 ) -> TrainState:
-  """Returns the initial state, computed in its shardings.
+  """Returns the initial state with padding, in `state_shardings`.
 
-  The initialisation of a member depends on its seed and shape, but not on its
+  The initial state of a member depends on its own fields only, and not on its
   position in the suite.
   """
   places = state_shardings(groups, mesh=mesh)
   states = {}
   for group in groups:
     place = places.groups[group.name] if places is not None else None
-    # Groups of equal shapes share a compiled program, because the SAE is
-    # static.
+    # The SAE is a static argument, so groups with equal SAEs share a program.
     init = jax.jit(_init_group, static_argnums=0, out_shardings=place)
     inputs = _init_inputs(group, slots(group, mesh))
     states[group.name] = init(group.sae, *inputs)
@@ -207,7 +213,7 @@ def init_state(
 def state_shardings(
     groups: Sequence[Group], *, mesh: jax.sharding.Mesh | None
 ) -> TrainState | None:
-  """Returns the shardings of the padded state; None without a mesh."""
+  """Returns the shardings of the state with padding, or None without a mesh."""
   if mesh is None:
     return None
   rules = {group.name: layout_of(group, mesh).rules for group in groups}
@@ -217,9 +223,10 @@ def state_shardings(
 def stored_state(
     groups: Sequence[Group], *, mesh: jax.sharding.Mesh | None = None
 ) -> TrainState:
-  """Returns the abstract state of a checkpoint, which has no padding.
+  """Returns the shapes and shardings of the state in a checkpoint.
 
-  If the devices do not divide the members of a group, its latents are sharded.
+  The state has no padding. A group that is padded during training is stored
+  with sharded latents, because its number of members cannot be sharded.
   """
   return jax.tree.map(
       lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
@@ -236,7 +243,7 @@ def strip_padding(
 ) -> TrainState:
   """Returns the state without padding, in the shardings of `stored_state`.
 
-  A state without padding is returned as it is.
+  A state without padding is returned unchanged.
   """
   counts = tuple((group.name, len(group.members)) for group in groups)
   if counts == tuple((group.name, slots(group, mesh)) for group in groups):
@@ -263,7 +270,14 @@ def add_padding(
 def _resize(
     state: TrainState, counts: tuple[tuple[str, int], ...]
 ) -> TrainState:
-  """Returns the state with the first members, or with the last one repeated."""
+  """Returns the state with `counts` members of each group.
+
+  Surplus members are removed, and missing ones are copies of the last member.
+
+  Args:
+    state: The state.
+    counts: The name and the new number of members of each group.
+  """
 
   def resize(x, count):
     return jnp.concatenate([x[:count], *[x[-1:]] * (count - len(x))])
@@ -278,7 +292,7 @@ def _resize(
 def _abstract(
     groups: Sequence[Group], mesh: jax.sharding.Mesh | None = None
 ) -> TrainState:
-  """Returns the shapes of the state, with the padding that the mesh needs."""
+  """Returns the shapes of the state with the padding of the mesh."""
   states = {}
   for group in groups:
     init = functools.partial(_init_group, group.sae)
@@ -288,10 +302,10 @@ def _abstract(
 
 
 def _init_inputs(group: Group, count: int) -> tuple[np.ndarray, ...]:
-  """Returns keys, thresholds and target L0s of `count` members.
+  """Returns the keys, initial thresholds and target L0s of `count` members.
 
-  The two words of a key are the member's seed and a digest of its shape. They
-  need no further mixing, because Threefry hashes them.
+  A key has two words, the member's seed and a digest of its shape. They need no
+  further mixing, because Threefry hashes them.
   """
   members = group.members + group.members[-1:] * (count - len(group.members))
   shape = zlib.crc32(shape_name(members[0]).encode())
@@ -301,7 +315,7 @@ def _init_inputs(group: Group, count: int) -> tuple[np.ndarray, ...]:
 
 
 def _init_group(sae: saes.base.Sae, keys: Array, *numbers: Array) -> GroupState:
-  """Returns the initial state of members from their `_init_inputs`."""
+  """Returns the initial state of members from the arrays of `_init_inputs`."""
 
   def init(key, threshold, target):
     key = jax.random.wrap_key_data(key, impl='threefry2x32')
@@ -319,7 +333,7 @@ def _init_group(sae: saes.base.Sae, keys: Array, *numbers: Array) -> GroupState:
 def _stored_shardings(
     groups: Sequence[Group], mesh: jax.sharding.Mesh | None
 ) -> TrainState:
-  """Returns the shardings of a state without padding."""
+  """Returns the shardings of a checkpoint's state, which has no padding."""
   abstract = _abstract(groups)
   if mesh is None:
     place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
@@ -341,14 +355,22 @@ def _shardings(
     rules: Mapping[str, sharding.Rules],
     mesh: jax.sharding.Mesh,
 ) -> TrainState:
-  """Returns the shardings of a state by each group's rules."""
+  """Returns the shardings of a state.
+
+  Args:
+    abstract: The shapes of the state.
+    groups: The groups of the suite.
+    rules: {group: the mesh axes of each logical axis}.
+    mesh: The devices.
+  """
   param_axes = {group.name: group.sae.param_axes() for group in groups}
 
   def place(path, leaf):
     names = [str(getattr(k, 'key', getattr(k, 'name', k))) for k in path]
     if names[0] != 'groups':
       return sharding.replicated(mesh)
-    # The default axes are those of `silent` and `skipped`.
+    # The counters are no parameters: `silent` has the axes [members, latents],
+    # and `skipped` has [members].
     axes = param_axes[names[1]].get(names[-1], ('latents',)[2 - leaf.ndim :])
     return sharding.named(
         mesh, 'members', *axes, rules=rules[names[1]], shape=leaf.shape

@@ -1,4 +1,4 @@
-"""A training run: started or resumed, trained, and saved in checkpoints."""
+"""The loop of a training run, from its start or resumption to its last step."""
 
 from collections.abc import Callable
 import functools
@@ -23,11 +23,12 @@ from jumprelu.training import config as config_lib
 from jumprelu.training import job as job_lib
 from jumprelu.training import step as step_lib
 
-# The outcomes of a run: finished, or saved before the end because of
-# `ShouldStop`.
+# The outcomes of a run: finished, or saved and stopped before the end because
+# `should_stop` returned True.
 DONE, PREEMPTED = 'done', 'preempted'
 
-# Called with the step at the end of each segment; must agree in all processes.
+# Maps the step at the end of a segment to whether to save and stop. The result
+# must be the same in all processes.
 ShouldStop = Callable[[int], bool]
 OnProgress = Callable[[progress.Progress], None]
 
@@ -39,16 +40,22 @@ def train(
     should_stop: ShouldStop = lambda step: False,
     on_progress: OnProgress | None = None,
 ) -> str:
-  """Runs, or resumes, the run of `config` in the directory `out`.
+  """Starts or resumes the run of `config` in the directory `out`.
 
   Args:
     config: The config of the run.
-    out: The run directory; new, empty, or of a run with the same config.
-    should_stop: Returns whether to save and stop after a segment.
-    on_progress: Receives the progress every few seconds; printed by default.
+    out: The run directory: new, empty, or that of a run with the same config.
+    should_stop: Returns whether to save and stop at the end of a segment.
+    on_progress: Receives the progress every few seconds; by default it is
+      printed.
 
   Returns:
     `DONE` or `PREEMPTED`.
+
+  Raises:
+    UserError: the config does not fit its inputs, the devices or the directory.
+    MissingInputError, DataError: an input is missing or damaged.
+    NumericalError: training cannot continue.
   """
   directory = run_dir.RunDir(out)
   with directory.claim(config):
@@ -69,9 +76,10 @@ def run(
     should_stop: ShouldStop = lambda step: False,
     on_progress: OnProgress | None = None,
 ) -> str:
-  """Trains `job` in its claimed directory, and returns `DONE` or `PREEMPTED`.
+  """Trains `job` in a directory that the caller has claimed.
 
-  STATUS.json records the outcome, or the error that ended the run.
+  STATUS.json records the outcome, or the error that ended the run. The
+  arguments, results and errors are those of `train`.
   """
   counts = progress.Counts()
   status = functools.partial(
@@ -110,7 +118,7 @@ def _run(
   config, mesh = job.config, job.mesh
   total, batches = config.steps, config.stream.batches
   max_steps = config.stream.batches_per_dispatch
-  # Shapes and functions only.
+  # No arrays are allocated yet: `stored` holds shapes, `segments` functions.
   stored = suite.stored_state(job.groups, mesh=mesh)
   segments = step_lib.make_segments(
       job.groups,
@@ -122,7 +130,7 @@ def _run(
       backend=config.backend,
   )
 
-  # After this call `counts.step` is the step at which training starts.
+  # This call sets `counts.step` to the step at which training starts.
   state, scales = _restore_or_init(
       job, directory, checkpointer.latest_verified(stored), counts
   )
@@ -142,7 +150,7 @@ def _run(
     steps = min(max_steps, batches - first, total - step)
     with jax.transfer_guard('disallow'):
       if block is None or first == 0:
-        block = None  # Freed first, because memory has room for one block.
+        block = None  # Freed first, because memory has room for one block only.
         block = job.stream.make_block(number, scales)
       put = job.stream.put
       state, metrics = segments.run(state, block, put(first), put(steps))
@@ -165,15 +173,16 @@ def _restore_or_init(
     restored: tuple[suite.TrainState, dict[str, Any]] | None,
     counts: progress.Counts,
 ) -> tuple[suite.TrainState, dict[lm.Tap, float]]:
-  """Returns the first state of a start and the scales; updates `counts`.
+  """Returns the state in which training starts, and the taps' scales.
 
-  1. A run with a checkpoint resumes at the newest one that verifies. Its scales
-     are kept. Text and language model must be those of the checkpoint.
-  2. A run whose checkpoints all fail to verify has already raised an error in
-     `latest_verified`, because it must not start again on top of another run.
-  3. A run without checkpoints starts at step 0. The scales in suite.json, left
-     by a start that was killed before its first checkpoint, are kept if text
-     and language model are the same.
+  1. With a verified checkpoint, the run resumes there with its state, scales
+     and counts (`counts` is updated). Text and language model must be those of
+     the checkpoint.
+  2. Without any checkpoint, the run starts at step 0. An earlier start may have
+     been killed before its first checkpoint. Its scales in suite.json are kept
+     if text and language model are the same.
+  3. If no existing checkpoint verifies, `latest_verified` has raised an error,
+     because starting again would overwrite the run.
   """
   origin = resume.Origin(job.data_digest, job.lm_digest, job.lm_dtype)
   if restored is None:
@@ -189,8 +198,8 @@ def _restore_or_init(
   vars(counts).update(meta['counts'])
   if meta['environment'] != run_dir.environment():
     logging.warning(
-        'step %d: resumed on other devices or with other versions: data and'
-        ' their order are the same, bits may differ',
+        'step %d: resumed on other devices or with other versions; data and'
+        ' their order are the same, but results may differ in rounding',
         counts.step,
     )
   state = suite.add_padding(state, job.groups, mesh=job.mesh)
@@ -214,7 +223,7 @@ def _record_start(
 def _skipped(
     state: suite.TrainState, job: job_lib.Job
 ) -> dict[str, np.ndarray]:
-  """Returns the steps that each group's members have skipped so far."""
+  """Returns the number of steps that each member has skipped, by group."""
   counters = {name: group.skipped for name, group in state.groups.items()}
   if job.mesh is not None:
     # Replicated, because every process reads the counters of all members.
@@ -233,7 +242,7 @@ def _is_due(config: config_lib.TrainConfig, step: int) -> bool:
 def _meta(
     job: job_lib.Job, counts: progress.Counts, scales: dict[lm.Tap, float]
 ) -> dict[str, Any]:
-  """Returns the record that a checkpoint holds besides the state."""
+  """Returns the record that a checkpoint stores with the state."""
   block, batch = divmod(counts.step, job.config.stream.batches)
   return {
       **formats.stamp(formats.Kind.CHECKPOINT),

@@ -1,4 +1,4 @@
-"""The inputs of one step: a batch of a block, laid out for one group."""
+"""The inputs of one step: a batch of a block, sharded for one group."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from jumprelu.training import suite
 
 
 class TrainBatch(NamedTuple):
-  """The inputs of one step, which all members of a group share."""
+  """The inputs of one step, which are the same for all members of a group."""
 
   inputs: Float[Array, 'batch model']
   targets: Float[Array, 'batch target_model']
@@ -23,7 +23,7 @@ class TrainBatch(NamedTuple):
   variance: Float[Array, '']
   # The number of the step, counted from 0.
   step: Int[Array, '']
-  # Multipliers of the schedules.
+  # The schedules' multipliers.
   learning_rate: Float[Array, '']
   sparsity: Float[Array, '']
 
@@ -39,13 +39,13 @@ def make(
     learning_rate: Float[Array, ''],
     sparsity: Float[Array, ''],
 ) -> TrainBatch:
-  """Returns batch `index` of a block for a group, in the group's sharding.
+  """Returns batch `index` of a block, in the sharding of a group's batches.
 
   Args:
     group: The group that trains on the batch.
     block: The block of activations.
     index: The number of the batch in the block.
-    size: The rows of a batch.
+    size: The number of rows of a batch.
     mesh: The devices; None for one device.
     step: The number of the step, counted from 0.
     learning_rate: The schedule's multiplier of the learning rate.
@@ -71,7 +71,7 @@ def _lay_out(
     size: int,
     mesh: jax.sharding.Mesh | None,
 ) -> tuple[Array, Array, Array]:
-  """Returns inputs, targets and keep mask of a batch, in a group's sharding."""
+  """Returns a batch's inputs, targets and keep mask, sharded for the group."""
   stored, keep = blocks.rows(block, index, size)
   rules = suite.layout_of(group, mesh).rules
 
@@ -80,8 +80,9 @@ def _lay_out(
     return sharding.constrain(x, mesh, *axes, rules=rules)
 
   def scaled(tap):
-    # Rows are constrained before they are scaled to float32 as well, so that
-    # devices exchange them in the dtype of the block, which may be bfloat16.
+    # Rows are constrained before and after they are converted to float32 and
+    # scaled. The first constraint lets devices exchange them in the dtype of
+    # the block, which may be bfloat16.
     rows = constrain(stored[tap])
     return constrain(blocks.scaled(rows, block.inverse_scale[tap]))
 
@@ -96,7 +97,7 @@ def _lay_out(
 def pooled_variance(
     targets: Float[Array, 'batch target_model'], keep: Bool[Array, ' batch']
 ) -> Float[Array, '']:
-  """Returns the mean squared distance of the kept rows from their mean."""
+  """Returns the mean squared distance of the kept targets from their mean."""
   rows = active_pairs.row_count(keep)
   kept = jnp.where(keep[:, None], targets, 0.0)
   centred = kept - (kept.sum(axis=0) / rows)[None, :]

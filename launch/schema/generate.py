@@ -4,12 +4,12 @@
 
 The schema has two sources. The Job (batch/v1 JobTemplateSpec, down to every
 field of a pod) comes from the models of the official Kubernetes client for
-Python (Apache-2.0), in the version that constraints.txt pins: descriptions and
-nulls are dropped, and quantities may be integers or text. The JobSet around it
-is written for this project after the API types of JobSet v0.10.1
-(jobset.x-k8s.io/v1alpha2, Apache-2.0); it is not a copy of the released CRD.
-Objects accept only the fields that the schema names, and counts are not
-negative.
+Python (Apache-2.0), in the version that constraints.txt pins. Descriptions and
+nulls are dropped, and quantities may be integers or text. The JobSet that
+contains the Job is written for this project after the API types of JobSet
+v0.10.1 (jobset.x-k8s.io/v1alpha2, Apache-2.0); it is not a copy of the released
+CRD. Objects accept only the fields that the schema names, and counts must not
+be negative.
 """
 
 import json
@@ -144,7 +144,7 @@ def _plain(node):
 
 
 def _tighten(defs):
-  """Adds enums and bounds that the client leaves to the server."""
+  """Adds enums and bounds that the client's models lack."""
   number = {'type': ['integer', 'string']}
   quantity = {'type': 'object', 'additionalProperties': number}
   for name in ('limits', 'requests'):
@@ -157,7 +157,7 @@ def _tighten(defs):
   rule['action'] = _enum('FailJob', 'FailIndex', 'Ignore', 'Count')
   exits = defs['V1PodFailurePolicyOnExitCodesRequirement']['properties']
   exits['operator'] = _enum('In', 'NotIn')
-  # podFailurePolicy is refused with any other policy.
+  # Kubernetes refuses podFailurePolicy with any other restart policy.
   defs['V1PodSpec']['properties']['restartPolicy'] = _enum('Never')
 
 

@@ -248,6 +248,20 @@ def test_swapped_caches_are_refused(fixtures, tokenizer, config):
     data.prepare(f'tokens:{root}', tokenizer, config)
 
 
+@pytest.mark.parametrize('field', ['source', 'held_out_percent', 'text_bytes'])
+def test_a_manifest_without_a_field_is_named(
+    fixtures, tokenizer, config, field
+):
+  prepared = data.prepare(str(fixtures / 'corpus'), tokenizer, config)
+  root = prepared.train.directory.parent
+  path = root / 'train' / 'manifest.json'
+  manifest = json.loads(path.read_text())
+  del manifest[field]
+  path.write_text(json.dumps(manifest))
+  with pytest.raises(DataError, match=f"train: .* no field '{field}'"):
+    data.prepare(f'tokens:{root}', tokenizer, config)
+
+
 def test_the_cache_directory_can_be_set_by_the_environment(
     fixtures, tokenizer, config, tmp_path, monkeypatch
 ):

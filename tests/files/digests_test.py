@@ -1,5 +1,8 @@
 """Digests change with any flipped bit, and not with the sharding."""
 
+import json
+import zlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -88,6 +91,37 @@ def test_a_record_whose_text_changed_is_refused():
     digests.unseal(sealed, 5)
   sealed['body']['meta']['scale'] = 0.2
   with pytest.raises(ValueError, match='digest of its record'):
+    digests.unseal(sealed, 4)
+
+
+@pytest.mark.parametrize(
+    'name, problem',
+    [
+        ('format', 'its format is None, not 1'),
+        ('step', 'its record is incomplete: step is missing'),
+        ('leaves', 'its record is incomplete: leaves is missing'),
+        ('meta', 'its record is incomplete: meta is missing'),
+    ],
+)
+def test_a_record_without_a_field_is_refused_by_name(name, problem):
+  body = digests.seal(4, {}, {})['body']
+  del body[name]
+  crc = zlib.crc32(json.dumps(body, sort_keys=True).encode())
+  with pytest.raises(ValueError, match=problem):
+    digests.unseal({'body': body, 'crc32': crc}, 4)
+
+
+@pytest.mark.parametrize(
+    'sealed, problem',
+    [
+        (None, 'its record is missing'),
+        ({}, 'body is missing'),
+        ({'body': 3, 'crc32': 0}, 'body is missing'),
+        ({'body': {'format': 1}}, 'the digest of its record differs'),
+    ],
+)
+def test_a_record_that_no_save_wrote_is_refused(sealed, problem):
+  with pytest.raises(ValueError, match=problem):
     digests.unseal(sealed, 4)
 
 

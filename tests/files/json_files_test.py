@@ -1,7 +1,10 @@
 """JSON files are written atomically and read with checks."""
 
+import io
 import json
+import pathlib
 
+import fsspec
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -54,8 +57,43 @@ def test_a_file_that_is_too_large_is_refused_before_it_is_read(tmp_path):
   path = tmp_path / 'value.json'
   with path.open('wb') as file:
     file.truncate(2**30)
-  with pytest.raises(errors.DataError, match='too large'):
-    json_files.read_json(path)
+  with pytest.raises(errors.DataError) as error:
+    json_files.read_json(path, cure='fetch it again')
+  assert str(error.value) == (
+      f'{path}: larger than 64 MiB, too large for a JSON file; fetch it again'
+  )
+
+
+def test_a_file_that_cannot_be_read_is_not_reported_as_bad_json():
+  class Unreadable(pathlib.PosixPath):
+
+    def open(self, *args, **kwargs):
+      raise PermissionError(13, 'Permission denied')
+
+  with pytest.raises(errors.DataError) as error:
+    json_files.read_json(Unreadable(__file__), cure='move it')
+  assert str(error.value) == (
+      f'{__file__}: cannot be read (Permission denied); move it'
+  )
+
+
+def test_files_of_fsspec_are_written_although_their_descriptor_is_an_error():
+  memory = fsspec.filesystem('memory')
+
+  class MemoryPath(pathlib.PurePosixPath):
+
+    def open(self, mode, encoding=None):
+      return memory.open(str(self), mode, encoding=encoding)
+
+    def replace(self, target):
+      memory.mv(str(self), str(target))
+
+  with memory.open('/a', 'wb') as file, pytest.raises(io.UnsupportedOperation):
+    file.fileno()
+  json_files.write_json(MemoryPath('/value.json'), {'a': 1})
+  json_files.append_line(MemoryPath('/lines.jsonl'), {'a': 2}, durable=True)
+  assert json.loads(memory.cat('/value.json')) == {'a': 1}
+  assert json.loads(memory.cat('/lines.jsonl')) == {'a': 2}
 
 
 def test_appended_lines_are_read_back(tmp_path):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import textwrap
 
+import fsspec
 import pytest
 
 from jumprelu import errors
@@ -70,3 +71,20 @@ def test_a_folder_that_cannot_be_made_is_named_with_the_cure(tmp_path):
   with pytest.raises(errors.UserError, match='--out=x: cannot write .*; move'):
     with locks.hold(path, where='--out=x', on_busy=_refuse, cure='move'):
       pass
+
+
+def test_a_file_of_fsspec_is_created_without_a_lock():
+  memory = fsspec.filesystem('memory')
+
+  class MemoryPath(pathlib.PurePosixPath):
+
+    def open(self, mode):
+      return memory.open(str(self), mode)
+
+    def mkdir(self, **kwargs):
+      memory.makedirs(str(self), exist_ok=True)
+
+  path = MemoryPath('/new/a.lock')
+  with locks.hold(path, where='x', on_busy=_refuse):
+    pass
+  assert memory.exists('/new/a.lock')

@@ -132,3 +132,15 @@ def test_a_truncated_or_missing_array_file_is_refused(tmp_path):
       npz.read_npy(path, ndim=2, kinds='iu')
   with pytest.raises(errors.MissingInputError, match='no such file'):
     npz.read_npy(tmp_path / 'none.npy', ndim=2, kinds='iu')
+
+
+def test_a_damaged_compressed_array_is_named(tmp_path):
+  path = tmp_path / 'a.npz'
+  np.savez_compressed(path, a=np.arange(4096, dtype=np.float32))
+  data = bytearray(path.read_bytes())
+  start = data.find(b'.npy') + 40
+  for i in range(start, start + 600):
+    data[i] ^= 0xFF
+  path.write_bytes(bytes(data))
+  with pytest.raises(errors.DataError, match=r'a\.npz'):
+    npz.read_npz(path, {'a': (4096,)})

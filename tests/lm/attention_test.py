@@ -149,6 +149,22 @@ class AttentionTest(parameterized.TestCase):
     with mock.patch.object(attention, 'splash', without_windows):
       self.assertGreater(attention.self_check(config), 0.1)
 
+  @parameterized.parameters((4,), (8192, 64))
+  def test_a_difference_is_nan_if_any_value_is(self, *shape):
+    x = jnp.ones(shape)
+    self.assertEqual(attention.relative_difference(1.5 * x, x), 0.5)
+    nan = x.at[(0,) * len(shape)].set(jnp.nan)
+    self.assertTrue(np.isnan(attention.relative_difference(nan, x)))
+
+  def test_self_check_detects_a_kernel_that_returns_nan(self):
+    config = dataclasses.replace(CONFIG, attention='splash')
+
+    def broken(q, k, v, **options):
+      return jnp.full_like(q, jnp.nan)
+
+    with mock.patch.object(attention, 'splash', broken):
+      self.assertTrue(np.isnan(attention.self_check(config)))
+
   def test_auto_is_the_kernel_on_a_tpu_if_the_shapes_fit(self):
     self.assertEqual(attention.choose(CONFIG, 256, 'tpu'), 'dense')
     self.assertEqual(attention.choose(CONFIG, 1024, 'tpu'), 'splash')

@@ -74,7 +74,10 @@ def test_shapes_caps_window_and_query_scale_come_from_the_config(folder):
         ({'hidden_activation': 'silu'}, "hidden_activation is 'silu'"),
         ({'rope_parameters': {'rope_theta': 1e6}}, 'rope_theta is 1000000.0'),
         ({'query_pre_attn_scalar': 7}, r'scalar is 7, wanted head_dim \(8\)'),
-        ({'layer_types': ['full_attention'] * 3}, 'layer_types must be 3'),
+        (
+            {'layer_types': ['full_attention'] * 3},
+            'layer_types must list 3 layers',
+        ),
     ],
 )
 def test_a_field_that_is_not_gemma_2s_is_named(folder, fields, message):
@@ -131,7 +134,7 @@ DEFAULT = {'rope_type': 'default', 'rope_theta': 10000.0}
             {'quantization_config': {'quant_method': 'gptq', 'bits': 4}},
             "quantization_config is {'quant_method': 'gptq', 'bits': 4}",
         ),
-        ({'layer_types': []}, 'layer_types must be 3'),
+        ({'layer_types': []}, 'layer_types must list 3 layers'),
         ({'mup_scale': 'x' * 99}, r"mup_scale \('x{56}...\) is unknown"),
     ],
 )

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+from unittest import mock
 
 from absl.testing import parameterized
 import jax
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jumprelu import errors, lm
-from jumprelu.lm import gemma
+from jumprelu.lm import attention, gemma
 from tests.lm import tiny
 
 Site, Tap = lm.Site, lm.Tap
@@ -60,10 +61,20 @@ class ForwardTest(parameterized.TestCase):
 
     gemma.package_logits = with_the_right_cap
     try:
-      with self.assertRaises(errors.NumericalError):
+      with self.assertRaisesRegex(errors.NumericalError, 'our forward pass'):
         lm.self_check(broken)
     finally:
       gemma.package_logits = original
+
+  @parameterized.parameters(0.5, float('nan'))
+  def test_self_check_names_the_attention_kernel_if_it_differs(self, wrong):
+    with mock.patch.object(attention, 'self_check', lambda config: wrong):
+      with self.assertRaises(errors.NumericalError) as caught:
+        lm.self_check(self.model)
+    message = str(caught.exception)
+    self.assertIn('attention kernel', message)
+    self.assertIn(f'{wrong:.1e} of the largest output', message)
+    self.assertNotIn('gemma package', message)
 
   def test_every_tap_is_visited_and_has_its_shape(self):
     values = clean_taps()

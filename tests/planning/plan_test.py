@@ -118,12 +118,38 @@ def test_the_compilers_memory_replaces_the_formulas():
   # The language model's weights stay in memory during the segment.
   assert compiled['memory']['peak_gib'] > 15.0
   assert not compiled['fits']
-  assert 'none (negative)' in plan.table(compiled)
+  assert 'estimate of time unusable' in plan.table(compiled)
 
 
-def test_a_mesh_that_does_not_fill_the_slice_is_refused():
-  with pytest.raises(errors.UserError, match='16 chips of v5e:4x4'):
+def test_a_mesh_that_does_not_fill_the_slice_is_refused_with_one_that_does():
+  with pytest.raises(
+      errors.UserError,
+      match=r'mesh\.tensor=3 .* 16 chips of v5e:4x4; use one of 1, 2$',
+  ):
     _plan(**{'mesh.tensor': 3})
+  with pytest.raises(
+      errors.UserError,
+      match=r'mesh\.data=4 x mesh\.tensor=2 .* v5e:4x4; use mesh\.data=8,',
+  ):
+    _plan(**{'mesh.tensor': 2, 'mesh.data': 4})
+
+
+def test_the_changes_of_a_fixed_data_axis_make_it_automatic():
+  too_large = _plan('v5e:2x2', widths=(2**19,), **{'mesh.data': 4})
+  words = ' '.join(too_large['changes'])
+  assert '--mesh.tensor' in words or '--topology' in words
+  for change in too_large['changes']:
+    if change.startswith('--mesh') or change.startswith('--topology'):
+      assert change.split(' ')[1] == '--mesh.data=0'
+
+
+def test_the_table_explains_the_break_even_number():
+  small = _plan()
+  table = plan.table(small).partition('\nlayer ')[2]
+  header, numbers, *below = table.splitlines()
+  assert 'break-even' in header
+  assert f'  {small["jobs"][0]["break_even_members"]:.1f}  ' in numbers
+  assert 'break-even: the number of SAEs' in ' '.join(below)
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,25 @@ def test_asynchronous_collectives_count_their_results_only():
   )
 
 
+def test_asynchronous_collectives_with_several_results_count_all_of_them():
+  gather = (
+      '  %a = ((bf16[2,8]{1,0}, f32[1]{0}), (bf16[16,8]{1,0:T(8,128)(2,1)},'
+      ' f32[8]{0}), u32[]{:S(2)}) all-gather-start(bf16[2,8] %x, f32[1] %y)\n'
+  )
+  reduce = (
+      '  %b = (f32[4]{0}, f32[2,4]{1,0}) all-reduce-start(f32[4] %x,'
+      ' f32[2,4] %y), to_apply=%add\n'
+  )
+  scatter = (
+      '  %c = ((f32[64]{0}), f32[8]{0}) reduce-scatter-start(f32[64] %x)\n'
+  )
+  assert tpu_compile.collectives(gather + reduce + scatter) == (
+      tpu_compile.Collective('all-gather', 'bf16[16,8]', 256 + 32),
+      tpu_compile.Collective('all-reduce', 'f32[2,4]', 16 + 32),
+      tpu_compile.Collective('reduce-scatter', 'f32[8]', 32),
+  )
+
+
 def test_a_callback_is_a_host_transfer_and_arithmetic_is_not():
   def with_callback(x):
     shape = jax.ShapeDtypeStruct((), jnp.float32)

@@ -61,3 +61,39 @@ def test_the_card_describes_the_input_of_transcoders(tmp_path):
   assert 'with its gain' in (out / 'README.md').read_text()
   out = small_release.write(tmp_path / 'none', members[:2])
   assert 'norm before the MLP' not in (out / 'README.md').read_text()
+
+
+def test_the_card_of_other_variants_claims_and_shows_no_jumprelu_sae(tmp_path):
+  gated = small_release.make_member(variant='gated', tied=False)
+  out = small_release.write(tmp_path / 'release', [gated])
+  text = (out / 'README.md').read_text()
+  (path,) = members_lib.list_members(out)
+  body = text.split('## Cite')[0]
+  assert 'JumpReLU' not in body and 'tools for' not in body
+  assert 'jumprelu, interpretability' not in text
+  assert "p['threshold']" not in text
+  assert f"release.load_member('{path}')" in text
+
+
+def test_the_sample_code_of_a_mixed_suite_loads_a_jumprelu_member(tmp_path):
+  members = [
+      small_release.make_member(variant='gated', tied=False),
+      small_release.make_member(seed=1),
+  ]
+  out = small_release.write(tmp_path / 'release', members)
+  text = (out / 'README.md').read_text()
+  title = next(line for line in text.splitlines() if line.startswith('# '))
+  assert title == '# Sparse autoencoders on gemma2_nano, layer 2'
+  assert 'The JumpReLU SAEs have the file layout' in text
+  assert 'variants/gated' in members_lib.list_members(out)[0]
+  assert f"np.load('{small_release.FOLDER}/params.npz')" in text
+  assert f"release.load_member('{small_release.FOLDER}')" in text
+
+
+def test_the_card_states_how_many_positions_the_losses_have(tmp_path):
+  member = small_release.make_member()
+  changed = small_release.replace(
+      member, results={**member.results, 'tokens_delta_loss': 24_576}
+  )
+  out = small_release.write(tmp_path / 'release', [changed])
+  assert '; 24,576 for the losses)' in (out / 'README.md').read_text()

@@ -127,7 +127,7 @@ def test_a_converted_variant_may_have_a_zero_threshold(out):
 )
 def test_a_missing_file(out, name):
   (out / FOLDER / name).unlink()
-  refused(out, f'average_l0_3/{name}: listed in suite.json, missing')
+  refused(out, f'average_l0_3/{name}: listed in suite.json, but missing')
 
 
 def test_a_missing_file_that_is_no_longer_listed(out):
@@ -147,7 +147,7 @@ def test_an_extra_file(out):
 
 def test_a_renamed_folder(out):
   (out / FOLDER).rename(out / FOLDER.replace('l0_3', 'l0_30'))
-  refused(out, 'average_l0_3/.*: listed in suite.json, missing')
+  refused(out, 'average_l0_3/.*: listed in suite.json, but missing')
 
 
 @pytest.mark.parametrize(

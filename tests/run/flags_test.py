@@ -39,6 +39,7 @@ class Whole:
   tokens: int = _field(1000, 'How many.')
   widths: tuple[int, ...] = _field((16, 32), 'How wide.')
   names: tuple[str, ...] = _field(('a',), 'Which.')
+  targets: tuple[float, ...] = _field((), 'Targets, if any.')
   colour: Colour = _field(Colour.RED, 'Which colour.')
   resume: bool = _field(True, 'Whether to resume.')
   part: Part = Part()
@@ -61,6 +62,8 @@ def test_no_flags_give_the_config_itself():
         ('--tokens=2_000_000', {'tokens': 2000000}),
         ('--widths=64, 128', {'widths': (64, 128)}),
         ('--names=', {'names': ()}),
+        ('--widths=none', {'widths': ()}),
+        ('--targets=20,50', {'targets': (20.0, 50.0)}),
         ('--colour=blue', {'colour': Colour.BLUE}),
         ('--noresume', {'resume': False}),
         ('--resume=false', {'resume': False}),
@@ -123,6 +126,7 @@ def test_help_shows_text_default_and_values_of_recipes():
       'How many. (default: 1000; paper: 4_000_000_000)'
   )
   assert flag_values['widths'].help == 'How wide. (default: 16,32)'
+  assert flag_values['targets'].help == 'Targets, if any. (default: none)'
   groups = flag_values.flags_by_module_dict()
   assert 'part: Speed of the toy' in groups
 

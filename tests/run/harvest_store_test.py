@@ -51,7 +51,7 @@ def test_an_interrupted_store_is_resumed_and_completed(
   assert main.launch('harvest', flags) == 0
   captured = capsys.readouterr()
   assert '1 block of 2 to write' in captured.err
-  assert 's to forward' in captured.err
+  assert 's to compute' in captured.err
   assert 'streaming is cheaper' in captured.err
   assert 'store: complete, 2 blocks' in captured.out
   manifest, geometry, blocks = record.read_manifest(tmp_path / 'store')

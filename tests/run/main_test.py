@@ -137,6 +137,7 @@ def test_help_shows_the_docstring_and_only_our_flags(monkeypatch, capsys):
   assert '  --out=TEXT\n      Where to write. (default: here)\n' in output.out
   assert '  --n=INT\n      How often. (default: 3)\n' in output.out
   assert '\nflags:\n' in output.out
+  assert '\nflags of every command:\n  --[no]help\n' in output.out
   assert '--[no]debug' in output.out
   assert 'logtostderr' not in output.out
   assert max(map(len, output.out.splitlines())) <= 80

@@ -184,7 +184,10 @@ def test_the_watchdog_is_off_on_cpu_by_default():
     [
         (dict(mode='tpu'), "mode must be one of auto, explicit, .*got 'tpu'"),
         (dict(mode='explicit'), 'must be host:port'),
-        (dict(mode='explicit', coordinator_address='host'), 'must be host:port'),
+        (
+            dict(mode='explicit', coordinator_address='host'),
+            'must be host:port',
+        ),
         (dict(num_processes=2), 'coordinator_address must be set, because'),
         (dict(process_id=1), 'must be from 0 to 0'),
         (dict(num_processes=0), 'process_id must be from .*, got 0'),

@@ -341,6 +341,23 @@ def test_parameters_for_inputs_times_a_gain_include_the_skip_term():
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
+def test_a_gain_is_refused_unless_the_pre_encoder_bias_is_folded():
+  sae = small.make('jumprelu')
+  params = jax.tree.map(jnp.asarray, small.trained_like(sae))
+  inputs = small.rows(1, small.D_IN)
+  gain = np.linspace(0.5, 2.0, small.D_IN, dtype=np.float32)
+  with pytest.raises(ValueError, match='fold the SAE first'):
+    sae.read_times(params, jnp.asarray(gain))
+  folded, raw = sae.fold(params, input_scale=1.0, target_scale=1.0)
+  read = folded.read_times(raw, jnp.asarray(gain))
+  for ours, theirs in zip(
+      small.run(folded, read, inputs * gain),
+      small.run(folded, raw, inputs),
+      strict=True,
+  ):
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     'variant', ['matryoshka_relu', 'gated', 'relu_rescaled']
 )

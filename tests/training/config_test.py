@@ -92,7 +92,8 @@ def test_json_with_an_unknown_or_missing_field_names_it():
   del data['optim']['b2']
   data['stream']['bacth'] = 3
   with pytest.raises(errors.UserError) as caught:
-    config.from_json(json.dumps(data))
+    config.from_json(json.dumps(data), where='runs/a/config.json')
+  assert str(caught.value).startswith('runs/a/config.json: ')
   assert "'stream.bacth' (did you mean stream.batch?)" in str(caught.value)
   assert "'optim.b2' is missing" in str(caught.value)
 
@@ -178,7 +179,7 @@ _BAD = {
     'target': ({'target_l0': (0.0,)}, r'target_l0: 0.0 must be above 0'),
     'target above width': (
         {'target_l0': (20.0,), 'widths': (16,)},
-        'target_l0: 20 is more than the smallest width',
+        'target_l0: 20 is larger than the smallest of the widths',
     ),
     'penalty': (
         {'sae.jumprelu.penalty': 'target_l0'},

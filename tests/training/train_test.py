@@ -158,7 +158,7 @@ def test_a_finished_run_is_done_without_loading_anything(whole, monkeypatch):
 def test_a_run_with_non_finite_activations_fails(tmp_path):
   table = toy_suite.make_table()
   table[lm.Tap(toy_suite.LAYER, lm.Site.RESID_POST)][4:30] = np.inf
-  with pytest.raises(errors.DataError, match='not finite'):
+  with pytest.raises(errors.DataError, match='non-finite'):
     _run(tmp_path, table=table, sites=('resid_post',))
   status = run_dir.RunDir(tmp_path).read('STATUS.json')
   assert (status['state'], status['exit_code']) == ('failed', 65)

@@ -1,20 +1,23 @@
-"""Activations on disk: a job's shuffled blocks, in zarr3.
+"""Stores of activations: the shuffled blocks of a run on disk, in zarr3.
 
 Streaming is the default, because it never moves activations off the device. A
-store serves small experiments that train many times on the same blocks. Its
-folder holds
+store serves small experiments that train many times on the same blocks. The
+folder of a store holds
 
-  TAP/, keep/     one zarr3 array each, [steps, shards, rows, d_site], with
-                  names such as layer_12.resid_post: the rows of batch `step`
-                  by logical shard. Reshaped to [rows, d_site], an array is in
-                  the order of training
-  blocks.jsonl    one line per block: rows kept and dropped, digests
+  TAP/            one zarr3 array per tap, such as layer_12.resid_post/, with
+                  the shape [steps, shards, rows, d_site]. It holds the rows of
+                  each step's batch by logical shard, so that the array reshaped
+                  to [-1, d_site] is in the order of training
+  keep/           the keep mask, a zarr3 array [steps, shards, rows] of bytes
+  blocks.jsonl    one line per block: the numbers of its kept and dropped rows,
+                  and the digests of its arrays
   progress.json   the description of an incomplete store
-  manifest.json   the description and its digests; written last
+  manifest.json   the description of a complete store; written last
+  store.lock      locked by the process that writes
 
-Every chunk has its crc32c. A file holds whole logical shards of a single block.
-A stopped writer therefore resumes with the next block, and a process reads the
-files of its own devices only.
+Every chunk has a crc32c. A file holds whole logical shards of a single block,
+so that a stopped writer can resume with the next block, and each process reads
+only the files of its own devices.
 """
 
 from jumprelu.activations.store.geometry import Geometry, make_geometry

@@ -1,7 +1,7 @@
-"""The arrays of a store, through tensorstore.
+"""The arrays of a store, which tensorstore reads and writes.
 
-Specs are built from a path and a geometry, never read from a file, because a
-stranger's file could otherwise choose a driver.
+Specs are built from a path and a geometry. They are never read from a file,
+because a file from an untrusted source could choose any driver of tensorstore.
 """
 
 import pathlib
@@ -27,7 +27,18 @@ def open_array(
     *,
     create: bool = False,
 ) -> tensorstore.TensorStore:
-  """Opens an array of exactly this geometry; `create` makes a missing one."""
+  """Opens an array of exactly this geometry.
+
+  Args:
+    directory: The folder of the store.
+    geometry: The geometry of the store.
+    name: The name of the array.
+    create: Whether to create the array if it does not exist.
+
+  Raises:
+    DataError: the array does not exist, or has another geometry. With `create`
+      the error is tensorstore's.
+  """
   kind = geometry.kinds[name]
   spec = {
       'driver': 'zarr3',
@@ -55,7 +66,14 @@ def open_array(
 def write(
     array: tensorstore.TensorStore, rows: np.ndarray, *, step: int, shard: int
 ) -> Any:
-  """Starts to write rows [shards, batches, rows, ...]; returns a future."""
+  """Starts to write a part of a block, and returns a future.
+
+  Args:
+    array: The array.
+    rows: [shards, batches, rows, ...].
+    step: The index of the first of the batches in the array.
+    shard: The index of the first of the shards in the array.
+  """
   shards, batches = rows.shape[:2]
   part = array[step : step + batches, shard : shard + shards]
   return part.write(rows.swapaxes(0, 1))
@@ -67,7 +85,7 @@ def read(
     steps: slice,
     shards: slice,
 ) -> Any:
-  """Starts to read; the future's result is [shards, batches, rows, ...]."""
+  """Starts to read; returns a future of rows [shards, batches, rows, ...]."""
   part = array[steps, shards]
   axes = (1, 0, *range(2, part.rank))
   return part.transpose(axes).read(order='C')
@@ -76,8 +94,13 @@ def read(
 def result_of(future: Any, path: pathlib.Path, block: int) -> np.ndarray:
   """Returns the rows of a pending read.
 
+  Args:
+    future: The result of `read`.
+    path: The folder of the array, for the message.
+    block: The number of the block, for the message.
+
   Raises:
-    DataError: The rows are damaged; it names file, chunk and block.
+    DataError: the rows are damaged.
   """
   try:
     return np.asarray(future.result())
@@ -88,9 +111,9 @@ def result_of(future: Any, path: pathlib.Path, block: int) -> np.ndarray:
 
 
 def check_files(directory: pathlib.Path, geometry: Geometry) -> None:
-  """Checks that every file exists and has its size.
+  """Raises DataError unless every file exists and has the right size.
 
-  Without this check, a missing file would silently read as fill values.
+  Without this check, a missing file would silently be read as fill values.
   """
   for name in geometry.kinds:
     wanted = geometry.file_bytes(name)
@@ -139,5 +162,5 @@ def _sharded(chunk: tuple[int, ...]) -> dict[str, Any]:
 
 
 def _first_line(error: Exception) -> str:
-  # The rest of the message is a position in tensorstore's source.
+  # The rest of the message is the location in the source of tensorstore.
   return str(error).split(' [')[0].split('\n')[0]

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 
 KEEP = 'keep'
 
-# A file is the unit of writing; a chunk is the unit of checksums and reading.
+# The largest sizes of a file, which is written as a whole, and of a chunk, the
+# part of a file that is read as a whole and has a checksum.
 FILE_BYTES = 2**28
 CHUNK_BYTES = 2**21
 
@@ -22,18 +23,19 @@ class Kind(NamedTuple):
 
   shape: tuple[int, ...]
   dtype: str
-  # A value that no row holds, because zarr omits chunks full of this value.
+  # A value that no row holds, because zarr does not write a chunk that holds
+  # only this value.
   fill: Any
 
   @property
   def bytes(self) -> int:
-    """The bytes of a row."""
+    """The number of bytes of a row."""
     return math.prod(self.shape) * jnp.dtype(self.dtype).itemsize
 
 
 @dataclasses.dataclass(frozen=True)
 class Geometry:
-  """The shape of a store."""
+  """The sizes of a store's arrays, files and chunks."""
 
   blocks: int
   batches: int  # Batches per block.
@@ -46,7 +48,7 @@ class Geometry:
 
   @property
   def kinds(self) -> dict[str, Kind]:
-    """The kind of each array, by name."""
+    """The shape and dtype of the rows of each array, by name."""
     activations = {
         name: Kind((width,), self.dtype, 'NaN')
         for name, width in self.widths.items()
@@ -55,7 +57,7 @@ class Geometry:
 
   @property
   def block_rows(self) -> int:
-    """The rows of a block."""
+    """The number of rows of a block."""
     return self.batches * self.shards * self.rows
 
   def array_shape(self, name: str) -> tuple[int, ...]:
@@ -73,7 +75,7 @@ class Geometry:
     return self.chunk_batches, *self.file_shape(name)[1:]
 
   def file_bytes(self, name: str) -> int:
-    """Returns the size of each file: data, checksums of chunks, and index."""
+    """Returns the bytes of a file: rows, checksums of chunks, and index."""
     chunks = self.batches // self.chunk_batches
     rows = math.prod(self.file_shape(name)[:3])
     index = chunks * _INDEX_ENTRY_BYTES + _CRC_BYTES
@@ -85,7 +87,7 @@ class Geometry:
     return '/'.join([name, 'c', str(block), str(part), *rest])
 
   def block_bytes(self) -> int:
-    """Returns the bytes of all files of a block."""
+    """Returns the bytes of all files of a block together."""
     return self.parts * sum(map(self.file_bytes, self.kinds))
 
   def to_json(self) -> dict[str, Any]:
@@ -94,7 +96,7 @@ class Geometry:
 
   @classmethod
   def from_json(cls, fields: Mapping[str, Any]) -> 'Geometry':
-    """Returns the geometry with fields of `to_json`."""
+    """Returns the geometry whose `to_json` is `fields`."""
     return cls(**fields)
 
 
@@ -110,19 +112,22 @@ def make_geometry(
     file_bytes: int = FILE_BYTES,
     chunk_bytes: int = CHUNK_BYTES,
 ) -> Geometry:
-  """Returns a geometry with the largest files and chunks within the limits.
+  """Returns the geometry with the largest files and chunks within the limits.
 
   Args:
     widths: {array: d_site}.
-    dtype: The dtype of activations.
+    dtype: The dtype of the activations.
     blocks: The number of blocks.
-    block_positions: Rows per block.
-    batch: Rows per batch.
-    shards: Logical shards per block.
-    data_axis: The size of the data axis of the mesh that writes. No file spans
-      two positions of the axis, because each process writes its own files.
-    file_bytes: The limit on a file, if it holds more than one logical shard.
-    chunk_bytes: The limit on a chunk, if it holds more than one batch.
+    block_positions: The number of rows per block.
+    batch: The number of rows per batch.
+    shards: The number of logical shards per block.
+    data_axis: The size of the data axis of the mesh that writes. A file holds
+      logical shards of a single position on this axis, because each process
+      writes its own files.
+    file_bytes: The largest size of a file. A file with a single logical shard
+      may be larger.
+    chunk_bytes: The largest size of a chunk. A chunk with a single batch may be
+      larger.
   """
   batches, rows = block_positions // batch, batch // shards
   row_bytes = max(widths.values()) * jnp.dtype(dtype).itemsize

@@ -1,4 +1,4 @@
-"""Blocks from a store, equal to those of the stream that it was made from."""
+"""Blocks from a store, with the same batches as the stream that was stored."""
 
 from collections.abc import Mapping, Sequence
 import concurrent.futures
@@ -23,7 +23,7 @@ _Rows = dict[str, dict[int, np.ndarray]]
 
 @runtime_checkable
 class StoreConfig(dotted.Dataclass, Protocol):
-  """A config whose blocks a store may hold."""
+  """The fields of a training config that a store needs."""
 
   @property
   def store(self) -> str:
@@ -39,10 +39,10 @@ class StoreConfig(dotted.Dataclass, Protocol):
 class Stored:
   """A `blocks.Source` that reads a store.
 
-  Each process reads the logical shards on its own devices. The next block is
-  read into host memory while the current one is used. Rows are stored in the
-  order of training, so a block's `order` is the identity. A row that was
-  dropped at any stored tap is dropped even if that tap is not read.
+  Each process reads the logical shards of its own devices. The next block is
+  read into host memory while the current block is used. Rows are stored in the
+  order of training, so the `order` of a block is the identity. A row that was
+  dropped because of one stored tap remains dropped if that tap is not read.
   """
 
   def __init__(
@@ -53,18 +53,19 @@ class Stored:
       dtype: str,
       mesh: Mesh | None = None,
   ):
-    """Opens the store of a training config and checks it.
+    """Opens and checks the store that a training config names.
 
     Args:
-      config: The run's config; its field `store` is the store's folder.
+      config: The config of the run; its field `store` is the folder.
       taps: The taps to read.
       dtype: The dtype of the language model.
-      mesh: The device mesh.
+      mesh: The devices; None for one device.
 
     Raises:
-      UserError: The store holds rows of another config.
-      DataError: The store is damaged.
-      MissingInputError: The store does not exist.
+      UserError: the store holds rows of another config, too few blocks, or not
+        all taps.
+      DataError: the store is incomplete, damaged, or of a newer format.
+      MissingInputError: the folder does not exist.
     """
     self._path = pathlib.Path(config.store).expanduser()
     self.manifest, self.geometry, self._lines = record.read_manifest(self._path)
@@ -91,18 +92,22 @@ class Stored:
 
   @property
   def data_digest(self) -> str:
-    """The digest of the text of the activations."""
+    """The digest of the text from which the activations were computed."""
     return self.manifest['data_digest']
 
   def estimate_scales(self) -> dict[lm.Tap, float]:
-    """Returns the scales that were estimated when the store was written."""
+    """Returns the scales that were estimated for the store."""
     scales = self.manifest['scales']
     return {tap: scales[str(tap)] for tap in self._taps.values()}
 
   def make_block(
       self, index: int, scales: Mapping[lm.Tap, float]
   ) -> blocks.Block:
-    """Returns block `index`, and starts to read the next one."""
+    """Returns block `index`, and starts to read the next block.
+
+    Raises:
+      DataError: the block is damaged.
+    """
     ahead = self._ahead.pop(index, None) or self._read_ahead(index)
     rows = ahead.result()
     self._ahead.clear()
@@ -122,15 +127,19 @@ class Stored:
     )
 
   def put(self, value: int | float) -> Array:
-    """Puts a number on every device as int32 or float32."""
+    """Puts an int (as int32) or a float (as float32) on every device."""
     return stream_lib.put(value, self._mesh)
 
   def read(self, index: int) -> _Rows:
-    """Reads and verifies this process's shards of block `index`."""
+    """Reads and verifies the logical shards of block `index` in this process.
+
+    Raises:
+      DataError: the rows are damaged, or belong to another block.
+    """
     geometry = self.geometry
     start = index * geometry.batches
     steps = slice(start, start + geometry.batches)
-    # All reads start at once, because tensorstore overlaps them.
+    # All reads are started before the first is awaited, so that they overlap.
     pending = {
         name: {
             a: arrays.read(array, steps=steps, shards=slice(a, b))
@@ -154,7 +163,11 @@ class Stored:
   def _check_digests(
       self, rows: np.ndarray, name: str, *, first: int, index: int
   ) -> None:
-    """Refuses a file of another block, whose own checksums are valid."""
+    """Raises DataError if the rows belong to another block.
+
+    If two files were swapped, the checksums of their chunks would still match.
+    Only these digests detect it.
+    """
     text = self._lines[index]['digests'][name]
     for number, digest in enumerate(arrays.digests(rows), first):
       if text[8 * number : 8 * number + 8] != f'{digest:08x}':
@@ -176,7 +189,7 @@ class Stored:
     return sorted({i[0].indices(shards)[:2] for i in indices.values()})
 
   def _place(self, parts: Mapping[int, np.ndarray]) -> Array:
-    """Puts rows on this process's devices."""
+    """Returns the array on the devices; `parts` maps first shards to rows."""
     if self._mesh is None:
       return jax.device_put(parts[0])
     rest = next(iter(parts.values())).shape[1:]
@@ -195,13 +208,21 @@ def _check_config(
     wanted: Mapping[str, Any],
     blocks: int,
 ) -> None:
-  """Refuses a store whose rows differ from those that the run would stream."""
+  """Raises UserError unless a store holds the rows that a run would stream.
+
+  Args:
+    path: The folder of the store, for the message.
+    manifest: The manifest of the store.
+    taps: The taps that the run reads.
+    wanted: The `record.identity` of the run's config.
+    blocks: The number of blocks that the run needs.
+  """
   problems = record.differences(manifest['identity'], wanted)
   names = manifest['arrays']
   missing = [str(tap) for tap in sorted(taps) if str(tap) not in names]
   if missing:
     problems.append(
-        f'taps: {", ".join(missing)} not stored, only {", ".join(names)}'
+        f'taps: {", ".join(missing)} are not stored, only {", ".join(names)}'
     )
   stored = manifest['geometry']['blocks']
   if blocks > stored:
@@ -209,5 +230,5 @@ def _check_config(
   if problems:
     raise errors.UserError(
         f'--store={path}: holds activations of another config:'
-        f' {"; ".join(problems)}; give the same flags, or harvest a new store'
+        f' {"; ".join(problems)}; use the same flags, or harvest a new store'
     )

@@ -1,4 +1,4 @@
-"""A store's own records: its progress, its blocks and, last, its manifest."""
+"""The JSON records of a store: its blocks, its progress and its manifest."""
 
 from collections.abc import Iterable, Mapping, Sequence
 import hashlib
@@ -16,7 +16,8 @@ MANIFEST = 'manifest.json'
 PROGRESS = 'progress.json'
 BLOCKS = 'blocks.jsonl'
 
-# Fields that decide which rows a stream yields, and exceptions among them.
+# Fields of a config that determine the rows of its stream. A name that ends in
+# a dot is a whole part of the config, except for its fields in `_SOFT`.
 _HARD = (
     'model',
     'data',
@@ -34,9 +35,12 @@ _SOFT = (
 
 
 def identity(config: dotted.Dataclass, *, dtype: str) -> dict[str, Any]:
-  """Returns the fields of a config that decide which rows its stream yields.
+  """Returns the fields of a config that determine the rows of its stream.
 
-  `dtype` is the dtype of the language model, which the config may leave open.
+  Args:
+    config: The config of a training run.
+    dtype: The dtype of the language model, for which the config may have
+      'auto'.
   """
   fields = {
       path: leaf.value
@@ -49,7 +53,7 @@ def identity(config: dotted.Dataclass, *, dtype: str) -> dict[str, Any]:
 def differences(
     stored: Mapping[str, Any], wanted: Mapping[str, Any]
 ) -> list[str]:
-  """Returns the fields that differ between two identities, as text."""
+  """Returns a text for each field that differs between two records."""
   return [
       f'{name} was {stored.get(name)!r}, is {wanted.get(name)!r}'
       for name in sorted(stored.keys() | wanted.keys())
@@ -58,12 +62,12 @@ def differences(
 
 
 def write(path: pathlib.Path, value: Mapping[str, Any]) -> None:
-  """Writes a record of the store."""
+  """Writes a record as JSON with sorted keys."""
   json_files.write_json(path, value, indent=1, sort_keys=True)
 
 
 def read_progress(directory: pathlib.Path) -> dict[str, Any]:
-  """Returns the record of an incomplete store, or {} if it does not exist."""
+  """Returns the content of progress.json, or {} if it does not exist."""
   path = directory / PROGRESS
   progress = json_files.read_json(path, cure=arrays.CURE, missing_ok=True)
   return progress and formats.migrate(
@@ -72,14 +76,14 @@ def read_progress(directory: pathlib.Path) -> dict[str, Any]:
 
 
 def append_block(directory: pathlib.Path, block: Mapping[str, Any]) -> None:
-  """Appends the record of a block whose rows are on the disk."""
+  """Appends the record of a block; its rows must be on the disk already."""
   json_files.append_line(
       directory / BLOCKS, block, sort_keys=True, durable=True
   )
 
 
 def read_blocks(directory: pathlib.Path) -> list[dict[str, Any]]:
-  """Returns the records of all blocks, except for an unfinished last line."""
+  """Returns the records of all blocks, without an unfinished last line."""
   path = directory / BLOCKS
   if not path.exists():
     return []
@@ -87,7 +91,7 @@ def read_blocks(directory: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def drop_unfinished_line(directory: pathlib.Path) -> int:
-  """Removes an unfinished last line; returns the number of blocks."""
+  """Removes an unfinished last line; returns the number of the other lines."""
   blocks = read_blocks(directory)
   lines = [json.dumps(block, sort_keys=True) + '\n' for block in blocks]
   json_files.write_text(directory / BLOCKS, ''.join(lines))
@@ -95,7 +99,7 @@ def drop_unfinished_line(directory: pathlib.Path) -> int:
 
 
 def finish(directory: pathlib.Path, record: Mapping[str, Any]) -> None:
-  """Writes the manifest and removes the record of progress."""
+  """Writes manifest.json and removes progress.json."""
   blocks = read_blocks(directory)
   manifest = {
       **record,
@@ -112,11 +116,11 @@ def finish(directory: pathlib.Path, record: Mapping[str, Any]) -> None:
 def read_manifest(
     directory: pathlib.Path,
 ) -> tuple[dict[str, Any], Geometry, Sequence[dict[str, Any]]]:
-  """Returns manifest, geometry and blocks of a complete store.
+  """Returns the manifest, the geometry and the block records of a store.
 
   Raises:
-    MissingInputError: The directory does not exist.
-    DataError: The store is incomplete, damaged, or of a newer format.
+    MissingInputError: the directory does not exist.
+    DataError: the store is incomplete, damaged, or of a newer format.
   """
   path = directory / MANIFEST
   if not directory.is_dir():
@@ -129,12 +133,15 @@ def read_manifest(
     cure = arrays.CURE
     if (directory / PROGRESS).exists():
       cure = 'the same `jumprelu harvest` command resumes it'
-    raise errors.DataError(f'{path}: missing, the store is incomplete; {cure}')
-  # The format is checked first, because a newer one may move the digest.
+    raise errors.DataError(
+        f'{path}: missing, because the store is incomplete; {cure}'
+    )
+  # The format is checked first, because a newer format may store the digest in
+  # another field.
   formats.check(formats.Kind.STORE, manifest, where=str(path))
   if manifest.get('complete') is not True:
     raise errors.DataError(f'{path}: is not marked as complete; {arrays.CURE}')
-  # With a matching digest, all other fields are as they were written.
+  # The fields below are not checked one by one, because the digest covers them.
   if manifest.pop('crc32', None) != _crc32(manifest):
     raise errors.DataError(
         f'{path}: does not match its own digest; {arrays.CURE}'
@@ -150,7 +157,7 @@ def read_manifest(
 
 
 def array_names(taps: Iterable[lm.Tap]) -> dict[str, str]:
-  """Returns {tap as text: name of its array} for a new store."""
+  """Returns {tap as text: the name of its array} for a new store."""
   return {str(tap): str(tap) for tap in taps}
 
 

@@ -1,4 +1,4 @@
-"""Writes a stream's blocks, with rows in the order of training."""
+"""The writer of a store, which writes rows in the order of training."""
 
 from collections.abc import Iterator, Mapping
 import contextlib
@@ -20,7 +20,7 @@ _LOCK = 'store.lock'
 
 
 class Writer:
-  """The writer of a store, used by all processes together."""
+  """The writer of a store. All processes must call each method together."""
 
   def __init__(self, directory: pathlib.Path):
     self.directory = directory
@@ -31,7 +31,11 @@ class Writer:
 
   @contextlib.contextmanager
   def claim(self) -> Iterator[None]:
-    """Creates the directory and locks it while the context is open."""
+    """Creates the directory and locks it while the context is open.
+
+    Raises:
+      UserError: the directory is not writable, in use, or inside a release.
+    """
     folder_kinds.refuse_inside_release('store', self.directory)
     if not processes.is_main():
       yield
@@ -45,7 +49,14 @@ class Writer:
       yield
 
   def read_existing(self) -> tuple[dict[str, Any], bool]:
-    """Returns the existing store's record, or {}, and whether it is complete."""
+    """Returns the record of an existing store, and whether it is complete.
+
+    The record is {} if the directory holds no store.
+
+    Raises:
+      UserError: the directory holds other files.
+      DataError: the store is damaged, or of a newer format.
+    """
     if (self.directory / record.MANIFEST).exists():
       return record.read_manifest(self.directory)[0], True
     progress = record.read_progress(self.directory)
@@ -59,13 +70,15 @@ class Writer:
     return progress, False
 
   def start(self, facts: Mapping[str, Any], *, data_axis: int = 1) -> int:
-    """Starts or resumes a store; returns the index of the next block.
-
-    Collective.
+    """Starts or resumes a store; returns the number of the next block.
 
     Args:
       facts: The record of the store, with the fields `arrays` and `geometry`.
-      data_axis: The size of the data axis of this job's mesh.
+      data_axis: The size of the data axis of the mesh.
+
+    Raises:
+      UserError: the disk has too little free space, or the data axis does not
+        divide the files of a block.
     """
     self.record = formats.stamp(formats.Kind.STORE) | dict(facts)
     self.geometry = Geometry.from_json(facts['geometry'])
@@ -87,7 +100,7 @@ class Writer:
     return done
 
   def write_block(self, index: int, block: blocks.Block) -> None:
-    """Writes a block and its record, both to the disk. Collective."""
+    """Writes a block and then its record, and waits until both are on disk."""
     geometry = self.geometry
     names = list(geometry.kinds)
     digests = np.zeros((len(names), geometry.shards), np.uint32)
@@ -127,7 +140,7 @@ class Writer:
       record.append_block(self.directory, line)
 
   def read_block(self, index: int) -> None:
-    """Reads this process's part of a block, to measure the time of a read."""
+    """Reads this process's part of a written block, to measure the time."""
     step = index * self.geometry.batches
     steps = slice(step, step + self.geometry.batches)
     pending = [
@@ -139,7 +152,7 @@ class Writer:
       future.result()
 
   def finish(self) -> None:
-    """Writes the manifest."""
+    """Writes the manifest, which completes the store."""
     if processes.is_main():
       record.finish(self.directory, self.record)
     processes.barrier('the store is complete')
@@ -153,18 +166,21 @@ class Writer:
     }
 
   def _check_space(self, missing: int) -> None:
-    """Refuses to start if the disk has too little space for the rest."""
+    """Raises UserError if the disk has too little space for missing blocks."""
     needed = missing * self.geometry.block_bytes()
     free = shutil.disk_usage(self.directory).free
     if needed > free:
       raise errors.UserError(
-          f'--store={self.directory}: needs {needed / 2**30:.1f} GiB, the disk'
-          f' has {free / 2**30:.1f} GiB; give fewer --tokens or --sites'
+          f'--store={self.directory}: needs {needed / 2**30:.1f} GiB, but the'
+          f' disk has {free / 2**30:.1f} GiB; choose fewer --tokens or --sites'
       )
 
 
 def _local_shards(x: Array) -> Iterator[tuple[int, np.ndarray]]:
-  """Yields (first shard, rows) for the logical shards of this process."""
+  """Yields the first shard and the rows of each part on this process's devices.
+
+  A part that is replicated is yielded once.
+  """
   for shard in x.addressable_shards:
     if shard.replica_id == 0:
       start, _, _ = shard.index[0].indices(x.shape[0])

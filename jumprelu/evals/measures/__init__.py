@@ -1,4 +1,4 @@
-"""Optional measures, which an evaluation computes if they are named."""
+"""Optional measures, which an evaluation computes only on request."""
 
 from collections.abc import Callable, Iterable
 

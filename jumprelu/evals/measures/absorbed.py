@@ -1,6 +1,6 @@
-"""Absorption of single words: how other latents represent a word's feature.
+"""Absorption of single words: how latents share in representing a feature.
 
-The definitions are in `absorption`.
+The docstring of `absorption` has the definitions and the symbols a, m and b.
 """
 
 import functools
@@ -15,13 +15,16 @@ from jumprelu import metrics
 from jumprelu.array_typing import Array, Bool, Float, Int, Num
 from jumprelu.evals import jitted
 
+# Main latents below this value are silent.
 _SILENT = 1e-8
+# Number of latents that absorb a word at most.
 _ABSORBERS = 3
+# Smallest cosines of an absorbing latent: in part, and in full.
 _COSINE, _FULL_COSINE = 0.1, 0.025
+# Smallest component of absorbing latents, as a share of a.
 _SHARE = 0.4
-# Arrays of the latents' size that are in memory at a time.
+# Number of arrays [words, latents] that are in memory at a time.
 _ARRAYS = 5
-
 
 # One number per word, on the device or on the host.
 _ByWord = Num[Array, '*words'] | Num[np.ndarray, '*words']
@@ -30,12 +33,12 @@ _ByWord = Num[Array, '*words'] | Num[np.ndarray, '*words']
 class Parts(NamedTuple):
   """Components of words' activations along the directions of features."""
 
-  whole: _ByWord
-  main: _ByWord
-  main_size: _ByWord  # Value of the largest main latent.
-  absorbers: _ByWord
-  top: _ByWord
-  top_cosine: _ByWord
+  whole: _ByWord  # a.
+  main: _ByWord  # m.
+  main_size: _ByWord  # Largest absolute value of a main latent.
+  absorbers: _ByWord  # b.
+  top: _ByWord  # Largest component of any latent.
+  top_cosine: _ByWord  # Cosine of that latent's decoder row.
 
   @classmethod
   def from_latents(
@@ -50,7 +53,7 @@ class Parts(NamedTuple):
   ) -> 'Parts':
     """Returns the components of words, each along its feature's direction.
 
-    `features` has the number of each word's feature. Directions have norm 1.
+    `features` has the index of each word's feature. Directions have norm 1.
     """
     along = jnp.matmul(directions, W_dec.T, precision='highest')
     norms = jnp.linalg.norm(W_dec, axis=-1)
@@ -73,7 +76,7 @@ class Parts(NamedTuple):
     )
 
   def fraction(self) -> Float[np.ndarray, '*words']:
-    """Returns the share of each word's feature that is absorbed."""
+    """Returns each word's absorption fraction, from 0 to 1."""
     rest = np.minimum(self.absorbers, self.whole - self.main)
     share = metrics.ratio(rest, rest + self.main).clip(0, 1)
     share = np.where(self.main <= 0, 1.0, share)
@@ -81,7 +84,7 @@ class Parts(NamedTuple):
     return np.where(none, 0.0, share)
 
   def full(self) -> Bool[np.ndarray, '*words']:
-    """Returns the mask of words whose feature one latent absorbs in full."""
+    """Returns the mask of words that one latent absorbs in full."""
     silent = np.asarray(self.main_size) < _SILENT
     near = np.asarray(self.top_cosine) >= _FULL_COSINE
     large = self._share(self.top) >= _SHARE

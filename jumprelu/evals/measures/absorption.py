@@ -1,38 +1,45 @@
-"""Absorption: words whose feature is represented by other latents.
+"""Absorption: words whose feature is represented by latents other than its own.
 
 A latent for "starts with s" may be silent on a few words because latents for
 those words also contain the letter's direction ("A is for Absorption", Chanin
 et al., arXiv 2409.14507). Definitions and thresholds are those of SAEBench
-(arXiv 2503.09532). For each feature:
+(arXiv 2503.09532). A feature is a property of words, such as a first letter.
+For each feature:
 
-* A probe is fitted to the target activations at the words of a vocabulary, in
-  prompts that ask for first letters. Its weights are the feature's direction d.
+* A probe is fitted to the target activations x at words of the vocabulary, in
+  prompts that ask for first letters. Its weights, scaled to norm 1, are the
+  feature's direction d.
 * The main latents are those of a k-sparse probe: the best latent, and further
   ones while each raises F1 by more than 0.03. A feature with more than one main
   latent has split.
 * The fraction is computed on the test words that have the feature and that the
-  probe classifies correctly. With a = x . d, m the component of the main
-  latents along d, and b the sum of the up to three largest components of other
-  latents with a cosine with d of at least 0.1,
+  probe classifies correctly. For a word, let a = x . d, let m be the sum of the
+  main latents' components along d, and let b be the sum of the components of up
+  to three other latents. These have the largest positive components among
+  latents whose decoder rows have a cosine with d of at least 0.1. With
+  r = min(b, a - m),
 
-    fraction = 0 if m >= a or b < 0.4 a; 1 if m <= 0; else r / (r + m),
+    fraction = 0 if a <= 0, m >= a or b < 0.4 a; else 1 if m <= 0;
+               else r / (r + m).
 
-  where r = min(b, a - m).
-* A word is absorbed in full if the main latents are silent and the largest
-  component of any latent is at least 0.4 a, with a cosine of at least 0.025.
+* A word is absorbed in full if a > 0, the main latents are silent, and the
+  latent with the largest component along d has a component of at least 0.4 a
+  and a cosine of at least 0.025.
 
 If the probe's F1 on test words is below 0.5, the activations do not represent
 the feature, so nothing can be absorbed. Such a feature is in the table without
-a fraction, and the means leave it out. Small models do not represent first
-letters, but they represent forms of words: whether a word follows a space,
-starts with a capital, or is all capitals. These forms (`spelling.FORMS`) have
-columns that start with absorption_form.
+a fraction, and a member's means leave it out, except that of the probe's F1.
+Features with too few words are not in the table. Small models do not represent
+first letters, but they represent forms of words: whether a word follows a
+space, starts with a capital, or is all capitals. These forms (`spelling.FORMS`)
+have columns that start with absorption_form.
 
 Differences from SAEBench: the F1 threshold and the forms are additions. The
 latents of k-sparse probes are chosen by pursuit (`probe`), not by the weights
 of an L1 probe. F1 of k-sparse probes is computed on training words, because a
-small vocabulary has few words with a letter. Words are divided into train and
-test sets by spelling. Sites other than the residual stream are measured too.
+small vocabulary has few words with a letter. A hash of the spelling in lower
+case decides whether a word is in the train or the test set. Sites other than
+the residual stream are measured too.
 """
 
 from typing import Any, NamedTuple
@@ -55,11 +62,12 @@ from jumprelu.evals.measures import context as context_lib
 
 _MAX_MAIN = 10
 _F1_JUMP = 0.03
-# Candidates for main latents: those whose class means differ most.
+# Number of candidates for main latents: those with the largest mean on words
+# with the feature, minus the mean on other words.
 _CANDIDATES = 64
 # Minimum numbers of words with a feature, in the train and test sets.
 _MIN_TRAIN, _MIN_TEST = 8, 4
-# With a lower F1 on test words, a probe does not represent a feature.
+# With a lower F1 on test words, the activations do not represent a feature.
 _MIN_F1 = 0.5
 # Words per row of activations.
 _ROW = 128
@@ -71,14 +79,14 @@ class _Rows(NamedTuple):
   count: int
 
   def fold(self, x: Any) -> np.ndarray:
-    """Returns the values of the words [words, ...] in rows."""
+    """Returns values by word [words, ...] in rows [rows, 128, ...]."""
     x = np.asarray(x)
     extra = -self.count % _ROW
     x = np.pad(x, [(0, extra)] + [(0, 0)] * (x.ndim - 1))
     return x.reshape(-1, _ROW, *x.shape[1:])
 
   def unfold(self, x: Any) -> np.ndarray:
-    """Returns the values by word [words, ...], without padding."""
+    """Returns values in rows by word [words, ...], without padding."""
     x = np.asarray(x)
     return x.reshape(-1, *x.shape[2:])[: self.count]
 
@@ -95,7 +103,8 @@ class _Feature(NamedTuple):
   labels: np.ndarray
   direction: np.ndarray
   f1: float
-  # Indices of the test words with the feature that the probe detects.
+  # Indices of the test words that have the feature and that the probe
+  # classifies correctly.
   known: np.ndarray
 
   @property
@@ -126,8 +135,8 @@ def main_latents(
 ) -> tuple[list[int], float]:
   """Returns the main latents of a label, and their probe's F1.
 
-  The best latent is always chosen, a further one only if it raises F1 by more
-  than 0.03.
+  A latent after the first is chosen only if it raises F1 by more than 0.03. If
+  no latent is evidence for the label, there are none, and F1 is -inf.
   """
   chosen: list[int] = []
   best, logits = -np.inf, np.zeros(len(labels))
@@ -168,7 +177,7 @@ def _main(member, activations, features, words, *, mesh):
 
 
 def _parts(member, activations, features, main, *, mesh):
-  """Returns the components of all features' known words, and their features."""
+  """Returns the components of known words, and each word's feature index."""
   words = np.concatenate([feature.known for feature in features])
   number = np.repeat(
       np.arange(len(features)), [len(feature.known) for feature in features]
@@ -231,7 +240,10 @@ def _of_member(context, i, activations, features, words) -> list[results.Row]:
 
 
 def _columns(table: list[results.Row]) -> dict[str, Any]:
-  """Returns a member's means over the represented letters, and forms."""
+  """Returns a member's means over letters, and over forms.
+
+  Features that the activations do not represent enter `probe_f1` only.
+  """
   columns: dict[str, Any] = {}
   for kind, names in (('', spelling.LETTERS), ('form_', spelling.FORMS)):
     rows = [row for row in table if row['feature'] in names]
@@ -257,7 +269,11 @@ def _mean(values):
 def of_words(
     context: context_lib.Context, words: spelling.Words
 ) -> context_lib.Measured:
-  """Measures all members on these words."""
+  """Measures all members on these words.
+
+  Raises:
+    UserError: if a target has no feature with enough words.
+  """
   activations, keep = spelling.activations(context, words)
   activations = {tap: x[keep] for tap, x in activations.items()}
   words = words.select(keep)

@@ -6,20 +6,22 @@ error is the reconstruction error. Let g be the gradient at x, in the clean
 model, of a metric of this token or of a later one. The linear effect of a term
 is its inner product with g. To first order, the metric falls by this amount if
 the term is removed (attribution patching to zero; sparse feature circuits,
-Marks et al., arXiv 2403.19647, section 3). The effects add up to g . x exactly.
-The nodes are each latent and the error at each position:
+Marks et al., arXiv 2403.19647, section 3). The effects of all terms add up to
+g . x exactly. A node is one latent, or the error, at one position. Summed over
+the nodes of all kept positions, for all measured tokens,
 
-  error share = sum |g . error| / (sum |g . error| + sum |f_j g . W_dec_j|)
+  error share = sum |g . error| / (sum |g . error| + sum |f_j g . W_dec_j|).
 
-over kept positions and tokens. The share is 0 for an SAE without error and 1
-for an SAE whose latents are silent. The error of a position is a single node,
-while the effects of its many latents may cancel. The share therefore falls with
-L0 at equal fidelity, and should be compared at equal L0.
+The share is 0 for an SAE without error and 1 for an SAE whose latents are
+silent. The error of a position is a single node, while the effects of its many
+latents may cancel. At equal fidelity the share therefore falls as L0 rises, so
+it should be compared at equal L0.
 
 The metric is the next token's logit minus the mean of all logits (as in
-`uniformity`), or the next token's loss. Its tokens are those of `uniformity`.
-The columns also have the actual change when all errors are removed, as a check
-of the linear approximation.
+`uniformity`), or the next token's loss. It is measured at the tokens that
+`uniformity` draws. As a check of the linear approximation, the columns also
+have the actual fall of the metric when all errors are removed, that is, when
+the reconstruction replaces the target.
 """
 
 from collections.abc import Sequence
@@ -37,21 +39,24 @@ from jumprelu.evals.measures import ratio_errors, target_metric, uniformity
 
 
 class Effects(NamedTuple):
-  """Effects in one batch, summed over the nodes of each sequence."""
+  """Effects in one batch, summed over the kept positions of each sequence."""
 
-  error_size: Float[Array, ' sequences']  # Sum of absolute values.
-  latents_size: Float[Array, ' sequences']
-  error: Float[Array, ' sequences']
-  latents: Float[Array, ' sequences']
-  affine: Float[Array, ' sequences']
-  total: Float[Array, ' sequences']  # g . x.
+  error_size: Float[Array, ' sequences']  # Of |g . error|.
+  latents_size: Float[Array, ' sequences']  # Of |f_j g . W_dec_j|, over j too.
+  error: Float[Array, ' sequences']  # Of g . error.
+  latents: Float[Array, ' sequences']  # Of f_j g . W_dec_j, over j too.
+  affine: Float[Array, ' sequences']  # Of g . affine.
+  total: Float[Array, ' sequences']  # Of g . x.
   # Actual fall of the metric when all errors are removed.
   removed: Float[Array, ' sequences']
   tokens: Float[Array, ' sequences']
 
 
 def to_counts(parts: Sequence[Effects]) -> ratio_errors.Counts:
-  """Returns the mergeable record on the host, with sequences as groups."""
+  """Returns the mergeable record on the host, with sequences as groups.
+
+  Each of `parts` has the effects on another token of the same sequences.
+  """
   by_token = [
       np.stack([np.asarray(x, np.float64) for x in p], 1) for p in parts
   ]
@@ -71,7 +76,11 @@ def effects(
     sae: Any,
     mesh: Any = None,
 ) -> Effects:
-  """Returns the effects on one token of each sequence where `drawn`."""
+  """Returns the effects on the metric of one token per sequence.
+
+  The effects are 0 where `drawn` is false. `gradient` is that of the clean
+  metric, and `removed` the metric's fall when all errors are removed.
+  """
 
   def run(chunk):
     inputs, targets, gradient, keep = chunk

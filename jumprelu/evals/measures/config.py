@@ -1,7 +1,8 @@
 """Settings of the optional measures.
 
-The settings are separate from `evals.Config`, which is part of a run's config:
-a run never computes these measures, and stored run configs must stay readable.
+The settings are separate from `evals.Config`, which is part of a run's config,
+because a run never computes these measures. New settings therefore do not
+change the format of stored run configs.
 """
 
 import dataclasses
@@ -20,7 +21,7 @@ class Probing:
       " files. Default: the standard library, labelled by Python's tokenizer.",
   )
   tokens: int = fields.field(
-      24_576, 'Labelled positions of the standard library.'
+      24_576, 'Number of positions of the standard library, if data is empty.'
   )
   texts: int = fields.field(5_000, 'Maximum number of texts from each file.')
   pooling: Literal['mean', 'max'] = fields.field(
@@ -36,7 +37,7 @@ class Absorption:
   """Settings of absorption: the number of words, and their prompts."""
 
   words: int = fields.field(
-      2_048, "Number of alphabetic pieces from the tokenizer's vocabulary."
+      2_048, "Number of words, which are pieces of the tokenizer's vocabulary."
   )
   shots: int = fields.field(
       10, 'Example words, with their first letters, before each word.'

@@ -18,12 +18,14 @@ class Context(NamedTuple):
   members: Sequence[corpus_passes.Placed]
   # Names of the members in the tables.
   names: Sequence[str]
-  # Keys of the members, equal if only the seed differs; None if unknown.
+  # Keys of the members, which are equal if only the seeds differ. The key of a
+  # member with an unknown seed is None.
   kinds: Sequence[Any]
-  # [latents] of each member, over the tokens of the first pass.
+  # Firing frequencies [latents] of each member on the tokens of the first pass.
   firing_frequency: Sequence[np.ndarray]
   # Means of the targets over the same tokens.
   means: Mapping[lm.Tap, np.ndarray]
+  # The clean forward pass.
   forward: corpus_passes.Forward
   # The text of the second pass, for losses.
   text: text_lib.Text

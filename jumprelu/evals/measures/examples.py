@@ -1,9 +1,13 @@
 """Passes over labelled rows: sums of features by class, and feature values.
 
 The first pass sums features by class on the device, so host memory does not
-grow with the number of examples. The second pass fetches only the
-chosen features. In both passes, the features are a member's latents or, if
-`Unit.sae` is None, the channels of a site's activations.
+grow with the number of examples. The second pass fetches only the chosen
+features. In both passes, the features are a member's latents or, if `Unit.sae`
+is None, the channels of a site's activations.
+
+An example is a token or, with `pooling` ('mean' or 'max'), a row, whose
+features are pooled over its kept tokens. A task is to predict whether an
+example has a property (class 1) or lacks it (class 0).
 """
 
 from collections.abc import Sequence
@@ -42,7 +46,10 @@ class ClassSums(NamedTuple):
       features: Float[Array, '*batch features'],
       labels: Int[Array, '*batch tasks'],
   ) -> 'ClassSums':
-    """Returns sums over examples labelled 0 or 1; others may hold any value."""
+    """Returns sums over examples labelled 0 or 1.
+
+    Features of other examples have no effect, even if they are not finite.
+    """
     x = features.reshape(-1, features.shape[-1])
     known = labels.reshape(-1, labels.shape[-1])
     x = jnp.where((known >= 0).any(-1)[:, None], x, 0)
@@ -57,13 +64,16 @@ class ClassSums(NamedTuple):
     return metrics.add(self, other)
 
   def difference(self) -> Float[np.ndarray, 'tasks features']:
-    """Returns the mean of the positive class minus that of the negative."""
+    """Returns each feature's mean in class 1 minus its mean in class 0."""
     means = metrics.ratio(self.total, np.asarray(self.count)[..., None])
     return means[:, 1] - means[:, 0]
 
 
 def _by_chunks(function, params, inputs, keep, *more, sae, mesh):
-  """Returns `function` of chunks of features, their keep mask, and `more`."""
+  """Returns the stacked results of `function` for chunks of positions.
+
+  Its arguments are a chunk's features, their keep mask, and chunks of `more`.
+  """
 
   def run(chunk):
     inputs, keep, *rest = chunk
@@ -77,7 +87,7 @@ def _by_chunks(function, params, inputs, keep, *more, sae, mesh):
 
 
 def _pooled(params, inputs, keep, *, sae, pooling, mesh):
-  """Returns the mean or the maximum of a row's kept features."""
+  """Returns the mean or maximum of each row's kept features, 0 without any."""
 
   def run(features, keep):
     if pooling == 'max':
@@ -102,10 +112,7 @@ def class_sums(
     pooling: str | None = None,
     mesh: Any = None,
 ) -> ClassSums:
-  """Returns one batch's sums.
-
-  Examples are tokens, or with `pooling` (mean or max) whole rows, pooled.
-  """
+  """Returns one batch's sums over the kept examples labelled 0 or 1."""
   if pooling:
     features = _pooled(
         params, inputs, keep, sae=sae, pooling=pooling, mesh=mesh

@@ -1,10 +1,11 @@
-"""Geometry of the decoder: cosines with the nearest other row.
+"""Geometry of the decoder: cosines of each row with the nearest other row.
 
-For each latent that fires, the measure has the largest cosine of its decoder
-row with another row, and the cosine of its encoder column with its decoder row.
-SAEBench's `max_decoder_cosine_sim` covers all latents. This measure leaves out
-dead latents, because their rows stay near their random initialisation. Only
-weights are read.
+Two cosines are averaged over the latents that fire: the largest cosine of a
+latent's decoder row with the row of another latent that fires, and, except for
+transcoders, the cosine of its encoder column with its decoder row. SAEBench's
+`max_decoder_cosine_sim` covers all latents. This measure leaves out dead
+latents, because their rows stay near their random initialisation. No text is
+read, because firing frequencies are known from the first pass.
 """
 
 import functools
@@ -58,10 +59,10 @@ def nearest(
     *,
     itself: bool = False,
 ) -> tuple[Float[np.ndarray, ' queries'], Int[np.ndarray, ' queries']]:
-  """Returns each unit row's largest cosine with a key, and that key's index.
+  """Returns each query's largest cosine with a key, and that key's index.
 
-  With `itself`, the keys are the queries, and a row is not compared with
-  itself.
+  Queries and keys are rows of norm 1. With `itself`, the keys are the queries,
+  and a row is not compared with itself.
   """
   chunk = max(1, min(len(queries), _CHUNK_BYTES // (4 * len(keys))))
   best, where = _nearest(
@@ -79,13 +80,14 @@ def alive_rows(
 
 
 def _whole(context, i, name):
-  """Returns a gathered parameter on the host of every process."""
+  """Returns a whole parameter on the host of every process, in float32."""
   mesh = context.text.mesh
   gather = jax.jit(functools.partial(jitted.replicate, mesh=mesh))
   return np.asarray(gather(context.members[i].params[name]), np.float32)
 
 
 def _of_member(context, i) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+  """Returns the mean cosines of member `i`, and its rows of the table."""
   rows = alive_rows(context, i)
   if len(rows) < 2:
     return {'nearest_cosine': np.nan, 'encoder_decoder_cosine': np.nan}, []
@@ -104,7 +106,7 @@ def _of_member(context, i) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 
 def measure(context: context_lib.Context) -> context_lib.Measured:
-  """Returns the cosines of all members, and their quantiles as a table."""
+  """Returns mean cosines, and a table of quantiles of the nearest cosines."""
   results = [_of_member(context, i) for i in range(len(context.members))]
   return context_lib.Measured(
       [columns for columns, _ in results],

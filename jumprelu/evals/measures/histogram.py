@@ -1,10 +1,11 @@
 """Histograms of firing frequencies, and the shares of frequent latents.
 
-Shares are of the latents that fire on more than 1% and on more than 10% of
-tokens (JumpReLU, arXiv 2407.14435, figure 5). `mass` is the frequent latents'
-share of all firings, like SAEBench's `normalized_` metrics. The histogram is
-over log10 of the frequency, as in Gemma Scope (arXiv 2408.05147, figure 5). No
-text is read, because the frequencies are those of the first pass.
+Latents are frequent if they fire on more than a threshold of 1% or 10% of
+tokens (JumpReLU, arXiv 2407.14435, figure 5). Columns that end in `_share` have
+their share of all latents, and columns that end in `_mass` their share of all
+firings, like SAEBench's `normalized_` metrics. The histogram is over log10 of
+the frequency, as in Gemma Scope (arXiv 2408.05147, figure 5). No text is read,
+because the frequencies are those of the first pass.
 """
 
 from typing import Any, NamedTuple
@@ -31,7 +32,10 @@ class Histogram(NamedTuple):
   def from_frequency(
       cls, frequency: Num[np.ndarray, ' latents']
   ) -> 'Histogram':
-    """Returns the counts; bins include their lower edge, the last bin both."""
+    """Returns the counts.
+
+    A bin includes its lower edge, and the last bin also its upper edge.
+    """
     logs = np.log10(frequency[frequency > 0])
     counts, _ = np.histogram(logs, _TENTHS / 10)
     return cls(
@@ -43,7 +47,7 @@ class Histogram(NamedTuple):
     return metrics.add(self, other)
 
   def compute(self) -> list[dict[str, Any]]:
-    """Returns a row per bin; the first two are silent and rarer latents."""
+    """Returns a row per bin, after rows for silent and for rarer latents."""
     edges = _TENTHS / 10
     rows = [
         {'log10_low': None, 'log10_high': None, 'latents': self.silent},

@@ -2,8 +2,9 @@
 
 The measure is KL(clean || spliced) of the next token's distribution, in nats,
 averaged over kept positions. The same divergence is measured for zero ablation,
-and kl_recovered = 1 - spliced / ablated. Log-softmax is computed in float32, so
-probabilities that underflow do no harm.
+and kl_recovered = 1 - spliced / ablated. Divergences are computed from
+log-probabilities, so that a probability that underflows to 0 adds 0 and not
+NaN.
 """
 
 from collections.abc import Callable, Iterable
@@ -43,11 +44,14 @@ class Divergence(NamedTuple):
 def comparer(
     model: lm.LanguageModel, targets: Iterable[lm.Tap], *, mesh: Any = None
 ) -> Callable[[splice.Batch], Callable[..., lm.Comparison]]:
-  """Returns a function that, for a batch, compares splices with clean passes.
+  """Returns a function that maps a batch to a function `compare_splice`.
 
-  The clean pass runs once per batch and target, with the spliced program. The
-  function returns `compare_splice(target, value)`, which compares clean
-  predictions with those that have `value` spliced in at `target`.
+  `compare_splice(target, value)` compares the clean predictions for the batch
+  with the predictions when `value` is spliced in at `target`. The optional
+  argument `where` is a batch with another keep mask for the splice.
+
+  The clean pass of each target runs once per batch. It uses the program of the
+  spliced passes, so that the two differ by the splice alone.
   """
 
   def pass_of(target):

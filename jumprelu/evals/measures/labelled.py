@@ -1,9 +1,9 @@
 """Labelled rows of tokens, for training and testing probes.
 
-By default the text is the held-out part of the standard library, with each
-token labelled by Python's tokenizer and parser. In a user's files, each text
-has a label. A document, or a repeated text, is entirely in the train or test
-set.
+By default the text is the held-out part of Python's standard library, and each
+token is labelled by Python's tokenizer and parser. In a user's files, each text
+has a label. All rows of a document, and all copies of a text, are either in the
+train set or in the test set.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,12 +27,16 @@ _CHARACTERS = 4
 
 
 class Labelled(NamedTuple):
-  """Rows of one document each; an example is a token, or a pooled row."""
+  """Rows of one document each; an example is a token, or a pooled row.
+
+  A task is to predict whether an example has a property.
+  """
 
   name: str
   tasks: tuple[str, ...]
   tokens: Int[np.ndarray, 'rows positions']
-  # 1 or 0, or -1 for no example. If `pooled`, each row is one example.
+  # 1 for yes, 0 for no, -1 if the token is no example. If `pooled`, each row is
+  # one example.
   labels: Int[np.ndarray, 'rows examples tasks']
   documents: Int[np.ndarray, ' rows']
   test: Bool[np.ndarray, ' rows']
@@ -70,11 +74,12 @@ def layout_of(context: context_lib.Context) -> Layout:
 def load(
     config: config_lib.Probing, layout: Layout, *, held_out_percent: int
 ) -> Iterator[Labelled]:
-  """Yields the labelled sets that the config names.
+  """Yields a set for each file in `config.data`, or that of Python source.
 
   Raises:
     MissingInputError: if there is no file.
-    DataError: if a file is damaged.
+    DataError: if a file is not UTF-8, a line of it is not a labelled text, or a
+      document of the standard library is not valid Python.
     UserError: if a file has fewer than two labels, or no source is held out.
   """
   if not config.data:
@@ -110,7 +115,7 @@ def of_python(
     i, start = windows[number]
     if i not in properties:
       properties[i] = _properties(held[i])
-    # The text is longer than a row; `layout.row` truncates it.
+    # About twice the length of a row, because `layout.row` truncates it.
     text = held[i].text[start : start + 2 * size]
     ids, firsts = layout.tokenizer.encode_with_starts(text)
     marks = np.full((layout.sequence_length, properties[i].shape[1]), -1)
@@ -140,13 +145,13 @@ def _properties(document):
     return python_source.properties(document.text)
   except SyntaxError as e:
     raise errors.DataError(
-        f'{document.name}: not Python source of this version ({e.msg}); use'
-        ' --measure.probing.data'
+        f'{document.name}: not Python source of the running version ({e.msg});'
+        ' use --measure.probing.data'
     ) from None
 
 
 def _window_starts(text, size):
-  """Returns starts of lines, about `size` characters apart."""
+  """Returns starts of lines that are at least `size` characters apart."""
   starts = [0]
   while (end := text.find('\n', starts[-1] + size) + 1) > 0:
     starts.append(end)
@@ -171,10 +176,14 @@ def _files(path):
 
 
 def of_file(path: pathlib.Path, layout: Layout, *, texts: int) -> Labelled:
-  """Returns the labelled texts of one file.
+  """Returns the labelled texts of one file, at most `texts` drawn at random.
 
-  Each label is a task, except that two labels are one task, of the second label
-  in alphabetical order.
+  Each label is a task. If there are only two, the second label in alphabetical
+  order is the only task, because that of the first would be its complement.
+
+  Raises:
+    DataError: if the file is not UTF-8, or a line is not a labelled text.
+    UserError: if there are fewer than two labels.
   """
   records = []
   for number, line in enumerate(_lines(path), start=1):
@@ -185,7 +194,8 @@ def of_file(path: pathlib.Path, layout: Layout, *, texts: int) -> Labelled:
   names = sorted({label for _, label in chosen})
   if len(names) < 2:
     raise errors.UserError(
-        f'{path}: field "label" has {len(names)} value; use two or more'
+        f'{path}: field "label" must have at least 2 different values, got'
+        f' {len(names)}'
     )
   names = names[1:] if len(names) == 2 else names
   keys = [documents.sha256(text.strip()) for text, _ in chosen]

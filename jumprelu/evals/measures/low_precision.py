@@ -1,9 +1,10 @@
 """Delta loss of an SAE in bfloat16, and the part of it due to rounding.
 
-Weights, inputs, latents and reconstruction are rounded; matrix products
-accumulate in float32, as matrix units do. The language model is not rounded.
-Figure 10 of Gemma Scope (arXiv 2408.05147) rounds both; to compare with it,
-evaluate with --lm_dtype=bfloat16.
+Weights, inputs and latents of the SAE are rounded to bfloat16. Matrix products
+accumulate in float32, as matrix units do, and the reconstruction has the
+language model's dtype. In figure 10 of Gemma Scope (arXiv 2408.05147) the
+language model is in bfloat16 as well; to compare with it, evaluate with
+--lm_dtype=bfloat16.
 """
 
 from typing import Any, NamedTuple

@@ -1,10 +1,11 @@
 """L0, FVU and delta loss by position in the document.
 
 The profiles are those of Gemma Scope (arXiv 2408.05147, figures 3 and 15).
-Positions count from the document's BOS, which is position 0. At position p,
-attention can look back p tokens, however documents are packed into rows. The
-FVU's denominator at a position is the sum of squares about the mean of all
-positions, so that the pooled sums give the FVU of the member's row.
+Positions count from the preceding BOS, at position 0. A document that continues
+in the next row has another BOS there, so a token at position p can attend to p
+earlier tokens, however documents are packed into rows. The FVU's denominator at
+a position is the sum of squares about the mean of all positions. The ratio of
+the sums over all positions is thus the FVU of the whole text.
 
 Standard errors are over documents, because a document that fills several rows
 has several tokens at the same position, which are not independent.
@@ -26,7 +27,7 @@ from jumprelu.evals.measures import context as context_lib
 
 
 class Values(NamedTuple):
-  """One member's values at each token, of 16 bytes per token."""
+  """One member's values at each token, which use 16 bytes per token."""
 
   l0: Num[Array, 'rows positions']
   residual: Float[Array, 'rows positions']  # ||y - yhat||^2
@@ -35,10 +36,10 @@ class Values(NamedTuple):
 
 
 class Groups:
-  """Grouping of tokens by position and document.
+  """Groups of tokens with the same position and document.
 
   Args:
-    positions: The position of each token in its document.
+    positions: The position of each token.
     documents: The document number of each token.
     where: The mask of tokens that count.
   """
@@ -161,6 +162,7 @@ def measure(context: context_lib.Context) -> context_lib.Measured:
 def _groups(
     masks: Mapping[str, np.ndarray], documents: np.ndarray
 ) -> tuple[Groups, Groups]:
+  """Returns the groups of kept tokens, and those of scored tokens."""
   kept, scored = (
       Groups(masks['positions'], documents, masks[name])
       for name in ('kept', 'scored')

@@ -1,8 +1,9 @@
-"""Logistic regression probes, and the choice of features for sparse ones.
+"""Logistic regression probes, and the choice of features for sparse probes.
 
 A probe minimises sum_i c_i loss_i + ||w||^2 / 2 in float64, on features scaled
-to unit standard deviation. The costs c_i give both classes the same total
-weight (C = 1 and balanced classes, as in SAEBench, arXiv 2503.09532).
+to unit standard deviation. The costs c_i of the examples give both classes the
+same total weight. This is scikit-learn's C = 1 with balanced classes, as in
+SAEBench (arXiv 2503.09532).
 """
 
 from typing import NamedTuple
@@ -12,8 +13,8 @@ import numpy as np
 from jumprelu.array_typing import Bool, Float, Int, Num
 from jumprelu.evals.measures import ratio_errors
 
-# Order of counts: true positives, false positives, false negatives, true
-# negatives.
+# Scores are ratios of sums of four counts, in this order: true positives, false
+# positives, false negatives, true negatives.
 _ALL = (1, 1, 1, 1)
 ACCURACY = (ratio_errors.Ratio((1, 0, 0, 1), _ALL),)
 # The mean recall of the two classes.
@@ -85,7 +86,7 @@ def confusion(
     labels: Bool[np.ndarray, ' examples'],
     documents: Int[np.ndarray, ' examples'],
 ) -> ratio_errors.Counts:
-  """Returns the counts for the scores above, with documents as groups."""
+  """Returns the four counts of the scores above, with documents as groups."""
   outcomes = np.stack(
       [
           guesses & labels,

@@ -1,17 +1,17 @@
 """Sparse probing: how well a few latents predict a label.
 
-For each task, the k latents whose class means differ most in absolute value on
-the training set (Gurnee et al., arXiv 2305.01610, and SAEBench, arXiv
-2503.09532) are the features of a logistic regression, for several k. It is
-scored on test documents. Probes on the best k channels of the activations, and
-on all channels, are the baselines. Classes have equal weight in training
-(`probe`), so the main score is balanced accuracy, which is 0.5 at chance.
-Accuracy and F1 depend on `base_rate`, the share of positives in the text.
-Standard errors are over documents (`ratio_errors`).
+For each task and several k, a logistic regression is fitted to the k latents
+whose class means differ most on the training set (Gurnee et al., arXiv
+2305.01610, and SAEBench, arXiv 2503.09532). It is scored on test documents. The
+baselines are probes on the best k channels of the activations, and on all
+channels. Classes have equal weight in training (`probe`), so the main score is
+balanced accuracy, which is 0.5 at chance. Accuracy and F1 depend on
+`base_rate`, the share of positives in the test set. Standard errors are over
+documents (`ratio_errors`).
 
 Differences from SAEBench: there are tasks on tokens as well as on texts, the
-data is local, documents and not examples are divided into train and test sets,
-and features are scaled to unit standard deviation.
+data is local, train and test sets consist of whole documents, and features are
+scaled to unit standard deviation.
 """
 
 from collections.abc import Iterable, Iterator
@@ -25,7 +25,7 @@ from jumprelu.evals import results
 from jumprelu.evals.measures import context as context_lib
 from jumprelu.evals.measures import examples, labelled, probe
 
-# Numbers of latents of the probes.
+# Numbers of features of the sparse probes.
 KS = (1, 2, 5, 20)
 _SCORES = {
     'accuracy': probe.ACCURACY,
@@ -46,7 +46,7 @@ class _Task(NamedTuple):
 
 
 def _tasks(rows, keep) -> Iterator[_Task]:
-  """Yields the tasks.
+  """Yields the tasks with their kept examples.
 
   Raises:
     UserError: if a task has only one class in the train or test set.
@@ -88,14 +88,17 @@ def _score(
 
 
 class _Ranked(NamedTuple):
-  """Indices of a unit's best features: by task, and of all tasks."""
+  """Indices of a unit's best features: for each task, and for all together.
+
+  `columns` is sorted and contains all of `by_task`.
+  """
 
   by_task: Int[np.ndarray, 'tasks best']
   columns: Int[np.ndarray, ' columns']
 
   @classmethod
   def from_sums(cls, sums: examples.ClassSums, *, whole: bool) -> '_Ranked':
-    """Returns the ranking by difference of means.
+    """Returns the features whose class means differ most in absolute value.
 
     With `whole`, `columns` has every feature.
     """
@@ -187,7 +190,7 @@ def _columns(table: Iterable[results.Row], name: str) -> dict[str, Any]:
 
 
 def measure(context: context_lib.Context) -> context_lib.Measured:
-  """Returns the scores of all members on the sets that the settings name."""
+  """Returns the scores of all members on all labelled sets."""
   layout = labelled.layout_of(context)
   percent = context.text.cache.manifest['held_out_percent']
   table = []

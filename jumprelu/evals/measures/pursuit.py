@@ -1,13 +1,13 @@
 """Inference-time optimisation: the quality of a dictionary without its encoder.
 
-With a fixed decoder and bias, each token's target is approximated by as many
-latents as the SAE has active on average. The latents come from gradient pursuit
-(Blumensath and Davies, 2008) with non-negative values. In each round, the
-latent whose decoder row has the largest product with the residual is selected.
-Then all selected latents take one gradient step of the length that minimises
-the error. The gap to the SAE's own reconstruction is due to its encoder (Gated
-SAEs, arXiv 2404.16014, figures 10 and 11). The choice of latents is greedy, so
-a better one may exist.
+With a fixed decoder and bias, and without a skip term, each token's target is
+approximated by as many latents as the SAE has active on average. The latents
+come from gradient pursuit (Blumensath and Davies, 2008) with non-negative
+values. In each round, the latent whose decoder row has the largest product with
+the residual is selected. Then all selected latents take one gradient step of
+the length that minimises the error. The gap to the SAE's own reconstruction is
+due to its encoder (Gated SAEs, arXiv 2404.16014, figures 10 and 11). Latents
+are chosen greedily, so a better choice may exist.
 
 Each round takes three products with the decoder, so pursuit is run only on the
 tokens of the losses (`eval.delta_loss_tokens`).
@@ -34,7 +34,7 @@ class Pursuit(NamedTuple):
   residual: metrics.Average  # ||y - yhat||^2
   encoded: metrics.Average  # The same for the SAE's reconstruction.
   variance: metrics.Average  # ||y - mean||^2
-  delta: metrics.Average  # Increase over the clean loss.
+  delta: metrics.Average  # Increase of pursuit's loss over the clean loss.
 
   def merge(self, other: 'Pursuit') -> 'Pursuit':
     """Returns the record of both sets of sequences."""

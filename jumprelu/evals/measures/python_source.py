@@ -1,4 +1,4 @@
-"""Properties of each character of Python source, by tokenizer and parser.
+"""Properties of characters of Python source, from its tokenizer and parser.
 
 Each property depends only on the preceding text and the token itself, so a
 causal language model can represent it.
@@ -118,7 +118,8 @@ def _kind_of_name(text, previous):
 def _docstrings(text):
   """Returns the starts of docstrings as (row, column) pairs."""
   with warnings.catch_warnings():
-    # Ignored, because only a later Python rejects such escapes.
+    # Warnings of invalid escapes are ignored, because only a later version of
+    # Python rejects the source.
     warnings.simplefilter('ignore')
     tree = ast.parse(text)
   starts = set()

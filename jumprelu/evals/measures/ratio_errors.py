@@ -1,16 +1,16 @@
 """Ratios of sums, with standard errors over groups of dependent tokens.
 
-Tokens of one document, or of one sequence, are not independent. Counts are
-therefore summed within each group. A record has the sums over groups of the
-counts and of their products, and records merge. A score is a weighted sum of
-ratios of linear forms of the sums s. With the score's gradient g and the counts
-r_i of group i,
+Tokens of one document, or of one sequence, are not independent. They form a
+group, and the vector r_i has the counts of group i. A mergeable record
+(`Counts`) has the sum s of the r_i, and the sum of their outer products. A
+score is a weighted sum of ratios (u . s) / (v . s). With S groups, and g the
+gradient of the score with respect to s, its variance is
 
-  variance = S / (S - 1) * sum_i (g . r_i)^2,   S groups,
+  variance = S / (S - 1) * sum_i (g . r_i)^2.
 
-which for a single ratio is the variance of the ratio estimator
-(`metrics.Average`). The r_i need not be centred, because a score does not
-change if all sums are scaled, so that g . s = 0.
+For a single ratio this is the variance of the ratio estimator
+(`metrics.Average`). The r_i need not be centred, because g . s = 0: a score
+does not change if all counts are multiplied by a factor.
 """
 
 from collections.abc import Sequence

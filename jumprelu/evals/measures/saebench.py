@@ -8,12 +8,12 @@ following quirks:
 * The ablation puts zeros at every position, including BOS and padding, and
   scores are relative to this ablation. The splice acts only at kept positions,
   as in published runs.
-* Losses include targets in the next document. KL is over all kept positions.
+* Losses include kept positions whose next token is in another document.
 * `explained_variance` uses the square of the mean square instead of the squared
   mean. It is therefore taken about zero, and depends on the activations' scale.
-* `explained_variance_legacy`, the metric in the SAEBench paper, is a mean over
-  tokens of ratios to the variance about each batch's mean.
-* `mse` is divided by the number of tokens in the batch.
+* `explained_variance_legacy`, the metric in the SAEBench paper, is the mean of
+  1 - ||y - yhat||^2 / ||y - ybar||^2 over tokens, with ybar the batch's mean.
+* `mse` is divided by the number of tokens in the batch once too often.
 * `relative_reconstruction_bias` is a mean of per-batch ratios.
 
 The last four depend on the batch size, which is eval.lm_sequences rows. Our
@@ -38,7 +38,7 @@ _SMALL_NORM = 1e-4
 
 
 class Core(NamedTuple):
-  """Sums over tokens and, for names that end in `_means`, of batch means."""
+  """Sums over tokens and, for `mse` and names in `_means`, of batch means."""
 
   batches: Num[Array, '']
   tokens: Num[Array, '']
@@ -50,12 +50,14 @@ class Core(NamedTuple):
   l2_ratio: Num[Array, '']
   cossim: Num[Array, '']
   legacy: Num[Array, '']
+  # Sums of the means of batches. `compute` divides `mse` by `tokens`
+  # nevertheless, because SAEBench does.
   mse: Num[Array, '']
-  # Sums of the means of batches.
   bias_means: Num[Array, '']
   square_means: Num[Array, '']
   residual_means: Num[Array, '']
-  # Sums for the language model: KL over kept tokens, losses over sources.
+  # Sums for the language model: KL over kept tokens, and losses over `sources`,
+  # which are kept tokens that have a next token in their row.
   kl_div_with_sae: Num[Array, '']
   kl_div_with_ablation: Num[Array, '']
   sources: Num[Array, '']
@@ -76,7 +78,7 @@ class Core(NamedTuple):
   ) -> 'Core':
     """Returns one batch's sums.
 
-    `spliced` and `ablated` are `lm.Comparison`s with the clean model.
+    `spliced` and `ablated` compare with the clean pass (`lm.Comparison`).
     """
     x, reconstruction = (
         jnp.where(keep[..., None], v.astype(jnp.float32), 0)

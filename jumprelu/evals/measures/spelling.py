@@ -35,7 +35,8 @@ class Words(NamedTuple):
   """Words, their places in rows of prompts, and their features."""
 
   words: tuple[str, ...]
-  tokens: Int[np.ndarray, 'rows positions']
+  tokens: Int[np.ndarray, 'rows positions']  # The prompts.
+  # The row and position of each word in `tokens`.
   rows: Int[np.ndarray, ' words']
   positions: Int[np.ndarray, ' words']
   features: tuple[str, ...]
@@ -54,7 +55,7 @@ class Words(NamedTuple):
 
 
 def _alphabetic(tokenizer):
-  """Returns the alphabetic pieces of two letters or more: id -> letters."""
+  """Returns {id: letters} of the pieces that are two or more ASCII letters."""
   pieces = {}
   for token in range(tokenizer.vocab_size):
     word = tokenizer.piece(token)
@@ -71,7 +72,7 @@ def _in_prompts(chosen, layout, shots, examples):
   answers = {letter: encode(f' {letter.upper()}') for letter in LETTERS}
   prompts = []
   for token in chosen:
-    # Seeded by the word, so that its prompt does not depend on other words.
+    # The seed is the word's id, so that each word has other examples.
     others = [t for t in examples if t != token]
     drawn = np.random.RandomState(token).permutation(len(others))[:shots]
     prompt = [packing.BOS, *layout.prefix]
@@ -125,14 +126,17 @@ def make_words(layout: labelled.Layout, *, words: int, shots: int) -> Words:
 
 
 def _labels(word):
-  """Returns, for each feature, whether a word has it."""
+  """Returns, for each of `LETTERS + FORMS`, whether a word has it."""
   bare = word.removeprefix(' ')
   forms = (word != bare, bare[0].isupper(), bare.isupper())
   return [bare[0].lower() == letter for letter in LETTERS] + list(forms)
 
 
 def _pack(prompts, length):
-  """Returns rows of whole prompts, and the row and position of each end."""
+  """Returns rows of prompts, and the place of each prompt's last token.
+
+  No prompt is divided between rows.
+  """
   lines, rows, positions = [[]], [], []
   for prompt in prompts:
     if len(lines[-1]) + len(prompt) > length:
@@ -151,7 +155,10 @@ def activations(
 ) -> tuple[
     dict[lm.Tap, Float[np.ndarray, 'words model']], Bool[np.ndarray, ' words']
 ]:
-  """Returns input and target activations at the words, and the keep mask."""
+  """Returns activations at the words by tap, and the mask of kept words.
+
+  The taps are the inputs and targets of all members.
+  """
   text = text_lib.in_memory(words.tokens, context.text)
   taps = {t for m in context.members for t in (m.source, m.target)}
   # Each word's index among the words of its row.

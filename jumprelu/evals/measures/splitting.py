@@ -2,8 +2,9 @@
 
 Each latent of the wider SAE is a child of the narrower SAE's latent with the
 nearest decoder row, if their cosine is above 0.7 (our own threshold); otherwise
-it is new. A latent with more than one child has split. Only latents that fire
-are compared, and only SAEs with the same inputs and targets.
+it is new. A latent of the narrower SAE with more than one child has split. It
+is kept if its cosine with any row of the wider SAE is above 0.7. Only latents
+that fire are compared, and only SAEs with the same inputs and targets.
 """
 
 from typing import Any
@@ -22,7 +23,11 @@ def compare(
     narrow: Float[np.ndarray, 'narrow model'],
     wide: Float[np.ndarray, 'wide model'],
 ) -> dict[str, Any]:
-  """Returns statistics of the unit rows of `wide` as children of `narrow`."""
+  """Returns statistics of the latents of `wide` as children of `narrow`.
+
+  Decoder rows have norm 1. `children` is the mean number of a latent
+  with any children.
+  """
   if not len(narrow) or not len(wide):
     return {}
   best, parent = geometry.nearest(wide, narrow)

@@ -23,8 +23,8 @@ def match(
 ) -> dict[str, Any]:
   """Returns statistics of the best matching of two decoders' unit rows.
 
-  Shares are relative to the larger decoder, because its rows without a partner
-  count as not reproduced.
+  `matched_share` is a share of the larger decoder's rows, so that rows without
+  a partner count as not reproduced.
   """
   from scipy import optimize
 

@@ -21,8 +21,9 @@ class Objective(NamedTuple):
 
   `value(batch, value, at)` returns the metric [sequences] of the token at
   position `at` of each sequence, with `value` spliced in at the target.
-  `gradient(batch, at)` returns the clean metric and its gradient with respect
-  to the target [sequences, positions, target_model], 0 where it is not kept.
+  `gradient(batch, at)` returns the clean metric, and its gradient with respect
+  to the target [sequences, positions, target_model], which is 0 at positions
+  that are not kept.
   """
 
   value: Callable[..., Float[Array, ' sequences']]

@@ -7,10 +7,11 @@ entropy S,
 
   r_L0 = exp(S(p)) / ||y||_0,  between 1 / ||y||_0 and 1
 
-(Gemma Scope, arXiv 2408.05147, section 4 and figure 16). One backward pass
-computes the gradient for one token of each sequence. The random seed for the
-choice of tokens is a hash of the sequence's ids, so the choice does not depend
-on the batch. Tokens without an active latent have no r_L0 and are not counted.
+(Gemma Scope, arXiv 2408.05147, section 4 and figure 16). Only a few random
+tokens of each sequence are measured, because a backward pass is needed for each
+(one pass serves all sequences of a batch). The random seed of a sequence is a
+hash of its ids, so the choice of tokens does not depend on the batch. Tokens
+without an active latent have no r_L0 and are not counted.
 """
 
 from collections.abc import Iterator
@@ -37,10 +38,10 @@ def draw(
     scored: Bool[Array, 'sequences positions'],
     draws: int,
 ) -> tuple[Int[Array, 'sequences draws'], Bool[Array, 'sequences draws']]:
-  """Returns distinct random positions of each sequence, and if they are scored.
+  """Returns random positions of each sequence, and whether they are scored.
 
-  If a sequence has fewer than `draws` scored positions, its other positions are
-  not scored.
+  The positions are distinct. Scored positions come first, so only a sequence
+  with fewer than `draws` of them has others.
   """
   powers = 1_000_003 ** np.arange(tokens.shape[1], dtype=np.uint64)
   weights = (powers % 2**32).astype(np.uint32)

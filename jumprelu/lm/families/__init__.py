@@ -1,7 +1,7 @@
 """Families of language models, as data in one table.
 
-A second family needs a file like `gemma2.py` and a row in `FAMILIES`. The
-forward pass (`lm.gemma`) depends on `LmConfig` and the family's record only.
+A second family needs a file like `gemma2.py` and an entry in `FAMILIES`. The
+forward pass (`lm.gemma`) depends only on `LmConfig` and the family's record.
 """
 
 from jumprelu.lm import config as config_lib

@@ -17,8 +17,8 @@ Axes = tuple[str | None, ...]
 def split_layer(key: str) -> tuple[str, int | None]:
   """Returns a parameter's key without the layer's number, and that number.
 
-  'layer_3/mlp/linear' gives 'layer/mlp/linear' and 3; a parameter outside of
-  the layers keeps its key and has no layer (None).
+  For example, 'layer_3/mlp/linear' becomes 'layer/mlp/linear' and 3. The key of
+  a parameter outside of the layers is unchanged, and its number is None.
   """
   module, _, below = key.partition('/')
   if not module.startswith('layer_'):
@@ -38,11 +38,11 @@ class SpecialIds(NamedTuple):
 
 
 class HookNames(NamedTuple):
-  """A site's names in other libraries; `{layer}` is replaced by the number.
+  """A site's names in other libraries, with `{layer}` for the layer's number.
 
   Attributes:
-    transformer_lens: The name in a TransformerLens model that was not processed
-      (its norms are not folded).
+    transformer_lens: The name in a TransformerLens model loaded without
+      processing, so that the norms' gains are not folded into other weights.
     huggingface: The name of a module of transformers' model, followed by
       `.input` or `.output`.
   """
@@ -52,10 +52,10 @@ class HookNames(NamedTuple):
 
 
 class Matrices(NamedTuple):
-  """The number of weights in one layer's matrices, by the part they compute."""
+  """The number of weights in one layer's matrices."""
 
-  attention_inputs: int  # Queries, keys and values.
-  attention_output: int
+  attention_inputs: int  # Of queries, keys and values.
+  attention_output: int  # Of the projection of the heads' outputs.
   mlp: int
 
 
@@ -63,8 +63,8 @@ class Conversion(NamedTuple):
   """A conversion of Hugging Face tensors of one shape to one of our tensors.
 
   Attributes:
-    names: Hugging Face's names without their prefix; `{layer}` is replaced by
-      the number of our tensor's layer.
+    names: Hugging Face's names without their prefix, with `{layer}` for the
+      number of our tensor's layer.
     shape: The shape of each of Hugging Face's tensors.
     combine: Returns our tensor from Hugging Face's, in the order of `names`.
   """
@@ -95,10 +95,11 @@ class HuggingFace:
     model_types: The values of `model_type` in config.json.
     model_class: The class of transformers that reads such a folder.
     read_fields: Reads the fields of config.json.
-    conversions: Returns a conversion for each of our tensors, by the keys of
+    conversions: Returns the conversions to our tensors; their keys are those of
       `split_layer`.
-    prefixes: The prefixes that names of tensors may have; a folder uses one.
-    unread: Prefixes of the names of tensors that a folder may hold in addition.
+    prefixes: The prefixes that names of tensors may have; all names in a folder
+      have the same one.
+    unread: Prefixes of the names of tensors that are accepted but not read.
   """
 
   model_types: tuple[str, ...]
@@ -116,8 +117,8 @@ class Orbax:
   Attributes:
     present: Tensors of this family that distinguish it from other families.
     absent: Tensors that only other families have.
-    complete: Takes the arguments of `LmConfig` that the shapes determine, and
-      returns the other arguments that the family sets.
+    complete: Receives the arguments of `LmConfig` that the tensors' shapes
+      determine, and returns the other arguments that the family sets.
   """
 
   present: tuple[str, ...]
@@ -133,17 +134,18 @@ class Family:
     name: The value of `LmConfig.family`.
     title: The name in messages.
     models: The released models.
-    model_name: Returns our name of a model that other libraries name
-      differently, or None if it is not in the family.
-    missing_weights: Returns where to get a released model's weights.
+    model_name: Returns our name of a model from its name in other libraries, or
+      None if the model is not in the family.
+    missing_weights: Returns the part of an error that explains where to get a
+      released model's weights.
     transformer: Further arguments of the gemma package's TransformerConfig.
     site_of_path: A module's path below its block -> the site at the module's
       output (its input for `Site.ATTN_HEADS`).
-    param_axes: Returns the logical axes of parameters, by the keys of
-      `split_layer`; parameters without a key are replicated.
+    param_axes: Returns the logical axes of parameters; the keys are those of
+      `split_layer`. Parameters that are not in the mapping are replicated.
     matrices: Returns the sizes of a layer's matrices.
     hook_names: A site -> its names in other libraries.
-    input_gain_hook_names: The names for `Site.MLP_IN` divided by the gain.
+    input_gain_hook_names: The names of `Site.MLP_IN` divided by its gain.
     special_ids: The tokenizer's special ids.
     turn_pieces: The pieces that open and close a turn of a chat.
     huggingface: Folders in Hugging Face's format.

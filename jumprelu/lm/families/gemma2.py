@@ -1,4 +1,4 @@
-"""Gemma 2 (arXiv 2408.00118): alternating layers and two soft caps."""
+"""Gemma 2 (arXiv 2408.00118): local and global layers, and two soft caps."""
 
 from collections.abc import Iterator, Mapping
 import dataclasses
@@ -16,9 +16,9 @@ _TITLE = 'Gemma 2'
 _LAYER_PATTERN = (config_lib.LOCAL, config_lib.GLOBAL)
 
 # The rows of the embedding in the gemma package and on Kaggle. Hugging Face's
-# files have only the tokenizer's 256,000 rows, and a loaded model has the rows
-# of its file. The 128 additional rows belong to no token but are part of the
-# softmax: each row of zeros adds exp(0) to the sum. Losses of a model may
+# files have only the tokenizer's 256,000 rows, and a loaded model has as many
+# rows as its file. The 128 additional rows belong to no token but are part of
+# the softmax: each row of zeros adds exp(0) to the sum. A model's losses may
 # therefore differ slightly between the two files.
 _VOCAB = 256_128
 
@@ -85,7 +85,7 @@ def _model_name(name: str) -> str | None:
 
 
 def _missing_weights(name: str) -> str:
-  """Returns which files to fetch for a released model."""
+  """Returns the part of an error that names the files to fetch."""
   size = name.removeprefix('gemma2_').replace('_', '-')
   return (
       f'accept the licence, then put there the files of google/gemma-2-{size}'
@@ -127,7 +127,8 @@ _HOOK_NAMES = {
         'blocks.{layer}.hook_mlp_out',
         'model.layers.{layer}.post_feedforward_layernorm.output',
     ),
-    # TransformerLens hooks the norm before its gain, Hugging Face after it.
+    # TransformerLens hooks the norm before its gain is applied, Hugging Face
+    # after it.
     sites.Site.MLP_IN: family.HookNames(
         'blocks.{layer}.ln2.hook_normalized * blocks.{layer}.ln2.w',
         'model.layers.{layer}.pre_feedforward_layernorm.output',
@@ -149,14 +150,14 @@ _CAPS = {
     'attention_softcap': 'attn_logit_softcapping',
     'logits_softcap': 'final_logit_softcapping',
 }
-# Other fields of config.json that are used; each has its own check.
+# Other fields of config.json that are used, each with a check of its own.
 _USED = (
     'model_type',
     'query_pre_attn_scalar',
     'layer_types',
     'sliding_window_size',
 )
-# The values that every Gemma 2 has. A missing field or null means this value.
+# The values that every Gemma 2 has; a missing field or null is equivalent.
 _FIXED = {
     'tie_word_embeddings': True,
     'attention_bias': False,
@@ -193,7 +194,7 @@ _KNOWN = {
 
 
 def _rope_problems(fields: Mapping[str, Any]) -> Iterator[str]:
-  """Yields the differences from Gemma 2's rotary embedding."""
+  """Yields a message per difference from Gemma 2's rotary embedding."""
   types = huggingface_fields.LAYER_TYPES.values()
   for name in _ROPES:
     rope = fields.get(name)
@@ -259,6 +260,9 @@ def _conversions(config: config_lib.LmConfig) -> dict[str, family.Conversion]:
   def per_head(w):  # [heads * head_dim, model] -> [heads, model, head_dim]
     return w.reshape(-1, h, d).transpose(0, 2, 1)
 
+  def output(w):  # [model, heads * head_dim] -> [heads, head_dim, model]
+    return w.T.reshape(n, h, d)
+
   def gating(gate, up):
     both = np.stack([gate, up])
     return both if config.transposed_gating else both.transpose(0, 2, 1)
@@ -285,7 +289,7 @@ def _conversions(config: config_lib.LmConfig) -> dict[str, family.Conversion]:
       # For models in which every head has its own keys and values.
       'layer/attn/qkv_einsum/w': ((query, key, value), (n * h, d), stacked),
       'layer/attn/attn_vec_einsum/w': (
-          (f'{layer}self_attn.o_proj',), (d, n * h), lambda o: o.T.reshape(n, h, d)
+          (f'{layer}self_attn.o_proj',), (d, n * h), output
       ),
       'layer/mlp/gating_einsum': (gate_and_up, (f, d), gating),
       'layer/mlp/linear': ((f'{layer}mlp.down_proj',), (d, f), np.transpose),
@@ -307,7 +311,7 @@ def _complete(sizes: Mapping[str, Any]) -> dict[str, Any]:
 
   Window, soft caps and context keep the defaults of `LmConfig`, which all
   released Gemma 2 models share. Queries are scaled as in the 27B if the shapes
-  are the 27B's.
+  are those of the 27B.
   """
   names = ('d_model', 'heads', 'head_dim')
   large = all(sizes[name] == getattr(_27B, name) for name in names)

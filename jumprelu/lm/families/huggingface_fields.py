@@ -1,8 +1,9 @@
 """Checks of the fields in Hugging Face's config.json, for every family.
 
-A known field is used, must have the family's value, or has no effect on
-activations. An unknown field is refused, because it may describe a change of
-the forward pass that would otherwise be ignored silently.
+A known field is used, or must have the family's value, or has no effect on
+activations. An unknown field is a problem, because it may describe a change of
+the forward pass, which would otherwise be ignored silently. Each check yields
+one message per problem.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -40,7 +41,7 @@ IRRELEVANT = frozenset(
         'transformers_version',
         'unsloth_fixed',
         'unsloth_version',
-        # The types and the order of storage and computation.
+        # Dtypes and implementations, which change only rounding and speed.
         '_attn_implementation',
         '_attn_implementation_autoset',
         'attn_implementation',
@@ -90,7 +91,10 @@ IRRELEVANT = frozenset(
 def different(
     fields: Mapping[str, Any], fixed: Mapping[str, Any], prefix: str = ''
 ) -> Iterator[str]:
-  """Yields the fields that differ from `fixed` and are not missing or null."""
+  """Yields a message for each field whose value is not that of `fixed`.
+
+  Missing fields and null are accepted. `prefix` is written before field names.
+  """
   for field, expected in fixed.items():
     if fields.get(field) not in (None, expected):
       yield (f'{prefix}{field} is {short(fields[field])}, wanted {expected!r}')
@@ -103,7 +107,7 @@ def unknown(
     title: str,
     prefix: str = '',
 ) -> Iterator[str]:
-  """Yields the fields that are not in `known`."""
+  """Yields a message for each field that is not in `known`."""
   for field in sorted(set(fields) - set(known)):
     yield (
         f'{prefix}{field} ({short(fields[field])}) is unknown in {title} and'
@@ -114,7 +118,10 @@ def unknown(
 def not_above_zero(
     fields: Mapping[str, Any], names: Collection[str], *, whole: bool
 ) -> Iterator[str]:
-  """Yields the fields among `names` that are not (whole) numbers above 0."""
+  """Yields a message for each field of `names` that is not above 0.
+
+  Missing fields and other types are problems too; `whole` accepts only `int`.
+  """
   for field in names:
     value: Any = fields.get(field)
     if type(value) not in ((int,) if whole else (int, float)) or not value > 0:
@@ -125,7 +132,10 @@ def not_above_zero(
 def inconsistent(
     fields: Mapping[str, Any], layer_pattern: tuple[str, ...]
 ) -> Iterator[str]:
-  """Yields contradictions between sizes; all sizes must be numbers."""
+  """Yields a message for each contradiction between fields.
+
+  The fields in `SIZES` must already be checked to be whole numbers above 0.
+  """
   heads, kv_heads = fields['num_attention_heads'], fields['num_key_value_heads']
   if heads % kv_heads:
     yield f'num_key_value_heads {kv_heads} does not divide {heads} heads'
@@ -148,10 +158,13 @@ def inconsistent(
   if types is not None and types != [
       pattern[i % len(pattern)] for i in range(layers)
   ]:
-    yield f'layer_types must be {layers}, repeating {", ".join(pattern)}'
+    yield (
+        f'layer_types must list {layers} layers that repeat'
+        f' {", ".join(pattern)}'
+    )
 
 
 def short(value: Any) -> str:
-  """Returns a value as Python writes it, shortened to 60 characters."""
+  """Returns the `repr` of a value, shortened to 60 characters."""
   text = repr(value)
   return text if len(text) <= 60 else f'{text[:57]}...'

@@ -1,7 +1,7 @@
-"""The native step for CPUs: one fused call that updates in place.
+"""The native step in C++, for CPUs: one call that updates matrices in place.
 
-The C++ library is an optional part of the build: without a compiler the package
-installs without the library, and `why_not` returns the reason.
+The C++ library is an optional part of the installation. Without a compiler the
+package is installed without it, and `why_not` returns the reason.
 """
 
 import ctypes
@@ -22,10 +22,17 @@ _FOLDER = pathlib.Path(__file__).parent
 
 @functools.cache
 def why_not() -> str:
-  """Returns why the native step cannot be used; empty if it can."""
+  """Returns why the native step cannot be used; empty if it can.
+
+  The first call loads the library and registers its functions with XLA.
+  """
   libraries = _libraries()
   if not libraries:
-    return 'it was not built: the installation found no C++ compiler'
+    return (
+        'its library was not built from these sources, because the installation'
+        ' found no C++ compiler or the sources changed since; install jumprelu'
+        ' again'
+    )
   try:
     library = ctypes.CDLL(str(libraries[0]))
     for name in (_STEP, _CATCH_UP):
@@ -37,16 +44,16 @@ def why_not() -> str:
 
 
 def _libraries() -> list[pathlib.Path]:
-  """Returns the paths of the library: next to this file, or as installed.
+  """Returns the paths of the library; empty if there is none.
 
-  A checkout is usually not built. Its code then loads the installed library if
-  that was built from the same sources.
+  The library is next to this file, except in a checkout that was not built. A
+  checkout uses the library of an installation if its sources are the same.
   """
   built = sorted(_FOLDER.glob('_step*.so'))
   if built or not (_FOLDER.parents[2] / 'setup.py').is_file():
     return built
-  # There can be several distributions, because a build leaves a record of
-  # itself in the checkout.
+  # There can be two distributions of this name, because a build leaves its
+  # metadata in the checkout.
   for distribution in metadata.distributions(name='jumprelu'):
     folder = distribution.locate_file('jumprelu/ops/native')
     libraries = sorted(pathlib.Path(str(folder)).glob('_step*.so'))
@@ -56,6 +63,7 @@ def _libraries() -> list[pathlib.Path]:
 
 
 def _has_same_sources(installed: pathlib.Path) -> bool:
+  """Returns whether a folder has the same C++ sources as this one."""
   for source in (*_FOLDER.glob('*.cc'), *_FOLDER.glob('*.h')):
     other = installed / source.name
     if not other.is_file() or other.read_bytes() != source.read_bytes():
@@ -72,7 +80,10 @@ def step(
 ) -> tuple[active_pairs.Matrices, active_pairs.StepResult]:
   """Returns both matrices after a step in place, and the step's result.
 
-  Only the rows of latents with a gradient are updated.
+  Only the rows of active latents are updated. A non-finite step is skipped.
+
+  Raises:
+    RuntimeError: The library cannot be used (`why_not`).
   """
   return call_library(matrices, batch, scalars, settings=settings, update=True)
 
@@ -80,10 +91,11 @@ def step(
 def catch_up(
     matrices: active_pairs.Matrices, clock: Int32[Array, ''], *, b2: float
 ) -> active_pairs.Matrices:
-  """Returns the matrices with all second moments decayed to `clock`, in place.
+  """Returns the matrices with all second moments decayed up to `clock`.
 
-  This is exact for beta1 = 0, because a step without a gradient then only
-  multiplies second moments by b2.
+  The second moments are changed in place. The result equals that of decaying
+  them in every step, because a step without a gradient only multiplies second
+  moments by b2 if beta1 is 0. `why_not` or `step` must have loaded the library.
   """
   nu = matrices.nu_encoder, matrices.nu_decoder
   call = jax.ffi.ffi_call(
@@ -109,11 +121,14 @@ def call_library(
 ) -> tuple[active_pairs.Matrices, active_pairs.StepResult]:
   """Returns both matrices after a step in place, and the step's result.
 
-  Without `update` the returned encoder and decoder are the gradients of these,
-  in memory of their own, and the second moments are not changed.
+  Without `update`, the gradients of encoder and decoder are returned in the
+  fields of these matrices, and nothing is updated.
+
+  Raises:
+    RuntimeError: The library cannot be used (`why_not`).
   """
   if why_not():
-    raise RuntimeError(f'no native step: {why_not()}')
+    raise RuntimeError(f'the native step cannot be used: {why_not()}')
   latents, d_out = matrices.decoder.shape
   shape = jax.ShapeDtypeStruct
   results = [shape(x.shape, x.dtype) for x in matrices]
@@ -135,7 +150,9 @@ def call_library(
       ]
   )
   operands = (*batch[:6], numbers, scalars.clock, *matrices)
-  # Gradients must not overwrite the weights, which are still read.
+  # Encoder and decoder are the first two results. Without `update` they get
+  # memory of their own, because gradients must not overwrite the weights, which
+  # are still read.
   first = 0 if update else 2
   aliases = {8 + i: i for i in range(first, len(matrices))}
   call = jax.ffi.ffi_call(_STEP, results, input_output_aliases=aliases)

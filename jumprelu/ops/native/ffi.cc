@@ -1,4 +1,4 @@
-// `Step` as a custom call of XLA, which runs on the threads of XLA.
+// `Step` and `CatchUp` as custom calls of XLA, on the threads of XLA.
 
 #include <algorithm>
 #include <atomic>
@@ -16,16 +16,20 @@ namespace jumprelu {
 
 namespace ffi = ::xla::ffi;
 
-// The state of work that XLA's threads share with the caller. A thread that
-// starts after the last chunk was taken uses only this state, because the work
-// may no longer exist.
+// The progress of one parallel loop, shared by the caller and XLA's threads. It
+// is reference counted, because a thread may start after the loop has ended,
+// when `work` no longer exists. Such a thread finds no chunk left and reads
+// nothing else.
 struct Pool {
+  // The number of the next chunk.
   std::atomic<int64_t> next{0};
+  // The number of finished chunks, guarded by `mutex`.
   int64_t done = 0;
   std::mutex mutex;
   std::condition_variable all_done;
 };
 
+// Runs chunks until none is left, and adds their number to `pool.done`.
 void TakeChunks(Pool& pool, int64_t chunks,
                 const std::function<void(int64_t)>& work) {
   int64_t taken = 0;
@@ -36,11 +40,13 @@ void TakeChunks(Pool& pool, int64_t chunks,
   if (pool.done == chunks) pool.all_done.notify_all();
 }
 
+// Returns a parallel loop on the calling thread and on XLA's threads.
 ParallelFor OnThreads(ffi::ThreadPool threads) {
   return [threads](int64_t chunks, const std::function<void(int64_t)>& work) {
     auto pool = std::make_shared<Pool>();
     const int64_t helpers = std::min(threads.num_threads(), chunks) - 1;
-    // `work` outlives every chunk, because the caller waits for the last one.
+    // The pointer is valid in every chunk, because the caller waits for all
+    // chunks before `work` is destroyed.
     const std::function<void(int64_t)>* shared = &work;
     for (int64_t i = 0; i < helpers; ++i) {
       ffi::ThreadPool(threads).Schedule(
@@ -52,7 +58,7 @@ ParallelFor OnThreads(ffi::ThreadPool threads) {
   };
 }
 
-// Shapes of operands and results.
+// Types of operands and results.
 using Vector = ffi::Buffer<ffi::F32, 1>;
 using Matrix = ffi::Buffer<ffi::F32, 2>;
 using Scalar = ffi::Buffer<ffi::F32, 0>;
@@ -71,7 +77,7 @@ bool Is(const Vector& vector, int64_t size) {
   return vector.dimensions()[0] == size;
 }
 
-// Copies an operand to the memory of its result, unless XLA lets them share it.
+// Copies an operand to its result, unless XLA gave both the same memory.
 template <typename T>
 void Carry(const T& operand, Result<T>& result) {
   if (operand.untyped_data() != result->untyped_data()) {
@@ -84,8 +90,10 @@ ffi::Error RunStep(
     ffi::ThreadPool threads,
     // Operands.
     Matrix pre_acts, Matrix inputs, Matrix targets, Flags keep,
-    Vector threshold, Vector b_dec, Vector numbers, Clock clock, Matrix encoder,
-    Matrix decoder, Matrix nu_encoder, Matrix nu_decoder, Counts touched,
+    Vector threshold, Vector b_dec,
+    // Coefficient, target L0, learning rate and Adam's correction.
+    Vector numbers, Clock clock, Matrix encoder, Matrix decoder,
+    Matrix nu_encoder, Matrix nu_decoder, Counts touched,
     // Results; the first five may share the memory of operands.
     Result<Matrix> out_encoder, Result<Matrix> out_decoder,
     Result<Matrix> out_nu_encoder, Result<Matrix> out_nu_decoder,
@@ -142,18 +150,19 @@ ffi::Error RunStep(
   return ffi::Error::Success();
 }
 
-ffi::Error RunCatchUp(ffi::ThreadPool threads, Matrix encoder, Matrix decoder,
-                      Counts touched, Clock clock, Result<Matrix> out_encoder,
-                      Result<Matrix> out_decoder, double b2) {
+ffi::Error RunCatchUp(ffi::ThreadPool threads, Matrix nu_encoder,
+                      Matrix nu_decoder, Counts touched, Clock clock,
+                      Result<Matrix> out_encoder, Result<Matrix> out_decoder,
+                      double b2) {
   const int64_t latents = touched.dimensions()[0];
-  const int64_t d_in = encoder.dimensions()[1];
-  const int64_t d_out = decoder.dimensions()[1];
-  if (!Is(encoder, latents, d_in) || !Is(decoder, latents, d_out)) {
+  const int64_t d_in = nu_encoder.dimensions()[1];
+  const int64_t d_out = nu_decoder.dimensions()[1];
+  if (!Is(nu_encoder, latents, d_in) || !Is(nu_decoder, latents, d_out)) {
     return ffi::Error::InvalidArgument(
         "jumprelu_catch_up: the operands' shapes do not fit each other");
   }
-  Carry(encoder, out_encoder);
-  Carry(decoder, out_decoder);
+  Carry(nu_encoder, out_encoder);
+  Carry(nu_decoder, out_decoder);
   CatchUp(latents, d_in, d_out, clock.typed_data()[0], b2,
           {out_encoder->typed_data(), out_decoder->typed_data(),
            touched.typed_data()},

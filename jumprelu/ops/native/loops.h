@@ -1,4 +1,4 @@
-// The inner loops over one row of a matrix, for the compiler to vectorise.
+// The inner loops over one row of a matrix, which the compiler vectorises.
 
 #ifndef JUMPRELU_OPS_NATIVE_LOOPS_H_
 #define JUMPRELU_OPS_NATIVE_LOOPS_H_
@@ -7,9 +7,10 @@
 #include <cmath>
 #include <cstdint>
 
-// A function with JUMPRELU_CLONES is compiled for several instruction sets. One
-// is chosen when the library is loaded, so that a build runs on other machines.
-// Functions that it calls must be inlined to be compiled for the same sets.
+// A function with JUMPRELU_CLONES is compiled for several instruction sets. The
+// best one that the machine has is chosen when the library is loaded, so that a
+// build also runs on other machines. Functions that it calls need
+// JUMPRELU_INLINE, because only inlined code is compiled for all these sets.
 #if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__)
 #define JUMPRELU_CLONES \
   __attribute__((target_clones("avx512f", "fma", "default")))
@@ -28,7 +29,7 @@ JUMPRELU_INLINE void Axpy(float a, const float* __restrict x,
   for (int64_t k = 0; k < n; ++k) y[k] += a * x[k];
 }
 
-// y += a[0] x[0] + .. + a[3] x[3], with one read and write of y for all four.
+// y += a[0] x[0] + ... + a[3] x[3], with one read and write of y for all four.
 JUMPRELU_INLINE void Axpy4(const float* a, const float* const* x,
                            float* __restrict y, int64_t n) {
   const float *__restrict x0 = x[0], *__restrict x1 = x[1];
@@ -63,14 +64,16 @@ JUMPRELU_INLINE float SumOfSquares(const float* x, int64_t n) {
   return sum;
 }
 
-// Returns whether a pre-activation is above the threshold, inside the kernel or
-// non-finite. `below` is minus half a bandwidth.
+// Returns whether a pre-activation is active, near (`step.h`) or non-finite.
+// `below` is minus half the bandwidth. The condition is negated, because NaN
+// fails every comparison and must be selected.
 JUMPRELU_INLINE bool Selected(float pre_act, float threshold, float below) {
   return !((pre_act - threshold <= below) & (pre_act >= -FLT_MAX));
 }
 
-// Writes the places of selected pre-activations, and returns their number. Most
-// stretches of 32 contain none and cost only two comparisons of vectors.
+// Writes the indices of selected pre-activations, and returns their number.
+// Most stretches of 32 contain none and cost only a vectorised check. `index`
+// needs room for n + 1, because each index is first written and then counted.
 JUMPRELU_INLINE int64_t Select(const float* __restrict pre_acts,
                                const float* __restrict threshold, float below,
                                int64_t n, int32_t* __restrict index) {
@@ -93,7 +96,8 @@ JUMPRELU_INLINE int64_t Select(const float* __restrict pre_acts,
 }
 
 struct AdamStep {
-  // The decay of the second moment since the row was last touched.
+  // The decay of the second moments in this step and in all steps since the
+  // row's last update.
   float decay;
   // The weight of the new square: 1 - b2.
   float fresh;

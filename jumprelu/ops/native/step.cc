@@ -12,25 +12,28 @@
 namespace jumprelu {
 namespace {
 
-constexpr int64_t kRows = 16;     // per chunk of the first phase
-constexpr int64_t kLatents = 64;  // per chunk of the last phase
+constexpr int64_t kRows = 16;     // in a chunk of the first phase
+constexpr int64_t kLatents = 64;  // in a chunk of the last phase
 
-// A pair that has a gradient.
+// A selected pair.
 struct Pair {
   int32_t latent, row;
   float value;  // the pre-activation
-  float slope;  // the loss's derivative with respect to the latent
+  // The derivative of the reconstruction loss with respect to the latent.
+  float slope;
 };
 
 // The results of a chunk of rows.
 struct RowsResult {
   std::vector<Pair> pairs;
-  std::vector<float> b_dec;  // sum of the errors, the gradient of b_dec
-  double loss = 0;
-  int64_t active = 0;
+  std::vector<float> b_dec;  // sum of the scaled errors
+  double loss = 0;           // sum of the squared errors
+  int64_t active = 0;        // number of active pairs
   bool finite = true;
 };
 
+// Phase 1 for the rows [first, last): decodes them, writes their errors times
+// `per_row` (2 / kept rows) to `errors`, and collects their selected pairs.
 JUMPRELU_CLONES void ForwardRows(const Sizes& sizes, const Settings& settings,
                                  const Inputs& in, float per_row, int64_t first,
                                  int64_t last, float* errors,
@@ -40,7 +43,7 @@ JUMPRELU_CLONES void ForwardRows(const Sizes& sizes, const Settings& settings,
   result->b_dec.assign(d, 0.0f);
   std::unique_ptr<int32_t[]> index(new int32_t[sizes.latents + 1]);
   std::vector<float> values;
-  std::vector<const float*> written;
+  std::vector<const float*> decoder_rows;
   for (int64_t row = first; row < last; ++row) {
     if (!in.keep[row]) continue;
     const float* pre_acts = in.pre_acts + row * sizes.latents;
@@ -48,17 +51,17 @@ JUMPRELU_CLONES void ForwardRows(const Sizes& sizes, const Settings& settings,
         Select(pre_acts, in.threshold, -(settings.bandwidth / 2),
                sizes.latents, index.get());
     values.clear();
-    written.clear();
+    decoder_rows.clear();
     for (int64_t i = 0; i < selected; ++i) {
       const int64_t latent = index[i];
       if (pre_acts[latent] > in.threshold[latent]) {
         values.push_back(pre_acts[latent]);
-        written.push_back(decoder + latent * d);
+        decoder_rows.push_back(decoder + latent * d);
       }
     }
     float* g = errors + row * d;
     std::memcpy(g, in.b_dec, d * sizeof(float));
-    AxpyMany(values.data(), written.data(), written.size(), g, d);
+    AxpyMany(values.data(), decoder_rows.data(), decoder_rows.size(), g, d);
     Axpy(-1.0f, in.targets + row * d, g, d);
     const float loss = SumOfSquares(g, d);
     Scale(per_row, g, d);
@@ -74,14 +77,15 @@ JUMPRELU_CLONES void ForwardRows(const Sizes& sizes, const Settings& settings,
                                static_cast<int32_t>(row), value, slope});
     }
     result->loss += loss;
-    result->active += static_cast<int64_t>(written.size());
+    result->active += static_cast<int64_t>(decoder_rows.size());
     result->finite &= std::isfinite(check);
   }
 }
 
 // Pairs in the order of latents, and of rows within a latent.
 struct ByLatent {
-  std::vector<int64_t> start;  // [latents + 1]
+  // [latents + 1]: the index of each latent's first pair, and the end.
+  std::vector<int64_t> start;
   std::vector<Pair> pairs;
 };
 
@@ -109,19 +113,25 @@ struct Backward {
   const Inputs& in;
   const ByLatent& sorted;
   const float* errors;
-  // Derivative of the loss with respect to one row's penalty.
+  // The derivative of the loss with respect to the L0 of one row.
   float penalty_slope;
   bool ok;
 };
 
+// The memory in which one latent's gradients are computed.
 struct Scratch {
+  // Gradients of the two weight rows.
   std::vector<float> encoder, decoder;
+  // Slopes and pre-activations of the active pairs.
   std::vector<float> slopes, values;
+  // Inputs and errors of the active pairs' rows.
   std::vector<const float*> inputs, errors;
 };
 
-// Writes one latent's gradients: those of vectors to the result, those of its
-// rows of the matrices to scratch memory. Returns on how many rows it fired.
+// Computes one latent's gradients. Those of b_enc and the threshold are written
+// to `result`, those of the two weight rows to `scratch`. Returns the number of
+// rows on which the latent was active; if it is 0, weight rows have no gradient
+// and `scratch` is not written.
 JUMPRELU_INLINE int64_t Accumulate(const Backward& b, int64_t latent,
                                    const StepResult& result, Scratch* scratch) {
   const float threshold = b.in.threshold[latent];
@@ -162,6 +172,9 @@ JUMPRELU_INLINE int64_t Accumulate(const Backward& b, int64_t latent,
   return fired;
 }
 
+// Phase 3 for the latents [first, last). `through_encoder` receives the product
+// of these encoder rows and the gradient of b_enc. It stays empty without a
+// pre-encoder bias.
 JUMPRELU_CLONES void BackwardLatents(const Backward& b,
                                      const Matrices& matrices,
                                      const StepResult& result, int64_t first,
@@ -178,7 +191,8 @@ JUMPRELU_CLONES void BackwardLatents(const Backward& b,
   for (int64_t j = first; j < last; ++j) {
     if (!Accumulate(b, j, result, &scratch)) continue;
     if (b.settings.pre_encoder_bias) {
-      // The encoder's input was inputs - b_dec, so both gradients change.
+      // The encoder's input was inputs - b_dec, which changes the gradients of
+      // the encoder and of b_dec.
       const float b_enc = result.b_enc[j];
       if (through_encoder->empty()) through_encoder->assign(d_out, 0.0f);
       Axpy(b_enc, b.in.encoder + j * d_in, through_encoder->data(), d_in);
@@ -204,8 +218,10 @@ JUMPRELU_CLONES void BackwardLatents(const Backward& b,
   }
 }
 
+// `Scale`, compiled for several instruction sets.
 JUMPRELU_CLONES void ScaleRow(float a, float* x, int64_t n) { Scale(a, x, n); }
 
+// Returns the number of chunks of at most `size` items.
 int64_t Chunks(int64_t count, int64_t size) {
   return (count + size - 1) / size;
 }
@@ -244,11 +260,12 @@ void Step(const Sizes& sizes, const Settings& settings, const Inputs& in,
   finite &= std::isfinite(*result.reconstruction) && std::isfinite(slope);
   *result.ok = finite;
 
-  // Phases 2 and 3: the sort, then gradients and the update of latents.
+  // Phase 2: the sort. Phase 3: gradients and the update of latents.
   const ByLatent sorted = SortByLatent(chunks, sizes.latents);
   const Backward backward = {sizes, settings, in, sorted, errors.get(),
                              slope / rows, finite};
-  // Each chunk's part of the gradient of b_dec that flows through the encoder.
+  // For each chunk, its part of the product of the encoder and the gradient of
+  // b_enc.
   std::vector<std::vector<float>> shares(Chunks(sizes.latents, kLatents));
   parallel(shares.size(), [&](int64_t i) {
     BackwardLatents(backward, matrices, result, i * kLatents,

@@ -1,9 +1,11 @@
 """The sparse step as three Pallas kernels, for one GPU.
 
-`rows` decodes the rows of a batch. The pairs are then sorted by latent,
-`latents` computes their slopes, and `update` updates the rows of both matrices
-in place. Each kernel has one program per row or latent. Encoding and selecting
-are left to XLA.
+  rows     decodes the rows of a batch; one program per row
+  latents  computes the slopes of selected pairs; one program per latent
+  update   updates a latent's rows of both matrices in place; one program per
+           latent
+
+XLA does the rest: it encodes, selects pairs and sorts them by latent.
 
 If a row has more selected latents than `cap`, the step is computed by dense
 products.
@@ -33,14 +35,17 @@ _SIZE = 16384
 
 
 class Selected(NamedTuple):
-  """Up to `cap` selected latents of each row, and their full number."""
+  """Up to `cap` selected latents of each row; `count` may exceed `cap`."""
 
   index: Int32[Array, 'batch cap']
   count: Int32[Array, ' batch']
 
 
 class WeightedPairs(NamedTuple):
-  """The results of all kernels that run before the update."""
+  """The results of the kernels that run before the update.
+
+  They are meaningless if a row has more selected latents than `cap`.
+  """
 
   errors: active_pairs.ReconstructionErrors
   by_latent: latents_lib.Sorted
@@ -59,8 +64,10 @@ def step(
 ) -> tuple[active_pairs.Matrices, active_pairs.StepResult]:
   """Returns both matrices after a step in place, and the step's result.
 
-  Only the rows of latents with a gradient are updated. `interpret` runs the
-  kernels on any device, slowly, for tests.
+  Only the rows of latents with selected pairs are updated. If a row has more
+  than `cap` selected latents, the step is dense and updates all rows. A
+  non-finite step is skipped. For tests, `interpret` runs the kernels on any
+  device, slowly.
   """
   selected, overflow = select(batch, settings, cap)
   fits = overflow == 0
@@ -120,10 +127,10 @@ def _step_dense(
 ) -> tuple[
     active_pairs.Matrices, active_pairs.Vectors, Float[Array, ' target_model']
 ]:
-  """Returns the results of `in_blocks.walk`, over no blocks if all rows fit.
+  """Returns the results of `in_blocks.walk` over dense blocks.
 
-  The number of blocks depends on `fits`, because XLA would copy the matrices
-  for a branch.
+  If `fits`, it walks over no blocks and returns the matrices and `vectors`
+  unchanged. A branch would be simpler, but XLA would copy the matrices for it.
   """
   latents = len(matrices.decoder)
   size = row_gather.largest_divisor(latents, _SIZE)
@@ -147,7 +154,11 @@ def _through_encoder(
     vectors: active_pairs.Vectors,
     settings: active_pairs.Settings,
 ) -> Float[Array, ' target_model'] | float:
-  """Returns the part of b_dec's gradient that flows through the encoder."""
+  """Returns the product of the encoder and the gradient of b_enc.
+
+  It is 0 without a pre-encoder bias, because b_dec then has no gradient through
+  the encoder.
+  """
   if not settings.pre_encoder_bias:
     return 0.0
   return jnp.matmul(vectors.b_enc, encoder, precision=jax.lax.Precision.HIGHEST)
@@ -184,8 +195,8 @@ def weight_pairs(
 ) -> WeightedPairs:
   """Returns the errors, and the pairs by latent with their weights."""
   index, count = selected
-  # Rows with more than `cap` are truncated. The dense step then discards these
-  # results.
+  # Rows with more than `cap` are truncated. `step` then uses the dense step
+  # instead of these results.
   count = jnp.minimum(count, index.shape[1])
   pre_act = jnp.take_along_axis(batch.pre_acts, index, axis=1)
   mask = jnp.arange(index.shape[1])[None, :] < count[:, None]

@@ -1,9 +1,13 @@
-"""Calls of kernels on a GPU through Triton: one program per row or latent.
+"""Operations that the Pallas kernels share, and the call of a kernel.
 
-A program holds one row of a matrix in registers, in tiles. Triton needs tile
-sizes that are powers of two, and model sizes are not: 2,304 is two tiles of
-1,024 and one of 256. No program writes memory that another one reads or writes.
-The kernels therefore need no atomics, and their results are reproducible.
+The kernels run on a GPU through Triton. Each runs one program per row of the
+batch, or one per latent, in parallel. No program writes memory that another
+program reads or writes. The kernels therefore need no atomics, and their
+results are reproducible.
+
+A program keeps a row of a matrix in registers. Triton needs sizes that are
+powers of two, but the width of a model is usually not. A row is therefore a
+tuple of tiles: 2,304 numbers are two tiles of 1,024 and one of 256.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,7 +20,8 @@ import jax.numpy as jnp
 
 # The largest size of a tile.
 _TILE = 1024
-# Rows that a program loads together, because this hides the latency of memory.
+# The number of rows that a program loads in one iteration of a loop. More than
+# one hides the latency of memory.
 _ROWS_PER_ITERATION = 2
 _WARPS = 4
 
@@ -25,7 +30,7 @@ Tiles = tuple[jax.Array, ...]
 
 
 def tiles(size: int) -> list[Any]:
-  """Returns slices that cover a row; their sizes are powers of two."""
+  """Returns slices that cover a row of this size, one per tile."""
   slices, start = [], 0
   while start < size:
     width = min(_TILE, 1 << ((size - start).bit_length() - 1))
@@ -63,10 +68,17 @@ def dot(x: Tiles, y: Tiles) -> Any:
 def fold(
     first: Any, last: Any, body: Callable[[Any, Any, Any], Any], start: Any
 ) -> Any:
-  """Returns the total of `body(i, valid, total)` over first <= i < last.
+  """Returns the result of `total = body(i, valid, total)` for every i.
 
-  The body is called `_ROWS_PER_ITERATION` times for each iteration of the loop.
-  Calls beyond the last i repeat it with a false `valid`, and must add nothing.
+  Each iteration of the loop calls the body `_ROWS_PER_ITERATION` times. The
+  last iteration may have calls left over. They repeat the last i with a false
+  `valid`, and the body must then return `total` unchanged.
+
+  Args:
+    first: The first i.
+    last: The end of the range, which i does not reach.
+    body: The function to call.
+    start: The total before the first call.
   """
 
   def add(step, total):
@@ -86,7 +98,7 @@ def fold(
 def weighted_sum(
     first: Any, last: Any, *, index: Any, weight: Any, matrix: Any
 ) -> Tiles:
-  """Returns the sum of weight[i] matrix[index[i]] over first <= i < last."""
+  """Returns the sum of weight[i] * matrix[index[i]] over first <= i < last."""
 
   def body(i, valid, total):
     factor = jnp.where(valid, weight[i], 0.0)
@@ -103,10 +115,15 @@ def call(
     interpret: bool,
     aliases: Mapping[int, int] | None = None,
 ) -> Callable[..., Any]:
-  """Returns a function that calls a kernel with whole operands and results.
+  """Returns a function that runs a kernel on its arguments.
 
-  `aliases` maps the number of an operand to that of the result that shares its
-  memory.
+  Args:
+    kernel: The kernel. It gets references to whole operands and results.
+    programs: The number of programs.
+    out_shape: The shapes and dtypes of the results.
+    interpret: Whether the kernel is interpreted instead of compiled.
+    aliases: {number of an operand: number of the result that shares its
+      memory}.
   """
   return pl.pallas_call(
       kernel,

@@ -1,8 +1,8 @@
-"""The backward kernels: one program per latent loops over its pairs.
+"""The kernel of the slopes: one program per latent loops over its pairs.
 
-`slopes` computes everything except the gradients of the matrices, which is
-enough to decide whether the step is taken. `update.py` then computes and
-applies these gradients without writing them to memory.
+It computes the weights from which the gradients of the matrices are summed, and
+the gradients of the vectors. The kernel of `update.py` later computes and
+applies the gradients of the matrices, without writing them to memory.
 """
 
 import functools
@@ -20,14 +20,17 @@ from jumprelu.ops.pallas import calls
 class Sorted(NamedTuple):
   """Pairs in the order of latents, and of rows within a latent."""
 
-  # The place of each latent's first pair, and the end of the last latent's.
+  # The index of each latent's first pair. The additional last entry is the
+  # number of pairs.
   start: Int32[Array, ' latents_and_one']
+  # Row and pre-activation of each pair. Entries beyond the last pair are
+  # arbitrary, because the arrays have room for `cap` pairs per row.
   row: Int32[Array, ' pairs']
   pre_act: Float[Array, ' pairs']
 
 
 class Weights(NamedTuple):
-  """Weights of each pair in its latent's gradients; 0 if it is not active."""
+  """The weights of pairs in their latents' gradients; 0 for inactive pairs."""
 
   # The weight of the inputs in the gradient of the encoder.
   slope: Float[Array, ' pairs']
@@ -42,20 +45,29 @@ def sort(
     *,
     latents: int,
 ) -> Sorted:
-  """Returns pairs by latent; entries beyond a row's count come last."""
+  """Returns the selected pairs, sorted by latent.
+
+  Args:
+    index: The selected latents of each row.
+    count: The number of valid entries in each row of `index`.
+    pre_act: The pre-activation of each entry of `index`.
+    latents: The number of latents.
+  """
   cap = index.shape[1]
   valid = jnp.arange(cap, dtype=jnp.int32)[None, :] < count[:, None]
+  # Invalid entries are sorted after those of the last latent.
   key = jnp.where(valid, index, latents).reshape(-1)
   order = jnp.argsort(key, stable=True).astype(jnp.int32)
   numbers = jnp.arange(latents + 1, dtype=jnp.int32)
-  # Unrolled, because the host would wait for each iteration of a loop.
+  # The search is unrolled, because the host would wait for the GPU in each
+  # iteration of a loop.
   start = jnp.searchsorted(key[order], numbers, method='scan_unrolled')
   start = start.astype(jnp.int32)
   return Sorted(start, order // cap, pre_act.reshape(-1)[order])
 
 
 def _slopes_kernel(*refs: Any, half: float) -> None:
-  """Writes one latent's slopes, and its sums for the vectors."""
+  """Writes the weights of one latent's pairs, and its sums for the vectors."""
   starts, rows, pre_acts, thresholds, errors, decoder = refs[:6]
   slopes, values, *vectors = refs[6:]
   latent = pl.program_id(0)
@@ -94,7 +106,10 @@ def slopes(
     bandwidth: float,
     interpret: bool = False,
 ) -> tuple[Weights, active_pairs.Vectors]:
-  """Returns the weights of each pair, and sums over each latent's pairs."""
+  """Returns the weights of all pairs, and sums over each latent's pairs.
+
+  `errors` are the scaled ones (`ReconstructionErrors.scaled`).
+  """
   latents, pair = batch.threshold.shape, by_latent.row.shape
   float32 = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
   int32 = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.int32)

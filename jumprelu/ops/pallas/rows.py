@@ -1,4 +1,4 @@
-"""The forward kernel: one program per row sums rows of the decoder."""
+"""The kernel of the forward pass: one program decodes one row of the batch."""
 
 import functools
 from typing import Any
@@ -13,7 +13,10 @@ from jumprelu.ops.pallas import calls
 
 
 def _kernel(*refs: Any) -> None:
-  """Decodes one row; `scale` is 2 / rows, or 0 in a row that is not kept."""
+  """Writes the scaled error of one row, and its squared norm.
+
+  `scale` is 2 / rows, or 0 in a row that is not kept.
+  """
   index, count, value, scale, decoder, b_dec, targets, errors, losses = refs
   row = pl.program_id(0)
   factor, length = scale[row], count[row]
@@ -38,9 +41,15 @@ def decode(
     value: Float[Array, 'batch cap'],
     interpret: bool = False,
 ) -> tuple[Float[Array, 'batch target_model'], Float[Array, '']]:
-  """Returns errors times 2 / rows, 0 in rows that are not kept, and the loss.
+  """Returns the two fields of `active_pairs.ReconstructionErrors`.
 
-  `value` are the results of `active_pairs.latents`.
+  Args:
+    batch: The batch.
+    decoder: The decoder.
+    index: The selected latents of each row.
+    count: The number of valid entries in each row of `index`.
+    value: The latents (`active_pairs.latents`) of these entries.
+    interpret: Whether the kernel is interpreted instead of compiled.
   """
   rows = active_pairs.row_count(batch.keep)
   float32 = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.float32)

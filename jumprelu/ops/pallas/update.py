@@ -1,7 +1,7 @@
-"""The update kernel: one program per latent sums and applies its gradients.
+"""The kernel of the update: one program per latent sums and applies gradients.
 
-Rows without pairs are not touched. Their second moments catch up with the next
-pairs, or at the end of a segment.
+The rows of latents without selected pairs are not updated. Their second moments
+decay later, when the latent next has pairs or at the end of the segment.
 """
 
 import functools
@@ -19,7 +19,11 @@ from jumprelu.ops.pallas import latents as latents_lib
 
 
 def _kernel(*refs: Any, b2: float, eps: float) -> None:
-  """Updates one latent's rows of both matrices."""
+  """Updates one latent's rows of both matrices, if it has selected pairs.
+
+  `numbers` are the learning rate, Adam's correction, and 1 if the step may be
+  taken, else 0.
+  """
   start, rows, slope, value, inputs, errors, b_enc, shift = refs[:8]
   numbers, clock, *old = refs[8:15]
   encoder, decoder, nu_encoder, nu_decoder, touched = refs[15:]
@@ -39,7 +43,8 @@ def _kernel(*refs: Any, b2: float, eps: float) -> None:
         learning_rate=numbers[0],
         correction=numbers[1],
     )
-    # `shift` is b_dec if it was subtracted from the inputs, else 0.
+    # `shift` is b_dec if the encoder's input was inputs - b_dec, and 0 if it
+    # was the inputs.
     to_encoder = add(weight=slope, matrix=inputs)
     to_encoder = calls.axpy(-b_enc[latent], calls.read(shift, 0), to_encoder)
     weights = calls.read(old[0], latent)
@@ -66,7 +71,7 @@ def _adam(
     factor: Any,
     **numbers: Any,
 ) -> tuple[calls.Tiles, calls.Tiles]:
-  """Returns `adam.adam` of tiles, with `nu` times `factor` first."""
+  """Returns `adam.adam` of tiles, after `nu` is multiplied by `factor`."""
   new = [
       adam_lib.adam(w, factor * n, g, **numbers)
       for w, n, g in zip(weights, nu, gradient, strict=True)
@@ -87,7 +92,20 @@ def update(
     ok: Bool[Array, ''],
     interpret: bool = False,
 ) -> active_pairs.Matrices:
-  """Returns the matrices after a step on rows with pairs, in place, if `ok`."""
+  """Returns the matrices after a step in place; unchanged if not `ok`.
+
+  Args:
+    matrices: The matrices before the step.
+    batch: The batch.
+    errors: The scaled errors of its reconstruction.
+    by_latent: The selected pairs.
+    weights: The weights of these pairs.
+    b_enc: The gradient of b_enc.
+    scalars: The numbers of this step.
+    settings: The constants of the run.
+    ok: Whether the matrices may be updated.
+    interpret: Whether the kernel is interpreted instead of compiled.
+  """
   shift = jnp.zeros_like(batch.inputs[:1])
   if settings.pre_encoder_bias:
     shift += batch.b_dec[None, :]
@@ -98,7 +116,7 @@ def update(
       *(by_latent.start, by_latent.row, *weights, batch.inputs, errors),
       *(b_enc, shift, numbers, scalars.clock[None]),
   )
-  # The updated arrays are operands and results that share memory.
+  # Each updated array is an operand and a result, which share memory.
   order = ('encoder', 'decoder', 'nu_encoder', 'nu_decoder', 'touched')
   updated = [getattr(matrices, name) for name in order]
   call = calls.call(

@@ -1,7 +1,8 @@
 """Readers of published SAEs, one file per format.
 
-If the files of a folder do not name model, layer and site, these come from the
-names of the parent folders, as in Gemma Scope; flags must supply the rest.
+An SAE's files may not name the model, layer and site that the SAE reads. They
+are then read from the names of the parent folders, as in Gemma Scope. Flags
+must supply those that no folder names.
 """
 
 from jumprelu.release.formats.complete import complete, model_of

@@ -14,12 +14,13 @@ def complete(
 
   Args:
     released: SAEs by path.
-    overrides: The flags. The model replaces the one that an SAE was trained on;
-      other values must agree with those of the files.
+    overrides: The values of the flags. The model may differ from the one that
+      an SAE was trained on, and replaces it. All other values must agree with
+      those that an SAE's files or folders state.
 
   Raises:
-    UserError: a flag is missing or contradicts the files; the message names the
-      SAE and the flag.
+    UserError: a flag is missing or contradicts the files, or an SAE that is not
+      a transcoder has a skip term. The message names the SAE and the flag.
   """
   return {
       path: _complete(path, sae, overrides) for path, sae in released.items()
@@ -27,16 +28,16 @@ def complete(
 
 
 def model_of(released: Mapping[str, record.Released]) -> str:
-  """Returns the model on which all SAEs are evaluated.
+  """Returns the model of all SAEs, whose origins must be complete.
 
   Raises:
-    UserError: the SAEs are of several models.
+    UserError: the SAEs were trained on different models.
   """
   models = {sae.origin.model: path for path, sae in released.items()}
   if len(models) > 1:
     raise errors.UserError(
         f'SAEs of several models ({", ".join(map(str, models))}): set --model,'
-        ' or use the folder of a single model'
+        ' or pass the folder of a single model'
     )
   return str(next(iter(models)))
 
@@ -49,7 +50,8 @@ def _complete(
     stated = getattr(sae.origin, name)
     if stated not in (None, getattr(origin, name)):
       raise errors.UserError(
-          f'--{name}={getattr(overrides, name)}: {path} is of {name} {stated}'
+          f'--{name}={getattr(overrides, name)}: {path} is of {name} {stated};'
+          ' omit the flag'
       )
   needed = ['model', 'layer', 'site']
   if origin.site == 'transcoder':
@@ -57,12 +59,12 @@ def _complete(
   missing = [f'--{n}' for n in needed if getattr(origin, n) is None]
   if missing:
     raise errors.UserError(
-        f"{path}: the SAE's input is not named by its files or folders: set"
-        f' {", ".join(missing)}'
+        f"{path}: neither files nor folders name the SAE's input completely:"
+        f' set {", ".join(missing)}'
     )
   if origin.site != 'transcoder' and sae.sae.skip:
     raise errors.UserError(
-        f'{path}: has a skip term, which is for transcoders only; its site is'
-        f' {origin.site}'
+        f'{path}: has a skip term, which only transcoders may have, but its'
+        f' site is {origin.site}; set --site=transcoder'
     )
   return dataclasses.replace(sae, origin=origin)

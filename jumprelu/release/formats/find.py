@@ -14,7 +14,8 @@ from jumprelu.release.formats import (
     saelens,
 )
 
-# In order of precedence: a member of our own releases also matches gemma_scope.
+# In order of precedence, because a member of our own releases is recognised as
+# gemma_scope too.
 FORMATS = {
     'jumprelu': ours,
     'saelens': saelens,
@@ -24,14 +25,16 @@ FORMATS = {
 
 
 def find(root: str | os.PathLike) -> dict[str, record.Released]:
-  """Returns all SAEs of a release, or of a folder, by path relative to `root`.
+  """Returns all SAEs below a folder, by path relative to `root`.
 
-  Members of our own releases are in the order of suite.json, other SAEs in the
-  order of their paths.
+  Members of our own releases are in the order of suite.json. Other SAEs are in
+  the order of their paths, with layer_2 before layer_10.
 
   Raises:
-    MissingInputError: there is no SAE.
+    MissingInputError: the folder does not exist or holds no SAE.
     DataError: an SAE is damaged; the message names it.
+    UserError: the folder is of another kind, such as a run, or an SAE is of a
+      kind that is not supported.
   """
   root = pathlib.Path(root)
   if not root.is_dir():
@@ -50,14 +53,15 @@ def find(root: str | os.PathLike) -> dict[str, record.Released]:
   if not released:
     folder_kinds.want_release(root)
     raise errors.MissingInputError(
-        f'{root}: no SAE below it; wanted: {layout.SUITE}, {layout.PARAMS},'
-        ' params.safetensors, or cfg.json with sae_weights.safetensors'
+        f'{root}: no SAE in it or below it; wanted: {layout.SUITE},'
+        f' {layout.PARAMS}, params.safetensors, or cfg.json with'
+        ' sae_weights.safetensors'
     )
   return released
 
 
 def _format_of(folder: pathlib.Path):
-  """Returns the reader of a folder's format, None if it has no SAE."""
+  """Returns the reader of the SAE in a folder, None if there is no SAE."""
   readers = (f for f in FORMATS.values() if f.recognises(folder))
   return next(readers, None)
 

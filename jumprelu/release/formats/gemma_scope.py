@@ -2,11 +2,11 @@
 
     gemma-scope-2b-pt-res/layer_20/width_16k/average_l0_71/params.npz
 
-The folder names state the layer, the width and the L0. The repository name
-states model and site, also as a folder of the Hugging Face cache
-(models--google--gemma-scope-...). Site folders of our own releases are
-recognised too. Gemma Scope's transcoders read the output of the norm before the
-MLP without the norm's gain.
+The folder names state the layer, the width and the L0. The repository's name
+states the model and the site; it may be part of a longer folder name, as in the
+Hugging Face cache (models--google--gemma-scope-...). The site is also read from
+a folder named after one of our sites, as in our own releases. Gemma Scope's
+transcoders read the output of the norm before the MLP without the norm's gain.
 """
 
 import pathlib
@@ -39,9 +39,9 @@ def read(folder: pathlib.Path) -> record.Released:
   """Reads one SAE.
 
   Raises:
-    DataError: a tensor is invalid; the message names the file, the tensor, its
-      shape or type, and the expected one.
-    UserError: it is an SAE of the embedding.
+    DataError: a tensor is invalid, or its width is not that of the folder's
+      name. The message names the file, the tensor, and the expected value.
+    UserError: the SAE is one of the embedding.
   """
   path = folder / layout.PARAMS
   parts = path.absolute().parent.parts[-6:]
@@ -58,7 +58,7 @@ def read(folder: pathlib.Path) -> record.Released:
 
 
 def origin_of(parts: tuple[str, ...]) -> record.Origin:
-  """Returns the origin in the names of folders; inner folders win."""
+  """Returns the origin that folder names state; inner folders win."""
   layer = _last(_LAYER, parts)
   origin = record.Origin(layer=None if layer is None else int(layer[1]))
   for part in reversed(parts):
@@ -76,7 +76,7 @@ def origin_of(parts: tuple[str, ...]) -> record.Origin:
 
 
 def _check_width(path: pathlib.Path, parts: tuple[str, ...], width: int):
-  """Raises an error if a folder's name states another width."""
+  """Raises DataError if a folder's name states another width."""
   name = _last(_WIDTH, parts)
   if name is not None and name[1] not in (layout.width_name(width), str(width)):
     raise errors.DataError(
@@ -87,6 +87,6 @@ def _check_width(path: pathlib.Path, parts: tuple[str, ...], width: int):
 def _last(
     pattern: re.Pattern[str], parts: tuple[str, ...]
 ) -> re.Match[str] | None:
-  """Returns the match of the innermost folder name that has this form."""
+  """Returns the match of the innermost folder name that fully matches."""
   matches = (pattern.fullmatch(part) for part in reversed(parts))
   return next(filter(None, matches), None)

@@ -1,14 +1,15 @@
-"""Reader of Gemma Scope 2's folders: params.safetensors, often config.json.
+"""Reader of Gemma Scope 2's folders: params.safetensors, often a config.json.
 
     gemma-scope-2-1b-pt/resid_post/layer_13_width_16k_l0_small/
     gemma-scope-2-1b-pt/transcoder_all/layer_3_width_262k_l0_big_affine/
 
-Tensors have lower-case names; the affine term of a skip transcoder is
-`affine_skip_connection` [d_in, d_out]. SAEs in `attn_out` read the concatenated
-heads, before the output projection. A transcoder's input includes the gain of
-the norm before the MLP, unlike in the first Gemma Scope. Hook points in
-config.json take precedence over folder names. Cross-layer transcoders and
-crosscoders are not supported; the shapes of their tensors are refused.
+Tensors have lower-case names. The affine term of a skip transcoder is the
+tensor `affine_skip_connection` [d_in, d_out]. SAEs in folders `attn_out` read
+the concatenated heads, before the output projection. A transcoder's input
+includes the gain of the norm before the MLP, unlike in the first Gemma Scope.
+Hook points in config.json take precedence over folder names. Cross-layer
+transcoders and crosscoders are not supported: they are refused because of the
+shapes of their tensors.
 """
 
 from collections.abc import Mapping
@@ -38,9 +39,9 @@ def read(folder: pathlib.Path) -> record.Released:
   """Reads one SAE.
 
   Raises:
-    DataError: a tensor is invalid (the message names the file, the tensor, its
-      shape or type, and the expected one), or config.json is not that of a
-      JumpReLU SAE.
+    DataError: a tensor is invalid, its width is not that of the folder's name,
+      or config.json describes no JumpReLU SAE. The message names the file and
+      the expected value.
   """
   path = folder / _PARAMS
   names = {ours: ours.lower() for ours in record.plain_names()}
@@ -67,7 +68,7 @@ def read(folder: pathlib.Path) -> record.Released:
 
 
 def _check(path: pathlib.Path, config: Mapping[str, Any]):
-  """Raises an error if the config is not that of a JumpReLU SAE."""
+  """Raises DataError if the config is not that of a JumpReLU SAE."""
   architecture = config.get('architecture', 'jump_relu')
   if architecture != 'jump_relu':
     raise errors.DataError(
@@ -76,7 +77,7 @@ def _check(path: pathlib.Path, config: Mapping[str, Any]):
 
 
 def _origin_in(config: Mapping[str, Any]) -> record.Origin:
-  """Returns the origin that the hook points of a config name."""
+  """Returns the origin that a config's hook points name."""
   source = config.get('hf_hook_point_in')
   if not isinstance(source, str):
     return record.Origin()
@@ -86,7 +87,12 @@ def _origin_in(config: Mapping[str, Any]) -> record.Origin:
 def _origin_of(
     parts: tuple[str, ...], leaf: re.Match[str] | None
 ) -> record.Origin:
-  """Returns the origin in the names of folders; `leaf` is the innermost's."""
+  """Returns the origin that folder names state.
+
+  Args:
+    parts: The names, outermost first.
+    leaf: The match of the innermost name with `_LEAF`.
+  """
   matches = (_REPOSITORY.search(part) for part in reversed(parts))
   repository = next(filter(None, matches), None)
   model = None

@@ -1,9 +1,9 @@
 """The L0s of Gemma Scope's SAEs, as reference points of a frontier.
 
-Gemma Scope (arXiv 2408.05147, section 4) names its files by the measured mean
-L0; its sparsity coefficients are not published. gemma_scope_l0.json lists the
-files of its repositories as public loaders do: 2,430 SAEs, including 26
-transcoders and 8 SAEs of the embedding.
+Gemma Scope (arXiv 2408.05147, section 4) names its folders by the measured mean
+L0 and does not publish its sparsity coefficients. gemma_scope_l0.json lists the
+L0s of 2,430 SAEs, including 26 transcoders and 8 SAEs of the embedding. These
+are the SAEs that public loaders list too.
 """
 
 import functools
@@ -22,10 +22,10 @@ def l0s(
   """Returns the L0s of the SAEs of one layer and width, in ascending order.
 
   Args:
-    repository: The repository, such as `gemma-scope-2b-pt-res`, with or without
-      `google/`.
+    repository: The repository's name, such as `gemma-scope-2b-pt-res`, with or
+      without `google/`.
     layer: The layer, or 'embedding'.
-    width: The number of latents, or its name in folders: 16384 or '16k'.
+    width: The number of latents, such as 16384, or its name in folders: '16k'.
 
   Raises:
     UserError: no such SAE was released; the message lists the known values.

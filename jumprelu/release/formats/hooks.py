@@ -7,7 +7,7 @@ from jumprelu import lm
 from jumprelu.release import hook_names
 from jumprelu.release.formats.record import Origin
 
-# The prefix with the layer of a TransformerLens or Hugging Face name.
+# The start of a TransformerLens or Hugging Face name, which holds the layer.
 _LAYER = re.compile(
     r'(?:blocks|(?:model\.)?(?:language_model\.)?layers)\.(\d+)\.'
 )
@@ -16,15 +16,16 @@ _RESID_PRE = re.compile(r'blocks\.(\d+)\.hook_resid_pre')
 
 
 def origin_of(source: str, target: str | None = None) -> Origin:
-  """Returns the origin that hook names state; empty if they are unknown.
+  """Returns the origin that hook names state.
 
-  The known names are those that config.json of our own releases lists, of
-  TransformerLens (`blocks.3.hook_resid_post`) and of Hugging Face modules
-  (`model.layers.3.output`).
+  The known names are those in the field `hooks` of config.json in our own
+  releases: names of TransformerLens (`blocks.3.hook_resid_post`) and of Hugging
+  Face modules (`model.layers.3.output`). An unknown name with a layer in it
+  results in an origin with this layer only, any other name in an empty origin.
 
   Args:
     source: The hook of the SAE's input.
-    target: The hook of a transcoder's target; other SAEs need none.
+    target: The hook of a transcoder's target; by default `source`.
   """
   before = _RESID_PRE.fullmatch(source)
   if before and int(before[1]) and target in (None, source):
@@ -33,7 +34,7 @@ def origin_of(source: str, target: str | None = None) -> Origin:
   if not match:
     return Origin()
   layer = int(match[1])
-  # Models for text and images hold their layers in a submodule.
+  # Models of text and images hold the text layers in a submodule.
   names = tuple(
       name.replace('language_model.', '') for name in (source, target or source)
   )
@@ -47,7 +48,7 @@ def origin_of(source: str, target: str | None = None) -> Origin:
 def _known_names(
     site: str, layer: int, gain: bool | None
 ) -> Iterator[tuple[str, ...]]:
-  """Yields (input, target) names of a site, per family and library."""
+  """Yields a site's (input, target) names, for each family and library."""
   for family in lm.FAMILIES:
     known = hook_names.hook_names(
         site, layer=layer, input_gain=gain, family=family
@@ -57,6 +58,6 @@ def _known_names(
 
 
 def model_of(name: str) -> str | None:
-  """Returns this package's name of a model, None if its family is unknown."""
+  """Returns our name of a model, None if no family recognises the name."""
   names = (family.model_name(name) for family in lm.FAMILIES.values())
   return next(filter(None, names), None)

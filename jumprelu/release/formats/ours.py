@@ -1,4 +1,4 @@
-"""Reader of the members of our own releases, which config.json describes."""
+"""Reader of the members of our own releases, described by config.json."""
 
 import pathlib
 
@@ -14,7 +14,12 @@ def recognises(folder: pathlib.Path) -> bool:
 
 
 def read(folder: pathlib.Path) -> record.Released:
-  """Reads one member; raises the errors of `members.read_member`."""
+  """Reads one member.
+
+  Raises:
+    MissingInputError: a file is missing.
+    DataError: a file is damaged; the message names it.
+  """
   sae, params, config = members.read_member(folder)
   training = config.get('training') or {}
   return record.Released(

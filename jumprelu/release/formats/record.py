@@ -15,7 +15,7 @@ Params = dict[str, np.ndarray]
 
 
 class Origin(NamedTuple):
-  """The activations that an SAE reads; None for unknown values."""
+  """The activations that an SAE reads; unknown values are None."""
 
   model: str | None = None
   layer: int | None = None
@@ -30,7 +30,11 @@ class Origin(NamedTuple):
     return other._replace(**known)
 
   def reads(self) -> lm.Reads:
-    """Returns the input and target; the origin must be complete."""
+    """Returns the taps of the input and target.
+
+    Raises:
+      ValueError: the layer or the site is unknown.
+    """
     if self.layer is None or self.site is None:
       raise ValueError(f'incomplete origin: {self}')
     gain = self.input_gain is not False
@@ -44,14 +48,14 @@ class Released:
   sae: base.Sae
   params: Mapping[str, Any]
   origin: Origin
-  # Columns of its row of results.
+  # Columns to add to the SAE's row of results.
   meta: Mapping[str, Any]
   # The config of the training run; empty unless the release is our own.
   training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-# Axes of each array. `W_enc` determines the sizes of d_in and width, `W_dec`
-# that of d_out.
+# The axes of each array. `W_enc` determines the sizes of d_in and width, and
+# `W_dec` that of d_out; all other arrays must agree with these sizes.
 _AXES = {
     'W_enc': ('d_in', 'width'),
     'b_enc': ('width',),
@@ -74,12 +78,13 @@ def read_arrays(
 
   Args:
     path: A .npz or .safetensors file.
-    names: The file's name of each tensor, by our name; the file must hold these
-      tensors and no others.
-    axes: The axes of additional arrays, which JumpReLU SAEs do not have.
-    width: The width, if it is known from another file.
+    names: The name of each tensor in the file, by our name. The file must hold
+      exactly these tensors.
+    axes: The axes of tensors that `_AXES` lacks or describes differently.
+    width: The number of latents, if another file states it.
 
   Raises:
+    MissingInputError: the file does not exist.
     DataError: a tensor is invalid; the message names the file, the tensor, its
       shape or type, and the expected one.
   """
@@ -111,7 +116,10 @@ def read_arrays(
       )
     sizes |= dict(zip(all_axes[name], shape, strict=True))
   if not min(sizes.values()):
-    raise errors.DataError(f'{path}: an SAE with an empty axis: {sizes}')
+    raise errors.DataError(
+        f'{path}: the tensors have an empty axis: {sizes}; wanted sizes of at'
+        ' least 1'
+    )
   arrays = tensors.read(path, {n: headers[n] for n in names.values()})
   return {name: arrays[theirs] for name, theirs in names.items()}
 
@@ -123,10 +131,10 @@ def _show(shape: Iterable[int | str]) -> str:
 def make_jumprelu(
     params: Params, origin: Origin, meta: Mapping[str, Any]
 ) -> Released:
-  """Returns a JumpReLU SAE made from its arrays, with a skip term if present.
+  """Returns the JumpReLU SAE with these arrays, which may have a skip term.
 
-  Published SAEs compute relu(z) [z > threshold]. Ours compute
-  z [z > threshold], which is equal once negative thresholds are raised to 0.
+  Published SAEs compute relu(z) [z > threshold], and ours z [z > threshold].
+  The two are equal once negative thresholds are raised to 0.
   """
   threshold = np.maximum(params['threshold'], 0)
   sae = saes.make_sae(
@@ -151,7 +159,7 @@ def make_jumprelu(
 def make_topk(
     params: Params, k: int, *, origin: Origin, meta: Mapping[str, Any]
 ) -> Released:
-  """Returns a TopK SAE made from its arrays, with `k` latents per row."""
+  """Returns the TopK SAE with these arrays and `k` active latents per row."""
   sae = saes.make_sae(
       'topk',
       saes.topk.Config(pre_encoder_bias=False, k=(float(k),)),
@@ -164,5 +172,8 @@ def make_topk(
 
 
 def plain_names() -> dict[str, str]:
-  """Returns our names of a JumpReLU SAE's arrays, mapped to themselves."""
+  """Returns the names of a JumpReLU SAE's arrays, mapped to themselves.
+
+  They are the `names` of `read_arrays` for files that use our names.
+  """
   return dict(zip(_NAMES, _NAMES, strict=True))

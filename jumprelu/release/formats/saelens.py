@@ -1,23 +1,24 @@
 """Reader of SAELens' folders: cfg.json and sae_weights.safetensors.
 
-Supported are the architectures that equal a JumpReLU SAE of raw activations:
+These architectures are read as the JumpReLU SAE that they equal:
 
 * jumprelu;
-* standard, with threshold 0;
-* gated, with threshold b_mag - exp(r_mag) b_gate on the magnitudes (arXiv
+* standard (ReLU), with the threshold 0;
+* gated, with the threshold b_mag - exp(r_mag) b_gate on the magnitudes (arXiv
   2404.16014, section 3.2);
-* batchtopk and matryoshka_batchtopk training checkpoints, with their running
-  threshold: SAELens itself exports these SAEs as jumprelu;
-* transcoders, with or without a skip term.
+* training checkpoints of batchtopk and matryoshka_batchtopk, with their running
+  threshold, because SAELens itself exports these SAEs as jumprelu;
+* ReLU and JumpReLU transcoders, with or without a skip term.
 
-topk is supported as well and remains a TopK SAE; before version 6 of SAELens,
-`activation_fn` marks such SAEs.
+topk is read as a TopK SAE. Before version 6 of SAELens, such SAEs are marked by
+the value topk of `activation_fn` (or `activation_fn_str`).
 
-`rescale_acts_by_decoder_norm` multiplies pre-activations by the norms of the
-decoder rows; these norms are folded into the encoder. If the decoder bias is
-subtracted from the inputs, it is folded into the encoder bias. Before version 6
-a missing `apply_b_dec_to_input` means that it is subtracted; later files must
-contain the field.
+In SAEs of the topk architectures, `rescale_acts_by_decoder_norm` multiplies the
+pre-activations by the norms of the decoder rows; the reader folds these norms
+into the encoder. If an SAE subtracts the decoder bias from its inputs, the
+reader folds this shift into the encoder bias. Before version 6, a missing
+`apply_b_dec_to_input` means that the bias is subtracted; later files of SAEs
+other than transcoders must contain the field.
 """
 
 from collections.abc import Mapping
@@ -38,7 +39,7 @@ _PARAMS = 'sae_weights.safetensors'
 _PLAIN = ('W_enc', 'b_enc', 'W_dec', 'b_dec')
 _GATES = ('b_gate', 'b_mag', 'r_mag')
 
-# Our name of the variant and the names of the tensors, by architecture.
+# Architecture -> our name of the variant, and the names of the tensors.
 _ARCHITECTURES = {
     'standard': ('relu', _PLAIN),
     'jumprelu': ('jumprelu', (*_PLAIN, 'threshold')),
@@ -109,7 +110,7 @@ def read(folder: pathlib.Path) -> record.Released:
 def _architecture(where: pathlib.Path, config: Config) -> str:
   """Returns a key of `_ARCHITECTURES`."""
   name = config.get('architecture', 'standard')
-  # Fields of versions before 6; the second name is the older one.
+  # Versions before 6 have one of these fields; the second name is older.
   function = config.get('activation_fn', config.get('activation_fn_str'))
   if function == 'topk' and name == 'standard':
     return 'topk'
@@ -126,7 +127,7 @@ def _architecture(where: pathlib.Path, config: Config) -> str:
 
 
 def _k(where: pathlib.Path, config: Config) -> int:
-  """Returns the number of active latents per row."""
+  """Returns the number of active latents per row, from old or new fields."""
   old = config.get('activation_fn_kwargs')
   k = config.get('k', old.get('k') if isinstance(old, dict) else None)
   if isinstance(k, bool) or not isinstance(k, int | float) or k < 1 or k % 1:
@@ -135,7 +136,7 @@ def _k(where: pathlib.Path, config: Config) -> int:
 
 
 def _flag(where: pathlib.Path, config: Config, name: str) -> bool:
-  """Returns a boolean field; false if it is missing, as in old files."""
+  """Returns a boolean field; old files lack it, which means false."""
   value = config.get(name, False)
   if not isinstance(value, bool):
     raise errors.DataError(
@@ -145,7 +146,7 @@ def _flag(where: pathlib.Path, config: Config, name: str) -> bool:
 
 
 def _by_norms(params: record.Params) -> record.Params:
-  """Returns arrays with unit decoder rows, the norms moved to the encoder."""
+  """Returns arrays with unit decoder rows and their norms in the encoder."""
   W_dec = params['W_dec'].astype(np.float64)
   # SAELens has the same lower bound on the norms.
   norms = np.maximum(np.linalg.norm(W_dec, axis=1), 1e-8)
@@ -160,7 +161,7 @@ def _by_norms(params: record.Params) -> record.Params:
 def _subtracts_bias(
     where: pathlib.Path, config: Config, metadata: Config
 ) -> bool:
-  """Returns whether the encoder reads the inputs minus the decoder bias."""
+  """Returns whether the SAE subtracts the decoder bias from its inputs."""
   transcoder = 'transcoder' in config.get('architecture', '')
   value = config.get('apply_b_dec_to_input')
   if value is None and transcoder:
@@ -182,7 +183,7 @@ def _subtracts_bias(
 
 
 def _check_inputs(where: pathlib.Path, config: Config):
-  """Raises an error unless the SAE reads unnormalised activations."""
+  """Raises DataError unless the SAE reads unnormalised activations."""
   normalised = config.get('normalize_activations') or 'none'
   if normalised != 'none':
     raise errors.DataError(
@@ -194,7 +195,10 @@ def _check_inputs(where: pathlib.Path, config: Config):
 def _read(
     path: pathlib.Path, names: tuple[str, ...], config: Config
 ) -> record.Params:
-  """Reads the tensors; the scaling factor of old files must be 1."""
+  """Reads the tensors.
+
+  Old files may hold a scaling factor of each latent, which must be 1.
+  """
   scaled = 'scaling_factor' in tensors.header(path)
   names = (*names, 'scaling_factor') if scaled else names
   params = record.read_arrays(
@@ -206,7 +210,7 @@ def _read(
   if config.get('d_in') not in (None, params['W_enc'].shape[0]):
     raise errors.DataError(
         f'{path}: tensor W_enc has shape {params["W_enc"].shape}, wanted'
-        f' ({config["d_in"]}, {config["d_sae"]})'
+        f' ({config["d_in"]}, {params["W_enc"].shape[1]})'
     )
   if scaled and (params.pop('scaling_factor') != 1).any():
     raise errors.DataError(f'{path}: tensor scaling_factor is not 1 everywhere')
@@ -229,7 +233,10 @@ def _from_gates(params: record.Params) -> record.Params:
 
 
 def _origin(metadata: Config) -> record.Origin:
-  """Returns the origin; Hugging Face names win over TransformerLens names."""
+  """Returns the origin that the model's name and the hook names state.
+
+  Hugging Face names take precedence over TransformerLens names.
+  """
   origin = record.Origin()
   name = metadata.get('model_name')
   if isinstance(name, str):

@@ -1,4 +1,4 @@
-"""Reading of arrays from .npz and .safetensors files, as float32."""
+"""Reading of float32 arrays from .npz and .safetensors files."""
 
 from collections.abc import Mapping
 import pathlib
@@ -9,16 +9,22 @@ from jumprelu import errors
 from jumprelu.files import npz
 from jumprelu.lm import weights
 
+# Shape and type of an array.
 Header = tuple[tuple[int, ...], str]
 
-# Names of the float types in safetensors, then in NumPy.
+# Float types, as named in safetensors headers and by NumPy.
 _FLOATS = (
     'F64', 'F32', 'F16', 'BF16', 'float64', 'float32', 'float16',
 )  # fmt: skip
 
 
 def header(path: pathlib.Path) -> dict[str, Header]:
-  """Returns the shape and type of each array without reading its data."""
+  """Returns the shape and type of each array in a file, without its data.
+
+  Raises:
+    MissingInputError: the file does not exist.
+    DataError: the file is damaged.
+  """
   if not path.is_file():
     raise errors.MissingInputError(f'{path}: no such file')
   if path.suffix == '.npz':
@@ -32,7 +38,7 @@ def read(
   """Reads the arrays listed in `headers`, converted to float32.
 
   Raises:
-    DataError: an array is not of floats, or has non-finite values.
+    DataError: an array is not of a float type, or has non-finite values.
   """
   for name, (_, dtype) in headers.items():
     if dtype not in _FLOATS:

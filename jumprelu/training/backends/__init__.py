@@ -1,12 +1,13 @@
-"""Faster ways to compute the step that `training.step.step` defines.
+"""Backends: faster ways to compute the step that `training.step.step` defines.
 
   dense   hand-written gradients; any device and sharding
-  sparse  only pairs with a gradient, in JAX; one device
+  sparse  only pairs of row and latent with a gradient, in JAX; one device
   native  the same in C++; one CPU
   pallas  the same in Pallas; one GPU
 
-All of them need a plain JumpReLU: the paper's kernel, and no gradient to the
-pre-activations. Every other SAE gets the oracle, the definition itself.
+These backends support only plain JumpReLU SAEs, which have the paper's kernel,
+no gradient from the loss to the pre-activations, and no skip term. Other SAEs
+are trained by the backend `oracle`, which calls `training.step.step` itself.
 """
 
 from jumprelu.training.backends.choice import AUTO, choose, dense_in_place

@@ -9,9 +9,10 @@ from jumprelu.training.backends import plain_jumprelu
 
 AUTO = 'auto'
 
-# The widths from which the sparse backend is faster than the dense one on a
-# CPU, and the Pallas kernels are faster on a GPU, at every matmul precision.
+# From this width on, the sparse backend is faster than the dense one on a CPU.
 _WIDE = 4096
+# From this width on, the Pallas kernels are faster than the dense backend on a
+# GPU at every matmul precision.
 _WIDE_ON_GPU = 65_536
 
 
@@ -20,11 +21,13 @@ def choose(
 ) -> str:
   """Returns the name of a group's backend: `name`, or the fastest if `AUTO`.
 
-  A group whose SAE is not a plain JumpReLU gets the oracle for every name.
-  `AUTO` is the native step on one CPU. Without it wide SAEs get the sparse
-  backend there. On a GPU very wide SAEs get the Pallas kernels, which fall back
-  to the dense step when a row has too many selected latents. All other groups
-  get the dense backend.
+  An SAE that is not a plain JumpReLU (`is_plain`) has the oracle for any name.
+  For other SAEs, `AUTO` chooses the first of these that applies:
+
+    native  on one CPU, if the native library was built
+    pallas  on one GPU, for very wide SAEs
+    sparse  on one CPU, for wide SAEs
+    dense   otherwise
 
   Raises:
     UserError: this machine or mesh does not support the backend.
@@ -42,8 +45,8 @@ def choose(
 def dense_in_place(mesh: jax.sharding.Mesh | None) -> bool:
   """Returns whether the dense backend should update matrices in place.
 
-  On one CPU an update in place needs half of the memory, and the matrices stay
-  in the cache during the update.
+  This is the case on one CPU. The update then needs half of the memory, and
+  each block of the matrices is still in the cache when it is updated.
   """
   return sharding.platform(mesh) == 'cpu' and sharding.is_single_device(mesh)
 

@@ -1,4 +1,4 @@
-"""The dense backend, which computes the gradients of whole matrices."""
+"""The dense backend, which computes full gradients before it updates."""
 
 from jumprelu import saes
 from jumprelu.array_typing import Array
@@ -8,7 +8,7 @@ from jumprelu.training.backends import interface, plain_jumprelu
 
 
 class Dense(interface.Backend):
-  """Hand-written gradients, then the optimiser: any device, any sharding."""
+  """Hand-written dense gradients and `optim.update`, on any device or mesh."""
 
   def step(
       self,
@@ -19,7 +19,7 @@ class Dense(interface.Backend):
       batch: train_batch.TrainBatch,
       config: optim.Config,
   ) -> tuple[suite.GroupState, dict[str, Array]]:
-    """Returns the state after one step, and metrics (`Backend.step`)."""
+    """Returns the state of a member after one step, and its metrics."""
     state, params = member_state, member_state.params
     encoded = plain_jumprelu.encode(sae, params, hyper, batch)
     W_enc, W_dec, result = dense.gradients(

@@ -1,12 +1,14 @@
-"""The backends that update both matrices in place, row by row.
+"""The backends that update the encoder and decoder matrices in place.
 
-They store the encoder transposed, [latents, model], because a latent then owns
-one contiguous row of each matrix. With beta1 = 0 a latent without a gradient
-does not move: only its second moments decay, and its decoder row keeps its
-norm. The native step and the Pallas kernels therefore update only the rows of
-latents with a gradient, and record the step of each update. At the end of a
-segment the second moments of all other rows are decayed by the missing steps,
-so that the state equals that of the dense backend.
+These backends store the encoder transposed, as [latents, model], so that each
+latent has one contiguous row in both matrices.
+
+With beta1 = 0 the parameters of a latent without a gradient do not change. Only
+its second moments decay. The native step and the Pallas kernels therefore
+update only the rows of latents with a gradient, and record the last update of
+each row. At the end of a segment they decay the second moments of each row by
+the steps since its last update, so that the state equals that of the dense
+backend up to rounding.
 """
 
 import abc
@@ -29,17 +31,17 @@ class MemberState(NamedTuple):
   """The state of a member during a segment."""
 
   matrices: active_pairs.Matrices
-  # Parameters and second moments that are vectors.
+  # The parameters that are vectors, and their second moments.
   params: optim.Params
   nu: optim.Params
   silent: Int[Array, ' latents']
   skipped: Int[Array, '']
-  # Steps of this segment that were not skipped.
+  # The number of steps of this segment that were not skipped.
   clock: Int[Array, '']
 
 
 class InPlace(interface.Backend):
-  """A backend whose `update_matrices` is a step of `ops`."""
+  """A backend that updates both matrices with a step function of `ops`."""
 
   @abc.abstractmethod
   def update_matrices(
@@ -50,7 +52,14 @@ class InPlace(interface.Backend):
       *,
       settings: active_pairs.Settings,
   ) -> tuple[active_pairs.Matrices, active_pairs.StepResult]:
-    """Returns the updated matrices, and the other results of the step."""
+    """Returns the updated matrices, and the other results of the step.
+
+    Args:
+      matrices: The matrices and their second moments.
+      batch: The batch with its pre-activations.
+      rates: The scalars of Adam's update.
+      settings: The constants of the run.
+    """
 
   def catch_up(
       self,
@@ -61,21 +70,22 @@ class InPlace(interface.Backend):
   ) -> active_pairs.Matrices:
     """Returns the matrices with all second moments decayed up to `clock`.
 
-    The default returns the matrices unchanged, for steps that update every row.
+    The default is for steps that update every row: the matrices are returned
+    unchanged.
     """
     del clock, b2
     return matrices
 
   def to_layout(self, state: suite.GroupState) -> suite.GroupState:
-    """Returns the state with transposed encoders."""
+    """Returns the state with encoders as [members, latents, model]."""
     return _transpose_encoder(state)
 
   def from_layout(self, state: suite.GroupState) -> suite.GroupState:
-    """Returns the state with encoders in the layout of a checkpoint."""
+    """Returns the state with encoders as [members, model, latents]."""
     return _transpose_encoder(state)
 
   def begin_segment(self, state: suite.GroupState) -> MemberState:
-    """Returns the state with the matrices in a field of their own."""
+    """Returns the state with matrices and vectors in separate fields."""
     params, nu = state.params, state.nu
     matrices = active_pairs.Matrices(
         encoder=params['W_enc'],
@@ -117,7 +127,7 @@ class InPlace(interface.Backend):
       batch: train_batch.TrainBatch,
       config: optim.Config,
   ) -> tuple[MemberState, dict[str, Array]]:
-    """Returns the state after one step, and metrics (`Backend.step`)."""
+    """Returns the state of a member after one step, and its metrics."""
     state = member_state
     learning_rate = hyper['learning_rate'] * batch.learning_rate
     encoder = {'W_enc': state.matrices.encoder.T}
@@ -152,49 +162,50 @@ class InPlace(interface.Backend):
 
 
 class DenseInPlace(InPlace):
-  """The dense step, one block of latents at a time: for one CPU."""
+  """The dense step in blocks of latents, for one CPU."""
 
   def update_matrices(self, matrices, batch, rates, *, settings):
-    """Returns matrices and results of `ops.dense`."""
+    """Returns the results of `ops.dense`."""
     return dense.step(matrices, batch, rates, settings=settings)
 
 
 @dataclasses.dataclass(frozen=True)
 class Sparse(InPlace):
-  """Only pairs with a gradient, in JAX: for one device."""
+  """The step over pairs of row and latent with a gradient, on one device."""
 
-  # If a row has more selected latents, the whole step is dense, which is as
-  # fast at an L0 of hundreds.
+  # If a row has more selected latents than this number, the whole step is
+  # computed by dense products, which are as fast at an L0 of hundreds.
   cap: int = 384
 
   def update_matrices(self, matrices, batch, rates, *, settings):
-    """Returns matrices and results of `ops.sparse`."""
+    """Returns the results of `ops.sparse`."""
     return sparse.step(matrices, batch, rates, settings=settings, cap=self.cap)
 
 
 class Native(InPlace):
-  """Only pairs with a gradient, in C++: for one CPU."""
+  """The step over pairs with a gradient in C++, on one CPU."""
 
   def update_matrices(self, matrices, batch, rates, *, settings):
-    """Returns matrices and results of `ops.native`."""
+    """Returns the results of `ops.native`."""
     return native.step(matrices, batch, rates, settings=settings)
 
   def catch_up(self, matrices, clock, *, b2):
-    """Returns matrices with all second moments decayed by `ops.native`."""
+    """Returns the matrices with all second moments decayed up to `clock`."""
     return native.catch_up(matrices, clock, b2=b2)
 
 
 @dataclasses.dataclass(frozen=True)
 class Pallas(InPlace):
-  """Only pairs with a gradient, in Pallas: for one GPU."""
+  """The step over pairs with a gradient in Pallas kernels, on one GPU."""
 
-  # The number of selected latents per row for which the kernels have room.
+  # If a row has more selected latents than this number, the whole step is
+  # computed by dense products.
   cap: int = 256
   # Whether the kernels are interpreted, which is slow but works on any device.
   interpret: bool = False
 
   def update_matrices(self, matrices, batch, rates, *, settings):
-    """Returns matrices and results of `ops.pallas`."""
+    """Returns the results of `ops.pallas`."""
     return pallas.step(
         matrices,
         batch,
@@ -205,7 +216,7 @@ class Pallas(InPlace):
     )
 
   def catch_up(self, matrices, clock, *, b2):
-    """Returns matrices with all second moments decayed by `ops.pallas`."""
+    """Returns the matrices with all second moments decayed up to `clock`."""
     return pallas.catch_up(matrices, clock, b2=b2)
 
 
@@ -214,7 +225,7 @@ def _without_matrices(tree: optim.Params) -> optim.Params:
 
 
 def _transpose_encoder(state: suite.GroupState) -> suite.GroupState:
-  """Transposes the encoders of a group and their second moments."""
+  """Transposes the encoders of a group, and the encoders' second moments."""
 
   def transpose(tree):
     return tree | {'W_enc': _transpose(tree['W_enc'])}

@@ -1,9 +1,9 @@
 """The interface of a backend, and the records and metrics of a step.
 
-A backend computes the step that `training.step.step` defines. During a run it
-may keep the state of a group in a layout of its own, and during a segment the
-state of a member in a form of its own. The state in checkpoints does not depend
-on the backend, so that a run may be resumed with another one.
+A backend computes the step that `training.step.step` defines. It may store the
+state of a group in another layout during a run, and the state of a member in
+another form during a segment. The state in a checkpoint does not depend on the
+backend, so that a run may be resumed with another backend.
 """
 
 import abc
@@ -16,54 +16,57 @@ from jumprelu import saes
 from jumprelu.array_typing import Array, Bool, Float, Int
 from jumprelu.training import optim, suite, train_batch
 
-# The metrics of training count a latent as dead once it has been silent for
-# this number of kept rows.
+# The metric `dead_share` counts latents that have been silent for at least this
+# number of kept rows.
 DEAD_AFTER = 100_000
 
-# The counters of silent rows saturate here, far below the maximum of int32.
+# The counters of silent rows saturate at this value, so that int32 never
+# overflows.
 _SILENT_MAX = 2**30
 
 
 class Outcome(NamedTuple):
-  """The results of one step of one SAE besides its new state."""
+  """The results of one step of one SAE, apart from its new state."""
 
   loss: Float[Array, '']
+  # The reconstruction term of the loss.
   reconstruction: Float[Array, '']
+  # The mean number of active latents of the kept rows.
   l0: Float[Array, '']
-  # Kept rows on which each latent was active.
+  # The number of kept rows on which each latent was active.
   fired: Int[Array, ' latents']
   # Whether loss and gradients are finite; otherwise the step is skipped.
   ok: Bool[Array, '']
-  # Rows with more selected latents than a sparse step has room for.
+  # The number of rows with more selected latents than the backend's `cap`.
   overflow: Int[Array, ''] | int = 0
 
 
 class Backend(abc.ABC):
   """One way to compute a step.
 
-  `to_layout` and `from_layout` are called on a whole group, outside of the
-  compiled segment, when a run starts and when its state is saved. The other
-  methods are called inside the compiled segment on one member, whose arrays
-  have no `members` axis. `begin_segment` and `end_segment` are called on one
-  device only.
+  `to_layout` and `from_layout` convert the state of a whole group, outside of
+  the compiled segment, when a run starts and when its state is saved. The other
+  methods are traced in the compiled segment for one member, whose arrays have
+  no `members` axis. Only segments on a single device call `begin_segment` and
+  `end_segment`.
   """
 
   def to_layout(self, state: suite.GroupState) -> suite.GroupState:
-    """Returns the state of a group in this backend's layout."""
+    """Converts a group from the layout of a checkpoint to this backend's."""
     return state
 
   def from_layout(self, state: suite.GroupState) -> suite.GroupState:
-    """Returns a state in this backend's layout in that of a checkpoint."""
+    """Converts a group from this backend's layout to that of a checkpoint."""
     return state
 
   def begin_segment(self, state: suite.GroupState) -> Any:
-    """Returns the state of a member in the form that `step` works on."""
+    """Converts a member from the backend's layout to the form for `step`."""
     return state
 
   def end_segment(
       self, member_state: Any, *, config: optim.Config
   ) -> suite.GroupState:
-    """Returns the state of a member, given in the form that `step` works on."""
+    """Converts a member from the form for `step` to the backend's layout."""
     del config
     return member_state
 
@@ -81,7 +84,8 @@ class Backend(abc.ABC):
 
     Args:
       sae: The SAE.
-      member_state: The state of the member, from `begin_segment`.
+      member_state: The state of the member. It comes from `begin_segment` on a
+        single device, and is a `suite.GroupState` on several.
       hyper: `sparsity_coefficient`, `target_l0` and `learning_rate` of the
         member.
       batch: The inputs of the step.
@@ -90,7 +94,7 @@ class Backend(abc.ABC):
 
 
 def select(ok: Bool[Array, ''], new: Any, old: Any) -> Any:
-  """Returns the new tree, or the old one if the step is skipped."""
+  """Returns the new tree if `ok`, or the old tree if the step is skipped."""
   return jax.tree.map(lambda new, old: jnp.where(ok, new, old), new, old)
 
 
@@ -99,7 +103,7 @@ def count(
 ) -> tuple[Int[Array, ' latents'], Int[Array, '']]:
   """Returns the counters `silent` and `skipped` after a step.
 
-  `silent` counts the kept rows since each latent was last active.
+  The counters are explained at `suite.GroupState`.
   """
   kept = jnp.sum(batch.keep, dtype=jnp.int32)
   still_silent = jnp.minimum(state.silent + kept, _SILENT_MAX)
@@ -115,7 +119,7 @@ def metrics(
     silent: Int[Array, ' latents'],
     skipped: Int[Array, ''],
 ) -> dict[str, Array]:
-  """Returns the metrics of a step, with both counters as after the step."""
+  """Returns the metrics of a step, from the counters after the step."""
   return {
       'loss': outcome.loss,
       'reconstruction': outcome.reconstruction,

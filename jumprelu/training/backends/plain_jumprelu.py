@@ -1,7 +1,7 @@
-"""The gradients that `ops` computes, for a plain JumpReLU SAE.
+"""Conversions between a plain JumpReLU SAE and the records of `ops`.
 
-The formulas of `ops.active_pairs` hold for one variant with one kernel. These
-functions convert an SAE and its state to the records of `ops`, and back.
+The formulas of `ops.active_pairs` hold for plain JumpReLU SAEs only, which
+`is_plain` defines.
 """
 
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from jumprelu.training.backends import interface
 def is_plain(sae: saes.base.Sae) -> bool:
   """Returns whether the formulas of `ops.active_pairs` hold for this SAE."""
   return (
-      # Subclasses are excluded because they change the loss.
+      # Not `isinstance`, because subclasses change the loss.
       type(sae) is saes.jumprelu.JumpRelu
       and sae.config.kernel == 'rectangle'
       and not sae.config.gradient_to_pre_acts
@@ -30,7 +30,14 @@ def encode(
     hyper: dict[str, Array],
     batch: train_batch.TrainBatch,
 ) -> active_pairs.Batch:
-  """Returns a batch with its pre-activations; `params` must be complete."""
+  """Returns the batch and its pre-activations as the record of `ops`.
+
+  Args:
+    sae: The SAE.
+    params: All parameters of the SAE except W_dec, which may be missing.
+    hyper: The member's hyper-parameters (`Backend.step`).
+    batch: The inputs of the step.
+  """
   return active_pairs.Batch(
       pre_acts=sae.pre_acts(params, batch.inputs),
       inputs=batch.inputs,
@@ -46,7 +53,7 @@ def encode(
 def settings_of(
     sae: saes.base.Sae, config: optim.Config
 ) -> active_pairs.Settings:
-  """Returns the constants of a run in the record of `ops`."""
+  """Returns the constants of a run as the record of `ops`."""
   return active_pairs.Settings(
       bandwidth=sae.config.bandwidth,
       pre_encoder_bias=sae.subtracts_decoder_bias,
@@ -61,7 +68,7 @@ def outcome_of(
     batch: active_pairs.Batch,
     result: active_pairs.StepResult,
 ) -> interface.Outcome:
-  """Returns the outcome of a step, with the penalty in its loss."""
+  """Returns the outcome of a step; its loss includes the sparsity penalty."""
   penalty = sae.sparsity_term(
       result.l0,
       sparsity_coefficient=batch.coefficient,
@@ -79,9 +86,15 @@ def vector_gradients(
     result: active_pairs.StepResult,
     threshold: Float[Array, ' latents'],
 ) -> optim.Params:
-  """Returns the gradients of the parameters that are vectors, by name."""
+  """Returns the gradients of the parameters that are vectors, by name.
+
+  Args:
+    params: The parameters of the SAE.
+    result: The result of the step.
+    threshold: The thresholds, also if `params` has their logarithms.
+  """
   grads = {'b_enc': result.b_enc, 'b_dec': result.b_dec}
   if 'log_threshold' in params:
-    # The chain rule: the threshold is the exponential of its parameter.
+    # By the chain rule, because the threshold is exp(log_threshold).
     return grads | {'log_threshold': result.threshold * threshold}
   return grads | {'threshold': result.threshold}

@@ -122,7 +122,7 @@ def test_the_free_space_is_checked_before_the_first_write(
 ):
   usage = shutil.disk_usage(tmp_path)._replace(free=50_000)
   monkeypatch.setattr(shutil, 'disk_usage', lambda path: usage)
-  with pytest.raises(errors.UserError, match='GiB, the disk has'):
+  with pytest.raises(errors.UserError, match='GiB, but the disk has'):
     small_store.write(tmp_path, job)
   assert sorted(small_store.files(tmp_path)) == ['blocks.jsonl']
 
@@ -130,8 +130,8 @@ def test_the_free_space_is_checked_before_the_first_write(
 @pytest.mark.parametrize(
     'changes, words',
     [
-        ({'layer': 1}, 'layer_1.mlp_out, layer_1.resid_post not stored'),
-        ({'sites': ('attn_heads',)}, 'taps: layer_2.attn_heads not stored'),
+        ({'layer': 1}, 'layer_1.mlp_out, layer_1.resid_post are not stored'),
+        ({'sites': ('attn_heads',)}, 'taps: layer_2.attn_heads are not stored'),
         ({'stream__batch': 64}, 'stream.batch was 32, is 64'),
         ({'corpus__seed': 7}, 'corpus.seed was 0, is 7'),
         ({'data': 'other.txt'}, "data was 'stdlib', is 'other.txt'"),

@@ -114,7 +114,7 @@ def test_two_labels_are_one_task_and_more_are_one_task_each(tmp_path, layout):
         ('{"text": 3, "label": 0}', errors.DataError, r':1: field "text"'),
         ('{"text": "a"}', errors.DataError, r':1: field "label"'),
         ('[1]', errors.DataError, r':1: field "text"'),
-        ('{"text": "a", "label": 0}', errors.UserError, 'has 1 value'),
+        ('{"text": "a", "label": 0}', errors.UserError, 'values, got 1'),
     ],
 )
 def test_an_error_in_a_file_names_line_and_field(

@@ -45,6 +45,13 @@ def test_a_checkout_is_as_fast_as_itself(tmp_path):
   assert len(ratios) == 6 and 0.2 < np.median(ratios) < 5
 
 
+def test_an_interpreter_that_cannot_be_run_is_named_with_its_flag(capsys):
+  argv = [f'--root={_ROOT}', '--python=no/such', '--backends=dense']
+  name = 'python -m experiments.benchmarking.against'
+  assert main.run_command(against, name, [*argv, '--shape=XS']) == 2
+  assert '--python=no/such: cannot be run' in capsys.readouterr().err
+
+
 def test_a_folder_without_the_package_is_refused(tmp_path, capsys):
   argv = [f'--root={tmp_path}']
   name = 'python -m experiments.benchmarking.against'

@@ -9,10 +9,11 @@ set -- docker run --rm --network=host --privileged --ulimit=memlock=-1 --stop-ti
 #
 #   startup.sh COMMAND [ARGUMENT ...]
 #
-# 0 ends the script with success; 2, 65, 66 and 70 end it at once; 42
-# (preempted, checkpoint saved) restarts the command; so does any other code, up
-# to MAX_RESTARTS times, after a pause that doubles. SIGTERM is forwarded to the
-# command, and this script then exits with the command's exit code.
+# If the command exits with 0, 2, 65, 66 or 70, so does the script. 42
+# (preempted, checkpoint saved) always restarts the command. Any other code
+# restarts it up to MAX_RESTARTS times, after a pause that doubles each time.
+# SIGTERM is forwarded to the command, and the script then exits with the
+# command's exit code.
 set -u
 max_restarts=${MAX_RESTARTS:-8}
 first_pause=${PAUSE_SECONDS:-10}
@@ -37,7 +38,7 @@ while true; do
   if [ -n "$leaving" ]; then leave; fi
   code=0
   wait "$child" || code=$?
-  # A signal ends `wait` before the command ends, so wait once more.
+  # A signal ends `wait` before the command has ended, so wait again.
   while [ -n "$leaving" ] && kill -0 "$child" 2>/dev/null; do
     code=0
     wait "$child" || code=$?

@@ -82,6 +82,10 @@ def test_a_config_of_another_architecture(tmp_path):
         ({'apply_b_dec_to_input': None}, ('apply_b_dec_to_input is missing',)),
         ({'d_sae': 8}, ('W_enc has shape (6, 16)', 'wanted (d_in, 8)')),
         ({'d_in': 5}, ('W_enc has shape (6, 16)', 'wanted (5, 16)')),
+        (
+            {'d_in': 5, 'd_sae': None},
+            ('W_enc has shape (6, 16)', 'wanted (5, 16)'),
+        ),
     ],
 )
 def test_invalid_fields_of_a_cfg_json(tmp_path, config, words):
@@ -129,7 +133,7 @@ def test_a_width_that_contradicts_the_folder(tmp_path):
 
 
 def test_embedding_saes_and_empty_folders(tmp_path):
-  refused(tmp_path, 'no SAE below it', error=errors.MissingInputError)
+  refused(tmp_path, 'no SAE in it or below it', error=errors.MissingInputError)
   folders.gemma_scope(tmp_path / 'embedding' / 'width_16', folders.arrays())
   refused(tmp_path, 'embedding', 'layer_L', error=errors.UserError)
 
