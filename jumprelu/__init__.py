@@ -33,7 +33,23 @@ _PUBLIC = {
     'write_release': ('api.commands', 'write_release'),
 }
 
-__all__ = sorted(_PUBLIC)
+# The names are found by `__getattr__`.
+# pyright: reportUnsupportedDunderAll=false
+__all__ = [
+    'LanguageModel',
+    'SAE',
+    'SITES',
+    'Site',
+    'Suite',
+    'Tap',
+    'VARIANTS',
+    'evaluate_suite',
+    'load',
+    'load_lm',
+    'train_suite',
+    'verify_release',
+    'write_release',
+]
 
 
 def __getattr__(name: str) -> Any:

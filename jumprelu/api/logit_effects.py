@@ -31,8 +31,8 @@ def unembedding(
   """
   rows = model.params['embedder']['input_embedding']
   rows = rows if tokens is None else rows[jnp.asarray(tokens)]
-  gain = 1 + model.params['final_norm']['scale'].astype(jnp.float32)
-  return np.asarray(rows.astype(jnp.float32) * gain)
+  gain = 1 + np.asarray(model.params['final_norm']['scale'], np.float32)
+  return np.asarray(rows, np.float32) * gain
 
 
 def written(

@@ -132,15 +132,10 @@ def generate(
     )
     return attend.cache, hidden
 
-  def choose(logits, key):
-    warm = logits / jnp.where(sampling.temperature > 0, sampling.temperature, 1)
-    sampled = jax.random.categorical(key, warm)
-    return jnp.where(sampling.temperature > 0, sampled, logits.argmax(-1))
-
   def step(carry, key):
     cache, hidden = carry
     logits = gemma.unembed(config, params, hidden)
-    token = choose(logits, key).astype(jnp.int32)
+    token = _choose(logits, sampling.temperature, key)
     cache, after = run(cache, token[None, None])
     cache = cache._replace(length=cache.length + 1)
     return (cache, after[0, 0]), (token, logits)
@@ -152,3 +147,14 @@ def generate(
       step, carry, jax.random.split(sampling.key, tokens)
   )
   return ids, logits
+
+
+def _choose(
+    logits: Float[Array, ' vocab'], temperature: Float[Array, ''], key: Array
+) -> Int[Array, '']:
+  """Returns the likeliest token at temperature 0, otherwise a sample."""
+  warm = temperature > 0
+  sampled = jax.random.categorical(
+      key, logits / jnp.where(warm, temperature, 1)
+  )
+  return jnp.where(warm, sampled, logits.argmax(-1)).astype(jnp.int32)

@@ -37,6 +37,8 @@ def make_member(site, l0, width, *, seed):
   )
   params = sae.init_params(jax.random.key(seed), initial_threshold=0.5)
   params['b_dec'] += jnp.linspace(-0.1, 0.1, sae.d_out)
+  # The last latent never fires.
+  params['log_threshold'] = params['log_threshold'].at[-1].set(9.0)
   sae, params = sae.fold(params, input_scale=2.0, target_scale=2.0)
   member = small_release.make_member(seed=seed)
   rng = np.random.default_rng(seed)
@@ -56,7 +58,11 @@ def release(tmp_path_factory):
   folder = tmp_path_factory.mktemp('api')
   text = nano_release.make_text(folder / 'text')
   members = [make_member(*m, seed=i) for i, m in enumerate(MEMBERS)]
-  training = {'model': 'gemma2_nano', 'data': str(text), 'corpus': {'seed': 3}}
+  training = {
+      'model': 'gemma2_nano',
+      'data': str(text),
+      'corpus': {'seed': 3, 'held_out_percent': 40},
+  }
   provenance = small_release.provenance(layer=LAYER, training=training)
   write.write_release(members, folder / 'release', provenance=provenance)
   return folder / 'release'

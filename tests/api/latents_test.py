@@ -51,13 +51,16 @@ def test_counts_means_and_maxima_are_those_of_the_text(sae, dense):
     assert latent.histogram.sum() == len(on)
 
 
-def test_examples_are_the_largest_values_one_a_document(sae, dense):
+def test_examples_are_the_largest_values_one_a_document(sae, dense, model):
   rows, values = dense
   index = int(np.argmax((values != 0).sum((0, 1))))
   examples = sae.examples(index, k=5, tokens=TOKENS)
   assert examples[0].value == pytest.approx(values[..., index].max(), rel=1e-4)
   shown = [e.value for e in examples]
-  assert shown == sorted(shown, reverse=True) and len(shown) == 5
+  assert shown == sorted(shown, reverse=True)
+  documents = latents_lib._firings(sae, model, None, TOKENS).documents
+  firing = len(np.unique(documents[values[..., index] != 0]))
+  assert len(shown) == min(5, firing) > 1
   for example in examples:
     assert example.values[example.index] == pytest.approx(example.value)
     assert len(example.pieces) == len(example.values) <= 21
@@ -89,10 +92,8 @@ def test_neighbours_have_the_largest_cosines(sae):
 
 def test_a_silent_latent_has_a_page_too(sae, dense):
   _, values = dense
-  silent = np.flatnonzero(~values.any((0, 1)))
-  if not len(silent):
-    pytest.fail('the small suite needs a silent latent')
-  latent = sae.latent(int(silent[0]), tokens=TOKENS)
+  assert not values[..., -1].any()
+  latent = sae.latent(sae.width - 1, tokens=TOKENS)
   assert latent.count == 0 and latent.examples == []
   assert 'fires on 0.000%' in repr(latent)
 
