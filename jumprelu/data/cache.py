@@ -103,8 +103,8 @@ class TokenCache:
     except (RuntimeError, ValueError):
       pass  # `records` stays 0, so that the comparison below raises.
     finally:
-      # The reader of a truncated file is not closed because closing it would
-      # raise again.
+      # The reader of a truncated file is not closed, because `close` would raise
+      # an error that does not name the file.
       if reader is not None and records:
         reader.close()
     if records != shard['records']:
@@ -149,8 +149,8 @@ class TokenCache:
       return rows
     if min(wanted) < 0 or max(wanted) >= len(self):
       raise IndexError(
-          f'{self.directory}: rows {min(wanted)} to {max(wanted)} are out of'
-          f' range, the cache has {len(self)} rows'
+          f'{self.directory}: rows from {min(wanted)} to {max(wanted)} were'
+          f' requested, out of range: the cache has rows 0 to {len(self) - 1}'
       )
     try:
       records = self.source.__getitems__(wanted)

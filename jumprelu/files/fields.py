@@ -25,7 +25,7 @@ def check_positive(config: NamedConfig, *names: str) -> None:
   """Raises UserError unless the named fields are finite and above 0."""
   for name in names:
     value = getattr(config, name)
-    check(config, name, 0 < value < math.inf, 'above 0')
+    check(config, name, 0 < value < math.inf, 'finite and above 0')
 
 
 def check_choice(

@@ -132,8 +132,8 @@ def migrate(
   for name in (_NUMBER, _WRITER):
     result.pop(name, None)
   try:
-    # The nested config is migrated last, because these functions expect it as
-    # it was when they were written.
+    # A nested config is migrated after this loop, because the migrations in the
+    # loop were written for nested configs of their own time.
     for step in range(number, newest(kind)):
       result = MIGRATIONS[kind][step](result)
   except (AttributeError, KeyError, TypeError, ValueError) as error:

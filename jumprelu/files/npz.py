@@ -121,8 +121,9 @@ def read_npy(path: str | os.PathLike, *, ndim: int, kinds: str) -> np.ndarray:
     shape, dtype = _read_header(path, f)
     if dtype.kind not in kinds or len(shape) != ndim:
       raise errors.DataError(
-          f'{path}: holds {dtype} {list(shape)}, expected {ndim} axes of kind'
-          f' {"/".join(_KIND_NAMES[k] for k in kinds)}'
+          f'{path}: holds {dtype} of shape {list(shape)}; expected'
+          f' {" or ".join(_KIND_NAMES[k] for k in kinds)} numbers, and a shape'
+          f' of length {ndim}'
       )
     claimed = math.prod(shape) * dtype.itemsize
     if path.stat().st_size - f.tell() != claimed:

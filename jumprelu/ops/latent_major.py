@@ -3,10 +3,11 @@
 The frequency of a latent is the number of rows on which it is selected. Latents
 are sorted by it, so that the latents of a block have similar frequencies.
 
-Within a block a loop runs over ranks. Iteration k adds the k-th selected row of
-each latent to the gradients of the latent's two weight rows. The loop ends at
-the last row of the most frequent latent, and latents with fewer rows are
-masked. Little work is wasted, because frequencies are similar.
+Within a block loops run over ranks, where rank k stands for the k-th selected
+row of each latent. A rank adds these rows to the gradients of the latents' two
+weight rows. The ranks end with the last row of the most frequent latent, and
+latents with fewer rows are masked. Little work is wasted, because frequencies
+are similar.
 
 Frequencies follow a power law: a few latents have most of the pairs. A block of
 latents that are selected on more than one row in forty is computed by dense
@@ -22,8 +23,9 @@ import jax.numpy as jnp
 from jumprelu.array_typing import Array, Float, Int32, UInt32
 from jumprelu.ops import active_pairs, bits, dense, row_gather
 
-# The largest number of latents of a block. The blocks of `in_blocks` are
-# larger. Each is sorted, and then divided into blocks of this size.
+# The largest number of latents of a block. `add_up` receives more latents than
+# this (those of a block of `in_blocks`), sorts them by frequency, and divides
+# them into blocks.
 _SIZE = 256
 # Eight ranks are added in one iteration, because the sums are then read and
 # written once for all of them. The remaining ranks are added in iterations of
@@ -69,9 +71,10 @@ def add_up(
     settings: The constants of the run.
 
   Returns:
-    The sums, and the place of each latent's row in the sums for the matrices.
-    The rows are in the order of falling frequency, because reordering them here
-    would cost as much as an update. The update gathers them by place instead.
+    The sums, and for each latent the index of its row in the sums of the two
+    matrices. These rows are in the order of falling frequency, because
+    reordering them here would cost as much as an update. The update gathers
+    them by their index instead.
   """
   words = jax.lax.dynamic_slice_in_dim(words, numbers[0], len(numbers), axis=1)
   running = bits.running(words)

@@ -32,7 +32,7 @@ _CUBE = (
 CHIPS = {
     chip.name: chip
     for chip in (
-        Chip('v3', 32 * _GIB, 123e12, 0.90e12, 82e9, ('2x2', '4x2', '4x4')),
+        Chip('v3', 32 * _GIB, 123e12, 0.90e12, 328e9, ('2x2', '4x2', '4x4')),
         Chip('v4', 32 * _GIB, 275e12, 1.23e12, 300e9, _CUBE),
         Chip('v5e', 16 * _GIB, 197e12, 0.82e12, 200e9, _FLAT),
         Chip('v5p', 95 * _GIB, 459e12, 2.77e12, 600e9, _CUBE),

@@ -110,8 +110,8 @@ def member_flops(group: suite.Group) -> int:
 def parts(group: suite.Group, mesh: sharding.MeshShape) -> tuple[int, ...]:
   """Returns (members per device, shards of a member, shards of a batch).
 
-  Members include the padding to a multiple of the devices. A member is sharded
-  over its latents, a batch over its rows.
+  Members include the padding to a multiple of the shards of the `members` axis.
+  A member is sharded over its latents, a batch over its rows.
   """
   rules = suite.layout_of(group, mesh).rules
 

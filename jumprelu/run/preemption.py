@@ -46,9 +46,9 @@ class Config:
 
   mode: str = fields.field(
       'auto',
-      'how the processes connect; auto: by the TPU, Slurm or MPI environment,'
-      ' or as single if there is none; explicit: by the address, number and id'
-      ' below; single: one process',
+      'how the processes connect; auto: explicit if coordinator_address is set,'
+      ' else by the TPU, Slurm or MPI environment, else single; explicit: by the'
+      ' address, number and id below; single: one process',
   )
   coordinator_address: str = fields.field(
       '', 'host:port of process 0 (explicit mode)'

@@ -4,7 +4,7 @@ Prints a table from the STATUS.json files of run directories: state, step, share
 of all steps, tokens per second, and the time since the last update. A run is
 stale if it is unfinished and has not been updated for --stale_minutes. Also
 exits 1 if a STATUS.json cannot be read. An argument is a run directory, or a
-folder for all run directories directly inside it. Only reads files; uses no
+folder with run directories directly inside it. Only reads files; uses no
 device.
 
   jumprelu status runs/scope-2b
@@ -60,8 +60,8 @@ def define_flags(fv: flags.FlagValues):
   flags.DEFINE_float(
       'stale_minutes',
       60.0,
-      'Minutes without an update, which each checkpoint makes, after which an'
-      ' unfinished run is stale.',
+      'An unfinished run is stale if it was not updated for this many minutes.'
+      ' Each checkpoint updates it.',
       lower_bound=0.0,
       flag_values=fv,
   )
@@ -84,7 +84,7 @@ def find(paths: Iterable[str]) -> list[folder_kinds.Folder]:
 
   Raises:
     MissingInputError: a path is neither a run directory nor a folder of them.
-    UserError: a path is a release or a part of one.
+    UserError: a path is a release, a part of one, or a folder of releases.
   """
   directories = []
   for text in paths:

@@ -1,4 +1,4 @@
-"""Anthropic's JumpReLU SAEs: a tanh penalty with gradients to all parameters.
+"""Anthropic's JumpReLU SAEs: a tanh penalty that also trains the weights.
 
   penalty = sum over latents of tanh(tanh_scale * sqrt(d) * latent * norm)
   loss = ||x - decode(latents)||^2 + sparsity_coefficient * penalty
@@ -13,12 +13,12 @@ them. Unlike the L0 of JumpReLU SAEs, it has a gradient to the encoder and the
 decoder, and a pseudo-gradient to the thresholds through the latents. The last
 term revives silent latents, whose pre-activations have no other gradient.
 
-The sources differ. This module chooses as follows:
+Anthropic's text, SAELens and this package differ. The choices here:
 * Scale: Anthropic scales activations to a mean ||x||^2 of d, this package to 1.
   The factors sqrt(d) above convert Anthropic's values (tanh_scale 4,
   pre_act_coefficient 3e-6). Its bandwidth of 2 and initial threshold of 0.1
   become 2 / sqrt(d) and 0.1 / sqrt(d); the defaults are these values at d =
-  2304. Divide Anthropic's sparsity coefficients by d.
+  2304, rounded. Divide Anthropic's sparsity coefficients by d.
 * Last term: here it covers all latents, as in Anthropic's text. In SAELens it
   covers only latents that have been silent for long.
 * Schedules: Anthropic raises the sparsity coefficient over the whole run and

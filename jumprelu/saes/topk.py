@@ -59,10 +59,10 @@ class Config(base.Config):
       512, 'Number of dead latents that model the error of a row; 0 for none.'
   )
   aux_coefficient: float = fields.field(
-      1 / 32, 'Weight of the error that the dead latents leave.'
+      1 / 32, 'Weight of the loss that trains dead latents to model the error.'
   )
   dead_after: int = fields.field(
-      10_000_000, 'Rows without firing after which a latent is dead.'
+      10_000_000, 'A latent is dead if it has not fired for this many rows.'
   )
 
   def __post_init__(self):
@@ -70,7 +70,7 @@ class Config(base.Config):
     fields.check(self, 'k', valid, 'one or more numbers above 0')
     fields.check(self, 'aux_k', self.aux_k >= 0, 'at least 0')
     finite = 0 <= self.aux_coefficient < math.inf
-    fields.check(self, 'aux_coefficient', finite, 'at least 0')
+    fields.check(self, 'aux_coefficient', finite, 'finite and at least 0')
     fields.check_positive(self, 'dead_after')
 
   def sparsities(

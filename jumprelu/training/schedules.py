@@ -20,9 +20,9 @@ def learning_rate_at(
   """Returns the learning rate's multiplier in (0, 1] at a step counted from 0.
 
   The multiplier follows a cosine from `lr_warmup_start` to 1 during the warm-up
-  (Gemma Scope, section 3.2) and is then 1. With `lr_decay` it falls linearly
-  during that share of the run's last steps, and would reach 0 one step after
-  the last.
+  (Gemma Scope, section 3.2) and is then 1. If `lr_decay` is above 0, it also
+  falls linearly over the last `lr_decay * total_steps` steps, and would reach 0
+  one step after the last.
   """
   length = config.lr_warmup_steps
   if length is None:

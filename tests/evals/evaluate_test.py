@@ -270,7 +270,7 @@ def make_several():
         ),
         (
             make_several,
-            'SAEs with one tap, not with the targets layer_1.resid_post',
+            'SAEs with one tap are supported, not the targets layer_1.resid_post',
         ),
     ],
 )

@@ -149,7 +149,7 @@ def test_text_is_packed_into_rows_that_start_with_bos(tmp_path, monkeypatch):
     'ids, message',
     [
         (np.zeros((2, 3), np.float32), 'holds float32'),
-        (np.zeros(3, np.int32), 'expected 2 axes'),
+        (np.zeros(3, np.int32), 'a shape of length 2'),
         (np.full((2, 3), 64, np.int32), 'token id 64 is not in the vocabulary'),
         (np.full((2, 3), -1, np.int64), 'token id -1'),
         (np.zeros((0, 3), np.int32), 'no token ids'),

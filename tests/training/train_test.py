@@ -166,7 +166,7 @@ def test_a_run_with_non_finite_activations_fails(tmp_path):
 
 def test_a_run_fails_if_all_members_skip_every_step(tmp_path):
   # The penalty, at an L0 of about ten, is out of float32's range.
-  with pytest.raises(errors.NumericalError, match='for 10 steps'):
+  with pytest.raises(errors.NumericalError, match='10 steps in a row'):
     _run(
         tmp_path,
         sparsity_coefficients=('1e38', '2e38'),

@@ -162,5 +162,8 @@ def _sharded(chunk: tuple[int, ...]) -> dict[str, Any]:
 
 
 def _first_line(error: Exception) -> str:
-  # The rest of the message is the location in the source of tensorstore.
-  return str(error).split(' [')[0].split('\n')[0]
+  # tensorstore adds the spec and the location in its source in brackets.
+  line = str(error).split('\n')[0]
+  for addition in (' [tensorstore_spec=', ' [source locations='):
+    line = line.split(addition)[0]
+  return line

@@ -177,9 +177,10 @@ class Writer:
 
 
 def _local_shards(x: Array) -> Iterator[tuple[int, np.ndarray]]:
-  """Yields the first shard and the rows of each part on this process's devices.
+  """Yields the rows that each device of this process holds, with their index.
 
-  A part that is replicated is yielded once.
+  The index is that of the first logical shard among the rows. Replicated rows
+  are yielded once.
   """
   for shard in x.addressable_shards:
     if shard.replica_id == 0:

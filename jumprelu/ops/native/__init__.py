@@ -94,8 +94,9 @@ def catch_up(
   """Returns the matrices with all second moments decayed up to `clock`.
 
   The second moments are changed in place. The result equals that of decaying
-  them in every step, because a step without a gradient only multiplies second
-  moments by b2 if beta1 is 0. `why_not` or `step` must have loaded the library.
+  them in every step: since beta1 is 0, a step without a gradient changes only
+  the second moments, which it multiplies by b2. `why_not` or `step` must have
+  loaded the library.
   """
   nu = matrices.nu_encoder, matrices.nu_decoder
   call = jax.ffi.ffi_call(

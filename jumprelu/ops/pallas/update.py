@@ -1,7 +1,8 @@
 """The kernel of the update: one program per latent sums and applies gradients.
 
-The rows of latents without selected pairs are not updated. Their second moments
-decay later, when the latent next has pairs or at the end of the segment.
+The weight rows of a latent without selected pairs are not updated. Their second
+moments decay later: when the latent next has pairs, or at the end of the
+compiled call, which takes several steps.
 """
 
 import functools

@@ -20,7 +20,9 @@ def origin_of(source: str, target: str | None = None) -> Origin:
 
   The known names are those in the field `hooks` of config.json in our own
   releases: names of TransformerLens (`blocks.3.hook_resid_post`) and of Hugging
-  Face modules (`model.layers.3.output`). An unknown name with a layer in it
+  Face modules (`model.layers.3.output`). Also known are
+  `blocks.4.hook_resid_pre`, which is `resid_post` of layer 3, and names of
+  modules below `language_model`. An unknown name with a layer in it
   results in an origin with this layer only, any other name in an empty origin.
 
   Args:

@@ -21,8 +21,8 @@ def choose(
 ) -> str:
   """Returns the name of a group's backend: `name`, or the fastest if `AUTO`.
 
-  An SAE that is not a plain JumpReLU (`is_plain`) has the oracle for any name.
-  For other SAEs, `AUTO` chooses the first of these that applies:
+  If the SAE is not a plain JumpReLU (`is_plain`), the result is the backend
+  `oracle`, whatever `name` is. For other SAEs, `AUTO` chooses the first of these that applies:
 
     native  on one CPU, if the native library was built
     pallas  on one GPU, for very wide SAEs
