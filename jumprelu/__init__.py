@@ -33,8 +33,6 @@ _PUBLIC = {
     'write_release': ('api.commands', 'write_release'),
 }
 
-# The names are found by `__getattr__`.
-# pyright: reportUnsupportedDunderAll=false
 __all__ = [
     'LanguageModel',
     'SAE',

@@ -34,7 +34,8 @@ def write_release(
   Args:
     run: The run directory.
     out: The folder of the release.
-    **options: Those of `jumprelu.release.publish.release_run`.
+    **options: Those of `release/publish.release_run`, for instance
+      `unfinished=True`.
   """
   extras.check('train')
   from jumprelu.release import publish

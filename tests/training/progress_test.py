@@ -93,7 +93,9 @@ def test_a_run_fails_after_ten_steps_in_a_row_that_all_members_skipped():
   reporter.add(10, _metrics([[9, 10]]), dropped=0)  # Not skipped by all.
   for step in range(11, 21):
     reporter.add(step, _metrics([[step - 1, step]]), dropped=0)
-  with pytest.raises(errors.NumericalError, match='step 20: all members skipped 10 steps'):
+  with pytest.raises(
+      errors.NumericalError, match='step 20: all members skipped 10 steps'
+  ):
     reporter.flush()
 
 
@@ -101,7 +103,9 @@ def test_a_skip_in_the_first_step_after_a_start_is_counted():
   reporter = _reporter()
   for step in range(1, 11):
     reporter.add(step, _metrics([[step, step]]), dropped=0)
-  with pytest.raises(errors.NumericalError, match='step 10: all members skipped 10 steps'):
+  with pytest.raises(
+      errors.NumericalError, match='step 10: all members skipped 10 steps'
+  ):
     reporter.flush()
 
 
@@ -113,7 +117,9 @@ def test_skips_before_a_resumed_run_are_not_counted_again():
     reporter.add(step, _metrics(skips), dropped=0)
   reporter.flush()
   reporter.add(11, _metrics([[80, 90]]), dropped=0)
-  with pytest.raises(errors.NumericalError, match='step 11: all members skipped 10 steps'):
+  with pytest.raises(
+      errors.NumericalError, match='step 11: all members skipped 10 steps'
+  ):
     reporter.flush()
 
 
