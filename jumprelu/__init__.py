@@ -1,7 +1,63 @@
-"""Training, evaluation and release of suites of JumpReLU SAEs on Gemma 2.
+"""Training, evaluation, release and exploration of suites of JumpReLU SAEs.
 
-Importing the package is fast, because gemma, TensorFlow and matplotlib are
-imported only by the functions that use them.
+  import jumprelu
+  suite = jumprelu.load('jumprelu_demo/release')
+  sae = suite['resid_post', 28]
+  lm = sae.load_lm()
+  acts = lm.run('with open(path) as f:', sae=sae)
+
+The names below are the public API. Each is imported when it is first used, so
+that importing the package is fast: gemma, TensorFlow and matplotlib are loaded
+only by the functions that need them.
 """
 
+import importlib
+from typing import Any
+
 __version__ = '0.1.0'
+
+# Public name -> its module, and its name there.
+_PUBLIC = {
+    'LanguageModel': ('api.language_model', 'LanguageModel'),
+    'SAE': ('api.sae', 'SAE'),
+    'SITES': ('lm', 'SITES'),
+    'Site': ('lm', 'Site'),
+    'Suite': ('api.suite', 'Suite'),
+    'Tap': ('lm', 'Tap'),
+    'VARIANTS': ('saes', 'VARIANTS'),
+    'evaluate_suite': ('api.commands', 'evaluate_suite'),
+    'load': ('api.suite', 'load'),
+    'load_lm': ('api.language_model', 'load_lm'),
+    'train_suite': ('api.commands', 'train_suite'),
+    'verify_release': ('release.verify', 'verify_release'),
+    'write_release': ('api.commands', 'write_release'),
+}
+
+__all__ = [
+    'LanguageModel',
+    'SAE',
+    'SITES',
+    'Site',
+    'Suite',
+    'Tap',
+    'VARIANTS',
+    'evaluate_suite',
+    'load',
+    'load_lm',
+    'train_suite',
+    'verify_release',
+    'write_release',
+]
+
+
+def __getattr__(name: str) -> Any:
+  if name not in _PUBLIC:
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+  module, attribute = _PUBLIC[name]
+  value = getattr(importlib.import_module(f'{__name__}.{module}'), attribute)
+  globals()[name] = value
+  return value
+
+
+def __dir__() -> list[str]:
+  return sorted({*globals(), *_PUBLIC})

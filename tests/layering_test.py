@@ -22,6 +22,7 @@ FLOORS = (
     ('evals',),
     ('training',),
     ('planning', 'release'),
+    ('api',),
     ('run',),
 )
 _FLOOR_OF = {name: n for n, names in enumerate(FLOORS) for name in names}

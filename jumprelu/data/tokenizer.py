@@ -135,7 +135,7 @@ class Tokenizer:
     """Returns the text of `ids`; PAD, EOS and BOS have no text."""
     return self._processor.decode([int(i) for i in ids])
 
-  def piece(self, token: int) -> str:
+  def piece(self, token: int | np.integer) -> str:
     """Returns the piece of one token, with a space for each U+2581."""
     return self._processor.id_to_piece(int(token)).replace(_SPACE, ' ')
 

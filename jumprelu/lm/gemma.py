@@ -223,6 +223,7 @@ def run(
     final_norm: bool = False,
     taps: frozenset[Tap] = frozenset(),
     splice: Splice | None = None,
+    attend: attention.Attend | None = None,
     mesh: Any = None,
 ) -> tuple[Float[Array, 'sequences positions model'], dict[Tap, Array]]:
   """Runs a part of the model, inside the caller's `jit`.
@@ -240,6 +241,7 @@ def run(
     taps: The activations to return.
     splice: Per tap, a function that receives the activations [sequences,
       positions, d_site] and returns their replacements.
+    attend: The attention function; None chooses it by the sequences' length.
     mesh: The device mesh over which activations are sharded.
 
   Returns:
@@ -253,19 +255,18 @@ def run(
   last = config.layers if num_layers is None else num_layers
   _check_taps({*taps, *splice}, first_layer, min(last, config.layers))
   module, values = make_module(config), {}
-  attend = attention.make(config, segments, mesh=mesh)
-  visit = _interceptor(
-      config, taps=taps, splice=splice, values=values, mesh=mesh
-  )
+  if attend is None:
+    attend = attention.make(config, segments, mesh=mesh)
+  options: Any = {'taps': taps, 'splice': splice, 'values': values}
+  visit = _interceptor(config, **options, mesh=mesh)
+  span = _Span(first_layer, last, final_norm, mesh)
   with _replacing_attention(attend), _linen().intercept_methods(visit):
     x: Any = module.apply(
         {'params': params},
         inputs,
         positions,
         attention.mask(segments) if attend is None else None,
-        method=functools.partial(
-            _drive, span=_Span(first_layer, last, final_norm, mesh)
-        ),
+        method=functools.partial(_drive, span=span),
     )
   if set(values) != set(taps):
     raise ValueError(f'taps not visited: {set(taps) - set(values)}')

@@ -1,0 +1,82 @@
+"""The commands as functions, with the same configs."""
+
+from collections.abc import Sequence
+import os
+from typing import Any
+
+from jumprelu import extras
+from jumprelu.api import suite as suite_lib
+
+
+def train_suite(out: str | os.PathLike[str], **fields: Any) -> str:
+  """Trains a suite in the directory `out`, or resumes it; returns the outcome.
+
+  Args:
+    out: The run directory.
+    **fields: Fields of the training config as `jumprelu train --help` lists
+      them, with `__` for the dot: `tokens=500_000`, `optim__b2=0.9`.
+
+  Returns:
+    'done', or 'preempted' if the process had to stop early.
+  """
+  extras.check('train')
+  from jumprelu.training import config, train
+
+  dotted = {name.replace('__', '.'): value for name, value in fields.items()}
+  return train.train(config.resolve(dotted), out)
+
+
+def write_release(
+    run: str | os.PathLike[str], out: str | os.PathLike[str], **options: Any
+) -> suite_lib.Suite:
+  """Evaluates a run and writes its release; returns the release's suite.
+
+  Args:
+    run: The run directory.
+    out: The folder of the release.
+    **options: Those of `release/publish.release_run`, for instance
+      `unfinished=True`.
+  """
+  extras.check('train')
+  from jumprelu.release import publish
+
+  opened = publish.open_run(run)
+  publish.release_run(opened, publish.evaluate_run(opened), out, **options)
+  return suite_lib.load(out)
+
+
+def evaluate_suite(
+    suite: suite_lib.Suite,
+    *,
+    text: str | None = None,
+    model: str | None = None,
+    measures: Sequence[str] = (),
+    config: Any = None,
+) -> list[dict[str, Any]]:
+  """Returns a row of results for each SAE, on held-out text.
+
+  Args:
+    suite: The SAEs; all of one language model.
+    text: The text, as `--data` takes it; the training text's if None.
+    model: The language model; that of the SAEs if None.
+    measures: Names of further measures (`jumprelu evaluate --help`).
+    config: A `jumprelu.evals.Config`; the default if None.
+  """
+  extras.check('train')
+  from jumprelu import evals, sharding
+  from jumprelu.release import evaluation, formats
+
+  released = {sae.path: sae.released for sae in suite.values()}
+  first = next(iter(released.values()))
+  training = first.training
+  results = evaluation.evaluate_released(
+      released,
+      model=model or formats.model_of(released),
+      lm_dtype='auto',
+      text=text or training.get('data', 'stdlib'),
+      corpus=evaluation.corpus_config(training),
+      config=config or evals.Config(),
+      mesh=sharding.Config(),
+      measures=measures,
+  )
+  return results.rows

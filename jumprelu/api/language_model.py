@@ -1,0 +1,316 @@
+"""Language models for interactive use: text in, activations and logits out."""
+
+from collections.abc import Sequence
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jumprelu import data, errors, lm
+from jumprelu.api import programs, results
+from jumprelu.api.dictionary import Dictionary
+from jumprelu.array_typing import Float, Int
+from jumprelu.data import packing
+
+# Texts are padded to a power of two of at least this length, so that few
+# programs are compiled.
+_LEAST_LENGTH = 16
+
+Text = str | Sequence[int | np.integer] | np.ndarray
+
+
+class LanguageModel:
+  """A language model with its tokenizer.
+
+  BOS is put before every text, because Gemma was trained with it and its SAEs
+  never saw a text without it. Token ids that already begin with BOS are used as
+  they are. Results are NumPy arrays over the tokens of one text, BOS included.
+
+  Attributes:
+    name: The model's name.
+    config: Its shapes.
+    tokenizer: Text <-> token ids.
+    params: The parameter tree, on the device.
+  """
+
+  def __init__(
+      self,
+      model: lm.LanguageModel,
+      tokenizer: data.Tokenizer,
+      *,
+      spliced: Dictionary | None = None,
+      keep_error: bool = False,
+  ):
+    self._model = model
+    self.tokenizer = tokenizer
+    self._spliced = spliced
+    self._keep_error = keep_error
+
+  @property
+  def name(self) -> str:
+    """The model's name."""
+    return self._model.name
+
+  @property
+  def config(self) -> lm.LmConfig:
+    """The model's shapes."""
+    return self._model.config
+
+  @property
+  def params(self) -> Any:
+    """The parameter tree, on the device."""
+    return self._model.params
+
+  @property
+  def model(self) -> lm.LanguageModel:
+    """The model as the functions of `jumprelu.lm` take it."""
+    return self._model
+
+  def tokenize(self, text: Text) -> Int[np.ndarray, ' tokens']:
+    """Returns the token ids of a text, BOS first.
+
+    Raises:
+      UserError: The text is longer than the model's context, or an id is not in
+        the vocabulary.
+    """
+    if isinstance(text, str):
+      ids = self.tokenizer.encode(text)
+    else:
+      ids = [int(i) for i in text]
+    if not ids or ids[0] != packing.BOS:
+      ids = [packing.BOS, *ids]
+    if len(ids) > self.config.context:
+      raise errors.UserError(
+          f'{len(ids)} tokens, but the context of {self.name} has'
+          f' {self.config.context}: shorten the text'
+      )
+    bad = [i for i in ids if not 0 <= i < self.config.vocab]
+    if bad or packing.PAD in ids:
+      raise errors.UserError(
+          f'token id {(bad or [packing.PAD])[0]}: ids must be from 1 to'
+          f' {self.config.vocab - 1}'
+      )
+    return np.asarray(ids, np.int32)
+
+  def pieces(self, tokens: Sequence[int] | np.ndarray) -> list[str]:
+    """Returns the text of each token id; spaces are part of it."""
+    return [self.tokenizer.piece(int(token)) for token in tokens]
+
+  def activations(
+      self, text: Text, taps: Sequence[lm.Tap] | lm.Tap
+  ) -> dict[lm.Tap, Float[np.ndarray, 'tokens d_site']]:
+    """Returns the activations of a text at each tap.
+
+    Args:
+      text: A text, or token ids.
+      taps: One tap or several: `jumprelu.Tap(2, jumprelu.Site.RESID_POST)`.
+    """
+    several = (taps,) if isinstance(taps, lm.Tap) else tuple(taps)
+    return self._forward(self.tokenize(text), several)[0]
+
+  def logits(self, text: Text) -> Float[np.ndarray, 'tokens vocab']:
+    """Returns the logits of each token's successor, after the soft cap."""
+    return self._forward(self.tokenize(text), ())[1]
+
+  def loss(self, text: Text) -> Float[np.ndarray, ' tokens_after_first']:
+    """Returns the loss in nats of each token after the first one."""
+    tokens = self.tokenize(text)
+    return results.losses(self._forward(tokens, ())[1], tokens)
+
+  def with_sae(
+      self, sae: Dictionary, *, keep_error: bool = False
+  ) -> 'LanguageModel':
+    """Returns the model with an SAE's reconstruction in the SAE's place.
+
+    BOS and EOS keep their activations, because SAEs are not trained on them.
+
+    Args:
+      sae: The SAE.
+      keep_error: Adds the reconstruction error again, so that the results are
+        those without the SAE; useful with edits of latents.
+    """
+    self._check_fit(sae)
+    return LanguageModel(
+        self._model, self.tokenizer, spliced=sae, keep_error=keep_error
+    )
+
+  def run(self, text: Text, sae: Dictionary) -> 'results.Activations':
+    """Returns a text's activations as the SAE sees them.
+
+    Args:
+      text: A text, or token ids.
+      sae: The SAE that encodes the activations of its site.
+
+    Raises:
+      UserError: The SAE's sizes do not fit the model.
+    """
+    self._check_fit(sae)
+    tokens = self.tokenize(text)
+    reads = sae.reads
+    last = lm.Tap(self.config.layers - 1, lm.Site.RESID_POST)
+    taps = tuple(sorted({*reads.taps, last}))
+    values, logits = self._forward(tokens, taps)
+    return results.make(self, sae, tokens, values, logits)
+
+  def attribute(
+      self,
+      acts: 'results.Activations | Text',
+      *,
+      target: str | int,
+      sae: Dictionary | None = None,
+      position: int = -1,
+  ) -> 'results.Attribution':
+    """Returns the linear effect of each latent on a token's logit.
+
+    The metric is the target's logit minus the mean of all logits. Its gradient
+    at the SAE's target activations, times each term of the reconstruction, is
+    the term's effect to first order (Marks et al., arXiv 2403.19647).
+
+    Args:
+      acts: The result of `run`, or a text.
+      target: The token, as text or id, whose logit is explained.
+      sae: The SAE; that of `acts` if None.
+      position: The token after which the target is predicted.
+    """
+    if not isinstance(acts, results.Activations):
+      if sae is None:
+        raise errors.UserError('attribute: pass sae=, or the result of run')
+      acts = self.run(acts, sae)
+    elif sae is not None and sae is not acts.sae:
+      acts = self.run(acts.tokens, sae)
+    index = range(len(acts.tokens))[position]
+    return results.attribute(
+        self, acts, target=self._token(target), position=index
+    )
+
+  def generate(
+      self,
+      text: Text,
+      *,
+      tokens: int = 20,
+      temperature: int | float = 0.0,
+      seed: int = 0,
+  ) -> 'results.Generation':
+    """Returns a continuation, computed with a cache of keys and values.
+
+    Args:
+      text: The prompt, or its token ids.
+      tokens: The number of new tokens; fewer if EOS is generated.
+      temperature: 0 takes the likeliest token; above, tokens are sampled from
+        the logits divided by it.
+      seed: The seed of the samples.
+    """
+    prompt = self.tokenize(text)
+    if tokens < 1 or not temperature >= 0:
+      raise errors.UserError(
+          'generate: tokens must be 1 or more, temperature 0 or more'
+      )
+    total = len(prompt) + tokens
+    if total > self.config.context:
+      raise errors.UserError(
+          f'{total} tokens with the new ones, but the context of {self.name}'
+          f' has {self.config.context}'
+      )
+    sampling = programs.Sampling(jnp.float32(temperature), jax.random.key(seed))
+    ids, logits = programs.generate(
+        self._model.config,
+        self.params,
+        jnp.asarray(self._padded(prompt)[0]),
+        jnp.int32(len(prompt)),
+        sampling,
+        sae_params=self._splice_arguments(),
+        tokens=tokens,
+        spliced=self._splice_static(),
+    )
+    ids, logits = np.asarray(ids), np.asarray(logits)
+    ends = np.flatnonzero(ids == packing.EOS)
+    count = ends[0] + 1 if len(ends) else tokens
+    return results.Generation(
+        prompt, ids[:count], logits[:count], self.tokenizer
+    )
+
+  def _forward(self, tokens, taps):
+    """Returns activations by tap and logits, without padding."""
+    values, logits = programs.forward(
+        self._model.config,
+        self.params,
+        jnp.asarray(self._padded(tokens)),
+        self._splice_arguments(),
+        taps=tuple(sorted(set(taps))),
+        spliced=self._splice_static(),
+    )
+    count = len(tokens)
+    host = {
+        tap: np.asarray(x[0, :count], np.float32) for tap, x in values.items()
+    }
+    return host, np.asarray(logits[0, :count])
+
+  def _padded(self, tokens) -> np.ndarray:
+    room = _LEAST_LENGTH
+    while room < len(tokens):
+      room *= 2
+    room = min(room, self.config.context)
+    padded = np.full((1, room), packing.PAD, np.int32)
+    padded[0, : len(tokens)] = tokens
+    return padded
+
+  def _splice_arguments(self):
+    return None if self._spliced is None else self._spliced.to_raw(self._model)
+
+  def _splice_static(self):
+    if self._spliced is None:
+      return None
+    spliced = self._spliced
+    return programs.Spliced(spliced.sae, spliced.reads, self._keep_error)
+
+  def _token(self, target: str | int) -> int:
+    """Returns the id of a token that is given as text or id."""
+    if not isinstance(target, str):
+      return int(target)
+    ids = self.tokenizer.encode(target)
+    if len(ids) != 1:
+      raise errors.UserError(
+          f'{target!r} is {len(ids)} tokens {self.pieces(ids)}; choose one, as'
+          ' text or id'
+      )
+    return ids[0]
+
+  def _check_fit(self, sae: Dictionary) -> None:
+    reads = sae.reads
+    for taps, size in (
+        (reads.inputs, sae.sae.d_in),
+        (reads.targets, sae.sae.d_out),
+    ):
+      known = sum(
+          self.config.d_site(tap.site)
+          for tap in taps
+          if 0 <= tap.layer < self.config.layers
+      )
+      if known != size:
+        raise errors.UserError(
+            f'{sae!r} has {size} dimensions at {lm.spell(taps)}, {self.name}'
+            f' has {known}'
+        )
+
+  def __repr__(self) -> str:
+    config = self.config
+    spliced = '' if self._spliced is None else f', with {self._spliced!r}'
+    return (
+        f'LanguageModel({self.name}, {config.layers} layers, d_model'
+        f' {config.d_model}; BOS is put before every text{spliced})'
+    )
+
+
+@functools.lru_cache(maxsize=4)
+def load_lm(model: str, *, dtype: str = 'float32') -> LanguageModel:
+  """Returns a language model, kept in memory for the next call.
+
+  Args:
+    model: A known name, such as gemma2_nano or gemma2_2b, or a folder.
+    dtype: float32 or bfloat16.
+  """
+  loaded = lm.load(model, dtype=jnp.dtype(dtype))
+  tokenizer = data.Tokenizer(loaded.tokenizer_path, rows=loaded.config.vocab)
+  return LanguageModel(loaded, tokenizer)

@@ -1,0 +1,344 @@
+"""Results of the public API: activations of a text, attributions, generations."""
+
+import dataclasses
+import functools
+import html
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jumprelu import data, lm
+from jumprelu.api import logit_effects
+from jumprelu.api.dictionary import Dictionary
+from jumprelu.array_typing import Bool, Float, Int
+from jumprelu.data import packing
+from jumprelu.lm import gemma, loss
+
+
+class Active(NamedTuple):
+  """One active latent at one token.
+
+  Attributes:
+    latent: The number of the latent.
+    value: The latent, in units of raw activations.
+    effect: Its direct contribution to the logit of the token that follows
+      (before the soft cap; `logit_effects`); NaN after the last token.
+  """
+
+  latent: int
+  value: float
+  effect: float
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Activations:
+  """A text's activations at an SAE's site, and the SAE's output.
+
+  Rows are tokens, BOS first. The SAE is not applied to BOS: its latents there
+  are zero, and its reconstruction there is the activation itself.
+
+  Attributes:
+    sae: The SAE.
+    tokens: Token ids.
+    pieces: The text of each token.
+    inputs: The activations that the SAE reads, raw.
+    targets: The activations that it reconstructs.
+    latents: The latents.
+    reconstruction: The SAE's output.
+    error: targets - reconstruction.
+    logits: The model's logits of each token's successor (without the SAE).
+    loss: The loss in nats of each token after the first.
+    keep: The tokens that the SAE was applied to.
+  """
+
+  sae: Dictionary
+  tokens: Int[np.ndarray, ' tokens']
+  pieces: list[str]
+  inputs: Float[np.ndarray, 'tokens d_in']
+  targets: Float[np.ndarray, 'tokens d_out']
+  latents: Float[np.ndarray, 'tokens latents']
+  reconstruction: Float[np.ndarray, 'tokens d_out']
+  error: Float[np.ndarray, 'tokens d_out']
+  logits: Float[np.ndarray, 'tokens vocab']
+  loss: Float[np.ndarray, ' tokens_after_first']
+  keep: Bool[np.ndarray, ' tokens']
+  _residual: Float[np.ndarray, 'tokens model']
+  _model: lm.LanguageModel
+
+  @property
+  def l0(self) -> Int[np.ndarray, ' tokens']:
+    """The number of active latents at each token."""
+    return (self.latents != 0).sum(-1)
+
+  @functools.cached_property
+  def effects(self) -> Float[np.ndarray, 'tokens latents']:
+    """The direct effect of each latent on the logit of the next token."""
+    reads, model = self.sae.reads, self._model
+    rows = logit_effects.written(model, reads, self.sae.W_dec)
+    following = logit_effects.unembedding(model, self.tokens[1:])
+    scales = logit_effects.frozen_scales(
+        model, reads, final=self._residual, target=self.targets
+    )
+    along = (following @ rows.T) / scales[:-1, None]
+    end = np.full((1, along.shape[1]), np.nan, np.float32)
+    return self.latents * np.concatenate([along, end])
+
+  def top(self, k: int = 5) -> 'Top':
+    """Returns the `k` largest latents of each token."""
+    count = min(k, self.latents.shape[1])
+    order = np.argsort(-self.latents, axis=-1, kind='stable')[:, :count]
+    rows = [
+        [
+            Active(int(j), float(values[j]), float(effects[j]))
+            for j in latents
+            if values[j]
+        ]
+        for latents, values, effects in zip(
+            order, self.latents, self.effects, strict=True
+        )
+    ]
+    return Top(self.pieces, rows)
+
+  def __repr__(self) -> str:
+    kept = self.keep.sum()
+    l0 = self.l0[self.keep].mean() if kept else 0.0
+    return (
+        f'Activations({len(self.tokens)} tokens, BOS included; {self.sae!r};'
+        f' L0 {l0:.1f} here)'
+    )
+
+  def _repr_html_(self) -> str:
+    return self.top()._repr_html_()
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Top:
+  """The largest latents of each token, as a list of `Active` per token."""
+
+  pieces: list[str]
+  rows: list[list[Active]]
+
+  def __iter__(self):
+    return iter(zip(self.pieces, self.rows, strict=True))
+
+  def __len__(self) -> int:
+    return len(self.rows)
+
+  def __getitem__(self, index: int) -> list[Active]:
+    return self.rows[index]
+
+  def __repr__(self) -> str:
+    width = max((len(repr(p)) for p in self.pieces), default=0)
+    lines = [f'{"token":{width}}  latent: value (effect on the next logit)']
+    for piece, row in self:
+      cells = '  '.join(
+          f'{a.latent}: {a.value:.2f} ({_signed(a)})' for a in row
+      )
+      lines.append(f'{piece!r:{width}}  {cells}'.rstrip())
+    return '\n'.join(lines)
+
+  def _repr_html_(self) -> str:
+    largest = max((row[0].value for row in self.rows if row), default=1.0)
+    rows = []
+    for piece, row in self:
+      share = row[0].value / largest if row else 0.0
+      cells = ''.join(
+          f'<td>{a.latent}: {a.value:.2f} <small>({_signed(a)})</small></td>'
+          for a in row
+      )
+      rows.append(
+          f'<tr><td style="background:rgba(213,94,0,{share:.2f});text-align:left'
+          f'"><code>{html.escape(repr(piece))}</code></td>{cells}</tr>'
+      )
+    return (
+        '<table><thead><tr><th>token</th><th>latent: value (effect on the next'
+        f' logit)</th></tr></thead><tbody>{"".join(rows)}</tbody></table>'
+    )
+
+
+def _signed(active: Active) -> str:
+  return '-' if np.isnan(active.effect) else f'{active.effect:+.2f}'
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Attribution:
+  """Linear effects on a target token's logit minus the mean of all logits.
+
+  `effects`, `affine` and `error` of all tokens add up to the gradient times
+  the SAE's target activations (`total`), over the tokens that the SAE is
+  applied to.
+
+  Attributes:
+    pieces: The text of each token.
+    target: The text of the target token.
+    position: The token after which the target is predicted.
+    metric: The target's logit minus the mean of all logits.
+    effects: The effect of each latent at each token.
+    affine: The effect of the decoder's bias and skip term at each token.
+    error: The effect of the reconstruction error at each token.
+  """
+
+  pieces: list[str]
+  target: str
+  position: int
+  metric: float
+  effects: Float[np.ndarray, 'tokens latents']
+  affine: Float[np.ndarray, ' tokens']
+  error: Float[np.ndarray, ' tokens']
+
+  @property
+  def total(self) -> float:
+    """The sum of all effects."""
+    return float(self.effects.sum() + self.affine.sum() + self.error.sum())
+
+  def top(self, k: int = 10) -> list[tuple[int, int, float]]:
+    """Returns (token, latent, effect) of the `k` largest absolute effects."""
+    flat = self.effects.reshape(-1)
+    order = np.argsort(-np.abs(flat), kind='stable')[:k]
+    width = self.effects.shape[1]
+    return [
+        (int(i // width), int(i % width), float(flat[i]))
+        for i in order
+        if flat[i]
+    ]
+
+  def __repr__(self) -> str:
+    lines = [
+        f'Attribution of {self.target!r} after token {self.position}'
+        f' {self.pieces[self.position]!r}: logit minus mean {self.metric:.2f}',
+        f'errors {self.error.sum():+.2f}, biases {self.affine.sum():+.2f},'
+        f' latents {self.effects.sum():+.2f}, largest:',
+    ]
+    lines += [
+        f'  {effect:+.2f}  latent {latent} at {token} {self.pieces[token]!r}'
+        for token, latent, effect in self.top()
+    ]
+    return '\n'.join(lines)
+
+
+class Generation(NamedTuple):
+  """A continuation of a prompt.
+
+  Attributes:
+    prompt: The prompt's token ids, BOS first.
+    tokens: The new token ids; EOS is the last if it was generated.
+    logits: The logits that each new token was chosen from.
+  """
+
+  prompt: Int[np.ndarray, ' tokens']
+  tokens: Int[np.ndarray, ' new_tokens']
+  logits: Float[np.ndarray, 'new_tokens vocab']
+  tokenizer: data.Tokenizer
+
+  @property
+  def text(self) -> str:
+    """The prompt and its continuation."""
+    return self.tokenizer.decode([*self.prompt.tolist(), *self.tokens.tolist()])
+
+  def __repr__(self) -> str:
+    return f'Generation({self.text!r})'
+
+
+def losses(
+    logits: Float[np.ndarray, 'tokens vocab'],
+    tokens: Int[np.ndarray, ' tokens'],
+) -> Float[np.ndarray, ' tokens_after_first']:
+  """Returns the loss in nats of each token after the first."""
+  logits = logits[:-1].astype(np.float64)
+  top = logits.max(-1, keepdims=True)
+  total = np.log(np.exp(logits - top).sum(-1)) + top[:, 0]
+  chosen = np.take_along_axis(logits, tokens[1:, None], axis=-1)[:, 0]
+  return (total - chosen).astype(np.float32)
+
+
+def make(model: Any, sae: Dictionary, tokens, values, logits) -> Activations:
+  """Returns the activations of a text from the values of a forward pass."""
+  reads, keep = sae.reads, np.asarray(packing.keep_mask(tokens))
+  inputs = np.concatenate([values[tap] for tap in reads.inputs], -1)
+  targets = np.concatenate([values[tap] for tap in reads.targets], -1)
+  kept = np.where(keep[:, None], inputs, 0)
+  latents, reconstruction = _apply(sae.sae, sae.to_raw(model.model), kept)
+  mask = keep[:, None]
+  latents = np.where(mask, latents, 0)
+  reconstruction = np.where(mask, reconstruction, targets)
+  last = lm.Tap(model.config.layers - 1, lm.Site.RESID_POST)
+  return Activations(
+      sae=sae,
+      tokens=tokens,
+      pieces=model.pieces(tokens),
+      inputs=inputs,
+      targets=targets,
+      latents=latents,
+      reconstruction=reconstruction,
+      error=targets - reconstruction,
+      logits=logits,
+      loss=losses(logits, tokens),
+      keep=keep,
+      _residual=values[last],
+      _model=model.model,
+  )
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _apply(sae, params, inputs):
+  latents = sae.encode(params, inputs)
+  return latents, sae.decode(params, latents, inputs)
+
+
+def attribute(
+    model: Any, acts: Activations, *, target: int, position: int
+) -> Attribution:
+  """Returns the effects on `target` after `position` (`LanguageModel`)."""
+  reads = acts.sae.reads
+  tap = reads.target
+  metric, gradient = _gradient(
+      model.model.config,
+      model.params,
+      model._padded(acts.tokens),
+      jnp.int32(target),
+      jnp.int32(position),
+      tap=tap,
+  )
+  gradient = np.asarray(gradient[0, : len(acts.tokens)])
+  gradient = np.where(acts.keep[:, None], gradient, 0)
+  sae = acts.sae
+  zeros = np.zeros_like(acts.latents)
+  kept = np.where(acts.keep[:, None], acts.inputs, 0)
+  _, affine = _affine(sae.sae, sae.to_raw(model.model), zeros, kept)
+  return Attribution(
+      pieces=acts.pieces,
+      target=model.tokenizer.piece(target),
+      position=position,
+      metric=float(metric),
+      effects=acts.latents * (gradient @ sae.W_dec.T),
+      affine=(gradient * np.asarray(affine)).sum(-1),
+      error=(gradient * acts.error).sum(-1),
+  )
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _affine(sae, params, zeros, inputs):
+  return zeros, sae.decode(params, zeros, inputs)
+
+
+@functools.partial(jax.jit, static_argnums=0, static_argnames='tap')
+def _gradient(config, params, tokens, target, position, *, tap):
+  """Returns the metric and its gradient at `tap`."""
+  tokens = jnp.asarray(tokens)
+  shape = (*tokens.shape, config.d_site(tap.site))
+
+  def metric(shift):
+    hidden = loss.hidden(
+        config,
+        params,
+        tokens,
+        positions=jnp.asarray(packing.positions(tokens)),
+        segments=jnp.asarray(packing.segments(tokens)),
+        splice={tap: lambda x: x + shift.astype(x.dtype)},
+    )
+    logits = gemma.unembed(config, params, hidden[0, position])
+    return logits[target] - logits.mean()
+
+  return jax.value_and_grad(metric)(jnp.zeros(shape, jnp.float32))

@@ -1,0 +1,47 @@
+"""The public SAE: a dictionary that finds its language model and its text."""
+
+from typing import Any
+
+from jumprelu import errors
+from jumprelu.api import dictionary, language_model, latents
+
+
+class SAE(dictionary.Dictionary):
+  """A sparse autoencoder on raw activations of a language model.
+
+  Activation scales are folded in: `encode` reads activations as the model
+  computes them, and `decode` returns activations in the same units. Results are
+  NumPy arrays, unless the input is a JAX array: then they are JAX arrays, also
+  inside `jit`, `grad` and `vmap`. Attributes are those of `Dictionary`.
+  """
+
+  def load_lm(self, **options: Any) -> language_model.LanguageModel:
+    """Returns the language model that the SAE was trained on.
+
+    Options are those of `jumprelu.load_lm`.
+    """
+    if self.model is None:
+      raise errors.UserError(
+          'the files do not name the language model: use jumprelu.load_lm'
+      )
+    return language_model.load_lm(self.model, **options)
+
+  def latent(self, index: int, **options: Any) -> latents.Latent:
+    """Returns everything about one latent; options as in `examples`."""
+    return latents.describe(self, self.load_lm(), index, **options)
+
+  def examples(
+      self, index: int, *, k: int = 10, **options: Any
+  ) -> list[latents.Example]:
+    """Returns the `k` strongest activations of one latent, one a document.
+
+    Args:
+      index: The latent.
+      k: The number of examples.
+      **options: `text` (as --data; default: the training text's held-out
+        documents), `tokens` (positions to read, default 100,000), `window`
+        (tokens shown on each side).
+    """
+    return latents.describe(
+        self, self.load_lm(), index, k=k, **options
+    ).examples
