@@ -1,10 +1,10 @@
 """Attention with a cache of keys and values, to generate token by token.
 
-The package's own cache is not used, because the forward pass of `gemma` has no
-mask of the package and its positions are explicit. The attention sees rotated
-queries and keys, so a cached key never changes. A cache has room for a fixed
-number of positions: keys beyond the newest position are masked, so that room
-which is not used yet, or which held padding, has no effect.
+The cache of the `gemma` package is not used, because `jumprelu/lm/gemma.py` uses
+neither that package's attention masks nor its positions. Keys are cached after
+rotation by their positions, so a cached key never changes. A cache has room for
+a fixed number of positions. Keys after the newest position are masked, so that
+unused room and padding have no effect.
 """
 
 from typing import Any, NamedTuple
@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from jumprelu.array_typing import Array, Float, Int
 from jumprelu.lm import config as config_lib
 
-_MASKED = -2.3819763e38  # As in the package: the least float32, nearly.
+# The value of masked scores in the `gemma` package, near the lowest float32.
+_MASKED = -2.3819763e38
 
 
 class Cache(NamedTuple):

@@ -21,7 +21,7 @@ _LABELS = {
     'fvu': 'FVU: variance unexplained',
     'delta_loss': 'Delta loss, nats per token',
 }
-# Names in the heading; other variants have their own names there.
+# How the heading spells variants; others have the name of their config.
 _VARIANTS = {'jumprelu': 'JumpReLU'}
 Row = Mapping[str, Any]
 

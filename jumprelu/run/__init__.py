@@ -21,8 +21,8 @@ A command `NAME` is the module `jumprelu/run/NAME.py`, is listed in
                      `main` declares.
   run(fv)            does the work; returns None or an exit code. Flags are
                      read as `fv.out` and `flags.build(fv, config)`. Bad input
-                     raises an error of `jumprelu/errors.py` before any device
-                     is used; `main.launch` converts it to one line on stderr
+                     raises an error of `jumprelu/errors.py`, before any device
+                     is used where possible; `main.launch` converts it to one line on stderr
                      and an exit code. Output for the user is printed to
                      stdout. Of absl's log, only warnings and errors are shown
                      unless --debug is set.

@@ -153,7 +153,7 @@ class Thresholded(base.Sae):
     return {'threshold': self.threshold(params) * scale}
 
   def to_jumprelu(self, params: base.Params) -> tuple['JumpRelu', base.Params]:
-    """Returns the JumpReLU SAE with these thresholds and a default config."""
+    """Returns the JumpReLU SAE with these linear thresholds."""
     return as_jumprelu(self, params, threshold=self.threshold(params))
 
 

@@ -73,7 +73,7 @@ class ReluRescaled(relu.Relu):
       inputs: Float[Array, 'batch model'],
       keep: Bool[Array, ' batch'],
   ) -> Float[Array, 'batch latents']:
-    """Returns the ReLU's latents, so that gain and shift do not train them."""
+    """Returns latents without gain and shift, so that the loss trains neither."""
     del params, inputs, keep
     return relu.positive(pre_acts)
 

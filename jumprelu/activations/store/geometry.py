@@ -23,8 +23,8 @@ class Kind(NamedTuple):
 
   shape: tuple[int, ...]
   dtype: str
-  # A value that no row holds, because zarr does not write a chunk that holds
-  # only this value.
+  # The fill value. zarr does not write a chunk that holds only this value, so
+  # it is a value that no row holds.
   fill: Any
 
   @property

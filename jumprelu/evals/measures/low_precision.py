@@ -42,7 +42,7 @@ def rounded(params: dict[str, jax.Array]) -> dict[str, jax.Array]:
 
 
 def measure(context: context_lib.Context) -> context_lib.Measured:
-  """Measures all members on the text of the losses."""
+  """Measures all members on `context.text`, the text of the second pass."""
   mesh = context.text.mesh
   losses = corpus_passes.losses_of(context.model, context.means, mesh=mesh)
 

@@ -40,8 +40,8 @@ def draw(
 ) -> tuple[Int[Array, 'sequences draws'], Bool[Array, 'sequences draws']]:
   """Returns random positions of each sequence, and whether they are scored.
 
-  The positions are distinct. Scored positions come first, so only a sequence
-  with fewer than `draws` of them has others.
+  The positions are distinct. Scored positions come first. Unscored ones
+  follow only in a sequence with fewer than `draws` scored positions.
   """
   powers = 1_000_003 ** np.arange(tokens.shape[1], dtype=np.uint64)
   weights = (powers % 2**32).astype(np.uint32)
