@@ -79,7 +79,7 @@ def ratio(
 
 
 class Uniformity(NamedTuple):
-  """One batch's r_L0, summed per sequence."""
+  """r_L0 of one token of each sequence of a batch."""
 
   total: Float[Array, ' sequences']
   tokens: Int[Array, ' sequences']
