@@ -118,7 +118,7 @@ def test_a_run_with_only_a_corrupt_directory_does_not_start_again(tmp_path):
 
 def test_a_run_with_only_an_empty_step_directory_does_not_start_again(tmp_path):
   (tmp_path / '0').mkdir()
-  with pytest.raises(errors.DataError, match='empty directories'):
+  with pytest.raises(errors.DataError, match='empty or renamed directories'):
     restore(tmp_path)
 
 
