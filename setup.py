@@ -87,6 +87,9 @@ _EXTRAS = {
         'pytest-timeout>=2.3',
         # Checks the shapes of `jaxtyping` in tests.
         'beartype>=0.20',
+        # Run docs/tutorial.ipynb.
+        'nbclient>=0.10',
+        'ipykernel>=6.29',
         # Validates the manifests of launch/ against their schema.
         'jsonschema>=4.23',
         # `test.sh`: lint, format and types.

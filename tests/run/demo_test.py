@@ -6,6 +6,7 @@ import pathlib
 
 import pytest
 
+from experiments import tutorial
 from jumprelu.run import demo, flags
 from tests.local_processes import jumprelu
 
@@ -128,3 +129,17 @@ def test_evaluating_the_release_reproduces_the_results(folder, rows, tmp_path):
   for row in rows:
     for key in ('l0', 'fvu', 'delta_loss', 'tokens_evaluated'):
       assert again[row['path']][key] == pytest.approx(row[key], rel=1e-4)
+
+
+def test_the_tutorial_runs_on_the_demos_release(tmp_path, folder):
+  (tmp_path / 'jumprelu_demo').mkdir()
+  (tmp_path / 'jumprelu_demo' / 'release').symlink_to(folder / 'release')
+  notebook = tutorial.execute(tmp_path)
+  shown = [
+      output.get('text') or output['data']['text/plain']
+      for cell in notebook.cells
+      if cell.cell_type == 'code'
+      for output in cell.outputs
+  ]
+  assert any('12 SAEs' in text for text in shown)
+  assert any('Attribution of' in text for text in shown)
