@@ -42,7 +42,7 @@ def execute(folder: pathlib.Path, replace: dict[str, str] | None = None):
       resources={'metadata': {'path': str(folder)}},
   )
   client.execute()
-  # Times, versions and progress lines are no part of the tutorial.
+  # The stored file has no times, versions or progress lines.
   for cell in notebook.cells:
     cell.metadata.pop('execution', None)
     if cell.cell_type == 'code':
