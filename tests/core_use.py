@@ -49,6 +49,10 @@ def use(folder: pathlib.Path) -> None:
     params = {name: jnp.asarray(x) for name, x in loaded.params.items()}
     latents = loaded.sae.encode(params, jnp.ones((3, loaded.sae.d_in)))
     assert loaded.sae.decode(params, latents).shape == (3, loaded.sae.d_in)
+  for name in ('release', 'published'):
+    for sae in jumprelu.load(folder / name).values():
+      x = np.ones((3, sae.sae.d_in), np.float32)
+      assert sae.decode(sae.encode(x)).shape == (3, sae.sae.d_out)
   assert formats.l0s('gemma-scope-2b-pt-res', layer=20, width=16384)
   print(release.verify_release(folder / 'release'))
 
