@@ -93,7 +93,10 @@ def _merge(total, part):
 
 
 def call_of(
-    member: Placed, batch: splice.Batch, *, mesh: Any = None
+    member: Placed,
+    batch: splice.Batch,
+    *,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> Callable[..., Any]:
   """Returns a function that calls programs on a member and a batch.
 
@@ -116,7 +119,10 @@ def call_of(
 
 
 def losses_of(
-    model: lm.LanguageModel, targets: Iterable[lm.Tap], *, mesh: Any = None
+    model: lm.LanguageModel,
+    targets: Iterable[lm.Tap],
+    *,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> dict[lm.Tap, Callable[..., jax.Array]]:
   """Returns, for each target, the compiled losses of passes spliced there.
 
@@ -132,7 +138,7 @@ def clean_of(
     runs: Mapping[lm.Tap, Callable[..., jax.Array]],
     batch: splice.Batch,
     *,
-    mesh: Any = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> dict[lm.Tap, jax.Array]:
   """Returns each pass's result with the target's clean values spliced in.
 

@@ -59,7 +59,7 @@ def evaluate_members(
     held_out: Any,
     train: Any = None,
     config: evals.Config | None = None,
-    mesh: Any = None,
+    mesh: jax.sharding.Mesh | None = None,
     measures: Sequence[str] = (),
     settings: settings_lib.Config | None = None,
 ) -> Evaluation:

@@ -26,14 +26,16 @@ _CHUNK_BYTES = 1 << 28
 _RULES = sharding.LAYOUTS['latents_all'].rules
 
 
-def replicate(tree: Any, mesh: Any) -> Any:
+def replicate(tree: Any, mesh: jax.sharding.Mesh | None) -> Any:
   """Returns the arrays replicated, so that every process can read them."""
   return jax.tree.map(
       lambda x: sharding.constrain(x, mesh, *[None] * x.ndim), tree
   )
 
 
-def num_chunks(shape: tuple[int, int], width: int, *, mesh: Any = None) -> int:
+def num_chunks(
+    shape: tuple[int, int], width: int, *, mesh: jax.sharding.Mesh | None = None
+) -> int:
   """Returns the smallest number of equal chunks that fit, if any do, in memory.
 
   Args:
@@ -57,7 +59,7 @@ def by_chunks(
     function: Callable[[tuple[Array, ...]], Any],
     width: int,
     *arrays: Array,
-    mesh: Any = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> Any:
   """Returns the results of `function` for chunks of positions, stacked.
 
@@ -103,7 +105,7 @@ def encode(
     params: Any,
     inputs: Float[Array, 'sequences positions model'],
     *,
-    mesh: Any = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> Float[Array, 'sequences positions latents']:
   """Returns latents, sharded over the devices."""
   latents = sae.encode(params, inputs)
@@ -123,7 +125,7 @@ def forward(
     taps: Iterable[lm.Tap],
     *,
     user_prefix: tuple[int, ...] = (),
-    mesh: Any = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> Callable[[Any], splice.Batch]:
   """Returns the compiled clean forward pass for batches of token ids."""
   run = functools.partial(
@@ -144,7 +146,7 @@ def member_sums(
     *,
     keep: Bool[Array, 'sequences positions'],
     sae: base.Sae,
-    mesh: Any = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> tuple[fvu.Reconstruction, frequency.Firing]:
   """Returns one member's reconstruction sums and firing counts."""
 
@@ -179,7 +181,7 @@ def by_position(
     *,
     keep: Bool[Array, 'sequences positions'],
     sae: base.Sae,
-    mesh: Any = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> ByPosition:
   """Returns one member's sparsity and squared error at each position."""
 
@@ -206,7 +208,7 @@ def reconstruct(
     *,
     keep: Bool[Array, 'sequences positions'],
     sae: base.Sae,
-    mesh: Any = None,
+    mesh: jax.sharding.Mesh | None = None,
     dtype: Any = jnp.float32,
 ) -> Float[Array, 'sequences positions target_model']:
   """Returns one member's reconstruction in the dtype of its targets.
@@ -230,7 +232,7 @@ def fill(
     vector: Float[Array, ' target_model'],
     targets: Float[Array, 'sequences positions target_model'],
     *,
-    mesh: Any = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> Float[Array, 'sequences positions target_model']:
   """Returns `vector` at every position, in the dtype of the targets."""
   return _like(jnp.broadcast_to(vector, targets.shape), targets, mesh)
@@ -240,7 +242,7 @@ def fill(
 def copy(
     targets: Float[Array, 'sequences positions target_model'],
     *,
-    mesh: Any = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> Float[Array, 'sequences positions target_model']:
   """Returns the targets, sharded like every other spliced value."""
   return _like(targets, targets, mesh)
@@ -258,7 +260,7 @@ def target_sums(
     keep: Bool[Array, 'sequences positions'],
     shift: Float[Array, ' target_model'],
     *,
-    mesh: Any = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> metrics.ShiftedSums:
   """Returns one batch's sums about `shift`, a vector near the mean."""
   sums = metrics.ShiftedSums.from_batch(targets, keep, shift)
@@ -266,7 +268,10 @@ def target_sums(
 
 
 def spliced_losses(
-    model: lm.LanguageModel, target: lm.Tap, *, mesh: Any = None
+    model: lm.LanguageModel,
+    target: lm.Tap,
+    *,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> Callable[[splice.Batch, Any], Float[Array, 'sequences positions']]:
   """Returns a compiled function from a batch and a spliced value to losses."""
 
@@ -285,7 +290,7 @@ def sequence_losses(
     batch: splice.Batch,
     *,
     clean: Float[Array, 'sequences positions'] | None = None,
-    mesh: Any = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> delta_loss.SequenceLosses:
   """Returns sums of the losses, or of losses - clean, for each sequence.
 

@@ -70,7 +70,7 @@ def ours(
     model: lm.LanguageModel, tokens: Int32[np.ndarray, 'sequences positions']
 ) -> dict[str, np.ndarray]:
   """Returns our logits and the value of every tap, by name."""
-  places = {
+  places: Any = {
       'positions': jnp.asarray(packing.positions(tokens)),
       'segments': jnp.asarray(packing.segments(tokens)),
   }

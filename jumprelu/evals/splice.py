@@ -10,6 +10,7 @@ padding, keep their clean activations.
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from jumprelu import lm
@@ -71,7 +72,7 @@ def forward(
     *,
     taps: Iterable[Tap],
     user_prefix: tuple[int, ...] = (),
-    mesh: Any = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> Batch:
   """Returns the batch with its clean activations at `taps`.
 
@@ -112,7 +113,7 @@ def losses(
     *,
     target: Tap,
     value: Float[Array, 'sequences positions d_site'],
-    mesh: Any = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> Float[Array, 'sequences positions']:
   """Returns next-token losses with `value` spliced in at `target`.
 
@@ -130,7 +131,7 @@ def hidden(
     *,
     target: Tap,
     value: Float[Array, 'sequences positions d_site'],
-    mesh: Any = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> Float[Array, 'sequences positions model']:
   """Returns inputs of the unembedding with `value` spliced in at `target`."""
   return lm.hidden(

@@ -18,7 +18,7 @@ class Text(NamedTuple):
   cache: Any
   rows: np.ndarray
   sequences: int
-  mesh: Any
+  mesh: jax.sharding.Mesh | None
 
   def first(self, tokens: int) -> 'Text':
     """Returns a text of only the first rows, enough for `tokens` positions."""
@@ -31,7 +31,11 @@ def num_rows(cache: Any, tokens: int) -> int:
 
 
 def sample(
-    cache: Any, tokens: int, *, sequences: int, mesh: Any = None
+    cache: Any,
+    tokens: int,
+    *,
+    sequences: int,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> Text:
   """Returns a random sample of the cache's rows.
 
@@ -160,7 +164,7 @@ def over(
 
 def place(
     x: Any,
-    mesh: Any,
+    mesh: jax.sharding.Mesh | None,
     *logical: str | None,
     rules: sharding.Rules = sharding.RULES,
 ) -> jax.Array:

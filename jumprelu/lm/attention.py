@@ -81,7 +81,7 @@ def make(
     config: config_lib.LmConfig,
     segments: Int[Array, 'sequences positions'],
     *,
-    mesh: Any = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> Attend | None:
   """Returns the attention function; None for the package's own attention."""
   form = choose(config, segments.shape[1], sharding.platform(mesh))
@@ -226,7 +226,7 @@ def splash(
     *,
     segments: Int[Array, 'sequences positions'],
     softcap: float | None,
-    mesh: Any = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> Float[Array, 'sequences positions heads size']:
   """Returns the heads' outputs from the TPU kernel.
 

@@ -127,7 +127,7 @@ class _Span:
   first: int  # Index of the first block to run.
   last: int  # One past the last block to run.
   norm: bool  # Whether to apply the final norm.
-  mesh: Any = None
+  mesh: jax.sharding.Mesh | None = None
 
 
 def _drive(module, inputs, positions, mask, *, span: _Span):
@@ -224,7 +224,7 @@ def run(
     taps: frozenset[Tap] = frozenset(),
     splice: Splice | None = None,
     attend: attention.Attend | None = None,
-    mesh: Any = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> tuple[Float[Array, 'sequences positions model'], dict[Tap, Array]]:
   """Runs a part of the model, inside the caller's `jit`.
 

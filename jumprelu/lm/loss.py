@@ -77,7 +77,7 @@ def losses(
     tokens: Int[Array, 'sequences positions'],
     *,
     segments: Int[Array, 'sequences positions'],
-    mesh: Any = None,
+    mesh: jax.sharding.Mesh | None = None,
     **kwargs: Any,
 ) -> Float[Array, 'sequences positions']:
   """Returns the loss, in nats, of the next token at each position.
@@ -109,7 +109,7 @@ def hidden(
     inputs: Float[Array, 'sequences positions model'] | None = None,
     first_layer: int = 0,
     splice: gemma.Splice | None = None,
-    mesh: Any = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> Float[Array, 'sequences positions model']:
   """Returns the final norm's output.
 
@@ -165,7 +165,7 @@ def compare(
     changed: Float[Array, 'sequences positions model'],
     *,
     tokens: Int[Array, 'sequences positions'],
-    mesh: Any = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> Comparison:
   """Returns the comparison of two passes, from their outputs of `hidden`."""
   unembed = _unembedder(config, params, mesh)

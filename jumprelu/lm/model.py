@@ -36,7 +36,7 @@ def load(
     *,
     num_layers: int | None = None,
     dtype: Any = jnp.float32,
-    mesh: Any = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> LanguageModel:
   """Returns a model with its first `num_layers` layers, sharded over `mesh`.
 
@@ -75,7 +75,7 @@ def activations(
     positions: Int[Array, 'sequences positions'],
     segments: Int[Array, 'sequences positions'],
     taps: tuple[sites.Tap, ...],
-    mesh: Any = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> dict[sites.Tap, Float[Array, 'sequences positions d_site']]:
   """Returns the activations at `taps`, running no block above the last tap.
 
@@ -137,7 +137,7 @@ def prefix(
     positions: Int[Array, 'sequences positions'],
     segments: Int[Array, 'sequences positions'],
     layer: int,
-    mesh: Any = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> Float[Array, 'sequences positions model']:
   """Returns the residual stream that enters block `layer`.
 
@@ -199,7 +199,7 @@ def logits(
     *,
     positions: Int[Array, 'sequences positions'],
     segments: Int[Array, 'sequences positions'],
-    mesh: Any = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> Float[Array, 'sequences positions vocab']:
   """Returns the logits in float32."""
   hidden, _ = gemma.run(

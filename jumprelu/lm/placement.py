@@ -15,7 +15,7 @@ def param_layout(
     *,
     num_layers: int,
     dtype: Any,
-    mesh: Any = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> gemma.Params:
   """Returns the first layers' parameters as `ShapeDtypeStruct` with shardings.
 

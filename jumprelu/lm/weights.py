@@ -157,7 +157,7 @@ def load(
     *,
     num_layers: int | None = None,
     dtype: Any = jnp.float32,
-    mesh: Any = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> gemma.Params:
   """Returns the parameters of the first `num_layers` layers on `mesh`.
 

@@ -14,6 +14,7 @@ import numpy as np
 from jumprelu import metrics
 from jumprelu.array_typing import Array, Bool, Float, Int, Num
 from jumprelu.evals import jitted
+from jumprelu.saes import base
 
 # Main latents below this value are silent.
 _SILENT = 1e-8
@@ -106,8 +107,8 @@ def decompose(
     directions: Float[Array, 'features target_model'],
     main: Bool[Array, 'features latents'],
     features: Int[Array, 'rows words'],
-    sae: Any,
-    mesh: Any = None,
+    sae: base.Sae,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> Parts:
   """Returns the components of words, from a member's inputs and targets."""
 

@@ -36,6 +36,7 @@ from jumprelu.array_typing import Array, Bool, Float
 from jumprelu.evals import corpus_passes, jitted
 from jumprelu.evals.measures import context as context_lib
 from jumprelu.evals.measures import ratio_errors, target_metric, uniformity
+from jumprelu.saes import base
 
 
 class Effects(NamedTuple):
@@ -73,8 +74,8 @@ def effects(
     keep: Bool[Array, 'sequences positions'],
     removed: Float[Array, ' sequences'],
     drawn: Bool[Array, ' sequences'],
-    sae: Any,
-    mesh: Any = None,
+    sae: base.Sae,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> Effects:
   """Returns the effects on the metric of one token per sequence.
 

@@ -24,12 +24,13 @@ from jumprelu.evals import corpus_passes, jitted
 from jumprelu.evals import text as text_lib
 from jumprelu.evals.measures import context as context_lib
 from jumprelu.evals.measures import labelled
+from jumprelu.saes import base
 
 
 class Unit(NamedTuple):
   """A source of features: a member, or the activations at a tap."""
 
-  sae: Any
+  sae: base.Sae | None
   params: dict[str, jax.Array]
   source: lm.Tap
 
@@ -108,9 +109,9 @@ def class_sums(
     labels: Int[Array, 'sequences examples tasks'],
     *,
     keep: Bool[Array, 'sequences positions'],
-    sae: Any,
+    sae: base.Sae | None,
     pooling: str | None = None,
-    mesh: Any = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> ClassSums:
   """Returns one batch's sums over the kept examples labelled 0 or 1."""
   if pooling:
@@ -135,9 +136,9 @@ def gather(
     columns: Int[Array, ' columns'],
     *,
     keep: Bool[Array, 'sequences positions'],
-    sae: Any,
+    sae: base.Sae | None,
     pooling: str | None = None,
-    mesh: Any = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> Float[Array, 'sequences examples columns']:
   """Returns the features `columns` of each example."""
   if pooling:

@@ -42,7 +42,10 @@ class Divergence(NamedTuple):
 
 
 def comparer(
-    model: lm.LanguageModel, targets: Iterable[lm.Tap], *, mesh: Any = None
+    model: lm.LanguageModel,
+    targets: Iterable[lm.Tap],
+    *,
+    mesh: jax.sharding.Mesh | None = None
 ) -> Callable[[splice.Batch], Callable[..., lm.Comparison]]:
   """Returns a function that maps a batch to a function `compare_splice`.
 

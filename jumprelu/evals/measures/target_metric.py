@@ -6,7 +6,7 @@ of a sequence's token does not depend on other sequences.
 
 from collections.abc import Callable
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +35,7 @@ def make(
     target: lm.Tap,
     *,
     metric: str = 'logit',
-    mesh: Any = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> Objective:
   """Returns the objective of splices at `target`.
 
