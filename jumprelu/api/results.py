@@ -306,7 +306,7 @@ def attribute(
   sae = acts.sae
   zeros = np.zeros_like(acts.latents)
   kept = np.where(acts.keep[:, None], acts.inputs, 0)
-  _, affine = _affine(sae.sae, sae.to_raw(model.model), zeros, kept)
+  affine = _decode(sae.sae, sae.to_raw(model.model), zeros, kept)
   return Attribution(
       pieces=acts.pieces,
       target=model.tokenizer.piece(target),
@@ -319,8 +319,8 @@ def attribute(
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _affine(sae, params, zeros, inputs):
-  return zeros, sae.decode(params, zeros, inputs)
+def _decode(sae, params, latents, inputs):
+  return sae.decode(params, latents, inputs)
 
 
 @functools.partial(jax.jit, static_argnums=0, static_argnames='tap')

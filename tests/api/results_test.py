@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jumprelu import errors, lm
-from jumprelu.api import logit_effects
+from jumprelu.api import logit_effects, results
 
 TEXT = 'with open(path) as f:\n    return f.read()\n'
 SITES = ('resid_post', 'mlp_out', 'attn_heads', 'transcoder')
@@ -46,8 +46,8 @@ def test_effects_of_the_whole_residual_stream_are_the_logits(model, suite):
   acts = model.run(TEXT, suite['resid_post', 20])
   logits = _direct(model, acts, acts._residual)
   cap = model.config.logits_softcap
-  found = acts.logits[np.arange(len(acts.tokens) - 1), acts.tokens[1:]]
-  np.testing.assert_allclose(cap * np.tanh(logits / cap), found, atol=1e-3)
+  actual = acts.logits[np.arange(len(acts.tokens) - 1), acts.tokens[1:]]
+  np.testing.assert_allclose(cap * np.tanh(logits / cap), actual, atol=1e-3)
 
 
 @pytest.mark.parametrize('site', SITES)
@@ -58,11 +58,18 @@ def test_attributions_add_up_and_predict_small_changes(model, suite, site):
       np.zeros((1, acts.sae.width), np.float32),
       np.zeros((1, acts.sae.sae.d_in), np.float32),
   )
-  # Effects of all parts of the kept targets are those of the targets.
-  assert made.total == pytest.approx(
-      float(made.effects.sum() + made.affine.sum() + made.error.sum())
-  )
   assert affine.shape == (1, acts.sae.sae.d_out)
+  # The parts of the kept targets have the effect of the targets themselves.
+  _, gradient = results._gradient(
+      model.model.config,
+      model.params,
+      np.asarray(acts.tokens)[None],
+      model.tokenizer.encode('read')[0],
+      made.position,
+      tap=acts.sae.reads.target,
+  )
+  along = (np.asarray(gradient[0]) * acts.targets).sum(-1)
+  assert made.total == pytest.approx(along[acts.keep].sum(), rel=1e-3, abs=1e-3)
   assert np.isfinite(made.effects).all() and made.effects[1:].any()
   assert not made.effects[made.position + 1 :].any()
 
