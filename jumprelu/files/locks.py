@@ -9,6 +9,27 @@ from jumprelu import errors
 from jumprelu.files import remote
 
 
+def is_free(path: Any) -> bool:
+  """Returns whether a file exists and no process on this computer locks it.
+
+  Returns False for a file in remote storage, which cannot be locked. The lock
+  is held for an instant.
+  """
+  try:
+    file = path.open('r')
+  except OSError:
+    return False
+  with file:
+    descriptor = remote.descriptor(file)
+    if descriptor is None:
+      return False
+    try:
+      fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+      return False
+    return True
+
+
 @contextlib.contextmanager
 def hold(
     path: Any, *, where: str, on_busy: Callable[[], None], cure: str = ''

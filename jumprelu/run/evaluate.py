@@ -46,6 +46,17 @@ Row = dict[str, Any]
 
 POSITIONAL = 'release'
 EXTRA = 'train'
+MAIN_FLAGS = (
+    'release',
+    'out',
+    'model',
+    'data',
+    'measures',
+    'layer',
+    'site',
+    'lm_dtype',
+    'eval.tokens',
+)
 
 
 def define_flags(fv: absl_flags.FlagValues) -> None:
@@ -69,13 +80,12 @@ def define_flags(fv: absl_flags.FlagValues) -> None:
   absl_flags.DEFINE_list(
       'measures',
       [],
-      f'Additional metrics: any of {", ".join(measures.MEASURES)}.',
+      f'Additional metrics: any of {", ".join(measures.MEASURES)}.\n\n'
+      + measures.describe(),
       flag_values=fv,
   )
   needed = 'only needed if their folder does not name it.'
-  absl_flags.DEFINE_integer(
-      'layer', None, f'Layer of published SAEs; {needed}', flag_values=fv
-  )
+  flags.define_integer(fv, 'layer', None, f'Layer of published SAEs; {needed}')
   string('site', f'Site of published SAEs; {needed}')
   absl_flags.DEFINE_boolean(
       'input_gain',
