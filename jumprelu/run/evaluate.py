@@ -17,11 +17,10 @@ from the config next to the arrays; flags must supply the missing ones.
   jumprelu evaluate --release=gemma-scope-2b-pt-res/layer_20/width_16k \
       --data=text/ --out=gemma_scope.jsonl
 
---measures computes additional metrics. Most measures make another pass over
-text; histogram, geometry, splitting and stability do not. Scalar results become
-columns of the rows. Other results are written next to OUT.jsonl, as
-OUT.MEASURE.jsonl and OUT.MEASURE.parquet. --measure.NAME.FIELD configures a
-measure:
+--measures computes additional metrics, which --help=measures describes with
+their costs. Scalar results become columns of the rows. Other results are
+written next to OUT.jsonl, as OUT.MEASURE.jsonl and OUT.MEASURE.parquet.
+--measure.NAME.FIELD configures a measure:
 
   jumprelu evaluate --release=DIR --out=results.jsonl --measures=probing \
       --measure.probing.data=reviews.jsonl

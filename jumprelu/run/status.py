@@ -3,10 +3,9 @@
 Prints a table from the STATUS.json files of run directories: state, step, share
 of all steps, tokens per second, and the time since the last update. A run is
 stale if it is unfinished and has not been updated for --stale_minutes. Also
-exits 1 if a STATUS.json cannot be read. A run without this file is starting; it
-has never started if no process on this computer trains it. An argument is a run
-directory, or a folder with run directories in it, up to four levels deep. Only
-reads files; uses no device.
+exits 1 if a STATUS.json cannot be read, or if a run on this computer ended
+before its first step. An argument is a run directory, or a folder with run
+directories in it, up to four levels deep. Only reads files; uses no device.
 
   jumprelu status runs/scope-2b
   jumprelu status runs/a runs/b --stale_minutes=10
@@ -33,9 +32,6 @@ _BAD = ('failed', 'unreadable', 'never started')
 
 # Levels of folders that are searched for runs.
 _LEVELS = 4
-# Seconds after which a run that no process trains counts as never started. A
-# run on another computer may use this time to start.
-_STARTING = 600.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,15 +143,15 @@ def _unstarted(
 ) -> RunStatus:
   """Returns the state of a run without STATUS.json."""
   age = now - (path / 'config.json').stat().mtime
-  if age <= _STARTING or not locks.is_free(path / 'run.lock'):
+  if not locks.was_freed(path / 'run.lock'):
     stale = age > stale_after
     return RunStatus(str(path), 'starting', age=age, stale=stale)
   return RunStatus(
       str(path),
       'never started',
       age=age,
-      error='no process on this computer trains it, and it has no STATUS.json;'
-      ' run its command again to see the error',
+      error='its process ended before the first step; run its command again to'
+      ' see the error',
   )
 
 
