@@ -231,7 +231,7 @@ def parse_integer(text: str) -> int:
     # long to convert.
     if abs(value) < 2**63 and value == int(value):
       return int(value)
-  except decimal.InvalidOperation:
+  except decimal.DecimalException:
     pass
   raise ValueError(f'{text!r} is not an integer')
 
