@@ -122,3 +122,9 @@ def test_a_default_is_shown_for_flags_that_have_one(capsys, command):
     # The gain is that of the published SAE.
     if command != 'evaluate' or 'input_gain' not in entry:
       assert '(default:' in ' '.join(entry.split()), entry
+
+
+def test_the_help_of_data_names_every_kind_of_text(capsys):
+  text = ' '.join(_help(capsys, 'train', '--help=data').split())
+  for kind in ('stdlib (', 'python (', 'folder', 'tfds:NAME', 'tokens:FOLDER'):
+    assert kind in text

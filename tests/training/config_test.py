@@ -179,7 +179,7 @@ _BAD = {
     'target': ({'target_l0': (0.0,)}, r'target_l0: 0.0 must be above 0'),
     'target above width': (
         {'target_l0': (20.0,), 'widths': (16,)},
-        'target_l0: 20 is larger than the smallest width, 16',
+        'target_l0: 20 is larger than width 16',
     ),
     'penalty': (
         {'sae.jumprelu.penalty': 'target_l0'},
@@ -187,7 +187,7 @@ _BAD = {
     ),
     'short run': (
         {'tokens': 1000},
-        'less than one block: use --tokens=65_536 or more, or a smaller'
+        r'tokens is 1000: use 65_536 or more \(one block\), or a smaller'
         ' --stream.block_positions',
     ),
     'part': ({'optim.learning_rate': -1.0}, 'optim.learning_rate must be'),
