@@ -26,7 +26,7 @@ _SECRET_WORDS = frozenset(
     ' credentials'.split()
 )
 # Flags that the launcher sets, or that print help instead of training.
-_OURS = ('out', 'layer', 'help', 'h')
+_OURS = ('out', 'layer', 'help', 'helpfull', 'h')
 _OUR_VARIABLES = ('JAX_COORDINATOR_PORT', 'JUMPRELU_CACHE')
 
 

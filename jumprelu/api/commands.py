@@ -13,7 +13,7 @@ def train_suite(out: str | os.PathLike[str], **fields: Any) -> str:
 
   Args:
     out: The run directory.
-    **fields: Fields of the training config as `jumprelu train --help` lists
+    **fields: Fields of the training config as `jumprelu train --helpfull` lists
       them, with `__` for the dot: `tokens=500_000`, `optim__b2=0.9`.
 
   Returns:
@@ -59,7 +59,7 @@ def evaluate_suite(
     suite: The SAEs; all of one language model.
     text: The text, as `--data` takes it; the training text's if None.
     model: The language model; that of the SAEs if None.
-    measures: Names of further measures (`jumprelu evaluate --help`).
+    measures: Names of further measures (`jumprelu evaluate --help=measures`).
     config: A `jumprelu.evals.Config`; the default if None.
   """
   extras.check('train')

@@ -54,8 +54,8 @@ def _find_files(path: pathlib.Path) -> list[pathlib.Path]:
   """Returns the files of known kinds below a directory, or the file itself."""
   if not path.exists():
     raise MissingInputError(
-        f'{path}: no such file or directory; --data takes stdlib, python, a'
-        ' path, tfds:NAME or tokens:DIR'
+        f'{path}: no such file or directory; --data is stdlib, python, a file'
+        ' or folder, tfds:NAME or tokens:FOLDER'
     )
   if path.is_file():
     if path.suffix.lower() not in _SUFFIXES:

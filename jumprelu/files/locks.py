@@ -3,10 +3,33 @@
 from collections.abc import Callable, Iterator
 import contextlib
 import fcntl
+import socket
 from typing import Any
 
 from jumprelu import errors
 from jumprelu.files import remote
+
+
+def was_freed(path: Any) -> bool:
+  """Returns whether the last process that held a lock no longer holds it.
+
+  Returns False if that process was on another computer, because the locks of
+  other computers may not be visible on a shared disk. The same is true of files
+  in remote storage. The lock is held for an instant.
+  """
+  try:
+    file = path.open('r')
+  except OSError:
+    return False
+  with file:
+    descriptor = remote.descriptor(file)
+    if descriptor is None or file.read() != socket.gethostname():
+      return False
+    try:
+      fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+      return False
+    return True
 
 
 @contextlib.contextmanager
@@ -43,4 +66,7 @@ def hold(
       except BlockingIOError:
         on_busy()
         fcntl.flock(descriptor, fcntl.LOCK_EX)
+      # For `was_freed`.
+      file.write(socket.gethostname())
+      file.flush()
     yield

@@ -10,6 +10,7 @@ import pathlib
 from typing import Any
 
 from jumprelu import errors
+from jumprelu.files import dotted
 from jumprelu.lm import config as config_lib
 from jumprelu.lm import families, huggingface, orbax_folder, weights
 
@@ -100,12 +101,14 @@ def find(model: str) -> Source:
     return _find_known(model)
   folder = pathlib.Path(model).expanduser()
   if not folder.is_dir():
+    similar, known = _similar(model), ', '.join(families.MODELS)
     if os.sep in model or model.startswith(('.', '~')):
-      raise errors.MissingInputError(f'--model={model}: no such folder')
-    known = ', '.join(sorted(families.MODELS))
+      raise errors.MissingInputError(
+          f'--model={model}: no such folder{similar}; known names: {known}'
+      )
     raise errors.UserError(
-        f'--model={model}: unknown; use the folder of a model, or one of'
-        f' {known}'
+        f'--model={model}: unknown{similar}; use the folder of a model, or one'
+        f' of {known}'
     )
   return _open_folder(folder, folder.resolve().name)
 
@@ -124,6 +127,21 @@ def huggingface_folder(model: str) -> pathlib.Path:
         ' transformers needs; use a folder with config.json and *.safetensors'
     )
   return source.folder
+
+
+def _similar(model: str) -> str:
+  """Returns ' (did you mean X?)' for a name of Hugging Face or with a typo.
+
+  It is empty for other paths.
+  """
+
+  def letters(name):
+    return ''.join(filter(str.isalnum, name.lower()))
+
+  for name in families.MODELS:
+    if letters(model.rpartition('/')[2]) == letters(name):
+      return f' (did you mean {name}?)'
+  return '' if os.sep in model else dotted.nearest(model, families.MODELS)
 
 
 def _open_folder(folder: pathlib.Path, name: str) -> Source:

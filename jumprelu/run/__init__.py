@@ -13,12 +13,15 @@ A command `NAME` is the module `jumprelu/run/NAME.py`, is listed in
   EXTRA              optional: the extra of setup.py whose libraries the
                      command needs. If a library is missing, a one-line error
                      names the extra to install.
+  MAIN_FLAGS         optional: the flags that --help describes; --helpfull and
+                     --help=SECTION describe the others. Without it, --help
+                     describes all flags.
   define_flags(fv)   declares the flags on `fv`, an `absl.flags.FlagValues` of
                      this command alone: `flags.DEFINE_string('out', None,
                      'help', flag_values=fv)` for single flags, and
                      `jumprelu.run.flags.define(fv, config)` for a dataclass.
-                     Every command also has `--help` and `--debug`, which
-                     `main` declares.
+                     Every command also has `--help`, `--helpfull` and
+                     `--debug`, which `main` declares.
   run(fv)            does the work; returns None or an exit code. Flags are
                      read as `fv.out` and `flags.build(fv, config)`. Bad input
                      raises an error of `jumprelu/errors.py`, before any device

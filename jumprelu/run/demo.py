@@ -19,6 +19,7 @@ import time
 
 from absl import flags
 
+from jumprelu.run import flags as flags_lib
 from jumprelu.run import main
 
 EXTRA = 'train'
@@ -42,13 +43,13 @@ def define_flags(flag_values: flags.FlagValues) -> None:
       'Folder for the run, the release, the results and the plot.',
       flag_values=flag_values,
   )
-  flags.DEFINE_integer(
+  flags_lib.define_integer(
+      flag_values,
       'tokens',
       SUITE['tokens'],
       'Tokens to train on. More tokens take longer and improve the SAEs'
       ' slightly.',
       lower_bound=1,
-      flag_values=flag_values,
   )
 
 

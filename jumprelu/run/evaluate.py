@@ -17,11 +17,10 @@ from the config next to the arrays; flags must supply the missing ones.
   jumprelu evaluate --release=gemma-scope-2b-pt-res/layer_20/width_16k \
       --data=text/ --out=gemma_scope.jsonl
 
---measures computes additional metrics. Most measures make another pass over
-text; histogram, geometry, splitting and stability do not. Scalar results become
-columns of the rows. Other results are written next to OUT.jsonl, as
-OUT.MEASURE.jsonl and OUT.MEASURE.parquet. --measure.NAME.FIELD configures a
-measure:
+--measures computes additional metrics, which --help=measures describes with
+their costs. Scalar results become columns of the rows. Other results are
+written next to OUT.jsonl, as OUT.MEASURE.jsonl and OUT.MEASURE.parquet.
+--measure.NAME.FIELD configures a measure:
 
   jumprelu evaluate --release=DIR --out=results.jsonl --measures=probing \
       --measure.probing.data=reviews.jsonl
@@ -46,6 +45,17 @@ Row = dict[str, Any]
 
 POSITIONAL = 'release'
 EXTRA = 'train'
+MAIN_FLAGS = (
+    'release',
+    'out',
+    'model',
+    'data',
+    'measures',
+    'layer',
+    'site',
+    'lm_dtype',
+    'eval.tokens',
+)
 
 
 def define_flags(fv: absl_flags.FlagValues) -> None:
@@ -69,13 +79,12 @@ def define_flags(fv: absl_flags.FlagValues) -> None:
   absl_flags.DEFINE_list(
       'measures',
       [],
-      f'Additional metrics: any of {", ".join(measures.MEASURES)}.',
+      f'Additional metrics: any of {", ".join(measures.MEASURES)}.\n\n'
+      + measures.describe(),
       flag_values=fv,
   )
   needed = 'only needed if their folder does not name it.'
-  absl_flags.DEFINE_integer(
-      'layer', None, f'Layer of published SAEs; {needed}', flag_values=fv
-  )
+  flags.define_integer(fv, 'layer', None, f'Layer of published SAEs; {needed}')
   string('site', f'Site of published SAEs; {needed}')
   absl_flags.DEFINE_boolean(
       'input_gain',

@@ -9,6 +9,7 @@ is kept until `build`, so that a single message names every bad flag.
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+import decimal
 import enum
 import types
 import typing
@@ -20,6 +21,32 @@ from jumprelu import errors
 from jumprelu.files import dotted
 
 T = TypeVar('T', bound=dotted.Dataclass)
+
+_MULTIPLES = {'k': 10**3, 'm': 10**6, 'b': 10**9}
+
+# Names that users of other libraries try, and the flags with that meaning. The
+# first of them that a command has is suggested.
+_SYNONYMS: dict[str, tuple[str, ...]] = {
+    name: targets
+    for names, targets in (
+        ('l0 target', ('target_l0',)),
+        (
+            'lambda lmbda l1 l1_coeff l1_coefficient l0_coeff l0_coefficient'
+            ' sparsity sparsity_coefficient sparsity_penalty',
+            ('sparsity_coefficients',),
+        ),
+        ('lr learning_rate', ('optim.learning_rate',)),
+        ('batch_size bs', ('batch', 'stream.batch', 'eval.lm_sequences')),
+        ('d_sae dict_size latents n_latents num_latents', ('widths',)),
+        ('steps num_tokens total_tokens training_tokens', ('tokens',)),
+        ('hook hook_name hook_point', ('sites', 'site')),
+        ('arch architecture', ('variants',)),
+        ('dataset', ('data', 'text')),
+        ('context_size seq_len', ('corpus.sequence_length',)),
+        ('output output_dir save_dir', ('out',)),
+    )
+    for name in names.split()
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +75,35 @@ class _Parser(flags.ArgumentParser):
     return _placeholder(self.kind)
 
 
+class _IntegerParser(flags.IntegerParser):
+  """The parser of an integer flag that is not a leaf of a config."""
+
+  def convert(self, argument: Any) -> int:
+    if isinstance(argument, str):
+      return parse_integer(argument)
+    return super().convert(argument)
+
+
+def define_integer(
+    flag_values: flags.FlagValues,
+    name: str,
+    default: int | None,
+    text: str,
+    *,
+    lower_bound: int | None = None,
+    upper_bound: int | None = None,
+) -> None:
+  """Declares an integer flag; its value may be written as 2_000_000 or 2M."""
+  flags.DEFINE(
+      _IntegerParser(lower_bound, upper_bound),
+      name,
+      default,
+      text,
+      flag_values=flag_values,
+      serializer=flags.ArgumentSerializer(),
+  )
+
+
 def define(
     flag_values: flags.FlagValues,
     config: dotted.Dataclass,
@@ -55,6 +111,7 @@ def define(
     prefix: str = '',
     alternatives: Mapping[str, dotted.Dataclass] | None = None,
     only: Sequence[str] | None = None,
+    title: str = '',
 ) -> None:
   """Declares a flag for each leaf of `config`.
 
@@ -66,6 +123,8 @@ def define(
       shows their values that differ from the defaults.
     only: The paths of the leaves that have flags; all by default. A path that
       ends in a dot includes all leaves below it.
+    title: The heading in the help of the leaves outside sections; by default
+      the first line of the docstring of `config`.
   """
   others = {
       name: dotted.leaves(other) for name, other in (alternatives or {}).items()
@@ -76,20 +135,25 @@ def define(
     # Empty defaults are not shown. Neither is the name of an alternative, which
     # is the value of its field `recipe`.
     shown = [f'default: {show(leaf.value)}'] if leaf.value != '' else []
+    names_of: dict[str, list[str]] = {}
     for name, other in others.items():
       if other[path].value not in (leaf.value, name):
-        shown.append(f'{name}: {show(other[path].value)}')
+        names_of.setdefault(show(other[path].value), []).append(name)
+    shown += [f'{", ".join(names)}: {text}' for text, names in names_of.items()]
     flag = flags.Flag(
         _Parser(leaf.type),
         None,
         prefix + path,
         None,
-        leaf.help + (f' ({"; ".join(shown)})' if shown else ''),
+        leaf.help.rstrip('.')
+        + '.'
+        + (f' ({"; ".join(shown)})' if shown else ''),
         boolean=leaf.type is bool,
     )
-    flags.DEFINE_flag(
-        flag, flag_values=flag_values, module_name=_group(config, prefix, path)
-    )
+    group = _group(config, prefix, path)
+    if title and '.' not in prefix + path:
+      group = title
+    flags.DEFINE_flag(flag, flag_values=flag_values, module_name=group)
 
 
 def build(
@@ -135,10 +199,48 @@ def build(
   return result
 
 
+def suggest(name: str, names: Sequence[str]) -> str:
+  """Returns ' (did you mean X?)' for an unknown flag, '' if none is similar.
+
+  A flag with the same meaning or the same end of its path is preferred to one
+  with a similar spelling.
+  """
+  end = name.rpartition('.')[2].lower().replace('-', '_')
+  similar = [other for other in _SYNONYMS.get(end, ()) if other in names][:1]
+  similar = similar or [x for x in names if x.endswith(f'.{end}')][:3]
+  if similar:
+    return f' (did you mean {" or ".join(similar)}?)'
+  return dotted.nearest(name, names)
+
+
+def parse_integer(text: str) -> int:
+  """Returns the integer in a text such as 2000, 2_000, 1e6, 2M, 500k or 1B.
+
+  Raises:
+    ValueError: the text is not an integer.
+  """
+  try:
+    return int(text)
+  except ValueError:
+    pass
+  number = text.strip().lower()
+  factor = _MULTIPLES.get(number[-1:], 1)
+  try:
+    value = decimal.Decimal(number[:-1] if factor > 1 else number) * factor
+    # The first bound excludes NaN and infinity. Huge powers of ten would take
+    # long to convert.
+    if abs(value) < 2**63 and value == int(value):
+      return int(value)
+  except decimal.DecimalException:
+    pass
+  raise ValueError(f'{text!r} is not an integer')
+
+
 def parse_text(kind: Any, text: str) -> Any:
   """Returns the value of a leaf of type `kind` from the text of its flag.
 
-  The text `none` is the empty tuple, or None if the leaf is optional.
+  The text `none` is the empty tuple, or None if the leaf is optional. In lists
+  of integers, 16k is refused, because it might mean 16_000 or 16_384.
 
   Raises:
     ValueError: the text is not of this type.
@@ -152,15 +254,18 @@ def parse_text(kind: Any, text: str) -> Any:
     if text.strip().lower() == 'none':
       return ()
     items = [item.strip() for item in text.split(',')]
+    if args[0] is int:
+      _refuse_multiples(items)
     return tuple(parse_text(args[0], item) for item in items if item)
   if kind is bool:
     return _parse_bool(text)
-  if kind in (int, float):
+  if kind is int:
+    return parse_integer(text)
+  if kind is float:
     try:
-      return kind(text)
+      return float(text)
     except ValueError:
-      noun = 'an integer' if kind is int else 'a number'
-      raise ValueError(f'{text!r} is not {noun}') from None
+      raise ValueError(f'{text!r} is not a number') from None
   return dotted.coerce(kind, text)
 
 
@@ -175,6 +280,15 @@ def show(value: Any) -> str:
   if value is None or value == '':
     return 'none'
   return str(value)
+
+
+def _refuse_multiples(items: Sequence[str]) -> None:
+  """Raises ValueError if a number such as 16k is among the items."""
+  for item in items:
+    digits, unit = item[:-1], item[-1:].lower()
+    if unit in _MULTIPLES and digits.isdecimal():
+      example = f'{int(digits) * _MULTIPLES[unit]:_}'
+      raise ValueError(f'{item!r}: write all digits, such as {example}')
 
 
 def _parse_bool(text: str) -> bool:

@@ -38,9 +38,22 @@ from absl import flags
 
 from jumprelu import errors
 from jumprelu.files import folder_kinds
+from jumprelu.run import flags as flags_lib
 from jumprelu.run import harvest_store, main
 
 EXTRA = 'train'
+MAIN_FLAGS = (
+    'model',
+    'layer',
+    'token_ids',
+    'text',
+    'out',
+    'sites',
+    'store',
+    'tokens',
+    'data',
+    'recipe',
+)
 
 _SITES = ('resid_post', 'mlp_out', 'attn_heads', 'mlp_in')
 
@@ -52,8 +65,8 @@ def define_flags(fv: flags.FlagValues):
     flags.DEFINE_string(name, default, text, flag_values=fv)
 
   string('model', 'gemma2_nano', 'Language model: a known name, or its folder.')
-  flags.DEFINE_integer(
-      'layer', None, 'Layer, counted from 0. Required.', flag_values=fv
+  flags_lib.define_integer(
+      fv, 'layer', None, 'Layer, counted from 0. Required.'
   )
   string('token_ids', None, 'An .npy file of token ids.')
   string('text', None, 'A UTF-8 text file, read instead of token ids.')
@@ -69,16 +82,16 @@ def define_flags(fv: flags.FlagValues):
       'Precision of the language model; the file holds float32.',
       flag_values=fv,
   )
-  flags.DEFINE_integer(
-      'batch', 8, 'Sequences per forward pass.', lower_bound=1, flag_values=fv
+  flags_lib.define_integer(
+      fv, 'batch', 8, 'Sequences per forward pass.', lower_bound=1
   )
-  flags.DEFINE_integer(
+  flags_lib.define_integer(
+      fv,
       'sequence_length',
       None,
       "Positions per row of --text (default: 1024, or the model's context if"
       ' that is shorter).',
       lower_bound=2,
-      flag_values=fv,
   )
   harvest_store.define_flags(fv)
 

@@ -47,6 +47,7 @@ def define_flags(fv: absl_flags.FlagValues) -> None:
       config.resolve(),
       alternatives=config.other_recipes(),
       only=_STREAM,
+      title='flags for --store',
   )
   flags.define(fv, preemption_lib.Config(), prefix='process.')
 

@@ -23,6 +23,8 @@ from absl import flags, logging
 import jumprelu
 from jumprelu import errors, extras
 from jumprelu.files import cache_folder, dotted
+from jumprelu.run import flag_help
+from jumprelu.run import flags as flags_lib
 
 COMMANDS = (
     'demo',
@@ -45,7 +47,8 @@ usage: jumprelu COMMAND [--flag=value ...]
 commands:
 {commands}
 
-  jumprelu COMMAND --help    describe a command, its flags and their defaults
+  jumprelu COMMAND --help    describe a command and its main flags
+  jumprelu COMMAND --helpfull   describe all flags of a command
   jumprelu --version
 
 Start with `jumprelu demo`: it needs no download, no account and no
@@ -127,8 +130,16 @@ def run_command(command: Command, prog: str, argv: Sequence[str]) -> int:
     flag_values = _new_flags()
     command.define_flags(flag_values)
     # Precedes parsing, so that --help works even if other flags are invalid.
-    if not {'--help', '-h', '-help'}.isdisjoint(argv):
-      print(help_text(prog, command.__doc__ or '', flag_values), end='')
+    part = flag_help.requested(argv)
+    if part is not None:
+      text = flag_help.text(
+          prog,
+          command.__doc__ or '',
+          flag_values,
+          part=part,
+          main_flags=getattr(command, 'MAIN_FLAGS', ()),
+      )
+      print(text, end='')
       return 0
     if extra := getattr(command, 'EXTRA', None):
       extras.check(extra)
@@ -178,35 +189,25 @@ def parse(
     )
 
 
-def help_text(prog: str, doc: str, flag_values: flags.FlagValues) -> str:
-  """Returns a command's docstring and flags, grouped by config section."""
-  parts = [f'{prog}: {doc.strip()}', f'usage: {prog} [--flag=value ...]']
-  for group, members in flag_values.flags_by_module_dict().items():
-    # absl groups flags by the module that defined them; `flags.define` uses the
-    # heading of the config section as the module name.
-    if group == __name__:
-      continue
-    title = 'flags' if group in sys.modules else group
-    parts.append('\n'.join([f'{title}:', *map(_flag_help, members)]))
-  common = flag_values.flags_by_module_dict()[__name__]
-  parts.append('\n'.join(['flags of every command:', *map(_flag_help, common)]))
-  return '\n\n'.join(parts) + '\n'
-
-
 def _new_flags() -> flags.FlagValues:
-  """Returns flags that consist of --help and --debug.
+  """Returns flags that consist of --help, --helpfull and --debug.
 
   absl's global flags, about a hundred, are left out.
   """
   flag_values = flags.FlagValues()
   for name, text in (
-      ('help', 'Show this help and exit.'),
+      (
+          'help',
+          'Show the help, or that of a section or flag, such as --help=optim;'
+          ' then exit.',
+      ),
+      ('helpfull', 'Show the help of all flags and exit.'),
       ('debug', 'Show library logs, and tracebacks even for expected errors.'),
   ):
     flags.DEFINE_flag(
         flags.BooleanFlag(name, False, text),
         flag_values=flag_values,
-        module_name=__name__,
+        module_name=flag_help.COMMON,
     )
   return flag_values
 
@@ -236,34 +237,10 @@ def _summary(command: str) -> str:
   return f'  {command:<10} {doc.partition(chr(10))[0]}'
 
 
-def _flag_help(flag: flags.Flag[Any]) -> str:
-  """Returns a flag's entry in the help: name, placeholder, text and default."""
-  name, kind = f'--{flag.name}', ''
-  text, default = flag.help or '', flag.default
-  if flag.boolean:
-    name = f'--[no]{flag.name}'
-  elif isinstance(flag.parser, flags.EnumParser):
-    values = '|'.join(flag.parser.enum_values)
-    kind = f'={values}'
-    # absl repeats the values at the start of the help text.
-    text = text.removeprefix(f'<{values}>: ')
-  elif isinstance(flag.parser, flags.ListParser):
-    kind = '=TEXT,...'
-    default = ','.join(default or ())
-  else:
-    placeholders = {'string': 'TEXT', 'int': 'INT', 'float': 'NUMBER'}
-    type_name = flag.parser.flag_type()
-    kind = '=' + placeholders.get(type_name, type_name)
-  if default not in (None, '') and not flag.boolean:
-    text += f' (default: {default})'
-  text = flags.text_wrap(text[:1].upper() + text[1:], 79, '      ')
-  return f'  {name}{kind}\n{text}'
-
-
 def _unknown_flag(arg: str, names: Sequence[str]) -> str:
   """Returns the message about an unknown flag, with the nearest known one."""
   name = arg.lstrip('-').partition('=')[0]
-  return f'unknown flag --{name}{dotted.nearest(name, names)}'
+  return f'unknown flag --{name}{flags_lib.suggest(name, names)}'
 
 
 def _fail(prog: str, message: str, code: int) -> int:

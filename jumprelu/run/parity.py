@@ -17,6 +17,7 @@ import sys
 from absl import flags
 
 from jumprelu import errors
+from jumprelu.run import flags as flags_lib
 from jumprelu.run import main
 
 POSITIONAL = 'model'
@@ -30,15 +31,15 @@ def define_flags(fv: flags.FlagValues):
       'Hugging Face folder, or a known name that refers to one.',
       flag_values=fv,
   )
-  flags.DEFINE_integer(
+  flags_lib.define_integer(
+      fv,
       'length',
       64,
       'Positions per row. Rows longer than the sliding window test the window'
       ' too.',
       lower_bound=8,
-      flag_values=fv,
   )
-  flags.DEFINE_integer('seed', 0, 'Seed of the token ids.', flag_values=fv)
+  flags_lib.define_integer(fv, 'seed', 0, 'Seed of the token ids.')
   flags.DEFINE_float(
       'tolerance',
       1e-4,

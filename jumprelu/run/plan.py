@@ -22,6 +22,23 @@ from jumprelu import errors
 from jumprelu.files import json_files
 from jumprelu.run import main
 
+MAIN_FLAGS = (
+    'topology',
+    'layers',
+    'price_per_chip_hour',
+    'utilisation',
+    'compile',
+    'out',
+    'recipe',
+    'model',
+    'layer',
+    'sites',
+    'widths',
+    'tokens',
+    'mesh.tensor',
+    'stream.lm_sequences',
+)
+
 
 def define_flags(flag_values: absl_flags.FlagValues) -> None:
   """Declares the flags of the plan and those of the training config."""

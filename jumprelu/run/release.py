@@ -18,6 +18,7 @@ from absl import flags
 
 from jumprelu import errors
 from jumprelu.files import remote
+from jumprelu.run import flags as flags_lib
 from jumprelu.run import main
 
 EXTRA = 'train'
@@ -56,13 +57,13 @@ def define_flags(fv: flags.FlagValues):
       ' because of a non-finite loss or gradient.',
       flag_values=fv,
   )
-  flags.DEFINE_integer(
+  flags_lib.define_integer(
+      fv,
       'test_vectors',
       16,
       'Test vectors (held-out activations) stored with each member.',
       lower_bound=8,
       upper_bound=4096,
-      flag_values=fv,
   )
 
 

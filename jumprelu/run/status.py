@@ -3,15 +3,15 @@
 Prints a table from the STATUS.json files of run directories: state, step, share
 of all steps, tokens per second, and the time since the last update. A run is
 stale if it is unfinished and has not been updated for --stale_minutes. Also
-exits 1 if a STATUS.json cannot be read. An argument is a run directory, or a
-folder with run directories directly inside it. Only reads files; uses no
-device.
+exits 1 if a STATUS.json cannot be read, or if a run on this computer ended
+before its first step. An argument is a run directory, or a folder with run
+directories in it, up to four levels deep. Only reads files; uses no device.
 
   jumprelu status runs/scope-2b
   jumprelu status runs/a runs/b --stale_minutes=10
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 import dataclasses
 import datetime
 import json
@@ -22,13 +22,16 @@ import time
 from absl import flags
 
 from jumprelu import errors, extras
-from jumprelu.files import folder_kinds
+from jumprelu.files import folder_kinds, locks, remote
 from jumprelu.run import main
 
 POSITIONAL = 'runs'
 
 # States that need attention.
-_BAD = ('failed', 'unreadable')
+_BAD = ('failed', 'unreadable', 'never started')
+
+# Levels of folders that are searched for runs.
+_LEVELS = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,8 +39,8 @@ class RunStatus:
   """The state of one run."""
 
   name: str
-  # The state in STATUS.json; 'starting' while that file is missing, and
-  # 'unreadable' if it is damaged.
+  # The state in STATUS.json, or 'unreadable' if it is damaged. While that file
+  # is missing, 'starting' or 'never started'.
   state: str
   step: int = 0
   total_steps: int = 0
@@ -80,7 +83,7 @@ def run(fv: flags.FlagValues) -> int:
 
 
 def find(paths: Iterable[str]) -> list[folder_kinds.Folder]:
-  """Returns the run directories among `paths` and directly inside them.
+  """Returns the run directories among `paths` and in these folders.
 
   Raises:
     MissingInputError: a path is neither a run directory nor a folder of them.
@@ -91,7 +94,7 @@ def find(paths: Iterable[str]) -> list[folder_kinds.Folder]:
     path = _path(text)
     children = []
     if not _is_run(path) and path.is_dir():
-      children = sorted(child for child in path.iterdir() if _is_run(child))
+      children = list(_inside(path, _LEVELS))
     if not children and not _is_run(path):
       folder_kinds.want_run(path)
       raise errors.MissingInputError(
@@ -117,8 +120,7 @@ def read(
   status = path / 'STATUS.json'
   try:
     if not status.exists():
-      age = now - (path / 'config.json').stat().mtime
-      return RunStatus(name, 'starting', age=age, stale=age > stale_after)
+      return _unstarted(path, now=now, stale_after=stale_after)
     record = json.loads(status.read_text())
     age = now - _seconds(record['updated'])
     trained, seconds = record.get('tokens_trained', 0), record.get('seconds', 0)
@@ -134,6 +136,23 @@ def read(
     )
   except (ValueError, KeyError, TypeError, AttributeError) as error:
     return RunStatus(name, 'unreadable', error=f'STATUS.json: {error!r}')
+
+
+def _unstarted(
+    path: folder_kinds.Folder, *, now: float, stale_after: float
+) -> RunStatus:
+  """Returns the state of a run without STATUS.json."""
+  age = now - (path / 'config.json').stat().mtime
+  if not locks.was_freed(path / 'run.lock'):
+    stale = age > stale_after
+    return RunStatus(str(path), 'starting', age=age, stale=stale)
+  return RunStatus(
+      str(path),
+      'never started',
+      age=age,
+      error='its process ended before the first step; run its command again to'
+      ' see the error',
+  )
 
 
 def table(runs: Sequence[RunStatus]) -> str:
@@ -172,6 +191,26 @@ def _ago(seconds: float) -> str:
     if seconds >= size:
       return f'{seconds / size:.0f} {unit} ago'
   return f'{max(seconds, 0):.0f} s ago'
+
+
+def _inside(
+    folder: folder_kinds.Folder, levels: int
+) -> Iterator[folder_kinds.Folder]:
+  """Yields the run directories in a folder, outside releases and other runs.
+
+  Hidden folders are skipped, and links to folders of runs are not followed.
+  """
+  for child in sorted(folder.iterdir()):
+    if child.name.startswith('.') or not child.is_dir():
+      continue
+    if folder_kinds.is_run(child):
+      yield child
+    elif levels > 1 and not (_is_link(child) or folder_kinds.is_release(child)):
+      yield from _inside(child, levels - 1)
+
+
+def _is_link(path: folder_kinds.Folder) -> bool:
+  return not remote.is_remote(path) and os.path.islink(path)
 
 
 def _is_run(path: folder_kinds.Folder) -> bool:

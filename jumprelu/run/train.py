@@ -22,6 +22,19 @@ from jumprelu import errors
 from jumprelu.run import main
 
 EXTRA = 'train'
+MAIN_FLAGS = (
+    'out',
+    'model',
+    'layer',
+    'sites',
+    'widths',
+    'sparsity_coefficients',
+    'target_l0',
+    'data',
+    'tokens',
+    'recipe',
+    'optim.learning_rate',
+)
 
 
 def define_flags(flag_values: absl_flags.FlagValues) -> None:

@@ -74,9 +74,9 @@ class TrainConfig:
   )
   data: str = fields.field(
       'stdlib',
-      "Text: stdlib (the source of Python's standard library), a file, folder"
-      ' or comma-separated list of .txt .md .py .jsonl .parquet,'
-      ' tfds:NAME[/CONFIG], or tokens:FOLDER.',
+      "Text: stdlib (the source of Python's standard library), python (the same,"
+      ' jax, flax, optax and numpy), a file, folder or comma-separated list of'
+      ' .txt .md .py .jsonl .parquet, tfds:NAME[/CONFIG], or tokens:FOLDER.',
   )
   store: str = fields.field(
       '',
@@ -336,7 +336,7 @@ def _sparsity_problems(config: TrainConfig) -> Iterable[str]:
     if not 0 < target < math.inf:
       yield f'target_l0: {target} must be above 0'
     elif target > min(config.widths, default=target):
-      yield f'target_l0: {target:g} is larger than the smallest of the widths'
+      yield f'target_l0: {target:g} is larger than width {min(config.widths)}'
   try:
     table = coefficient_syntax.parse(config.sparsity_coefficients)
   except errors.UserError as error:
@@ -376,8 +376,8 @@ def _length_problems(config: TrainConfig) -> Iterable[str]:
     yield str(error)
   if config.tokens < config.stream.block_positions:
     yield (
-        f'tokens is {config.tokens}: at least one block'
-        f' (stream.block_positions={config.stream.block_positions}) is needed'
+        f'tokens is {config.tokens}: use {config.stream.block_positions:_} or'
+        ' more (one block), or a smaller --stream.block_positions'
     )
 
 

@@ -58,6 +58,18 @@ def test_a_lock_is_free_once_its_process_was_killed(tmp_path):
     pass
 
 
+def test_a_lock_was_freed_once_its_process_on_this_computer_has_ended(tmp_path):
+  path = tmp_path / 'a.lock'
+  assert not locks.was_freed(path)
+  with _hold_elsewhere(path) as process:
+    assert not locks.was_freed(path)
+    process.kill()
+  assert locks.was_freed(path)
+  # The holder was on another computer, whose locks may not be visible here.
+  path.write_text('another')
+  assert not locks.was_freed(path)
+
+
 def test_a_busy_lock_is_waited_for_unless_that_is_an_error(tmp_path):
   path = tmp_path / 'a.lock'
   with _hold_elsewhere(path) as process:

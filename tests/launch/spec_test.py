@@ -114,7 +114,15 @@ def test_counts_of_tokens_are_no_secrets():
 
 
 @pytest.mark.parametrize(
-    'flag', ['--layer=3', '--out=x', '--process.num_processes=4', '--help']
+    'flag',
+    [
+        '--layer=3',
+        '--out=x',
+        '--process.num_processes=4',
+        '--help',
+        '--helpfull',
+        '--help=optim',
+    ],
 )
 def test_flags_that_the_launcher_sets_are_refused(flag):
   assert 'leave it out' in _problems(flag)

@@ -102,6 +102,10 @@ def test_shapes_of_known_models_need_no_weights(models):
 def test_unknown_names_and_folders_have_their_own_exit_codes(tmp_path, capsys):
   for model, code, words in (
       ('gemma2_3b', 2, 'gemma2_2b'),
+      ('gemma-2-2b', 2, 'did you mean gemma2_2b?); use the folder'),
+      ('Gemma-2-9b-it', 2, 'did you mean gemma2_9b_it?'),
+      ('google/gemma-2-2b', 66, 'did you mean gemma2_2b?); known names'),
+      ('google/gemma-7b', 66, 'gemma2_nano, gemma2_2b, gemma2_2b_it'),
       ('nowhere/gemma', 66, 'no such folder'),
       ('./gemma2_3b', 66, 'no such folder'),
       (str(tmp_path), 66, 'no model in this folder'),

@@ -60,6 +60,13 @@ def test_no_flags_give_the_config_itself():
     'flag, changes',
     [
         ('--tokens=2_000_000', {'tokens': 2000000}),
+        ('--tokens=1e6', {'tokens': 1000000}),
+        ('--tokens=2M', {'tokens': 2000000}),
+        ('--tokens=500k', {'tokens': 500000}),
+        ('--tokens=1B', {'tokens': 10**9}),
+        ('--tokens=1.5m', {'tokens': 1500000}),
+        ('--part.warmup=1e3', {'part.warmup': 1000}),
+        ('--widths=1e3,64', {'widths': (1000, 64)}),
         ('--widths=64, 128', {'widths': (64, 128)}),
         ('--names=', {'names': ()}),
         ('--widths=none', {'widths': ()}),
@@ -111,8 +118,47 @@ def test_one_message_names_every_bad_value():
     assert part in text
 
 
+@pytest.mark.parametrize(
+    'text', ['1.5', '1e-3', 'k', '2MM', 'inf', 'nan', '1e999999999', '', '2 x']
+)
+def test_other_texts_are_not_integers(text):
+  with pytest.raises(ValueError, match='is not an integer'):
+    flags.parse_integer(text)
+
+
+def test_a_width_of_16k_is_refused_because_it_might_be_16_384():
+  with pytest.raises(errors.UserError, match='16_000') as caught:
+    _build('--widths=16k,32')
+  assert "--widths: '16k': write all digits" in str(caught.value)
+
+
+def test_integer_flags_outside_configs_have_multiples_and_bounds():
+  flag_values = absl_flags.FlagValues()
+  flags.define_integer(flag_values, 'n', 3, 'How many.', lower_bound=2)
+  flag_values(['test', '--n=20k'])
+  assert flag_values.n == 20_000
+  for text in ('1', 'many', '2.5'):
+    with pytest.raises(absl_flags.Error, match=text):
+      flag_values(['test', f'--n={text}'])
+
+
 def test_a_prefix_precedes_every_path():
   assert _build('--eval.part.rate=2', prefix='eval.').part.rate == 2.0
+
+
+def test_help_joins_recipes_with_the_same_value():
+  flag_values = absl_flags.FlagValues()
+  large = Whole(tokens=4_000_000_000)
+  flags.define(
+      flag_values,
+      Whole(),
+      alternatives={'paper': large, 'paper_it': large},
+      title='flags of the toy',
+  )
+  assert flag_values['tokens'].help == (
+      'How many. (default: 1000; paper, paper_it: 4_000_000_000)'
+  )
+  assert 'flags of the toy' in flag_values.flags_by_module_dict()
 
 
 def test_help_shows_text_default_and_values_of_recipes():

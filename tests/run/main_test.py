@@ -137,7 +137,7 @@ def test_help_shows_the_docstring_and_only_our_flags(monkeypatch, capsys):
   assert '  --out=TEXT\n      Where to write. (default: here)\n' in output.out
   assert '  --n=INT\n      How often. (default: 3)\n' in output.out
   assert '\nflags:\n' in output.out
-  assert '\nflags of every command:\n  --[no]help\n' in output.out
+  assert '\nflags of every command:\n  --help[=PART]\n' in output.out
   assert '--[no]debug' in output.out
   assert 'logtostderr' not in output.out
   assert max(map(len, output.out.splitlines())) <= 80
@@ -154,6 +154,32 @@ def test_every_command_is_listed_with_its_purpose(capsys):
 def test_version_is_that_of_the_package(capsys):
   assert main.main(['--version']) == 0
   assert capsys.readouterr().out == f'jumprelu {jumprelu.__version__}\n'
+
+
+@pytest.mark.parametrize(
+    'command, flag, wanted',
+    [
+        ('train', 'l0', 'target_l0'),
+        ('train', 'lambda', 'sparsity_coefficients'),
+        ('train', 'l1_coefficient', 'sparsity_coefficients'),
+        ('train', 'lr', 'optim.learning_rate'),
+        ('train', 'optim.lr', 'optim.learning_rate'),
+        ('train', 'learning_rate', 'optim.learning_rate'),
+        ('train', 'batch_size', 'stream.batch'),
+        ('train', 'batch-size', 'stream.batch'),
+        ('train', 'b2', 'optim.b2'),
+        ('train', 'widht', 'widths'),
+        ('plan', 'lr', 'optim.learning_rate'),
+        ('evaluate', 'batch_size', 'eval.lm_sequences'),
+        ('harvest', 'batch_size', 'batch'),
+    ],
+)
+def test_a_common_name_of_a_flag_is_answered_with_ours(
+    capsys, command, flag, wanted
+):
+  assert main.main([command, f'--{flag}=1']) == 2
+  error = capsys.readouterr().err
+  assert f'unknown flag --{flag} (did you mean {wanted}?)' in error
 
 
 def test_an_unknown_command_gets_a_suggestion(capsys):

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from jumprelu import errors
+from jumprelu.files import locks
 from jumprelu.run import main, status
 
 NOW = 1_800_000_000.0
@@ -70,6 +71,44 @@ def test_a_folder_of_runs_is_expanded_to_its_runs(tmp_path):
   single = _make(tmp_path / 'single', 'done')
   paths = status.find([str(tmp_path / 'scope'), str(single)])
   assert [path.name for path in paths] == ['layer_00', 'layer_01', 'single']
+
+
+def test_runs_deeper_in_a_folder_are_shown(tmp_path):
+  inner = [_make(tmp_path / name, 'done') for name in ('a/b/run', 'c', 'z/d')]
+  # Folders that hold no runs of their own.
+  _make(tmp_path / '.hidden/run', 'done')
+  _make(inner[0] / 'copy', 'done')
+  (tmp_path / 'model').mkdir()
+  (tmp_path / 'model/config.json').write_text('{}')
+  release = _make(tmp_path / 'release/inner', 'done').parent
+  (release / 'suite.json').write_text('{"members": [], "files": []}')
+  assert list(map(str, status.find([str(tmp_path)]))) == list(map(str, inner))
+
+
+def test_folders_deeper_than_four_levels_are_not_searched(tmp_path):
+  _make(tmp_path / '1/2/3/run', 'done')
+  _make(tmp_path / '1/2/3/4/run', 'done')
+  assert [path.name for path in status.find([str(tmp_path)])] == ['run']
+
+
+def test_a_run_that_no_process_trains_has_never_started(tmp_path, capsys):
+  path = _make(tmp_path / 'run')
+  with locks.hold(path / 'run.lock', where='test', on_busy=lambda: None):
+    run = _read(path)
+    assert (run.state, run.is_bad) == ('starting', False)
+  run = _read(path)
+  assert (run.state, run.is_bad) == ('never started', True)
+  assert 'run its command again' in status.table([run])
+  assert main.main(['status', str(tmp_path)]) == 1
+  assert 'never started' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('host', ['another', ''])
+def test_a_run_on_another_computer_may_still_start(tmp_path, host):
+  path = _make(tmp_path / 'run')
+  (path / 'run.lock').write_text(host)
+  run = _read(path)
+  assert (run.state, run.is_bad) == ('starting', False)
 
 
 def test_a_folder_without_runs_is_missing_input(tmp_path):

@@ -179,13 +179,17 @@ _BAD = {
     'target': ({'target_l0': (0.0,)}, r'target_l0: 0.0 must be above 0'),
     'target above width': (
         {'target_l0': (20.0,), 'widths': (16,)},
-        'target_l0: 20 is larger than the smallest of the widths',
+        'target_l0: 20 is larger than width 16',
     ),
     'penalty': (
         {'sae.jumprelu.penalty': 'target_l0'},
         'penalty is target_l0, but target_l0 is not set',
     ),
-    'short run': ({'tokens': 1000}, 'tokens is 1000: at least one block'),
+    'short run': (
+        {'tokens': 1000},
+        r'tokens is 1000: use 65_536 or more \(one block\), or a smaller'
+        ' --stream.block_positions',
+    ),
     'part': ({'optim.learning_rate': -1.0}, 'optim.learning_rate must be'),
     'geometry': ({'stream.batch': 1000}, 'stream.batch=1000 is not a multiple'),
     'lengths': (
