@@ -143,6 +143,8 @@ def _run(
   stored = suite.stored_state(job.groups, mesh=mesh)
   segments = _make_segments(job)
 
+  if any(directory.checkpoints.glob('[0-9]*')):
+    watch.on_phase('restoring the newest checkpoint')
   # This call sets `counts.step` to the step at which training starts.
   state, scales = _restore_or_init(
       job,

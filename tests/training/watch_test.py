@@ -36,8 +36,9 @@ def test_a_resumed_run_announces_where_it_resumes(tmp_path):
   toy_run.run(tmp_path, stop=(11,))
   phases = []
   toy_run.run(tmp_path, watch=_watch(phases))
-  assert 'resuming at step 11 of 13' in phases[0]
-  assert phases[0].endswith('first checkpoint at step 12')
+  assert phases[0] == 'restoring the newest checkpoint'
+  assert 'resuming at step 11 of 13' in phases[1]
+  assert phases[1].endswith('first checkpoint at step 12')
 
 
 def test_a_phase_is_announced_before_it_starts(tmp_path, monkeypatch):
