@@ -50,7 +50,11 @@ class _Progress:
   """
 
   def __init__(
-      self, name: str, total: int, *, write: Callable[[str], None] | None
+      self,
+      name: str,
+      total: int,
+      *,
+      write: Callable[[str], None] | None = None,
   ):
     self._name = name
     self._total = total
@@ -143,6 +147,21 @@ def _wrap_record(wrap: packing.Wrap) -> dict[str, Any]:
   if wrap == packing.PLAIN:
     return {}
   return {'user_prefix': list(wrap.prefix), 'turn_suffix': list(wrap.suffix)}
+
+
+def _directory(
+    name: str, record: dict[str, Any], config: Config
+) -> pathlib.Path:
+  """Returns the directory of the two caches that `record` describes."""
+  key = {
+      'format': FORMAT,
+      'sequence_length': config.sequence_length,
+      **record,
+  }
+  digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+  slug = re.sub(r'[^A-Za-z0-9_-]+', '-', name).strip('-')[:40]
+  root = pathlib.Path(config.cache_dir or cache_folder.cache())
+  return root / f'{slug or "text"}-{digest[:16]}'
 
 
 def _write(directory: pathlib.Path, read, *, tokenizer, config, record) -> None:
@@ -305,15 +324,7 @@ def prepare(
       'max_tokens': config.max_tokens,
       **_wrap_record(make_wrap(tokenizer, config)),
   }
-  key = {
-      'format': FORMAT,
-      'sequence_length': config.sequence_length,
-      **record,
-  }
-  digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-  slug = re.sub(r'[^A-Za-z0-9_-]+', '-', source.name).strip('-')[:40]
-  root = pathlib.Path(config.cache_dir or cache_folder.cache())
-  directory = root / f'{slug or "text"}-{digest[:16]}'
+  directory = _directory(source.name, record, config)
   if not directory.exists():
     announce(f'tokenising {source.name}, once: kept in {directory}')
     _write(directory, read, tokenizer=tokenizer, config=config, record=record)

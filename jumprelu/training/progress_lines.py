@@ -37,7 +37,7 @@ class GroupProgress:
       ]
       parts[
           0
-      ] += f' (target {join(self.targets, "g")}, off by {_largest(misses):.0%})'
+      ] += f' (target {join(self.targets, "g")}, off {_largest(misses):.0%})'
     parts += [
         f'FVU {join(self.fvu, ".3f")}',
         f'dead {join(self.dead_share, ".0%")}',
@@ -99,11 +99,12 @@ def _each(values: Sequence[float], spec: str) -> str:
 
 
 def _range(values: Sequence[float], spec: str) -> str:
-  """Returns 'smallest to largest' of the finite values, or 'nan'."""
+  """Returns 'smallest-largest' of the finite values, or 'nan'."""
   finite = [value for value in values if math.isfinite(value)]
   if not finite:
     return 'nan'
-  return f'{min(finite):{spec}} to {max(finite):{spec}}'
+  low, high = format(min(finite), spec), format(max(finite), spec)
+  return low if low == high else f'{low}-{high}'
 
 
 def _largest(values: Sequence[float]) -> float:

@@ -77,9 +77,12 @@ def test_a_finished_run_names_the_next_command(code, capsys, monkeypatch):
 
 def test_the_ways_to_watch_a_run_are_flags(capsys, monkeypatch):
   seen = {}
-  monkeypatch.setattr(
-      train_command, 'train_suite', lambda *_, **options: seen.update(options)
-  )
+
+  def train_suite(*unused, **options):
+    seen.update(options)
+    return 0
+
+  monkeypatch.setattr(train_command, 'train_suite', train_suite)
   flags = ['--out=a', '--tensorboard', '--profile_steps=32']
   assert main.launch('train', flags) == 0
   expected = train.PRINTED._replace(tensorboard=True, profile_steps=32)

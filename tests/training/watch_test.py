@@ -22,7 +22,7 @@ def _watch(phases, **changes):
 
 def test_each_phase_of_a_start_is_announced_in_order(tmp_path):
   phases = []
-  toy_run.run(tmp_path, watch=_watch(phases))
+  toy_run.run(tmp_path, watch=_watch(phases), backend='dense')
   assert phases[0] == 'estimating the scales of activations from 64 tokens'
   assert phases[1] == (
       f'{tmp_path}: new run of 13, 4 SAEs in 2 groups, backend dense, first'
