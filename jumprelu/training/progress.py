@@ -260,7 +260,7 @@ def _group_progress(
   """Returns the progress of a group from its metrics, [steps, members] each."""
 
   def mean(name):
-    return tuple(np.mean(metrics[name], 0, np.float64).tolist())
+    return tuple(np.asarray(metrics[name]).mean(0, np.float64).tolist())
 
   return progress_lines.GroupProgress(
       name=group.name,
