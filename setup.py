@@ -76,12 +76,19 @@ _TRAIN = [
     'matplotlib>=3.9',
 ]
 
+# Writes event files. TensorFlow, which can write them too, takes seconds to
+# import.
+_TENSORBOARD = ['tensorboardX>=2.6.2']
+
 # Extras contain the list `_TRAIN` instead of requiring `jumprelu[train]`, which
 # pip could install from a package index instead of this checkout.
 _EXTRAS = {
     'train': _TRAIN,
+    # `jumprelu train --tensorboard`.
+    'tensorboard': [*_TRAIN, *_TENSORBOARD],
     'test': [
         *_TRAIN,
+        *_TENSORBOARD,
         'pytest>=8.3',
         'pytest-xdist>=3.6',
         'pytest-timeout>=2.3',

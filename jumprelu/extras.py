@@ -31,6 +31,7 @@ EXTRAS = {
         'tensorflow_datasets': 'tensorflow-datasets',
         'tensorstore': 'tensorstore',
     },
+    'tensorboard': {'tensorboardX': 'tensorboardX'},
     'interop': {'torch': 'torch', 'transformers': 'transformers'},
 }
 # The largest number of libraries that a message names.

@@ -8,7 +8,16 @@ from jumprelu.training import checkpoint_reading, run_dir, suite, train
 from tests import toy_suite
 
 
-def run(out, *, stop=(), mesh=None, table=None, job=None, **changes):
+def run(
+    out,
+    *,
+    stop=(),
+    mesh=None,
+    table=None,
+    job=None,
+    watch=train.QUIET,
+    **changes
+):
   job = job or toy_suite.make_job(
       toy_suite.make_config(**changes), mesh=mesh, table=table
   )
@@ -19,7 +28,7 @@ def run(out, *, stop=(), mesh=None, table=None, job=None, **changes):
         job,
         directory,
         should_stop=lambda step: step in stop,
-        on_progress=seen.append,
+        watch=watch._replace(on_progress=seen.append),
     )
   return outcome, seen
 

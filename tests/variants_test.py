@@ -50,7 +50,7 @@ def _run(out, *, stop=(), mesh=None, variants=tuple(saes.VARIANTS)):
         job,
         directory,
         should_stop=lambda step: step in stop,
-        on_progress=lambda _: None,
+        watch=train.QUIET,
     )
   assert outcome == (train.PREEMPTED if stop else train.DONE)
   if stop:

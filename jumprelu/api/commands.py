@@ -8,11 +8,14 @@ from jumprelu import extras
 from jumprelu.api import suite as suite_lib
 
 
-def train_suite(out: str | os.PathLike[str], **fields: Any) -> str:
+def train_suite(
+    out: str | os.PathLike[str], *, quiet: bool = False, **fields: Any
+) -> str:
   """Trains a suite in the directory `out`, or resumes it; returns the outcome.
 
   Args:
     out: The run directory.
+    quiet: Whether to print neither phases nor progress.
     **fields: Fields of the training config as `jumprelu train --helpfull` lists
       them, with `__` for the dot: `tokens=500_000`, `optim__b2=0.9`.
 
@@ -23,7 +26,23 @@ def train_suite(out: str | os.PathLike[str], **fields: Any) -> str:
   from jumprelu.training import config, train
 
   dotted = {name.replace('__', '.'): value for name, value in fields.items()}
-  return train.train(config.resolve(dotted), out)
+  watch = train.QUIET if quiet else train.PRINTED
+  return train.train(config.resolve(dotted), out, watch=watch)
+
+
+def read_metrics(run: str | os.PathLike[str]) -> list[dict[str, Any]]:
+  """Returns the training curves of a run: a row per segment and member.
+
+  A row has `step`, `member`, `l0`, `fvu`, `dead_share`, `loss`, the learning
+  rate and further numbers, and can be read by `pandas.DataFrame`.
+
+  Args:
+    run: The run directory.
+  """
+  extras.check('train')
+  from jumprelu.training import metrics_file
+
+  return metrics_file.by_member(run)
 
 
 def write_release(

@@ -6,8 +6,9 @@ get the lock writes into a temporary directory and renames it when both caches
 are complete; the second waits for the lock and uses the first one's caches.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
@@ -48,9 +49,16 @@ class _Progress:
   the line also has the percentage done and the time left.
   """
 
-  def __init__(self, name: str, total: int):
+  def __init__(
+      self,
+      name: str,
+      total: int,
+      *,
+      write: Callable[[str], None] | None = None,
+  ):
     self._name = name
     self._total = total
+    self._write = write or _print
     self._start = self._last = time.monotonic()
     self._done = 0
 
@@ -65,7 +73,11 @@ class _Progress:
       left = (now - self._start) * (self._total / self._done - 1)
       share = 100 * self._done / self._total
       line += f', {share:.0f} %, {left:.0f} s left'
-    print(line, file=sys.stderr, flush=True)
+    self._write(line)
+
+
+def _print(line: str) -> None:
+  print(line, file=sys.stderr, flush=True)
 
 
 def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
@@ -93,10 +105,15 @@ def _text_bytes(document: Document) -> int:
 
 
 def _encode(
-    source: Source, tokenizer: Tokenizer, *, split: Split, skip: int
+    source: Source,
+    skip: int,
+    *,
+    tokenizer: Tokenizer,
+    split: Split,
+    write: Callable[[str], None] | None = None,
 ) -> Iterator[Encoded]:
   """Yields the tokens of all documents of a source except the first `skip`."""
-  progress = _Progress(source.name, source.size())
+  progress = _Progress(source.name, source.size(), write=write)
   documents = source.documents()
   for document in itertools.islice(documents, skip):
     progress.add(_text_bytes(document))
@@ -123,6 +140,28 @@ def make_wrap(tokenizer: Tokenizer, config: Config) -> packing.Wrap:
       suffix=tokenizer.encode_pieces(end, '\n', start, 'model', '\n'),
       eos=False,
   )
+
+
+def _wrap_record(wrap: packing.Wrap) -> dict[str, Any]:
+  """Returns the fields of a manifest that describe a wrap; {} for none."""
+  if wrap == packing.PLAIN:
+    return {}
+  return {'user_prefix': list(wrap.prefix), 'turn_suffix': list(wrap.suffix)}
+
+
+def _directory(
+    name: str, record: dict[str, Any], config: Config
+) -> pathlib.Path:
+  """Returns the directory of the two caches that `record` describes."""
+  key = {
+      'format': FORMAT,
+      'sequence_length': config.sequence_length,
+      **record,
+  }
+  digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+  slug = re.sub(r'[^A-Za-z0-9_-]+', '-', name).strip('-')[:40]
+  root = pathlib.Path(config.cache_dir or cache_folder.cache())
+  return root / f'{slug or "text"}-{digest[:16]}'
 
 
 def _write(directory: pathlib.Path, read, *, tokenizer, config, record) -> None:
@@ -235,7 +274,13 @@ def _check(prepared: Prepared, spec: str, *, tokenizer, config) -> Prepared:
   return prepared
 
 
-def prepare(spec: str, tokenizer: Tokenizer, config: Config) -> Prepared:
+def prepare(
+    spec: str,
+    tokenizer: Tokenizer,
+    config: Config,
+    *,
+    on_phase: Callable[[str], None] | None = None,
+) -> Prepared:
   """Returns the train and held-out caches of the corpus that `spec` names.
 
   `spec` is `tokens:DIR` for text that is already tokenised, or any name that
@@ -243,50 +288,46 @@ def prepare(spec: str, tokenizer: Tokenizer, config: Config) -> Prepared:
   open them. A DIR with a folder `train` is opened as caches that `prepare`
   wrote; any other DIR is read as `token_files`.
 
+  Args:
+    spec: The name of the corpus.
+    tokenizer: The tokenizer of the language model.
+    config: The config of the corpus.
+    on_phase: Called with a line of text when reading and tokenising start, and
+      with their progress. By default only the progress is printed.
+
   Raises:
     UserError: if `spec` is invalid, if a cache does not fit the tokenizer or
       the config, or if the train or the held-out cache is empty.
     MissingInputError, DataError: if files are missing or damaged.
   """
+  announce = on_phase or (lambda line: None)
   if spec.startswith('tokens:'):
     folder = pathlib.Path(spec.removeprefix('tokens:'))
+    announce(f'reading token ids: {folder}')
     if (folder / 'train').is_dir():
       prepared = open_prepared(folder)
       return _check(prepared, spec, tokenizer=tokenizer, config=config)
     source = token_files.TokenFiles(folder, vocab_size=tokenizer.vocab_size)
     split = Split(config.held_out_percent)
-
-    def read(skip: int) -> Iterator[Encoded]:
-      return source.encoded(split, skip=skip)
-
+    read = functools.partial(source.encoded, split)
   else:
     source = sources.make_source(spec, config)
+    announce(f'reading text: {source.summary()}')
     split = sources.make_split(source, config.held_out_percent)
-
-    def read(skip: int) -> Iterator[Encoded]:
-      return _encode(source, tokenizer, split=split, skip=skip)
-
+    read = functools.partial(
+        _encode, source, tokenizer=tokenizer, split=split, write=on_phase
+    )
   record = {
       'source': source.describe(),
       'tokenizer_sha256': tokenizer.sha256,
       'held_out_percent': config.held_out_percent,
       'held_out_always': split.always,
       'max_tokens': config.max_tokens,
+      **_wrap_record(make_wrap(tokenizer, config)),
   }
-  wrap = make_wrap(tokenizer, config)
-  if wrap != packing.PLAIN:
-    record['user_prefix'] = list(wrap.prefix)
-    record['turn_suffix'] = list(wrap.suffix)
-  key = {
-      'format': FORMAT,
-      'sequence_length': config.sequence_length,
-      **record,
-  }
-  digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-  slug = re.sub(r'[^A-Za-z0-9_-]+', '-', source.name).strip('-')[:40]
-  root = pathlib.Path(config.cache_dir or cache_folder.cache())
-  directory = root / f'{slug or "text"}-{digest[:16]}'
+  directory = _directory(source.name, record, config)
   if not directory.exists():
+    announce(f'tokenising {source.name}, once: kept in {directory}')
     _write(directory, read, tokenizer=tokenizer, config=config, record=record)
   return _check(
       open_prepared(directory), spec, tokenizer=tokenizer, config=config

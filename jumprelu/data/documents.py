@@ -40,6 +40,10 @@ class Source(Protocol):
     """Returns the approximate number of bytes of text, 0 if unknown."""
     ...
 
+  def summary(self) -> str:
+    """Returns the name and the known sizes, without reading the text."""
+    ...
+
 
 def sha256(text: str) -> str:
   """Returns the hex digest of a text, which may have lone surrogates."""

@@ -130,3 +130,10 @@ class StandardLibrary:
   def size(self) -> int:
     """Returns the number of characters; nearly all of them are one byte."""
     return sum(len(d.text) for d in self._read[0])
+
+  def summary(self) -> str:
+    """Returns the name; sizes are unknown before the text is read."""
+    return ' and '.join(
+        [f"{self.name}, the source of Python's standard library"]
+        + [f'of {", ".join(self._packages)}'] * bool(self._packages)
+    )

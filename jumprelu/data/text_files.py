@@ -174,6 +174,11 @@ class TextFiles:
       return 0
     return self._read[0]
 
+  def summary(self) -> str:
+    """Returns name, number of files and bytes on the disk."""
+    size = sum(path.stat().st_size for _, path in self._files)
+    return f'{self.name}, {len(self._files):,} files, {size / 1e6:,.1f} MB'
+
   def _plain(self, name: str, path: pathlib.Path) -> Iterator[Document]:
     text = _decode(path.read_bytes(), str(path))
     parts = [text] if path.suffix.lower() == '.py' else split_text(text)

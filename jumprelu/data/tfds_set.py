@@ -115,3 +115,11 @@ class TfdsSet:
   def size(self) -> int:
     """Returns the bytes of the split, including fields other than the text."""
     return int(self._builder.info.splits[self._split].num_bytes or 0)
+
+  def summary(self) -> str:
+    """Returns name, split, number of examples and bytes."""
+    examples = self._builder.info.splits[self._split].num_examples or 0
+    return (
+        f'{self._set}:{self._split}, {examples:,} examples,'
+        f' {self.size() / 1e6:,.1f} MB'
+    )

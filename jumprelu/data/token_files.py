@@ -51,7 +51,7 @@ class TokenFiles:
         'digest': self._digest,
     }
 
-  def encoded(self, split: Split, *, skip: int) -> Iterator[Encoded]:
+  def encoded(self, split: Split, skip: int) -> Iterator[Encoded]:
     """Yields all documents except the first `skip`; their `text_bytes` is 0."""
     number = 0
     for path in self._paths:

@@ -37,6 +37,10 @@ _COLUMNS = {
 _HIDDEN_IF_ZERO = ('target_l0', 'steps_skipped')
 
 
+# A target L0 is missed if the L0 differs from it by more than this share.
+_MISSED_BY = 0.2
+
+
 def make_row(fields: Mapping[str, Any]) -> Row:
   """Returns the fields as plain Python values, non-finite numbers as None.
 
@@ -75,14 +79,35 @@ def read(path: str | os.PathLike) -> list[Row]:
 
 
 def table(rows: Sequence[Row]) -> str:
-  """Returns the rows as an aligned table, without columns that are empty."""
+  """Returns the rows as an aligned table, without columns that are empty.
+
+  A target L0 that the L0 misses is marked.
+  """
   columns = {
       heading: field
       for heading, field in _COLUMNS.items()
       if any(row.get(field) not in (None, '') for row in rows)
       and (field not in _HIDDEN_IF_ZERO or any(r.get(field) for r in rows))
   }
-  return table_lib.format_table(
+  text = table_lib.format_table(
       list(columns),
-      [[row.get(field) for field in columns.values()] for row in rows],
+      [[_cell(row, field) for field in columns.values()] for row in rows],
   )
+  if any(map(misses_target, rows)):
+    text += f'\nmissed: the L0 is more than {_MISSED_BY:.0%} off the target L0'
+  return text
+
+
+def misses_target(row: Mapping[str, Any]) -> bool:
+  """Returns whether a row's L0 is more than 20 % off its target L0, if any."""
+  target, l0 = row.get('target_l0'), row.get('l0')
+  if not target or l0 is None:
+    return False
+  return abs(l0 - target) > _MISSED_BY * target
+
+
+def _cell(row: Row, field: str) -> Any:
+  value = row.get(field)
+  if field == 'target_l0' and misses_target(row):
+    return f'{table_lib.format_number(value)} missed'
+  return value

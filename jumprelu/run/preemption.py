@@ -39,6 +39,10 @@ MODES = ('auto', 'explicit', 'single')
 _NO_HEARTBEAT = 10**7
 _WATCHDOG_SECONDS = 1800
 
+# The key under which JAX's coordination service stores the time of the first
+# notice, and the seconds between two looks at it.
+_NOTICE_KEY, _NOTICE_SECONDS = 'RECEIVED_PREEMPTION_NOTICE', 0.5
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -125,13 +129,17 @@ class Preemption:
     self._calls = 0
     self._noticed = threading.Event()
     self._reached = False
+    self._closed = threading.Event()
     if not distributed:
       self._listen()
+    elif processes.is_main():
+      threading.Thread(target=self._acknowledge, daemon=True).start()
 
   def __enter__(self) -> 'Preemption':
     return self
 
   def __exit__(self, exc_type, error, tb) -> None:
+    self._closed.set()
     if self._watchdog:
       self._watchdog.stop()
     in_main_thread = threading.current_thread() is threading.main_thread()
@@ -170,12 +178,42 @@ class Preemption:
   def _listen(self) -> None:
     """Installs a SIGTERM handler, which only the main thread may do."""
     if threading.current_thread() is threading.main_thread():
-      signal.signal(signal.SIGTERM, lambda *_: self._noticed.set())
+      signal.signal(signal.SIGTERM, self._notice)
     else:
       logging.warning(
           'not in the main thread: SIGTERM will end this process without'
           ' saving a checkpoint'
       )
+
+  def _notice(self, *_) -> None:
+    if not self._noticed.is_set():
+      _print_acknowledgement()
+    self._noticed.set()
+
+  def _acknowledge(self) -> None:
+    """Prints a line soon after a notice; runs in a thread of process 0.
+
+    JAX's handler of SIGTERM prints nothing, and the end of the segment may be
+    minutes away. The coordination service stores the notice of any process.
+    """
+    # JAX has no public name for the client of the service.
+    client = vars(multihost_utils)['distributed'].global_state.client
+    while client and not self._closed.wait(_NOTICE_SECONDS):
+      try:
+        client.key_value_try_get(_NOTICE_KEY)
+      except jax.errors.JaxRuntimeError:
+        continue  # No notice so far.
+      if not self._reached:
+        _print_acknowledgement()
+      return
+
+
+def _print_acknowledgement() -> None:
+  print(
+      f'SIGTERM: will save after this segment, then exit with {EXIT_PREEMPTED}',
+      file=sys.stderr,
+      flush=True,
+  )
 
 
 class Watchdog:

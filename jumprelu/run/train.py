@@ -14,11 +14,12 @@ The next step is jumprelu release --run=DIR --out=DIR2.
   jumprelu train --out=runs/c --target_l0=20,50 --data=notes/,more.jsonl
 """
 
+import shlex
 import sys
 
 from absl import flags as absl_flags
 
-from jumprelu import errors
+from jumprelu import errors, extras
 from jumprelu.run import main
 
 EXTRA = 'train'
@@ -49,6 +50,21 @@ def define_flags(flag_values: absl_flags.FlagValues) -> None:
       'Run directory: new, empty, or that of a run with the same config.',
       flag_values=flag_values,
   )
+  absl_flags.DEFINE_boolean(
+      'tensorboard',
+      False,
+      'Also write the metrics to OUT/tensorboard, by the name of the member, for'
+      ' tensorboard --logdir=OUT.',
+      flag_values=flag_values,
+  )
+  absl_flags.DEFINE_integer(
+      'profile_steps',
+      0,
+      "Write a trace by JAX's profiler of this many steps, in whole segments, to"
+      ' OUT/profile; 0: none.',
+      lower_bound=0,
+      flag_values=flag_values,
+  )
   flags.define(
       flag_values, config.resolve(), alternatives=config.other_recipes()
   )
@@ -60,10 +76,12 @@ def run(flag_values: absl_flags.FlagValues) -> int:
   from jumprelu import lm
   from jumprelu.run import flags
   from jumprelu.run import preemption as preemption_lib
-  from jumprelu.training import config
+  from jumprelu.training import config, train
 
   if not flag_values.out:
     raise errors.UserError('--out is needed: the run directory')
+  if flag_values.tensorboard:
+    extras.check('tensorboard')
   processes = flags.build(
       flag_values, preemption_lib.Config(), prefix='process.'
   )
@@ -73,22 +91,37 @@ def run(flag_values: absl_flags.FlagValues) -> int:
   # With a store, no model is needed.
   if not resolved.store:
     lm.find(resolved.model)
-  return train_suite(resolved, flag_values.out, processes=processes)
+  watch = train.Watch(
+      tensorboard=flag_values.tensorboard,
+      profile_steps=flag_values.profile_steps,
+  )
+  code = train_suite(
+      resolved, flag_values.out, processes=processes, watch=watch
+  )
+  if not code:
+    print(next_command(flag_values.out))
+  return code
 
 
-def train_suite(config, out, *, processes=None) -> int:
+def train_suite(config, out, *, processes=None, watch=None) -> int:
   """Trains the suite of a config, or resumes it; returns the exit code.
 
   Args:
     config: The training config.
     out: The run directory.
     processes: The config of the processes; the default if None.
+    watch: The `training.train.Watch`; the default if None.
   """
   from jumprelu.run import preemption as preemption_lib
   from jumprelu.training import train
 
   with preemption_lib.start(processes or preemption_lib.Config()) as preemption:
-    outcome = train.train(config, out, should_stop=preemption.reached)
+    outcome = train.train(
+        config,
+        out,
+        should_stop=preemption.reached,
+        watch=watch or train.PRINTED,
+    )
   if outcome == train.PREEMPTED:
     print(
         f'{out}: checkpoint saved; run the same command to resume',
@@ -97,6 +130,15 @@ def train_suite(config, out, *, processes=None) -> int:
     return preemption_lib.EXIT_PREEMPTED
   print(f'{out}: done, {config.steps} steps')
   return 0
+
+
+def next_command(out: str) -> str:
+  """Returns the line with the command that follows a finished run."""
+  run = out.rstrip('/')
+  return (
+      'next: jumprelu release'
+      f' --run={shlex.quote(run)} --out={shlex.quote(run + "_release")}'
+  )
 
 
 if __name__ == '__main__':

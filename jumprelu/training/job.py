@@ -1,6 +1,6 @@
 """The inputs of a run: its config, its groups and its source of activations."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import dataclasses
 import json
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from jumprelu.activations import stream as stream_lib
 from jumprelu.data import loader
 from jumprelu.files import digests
 from jumprelu.training import config as config_lib
-from jumprelu.training import load_run, run_dir, suite
+from jumprelu.training import load_run, progress_lines, run_dir, suite
 
 
 class Job(NamedTuple):
@@ -31,11 +31,19 @@ class Job(NamedTuple):
   lm_dtype: str = ''
 
 
-def make_job(config: config_lib.TrainConfig) -> Job:
+def make_job(
+    config: config_lib.TrainConfig,
+    *,
+    on_phase: Callable[[str], None] = progress_lines.silent,
+) -> Job:
   """Returns the job of a config.
 
   The language model and the text are loaded, unless the config names a store of
   activations.
+
+  Args:
+    config: The config of the run.
+    on_phase: Called with a line of text at the start of each slow phase.
 
   Raises:
     UserError: the config does not fit the model, the mesh or the store.
@@ -56,6 +64,7 @@ def make_job(config: config_lib.TrainConfig) -> Job:
 
   # A store replaces both the language model and the text.
   if config.store:
+    on_phase(f'opening the store of activations {config.store}')
     stored = store.Stored(config, suite.taps(groups), dtype=dtype, mesh=mesh)
     digest = stored.manifest['lm_digest']
     return Job(config, groups, stored, stored.data_digest, mesh, digest, dtype)
@@ -64,8 +73,27 @@ def make_job(config: config_lib.TrainConfig) -> Job:
   # of the model.
   files = lm.find(config.model)
   tokenizer = data.Tokenizer(files.tokenizer_path, rows=files.config.vocab)
-  prepared = data.prepare(config.data, tokenizer, config.corpus)
+  prepared = data.prepare(
+      config.data, tokenizer, config.corpus, on_phase=on_phase
+  )
+  on_phase(
+      f'loading and checking the language model {config.model} of'
+      f' {files.config.layers} layers, {dtype}'
+  )
+  stream = _make_stream(config, groups, prepared, dtype=dtype, mesh=mesh)
+  digest = digests.tree_digest(stream.params)
+  return Job(config, groups, stream, prepared.train.digest, mesh, digest, dtype)
 
+
+def _make_stream(
+    config: config_lib.TrainConfig,
+    groups: Sequence[suite.Group],
+    prepared: data.Prepared,
+    *,
+    dtype: str,
+    mesh: jax.sharding.Mesh,
+) -> stream_lib.Stream:
+  """Returns the stream of activations, with the language model loaded."""
   # Only the layers up to the highest tap are loaded.
   taps = suite.taps(groups)
   model = lm.load(
@@ -78,7 +106,7 @@ def make_job(config: config_lib.TrainConfig) -> Job:
   forward = stream_lib.lm_forward(
       model, taps, input_gain=config.input_gain, mesh=mesh
   )
-  stream = stream_lib.Stream(
+  return stream_lib.Stream(
       config.stream,
       forward,
       params=model.params,
@@ -88,8 +116,6 @@ def make_job(config: config_lib.TrainConfig) -> Job:
       user_prefix=prepared.train.user_prefix,
       mesh=mesh,
   )
-  digest = digests.tree_digest(model.params)
-  return Job(config, groups, stream, prepared.train.digest, mesh, digest, dtype)
 
 
 def facts(job: Job) -> dict[str, str]:
@@ -113,7 +139,13 @@ def describe(job: Job, scales: dict[lm.Tap, float]) -> dict[str, Any]:
       'data_digest': job.data_digest,
       'lm_digest': job.lm_digest,
       'members': [
-          {'group': group.name, 'index': index, **dataclasses.asdict(member)}
+          {
+              'group': group.name,
+              'index': index,
+              # The name in metrics.jsonl.
+              'name': suite.member_name(member),
+              **dataclasses.asdict(member),
+          }
           for group in job.groups
           for index, member in enumerate(group.members)
       ],

@@ -1,4 +1,4 @@
-"""Host-side progress of a run: counters, metrics and the progress line.
+"""Host-side progress of a run: counters, metrics, speed and reports.
 
 The metrics of a segment are read after the next segment has been dispatched, so
 that the device is busy while the host reads them.
@@ -6,7 +6,7 @@ that the device is busy while the host reads them.
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
-import sys
+import math
 import time
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from jumprelu import errors
 from jumprelu.array_typing import Array
 from jumprelu.training import config as config_lib
+from jumprelu.training import progress_lines, suite
 from jumprelu.training import step as step_lib
 
 # A run fails if all members skip this number of steps in a row.
@@ -25,8 +26,9 @@ MAX_STUCK = 10
 # and this share of its positions, because weights or dtype must then be wrong.
 _MAX_DROPPED, _MAX_DROPPED_SHARE = 16, 1e-4
 
-# The smallest number of seconds between two reports.
-_SECONDS = 5.0
+# The smallest and the largest number of seconds between two reports that are
+# due.
+_SECONDS, _MAX_SECONDS = 5.0, 60.0
 
 
 @dataclasses.dataclass
@@ -39,34 +41,45 @@ class Counts:
   seconds: float = 0.0
 
 
-@dataclasses.dataclass(frozen=True)
-class Progress:
-  """The progress of a run at the end of a segment.
+class Speed:
+  """Measures the steps per second, including the forward passes of blocks.
 
-  `l0` and `fvu` are (minimum, median, maximum) over the members of the means
-  over the segment.
+  Only whole blocks are measured, from the end of the segment at one position of
+  a block to the end of that at the same position of a later block. Otherwise
+  the speed within a block, which is much higher, would be that of the run.
   """
 
-  step: int
-  total_steps: int
-  l0: tuple[float, float, float]
-  fvu: tuple[float, float, float]
-  tokens_per_second: float
-  seconds_left: float
+  def __init__(self, step: int, batches: int, *, now: float):
+    """Starts the clock.
 
-  def line(self) -> str:
-    """Returns the summary as one line."""
-    left = round(self.seconds_left)
-    hours, minutes, seconds = left // 3600, left // 60 % 60, left % 60
-    eta = f'{hours}:{minutes:02}:{seconds:02}'
-    return (
-        f'step {self.step}/{self.total_steps}'
-        f' {100 * self.step / self.total_steps:.1f}%'
-        f' | L0 {"/".join(f"{x:.1f}" for x in self.l0)}'
-        f' | FVU {"/".join(f"{x:.3f}" for x in self.fvu)}'
-        f' (min/median/max) | {self.tokens_per_second:,.0f} tokens/s'
-        f' | ETA {eta}'
-    )
+    Args:
+      step: The step at which the run starts.
+      batches: The number of batches of a block.
+      now: The time in seconds.
+    """
+    self._start = step, now
+    self._batches = batches
+    # {position in a block: (step, time) of the first end of a segment there}.
+    self._marks: dict[int, tuple[int, float]] = {}
+    self._latest = 0.0
+
+  def update(self, step: int, now: float) -> tuple[float, bool]:
+    """Returns the steps per second, and whether they are a lower bound.
+
+    Until a whole block is measured, the speed is that since the start, which
+    includes compilation and is therefore too low.
+
+    Args:
+      step: The step at the end of a segment.
+      now: The time in seconds.
+    """
+    first, since = self._marks.setdefault(step % self._batches, (step, now))
+    if step > first:
+      self._latest = (step - first) / max(now - since, 1e-9)
+    if self._latest:
+      return self._latest, False
+    first, since = self._start
+    return (step - first) / max(now - since, 1e-9), True
 
 
 class Reporter:
@@ -76,9 +89,12 @@ class Reporter:
       self,
       counts: Counts,
       config: config_lib.TrainConfig,
+      groups: Sequence[suite.Group],
       *,
       write: Callable[[dict[str, Any]], None],
-      on_progress: Callable[[Progress], None] | None = None,
+      on_progress: Callable[
+          [progress_lines.Progress], None
+      ] = progress_lines.print_progress,
       skipped: Mapping[str, np.ndarray] | None = None,
   ):
     """Starts the clock.
@@ -86,6 +102,7 @@ class Reporter:
     Args:
       counts: The totals of the run so far, which the reporter updates.
       config: The config of the run.
+      groups: The groups of the suite.
       write: Called with each segment's line of metrics.
       on_progress: Called with the progress every few seconds; prints by
         default.
@@ -96,16 +113,15 @@ class Reporter:
     self._total = config.steps
     self._batch = config.stream.batch
     self._batches = config.stream.batches
+    self._learning_rate = config.optim.learning_rate
+    self._groups = tuple(groups)
     self._write = write
-    self._on_progress = on_progress or print_line
+    self._on_progress = on_progress
     self._pending: tuple[int, step_lib.Metrics, int | Array] | None = None
     self._skipped = dict(skipped or {})  # After the last segment that was read.
     self._stuck = 0  # The last steps in a row that all members skipped.
-    self._clock = self._reported = time.monotonic()
-    # Step and time at the end of the first segment. Speed is measured from
-    # then, because the first segment includes compilation.
-    self._mark: tuple[int, float] | None = None
-    self.latest: Progress | None = None
+    self._start = self._clock = self._reported = time.monotonic()
+    self._speed = Speed(counts.step, self._batches, now=self._clock)
 
   def add(
       self, step: int, metrics: step_lib.Metrics, *, dropped: int | Array
@@ -180,8 +196,16 @@ class Reporter:
     return {
         **dataclasses.asdict(self.counts),
         'positions': self.counts.step * self._batch,
-        'learning_rate': float(metrics.learning_rate[-1]),
-        'sparsity': float(metrics.sparsity[-1]),
+        # Lines of older versions have the factor here, and `sparsity` instead
+        # of `sparsity_factor` (`metrics_file`).
+        'learning_rate': (
+            self._learning_rate * float(metrics.learning_rate[-1])
+        ),
+        'sparsity_factor': float(metrics.sparsity[-1]),
+        'members': {
+            group.name: [suite.member_name(m) for m in group.members]
+            for group in self._groups
+        },
         'groups': groups,
     }
 
@@ -204,43 +228,45 @@ class Reporter:
         )
 
   def _update(self, metrics: step_lib.Metrics, now: float) -> None:
-    """Updates the latest progress, and reports it if a report is due."""
+    """Reports the progress if a report is due."""
     step = self.counts.step
-    if self._mark is None:
-      self._mark = step, now
-    first, since = self._mark
-    steps_per_second = (step - first) / (now - since) if step > first else 0.0
-    left = (self._total - step) / steps_per_second if steps_per_second else 0.0
-    self.latest = Progress(
-        step=step,
-        total_steps=self._total,
-        l0=_spread([g['l0'] for g in metrics.groups.values()]),
-        fvu=_spread([g['fvu'] for g in metrics.groups.values()]),
-        tokens_per_second=steps_per_second * self._batch,
-        seconds_left=left,
+    steps_per_second, is_bound = self._speed.update(step, now)
+    # Reports are rarer in a long run, so that its log stays short.
+    wait = min(max((now - self._start) / 20, _SECONDS), _MAX_SECONDS)
+    if now - self._reported < wait and step < self._total:
+      return
+    self._reported = now
+    left = self._total - step
+    self._on_progress(
+        progress_lines.Progress(
+            step=step,
+            total_steps=self._total,
+            groups=tuple(
+                _group_progress(group, metrics.groups[group.name])
+                for group in self._groups
+            ),
+            tokens_per_second=steps_per_second * self._batch,
+            seconds_left=left / steps_per_second
+            if steps_per_second
+            else math.inf,
+            is_bound=is_bound,
+        )
     )
-    due = now - self._reported >= _SECONDS and step > first
-    if due or step == self._total:
-      self._reported = now
-      self._on_progress(self.latest)
 
 
-def print_line(progress: Progress) -> None:
-  """Prints the progress as a line to stderr; only process 0 prints."""
-  if jax.process_index() == 0:
-    print(progress.line(), file=sys.stderr, flush=True)
+def _group_progress(
+    group: suite.Group, metrics: Mapping[str, Array | np.ndarray]
+) -> progress_lines.GroupProgress:
+  """Returns the progress of a group from its metrics, [steps, members] each."""
 
+  def mean(name):
+    return tuple(np.asarray(metrics[name]).mean(0, np.float64).tolist())
 
-def _spread(values: Sequence[Array | np.ndarray]) -> tuple[float, float, float]:
-  """Returns minimum, median and maximum over members of the mean over steps.
-
-  Members with a non-finite mean are left out. Without others, all are NaN.
-
-  Args:
-    values: [steps, members] of each group.
-  """
-  flat = np.concatenate([value.mean(0, np.float64) for value in values])
-  flat = flat[np.isfinite(flat)]
-  if not flat.size:
-    return float('nan'), float('nan'), float('nan')
-  return float(flat.min()), float(np.median(flat)), float(flat.max())
+  return progress_lines.GroupProgress(
+      name=group.name,
+      targets=tuple(member.target_l0 for member in group.members),
+      l0=mean('l0'),
+      fvu=mean('fvu'),
+      dead_share=tuple(np.asarray(metrics['dead_share'])[-1].tolist()),
+      loss=mean('loss'),
+  )

@@ -6,10 +6,13 @@
   starts.json     the step of the last start, and how often the run has started
                   at this step in a row
   STATUS.json     state, step and counts; updated during the run
-  metrics.jsonl   one line per segment, up to the last one. When a run resumes,
-                  the lines of later steps than the checkpoint's are moved to
+  metrics.jsonl   one line per segment, up to the last one (`metrics_file`
+                  describes its fields). When a run resumes, the lines of later
+                  steps than the checkpoint's are moved to
                   metrics.discarded.jsonl
   checkpoints/    the state, by step
+  tensorboard/    event files with the same numbers (--tensorboard)
+  profile/        a trace by JAX's profiler (--profile_steps)
   run.lock        locked by the process that trains
 
 Only process 0 writes files; checkpoints are written by all processes together.

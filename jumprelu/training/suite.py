@@ -151,6 +151,26 @@ def shape_name(member: Member) -> str:
   return f'{member.site}-{member.width}-{member.variant}'
 
 
+def member_name(member: Member) -> str:
+  """Returns a member's name in files of metrics; it does not name the layer.
+
+  For example 'resid_post-512-jumprelu-lambda_0.001-seed_0', or with 'l0_20' for
+  a target L0. Besides a target, a coefficient of 1 is left out.
+  """
+  parts = [shape_name(member)]
+  if not member.target_l0 or member.sparsity_coefficient != 1:
+    parts.append(f'lambda_{_exact(member.sparsity_coefficient)}')
+  if member.target_l0:
+    parts.append(f'l0_{_exact(member.target_l0)}')
+  return '-'.join([*parts, f'seed_{member.seed}'])
+
+
+def _exact(value: float) -> str:
+  """Returns the shorter text, unless it differs from the value."""
+  text = f'{value:g}'
+  return text if float(text) == value else repr(value)
+
+
 def taps(groups: Sequence[Group]) -> tuple[lm.Tap, ...]:
   """Returns the sorted taps that the groups read or reconstruct."""
   return lm.all_taps(group.reads for group in groups)

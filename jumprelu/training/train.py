@@ -1,9 +1,10 @@
 """The loop of a training run, from its start or resumption to its last step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+import contextlib
 import functools
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 from absl import logging
 import jax
@@ -12,12 +13,16 @@ import numpy as np
 from jumprelu import lm, processes, sharding
 from jumprelu.files import formats
 from jumprelu.training import (
+    backends,
     checkpoint,
     load_run,
+    profiling,
     progress,
+    progress_lines,
     resume,
     run_dir,
     suite,
+    tensorboard,
 )
 from jumprelu.training import config as config_lib
 from jumprelu.training import job as job_lib
@@ -30,7 +35,25 @@ DONE, PREEMPTED = 'done', 'preempted'
 # Maps the step at the end of a segment to whether to save and stop. The result
 # must be the same in all processes.
 ShouldStop = Callable[[int], bool]
-OnProgress = Callable[[progress.Progress], None]
+OnProgress = Callable[[progress_lines.Progress], None]
+OnPhase = Callable[[str], None]
+
+
+class Watch(NamedTuple):
+  """The ways to watch a run; none of them changes its results."""
+
+  # Receives the progress every few seconds.
+  on_progress: OnProgress = progress_lines.print_progress
+  # Receives a line of text at the start of each slow phase of a start.
+  on_phase: OnPhase = progress_lines.print_phase
+  # Whether to write event files for TensorBoard (`tensorboard.Scalars`).
+  tensorboard: bool = False
+  # The number of steps to trace (`profiling.Profile`).
+  profile_steps: int = 0
+
+
+PRINTED = Watch()
+QUIET = Watch(progress_lines.silent, progress_lines.silent)
 
 
 def train(
@@ -38,7 +61,7 @@ def train(
     out: str | os.PathLike[str],
     *,
     should_stop: ShouldStop = lambda step: False,
-    on_progress: OnProgress | None = None,
+    watch: Watch = PRINTED,
 ) -> str:
   """Starts or resumes the run of `config` in the directory `out`.
 
@@ -46,7 +69,7 @@ def train(
     config: The config of the run.
     out: The run directory: new, empty, or that of a run with the same config.
     should_stop: Returns whether to save and stop at the end of a segment.
-    on_progress: Receives the progress every few seconds; by default it is
+    watch: The ways to watch the run; by default phases and progress are
       printed.
 
   Returns:
@@ -62,11 +85,9 @@ def train(
     if directory.is_done(config.steps):
       return DONE
     with jax.default_matmul_precision(config.matmul_precision):
-      job = job_lib.make_job(config)
+      job = job_lib.make_job(config, on_phase=watch.on_phase)
       processes.agree(job_lib.facts(job))
-      return run(
-          job, directory, should_stop=should_stop, on_progress=on_progress
-      )
+      return run(job, directory, should_stop=should_stop, watch=watch)
 
 
 def run(
@@ -74,7 +95,7 @@ def run(
     directory: run_dir.RunDir,
     *,
     should_stop: ShouldStop = lambda step: False,
-    on_progress: OnProgress | None = None,
+    watch: Watch = PRINTED,
 ) -> str:
   """Trains `job` in a directory that the caller has claimed.
 
@@ -95,7 +116,7 @@ def run(
           checkpointer,
           counts,
           should_stop=should_stop,
-          on_progress=on_progress,
+          watch=watch,
       )
   except BaseException as e:
     code = getattr(e, 'exit_code', 1)
@@ -112,7 +133,7 @@ def _run(
     counts: progress.Counts,
     *,
     should_stop: ShouldStop,
-    on_progress: OnProgress | None,
+    watch: Watch,
 ) -> str:
   """Trains until the last step or until `should_stop`; returns the outcome."""
   config, mesh = job.config, job.mesh
@@ -120,51 +141,101 @@ def _run(
   max_steps = config.stream.batches_per_dispatch
   # No arrays are allocated yet: `stored` holds shapes, `segments` functions.
   stored = suite.stored_state(job.groups, mesh=mesh)
-  segments = step_lib.make_segments(
+  segments = _make_segments(job)
+
+  if any(directory.checkpoints.glob('[0-9]*')):
+    watch.on_phase('restoring the newest checkpoint')
+  # This call sets `counts.step` to the step at which training starts.
+  state, scales = _restore_or_init(
+      job,
+      directory,
+      checkpointer.latest_verified(stored),
+      counts,
+      on_phase=watch.on_phase,
+  )
+  _record_start(job, directory, counts, scales)
+  watch.on_phase(_start_line(job, directory, counts.step))
+  skipped = _skipped(state, job)
+  with _observers(job, directory, counts, watch, skipped) as observers:
+    reporter, profile = observers
+
+    # Each segment is dispatched before the metrics of the previous one are
+    # read.
+    step, block, state = counts.step, None, segments.prepare(state)
+    watch.on_phase(_compiling_line())
+    while step < total:
+      number, first = divmod(step, batches)
+      steps = min(max_steps, batches - first, total - step)
+      profile.begin_segment(step)
+      with jax.transfer_guard('disallow'):
+        if block is None or first == 0:
+          block = None  # Freed first, because memory has room for one only.
+          block = job.stream.make_block(number, scales)
+        put = job.stream.put
+        state, metrics = segments.run(state, block, put(first), put(steps))
+      step += steps
+      reporter.add(step, metrics, dropped=block.dropped)
+      profile.end_segment(step, wait=reporter.flush)
+      stop = should_stop(step)
+      if stop or step == total or _is_due(config, step):
+        reporter.flush()
+        directory.write_status('running', total_steps=total, **vars(counts))
+        saved = segments.finish(state)
+        saved = suite.strip_padding(saved, job.groups, mesh=mesh)
+        checkpointer.save(step, saved, meta=_meta(job, counts, scales))
+      if stop and step < total:
+        return PREEMPTED
+  return DONE
+
+
+def _make_segments(job: job_lib.Job) -> step_lib.Segments:
+  """Returns the functions that train the job's groups; compiles nothing."""
+  config = job.config
+  return step_lib.make_segments(
       job.groups,
       config.optim,
-      total_steps=total,
+      total_steps=config.steps,
       batch=config.stream.batch,
-      max_steps=max_steps,
-      mesh=mesh,
+      max_steps=config.stream.batches_per_dispatch,
+      mesh=job.mesh,
       backend=config.backend,
   )
 
-  # This call sets `counts.step` to the step at which training starts.
-  state, scales = _restore_or_init(
-      job, directory, checkpointer.latest_verified(stored), counts
-  )
-  _record_start(job, directory, counts, scales)
+
+@contextlib.contextmanager
+def _observers(
+    job: job_lib.Job,
+    directory: run_dir.RunDir,
+    counts: progress.Counts,
+    watch: Watch,
+    skipped: dict[str, np.ndarray],
+) -> Iterator[tuple[progress.Reporter, profiling.Profile]]:
+  """Yields the reporter and the profile of a run, and closes their files."""
+  scalars = None
+  if watch.tensorboard and processes.is_main():
+    folder = directory.path / 'tensorboard'
+    scalars = tensorboard.Scalars(folder, step=counts.step)
+
+  def write(record):
+    directory.append_metrics(record)
+    if scalars:
+      scalars.write(record)
+
   reporter = progress.Reporter(
       counts,
-      config,
-      write=directory.append_metrics,
-      on_progress=on_progress,
-      skipped=_skipped(state, job),
+      job.config,
+      job.groups,
+      write=write,
+      on_progress=watch.on_progress,
+      skipped=skipped,
   )
-
-  # Each segment is dispatched before the metrics of the previous one are read.
-  step, block, state = counts.step, None, segments.prepare(state)
-  while step < total:
-    number, first = divmod(step, batches)
-    steps = min(max_steps, batches - first, total - step)
-    with jax.transfer_guard('disallow'):
-      if block is None or first == 0:
-        block = None  # Freed first, because memory has room for one block only.
-        block = job.stream.make_block(number, scales)
-      put = job.stream.put
-      state, metrics = segments.run(state, block, put(first), put(steps))
-    step += steps
-    reporter.add(step, metrics, dropped=block.dropped)
-    stop = should_stop(step)
-    if stop or step == total or _is_due(config, step):
-      reporter.flush()
-      directory.write_status('running', total_steps=total, **vars(counts))
-      saved = suite.strip_padding(segments.finish(state), job.groups, mesh=mesh)
-      checkpointer.save(step, saved, meta=_meta(job, counts, scales))
-    if stop and step < total:
-      return PREEMPTED
-  return DONE
+  profile = profiling.Profile(directory.path / 'profile', watch.profile_steps)
+  try:
+    yield reporter, profile
+  finally:
+    profile.close()
+    if scalars:
+      scalars.close()
 
 
 def _restore_or_init(
@@ -172,6 +243,8 @@ def _restore_or_init(
     directory: run_dir.RunDir,
     restored: tuple[suite.TrainState, dict[str, Any]] | None,
     counts: progress.Counts,
+    *,
+    on_phase: OnPhase,
 ) -> tuple[suite.TrainState, dict[lm.Tap, float]]:
   """Returns the state in which training starts, and the taps' scales.
 
@@ -190,6 +263,8 @@ def _restore_or_init(
     if origin.is_recorded_in(record) and record.get('scales'):
       scales = lm.from_json_keys(record['scales'])
     else:
+      tokens = job.config.stream.scale_tokens
+      on_phase(f'estimating the scales of activations from {tokens:,} tokens')
       scales = job.stream.estimate_scales()
     return suite.init_state(job.groups, mesh=job.mesh), scales
   state, meta = restored
@@ -204,6 +279,29 @@ def _restore_or_init(
     )
   state = suite.add_padding(state, job.groups, mesh=job.mesh)
   return state, lm.from_json_keys(meta['scales'])
+
+
+def _start_line(job: job_lib.Job, directory: run_dir.RunDir, step: int) -> str:
+  """Returns the line about directory, members, backends and checkpoints."""
+  config = job.config
+  chosen = {
+      backends.choose(config.backend, group, job.mesh) for group in job.groups
+  }
+  members = sum(len(group.members) for group in job.groups)
+  every = config.stream.batches * config.checkpoint.every_blocks
+  checkpoint_step = min(step - step % every + every, config.steps)
+  start = f'resuming at step {step:,}' if step else 'new run'
+  return (
+      f'{directory.path}: {start} of {config.steps:,}, {members} SAEs in'
+      f' {len(job.groups)} groups, backend {", ".join(sorted(chosen))}, first'
+      f' checkpoint at step {checkpoint_step:,}'
+  )
+
+
+def _compiling_line() -> str:
+  folder = jax.config.jax_compilation_cache_dir
+  where = f' (programs are kept in {folder})' if folder else ''
+  return f'compiling, then training{where}'
 
 
 def _record_start(

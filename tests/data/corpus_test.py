@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from jumprelu import data
-from jumprelu.data import cache_writer, corpus, sources
+from jumprelu.data import cache_writer, corpus, sources, text_files
 from jumprelu.errors import DataError, UserError
 
 
@@ -91,6 +91,51 @@ def test_the_second_call_reads_the_cache_only(
   monkeypatch.setattr(cache_writer, 'write_caches', fail)
   second = data.prepare(str(fixtures / 'corpus'), tokenizer, config)
   assert second.description == first.description
+
+
+def test_reading_and_tokenising_are_announced_before_they_start(
+    fixtures, tokenizer, config, monkeypatch
+):
+  events = []
+  describe, write = text_files.TextFiles.describe, cache_writer.write_caches
+
+  def recorded(name, function):
+    def call(*args, **kwargs):
+      events.append(name)
+      return function(*args, **kwargs)
+
+    return call
+
+  monkeypatch.setattr(
+      text_files.TextFiles, 'describe', recorded('read', describe)
+  )
+  monkeypatch.setattr(cache_writer, 'write_caches', recorded('written', write))
+  spec = str(fixtures / 'corpus')
+  prepared = data.prepare(spec, tokenizer, config, on_phase=events.append)
+  files = [p for p in (fixtures / 'corpus').rglob('*') if p.is_file()]
+  size = sum(p.stat().st_size for p in files)
+  assert events == [
+      f'reading text: corpus, {len(files)} files, {size / 1e6:,.1f} MB',
+      'read',
+      'tokenising corpus, once: kept in' f' {prepared.train.directory.parent}',
+      'written',
+  ]
+  events.clear()
+  data.prepare(spec, tokenizer, config, on_phase=events.append)
+  assert events[1:] == ['read']  # The tokens are in the cache.
+
+
+def test_progress_of_tokenising_is_printed_or_passed_on(
+    fixtures, tokenizer, config, monkeypatch, capsys
+):
+  monkeypatch.setattr(corpus, '_PROGRESS_SECONDS', 0.0)
+  spec, lines = str(fixtures / 'corpus'), []
+  data.prepare(spec, tokenizer, config, on_phase=lines.append)
+  assert any(line.startswith('tokenising corpus: ') for line in lines)
+  assert capsys.readouterr().err == ''
+  longer = dataclasses.replace(config, sequence_length=64)
+  data.prepare(spec, tokenizer, longer)
+  assert 'tokenising corpus: ' in capsys.readouterr().err
 
 
 def test_whatever_changes_the_rows_changes_the_directory(

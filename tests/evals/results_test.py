@@ -53,3 +53,17 @@ def test_written_rows_are_read_back(tmp_path):
 def test_the_table_leaves_out_empty_columns():
   header = results.table(ROWS).split('\n')[0].split()
   assert header == ['site', 'layer', 'L0']
+
+
+def test_the_table_marks_targets_that_are_missed_by_more_than_a_fifth():
+  rows = [
+      {'site': 'resid_post', 'target_l0': 10.0, 'l0': l0}
+      for l0 in (8.1, 11.9, 12.1, 71.0, None)
+  ]
+  lines = results.table(rows).split('\n')
+  assert ['missed' in line for line in lines] == [
+      False, False, False, True, True, False, True,
+  ]  # fmt: skip
+  assert lines[4].split() == ['resid_post', '10', 'missed', '71']
+  assert lines[-1] == 'missed: the L0 is more than 20% off the target L0'
+  assert 'missed' not in results.table(rows[:2])

@@ -57,6 +57,12 @@ with preemption_lib.start(preemption_lib.Config(**config)) as preemption:
     time.sleep(3)
     print('saved', flush=True)
     sys.exit(preemption_lib.EXIT_PREEMPTED)
+  elif task == 'one segment':
+    print('computing', flush=True)
+    time.sleep(20)
+    print('end of the segment', flush=True)
+    while not preemption.reached(16):
+      time.sleep(0.1)
   elif task == 'disagree':
     processes.agree({'config': f'{process_id // 2}', 'jax': jax.__version__})
   elif task == 'fail alone' and process_id == 1:
@@ -102,6 +108,14 @@ def test_sigterm_while_compiling_is_kept_and_while_saving_ignored(script):
     child.terminate()
     assert child.exit_code() == 42
   assert 'saved' in child.output
+
+
+def test_sigterm_is_acknowledged_before_the_segment_ends(script):
+  with local_processes.run([script, '--task=one segment']) as child:
+    child.wait_for('computing')
+    child.terminate()
+    child.wait_for('SIGTERM: will save after this segment, then exit with 42')
+    assert 'end of the segment' not in child.output
 
 
 def test_sigterm_to_one_of_two_stops_both_at_the_same_step(script):
@@ -157,7 +171,7 @@ def test_finished_segments_keep_the_watchdog_from_firing(script):
     assert child.exit_code() == 0
 
 
-def test_a_program_that_already_uses_devices_gets_a_plain_handler():
+def test_a_program_that_already_uses_devices_gets_a_plain_handler(capfd):
   jax.devices()
   with preemption_lib.start() as preemption:
     assert not preemption.reached(16)
@@ -168,6 +182,7 @@ def test_a_program_that_already_uses_devices_gets_a_plain_handler():
       assert preemption.reached(32)
       os.kill(os.getpid(), signal.SIGTERM)
       assert preemption.reached(48)
+    assert capfd.readouterr().err.count('SIGTERM: will save') == 1
     os.kill(os.getpid(), signal.SIGTERM)  # a further notice
   finally:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,9 +1,12 @@
 """Bad input to `jumprelu train`: one line, exit 2, and no file is changed."""
 
+import sys
+
 import pytest
 
 from jumprelu.run import main
-from jumprelu.training import run_dir
+from jumprelu.run import train as train_command
+from jumprelu.training import run_dir, train
 from tests import toy_suite
 
 
@@ -40,8 +43,9 @@ def place(tmp_path, monkeypatch):
 )
 def test_bad_input_is_one_line_and_exit_2(flags, words, place, capsys):
   assert main.launch('train', ['--out=new', '--mesh.tensor=2', *flags]) == 2
-  error = capsys.readouterr().err
-  assert words in error and len(error.splitlines()) == 1, error
+  *phases, error = capsys.readouterr().err.splitlines()
+  assert words in error, error
+  assert not any(line.startswith('jumprelu train:') for line in phases)
   # The directory remains usable for the corrected command.
   assert not (place / 'new' / 'suite.json').exists()
 
@@ -59,3 +63,36 @@ def test_a_store_needs_no_weights_of_the_model(place, capsys, monkeypatch):
   assert main.launch('train', [*flags, '--store=nowhere']) == 66
   error = capsys.readouterr().err
   assert 'nowhere' in error and 'no weights' not in error, error
+
+
+@pytest.mark.parametrize('code', [0, 42])
+def test_a_finished_run_names_the_next_command(code, capsys, monkeypatch):
+  monkeypatch.setattr(
+      train_command, 'train_suite', lambda *unused, **options: code
+  )
+  assert main.launch('train', ['--out=my runs/a/']) == code
+  line = "next: jumprelu release --run='my runs/a' --out='my runs/a_release'\n"
+  assert capsys.readouterr().out == ('' if code else line)
+
+
+def test_the_ways_to_watch_a_run_are_flags(capsys, monkeypatch):
+  seen = {}
+
+  def train_suite(*unused, **options):
+    seen.update(options)
+    return 0
+
+  monkeypatch.setattr(train_command, 'train_suite', train_suite)
+  flags = ['--out=a', '--tensorboard', '--profile_steps=32']
+  assert main.launch('train', flags) == 0
+  expected = train.PRINTED._replace(tensorboard=True, profile_steps=32)
+  assert seen['watch'] == expected
+
+
+def test_tensorboard_names_its_extra(capsys, monkeypatch):
+  monkeypatch.setitem(sys.modules, 'tensorboardX', None)
+  assert main.launch('train', ['--out=a', '--tensorboard']) == 2
+  assert capsys.readouterr().err == (
+      'jumprelu train: needs tensorboardX; pip install'
+      " 'jumprelu[tensorboard]'\n"
+  )

@@ -21,10 +21,16 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def run(folder):
+def phases():
+  """Returns the phases of making the job of `run`, once it is made."""
+  return []
+
+
+@pytest.fixture(scope='module')
+def run(folder, phases):
   """Returns a function that runs or resumes a run; loads the model once."""
   config = config_lib.resolve(small_run.overrides(folder, steps=STEPS))
-  job = job_lib.make_job(config)
+  job = job_lib.make_job(config, on_phase=phases.append)
 
   def run(out, stop=STEPS):
     directory = run_dir.RunDir(out)
@@ -47,6 +53,14 @@ def stopped(folder, run):
   assert run(out, STOP) == train.PREEMPTED
   assert small_run.checkpoints(out) == [8, STOP]
   return out
+
+
+def test_text_and_language_model_are_announced(run, phases):
+  assert [phase.partition(',')[0] for phase in phases] == [
+      'reading text: text',
+      'tokenising text',
+      'loading and checking the language model gemma2_nano of 4 layers',
+  ]
 
 
 def test_peer_defects_14_15_17_a_run_resumed_inside_a_block_is_unchanged(

@@ -1,4 +1,6 @@
-"""Counters, the progress line, and the conditions under which a run fails."""
+"""Counters, speed, reports, and the conditions under which a run fails."""
+
+import dataclasses
 
 import numpy as np
 import pytest
@@ -16,18 +18,26 @@ def _metrics(skipped, *, kept=(30, 31), l0=((1.0, 2.0), (3.0, 6.0))):
       'l0': values,
       'fvu': values / 10,
       'dead_share': np.zeros_like(values),
+      'loss': values + 1,
       'skipped': np.asarray(skipped),
   }
-  ones = np.ones(steps)
+  ones = np.ones(steps, np.float32)
   return step_lib.Metrics(
       {'g': group}, np.asarray(kept, np.int32)[:steps], ones, ones / 2
   )
+
+
+def _groups():
+  """Returns one group `g` of two members."""
+  group = toy_suite.make_groups(toy_suite.make_config())[0]
+  return [dataclasses.replace(group, name='g')]
 
 
 def _reporter(counts=None, lines=None, seen=None, **kwargs):
   return progress.Reporter(
       counts or progress.Counts(),
       toy_suite.make_config(),
+      _groups(),
       write=(lines if lines is not None else []).append,
       on_progress=(seen if seen is not None else []).append,
       **kwargs,
@@ -57,7 +67,24 @@ def test_a_line_of_metrics_holds_means_and_last_counters():
   assert line['groups']['g']['skipped'] == [0, 2]
   assert line['tokens_trained'] == 2**31 + 61  # above the maximum of int32
   assert line['positions'] == 12 * 32
-  assert (line['learning_rate'], line['sparsity']) == (1.0, 0.5)
+
+
+def test_a_line_has_the_learning_rate_and_names_its_factors_and_members():
+  lines = []
+  metrics = _metrics([[0, 0]])._replace(
+      learning_rate=np.full(1, 0.25, np.float32)
+  )
+  reporter = _reporter(lines=lines)
+  reporter.add(1, metrics, dropped=0)
+  reporter.flush()
+  (line,) = lines
+  assert line['learning_rate'] == 0.25 * 3e-3  # optim.learning_rate
+  assert line['sparsity_factor'] == 0.5
+  assert 'sparsity' not in line  # It marks lines of older versions.
+  names = ['lambda_0.01-seed_0', 'lambda_0.04-seed_0']
+  assert line['members'] == {
+      'g': [f'resid_post-48-jumprelu-{name}' for name in names]
+  }
 
 
 def test_the_last_progress_covers_all_members_at_the_last_step():
@@ -67,23 +94,34 @@ def test_the_last_progress_covers_all_members_at_the_last_step():
   reporter.flush()
   (last,) = seen
   assert (last.step, last.total_steps) == (13, 13)
-  assert last.l0 == (2.0, 3.0, 4.0)
-  np.testing.assert_allclose(last.fvu, (0.2, 0.3, 0.4))
+  (group,) = last.groups
+  assert group.name == 'g' and group.targets == (0, 0)
+  assert group.l0 == (2.0, 4.0)
+  np.testing.assert_allclose(group.fvu, (0.2, 0.4))
+  assert group.loss == (3.0, 5.0)
 
 
-def test_the_progress_line_has_all_fields_in_order():
-  line = progress.Progress(
-      step=300,
-      total_steps=1200,
-      l0=(9.96, 20.0, 31.5),
-      fvu=(0.05, 0.1, 0.2),
-      tokens_per_second=12345.6,
-      seconds_left=3723.4,
-  ).line()
-  assert line == (
-      'step 300/1200 25.0% | L0 10.0/20.0/31.5 | FVU 0.050/0.100/0.200'
-      ' (min/median/max) | 12,346 tokens/s | ETA 1:02:03'
-  )
+def test_the_first_eta_includes_the_forward_pass_of_the_block():
+  # A block of 8 batches takes 7 s: 3 s for the forward pass and 0.5 s a batch.
+  # Compilation takes 20 s.
+  speed = progress.Speed(0, 8, now=100.0)
+
+  def time_at(step):
+    return 100 + 20 + 3 * -(-step // 8) + step / 2
+
+  for step in (2, 4, 6, 8):
+    rate, is_bound = speed.update(step, time_at(step))
+    assert is_bound and rate < 8 / 7
+  for step in range(10, 40, 2):
+    rate, is_bound = speed.update(step, time_at(step))
+    assert not is_bound and rate == pytest.approx(8 / 7)
+
+
+def test_the_speed_of_a_resumed_run_is_that_of_whole_blocks():
+  speed = progress.Speed(12, 8, now=0.0)
+  rates = [speed.update(step, step * 2.0) for step in (14, 16, 20, 22, 24)]
+  assert [is_bound for _, is_bound in rates] == [True] * 3 + [False] * 2
+  assert [rate for rate, _ in rates][3:] == [0.5, 0.5]
 
 
 def test_a_run_fails_after_ten_steps_in_a_row_that_all_members_skipped():

@@ -160,3 +160,22 @@ def test_every_site_of_the_command_line_has_inputs_and_targets():
       'attn_heads': ('attn_heads', 'attn_heads'),
       'transcoder': ('mlp_in', 'mlp_out'),
   }
+
+
+def test_members_of_a_layer_have_different_names():
+  members = [
+      _MEMBER,
+      _with(site='mlp_out'),
+      _with(width=96),
+      _with(variant='topk'),
+      _with(sparsity_coefficient=1.0),
+      _with(sparsity_coefficient=1.0, target_l0=20.0),
+      _with(sparsity_coefficient=0.0, target_l0=20.0),
+      _with(sparsity_coefficient=1.0, target_l0=20.5),
+      _with(sparsity_coefficient=1.00000001),
+      _with(seed=1),
+  ]
+  names = [suite.member_name(member) for member in members]
+  assert names[0] == 'resid_post-48-jumprelu-lambda_0.001-seed_0'
+  assert names[5] == 'resid_post-48-jumprelu-l0_20-seed_0'
+  assert len(set(names)) == len(members)
