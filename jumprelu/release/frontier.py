@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from jumprelu import errors, extras
-from jumprelu.release import layout, plot_style
+from jumprelu.plots import plot_style
+from jumprelu.release import layout
 
 _LABELS = {
     'fvu': 'FVU: variance unexplained',

@@ -4,7 +4,7 @@ from matplotlib import figure
 import numpy as np
 import pytest
 
-from jumprelu.release import plot_style
+from jumprelu.plots import plot_style
 
 
 def test_neighbouring_curves_differ_in_colour_and_in_marker():

@@ -97,3 +97,11 @@ def log_axis(axis: Any, which: str) -> None:
   side.set_major_locator(Locator())
   side.set_major_formatter(ticker.FuncFormatter(lambda v, _: f'{v:g}'))
   side.set_minor_locator(ticker.NullLocator())
+
+
+def shade(index: int, count: int) -> Any:
+  """Returns a colour for a value of an ordered quantity, dark to light."""
+  with extras.imports():
+    import matplotlib
+
+  return matplotlib.colormaps['viridis'](0.88 * index / max(count - 1, 1))
