@@ -127,10 +127,13 @@ def read_lines(
       killed writer has left.
 
   Raises:
-    DataError: A line is not JSON.
+    DataError: The file is not text, or a line is not JSON.
   """
   path = _as_path(path)
-  lines = path.read_text(encoding='utf-8').splitlines(keepends=True)
+  try:
+    lines = path.read_text(encoding='utf-8').splitlines(keepends=True)
+  except UnicodeDecodeError as error:
+    raise errors.DataError(f'{path}: not text ({error})') from error
   if skip_unfinished:
     lines = [line for line in lines if line.endswith('\n')]
   values = []

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 import csv
 import os
 import pathlib
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -30,20 +31,40 @@ def panels(
   return fig, axes
 
 
-def legend_below(fig: Any) -> None:
-  """Draws one legend for the curves of all panels, below them."""
+def heading(fig: Any, text: str) -> None:
+  """Writes a text above the panels, in lines as wide as the figure."""
+  fig.suptitle(
+      textwrap.fill(text, int(15 * fig.get_figwidth())),
+      x=0.012,
+      ha='left',
+      fontsize=9,
+      color=plot_style.FAINT,
+  )
+
+
+def legend_below(fig: Any, *, grow: bool = False) -> None:
+  """Draws one legend for the curves of all panels, below them.
+
+  Args:
+    fig: The figure.
+    grow: Whether to make the figure higher by the height of the legend, so that
+      long legends do not shrink the panels.
+  """
   handles = {}
   for axis in fig.axes:
     for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
       handles.setdefault(label, handle)
+  # In inches, including the handle and its padding.
+  widest = 0.065 * max(map(len, handles), default=0) + 0.55
+  columns = max(1, min(len(handles), int(fig.get_figwidth() / widest)))
+  if grow:
+    fig.set_figheight(fig.get_figheight() + 0.19 * -(-len(handles) // columns))
   if handles:
-    # In inches, including the handle and its padding.
-    widest = 0.065 * max(map(len, handles)) + 0.55
     fig.legend(
         handles.values(),
         handles.keys(),
         loc='outside lower center',
-        ncols=max(1, min(len(handles), int(fig.get_figwidth() / widest))),
+        ncols=columns,
         frameon=False,
         fontsize=8.5,
     )

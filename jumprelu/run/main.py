@@ -34,6 +34,7 @@ COMMANDS = (
     'plan',
     'parity',
     'status',
+    'curves',
 )
 
 _USAGE = """\
