@@ -16,9 +16,9 @@ import sys
 
 from absl import flags
 
-from jumprelu import errors, extras
-from jumprelu.files import folder_kinds, remote
-from jumprelu.run import main
+from jumprelu import extras
+from jumprelu.files import folder_kinds
+from jumprelu.run import folders, main
 
 POSITIONAL = 'runs'
 
@@ -36,15 +36,8 @@ def define_flags(fv: flags.FlagValues) -> None:
 
 def run(fv: flags.FlagValues) -> None:
   """Writes the pictures and the table, and prints their paths."""
-  if not fv.runs:
-    raise errors.UserError('no run directory: use jumprelu curves DIR...')
-  if not fv.out:
-    raise errors.UserError('--out is needed')
-  repeated = sorted({path for path in fv.runs if fv.runs.count(path) > 1})
-  if repeated:
-    raise errors.UserError(f'{repeated[0]}: passed twice')
-  out = remote.local('out', fv.out)
-  folder_kinds.refuse_inside_release('out', out)
+  folders.check_inputs(fv.runs, usage='jumprelu curves RUN... --out=DIR')
+  out = folders.out_folder(fv.out)
 
   from jumprelu.plots import curves, labels, sheets
   from jumprelu.training import curves as table

@@ -35,6 +35,7 @@ COMMANDS = (
     'parity',
     'status',
     'curves',
+    'compare',
 )
 
 _USAGE = """\

@@ -7,8 +7,9 @@ already holds that evaluation. The release consists of files
   SITE/layer_L/width_W/average_l0_N/params.npz
 
 with the config, results and test vectors of each next to it, a table of all
-results, and a README. It is verified before it is moved to --out. An existing
---out is replaced only if it is empty or an earlier release of the same run.
+results, a plot of the frontier (frontier.png), and a README. It is verified
+before it is moved to --out. An existing --out is replaced only if it is empty
+or an earlier release of the same run.
 
   jumprelu release --run=runs/layer2 --out=releases/layer2
 """
@@ -78,7 +79,7 @@ def run(fv: flags.FlagValues):
     raise errors.UserError(f'--out={fv.out}: must differ from --run')
 
   from jumprelu.evals import evaluate
-  from jumprelu.release import publish, releasable, verify, write
+  from jumprelu.release import layout, publish, releasable, verify, write
   from jumprelu.training import run_digest
 
   opened = publish.open_run(fv.run)
@@ -106,6 +107,8 @@ def run(fv: flags.FlagValues):
   )
   evaluate.print_table(rows)
   print(f'{fv.out}: {verify.verify_release(fv.out)}')
+  if (out / layout.FRONTIER).exists():
+    print(f'{out / layout.FRONTIER}: fidelity against sparsity')
 
 
 if __name__ == '__main__':
