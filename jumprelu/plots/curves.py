@@ -79,7 +79,7 @@ def plot(rows: Sequence[Row], metric: str, *, over: str = 'tokens') -> Any:
       axis.set_title(title, fontweight='bold', loc='left')
       axis.set_xlabel(_X[over])
     for axis in axes[:, 0]:
-      axis.set_ylabel(_label(metric, axes[0, 0].get_yscale() == 'log'))
+      axis.set_ylabel(_label(metric, axis.get_yscale() == 'log'))
     sheets.legend_below(fig, grow=True)
     sheets.heading(fig, _heading(every))
   return fig

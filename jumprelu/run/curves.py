@@ -32,6 +32,14 @@ def define_flags(fv: flags.FlagValues) -> None:
   flags.DEFINE_enum(
       'over', 'tokens', ['tokens', 'steps'], 'The x axis.', flag_values=fv
   )
+  flags.DEFINE_integer(
+      'points',
+      2000,
+      'Largest number of logged segments per run; of more, evenly spaced ones'
+      ' are selected, the last one included.',
+      lower_bound=2,
+      flag_values=fv,
+  )
 
 
 def run(fv: flags.FlagValues) -> None:
@@ -44,7 +52,7 @@ def run(fv: flags.FlagValues) -> None:
 
   rows = []
   for path, name in zip(fv.runs, labels.run_names(fv.runs), strict=True):
-    rows += table.read(_path(path), name=name)
+    rows += table.read(_path(path), name=name, limit=fv.points)
   sheets.write_csv(rows, out / 'curves.csv')
   for metric in curves.drawable(rows):
     figure = curves.plot(rows, metric, over=fv.over)

@@ -19,7 +19,9 @@ _MEMBER = (
 )  # fmt: skip
 
 
-def read(run: folder_kinds.Folder, *, name: str = '') -> list[Row]:
+def read(
+    run: folder_kinds.Folder, *, name: str = '', limit: int = 0
+) -> list[Row]:
   """Returns the table of a run, in the order of members, then of steps.
 
   The columns are run, model, the fields of the member, step, tokens, the
@@ -28,6 +30,8 @@ def read(run: folder_kinds.Folder, *, name: str = '') -> list[Row]:
   Args:
     run: The run directory, local or remote.
     name: The value of the column `run`.
+    limit: The largest number of segments, which are evenly spaced, the last one
+      included; 0 for all.
 
   Raises:
     MissingInputError: the folder holds no run, or the run has not logged yet.
@@ -41,9 +45,9 @@ def read(run: folder_kinds.Folder, *, name: str = '') -> list[Row]:
     )
   path = run / 'metrics.jsonl'
   suite_path = run / 'suite.json'
-  lines = []
+  lines = {}
   if path.exists() and suite_path.exists():
-    lines = json_files.read_lines(path, skip_unfinished=True)
+    lines = json_files.read_some_lines(path, limit=limit, skip_unfinished=True)
   if not lines:
     raise errors.MissingInputError(
         f'{path}: no metrics yet; let `jumprelu train` run longer'
@@ -63,7 +67,7 @@ def read(run: folder_kinds.Folder, *, name: str = '') -> list[Row]:
   rows = []
   for member in members:
     origin = {'run': name, 'model': model, **member.fields}
-    for number, line in enumerate(lines, 1):
+    for number, line in lines.items():
       try:
         rows.append({**origin, **member.metrics(line)})
       except (KeyError, TypeError, IndexError, AttributeError) as error:
@@ -81,45 +85,24 @@ class _Member:
     self.fields = {name: record[name] for name in _MEMBER}
     self._group, self._index = record['group'], record['index']
     self._peak = float(record['learning_rate'])
-    # The learning rate in the previous line.
-    self._previous: float | None = None
 
   def metrics(self, line: Mapping[str, Any]) -> Row:
-    """Returns the member's values in a line; lines are passed in order."""
-    values = {
-        name: column[self._index]
-        for name, column in line['groups'][self._group].items()
-    }
-    rate = values.pop('learning_rate', None)
+    """Returns the member's values in a line."""
+    rate, sparsity = line['learning_rate'], line.get('sparsity_factor')
+    if 'sparsity' in line:
+      # Earlier versions logged the schedule's factor as the learning rate. A
+      # resumed run has lines of both kinds.
+      sparsity = line['sparsity']
+      rate = None if rate is None else rate * self._peak
+    metrics = line['groups'][self._group]
     row = {
         'step': int(line['step']),
         'tokens': int(line['tokens_trained']),
-        'learning_rate': self._rate(line) if rate is None else rate,
-        'sparsity': line.get('sparsity'),
-        **values,
+        'learning_rate': rate,
+        'sparsity_factor': sparsity,
+        **{name: column[self._index] for name, column in metrics.items()},
     }
-    for value in row.values():
-      if not (value is None or isinstance(value, int | float)):
-        raise TypeError(f'{value!r} is not a number')
+    for name, value in row.items():
+      if not isinstance(value, int | float | None):
+        raise TypeError(f'{name} is not a number')
     return row
-
-  def _rate(self, line: Mapping[str, Any]) -> float | None:
-    """Returns the learning rate in a line.
-
-    Earlier versions logged the schedule's factor in the same field. A resumed
-    run may have lines of both kinds, so each line is read as the kind whose
-    rate is nearer to that of the previous line. The first line has a factor if
-    its value exceeds the peak of the learning rate.
-    """
-    value = line['learning_rate']
-    if value is None:
-      return None
-    rates = value, value * self._peak
-    if self._previous is None:
-      # A tolerance, because the rate is logged in float32.
-      rate = rates[value > self._peak * (1 + 1e-6)]
-    else:
-      previous = self._previous
-      rate = min(rates, key=lambda rate: abs(rate - previous))
-    self._previous = rate
-    return rate
