@@ -127,7 +127,7 @@ def read_lines(
       killed writer has left.
 
   Raises:
-    DataError: The file is not text, or a line is not JSON.
+    DataError: The file is not text, or a line is not a JSON object.
   """
   return list(read_some_lines(path, skip_unfinished=skip_unfinished).values())
 
@@ -147,7 +147,7 @@ def read_some_lines(
     skip_unfinished: Whether to leave out a last line without a newline.
 
   Raises:
-    DataError: The file is not text, or one of the lines is not JSON.
+    DataError: The file is not text, or one of the lines is not a JSON object.
   """
   path = _as_path(path)
   try:
@@ -162,9 +162,12 @@ def read_some_lines(
   values = {}
   for index in indices:
     try:
-      values[index + 1] = json.loads(lines[index])
+      value = json.loads(lines[index])
     except (ValueError, RecursionError) as error:
       raise errors.DataError(f'{path}: line {index + 1}: {error}') from error
+    if not isinstance(value, dict):
+      raise errors.DataError(f'{path}: line {index + 1}: not a JSON object')
+    values[index + 1] = value
   return values
 
 

@@ -54,10 +54,8 @@ def read(source: pathlib.Path, *, name: str = '') -> list[Row]:
   return [{'run': name, **row} for row in rows]
 
 
-def _fault(row: Any) -> str:
+def _fault(row: Row) -> str:
   """Returns the first fault of a row; empty if it can be drawn."""
-  if not isinstance(row, dict):
-    return 'not a JSON object'
   for name, kind in _TYPES.items():
     if not isinstance(row.get(name), kind):
       return f'{name} is missing or of the wrong type'

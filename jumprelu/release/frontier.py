@@ -213,7 +213,7 @@ def _style_x(axis, rows: Sequence[Row], *, has_labels: bool) -> None:
   axis.set_xlim(low, 1.4 * high)
 
 
-def _style_y(axes: Sequence[Any], rows: Sequence[Row], metric: str) -> None:
+def _style_y(axes: np.ndarray, rows: Sequence[Row], metric: str) -> None:
   """Styles the y axis that the panels of a metric share."""
   values = [row[metric] for row in rows if row.get(metric) is not None]
   if metric == 'fvu':

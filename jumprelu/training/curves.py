@@ -7,7 +7,7 @@ of a run can be drawn while it trains on the same machine.
 from collections.abc import Mapping
 from typing import Any
 
-from jumprelu import errors
+from jumprelu import errors, lm
 from jumprelu.files import folder_kinds, formats, json_files
 
 Row = dict[str, Any]
@@ -85,6 +85,8 @@ class _Member:
     self.fields = {name: record[name] for name in _MEMBER}
     self._group, self._index = record['group'], record['index']
     self._peak = float(record['learning_rate'])
+    if self.fields['site'] not in lm.SITES:
+      raise KeyError(self.fields['site'])
 
   def metrics(self, line: Mapping[str, Any]) -> Row:
     """Returns the member's values in a line."""

@@ -29,7 +29,7 @@ def make_rows(**changes):
           'dead_share': 0.0,
           'learning_rate': 1e-4 * step,
       }
-      | {k: v for k, v in changes.items() if k not in member or k == 'l0'}
+      | changes
       for step in STEPS
   ]
 

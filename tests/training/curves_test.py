@@ -94,7 +94,7 @@ def test_a_run_without_metrics_has_to_run_longer(run, missing):
 @pytest.mark.parametrize(
     'line, message',
     [
-        ('[]', 'line 14: a field is missing or of the wrong type'),
+        ('[]', 'line 14: not a JSON object'),
         ('{"step": 3}', 'line 14: a field is missing'),
         ('{"step"', 'line 14: '),
         ('\udcff', 'not text'),
