@@ -37,7 +37,7 @@ def table(results):
 
 def figure(rows):
   """Returns L0 and FVU against bandwidth, FVU and delta loss against L0."""
-  fig, axes = sheets.panels(2, 2, size=(3.6, 3))
+  fig, axes = sheets.panels(2, 2, size=(3.6, 3.0))
   for axis, metric in zip(axes[0], ('l0', 'fvu'), strict=True):
     _curves(axis, rows, 'bandwidth', metric, along='sparsity_coefficient')
   for axis, metric in zip(axes[1], ('fvu', 'delta_loss'), strict=True):

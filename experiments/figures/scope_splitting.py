@@ -76,7 +76,7 @@ def figure(rows):
   values = sorted({row['sparsity_coefficient'] for row in rows})
   widths = sorted({row['width'] for row in rows})
   narrowest = min(row['from_width'] for row in rows)
-  fig, axes = sheets.panels(1, len(_LABELS), size=(2.9, 3), sharex=True)
+  fig, axes = sheets.panels(1, len(_LABELS), size=(2.9, 3.0), sharex=True)
   for axis, (metric, label) in zip(axes[0], _LABELS.items(), strict=True):
     pairs = drawing.where(rows, kind='seeds')
     if metric != 'matched_share':

@@ -38,7 +38,7 @@ def table(results):
 
 def figure(rows):
   """Returns delta loss and FVU against L0, one curve per width."""
-  fig, axes = sheets.panels(1, len(_METRICS), size=(4, 3.4))
+  fig, axes = sheets.panels(1, len(_METRICS), size=(4.0, 3.4))
   widths = sorted({row['width'] for row in rows})
   values = sorted({row['sparsity_coefficient'] or 0 for row in rows} - {0})
   for axis, metric in zip(axes[0], _METRICS, strict=True):

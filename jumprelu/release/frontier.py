@@ -230,14 +230,16 @@ def _style_y(axes: np.ndarray, rows: Sequence[Row], metric: str) -> None:
 
 def _heading(rows: Sequence[Row]) -> str:
   """Returns the text above the panels: model, layers, SAEs and tokens."""
-  variants = sorted({row['variant'] for row in rows})
+  variants = [
+      str(labels.VARIANTS.get(name, name))
+      for name in sorted({row['variant'] for row in rows})
+  ]
   tokens = [r['tokens_evaluated'] for r in rows if r.get('tokens_evaluated')]
   models = dict.fromkeys(row['model'] for row in rows)
   parts = [
       f'{", ".join(models)}, '
       + labels.listed('layer', [row['layer'] for row in rows]),
-      f'{len(rows)} {"/".join(labels.VARIANTS.get(v, v) for v in variants)}'
-      f' SAE{"s" * (len(rows) > 1)}',
+      f'{len(rows)} {"/".join(variants)}' f' SAE{"s" * (len(rows) > 1)}',
   ]
   if tokens:
     parts.append(f'{labels.between(tokens)} held-out tokens')
