@@ -16,7 +16,7 @@ FLOORS = (
     ('sharding',),
     ('metrics',),
     ('files',),
-    ('ops',),
+    ('ops', 'plots'),
     ('data', 'lm', 'saes'),
     ('activations',),
     ('evals',),

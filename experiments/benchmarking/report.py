@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 import statistics
 from typing import Any
 
-from jumprelu.release import plot_style
+from jumprelu.plots import plot_style
 
 _TITLES = {
     'saelens': 'SAELens',

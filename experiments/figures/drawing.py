@@ -1,4 +1,4 @@
-"""CSV files of figures' tables, and drawing functions that figures share."""
+"""Tables of figures, and drawing functions that figures share."""
 
 from collections.abc import Iterable, Mapping, Sequence
 import csv
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jumprelu.release import plot_style
+from jumprelu.plots import plot_style
 
 Row = dict[str, Any]
 
@@ -35,19 +35,6 @@ LABELS = {
 }
 
 
-def write_csv(rows: Sequence[Row], path: pathlib.Path) -> None:
-  """Writes rows atomically, with six significant digits per number."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  names = list(dict.fromkeys(name for row in rows for name in row))
-  draft = path.with_suffix('.tmp')
-  with draft.open('w', encoding='utf-8', newline='') as file:
-    writer = csv.DictWriter(file, names, lineterminator='\n')
-    writer.writeheader()
-    for row in rows:
-      writer.writerow({name: _cell(value) for name, value in row.items()})
-  draft.replace(path)
-
-
 def read_csv(path: pathlib.Path) -> list[Row]:
   """Returns the rows of a CSV file: numbers parsed, empty cells as None."""
   with path.open(encoding='utf-8', newline='') as file:
@@ -55,14 +42,6 @@ def read_csv(path: pathlib.Path) -> list[Row]:
         {name: _value(text) for name, text in row.items()}
         for row in csv.DictReader(file)
     ]
-
-
-def _cell(value: Any) -> str:
-  if value is None:
-    return ''
-  if isinstance(value, float | np.floating):
-    return f'{value:.6g}'
-  return str(value)
 
 
 def _value(text: str) -> Any:
@@ -138,33 +117,9 @@ def curve(
   )
 
 
-def panels(
-    rows: int, columns: int, *, size: tuple[float, float] = (3.1, 2.9), **more
-) -> tuple[Any, Any]:
-  """Returns a figure and its axes, [rows, columns], in the project's style."""
-  from matplotlib import figure
-
-  with plot_style.context():
-    fig = figure.Figure(
-        figsize=(size[0] * columns + 0.4, size[1] * rows + 0.4),
-        layout='constrained',
-    )
-    axes = fig.subplots(rows, columns, squeeze=False, **more)
-  return fig, axes
-
-
 def legend(axis: Any, **more: Any) -> None:
   """Draws the legend of a panel."""
   axis.legend(frameon=False, fontsize=8.5, **more)
-
-
-def save(fig: Any, path: pathlib.Path) -> None:
-  """Writes PATH.png and PATH.pdf."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  with plot_style.context():
-    fig.savefig(f'{path}.png', dpi=130, facecolor='white')
-    # Without a date, so that the same numbers produce the same file.
-    fig.savefig(f'{path}.pdf', metadata={'CreationDate': None})
 
 
 def of_members(

@@ -8,7 +8,7 @@ import numpy as np
 from experiments.figures import drawing
 from experiments.suites import results
 from jumprelu.evals import evaluate
-from jumprelu.release import plot_style
+from jumprelu.plots import plot_style
 
 _IDENTITY = (
     'site', 'variant', 'width', 'sparsity_coefficient', 'target_l0', 'seed',

@@ -13,7 +13,7 @@ import sys
 
 from experiments.figures import drawing, panels
 from experiments.suites import command, suites
-from jumprelu.release import plot_style
+from jumprelu.plots import plot_style
 
 _COLUMNS = (
     'site', 'variant', 'width', 'sparsity_coefficient', 'target_l0', 'seed',

@@ -14,7 +14,7 @@ import sys
 
 from experiments.figures import drawing
 from experiments.suites import command, suites
-from jumprelu.release import plot_style
+from jumprelu.plots import plot_style, sheets
 
 _TOKENS = 4096
 _COLUMNS = (
@@ -50,7 +50,7 @@ def table(results):
 
 def figure(rows):
   """Returns delta loss and FVU against L0, dashed for pursuit."""
-  fig, axes = drawing.panels(1, len(_METRICS), size=(3.8, 3.3))
+  fig, axes = sheets.panels(1, len(_METRICS), size=(3.8, 3.3))
   for axis, (metric, columns) in zip(axes[0], _METRICS.items(), strict=True):
     _panel(axis, rows, columns)
     axis.set(xlabel=drawing.LABELS['l0'], ylabel=drawing.LABELS[metric])

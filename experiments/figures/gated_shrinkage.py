@@ -22,7 +22,7 @@ import sys
 
 from experiments.figures import drawing, toys
 from experiments.suites import command
-from jumprelu.release import plot_style
+from jumprelu.plots import plot_style, sheets
 
 _SHARE = 0.1
 _NOISE = 0.02
@@ -110,7 +110,7 @@ def draw():
 
 def figure(rows):
   """Returns reconstruction against lambda per variant, and the closed form."""
-  fig, axes = drawing.panels(1, 1, size=(5.0, 3.6))
+  fig, axes = sheets.panels(1, 1, size=(5.0, 3.6))
   axis = axes[0, 0]
   forms = {r['sparsity_coefficient']: r['closed_form_l1'] for r in rows}
   axis.plot(

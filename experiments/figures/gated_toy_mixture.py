@@ -16,7 +16,7 @@ import sys
 
 from experiments.figures import drawing, mixture, toys
 from experiments.suites import command
-from jumprelu.release import plot_style
+from jumprelu.plots import plot_style, sheets
 
 _NOISES = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4)
 _SHOWN = 0.2  # The noise of the first panel.
@@ -99,7 +99,7 @@ def fit(variant, noises):
 
 def figure(rows):
   """Returns the mixture with its fits, and the error against the noise."""
-  fig, axes = drawing.panels(1, 2, size=(4.2, 3.4))
+  fig, axes = sheets.panels(1, 2, size=(4.2, 3.4))
   left, right = axes[0]
   shown = drawing.where(rows, panel='fit')
   x = [row['x'] for row in shown]

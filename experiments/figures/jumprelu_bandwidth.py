@@ -14,7 +14,7 @@ import sys
 
 from experiments.figures import drawing, panels
 from experiments.suites import command, suites
-from jumprelu.release import plot_style
+from jumprelu.plots import plot_style, sheets
 
 _COLUMNS = (
     'site', 'width', 'sparsity_coefficient', 'seed', 'l0', 'fvu',
@@ -37,7 +37,7 @@ def table(results):
 
 def figure(rows):
   """Returns L0 and FVU against bandwidth, FVU and delta loss against L0."""
-  fig, axes = drawing.panels(2, 2, size=(3.6, 3))
+  fig, axes = sheets.panels(2, 2, size=(3.6, 3.0))
   for axis, metric in zip(axes[0], ('l0', 'fvu'), strict=True):
     _curves(axis, rows, 'bandwidth', metric, along='sparsity_coefficient')
   for axis, metric in zip(axes[1], ('fvu', 'delta_loss'), strict=True):
@@ -58,7 +58,7 @@ def _curves(axis, rows, x, metric, *, along):
     points = drawing.over_seeds(
         drawing.where(rows, **{along: value}), x, metric, by=(other,)
     )
-    color = panels.shade(i, len(values))
+    color = plot_style.shade(i, len(values))
     drawing.curve(axis, points, i, f'{value:g}', color=color)
   plot_style.log_axis(axis, 'x')
   panels.log_y(axis, rows, metric)

@@ -16,7 +16,7 @@ import numpy as np
 
 from experiments.figures import drawing, frequencies
 from experiments.suites import command, suites
-from jumprelu.release import plot_style
+from jumprelu.plots import plot_style, sheets
 
 _SITE = 'resid_post'
 
@@ -73,7 +73,7 @@ def nearest_members(rows):
 def figure(rows):
   """Returns one panel per variant."""
   variants = drawing.present(rows, 'variant', drawing.VARIANTS)
-  fig, axes = drawing.panels(1, len(variants), sharex=True, sharey=True)
+  fig, axes = sheets.panels(1, len(variants), sharex=True, sharey=True)
   for axis, variant in zip(axes[0], variants, strict=True):
     selected = drawing.where(rows, variant=variant)
     number = list(drawing.VARIANTS).index(variant)

@@ -21,7 +21,7 @@ import sys
 from experiments import threshold_gradients
 from experiments.figures import drawing
 from experiments.suites import command
-from jumprelu.release import plot_style
+from jumprelu.plots import plot_style, sheets
 
 _BATCHES, _BATCH = 512, 1024
 _THRESHOLDS = tuple(i / 20 for i in range(1, 15))
@@ -74,7 +74,7 @@ def table(results):
 
 def figure(rows):
   """Returns the function, the pseudo-derivatives and the resulting gradient."""
-  fig, axes = drawing.panels(2, 2, size=(4.2, 3.0))
+  fig, axes = sheets.panels(2, 2, size=(4.2, 3.0))
   function = drawing.where(rows, panel='function')
   z = [row['z'] for row in function]
   lines = (

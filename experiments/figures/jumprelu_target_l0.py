@@ -13,7 +13,7 @@ import sys
 
 from experiments.figures import drawing, panels
 from experiments.suites import command, scales, suites
-from jumprelu.release import plot_style
+from jumprelu.plots import plot_style, sheets
 
 _COLUMNS = (
     'site', 'variant', 'width', 'sparsity_coefficient', 'target_l0', 'seed',
@@ -46,7 +46,7 @@ def table(results):
 def figure(rows):
   """Returns L0 over target, delta loss and FVU, one column per site."""
   sites = drawing.present(rows, 'site', scales.SITES)
-  fig, axes = drawing.panels(3, len(sites))
+  fig, axes = sheets.panels(3, len(sites))
   for column, site in zip(axes.T, sites, strict=True):
     site_rows = drawing.where(rows, site=site)
     column[0].set_title(plot_style.SITES[site])
@@ -59,7 +59,7 @@ def figure(rows):
   labels = ('L0 over the target', *map(drawing.LABELS.get, _METRICS))
   for axis, label in zip(axes[:, 0], labels, strict=True):
     axis.set_ylabel(label)
-  panels.legend_below(fig)
+  sheets.legend_below(fig)
   return fig
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.figures import drawing, panels
-from jumprelu.release import plot_style
+from jumprelu.plots import plot_style, sheets
 
 _COLUMNS = (
     'site', 'variant', 'width', 'sparsity_coefficient', 'seed', 'l0', 'fvu',
@@ -29,12 +29,12 @@ def figure(
     labels: The curves' labels by option, in the order of their colours.
     metrics: Columns, each with a label in `drawing.LABELS`.
   """
-  fig, axes = drawing.panels(1, len(metrics), size=(3.4, 3.2))
+  fig, axes = sheets.panels(1, len(metrics), size=(3.4, 3.2))
   for axis, metric in zip(axes[0], metrics, strict=True):
     panels.curves(axis, rows, metric, column='option', labels=labels)
     plot_style.log_axis(axis, 'x')
     if metric in ('fvu', 'delta_loss'):
       panels.log_y(axis, rows, metric)
     axis.set(xlabel=drawing.LABELS['l0'], ylabel=drawing.LABELS[metric])
-  panels.legend_below(fig)
+  sheets.legend_below(fig)
   return fig

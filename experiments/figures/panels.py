@@ -5,7 +5,7 @@ import types
 from typing import Any
 
 from experiments.figures import drawing
-from jumprelu.release import plot_style
+from jumprelu.plots import plot_style, sheets
 
 # The variant of rows that hold only the L0 of a published SAE.
 RELEASED = 'released'
@@ -31,7 +31,7 @@ def by_site(
     logarithmic: Metrics with a logarithmic axis, because ratios matter.
   """
   columns = drawing.present(rows, 'site', sites)
-  fig, axes = drawing.panels(len(metrics), len(columns), sharex='col')
+  fig, axes = sheets.panels(len(metrics), len(columns), sharex='col')
   for column, site in zip(axes.T, columns, strict=True):
     site_rows = drawing.where(rows, site=site)
     column[0].set_title(plot_style.SITES[site])
@@ -43,7 +43,7 @@ def by_site(
     column[-1].set_xlabel(drawing.LABELS[x])
   for axis, metric in zip(axes[:, 0], metrics, strict=True):
     axis.set_ylabel(drawing.LABELS[metric])
-  legend_below(fig)
+  sheets.legend_below(fig)
   return fig
 
 
@@ -88,13 +88,6 @@ def log_y(axis: Any, rows: Iterable[drawing.Row], metric: str) -> None:
     plot_style.log_axis(axis, 'y')
 
 
-def shade(index: int, count: int) -> Any:
-  """Returns a colour for a value of an ordered quantity, dark to light."""
-  import matplotlib
-
-  return matplotlib.colormaps['viridis'](0.88 * index / max(count - 1, 1))
-
-
 def mark_released(
     axis: Any, rows: Iterable[drawing.Row], color: Any = plot_style.FAINT
 ) -> None:
@@ -110,23 +103,4 @@ def mark_released(
         markersize=9,
         linestyle='none',
         label='_released',
-    )
-
-
-def legend_below(fig: Any) -> None:
-  """Draws one legend for the curves of all panels, below them."""
-  handles = {}
-  for axis in fig.axes:
-    for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
-      handles.setdefault(label, handle)
-  if handles:
-    # In inches, including the handle and its padding.
-    widest = 0.065 * max(map(len, handles)) + 0.55
-    fig.legend(
-        handles.values(),
-        handles.keys(),
-        loc='outside lower center',
-        ncols=max(1, min(len(handles), int(fig.get_figwidth() / widest))),
-        frameon=False,
-        fontsize=8.5,
     )

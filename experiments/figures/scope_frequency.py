@@ -10,8 +10,9 @@ over seeds, one panel per coefficient. Dotted lines mark 1 % and 10 % of tokens.
 
 import sys
 
-from experiments.figures import drawing, frequencies, panels
+from experiments.figures import drawing, frequencies
 from experiments.suites import command, suites
+from jumprelu.plots import plot_style, sheets
 
 
 def needs(scale):
@@ -29,15 +30,15 @@ def figure(rows):
   """Returns one panel per coefficient with one histogram per width."""
   widths = sorted({row['width'] for row in rows})
   values = sorted({row['sparsity_coefficient'] for row in rows})
-  fig, axes = drawing.panels(1, len(values), sharex=True, sharey=True)
+  fig, axes = sheets.panels(1, len(values), sharex=True, sharey=True)
   for axis, value in zip(axes[0], values, strict=True):
     axis.set_title(f'$\\lambda$ = {value:g}')
     for i, width in enumerate(widths):
       selected = drawing.where(rows, sparsity_coefficient=value, width=width)
-      color = panels.shade(i, len(widths))
+      color = plot_style.shade(i, len(widths))
       frequencies.steps(axis, selected, color, f'width {width:,}')
   frequencies.finish(axes[0])
-  panels.legend_below(fig)
+  sheets.legend_below(fig)
   return fig
 
 

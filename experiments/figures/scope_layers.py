@@ -14,6 +14,7 @@ import sys
 from experiments import reference
 from experiments.figures import drawing, panels
 from experiments.suites import command, scales, suites
+from jumprelu.plots import plot_style
 
 _COLUMNS = (
     'model', 'layer', 'site', 'variant', 'width', 'sparsity_coefficient',
@@ -45,7 +46,7 @@ def figure(rows):
   def draw(axis, site_rows, metric):
     for i, layer in enumerate(layers):
       layer_rows = drawing.where(site_rows, layer=layer)
-      color = panels.shade(i, len(layers))
+      color = plot_style.shade(i, len(layers))
       points = drawing.over_seeds(
           layer_rows, 'l0', metric, by=('sparsity_coefficient',)
       )

@@ -21,6 +21,7 @@ import numpy as np
 from experiments.figures import drawing, panels
 from experiments.suites import command, suites
 from experiments.suites import results as results_lib
+from jumprelu.plots import plot_style
 
 _METRICS = ('relative_error', 'delta_loss')
 _IDENTITY = ('layer', 'site', 'width', 'sparsity_coefficient', 'seed')
@@ -117,7 +118,7 @@ def figure(rows):
       )
       drawing.curve(
           axis, points, i, f'$\\lambda$ = {value:g}',
-          color=panels.shade(i, len(values)),
+          color=plot_style.shade(i, len(values)),
       )  # fmt: skip
     axis.set_ylim(bottom=min(0, axis.get_ylim()[0]))
 

@@ -18,9 +18,10 @@ too short, because pairs share members.
 
 import sys
 
-from experiments.figures import drawing, panels
+from experiments.figures import drawing
 from experiments.suites import command, suites
 from experiments.suites import results as results_lib
+from jumprelu.plots import plot_style, sheets
 
 _LABELS = {
     'new_share': 'New beside the narrowest SAE',
@@ -75,7 +76,7 @@ def figure(rows):
   values = sorted({row['sparsity_coefficient'] for row in rows})
   widths = sorted({row['width'] for row in rows})
   narrowest = min(row['from_width'] for row in rows)
-  fig, axes = drawing.panels(1, len(_LABELS), size=(2.9, 3), sharex=True)
+  fig, axes = sheets.panels(1, len(_LABELS), size=(2.9, 3.0), sharex=True)
   for axis, (metric, label) in zip(axes[0], _LABELS.items(), strict=True):
     pairs = drawing.where(rows, kind='seeds')
     if metric != 'matched_share':
@@ -87,7 +88,7 @@ def figure(rows):
           metric,
           by=('width',),
       )
-      color = panels.shade(i, len(values))
+      color = plot_style.shade(i, len(values))
       drawing.curve(axis, points, i, f'$\\lambda$ = {value:g}', color=color)
     axis.set_xscale('log', base=2)
     axis.set_xticks(widths, [f'{width:,}' for width in widths])
@@ -95,7 +96,7 @@ def figure(rows):
     axis.set_ylim(0, 1.02)
     axis.set_xlabel('Width')
   axes[0, 0].set_ylabel('Share of latents that fire')
-  panels.legend_below(fig)
+  sheets.legend_below(fig)
   return fig
 
 

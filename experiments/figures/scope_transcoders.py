@@ -12,7 +12,7 @@ import sys
 
 from experiments.figures import drawing, panels
 from experiments.suites import command, suites
-from jumprelu.release import plot_style
+from jumprelu.plots import plot_style, sheets
 
 _SITES = ('mlp_out', 'transcoder')
 _METRICS = ('delta_loss', 'fvu')
@@ -37,7 +37,7 @@ def figure(rows):
   """Returns delta loss and FVU against L0, one column per layer."""
   layers = sorted({row['layer'] for row in rows})
   labels = {site: plot_style.SITES[site] for site in _SITES}
-  fig, axes = drawing.panels(
+  fig, axes = sheets.panels(
       len(_METRICS), len(layers), sharex=True, sharey='row', size=(2.4, 2.6)
   )
   for column, layer in zip(axes.T, layers, strict=True):
@@ -50,7 +50,7 @@ def figure(rows):
     column[-1].set_xlabel('L0')
   for axis, metric in zip(axes[:, 0], _METRICS, strict=True):
     axis.set_ylabel(drawing.LABELS[metric])
-  panels.legend_below(fig)
+  sheets.legend_below(fig)
   return fig
 
 

@@ -18,7 +18,7 @@ import sys
 from experiments.figures import drawing, panels
 from experiments.nano import texts
 from experiments.suites import command, suites
-from jumprelu.release import plot_style
+from jumprelu.plots import plot_style, sheets
 
 _LABELS = {
     'chat': 'trained on the chat model',
@@ -71,7 +71,7 @@ def table(results):
 
 def figure(rows):
   """Returns delta loss and FVU against L0, one curve per kind of SAE."""
-  fig, axes = drawing.panels(1, 2, size=(3.8, 3.3))
+  fig, axes = sheets.panels(1, 2, size=(3.8, 3.3))
   for axis, metric in zip(axes[0], ('delta_loss', 'fvu'), strict=True):
     styles = {'at_home': {'linestyle': ':'}}
     panels.curves(

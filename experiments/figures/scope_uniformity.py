@@ -13,7 +13,7 @@ import sys
 
 from experiments.figures import drawing, panels
 from experiments.suites import command, suites
-from jumprelu.release import plot_style
+from jumprelu.plots import plot_style, sheets
 
 _COLUMNS = (
     'layer', 'site', 'width', 'sparsity_coefficient', 'seed', 'l0', 'r_l0',
@@ -33,7 +33,7 @@ def table(results):
 
 def figure(rows):
   """Returns r_L0 against L0, one curve per site."""
-  fig, axes = drawing.panels(1, 1, size=(4.4, 3.4))
+  fig, axes = sheets.panels(1, 1, size=(4.4, 3.4))
   axis = axes[0, 0]
   panels.curves(axis, rows, 'r_l0', column='site', labels=plot_style.SITES)
   plot_style.log_axis(axis, 'x')

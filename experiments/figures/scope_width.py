@@ -15,7 +15,7 @@ import sys
 from experiments import reference
 from experiments.figures import drawing, panels
 from experiments.suites import command, suites
-from jumprelu.release import plot_style
+from jumprelu.plots import plot_style, sheets
 
 _COLUMNS = (
     'model', 'layer', 'site', 'variant', 'width', 'sparsity_coefficient',
@@ -38,7 +38,7 @@ def table(results):
 
 def figure(rows):
   """Returns delta loss and FVU against L0, one curve per width."""
-  fig, axes = drawing.panels(1, len(_METRICS), size=(4, 3.4))
+  fig, axes = sheets.panels(1, len(_METRICS), size=(4.0, 3.4))
   widths = sorted({row['width'] for row in rows})
   values = sorted({row['sparsity_coefficient'] or 0 for row in rows} - {0})
   for axis, metric in zip(axes[0], _METRICS, strict=True):
@@ -58,7 +58,7 @@ def figure(rows):
       )
     for i, width in enumerate(widths):
       width_rows = drawing.where(rows, width=width)
-      color = panels.shade(i, len(widths))
+      color = plot_style.shade(i, len(widths))
       points = drawing.over_seeds(
           width_rows, 'l0', metric, by=('sparsity_coefficient',)
       )
@@ -68,7 +68,7 @@ def figure(rows):
     panels.log_y(axis, rows, metric)
     axis.set_xlabel(drawing.LABELS['l0'])
     axis.set_ylabel(drawing.LABELS[metric])
-  panels.legend_below(fig)
+  sheets.legend_below(fig)
   return fig
 
 

@@ -26,6 +26,7 @@ from experiments.nano import made
 from experiments.suites import results, scales, side_by_side, suites
 from jumprelu import errors
 from jumprelu.files import cache_folder
+from jumprelu.plots import sheets
 from jumprelu.run import main as main_lib
 
 _EXPERIMENTS = pathlib.Path(__file__).parents[1]
@@ -183,7 +184,9 @@ def _draw_ready(
       waiting.append(figure)
       continue
     by_name = {need.name: results.obtain(need, work) for need in needs}
-    drawing.write_csv(figure.table(by_name), out / f'{_name(figure)}.csv')
+    path = out / f'{_name(figure)}.csv'
+    # Six digits, so that stored tables are short.
+    sheets.write_csv(figure.table(by_name), path, digits=6)
     _draw(figure, out)
   return waiting
 
@@ -207,7 +210,7 @@ def _draw(figure: Any, out: pathlib.Path) -> None:
   path = out / f'{name}.csv'
   if not path.is_file():
     raise errors.MissingInputError(f'{path}: missing; run without --redraw')
-  drawing.save(figure.figure(drawing.read_csv(path)), out / name)
+  sheets.save(figure.figure(drawing.read_csv(path)), out / name)
   print(f'{out / name}.png', flush=True)
 
 

@@ -14,6 +14,7 @@ Row = dict[str, Any]
 
 # {column heading: field of a row}.
 _COLUMNS = {
+    'run': 'run',
     'site': 'site',
     'layer': 'layer',
     'width': 'width',

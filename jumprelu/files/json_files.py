@@ -127,18 +127,47 @@ def read_lines(
       killed writer has left.
 
   Raises:
-    DataError: A line is not JSON.
+    DataError: The file is not text, or a line is not a JSON object.
+  """
+  return list(read_some_lines(path, skip_unfinished=skip_unfinished).values())
+
+
+def read_some_lines(
+    path: str | os.PathLike[str],
+    *,
+    limit: int = 0,
+    skip_unfinished: bool = False,
+) -> dict[int, dict[str, Any]]:
+  """Returns {line number: object} of evenly spaced lines of a file.
+
+  Args:
+    path: The file, with one JSON object per line.
+    limit: The largest number of lines, at least 2. The first and the last line
+      are among them. 0 for all lines.
+    skip_unfinished: Whether to leave out a last line without a newline.
+
+  Raises:
+    DataError: The file is not text, or one of the lines is not a JSON object.
   """
   path = _as_path(path)
-  lines = path.read_text(encoding='utf-8').splitlines(keepends=True)
+  try:
+    lines = path.read_text(encoding='utf-8').splitlines(keepends=True)
+  except UnicodeDecodeError as error:
+    raise errors.DataError(f'{path}: not text ({error})') from error
   if skip_unfinished:
     lines = [line for line in lines if line.endswith('\n')]
-  values = []
-  for number, line in enumerate(lines, 1):
+  indices = range(len(lines))
+  if limit and len(lines) > limit:
+    indices = np.linspace(0, len(lines) - 1, limit).round().astype(int).tolist()
+  values = {}
+  for index in indices:
     try:
-      values.append(json.loads(line))
+      value = json.loads(lines[index])
     except (ValueError, RecursionError) as error:
-      raise errors.DataError(f'{path}: line {number}: {error}') from error
+      raise errors.DataError(f'{path}: line {index + 1}: {error}') from error
+    if not isinstance(value, dict):
+      raise errors.DataError(f'{path}: line {index + 1}: not a JSON object')
+    values[index + 1] = value
   return values
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jumprelu.release import members
+from jumprelu.release import layout, members
 
 _TEMPLATE = """\
 ---
@@ -14,7 +14,7 @@ tags: [sparse-autoencoder, {tag}interpretability]
 
 {count} sparse autoencoders (SAEs). Each approximates an activation of the
 language model `{model}` by a sparse sum of learned directions.
-{layout}{notes}
+{layout}{notes}{plot}
 | SAE | width | L0 | FVU | delta loss (nats) | loss recovered | dead |
 |---|--:|--:|--:|--:|--:|--:|
 {table}
@@ -89,6 +89,10 @@ reconstruction = latents @ p['W_dec'] + p['b_dec']
 
 """
 
+_PLOT = f"""
+![FVU and delta loss against L0]({layout.FRONTIER})
+"""
+
 _WITH_GAIN = """\
 The transcoder's input is the output of the norm before the MLP, with its gain.
 
@@ -110,6 +114,7 @@ def render(
     licence: str,
     versions: Mapping[str, str],
     input_gain: bool | None,
+    has_frontier: bool = False,
 ) -> str:
   """Returns the card as Markdown.
 
@@ -123,6 +128,7 @@ def render(
     versions: Versions by package name.
     input_gain: Whether the input of transcoders includes the norm's gain; None
       without transcoders.
+    has_frontier: Whether the release has a plot of the frontier.
   """
   gain = ''
   if input_gain is not None:
@@ -147,6 +153,7 @@ def render(
       gain=gain,
       command=f'\n```\n{command}\n```\n' if command else '',
       notes=_notes(rows),
+      plot=_PLOT if has_frontier else '',
       corpus='\n'.join(f'* {k}: {_described(v)}' for k, v in corpus.items()),
       versions=', '.join(f'{k} {v}' for k, v in versions.items()),
       licence=licence,

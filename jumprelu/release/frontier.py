@@ -9,70 +9,84 @@ figures 4 and 6). Lower and further left is better.
 
 from collections.abc import Mapping, Sequence
 import os
-import textwrap
 from typing import Any
 
 import numpy as np
 
-from jumprelu import errors, extras
-from jumprelu.release import layout, plot_style
+from jumprelu import errors
+from jumprelu.plots import labels, plot_style, sheets
 
 _LABELS = {
     'fvu': 'FVU: variance unexplained',
     'delta_loss': 'Delta loss, nats per token',
 }
-# How the heading spells variants; others have the name of their config.
-_VARIANTS = {'jumprelu': 'JumpReLU'}
+# Columns that identify a curve within a panel.
+_SERIES = ('run', 'model', 'layer', 'width', 'variant')
 Row = Mapping[str, Any]
+_Series = tuple[Any, ...]
 
 
-def plot_frontier(rows: Sequence[Row], out: str | os.PathLike):
+def plot_frontier(rows: Sequence[Row], out: str | os.PathLike) -> None:
   """Draws the rows of results whose L0 is positive, and writes the plot.
 
   Args:
-    rows: Rows of results. Rows of one site with equal variant and width form a
-      curve.
+    rows: Rows of results, as for `plot`.
     out: The file, whose suffix determines its format.
 
   Raises:
     DataError: no row has a positive L0.
   """
-  rows = [row for row in rows if (row.get('l0') or 0) > 0]
-  sites = [
-      site for site in plot_style.SITES if any(r['site'] == site for r in rows)
-  ]
-  if not sites:
+  if not is_drawable(rows):
     raise errors.DataError(
         f'{out}: nothing to draw, because no row of results has a positive L0'
     )
-  with extras.imports():
-    from matplotlib import figure
-
-  series = sorted({_series_of(row) for row in rows}, key=lambda s: s[::-1])
-  width = max(2.75 * len(sites) + 0.8, 5.0)
   with plot_style.context():
-    fig = figure.Figure(figsize=(width, 6.0), layout='constrained')
-    axes = fig.subplots(2, len(sites), squeeze=False, sharey='row')
+    plot(rows).savefig(out, dpi=160, facecolor='white')
+
+
+def is_drawable(rows: Sequence[Row]) -> bool:
+  """Returns whether any row has a positive L0."""
+  return any((row.get('l0') or 0) > 0 for row in rows)
+
+
+def plot(rows: Sequence[Row]) -> Any:
+  """Returns the figure of drawable rows.
+
+  Args:
+    rows: Rows of results. At each site, rows with equal run, model, layer,
+      width and variant form a curve. The column `run` is optional.
+  """
+  rows = [{'run': '', **row} for row in rows if (row.get('l0') or 0) > 0]
+  sites = [
+      site for site in plot_style.SITES if any(r['site'] == site for r in rows)
+  ]
+  runs = list(dict.fromkeys(row['run'] for row in rows))
+  series = sorted(
+      {_series_of(row) for row in rows}, key=lambda s: (runs.index(s[0]), *s)
+  )
+  with plot_style.context():
+    # The height of a figure without a legend is 6 inches.
+    fig, axes = sheets.panels(
+        2,
+        len(sites),
+        size=(max(2.9, 4.6 / len(sites)), 2.8),
+        sharey='row',
+    )
     for metric, row_axes in zip(_LABELS, axes, strict=True):
       for site, axis in zip(sites, row_axes, strict=True):
         _draw_panel(axis, rows, metric, site=site, series=series)
-      _style_y(row_axes[0], rows, metric)
-      row_axes[0].set_ylabel(_LABELS[metric])
+      _style_y(row_axes, rows, metric)
+      scale = ' (log scale)' * (row_axes[0].get_yscale() == 'log')
+      row_axes[0].set_ylabel(_LABELS[metric] + scale)
     for site, top, bottom in zip(sites, *axes, strict=True):
       top.set_title(
           plot_style.SITES[site], fontweight='bold', loc='left', pad=8
       )
-      bottom.set_xlabel('L0: active latents per token')
-      if len(series) > 1:
-        _label_series(top, [r for r in rows if r['site'] == site], series)
-    fig.suptitle(
-        textwrap.fill(_heading(rows), int(15 * width)),
-        x=0.012,
-        ha='left',
-        fontsize=9,
-        color=plot_style.FAINT,
-    )
-    fig.savefig(out, dpi=160, facecolor='white')
+      bottom.set_xlabel('L0: active latents (log scale)')
+    if len(series) > 1:
+      sheets.legend_below(fig, grow=True)
+    sheets.heading(fig, _heading(rows))
+  return fig
 
 
 def _draw_panel(
@@ -81,23 +95,26 @@ def _draw_panel(
     metric: str,
     *,
     site: str,
-    series: Sequence[tuple[str, int]],
-):
+    series: Sequence[_Series],
+) -> None:
   """Draws and labels all curves of one metric at one site."""
+  varying = labels.differing(rows, _SERIES)
   rows = [row for row in rows if row['site'] == site]
   if metric == 'fvu':
     _draw_pca(axis, rows)
   for i, name in enumerate(series):
     series_rows = [row for row in rows if _series_of(row) == name]
-    _draw_series(axis, series_rows, metric, index=i)
+    if series_rows:
+      label = labels.joined(series_rows[0], varying)
+      _draw_series(axis, series_rows, metric, index=i, label=label)
   if len(series) == 1:
     _label_points(axis, rows, metric)
-  _style_x(axis, rows)
+  _style_x(axis, rows, has_labels=len(series) == 1)
 
 
-def _series_of(row: Row) -> tuple[str, int]:
-  """Returns the variant and width, which identify a curve within a panel."""
-  return row['variant'], row['width']
+def _series_of(row: Row) -> _Series:
+  """Returns the values that identify a curve within a panel."""
+  return tuple(row[name] for name in _SERIES)
 
 
 def _points(rows: Sequence[Row], metric: str) -> tuple[np.ndarray, ...]:
@@ -116,7 +133,9 @@ def _points(rows: Sequence[Row], metric: str) -> tuple[np.ndarray, ...]:
   )
 
 
-def _draw_series(axis, rows: Sequence[Row], metric: str, *, index: int):
+def _draw_series(
+    axis, rows: Sequence[Row], metric: str, *, index: int, label: str
+) -> None:
   l0, value, stderr = _points(rows, metric)
   if not len(l0):
     return
@@ -124,6 +143,7 @@ def _draw_series(axis, rows: Sequence[Row], metric: str, *, index: int):
       l0,
       value,
       yerr=plot_style.STDERRS * stderr if stderr.any() else None,
+      label=label,
       **plot_style.mark(index),
       markersize=5.5,
       markeredgecolor='white',
@@ -134,27 +154,35 @@ def _draw_series(axis, rows: Sequence[Row], metric: str, *, index: int):
   )
 
 
-def _draw_pca(axis, rows: Sequence[Row]):
-  l0, value, _ = _points(rows, 'pca_fvu')
-  if not len(l0):
-    return
-  axis.plot(
-      l0,
-      value,
-      color=plot_style.FAINT,
-      linestyle=(0, (4, 3)),
-      linewidth=1.3,
-      marker='.',
-      markersize=4,
-  )
-  axis.annotate(
-      'PCA of rank L0',
-      (l0[0], value[0]),
-      xytext=(2, 6),
-      textcoords='offset points',
-      color=plot_style.FAINT,
-      fontsize=8,
-  )
+def _draw_pca(axis, rows: Sequence[Row]) -> None:
+  """Draws the curve of each text and layer, and names the first."""
+  origins = dict.fromkeys(_series_of(row)[:3] for row in rows)
+  is_named = False
+  for origin in origins:
+    l0, value, _ = _points(
+        [row for row in rows if _series_of(row)[:3] == origin], 'pca_fvu'
+    )
+    if not len(l0):
+      continue
+    axis.plot(
+        l0,
+        value,
+        color=plot_style.FAINT,
+        linestyle=(0, (4, 3)),
+        linewidth=1.3,
+        marker='.',
+        markersize=4,
+    )
+    if not is_named:
+      axis.annotate(
+          'PCA of rank L0',
+          (l0[0], value[0]),
+          xytext=(2, 6),
+          textcoords='offset points',
+          color=plot_style.FAINT,
+          fontsize=8,
+      )
+    is_named = True
 
 
 def _label_points(axis, rows: Sequence[Row], metric: str):
@@ -163,7 +191,7 @@ def _label_points(axis, rows: Sequence[Row], metric: str):
     if row.get(metric) is None:
       continue
     axis.annotate(
-        _request(row),
+        labels.request(row),
         (row['l0'], row[metric]),
         xytext=(-5, -4),
         textcoords='offset points',
@@ -174,80 +202,47 @@ def _label_points(axis, rows: Sequence[Row], metric: str):
     )
 
 
-def _request(row: Row) -> str:
-  """Returns a row's target L0, or else its sparsity coefficient, as text."""
-  if row.get('target_l0'):
-    return f'L0 → {row["target_l0"]:g}'
-  mantissa, exponent = f'{row["sparsity_coefficient"]:.3e}'.split('e')
-  mantissa = f'{float(mantissa):g}'
-  power = f'10^{{{int(exponent)}}}'
-  number = power if mantissa == '1' else rf'{mantissa}\cdot {power}'
-  return rf'$\lambda = {number}$'
-
-
-def _label_series(axis, rows: Sequence[Row], series: Sequence[tuple[str, int]]):
-  """Labels the end of each curve with its width and variant, in its colour."""
-  ends = []
-  for i, (variant, width) in enumerate(series):
-    series_rows = [row for row in rows if _series_of(row) == (variant, width)]
-    l0, value, _ = _points(series_rows, 'fvu')
-    if len(l0):
-      name = layout.width_name(width)
-      name += '' if variant == 'jumprelu' else f' {variant}'
-      ends.append((l0[-1], value[-1], name, plot_style.mark(i)['color']))
-  points_per_pixel = 72 / axis.figure.dpi
-  lowest = -np.inf
-  for l0, value, name, colour in sorted(ends, key=lambda end: end[1]):
-    # A label is moved up until it is a line above the previous one, because
-    # curves may end close together.
-    height = axis.transData.transform((l0, value))[1] * points_per_pixel
-    lowest = max(height, lowest + 11)
-    axis.annotate(
-        name,
-        (l0, value),
-        xytext=(8, lowest - height),
-        textcoords='offset points',
-        va='center',
-        fontsize=9,
-        fontweight='bold',
-        color=colour,
-    )
-
-
-def _style_x(axis, rows: Sequence[Row]):
+def _style_x(axis, rows: Sequence[Row], *, has_labels: bool) -> None:
   l0 = [row['l0'] for row in rows]
   plot_style.log_axis(axis, 'x')
-  # The left margin has room for labels. The axis spans at least a factor of 3.
-  low, high = min(l0) / 1.9, max(l0) * 1.4
-  axis.set_xlim(low, max(high, low * 3))
+  # The axis spans at least a factor of 3.
+  low, high = min(l0), max(l0)
+  high = max(high, 3 * low)
+  # Labels are on the left of their points and a third of the axis wide.
+  low /= max(1.9, (high / low) ** 0.55) if has_labels else 1.4
+  axis.set_xlim(low, 1.4 * high)
 
 
-def _style_y(axis, rows: Sequence[Row], metric: str):
+def _style_y(axes: np.ndarray, rows: Sequence[Row], metric: str) -> None:
+  """Styles the y axis that the panels of a metric share."""
   values = [row[metric] for row in rows if row.get(metric) is not None]
   if metric == 'fvu':
     values += [r['pca_fvu'] for r in rows if r.get('pca_fvu') is not None]
   if not values:
     return
   if min(values) <= 0:
-    axis.axhline(0, color=plot_style.FAINT, linewidth=0.8)
+    for axis in axes:
+      axis.axhline(0, color=plot_style.FAINT, linewidth=0.8)
     return
-  plot_style.log_axis(axis, 'y')
-  axis.set_ylim(min(values) / 1.5, max(values) * 1.45)
+  plot_style.log_axis(axes[0], 'y')
+  axes[0].set_ylim(min(values) / 1.5, max(values) * 1.45)
 
 
 def _heading(rows: Sequence[Row]) -> str:
   """Returns the text above the panels: model, layers, SAEs and tokens."""
-  first = rows[0]
-  layers = sorted({row['layer'] for row in rows})
-  variants = sorted({row['variant'] for row in rows})
-  parts = [
-      f'{first["model"]}, layer{"s" * (len(layers) > 1)} '
-      + ', '.join(map(str, layers)),
-      f'{len(rows)} {"/".join(str(_VARIANTS.get(v, v)) for v in variants)}'
-      f' SAE{"s" * (len(rows) > 1)}',
+  variants = [
+      str(labels.VARIANTS.get(name, name))
+      for name in sorted({row['variant'] for row in rows})
   ]
-  if first.get('tokens_evaluated'):
-    parts.append(f'{first["tokens_evaluated"]:,} held-out tokens')
+  tokens = [r['tokens_evaluated'] for r in rows if r.get('tokens_evaluated')]
+  models = dict.fromkeys(row['model'] for row in rows)
+  parts = [
+      f'{", ".join(models)}, '
+      + labels.listed('layer', [row['layer'] for row in rows]),
+      f'{len(rows)} {"/".join(variants)}' f' SAE{"s" * (len(rows) > 1)}',
+  ]
+  if tokens:
+    parts.append(f'{labels.between(tokens)} held-out tokens')
   if any(row.get('delta_loss_stderr') for row in rows):
     parts.append(f'bars: ± {plot_style.STDERRS} standard errors')
   parts += dict.fromkeys(r['unfinished'] for r in rows if r.get('unfinished'))

@@ -27,6 +27,7 @@ SUITE = 'suite.json'
 ALL_RESULTS = 'results.jsonl'
 ALL_RESULTS_PARQUET = 'results.parquet'
 CARD = 'README.md'
+FRONTIER = 'frontier.png'
 
 _NAME = re.compile(r'[a-z0-9][a-z0-9._-]{0,40}')
 _MIN_SHORT_WIDTH = 1024

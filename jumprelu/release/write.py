@@ -22,7 +22,7 @@ import numpy as np
 from jumprelu import errors
 from jumprelu.evals import results
 from jumprelu.files import digests, folder_kinds, formats, json_files, npz
-from jumprelu.release import card, layout, verify
+from jumprelu.release import card, frontier, layout, verify
 from jumprelu.release import members as members_lib
 
 
@@ -197,8 +197,11 @@ def _write_suite(
     provenance: members_lib.Provenance,
     input_gain: bool | None,
 ):
-  """Writes the files of the whole release: results, card and suite.json."""
+  """Writes the files of the whole release: results, plot, card, suite.json."""
   results.write(rows, new / layout.ALL_RESULTS)
+  has_frontier = frontier.is_drawable(rows)
+  if has_frontier:
+    frontier.plot_frontier(rows, new / layout.FRONTIER)
   files = _digests(new)
   (new / layout.CARD).write_text(
       card.render(
@@ -210,6 +213,7 @@ def _write_suite(
           licence=provenance.licence,
           versions=members_lib.versions(),
           input_gain=input_gain,
+          has_frontier=has_frontier,
       ),
       encoding='utf-8',
   )

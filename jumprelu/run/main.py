@@ -36,6 +36,8 @@ COMMANDS = (
     'plan',
     'parity',
     'status',
+    'curves',
+    'compare',
 )
 
 _USAGE = """\

@@ -5,8 +5,9 @@ the arrays, and evaluates every SAE on held-out text, unless the run directory
 already holds that evaluation. Each SAE has a folder with its params.npz, config,
 results and test vectors: SITE/layer_L/width_W/average_l0_N for JumpReLU SAEs,
 and the same below variants/VARIANT for others. The release also holds a table
-of all results and a README. It is verified before it is moved to --out. An existing
---out is replaced only if it is empty or an earlier release of the same run.
+of all results, a plot of the frontier (frontier.png) and a README. It is
+verified before it is moved to --out. An existing --out is replaced only if it is
+empty or an earlier release of the same run.
 
   jumprelu release --run=runs/layer2 --out=releases/layer2
 """
@@ -77,7 +78,7 @@ def run(fv: flags.FlagValues):
     raise errors.UserError(f'--out={fv.out}: must differ from --run')
 
   from jumprelu.evals import evaluate
-  from jumprelu.release import publish, releasable, verify, write
+  from jumprelu.release import layout, publish, releasable, verify, write
   from jumprelu.training import run_digest
 
   opened = publish.open_run(fv.run)
@@ -105,6 +106,8 @@ def run(fv: flags.FlagValues):
   )
   evaluate.print_table(rows)
   print(f'{fv.out}: {verify.verify_release(fv.out)}')
+  if (out / layout.FRONTIER).exists():
+    print(f'{out / layout.FRONTIER}: fidelity against sparsity')
 
 
 if __name__ == '__main__':

@@ -3,7 +3,7 @@
 import pytest
 
 from experiments import findings
-from experiments.figures import drawing
+from jumprelu.plots import sheets
 
 
 def _rows(variant, factor, *, seeds=(0, 1, 2), power=-0.5):
@@ -76,7 +76,7 @@ def test_ranges_span_the_members_of_a_group():
 
 
 def test_missing_figures_are_named_and_omitted(tmp_path, capsys):
-  drawing.write_csv(
+  sheets.write_csv(
       [{'site': 'a', 'l0': 20.0, 'r_l0': 0.5}],
       tmp_path / 'scope_uniformity.csv',
   )

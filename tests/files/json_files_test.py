@@ -104,6 +104,24 @@ def test_appended_lines_are_read_back(tmp_path):
   assert path.read_text().startswith('{"b"')
 
 
+def test_a_limit_selects_evenly_spaced_lines_by_their_number(tmp_path):
+  path = tmp_path / 'lines.jsonl'
+  path.write_text(''.join(f'{{"a": {i}}}\n' for i in range(1, 12)) + '{"a"')
+  lines = json_files.read_some_lines(path, limit=3, skip_unfinished=True)
+  assert lines == {1: {'a': 1}, 6: {'a': 6}, 11: {'a': 11}}
+  with pytest.raises(errors.DataError, match='line 12'):
+    json_files.read_some_lines(path, limit=3)
+  path.write_text('{"a": 1}\n')
+  assert json_files.read_some_lines(path, limit=3) == {1: {'a': 1}}
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path):
+  path = tmp_path / 'lines.jsonl'
+  path.write_bytes(b'\xff\n')
+  with pytest.raises(errors.DataError, match='lines.jsonl: not text'):
+    json_files.read_lines(path)
+
+
 def test_an_unfinished_last_line_is_skipped_only_on_request(tmp_path):
   path = tmp_path / 'lines.jsonl'
   path.write_text('{"a": 1}\n{"a": ')

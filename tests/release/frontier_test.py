@@ -1,5 +1,6 @@
 """The frontier plot shows the values of the rows."""
 
+import io
 import subprocess
 import sys
 
@@ -114,21 +115,96 @@ def test_points_are_labelled_with_coefficient_or_target(drawn):
   }  # fmt: skip
 
 
-def test_labels_of_several_widths_do_not_overlap(drawn):
+def series_of(fig):
+  """Returns the points of each curve of FVU at the first site, by its name."""
+  containers = fig.axes[0].containers
+  return {c.get_label(): c.lines[0].get_xydata().tolist() for c in containers}
+
+
+def legend_texts(fig):
+  (legend,) = fig.legends
+  return [text.get_text() for text in legend.get_texts()]
+
+
+def test_several_widths_are_curves_named_in_a_legend(drawn):
   fig = drawn(
       [
-          make_row(width=width, l0=l0, fvu=fvu / l0)
-          for width, fvu in ((1024, 2.0), (16384, 1.99), (65536, 1.98))
+          make_row(width=width, l0=l0, fvu=width / l0)
+          for width in (16384, 1024)
+          for l0 in (20.0, 10.0)
+      ]
+  )
+  assert series_of(fig) == {
+      'width 1,024': [[10, 102.4], [20, 51.2]],
+      'width 16,384': [[10, 1638.4], [20, 819.2]],
+  }
+  assert legend_texts(fig) == ['width 1,024', 'width 16,384']
+  assert texts(fig.axes[1]) == []
+
+
+def test_runs_of_one_variant_and_width_stay_apart(drawn):
+  fig = drawn(
+      [
+          make_row(run=run, l0=l0, layer=layer, variant=variant)
+          for run, layer, variant in (
+              ('b', 2, 'jumprelu'), ('a', 2, 'jumprelu'), ('a', 2, 'gated'),
+              ('a', 5, 'gated'),
+          )
+          for l0 in (10.0, 20.0)
+      ]
+  )  # fmt: skip
+  assert legend_texts(fig) == [
+      'b · layer 2 · JumpReLU', 'a · layer 2 · gated', 'a · layer 2 · JumpReLU',
+      'a · layer 5 · gated',
+  ]  # fmt: skip
+  assert all(len(points) == 2 for points in series_of(fig).values())
+  assert 'layers 2, 5' in fig.get_suptitle()
+
+
+def test_the_pca_of_each_run_is_a_curve_of_its_own(drawn):
+  fig = drawn(
+      [
+          make_row(run=run, l0=l0, pca_fvu=pca / l0)
+          for run, pca in (('a', 2.0), ('b', 4.0))
           for l0 in (10.0, 20.0)
       ]
   )
-  labels = [
-      t for t in fig.axes[0].texts if t.get_text() in ('1k', '16k', '65k')
+  curves = [
+      line.get_ydata().tolist()
+      for line in fig.axes[0].lines
+      if line.get_marker() == '.'
   ]
-  assert len(labels) == 3
-  boxes = sorted((t.get_window_extent() for t in labels), key=lambda b: b.y0)
-  for lower, upper in zip(boxes[:-1], boxes[1:], strict=True):
-    assert upper.y0 >= lower.y0 + 0.8 * lower.height
+  assert curves == [[0.2, 0.1], [0.4, 0.2]]
+  assert texts(fig.axes[0]).count('PCA of rank L0') == 1
+
+
+def test_labels_of_points_are_inside_their_panel(drawn):
+  fig = drawn(
+      [
+          make_row(site=site, l0=l0, sparsity_coefficient=1.61e-3)
+          for site in ('resid_post', 'mlp_out', 'attn_heads', 'transcoder')
+          for l0 in (10.0, 60.0, 190.0)
+      ]
+  )
+  # Measured at the figure's own resolution.
+  fig.savefig(io.BytesIO())
+  for axis in fig.axes:
+    left = axis.get_window_extent().x0
+    assert len(axis.texts) >= 3
+    for text in axis.texts:
+      assert text.get_window_extent().x0 >= left
+
+
+def test_an_sae_without_a_coefficient_has_no_label(drawn):
+  fig = drawn([make_row(sparsity_coefficient=None, target_l0=None)])
+  assert [text for text in texts(fig.axes[1]) if text] == []
+
+
+def test_logarithmic_axes_are_marked(drawn):
+  fig = drawn([make_row(), make_row(l0=10.0, delta_loss=-0.001)])
+  assert fig.axes[0].get_ylabel().endswith('(log scale)')
+  assert 'log' not in fig.axes[1].get_ylabel()
+  assert fig.axes[1].get_xlabel().endswith('(log scale)')
 
 
 def test_a_negative_delta_loss_is_drawn_on_a_linear_axis(drawn):

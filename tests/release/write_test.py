@@ -6,6 +6,7 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
+from matplotlib import image
 import numpy as np
 import pytest
 
@@ -27,11 +28,29 @@ def test_a_release_holds_the_documented_files(tmp_path):
       'test_vectors.npz',
   ]  # fmt: skip
   assert files == sorted(
-      ['README.md', 'results.jsonl', 'results.parquet', 'suite.json']
+      ['README.md', 'frontier.png', 'results.jsonl', 'results.parquet']
+      + ['suite.json']
       + [f'{folder}_3/{name}' for name in member_files]
       + [f'{folder}_3_2/{name}' for name in member_files]
       + [f'{transcoder}/{name}' for name in member_files]
   )
+
+
+def test_the_card_shows_the_frontier_and_its_digest_is_listed(tmp_path):
+  out = small_release.write(tmp_path / 'release')
+  assert '](frontier.png)\n\n| SAE' in (out / 'README.md').read_text()
+  pixels = image.imread(out / 'frontier.png')
+  assert (pixels[..., :3].min(axis=-1) < 0.9).mean() > 0.005
+  (out / 'frontier.png').write_bytes(b'another')
+  with pytest.raises(errors.DataError, match='frontier.png: does not match'):
+    verify.verify_release(out)
+
+
+def test_a_release_whose_saes_have_no_l0_has_no_frontier(tmp_path):
+  member = small_release.make_member(l0=0.0)
+  out = small_release.write(tmp_path / 'release', [member])
+  assert not (out / 'frontier.png').exists()
+  assert 'frontier' not in (out / 'README.md').read_text()
 
 
 def test_released_arrays_are_read_back_bit_for_bit(tmp_path):

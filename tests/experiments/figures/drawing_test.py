@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from experiments.figures import drawing, panels
+from jumprelu.plots import sheets
 
 
 def test_a_table_survives_its_file(tmp_path):
@@ -11,7 +12,7 @@ def test_a_table_survives_its_file(tmp_path):
       {'site': 'mlp_out', 'seed': 0, 'l0': 12.25, 'fvu': None},
       {'site': 'mlp_out', 'seed': 1, 'l0': np.float64(1 / 3), 'more': 2.5e-7},
   ]
-  drawing.write_csv(rows, tmp_path / 'table.csv')
+  sheets.write_csv(rows, tmp_path / 'table.csv', digits=6)
   assert drawing.read_csv(tmp_path / 'table.csv') == [
       {'site': 'mlp_out', 'seed': 0, 'l0': 12.25, 'fvu': None, 'more': None},
       {'site': 'mlp_out', 'seed': 1, 'l0': 0.333333, 'fvu': None,

@@ -8,6 +8,7 @@ import pytest
 from experiments import all as all_lib
 from experiments.figures import drawing
 from experiments.suites import scales
+from jumprelu.plots import sheets
 from tests.experiments import small_results as small
 
 _HERE = pathlib.Path(all_lib.__file__).parent
@@ -42,7 +43,7 @@ def obtain():
 @_trained
 def test_a_picture_is_drawn_from_the_stored_table(figure, obtain, tmp_path):
   path = tmp_path / 'table.csv'
-  drawing.write_csv(figure.table(obtain(figure)), path)
+  sheets.write_csv(figure.table(obtain(figure)), path)
   fig = figure.figure(drawing.read_csv(path))
   assert fig.axes
   for axis in fig.axes:

@@ -4,7 +4,8 @@ import io
 
 import pytest
 
-from experiments.figures import drawing, panels
+from experiments.figures import panels
+from jumprelu.plots import sheets
 
 _ROWS = [
     {'text': text, 'l0': l0, 'fvu': 1 / l0, 'sparsity_coefficient': l0}
@@ -16,10 +17,10 @@ _ROWS = [
 @pytest.mark.parametrize('length', [1, 12, 26])
 @pytest.mark.parametrize('columns', [1, 3])
 def test_a_legend_is_no_wider_than_its_figure(columns, length):
-  fig, axes = drawing.panels(1, columns)
+  fig, axes = sheets.panels(1, columns)
   labels = {text: text * length for text in 'abcdef'}
   panels.curves(axes[0, 0], _ROWS, 'fvu', column='text', labels=labels)
-  panels.legend_below(fig)
+  sheets.legend_below(fig)
   fig.savefig(io.BytesIO(), format='png')
   (legend,) = fig.legends
   box = legend.get_window_extent()
@@ -28,7 +29,7 @@ def test_a_legend_is_no_wider_than_its_figure(columns, length):
 
 
 def test_a_style_applies_to_its_curve_only():
-  _, axes = drawing.panels(1, 1)
+  _, axes = sheets.panels(1, 1)
   panels.curves(
       axes[0, 0],
       _ROWS,

@@ -5,6 +5,7 @@ import pytest
 from experiments.figures import drawing, scope_text_subsets, scope_transfer
 from experiments.suites import command, scales
 from jumprelu.evals import evaluate
+from jumprelu.plots import sheets
 
 _ALL = (scope_text_subsets, scope_transfer)
 
@@ -45,7 +46,7 @@ def test_rows_name_their_text_and_hold_no_path(tmp_path):
   assert len(rows) == 2 * len(texts)
   (headers,) = drawing.where(rows, text='headers', sparsity_coefficient=0.1)
   assert headers['delta_loss'] == pytest.approx(0.3)
-  drawing.write_csv(rows, tmp_path / 'x.csv')
+  sheets.write_csv(rows, tmp_path / 'x.csv')
   assert 'folder' not in (tmp_path / 'x.csv').read_text()
 
 

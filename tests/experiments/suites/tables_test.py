@@ -19,6 +19,7 @@ from experiments.figures import (
 )
 from experiments.nano import made
 from experiments.suites import scales, suites
+from jumprelu.plots import sheets
 from jumprelu.release import formats
 from tests.experiments import small_results as small
 
@@ -56,7 +57,7 @@ def test_steps_have_the_height_of_their_bin_and_zero_between_bins():
           (None, None, 0.3), (-2.0, -1.8, 0.7),
       )
   ]  # fmt: skip
-  fig, axes = drawing.panels(1, 1)
+  fig, axes = sheets.panels(1, 1)
   frequencies.steps(axes[0, 0], rows, 'black', '')
   (patch,) = axes[0, 0].patches
   np.testing.assert_allclose(patch.get_data().values, [65, 0, 0, 15])

@@ -57,10 +57,14 @@ def context() -> Any:
 
 
 def mark(index: int) -> dict[str, str]:
-  """Returns the colour and marker of curve number `index`, from 0."""
+  """Returns the colour and marker of curve number `index`, from 0.
+
+  The first 36 pairs differ.
+  """
+  cycle, index = divmod(index, len(COLOURS))
   return {
-      'color': COLOURS[index % len(COLOURS)],
-      'marker': MARKERS[index % len(MARKERS)],
+      'color': COLOURS[index],
+      'marker': MARKERS[(index + cycle) % len(MARKERS)],
   }
 
 
@@ -97,3 +101,21 @@ def log_axis(axis: Any, which: str) -> None:
   side.set_major_locator(Locator())
   side.set_major_formatter(ticker.FuncFormatter(lambda v, _: f'{v:g}'))
   side.set_minor_locator(ticker.NullLocator())
+
+
+def shade(index: int, count: int) -> Any:
+  """Returns a colour for a value of an ordered quantity, dark to light."""
+  with extras.imports():
+    import matplotlib
+
+  return matplotlib.colormaps['viridis'](0.88 * index / max(count - 1, 1))
+
+
+def count_axis(axis: Any, which: str) -> None:
+  """Labels the ticks of an axis of large counts as 500k or 2M."""
+  with extras.imports():
+    from matplotlib import ticker
+
+  side = getattr(axis, f'{which}axis')
+  side.set_major_locator(ticker.MaxNLocator(5))
+  side.set_major_formatter(ticker.EngFormatter(sep=''))

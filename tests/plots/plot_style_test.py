@@ -4,14 +4,24 @@ from matplotlib import figure
 import numpy as np
 import pytest
 
-from jumprelu.release import plot_style
+from jumprelu.plots import plot_style
 
 
 def test_neighbouring_curves_differ_in_colour_and_in_marker():
-  marks = [plot_style.mark(i) for i in range(7)]
+  marks = [plot_style.mark(i) for i in range(36)]
   for first, second in zip(marks, marks[1:], strict=False):
     assert all(first[key] != second[key] for key in ('color', 'marker'))
-  assert marks[6] == marks[0]
+  assert len({tuple(mark.values()) for mark in marks}) == 36
+
+
+def test_large_counts_have_short_ticks():
+  fig = figure.Figure()
+  axis = fig.subplots()
+  axis.plot([0, 4_000_000], [1, 2])
+  plot_style.count_axis(axis, 'x')
+  fig.canvas.draw()
+  texts = [label.get_text() for label in axis.get_xticklabels()]
+  assert {'0', '1M', '2M', '3M', '4M'} <= set(texts)
 
 
 @pytest.mark.parametrize(

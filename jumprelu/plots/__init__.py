@@ -1,0 +1,1 @@
+"""Plots: their style, and files with several panels."""

@@ -1,0 +1,69 @@
+"""Results of several releases and evaluations as one table."""
+
+import pathlib
+from typing import Any
+
+from jumprelu import errors
+from jumprelu.files import folder_kinds, json_files
+from jumprelu.plots import plot_style
+from jumprelu.release import layout
+
+Row = dict[str, Any]
+
+_NUMBERS = (
+    'l0', 'fvu', 'pca_fvu', 'delta_loss', 'delta_loss_stderr', 'target_l0',
+    'sparsity_coefficient', 'tokens_evaluated',
+)  # fmt: skip
+_TYPES = {'model': str, 'variant': str, 'layer': int, 'width': int}
+
+
+def read(source: pathlib.Path, *, name: str = '') -> list[Row]:
+  """Returns the rows of results of a release, or of a file of results.
+
+  Args:
+    source: A release, or a .jsonl file that `jumprelu evaluate` wrote.
+    name: The value of the column `run`, which is added as the first column.
+
+  Raises:
+    MissingInputError: the path does not exist.
+    UserError: the path is of another kind, such as a run.
+    DataError: the file is damaged or does not hold rows of results.
+  """
+  path = source
+  if source.is_dir():
+    folder_kinds.want_release(source)
+    path = source / layout.ALL_RESULTS
+  elif source.suffix != '.jsonl' and source.exists():
+    raise errors.UserError(
+        f'{source}: not a release or a file of results; pass the .jsonl file'
+        ' that `jumprelu evaluate` wrote'
+    )
+  if not path.is_file():
+    raise errors.MissingInputError(
+        f'{path}: no such file; pass a release or a file of `jumprelu evaluate`'
+    )
+  rows = json_files.read_lines(path)
+  if not rows:
+    raise errors.DataError(f'{path}: empty; run `jumprelu evaluate` again')
+  for number, row in enumerate(rows, 1):
+    if fault := _fault(row):
+      raise errors.DataError(
+          f'{path}: line {number}: {fault}, so it is no row of results; pass a'
+          ' file that `jumprelu evaluate` wrote to its --out'
+      )
+  return [{'run': name, **row} for row in rows]
+
+
+def _fault(row: Row) -> str:
+  """Returns the first fault of a row; empty if it can be drawn."""
+  for name, kind in _TYPES.items():
+    if not isinstance(row.get(name), kind):
+      return f'{name} is missing or of the wrong type'
+  if row.get('site') not in plot_style.SITES:
+    return f'site is none of {", ".join(plot_style.SITES)}'
+  if 'l0' not in row:
+    return 'l0 is missing'
+  for name in _NUMBERS:
+    if not isinstance(row.get(name), int | float | None):
+      return f'{name} is not a number'
+  return ''

@@ -1,0 +1,128 @@
+"""The table of curves has the numbers of metrics.jsonl."""
+
+import json
+import pathlib
+import shutil
+
+import pytest
+
+from jumprelu import errors
+from jumprelu.training import curves
+
+RUN = pathlib.Path(__file__).parents[1] / 'fixtures' / 'format_1' / 'run'
+PEAK = 1e-3
+
+
+@pytest.fixture
+def run(tmp_path):
+  """A copy of the files of a run that the table is read from."""
+  for name in ('config.json', 'suite.json', 'metrics.jsonl', 'STATUS.json'):
+    shutil.copy(RUN / name, tmp_path / name)
+  return tmp_path
+
+
+def lines_of(run):
+  text = (run / 'metrics.jsonl').read_text()
+  return [json.loads(line) for line in text.splitlines()]
+
+
+def write_lines(run, lines):
+  text = ''.join(json.dumps(line) + '\n' for line in lines)
+  (run / 'metrics.jsonl').write_text(text)
+
+
+def test_an_older_run_has_a_row_per_member_and_segment_with_its_numbers():
+  rows = curves.read(RUN, name='old')
+  lines = lines_of(RUN)
+  members = json.loads((RUN / 'suite.json').read_text())['members']
+  assert len(rows) == len(lines) * len(members)
+  for number, row in enumerate(rows):
+    member = members[number // len(lines)]
+    line = lines[number % len(lines)]
+    for name, values in line['groups'][member['group']].items():
+      assert row[name] == values[member['index']]
+    for name in ('site', 'width', 'variant', 'sparsity_coefficient', 'seed'):
+      assert row[name] == member[name]
+    assert (row['run'], row['model'], row['layer']) == ('old', 'gemma2_nano', 1)
+    assert row['step'] == line['step']
+    assert row['tokens'] == line['tokens_trained']
+    assert row['learning_rate'] == PEAK * line['learning_rate']
+
+
+def test_logged_factors_and_rates_both_become_rates(run):
+  """A run that a newer version resumed has lines of both kinds."""
+  old, new, *_ = lines_of(run)
+  new |= {'learning_rate': 0.25 * PEAK, 'sparsity_factor': 0.5, 'members': {}}
+  del new['sparsity']
+  write_lines(run, [old | {'learning_rate': 0.125}, new])
+  first, second, *_ = curves.read(run)
+  assert first['learning_rate'] == 0.125 * PEAK
+  assert first['sparsity_factor'] == old['sparsity']
+  assert second['learning_rate'] == 0.25 * PEAK
+  assert second['sparsity_factor'] == 0.5
+
+
+def test_a_limited_number_of_segments_includes_the_first_and_the_last(run):
+  rows = curves.read(run)
+  limited = curves.read(run, limit=4)
+  assert [row['step'] for row in limited[:4]] == [2, 10, 18, 26]
+  assert len(limited) == 4 * 6
+  assert all(row in rows for row in limited)
+
+
+def test_an_unfinished_last_line_is_left_out(run):
+  count = len(curves.read(run))
+  with (run / 'metrics.jsonl').open('a') as file:
+    file.write('{"step": 99')
+  assert len(curves.read(run)) == count
+
+
+def test_undefined_numbers_are_none(run):
+  lines = lines_of(run)
+  lines[0]['groups']['resid_post-16-jumprelu']['loss'] = [None]
+  write_lines(run, lines)
+  assert curves.read(run)[0]['loss'] is None
+
+
+@pytest.mark.parametrize('missing', ['metrics.jsonl', 'suite.json'])
+def test_a_run_without_metrics_has_to_run_longer(run, missing):
+  (run / missing).unlink()
+  with pytest.raises(errors.MissingInputError, match='run longer'):
+    curves.read(run)
+
+
+@pytest.mark.parametrize(
+    'line, message',
+    [
+        ('[]', 'line 14: not a JSON object'),
+        ('{"step": 3}', 'line 14: a field is missing'),
+        ('{"step"', 'line 14: '),
+        ('\udcff', 'not text'),
+    ],
+)
+def test_a_damaged_line_is_named(run, line, message):
+  with (run / 'metrics.jsonl').open('a', errors='surrogateescape') as file:
+    file.write(line + '\n')
+  with pytest.raises(errors.DataError, match=message):
+    curves.read(run)
+
+
+def test_texts_instead_of_numbers_are_refused(run):
+  lines = lines_of(run)
+  lines[2]['groups']['transcoder-16-topk']['l0'] = ['many']
+  write_lines(run, lines)
+  with pytest.raises(errors.DataError, match='line 3: .*l0 is not a number'):
+    curves.read(run)
+
+
+def test_a_damaged_suite_is_named(run):
+  (run / 'suite.json').write_text('{"layer": 1, "members": [], "scales": {}}')
+  with pytest.raises(errors.DataError, match=r"suite.json: .*'model'"):
+    curves.read(run)
+
+
+def test_other_folders_are_refused(tmp_path):
+  with pytest.raises(errors.UserError, match='a release, not a run'):
+    curves.read(RUN.parent / 'release')
+  with pytest.raises(errors.MissingInputError, match='no run directory'):
+    curves.read(tmp_path)
