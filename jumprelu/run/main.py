@@ -30,6 +30,7 @@ COMMANDS = (
     'evaluate',
     'release',
     'verify',
+    'features',
     'harvest',
     'plan',
     'parity',
