@@ -320,7 +320,9 @@ def _finish(
   for segment in segments.read_all(draft / _SEGMENTS):
     kept = segment.tokens[segment.keep]
     counts += np.bincount(kept, minlength=len(counts))[: len(counts)]
-    bins = statistics.position_bin(packing.positions(segment.tokens))
+    bins = statistics.position_bin(
+        np.asarray(packing.positions(segment.tokens))
+    )
     profile += np.bincount(
         bins[segment.keep], minlength=statistics.POSITION_BINS
     )

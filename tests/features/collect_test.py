@@ -275,7 +275,7 @@ def test_segments_and_blocks_do_not_change_the_tables(
   assert len(written) > 2
   # Sums and products of matrices depend on the order of additions.
   rounded = ('mean', 'top_tokens', 'promoted', 'suppressed', 'neighbours')
-  rounded += ('neighbours_elsewhere', 'token_entropy')
+  rounded += ('neighbours_elsewhere', 'token_entropy', 'encoder_cosine')
   for path in sorted((folder / 'members').rglob('*.parquet')):
     name = path.relative_to(folder)
     expected = parquet.read_table(path)

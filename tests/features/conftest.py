@@ -1,6 +1,7 @@
 """Features of a small release, and the latents of its text by plain NumPy."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from pyarrow import parquet
@@ -26,7 +27,11 @@ CONFIG = features.Config(
     listed=6,
     lm_sequences=4,
 )
-CORPUS = {'seed': 3, 'held_out_percent': 40, 'sequence_length': 32}
+CORPUS: dict[str, Any] = {
+    'seed': 3,
+    'held_out_percent': 40,
+    'sequence_length': 32,
+}
 
 
 def collected(release, out, *, paths=(), **changes):

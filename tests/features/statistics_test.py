@@ -27,7 +27,7 @@ def _random_segment(folder, number, rows, seed):
       starts[:, 0],
       tokens,
       np.broadcast_to(starts // 3 * 3 * LENGTH, tokens.shape),
-      packing.keep_mask(tokens),
+      np.asarray(packing.keep_mask(tokens)),
   )
   counts = np.searchsorted(latents, np.arange(LATENTS + 1))
   segments.write(segment, [segments.Firings(counts, at, values)])
@@ -39,13 +39,12 @@ def _joined(folder, parts):
   fields = zip(*(part[1:] for part in parts), strict=True)
   arrays = [np.concatenate(field) for field in fields]
   whole = segments.Segment(segments.folder_of(folder, 0), *arrays)
-  at, values, counts = [[] for _ in range(LATENTS)], [], [0]
+  at, values, counts = [], [], [0]
   sizes = np.cumsum([0, *(part.tokens.size for part in parts)])
   for latent in range(LATENTS):
     split = [part.firings(0).block(latent, latent + 1) for part in parts]
-    at[latent] = np.concatenate(
-        [f.at + size for f, size in zip(split, sizes, strict=False)]
-    )
+    shifted = [f.at + n for f, n in zip(split, sizes[:-1], strict=True)]
+    at.append(np.concatenate(shifted))
     values.append(np.concatenate([f.values for f in split]))
     counts.append(counts[-1] + len(at[latent]))
   firings = segments.Firings(
