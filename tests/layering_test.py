@@ -22,6 +22,7 @@ FLOORS = (
     ('evals',),
     ('training',),
     ('planning', 'release'),
+    ('features',),
     ('api',),
     ('run',),
 )

@@ -1,7 +1,9 @@
 """The commands as functions, with the same configs."""
 
 from collections.abc import Sequence
+import dataclasses
 import os
+import pathlib
 from typing import Any
 
 from jumprelu import extras
@@ -99,3 +101,49 @@ def evaluate_suite(
       measures=measures,
   )
   return results.rows
+
+
+def collect_features(
+    suite: suite_lib.Suite,
+    out: str | os.PathLike[str],
+    *,
+    text: str | None = None,
+    model: str | None = None,
+    tokens: int | None = None,
+    config: Any = None,
+) -> dict[str, Any]:
+  """Writes the features of all latents to a folder; returns its manifest.
+
+  The folder has one Parquet file per SAE with a row per latent
+  (docs/features.md).
+
+  Args:
+    suite: The SAEs; all of one language model.
+    out: The folder, which must not exist.
+    text: The text, as `--data` takes it; the training text's if None. Only
+      held-out documents are read.
+    model: The language model; that of the SAEs if None.
+    tokens: The number of positions to read; that of `config` if None.
+    config: A `jumprelu.features.Config`; the default if None.
+  """
+  extras.check('train')
+  from jumprelu import features
+  from jumprelu.features import collect
+  from jumprelu.release import evaluation, formats
+
+  released = {sae.path: sae.released for sae in suite.values()}
+  training = next(iter(released.values())).training
+  config = config or features.Config()
+  if tokens is not None:
+    config = dataclasses.replace(config, tokens=tokens)
+  return collect.collect(
+      released,
+      pathlib.Path(out).expanduser(),
+      source=collect.Source(
+          model or formats.model_of(released),
+          text or training.get('data', 'stdlib'),
+          evaluation.corpus_config(training),
+          precision=training.get('matmul_precision'),
+      ),
+      config=config,
+  )

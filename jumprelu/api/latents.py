@@ -11,13 +11,12 @@ import numpy as np
 
 from jumprelu import data, errors
 from jumprelu.api import language_model as language_model_lib
-from jumprelu.api import logit_effects
 from jumprelu.api.dictionary import Dictionary
 from jumprelu.array_typing import Float, Int
 from jumprelu.data import packing
 from jumprelu.evals import text as text_lib
 from jumprelu.files import progress_line
-from jumprelu.lm import gemma
+from jumprelu.lm import gemma, logit_effects
 from jumprelu.release import evaluation
 
 # The largest array of latents that a batch may make, in bytes.

@@ -10,11 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jumprelu import data, lm
-from jumprelu.api import logit_effects
 from jumprelu.api.dictionary import Dictionary
 from jumprelu.array_typing import Bool, Float, Int
 from jumprelu.data import packing
-from jumprelu.lm import gemma, loss
+from jumprelu.lm import gemma, logit_effects, loss
 
 
 class Active(NamedTuple):

@@ -81,7 +81,7 @@ def evaluate_members(
   """
   config = config or evals.Config()
   measures = measures_lib.check(measures)
-  _check_fit(model, members, held_out)
+  check_fit(model, members, held_out)
   placed = _place(model, members, mesh)
   taps = splice.taps_for(member.reads for member in members)
   forward = jitted.forward(
@@ -185,7 +185,7 @@ def params_with_gain(
   return member.sae.read_times(member.params, gains)
 
 
-def _check_fit(model, members, held_out):
+def check_fit(model, members, held_out):
   """Raises a UserError if an SAE does not fit or there is no data."""
   if not members or not len(held_out):
     raise errors.UserError('nothing to evaluate: no SAE or no held-out text')

@@ -61,14 +61,23 @@ def in_memory(tokens: Int[np.ndarray, 'rows positions'], like: Text) -> Text:
 
 
 def documents(text: Text) -> Int[np.ndarray, 'rows positions']:
-  """Returns the document number of each token.
+  """Returns the number of each token's document within the text."""
+  starts = document_starts(text)
+  _, numbers = np.unique(starts, return_inverse=True)
+  return numbers.reshape(starts.shape)
 
-  A document that does not fit into its row continues in the next row of the
-  cache and has the same number there. The rows before a row of the text are
-  read, even outside the text, until the document's start is found.
+
+def document_starts(text: Text) -> Int[np.ndarray, 'rows positions']:
+  """Returns the cache position where the document of each token starts.
+
+  A cache position is the row's number in the cache times the length of a row,
+  plus the position in the row. A document that does not fit into its row
+  continues in the next row of the cache and has the same start there. The rows
+  before a row of the text are read, even outside the text, until the document's
+  start is found.
 
   A chat does not end with EOS, so a chat that ends with its row seems to
-  continue. Two chats may thus share a number, but no document has two numbers.
+  continue. Two chats may thus share a start, but no document has two starts.
   """
   length = text.cache.sequence_length
   known: dict[int, int] = {}
@@ -93,8 +102,7 @@ def documents(text: Text) -> Int[np.ndarray, 'rows positions']:
   for i, row in enumerate(text.rows):
     starts = np.arange(length) - packing.positions(tokens[i])
     numbers[i] = np.where(starts == 0, start(int(row)), row * length + starts)
-  _, numbers = np.unique(numbers, return_inverse=True)
-  return numbers.reshape(tokens.shape)
+  return numbers
 
 
 def _is_continued(tokens: Int[np.ndarray, ' positions']) -> bool:

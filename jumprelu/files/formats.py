@@ -44,6 +44,7 @@ class Kind(enum.Enum):
   RELEASE_SUITE = 'release'
   RELEASE_MEMBER = 'release member'
   STORE = 'store'
+  FEATURES = 'folder of features'
 
 
 def _layer_in_scales(suite: dict[str, Any]) -> dict[str, Any]:
@@ -92,6 +93,7 @@ MIGRATIONS: dict[Kind, dict[int, Migration]] = {
     Kind.RELEASE_SUITE: {},
     Kind.RELEASE_MEMBER: {},
     Kind.STORE: {1: _layer_in_arrays},
+    Kind.FEATURES: {},
 }
 
 # The field of each kind that holds a training config, which has a format number

@@ -81,7 +81,7 @@ def evaluate_released(
   with context:
     return evaluate.evaluate_members(
         language_model,
-        [_make_member(path, sae) for path, sae in released.items()],
+        [make_member(path, sae) for path, sae in released.items()],
         held_out=prepared.held_out,
         train=prepared.train,
         config=config,
@@ -91,7 +91,7 @@ def evaluate_released(
     )
 
 
-def _make_member(path: str, released: record.Released) -> evaluate.EvalMember:
+def make_member(path: str, released: record.Released) -> evaluate.EvalMember:
   """Returns a released SAE as a member of an evaluation."""
   return evaluate.EvalMember(
       sae=released.sae,

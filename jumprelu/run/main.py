@@ -32,6 +32,7 @@ COMMANDS = (
     'evaluate',
     'release',
     'verify',
+    'features',
     'harvest',
     'plan',
     'parity',

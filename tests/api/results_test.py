@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from jumprelu import errors, lm
-from jumprelu.api import logit_effects, results
+from jumprelu.api import results
+from jumprelu.lm import logit_effects
 
 TEXT = 'with open(path) as f:\n    return f.read()\n'
 SITES = ('resid_post', 'mlp_out', 'attn_heads', 'transcoder')

@@ -31,7 +31,7 @@ def test_a_transcoder_without_the_gain_is_converted_to_the_tap_with_it(
   skip = np.ones((8, 6), np.float32)
   sae = dataclasses.replace(sae, skip=True)
   params |= {'W_skip': skip}
-  member = evaluation._make_member(
+  member = evaluation.make_member(
       'path', formats.Released(sae, params, origin, {})
   )
   converted = evaluate.params_with_gain(model, member)

@@ -14,14 +14,16 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jumprelu import lm
 from jumprelu.array_typing import Float, Int
+from jumprelu.lm import model as model_lib
+from jumprelu.lm import sites
 
 _EPSILON = 1e-6
 
 
 def unembedding(
-    model: lm.LanguageModel, tokens: Int[np.ndarray, ' tokens'] | None = None
+    model: model_lib.LanguageModel,
+    tokens: Int[np.ndarray, ' tokens'] | None = None,
 ) -> Float[np.ndarray, 'tokens model']:
   """Returns unembedding rows with the final norm's gain folded in.
 
@@ -36,8 +38,8 @@ def unembedding(
 
 
 def written(
-    model: lm.LanguageModel,
-    reads: lm.Reads,
+    model: model_lib.LanguageModel,
+    reads: sites.Reads,
     rows: Float[np.ndarray, 'rows d_site'],
 ) -> Float[np.ndarray, 'rows model']:
   """Returns decoder rows as directions of the residual stream.
@@ -45,7 +47,7 @@ def written(
   Rows of `attn_heads` are multiplied by the output projection and by the gain
   of the post-norm; the norm's scale, which depends on the token, is left out.
   """
-  if reads.target.site is not lm.Site.ATTN_HEADS:
+  if reads.target.site is not sites.Site.ATTN_HEADS:
     return np.asarray(rows)
   projected = np.asarray(rows) @ output_projection(model, reads.target.layer)
   layer = model.params[f'layer_{reads.target.layer}']
@@ -56,7 +58,7 @@ def written(
 
 
 def output_projection(
-    model: lm.LanguageModel, layer: int
+    model: model_lib.LanguageModel, layer: int
 ) -> Float[np.ndarray, 'd_site model']:
   """Returns the matrix from a layer's concatenated heads to the model."""
   weights = model.params[f'layer_{layer}']['attn']['attn_vec_einsum']['w']
@@ -65,8 +67,8 @@ def output_projection(
 
 
 def frozen_scales(
-    model: lm.LanguageModel,
-    reads: lm.Reads,
+    model: model_lib.LanguageModel,
+    reads: sites.Reads,
     *,
     final: Float[np.ndarray, 'tokens model'],
     target: Float[np.ndarray, 'tokens d_site'],
@@ -80,7 +82,7 @@ def frozen_scales(
     target: The activations at the SAE's target.
   """
   scales = _rms(final)
-  if reads.target.site is lm.Site.ATTN_HEADS:
+  if reads.target.site is sites.Site.ATTN_HEADS:
     layer = reads.target.layer
     if 'post_attention_norm' in model.params[f'layer_{layer}']:
       scales = scales * _rms(target @ output_projection(model, layer))

@@ -1,0 +1,365 @@
+"""Collections of features: the two phases, the vocabulary and the manifest.
+
+A collection is written to OUT.partial, which becomes OUT when it is complete.
+If it was stopped, another call with the same members, text and settings resumes
+it: segments of text and members that are complete are kept.
+"""
+
+from collections.abc import Mapping, Sequence
+import contextlib
+import dataclasses
+import hashlib
+import pathlib
+import shutil
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jumprelu import data, errors, features, lm, processes, sharding
+from jumprelu.data import packing
+from jumprelu.evals import corpus_passes, evaluate, jitted
+from jumprelu.evals import text as text_lib
+from jumprelu.features import (
+    arrow,
+    examples,
+    member_table,
+    reading,
+    segments,
+    statistics,
+    text_pass,
+)
+from jumprelu.files import digests, dotted, formats, json_files, progress_line
+from jumprelu.release import evaluation
+from jumprelu.release.formats import record
+from jumprelu.training import config as config_lib
+
+_SEGMENTS = 'segments'
+_IDENTITY = 'identity.json'
+
+
+class Source(NamedTuple):
+  """The language model and the text of a collection.
+
+  Attributes:
+    model: The name or folder of the language model.
+    text: The text, as in the field `data` of a training config.
+    corpus: The config with which it is read and its held-out part chosen.
+    lm_dtype: The precision of the model: float32, bfloat16 or auto.
+    precision: The precision of matrix products; None for the platform's.
+  """
+
+  model: str
+  text: str
+  corpus: data.Config
+  lm_dtype: str = 'auto'
+  precision: str | None = None
+
+
+def collect(
+    released: Mapping[str, record.Released],
+    out: pathlib.Path,
+    *,
+    source: Source,
+    config: features.Config | None = None,
+    mesh: sharding.Config | None = None,
+) -> dict[str, Any]:
+  """Writes the features of SAEs to a folder and returns its manifest.
+
+  Args:
+    released: The SAEs by path; their origins are complete.
+    out: The folder, which must not exist.
+    source: The language model and the text.
+    config: The amount of text, and the numbers of examples and neighbours.
+    mesh: The device mesh; the default config's if None.
+
+  Raises:
+    UserError: The folder exists, or an SAE does not fit the language model.
+  """
+  config = config or features.Config()
+  if out.exists():
+    raise errors.UserError(
+        f'--out={out}: exists; choose another folder or remove it'
+    )
+  devices = sharding.make_mesh(mesh or sharding.Config())
+  model = _load_model(source, released, devices)
+  tokenizer = data.Tokenizer(model.tokenizer_path, rows=model.config.vocab)
+  cache = data.prepare(source.text, tokenizer, source.corpus).held_out
+  members = [evaluation.make_member(*item) for item in released.items()]
+  evaluate.check_fit(model, members, cache)
+  text = text_lib.sample(
+      cache, config.tokens, sequences=config.lm_sequences, mesh=devices
+  )
+  identity = _identity(model, released, cache, source=source, config=config)
+  draft = out.with_name(out.name + '.partial')
+  _open(draft, identity)
+  with _precision(source.precision):
+    _read_text(model, members, text=text, folder=draft / _SEGMENTS)
+    unembedding = _unembedding(
+        model, members, vocab=tokenizer.vocab_size, mesh=devices
+    )
+    manifest = {}
+    if processes.is_main():
+      tables = _tables(members, draft, unembedding=unembedding, config=config)
+      manifest = _finish(
+          draft, out, identity=identity, tokenizer=tokenizer, members=tables
+      )
+  processes.barrier('features')
+  return manifest
+
+
+def select(
+    released: Mapping[str, record.Released], texts: Sequence[str]
+) -> dict[str, record.Released]:
+  """Returns the SAEs whose path contains one of the texts; all if none.
+
+  Raises:
+    UserError: A text is in no path.
+  """
+  for text in texts:
+    if not any(text in path for path in released):
+      raise errors.UserError(
+          f'--members={text}: no member has it in its path; members:'
+          f' {", ".join(released)}'
+      )
+  return {
+      path: sae
+      for path, sae in released.items()
+      if not texts or any(text in path for text in texts)
+  }
+
+
+def _load_model(source, released, devices) -> lm.LanguageModel:
+  """Returns the language model up to the last layer that an SAE reads."""
+  dtype = config_lib.dtype_on(
+      config_lib.resolve({'lm_dtype': source.lm_dtype}), jax.default_backend()
+  )
+  layers = [max(sae.origin.reads().layers) + 1 for sae in released.values()]
+  total = lm.get_config(source.model).layers
+  return lm.load(
+      source.model,
+      num_layers=min(max(layers), total),
+      dtype=dtype,
+      mesh=devices,
+  )
+
+
+def _identity(
+    model: lm.LanguageModel,
+    released: Mapping[str, record.Released],
+    cache: data.TokenCache,
+    *,
+    source: Source,
+    config: features.Config,
+) -> dict[str, Any]:
+  """Returns the fields that two equal collections share."""
+  members = [
+      {
+          'path': path,
+          'site': sae.origin.site,
+          'layer': sae.origin.layer,
+          'width': sae.sae.width,
+          'variant': sae.sae.variant,
+          'sha256': _digest(sae.params),
+      }
+      for path, sae in released.items()
+  ]
+  return json_files.to_plain(
+      {
+          'version': features.VERSION,
+          'model': {
+              'name': model.name,
+              'dtype': str(jax.tree.leaves(model.params)[0].dtype),
+              'matmul_precision': source.precision or 'default',
+              'digest': digests.tree_digest(model.params),
+          },
+          'text': {
+              'source': source.text,
+              'split': 'held_out',
+              'digest': cache.digest,
+              'tokenizer_sha256': cache.manifest['tokenizer_sha256'],
+              'sequence_length': cache.sequence_length,
+          },
+          'settings': dotted.to_dict(config),
+          'members': members,
+      }
+  )
+
+
+def _digest(params: Mapping[str, Any]) -> str:
+  """Returns a SHA-256 of names, types, shapes and bytes of arrays."""
+  digest = hashlib.sha256()
+  for name in sorted(params):
+    array = np.ascontiguousarray(params[name])
+    digest.update(f'{name} {array.dtype} {np.shape(params[name])} '.encode())
+    digest.update(array.tobytes())
+  return digest.hexdigest()
+
+
+def _open(draft: pathlib.Path, identity: Mapping[str, Any]) -> None:
+  """Creates the working folder, or keeps that of the same collection."""
+  if processes.is_main():
+    path = draft / _IDENTITY
+    if json_files.read_json(path, missing_ok=True) != identity:
+      shutil.rmtree(draft, ignore_errors=True)
+      draft.mkdir(parents=True)
+      json_files.write_json(path, identity)
+  processes.barrier('features: folder')
+
+
+def _read_text(
+    model: lm.LanguageModel,
+    members: Sequence[evaluate.EvalMember],
+    *,
+    text: text_lib.Text,
+    folder: pathlib.Path,
+) -> None:
+  """Writes the firings of all members on the text (`text_pass.run`)."""
+  placed = [
+      corpus_passes.place(
+          member.sae,
+          evaluate.params_with_gain(model, member),
+          member.reads,
+          mesh=text.mesh,
+      )
+      for member in members
+  ]
+  forward = jitted.forward(
+      model,
+      lm.all_taps(member.reads for member in members),
+      user_prefix=text.cache.user_prefix,
+      mesh=text.mesh,
+  )
+  text_pass.run(forward, placed, text=text, folder=folder)
+
+
+def _unembedding(
+    model: lm.LanguageModel,
+    members: Sequence[evaluate.EvalMember],
+    *,
+    vocab: int,
+    mesh: Any,
+) -> member_table.Unembedding:
+  """Returns the map to logits; all processes must call this function."""
+  needed = {'embedder': ('input_embedding',), 'final_norm': None}
+  for member in members:
+    if member.reads.target.site is lm.Site.ATTN_HEADS:
+      layer = f'layer_{member.reads.target.layer}'
+      needed[layer] = ('attn', 'post_attention_norm')
+  params = {}
+  for name, parts in needed.items():
+    part = model.params[name]
+    params[name] = (
+        part
+        if parts is None
+        else {key: value for key, value in part.items() if key in parts}
+    )
+  params = jax.device_get(text_pass.replicated(params, mesh=mesh))
+  rows = params['embedder']['input_embedding'][:vocab]
+  gain = 1 + np.asarray(params['final_norm']['scale'], np.float32)
+  return member_table.Unembedding(
+      dataclasses.replace(model, params=params), rows, gain
+  )
+
+
+def _tables(
+    members: Sequence[evaluate.EvalMember],
+    draft: pathlib.Path,
+    *,
+    unembedding: member_table.Unembedding,
+    config: features.Config,
+) -> list[str]:
+  """Writes the members' files and returns their names."""
+  described = [
+      member_table.Member(
+          i,
+          member.meta['path'],
+          member.sae,
+          {name: np.asarray(x) for name, x in member.params.items()},
+          member.reads,
+      )
+      for i, member in enumerate(members)
+  ]
+  folder = draft / _SEGMENTS
+  pool = examples.draw_pool(segments.read_all(folder), config=config)
+  names = []
+  progress = progress_line.ProgressLine('features: latents', len(described))
+  for member in progress.over(described):
+    name = f'{reading.MEMBERS}/{member.path if member.path != "." else "sae"}.parquet'
+    names.append(name)
+    if (draft / name).exists():
+      continue
+    others = [
+        other
+        for other in described
+        if other is not member and other.reads.targets == member.reads.targets
+    ]
+    member_table.MemberTable(
+        member,
+        others,
+        folder=folder,
+        pool=pool,
+        unembedding=unembedding,
+        config=config,
+    ).write(draft / name)
+  return names
+
+
+def _finish(
+    draft: pathlib.Path,
+    out: pathlib.Path,
+    *,
+    identity: Mapping[str, Any],
+    tokenizer: data.Tokenizer,
+    members: Sequence[str],
+) -> dict[str, Any]:
+  """Writes vocabulary and manifest, removes the segments and renames OUT."""
+  counts = np.zeros(tokenizer.vocab_size, np.int64)
+  profile = np.zeros(statistics.POSITION_BINS, np.int64)
+  positions, documents = 0, np.zeros(0, np.int64)
+  for segment in segments.read_all(draft / _SEGMENTS):
+    kept = segment.tokens[segment.keep]
+    counts += np.bincount(kept, minlength=len(counts))[: len(counts)]
+    bins = statistics.position_bin(
+        np.asarray(packing.positions(segment.tokens))
+    )
+    profile += np.bincount(
+        bins[segment.keep], minlength=statistics.POSITION_BINS
+    )
+    positions += segment.tokens.size
+    documents = np.union1d(documents, segment.documents[segment.keep])
+  arrow.write(
+      draft / reading.VOCABULARY,
+      {
+          'token': np.arange(len(counts), dtype=np.int32),
+          'piece': [tokenizer.piece(i) for i in range(len(counts))],
+          'count': counts,
+      },
+  )
+  manifest = json_files.to_plain(
+      {
+          **formats.stamp(formats.Kind.FEATURES),
+          **identity,
+          'positions': positions,
+          'tokens': profile.sum(),
+          'documents': len(documents),
+          'position_totals': profile.tolist(),
+          'histogram_edges': statistics.EDGES.tolist(),
+          'vocabulary': reading.VOCABULARY,
+          'members': [
+              {**member, 'file': name}
+              for member, name in zip(identity['members'], members, strict=True)
+          ],
+      }
+  )
+  json_files.write_json(draft / reading.MANIFEST, manifest)
+  shutil.rmtree(draft / _SEGMENTS)
+  (draft / _IDENTITY).unlink()
+  draft.rename(out)
+  return manifest
+
+
+def _precision(precision: str | None) -> Any:
+  if precision in (None, 'default'):
+    return contextlib.nullcontext()
+  return jax.default_matmul_precision(precision)

@@ -1,0 +1,330 @@
+"""The table of a member: a row per latent, computed in blocks of latents."""
+
+from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from jumprelu import extras, features, lm, metrics
+from jumprelu.array_typing import Float, Int
+from jumprelu.features import (
+    arrow,
+    coactivation,
+    examples,
+    products,
+    segments,
+    statistics,
+)
+from jumprelu.lm import logit_effects
+from jumprelu.saes import base
+
+# Latents that are processed together: at most this many, and fewer in wide
+# members, so that a matrix of them by the width has at most BLOCK_PAIRS entries.
+BLOCK_LATENTS = 512
+BLOCK_PAIRS = 1 << 24
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+  """A member as the second phase reads it.
+
+  Attributes:
+    number: Its number in the collection.
+    path: Its path in the release.
+    sae: Its shape.
+    params: Its parameters for raw activations, on the host.
+    reads: Its taps.
+  """
+
+  number: int
+  path: str
+  sae: base.Sae
+  params: Mapping[str, np.ndarray]
+  reads: lm.Reads
+
+  @property
+  def decoder(self) -> Float[np.ndarray, 'latents d_out']:
+    """Returns the decoder's rows, scaled to unit norm."""
+    return products.unit_rows(self.params['W_dec'])
+
+
+@dataclasses.dataclass(frozen=True)
+class Unembedding:
+  """The map from the residual stream to logits, on the host.
+
+  Attributes:
+    model: The language model with the parameters that the map needs.
+    rows: The unembedding rows of the tokenizer's pieces.
+    gain: The gain of the final norm.
+  """
+
+  model: lm.LanguageModel
+  rows: Float[np.ndarray, 'vocab model']
+  gain: Float[np.ndarray, ' model']
+
+
+class MemberTable:
+  """The table of a member, which reads its firings from the disk."""
+
+  def __init__(
+      self,
+      member: Member,
+      others: Sequence[Member],
+      *,
+      folder: pathlib.Path,
+      pool: examples.Pool,
+      unembedding: Unembedding,
+      config: features.Config,
+  ):
+    """Prepares the table.
+
+    Args:
+      member: The member.
+      others: Members of the same targets, whose nearest decoder rows are listed.
+      folder: The folder of the segments.
+      pool: The windows among which silent examples are chosen.
+      unembedding: The map to logits.
+      config: The config.
+    """
+    self._member = member
+    self._folder = folder
+    self._pool = pool
+    self._unembedding = unembedding
+    self._config = config
+    self._decoder = member.decoder
+    self._others = [(other, other.decoder) for other in others]
+    self._tokens, self._counts = self._count()
+
+  def _count(self) -> tuple[int, Int[np.ndarray, ' latents']]:
+    """Returns the numbers of kept tokens and of firings of each latent."""
+    tokens, counts = 0, np.zeros(self._member.sae.width, np.int64)
+    for segment in segments.read_all(self._folder):
+      tokens += int(segment.keep.sum())
+      counts += np.diff(segment.firings(self._member.number).starts)
+    return tokens, counts
+
+  def write(self, path: pathlib.Path) -> None:
+    """Writes the table as Parquet; the file appears when it is complete."""
+    with extras.imports():
+      from pyarrow import parquet
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(path.name + '.partial')
+    blocks = self.blocks()
+    first = next(blocks)
+    with parquet.ParquetWriter(
+        draft, first.schema, compression='zstd'
+    ) as writer:
+      writer.write_table(first)
+      for table in blocks:
+        writer.write_table(table)
+    draft.rename(path)
+
+  def blocks(self) -> Iterator[Any]:
+    """Yields the rows of each block of latents, as Arrow tables."""
+    with extras.imports():
+      import pyarrow
+
+    width = self._member.sae.width
+    size = max(1, min(BLOCK_LATENTS, BLOCK_PAIRS // width))
+    for start in range(0, width, size):
+      stop = min(start + size, width)
+      block = segments.Block(self._folder, self._member.number, start, stop)
+      yield pyarrow.table(
+          self._activations(block)
+          | self._directions(block)
+          | self._coactive(block)
+      )
+
+  def _activations(self, block: segments.Block) -> dict[str, Any]:
+    """Returns the columns that are computed from firings."""
+    config, size = self._config, block.size
+    merged = statistics.of_block(block, config=config)
+    sums, top = merged.sums, merged.top
+    is_first = np.append(True, top.latent[1:] != top.latent[:-1])
+    is_first = is_first[: len(top.latent)]
+    largest = np.zeros(size, np.float32)
+    largest[top.latent[is_first]] = top.value[is_first]
+    mean = np.where(sums.count == 0, 0, metrics.ratio(sums.total, sums.count))
+    bands = examples.bands(merged.sample, latents=size, config=config)
+    silent = examples.silent(self._pool, block, config=config)
+    thresholds = self._member.params.get('threshold')
+    if thresholds is None:
+      thresholds = np.full(self._member.sae.width, np.nan)
+    return {
+        'member': [self._member.path] * size,
+        'latent': np.arange(block.start, block.stop, dtype=np.int32),
+        'tokens': np.full(size, self._tokens),
+        'count': sums.count,
+        'frequency': sums.count / max(self._tokens, 1),
+        'mean': mean,
+        'largest': largest,
+        'threshold': _numbers(thresholds[block.start : block.stop]),
+        'histogram': arrow.rows_of(sums.histogram.astype(np.int32)),
+        'position_profile': arrow.rows_of(sums.profile.astype(np.int32)),
+        'token_entropy': _entropy(merged.tokens, size),
+        'top_tokens': _top_tokens(merged.tokens, size, config.listed),
+        'band_edges': _edges(bands.edges),
+        'examples': self._examples(top, block),
+        'band_examples': self._examples(bands.places, block, band=bands.band),
+        'silent_examples': self._examples(silent, block),
+    }
+
+  def _examples(
+      self,
+      places: statistics.Places,
+      block: segments.Block,
+      **fields: np.ndarray,
+  ) -> Any:
+    """Returns a column with each latent's places and their windows."""
+    windows = examples.windows(places, block, window=self._config.window)
+    entries = {
+        'value': places.value,
+        **{name: x.astype(np.int32) for name, x in fields.items()},
+        'position': places.position,
+        'document': places.document,
+        'offset': places.position - places.document,
+        'index': windows.index.astype(np.int32),
+        'tokens': arrow.lists(windows.starts, windows.tokens),
+        'values': arrow.lists(windows.starts, windows.values),
+    }
+    starts = arrow.starts_of(places.latent, block.size)
+    return arrow.lists(starts, arrow.records(entries))
+
+  def _directions(self, block: segments.Block) -> dict[str, Any]:
+    """Returns the columns that are computed from parameters."""
+    member, listed = self._member, self._config.listed
+    span = slice(block.start, block.stop)
+    written = logit_effects.written(
+        self._unembedding.model, member.reads, member.params['W_dec'][span]
+    )
+    effects = written * self._unembedding.gain
+    promoted = products.largest(effects, self._unembedding.rows, count=listed)
+    lowered = products.largest(-effects, self._unembedding.rows, count=listed)
+    rows = self._decoder[span]
+    near = products.largest(
+        rows,
+        self._decoder,
+        count=listed,
+        excluded=np.arange(span.start, span.stop),
+    )
+    return {
+        'promoted': _ranked(promoted, 'token', 'effect'),
+        'suppressed': _ranked(
+            lowered._replace(value=-lowered.value), 'token', 'effect'
+        ),
+        'neighbours': _ranked(near, 'latent', 'cosine'),
+        'neighbours_elsewhere': self._elsewhere(rows),
+        'decoder_norm': np.linalg.norm(member.params['W_dec'][span], axis=1),
+        'encoder_cosine': _numbers(self._encoder_cosine(span)),
+    }
+
+  def _elsewhere(self, rows: np.ndarray) -> Any:
+    """Returns the nearest decoder rows of all other members together."""
+    import pyarrow
+
+    listed = self._config.listed
+    parts = [
+        (np.full((len(rows), listed), i)[:, : near.index.shape[1]], *near)
+        for i, near in enumerate(
+            products.largest(rows, decoder, count=listed)
+            for _, decoder in self._others
+        )
+    ]
+    paths = pyarrow.array([other.path for other, _ in self._others], 'string')
+    if not parts:
+      empty = np.zeros((len(rows), 0))
+      parts = [(empty.astype(int), empty.astype(int), empty.astype('f4'))]
+    member, index, value = (
+        np.concatenate(x, 1) for x in zip(*parts, strict=True)
+    )
+    order = np.argsort(-value, axis=1, kind='stable')[:, :listed]
+    member, index, value = (
+        np.take_along_axis(x, order, 1) for x in (member, index, value)
+    )
+    entries = arrow.records(
+        {
+            'member': paths.take(pyarrow.array(member.reshape(-1), 'int64')),
+            'latent': index.reshape(-1).astype(np.int32),
+            'cosine': value.reshape(-1),
+        }
+    )
+    return arrow.lists(np.arange(len(rows) + 1) * order.shape[1], entries)
+
+  def _encoder_cosine(self, span: slice) -> np.ndarray:
+    """Returns the cosine of encoder and decoder; NaN for transcoders."""
+    member = self._member
+    if member.reads.is_transcoder:
+      return np.full(span.stop - span.start, np.nan)
+    encoder = products.unit_rows(member.params['W_enc'][:, span].T)
+    return (encoder * self._decoder[span]).sum(axis=1)
+
+  def _coactive(self, block: segments.Block) -> dict[str, Any]:
+    """Returns the column of co-active latents."""
+    entries = coactivation.coactive(
+        block, counts=self._counts, count=self._config.listed
+    )
+    records = arrow.records(
+        {
+            'latent': entries.latent.astype(np.int32),
+            'jaccard': entries.jaccard,
+            'both': entries.both,
+        }
+    )
+    return {'coactive': arrow.lists(entries.starts, records)}
+
+
+def _numbers(values: np.ndarray) -> Any:
+  """Returns an Arrow array in which NaN is null."""
+  import pyarrow
+
+  return pyarrow.array(np.asarray(values, np.float32), from_pandas=True)
+
+
+def _edges(edges: Float[np.ndarray, 'latents bands_and_end']) -> Any:
+  """Returns a column of lists, empty for latents without bands."""
+  has_bands = ~np.isnan(edges[:, 0])
+  counts = np.where(has_bands, edges.shape[1], 0)
+  return arrow.lists(
+      np.append(0, np.cumsum(counts)), edges[has_bands].reshape(-1)
+  )
+
+
+def _ranked(ranked: products.Largest, index: str, value: str) -> Any:
+  """Returns a column of lists of (index, value)."""
+  rows, count = ranked.index.shape
+  entries = arrow.records(
+      {
+          index: ranked.index.reshape(-1).astype(np.int32),
+          value: ranked.value.reshape(-1),
+      }
+  )
+  return arrow.lists(np.arange(rows + 1) * count, entries)
+
+
+def _entropy(
+    tokens: statistics.Tokens, size: int
+) -> Float[np.ndarray, ' latents']:
+  """Returns the entropy in bits of the tokens on which each latent fires."""
+  totals = statistics.sums_of(tokens.latent, tokens.count, size)
+  share = tokens.count / totals[tokens.latent]
+  return np.abs(statistics.sums_of(tokens.latent, share * np.log2(share), size))
+
+
+def _top_tokens(tokens: statistics.Tokens, size: int, count: int) -> Any:
+  """Returns a column of the tokens with the largest mean activation."""
+  mean = tokens.total / tokens.count
+  order = np.lexsort((tokens.token, -mean, tokens.latent))
+  latent = tokens.latent[order]
+  rank = np.arange(len(latent)) - np.searchsorted(latent, latent)
+  order = order[rank < count]
+  entries = arrow.records(
+      {
+          'token': tokens.token[order].astype(np.int32),
+          'mean': mean[order],
+          'count': tokens.count[order],
+      }
+  )
+  return arrow.lists(arrow.starts_of(tokens.latent[order], size), entries)

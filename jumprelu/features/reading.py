@@ -1,0 +1,67 @@
+"""Reads folders of features."""
+
+from collections.abc import Sequence
+import os
+import pathlib
+from typing import Any
+
+from jumprelu import errors, extras
+from jumprelu.files import formats, json_files
+
+MANIFEST = 'manifest.json'
+VOCABULARY = 'vocabulary.parquet'
+MEMBERS = 'members'
+
+
+def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
+  """Returns the manifest of a folder of features.
+
+  Raises:
+    MissingInputError: The folder has no manifest.
+    DataError: The manifest is damaged, or of a newer format.
+  """
+  path = pathlib.Path(folder) / MANIFEST
+  cure = 'collect them with: jumprelu features --release=DIR --out=DIR2'
+  manifest = json_files.read_json(path, cure=cure)
+  return formats.migrate(formats.Kind.FEATURES, manifest, where=str(path))
+
+
+def read_latents(
+    folder: str | os.PathLike[str],
+    member: str,
+    *,
+    latents: Sequence[int] | None = None,
+    columns: Sequence[str] | None = None,
+) -> list[dict[str, Any]]:
+  """Returns the rows of a member's latents, in order.
+
+  Args:
+    folder: The folder of features.
+    member: The path of the member in the release.
+    latents: The latents; all if None.
+    columns: The columns; all if None.
+
+  Raises:
+    MissingInputError: There is no such folder, or a file is missing.
+    UserError: The folder has no such member or latent.
+  """
+  with extras.imports():
+    from pyarrow import parquet
+
+  members = {m['path']: m for m in read_manifest(folder)['members']}
+  if member not in members:
+    raise errors.UserError(
+        f'{folder}: no member {member!r}; members: {", ".join(members)}'
+    )
+  path = pathlib.Path(folder) / members[member]['file']
+  if not path.is_file():
+    raise errors.MissingInputError(f'{path}: no such file; collect it again')
+  width, wanted = members[member]['width'], latents
+  if wanted is not None:
+    if bad := [i for i in wanted if not 0 <= i < width]:
+      raise errors.UserError(
+          f'latent {bad[0]}: {member} has latents 0 to {width - 1}'
+      )
+    wanted = [('latent', 'in', list(wanted))]
+  table = parquet.read_table(path, columns=columns, filters=wanted)
+  return table.to_pylist()

@@ -1,0 +1,141 @@
+"""Collects what every latent of a release fires on, as Parquet files.
+
+Reads held-out text once for all members of a release, and writes a folder with
+one Parquet file per member, the vocabulary, and manifest.json. A row describes
+one latent: its frequency, mean and largest activation, histogram, examples with
+the surrounding text, top tokens, tokens that it promotes and suppresses,
+nearest decoder directions and co-active latents. docs/features.md lists the
+columns. Model and text default to those of the training run.
+
+  jumprelu features --release=releases/layer2 --out=features/layer2
+
+--members limits the collection to members whose path contains one of the
+texts. --tokens is the number of held-out positions to read. A collection that
+was stopped is resumed by the same command.
+"""
+
+import dataclasses
+import signal
+import sys
+
+from absl import flags as absl_flags
+
+from jumprelu import errors
+from jumprelu.files import folder_kinds, remote
+from jumprelu.run import main
+
+POSITIONAL = 'release'
+EXTRA = 'train'
+
+
+def define_flags(fv: absl_flags.FlagValues) -> None:
+  """Declares the command's flags."""
+  from jumprelu import data, features, sharding
+  from jumprelu.run import flags, preemption
+
+  def string(name, text):
+    absl_flags.DEFINE_string(name, None, text, flag_values=fv)
+
+  string('release', 'Release directory, or a folder of published SAEs.')
+  string('out', 'Output folder, which must not exist.')
+  string('model', 'Language model (default: that of the training run).')
+  string(
+      'data',
+      'Text, as in --data of jumprelu train (default: that of the training run,'
+      ' else stdlib).',
+  )
+  absl_flags.DEFINE_integer(
+      'tokens',
+      None,
+      'Held-out positions to read; short for --features.tokens.',
+      lower_bound=1,
+      flag_values=fv,
+  )
+  absl_flags.DEFINE_list(
+      'members',
+      [],
+      'Only members whose path contains one of these texts.',
+      flag_values=fv,
+  )
+  needed = 'only needed if their folder does not name it.'
+  absl_flags.DEFINE_integer(
+      'layer', None, f'Layer of published SAEs; {needed}', flag_values=fv
+  )
+  string('site', f'Site of published SAEs; {needed}')
+  absl_flags.DEFINE_boolean(
+      'input_gain',
+      None,
+      "Whether a published transcoder's input includes the RMSNorm gain; only"
+      ' needed if neither its folder nor its config implies it.',
+      flag_values=fv,
+  )
+  absl_flags.DEFINE_enum(
+      'lm_dtype',
+      'auto',
+      ['auto', 'float32', 'bfloat16'],
+      'Precision of the language model. auto: float32 on CPU, else bfloat16.',
+      flag_values=fv,
+  )
+  flags.define(fv, features.Config(), prefix='features.')
+  flags.define(fv, data.Config(), prefix='corpus.')
+  flags.define(fv, sharding.Config(), prefix='mesh.')
+  flags.define(fv, preemption.Config(), prefix='process.')
+
+
+def run(fv: absl_flags.FlagValues) -> None:
+  """Checks the flags and collects the features."""
+  from jumprelu import features, processes, sharding
+  from jumprelu.features import collect
+  from jumprelu.release import evaluation, formats
+  from jumprelu.run import flags, preemption
+
+  problems = [
+      f'--{name} is needed' for name in ('release', 'out') if not fv[name].value
+  ]
+  if problems:
+    raise errors.UserError('; '.join(problems))
+  out = remote.local('out', fv.out)
+  remote.local('release', fv.release)
+  folder_kinds.refuse_inside_release('out', out)
+  config = flags.build(fv, features.Config(), prefix='features.')
+  if fv.tokens is not None:
+    config = dataclasses.replace(config, tokens=fv.tokens)
+  mesh = flags.build(fv, sharding.Config(), prefix='mesh.')
+  # SAEs are loaded on the host, because no device may be used before all
+  # processes have joined.
+  loaded = formats.complete(
+      collect.select(formats.find(fv.release), fv.members),
+      formats.Origin(fv.model, fv.layer, fv.site, fv.input_gain),
+  )
+  training = next(iter(loaded.values())).training
+  corpus = flags.build(fv, evaluation.corpus_config(training), prefix='corpus.')
+  options = flags.build(fv, preemption.Config(), prefix='process.')
+  # The watchdog expects training segments, which a collection does not have.
+  options = dataclasses.replace(options, watchdog_seconds=0)
+  with preemption.start(options):
+    # SIGTERM ends the process, because complete segments are on the disk.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    manifest = collect.collect(
+        loaded,
+        out,
+        source=collect.Source(
+            formats.model_of(loaded),
+            fv.data or training.get('data', 'stdlib'),
+            corpus,
+            lm_dtype=fv.lm_dtype,
+            precision=training.get('matmul_precision'),
+        ),
+        config=config,
+        mesh=mesh,
+    )
+    if processes.is_main():
+      members = manifest['members']
+      latents = sum(member['width'] for member in members)
+      print(
+          f'{out}: {len(members)} members, {latents:,} latents,'
+          f' {manifest["tokens"]:,} tokens'
+      )
+
+
+if __name__ == '__main__':
+  sys.exit(main.launch('features'))
