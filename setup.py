@@ -172,6 +172,7 @@ setuptools.setup(
     python_requires='>=3.11',
     packages=setuptools.find_packages(include=['jumprelu', 'jumprelu.*']),
     package_data={
+        'jumprelu.explore': ['static/*'],
         'jumprelu.lm': ['nano/*'],
         'jumprelu.ops.native': ['*.cc', '*.h'],
         'jumprelu.release.formats': ['gemma_scope_l0.json'],

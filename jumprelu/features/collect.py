@@ -160,7 +160,7 @@ def _identity(
           'layer': sae.origin.layer,
           'width': sae.sae.width,
           'variant': sae.sae.variant,
-          'sha256': _digest(sae.params),
+          'sha256': digest(sae.params),
       }
       for path, sae in released.items()
   ]
@@ -186,7 +186,7 @@ def _identity(
   )
 
 
-def _digest(params: Mapping[str, Any]) -> str:
+def digest(params: Mapping[str, Any]) -> str:
   """Returns a SHA-256 of names, types, shapes and bytes of arrays."""
   digest = hashlib.sha256()
   for name in sorted(params):

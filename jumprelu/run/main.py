@@ -33,6 +33,7 @@ COMMANDS = (
     'release',
     'verify',
     'features',
+    'explore',
     'harvest',
     'plan',
     'parity',

@@ -1,0 +1,131 @@
+"""Writes the page on which the latents of a release are looked at.
+
+The page shows each SAE and each latent: where it fires on held-out text, which
+tokens it promotes, and its neighbours. It opens from the disk in any browser
+and loads nothing over the network. An --out that ends in .html becomes one
+file. Any other --out becomes a folder with an index.html that loads latents on
+demand, for suites that are too large for one file.
+
+  jumprelu explore --release=jumprelu_demo/release --out=page.html
+  jumprelu explore --release=gemma-scope-2b-pt-res/layer_20/width_16k --out=page
+
+--features names a folder that `jumprelu features` wrote for the same SAEs.
+Without it, features are collected first, into a folder next to --out whose name
+ends in .features, which later calls reuse.
+"""
+
+from collections.abc import Mapping
+import functools
+import pathlib
+import sys
+from typing import Any
+
+from absl import flags as absl_flags
+
+from jumprelu import errors
+from jumprelu.files import folder_kinds, remote
+from jumprelu.run import features as features_command
+from jumprelu.run import main
+
+POSITIONAL = 'release'
+EXTRA = 'train'
+MAIN_FLAGS = (
+    'release',
+    'out',
+    'features',
+    'run',
+    'members',
+    'tokens',
+    'data',
+    'model',
+)
+
+
+def define_flags(fv: absl_flags.FlagValues) -> None:
+  """Declares the command's flags."""
+  string = functools.partial(absl_flags.DEFINE_string, flag_values=fv)
+  string('release', None, 'Release directory, or a folder of published SAEs.')
+  string('out', None, 'The page: PAGE.html, or a folder.')
+  string('features', None, 'Folder of features of these SAEs.')
+  string(
+      'run', None, "Run directory, for the training curves of the page's SAEs."
+  )
+  features_command.define_collection_flags(fv)
+
+
+def run(fv: absl_flags.FlagValues) -> None:
+  """Checks the flags, collects features if needed, and writes the page."""
+  problems = [
+      f'--{name} is needed' for name in ('release', 'out') if not fv[name].value
+  ]
+  if problems:
+    raise errors.UserError('; '.join(problems))
+  out = remote.local('out', fv.out)
+  release = remote.local('release', fv.release)
+  folder_kinds.refuse_inside_release('out', out)
+
+  from jumprelu.explore import write
+
+  as_file = out.suffix == '.html'
+  write.check_out(out, as_file=as_file)
+  folder = ready_features(fv, out)
+  page = page_of(release, folder, title=fv.release, run=fv.run)
+  written = (write.write_file if as_file else write.write_folder)(page, out)
+  print(describe(written, page.index))
+
+
+def ready_features(
+    fv: absl_flags.FlagValues, out: pathlib.Path
+) -> pathlib.Path:
+  """Returns the folder of features, which is collected if there is none.
+
+  Raises:
+    UserError: The folder has features of other SAEs.
+  """
+  from jumprelu.explore import freshness
+
+  folder = pathlib.Path(
+      fv.features or out.with_suffix('.features')
+  ).expanduser()
+  loaded = features_command.load(fv)
+  if fv.features or folder.exists():
+    freshness.check(folder, loaded)
+  else:
+    features_command.collect_with_flags(fv, loaded, folder)
+  return folder
+
+
+def page_of(
+    release: pathlib.Path,
+    folder: pathlib.Path,
+    *,
+    title: str,
+    run: str | None = None,
+) -> Any:
+  """Returns the data of the page of a release."""
+  from jumprelu.evals import results
+  from jumprelu.explore import page_data, training_curves
+
+  path = release / 'results.jsonl'
+  rows = results.read(path) if path.exists() else []
+  curves = training_curves.read(pathlib.Path(run), rows) if run else []
+  return page_data.collect(folder, title=title, results=rows, curves=curves)
+
+
+def describe(written: Any, index: Mapping[str, Any]) -> str:
+  """Returns the line about a page: its size, contents and address."""
+  from jumprelu.explore import write
+
+  latents = sum(member['width'] for member in index['members'])
+  text = (
+      f'{written.path}: {len(index["members"])} members, {latents:,} latents,'
+      f' {written.size / 2**20:.1f} MiB; open it in a browser:'
+      f' {written.path.absolute().as_uri()}'
+  )
+  if written.path.name != 'index.html' and written.size > write.LARGE_BYTES:
+    text += '\nThe file is large; --out=FOLDER writes a page that opens faster.'
+  return text
+
+
+if __name__ == '__main__':
+  sys.exit(main.launch('explore'))
