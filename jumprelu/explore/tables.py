@@ -24,11 +24,10 @@ class Lists(NamedTuple):
 
 
 def lists(column: Any) -> Lists:
-  """Returns the lists of an Arrow column, which may be a slice."""
-  import pyarrow.compute
-
-  array = column.combine_chunks()
-  lengths = np.asarray(pyarrow.compute.list_value_length(array))
+  """Returns the lists of an Arrow array or column, which may be a slice."""
+  chunked = hasattr(column, 'combine_chunks')
+  array = column.combine_chunks() if chunked else column
+  lengths = np.asarray(array.value_lengths())
   starts = np.append(0, np.cumsum(lengths)).astype(np.int32)
   return Lists(starts, array.flatten())
 
@@ -65,7 +64,7 @@ def overview(table: Any) -> Arrays:
 def search(table: Any) -> Arrays:
   """Returns the container of the token ids by which latents are searched."""
   starts, examples = lists(table['examples'])
-  windows, tokens = lists(_column(fields(examples)['tokens']))
+  windows, tokens = lists(fields(examples)['tokens'])
   latent = np.repeat(np.arange(len(starts) - 1), np.diff(windows[starts]))
   token = _numbers(tokens, np.int64)
   size = int(token.max(initial=0)) + 1
@@ -239,7 +238,7 @@ class _Examples(NamedTuple):
         if kind is None
         else np.full(int(starts[-1]), kind, np.int8)
     )
-    windows, tokens = lists(_column(parts['tokens']))
+    windows, tokens = lists(parts['tokens'])
     index = _numbers(parts['index'], np.int32)
     document = _numbers(parts['document'], np.int64)
     return cls(
@@ -256,7 +255,7 @@ class _Examples(NamedTuple):
         np.diff(windows),
         _numbers(parts['position'], np.int64) - index,
         _numbers(tokens, np.int32),
-        _numbers(lists(_column(parts['values'])).values, np.float32),
+        _numbers(lists(parts['values']).values, np.float32),
     )
 
 
@@ -267,12 +266,6 @@ def _rows(column: Any) -> np.ndarray:
   return _numbers(values, np.int32).reshape(
       rows, int(starts[-1]) // max(rows, 1)
   )
-
-
-def _column(array: Any) -> Any:
-  import pyarrow
-
-  return pyarrow.chunked_array([array])
 
 
 def _token_type(size: int) -> Any:
