@@ -13,7 +13,7 @@ export function integer(value: number): string {
 /** 3 significant digits; a dash for a missing number. */
 export function number(value: number | null | undefined): string {
   if (value === null || value === undefined || Number.isNaN(value)) return DASH;
-  if (value === 0) return '0';
+  if (Number.isInteger(value)) return integer(value);
   const size = Math.abs(value);
   if (size === Infinity) return minus(value > 0 ? '∞' : '-∞');
   if (size >= 999.5) return integer(value);

@@ -19,6 +19,8 @@ import {hideTip} from './ui/tooltip.ts';
 import {latentView} from './views/latent.ts';
 import {memberView} from './views/member.ts';
 import {overview} from './views/overview.ts';
+import {searchView} from './views/search.ts';
+import {textsView} from './views/texts.ts';
 
 type View = (context: Context, route: never) => void | Promise<void>;
 
@@ -26,6 +28,8 @@ const VIEWS: Partial<Record<Route["view"], View>> = {
   overview,
   member: memberView,
   latent: latentView,
+  search: searchView,
+  texts: textsView,
 };
 
 function readIndex(): Index {

@@ -70,7 +70,7 @@ function memberHead(context: Context, member: Member): HTMLElement {
     h(
       'div',
       null,
-      h('p', {class: 'crumbs'}, h('a', {href: '#'}, 'Overview'), ' › '),
+      h('p', {class: 'crumbs'}, h('a', {href: '#'}, 'Overview')),
       h('h1', {tabindex: -1}, member.link),
       h('p', {class: 'lead'}, `${member.title}. `, h('code', {class: 'path'}, info.id)),
       h('dl', {class: 'facts-strip'}, facts),
@@ -95,7 +95,7 @@ function densityChart(member: Member) {
     .map((e) => ({at: e, text: percent(10 ** Math.round(e))}));
   return barChart({
     label: 'Number of latents by frequency; the table has the numbers',
-    height: 150,
+    height: 128,
     left,
     step: edges[1] - edges[0],
     values: counts.slice(from, to + 1),

@@ -137,8 +137,8 @@ export function overview(context: Context): void {
       randomCard(context),
       membersCard(context),
       densityCard(context),
-      index.curves.length ? curvesCard(context) : null,
       settingsCard(context),
+      index.curves.length ? curvesCard(context) : null,
     ),
   );
 }

@@ -64,7 +64,7 @@ export function frontierCard(context: Context): HTMLElement {
     place.show([
       lineChart({
         label: `${long} against L0, one curve for each site, width and variant. The table of members has the same numbers.`,
-        height: 316,
+        height: 330,
         lines,
         xLabel: 'L0, mean active latents per token',
         yLabel: title,
@@ -112,7 +112,8 @@ export function densityCard(context: Context): HTMLElement {
         lines: trimmed(lines),
         xLabel: 'Frequency',
         yLabel: 'Latents',
-        xText: (x) => percent(10 ** x),
+        xText: (x) => percent(Number((10 ** x).toPrecision(2))),
+        splits: decades,
         yText: number,
         stepped: true,
         fromZero: true,
@@ -133,6 +134,17 @@ export function densityCard(context: Context): HTMLElement {
     ),
     place.element,
   );
+}
+
+/** 1 and 3 of each decade, in log10. */
+function decades(low: number, high: number): number[] {
+  const splits: number[] = [];
+  for (let power = Math.floor(low); power <= high; power++) {
+    for (const x of [power, power + Math.log10(3)]) {
+      if (x >= low && x <= high) splits.push(x);
+    }
+  }
+  return splits;
 }
 
 /** Without the bins at both ends that are empty in all lines. */
@@ -214,5 +226,6 @@ function curveChart(title: string, text: (v: number) => string, lines: Line[]): 
     yLabel: title,
     xText: short,
     yText: text,
+    fromZero: true,
   });
 }
