@@ -7,6 +7,7 @@ import pathlib
 from typing import Any
 
 from jumprelu import extras
+from jumprelu.api import loading
 from jumprelu.api import suite as suite_lib
 
 
@@ -63,7 +64,7 @@ def write_release(
 
   opened = publish.open_run(run)
   publish.release_run(opened, publish.evaluate_run(opened), out, **options)
-  return suite_lib.load(out)
+  return loading.load(out)
 
 
 def evaluate_suite(
