@@ -17,6 +17,14 @@ Latents = Float[np.ndarray, '*batch latents'] | Float[Array, '*batch latents']
 Outputs = Float[np.ndarray, '*batch d_out'] | Float[Array, '*batch d_out']
 
 
+# Fields of an SAE's files that contain an L0, the best one first.
+_L0_ORIGINS = {
+    'l0': 'held-out text',
+    'training_l0': 'mean of the last segment of training, not held-out text',
+    'released_l0': "the number in the folder's name",
+}
+
+
 class SparseLatents(NamedTuple):
   """The active latents of rows of inputs, in order of rows.
 
@@ -45,7 +53,8 @@ class Dictionary:
     layer: The layer that it reads, from 0.
     model: The name or folder of the language model.
     variant: A key of `jumprelu.VARIANTS`.
-    l0: Mean number of active latents on held-out tokens; None if unknown.
+    l0: Mean number of active latents; None if unknown.
+    l0_origin: The origin of `l0`: held-out text, training, or a folder's name.
     config: Everything that the files say: results and the training config.
     released: The record that the reader of its format returned.
     params: All arrays by name, float32.
@@ -71,8 +80,9 @@ class Dictionary:
         **(results or {}),
         'training': dict(released.training),
     }
-    l0 = self.config.get('l0', self.config.get('released_l0'))
-    self.l0 = None if l0 is None else float(l0)
+    known = [name for name in _L0_ORIGINS if self.config.get(name) is not None]
+    self.l0 = float(self.config[known[0]]) if known else None
+    self.l0_origin = _L0_ORIGINS[known[0]] if known else ''
 
   @property
   def width(self) -> int:
@@ -170,6 +180,8 @@ class Dictionary:
 
   def __repr__(self) -> str:
     l0 = '' if self.l0 is None else f', L0 {self.l0:.1f}'
+    if self.l0_origin.startswith('mean of'):
+      l0 += ' in training'
     place = '' if self.site is None else f'{self.site}, layer {self.layer}, '
     name = pathlib.PurePath(self.model).name if self.model else 'unknown model'
     return f'SAE({name}, {place}{self.width:,} latents, {self.variant}{l0})'

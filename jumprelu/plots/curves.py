@@ -1,7 +1,7 @@
 """Plots of training metrics: a panel per site, a line per member.
 
 Lines are drawn from a table with one row per member and segment
-(`training/curves.py`). Lines of one sparsity coefficient or target L0 share a
+(`training/metrics_file.py`). Lines of one sparsity coefficient or target L0 share a
 colour. Lines of different runs, widths, variants and seeds differ in their dash
 pattern, or, if there are more than four, in their markers too.
 """
@@ -22,7 +22,11 @@ _COLUMNS = 4
 # Columns that identify a line within a panel, apart from its sparsity.
 _SERIES = ('run', 'width', 'variant', 'seed')
 _SPARSITY = ('target_l0', 'sparsity_coefficient')
-_X = {'tokens': 'Tokens trained on', 'steps': 'Steps'}
+# The columns of the x axes and their labels.
+_X = {
+    'tokens': ('tokens_trained', 'Tokens trained on'),
+    'steps': ('step', 'Steps'),
+}
 
 
 class _Metric(NamedTuple):
@@ -77,7 +81,7 @@ def plot(rows: Sequence[Row], metric: str, *, over: str = 'tokens') -> Any:
     for axis, (title, group) in zip(axes.flat, panels.items(), strict=False):
       _draw(axis, {k: lines[k] for k in group}, metric, over, styles=styles)
       axis.set_title(title, fontweight='bold', loc='left')
-      axis.set_xlabel(_X[over])
+      axis.set_xlabel(_X[over][1])
     for axis in axes[:, 0]:
       axis.set_ylabel(_label(metric, axis.get_yscale() == 'log'))
     sheets.legend_below(fig, grow=True)
@@ -167,12 +171,11 @@ def _draw(
     styles: Mapping[_Key, Mapping[str, Any]],
 ) -> None:
   """Draws the lines of a panel, and the targets of L0."""
-  column = 'tokens' if over == 'tokens' else 'step'
   lowest = np.inf
   for key, line in lines.items():
     y = np.array([row.get(metric) for row in line], float)
     axis.plot(
-        [row[column] for row in line],
+        [row[_X[over][0]] for row in line],
         y,
         **styles[key],
         markersize=4,
@@ -210,6 +213,6 @@ def _heading(rows: Sequence[Row]) -> str:
       ', '.join(dict.fromkeys(row['model'] for row in rows)),
       labels.listed('layer', [row['layer'] for row in rows]),
       f'{len(lines)} SAE{"s" * (len(lines) > 1)}',
-      f'{labels.between([row["tokens"] for row in last])} tokens',
+      f'{labels.between([row["tokens_trained"] for row in last])} tokens',
   ]
   return ' · '.join(parts)

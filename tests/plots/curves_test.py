@@ -22,7 +22,7 @@ def make_rows(**changes):
       member
       | {
           'step': step,
-          'tokens': 100 * step,
+          'tokens_trained': 100 * step,
           'l0': base / step,
           'fvu': 1 / step,
           'loss': 2 / step,
