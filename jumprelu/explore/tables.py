@@ -81,9 +81,7 @@ def search(table: Any) -> Arrays:
   }
 
 
-def texts(
-    folder: pathlib.Path, members: Sequence[str]
-) -> bytes:
+def texts(folder: pathlib.Path, members: Sequence[str]) -> bytes:
   """Returns the passages of text and the active latents of each token."""
   passages = lists(reading.read_texts(folder)['tokens'])
   arrays: Arrays = {
