@@ -43,8 +43,8 @@ def read_metrics(run: str | os.PathLike[str]) -> list[dict[str, Any]]:
   Args:
     run: The run directory, local or remote.
   """
-  extras.check('train')
-  from etils import epath
+  with extras.imports():
+    from etils import epath
 
   from jumprelu.training import metrics_file
 
