@@ -87,9 +87,8 @@ def test_a_token_that_is_not_kept_ends_a_passage(tmp_path):
   keep[1, 5:] = False
   parts = [segment._replace(keep=keep, documents=np.repeat([[0], [32]], 32, 1))]
   drawn = passages.draw(parts, config=CONFIG)
-  places = dict(
-      zip(drawn.document, zip(drawn.at, drawn.length, strict=True), strict=True)
-  )
+  lengths = zip(drawn.at, drawn.length, strict=True)
+  places = dict(zip(drawn.document, lengths, strict=True))
   assert places == {0: (5, CONFIG.text_length), 32: (33, 3)}
 
 
