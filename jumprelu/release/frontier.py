@@ -15,6 +15,7 @@ import numpy as np
 
 from jumprelu import errors
 from jumprelu.plots import labels, plot_style, sheets
+from jumprelu.release import compare
 
 _LABELS = {
     'fvu': 'FVU: variance unexplained',
@@ -101,7 +102,7 @@ def _draw_panel(
   varying = labels.differing(rows, _SERIES)
   rows = [row for row in rows if row['site'] == site]
   if metric == 'fvu':
-    _draw_pca(axis, rows)
+    _draw_pca(axis, rows, series)
   for i, name in enumerate(series):
     series_rows = [row for row in rows if _series_of(row) == name]
     if series_rows:
@@ -154,11 +155,18 @@ def _draw_series(
   )
 
 
-def _draw_pca(axis, rows: Sequence[Row]) -> None:
-  """Draws the curve of each text and layer, and names the first."""
-  origins = dict.fromkeys(_series_of(row)[:3] for row in rows)
+def _draw_pca(axis, rows: Sequence[Row], series: Sequence[_Series]) -> None:
+  """Draws the curve of each run and layer, and names the first.
+
+  If there are several, each has the colour of the first series of its run.
+  """
+  origins = list(dict.fromkeys(name[:3] for name in series))
   is_named = False
   for origin in origins:
+    color = plot_style.FAINT
+    if len(origins) > 1:
+      first = next(i for i, s in enumerate(series) if s[:3] == origin)
+      color = plot_style.mark(first)['color']
     l0, value, _ = _points(
         [row for row in rows if _series_of(row)[:3] == origin], 'pca_fvu'
     )
@@ -167,9 +175,9 @@ def _draw_pca(axis, rows: Sequence[Row]) -> None:
     axis.plot(
         l0,
         value,
-        color=plot_style.FAINT,
+        color=color,
         linestyle=(0, (4, 3)),
-        linewidth=1.3,
+        linewidth=1.1,
         marker='.',
         markersize=4,
     )
@@ -245,5 +253,11 @@ def _heading(rows: Sequence[Row]) -> str:
     parts.append(f'{labels.between(tokens)} held-out tokens')
   if any(row.get('delta_loss_stderr') for row in rows):
     parts.append(f'bars: ± {plot_style.STDERRS} standard errors')
-  parts += dict.fromkeys(r['unfinished'] for r in rows if r.get('unfinished'))
+  if not compare.has_one_text(rows):
+    parts.append('measured on different texts')
+  parts += dict.fromkeys(
+      ': '.join(filter(None, (row['run'], row['unfinished'])))
+      for row in rows
+      if row.get('unfinished')
+  )
   return ' · '.join(parts) + '. Lower and further left is better.'

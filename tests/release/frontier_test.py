@@ -175,6 +175,11 @@ def test_the_pca_of_each_run_is_a_curve_of_its_own(drawn):
       if line.get_marker() == '.'
   ]
   assert curves == [[0.2, 0.1], [0.4, 0.2]]
+  colours = [
+      {line.get_color() for line in fig.axes[0].lines if line.get_marker() == m}
+      for m in ('.', 'o', 's')
+  ]
+  assert colours[0] == colours[1] | colours[2] and len(colours[0]) == 2
   assert texts(fig.axes[0]).count('PCA of rank L0') == 1
 
 
@@ -237,6 +242,28 @@ def test_matplotlib_is_imported_only_to_draw():
       " assert 'matplotlib' not in sys.modules"
   )
   subprocess.run([sys.executable, '-c', code], check=True)
+
+
+def test_the_heading_names_the_unfinished_among_several_runs(drawn):
+  stop = 'stopped at step 16 of 40'
+  fig = drawn([make_row(run='a', unfinished=stop), make_row(run='b', l0=9.0)])
+  assert f'a: {stop}' in ' '.join(fig.get_suptitle().split())
+
+
+@pytest.mark.parametrize(
+    'changes, marked',
+    [
+        ({'loss_clean': 3.0 + 1e-6}, False),
+        ({'loss_clean': 3.01}, True),
+        ({'loss_clean': 3.0, 'tokens_evaluated': 9}, True),
+        # Losses of different models differ anyway.
+        ({'loss_clean': 2.0, 'model': 'gemma2_2b'}, False),
+    ],
+)
+def test_the_heading_marks_results_of_different_texts(drawn, changes, marked):
+  fig = drawn([make_row(loss_clean=3.0), make_row(l0=9.0, **changes)])
+  heading = ' '.join(fig.get_suptitle().split())
+  assert ('measured on different texts' in heading) == marked
 
 
 def test_the_heading_names_the_step_of_an_unfinished_run(drawn):
