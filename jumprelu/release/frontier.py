@@ -201,10 +201,11 @@ def _label_points(axis, rows: Sequence[Row], metric: str):
     axis.annotate(
         labels.request(row),
         (row['l0'], row[metric]),
-        xytext=(-5, -4),
+        # Above the curve, which falls, and beside the error bars.
+        xytext=(6, 3),
         textcoords='offset points',
-        ha='right',
-        va='top',
+        ha='left',
+        va='bottom',
         fontsize=7.5,
         color=plot_style.FAINT,
     )
@@ -216,9 +217,9 @@ def _style_x(axis, rows: Sequence[Row], *, has_labels: bool) -> None:
   # The axis spans at least a factor of 3.
   low, high = min(l0), max(l0)
   high = max(high, 3 * low)
-  # Labels are on the left of their points and a third of the axis wide.
-  low /= max(1.9, (high / low) ** 0.55) if has_labels else 1.4
-  axis.set_xlim(low, 1.4 * high)
+  # Labels are on the right of their points and a third of the axis wide.
+  right = max(1.9, (high / low) ** 0.55) if has_labels else 1.4
+  axis.set_xlim(low / 1.4, right * high)
 
 
 def _style_y(axes: np.ndarray, rows: Sequence[Row], metric: str) -> None:
@@ -232,8 +233,15 @@ def _style_y(axes: np.ndarray, rows: Sequence[Row], metric: str) -> None:
     for axis in axes:
       axis.axhline(0, color=plot_style.FAINT, linewidth=0.8)
     return
+  # Ends of error bars that are not positive are outside a logarithmic axis.
+  ends = [
+      row[metric] - plot_style.STDERRS * (row.get(f'{metric}_stderr') or 0)
+      for row in rows
+      if row.get(metric) is not None
+  ]
+  low = min(x for x in (*values, *ends) if x > min(values) / 3)
   plot_style.log_axis(axes[0], 'y')
-  axes[0].set_ylim(min(values) / 1.5, max(values) * 1.45)
+  axes[0].set_ylim(low / 1.5, max(values) * 1.45)
 
 
 def _heading(rows: Sequence[Row]) -> str:

@@ -194,10 +194,22 @@ def test_labels_of_points_are_inside_their_panel(drawn):
   # Measured at the figure's own resolution.
   fig.savefig(io.BytesIO())
   for axis in fig.axes:
-    left = axis.get_window_extent().x0
+    right = axis.get_window_extent().x1
     assert len(axis.texts) >= 3
     for text in axis.texts:
-      assert text.get_window_extent().x0 >= left
+      assert text.get_window_extent().x1 <= right
+
+
+def test_error_bars_are_inside_their_panel_unless_they_reach_zero(drawn):
+  rows = [
+      make_row(l0=10.0, delta_loss=0.01),
+      make_row(delta_loss=0.006, delta_loss_stderr=0.0015),
+  ]
+  low, _ = drawn(rows).axes[1].get_ylim()
+  assert 0.001 < low < 0.003
+  rows.append(make_row(l0=20.0, delta_loss=0.005, delta_loss_stderr=0.01))
+  axis = drawn(rows).axes[1]
+  assert axis.get_yscale() == 'log' and axis.get_ylim()[0] > 1e-3
 
 
 def test_an_sae_without_a_coefficient_has_no_label(drawn):
