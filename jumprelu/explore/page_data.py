@@ -89,13 +89,9 @@ def collect(
   by_path = {row.get('path'): row for row in results}
   members = manifest['members']
   vocabulary = reading.read_vocabulary(folder)
-  containers: dict[str, Callable[[], bytes]] = {
-      'vocabulary': lambda: container.pack(
-          {
-              'pieces': vocabulary['piece'].to_pylist(),
-              'count': np.asarray(vocabulary['count'], np.int32),
-          }
-      )
+  containers = {
+      'vocabulary': lambda: _vocabulary(vocabulary),
+      'texts': lambda: tables.texts(folder, list(numbers)),
   }
   numbers = {member['path']: i for i, member in enumerate(members)}
   described = []
@@ -105,7 +101,6 @@ def collect(
     described.append(part.describe(by_path.get(member['path'], {})))
   for member, link in zip(described, _links(described), strict=True):
     member['link'] = link
-  rows = [member['results'] for member in described]
   index = {
       'format': FORMAT,
       'generator': f'jumprelu {jumprelu.__version__}',
@@ -119,17 +114,34 @@ def collect(
       'settings': manifest['settings'],
       'histogram_edges': manifest['histogram_edges'],
       'position_totals': manifest['position_totals'],
-      'results_columns': [
-          {'name': name, 'title': heading, 'help': text}
-          for name, heading, text in _COLUMNS
-          if any(row.get(name) not in (None, 0) for row in rows)
-      ],
+      'results_columns': _results_columns(described),
       'members': described,
       'curves': list(curves),
       'vocabulary': 'vocabulary',
-      'texts': None,
+      'texts': 'texts',
   }
   return PageData(json_files.to_plain(index), containers)
+
+
+def _vocabulary(table: Any) -> bytes:
+  """Returns the container of the token ids' pieces and counts in the text."""
+  return container.pack(
+      {
+          'pieces': table['piece'].to_pylist(),
+          'count': np.asarray(table['count'], np.int32),
+      }
+  )
+
+
+def _results_columns(
+    members: Sequence[Mapping[str, Any]],
+) -> list[dict[str, str]]:
+  """Returns the columns of results that any member has."""
+  return [
+      {'name': name, 'title': heading, 'help': text}
+      for name, heading, text in _COLUMNS
+      if any(m['results'].get(name) not in (None, 0) for m in members)
+  ]
 
 
 class _Member:

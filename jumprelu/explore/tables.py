@@ -1,11 +1,13 @@
 """The containers of a member: its table, its search lists and its shards."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+import pathlib
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jumprelu.explore import container
+from jumprelu.features import reading
 
 # Kinds of examples; bands are counted from 0, the weakest.
 STRONGEST, SILENT = -1, -2
@@ -24,11 +26,10 @@ class Lists(NamedTuple):
 
 
 def lists(column: Any) -> Lists:
-  """Returns the lists of an Arrow column, which may be a slice."""
-  import pyarrow.compute
-
-  array = column.combine_chunks()
-  lengths = np.asarray(pyarrow.compute.list_value_length(array))
+  """Returns the lists of an Arrow array or column, which may be a slice."""
+  chunked = hasattr(column, 'combine_chunks')
+  array = column.combine_chunks() if chunked else column
+  lengths = np.asarray(array.value_lengths())
   starts = np.append(0, np.cumsum(lengths)).astype(np.int32)
   return Lists(starts, array.flatten())
 
@@ -65,7 +66,7 @@ def overview(table: Any) -> Arrays:
 def search(table: Any) -> Arrays:
   """Returns the container of the token ids by which latents are searched."""
   starts, examples = lists(table['examples'])
-  windows, tokens = lists(_column(fields(examples)['tokens']))
+  windows, tokens = lists(fields(examples)['tokens'])
   latent = np.repeat(np.arange(len(starts) - 1), np.diff(windows[starts]))
   token = _numbers(tokens, np.int64)
   size = int(token.max(initial=0)) + 1
@@ -78,6 +79,25 @@ def search(table: Any) -> Arrays:
       ).astype(np.int32),
       'context': (keys % size).astype(_token_type(size)),
   }
+
+
+def texts(folder: pathlib.Path, members: Sequence[str]) -> bytes:
+  """Returns the passages of text and the active latents of each token."""
+  passages = lists(reading.read_texts(folder)['tokens'])
+  arrays: Arrays = {
+      'start': passages.starts,
+      'tokens': _numbers(passages.values, np.int32),
+  }
+  for i, member in enumerate(members):
+    firings = reading.read_text_firings(folder, member)
+    starts, latents = lists(firings['latents'])
+    values = _numbers(lists(firings['values']).values, np.float32)
+    arrays |= {
+        f'm{i}.start': starts,
+        f'm{i}.latent': _numbers(latents, np.int32),
+        f'm{i}.value': container.rounded(values),
+    }
+  return container.pack(arrays)
 
 
 def matrix(column: Any) -> np.ndarray:
@@ -239,7 +259,7 @@ class _Examples(NamedTuple):
         if kind is None
         else np.full(int(starts[-1]), kind, np.int8)
     )
-    windows, tokens = lists(_column(parts['tokens']))
+    windows, tokens = lists(parts['tokens'])
     index = _numbers(parts['index'], np.int32)
     document = _numbers(parts['document'], np.int64)
     return cls(
@@ -256,7 +276,7 @@ class _Examples(NamedTuple):
         np.diff(windows),
         _numbers(parts['position'], np.int64) - index,
         _numbers(tokens, np.int32),
-        _numbers(lists(_column(parts['values'])).values, np.float32),
+        _numbers(lists(parts['values']).values, np.float32),
     )
 
 
@@ -267,12 +287,6 @@ def _rows(column: Any) -> np.ndarray:
   return _numbers(values, np.int32).reshape(
       rows, int(starts[-1]) // max(rows, 1)
   )
-
-
-def _column(array: Any) -> Any:
-  import pyarrow
-
-  return pyarrow.chunked_array([array])
 
 
 def _token_type(size: int) -> Any:

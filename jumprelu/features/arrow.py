@@ -47,12 +47,14 @@ def write(path: pathlib.Path, columns: Mapping[str, Any]) -> None:
     import pyarrow
     from pyarrow import parquet
 
+  path.parent.mkdir(parents=True, exist_ok=True)
   draft = path.with_name(path.name + '.partial')
   parquet.write_table(pyarrow.table(dict(columns)), draft, compression='zstd')
   draft.rename(path)
 
 
 def _array(values: Any) -> Any:
-  import pyarrow
+  with extras.imports():
+    import pyarrow
 
   return pyarrow.array(values) if isinstance(values, np.ndarray) else values

@@ -24,6 +24,7 @@ from jumprelu.features import (
     arrow,
     examples,
     member_table,
+    passages,
     reading,
     segments,
     statistics,
@@ -268,8 +269,8 @@ def _tables(
     *,
     unembedding: member_table.Unembedding,
     config: features.Config,
-) -> list[str]:
-  """Writes the members' files and returns their names."""
+) -> list[dict[str, str]]:
+  """Writes the members' files and returns the names of each member's."""
   described = [
       member_table.Member(
           i,
@@ -282,26 +283,33 @@ def _tables(
   ]
   folder = draft / _SEGMENTS
   pool = examples.draw_pool(segments.read_all(folder), config=config)
+  texts = passages.draw(segments.read_all(folder), config=config)
+  passages.write(texts, folder, path=draft / reading.TEXTS)
   names = []
   progress = progress_line.ProgressLine('features: latents', len(described))
   for member in progress.over(described):
-    name = f'{reading.MEMBERS}/{member.path if member.path != "." else "sae"}.parquet'
-    names.append(name)
-    if (draft / name).exists():
+    files = reading.member_files(member.path)
+    names.append(files)
+    if (draft / files['file']).exists():
       continue
     others = [
         other
         for other in described
         if other is not member and other.reads.targets == member.reads.targets
     ]
-    member_table.MemberTable(
+    table = member_table.MemberTable(
         member,
         others,
         folder=folder,
         pool=pool,
         unembedding=unembedding,
         config=config,
-    ).write(draft / name)
+    )
+    # A member is complete once its table exists, so the table is written last.
+    active = passages.firings(texts, folder, member.number)
+    path = draft / files['text_firings']
+    passages.write_firings(texts, active, path=path)
+    table.write(draft / files['file'])
   return names
 
 
@@ -311,7 +319,7 @@ def _finish(
     *,
     identity: Mapping[str, Any],
     tokenizer: data.Tokenizer,
-    members: Sequence[str],
+    members: Sequence[Mapping[str, str]],
 ) -> dict[str, Any]:
   """Writes vocabulary and manifest, removes the segments and renames OUT."""
   counts = np.zeros(tokenizer.vocab_size, np.int64)
@@ -346,9 +354,12 @@ def _finish(
           'position_totals': profile.tolist(),
           'histogram_edges': statistics.EDGES.tolist(),
           'vocabulary': reading.VOCABULARY,
+          'texts': reading.TEXTS,
           'members': [
-              {**member, 'file': name}
-              for member, name in zip(identity['members'], members, strict=True)
+              {**member, **files}
+              for member, files in zip(
+                  identity['members'], members, strict=True
+              )
           ],
       }
   )

@@ -22,11 +22,9 @@ otherwise, and texts are not stored. Features are next to the release then. It
 needs the extra `serve`. Ctrl-C stops it.
 """
 
-from collections.abc import Mapping
 import functools
 import pathlib
 import sys
-from typing import Any
 
 from absl import flags as absl_flags
 
@@ -99,14 +97,25 @@ def run(fv: absl_flags.FlagValues) -> None:
   release = remote.local('release', fv.release)
   folder_kinds.refuse_inside_release('out', out)
 
-  from jumprelu.explore import write
+  from jumprelu.explore import release_page, write
 
   as_file = out.suffix == '.html'
   write.check_out(out, as_file=as_file)
-  folder = ready_features(fv, out)
-  page = page_of(release, folder, title=fv.release, run=fv.run)
+  page = release_page.data(
+      release,
+      ready_features(fv, out),
+      run=remote.local('run', fv.run) if fv.run else None,
+  )
   written = (write.write_file if as_file else write.write_folder)(page, out)
-  print(describe(written, page.index))
+  members = page.index['members']
+  latents = sum(member['width'] for member in members)
+  print(
+      f'{written.path}: {len(members)} members, {latents:,} latents,'
+      f' {written.size / 2**20:.1f} MiB; open it in a browser:'
+      f' {written.path.absolute().as_uri()}'
+  )
+  if as_file and written.size > write.LARGE_BYTES:
+    print('The file is large; --out=FOLDER writes a page that opens faster.')
 
 
 def serve(fv: absl_flags.FlagValues) -> None:
@@ -137,49 +146,16 @@ def ready_features(
   Raises:
     UserError: The folder has features of other SAEs.
   """
-  from jumprelu.explore import freshness
+  from jumprelu.explore import release_page
 
-  folder = pathlib.Path(
-      fv.features or out.with_suffix('.features')
-  ).expanduser()
+  folder = pathlib.Path(fv.features or out.with_suffix('.features'))
+  folder = folder.expanduser()
   loaded = features_command.load(fv)
   if fv.features or folder.exists():
-    freshness.check(folder, loaded)
+    release_page.check_features(folder, loaded)
   else:
     features_command.collect_with_flags(fv, loaded, folder)
   return folder
-
-
-def page_of(
-    release: pathlib.Path,
-    folder: pathlib.Path,
-    *,
-    title: str,
-    run: str | None = None,
-) -> Any:
-  """Returns the data of the page of a release."""
-  from jumprelu.evals import results
-  from jumprelu.explore import page_data, training_curves
-
-  path = release / 'results.jsonl'
-  rows = results.read(path) if path.exists() else []
-  curves = training_curves.read(pathlib.Path(run), rows) if run else []
-  return page_data.collect(folder, title=title, results=rows, curves=curves)
-
-
-def describe(written: Any, index: Mapping[str, Any]) -> str:
-  """Returns the line about a page: its size, contents and address."""
-  from jumprelu.explore import write
-
-  latents = sum(member['width'] for member in index['members'])
-  text = (
-      f'{written.path}: {len(index["members"])} members, {latents:,} latents,'
-      f' {written.size / 2**20:.1f} MiB; open it in a browser:'
-      f' {written.path.absolute().as_uri()}'
-  )
-  if written.path.name != 'index.html' and written.size > write.LARGE_BYTES:
-    text += '\nThe file is large; --out=FOLDER writes a page that opens faster.'
-  return text
 
 
 if __name__ == '__main__':
