@@ -83,9 +83,7 @@ def define_flags(fv: absl_flags.FlagValues) -> None:
 def run(fv: absl_flags.FlagValues) -> None:
   """Checks the flags, collects features if needed, and writes the page."""
   needed = ('release',) if fv.serve else ('release', 'out')
-  problems = [
-      f'--{name} is needed' for name in needed if not fv[name].value
-  ]
+  problems = [f'--{name} is needed' for name in needed if not fv[name].value]
   if fv.serve and fv.out:
     problems.append('--serve writes no page; leave out --out')
   if problems:
@@ -120,19 +118,23 @@ def run(fv: absl_flags.FlagValues) -> None:
 
 def serve(fv: absl_flags.FlagValues) -> None:
   """Serves the page with a live language model until it is stopped."""
-  from jumprelu.explore.serve import app, command, server
+  from jumprelu.explore import release_page
+  from jumprelu.explore.serve import app, server, source, worker
 
   release = remote.local('release', fv.release)
-  loaded = features_command.load(fv)
-  # These fail before minutes are spent on features.
-  source = command.source(loaded, lm_dtype=fv.lm_dtype)
+  # A wrong model and a port in use raise errors before features are collected.
+  parts = source.Source(features_command.load(fv), lm_dtype=fv.lm_dtype)
+  max_tokens = parts.max_tokens
   listener = server.bind(fv.host, fv.port)
-  folder = ready_features(fv, release.with_name(f'{release.name}.html'))
-  page = page_of(release, folder, title=fv.release, run=fv.run)
+  page = release_page.data(
+      release,
+      ready_features(fv, release.with_name(f'{release.name}.html')),
+      run=remote.local('run', fv.run) if fv.run else None,
+  )
   print('explore: page', flush=True)
   server.run(
-      app.make_page(page, max_tokens=source.max_tokens),
-      source.worker(),
+      app.make_page(page, max_tokens=max_tokens),
+      worker.Worker(parts.load, context=parts.precision()),
       listener,
       host=fv.host,
   )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent import futures
+import contextlib
 import queue
 import threading
 from typing import Any
@@ -22,8 +23,22 @@ class Worker:
     failure: The error that ended the preparation; None if there is none.
   """
 
-  def __init__(self, prepare: Callable[[Report], Any]):
+  def __init__(
+      self,
+      prepare: Callable[[Report], Any],
+      *,
+      context: contextlib.AbstractContextManager[Any] | None = None,
+  ):
+    """Makes a worker, which `start` starts.
+
+    Args:
+      prepare: Returns the live model; it is called with a function that reports
+        the start of a phase.
+      context: Entered by the thread, for settings of JAX, which are those of a
+        thread.
+    """
     self._prepare = prepare
+    self._context = context or contextlib.nullcontext()
     self._message = 'starting'
     self._ready = False
     self._busy = threading.Lock()
@@ -69,6 +84,10 @@ class Worker:
     return future
 
   def _run(self, on_failure: Callable[[], None]) -> None:
+    with self._context:
+      self._work(on_failure)
+
+  def _work(self, on_failure: Callable[[], None]) -> None:
     try:
       live = self._prepare(self._report)
     except BaseException as error:  # Raised again in the main thread.
