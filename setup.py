@@ -113,6 +113,14 @@ _EXTRAS = {
         'pyink>=24.10',
         'basedpyright>=1.31',
     ],
+    # Opens pages in Debian's Chromium (tests/browser).
+    'browser': [
+        *_TRAIN,
+        'pytest>=8.3',
+        'pytest-xdist>=3.6',
+        'pytest-timeout>=2.3',
+        'playwright>=1.49',
+    ],
     # Runs other libraries, for comparison; the other tests compare with stored
     # results. SAEBench is left out because it requires an older NumPy
     # (experiments/goldens/make_metric_goldens.py).
