@@ -14,6 +14,7 @@ from jumprelu.features import (
     coactivation,
     examples,
     products,
+    ranked_rows,
     segments,
     statistics,
 )
@@ -190,7 +191,7 @@ class MemberTable:
         'tokens': arrow.lists(windows.starts, windows.tokens),
         'values': arrow.lists(windows.starts, windows.values),
     }
-    starts = arrow.starts_of(places.latent, block.size)
+    starts = ranked_rows.starts_of(places.latent, block.size)
     return arrow.lists(starts, arrow.records(entries))
 
   def _directions(self, block: segments.Block) -> dict[str, Any]:
@@ -310,23 +311,23 @@ def _entropy(
     tokens: statistics.Tokens, size: int
 ) -> Float[np.ndarray, ' latents']:
   """Returns the entropy in bits of the tokens on which each latent fires."""
-  totals = statistics.sums_of(tokens.latent, tokens.count, size)
-  share = tokens.count / totals[tokens.latent]
-  return np.abs(statistics.sums_of(tokens.latent, share * np.log2(share), size))
+  latents, counts = tokens.latent, tokens.sums.data.real
+  totals = statistics.sums_of(latents, counts, size)
+  share = counts / totals[latents]
+  return np.abs(statistics.sums_of(latents, share * np.log2(share), size))
 
 
 def _top_tokens(tokens: statistics.Tokens, size: int, count: int) -> Any:
   """Returns a column of the tokens with the largest mean activation."""
-  mean = tokens.total / tokens.count
-  order = np.lexsort((tokens.token, -mean, tokens.latent))
-  latent = tokens.latent[order]
-  rank = np.arange(len(latent)) - np.searchsorted(latent, latent)
-  order = order[rank < count]
+  sums = tokens.sums
+  mean = sums.data.imag / sums.data.real
+  order = ranked_rows.first(sums.indptr, -mean, count)
   entries = arrow.records(
       {
-          'token': tokens.token[order].astype(np.int32),
+          'token': sums.indices[order].astype(np.int32),
           'mean': mean[order],
-          'count': tokens.count[order],
+          'count': sums.data.real[order].astype(np.int64),
       }
   )
-  return arrow.lists(arrow.starts_of(tokens.latent[order], size), entries)
+  starts = ranked_rows.starts_of(tokens.latent[order], size)
+  return arrow.lists(starts, entries)
