@@ -38,6 +38,25 @@ export interface Coactive {
   both: number;
 }
 
+const dense = new WeakMap<Container, Float32Array>();
+
+// The activations at all tokens of a shard's windows. The shard has a bit for
+// each token, and the activations at set bits.
+function windowValues(box: Container): Float32Array {
+  let values = dense.get(box);
+  if (values === undefined) {
+    const window = box.array('examples.window');
+    const bits = box.array('values.fires');
+    const active = box.array('values');
+    values = new Float32Array(window[window.length - 1]);
+    for (let i = 0, n = 0; i < values.length; i++) {
+      if (bits[i >> 3] & (128 >> (i & 7))) values[i] = active[n++];
+    }
+    dense.set(box, values);
+  }
+  return values;
+}
+
 export class LatentData {
   constructor(
     private readonly box: Container,
@@ -102,11 +121,13 @@ export class LatentData {
     const rows = this.rows<Example>('examples', keys);
     const first = this.box.array('examples.start')[this.row];
     const window = this.box.array('examples.window');
+    const start = this.box.array('examples.tokens');
     const tokens = this.box.array('tokens');
-    const values = this.box.array('values');
+    const values = windowValues(this.box);
     rows.forEach((row, i) => {
       const [from, to] = [window[first + i], window[first + i + 1]];
-      row.tokens = tokens.subarray(from, to);
+      const at = start[first + i];
+      row.tokens = tokens.subarray(at, at + to - from);
       row.values = values.subarray(from, to);
     });
     return rows;
