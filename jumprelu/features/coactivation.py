@@ -15,6 +15,12 @@ from scipy import sparse
 from jumprelu.array_typing import Float, Int
 from jumprelu.features import ranked_rows, segments
 
+# A product with a dense matrix of 16-bit numbers has vector instructions, so an
+# entry costs a fraction of an entry of a sparse product.
+_DENSE_GAIN = 32
+# Entries of a dense matrix, few enough for the processor's cache.
+_DENSE_ENTRIES = 1 << 19
+
 
 class Coactive(NamedTuple):
   """The latents with the largest Jaccard index, in descending order.
@@ -52,9 +58,8 @@ def coactive(
     positions = len(active.starts) - 1
     # By latent and by position, the firings are matrices by rows.
     of_block = _ones(firings.at, firings.starts, (block.size, positions))
-    both = both + of_block @ _ones(
-        active.latents, active.starts, (positions, width)
-    )
+    every = _ones(active.latents, active.starts, (positions, width))
+    both = both + _product(of_block, every)
   both.sort_indices()
   sizes = np.diff(both.indptr)
   rows = np.repeat(np.arange(block.size), sizes)
@@ -70,6 +75,24 @@ def coactive(
       jaccard[index],
       both.data[index].astype(np.int64),
   )
+
+
+def _product(
+    of_block: sparse.csr_array, every: sparse.csr_array
+) -> sparse.csr_array:
+  """Returns the product of the block's firings and those of all latents."""
+  pairs = np.diff(every.indptr)[of_block.indices].sum()
+  if of_block.nnz * every.shape[1] > _DENSE_GAIN * pairs:
+    return of_block @ every
+  both = np.zeros((of_block.shape[0], every.shape[1]), np.int32)
+  by_position = of_block.T.tocsr().astype(np.uint16)
+  every = every.astype(np.uint16)
+  # Counts of at most this number of positions fit into 16 bits.
+  rows = min(max(1, _DENSE_ENTRIES // every.shape[1]), 1 << 15)
+  for start in range(0, every.shape[0], rows):
+    part = slice(start, start + rows)
+    both += by_position[part].T.tocsr() @ every[part].toarray()
+  return sparse.csr_array(both)
 
 
 def _ones(columns, starts, shape: tuple[int, int]) -> sparse.csr_array:

@@ -10,7 +10,7 @@ A segment is complete once its folder has its name, so a collection that was
 stopped resumes after the last complete segment.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 import pathlib
 import shutil
 from typing import Any, NamedTuple
@@ -142,14 +142,16 @@ class Block:
   Iteration reads (segment, firings) from the disk.
 
   Attributes:
-    folder: The folder of the segments.
+    parts: The segments.
     member: The number of the member.
     start: The first latent.
     stop: The latent after the last.
   """
 
-  def __init__(self, folder: pathlib.Path, member: int, start: int, stop: int):
-    self.folder = folder
+  def __init__(
+      self, parts: Sequence[Segment], member: int, start: int, stop: int
+  ):
+    self.parts = parts
     self.member = member
     self.start = start
     self.stop = stop
@@ -160,15 +162,14 @@ class Block:
     return self.stop - self.start
 
   def __iter__(self) -> Iterator[tuple[Segment, Firings]]:
-    for segment in read_all(self.folder):
+    for segment in self.parts:
       firings = segment.firings(self.member)
       yield segment, firings.block(self.start, self.stop)
 
 
-def read_all(folder: pathlib.Path) -> Iterator[Segment]:
-  """Yields the complete segments."""
-  for path in find(folder):
-    yield read(path)
+def read_all(folder: pathlib.Path) -> list[Segment]:
+  """Returns the complete segments."""
+  return [read(path) for path in find(folder)]
 
 
 _TEXT = [name for name in Segment._fields if name != 'folder']

@@ -6,7 +6,6 @@ draw of n takes those with the smallest hashes of seed, position and latent, so
 that it is the same in any order.
 """
 
-import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -168,15 +167,21 @@ class Statistics(NamedTuple):
       *,
       number: int,
       first_latent: int,
+      limits: np.ndarray,
+      least: Float[np.ndarray, ' latents'],
       config: features.Config,
   ) -> 'Statistics':
     """Returns the statistics of one segment.
+
+    The sample may have more firings than the config's.
 
     Args:
       firings: The block's firings.
       segment: The segment.
       number: Its number.
       first_latent: The number of the block's first latent in the member.
+      limits: The largest hash of a firing in the sample, by latent.
+      least: The least value of a firing among the strongest, by latent.
       config: The config.
     """
     hashes = hashed(
@@ -198,12 +203,13 @@ class Statistics(NamedTuple):
       )
 
     best = _best(firings, segment)
+    best = best[firings.values[best] >= least[firings.latents[best]]]
     top = places(best, -firings.values[best]).one_per_document()
-    drawn = _drawn(hashes, firings.starts, config.sample)
+    drawn = np.flatnonzero(hashes <= limits[firings.latents])
     return cls(
         Sums.of(firings, segment.bins.reshape(-1)[firings.at]),
         top.first(config.examples),
-        places(drawn, hashes[drawn]).first(config.sample),
+        places(drawn, hashes[drawn]),
         Tokens.of(firings, segment),
     )
 
@@ -214,25 +220,62 @@ class Statistics(NamedTuple):
     return Statistics(
         metrics.add(self.sums, other.sums),
         self.top.join(other.top).one_per_document().first(config.examples),
-        self.sample.join(other.sample).first(config.sample),
+        self.sample.join(other.sample),
         self.tokens.merge(other.tokens),
     )
 
 
-def of_block(block: segments.Block, *, config: features.Config) -> Statistics:
-  """Returns the statistics of a block of latents over all segments."""
-  parts = (
-      Statistics.of(
-          firings,
-          segment,
-          number=number,
-          first_latent=block.start,
-          config=config,
-      )
-      for number, (segment, firings) in enumerate(block)
-  )
-  merge = functools.partial(Statistics.merge, config=config)
-  return functools.reduce(merge, parts)
+def of_block(
+    block: segments.Block,
+    *,
+    counts: Int[np.ndarray, ' latents'],
+    config: features.Config,
+) -> Statistics:
+  """Returns the statistics of a block of latents over all segments.
+
+  Args:
+    block: The block.
+    counts: The number of firings of each of its latents.
+    config: The config.
+  """
+  # Half of the share that would be expected to suffice is left as a margin.
+  share = 2 * config.sample / np.maximum(counts, 1)
+  while True:
+    merged = _within(block, np.minimum(share, 1), config)
+    drawn = np.bincount(merged.sample.latent, minlength=block.size)
+    if (drawn >= np.minimum(counts, config.sample)).all():
+      return merged._replace(sample=merged.sample.first(config.sample))
+    share *= 2
+
+
+def _within(
+    block: segments.Block,
+    shares: Float[np.ndarray, ' latents'],
+    config: features.Config,
+) -> Statistics:
+  """Returns the statistics with this share of each latent's firings sampled."""
+  top = np.iinfo(np.uint64).max
+  limits = (shares * float(1 << 63)).astype(np.uint64) * np.uint64(2)
+  limits = np.where(shares == 1, top, limits)
+  least = np.full(block.size, -np.inf, np.float32)
+  merged = None
+  for number, (segment, firings) in enumerate(block):
+    part = Statistics.of(
+        firings,
+        segment,
+        number=number,
+        first_latent=block.start,
+        limits=limits,
+        least=least,
+        config=config,
+    )
+    merged = part if merged is None else merged.merge(part, config=config)
+    # Sorted by latent and value, each latent's last value is its least.
+    counts = np.bincount(merged.top.latent, minlength=block.size)
+    full = np.flatnonzero(counts == config.examples)
+    least[full] = merged.top.value[np.cumsum(counts)[full] - 1]
+  assert merged is not None, 'a text has at least one segment'
+  return merged
 
 
 def sums_of(
@@ -326,21 +369,6 @@ def _best(
   # Of equal values, the first of the run is chosen.
   run = np.searchsorted(start, index, 'right')
   return index[np.append(True, run[1:] != run[:-1])]
-
-
-def _drawn(
-    hashes: np.ndarray, starts: Int[np.ndarray, ' latents_and_end'], count: int
-) -> Int[np.ndarray, ' firings']:
-  """Returns a few firings of each latent, among them the smallest hashes."""
-  available = np.diff(starts)
-  # Half of the share that would be expected to suffice is left as a margin.
-  share = np.minimum(2 * count / np.maximum(available, 1), 1)
-  limits = (share * float(1 << 63)).astype(np.uint64)
-  fits = (hashes >> np.uint64(1)) <= np.repeat(limits, available)
-  index = np.flatnonzero(fits)
-  chosen = np.diff(np.searchsorted(index, starts))
-  enough = (chosen >= np.minimum(available, count)).all()
-  return index if enough else np.arange(len(hashes))
 
 
 def _starts_of_present(
