@@ -7,6 +7,7 @@ import pathlib
 from typing import Any
 
 from jumprelu import extras
+from jumprelu.api import loading
 from jumprelu.api import suite as suite_lib
 
 
@@ -35,16 +36,19 @@ def train_suite(
 def read_metrics(run: str | os.PathLike[str]) -> list[dict[str, Any]]:
   """Returns the training curves of a run: a row per segment and member.
 
-  A row has `step`, `member`, `l0`, `fvu`, `dead_share`, `loss`, the learning
-  rate and further numbers, and can be read by `pandas.DataFrame`.
+  A row has `member`, its site, width, variant and sparsity, `step`, `l0`,
+  `fvu`, `dead_share`, `loss`, the learning rate and further numbers. The rows
+  can be read by `pandas.DataFrame`.
 
   Args:
-    run: The run directory.
+    run: The run directory, local or remote.
   """
-  extras.check('train')
+  with extras.imports():
+    from etils import epath
+
   from jumprelu.training import metrics_file
 
-  return metrics_file.by_member(run)
+  return metrics_file.read(epath.Path(run).expanduser())
 
 
 def write_release(
@@ -63,7 +67,7 @@ def write_release(
 
   opened = publish.open_run(run)
   publish.release_run(opened, publish.evaluate_run(opened), out, **options)
-  return suite_lib.load(out)
+  return loading.load(out)
 
 
 def evaluate_suite(

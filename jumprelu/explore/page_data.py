@@ -89,7 +89,10 @@ def collect(
   by_path = {row.get('path'): row for row in results}
   members = manifest['members']
   vocabulary = reading.read_vocabulary(folder)
-  containers = {'vocabulary': lambda: _vocabulary(vocabulary)}
+  containers = {
+      'vocabulary': lambda: _vocabulary(vocabulary),
+      'texts': lambda: tables.texts(folder, list(numbers)),
+  }
   numbers = {member['path']: i for i, member in enumerate(members)}
   described = []
   for i, member in enumerate(members):
@@ -115,7 +118,7 @@ def collect(
       'members': described,
       'curves': list(curves),
       'vocabulary': 'vocabulary',
-      'texts': None,
+      'texts': 'texts',
   }
   return PageData(json_files.to_plain(index), containers)
 

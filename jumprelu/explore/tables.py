@@ -1,11 +1,13 @@
 """The containers of a member: its table, its search lists and its shards."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+import pathlib
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jumprelu.explore import container
+from jumprelu.features import reading
 
 # Kinds of examples; bands are counted from 0, the weakest.
 STRONGEST, SILENT = -1, -2
@@ -77,6 +79,25 @@ def search(table: Any) -> Arrays:
       ).astype(np.int32),
       'context': (keys % size).astype(_token_type(size)),
   }
+
+
+def texts(folder: pathlib.Path, members: Sequence[str]) -> bytes:
+  """Returns the passages of text and the active latents of each token."""
+  passages = lists(reading.read_texts(folder)['tokens'])
+  arrays: Arrays = {
+      'start': passages.starts,
+      'tokens': _numbers(passages.values, np.int32),
+  }
+  for i, member in enumerate(members):
+    firings = reading.read_text_firings(folder, member)
+    starts, latents = lists(firings['latents'])
+    values = _numbers(lists(firings['values']).values, np.float32)
+    arrays |= {
+        f'm{i}.start': starts,
+        f'm{i}.latent': _numbers(latents, np.int32),
+        f'm{i}.value': container.rounded(values),
+    }
+  return container.pack(arrays)
 
 
 def matrix(column: Any) -> np.ndarray:

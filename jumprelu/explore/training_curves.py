@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 import pathlib
 from typing import Any
 
-from jumprelu.training import curves
+from jumprelu.training import metrics_file
 
 # Points per curve.
 _POINTS = 200
@@ -29,10 +29,10 @@ def read(
     results: Rows of results, with the paths of members.
 
   Raises:
-    MissingInputError, UserError, DataError: As `curves.read`.
+    MissingInputError, UserError, DataError: As `metrics_file.read`.
   """
-  by_member: dict[tuple[Any, ...], list[curves.Row]] = {}
-  for row in curves.read(run, limit=_POINTS):
+  by_member: dict[tuple[Any, ...], list[metrics_file.Row]] = {}
+  for row in metrics_file.read(run, limit=_POINTS):
     by_member.setdefault(_identity(row), []).append(row)
   out = []
   for result in results:
@@ -44,7 +44,7 @@ def read(
         for name, metric in _METRICS.items()
         if metric in rows[0]
     }
-    series['positions'] = [row['tokens'] for row in rows]
+    series['positions'] = [row['tokens_trained'] for row in rows]
     series['target_l0'] = result.get('target_l0') or None
     out.append({'member': result['path'], 'series': series})
   return out

@@ -9,7 +9,8 @@ results) to --out; uses no device.
   jumprelu compare releases/a releases/b --out=comparison
   jumprelu compare before.jsonl after.jsonl --out=comparison
 
-Results are comparable only if they were measured on the same text.
+Results are comparable only if they were measured on the same text. If they were
+not, the plot and a line below the table say so.
 """
 
 import pathlib
@@ -61,6 +62,11 @@ def run(fv: flags.FlagValues) -> None:
   sheets.write_csv(rows, out / 'frontier.csv')
   sheets.save(frontier.plot(rows), out / 'frontier')
   print(results.table(rows))
+  if not compare.has_one_text(rows):
+    print(
+        'The results were measured on different texts, so that their numbers'
+        ' differ even between equal SAEs.'
+    )
   print(f'{out / "frontier.png"}: {len(rows)} SAEs; also in .pdf and .csv')
 
 

@@ -48,11 +48,11 @@ def run(fv: flags.FlagValues) -> None:
   out = folders.out_folder(fv.out)
 
   from jumprelu.plots import curves, labels, sheets
-  from jumprelu.training import curves as table
+  from jumprelu.training import metrics_file
 
   rows = []
   for path, name in zip(fv.runs, labels.run_names(fv.runs), strict=True):
-    rows += table.read(_path(path), name=name, limit=fv.points)
+    rows += metrics_file.read(_path(path), name=name, limit=fv.points)
   sheets.write_csv(rows, out / 'curves.csv')
   for metric in curves.drawable(rows):
     figure = curves.plot(rows, metric, over=fv.over)

@@ -12,13 +12,19 @@ demand, for suites that are too large for one file.
 --features names a folder that `jumprelu features` wrote for the same SAEs.
 Without it, features are collected first, into a folder next to --out whose name
 ends in .features, which later calls reuse.
+
+  jumprelu explore --release=jumprelu_demo/release --serve
+
+serves the page on this computer instead, with the language model: type a text
+and see which latents fire, how the SAE changes the next token, and which
+latents cause it. Only this computer can reach the server, unless --host says
+otherwise, and texts are not stored. Features are next to the release then. It
+needs the extra `serve`. Ctrl-C stops it.
 """
 
-from collections.abc import Mapping
 import functools
 import pathlib
 import sys
-from typing import Any
 
 from absl import flags as absl_flags
 
@@ -34,6 +40,8 @@ MAIN_FLAGS = (
     'out',
     'features',
     'run',
+    'serve',
+    'port',
     'members',
     'tokens',
     'data',
@@ -50,28 +58,86 @@ def define_flags(fv: absl_flags.FlagValues) -> None:
   string(
       'run', None, "Run directory, for the training curves of the page's SAEs."
   )
+  absl_flags.DEFINE_boolean(
+      'serve',
+      False,
+      'Serve the page with a live language model instead of writing it.',
+      flag_values=fv,
+  )
+  absl_flags.DEFINE_integer(
+      'port',
+      8080,
+      'Port of --serve; 0 chooses one that is not in use.',
+      lower_bound=0,
+      upper_bound=65535,
+      flag_values=fv,
+  )
+  string(
+      'host',
+      '127.0.0.1',
+      'Address of --serve; with any other, other computers can reach it too.',
+  )
   features_command.define_collection_flags(fv)
 
 
 def run(fv: absl_flags.FlagValues) -> None:
   """Checks the flags, collects features if needed, and writes the page."""
-  problems = [
-      f'--{name} is needed' for name in ('release', 'out') if not fv[name].value
-  ]
+  needed = ('release',) if fv.serve else ('release', 'out')
+  problems = [f'--{name} is needed' for name in needed if not fv[name].value]
+  if fv.serve and fv.out:
+    problems.append('--serve writes no page; leave out --out')
   if problems:
     raise errors.UserError('; '.join(problems))
+  if fv.serve:
+    serve(fv)
+    return
   out = remote.local('out', fv.out)
   release = remote.local('release', fv.release)
   folder_kinds.refuse_inside_release('out', out)
 
-  from jumprelu.explore import write
+  from jumprelu.explore import release_page, write
 
   as_file = out.suffix == '.html'
   write.check_out(out, as_file=as_file)
-  folder = ready_features(fv, out)
-  page = page_of(release, folder, title=fv.release, run=fv.run)
+  page = release_page.data(
+      release,
+      ready_features(fv, out),
+      run=remote.local('run', fv.run) if fv.run else None,
+  )
   written = (write.write_file if as_file else write.write_folder)(page, out)
-  print(describe(written, page.index))
+  members = page.index['members']
+  latents = sum(member['width'] for member in members)
+  print(
+      f'{written.path}: {len(members)} members, {latents:,} latents,'
+      f' {written.size / 2**20:.1f} MiB; open it in a browser:'
+      f' {written.path.absolute().as_uri()}'
+  )
+  if as_file and written.size > write.LARGE_BYTES:
+    print('The file is large; --out=FOLDER writes a page that opens faster.')
+
+
+def serve(fv: absl_flags.FlagValues) -> None:
+  """Serves the page with a live language model until it is stopped."""
+  from jumprelu.explore import release_page
+  from jumprelu.explore.serve import app, server, source, worker
+
+  release = remote.local('release', fv.release)
+  # A wrong model and a port in use raise errors before features are collected.
+  parts = source.Source(features_command.load(fv), lm_dtype=fv.lm_dtype)
+  max_tokens = parts.max_tokens
+  listener = server.bind(fv.host, fv.port)
+  page = release_page.data(
+      release,
+      ready_features(fv, release.with_name(f'{release.name}.html')),
+      run=remote.local('run', fv.run) if fv.run else None,
+  )
+  print('explore: page', flush=True)
+  server.run(
+      app.make_page(page, max_tokens=max_tokens),
+      worker.Worker(parts.load, context=parts.precision()),
+      listener,
+      host=fv.host,
+  )
 
 
 def ready_features(
@@ -82,49 +148,16 @@ def ready_features(
   Raises:
     UserError: The folder has features of other SAEs.
   """
-  from jumprelu.explore import freshness
+  from jumprelu.explore import release_page
 
-  folder = pathlib.Path(
-      fv.features or out.with_suffix('.features')
-  ).expanduser()
+  folder = pathlib.Path(fv.features or out.with_suffix('.features'))
+  folder = folder.expanduser()
   loaded = features_command.load(fv)
   if fv.features or folder.exists():
-    freshness.check(folder, loaded)
+    release_page.check_features(folder, loaded)
   else:
     features_command.collect_with_flags(fv, loaded, folder)
   return folder
-
-
-def page_of(
-    release: pathlib.Path,
-    folder: pathlib.Path,
-    *,
-    title: str,
-    run: str | None = None,
-) -> Any:
-  """Returns the data of the page of a release."""
-  from jumprelu.evals import results
-  from jumprelu.explore import page_data, training_curves
-
-  path = release / 'results.jsonl'
-  rows = results.read(path) if path.exists() else []
-  curves = training_curves.read(pathlib.Path(run), rows) if run else []
-  return page_data.collect(folder, title=title, results=rows, curves=curves)
-
-
-def describe(written: Any, index: Mapping[str, Any]) -> str:
-  """Returns the line about a page: its size, contents and address."""
-  from jumprelu.explore import write
-
-  latents = sum(member['width'] for member in index['members'])
-  text = (
-      f'{written.path}: {len(index["members"])} members, {latents:,} latents,'
-      f' {written.size / 2**20:.1f} MiB; open it in a browser:'
-      f' {written.path.absolute().as_uri()}'
-  )
-  if written.path.name != 'index.html' and written.size > write.LARGE_BYTES:
-    text += '\nThe file is large; --out=FOLDER writes a page that opens faster.'
-  return text
 
 
 if __name__ == '__main__':

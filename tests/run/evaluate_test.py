@@ -73,7 +73,7 @@ def test_bare_arrays_have_the_results_of_their_release(folder, rows, capsys):
   flags = ['--model=gemma2_nano', '--measures=histogram,geometry']
   bare_rows = launch(folder, out, str(bare), *flags)
   printed = capsys.readouterr().out
-  assert printed.splitlines()[0].startswith('site') and str(out) in printed
+  assert printed.splitlines()[1].startswith('site') and str(out) in printed
   assert len(bare_rows) == len(rows) == 2
   for ours, theirs in zip(bare_rows, rows, strict=True):
     assert ours['seed'] is None and ours['released_l0'] == 3
