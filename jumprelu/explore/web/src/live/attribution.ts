@@ -9,7 +9,7 @@ import {fact} from '../views/facts.ts';
 import {bar, listTable} from '../views/latent_tokens.ts';
 import type {Token} from './client.ts';
 import {latentCells} from './parts.ts';
-import {chosenMember, memberField, tabForm} from './tab.ts';
+import {askedMember, chosenMember, memberField, tabForm} from './tab.ts';
 
 interface Entry {
   position: number;
@@ -105,7 +105,6 @@ export function attributionTab(context: Context): HTMLElement {
     spellcheck: 'false',
     maxlength: 200,
   });
-  let member = chosenMember(context);
   return tabForm(context, 'attribution', {
     help: 'Which latents raise or lower the logit of the next token. The error node is the part that the SAE does not reconstruct.',
     fields: [
@@ -113,11 +112,11 @@ export function attributionTab(context: Context): HTMLElement {
       h('label', {class: 'choose'}, h('span', null, 'Target'), target),
     ],
     calls: () => {
-      member = chosenMember(context);
-      const body: Record<string, unknown> = {member: member.info.id};
+      const body: Record<string, unknown> = {member: chosenMember(context).info.id};
       if (target.value) body.target = target.value;
       return [{name: 'attribution', body}];
     },
-    show: ([answer]: Attribution[]) => show(context, member, answer),
+    show: ([answer]: Attribution[], _, body) =>
+      show(context, askedMember(context, body), answer),
   });
 }

@@ -5,7 +5,7 @@ import {card, type Child, h} from '../ui/dom.ts';
 import {heatText} from '../ui/heat.ts';
 import {chooser} from '../views/groups.ts';
 import type {Token} from './client.ts';
-import {draft, tabForm} from './tab.ts';
+import {tabForm} from './tab.ts';
 
 function show(text: string, {tokens}: {tokens: Token[]}): Child {
   const line = heatText(
@@ -43,7 +43,6 @@ export function generateTab(context: Context): HTMLElement {
   const temperature = numberField('Temperature', 0, 10, 'any');
   const seed = numberField('Seed', 0, 2 ** 31 - 1, '1');
   let member: string | null = null;
-  let text = draft.text;
   return tabForm(context, 'generate', {
     help: 'Continues your text; with a member its reconstruction replaces the activations. Temperature 0 takes the most probable token.',
     fields: [
@@ -55,7 +54,6 @@ export function generateTab(context: Context): HTMLElement {
       seed.element,
     ],
     calls: () => {
-      text = draft.text;
       const body = {
         tokens: tokens.read(),
         temperature: temperature.read(),
@@ -64,6 +62,6 @@ export function generateTab(context: Context): HTMLElement {
       };
       return [{name: 'generate', body}];
     },
-    show: ([answer]: {tokens: Token[]}[]) => show(text, answer),
+    show: ([answer]: {tokens: Token[]}[], text) => show(text, answer),
   });
 }

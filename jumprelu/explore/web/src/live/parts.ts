@@ -20,8 +20,9 @@ export function nextTable(
     [['Token', ''], ['', ''], ['Probability', ''], ['Logit', '']],
     rows.map((row) => {
       const old = before.get(row.id);
-      const known = typeof old === 'number' && typeof row.logit === 'number';
-      const change = known ? ` (${signed(row.logit - old)})` : '';
+      const {logit} = row;
+      const known = typeof old === 'number' && logit !== null;
+      const change = known ? ` (${signed(logit - old)})` : '';
       return h(
         'tr',
         null,

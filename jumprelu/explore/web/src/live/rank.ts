@@ -10,7 +10,7 @@ import {hint} from '../views/latent_neighbours.ts';
 import {pane} from '../views/pane.ts';
 import {chooser} from '../views/groups.ts';
 import type {Token} from './client.ts';
-import {chosenMember, memberField, tabForm} from './tab.ts';
+import {askedMember, chosenMember, memberField, tabForm} from './tab.ts';
 
 interface Ranked {
   latent: number;
@@ -108,7 +108,6 @@ function show(context: Context, member: Member, rank: Rank, all: Activations): C
 
 export function rankTab(context: Context): HTMLElement {
   let by = 0;
-  let member = chosenMember(context);
   return tabForm(context, 'rank', {
     help: 'Paste a text: the latents of one member that are strongest on it. BOS is left out.',
     fields: [
@@ -116,12 +115,13 @@ export function rankTab(context: Context): HTMLElement {
       chooser('By', BY.map(([, text]) => text), 0, (choice) => (by = choice)),
     ],
     calls: () => {
-      member = chosenMember(context);
+      const member = chosenMember(context).info.id;
       return [
-        {name: 'rank', body: {member: member.info.id, k: 200, by: BY[by][0]}},
-        {name: 'activations', body: {member: member.info.id}},
+        {name: 'rank', body: {member, k: 200, by: BY[by][0]}},
+        {name: 'activations', body: {member}},
       ];
     },
-    show: ([rank, all]: [Rank, Activations] | never[]) => show(context, member, rank, all),
+    show: ([rank, all]: [Rank, Activations] | never[], _, body) =>
+      show(context, askedMember(context, body), rank, all),
   });
 }

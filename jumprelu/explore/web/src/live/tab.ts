@@ -13,7 +13,14 @@ export const draft = {
 
 export interface Call {
   name: string;
-  body: object;
+  body: Record<string, unknown>;
+}
+
+/** What was asked, with its answers. */
+interface Kept {
+  text: string;
+  body: Record<string, unknown>;
+  answers: never[];
 }
 
 export interface Tab {
@@ -21,11 +28,12 @@ export interface Tab {
   fields: Child;
   help: string;
   calls: () => Call[];
-  show: (answers: never[]) => Child;
+  /** Shows the answers to the text and to the body of the first call. */
+  show: (answers: never[], text: string, body: Call['body']) => Child;
 }
 
 // The last answers of each tab, for the way back to it.
-const kept = new Map<string, never[]>();
+const kept = new Map<string, Kept>();
 
 export function memberField(context: Context, onChange?: () => void): HTMLElement {
   const {members} = context.suite;
@@ -39,6 +47,11 @@ export function memberField(context: Context, onChange?: () => void): HTMLElemen
 
 export function chosenMember(context: Context): Member {
   return draft.member ?? context.suite.members[0];
+}
+
+/** The member of an earlier call. */
+export function askedMember(context: Context, body: Call['body']): Member {
+  return context.suite.member(String(body.member)) ?? chosenMember(context);
 }
 
 /** The tab's form and output. */
@@ -68,12 +81,15 @@ export function tabForm(context: Context, name: string, tab: Tab): HTMLElement {
     go.disabled = true;
     try {
       const answers: never[] = [];
-      for (const call of tab.calls()) {
-        answers.push(await post(call.name, {text: draft.text, ...call.body}, signal));
+      const calls = tab.calls();
+      const asked = draft.text;
+      for (const call of calls) {
+        answers.push(await post(call.name, {text: asked, ...call.body}, signal));
       }
       if (!context.alive()) return;
-      kept.set(name, answers);
-      fill(output, tab.show(answers));
+      const {body} = calls[0];
+      kept.set(name, {text: asked, body, answers});
+      fill(output, tab.show(answers, asked, body));
       say('');
     } catch (error) {
       if (signal.aborted) return;
@@ -90,7 +106,7 @@ export function tabForm(context: Context, name: string, tab: Tab): HTMLElement {
   context.cleanup(() => abort?.abort());
   void waitUntilReady(context, go, say);
   const before = kept.get(name);
-  if (before) fill(output, tab.show(before));
+  if (before) fill(output, tab.show(before.answers, before.text, before.body));
   return h(
     'div',
     {class: 'live'},
