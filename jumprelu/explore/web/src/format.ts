@@ -49,7 +49,7 @@ export function short(value: number): string {
       return minus(`${Number((value / unit).toPrecision(3))}${letter}`);
     }
   }
-  return number(value);
+  return tick(value);
 }
 
 /** A result of the suite's table by its name. */

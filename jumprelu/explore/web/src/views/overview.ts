@@ -45,6 +45,11 @@ function columns(members: Member[], context: Context): TableColumn[] {
     cell: (row) => info(row).variant,
   };
   const variants = new Set(members.map((member) => member.info.variant)).size;
+  const used = (bin: number) =>
+    members.some((member) => (member.info.density.counts[bin] ?? 0) > 0);
+  let [from, to] = [0, Math.max(...members.map((m) => m.info.density.counts.length)) - 1];
+  while (from < to && !used(from)) from++;
+  while (to > from && !used(to)) to--;
   return [
     {
       id: 'member',
@@ -92,7 +97,7 @@ function columns(members: Member[], context: Context): TableColumn[] {
       value: (row) => medianLog(members[row]),
       cell: (row) =>
         sparkline(
-          info(row).density.counts,
+          info(row).density.counts.slice(from, to + 1),
           `Half of the latents fire on over ${percent(10 ** medianLog(members[row]))} of tokens`,
         ),
     },

@@ -109,7 +109,7 @@ function controls(context: Context, texts: Texts, state: State, draw: () => void
     const text = texts.tokens(i).slice(0, 24).map((token) => suite.piece(token)).join('');
     return `${i + 1}. ${visible(text.replace(/\s+/g, ' ').trim()).slice(0, 40)}…`;
   });
-  const passage = h('span');
+  const passage = h('div');
   const step = (by: number) => {
     state.passage = (state.passage + by + texts.count) % texts.count;
     list();
