@@ -143,7 +143,12 @@ def _python(*folders: str) -> list[pathlib.Path]:
 def _documents() -> list[pathlib.Path]:
   """Returns all documents except the changelog, which is a record."""
   folders = ('docs', *_CODE)
-  files = [p for name in folders for p in (_ROOT / name).rglob('*.md')]
+  files = [
+      p
+      for name in folders
+      for p in (_ROOT / name).rglob('*.md')
+      if 'node_modules' not in p.parts
+  ]
   return [_ROOT / 'README.md', _ROOT / 'CONTRIBUTING.md', *sorted(files)]
 
 
