@@ -38,6 +38,7 @@ export function pane(context: Context, options: PaneOptions): Pane {
   const all = strongest(latents);
   // BOS has no latents in some texts.
   while (selected < latents.size - 1 && latents.l0(selected) === 0) selected++;
+  if (heat !== null) selected = all.find((each) => each.latent === heat)?.token ?? selected;
   let largestL0 = 1;
   let leastL0 = Infinity;
   let sum = 0;
