@@ -207,7 +207,7 @@ class Live:
     shown = np.flatnonzero(result.effects)
     return {
         'tokens': self._named(ids),
-        'target': self._named([result.target])[0],
+        'target': self._named([int(result.target)])[0],
         'logit': _number(result.logit),
         'entries': [
             {
