@@ -8,7 +8,7 @@ from typing import Any
 
 from jumprelu import errors
 from jumprelu.api.sae import SAE
-from jumprelu.files import folder_kinds, json_files
+from jumprelu.files import folder_kinds, json_files, wording
 from jumprelu.release import formats, layout
 from jumprelu.release.formats import record
 
@@ -120,7 +120,7 @@ class Suite(Mapping[str, SAE]):
         '  '.join(cell.ljust(n) for cell, n in zip(row, widths, strict=True))
         for row in rows
     ]
-    count = f'{len(self)} SAE{"s" * (len(self) != 1)}'
+    count = wording.count(len(self), 'SAE')
     return '\n'.join([f'{self.name}: {count}', *map(str.rstrip, lines)])
 
   def _repr_html_(self) -> str:

@@ -21,11 +21,12 @@ import sys
 from absl import flags as absl_flags
 
 from jumprelu import errors
-from jumprelu.files import folder_kinds, remote
+from jumprelu.files import folder_kinds, remote, wording
 from jumprelu.run import main
 
 POSITIONAL = 'release'
 EXTRA = 'train'
+MAIN_FLAGS = ('release', 'out', 'tokens', 'members', 'model', 'data')
 
 
 def define_flags(fv: absl_flags.FlagValues) -> None:
@@ -44,12 +45,12 @@ def define_flags(fv: absl_flags.FlagValues) -> None:
       'Text, as in --data of jumprelu train (default: that of the training run,'
       ' else stdlib).',
   )
-  absl_flags.DEFINE_integer(
+  flags.define_integer(
+      fv,
       'tokens',
       None,
       'Held-out positions to read; short for --features.tokens.',
       lower_bound=1,
-      flag_values=fv,
   )
   absl_flags.DEFINE_list(
       'members',
@@ -58,9 +59,7 @@ def define_flags(fv: absl_flags.FlagValues) -> None:
       flag_values=fv,
   )
   needed = 'only needed if their folder does not name it.'
-  absl_flags.DEFINE_integer(
-      'layer', None, f'Layer of published SAEs; {needed}', flag_values=fv
-  )
+  flags.define_integer(fv, 'layer', None, f'Layer of published SAEs; {needed}')
   string('site', f'Site of published SAEs; {needed}')
   absl_flags.DEFINE_boolean(
       'input_gain',
@@ -132,7 +131,7 @@ def run(fv: absl_flags.FlagValues) -> None:
       members = manifest['members']
       latents = sum(member['width'] for member in members)
       print(
-          f'{out}: {len(members)} members, {latents:,} latents,'
+          f'{out}: {wording.count(len(members), "member")}, {latents:,} latents,'
           f' {manifest["tokens"]:,} tokens'
       )
 
