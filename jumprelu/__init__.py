@@ -27,7 +27,7 @@ _PUBLIC = {
     'VARIANTS': ('saes', 'VARIANTS'),
     'collect_features': ('api.commands', 'collect_features'),
     'evaluate_suite': ('api.commands', 'evaluate_suite'),
-    'load': ('api.suite', 'load'),
+    'load': ('api.loading', 'load'),
     'load_lm': ('api.language_model', 'load_lm'),
     'read_metrics': ('api.commands', 'read_metrics'),
     'train_suite': ('api.commands', 'train_suite'),

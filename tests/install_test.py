@@ -35,6 +35,8 @@ def _contents(package: pathlib.Path) -> dict[str, bytes]:
       for path in package.rglob('*')
       if path.is_file()
       and '__pycache__' not in path.parts
+      # The sources of the page's bundle, which is installed.
+      and 'web' not in path.relative_to(package).parts
       and path.suffix != '.so'
   }
 

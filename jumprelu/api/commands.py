@@ -7,6 +7,7 @@ import pathlib
 from typing import Any
 
 from jumprelu import extras
+from jumprelu.api import loading
 from jumprelu.api import suite as suite_lib
 
 
@@ -42,8 +43,8 @@ def read_metrics(run: str | os.PathLike[str]) -> list[dict[str, Any]]:
   Args:
     run: The run directory, local or remote.
   """
-  extras.check('train')
-  from etils import epath
+  with extras.imports():
+    from etils import epath
 
   from jumprelu.training import metrics_file
 
@@ -66,7 +67,7 @@ def write_release(
 
   opened = publish.open_run(run)
   publish.release_run(opened, publish.evaluate_run(opened), out, **options)
-  return suite_lib.load(out)
+  return loading.load(out)
 
 
 def evaluate_suite(

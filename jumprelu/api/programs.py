@@ -100,6 +100,7 @@ def generate(
     sae_params: Any,
     tokens: int,
     spliced: Spliced | None,
+    count: Int[Array, ''] | None = None,
 ) -> tuple[Int[Array, ' tokens'], Float[Array, 'tokens vocab']]:
   """Returns new ids, and the logits that each was chosen from.
 
@@ -112,6 +113,8 @@ def generate(
     sae_params: The parameters of the spliced SAE.
     tokens: The number of new tokens.
     spliced: The spliced SAE; None for the plain model.
+    count: The number of tokens after which generation ends early, so that a
+      program serves several numbers; later ids and logits are 0.
   """
   dtype = jax.tree.leaves(params)[0].dtype
   room = prompt.shape[0] + tokens
@@ -132,20 +135,22 @@ def generate(
     )
     return attend.cache, hidden
 
-  def step(carry, key):
-    cache, hidden = carry
+  def step(i, carry):
+    cache, hidden, ids, every = carry
     logits = gemma.unembed(config, params, hidden)
-    token = _choose(logits, sampling.temperature, key)
+    token = _choose(logits, sampling.temperature, keys[i])
     cache, after = run(cache, token[None, None])
     cache = cache._replace(length=cache.length + 1)
-    return (cache, after[0, 0]), (token, logits)
+    return cache, after[0, 0], ids.at[i].set(token), every.at[i].set(logits)
 
+  keys = jax.random.split(sampling.key, tokens)
   cache, hidden = run(cache, prompt[None])
   cache = cache._replace(length=jnp.int32(length))
-  carry = cache, hidden[0, length - 1]
-  _, (ids, logits) = jax.lax.scan(
-      step, carry, jax.random.split(sampling.key, tokens)
-  )
+  ids = jnp.zeros(tokens, jnp.int32)
+  logits = jnp.zeros((tokens, config.vocab), jnp.float32)
+  carry = cache, hidden[0, length - 1], ids, logits
+  end = tokens if count is None else count
+  _, _, ids, logits = jax.lax.fori_loop(0, end, step, carry)
   return ids, logits
 
 

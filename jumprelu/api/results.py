@@ -11,7 +11,7 @@ import numpy as np
 
 from jumprelu import data, lm
 from jumprelu.api.dictionary import Dictionary
-from jumprelu.array_typing import Bool, Float, Int
+from jumprelu.array_typing import Array, Bool, Float, Int
 from jumprelu.data import packing
 from jumprelu.lm import gemma, logit_effects, loss
 
@@ -292,10 +292,10 @@ def attribute(
   """Returns the effects on `target` after `position` (`LanguageModel`)."""
   reads = acts.sae.reads
   tap = reads.target
-  metric, gradient = _gradient(
+  metric, gradient = gradient_at(
       model.model.config,
       model.params,
-      model._padded(acts.tokens),
+      jnp.asarray(model._padded(acts.tokens)),
       jnp.int32(target),
       jnp.int32(position),
       tap=tap,
@@ -323,8 +323,25 @@ def _decode(sae, params, latents, inputs):
 
 
 @functools.partial(jax.jit, static_argnums=0, static_argnames='tap')
-def _gradient(config, params, tokens, target, position, *, tap):
-  """Returns the metric and its gradient at `tap`."""
+def gradient_at(
+    config: lm.LmConfig,
+    params: Any,
+    tokens: Int[Array, 'sequences positions'],
+    target: Int[Array, ''],
+    position: Int[Array, ''],
+    *,
+    tap: lm.Tap,
+) -> tuple[Float[Array, ''], Float[Array, 'sequences positions d_site']]:
+  """Returns the target's logit minus the mean of all, and its gradient.
+
+  Args:
+    config: The model's shapes.
+    params: Its parameters.
+    tokens: A text, padded.
+    target: The token whose logit is explained.
+    position: The token after which it is predicted.
+    tap: The activations of the gradient.
+  """
   tokens = jnp.asarray(tokens)
   shape = (*tokens.shape, config.d_site(tap.site))
 

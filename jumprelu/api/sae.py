@@ -12,7 +12,18 @@ class SAE(dictionary.Dictionary):
   Activation scales are folded in: `encode` reads activations as the model
   computes them, and `decode` returns activations in the same units. Results are
   NumPy arrays, unless the input is a JAX array: then they are JAX arrays, also
-  inside `jit`, `grad` and `vmap`. Attributes are those of `Dictionary`.
+  inside `jit`, `grad` and `vmap`. They are float32, whatever the input's dtype.
+
+  Attributes:
+    path: Its path in the suite.
+    site: `resid_post`, `mlp_out`, `attn_heads` or `transcoder`.
+    layer: The layer that it reads, from 0.
+    model: The name or folder of the language model.
+    variant: A key of `jumprelu.VARIANTS`.
+    l0: Mean number of active latents; None if unknown.
+    l0_origin: The origin of `l0`: held-out text, training, or a folder's name.
+    config: Everything that the files say: results and the training config.
+    params: All arrays by name, float32.
   """
 
   def load_lm(self, **options: Any) -> language_model.LanguageModel:

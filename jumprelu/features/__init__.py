@@ -19,7 +19,8 @@ the model:
 *   second phase: for one block of latents, the firings of one segment and the
     merged statistics. Those have a fixed size per latent, except the counts of
     tokens, which have at most one entry per latent and token id, and the
-    co-activations, which have at most `member_table.BLOCK_PAIRS` entries.
+    co-activations, which have at most `member_table.BLOCK_PAIRS` entries. And
+    for one member, the firings at the tokens of the passages (`passages`).
 
 The disk holds 8 bytes per firing until the collection is complete.
 """
@@ -30,7 +31,7 @@ from jumprelu.files import fields
 
 # Part of the identity of a collection. It is incremented whenever a code change
 # alters a value in the files.
-VERSION = 1
+VERSION = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +62,10 @@ class Config:
   listed: int = fields.field(
       10, 'Entries in lists of tokens, neighbours and co-active latents.'
   )
+  texts: int = fields.field(
+      24, 'Passages of text, for which all active latents are listed.'
+  )
+  text_length: int = fields.field(64, 'Tokens of a passage.')
   seed: int = fields.field(0, 'Seed of all random draws.')
   lm_sequences: int = fields.field(
       32, 'Sequences in a batch of the language model.'
@@ -78,6 +83,8 @@ class Config:
         'sample',
         'window',
         'listed',
+        'texts',
+        'text_length',
         'lm_sequences',
     )
     wanted = self.bands * self.band_examples

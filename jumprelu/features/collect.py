@@ -17,19 +17,18 @@ import jax
 import numpy as np
 
 from jumprelu import data, errors, features, lm, processes, sharding
-from jumprelu.data import packing
 from jumprelu.evals import corpus_passes, evaluate, jitted
 from jumprelu.evals import text as text_lib
 from jumprelu.features import (
     arrow,
-    examples,
     member_table,
     reading,
     segments,
     statistics,
+    tables,
     text_pass,
 )
-from jumprelu.files import digests, dotted, formats, json_files, progress_line
+from jumprelu.files import digests, dotted, formats, json_files
 from jumprelu.release import evaluation
 from jumprelu.release.formats import record
 from jumprelu.training import config as config_lib
@@ -100,9 +99,15 @@ def collect(
     )
     manifest = {}
     if processes.is_main():
-      tables = _tables(members, draft, unembedding=unembedding, config=config)
+      names = tables.write(
+          _described(members),
+          draft,
+          parts=segments.read_all(draft / _SEGMENTS),
+          unembedding=unembedding,
+          config=config,
+      )
       manifest = _finish(
-          draft, out, identity=identity, tokenizer=tokenizer, members=tables
+          draft, out, identity=identity, tokenizer=tokenizer, members=names
       )
   processes.barrier('features')
   return manifest
@@ -160,7 +165,7 @@ def _identity(
           'layer': sae.origin.layer,
           'width': sae.sae.width,
           'variant': sae.sae.variant,
-          'sha256': _digest(sae.params),
+          'sha256': digest(sae.params),
       }
       for path, sae in released.items()
   ]
@@ -186,7 +191,7 @@ def _identity(
   )
 
 
-def _digest(params: Mapping[str, Any]) -> str:
+def digest(params: Mapping[str, Any]) -> str:
   """Returns a SHA-256 of names, types, shapes and bytes of arrays."""
   digest = hashlib.sha256()
   for name in sorted(params):
@@ -262,15 +267,11 @@ def _unembedding(
   )
 
 
-def _tables(
+def _described(
     members: Sequence[evaluate.EvalMember],
-    draft: pathlib.Path,
-    *,
-    unembedding: member_table.Unembedding,
-    config: features.Config,
-) -> list[str]:
-  """Writes the members' files and returns their names."""
-  described = [
+) -> list[member_table.Member]:
+  """Returns the members for the second phase."""
+  return [
       member_table.Member(
           i,
           member.meta['path'],
@@ -280,29 +281,6 @@ def _tables(
       )
       for i, member in enumerate(members)
   ]
-  folder = draft / _SEGMENTS
-  pool = examples.draw_pool(segments.read_all(folder), config=config)
-  names = []
-  progress = progress_line.ProgressLine('features: latents', len(described))
-  for member in progress.over(described):
-    name = f'{reading.MEMBERS}/{member.path if member.path != "." else "sae"}.parquet'
-    names.append(name)
-    if (draft / name).exists():
-      continue
-    others = [
-        other
-        for other in described
-        if other is not member and other.reads.targets == member.reads.targets
-    ]
-    member_table.MemberTable(
-        member,
-        others,
-        folder=folder,
-        pool=pool,
-        unembedding=unembedding,
-        config=config,
-    ).write(draft / name)
-  return names
 
 
 def _finish(
@@ -311,7 +289,7 @@ def _finish(
     *,
     identity: Mapping[str, Any],
     tokenizer: data.Tokenizer,
-    members: Sequence[str],
+    members: Sequence[Mapping[str, str]],
 ) -> dict[str, Any]:
   """Writes vocabulary and manifest, removes the segments and renames OUT."""
   counts = np.zeros(tokenizer.vocab_size, np.int64)
@@ -320,11 +298,8 @@ def _finish(
   for segment in segments.read_all(draft / _SEGMENTS):
     kept = segment.tokens[segment.keep]
     counts += np.bincount(kept, minlength=len(counts))[: len(counts)]
-    bins = statistics.position_bin(
-        np.asarray(packing.positions(segment.tokens))
-    )
     profile += np.bincount(
-        bins[segment.keep], minlength=statistics.POSITION_BINS
+        segment.bins[segment.keep], minlength=statistics.POSITION_BINS
     )
     positions += segment.tokens.size
     documents = np.union1d(documents, segment.documents[segment.keep])
@@ -346,9 +321,12 @@ def _finish(
           'position_totals': profile.tolist(),
           'histogram_edges': statistics.EDGES.tolist(),
           'vocabulary': reading.VOCABULARY,
+          'texts': reading.TEXTS,
           'members': [
-              {**member, 'file': name}
-              for member, name in zip(identity['members'], members, strict=True)
+              {**member, **files}
+              for member, files in zip(
+                  identity['members'], members, strict=True
+              )
           ],
       }
   )

@@ -10,7 +10,17 @@ from jumprelu.files import formats, json_files
 
 MANIFEST = 'manifest.json'
 VOCABULARY = 'vocabulary.parquet'
-MEMBERS = 'members'
+TEXTS = 'texts.parquet'
+_MEMBERS = 'members'
+
+
+def member_files(path: str) -> dict[str, str]:
+  """Returns the names of a member's files, by field of the manifest."""
+  name = f'{_MEMBERS}/{path if path != "." else "sae"}'
+  return {
+      'file': f'{name}.parquet',
+      'text_firings': f'{name}.texts.parquet',
+  }
 
 
 def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
@@ -45,23 +55,105 @@ def read_latents(
     MissingInputError: There is no such folder, or a file is missing.
     UserError: The folder has no such member or latent.
   """
-  with extras.imports():
-    from pyarrow import parquet
-
-  members = {m['path']: m for m in read_manifest(folder)['members']}
-  if member not in members:
-    raise errors.UserError(
-        f'{folder}: no member {member!r}; members: {", ".join(members)}'
-    )
-  path = pathlib.Path(folder) / members[member]['file']
-  if not path.is_file():
-    raise errors.MissingInputError(f'{path}: no such file; collect it again')
-  width, wanted = members[member]['width'], latents
+  wanted = latents
   if wanted is not None:
+    width = _member(folder, member)['width']
     if bad := [i for i in wanted if not 0 <= i < width]:
       raise errors.UserError(
           f'latent {bad[0]}: {member} has latents 0 to {width - 1}'
       )
     wanted = [('latent', 'in', list(wanted))]
-  table = parquet.read_table(path, columns=columns, filters=wanted)
+  table = _read(
+      folder, _member(folder, member)['file'], columns=columns, filters=wanted
+  )
   return table.to_pylist()
+
+
+def read_table(
+    folder: str | os.PathLike[str],
+    member: str,
+    *,
+    columns: Sequence[str] | None = None,
+) -> Any:
+  """Returns a member's latents as a table of pyarrow, a row per latent.
+
+  Args:
+    folder: The folder of features.
+    member: The path of the member in the release.
+    columns: The columns, which alone are read; all if None.
+
+  Raises:
+    MissingInputError: There is no such folder, or a file is missing.
+    UserError: The folder has no such member.
+  """
+  return _read(folder, _member(folder, member)['file'], columns=columns)
+
+
+def read_texts(folder: str | os.PathLike[str]) -> Any:
+  """Returns the passages as a table of pyarrow, a row per passage.
+
+  Its columns are text (the number of the passage), document and position (the
+  cache positions where the document and the passage start), offset (between the
+  two) and tokens (ids).
+
+  Raises:
+    MissingInputError: There is no such folder, or a file is missing.
+  """
+  return _read(folder, read_manifest(folder)['texts'])
+
+
+def read_text_firings(folder: str | os.PathLike[str], member: str) -> Any:
+  """Returns a member's active latents in the passages as a table of pyarrow.
+
+  It has a row for each token of each passage. Its columns are text (the number
+  of the passage), index (the token's in the passage), latents (the active ones,
+  from the largest to the smallest value) and values.
+
+  Raises:
+    MissingInputError: There is no such folder, or a file is missing.
+    UserError: The folder has no such member.
+  """
+  return _read(folder, _member(folder, member)['text_firings'])
+
+
+def read_vocabulary(folder: str | os.PathLike[str]) -> Any:
+  """Returns the vocabulary as a table of pyarrow: token, piece and count.
+
+  Raises:
+    MissingInputError: There is no such folder, or a file is missing.
+  """
+  return _read(folder, read_manifest(folder)['vocabulary'])
+
+
+def _member(folder: str | os.PathLike[str], member: str) -> dict[str, Any]:
+  """Returns the manifest's entry of a member."""
+  members = {m['path']: m for m in read_manifest(folder)['members']}
+  if member not in members:
+    raise errors.UserError(
+        f'{folder}: no member {member!r}; members: {", ".join(members)}'
+    )
+  return members[member]
+
+
+def _read(
+    folder: str | os.PathLike[str],
+    name: str,
+    *,
+    columns: Sequence[str] | None = None,
+    filters: Any = None,
+) -> Any:
+  """Returns a Parquet file of the folder as a table of pyarrow."""
+  with extras.imports():
+    import pyarrow
+    from pyarrow import parquet
+
+  path = pathlib.Path(folder) / name
+  if not path.is_file():
+    raise errors.MissingInputError(f'{path}: no such file; collect it again')
+  names = None if columns is None else list(columns)
+  try:
+    return parquet.read_table(path, columns=names, filters=filters)
+  except (pyarrow.ArrowException, OSError) as error:
+    raise errors.DataError(
+        f'{path}: damaged ({str(error).splitlines()[0]}); collect it again'
+    ) from error

@@ -35,6 +35,7 @@ COMMANDS = (
     'release',
     'verify',
     'features',
+    'explore',
     'harvest',
     'plan',
     'parity',

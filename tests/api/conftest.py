@@ -10,7 +10,7 @@ import pytest
 import jumprelu
 from jumprelu import lm, saes
 from jumprelu.release import write
-from tests import nano_release, small_release
+from tests import nano_release, small_release, small_run
 
 # (site, L0 in the row of results, width).
 MEMBERS = (
@@ -76,3 +76,19 @@ def suite(release):
 @pytest.fixture(scope='session')
 def model():
   return jumprelu.load_lm('gemma2_nano')
+
+
+@pytest.fixture(scope='session')
+def run(tmp_path_factory):
+  """Returns the directory of a finished run of 24 steps."""
+  folder = tmp_path_factory.mktemp('run')
+  fields = small_run.overrides(folder, steps=24) | {
+      'layer': LAYER,
+      'sites': ('resid_post',),
+      'stream.block_positions': 2048,
+      'eval.tokens': 2_000,
+      'eval.pca_tokens': 2_000,
+  }
+  dotted = {name.replace('.', '__'): value for name, value in fields.items()}
+  assert jumprelu.train_suite(folder / 'run', quiet=True, **dotted) == 'done'
+  return folder / 'run'

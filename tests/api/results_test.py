@@ -61,7 +61,7 @@ def test_attributions_add_up_and_predict_small_changes(model, suite, site):
   )
   assert affine.shape == (1, acts.sae.sae.d_out)
   # The parts of the kept targets have the effect of the targets themselves.
-  _, gradient = results._gradient(
+  _, gradient = results.gradient_at(
       model.model.config,
       model.params,
       np.asarray(acts.tokens)[None],

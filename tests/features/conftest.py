@@ -25,6 +25,8 @@ CONFIG = features.Config(
     sample=50,
     window=5,
     listed=6,
+    texts=7,
+    text_length=20,
     lm_sequences=4,
 )
 CORPUS: dict[str, Any] = {

@@ -19,9 +19,19 @@ def test_rows_of_some_latents_and_columns_are_read(folder, tables):
   assert reading.read_latents(folder, MEMBER) == tables[MEMBER]
 
 
+def test_columns_are_read_as_tables(folder, tables):
+  table = reading.read_table(folder, MEMBER, columns=['count', 'examples'])
+  assert table.column_names == ['count', 'examples']
+  assert table['count'].to_pylist() == [r['count'] for r in tables[MEMBER]]
+  vocabulary = reading.read_vocabulary(folder)
+  assert vocabulary['token'].to_pylist() == list(range(len(vocabulary)))
+
+
 def test_unknown_members_and_latents_are_refused(folder):
   with pytest.raises(errors.UserError, match="no member 'x'; members: "):
     reading.read_latents(folder, 'x')
+  with pytest.raises(errors.UserError, match="no member 'x'; members: "):
+    reading.read_table(folder, 'x')
   with pytest.raises(errors.UserError, match='latent 32: .* latents 0 to 31'):
     reading.read_latents(folder, MEMBER, latents=[1, 32])
 

@@ -40,7 +40,8 @@ def rows(folder):
 
 
 def test_the_demo_writes_the_documented_files(folder, rows):
-  for name in ('run', 'release', 'results.jsonl', 'frontier.png'):
+  names = ('run', 'release', 'results.jsonl', 'frontier.png')
+  for name in (*names, 'features', 'explore.html'):
     assert (folder / name).exists(), name
   assert set(by_site(rows)) == {
       'resid_post',
