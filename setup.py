@@ -80,15 +80,24 @@ _TRAIN = [
 # import.
 _TENSORBOARD = ['tensorboardX>=2.6.2']
 
+# The server of `jumprelu explore --serve`, which overrides a method of
+# uvicorn's server.
+_SERVE = ['starlette>=1.0,<2', 'uvicorn>=0.40,<0.55']
+
 # Extras contain the list `_TRAIN` instead of requiring `jumprelu[train]`, which
 # pip could install from a package index instead of this checkout.
 _EXTRAS = {
     'train': _TRAIN,
     # `jumprelu train --tensorboard`.
     'tensorboard': [*_TRAIN, *_TENSORBOARD],
+    # `jumprelu explore --serve`.
+    'serve': [*_TRAIN, *_SERVE],
     'test': [
         *_TRAIN,
         *_TENSORBOARD,
+        *_SERVE,
+        # Starlette's test client needs it.
+        'httpx>=0.28',
         'pytest>=8.3',
         'pytest-xdist>=3.6',
         'pytest-timeout>=2.3',

@@ -34,13 +34,6 @@ def records(fields: Mapping[str, Any]) -> Any:
   return pyarrow.StructArray.from_arrays(arrays, names=list(fields))
 
 
-def starts_of(
-    latents: Int[np.ndarray, ' entries'], size: int
-) -> Int[np.ndarray, ' rows_and_end']:
-  """Returns where each latent's entries start; entries are sorted by latent."""
-  return np.searchsorted(latents, np.arange(size + 1))
-
-
 def write(path: pathlib.Path, columns: Mapping[str, Any]) -> None:
   """Writes columns as one Parquet file; it appears when it is complete."""
   with extras.imports():

@@ -17,20 +17,18 @@ import jax
 import numpy as np
 
 from jumprelu import data, errors, features, lm, processes, sharding
-from jumprelu.data import packing
 from jumprelu.evals import corpus_passes, evaluate, jitted
 from jumprelu.evals import text as text_lib
 from jumprelu.features import (
     arrow,
-    examples,
     member_table,
-    passages,
     reading,
     segments,
     statistics,
+    tables,
     text_pass,
 )
-from jumprelu.files import digests, dotted, formats, json_files, progress_line
+from jumprelu.files import digests, dotted, formats, json_files
 from jumprelu.release import evaluation
 from jumprelu.release.formats import record
 from jumprelu.training import config as config_lib
@@ -101,9 +99,15 @@ def collect(
     )
     manifest = {}
     if processes.is_main():
-      tables = _tables(members, draft, unembedding=unembedding, config=config)
+      names = tables.write(
+          _described(members),
+          draft,
+          parts=segments.read_all(draft / _SEGMENTS),
+          unembedding=unembedding,
+          config=config,
+      )
       manifest = _finish(
-          draft, out, identity=identity, tokenizer=tokenizer, members=tables
+          draft, out, identity=identity, tokenizer=tokenizer, members=names
       )
   processes.barrier('features')
   return manifest
@@ -263,15 +267,11 @@ def _unembedding(
   )
 
 
-def _tables(
+def _described(
     members: Sequence[evaluate.EvalMember],
-    draft: pathlib.Path,
-    *,
-    unembedding: member_table.Unembedding,
-    config: features.Config,
-) -> list[dict[str, str]]:
-  """Writes the members' files and returns the names of each member's."""
-  described = [
+) -> list[member_table.Member]:
+  """Returns the members for the second phase."""
+  return [
       member_table.Member(
           i,
           member.meta['path'],
@@ -281,36 +281,6 @@ def _tables(
       )
       for i, member in enumerate(members)
   ]
-  folder = draft / _SEGMENTS
-  pool = examples.draw_pool(segments.read_all(folder), config=config)
-  texts = passages.draw(segments.read_all(folder), config=config)
-  passages.write(texts, folder, path=draft / reading.TEXTS)
-  names = []
-  progress = progress_line.ProgressLine('features: latents', len(described))
-  for member in progress.over(described):
-    files = reading.member_files(member.path)
-    names.append(files)
-    if (draft / files['file']).exists():
-      continue
-    others = [
-        other
-        for other in described
-        if other is not member and other.reads.targets == member.reads.targets
-    ]
-    table = member_table.MemberTable(
-        member,
-        others,
-        folder=folder,
-        pool=pool,
-        unembedding=unembedding,
-        config=config,
-    )
-    # A member is complete once its table exists, so the table is written last.
-    active = passages.firings(texts, folder, member.number)
-    path = draft / files['text_firings']
-    passages.write_firings(texts, active, path=path)
-    table.write(draft / files['file'])
-  return names
 
 
 def _finish(
@@ -328,11 +298,8 @@ def _finish(
   for segment in segments.read_all(draft / _SEGMENTS):
     kept = segment.tokens[segment.keep]
     counts += np.bincount(kept, minlength=len(counts))[: len(counts)]
-    bins = statistics.position_bin(
-        np.asarray(packing.positions(segment.tokens))
-    )
     profile += np.bincount(
-        bins[segment.keep], minlength=statistics.POSITION_BINS
+        segment.bins[segment.keep], minlength=statistics.POSITION_BINS
     )
     positions += segment.tokens.size
     documents = np.union1d(documents, segment.documents[segment.keep])

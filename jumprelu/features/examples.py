@@ -5,7 +5,7 @@ windows in which it does not fire. The bands divide a random sample of its
 firings into parts of equal size, from weak to strong.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -146,29 +146,59 @@ def silent(
   ).first(config.silent_examples)
 
 
-def windows(places: Places, block: segments.Block, *, window: int) -> Windows:
-  """Returns the tokens and activations around places.
+def windows(
+    records: Sequence[Places], block: segments.Block, *, window: int
+) -> list[Windows]:
+  """Returns the tokens and activations around the places of each record.
 
   A window ends where its row or the document ends.
   """
-  width = 2 * window + 1
-  tokens = np.zeros((len(places.at), width), np.int32)
-  values = np.zeros((len(places.at), width), np.float32)
-  inside = np.zeros((len(places.at), width), bool)
+  drafts = [_Draft(places, window) for places in records]
   for number, (segment, firings) in enumerate(block):
-    index = np.flatnonzero(places.segment == number)
-    span, valid = _spans(segment, places.at[index], window)
-    inside[index] = valid
-    tokens[index] = segment.tokens.reshape(-1)[span]
-    values[index] = _values_at(
-        firings, places.latent[index, None], span, segment.tokens.size
+    keys = firings.latents * segment.tokens.size + firings.at
+    for draft in drafts:
+      draft.add(number, segment, keys, firings.values)
+  return [draft.windows() for draft in drafts]
+
+
+class _Draft:
+  """The windows around places, which are filled a segment at a time."""
+
+  def __init__(self, places: Places, window: int):
+    shape = len(places.at), 2 * window + 1
+    self._places = places
+    self._window = window
+    self._tokens = np.zeros(shape, np.int32)
+    self._values = np.zeros(shape, np.float32)
+    self._inside = np.zeros(shape, bool)
+
+  def add(self, number: int, segment: segments.Segment, keys, values) -> None:
+    """Fills the windows in a segment.
+
+    Args:
+      number: The number of the segment.
+      segment: The segment.
+      keys: Latent times size of the segment plus position, of each firing.
+      values: The firings' values.
+    """
+    index = np.flatnonzero(self._places.segment == number)
+    span, inside = _spans(segment, self._places.at[index], self._window)
+    self._inside[index] = inside
+    self._tokens[index] = segment.tokens.reshape(-1)[span]
+    if len(keys):
+      latents = self._places.latent[index, None]
+      wanted = latents * segment.tokens.size + span
+      near = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+      self._values[index] = np.where(keys[near] == wanted, values[near], 0)
+
+  def windows(self) -> Windows:
+    """Returns the windows without positions outside of them."""
+    return Windows(
+        np.append(0, np.cumsum(self._inside.sum(axis=1))),
+        self._tokens[self._inside],
+        self._values[self._inside],
+        self._inside[:, : self._window].sum(axis=1),
     )
-  return Windows(
-      np.append(0, np.cumsum(inside.sum(axis=1))),
-      tokens[inside],
-      values[inside],
-      inside[:, :window].sum(axis=1),
-  )
 
 
 def _spans(
@@ -183,13 +213,3 @@ def _spans(
   is_text = segment.tokens.reshape(-1)[span] != packing.PAD
   same = documents[span] == documents[at][:, None]
   return span, same_row & same & is_text
-
-
-def _values_at(firings, latents, at, size):
-  """Returns the values of latents at positions of a segment of this size."""
-  if not len(firings.at):
-    return np.zeros(at.shape, np.float32)
-  keys = firings.latents * size + firings.at
-  wanted = latents * size + at
-  index = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-  return np.where(keys[index] == wanted, firings.values[index], 0)

@@ -1,7 +1,8 @@
 """The table of a member: a row per latent, computed in blocks of latents."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import dataclasses
+import functools
 import pathlib
 from typing import Any
 
@@ -14,6 +15,7 @@ from jumprelu.features import (
     coactivation,
     examples,
     products,
+    ranked_rows,
     segments,
     statistics,
 )
@@ -44,7 +46,7 @@ class Member:
   params: Mapping[str, np.ndarray]
   reads: lm.Reads
 
-  @property
+  @functools.cached_property
   def decoder(self) -> Float[np.ndarray, 'latents d_out']:
     """Returns the decoder's rows, scaled to unit norm."""
     return products.unit_rows(self.params['W_dec'])
@@ -73,7 +75,7 @@ class MemberTable:
       member: Member,
       others: Sequence[Member],
       *,
-      folder: pathlib.Path,
+      parts: Sequence[segments.Segment],
       pool: examples.Pool,
       unembedding: Unembedding,
       config: features.Config,
@@ -83,65 +85,74 @@ class MemberTable:
     Args:
       member: The member.
       others: Members of the same targets, whose nearest decoder rows are listed.
-      folder: The folder of the segments.
+      parts: The segments.
       pool: The windows among which silent examples are chosen.
       unembedding: The map to logits.
       config: The config.
     """
-    self._member = member
-    self._folder = folder
+    self.member = member
+    self._parts = parts
     self._pool = pool
     self._unembedding = unembedding
     self._config = config
-    self._decoder = member.decoder
-    self._others = [(other, other.decoder) for other in others]
+    self._others = others
     self._tokens, self._counts = self._count()
 
   def _count(self) -> tuple[int, Int[np.ndarray, ' latents']]:
     """Returns the numbers of kept tokens and of firings of each latent."""
-    tokens, counts = 0, np.zeros(self._member.sae.width, np.int64)
-    for segment in segments.read_all(self._folder):
+    tokens, counts = 0, np.zeros(self.member.sae.width, np.int64)
+    for segment in self._parts:
       tokens += int(segment.keep.sum())
-      counts += np.diff(segment.firings(self._member.number).starts)
+      counts += np.diff(segment.firings(self.member.number).starts)
     return tokens, counts
 
-  def write(self, path: pathlib.Path) -> None:
-    """Writes the table as Parquet; the file appears when it is complete."""
+  def write(self, path: pathlib.Path, tables: Iterable[Any]) -> None:
+    """Writes the rows of all blocks as Parquet.
+
+    Args:
+      path: The file, which appears when it is complete.
+      tables: The result of `rows` for each block.
+    """
     with extras.imports():
       from pyarrow import parquet
 
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(path.name + '.partial')
-    blocks = self.blocks()
-    first = next(blocks)
+    tables = iter(tables)
+    first = next(tables)
     with parquet.ParquetWriter(
         draft, first.schema, compression='zstd'
     ) as writer:
       writer.write_table(first)
-      for table in blocks:
+      for table in tables:
         writer.write_table(table)
     draft.rename(path)
 
-  def blocks(self) -> Iterator[Any]:
-    """Yields the rows of each block of latents, as Arrow tables."""
-    with extras.imports():
-      import pyarrow
-
-    width = self._member.sae.width
+  def blocks(self) -> Iterator[segments.Block]:
+    """Yields the blocks of latents, in order."""
+    width = self.member.sae.width
     size = max(1, min(BLOCK_LATENTS, BLOCK_PAIRS // width))
     for start in range(0, width, size):
       stop = min(start + size, width)
-      block = segments.Block(self._folder, self._member.number, start, stop)
-      yield pyarrow.table(
-          self._activations(block)
-          | self._directions(block)
-          | self._coactive(block)
-      )
+      yield segments.Block(self._parts, self.member.number, start, stop)
+
+  def rows(self, block: segments.Block) -> Any:
+    """Returns the rows of a block of latents, as an Arrow table."""
+    with extras.imports():
+      import pyarrow
+
+    return pyarrow.table(
+        self._activations(block)
+        | self._directions(block)
+        | self._coactive(block)
+    )
 
   def _activations(self, block: segments.Block) -> dict[str, Any]:
     """Returns the columns that are computed from firings."""
     config, size = self._config, block.size
-    merged = statistics.of_block(block, config=config)
+    merged = statistics.of_block(
+        block, counts=self._counts[block.start : block.stop], config=config
+    )
     sums, top = merged.sums, merged.top
     is_first = np.append(True, top.latent[1:] != top.latent[:-1])
     is_first = is_first[: len(top.latent)]
@@ -150,11 +161,14 @@ class MemberTable:
     mean = np.where(sums.count == 0, 0, metrics.ratio(sums.total, sums.count))
     bands = examples.bands(merged.sample, latents=size, config=config)
     silent = examples.silent(self._pool, block, config=config)
-    thresholds = self._member.params.get('threshold')
+    windows = examples.windows(
+        (top, bands.places, silent), block, window=config.window
+    )
+    thresholds = self.member.params.get('threshold')
     if thresholds is None:
-      thresholds = np.full(self._member.sae.width, np.nan)
+      thresholds = np.full(self.member.sae.width, np.nan)
     return {
-        'member': [self._member.path] * size,
+        'member': [self.member.path] * size,
         'latent': np.arange(block.start, block.stop, dtype=np.int32),
         'tokens': np.full(size, self._tokens),
         'count': sums.count,
@@ -167,35 +181,16 @@ class MemberTable:
         'token_entropy': _entropy(merged.tokens, size),
         'top_tokens': _top_tokens(merged.tokens, size, config.listed),
         'band_edges': _edges(bands.edges),
-        'examples': self._examples(top, block),
-        'band_examples': self._examples(bands.places, block, band=bands.band),
-        'silent_examples': self._examples(silent, block),
+        'examples': _examples(top, windows[0], size),
+        'band_examples': _examples(
+            bands.places, windows[1], size, band=bands.band
+        ),
+        'silent_examples': _examples(silent, windows[2], size),
     }
-
-  def _examples(
-      self,
-      places: statistics.Places,
-      block: segments.Block,
-      **fields: np.ndarray,
-  ) -> Any:
-    """Returns a column with each latent's places and their windows."""
-    windows = examples.windows(places, block, window=self._config.window)
-    entries = {
-        'value': places.value,
-        **{name: x.astype(np.int32) for name, x in fields.items()},
-        'position': places.position,
-        'document': places.document,
-        'offset': places.position - places.document,
-        'index': windows.index.astype(np.int32),
-        'tokens': arrow.lists(windows.starts, windows.tokens),
-        'values': arrow.lists(windows.starts, windows.values),
-    }
-    starts = arrow.starts_of(places.latent, block.size)
-    return arrow.lists(starts, arrow.records(entries))
 
   def _directions(self, block: segments.Block) -> dict[str, Any]:
     """Returns the columns that are computed from parameters."""
-    member, listed = self._member, self._config.listed
+    member, listed = self.member, self._config.listed
     span = slice(block.start, block.stop)
     written = logit_effects.written(
         self._unembedding.model, member.reads, member.params['W_dec'][span]
@@ -203,10 +198,10 @@ class MemberTable:
     effects = written * self._unembedding.gain
     promoted = products.largest(effects, self._unembedding.rows, count=listed)
     lowered = products.largest(-effects, self._unembedding.rows, count=listed)
-    rows = self._decoder[span]
+    rows = self.member.decoder[span]
     near = products.largest(
         rows,
-        self._decoder,
+        self.member.decoder,
         count=listed,
         excluded=np.arange(span.start, span.stop),
     )
@@ -230,11 +225,11 @@ class MemberTable:
     parts = [
         (np.full((len(rows), listed), i)[:, : near.index.shape[1]], *near)
         for i, near in enumerate(
-            products.largest(rows, decoder, count=listed)
-            for _, decoder in self._others
+            products.largest(rows, other.decoder, count=listed)
+            for other in self._others
         )
     ]
-    paths = pyarrow.array([other.path for other, _ in self._others], 'string')
+    paths = pyarrow.array([other.path for other in self._others], 'string')
     if not parts:
       empty = np.zeros((len(rows), 0))
       parts = [(empty.astype(int), empty.astype(int), empty.astype('f4'))]
@@ -256,11 +251,11 @@ class MemberTable:
 
   def _encoder_cosine(self, span: slice) -> np.ndarray:
     """Returns the cosine of encoder and decoder; NaN for transcoders."""
-    member = self._member
+    member = self.member
     if member.reads.is_transcoder:
       return np.full(span.stop - span.start, np.nan)
     encoder = products.unit_rows(member.params['W_enc'][:, span].T)
-    return (encoder * self._decoder[span]).sum(axis=1)
+    return (encoder * self.member.decoder[span]).sum(axis=1)
 
   def _coactive(self, block: segments.Block) -> dict[str, Any]:
     """Returns the column of co-active latents."""
@@ -275,6 +270,27 @@ class MemberTable:
         }
     )
     return {'coactive': arrow.lists(entries.starts, records)}
+
+
+def _examples(
+    places: statistics.Places,
+    windows: examples.Windows,
+    size: int,
+    **fields: np.ndarray,
+) -> Any:
+  """Returns a column with the places and windows of each of `size` latents."""
+  entries = {
+      'value': places.value,
+      **{name: x.astype(np.int32) for name, x in fields.items()},
+      'position': places.position,
+      'document': places.document,
+      'offset': places.position - places.document,
+      'index': windows.index.astype(np.int32),
+      'tokens': arrow.lists(windows.starts, windows.tokens),
+      'values': arrow.lists(windows.starts, windows.values),
+  }
+  starts = ranked_rows.starts_of(places.latent, size)
+  return arrow.lists(starts, arrow.records(entries))
 
 
 def _numbers(values: np.ndarray) -> Any:
@@ -310,23 +326,23 @@ def _entropy(
     tokens: statistics.Tokens, size: int
 ) -> Float[np.ndarray, ' latents']:
   """Returns the entropy in bits of the tokens on which each latent fires."""
-  totals = statistics.sums_of(tokens.latent, tokens.count, size)
-  share = tokens.count / totals[tokens.latent]
-  return np.abs(statistics.sums_of(tokens.latent, share * np.log2(share), size))
+  latents, counts = tokens.latent, tokens.sums.data.real
+  totals = statistics.sums_of(latents, counts, size)
+  share = counts / totals[latents]
+  return np.abs(statistics.sums_of(latents, share * np.log2(share), size))
 
 
 def _top_tokens(tokens: statistics.Tokens, size: int, count: int) -> Any:
   """Returns a column of the tokens with the largest mean activation."""
-  mean = tokens.total / tokens.count
-  order = np.lexsort((tokens.token, -mean, tokens.latent))
-  latent = tokens.latent[order]
-  rank = np.arange(len(latent)) - np.searchsorted(latent, latent)
-  order = order[rank < count]
+  sums = tokens.sums
+  mean = sums.data.imag / sums.data.real
+  order = ranked_rows.first(sums.indptr, -mean, count)
   entries = arrow.records(
       {
-          'token': tokens.token[order].astype(np.int32),
+          'token': sums.indices[order].astype(np.int32),
           'mean': mean[order],
-          'count': tokens.count[order],
+          'count': sums.data.real[order].astype(np.int64),
       }
   )
-  return arrow.lists(arrow.starts_of(tokens.latent[order], size), entries)
+  starts = ranked_rows.starts_of(tokens.latent[order], size)
+  return arrow.lists(starts, entries)

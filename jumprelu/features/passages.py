@@ -93,17 +93,14 @@ def _candidates(
 
 
 def write(
-    passages: Passages, folder: pathlib.Path, *, path: pathlib.Path
+    passages: Passages,
+    parts: Iterable[segments.Segment],
+    *,
+    path: pathlib.Path,
 ) -> None:
-  """Writes the passages as Parquet.
-
-  Args:
-    passages: The passages.
-    folder: The folder of the segments.
-    path: The file.
-  """
+  """Writes the passages of these segments as Parquet."""
   tokens = np.zeros(passages.length.sum(), np.int32)
-  for number, segment in enumerate(segments.read_all(folder)):
+  for number, segment in enumerate(parts):
     place, at = _places(passages, number)
     tokens[place] = segment.tokens.reshape(-1)[at]
   columns = {
@@ -117,11 +114,11 @@ def write(
 
 
 def firings(
-    passages: Passages, folder: pathlib.Path, member: int
+    passages: Passages, parts: Iterable[segments.Segment], member: int
 ) -> TextFirings:
   """Returns the active latents of a member at the tokens of the passages."""
-  parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, 'f4'))]
-  for number, segment in enumerate(segments.read_all(folder)):
+  chosen = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, 'f4'))]
+  for number, segment in enumerate(parts):
     place, at = _places(passages, number)
     places = np.full(segment.tokens.size, -1)
     places[at] = place
@@ -129,9 +126,9 @@ def firings(
     places = places[every.at]
     index = np.flatnonzero(places >= 0)
     latents = np.searchsorted(every.starts, index, 'right') - 1
-    parts.append((places[index], latents, every.values[index]))
+    chosen.append((places[index], latents, every.values[index]))
   places, latents, values = (
-      np.concatenate(fields) for fields in zip(*parts, strict=True)
+      np.concatenate(fields) for fields in zip(*chosen, strict=True)
   )
   order = np.lexsort((latents, -values, places))
   starts = np.searchsorted(places[order], np.arange(passages.starts[-1] + 1))

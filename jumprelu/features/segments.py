@@ -1,22 +1,24 @@
 """Segments of text on the disk, with the firings of every member.
 
-A segment is a folder: `text.npz` has its rows, and three files per member have
-the firings, sorted by latent and then by position, and the index where each
-latent's firings start. A firing is a position of the segment (row times length
-plus position) and a value. A segment is complete once its folder has its name,
-so a collection that was stopped resumes after the last complete segment.
+A segment is a folder with a file for each array of its text and of the firings
+of each member. A firing is a position of the segment (row times length plus
+position), a latent and a value. The firings of a member are stored by latent
+and then by position; the active latents also by position, for co-activations.
+The files are mapped into memory, so only the parts that are used are read.
+
+A segment is complete once its folder has its name, so a collection that was
+stopped resumes after the last complete segment.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 import pathlib
 import shutil
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jumprelu.array_typing import Bool, Float, Int
 
-_TEXT = 'text.npz'
 _PARTIAL = '.partial'
 
 
@@ -50,8 +52,20 @@ class Firings(NamedTuple):
     )
 
 
+class Active(NamedTuple):
+  """The active latents of a member at each position of a segment.
+
+  Attributes:
+    starts: Where the latents of each position start in the next.
+    latents: The latents.
+  """
+
+  starts: Int[np.ndarray, ' positions_and_end']
+  latents: Int[np.ndarray, ' firings']
+
+
 class Segment(NamedTuple):
-  """Consecutive rows of a text, in memory, and the folder with its firings.
+  """Consecutive rows of a text, and the folder with their firings.
 
   Attributes:
     folder: The folder.
@@ -59,6 +73,7 @@ class Segment(NamedTuple):
     tokens: Token ids.
     documents: The cache position where each token's document starts.
     keep: Whether latents were computed at the position.
+    bins: The bin of the position profile of each position.
   """
 
   folder: pathlib.Path
@@ -66,6 +81,7 @@ class Segment(NamedTuple):
   tokens: Int[np.ndarray, 'rows positions']
   documents: Int[np.ndarray, 'rows positions']
   keep: Bool[np.ndarray, 'rows positions']
+  bins: Int[np.ndarray, 'rows positions']
 
   @property
   def cache_positions(self) -> Int[np.ndarray, ' rows_times_positions']:
@@ -76,24 +92,28 @@ class Segment(NamedTuple):
 
   def firings(self, member: int) -> Firings:
     """Returns a member's firings, which are read from the disk when used."""
+    return self._of_member(Firings, member)
 
-    def load(field):
-      return np.load(_path(self.folder, member, field), mmap_mode='r')
+  def active(self, member: int) -> Active:
+    """Returns a member's active latents, read from the disk when used."""
+    return self._of_member(Active, member)
 
-    return Firings(*map(load, Firings._fields))
+  def _of_member(self, kind, member: int) -> Any:
+    names = (_member_name(member, kind, field) for field in kind._fields)
+    return kind(*(_load(self.folder, name) for name in names))
 
 
-def write(segment: Segment, firings: Sequence[Firings]) -> None:
+def write(segment: Segment, members: Iterable[tuple[Firings, Active]]) -> None:
   """Writes a segment; its folder appears when it is complete."""
   draft = segment.folder.with_name(segment.folder.name + _PARTIAL)
   shutil.rmtree(draft, ignore_errors=True)
   draft.mkdir(parents=True)
-  arrays = segment._asdict()
-  del arrays['folder']
-  np.savez(draft / _TEXT, **arrays)
-  for i, member in enumerate(firings):
-    for field, array in member._asdict().items():
-      np.save(_path(draft, i, field), array)
+  for name in _TEXT:
+    np.save(draft / f'{name}.npy', getattr(segment, name))
+  for i, parts in enumerate(members):
+    for part in parts:
+      for field, array in part._asdict().items():
+        np.save(draft / f'{_member_name(i, type(part), field)}.npy', array)
   draft.rename(segment.folder)
 
 
@@ -112,9 +132,8 @@ def find(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def read(folder: pathlib.Path) -> Segment:
-  """Returns a segment with its text."""
-  with np.load(folder / _TEXT) as arrays:
-    return Segment(folder, **arrays)
+  """Returns a segment, whose text is read from the disk when used."""
+  return Segment(folder, *(_load(folder, name) for name in _TEXT))
 
 
 class Block:
@@ -123,14 +142,16 @@ class Block:
   Iteration reads (segment, firings) from the disk.
 
   Attributes:
-    folder: The folder of the segments.
+    parts: The segments.
     member: The number of the member.
     start: The first latent.
     stop: The latent after the last.
   """
 
-  def __init__(self, folder: pathlib.Path, member: int, start: int, stop: int):
-    self.folder = folder
+  def __init__(
+      self, parts: Sequence[Segment], member: int, start: int, stop: int
+  ):
+    self.parts = parts
     self.member = member
     self.start = start
     self.stop = stop
@@ -141,16 +162,23 @@ class Block:
     return self.stop - self.start
 
   def __iter__(self) -> Iterator[tuple[Segment, Firings]]:
-    for segment in read_all(self.folder):
+    for segment in self.parts:
       firings = segment.firings(self.member)
       yield segment, firings.block(self.start, self.stop)
 
 
-def read_all(folder: pathlib.Path) -> Iterator[Segment]:
-  """Yields the complete segments, one at a time in memory."""
-  for path in find(folder):
-    yield read(path)
+def read_all(folder: pathlib.Path) -> list[Segment]:
+  """Returns the complete segments."""
+  return [read(path) for path in find(folder)]
 
 
-def _path(folder: pathlib.Path, member: int, field: str) -> pathlib.Path:
-  return folder / f'member_{member:03d}.{field}.npy'
+_TEXT = [name for name in Segment._fields if name != 'folder']
+
+
+def _member_name(member: int, kind: Any, field: str) -> str:
+  return f'member_{member:03d}.{kind.__name__.lower()}.{field}'
+
+
+def _load(folder: pathlib.Path, name: str) -> np.ndarray:
+  # Indexing a plain array is faster than indexing NumPy's class of maps.
+  return np.asarray(np.load(folder / f'{name}.npy', mmap_mode='r'))

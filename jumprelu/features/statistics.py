@@ -6,15 +6,14 @@ draw of n takes those with the smallest hashes of seed, position and latent, so
 that it is the same in any order.
 """
 
-import functools
 from typing import NamedTuple
 
 import numpy as np
+from scipy import sparse
 
 from jumprelu import features, metrics
 from jumprelu.array_typing import Float, Int, Num
-from jumprelu.data import packing
-from jumprelu.features import segments
+from jumprelu.features import ranked_rows, segments
 
 # Bin i of the histogram holds values from EDGES[i - 1] to below EDGES[i], four
 # bins to the octave. The first bin holds all values below 2^-8, and the last
@@ -56,26 +55,31 @@ class Places(NamedTuple):
     parts = zip(self, *others, strict=True)
     return Places(*(np.concatenate(fields) for fields in parts))
 
-  def first(self, count: int, *, per_document: bool = False) -> 'Places':
-    """Returns the first firings of each latent.
+  def first(self, count: int) -> 'Places':
+    """Returns the first firings of each latent, sorted by latent and order.
 
     Args:
       count: The largest number of firings of a latent.
-      per_document: Whether to keep at most one firing from each document.
     """
-    keys = (self.position, self.order, self.latent)
-    chosen = self.select(np.lexsort(keys))
-    if per_document:
-      index = np.lexsort((chosen.document, chosen.latent))
-      pairs = np.stack([chosen.latent[index], chosen.document[index]])
-      # The sort is stable, so the first of a pair is the preferred one.
-      is_first = np.ones(len(index), bool)
-      is_first[1:] = (pairs[:, 1:] != pairs[:, :-1]).any(0)
-      chosen = chosen.select(np.sort(index[is_first]))
-    rank = np.arange(len(chosen.latent)) - np.searchsorted(
-        chosen.latent, chosen.latent
+    by_latent = self
+    if (self.latent[1:] < self.latent[:-1]).any():
+      # This sort is fast where sorted records were joined.
+      by_latent = self.select(np.argsort(self.latent, kind='stable'))
+    starts = _starts_of_present(by_latent.latent)
+    index = ranked_rows.first(
+        starts, by_latent.order, count, ties=by_latent.position
     )
-    return chosen.select(rank < count)
+    return by_latent.select(index)
+
+  def one_per_document(self) -> 'Places':
+    """Returns each latent's preferred firing in each document."""
+    order = (self.position, self.order, self.document, self.latent)
+    chosen = self.select(np.lexsort(order))
+    is_first = np.ones(len(chosen.latent), bool)
+    is_first[1:] = (chosen.latent[1:] != chosen.latent[:-1]) | (
+        chosen.document[1:] != chosen.document[:-1]
+    )
+    return chosen.select(is_first)
 
 
 class Sums(NamedTuple):
@@ -87,56 +91,64 @@ class Sums(NamedTuple):
   profile: Int[np.ndarray, 'latents position_bins']
 
   @classmethod
-  def of(cls, latents, values, positions, size: int) -> 'Sums':
-    """Returns the sums of the firings of `size` latents."""
+  def of(cls, firings: segments.Firings, bins: np.ndarray) -> 'Sums':
+    """Returns the sums of firings, given their bins of the position profile."""
+    latents, values = firings.latents, firings.values
+    size = len(firings.starts) - 1
 
     def counts(bins, width):
       flat = np.bincount(latents * width + bins, minlength=size * width)
       return flat.reshape(size, width)
 
     return cls(
-        np.bincount(latents, minlength=size),
+        np.diff(firings.starts),
         sums_of(latents, values, size),
-        counts(np.searchsorted(EDGES, values, 'right'), BINS),
-        counts(position_bin(positions), POSITION_BINS),
+        counts(histogram_bin(values), BINS),
+        counts(bins, POSITION_BINS),
     )
 
 
 class Tokens(NamedTuple):
   """Counts and sums of the firings of each latent on each token id.
 
-  A pair is the latent times 2^32, plus the token id.
+  Attributes:
+    sums: Counts as real parts and sums as imaginary parts.
   """
 
-  pair: Int[np.ndarray, ' pairs']
-  count: Int[np.ndarray, ' pairs']
-  total: Float[np.ndarray, ' pairs']
+  sums: sparse.csr_array
 
   @classmethod
-  def of(cls, pair, count, total) -> 'Tokens':
-    """Returns the record in which each pair is present once."""
-    distinct, inverse = np.unique(pair, return_inverse=True)
-    size = len(distinct)
-    counts = np.bincount(inverse, count, size).astype(np.int64)
-    return cls(distinct, counts, sums_of(inverse, total, size))
+  def of(cls, firings: segments.Firings, segment: segments.Segment) -> 'Tokens':
+    """Returns the record of the firings of a segment."""
+    tokens = segment.tokens.reshape(-1)
+    # Sorted by latent, the firings are a matrix by rows. Its product with the
+    # matrix of each position's token has counts and sums together.
+    values = np.ones(len(firings.at), np.complex128)
+    values.imag = firings.values
+    fires = sparse.csr_array(
+        (values, firings.at, firings.starts),
+        (len(firings.starts) - 1, len(tokens)),
+    )
+    is_token = sparse.csr_array(
+        (np.ones(len(tokens)), tokens, np.arange(len(tokens) + 1)),
+        (len(tokens), int(tokens.max(initial=0)) + 1),
+    )
+    sums = fires @ is_token
+    sums.sort_indices()
+    return cls(sums)
 
   def merge(self, other: 'Tokens') -> 'Tokens':
     """Returns the counts and sums of both records."""
-    parts = zip(self, other, strict=True)
-    return Tokens.of(*(np.concatenate(fields) for fields in parts))
+    shape = np.maximum(self.sums.shape, other.sums.shape)
+    for sums in (self.sums, other.sums):
+      sums.resize(*shape)
+    return Tokens(self.sums + other.sums)
 
   @property
   def latent(self) -> Int[np.ndarray, ' pairs']:
-    """Returns the latent of each pair."""
-    return self.pair // _STRIDE
-
-  @property
-  def token(self) -> Int[np.ndarray, ' pairs']:
-    """Returns the token id of each pair."""
-    return self.pair % _STRIDE
-
-
-_STRIDE = 1 << 32
+    """Returns the latent of each pair of a latent and a token."""
+    counts = np.diff(self.sums.indptr)
+    return np.repeat(np.arange(len(counts)), counts)
 
 
 class Statistics(NamedTuple):
@@ -155,40 +167,50 @@ class Statistics(NamedTuple):
       *,
       number: int,
       first_latent: int,
+      limits: np.ndarray,
+      least: Float[np.ndarray, ' latents'],
       config: features.Config,
   ) -> 'Statistics':
     """Returns the statistics of one segment.
+
+    The sample may have more firings than the config's.
 
     Args:
       firings: The block's firings.
       segment: The segment.
       number: Its number.
       first_latent: The number of the block's first latent in the member.
+      limits: The largest hash of a firing in the sample, by latent.
+      least: The least value of a firing among the strongest, by latent.
       config: The config.
     """
-    latents, size = firings.latents, len(firings.starts) - 1
-    positions = packing.positions(segment.tokens).reshape(-1)[firings.at]
-    tokens = segment.tokens.reshape(-1)[firings.at].astype(np.int64)
-    cache_positions = segment.cache_positions[firings.at]
-    hashes = hashed(config.seed, cache_positions, latents + first_latent)
-    places = Places(
-        latents,
-        firings.values,
-        np.full(len(latents), number),
-        firings.at,
-        cache_positions,
-        segment.documents.reshape(-1)[firings.at],
-        -firings.values,
+    hashes = hashed(
+        config.seed,
+        segment.cache_positions[firings.at],
+        firings.latents + first_latent,
     )
+
+    def places(index, order):
+      at = firings.at[index]
+      return Places(
+          firings.latents[index],
+          firings.values[index],
+          np.full(len(at), number),
+          at,
+          segment.cache_positions[at],
+          segment.documents.reshape(-1)[at],
+          order,
+      )
+
+    best = _best(firings, segment)
+    best = best[firings.values[best] >= least[firings.latents[best]]]
+    top = places(best, -firings.values[best]).one_per_document()
+    drawn = np.flatnonzero(hashes <= limits[firings.latents])
     return cls(
-        Sums.of(latents, firings.values, positions, size),
-        _best(places).first(config.examples, per_document=True),
-        _drawn(places._replace(order=hashes), firings.starts, config.sample),
-        Tokens.of(
-            latents * _STRIDE + tokens,
-            np.ones(len(latents)),
-            firings.values.astype(np.float64),
-        ),
+        Sums.of(firings, segment.bins.reshape(-1)[firings.at]),
+        top.first(config.examples),
+        places(drawn, hashes[drawn]),
+        Tokens.of(firings, segment),
     )
 
   def merge(
@@ -197,26 +219,63 @@ class Statistics(NamedTuple):
     """Returns the statistics of both parts of the text."""
     return Statistics(
         metrics.add(self.sums, other.sums),
-        self.top.join(other.top).first(config.examples, per_document=True),
-        self.sample.join(other.sample).first(config.sample),
+        self.top.join(other.top).one_per_document().first(config.examples),
+        self.sample.join(other.sample),
         self.tokens.merge(other.tokens),
     )
 
 
-def of_block(block: segments.Block, *, config: features.Config) -> Statistics:
-  """Returns the statistics of a block of latents over all segments."""
-  parts = (
-      Statistics.of(
-          firings,
-          segment,
-          number=number,
-          first_latent=block.start,
-          config=config,
-      )
-      for number, (segment, firings) in enumerate(block)
-  )
-  merge = functools.partial(Statistics.merge, config=config)
-  return functools.reduce(merge, parts)
+def of_block(
+    block: segments.Block,
+    *,
+    counts: Int[np.ndarray, ' latents'],
+    config: features.Config,
+) -> Statistics:
+  """Returns the statistics of a block of latents over all segments.
+
+  Args:
+    block: The block.
+    counts: The number of firings of each of its latents.
+    config: The config.
+  """
+  # Half of the share that would be expected to suffice is left as a margin.
+  share = 2 * config.sample / np.maximum(counts, 1)
+  while True:
+    merged = _within(block, np.minimum(share, 1), config)
+    drawn = np.bincount(merged.sample.latent, minlength=block.size)
+    if (drawn >= np.minimum(counts, config.sample)).all():
+      return merged._replace(sample=merged.sample.first(config.sample))
+    share *= 2
+
+
+def _within(
+    block: segments.Block,
+    shares: Float[np.ndarray, ' latents'],
+    config: features.Config,
+) -> Statistics:
+  """Returns the statistics with this share of each latent's firings sampled."""
+  top = np.iinfo(np.uint64).max
+  limits = (shares * float(1 << 63)).astype(np.uint64) * np.uint64(2)
+  limits = np.where(shares == 1, top, limits)
+  least = np.full(block.size, -np.inf, np.float32)
+  merged = None
+  for number, (segment, firings) in enumerate(block):
+    part = Statistics.of(
+        firings,
+        segment,
+        number=number,
+        first_latent=block.start,
+        limits=limits,
+        least=least,
+        config=config,
+    )
+    merged = part if merged is None else merged.merge(part, config=config)
+    # Sorted by latent and value, each latent's last value is its least.
+    counts = np.bincount(merged.top.latent, minlength=block.size)
+    full = np.flatnonzero(counts == config.examples)
+    least[full] = merged.top.value[np.cumsum(counts)[full] - 1]
+  assert merged is not None, 'a text has at least one segment'
+  return merged
 
 
 def sums_of(
@@ -227,6 +286,35 @@ def sums_of(
   """Returns the sum of the values in each of `size` bins, in float64."""
   # `bincount` returns integers if it has no entry.
   return np.bincount(bins, values, size).astype(np.float64)
+
+
+def histogram_bin(
+    values: Float[np.ndarray, ' values'],
+) -> Int[np.ndarray, ' values']:
+  """Returns the bin of the histogram of each value."""
+  # The same as a binary search, but several times faster. Exponent and upper
+  # bits of the mantissa of a float32 are an integer that grows with the value.
+  cell = np.ascontiguousarray(values, np.float32).view(np.int32) >> _CELL_BITS
+  cell = np.clip(cell - _FIRST_CELL, 0, len(_CELL_BINS) - 1)
+  bins = _CELL_BINS[cell]
+  # A cell contains at most one edge, the lower edge of the next bin.
+  return bins + (values >= _NEXT_EDGE[bins])
+
+
+_CELL_BITS = 20
+_FIRST_CELL = (EDGES[0].view(np.int32) >> _CELL_BITS) - 1
+_CELL_BINS = np.searchsorted(
+    EDGES,
+    np.arange(
+        _FIRST_CELL,
+        (EDGES[-1].view(np.int32) >> _CELL_BITS) + 2,
+        dtype=np.int32,
+    )
+    .__lshift__(_CELL_BITS)
+    .view(np.float32),
+    'right',
+)
+_NEXT_EDGE = np.append(EDGES, np.float32(np.inf))
 
 
 def position_bin(
@@ -260,31 +348,32 @@ def _mix(x: np.ndarray) -> np.ndarray:
     return x ^ (x >> np.uint64(31))
 
 
-def _best(places: Places) -> Places:
+def _best(
+    firings: segments.Firings, segment: segments.Segment
+) -> Int[np.ndarray, ' runs']:
   """Returns the largest firing of each run of one latent in one document.
 
-  It reduces the firings before the sort of `Places.first`.
+  It reduces the firings before they are sorted.
   """
-  if not len(places.latent):
-    return places
-  starts = np.ones(len(places.latent), bool)
-  starts[1:] = (places.latent[1:] != places.latent[:-1]) | (
-      places.document[1:] != places.document[:-1]
-  )
-  run = np.cumsum(starts) - 1
-  largest = np.maximum.reduceat(places.value, np.flatnonzero(starts))
-  index = np.flatnonzero(places.value == largest[run])
-  _, first = np.unique(run[index], return_index=True)
-  return places.select(index[first])
+  if not len(firings.at):
+    return np.zeros(0, np.int64)
+  document = segment.documents.reshape(-1)[firings.at]
+  starts = np.ones(len(document), bool)
+  starts[1:] = document[1:] != document[:-1]
+  sizes = np.diff(firings.starts)
+  starts[firings.starts[:-1][sizes > 0]] = True
+  start = np.flatnonzero(starts)
+  largest = np.maximum.reduceat(firings.values, start)
+  counts = np.diff(np.append(start, len(document)))
+  index = np.flatnonzero(firings.values == np.repeat(largest, counts))
+  # Of equal values, the first of the run is chosen.
+  run = np.searchsorted(start, index, 'right')
+  return index[np.append(True, run[1:] != run[:-1])]
 
 
-def _drawn(places: Places, starts: np.ndarray, count: int) -> Places:
-  """Returns the firings of each latent with the smallest hashes."""
-  available = np.diff(starts)
-  # Half of the share that would be expected to suffice is left as a margin.
-  share = np.minimum(2 * count / np.maximum(available, 1), 1)
-  limit = (share * float(1 << 63)).astype(np.uint64)
-  few = places.select((places.order >> np.uint64(1)) <= limit[places.latent])
-  chosen = np.bincount(few.latent, minlength=len(available))
-  enough = (chosen >= np.minimum(available, count)).all()
-  return (few if enough else places).first(count)
+def _starts_of_present(
+    latents: Int[np.ndarray, ' entries'],
+) -> Int[np.ndarray, ' rows_and_end']:
+  """Returns where the entries of each latent start that has any."""
+  changes = np.flatnonzero(latents[1:] != latents[:-1]) + 1
+  return np.concatenate([[0], changes, [len(latents)]])

@@ -12,6 +12,14 @@ demand, for suites that are too large for one file.
 --features names a folder that `jumprelu features` wrote for the same SAEs.
 Without it, features are collected first, into a folder next to --out whose name
 ends in .features, which later calls reuse.
+
+  jumprelu explore --release=jumprelu_demo/release --serve
+
+serves the page on this computer instead, with the language model: type a text
+and see which latents fire, how the SAE changes the next token, and which
+latents cause it. Only this computer can reach the server, unless --host says
+otherwise, and texts are not stored. Features are next to the release then. It
+needs the extra `serve`. Ctrl-C stops it.
 """
 
 import functools
@@ -32,6 +40,8 @@ MAIN_FLAGS = (
     'out',
     'features',
     'run',
+    'serve',
+    'port',
     'members',
     'tokens',
     'data',
@@ -48,16 +58,39 @@ def define_flags(fv: absl_flags.FlagValues) -> None:
   string(
       'run', None, "Run directory, for the training curves of the page's SAEs."
   )
+  absl_flags.DEFINE_boolean(
+      'serve',
+      False,
+      'Serve the page with a live language model instead of writing it.',
+      flag_values=fv,
+  )
+  absl_flags.DEFINE_integer(
+      'port',
+      8080,
+      'Port of --serve; 0 chooses one that is not in use.',
+      lower_bound=0,
+      upper_bound=65535,
+      flag_values=fv,
+  )
+  string(
+      'host',
+      '127.0.0.1',
+      'Address of --serve; with any other, other computers can reach it too.',
+  )
   features_command.define_collection_flags(fv)
 
 
 def run(fv: absl_flags.FlagValues) -> None:
   """Checks the flags, collects features if needed, and writes the page."""
-  problems = [
-      f'--{name} is needed' for name in ('release', 'out') if not fv[name].value
-  ]
+  needed = ('release',) if fv.serve else ('release', 'out')
+  problems = [f'--{name} is needed' for name in needed if not fv[name].value]
+  if fv.serve and fv.out:
+    problems.append('--serve writes no page; leave out --out')
   if problems:
     raise errors.UserError('; '.join(problems))
+  if fv.serve:
+    serve(fv)
+    return
   out = remote.local('out', fv.out)
   release = remote.local('release', fv.release)
   folder_kinds.refuse_inside_release('out', out)
@@ -81,6 +114,30 @@ def run(fv: absl_flags.FlagValues) -> None:
   )
   if as_file and written.size > write.LARGE_BYTES:
     print('The file is large; --out=FOLDER writes a page that opens faster.')
+
+
+def serve(fv: absl_flags.FlagValues) -> None:
+  """Serves the page with a live language model until it is stopped."""
+  from jumprelu.explore import release_page
+  from jumprelu.explore.serve import app, server, source, worker
+
+  release = remote.local('release', fv.release)
+  # A wrong model and a port in use raise errors before features are collected.
+  parts = source.Source(features_command.load(fv), lm_dtype=fv.lm_dtype)
+  max_tokens = parts.max_tokens
+  listener = server.bind(fv.host, fv.port)
+  page = release_page.data(
+      release,
+      ready_features(fv, release.with_name(f'{release.name}.html')),
+      run=remote.local('run', fv.run) if fv.run else None,
+  )
+  print('explore: page', flush=True)
+  server.run(
+      app.make_page(page, max_tokens=max_tokens),
+      worker.Worker(parts.load, context=parts.precision()),
+      listener,
+      host=fv.host,
+  )
 
 
 def ready_features(

@@ -295,11 +295,11 @@ def test_a_collection_that_was_stopped_is_resumed(
 ):
   write, calls = member_table.MemberTable.write, []
 
-  def stopped(self, path):
+  def stopped(self, path, tables):
     calls.append(path)
     if len(calls) == 2:
       raise KeyboardInterrupt
-    write(self, path)
+    write(self, path, tables)
 
   monkeypatch.setattr(member_table.MemberTable, 'write', stopped)
   with pytest.raises(KeyboardInterrupt):
@@ -321,7 +321,7 @@ def test_a_collection_that_was_stopped_is_resumed(
 def test_other_settings_do_not_resume_a_collection(
     release, tmp_path, monkeypatch
 ):
-  monkeypatch.setattr(collect, '_tables', lambda *a, **b: 1 / 0)
+  monkeypatch.setattr(collect.tables, 'write', lambda *a, **b: 1 / 0)
   with pytest.raises(ZeroDivisionError):
     collected(release, tmp_path / 'out', paths=['transcoder'])
   marker = tmp_path / 'out.partial' / 'segments' / 'marker'

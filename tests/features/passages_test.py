@@ -98,7 +98,7 @@ def test_a_text_without_kept_tokens_has_no_passage(tmp_path):
   drawn = passages.draw([empty], config=CONFIG)
   assert len(drawn.at) == 0
   path = tmp_path / 'texts.parquet'
-  passages.write(drawn, tmp_path, path=path)
-  active = passages.firings(drawn, tmp_path, 0)
+  passages.write(drawn, [empty], path=path)
+  active = passages.firings(drawn, [empty], 0)
   passages.write_firings(drawn, active, path=path)
   assert active.starts.tolist() == [0]

@@ -28,10 +28,29 @@ def _random_segment(folder, number, rows, seed):
       tokens,
       np.broadcast_to(starts // 3 * 3 * LENGTH, tokens.shape),
       np.asarray(packing.keep_mask(tokens)),
+      statistics.position_bin(packing.positions(tokens)),
   )
   counts = np.searchsorted(latents, np.arange(LATENTS + 1))
-  segments.write(segment, [segments.Firings(counts, at, values)])
+  _write(segment, segments.Firings(counts, at, values))
   return segment
+
+
+def _write(segment, firings):
+  """Writes a segment with the firings of one member."""
+  order = np.argsort(firings.at, kind='stable')
+  starts = np.searchsorted(
+      firings.at[order], np.arange(segment.tokens.size + 1)
+  )
+  active = segments.Active(starts, firings.latents[order])
+  segments.write(segment, [(firings, active)])
+
+
+def _statistics(block):
+  counts = [
+      np.diff(part.firings(block.member).starts)[block.start : block.stop]
+      for part in block.parts
+  ]
+  return statistics.of_block(block, counts=np.sum(counts, 0), config=CONFIG)
 
 
 def _joined(folder, parts):
@@ -50,29 +69,27 @@ def _joined(folder, parts):
   firings = segments.Firings(
       np.array(counts), np.concatenate(at), np.concatenate(values)
   )
-  segments.write(whole, [firings])
+  _write(whole, firings)
 
 
 def test_merged_statistics_are_those_of_the_joined_text(tmp_path):
   parts = [_random_segment(tmp_path / 'a', i, 6, i) for i in range(4)]
   _joined(tmp_path / 'b', parts)
   blocks = [
-      segments.Block(tmp_path / name, 0, 1, LATENTS) for name in ('a', 'b')
+      segments.Block(segments.read_all(tmp_path / name), 0, 1, LATENTS)
+      for name in ('a', 'b')
   ]
-  merged, joined = (statistics.of_block(b, config=CONFIG) for b in blocks)
-  for field in ('sums', 'tokens'):
-    ours, theirs = getattr(merged, field), getattr(joined, field)
-    for x, y in zip(ours, theirs, strict=True):
-      np.testing.assert_array_equal(x, y)
+  merged, joined = (_statistics(b) for b in blocks)
+  for x, y in zip(merged.sums, joined.sums, strict=True):
+    np.testing.assert_array_equal(x, y)
+  ours, theirs = merged.tokens.sums, joined.tokens.sums
+  np.testing.assert_array_equal(ours.toarray(), theirs.toarray())
   assert merged.sums.count.min() > CONFIG.sample
   for field in ('top', 'sample'):
     ours, theirs = getattr(merged, field), getattr(joined, field)
     for name in ('latent', 'value', 'position', 'document', 'order'):
       np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
-  pools = [
-      examples.draw_pool(segments.read_all(b.folder), config=CONFIG)
-      for b in blocks
-  ]
+  pools = [examples.draw_pool(b.parts, config=CONFIG) for b in blocks]
   np.testing.assert_array_equal(pools[0].position, pools[1].position)
   for kind in ('top', 'silent'):
     windows = []
@@ -80,7 +97,7 @@ def test_merged_statistics_are_those_of_the_joined_text(tmp_path):
       places = every.top
       if kind == 'silent':
         places = examples.silent(pool, block, config=CONFIG)
-      windows.append(examples.windows(places, block, window=CONFIG.window))
+      windows += examples.windows([places], block, window=CONFIG.window)
     assert len(windows[0].index) >= LATENTS
     for x, y in zip(*windows, strict=True):
       np.testing.assert_array_equal(x, y)
@@ -88,8 +105,8 @@ def test_merged_statistics_are_those_of_the_joined_text(tmp_path):
 
 def test_a_sample_has_the_smallest_hashes(tmp_path):
   segment = _random_segment(tmp_path, 0, 40, 7)
-  block = segments.Block(tmp_path, 0, 0, LATENTS)
-  sample = statistics.of_block(block, config=CONFIG).sample
+  block = segments.Block(segments.read_all(tmp_path), 0, 0, LATENTS)
+  sample = _statistics(block).sample
   for latent in range(LATENTS):
     at = segment.firings(0).block(latent, latent + 1).at
     positions = segment.cache_positions[at]
@@ -117,11 +134,11 @@ def test_memory_does_not_grow_with_the_text(tmp_path):
     folder = tmp_path / str(count)
     for i in range(count):
       _random_segment(folder, i, 1_000, i)
-    block = segments.Block(folder, 0, 0, LATENTS)
+    block = segments.Block(segments.read_all(folder), 0, 0, LATENTS)
     tracemalloc.start()
-    merged = statistics.of_block(block, config=CONFIG)
-    examples.windows(merged.top, block, window=CONFIG.window)
-    pool = examples.draw_pool(segments.read_all(folder), config=CONFIG)
+    merged = _statistics(block)
+    examples.windows([merged.top], block, window=CONFIG.window)
+    pool = examples.draw_pool(block.parts, config=CONFIG)
     examples.silent(pool, block, config=CONFIG)
     peaks.append(tracemalloc.get_traced_memory()[1])
     tracemalloc.stop()

@@ -49,11 +49,11 @@ class Live:
     self._lm = model
     self._config, self._params = model.config, model.params
     self._vocab = min(model.config.vocab, model.tokenizer.vocab_size)
-    context = model.config.context
-    self._lengths = tuple(sorted({min(n, context) for n in LENGTHS}))
+    self._lengths = lengths(model.config)
     self._static: dict[str, passes.Member] = {}
     self._arrays: dict[str, Any] = {}
     for path, member in saes.items():
+      model.with_sae(member)  # Raises an error if their sizes differ.
       self._static[path] = passes.Member(member.sae, member.reads)
       self._arrays[path] = _place(member, model)
     self._taps = lm.all_taps(static.reads for static in self._static.values())
@@ -62,11 +62,6 @@ class Live:
   def max_tokens(self) -> int:
     """The largest number of tokens of a text, BOS included."""
     return self._lengths[-1]
-
-  @property
-  def max_new_tokens(self) -> int:
-    """The largest number of tokens that are generated."""
-    return NEW_TOKENS
 
   def warm_up(self, report: Callable[[str], None]) -> None:
     """Runs all programs once; `report` gets a line for each phase."""
@@ -350,6 +345,11 @@ class Live:
         token | {'logit': logit, 'probability': probability}
         for token, (logit, probability) in zip(named, numbers, strict=True)
     ]
+
+
+def lengths(config: lm.LmConfig) -> tuple[int, ...]:
+  """Returns the lengths to which texts are padded."""
+  return tuple(sorted({min(n, config.context) for n in LENGTHS}))
 
 
 def _place(
