@@ -17,9 +17,9 @@ ends in .features, which later calls reuse.
 
 serves the page on this computer instead, with the language model: type a text
 and see which latents fire, how the SAE changes the next token, and which
-latents cause it. Only this computer can reach the server, unless --host says
-otherwise, and texts are not stored. Features are next to the release then. It
-needs the extra `serve`. Ctrl-C stops it.
+latents cause it. Only this computer can reach the server, unless --host names
+another address; texts are not stored. The folder of features is then next to
+the release. Needs the extra `serve`. Ctrl-C stops the server.
 """
 
 import functools

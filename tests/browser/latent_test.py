@@ -114,7 +114,7 @@ def test_neighbours_and_coactive_latents_are_those_of_the_files(page, demo):
         assert pages.equal(texts[-1], entry[value]), (heading, texts)
         anchor = card.locator(f'a[href="#{link}/{number}"]')
         assert anchor.count() >= 1
-    # What each is about: its top token.
+    # Each shows its top token.
     near = row['neighbours'][0]
     top = demo.rows(member)[near['latent']]['top_tokens']
     if top:

@@ -50,7 +50,7 @@ def _latents(page):
 
 
 def _count(page):
-  """Returns the number of latents that the page says it shows."""
+  """Returns the number of latents that the page states."""
   texts = page.get_by_role('status').all_inner_texts()
   (text,) = [t for t in texts if 'latent' in t and re.match(r'[\d,]', t)]
   return int(text.split()[0].replace(',', ''))

@@ -162,7 +162,7 @@ def test_reshuffling_draws_other_latents_of_all_members(open_demo, demo):
   members, latents = zip(*(link.rsplit('/', 1) for link in draws), strict=True)
   assert set(members) <= set(known) and len(set(members)) >= 6
   numbers = [int(n) / known[m] for m, n in zip(members, latents, strict=True)]
-  # Uniform: about 60 draws, of which each third has a fair share.
+  # Uniform: each third has its share of about 60 draws.
   counts, _ = np.histogram(numbers, 3, range=(0, 1))
   assert min(counts) >= 6
 
