@@ -261,9 +261,7 @@ def _norm(x):
   return jnp.linalg.norm(x, axis=-1)
 
 
-def _predicted(
-    text: Text, passed: programs.Forward, vocab: int
-) -> Predicted:
+def _predicted(text: Text, passed: programs.Forward, vocab: int) -> Predicted:
   """Returns losses and next tokens; rows beyond `vocab` are no tokens."""
   last = passed.logits[0, text.length - 1]
   top, tokens = lax.top_k(last[:vocab], min(NEXT, vocab))
