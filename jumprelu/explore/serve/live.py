@@ -303,7 +303,7 @@ class Live:
           f'text: {len(text) + 1} tokens with BOS, the limit is'
           f' {limit}{new_ones}; shorten it',
       )
-    ids = self._lm.tokenize(text)
+    ids = self._lm.tokenize(text or [packing.BOS])
     rooms = self._lengths[-1:] if new else self._lengths
     room = next(n for n in rooms if n >= len(ids))
     padded = np.full((1, room), packing.PAD, np.int32)
