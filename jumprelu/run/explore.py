@@ -30,7 +30,7 @@ import sys
 from absl import flags as absl_flags
 
 from jumprelu import errors, extras
-from jumprelu.files import folder_kinds, remote
+from jumprelu.files import folder_kinds, remote, wording
 from jumprelu.run import features as features_command
 from jumprelu.run import main
 
@@ -52,6 +52,8 @@ MAIN_FLAGS = (
 
 def define_flags(fv: absl_flags.FlagValues) -> None:
   """Declares the command's flags."""
+  from jumprelu.run import flags
+
   string = functools.partial(absl_flags.DEFINE_string, flag_values=fv)
   string('release', None, 'Release directory, or a folder of published SAEs.')
   string('out', None, 'The page: PAGE.html, or a folder.')
@@ -65,13 +67,13 @@ def define_flags(fv: absl_flags.FlagValues) -> None:
       'Serve the page with a live language model instead of writing it.',
       flag_values=fv,
   )
-  absl_flags.DEFINE_integer(
+  flags.define_integer(
+      fv,
       'port',
       8080,
       'Port of --serve; 0 chooses one that is not in use.',
       lower_bound=0,
       upper_bound=65535,
-      flag_values=fv,
   )
   string(
       'host',
@@ -109,7 +111,8 @@ def run(fv: absl_flags.FlagValues) -> None:
   members = page.index['members']
   latents = sum(member['width'] for member in members)
   print(
-      f'{written.path}: {len(members)} members, {latents:,} latents,'
+      f'{written.path}: {wording.count(len(members), "member")},'
+      f' {latents:,} latents,'
       f' {written.size / 2**20:.1f} MiB; open it in a browser:'
       f' {written.path.absolute().as_uri()}'
   )
