@@ -75,10 +75,24 @@ class Text:
     ids = self.tokens
     self.keep = ~np.isin(ids, [packing.PAD, packing.BOS, packing.EOS])
     self.vocab = tokenizer.vocab_size
-    self._model = model
-    self._run = jax.jit(
+    run = jax.jit(
         functools.partial(lm.activations, model), static_argnames='taps'
     )
+    layer = manifest['members'][0]['layer']
+    taps = tuple(lm.Tap(layer, site) for site in lm.Site)
+    parts = [
+        run(
+            model.params,
+            jnp.asarray(tokens),
+            positions=jnp.asarray(packing.positions(tokens)),
+            segments=jnp.asarray(packing.segments(tokens)),
+            taps=taps,
+        )
+        for tokens in np.array_split(self.tokens, 8)
+    ]
+    self.activations = {
+        tap.site: np.concatenate([part[tap] for part in parts]) for tap in taps
+    }
 
   def passages(self, folder):
     """Returns the position in the text of each token of the passages."""
@@ -89,20 +103,6 @@ class Text:
       first = np.flatnonzero(self.rows == row)[0] * length + column
       places.append(first + np.arange(len(entry['tokens'])))
     return np.concatenate(places)
-
-  def __call__(self, tap):
-    """Returns the activations at a tap, [rows, positions, model]."""
-    parts = [
-        self._run(
-            self._model.params,
-            jnp.asarray(tokens),
-            positions=jnp.asarray(packing.positions(tokens)),
-            segments=jnp.asarray(packing.segments(tokens)),
-            taps=(tap,),
-        )[tap]
-        for tokens in np.array_split(self.tokens, 20)
-    ]
-    return np.concatenate(parts)
 
 
 @pytest.fixture(scope='module')
@@ -134,8 +134,11 @@ class Member:
     with np.load(demo / 'release' / self.path / 'params.npz') as arrays:
       self.params = p = dict(arrays)
     site = 'mlp_in' if self.site == 'transcoder' else self.site
-    x = text(lm.Tap(entry['layer'], lm.Site(site)))
-    if self.site == 'transcoder':
+    x = text.activations[lm.Site(site)]
+    config = json.loads(
+        (demo / 'release' / self.path / 'config.json').read_text()
+    )
+    if self.site == 'transcoder' and not config['input_gain']:
       norm = model.params[f'layer_{entry["layer"]}']['pre_ffw_norm']
       x = x / (1 + np.asarray(norm['scale']))
     z = x @ p['W_enc'] + p['b_enc']
