@@ -8,7 +8,7 @@ Words select the figures whose number, file, suites or description has them all:
 
 The cost is the time of the suites at nano scale on two cores; figures that name
 the same suite share it. README.md in this folder has the papers' claims and
-what was measured.
+the measurements.
 """
 
 import ast

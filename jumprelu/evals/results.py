@@ -13,7 +13,7 @@ from jumprelu.files import json_files
 Row = dict[str, Any]
 
 # {column heading: field of a row}.
-_COLUMNS = {
+COLUMNS = {
     'run': 'run',
     'site': 'site',
     'layer': 'layer',
@@ -88,13 +88,13 @@ def table(rows: Sequence[Row]) -> str:
   """
   columns = {
       heading: [_cell(row, field) for row in rows]
-      for heading, field in _COLUMNS.items()
+      for heading, field in COLUMNS.items()
   }
   columns = {
       heading: cells
       for heading, cells in columns.items()
       if any(cell not in (None, '') for cell in cells)
-      and (_COLUMNS[heading] not in _HIDDEN_IF_ZERO or any(cells))
+      and (COLUMNS[heading] not in _HIDDEN_IF_ZERO or any(cells))
   }
   shared = [
       f'{heading} {columns.pop(heading)[0]}'
@@ -125,7 +125,7 @@ def _cell(row: Row, field: str) -> Any:
     if misses_target(row):
       return f'{table_lib.format_number(value)} missed'
     return value or None
-  # With a target, the usual coefficient of 1 says nothing about the sparsity.
+  # With a target, the usual coefficient of 1 does not set the sparsity.
   if field == 'sparsity_coefficient' and target and value == 1:
     return None
   return value
