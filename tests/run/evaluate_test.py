@@ -150,6 +150,24 @@ def _probed(folder, name, *flags):
   return rows, {r['task']: r['balanced_accuracy'] for r in whole}
 
 
+def test_an_sae_of_another_size_is_refused_before_the_text_is_read(
+    folder, rows, capsys
+):
+  arrays = dict(np.load(folder / 'release' / rows[0]['path'] / 'params.npz'))
+  arrays['W_enc'] = arrays['W_enc'][:100]
+  arrays['W_dec'] = arrays['W_dec'][:, :100]
+  arrays['b_dec'] = arrays['b_dec'][:100]
+  bare = folder / 'narrow' / 'resid_post' / 'layer_1' / 'width_16' / 'a'
+  bare.mkdir(parents=True)
+  np.savez(bare / 'params.npz', **arrays)
+  argv = [str(bare), '--model=gemma2_nano', '--data=nowhere.txt']
+  assert main.launch('evaluate', argv) == 2
+  (error,) = capsys.readouterr().err.splitlines()
+  assert 'maps 100 to 100 dimensions, but at this site gemma2_nano' in error
+  assert main.launch('features', [*argv, f'--out={folder}/f']) == 2
+  assert 'maps 100 to 100 dimensions' in capsys.readouterr().err
+
+
 def test_a_layer_that_the_model_lacks_is_refused(folder, capsys):
   bare = folder / 'deep' / 'resid_post' / 'layer_9'
   shutil.copytree(folder / 'release', folder / 'copy')
