@@ -69,7 +69,7 @@ def test_without_out_the_table_is_printed_and_nothing_is_written(
   monkeypatch.chdir(tmp_path)
   path = folder / 'release' / rows[1]['path'] / 'params.npz'
   assert main.launch('evaluate', [*_flags(folder), str(path)]) == 0
-  header, line, end = capsys.readouterr().out.splitlines()
+  header, line, *_, end = capsys.readouterr().out.splitlines()
   shown = dict(zip(header.split(), line.split(), strict=False))
   assert float(shown['L0']) == pytest.approx(rows[1]['l0'], rel=1e-3)
   assert end.startswith('Nothing was written; --out=FILE.jsonl keeps')
