@@ -21,6 +21,16 @@ export function number(value: number | null | undefined): string {
   return minus(value.toPrecision(3));
 }
 
+/** The shortest form, for axes, counts and settings. */
+export function tick(value: number): string {
+  if (Number.isInteger(value)) return integer(value);
+  return number(value).replace(/(\.\d*?)0+($|e|%)/, '$1$2').replace(/\.($|e)/, '$1');
+}
+
+export function percentTick(share: number): string {
+  return `${tick(Number((share * 100).toPrecision(3)))}%`;
+}
+
 export function signed(value: number): string {
   return value > 0 ? `+${number(value)}` : number(value);
 }
@@ -47,6 +57,7 @@ export function result(name: string, value: unknown): string {
   if (typeof value === 'string') return value;
   if (typeof value !== 'number') return DASH;
   if (name.endsWith('_share')) return percent(value);
+  if (Number.isInteger(value)) return integer(value);
   return number(value);
 }
 

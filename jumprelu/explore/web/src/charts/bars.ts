@@ -42,11 +42,11 @@ function drawMark(u: uPlot, options: BarOptions, colors: Colors): void {
     ctx.lineTo(x, bbox.top + bbox.height);
     ctx.stroke();
     ctx.font = `${11 * ratio}px system-ui, sans-serif`;
-    ctx.textBaseline = 'top';
+    ctx.textBaseline = 'bottom';
     const width = ctx.measureText(options.mark.text).width;
     const fits = x + width + 8 * ratio < bbox.left + bbox.width;
     ctx.textAlign = fits ? 'left' : 'right';
-    ctx.fillText(options.mark.text, x + (fits ? 5 : -5) * ratio, bbox.top + ratio);
+    ctx.fillText(options.mark.text, x + (fits ? -3 : 3) * ratio, bbox.top - 2 * ratio);
   }
   ctx.restore();
 }
@@ -60,14 +60,14 @@ export function barChart(options: BarOptions): Chart {
   const chart: Chart = new Chart(options.label, options.height, (colors) => ({
     data: [middle, values],
     options: {
-      padding: [options.mark ? 16 : 8, 10, 0, 0],
+      padding: [options.mark ? 18 : 8, 10, 0, 0],
       scales: {
         x: {time: false, range: () => range},
         y: {range: (_, __, max) => [0, max > 0 ? max * 1.06 : 1]},
       },
       axes: [
         axis(colors, {
-          label: options.xLabel,
+          label: options.xLabel || undefined,
           size: 28,
           grid: {show: false},
           splits: () => options.ticks.map(({at}) => at),
@@ -78,7 +78,7 @@ export function barChart(options: BarOptions): Chart {
           size: 50,
           label: options.yLabel,
           values: (_, at) => at.map(options.yText),
-          space: 34,
+          space: 26,
         }),
       ],
       series: [

@@ -24,6 +24,8 @@ export interface LineOptions {
   xText: (value: number) => string;
   yText: (value: number) => string;
   logX?: boolean;
+  /** The ticks of the axis, if not those of the library. */
+  splits?: (low: number, high: number) => number[];
   points?: boolean;
   stepped?: boolean;
   fromZero?: boolean;
@@ -89,6 +91,7 @@ export function lineChart(options: LineOptions): Chart {
     ? uPlot.join(tables, tables.map((t) => t.map(() => 2)))
     : ([[], []] as uPlot.AlignedData);
   const range = limits(lines, options.logX ?? false);
+  const splits = options.splits ?? (options.logX ? logSplits : undefined);
   let hit: Hit | null = null;
   const find = (u: uPlot) => {
     hit = nearest(u, lines, options.points ? 36 : 48);
@@ -114,7 +117,7 @@ export function lineChart(options: LineOptions): Chart {
         x: {time: false, distr: options.logX ? 3 : 1, range: () => range},
         y: {
           range: (_, low, high) => {
-            const room = (high - low || Math.abs(high) || 1) * 0.08;
+            const room = (high - low || Math.abs(high) || 0.1) * 0.08;
             return [options.fromZero ? 0 : low - room, high + room];
           },
         },
@@ -123,7 +126,7 @@ export function lineChart(options: LineOptions): Chart {
         axis(colors, {
           label: options.xLabel,
           size: 28,
-          splits: options.logX ? () => logSplits(...range) : undefined,
+          splits: splits && (() => splits(...range)),
           // uPlot leaves out labels of logarithmic axes by itself.
           filter: (_, splits) => splits,
           values: (_, at) => at.map(options.xText),

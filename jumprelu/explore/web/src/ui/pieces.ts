@@ -1,5 +1,5 @@
 // Tokens of text as elements that cannot break the page, whatever they contain.
-import {h} from './dom.ts';
+import {type Child, h} from './dom.ts';
 
 const LONGEST = 48;
 const NAMED: Record<string, string> = {
@@ -32,6 +32,8 @@ const NAMED: Record<string, string> = {
 const HIDDEN =
   /[\u0000-\u001f\u007f-\u00a0\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
 
+const SIGNS = new RegExp(`${HIDDEN.source}| +`, 'g');
+
 function glyph(character: string): string {
   const named = NAMED[character];
   if (named) return named;
@@ -44,6 +46,12 @@ function glyph(character: string): string {
 /** The piece with visible signs for its invisible characters. */
 export function visible(piece: string): string {
   return piece.replace(HIDDEN, glyph);
+}
+
+/** A sign for a run of spaces; a long one with their number. */
+function spaceSign(count: number): Child {
+  if (count < 4) return '·'.repeat(count);
+  return ['␣', h('small', null, count)];
 }
 
 /** The middle of a long text left out. */
@@ -79,24 +87,22 @@ export function fillPiece(
     element.append(h('span', {class: 'glyph'}, '∅'));
     return;
   }
-  let [before, after] = ['', ''];
-  if (options.spaces) {
-    before = shown.match(/^ +/)?.[0] ?? '';
-    after = shown.slice(before.length).match(/ +$/)?.[0] ?? '';
-    shown = shown.slice(before.length, shown.length - after.length);
-  }
-  const dots = (text: string) =>
-    text && element.append(h('span', {class: 'glyph'}, '·'.repeat(text.length)));
-  dots(before);
+  const sign = (text: Child) => element.append(h('span', {class: 'glyph'}, text));
   let last = 0;
-  for (const match of shown.matchAll(HIDDEN)) {
+  for (const match of shown.matchAll(SIGNS)) {
+    const [text] = match;
+    const end = match.index + text.length;
+    const edge = match.index === 0 || end === shown.length;
+    if (text[0] === ' ') {
+      // Spaces that a reader sees as such stay: all of them where lines break.
+      if (options.breaks || (text.length < 4 && !(options.spaces && edge))) continue;
+    }
     if (match.index > last) element.append(shown.slice(last, match.index));
-    element.append(h('span', {class: 'glyph'}, glyph(match[0])));
-    if (options.breaks && match[0] === '\n') element.append(h('br'));
-    last = match.index + match[0].length;
+    sign(text[0] === ' ' ? spaceSign(text.length) : glyph(text));
+    if (options.breaks && text === '\n') element.append(h('br'));
+    last = end;
   }
   if (last < shown.length) element.append(shown.slice(last));
-  dots(after);
 }
 
 /** A token as a chip for lists and tables. */

@@ -45,7 +45,7 @@ export async function latentView(
     h(
       'div',
       {class: 'latent-grid'},
-      h('div', {class: 'column'}, examplesCard(context, shown), notesCard(context, shown)),
+      h('div', {class: 'column'}, examplesCard(context, shown), notesCard(context, shown), profileCard(context, shown)),
       h(
         'div',
         {class: 'latent-side'},
@@ -62,7 +62,6 @@ export async function latentView(
           elsewhereCard(context, shown),
           neighboursCard(context, shown),
           coactiveCard(context, shown),
-          profileCard(context, shown),
         ),
       ),
     ),
@@ -115,7 +114,6 @@ function latentHead(member: Member, latent: number): HTMLElement {
         h('a', {href: '#'}, 'Overview'),
         ' › ',
         h('a', {href: member.href()}, member.link),
-        ' › ',
       ),
       h('h1', {tabindex: -1}, `Latent ${latent}`),
     ),

@@ -16,7 +16,7 @@ interface Row {
 }
 
 /** What another latent is about: its label, or else its top token. */
-function hint({suite, labels, alive}: Context, member: Member, latent: number) {
+export function hint({suite, labels, alive}: Context, member: Member, latent: number) {
   const place = h('span', {class: 'hint'});
   const label = labels.get(member.info.id, latent)?.label;
   if (label) {
@@ -57,6 +57,7 @@ function table(context: Context, rows: Row[], caption: string, long: boolean) {
         h('td', {class: 'num', title}, value),
       ),
     ),
+    long ? 'long' : '',
   );
 }
 

@@ -17,10 +17,11 @@ export function listTable(
   caption: string,
   heads: [string, string][],
   rows: HTMLElement[],
+  kind = '',
 ): HTMLElement {
   return h(
     'table',
-    {class: 'list'},
+    {class: `list ${kind}`},
     h('caption', null, caption),
     h(
       'thead',

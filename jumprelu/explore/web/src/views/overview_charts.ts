@@ -3,7 +3,7 @@ import {type Line, lineChart} from '../charts/lines.ts';
 import type {Chart} from '../charts/chart.ts';
 import type {Context} from '../context.ts';
 import type {Curve} from '../data/types.ts';
-import {number, percent, short} from '../format.ts';
+import {percentTick, short, tick} from '../format.ts';
 import {navigate} from '../router.ts';
 import {card, fill, h} from '../ui/dom.ts';
 import {chooser, type Group, groups, l0, legend, segmented} from './groups.ts';
@@ -64,12 +64,12 @@ export function frontierCard(context: Context): HTMLElement {
     place.show([
       lineChart({
         label: `${long} against L0, one curve for each site, width and variant. The table of members has the same numbers.`,
-        height: 316,
+        height: 330,
         lines,
         xLabel: 'L0, mean active latents per token',
         yLabel: title,
-        xText: number,
-        yText: number,
+        xText: tick,
+        yText: tick,
         logX: true,
         points: true,
       }),
@@ -112,8 +112,9 @@ export function densityCard(context: Context): HTMLElement {
         lines: trimmed(lines),
         xLabel: 'Frequency',
         yLabel: 'Latents',
-        xText: (x) => percent(10 ** x),
-        yText: number,
+        xText: (x) => percentTick(Number((10 ** x).toPrecision(2))),
+        splits: decades,
+        yText: tick,
         stepped: true,
         fromZero: true,
       }),
@@ -135,6 +136,17 @@ export function densityCard(context: Context): HTMLElement {
   );
 }
 
+/** 1 and 3 of each decade, in log10. */
+function decades(low: number, high: number): number[] {
+  const splits: number[] = [];
+  for (let power = Math.floor(low); power <= high; power++) {
+    for (const x of [power, power + Math.log10(3)]) {
+      if (x >= low && x <= high) splits.push(x);
+    }
+  }
+  return splits;
+}
+
 /** Without the bins at both ends that are empty in all lines. */
 function trimmed(lines: Line[]): Line[] {
   const used = (i: number) => lines.some((line) => (line.y[i] ?? 0) > 0);
@@ -150,11 +162,11 @@ function trimmed(lines: Line[]): Line[] {
 }
 
 const SERIES: [string, string, (value: number) => string][] = [
-  ['l0', 'L0', number],
-  ['fvu', 'FVU', number],
-  ['loss', 'Loss', number],
-  ['dead', 'Dead latents', percent],
-  ['threshold', 'Threshold', number],
+  ['l0', 'L0', tick],
+  ['fvu', 'FVU', tick],
+  ['loss', 'Loss', tick],
+  ['dead', 'Dead latents', percentTick],
+  ['threshold', 'Threshold', tick],
 ];
 
 function series(curve: Curve, name: string): number[] | null {
@@ -214,5 +226,6 @@ function curveChart(title: string, text: (v: number) => string, lines: Line[]): 
     yLabel: title,
     xText: short,
     yText: text,
+    fromZero: true,
   });
 }
