@@ -79,7 +79,7 @@ def test_help_has_no_remains_of_absl(capsys, command):
   assert not re.search(r'<\w+\|', text)
   # A heading is a path and its description.
   assert not re.search(r'^[\w.]+\.:', text, re.MULTILINE)
-  # The first word says what the command does.
+  # The first word is a verb in the third person.
   verb = text.removeprefix(f'jumprelu {command}: ').partition(' ')[0]
   assert verb.strip(',').endswith('s')
 
