@@ -97,11 +97,13 @@ def _collect(
     mesh: sharding.Config | None,
 ) -> dict[str, Any]:
   """Collects features in a working folder that is locked."""
+  members = [evaluation.make_member(*item) for item in released.items()]
+  # Precedes the load of the model and the text, which take long.
+  evaluate.check_shapes(lm.find(source.model).config, members)
   devices = sharding.make_mesh(mesh or sharding.Config())
   model = _load_model(source, released, devices)
   tokenizer = data.Tokenizer(model.tokenizer_path, rows=model.config.vocab)
   cache = data.prepare(source.text, tokenizer, source.corpus).held_out
-  members = [evaluation.make_member(*item) for item in released.items()]
   evaluate.check_fit(model, members, cache)
   text = text_lib.sample(
       cache, config.tokens, sequences=config.lm_sequences, mesh=devices
