@@ -13,12 +13,22 @@ export function integer(value: number): string {
 /** 3 significant digits; a dash for a missing number. */
 export function number(value: number | null | undefined): string {
   if (value === null || value === undefined || Number.isNaN(value)) return DASH;
-  if (Number.isInteger(value)) return integer(value);
+  if (value === 0) return '0';
   const size = Math.abs(value);
   if (size === Infinity) return minus(value > 0 ? '∞' : '-∞');
   if (size >= 999.5) return integer(value);
   if (size < 0.0009995) return minus(value.toExponential(2));
   return minus(value.toPrecision(3));
+}
+
+/** The shortest form, for axes, counts and settings. */
+export function tick(value: number): string {
+  if (Number.isInteger(value)) return integer(value);
+  return number(value).replace(/(\.\d*?)0+($|e|%)/, '$1$2').replace(/\.($|e)/, '$1');
+}
+
+export function percentTick(share: number): string {
+  return `${tick(Number((share * 100).toPrecision(3)))}%`;
 }
 
 export function signed(value: number): string {
@@ -39,7 +49,7 @@ export function short(value: number): string {
       return minus(`${Number((value / unit).toPrecision(3))}${letter}`);
     }
   }
-  return number(value);
+  return tick(value);
 }
 
 /** A result of the suite's table by its name. */
@@ -47,6 +57,7 @@ export function result(name: string, value: unknown): string {
   if (typeof value === 'string') return value;
   if (typeof value !== 'number') return DASH;
   if (name.endsWith('_share')) return percent(value);
+  if (Number.isInteger(value)) return integer(value);
   return number(value);
 }
 

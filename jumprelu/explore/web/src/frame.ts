@@ -1,6 +1,6 @@
 // Around every view: the bar with navigation and search, and the footer.
 import type {Suite} from './data/suite.ts';
-import {integer, number, percent, plural} from './format.ts';
+import {integer, percent, plural} from './format.ts';
 import {navigate, replaceHash, type Route} from './router.ts';
 import {isDark, onTheme, toggleTheme} from './theme.ts';
 import {button, fill, h} from './ui/dom.ts';
@@ -92,7 +92,7 @@ function footer(suite: Suite): HTMLElement {
       'Examples, tokens and neighbours are chosen automatically, from this text ' +
         'only; latents on the overview are drawn at random. A latent may mean ' +
         'something else on other text, or nothing. ',
-      `Made by ${generator}, seed ${number(Number(index.settings.seed ?? 0))}.`,
+      `Made by ${generator}, seed ${integer(Number(index.settings.seed ?? 0))}.`,
     ),
   );
 }

@@ -17,6 +17,7 @@ import {startTheme} from './theme.ts';
 import {fill, h} from './ui/dom.ts';
 import {hideTip} from './ui/tooltip.ts';
 import {latentView} from './views/latent.ts';
+import {liveView} from './views/live.ts';
 import {memberView} from './views/member.ts';
 import {overview} from './views/overview.ts';
 import {searchView} from './views/search.ts';
@@ -24,12 +25,13 @@ import {textsView} from './views/texts.ts';
 
 type View = (context: Context, route: never) => void | Promise<void>;
 
-const VIEWS: Partial<Record<Route["view"], View>> = {
+const VIEWS: Record<Exclude<Route['view'], 'unknown'>, View> = {
   overview,
   member: memberView,
   latent: latentView,
   search: searchView,
   texts: textsView,
+  live: liveView,
 };
 
 function readIndex(): Index {
@@ -96,7 +98,7 @@ function start(): void {
         context.title('Unknown address');
         fill(root, message(route.message));
       } else {
-        await VIEWS[route.view]?.(context, route as never);
+        await VIEWS[route.view](context, route as never);
       }
     } catch (error) {
       if (context.alive()) fill(root, message((error as Error).message));

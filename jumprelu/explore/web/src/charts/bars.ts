@@ -67,7 +67,7 @@ export function barChart(options: BarOptions): Chart {
       },
       axes: [
         axis(colors, {
-          label: options.xLabel,
+          label: options.xLabel || undefined,
           size: 28,
           grid: {show: false},
           splits: () => options.ticks.map(({at}) => at),

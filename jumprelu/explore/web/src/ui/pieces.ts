@@ -1,5 +1,5 @@
 // Tokens of text as elements that cannot break the page, whatever they contain.
-import {h} from './dom.ts';
+import {type Child, h} from './dom.ts';
 
 const LONGEST = 48;
 const NAMED: Record<string, string> = {
@@ -48,12 +48,10 @@ export function visible(piece: string): string {
   return piece.replace(HIDDEN, glyph);
 }
 
-const SUBSCRIPTS = '₀₁₂₃₄₅₆₇₈₉';
-
-/** A sign for a run of spaces with their number. */
-function spaceSign(count: number): string {
+/** A sign for a run of spaces; a long one with their number. */
+function spaceSign(count: number): Child {
   if (count < 4) return '·'.repeat(count);
-  return `␣${[...String(count)].map((digit) => SUBSCRIPTS[Number(digit)]).join('')}`;
+  return ['␣', h('small', null, count)];
 }
 
 /** The middle of a long text left out. */
@@ -89,7 +87,7 @@ export function fillPiece(
     element.append(h('span', {class: 'glyph'}, '∅'));
     return;
   }
-  const sign = (text: string) => element.append(h('span', {class: 'glyph'}, text));
+  const sign = (text: Child) => element.append(h('span', {class: 'glyph'}, text));
   let last = 0;
   for (const match of shown.matchAll(SIGNS)) {
     const [text] = match;

@@ -54,7 +54,8 @@ export interface TableOptions {
   caption: string;
   columns: TableColumn[];
   rows: number[];
-  sort: {id: string; desc: boolean};
+  /** The order of the rows if left out. */
+  sort?: {id: string; desc: boolean};
   /** Scrolls by itself, and only visible rows exist. */
   virtual: boolean;
   rowHeight?: number;
@@ -90,7 +91,7 @@ export class DataTable {
       features,
       columns: this.definitions(),
       data: options.rows.map((row) => ({row})),
-      initialState: {sorting: [options.sort]},
+      initialState: {sorting: options.sort ? [options.sort] : []},
     });
     const {caption, columns} = options;
     this.grid = h(

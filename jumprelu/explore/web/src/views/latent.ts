@@ -150,7 +150,7 @@ function copyBySelection(text: string): boolean {
   return done;
 }
 
-function factsStrip({suite}: Context, {table, latent, member}: Shown): HTMLElement {
+function factsStrip({suite}: Context, {table, latent}: Shown): HTMLElement {
   const at = (column: keyof MemberTable) => table[column][latent];
   const top = at('top_token');
   const entropy = at('token_entropy');
@@ -179,6 +179,5 @@ function factsStrip({suite}: Context, {table, latent, member}: Shown): HTMLEleme
     fact('Encoder cosine', number(at('encoder_cosine')), '', 'Cosine of its encoder column and its decoder row; a dash for transcoders'),
     fact('Decoder norm', number(at('decoder_norm')), '', 'Norm of its decoder row'),
     fact('Examples', integer(at('examples')), '', 'Strongest examples, at most one from each document'),
-    fact('Member', h('a', {href: member.href()}, member.link), '', member.title),
   );
 }

@@ -1,12 +1,12 @@
 // The histogram of activations with the threshold, and the position profile.
 import {barChart} from '../charts/bars.ts';
 import type {Context} from '../context.ts';
-import {integer, number, percent, short} from '../format.ts';
+import {integer, number, percent, percentTick, short, tick} from '../format.ts';
 import {card, h} from '../ui/dom.ts';
 import type {Shown} from './latent.ts';
 
 function powerText(power: number): string {
-  return number(2 ** power);
+  return tick(2 ** power);
 }
 
 export function histogramCard(context: Context, {data, table, latent}: Shown) {
@@ -83,7 +83,7 @@ export function profileCard(context: Context, {data}: Shown) {
     ticks: bins
       .map((_, i) => ({at: i, text: short(2 ** i)}))
       .filter((_, i) => bins.length < 10 || i % 2 === 0),
-    yText: percent,
+    yText: percentTick,
     tip: (i) => [
       ['positions', name(i)],
       ['frequency', percent(rates[i])],

@@ -2,7 +2,7 @@
 import {barChart} from '../charts/bars.ts';
 import type {Context} from '../context.ts';
 import type {Member, MemberTable} from '../data/suite.ts';
-import {integer, number, percent, plural, result} from '../format.ts';
+import {integer, percent, percentTick, plural, result, tick} from '../format.ts';
 import {navigate} from '../router.ts';
 import {onKey} from '../keys.ts';
 import {button, card, fill, h} from '../ui/dom.ts';
@@ -92,16 +92,16 @@ function densityChart(member: Member) {
   const left = edges.slice(from, to + 1);
   const ticks = edges
     .filter((e) => Math.abs(e - Math.round(e)) < 1e-6)
-    .map((e) => ({at: e, text: percent(10 ** Math.round(e))}));
+    .map((e) => ({at: e, text: percentTick(10 ** Math.round(e))}));
   return barChart({
     label: 'Number of latents by frequency; the table has the numbers',
-    height: 128,
+    height: 112,
     left,
     step: edges[1] - edges[0],
     values: counts.slice(from, to + 1),
     xLabel: '',
     ticks,
-    yText: number,
+    yText: tick,
     tip: (bin) => [
       ['frequency', `${percent(10 ** left[bin])} to ${percent(10 ** (left[bin] + edges[1] - edges[0]))}`],
       ['latents', integer(counts[from + bin])],

@@ -61,6 +61,8 @@ export function latentColumns(
       value: (row) => row,
       cell: (row) => String(row),
     },
+    token('top_token', 'Top token', 'The token with the largest mean activation', table.top_token),
+    token('promoted_token', 'Promoted', 'The token whose logit it raises most', table.promoted_token),
     {
       id: 'label',
       title: 'Label',
@@ -70,8 +72,6 @@ export function latentColumns(
       value: (row) => labels.get(member.info.id, row)?.label || undefined,
       cell: (row) => labels.get(member.info.id, row)?.label ?? '',
     },
-    token('top_token', 'Top token', 'The token with the largest mean activation', table.top_token),
-    token('promoted_token', 'Promoted', 'The token whose logit it raises most', table.promoted_token),
     {
       id: 'frequency',
       title: 'Frequency',

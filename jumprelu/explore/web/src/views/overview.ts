@@ -2,7 +2,7 @@
 import {sparkline} from '../charts/sparkline.ts';
 import type {Context} from '../context.ts';
 import type {Member} from '../data/suite.ts';
-import {integer, number, percent, plural, result} from '../format.ts';
+import {integer, percent, plural, result, tick} from '../format.ts';
 import {card, fill, h} from '../ui/dom.ts';
 import {DataTable, type TableColumn} from '../ui/table.ts';
 import {curvesCard, densityCard, frontierCard} from './overview_charts.ts';
@@ -31,16 +31,31 @@ function columns(members: Member[], context: Context): TableColumn[] {
     title: column.title,
     help: column.help,
     numeric: true,
-    width: Math.max(78, 24 + 8 * column.title.length),
+    width: Math.max(64, 24 + 7 * column.title.length),
     value: (row: number) => info(row).results[column.name] ?? undefined,
     cell: (row: number) => result(column.name, info(row).results[column.name]),
   }));
+  const variant: TableColumn = {
+    id: 'variant',
+    title: 'Variant',
+    help: 'The kind of sparse autoencoder',
+    width: 100,
+    upwards: true,
+    value: (row) => info(row).variant,
+    cell: (row) => info(row).variant,
+  };
+  const variants = new Set(members.map((member) => member.info.variant)).size;
+  const used = (bin: number) =>
+    members.some((member) => (member.info.density.counts[bin] ?? 0) > 0);
+  let [from, to] = [0, Math.max(...members.map((m) => m.info.density.counts.length)) - 1];
+  while (from < to && !used(from)) from++;
+  while (to > from && !used(to)) to--;
   return [
     {
       id: 'member',
       title: 'Member',
       help: 'A sparse autoencoder of the suite',
-      width: 168,
+      width: 136,
       upwards: true,
       value: (row) => row,
       cell: (row) => members[row].link,
@@ -50,26 +65,18 @@ function columns(members: Member[], context: Context): TableColumn[] {
       title: 'Width',
       help: 'Number of latents',
       numeric: true,
-      width: 78,
+      width: 66,
       value: (row) => info(row).width,
       cell: (row) => integer(info(row).width),
     },
-    {
-      id: 'variant',
-      title: 'Variant',
-      help: 'The kind of sparse autoencoder',
-      width: 100,
-      upwards: true,
-      value: (row) => info(row).variant,
-      cell: (row) => info(row).variant,
-    },
+    ...(variants > 1 ? [variant] : []),
     ...results,
     {
       id: 'few_examples',
       title: '< 10 examples',
       help: 'Share of latents with fewer than 10 examples in the text of this page',
       numeric: true,
-      width: 116,
+      width: 108,
       value: (row) => info(row).few_examples,
       cell: (row) => percent(info(row).few_examples),
     },
@@ -78,7 +85,7 @@ function columns(members: Member[], context: Context): TableColumn[] {
       title: 'Never fired',
       help: 'Latents that never fired on the text of this page',
       numeric: true,
-      width: 100,
+      width: 92,
       value: (row) => info(row).never,
       cell: (row) => integer(info(row).never),
     },
@@ -90,7 +97,7 @@ function columns(members: Member[], context: Context): TableColumn[] {
       value: (row) => medianLog(members[row]),
       cell: (row) =>
         sparkline(
-          info(row).density.counts,
+          info(row).density.counts.slice(from, to + 1),
           `Half of the latents fire on over ${percent(10 ** medianLog(members[row]))} of tokens`,
         ),
     },
@@ -150,7 +157,7 @@ function settingsCard(context: Context): HTMLElement {
       'div',
       null,
       h('dt', null, key),
-      h('dd', null, typeof value === 'number' ? number(value) : String(value)),
+      h('dd', null, typeof value === 'number' ? tick(value) : String(value)),
     ),
   );
   return card(

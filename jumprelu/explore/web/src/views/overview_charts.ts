@@ -3,7 +3,7 @@ import {type Line, lineChart} from '../charts/lines.ts';
 import type {Chart} from '../charts/chart.ts';
 import type {Context} from '../context.ts';
 import type {Curve} from '../data/types.ts';
-import {number, percent, short} from '../format.ts';
+import {percentTick, short, tick} from '../format.ts';
 import {navigate} from '../router.ts';
 import {card, fill, h} from '../ui/dom.ts';
 import {chooser, type Group, groups, l0, legend, segmented} from './groups.ts';
@@ -68,8 +68,8 @@ export function frontierCard(context: Context): HTMLElement {
         lines,
         xLabel: 'L0, mean active latents per token',
         yLabel: title,
-        xText: number,
-        yText: number,
+        xText: tick,
+        yText: tick,
         logX: true,
         points: true,
       }),
@@ -112,9 +112,9 @@ export function densityCard(context: Context): HTMLElement {
         lines: trimmed(lines),
         xLabel: 'Frequency',
         yLabel: 'Latents',
-        xText: (x) => percent(Number((10 ** x).toPrecision(2))),
+        xText: (x) => percentTick(Number((10 ** x).toPrecision(2))),
         splits: decades,
-        yText: number,
+        yText: tick,
         stepped: true,
         fromZero: true,
       }),
@@ -162,11 +162,11 @@ function trimmed(lines: Line[]): Line[] {
 }
 
 const SERIES: [string, string, (value: number) => string][] = [
-  ['l0', 'L0', number],
-  ['fvu', 'FVU', number],
-  ['loss', 'Loss', number],
-  ['dead', 'Dead latents', percent],
-  ['threshold', 'Threshold', number],
+  ['l0', 'L0', tick],
+  ['fvu', 'FVU', tick],
+  ['loss', 'Loss', tick],
+  ['dead', 'Dead latents', percentTick],
+  ['threshold', 'Threshold', tick],
 ];
 
 function series(curve: Curve, name: string): number[] | null {

@@ -37,9 +37,11 @@ export function pane(context: Context, options: PaneOptions): Pane {
   const ofText = h('div');
   const all = strongest(latents);
   let largestL0 = 1;
+  let leastL0 = Infinity;
   let sum = 0;
   for (let i = 0; i < latents.size; i++) {
     largestL0 = Math.max(largestL0, latents.l0(i));
+    leastL0 = Math.min(leastL0, latents.l0(i));
     sum += latents.l0(i);
   }
 
@@ -94,7 +96,7 @@ export function pane(context: Context, options: PaneOptions): Pane {
     }
     const tokens = pieces.map((piece, i) => ({
       piece,
-      heat: heat === null ? (0.85 * values[i]) / most : heatOf(values[i], most),
+      heat: heat === null ? (0.85 * (values[i] - leastL0)) / Math.max(1, most - leastL0) : heatOf(values[i], most),
       tip: (): [string, string][] => [
         ['L0', integer(latents.l0(i))],
         ...(heat === null
@@ -118,7 +120,7 @@ export function pane(context: Context, options: PaneOptions): Pane {
         {class: 'note'},
         'Heat: ',
         heat === null
-          ? `L0, up to ${integer(largestL0)}`
+          ? `L0, from ${integer(leastL0)} to ${integer(largestL0)}`
           : [h('a', {href: member.href(heat)}, `latent ${heat}`), `, up to ${number(most > 1e-20 ? most : 0)}`],
       ),
       heat === null ? null : button('L0 instead', () => choose(null), {class: 'mini'}),

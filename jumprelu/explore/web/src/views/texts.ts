@@ -4,7 +4,7 @@ import {Texts} from '../data/texts.ts';
 import type {Member} from '../data/suite.ts';
 import {replaceHash} from '../router.ts';
 import {button, fill, h} from '../ui/dom.ts';
-import {elided, visible} from '../ui/pieces.ts';
+import {visible} from '../ui/pieces.ts';
 import {chooser} from './groups.ts';
 import {type Pane, pane} from './pane.ts';
 
@@ -107,9 +107,9 @@ function controls(context: Context, texts: Texts, state: State, draw: () => void
   const names = suite.members.map((member) => member.link);
   const starts = Array.from({length: texts.count}, (_, i) => {
     const text = texts.tokens(i).slice(0, 24).map((token) => suite.piece(token)).join('');
-    return `${i + 1}. ${elided(visible(text.replace(/\s+/g, ' ').trim()), 36)}`;
+    return `${i + 1}. ${visible(text.replace(/\s+/g, ' ').trim()).slice(0, 40)}…`;
   });
-  const passage = h('span');
+  const passage = h('div');
   const step = (by: number) => {
     state.passage = (state.passage + by + texts.count) % texts.count;
     list();
