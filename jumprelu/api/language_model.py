@@ -59,6 +59,11 @@ class LanguageModel:
     return self._model.config
 
   @property
+  def bos(self) -> int:
+    """The id of BOS, the token before every text."""
+    return packing.BOS
+
+  @property
   def params(self) -> Any:
     """The parameter tree, on the device."""
     return self._model.params
@@ -71,15 +76,15 @@ class LanguageModel:
   def tokenize(self, text: Text) -> Int[np.ndarray, ' tokens']:
     """Returns the token ids of a text, BOS first.
 
+    Args:
+      text: A text, or token ids with or without BOS. `[lm.bos]` is BOS alone.
+
     Raises:
-      UserError: The text is longer than the model's context, or an id is not in
-        the vocabulary.
+      UserError: The text is empty or longer than the model's context, or an id
+        is not in the vocabulary.
     """
-    if isinstance(text, str):
-      ids = self.tokenizer.encode(text)
-    else:
-      ids = [int(i) for i in text]
-    if not ids or ids[0] != packing.BOS:
+    ids = self._ids(text)
+    if ids[0] != packing.BOS:
       ids = [packing.BOS, *ids]
     if len(ids) > self.config.context:
       raise errors.UserError(
@@ -93,6 +98,23 @@ class LanguageModel:
           f' {self.config.vocab - 1}'
       )
     return np.asarray(ids, np.int32)
+
+  def _ids(self, text: Text) -> list[int]:
+    """Returns token ids, without BOS unless the argument had it."""
+    if isinstance(text, str):
+      ids = self.tokenizer.encode(text)
+    else:
+      array = np.asarray(text)
+      if array.ndim != 1 or array.size and array.dtype.kind not in 'iu':
+        raise errors.UserError(
+            'pass one text as a str, or its token ids as a list of integers'
+        )
+      ids = array.tolist()
+    if not ids:
+      raise errors.UserError(
+          f'the text is empty; [{packing.BOS}] is BOS alone, as token ids'
+      )
+    return ids
 
   def pieces(self, tokens: Sequence[int] | np.ndarray) -> list[str]:
     """Returns the text of each token id; spaces are part of it."""
@@ -108,16 +130,23 @@ class LanguageModel:
       taps: One tap or several: `jumprelu.Tap(2, jumprelu.Site.RESID_POST)`.
     """
     several = (taps,) if isinstance(taps, lm.Tap) else tuple(taps)
-    return self._forward(self.tokenize(text), several)[0]
+    return self._forward(self.tokenize(text), several).values
 
   def logits(self, text: Text) -> Float[np.ndarray, 'tokens vocab']:
     """Returns the logits of each token's successor, after the soft cap."""
-    return self._forward(self.tokenize(text), ())[1]
+    return self._forward(self.tokenize(text), ()).logits
 
   def loss(self, text: Text) -> Float[np.ndarray, ' tokens_after_first']:
     """Returns the loss in nats of each token after the first one."""
     tokens = self.tokenize(text)
-    return results.losses(self._forward(tokens, ())[1], tokens)
+    losses = programs.losses(
+        self._model.config,
+        self.params,
+        jnp.asarray(self._padded(tokens)),
+        self._splice_arguments(),
+        spliced=self._splice_static(),
+    )
+    return np.asarray(losses[0, : len(tokens) - 1])
 
   def with_sae(
       self, sae: Dictionary, *, keep_error: bool = False
@@ -151,8 +180,7 @@ class LanguageModel:
     reads = sae.reads
     last = lm.Tap(self.config.layers - 1, lm.Site.RESID_POST)
     taps = tuple(sorted({*reads.taps, last}))
-    values, logits = self._forward(tokens, taps)
-    return results.make(self, sae, tokens, values, logits)
+    return results.make(self, sae, tokens, self._forward(tokens, taps))
 
   def attribute(
       self,
@@ -166,7 +194,11 @@ class LanguageModel:
 
     The metric is the target's logit minus the mean of all logits. Its gradient
     at the SAE's target activations, times each term of the reconstruction, is
-    the term's effect to first order (Marks et al., arXiv 2403.19647).
+    the term's effect to first order (Marks et al., arXiv 2403.19647). Effects
+    of latents, biases and errors add up to the gradient times the activations
+    (`Attribution.total`), the metric's slope if all activations at the site
+    are scaled together. `jumprelu evaluate --measures=attribution` sums the
+    same effects over a text.
 
     Args:
       acts: The result of `run`, or a text.
@@ -174,15 +206,24 @@ class LanguageModel:
       sae: The SAE; that of `acts` if None.
       position: The token after which the target is predicted.
     """
+    if self._spliced is not None:
+      raise errors.UserError(
+          'attribute: use the model without the spliced SAE, because gradients'
+          ' are those of the clean pass'
+      )
     if not isinstance(acts, results.Activations):
       if sae is None:
         raise errors.UserError('attribute: pass sae=, or the result of run')
       acts = self.run(acts, sae)
     elif sae is not None and sae is not acts.sae:
       acts = self.run(acts.tokens, sae)
-    index = range(len(acts.tokens))[position]
+    count = len(acts.tokens)
+    if not -count <= position < count:
+      raise errors.UserError(
+          f'position {position}: the text has tokens 0 to {count - 1}'
+      )
     return results.attribute(
-        self, acts, target=self._token(target), position=index
+        self, acts, target=self._token(target), position=position % count
     )
 
   def generate(
@@ -204,36 +245,42 @@ class LanguageModel:
     """
     prompt = self.tokenize(text)
     if tokens < 1 or not temperature >= 0:
-      raise errors.UserError(
-          'generate: tokens must be 1 or more, temperature 0 or more'
+      name, value, least = (
+          ('tokens', tokens, 1)
+          if tokens < 1
+          else ('temperature', temperature, 0)
       )
-    total = len(prompt) + tokens
-    if total > self.config.context:
       raise errors.UserError(
-          f'{total} tokens with the new ones, but the context of {self.name}'
-          f' has {self.config.context}'
+          f'generate: {name}={value}, but {least} is the least'
+      )
+    if len(prompt) + tokens > self.config.context:
+      raise errors.UserError(
+          f'generate: {len(prompt)} tokens of the prompt and tokens={tokens},'
+          f' but the context of {self.name} has {self.config.context}'
       )
     sampling = programs.Sampling(jnp.float32(temperature), jax.random.key(seed))
-    ids, logits = programs.generate(
+    made = programs.generate(
         self._model.config,
         self.params,
         jnp.asarray(self._padded(prompt)[0]),
         jnp.int32(len(prompt)),
+        jnp.int32(tokens),
         sampling,
         sae_params=self._splice_arguments(),
-        tokens=tokens,
+        room=_room(tokens),
         spliced=self._splice_static(),
     )
-    ids, logits = np.asarray(ids), np.asarray(logits)
-    ends = np.flatnonzero(ids == packing.EOS)
-    count = ends[0] + 1 if len(ends) else tokens
+    count = int(made.count)
     return results.Generation(
-        prompt, ids[:count], logits[:count], self.tokenizer
+        prompt,
+        np.asarray(made.tokens[:count]),
+        np.asarray(made.logits[:count]),
+        self.tokenizer,
     )
 
   def _forward(self, tokens, taps):
-    """Returns activations by tap and logits, without padding."""
-    values, logits = programs.forward(
+    """Returns the results of a pass, on the host and without padding."""
+    passed = programs.forward(
         self._model.config,
         self.params,
         jnp.asarray(self._padded(tokens)),
@@ -242,17 +289,20 @@ class LanguageModel:
         spliced=self._splice_static(),
     )
     count = len(tokens)
-    host = {
-        tap: np.asarray(x[0, :count], np.float32) for tap, x in values.items()
+    values = {
+        tap: np.asarray(x[0, :count], np.float32)
+        for tap, x in passed.values.items()
     }
-    return host, np.asarray(logits[0, :count])
+    return programs.Forward(
+        values,
+        np.asarray(passed.logits[0, :count]),
+        np.asarray(passed.losses[0, : count - 1]),
+    )
 
-  def _padded(self, tokens) -> np.ndarray:
-    room = _LEAST_LENGTH
-    while room < len(tokens):
-      room *= 2
-    room = min(room, self.config.context)
-    padded = np.full((1, room), packing.PAD, np.int32)
+  def _padded(self, tokens, *, more: int = 0) -> np.ndarray:
+    """Returns a row of tokens with padding for at least `more` tokens."""
+    size = _room(len(tokens) + more)
+    padded = np.full((1, size), packing.PAD, np.int32)
     padded[0, : len(tokens)] = tokens
     return padded
 
@@ -267,15 +317,17 @@ class LanguageModel:
 
   def _token(self, target: str | int) -> int:
     """Returns the id of a token that is given as text or id."""
-    if not isinstance(target, str):
-      return int(target)
-    ids = self.tokenizer.encode(target)
+    ids = self.tokenizer.encode(target) if isinstance(target, str) else [target]
     if len(ids) != 1:
       raise errors.UserError(
           f'{target!r} is {len(ids)} tokens {self.pieces(ids)}; choose one, as'
           ' text or id'
       )
-    return ids[0]
+    if not 0 < ids[0] < self.config.vocab:
+      raise errors.UserError(
+          f'token id {ids[0]}: ids must be from 1 to {self.config.vocab - 1}'
+      )
+    return int(ids[0])
 
   def _check_fit(self, sae: Dictionary) -> None:
     reads = sae.reads
@@ -301,6 +353,11 @@ class LanguageModel:
         f'LanguageModel({self.name}, {config.layers} layers, d_model'
         f' {config.d_model}; BOS is put before every text{spliced})'
     )
+
+
+def _room(count: int) -> int:
+  """Returns the power of two to which `count` tokens are padded."""
+  return max(_LEAST_LENGTH, 1 << (count - 1).bit_length())
 
 
 @functools.lru_cache(maxsize=4)

@@ -120,7 +120,7 @@ def _last_metrics(folder: pathlib.Path, *, step: int) -> Results:
   from jumprelu.training import metrics_file
 
   try:
-    rows = metrics_file.by_member(folder)
+    rows = metrics_file.read(folder)
   except errors.MissingInputError:
     return {}
   return {

@@ -10,10 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jumprelu import data, lm
+from jumprelu.api import programs
 from jumprelu.api.dictionary import Dictionary
-from jumprelu.array_typing import Array, Bool, Float, Int
+from jumprelu.array_typing import Bool, Float, Int
 from jumprelu.data import packing
-from jumprelu.lm import gemma, logit_effects, loss
+from jumprelu.evals import splice
+from jumprelu.evals.measures import attribution, target_metric
+from jumprelu.lm import logit_effects
 
 
 class Active(NamedTuple):
@@ -240,20 +243,14 @@ class Generation(NamedTuple):
     return f'Generation({self.text!r})'
 
 
-def losses(
-    logits: Float[np.ndarray, 'tokens vocab'],
+def make(
+    model: Any,
+    sae: Dictionary,
     tokens: Int[np.ndarray, ' tokens'],
-) -> Float[np.ndarray, ' tokens_after_first']:
-  """Returns the loss in nats of each token after the first."""
-  logits = logits[:-1].astype(np.float64)
-  top = logits.max(-1, keepdims=True)
-  total = np.log(np.exp(logits - top).sum(-1)) + top[:, 0]
-  chosen = np.take_along_axis(logits, tokens[1:, None], axis=-1)[:, 0]
-  return (total - chosen).astype(np.float32)
-
-
-def make(model: Any, sae: Dictionary, tokens, values, logits) -> Activations:
-  """Returns the activations of a text from the values of a forward pass."""
+    passed: programs.Forward,
+) -> Activations:
+  """Returns the activations of a text from the results of a forward pass."""
+  values = passed.values
   reads, keep = sae.reads, np.asarray(packing.keep_mask(tokens))
   inputs = np.concatenate([values[tap] for tap in reads.inputs], -1)
   targets = np.concatenate([values[tap] for tap in reads.targets], -1)
@@ -272,8 +269,8 @@ def make(model: Any, sae: Dictionary, tokens, values, logits) -> Activations:
       latents=latents,
       reconstruction=reconstruction,
       error=targets - reconstruction,
-      logits=logits,
-      loss=losses(logits, tokens),
+      logits=passed.logits,
+      loss=passed.losses,
       keep=keep,
       _residual=values[last],
       _model=model.model,
@@ -290,71 +287,43 @@ def attribute(
     model: Any, acts: Activations, *, target: int, position: int
 ) -> Attribution:
   """Returns the effects on `target` after `position` (`LanguageModel`)."""
-  reads = acts.sae.reads
-  tap = reads.target
-  metric, gradient = gradient_at(
-      model.model.config,
-      model.params,
-      jnp.asarray(model._padded(acts.tokens)),
-      jnp.int32(target),
-      jnp.int32(position),
-      tap=tap,
+  sae, keep = acts.sae, acts.keep[:, None]
+  # The objective's target is the token at the next position. It may replace a
+  # token of the text, which cannot affect earlier positions.
+  tokens = model._padded(acts.tokens, more=1)
+  taps = tuple(sorted(splice.taps_for([sae.reads])))
+  batch = _clean(model.model, model.params, tokens, taps=taps)
+  batch = batch._replace(tokens=batch.tokens.at[0, position + 1].set(target))
+  objective = _objective(model.model, sae.reads.target)
+  metric, gradient = objective.gradient(batch, jnp.array([position]))
+  terms = _terms(
+      sae.sae,
+      sae.to_raw(model.model),
+      np.where(keep, acts.inputs, 0),
+      np.where(keep, acts.targets, 0),
+      latents=acts.latents,
+      gradient=gradient[0, : len(acts.tokens)],
   )
-  gradient = np.asarray(gradient[0, : len(acts.tokens)])
-  gradient = np.where(acts.keep[:, None], gradient, 0)
-  sae = acts.sae
-  zeros = np.zeros_like(acts.latents)
-  kept = np.where(acts.keep[:, None], acts.inputs, 0)
-  affine = _decode(sae.sae, sae.to_raw(model.model), zeros, kept)
   return Attribution(
-      pieces=acts.pieces,
-      target=model.tokenizer.piece(target),
-      position=position,
-      metric=float(metric),
-      effects=acts.latents * (gradient @ sae.W_dec.T),
-      affine=(gradient * np.asarray(affine)).sum(-1),
-      error=(gradient * acts.error).sum(-1),
+      acts.pieces,
+      model.tokenizer.piece(target),
+      position,
+      float(metric[0]),
+      *map(np.asarray, terms),
   )
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _decode(sae, params, latents, inputs):
-  return sae.decode(params, latents, inputs)
+_terms = jax.jit(attribution.terms, static_argnums=0)
 
 
-@functools.partial(jax.jit, static_argnums=0, static_argnames='tap')
-def gradient_at(
-    config: lm.LmConfig,
-    params: Any,
-    tokens: Int[Array, 'sequences positions'],
-    target: Int[Array, ''],
-    position: Int[Array, ''],
-    *,
-    tap: lm.Tap,
-) -> tuple[Float[Array, ''], Float[Array, 'sequences positions d_site']]:
-  """Returns the target's logit minus the mean of all, and its gradient.
+@functools.lru_cache(maxsize=16)
+def _objective(
+    model: lm.LanguageModel, target: lm.Tap
+) -> target_metric.Objective:
+  """Returns compiled functions, kept because each call compiles new ones."""
+  return target_metric.make(model, target)
 
-  Args:
-    config: The model's shapes.
-    params: Its parameters.
-    tokens: A text, padded.
-    target: The token whose logit is explained.
-    position: The token after which it is predicted.
-    tap: The activations of the gradient.
-  """
-  tokens = jnp.asarray(tokens)
-  shape = (*tokens.shape, config.d_site(tap.site))
 
-  def metric(shift):
-    hidden = loss.hidden(
-        config,
-        params,
-        tokens,
-        positions=jnp.asarray(packing.positions(tokens)),
-        segments=jnp.asarray(packing.segments(tokens)),
-        splice={tap: lambda x: x + shift.astype(x.dtype)},
-    )
-    logits = gemma.unembed(config, params, hidden[0, position])
-    return logits[target] - logits.mean()
-
-  return jax.value_and_grad(metric)(jnp.zeros(shape, jnp.float32))
+@functools.partial(jax.jit, static_argnums=0, static_argnames='taps')
+def _clean(model, params, tokens, *, taps):
+  return splice.forward(model, params, jnp.asarray(tokens), taps=taps)

@@ -6,6 +6,7 @@ from typing import Any
 
 from jumprelu import errors
 from jumprelu.api.sae import SAE
+from jumprelu.files import wording
 
 _COLUMNS = (
     'site',
@@ -152,7 +153,7 @@ class Suite(Mapping[str, SAE]):
         '  '.join(cell.ljust(n) for cell, n in zip(row, widths, strict=True))
         for row in rows
     ]
-    count = f'{len(self)} SAE{"s" * (len(self) != 1)}'
+    count = wording.count(len(self), 'SAE')
     return '\n'.join(
         [
             f'{self.name}: {count}',

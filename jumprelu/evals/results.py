@@ -125,7 +125,7 @@ def _cell(row: Row, field: str) -> Any:
     if misses_target(row):
       return f'{table_lib.format_number(value)} missed'
     return value or None
-  # With a target, the usual coefficient of 1 says nothing about the sparsity.
+  # With a target, the usual coefficient of 1 has no relation to the sparsity.
   if field == 'sparsity_coefficient' and target and value == 1:
     return None
   return value

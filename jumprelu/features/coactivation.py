@@ -19,7 +19,7 @@ from jumprelu.features import ranked_rows, segments
 # entry costs a fraction of an entry of a sparse product.
 _DENSE_GAIN = 32
 # Entries of a dense matrix, few enough for the processor's cache.
-_DENSE_ENTRIES = 1 << 19
+_DENSE_ENTRIES = 1 << 20
 
 
 class Coactive(NamedTuple):
@@ -53,8 +53,8 @@ def coactive(
   """
   width = len(counts)
   both = sparse.csr_array((block.size, width), dtype=np.int32)
-  for segment, firings in block:
-    active = segment.active(block.member)
+  for (_, firings), opened in zip(block, block.opened, strict=True):
+    active = opened.active
     positions = len(active.starts) - 1
     # By latent and by position, the firings are matrices by rows.
     of_block = _ones(firings.at, firings.starts, (block.size, positions))
@@ -91,7 +91,7 @@ def _product(
   rows = min(max(1, _DENSE_ENTRIES // every.shape[1]), 1 << 15)
   for start in range(0, every.shape[0], rows):
     part = slice(start, start + rows)
-    both += by_position[part].T.tocsr() @ every[part].toarray()
+    both += by_position[part].T @ every[part].toarray()
   return sparse.csr_array(both)
 
 

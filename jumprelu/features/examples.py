@@ -68,9 +68,10 @@ def bands(sample: Places, *, latents: int, config: features.Config) -> Bands:
   band = rank * config.bands // np.maximum(counts, 1)[sample.latent]
   edges = np.full((latents, config.bands + 1), np.nan, np.float32)
   values = sample.value[by_value]
-  for i in np.flatnonzero(counts >= config.bands):
-    first = -(-np.arange(config.bands) * counts[i] // config.bands)
-    edges[i] = values[starts[i] + np.append(first, counts[i] - 1)]
+  full = np.flatnonzero(counts >= config.bands)
+  ranks = np.arange(config.bands + 1) * counts[full, None]
+  ranks = np.minimum(-(-ranks // config.bands), counts[full, None] - 1)
+  edges[full] = values[starts[full, None] + ranks]
   # A band is drawn like a latent: those with the smallest hashes.
   keyed = sample._replace(latent=sample.latent * config.bands + band)
   drawn = keyed.first(config.band_examples)

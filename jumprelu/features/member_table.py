@@ -91,7 +91,7 @@ class MemberTable:
       config: The config.
     """
     self.member = member
-    self._parts = parts
+    self.opened = segments.open_member(parts, member.number)
     self._pool = pool
     self._unembedding = unembedding
     self._config = config
@@ -101,9 +101,9 @@ class MemberTable:
   def _count(self) -> tuple[int, Int[np.ndarray, ' latents']]:
     """Returns the numbers of kept tokens and of firings of each latent."""
     tokens, counts = 0, np.zeros(self.member.sae.width, np.int64)
-    for segment in self._parts:
+    for segment, firings, _ in self.opened:
       tokens += int(segment.keep.sum())
-      counts += np.diff(segment.firings(self.member.number).starts)
+      counts += np.diff(firings.starts)
     return tokens, counts
 
   def write(self, path: pathlib.Path, tables: Iterable[Any]) -> None:
@@ -134,7 +134,7 @@ class MemberTable:
     size = max(1, min(BLOCK_LATENTS, BLOCK_PAIRS // width))
     for start in range(0, width, size):
       stop = min(start + size, width)
-      yield segments.Block(self._parts, self.member.number, start, stop)
+      yield segments.Block(self.opened, start, stop)
 
   def rows(self, block: segments.Block) -> Any:
     """Returns the rows of a block of latents, as an Arrow table."""

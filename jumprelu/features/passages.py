@@ -114,15 +114,14 @@ def write(
 
 
 def firings(
-    passages: Passages, parts: Iterable[segments.Segment], member: int
+    passages: Passages, opened: Iterable[segments.Opened]
 ) -> TextFirings:
   """Returns the active latents of a member at the tokens of the passages."""
   chosen = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, 'f4'))]
-  for number, segment in enumerate(parts):
+  for number, (segment, every, _) in enumerate(opened):
     place, at = _places(passages, number)
     places = np.full(segment.tokens.size, -1)
     places[at] = place
-    every = segment.firings(member)
     places = places[every.at]
     index = np.flatnonzero(places >= 0)
     latents = np.searchsorted(every.starts, index, 'right') - 1

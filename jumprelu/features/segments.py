@@ -136,23 +136,32 @@ def read(folder: pathlib.Path) -> Segment:
   return Segment(folder, *(_load(folder, name) for name in _TEXT))
 
 
+class Opened(NamedTuple):
+  """A segment with the files of one member, mapped into memory."""
+
+  segment: Segment
+  firings: Firings
+  active: Active
+
+
+def open_member(parts: Iterable[Segment], member: int) -> list[Opened]:
+  """Returns the segments with the files of a member."""
+  return [Opened(p, p.firings(member), p.active(member)) for p in parts]
+
+
 class Block:
   """The text with the firings of a block of latents, a segment at a time.
 
   Iteration reads (segment, firings) from the disk.
 
   Attributes:
-    parts: The segments.
-    member: The number of the member.
+    opened: The segments with the member's files.
     start: The first latent.
     stop: The latent after the last.
   """
 
-  def __init__(
-      self, parts: Sequence[Segment], member: int, start: int, stop: int
-  ):
-    self.parts = parts
-    self.member = member
+  def __init__(self, opened: Sequence[Opened], start: int, stop: int):
+    self.opened = opened
     self.start = start
     self.stop = stop
 
@@ -162,8 +171,7 @@ class Block:
     return self.stop - self.start
 
   def __iter__(self) -> Iterator[tuple[Segment, Firings]]:
-    for segment in self.parts:
-      firings = segment.firings(self.member)
+    for segment, firings, _ in self.opened:
       yield segment, firings.block(self.start, self.stop)
 
 

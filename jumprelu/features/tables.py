@@ -85,7 +85,7 @@ def write(
   for table, group in itertools.groupby(computed, lambda item: item[0]):
     files = names[table.member.path]
     # A member is complete once its table exists, so the table is written last.
-    active = passages.firings(texts, parts, table.member.number)
+    active = passages.firings(texts, table.opened)
     path = draft / files['text_firings']
     passages.write_firings(texts, active, path=path)
     table.write(draft / files['file'], (rows for _, rows in group))

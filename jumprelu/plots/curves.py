@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jumprelu.files import wording
 from jumprelu.plots import labels, plot_style, sheets
 
 Row = Mapping[str, Any]
@@ -228,7 +229,7 @@ def _heading(rows: Sequence[Row]) -> str:
   parts = [
       ', '.join(dict.fromkeys(row['model'] for row in rows)),
       labels.listed('layer', [row['layer'] for row in rows]),
-      f'{len(lines)} SAE{"s" * (len(lines) > 1)}',
+      wording.count(len(lines), 'SAE'),
       f'{labels.between([row["tokens_trained"] for row in last])} tokens',
   ]
   return ' · '.join(parts)

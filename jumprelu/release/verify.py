@@ -14,7 +14,7 @@ import numpy as np
 
 from jumprelu import errors
 from jumprelu.files import digests as digests_lib
-from jumprelu.files import folder_kinds, json_files, npz
+from jumprelu.files import folder_kinds, json_files, npz, wording
 from jumprelu.release import layout, members, recompute
 from jumprelu.saes import base
 
@@ -35,7 +35,8 @@ class Summary:
   def __str__(self):
     """Returns a one-line description."""
     return (
-        f'{self.members} members, {self.latents:,} latents, {self.files} files,'
+        f'{wording.count(self.members, "member")}, {self.latents:,} latents,'
+        f' {self.files} files,'
         f' {self.bytes / 2**20:,.1f} MiB: verified'
     )
 

@@ -19,7 +19,7 @@ import sys
 from absl import flags
 
 from jumprelu import errors
-from jumprelu.files import remote
+from jumprelu.files import remote, wording
 from jumprelu.run import folders, main
 
 POSITIONAL = 'results'
@@ -67,7 +67,8 @@ def run(fv: flags.FlagValues) -> None:
         'The results were measured on different texts, so that their numbers'
         ' differ even between equal SAEs.'
     )
-  print(f'{out / "frontier.png"}: {len(rows)} SAEs; also in .pdf and .csv')
+  saes = wording.count(len(rows), 'SAE')
+  print(f'{out / "frontier.png"}: {saes}; also in .pdf and .csv')
 
 
 if __name__ == '__main__':

@@ -18,6 +18,7 @@ from absl import flags
 
 from jumprelu import extras
 from jumprelu.files import folder_kinds
+from jumprelu.run import flags as flags_lib
 from jumprelu.run import folders, main
 
 POSITIONAL = 'runs'
@@ -32,13 +33,13 @@ def define_flags(fv: flags.FlagValues) -> None:
   flags.DEFINE_enum(
       'over', 'tokens', ['tokens', 'steps'], 'The x axis.', flag_values=fv
   )
-  flags.DEFINE_integer(
+  flags_lib.define_integer(
+      fv,
       'points',
       2000,
       'Largest number of logged segments per run; of more, evenly spaced ones'
       ' are selected, the last one included.',
       lower_bound=2,
-      flag_values=fv,
   )
 
 

@@ -17,9 +17,9 @@ ends in .features, which later calls reuse.
 
 serves the page on this computer instead, with the language model: type a text
 and see which latents fire, how the SAE changes the next token, and which
-latents cause it. Only this computer can reach the server, unless --host says
-otherwise, and texts are not stored. Features are next to the release then. It
-needs the extra `serve`. Ctrl-C stops it.
+latents cause it. Only this computer can reach the server, unless --host names
+another address; texts are not stored. The folder of features is then next to
+the release. Needs the extra `serve`. Ctrl-C stops the server.
 """
 
 import functools
@@ -28,8 +28,8 @@ import sys
 
 from absl import flags as absl_flags
 
-from jumprelu import errors
-from jumprelu.files import folder_kinds, remote
+from jumprelu import errors, extras
+from jumprelu.files import folder_kinds, remote, wording
 from jumprelu.run import features as features_command
 from jumprelu.run import main
 
@@ -51,6 +51,8 @@ MAIN_FLAGS = (
 
 def define_flags(fv: absl_flags.FlagValues) -> None:
   """Declares the command's flags."""
+  from jumprelu.run import flags
+
   string = functools.partial(absl_flags.DEFINE_string, flag_values=fv)
   string('release', None, 'Release directory, or a folder of published SAEs.')
   string('out', None, 'The page: PAGE.html, or a folder.')
@@ -64,13 +66,13 @@ def define_flags(fv: absl_flags.FlagValues) -> None:
       'Serve the page with a live language model instead of writing it.',
       flag_values=fv,
   )
-  absl_flags.DEFINE_integer(
+  flags.define_integer(
+      fv,
       'port',
       8080,
       'Port of --serve; 0 chooses one that is not in use.',
       lower_bound=0,
       upper_bound=65535,
-      flag_values=fv,
   )
   string(
       'host',
@@ -101,14 +103,15 @@ def run(fv: absl_flags.FlagValues) -> None:
   write.check_out(out, as_file=as_file)
   page = release_page.data(
       release,
-      ready_features(fv, out),
+      ready_features(fv, out.with_suffix('.features')),
       run=remote.local('run', fv.run) if fv.run else None,
   )
   written = (write.write_file if as_file else write.write_folder)(page, out)
   members = page.index['members']
   latents = sum(member['width'] for member in members)
   print(
-      f'{written.path}: {len(members)} members, {latents:,} latents,'
+      f'{written.path}: {wording.count(len(members), "member")},'
+      f' {latents:,} latents,'
       f' {written.size / 2**20:.1f} MiB; open it in a browser:'
       f' {written.path.absolute().as_uri()}'
   )
@@ -118,6 +121,7 @@ def run(fv: absl_flags.FlagValues) -> None:
 
 def serve(fv: absl_flags.FlagValues) -> None:
   """Serves the page with a live language model until it is stopped."""
+  extras.check('serve')
   from jumprelu.explore import release_page
   from jumprelu.explore.serve import app, server, source, worker
 
@@ -126,9 +130,12 @@ def serve(fv: absl_flags.FlagValues) -> None:
   parts = source.Source(features_command.load(fv), lm_dtype=fv.lm_dtype)
   max_tokens = parts.max_tokens
   listener = server.bind(fv.host, fv.port)
+  # `jumprelu demo` writes features beside its release.
+  demo = release.parent / 'features' / 'manifest.json'
+  name = 'features' if demo.exists() else f'{release.name}.features'
   page = release_page.data(
       release,
-      ready_features(fv, release.with_name(f'{release.name}.html')),
+      ready_features(fv, release.parent / name),
       run=remote.local('run', fv.run) if fv.run else None,
   )
   print('explore: page', flush=True)
@@ -141,16 +148,20 @@ def serve(fv: absl_flags.FlagValues) -> None:
 
 
 def ready_features(
-    fv: absl_flags.FlagValues, out: pathlib.Path
+    fv: absl_flags.FlagValues, default: pathlib.Path
 ) -> pathlib.Path:
   """Returns the folder of features, which is collected if there is none.
+
+  Args:
+    fv: The flags.
+    default: The folder if --features names none.
 
   Raises:
     UserError: The folder has features of other SAEs.
   """
   from jumprelu.explore import release_page
 
-  folder = pathlib.Path(fv.features or out.with_suffix('.features'))
+  folder = pathlib.Path(fv.features or default)
   folder = folder.expanduser()
   loaded = features_command.load(fv)
   if fv.features or folder.exists():

@@ -25,11 +25,12 @@ from typing import Any
 from absl import flags as absl_flags
 
 from jumprelu import errors
-from jumprelu.files import folder_kinds, remote
+from jumprelu.files import folder_kinds, remote, wording
 from jumprelu.run import main
 
 POSITIONAL = 'release'
 EXTRA = 'train'
+MAIN_FLAGS = ('release', 'out', 'tokens', 'members', 'model', 'data')
 
 
 def define_flags(fv: absl_flags.FlagValues) -> None:
@@ -68,9 +69,7 @@ def define_collection_flags(fv: absl_flags.FlagValues) -> None:
       flag_values=fv,
   )
   needed = 'only needed if their folder does not name it.'
-  absl_flags.DEFINE_integer(
-      'layer', None, f'Layer of published SAEs; {needed}', flag_values=fv
-  )
+  flags.define_integer(fv, 'layer', None, f'Layer of published SAEs; {needed}')
   string('site', f'Site of published SAEs; {needed}')
   absl_flags.DEFINE_boolean(
       'input_gain',
@@ -159,7 +158,7 @@ def collect_with_flags(
       members = manifest['members']
       latents = sum(member['width'] for member in members)
       print(
-          f'{out}: {len(members)} members, {latents:,} latents,'
+          f'{out}: {wording.count(len(members), "member")}, {latents:,} latents,'
           f' {manifest["tokens"]:,} tokens'
       )
 

@@ -8,7 +8,6 @@ import sys
 
 from experiments import api_reference
 import jumprelu
-from jumprelu import lm
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -61,13 +60,3 @@ def test_the_lines_of_the_readme_run(release, tmp_path, monkeypatch, capsys):
   exec(compile(code, 'README.md', 'exec'), {})
   shown = capsys.readouterr().out
   assert "'with'" in shown and 'Attribution of' in shown and 'def ' in shown
-
-
-def test_generation_crosses_the_edge_of_the_sliding_window(model):
-  config = lm.get_config('gemma2_nano')
-  text = 'import os\n' * 60
-  tokens = model.tokenize(text)[: config.window - 4]
-  generated = model.generate(tokens, tokens=12)
-  full = model.logits([*generated.prompt, *generated.tokens])
-  difference = full[len(tokens) - 1 : -1] - generated.logits
-  assert abs(difference).max() < 1e-4

@@ -51,7 +51,9 @@ def test_facts_are_the_values_of_the_files(page, demo):
     _go(page, member, latent)
     row = demo.rows(member)[latent]
     terms = page.get_by_role('main').get_by_role('term').all_inner_texts()
-    texts = page.get_by_role('main').get_by_role('definition').all_text_contents()
+    texts = (
+        page.get_by_role('main').get_by_role('definition').all_text_contents()
+    )
     facts = dict(zip(terms, texts, strict=True))
     for name, field in (
         ('Frequency', 'frequency'),
@@ -112,13 +114,15 @@ def test_neighbours_and_coactive_latents_are_those_of_the_files(page, demo):
         assert pages.equal(texts[-1], entry[value]), (heading, texts)
         anchor = card.locator(f'a[href="#{link}/{number}"]')
         assert anchor.count() >= 1
-    # What each is about: its top token.
+    # Each shows its top token.
     near = row['neighbours'][0]
     top = demo.rows(member)[near['latent']]['top_tokens']
     if top:
       first = _section(page, 'Neighbours in this member').get_by_role('row')
       text = demo.pieces[top[0]['token']]
-      cell = first.filter(has=page.get_by_role('link')).first.get_by_role('code')
+      cell = first.filter(has=page.get_by_role('link')).first.get_by_role(
+          'code'
+      )
       assert pages.plain(cell.text_content()) == pages.plain(text)
 
 
@@ -205,9 +209,7 @@ def test_pointing_at_a_token_shows_its_numbers(page, demo):
     group.locator(':scope > *').nth(i).hover()
     text = page.get_by_role('tooltip').inner_text()
     value = example['values'][i]
-    numbers = dict(
-        re.findall(r'(activation|token id|position)\s+(\S+)', text)
-    )
+    numbers = dict(re.findall(r'(activation|token id|position)\s+(\S+)', text))
     if value:
       assert pages.equal(numbers['activation'], value)
     else:
@@ -290,9 +292,11 @@ def test_the_histogram_has_the_counts_and_the_threshold_in_its_bin(page, demo):
   expected = slope * np.log2(row['threshold']) + offset
   (rgb,) = page.evaluate(
       _RGB,
-      [page.evaluate(
-          "getComputedStyle(document.documentElement).getPropertyValue('--accent')"
-      )],
+      [
+          page.evaluate(
+              "getComputedStyle(document.documentElement).getPropertyValue('--accent')"
+          )
+      ],
   )
   drawn = chart.evaluate(_COLUMNS, rgb)
   scale = chart.bounding_box()['width'] / drawn['width']
@@ -307,7 +311,11 @@ def test_links_lead_to_neighbours_here_and_in_other_members(page, demo):
   links = {m['id']: m['link'] for m in demo.members}
   elsewhere = row['neighbours_elsewhere'][0]
   for heading, path, number in (
-      ('Neighbours in this member', member['id'], row['neighbours'][0]['latent']),
+      (
+          'Neighbours in this member',
+          member['id'],
+          row['neighbours'][0]['latent'],
+      ),
       ('In other members', elsewhere['member'], elsewhere['latent']),
       ('Fires together with', member['id'], row['coactive'][0]['latent']),
   ):
@@ -355,11 +363,10 @@ def test_permanent_links_open_and_history_goes_both_ways(open_demo, demo):
 
 
 @pytest.mark.parametrize(
-    'fragment', ['{link}/512', '{link}/x', 'no_such/28', 'no_such/28/5', '%E0%A4']
+    'fragment',
+    ['{link}/512', '{link}/x', 'no_such/28', 'no_such/28/5', '%E0%A4'],
 )
-def test_a_wrong_address_has_one_line_and_a_way_back(
-    open_demo, demo, fragment
-):
+def test_a_wrong_address_has_one_line_and_a_way_back(open_demo, demo, fragment):
   page = open_demo(fragment.format(link=demo.member()['link']))
   alert = page.get_by_role('alert')
   expect(alert).to_be_visible()

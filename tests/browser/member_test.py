@@ -50,7 +50,7 @@ def _latents(page):
 
 
 def _count(page):
-  """Returns the number of latents that the page says it shows."""
+  """Returns the number of latents that the page states."""
   texts = page.get_by_role('status').all_inner_texts()
   (text,) = [t for t in texts if 'latent' in t and re.match(r'[\d,]', t)]
   return int(text.split()[0].replace(',', ''))
@@ -132,9 +132,7 @@ def test_sorting_is_that_of_the_data(page, member, demo, heading):
         ('Mean', '1.5', lambda x: x >= 1.5),
     ],
 )
-def test_ranges_keep_the_latents_within(
-    page, member, demo, column, text, fits
-):
+def test_ranges_keep_the_latents_within(page, member, demo, column, text, fits):
   _set_range(page, column, text)
   values = [row[_COLUMNS[column]] for row in demo.rows(member)]
   expected = [

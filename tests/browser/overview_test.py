@@ -95,7 +95,9 @@ def test_points_of_the_frontier_open_their_members(open_demo, demo):
   assert set(points) == {m['link'] for m in demo.members}
   member = demo.member(number=0)
   place, text = points[member['link']]
-  numbers = [pages.shown(t) for t in re.findall(r'(?<![\w/])[\d.]+(?=\s|$)', text)]
+  numbers = [
+      pages.shown(t) for t in re.findall(r'(?<![\w/])[\d.]+(?=\s|$)', text)
+  ]
   for field in ('l0', 'fvu'):
     value = member['results'][field]
     assert any(abs(n - value) < 0.006 * value for n in numbers), (field, text)
@@ -116,7 +118,9 @@ _INK = """element => [...element.querySelectorAll('canvas')].map(canvas => {
 
 def test_curves_and_densities_are_drawn(open_demo, demo):
   page = open_demo()
-  charts = page.get_by_role('img', name=re.compile('during training|by their freq'))
+  charts = page.get_by_role(
+      'img', name=re.compile('during training|by their freq')
+  )
   expect(charts.first).to_be_visible()
   names = charts.evaluate_all('all => all.map(e => e.ariaLabel)')
   measures = {name.split(' during')[0] for name in names if 'during' in name}
@@ -150,14 +154,15 @@ def test_reshuffling_draws_other_latents_of_all_members(open_demo, demo):
     draws += links
     page.get_by_role('button', name='Reshuffle').click()
     page.wait_for_function(
-        'first => !document.querySelector(`main li a[href="${first}"]`)', arg=links[0]
+        'first => !document.querySelector(`main li a[href="${first}"]`)',
+        arg=links[0],
     )
     previous = links
   known = {f'#{m["link"]}': m['width'] for m in demo.members}
   members, latents = zip(*(link.rsplit('/', 1) for link in draws), strict=True)
   assert set(members) <= set(known) and len(set(members)) >= 6
   numbers = [int(n) / known[m] for m, n in zip(members, latents, strict=True)]
-  # Uniform: about 60 draws, of which each third has a fair share.
+  # Uniform: each third has its share of about 60 draws.
   counts, _ = np.histogram(numbers, 3, range=(0, 1))
   assert min(counts) >= 6
 

@@ -99,6 +99,6 @@ def test_a_text_without_kept_tokens_has_no_passage(tmp_path):
   assert len(drawn.at) == 0
   path = tmp_path / 'texts.parquet'
   passages.write(drawn, [empty], path=path)
-  active = passages.firings(drawn, [empty], 0)
+  active = passages.firings(drawn, segments.open_member([empty], 0))
   passages.write_firings(drawn, active, path=path)
   assert active.starts.tolist() == [0]

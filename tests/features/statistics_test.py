@@ -45,12 +45,14 @@ def _write(segment, firings):
   segments.write(segment, [(firings, active)])
 
 
+def _opened(folder):
+  return segments.open_member(segments.read_all(folder), 0)
+
+
 def _statistics(block):
-  counts = [
-      np.diff(part.firings(block.member).starts)[block.start : block.stop]
-      for part in block.parts
-  ]
-  return statistics.of_block(block, counts=np.sum(counts, 0), config=CONFIG)
+  counts = np.sum([np.diff(o.firings.starts) for o in block.opened], axis=0)
+  counts = counts[block.start : block.stop]
+  return statistics.of_block(block, counts=counts, config=CONFIG)
 
 
 def _joined(folder, parts):
@@ -76,8 +78,8 @@ def test_merged_statistics_are_those_of_the_joined_text(tmp_path):
   parts = [_random_segment(tmp_path / 'a', i, 6, i) for i in range(4)]
   _joined(tmp_path / 'b', parts)
   blocks = [
-      segments.Block(segments.read_all(tmp_path / name), 0, 1, LATENTS)
-      for name in ('a', 'b')
+      segments.Block(_opened(tmp_path / 'a'), 1, LATENTS),
+      segments.Block(_opened(tmp_path / 'b'), 1, LATENTS),
   ]
   merged, joined = (_statistics(b) for b in blocks)
   for x, y in zip(merged.sums, joined.sums, strict=True):
@@ -89,7 +91,10 @@ def test_merged_statistics_are_those_of_the_joined_text(tmp_path):
     ours, theirs = getattr(merged, field), getattr(joined, field)
     for name in ('latent', 'value', 'position', 'document', 'order'):
       np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
-  pools = [examples.draw_pool(b.parts, config=CONFIG) for b in blocks]
+  pools = [
+      examples.draw_pool((o.segment for o in b.opened), config=CONFIG)
+      for b in blocks
+  ]
   np.testing.assert_array_equal(pools[0].position, pools[1].position)
   for kind in ('top', 'silent'):
     windows = []
@@ -105,7 +110,7 @@ def test_merged_statistics_are_those_of_the_joined_text(tmp_path):
 
 def test_a_sample_has_the_smallest_hashes(tmp_path):
   segment = _random_segment(tmp_path, 0, 40, 7)
-  block = segments.Block(segments.read_all(tmp_path), 0, 0, LATENTS)
+  block = segments.Block(_opened(tmp_path), 0, LATENTS)
   sample = _statistics(block).sample
   for latent in range(LATENTS):
     at = segment.firings(0).block(latent, latent + 1).at
@@ -134,11 +139,11 @@ def test_memory_does_not_grow_with_the_text(tmp_path):
     folder = tmp_path / str(count)
     for i in range(count):
       _random_segment(folder, i, 1_000, i)
-    block = segments.Block(segments.read_all(folder), 0, 0, LATENTS)
+    block = segments.Block(_opened(folder), 0, LATENTS)
     tracemalloc.start()
     merged = _statistics(block)
     examples.windows([merged.top], block, window=CONFIG.window)
-    pool = examples.draw_pool(block.parts, config=CONFIG)
+    pool = examples.draw_pool(segments.read_all(folder), config=CONFIG)
     examples.silent(pool, block, config=CONFIG)
     peaks.append(tracemalloc.get_traced_memory()[1])
     tracemalloc.stop()

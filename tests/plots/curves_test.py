@@ -148,7 +148,7 @@ def test_a_legend_has_rows_of_equal_length():
       for row in make_rows(run=run, target_l0=target, site='mlp_out')
   ]
   (legend,) = curves.plot(rows, 'l0').legends
-  # Five entries, of which four would fit beside each other in a wide figure.
+  # Four of the five entries would fit beside each other in a wide figure.
   assert legend._ncols in (2, 3)
 
 

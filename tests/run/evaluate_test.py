@@ -23,23 +23,23 @@ def folder(tmp_path_factory):
   return folder
 
 
+def _flags(folder):
+  """Returns the flags of all evaluations of these tests."""
+  return [
+      f'--data={folder / "text"}',
+      f'--corpus.cache_dir={folder / "cache"}',
+      '--corpus.sequence_length=32',
+      '--corpus.held_out_percent=50',
+      '--corpus.seed=3',
+      '--eval.lm_sequences=8',
+      '--eval.pca_tokens=512',
+  ]
+
+
 def launch(folder, out, *flags):
   """Runs the command and returns its rows."""
-  code = main.launch(
-      'evaluate',
-      [
-          f'--data={folder / "text"}',
-          f'--out={out}',
-          f'--corpus.cache_dir={folder / "cache"}',
-          '--corpus.sequence_length=32',
-          '--corpus.held_out_percent=50',
-          '--corpus.seed=3',
-          '--eval.lm_sequences=8',
-          '--eval.pca_tokens=512',
-          *flags,
-      ],
-  )
-  assert code == 0
+  argv = [*_flags(folder), f'--out={out}', *flags]
+  assert main.launch('evaluate', argv) == 0
   return [json.loads(line) for line in out.read_text().splitlines()]
 
 
@@ -61,6 +61,19 @@ def test_a_release_is_evaluated_member_by_member(folder, rows):
     assert row['loss_zero_ablation'] > row['loss_clean'] > 0
   stored = folder / 'results' / 'nano.parquet'
   assert parquet.read_table(stored).to_pylist() == rows
+
+
+def test_without_out_the_table_is_printed_and_nothing_is_written(
+    folder, rows, capsys, monkeypatch, tmp_path
+):
+  monkeypatch.chdir(tmp_path)
+  path = folder / 'release' / rows[1]['path'] / 'params.npz'
+  assert main.launch('evaluate', [*_flags(folder), str(path)]) == 0
+  header, line, end = capsys.readouterr().out.splitlines()
+  shown = dict(zip(header.split(), line.split(), strict=False))
+  assert float(shown['L0']) == pytest.approx(rows[1]['l0'], rel=1e-3)
+  assert end.startswith('Nothing was written; --out=FILE.jsonl keeps')
+  assert not list(tmp_path.iterdir())
 
 
 def test_bare_arrays_have_the_results_of_their_release(folder, rows, capsys):
@@ -160,7 +173,7 @@ def test_a_layer_that_the_model_lacks_is_refused(folder, capsys):
 @pytest.mark.parametrize(
     'flags, code, words',
     [
-        ([], 2, '--release is needed; --out is needed'),
+        ([], 2, '--release is needed'),
         (['--release=x', '--out=a.csv'], 2, 'must end in .jsonl'),
         (['--release=x', '--out=a.jsonl'], 66, 'x: no such folder'),
         (['--release=x', '--out=a.jsonl', '--eval.tokens=0'], 2, 'eval.tokens'),

@@ -7,7 +7,7 @@ import pytest
 from jumprelu.evals import measures
 from jumprelu.run import main, train
 
-_LARGE = ('train', 'plan', 'evaluate', 'harvest')
+_LARGE = ('train', 'plan', 'evaluate', 'features', 'harvest')
 
 
 def _help(capsys, *argv):
@@ -42,6 +42,11 @@ def test_the_help_of_train_describes_the_main_flags_and_names_all_others(
   for name in every:
     if name not in (*train.MAIN_FLAGS, 'help', 'helpfull', 'debug'):
       assert name.partition('.')[0] in words, name
+
+
+@pytest.mark.parametrize('command', main.COMMANDS)
+def test_every_help_fits_on_a_page(capsys, command):
+  assert len(_help(capsys, command, '--help').splitlines()) <= 70
 
 
 @pytest.mark.parametrize(
@@ -120,7 +125,7 @@ def test_a_default_is_shown_for_flags_that_have_one(capsys, command):
   text = _help(capsys, command, '--helpfull')
   for entry in re.findall(r'^  --\[no\][^\n]*\n(?: {6}.*\n)+', text, re.M):
     # The gain is that of the published SAE.
-    if command != 'evaluate' or 'input_gain' not in entry:
+    if command in ('train', 'plan') or 'input_gain' not in entry:
       assert '(default:' in ' '.join(entry.split()), entry
 
 

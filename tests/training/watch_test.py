@@ -25,7 +25,7 @@ def test_each_phase_of_a_start_is_announced_in_order(tmp_path):
   toy_run.run(tmp_path, watch=_watch(phases), backend='dense')
   assert phases[0] == 'estimating the scales of activations from 64 tokens'
   assert phases[1] == (
-      f'{tmp_path}: new run of 13, 4 SAEs in 2 groups, backend dense, first'
+      f'{tmp_path}: new run of 13 steps, 4 SAEs in 2 groups, backend dense, first'
       ' checkpoint at step 4'
   )
   assert phases[2].startswith('compiling, then training')

@@ -207,7 +207,7 @@ class Live:
     shown = np.flatnonzero(result.effects)
     return {
         'tokens': self._named(ids),
-        'target': self._named([result.target])[0],
+        'target': self._named([int(result.target)])[0],
         'logit': _number(result.logit),
         'entries': [
             {
@@ -234,8 +234,7 @@ class Live:
   ) -> dict[str, Any]:
     """Returns new tokens, with a member spliced in unless it is None."""
     new = self._generate(text, tokens, member, temperature, seed)
-    ends = np.flatnonzero(new == packing.EOS)
-    return {'tokens': self._named(new[: ends[0] + 1] if len(ends) else new)}
+    return {'tokens': self._named(new)}
 
   def _generate(self, text, tokens, member, temperature=0.0, seed=0):
     ids, padded = self._text(text, tokens)
@@ -243,18 +242,18 @@ class Live:
     if member is not None:
       static, arrays = self._check(member), self._arrays[member]
       spliced = programs.Spliced(static.sae, static.reads, False)
-    new, _ = programs.generate(
+    made = programs.generate(
         self._config,
         self._params,
         padded.tokens[0],
         padded.length,
+        jnp.int32(tokens),
         programs.Sampling(jnp.float32(temperature), jax.random.key(seed)),
         sae_params=arrays,
-        tokens=NEW_TOKENS,
+        room=NEW_TOKENS,
         spliced=spliced,
-        count=jnp.int32(tokens),
     )
-    return np.asarray(new)[:tokens]
+    return np.asarray(made.tokens[: int(made.count)])
 
   def _active(self, text, member):
     """Returns token ids, and the positions, latents and values of firings."""

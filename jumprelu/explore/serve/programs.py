@@ -14,9 +14,10 @@ from jax import lax
 import jax.numpy as jnp
 
 from jumprelu import lm
-from jumprelu.api import programs, results
+from jumprelu.api import programs
 from jumprelu.array_typing import Array, Float, Int
 from jumprelu.data import packing
+from jumprelu.lm import gemma, loss
 from jumprelu.saes import base
 
 # The number of next tokens that are returned.
@@ -100,12 +101,12 @@ def forward(
     vocab: int,
 ) -> Clean:
   """Returns the clean pass of a text, with the activations at `taps`."""
-  values, logits = programs.forward(
+  passed = programs.forward(
       config, params, text.tokens, None, taps=taps, spliced=None
   )
-  values = {tap: x[0].astype(jnp.float32) for tap, x in values.items()}
-  last = logits[0, text.length - 1]
-  return Clean(text, values, last, _predicted(text, logits, vocab))
+  values = {tap: x[0].astype(jnp.float32) for tap, x in passed.values.items()}
+  last = passed.logits[0, text.length - 1]
+  return Clean(text, values, last, _predicted(text, passed, vocab))
 
 
 @functools.partial(jax.jit, static_argnames=('members', 'k'))
@@ -146,10 +147,10 @@ def predict(
     vocab: int,
 ) -> Predicted:
   """Returns losses and next tokens with an SAE spliced in."""
-  _, logits = programs.forward(
+  passed = programs.forward(
       config, params, text.tokens, arrays, taps=(), spliced=spliced
   )
-  return _predicted(text, logits, vocab)
+  return _predicted(text, passed, vocab)
 
 
 @functools.partial(
@@ -172,7 +173,7 @@ def attribute(
   """
   sae, text = member.sae, clean.text
   target = jnp.where(target < 0, clean.predicted.next.tokens[0], target)
-  _, gradient = results.gradient_at(
+  gradient = _gradient(
       config,
       params,
       text.tokens,
@@ -201,6 +202,42 @@ def attribute(
   )
 
 
+def _gradient(
+    config: lm.LmConfig,
+    params: Any,
+    tokens: Int[Array, 'sequences positions'],
+    target: Int[Array, ''],
+    position: Int[Array, ''],
+    *,
+    tap: lm.Tap,
+) -> Float[Array, 'sequences positions d_site']:
+  """Returns the gradient of the target's logit minus the mean of all.
+
+  Args:
+    config: The model's shapes.
+    params: Its parameters.
+    tokens: A text, padded.
+    target: The token whose logit is explained.
+    position: The token after which it is predicted.
+    tap: The activations of the gradient.
+  """
+
+  def metric(shift):
+    hidden = loss.hidden(
+        config,
+        params,
+        tokens,
+        positions=jnp.asarray(packing.positions(tokens)),
+        segments=jnp.asarray(packing.segments(tokens)),
+        splice={tap: lambda x: x + shift.astype(x.dtype)},
+    )
+    logits = gemma.unembed(config, params, hidden[0, position])
+    return logits[target] - logits.mean()
+
+  shape = (*tokens.shape, config.d_site(tap.site))
+  return jax.grad(metric)(jnp.zeros(shape, jnp.float32))
+
+
 def _encode(member, clean, arrays):
   """Returns kept inputs, targets and latents; inputs are 0 elsewhere."""
   keep = packing.keep_mask(clean.text.tokens)[0][:, None]
@@ -224,12 +261,9 @@ def _norm(x):
   return jnp.linalg.norm(x, axis=-1)
 
 
-def _predicted(text, logits, vocab: int) -> Predicted:
+def _predicted(text: Text, passed: programs.Forward, vocab: int) -> Predicted:
   """Returns losses and next tokens; rows beyond `vocab` are no tokens."""
-  following = text.tokens[0, 1:, None]
-  chosen = jnp.take_along_axis(logits[0, :-1], following, axis=-1)[:, 0]
-  losses = jax.nn.logsumexp(logits[0, :-1], axis=-1) - chosen
-  last = logits[0, text.length - 1]
+  last = passed.logits[0, text.length - 1]
   top, tokens = lax.top_k(last[:vocab], min(NEXT, vocab))
   shares = jnp.exp(top - jax.nn.logsumexp(last))
-  return Predicted(losses, Next(tokens, top, shares))
+  return Predicted(passed.losses[0], Next(tokens, top, shares))

@@ -95,7 +95,7 @@ class Worker:
       self.failure = error
       on_failure()
       return
-    self._message = 'ready'
+    self._report('ready')
     self._ready = True
     while True:
       self._finish(*self._jobs.get(), live)

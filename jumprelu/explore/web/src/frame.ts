@@ -26,7 +26,7 @@ function themeButton(): HTMLElement {
   return toggle;
 }
 
-function searchField(current: () => Route): HTMLInputElement {
+function searchField(suite: Suite, current: () => Route): HTMLInputElement {
   const input = h('input', {
     id: 'search',
     type: 'search',
@@ -35,6 +35,12 @@ function searchField(current: () => Route): HTMLInputElement {
     autocomplete: 'off',
     spellcheck: 'false',
     maxlength: 200,
+  });
+  input.addEventListener('focus', () => {
+    const route = current();
+    const member = 'member' in route ? [route.member] : suite.members;
+    // Errors are shown when the search itself fails.
+    for (const each of member) each.search().catch(() => {});
   });
   let timer = 0;
   const search = () => {
@@ -99,7 +105,7 @@ function footer(suite: Suite): HTMLElement {
 
 export function buildFrame(app: HTMLElement, suite: Suite): Frame {
   let route: Route = {view: 'overview'};
-  const search = searchField(() => route);
+  const search = searchField(suite, () => route);
   const links: [string, string, Route['view'][]][] = [
     ['Overview', '#', ['overview', 'member', 'latent']],
     ['Search', '#search', ['search']],

@@ -44,10 +44,11 @@ function readIndex(): Index {
   return index;
 }
 
-function message(text: string): HTMLElement {
+function message(title: string, text: string): HTMLElement {
   return h(
     'div',
     {class: 'message', role: 'alert'},
+    h('h1', {tabindex: -1}, title),
     h('p', null, text),
     h('p', null, h('a', {href: '#'}, 'Back to the overview')),
   );
@@ -96,12 +97,12 @@ function start(): void {
     try {
       if (route.view === 'unknown') {
         context.title('Unknown address');
-        fill(root, message(route.message));
+        fill(root, message('No such view', route.message));
       } else {
         await VIEWS[route.view](context, route as never);
       }
     } catch (error) {
-      if (context.alive()) fill(root, message((error as Error).message));
+      if (context.alive()) fill(root, message('This cannot be shown', (error as Error).message));
     }
     if (!context.alive()) return;
     scrollTo({top: fresh ? 0 : (scrolls.get(hash) ?? 0), behavior: 'instant'});

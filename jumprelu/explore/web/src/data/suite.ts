@@ -66,6 +66,7 @@ export class Member {
     return this.opened;
   }
 
+  /** The container of the search; also called early, so that it is ready. */
   search(): Promise<Container> {
     return this.suite.blobs.get(this.info.search);
   }

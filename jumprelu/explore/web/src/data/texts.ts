@@ -65,6 +65,26 @@ export class Texts {
     return [...all.subarray(this.start[passage], this.start[passage + 1])];
   }
 
+  /** The passage with the largest activation of a latent; null if silent. */
+  strongest(member: Member, latent: number): number | null {
+    const name = `m${member.number}`;
+    const start = this.box.array(`${name}.start`);
+    const latents = this.box.array(`${name}.latent`);
+    const values = this.box.array(`${name}.value`);
+    let best: number | null = null;
+    let most = 0;
+    for (let passage = 0; passage < this.count; passage++) {
+      const end = start[this.start[passage + 1]];
+      for (let i = start[this.start[passage]]; i < end; i++) {
+        if (latents[i] === latent && values[i] > most) {
+          most = values[i];
+          best = passage;
+        }
+      }
+    }
+    return best;
+  }
+
   latents(passage: number, member: Member): TokenLatents {
     const name = `m${member.number}`;
     const from = this.start[passage];

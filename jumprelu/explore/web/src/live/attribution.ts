@@ -11,6 +11,9 @@ import type {Token} from './client.ts';
 import {latentCells} from './parts.ts';
 import {askedMember, chosenMember, memberField, tabForm} from './tab.ts';
 
+// Tokens listed with their error.
+const ERRORS = 12;
+
 interface Entry {
   position: number;
   latent: number;
@@ -31,8 +34,8 @@ interface Attribution {
 function entryTable(context: Context, member: Member, answer: Attribution): HTMLElement {
   const most = Math.max(...answer.entries.map((e) => Math.abs(e.attribution)), 1e-30);
   return listTable(
-    '',
-    [['Latent', ''], ['About', ''], ['At', ''], ['', ''], ['Attribution', '']],
+    'Attributions to latents',
+    [['Latent', ''], ['About', ''], ['At', ''], ['Bar', ''], ['Attribution', '']],
     answer.entries.map(({position, latent, value, attribution}) =>
       h(
         'tr',
@@ -52,7 +55,34 @@ function entryTable(context: Context, member: Member, answer: Attribution): HTML
         h('td', {class: 'num'}, signed(attribution)),
       ),
     ),
-    'pane-list',
+    {kind: 'pane-list'},
+  );
+}
+
+/** The tokens whose error contributes most. */
+function errorTable({tokens, error}: Attribution): HTMLElement {
+  const rows = error
+    .map((value, position) => ({position, value: value ?? 0}))
+    .sort((a, b) => Math.abs(b.value) - Math.abs(a.value))
+    .slice(0, ERRORS);
+  const most = Math.max(Math.abs(rows[0]?.value ?? 0), 1e-30);
+  return listTable(
+    'Attributions to the error of each token',
+    [['Token', ''], ['Bar', ''], ['Attribution', '']],
+    rows.map(({position, value}) =>
+      h(
+        'tr',
+        null,
+        h(
+          'td',
+          null,
+          tokenChip(tokens[position].piece),
+          h('span', {class: 'dim'}, ` ${integer(position)}`),
+        ),
+        h('td', {class: 'bar-cell'}, bar(Math.abs(value) / most, value < 0 ? 'down' : '')),
+        h('td', {class: 'num'}, signed(value)),
+      ),
+    ),
   );
 }
 
@@ -87,7 +117,17 @@ function show(context: Context, member: Member, answer: Attribution): Child {
     h(
       'div',
       {class: 'panes two'},
-      card('Text', 'Heat: the listed attributions of each token, without sign.', null, line),
+      h(
+        'div',
+        {class: 'column'},
+        card('Text', 'Heat: the listed attributions of each token, without sign.', null, line),
+        card(
+          'Error nodes',
+          'The part of each token that the SAE does not reconstruct.',
+          null,
+          errorTable(answer),
+        ),
+      ),
       card(
         'Latents',
         'The largest attributions: activation times the gradient of the logit.',

@@ -27,12 +27,12 @@ function show({clean, spliced, loss}: Logits): Child {
     h(
       'div',
       {class: 'panes two'},
-      card('Without the SAE', 'The most probable next tokens.', null, nextTable('', clean)),
+      card('Without the SAE', 'The most probable next tokens.', null, nextTable('Next tokens without the SAE', clean)),
       card(
         'With the SAE',
         'In brackets the change of the logit.',
         null,
-        nextTable('', spliced, clean),
+        nextTable('Next tokens with the SAE', spliced, clean),
       ),
     ),
   ];

@@ -14,10 +14,11 @@ export function nextTable(
   rows: NextToken[],
   others: NextToken[] = [],
 ): HTMLElement {
+  const most = Math.max(...rows.map((row) => row.probability ?? 0), 1e-30);
   const before = new Map(others.map((row) => [row.id, row.logit]));
   return listTable(
     caption,
-    [['Token', ''], ['', ''], ['Probability', ''], ['Logit', '']],
+    [['Token', ''], ['Bar', ''], ['Probability', ''], ['Logit', '']],
     rows.map((row) => {
       const old = before.get(row.id);
       const {logit} = row;
@@ -27,7 +28,7 @@ export function nextTable(
         'tr',
         null,
         h('td', null, tokenChip(row.piece)),
-        h('td', {class: 'bar-cell'}, bar(row.probability ?? 0)),
+        h('td', {class: 'bar-cell'}, bar((row.probability ?? 0) / most)),
         h('td', {class: 'num'}, percent(row.probability)),
         h('td', {class: 'num dim', title: 'Logit'}, `${number(row.logit)}${change}`),
       );

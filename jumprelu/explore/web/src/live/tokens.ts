@@ -103,7 +103,7 @@ function show(context: Context, run: Run): Child {
       ),
       text,
     ),
-    card('Next token', 'Without an SAE.', null, nextTable('', run.next)),
+    card('Next token', 'Without an SAE.', null, nextTable('The most probable next tokens', run.next)),
     card(null, null, {class: 'wide'}, table),
   );
 }

@@ -108,6 +108,8 @@ export function fillPiece(
 /** A token as a chip for lists and tables. */
 export function tokenChip(piece: string): HTMLElement {
   const element = h('code', {class: 'token', dir: 'ltr'});
+  // Narrow cells hide the end of a token.
+  if (piece.length > 8) element.title = visible(piece);
   fillPiece(element, piece, {spaces: true});
   return element;
 }

@@ -115,7 +115,12 @@ function latentHead(member: Member, latent: number): HTMLElement {
         ' › ',
         h('a', {href: member.href()}, member.link),
       ),
-      h('h1', {tabindex: -1}, `Latent ${latent}`),
+      h(
+        'div',
+        {class: 'latent-title'},
+        h('h1', {tabindex: -1}, `Latent ${latent}`),
+        h('span', {class: 'label-text', id: 'shown-label'}),
+      ),
     ),
     h(
       'nav',
@@ -130,6 +135,17 @@ function latentHead(member: Member, latent: number): HTMLElement {
         {class: 'button', href: member.href((latent + 1) % width), title: 'Next latent (→, j)'},
         'Next →',
       ),
+      member.suite.index.texts
+        ? h(
+            'a',
+            {
+              class: 'button',
+              href: `#texts?${new URLSearchParams({a: member.link, ha: String(latent)})}`,
+              title: 'The passage of the texts on which it is strongest',
+            },
+            'In texts',
+          )
+        : null,
       button('Random', () => navigate(member.href(randomLatent(member))), {
         title: 'A random latent of this member (r)',
       }),

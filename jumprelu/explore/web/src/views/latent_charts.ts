@@ -71,6 +71,10 @@ export function profileCard(context: Context, {data}: Shown) {
   const profile = data.positionProfile;
   const bins = totals.slice(0, last + 1);
   const rates = bins.map((total, i) => (total > 0 ? profile[i] / total : null));
+  if (!rates.some((rate) => rate)) {
+    const note = h('p', {class: 'note'}, 'It never fired on this text.');
+    return card('Positions', null, null, note);
+  }
   const name = (i: number) =>
     i === 0 ? '1' : `${integer(2 ** i)} to ${integer(2 ** (i + 1) - 1)}`;
   const chart = barChart({

@@ -143,7 +143,7 @@ export function examplesCard(context: Context, shown: Shown): HTMLElement {
     panel,
     h(
       'p',
-      {class: 'note ramp-line'},
+      {class: 'note ramp-line', hidden: !(shown.table.largest[shown.latent] > 0)},
       h('span', {class: 'ramp', 'aria-hidden': 'true'}),
       ` 0 to ${number(shown.table.largest[shown.latent])}. The token of the example is underlined; point at a token, or use Tab and arrow keys, for its numbers.`,
     ),

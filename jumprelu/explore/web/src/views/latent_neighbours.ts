@@ -40,7 +40,7 @@ export function hint({suite, labels, alive}: Context, member: Member, latent: nu
 function table(context: Context, rows: Row[], caption: string, long: boolean) {
   return listTable(
     caption,
-    [['Latent', ''], ['About', 'Your label, or its top token'], ['', ''], ['Value', '']],
+    [['Latent', ''], ['About', 'Your label, or its top token'], ['Bar', ''], ['Value', '']],
     rows.map(({member, latent, share, value, title}) =>
       h(
         'tr',
@@ -57,7 +57,7 @@ function table(context: Context, rows: Row[], caption: string, long: boolean) {
         h('td', {class: 'num', title}, value),
       ),
     ),
-    long ? 'long' : '',
+    {kind: long ? 'long' : ''},
   );
 }
 
@@ -77,7 +77,7 @@ export function neighboursCard(context: Context, {member, data}: Shown) {
     'Neighbours in this member',
     'The nearest decoder rows, by cosine.',
     null,
-    rows.length ? table(context, rows, '', false) : none('There are none.'),
+    rows.length ? table(context, rows, 'Neighbours in this member', false) : none('There are none.'),
   );
 }
 
@@ -94,7 +94,7 @@ export function elsewhereCard(context: Context, {data}: Shown) {
     'The nearest decoder rows of members with the same target, of any width.',
     null,
     rows.length
-      ? table(context, rows, '', true)
+      ? table(context, rows, 'Neighbours in other members', true)
       : none('No other member reads the same activations.'),
   );
 }
@@ -111,6 +111,6 @@ export function coactiveCard(context: Context, {member, data}: Shown) {
     'Fires together with',
     'Tokens on which both fire, as a share of those on which either does (Jaccard).',
     null,
-    rows.length ? table(context, rows, '', false) : none('There are none.'),
+    rows.length ? table(context, rows, 'Latents that fire together with it', false) : none('There are none.'),
   );
 }

@@ -17,12 +17,18 @@ export function notesCard(context: Context, {member, latent}: Shown): HTMLElemen
   });
   const note = h('textarea', {id: 'note', rows: 3, maxlength: 20_000});
   const status = h('p', {class: 'note', role: 'status'});
+  const heading = () => {
+    const place = document.getElementById('shown-label');
+    if (place) place.textContent = label.value.trim();
+  };
+  label.addEventListener('input', heading);
   const read = () => {
     const entry = labels.get(id, latent);
     label.value = entry?.label ?? '';
     note.value = entry?.note ?? '';
     const time = entry && (entry.label || entry.note) ? new Date(entry.time) : null;
     status.textContent = time ? `Written ${time.toLocaleString()}.` : '';
+    heading();
   };
   let timer = 0;
   const save = () => {

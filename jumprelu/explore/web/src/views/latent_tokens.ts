@@ -5,24 +5,24 @@ import {card, h} from '../ui/dom.ts';
 import {tokenChip} from '../ui/pieces.ts';
 import type {Shown} from './latent.ts';
 
-/** A bar behind nothing: its length is a share of the largest one. */
+/** A bar whose length is a share of the largest one. */
 export function bar(share: number, kind = ''): HTMLElement {
   const inner = h('i', {class: kind});
   inner.style.width = `${Math.max(0, Math.min(1, share)) * 100}%`;
   return h('span', {class: 'bar-box', 'aria-hidden': 'true'}, inner);
 }
 
-/** A small table with a caption; the first row has the headings. */
+/** A small table; its headings, and a quiet caption, are only read aloud. */
 export function listTable(
   caption: string,
   heads: [string, string][],
   rows: HTMLElement[],
-  kind = '',
+  {kind = '', quiet = true} = {},
 ): HTMLElement {
   return h(
     'table',
     {class: `list ${kind}`},
-    h('caption', null, caption),
+    h('caption', {class: quiet ? 'visually-hidden' : ''}, caption),
     h(
       'thead',
       {class: 'visually-hidden'},
@@ -38,7 +38,7 @@ export function effectsCard({suite}: Context, {data}: Shown): HTMLElement {
   const table = (caption: string, rows: typeof all, kind: string) =>
     listTable(
       caption,
-      [['Token', ''], ['', ''], ['Effect', 'On the logit, for an activation of 1']],
+      [['Token', ''], ['Bar', ''], ['Effect', 'On the logit, for an activation of 1']],
       rows.map(({token, effect}) =>
         h(
           'tr',
@@ -48,6 +48,7 @@ export function effectsCard({suite}: Context, {data}: Shown): HTMLElement {
           h('td', {class: 'num'}, signed(effect)),
         ),
       ),
+      {quiet: false},
     );
   return card(
     'Effect on logits',
@@ -73,8 +74,8 @@ export function topTokensCard({suite}: Context, {data}: Shown): HTMLElement {
     null,
     rows.length
       ? listTable(
-          '',
-          [['Token', ''], ['', ''], ['Mean', ''], ['Times', '']],
+          'Top tokens',
+          [['Token', ''], ['Bar', ''], ['Mean', ''], ['Times', '']],
           rows.map(({token, mean, count}) =>
             h(
               'tr',

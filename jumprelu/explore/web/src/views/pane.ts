@@ -36,6 +36,9 @@ export function pane(context: Context, options: PaneOptions): Pane {
   const ofToken = h('div');
   const ofText = h('div');
   const all = strongest(latents);
+  // BOS has no latents in some texts.
+  while (selected < latents.size - 1 && latents.l0(selected) === 0) selected++;
+  if (heat !== null) selected = all.find((each) => each.latent === heat)?.token ?? selected;
   let largestL0 = 1;
   let leastL0 = Infinity;
   let sum = 0;
@@ -76,9 +79,9 @@ export function pane(context: Context, options: PaneOptions): Pane {
   const heads: [string, string][] = [
     ['Latent', ''],
     ['About', 'Your label, or its top token'],
-    ['', ''],
+    ['Bar', ''],
     ['Activation', ''],
-    ['', ''],
+    ['Tokens', ''],
     ['Heat', ''],
   ];
 
@@ -133,10 +136,10 @@ export function pane(context: Context, options: PaneOptions): Pane {
     fill(
       ofToken,
       listTable(
-        '',
+        `Latents of the token, ${member.link}`,
         heads,
         rows(first.map((each) => ({...each, more: ''}))),
-        'pane-list',
+        {kind: 'pane-list'},
       ),
       active.length > first.length
         ? h('p', {class: 'note'}, `and ${plural(active.length - first.length, 'weaker one')}`)
@@ -151,7 +154,7 @@ export function pane(context: Context, options: PaneOptions): Pane {
     fill(
       ofText,
       listTable(
-        '',
+        `Latents of the text, ${member.link}`,
         heads,
         rows(
           all.slice(0, LISTED).map((each) => ({
@@ -159,7 +162,7 @@ export function pane(context: Context, options: PaneOptions): Pane {
             more: h('span', {title: 'Tokens on which it fires'}, `${each.count}×`),
           })),
         ),
-        'pane-list',
+        {kind: 'pane-list'},
       ),
     );
   };

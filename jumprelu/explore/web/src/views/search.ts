@@ -202,14 +202,6 @@ function columns(
       cell: (row) => `${hits[row].member.link}/${hits[row].latent}`,
     },
     {
-      id: 'match',
-      title: 'Matches in',
-      help: 'The lists with all words; labels first, then top tokens, promoted tokens and contexts',
-      width: 210,
-      value: (row) => hits[row].score,
-      cell: (row) => hits[row].places.map((place) => PLACE_NAMES[place]).join(', '),
-    },
-    {
       id: 'token',
       title: 'Token',
       help: 'A token that contains the first word',
@@ -217,6 +209,14 @@ function columns(
       upwards: true,
       value: (row) => suite.piece(hits[row].token).toLowerCase(),
       cell: (row) => (hits[row].token < 0 ? '–' : tokenChip(suite.piece(hits[row].token))),
+    },
+    {
+      id: 'match',
+      title: 'Matches in',
+      help: 'The lists with all words; labels first, then top tokens, promoted tokens and contexts',
+      width: 210,
+      value: (row) => hits[row].score,
+      cell: (row) => hits[row].places.map((place) => PLACE_NAMES[place]).join(', '),
     },
     {
       id: 'label',

@@ -20,16 +20,15 @@ function whole(text: string | null, below: number): number | null {
   return value;
 }
 
-function parse({suite}: Context, query: URLSearchParams, passages: number): State {
+function parse({suite}: Context, query: URLSearchParams, texts: Texts): State {
   const a = suite.member(query.get('a') ?? '') ?? suite.members[0];
   const b = suite.member(query.get('b') ?? '') ?? null;
   const heat = (name: string, member: Member | null) =>
     member && whole(query.get(name), member.width);
-  return {
-    passage: whole(query.get('p'), passages) ?? 0,
-    members: [a, b],
-    heats: [heat('ha', a), heat('hb', b)],
-  };
+  const first = heat('ha', a);
+  let passage = whole(query.get('p'), texts.count);
+  if (passage === null && first !== null) passage = texts.strongest(a, first);
+  return {passage: passage ?? 0, members: [a, b], heats: [first, heat('hb', b)]};
 }
 
 function address({passage, members, heats}: State): string {
@@ -60,7 +59,7 @@ export async function textsView(
   ]);
   if (!context.alive()) return;
   const texts = new Texts(box);
-  const state = parse(context, route.query, texts.count);
+  const state = parse(context, route.query, texts);
   const panes = h('div', {class: 'panes'});
   const draw = () => {
     replaceHash(address(state));
