@@ -106,7 +106,7 @@ class Visitor:
         has_touch=width < 500,
         accept_downloads=True,
     )
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(8_000)
     self._contexts.append(context)
     if init:
       context.add_init_script(init)
