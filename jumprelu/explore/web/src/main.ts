@@ -15,6 +15,7 @@ import {parseRoute, type Route, takeFresh, watchLinks} from './router.ts';
 import {readSettings} from './settings.ts';
 import {startTheme} from './theme.ts';
 import {fill, h} from './ui/dom.ts';
+import {visible} from './ui/pieces.ts';
 import {hideTip} from './ui/tooltip.ts';
 import {latentView} from './views/latent.ts';
 import {liveView} from './views/live.ts';
@@ -38,6 +39,8 @@ function readIndex(): Index {
   const text = document.getElementById('jumprelu-index')?.textContent;
   if (!text) throw new Error('This page lacks its index. Write the page again.');
   const index = JSON.parse(text) as Index;
+  // A folder's name may have marks that change the direction of the text.
+  index.title = visible(index.title);
   if (index.format !== 1) {
     throw new Error(`This script does not read format ${index.format}.`);
   }

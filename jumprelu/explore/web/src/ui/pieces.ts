@@ -105,6 +105,11 @@ export function fillPiece(
   if (last < shown.length) element.append(shown.slice(last));
 }
 
+/** A label, which may be written by others and in any direction. */
+export function labelText(label: string): HTMLElement {
+  return h('bdi', {class: 'label-text'}, visible(label));
+}
+
 /** A token as a chip for lists and tables. */
 export function tokenChip(piece: string): HTMLElement {
   const element = h('code', {class: 'token', dir: 'ltr'});

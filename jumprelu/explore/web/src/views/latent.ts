@@ -119,7 +119,7 @@ function latentHead(member: Member, latent: number): HTMLElement {
         'div',
         {class: 'latent-title'},
         h('h1', {tabindex: -1}, `Latent ${latent}`),
-        h('span', {class: 'label-text', id: 'shown-label'}),
+        h('bdi', {class: 'label-text', id: 'shown-label'}),
       ),
     ),
     h(

@@ -3,7 +3,7 @@ import type {Context} from '../context.ts';
 import type {Member} from '../data/suite.ts';
 import {integer, number, percent} from '../format.ts';
 import {card, fill, h} from '../ui/dom.ts';
-import {tokenChip} from '../ui/pieces.ts';
+import {labelText, tokenChip} from '../ui/pieces.ts';
 import {bar, listTable} from './latent_tokens.ts';
 import type {Shown} from './latent.ts';
 
@@ -20,7 +20,7 @@ export function hint({suite, labels, alive}: Context, member: Member, latent: nu
   const place = h('span', {class: 'hint'});
   const label = labels.get(member.info.id, latent)?.label;
   if (label) {
-    fill(place, h('span', {class: 'label-text'}, label));
+    fill(place, labelText(label));
     return place;
   }
   member

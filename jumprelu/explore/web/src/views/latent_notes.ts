@@ -2,6 +2,7 @@
 import type {Context} from '../context.ts';
 import {storageBlocked} from '../storage.ts';
 import {card, h} from '../ui/dom.ts';
+import {visible} from '../ui/pieces.ts';
 import {labelTools} from '../ui/label_tools.ts';
 import type {Shown} from './latent.ts';
 
@@ -19,7 +20,7 @@ export function notesCard(context: Context, {member, latent}: Shown): HTMLElemen
   const status = h('p', {class: 'note', role: 'status'});
   const heading = () => {
     const place = document.getElementById('shown-label');
-    if (place) place.textContent = label.value.trim();
+    if (place) place.textContent = visible(label.value.trim());
   };
   label.addEventListener('input', heading);
   const read = () => {

@@ -2,7 +2,7 @@
 import type {Context} from '../context.ts';
 import type {Member, MemberTable} from '../data/suite.ts';
 import {integer, number, percent} from '../format.ts';
-import {tokenChip} from '../ui/pieces.ts';
+import {labelText, tokenChip} from '../ui/pieces.ts';
 import type {TableColumn} from '../ui/table.ts';
 
 type Floats = 'mean' | 'largest' | 'threshold' | 'token_entropy' | 'encoder_cosine' | 'decoder_norm';
@@ -70,7 +70,7 @@ export function latentColumns(
       width: 140,
       upwards: true,
       value: (row) => labels.get(member.info.id, row)?.label || undefined,
-      cell: (row) => labels.get(member.info.id, row)?.label ?? '',
+      cell: (row) => labelText(labels.get(member.info.id, row)?.label ?? ''),
     },
     {
       id: 'frequency',

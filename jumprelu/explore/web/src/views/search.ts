@@ -6,7 +6,7 @@ import {integer, number, percent, plural} from '../format.ts';
 import {searchHash} from '../frame.ts';
 import {replaceHash} from '../router.ts';
 import {card, fill, h} from '../ui/dom.ts';
-import {tokenChip} from '../ui/pieces.ts';
+import {labelText, tokenChip, visible} from '../ui/pieces.ts';
 import {DataTable, type TableColumn} from '../ui/table.ts';
 import {chooser} from './groups.ts';
 
@@ -71,7 +71,7 @@ export async function searchView(
     h(
       'div',
       {class: 'title-row'},
-      h('h1', {tabindex: -1}, query.q ? `Search: ${query.q}` : 'Search'),
+      h('h1', {tabindex: -1}, query.q ? ['Search: ', h('bdi', null, visible(query.q))] : 'Search'),
       h('p', {class: 'lead'}, 'Each word must be contained in some token of a list of the latent.'),
     ),
     h(
@@ -225,7 +225,7 @@ function columns(
       width: 150,
       upwards: true,
       value: (row) => label(row) || undefined,
-      cell: (row) => label(row) ?? '',
+      cell: (row) => labelText(label(row) ?? ''),
     },
     token('top_token', 'Top token', 'The token with the largest mean activation'),
     token('promoted_token', 'Promoted', 'The token whose logit it raises most'),
