@@ -32,7 +32,10 @@ function fault(value: unknown): string {
   if (!Number.isInteger(latent) || latent < 0) {
     return '"latent" must be a number from 0';
   }
-  for (const [name, text] of [['label', label], ['note', note]]) {
+  for (const [name, text] of [
+    ['label', label],
+    ['note', note],
+  ]) {
     if (typeof text !== 'string') return `"${name}" must be a text`;
     if (text.length > LONGEST) {
       return `"${name}" is longer than ${LONGEST.toLocaleString('en-US')} characters`;

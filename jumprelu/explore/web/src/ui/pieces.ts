@@ -87,7 +87,8 @@ export function fillPiece(
     element.append(h('span', {class: 'glyph'}, '∅'));
     return;
   }
-  const sign = (text: Child) => element.append(h('span', {class: 'glyph'}, text));
+  const sign = (text: Child) =>
+    element.append(h('span', {class: 'glyph'}, text));
   let last = 0;
   for (const match of shown.matchAll(SIGNS)) {
     const [text] = match;
@@ -95,7 +96,8 @@ export function fillPiece(
     const edge = match.index === 0 || end === shown.length;
     if (text[0] === ' ') {
       // Spaces that a reader sees as such stay: all of them where lines break.
-      if (options.breaks || (text.length < 4 && !(options.spaces && edge))) continue;
+      if (options.breaks || (text.length < 4 && !(options.spaces && edge)))
+        continue;
     }
     if (match.index > last) element.append(shown.slice(last, match.index));
     sign(text[0] === ' ' ? spaceSign(text.length) : glyph(text));

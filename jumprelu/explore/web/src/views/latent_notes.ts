@@ -6,7 +6,10 @@ import {visible} from '../ui/pieces.ts';
 import {labelTools} from '../ui/label_tools.ts';
 import type {Shown} from './latent.ts';
 
-export function notesCard(context: Context, {member, latent}: Shown): HTMLElement {
+export function notesCard(
+  context: Context,
+  {member, latent}: Shown,
+): HTMLElement {
   const {labels} = context;
   const {id} = member.info;
   const label = h('input', {
@@ -27,7 +30,8 @@ export function notesCard(context: Context, {member, latent}: Shown): HTMLElemen
     const entry = labels.get(id, latent);
     label.value = entry?.label ?? '';
     note.value = entry?.note ?? '';
-    const time = entry && (entry.label || entry.note) ? new Date(entry.time) : null;
+    const time =
+      entry && (entry.label || entry.note) ? new Date(entry.time) : null;
     status.textContent = time ? `Written ${time.toLocaleString()}.` : '';
     heading();
   };

@@ -85,7 +85,12 @@ export function randomCard(context: Context): HTMLElement {
   });
   return card(
     'Random latents',
-    h('span', null, 'Drawn anew each day, from all latents: not the best. ', again),
+    h(
+      'span',
+      null,
+      'Drawn anew each day, from all latents: not the best. ',
+      again,
+    ),
     {class: 'random-card'},
     list,
   );
