@@ -24,7 +24,9 @@ export function number(value: number | null | undefined): string {
 /** The shortest form, for axes, counts and settings. */
 export function tick(value: number): string {
   if (Number.isInteger(value)) return integer(value);
-  return number(value).replace(/(\.\d*?)0+($|e|%)/, '$1$2').replace(/\.($|e)/, '$1');
+  return number(value)
+    .replace(/(\.\d*?)0+($|e|%)/, '$1$2')
+    .replace(/\.($|e)/, '$1');
 }
 
 export function percentTick(share: number): string {
@@ -44,7 +46,11 @@ export function percent(share: number | null | undefined): string {
 
 /** 102.4k, 3.10M: for places with little room. */
 export function short(value: number): string {
-  for (const [unit, letter] of [[1e9, 'B'], [1e6, 'M'], [1e3, 'k']] as const) {
+  for (const [unit, letter] of [
+    [1e9, 'B'],
+    [1e6, 'M'],
+    [1e3, 'k'],
+  ] as const) {
     if (Math.abs(value) >= unit) {
       return minus(`${Number((value / unit).toPrecision(3))}${letter}`);
     }

@@ -16,7 +16,10 @@ export function searchHash(query: Record<string, string>): string {
 }
 
 function themeButton(): HTMLElement {
-  const toggle = button('', toggleTheme, {class: 'icon', title: 'Light or dark (t)'});
+  const toggle = button('', toggleTheme, {
+    class: 'icon',
+    title: 'Light or dark (t)',
+  });
   const paint = () => {
     toggle.textContent = isDark() ? '☀' : '☾';
     toggle.setAttribute('aria-label', isDark() ? 'Light theme' : 'Dark theme');
@@ -46,7 +49,8 @@ function searchField(suite: Suite, current: () => Route): HTMLInputElement {
   const search = () => {
     clearTimeout(timer);
     const route = current();
-    const query = route.view === 'search' ? Object.fromEntries(route.query) : {};
+    const query =
+      route.view === 'search' ? Object.fromEntries(route.query) : {};
     if (route.view === 'member' || route.view === 'latent') {
       query.in = route.member.link;
     }
@@ -128,9 +132,18 @@ export function buildFrame(app: HTMLElement, suite: Suite): Frame {
         h('span', null, suite.index.title),
       ),
       h('nav', {'aria-label': 'Views'}, tabs),
-      h('label', {class: 'searchbox'}, search, h('kbd', {'aria-hidden': 'true'}, '/')),
+      h(
+        'label',
+        {class: 'searchbox'},
+        search,
+        h('kbd', {'aria-hidden': 'true'}, '/'),
+      ),
       themeButton(),
-      button('?', toggleHelp, {class: 'icon', title: 'Keys (?)', 'aria-label': 'Keys'}),
+      button('?', toggleHelp, {
+        class: 'icon',
+        title: 'Keys (?)',
+        'aria-label': 'Keys',
+      }),
     ),
     main,
     footer(suite),
@@ -139,11 +152,13 @@ export function buildFrame(app: HTMLElement, suite: Suite): Frame {
     show(root, next) {
       route = next;
       links.forEach(([, , views], i) => {
-        if (views.includes(next.view)) tabs[i].setAttribute('aria-current', 'page');
+        if (views.includes(next.view))
+          tabs[i].setAttribute('aria-current', 'page');
         else tabs[i].removeAttribute('aria-current');
       });
       if (document.activeElement !== search) {
-        search.value = next.view === 'search' ? (next.query.get('q') ?? '') : '';
+        search.value =
+          next.view === 'search' ? (next.query.get('q') ?? '') : '';
       }
       fill(main, root);
     },

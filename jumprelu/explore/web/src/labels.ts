@@ -24,21 +24,31 @@ export interface Merged {
 const KIND = 'jumprelu-labels';
 const LONGEST = 20_000;
 
+/** Why a value is not an entry; empty if it is one. */
+function fault(value: unknown): string {
+  if (typeof value !== 'object' || value === null) return 'it is not an object';
+  const {member, latent, label, note, time} = value as Exported;
+  if (typeof member !== 'string') return '"member" must be a text';
+  if (!Number.isInteger(latent) || latent < 0) {
+    return '"latent" must be a number from 0';
+  }
+  for (const [name, text] of [
+    ['label', label],
+    ['note', note],
+  ]) {
+    if (typeof text !== 'string') return `"${name}" must be a text`;
+    if (text.length > LONGEST) {
+      return `"${name}" is longer than ${LONGEST.toLocaleString('en-US')} characters`;
+    }
+  }
+  if (typeof time !== 'string' || Number.isNaN(Date.parse(time))) {
+    return '"time" must be a date';
+  }
+  return '';
+}
+
 function isEntry(value: unknown): value is Exported {
-  const entry = value as Exported;
-  return (
-    typeof entry === 'object' &&
-    entry !== null &&
-    typeof entry.member === 'string' &&
-    Number.isInteger(entry.latent) &&
-    entry.latent >= 0 &&
-    typeof entry.label === 'string' &&
-    typeof entry.note === 'string' &&
-    entry.label.length <= LONGEST &&
-    entry.note.length <= LONGEST &&
-    typeof entry.time === 'string' &&
-    !Number.isNaN(Date.parse(entry.time))
-  );
+  return fault(value) === '';
 }
 
 export class Labels {
@@ -128,12 +138,10 @@ export class Labels {
       throw new Error('has no labels: choose a file that "Export" has written');
     }
     if (!Array.isArray(file.labels)) throw new Error('has no list "labels"');
-    const wrong = file.labels.findIndex((entry) => !isEntry(entry));
-    if (wrong >= 0) {
-      throw new Error(
-        `has a wrong entry ${wrong + 1}: each needs member, latent, label, note, time`,
-      );
-    }
+    file.labels.forEach((entry, i) => {
+      const why = fault(entry);
+      if (why) throw new Error(`was not read: in entry ${i + 1}, ${why}`);
+    });
     const otherRelease = file.release !== this.release;
     const merged = {added: 0, newer: 0, kept: 0, same: 0, otherRelease};
     this.read();

@@ -15,6 +15,7 @@ import {parseRoute, type Route, takeFresh, watchLinks} from './router.ts';
 import {readSettings} from './settings.ts';
 import {startTheme} from './theme.ts';
 import {fill, h} from './ui/dom.ts';
+import {visible} from './ui/pieces.ts';
 import {hideTip} from './ui/tooltip.ts';
 import {latentView} from './views/latent.ts';
 import {liveView} from './views/live.ts';
@@ -36,8 +37,11 @@ const VIEWS: Record<Exclude<Route['view'], 'unknown'>, View> = {
 
 function readIndex(): Index {
   const text = document.getElementById('jumprelu-index')?.textContent;
-  if (!text) throw new Error('This page lacks its index. Write the page again.');
+  if (!text)
+    throw new Error('This page lacks its index. Write the page again.');
   const index = JSON.parse(text) as Index;
+  // A folder's name may have marks that change the direction of the text.
+  index.title = visible(index.title);
   if (index.format !== 1) {
     throw new Error(`This script does not read format ${index.format}.`);
   }
@@ -63,7 +67,10 @@ function start(): void {
   try {
     index = readIndex();
   } catch (error) {
-    fill(app, h('div', {class: 'message', role: 'alert'}, (error as Error).message));
+    fill(
+      app,
+      h('div', {class: 'message', role: 'alert'}, (error as Error).message),
+    );
     return;
   }
   const suite = new Suite(index);
@@ -91,7 +98,8 @@ function start(): void {
       root,
       alive: () => number === shown,
       cleanup: (stop) => (number === shown ? mine.push(stop) : stop()),
-      title: (text) => (document.title = text ? `${text} - ${index.title}` : index.title),
+      title: (text) =>
+        (document.title = text ? `${text} - ${index.title}` : index.title),
     };
     frame.show(root, route);
     try {
@@ -102,7 +110,8 @@ function start(): void {
         await VIEWS[route.view](context, route as never);
       }
     } catch (error) {
-      if (context.alive()) fill(root, message('This cannot be shown', (error as Error).message));
+      if (context.alive())
+        fill(root, message('This cannot be shown', (error as Error).message));
     }
     if (!context.alive()) return;
     scrollTo({top: fresh ? 0 : (scrolls.get(hash) ?? 0), behavior: 'instant'});

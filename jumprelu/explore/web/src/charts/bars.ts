@@ -31,7 +31,12 @@ function drawMark(u: uPlot, options: BarOptions, colors: Colors): void {
   ctx.fillStyle = colors.accent;
   for (const notch of options.notches ?? []) {
     const x = Math.round(u.valToPos(notch, 'x', true));
-    ctx.fillRect(x - ratio / 2, bbox.top + bbox.height - 5 * ratio, ratio, 5 * ratio);
+    ctx.fillRect(
+      x - ratio / 2,
+      bbox.top + bbox.height - 5 * ratio,
+      ratio,
+      5 * ratio,
+    );
   }
   if (options.mark) {
     const x = u.valToPos(options.mark.at, 'x', true);
@@ -46,7 +51,11 @@ function drawMark(u: uPlot, options: BarOptions, colors: Colors): void {
     const width = ctx.measureText(options.mark.text).width;
     const fits = x + width + 8 * ratio < bbox.left + bbox.width;
     ctx.textAlign = fits ? 'left' : 'right';
-    ctx.fillText(options.mark.text, x + (fits ? -3 : 3) * ratio, bbox.top - 2 * ratio);
+    ctx.fillText(
+      options.mark.text,
+      x + (fits ? -3 : 3) * ratio,
+      bbox.top - 2 * ratio,
+    );
   }
   ctx.restore();
 }
@@ -55,7 +64,8 @@ export function barChart(options: BarOptions): Chart {
   const {left, step, values} = options;
   const middle = left.map((x) => x + step / 2);
   const marks = [left[0], left[left.length - 1] + step];
-  if (options.mark) marks.push(options.mark.at - step / 2, options.mark.at + step / 2);
+  if (options.mark)
+    marks.push(options.mark.at - step / 2, options.mark.at + step / 2);
   const range: [number, number] = [Math.min(...marks), Math.max(...marks)];
   const chart: Chart = new Chart(options.label, options.height, (colors) => ({
     data: [middle, values],
@@ -114,7 +124,8 @@ function tip(u: uPlot, options: BarOptions): void {
     return;
   }
   const box = u.over.getBoundingClientRect();
-  const middle = box.left + u.valToPos(options.left[bin] + options.step / 2, 'x');
+  const middle =
+    box.left + u.valToPos(options.left[bin] + options.step / 2, 'x');
   const y = box.top + u.valToPos(options.values[bin] ?? 0, 'y');
   showTip(
     {left: middle, right: middle, top: y, bottom: y},

@@ -62,7 +62,8 @@ function nearest(u: uPlot, lines: Line[], reach: number): Hit | null {
 function logSplits(low: number, high: number): number[] {
   const splits: number[] = [];
   const ratio = high / low;
-  const steps = ratio > 60 ? [1] : ratio > 8 ? [1, 2, 5] : [1, 1.5, 2, 3, 4, 5, 6, 8];
+  const steps =
+    ratio > 60 ? [1] : ratio > 8 ? [1, 2, 5] : [1, 1.5, 2, 3, 4, 5, 6, 8];
   for (let e = Math.floor(Math.log10(low)); e <= Math.log10(high); e++) {
     for (const step of steps) {
       const x = step * 10 ** e;
@@ -88,7 +89,10 @@ export function lineChart(options: LineOptions): Chart {
   const {lines} = options;
   const tables = lines.map((line) => [line.x, line.y] as uPlot.AlignedData);
   const data = tables.length
-    ? uPlot.join(tables, tables.map((t) => t.map(() => 2)))
+    ? uPlot.join(
+        tables,
+        tables.map((t) => t.map(() => 2)),
+      )
     : ([[], []] as uPlot.AlignedData);
   const range = limits(lines, options.logX ?? false);
   const splits = options.splits ?? (options.logX ? logSplits : undefined);
@@ -145,7 +149,9 @@ export function lineChart(options: LineOptions): Chart {
           width: options.points ? 1.5 : 1.75,
           dash: line.dashed ? [5, 4] : undefined,
           spanGaps: true,
-          paths: options.stepped ? uPlot.paths.stepped?.({align: 1}) : undefined,
+          paths: options.stepped
+            ? uPlot.paths.stepped?.({align: 1})
+            : undefined,
           points: {
             show: options.points ?? false,
             size: 9,

@@ -2,7 +2,7 @@
 import {type Container, openContainer} from './container.ts';
 
 // Shards of latents beyond this size are dropped, the oldest first.
-const CACHE_BYTES = 96 * 2 ** 20;
+const CACHE_BYTES = 192 * 2 ** 20;
 
 declare global {
   interface Window {

@@ -54,7 +54,9 @@ export class Container {
 }
 
 function bytesOfBase64(text: string): Uint8Array<ArrayBuffer> {
-  const fast = Uint8Array as {fromBase64?: (text: string) => Uint8Array<ArrayBuffer>};
+  const fast = Uint8Array as {
+    fromBase64?: (text: string) => Uint8Array<ArrayBuffer>;
+  };
   if (fast.fromBase64) return fast.fromBase64(text);
   const binary = atob(text);
   const bytes = new Uint8Array(binary.length);

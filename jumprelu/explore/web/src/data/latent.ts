@@ -65,7 +65,9 @@ export class LatentData {
 
   private slice(key: string): Numbers {
     const size = this.box.shape(key)[1];
-    return this.box.array(key).subarray(this.row * size, this.row * size + size);
+    return this.box
+      .array(key)
+      .subarray(this.row * size, this.row * size + size);
   }
 
   private rows<T>(group: string, keys: string[]): T[] {

@@ -65,15 +65,25 @@ export class Searcher {
     const wanted = (1 << list.length) - 1;
     for (const member of members) {
       const byLatent = new Map<number, Hit>();
-      const add = (latent: number, place: Place, token: number, score: number) => {
+      const add = (
+        latent: number,
+        place: Place,
+        token: number,
+        score: number,
+      ) => {
         const hit = byLatent.get(latent);
         if (hit) {
           hit.places.push(place);
           hit.score += score;
-        } else byLatent.set(latent, {member, latent, places: [place], token, score});
+        } else
+          byLatent.set(latent, {member, latent, places: [place], token, score});
       };
       if (places.has('label')) searchLabels(labels, member, list, add);
-      if (places.has('top') || places.has('promoted') || places.has('context')) {
+      if (
+        places.has('top') ||
+        places.has('promoted') ||
+        places.has('context')
+      ) {
         await searchTokens(member, bits, wanted, places, add);
       }
       for (const hit of byLatent.values()) hits.push(hit);
@@ -84,11 +94,18 @@ export class Searcher {
 
 type Add = (latent: number, place: Place, token: number, score: number) => void;
 
-function searchLabels(labels: Labels, member: Member, list: string[], add: Add) {
+function searchLabels(
+  labels: Labels,
+  member: Member,
+  list: string[],
+  add: Add,
+) {
   for (const entry of labels.all()) {
-    if (entry.member !== member.info.id || entry.latent >= member.width) continue;
+    if (entry.member !== member.info.id || entry.latent >= member.width)
+      continue;
     const text = `${entry.label}\n${entry.note}`.toLowerCase();
-    if (list.every((word) => text.includes(word))) add(entry.latent, 'label', -1, 200);
+    if (list.every((word) => text.includes(word)))
+      add(entry.latent, 'label', -1, 200);
   }
 }
 

@@ -36,7 +36,9 @@ export function tokenLatents(
 }
 
 /** Of each latent its largest value and its token, the largest first. */
-export function strongest(source: TokenLatents): (Active & {token: number; count: number})[] {
+export function strongest(
+  source: TokenLatents,
+): (Active & {token: number; count: number})[] {
   const byLatent = new Map<number, Active & {token: number; count: number}>();
   for (let token = 0; token < source.size; token++) {
     for (const {latent, value} of source.active(token)) {

@@ -60,8 +60,4 @@ export interface Index {
 }
 
 export type Numbers =
-  | Int8Array
-  | Uint8Array
-  | Uint16Array
-  | Int32Array
-  | Float32Array;
+  Int8Array | Uint8Array | Uint16Array | Int32Array | Float32Array;

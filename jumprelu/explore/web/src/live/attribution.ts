@@ -31,11 +31,24 @@ interface Attribution {
   total: number | null;
 }
 
-function entryTable(context: Context, member: Member, answer: Attribution): HTMLElement {
-  const most = Math.max(...answer.entries.map((e) => Math.abs(e.attribution)), 1e-30);
+function entryTable(
+  context: Context,
+  member: Member,
+  answer: Attribution,
+): HTMLElement {
+  const most = Math.max(
+    ...answer.entries.map((e) => Math.abs(e.attribution)),
+    1e-30,
+  );
   return listTable(
     'Attributions to latents',
-    [['Latent', ''], ['About', ''], ['At', ''], ['Bar', ''], ['Attribution', '']],
+    [
+      ['Latent', ''],
+      ['About', ''],
+      ['At', ''],
+      ['Bar', ''],
+      ['Attribution', ''],
+    ],
     answer.entries.map(({position, latent, value, attribution}) =>
       h(
         'tr',
@@ -68,7 +81,11 @@ function errorTable({tokens, error}: Attribution): HTMLElement {
   const most = Math.max(Math.abs(rows[0]?.value ?? 0), 1e-30);
   return listTable(
     'Attributions to the error of each token',
-    [['Token', ''], ['Bar', ''], ['Attribution', '']],
+    [
+      ['Token', ''],
+      ['Bar', ''],
+      ['Attribution', ''],
+    ],
     rows.map(({position, value}) =>
       h(
         'tr',
@@ -79,7 +96,11 @@ function errorTable({tokens, error}: Attribution): HTMLElement {
           tokenChip(tokens[position].piece),
           h('span', {class: 'dim'}, ` ${integer(position)}`),
         ),
-        h('td', {class: 'bar-cell'}, bar(Math.abs(value) / most, value < 0 ? 'down' : '')),
+        h(
+          'td',
+          {class: 'bar-cell'},
+          bar(Math.abs(value) / most, value < 0 ? 'down' : ''),
+        ),
         h('td', {class: 'num'}, signed(value)),
       ),
     ),
@@ -89,7 +110,8 @@ function errorTable({tokens, error}: Attribution): HTMLElement {
 function show(context: Context, member: Member, answer: Attribution): Child {
   const {tokens, target, error} = answer;
   const sums = tokens.map(() => 0);
-  for (const entry of answer.entries) sums[entry.position] += Math.abs(entry.attribution);
+  for (const entry of answer.entries)
+    sums[entry.position] += Math.abs(entry.attribution);
   const most = Math.max(...sums, 1e-30);
   const line = heatText(
     tokens.map(({piece}, i) => ({
@@ -108,11 +130,26 @@ function show(context: Context, member: Member, answer: Attribution): Child {
     h(
       'dl',
       {class: 'facts-strip'},
-      fact('Target', tokenChip(target.piece), '', 'The token whose logit is attributed'),
+      fact(
+        'Target',
+        tokenChip(target.piece),
+        '',
+        'The token whose logit is attributed',
+      ),
       fact('Logit', number(answer.logit), '', 'Its logit without an SAE'),
-      fact('Error', signed(errorSum), '', 'The part of the member’s error, over all tokens'),
+      fact(
+        'Error',
+        signed(errorSum),
+        '',
+        'The part of the member’s error, over all tokens',
+      ),
       fact('Bias', number(answer.bias), '', 'The part of the decoder’s bias'),
-      fact('Total', number(answer.total), '', 'Latents, error and bias together'),
+      fact(
+        'Total',
+        number(answer.total),
+        '',
+        'Latents, error and bias together',
+      ),
     ),
     h(
       'div',
@@ -120,7 +157,12 @@ function show(context: Context, member: Member, answer: Attribution): Child {
       h(
         'div',
         {class: 'column'},
-        card('Text', 'Heat: the listed attributions of each token, without sign.', null, line),
+        card(
+          'Text',
+          'Heat: the listed attributions of each token, without sign.',
+          null,
+          line,
+        ),
         card(
           'Error nodes',
           'The part of each token that the SAE does not reconstruct.',
@@ -152,7 +194,9 @@ export function attributionTab(context: Context): HTMLElement {
       h('label', {class: 'choose'}, h('span', null, 'Target'), target),
     ],
     calls: () => {
-      const body: Record<string, unknown> = {member: chosenMember(context).info.id};
+      const body: Record<string, unknown> = {
+        member: chosenMember(context).info.id,
+      };
       if (target.value) body.target = target.value;
       return [{name: 'attribution', body}];
     },

@@ -35,14 +35,20 @@ async function send(path: string, init: RequestInit): Promise<unknown> {
   if (!response.ok) {
     const message = (body as {error?: unknown} | null)?.error;
     throw new Error(
-      typeof message === 'string' ? message : `The server answered ${response.status}.`,
+      typeof message === 'string'
+        ? message
+        : `The server answered ${response.status}.`,
     );
   }
   if (body === null) throw new Error('The server’s answer is not JSON.');
   return body;
 }
 
-export function post<T>(name: string, body: object, signal: AbortSignal): Promise<T> {
+export function post<T>(
+  name: string,
+  body: object,
+  signal: AbortSignal,
+): Promise<T> {
   return send(`api/${name}`, {
     method: 'POST',
     headers: {'content-type': 'application/json'},

@@ -29,7 +29,14 @@ function show(text: string, {tokens}: {tokens: Token[]}): Child {
 }
 
 function numberField(name: string, value: number, max: number, step: string) {
-  const input = h('input', {type: 'number', value, min: 0, max, step, class: 'short'});
+  const input = h('input', {
+    type: 'number',
+    value,
+    min: 0,
+    max,
+    step,
+    class: 'short',
+  });
   return {
     element: h('label', {class: 'choose'}, h('span', null, name), input),
     read: () => Number(input.value),
@@ -46,9 +53,14 @@ export function generateTab(context: Context): HTMLElement {
   return tabForm(context, 'generate', {
     help: 'Continues your text; with a member its reconstruction replaces the activations. Temperature 0 takes the most probable token.',
     fields: [
-      chooser('Member', ['none', ...suite.members.map((each) => each.link)], 0, (choice) => {
-        member = choice ? suite.members[choice - 1].info.id : null;
-      }),
+      chooser(
+        'Member',
+        ['none', ...suite.members.map((each) => each.link)],
+        0,
+        (choice) => {
+          member = choice ? suite.members[choice - 1].info.id : null;
+        },
+      ),
       tokens.element,
       temperature.element,
       seed.element,

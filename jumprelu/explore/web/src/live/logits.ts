@@ -15,19 +15,43 @@ interface Logits {
 
 function show({clean, spliced, loss}: Logits): Child {
   const change =
-    loss.clean !== null && loss.spliced !== null ? loss.spliced - loss.clean : null;
+    loss.clean !== null && loss.spliced !== null
+      ? loss.spliced - loss.clean
+      : null;
   return [
     h(
       'dl',
       {class: 'facts-strip'},
-      fact('Loss without the SAE', number(loss.clean), 'nats per token', 'Mean over your text'),
-      fact('Loss with the SAE', number(loss.spliced), 'nats per token', 'Mean over your text'),
-      change === null ? null : fact('Change', signed(change), 'nats per token', 'With minus without'),
+      fact(
+        'Loss without the SAE',
+        number(loss.clean),
+        'nats per token',
+        'Mean over your text',
+      ),
+      fact(
+        'Loss with the SAE',
+        number(loss.spliced),
+        'nats per token',
+        'Mean over your text',
+      ),
+      change === null
+        ? null
+        : fact(
+            'Change',
+            signed(change),
+            'nats per token',
+            'With minus without',
+          ),
     ),
     h(
       'div',
       {class: 'panes two'},
-      card('Without the SAE', 'The most probable next tokens.', null, nextTable('Next tokens without the SAE', clean)),
+      card(
+        'Without the SAE',
+        'The most probable next tokens.',
+        null,
+        nextTable('Next tokens without the SAE', clean),
+      ),
       card(
         'With the SAE',
         'In brackets the change of the logit.',
@@ -46,7 +70,11 @@ export function logitsTab(context: Context): HTMLElement {
       memberField(context),
       h(
         'label',
-        {class: 'check', title: 'The reconstruction plus its error is the activation itself, so nothing changes'},
+        {
+          class: 'check',
+          title:
+            'The reconstruction plus its error is the activation itself, so nothing changes',
+        },
         keep,
         'Keep the error',
       ),

@@ -18,7 +18,12 @@ export function nextTable(
   const before = new Map(others.map((row) => [row.id, row.logit]));
   return listTable(
     caption,
-    [['Token', ''], ['Bar', ''], ['Probability', ''], ['Logit', '']],
+    [
+      ['Token', ''],
+      ['Bar', ''],
+      ['Probability', ''],
+      ['Logit', ''],
+    ],
     rows.map((row) => {
       const old = before.get(row.id);
       const {logit} = row;
@@ -30,7 +35,11 @@ export function nextTable(
         h('td', null, tokenChip(row.piece)),
         h('td', {class: 'bar-cell'}, bar((row.probability ?? 0) / most)),
         h('td', {class: 'num'}, percent(row.probability)),
-        h('td', {class: 'num dim', title: 'Logit'}, `${number(row.logit)}${change}`),
+        h(
+          'td',
+          {class: 'num dim', title: 'Logit'},
+          `${number(row.logit)}${change}`,
+        ),
       );
     }),
   );
@@ -39,7 +48,11 @@ export function nextTable(
 /** A latent as a link with a hint of what it is about. */
 export function latentCells(context: Context, member: Member, latent: number) {
   return [
-    h('td', {class: 'latent-cell'}, h('a', {href: member.href(latent)}, latent)),
+    h(
+      'td',
+      {class: 'latent-cell'},
+      h('a', {href: member.href(latent)}, latent),
+    ),
     h('td', null, hint(context, member, latent)),
   ];
 }

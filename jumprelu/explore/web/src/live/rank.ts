@@ -38,16 +38,26 @@ const BY: [string, string][] = [
   ['count', 'number of tokens'],
 ];
 
-function show(context: Context, member: Member, rank: Rank, all: Activations): Child {
+function show(
+  context: Context,
+  member: Member,
+  rank: Rank,
+  all: Activations,
+): Child {
   const {latents, tokens} = rank;
-  const numeric = (id: 'largest' | 'mean' | 'count', title: string, help: string) => ({
+  const numeric = (
+    id: 'largest' | 'mean' | 'count',
+    title: string,
+    help: string,
+  ) => ({
     id,
     title,
     help,
     numeric: true,
     width: 84,
     value: (row: number) => latents[row][id],
-    cell: (row: number) => (id === 'count' ? integer : number)(latents[row][id]),
+    cell: (row: number) =>
+      (id === 'count' ? integer : number)(latents[row][id]),
   });
   const table = new DataTable({
     caption: `Latents of ${member.link} that fire on the text`,
@@ -101,7 +111,12 @@ function show(context: Context, member: Member, rank: Rank, all: Activations): C
   return h(
     'div',
     {class: 'panes two'},
-    card('Latents', 'In the order of the server; a heading sorts.', null, table.element),
+    card(
+      'Latents',
+      'In the order of the server; a heading sorts.',
+      null,
+      table.element,
+    ),
     text.element,
   );
 }
@@ -112,7 +127,12 @@ export function rankTab(context: Context): HTMLElement {
     help: 'Paste a text: the latents of one member that are strongest on it. BOS is left out.',
     fields: [
       memberField(context),
-      chooser('By', BY.map(([, text]) => text), 0, (choice) => (by = choice)),
+      chooser(
+        'By',
+        BY.map(([, text]) => text),
+        0,
+        (choice) => (by = choice),
+      ),
     ],
     calls: () => {
       const member = chosenMember(context).info.id;

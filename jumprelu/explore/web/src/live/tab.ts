@@ -35,7 +35,10 @@ export interface Tab {
 // The last answers of each tab, for the way back to it.
 const kept = new Map<string, Kept>();
 
-export function memberField(context: Context, onChange?: () => void): HTMLElement {
+export function memberField(
+  context: Context,
+  onChange?: () => void,
+): HTMLElement {
   const {members} = context.suite;
   draft.member ??= members[0];
   const names = members.map((member) => member.link);
@@ -84,7 +87,9 @@ export function tabForm(context: Context, name: string, tab: Tab): HTMLElement {
       const calls = tab.calls();
       const asked = draft.text;
       for (const call of calls) {
-        answers.push(await post(call.name, {text: asked, ...call.body}, signal));
+        answers.push(
+          await post(call.name, {text: asked, ...call.body}, signal),
+        );
       }
       if (!context.alive()) return;
       const {body} = calls[0];
@@ -98,7 +103,10 @@ export function tabForm(context: Context, name: string, tab: Tab): HTMLElement {
       go.disabled = false;
     }
   };
-  const go = button('Run', () => void run(), {class: 'primary', title: 'Ctrl+Enter'});
+  const go = button('Run', () => void run(), {
+    class: 'primary',
+    title: 'Ctrl+Enter',
+  });
   text.addEventListener('input', () => (draft.text = text.value));
   text.addEventListener('keydown', (event) => {
     if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) void run();

@@ -35,7 +35,10 @@ function measures(context: Context, run: Run): Measure[] {
   return [
     {name: 'loss', values: run.loss},
     ...run.members.map((m) => ({name: `L0 of ${name(m.id)}`, values: m.l0})),
-    ...run.members.map((m) => ({name: `error of ${name(m.id)}`, values: m.error})),
+    ...run.members.map((m) => ({
+      name: `error of ${name(m.id)}`,
+      values: m.error,
+    })),
   ];
 }
 
@@ -57,17 +60,15 @@ function show(context: Context, run: Run): Child {
   const table = h('div', {class: 'scroll-x'});
   const draw = () => {
     const heat = heats(measure.values);
-    const tokens = run.tokens.map(
-      ({id, piece}, i): HeatToken => ({
-        piece,
-        heat: heat[i],
-        tip: () => [
-          [measure.name, number(measure.values[i])],
-          ['position', integer(i)],
-          ['token id', integer(id)],
-        ],
-      }),
-    );
+    const tokens = run.tokens.map(({id, piece}, i): HeatToken => ({
+      piece,
+      heat: heat[i],
+      tip: () => [
+        [measure.name, number(measure.values[i])],
+        ['position', integer(i)],
+        ['token id', integer(id)],
+      ],
+    }));
     const line = heatText(tokens, {
       label: `Text, coloured by ${measure.name}`,
       breaks: true,
@@ -103,7 +104,12 @@ function show(context: Context, run: Run): Child {
       ),
       text,
     ),
-    card('Next token', 'Without an SAE.', null, nextTable('The most probable next tokens', run.next)),
+    card(
+      'Next token',
+      'Without an SAE.',
+      null,
+      nextTable('The most probable next tokens', run.next),
+    ),
     card(null, null, {class: 'wide'}, table),
   );
 }
@@ -125,7 +131,11 @@ function tokenTable(context: Context, run: Run, at: number): HTMLElement {
     return h(
       'tr',
       null,
-      h('th', {scope: 'row'}, member ? h('a', {href: member.href()}, member.link) : each.id),
+      h(
+        'th',
+        {scope: 'row'},
+        member ? h('a', {href: member.href()}, member.link) : each.id,
+      ),
       h('td', {class: 'num'}, integer(each.l0[at])),
       h('td', {class: 'num'}, percent(each.error[at])),
       h('td', {class: 'chips'}, chips),
@@ -152,7 +162,15 @@ function tokenTable(context: Context, run: Run, at: number): HTMLElement {
         null,
         h('th', {scope: 'col'}, 'Member'),
         h('th', {scope: 'col', class: 'num'}, 'L0'),
-        h('th', {scope: 'col', class: 'num', title: 'Norm of the error, as a share of the activation’s norm'}, 'Error'),
+        h(
+          'th',
+          {
+            scope: 'col',
+            class: 'num',
+            title: 'Norm of the error, as a share of the activation’s norm',
+          },
+          'Error',
+        ),
         h('th', {scope: 'col'}, 'Strongest latents'),
       ),
     ),

@@ -17,7 +17,10 @@ function append(parent: Element, child: Child): void {
   else parent.append(child instanceof Node ? child : String(child));
 }
 
-function setProps(element: Element & {style: CSSStyleDeclaration}, props: Props) {
+function setProps(
+  element: Element & {style: CSSStyleDeclaration},
+  props: Props,
+) {
   for (const [key, value] of Object.entries(props)) {
     if (value === undefined || value === null || value === false) continue;
     if (key === 'on') {

@@ -26,7 +26,10 @@ function tokenElement(token: HeatToken, breaks: boolean): HTMLElement {
   const element = h('span', {class: token.marked ? 'tok marked' : 'tok'});
   if (token.heat > 0) {
     element.classList.add('hot');
-    element.style.setProperty('--heat-share', `${(token.heat * 100).toFixed(1)}%`);
+    element.style.setProperty(
+      '--heat-share',
+      `${(token.heat * 100).toFixed(1)}%`,
+    );
   }
   fillPiece(element, token.piece, {breaks});
   infos.set(element, token);
@@ -52,8 +55,13 @@ export interface HeatOptions {
 }
 
 /** A line of tokens: one stop of the Tab key, in which arrow keys move. */
-export function heatText(tokens: HeatToken[], options: HeatOptions): HTMLElement {
-  const elements = tokens.map((token) => tokenElement(token, options.breaks ?? false));
+export function heatText(
+  tokens: HeatToken[],
+  options: HeatOptions,
+): HTMLElement {
+  const elements = tokens.map((token) =>
+    tokenElement(token, options.breaks ?? false),
+  );
   const line = h(
     'div',
     {
@@ -65,7 +73,10 @@ export function heatText(tokens: HeatToken[], options: HeatOptions): HTMLElement
     },
     elements,
   );
-  let current = Math.max(0, tokens.findIndex((token) => token.marked));
+  let current = Math.max(
+    0,
+    tokens.findIndex((token) => token.marked),
+  );
   const focus = (next: number) => {
     elements[current]?.classList.remove('current');
     current = Math.max(0, Math.min(elements.length - 1, next));

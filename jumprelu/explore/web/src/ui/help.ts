@@ -30,7 +30,11 @@ export function toggleHelp(): void {
       h(
         'tr',
         null,
-        h('td', null, keys.map((key) => [h('kbd', null, key), ' '])),
+        h(
+          'td',
+          null,
+          keys.map((key) => [h('kbd', null, key), ' ']),
+        ),
         h('td', null, text),
       ),
     );

@@ -12,8 +12,16 @@ function download(name: string, text: string): void {
 
 function report(name: string, merged: Merged): string {
   const {added, newer, kept, same, otherRelease} = merged;
-  const total = plural(added + newer + kept + same, 'entry').replace('entrys', 'entries');
-  const parts = [`${added} new`, `${newer} newer`, `${kept} older (not used)`, `${same} equal`];
+  const total = plural(added + newer + kept + same, 'entry').replace(
+    'entrys',
+    'entries',
+  );
+  const parts = [
+    `${added} new`,
+    `${newer} newer`,
+    `${kept} older (not used)`,
+    `${same} equal`,
+  ];
   const other = otherRelease ? ' The file is of another release.' : '';
   return `${name}: ${total}; ${parts.join(', ')}.${other}`;
 }
@@ -51,7 +59,10 @@ export function labelTools(labels: Labels, onChange: () => void): HTMLElement {
     say(`${plural(count, 'latent')} with a label or note.`);
   };
   if (storageBlocked()) {
-    say('This browser stores nothing for this page: export before you close it.', true);
+    say(
+      'This browser stores nothing for this page: export before you close it.',
+      true,
+    );
   }
   return h(
     'div',

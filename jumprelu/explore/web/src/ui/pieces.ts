@@ -87,7 +87,8 @@ export function fillPiece(
     element.append(h('span', {class: 'glyph'}, '∅'));
     return;
   }
-  const sign = (text: Child) => element.append(h('span', {class: 'glyph'}, text));
+  const sign = (text: Child) =>
+    element.append(h('span', {class: 'glyph'}, text));
   let last = 0;
   for (const match of shown.matchAll(SIGNS)) {
     const [text] = match;
@@ -95,7 +96,8 @@ export function fillPiece(
     const edge = match.index === 0 || end === shown.length;
     if (text[0] === ' ') {
       // Spaces that a reader sees as such stay: all of them where lines break.
-      if (options.breaks || (text.length < 4 && !(options.spaces && edge))) continue;
+      if (options.breaks || (text.length < 4 && !(options.spaces && edge)))
+        continue;
     }
     if (match.index > last) element.append(shown.slice(last, match.index));
     sign(text[0] === ' ' ? spaceSign(text.length) : glyph(text));
@@ -103,6 +105,11 @@ export function fillPiece(
     last = end;
   }
   if (last < shown.length) element.append(shown.slice(last));
+}
+
+/** A label, which may be written by others and in any direction. */
+export function labelText(label: string): HTMLElement {
+  return h('bdi', {class: 'label-text'}, visible(label));
 }
 
 /** A token as a chip for lists and tables. */

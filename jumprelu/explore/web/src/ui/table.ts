@@ -98,7 +98,11 @@ export class DataTable {
       'table',
       {class: 'grid', 'aria-rowcount': options.rows.length + 1},
       h('caption', {class: 'visually-hidden'}, caption),
-      h('colgroup', null, columns.map((c) => this.col(c))),
+      h(
+        'colgroup',
+        null,
+        columns.map((c) => this.col(c)),
+      ),
       h('thead', null, this.headRow()),
       this.body,
     );
@@ -187,7 +191,8 @@ export class DataTable {
       spellcheck: 'false',
       autocomplete: 'off',
       'aria-label': `Range of ${name}`,
-      title: 'A range: 0.1..0.5, > 0.1, < 5, = 0, 10%. A number alone is a minimum.',
+      title:
+        'A range: 0.1..0.5, > 0.1, < 5, = 0, 10%. A number alone is a minimum.',
       on: {input: () => this.setRange(column.id, input.value)},
     });
     this.inputs.set(column.id, input);
@@ -217,7 +222,8 @@ export class DataTable {
 
   /** Removes all ranges. */
   clearRanges(): void {
-    for (const [id, input] of this.inputs) if (input.value) this.setRange(id, '');
+    for (const [id, input] of this.inputs)
+      if (input.value) this.setRange(id, '');
   }
 
   state(): TableState {
@@ -226,15 +232,18 @@ export class DataTable {
       if (id.startsWith('filter:')) filters[id.slice(7)] = value;
     }
     const ranges: Record<string, string> = {};
-    for (const [id, input] of this.inputs) if (input.value) ranges[id] = input.value;
+    for (const [id, input] of this.inputs)
+      if (input.value) ranges[id] = input.value;
     const {sorting} = this.table.store.state;
     return {sorting, ranges, filters, scroll: this.element.scrollTop};
   }
 
   restore(state: TableState): void {
     this.table.setSorting(state.sorting);
-    for (const [id, value] of Object.entries(state.filters)) this.setFilter(id, value);
-    for (const [id, text] of Object.entries(state.ranges)) this.setRange(id, text);
+    for (const [id, value] of Object.entries(state.filters))
+      this.setFilter(id, value);
+    for (const [id, text] of Object.entries(state.ranges))
+      this.setRange(id, text);
     this.update();
     requestAnimationFrame(() => (this.element.scrollTop = state.scroll));
   }
@@ -256,7 +265,8 @@ export class DataTable {
 
   private click(event: MouseEvent): void {
     const target = event.target as Element;
-    if (target.closest('a, button, input') || getSelection()?.toString()) return;
+    if (target.closest('a, button, input') || getSelection()?.toString())
+      return;
     target.closest('tr')?.querySelector('a')?.click();
   }
 
@@ -292,7 +302,10 @@ export class DataTable {
     for (const [id, head] of this.heads) {
       const sorted = this.table.getColumn(id)?.getIsSorted();
       if (sorted) {
-        head.setAttribute('aria-sort', sorted === 'desc' ? 'descending' : 'ascending');
+        head.setAttribute(
+          'aria-sort',
+          sorted === 'desc' ? 'descending' : 'ascending',
+        );
       } else head.removeAttribute('aria-sort');
     }
     this.grid.setAttribute('aria-rowcount', String(this.rows.length + 1));
@@ -309,7 +322,10 @@ export class DataTable {
   private render(): void {
     const items = this.virtualizer?.getVirtualItems();
     if (!items || !this.virtualizer) {
-      fill(this.body, this.rows.map((_, i) => this.row(i)));
+      fill(
+        this.body,
+        this.rows.map((_, i) => this.row(i)),
+      );
       return;
     }
     const before = items.length ? items[0].start : 0;

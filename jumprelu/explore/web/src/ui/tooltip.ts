@@ -5,7 +5,12 @@ let box: HTMLElement | null = null;
 
 function element(): HTMLElement {
   if (!box) {
-    box = h('div', {class: 'tooltip', role: 'tooltip', id: 'tooltip', hidden: true});
+    box = h('div', {
+      class: 'tooltip',
+      role: 'tooltip',
+      id: 'tooltip',
+      hidden: true,
+    });
     document.body.append(box);
   }
   return box;
@@ -36,6 +41,9 @@ export function tipRows(rows: [string, Child][]): HTMLElement {
   return h(
     'dl',
     {class: 'tip-rows'},
-    rows.flatMap(([name, value]) => [h('dt', null, name), h('dd', null, value)]),
+    rows.flatMap(([name, value]) => [
+      h('dt', null, name),
+      h('dd', null, value),
+    ]),
   );
 }

@@ -43,7 +43,9 @@ export function chooser(
   const select = h(
     'select',
     {on: {change: () => onChange(select.selectedIndex)}},
-    names.map((name, i) => h('option', {value: i, selected: i === chosen}, name)),
+    names.map((name, i) =>
+      h('option', {value: i, selected: i === chosen}, name),
+    ),
   );
   return h('label', {class: 'choose'}, h('span', null, label), select);
 }
@@ -63,7 +65,9 @@ export function segmented(
         'aria-pressed': String(i === chosen),
         on: {
           click: () => {
-            buttons.forEach((b, j) => b.setAttribute('aria-pressed', String(i === j)));
+            buttons.forEach((b, j) =>
+              b.setAttribute('aria-pressed', String(i === j)),
+            );
             onChange(i);
           },
         },
@@ -71,7 +75,11 @@ export function segmented(
       name,
     ),
   );
-  return h('div', {class: 'segmented', role: 'group', 'aria-label': label}, buttons);
+  return h(
+    'div',
+    {class: 'segmented', role: 'group', 'aria-label': label},
+    buttons,
+  );
 }
 
 /** Names with the colours of their lines. */

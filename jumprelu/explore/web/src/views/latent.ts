@@ -11,7 +11,11 @@ import {fact} from './facts.ts';
 import {histogramCard, profileCard} from './latent_charts.ts';
 import {examplesCard} from './latent_examples.ts';
 import {effectsCard, topTokensCard} from './latent_tokens.ts';
-import {coactiveCard, elsewhereCard, neighboursCard} from './latent_neighbours.ts';
+import {
+  coactiveCard,
+  elsewhereCard,
+  neighboursCard,
+} from './latent_neighbours.ts';
 import {notesCard} from './latent_notes.ts';
 import {randomLatent} from './member.ts';
 
@@ -45,7 +49,13 @@ export async function latentView(
     h(
       'div',
       {class: 'latent-grid'},
-      h('div', {class: 'column'}, examplesCard(context, shown), notesCard(context, shown), profileCard(context, shown)),
+      h(
+        'div',
+        {class: 'column'},
+        examplesCard(context, shown),
+        notesCard(context, shown),
+        profileCard(context, shown),
+      ),
       h(
         'div',
         {class: 'latent-side'},
@@ -119,7 +129,7 @@ function latentHead(member: Member, latent: number): HTMLElement {
         'div',
         {class: 'latent-title'},
         h('h1', {tabindex: -1}, `Latent ${latent}`),
-        h('span', {class: 'label-text', id: 'shown-label'}),
+        h('bdi', {class: 'label-text', id: 'shown-label'}),
       ),
     ),
     h(
@@ -127,12 +137,20 @@ function latentHead(member: Member, latent: number): HTMLElement {
       {'aria-label': 'Latents', class: 'steps'},
       h(
         'a',
-        {class: 'button', href: member.href((latent + width - 1) % width), title: 'Previous latent (←, k)'},
+        {
+          class: 'button',
+          href: member.href((latent + width - 1) % width),
+          title: 'Previous latent (←, k)',
+        },
         '← Previous',
       ),
       h(
         'a',
-        {class: 'button', href: member.href((latent + 1) % width), title: 'Next latent (→, j)'},
+        {
+          class: 'button',
+          href: member.href((latent + 1) % width),
+          title: 'Next latent (→, j)',
+        },
         'Next →',
       ),
       member.suite.index.texts
@@ -181,19 +199,54 @@ function factsStrip({suite}: Context, {table, latent}: Shown): HTMLElement {
       `Share of ${tokens} tokens on which it fires`,
     ),
     top >= 0
-      ? fact('Top token', tokenChip(suite.piece(top)), '', 'The token with the largest mean activation')
+      ? fact(
+          'Top token',
+          tokenChip(suite.piece(top)),
+          '',
+          'The token with the largest mean activation',
+        )
       : null,
-    fact('Mean', number(at('mean')), '', 'Mean activation where it fires, in units of raw activations'),
-    fact('Largest', number(at('largest')), '', 'Largest activation, in units of raw activations'),
-    fact('Threshold', number(at('threshold')), '', 'It fires above this, in units of raw activations; a dash for variants without thresholds'),
+    fact(
+      'Mean',
+      number(at('mean')),
+      '',
+      'Mean activation where it fires, in units of raw activations',
+    ),
+    fact(
+      'Largest',
+      number(at('largest')),
+      '',
+      'Largest activation, in units of raw activations',
+    ),
+    fact(
+      'Threshold',
+      number(at('threshold')),
+      '',
+      'It fires above this, in units of raw activations; a dash for variants without thresholds',
+    ),
     fact(
       'Token entropy',
       number(entropy),
       'bits',
       `Entropy of the tokens on which it fires: as for ${number(2 ** entropy)} equally frequent tokens`,
     ),
-    fact('Encoder cosine', number(at('encoder_cosine')), '', 'Cosine of its encoder column and its decoder row; a dash for transcoders'),
-    fact('Decoder norm', number(at('decoder_norm')), '', 'Norm of its decoder row'),
-    fact('Examples', integer(at('examples')), '', 'Strongest examples, at most one from each document'),
+    fact(
+      'Encoder cosine',
+      number(at('encoder_cosine')),
+      '',
+      'Cosine of its encoder column and its decoder row; a dash for transcoders',
+    ),
+    fact(
+      'Decoder norm',
+      number(at('decoder_norm')),
+      '',
+      'Norm of its decoder row',
+    ),
+    fact(
+      'Examples',
+      integer(at('examples')),
+      '',
+      'Strongest examples, at most one from each document',
+    ),
   );
 }

@@ -14,7 +14,12 @@ export function histogramCard(context: Context, {data, table, latent}: Shown) {
   const counts = [...data.histogram];
   const title = 'Activations';
   if (!counts.some((count) => count > 0)) {
-    return card(title, null, null, h('p', {class: 'note'}, 'It never fired on this text.'));
+    return card(
+      title,
+      null,
+      null,
+      h('p', {class: 'note'}, 'It never fired on this text.'),
+    );
   }
   const step = Math.log2(edges[1]) - Math.log2(edges[0]);
   const start = Math.log2(edges[0]) - step;
@@ -22,7 +27,9 @@ export function histogramCard(context: Context, {data, table, latent}: Shown) {
   let to = counts.length - 1;
   while (counts[to] === 0) to--;
   to = Math.min(counts.length - 1, to + 1);
-  const left = counts.slice(from, to + 1).map((_, i) => start + (from + i) * step);
+  const left = counts
+    .slice(from, to + 1)
+    .map((_, i) => start + (from + i) * step);
   const threshold = table.threshold[latent];
   const mark =
     threshold > 0
@@ -95,5 +102,10 @@ export function profileCard(context: Context, {data}: Shown) {
     ],
   });
   context.cleanup(() => chart.destroy());
-  return card('Positions', 'Share of the tokens at each position.', null, chart.element);
+  return card(
+    'Positions',
+    'Share of the tokens at each position.',
+    null,
+    chart.element,
+  );
 }

@@ -48,14 +48,22 @@ function tabs({data}: Shown): Tab[] {
   ].filter((tab, i) => i === 0 || tab.examples.length > 0);
 }
 
-function rows(context: Context, shown: Shown, examples: Example[]): HTMLElement {
+function rows(
+  context: Context,
+  shown: Shown,
+  examples: Example[],
+): HTMLElement {
   const largest = shown.table.largest[shown.latent];
   const options = {
     breaks: settings.breaks,
     reach: settings.narrow ? NARROW : Infinity,
   };
   if (examples.length === 0) {
-    return h('p', {class: 'note'}, 'It never fired on this text, so there are none.');
+    return h(
+      'p',
+      {class: 'note'},
+      'It never fired on this text, so there are none.',
+    );
   }
   return h(
     'ol',
@@ -64,7 +72,11 @@ function rows(context: Context, shown: Shown, examples: Example[]): HTMLElement 
       h(
         'li',
         null,
-        h('span', {class: 'value'}, example.value > 0 ? number(example.value) : '0'),
+        h(
+          'span',
+          {class: 'value'},
+          example.value > 0 ? number(example.value) : '0',
+        ),
         exampleLine(context.suite, example, largest, options),
         h(
           'span',
@@ -111,9 +123,14 @@ export function examplesCard(context: Context, shown: Shown): HTMLElement {
       h('small', null, ` ${tab.examples.length}`),
     ),
   );
-  const tablist = h('div', {role: 'tablist', class: 'tabs', 'aria-label': 'Examples'}, buttons);
+  const tablist = h(
+    'div',
+    {role: 'tablist', class: 'tabs', 'aria-label': 'Examples'},
+    buttons,
+  );
   tablist.addEventListener('keydown', (event) => {
-    const step = event.key === 'ArrowRight' ? 1 : event.key === 'ArrowLeft' ? -1 : 0;
+    const step =
+      event.key === 'ArrowRight' ? 1 : event.key === 'ArrowLeft' ? -1 : 0;
     if (!step) return;
     event.preventDefault();
     event.stopPropagation();
@@ -129,21 +146,34 @@ export function examplesCard(context: Context, shown: Shown): HTMLElement {
       'div',
       {class: 'controls'},
       note,
-      segmented('Context', ['Full', 'Near'], settings.narrow ? 1 : 0, (choice) => {
-        settings.narrow = choice === 1;
-        writeSettings();
-        draw();
-      }),
-      segmented('Newlines', ['↵', 'Lines'], settings.breaks ? 1 : 0, (choice) => {
-        settings.breaks = choice === 1;
-        writeSettings();
-        draw();
-      }),
+      segmented(
+        'Context',
+        ['Full', 'Near'],
+        settings.narrow ? 1 : 0,
+        (choice) => {
+          settings.narrow = choice === 1;
+          writeSettings();
+          draw();
+        },
+      ),
+      segmented(
+        'Newlines',
+        ['↵', 'Lines'],
+        settings.breaks ? 1 : 0,
+        (choice) => {
+          settings.breaks = choice === 1;
+          writeSettings();
+          draw();
+        },
+      ),
     ),
     panel,
     h(
       'p',
-      {class: 'note ramp-line', hidden: !(shown.table.largest[shown.latent] > 0)},
+      {
+        class: 'note ramp-line',
+        hidden: !(shown.table.largest[shown.latent] > 0),
+      },
       h('span', {class: 'ramp', 'aria-hidden': 'true'}),
       ` 0 to ${number(shown.table.largest[shown.latent])}. The token of the example is underlined; point at a token, or use Tab and arrow keys, for its numbers.`,
     ),

@@ -3,7 +3,7 @@ import type {Context} from '../context.ts';
 import type {Member} from '../data/suite.ts';
 import {integer, number, percent} from '../format.ts';
 import {card, fill, h} from '../ui/dom.ts';
-import {tokenChip} from '../ui/pieces.ts';
+import {labelText, tokenChip} from '../ui/pieces.ts';
 import {bar, listTable} from './latent_tokens.ts';
 import type {Shown} from './latent.ts';
 
@@ -16,11 +16,15 @@ interface Row {
 }
 
 /** What another latent is about: its label, or else its top token. */
-export function hint({suite, labels, alive}: Context, member: Member, latent: number) {
+export function hint(
+  {suite, labels, alive}: Context,
+  member: Member,
+  latent: number,
+) {
   const place = h('span', {class: 'hint'});
   const label = labels.get(member.info.id, latent)?.label;
   if (label) {
-    fill(place, h('span', {class: 'label-text'}, label));
+    fill(place, labelText(label));
     return place;
   }
   member
@@ -40,7 +44,12 @@ export function hint({suite, labels, alive}: Context, member: Member, latent: nu
 function table(context: Context, rows: Row[], caption: string, long: boolean) {
   return listTable(
     caption,
-    [['Latent', ''], ['About', 'Your label, or its top token'], ['Bar', ''], ['Value', '']],
+    [
+      ['Latent', ''],
+      ['About', 'Your label, or its top token'],
+      ['Bar', ''],
+      ['Value', ''],
+    ],
     rows.map(({member, latent, share, value, title}) =>
       h(
         'tr',
@@ -49,8 +58,16 @@ function table(context: Context, rows: Row[], caption: string, long: boolean) {
           'td',
           {class: 'latent-cell'},
           member
-            ? h('a', {href: member.href(latent)}, long ? `${member.link}/${latent}` : latent)
-            : h('span', {class: 'dim', title: 'Its member is not in this page'}, `${latent} elsewhere`),
+            ? h(
+                'a',
+                {href: member.href(latent)},
+                long ? `${member.link}/${latent}` : latent,
+              )
+            : h(
+                'span',
+                {class: 'dim', title: 'Its member is not in this page'},
+                `${latent} elsewhere`,
+              ),
         ),
         h('td', null, member ? hint(context, member, latent) : null),
         h('td', {class: 'bar-cell'}, bar(share)),
@@ -77,7 +94,9 @@ export function neighboursCard(context: Context, {member, data}: Shown) {
     'Neighbours in this member',
     'The nearest decoder rows, by cosine.',
     null,
-    rows.length ? table(context, rows, 'Neighbours in this member', false) : none('There are none.'),
+    rows.length
+      ? table(context, rows, 'Neighbours in this member', false)
+      : none('There are none.'),
   );
 }
 
@@ -111,6 +130,8 @@ export function coactiveCard(context: Context, {member, data}: Shown) {
     'Fires together with',
     'Tokens on which both fire, as a share of those on which either does (Jaccard).',
     null,
-    rows.length ? table(context, rows, 'Latents that fire together with it', false) : none('There are none.'),
+    rows.length
+      ? table(context, rows, 'Latents that fire together with it', false)
+      : none('There are none.'),
   );
 }

@@ -2,10 +2,14 @@
 import type {Context} from '../context.ts';
 import {storageBlocked} from '../storage.ts';
 import {card, h} from '../ui/dom.ts';
+import {visible} from '../ui/pieces.ts';
 import {labelTools} from '../ui/label_tools.ts';
 import type {Shown} from './latent.ts';
 
-export function notesCard(context: Context, {member, latent}: Shown): HTMLElement {
+export function notesCard(
+  context: Context,
+  {member, latent}: Shown,
+): HTMLElement {
   const {labels} = context;
   const {id} = member.info;
   const label = h('input', {
@@ -19,14 +23,15 @@ export function notesCard(context: Context, {member, latent}: Shown): HTMLElemen
   const status = h('p', {class: 'note', role: 'status'});
   const heading = () => {
     const place = document.getElementById('shown-label');
-    if (place) place.textContent = label.value.trim();
+    if (place) place.textContent = visible(label.value.trim());
   };
   label.addEventListener('input', heading);
   const read = () => {
     const entry = labels.get(id, latent);
     label.value = entry?.label ?? '';
     note.value = entry?.note ?? '';
-    const time = entry && (entry.label || entry.note) ? new Date(entry.time) : null;
+    const time =
+      entry && (entry.label || entry.note) ? new Date(entry.time) : null;
     status.textContent = time ? `Written ${time.toLocaleString()}.` : '';
     heading();
   };

@@ -26,7 +26,11 @@ export function listTable(
     h(
       'thead',
       {class: 'visually-hidden'},
-      h('tr', null, heads.map(([name, help]) => h('th', {scope: 'col', title: help}, name))),
+      h(
+        'tr',
+        null,
+        heads.map(([name, help]) => h('th', {scope: 'col', title: help}, name)),
+      ),
     ),
     h('tbody', null, rows),
   );
@@ -38,7 +42,11 @@ export function effectsCard({suite}: Context, {data}: Shown): HTMLElement {
   const table = (caption: string, rows: typeof all, kind: string) =>
     listTable(
       caption,
-      [['Token', ''], ['Bar', ''], ['Effect', 'On the logit, for an activation of 1']],
+      [
+        ['Token', ''],
+        ['Bar', ''],
+        ['Effect', 'On the logit, for an activation of 1'],
+      ],
       rows.map(({token, effect}) =>
         h(
           'tr',
@@ -75,7 +83,12 @@ export function topTokensCard({suite}: Context, {data}: Shown): HTMLElement {
     rows.length
       ? listTable(
           'Top tokens',
-          [['Token', ''], ['Bar', ''], ['Mean', ''], ['Times', '']],
+          [
+            ['Token', ''],
+            ['Bar', ''],
+            ['Mean', ''],
+            ['Times', ''],
+          ],
           rows.map(({token, mean, count}) =>
             h(
               'tr',
@@ -83,7 +96,14 @@ export function topTokensCard({suite}: Context, {data}: Shown): HTMLElement {
               h('td', null, tokenChip(suite.piece(token))),
               h('td', {class: 'bar-cell'}, bar(mean / largest)),
               h('td', {class: 'num'}, number(mean)),
-              h('td', {class: 'num dim', title: 'Tokens of this text on which it fires'}, `${integer(count)}×`),
+              h(
+                'td',
+                {
+                  class: 'num dim',
+                  title: 'Tokens of this text on which it fires',
+                },
+                `${integer(count)}×`,
+              ),
             ),
           ),
         )

@@ -15,7 +15,10 @@ const TABS: Record<string, [string, (context: Context) => HTMLElement]> = {
   generate: ['Generate', generateTab],
 };
 
-export async function liveView(context: Context, {tab}: {tab: string}): Promise<void> {
+export async function liveView(
+  context: Context,
+  {tab}: {tab: string},
+): Promise<void> {
   const {suite} = context;
   const known = tab in TABS ? tab : 'tokens';
   context.title('Try a text');

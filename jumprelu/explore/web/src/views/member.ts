@@ -2,7 +2,14 @@
 import {barChart} from '../charts/bars.ts';
 import type {Context} from '../context.ts';
 import type {Member, MemberTable} from '../data/suite.ts';
-import {integer, percent, percentTick, plural, result, tick} from '../format.ts';
+import {
+  integer,
+  percent,
+  percentTick,
+  plural,
+  result,
+  tick,
+} from '../format.ts';
 import {navigate} from '../router.ts';
 import {onKey} from '../keys.ts';
 import {button, card, fill, h} from '../ui/dom.ts';
@@ -14,11 +21,23 @@ import {latentColumns, textOf} from './member_columns.ts';
 const DENSE = 0.1;
 const FEW = 10;
 
-const PRESETS: [string, string, (table: MemberTable, row: number) => boolean][] = [
+const PRESETS: [
+  string,
+  string,
+  (table: MemberTable, row: number) => boolean,
+][] = [
   ['All', 'All latents', () => true],
   ['Dead', 'Latents that never fired on this text', (t, i) => t.count[i] === 0],
-  ['Dense', 'Latents that fire on over 10% of tokens', (t, i) => t.frequency[i] > DENSE],
-  ['< 10 examples', 'Latents with fewer than 10 examples', (t, i) => t.examples[i] < FEW],
+  [
+    'Dense',
+    'Latents that fire on over 10% of tokens',
+    (t, i) => t.frequency[i] > DENSE,
+  ],
+  [
+    '< 10 examples',
+    'Latents with fewer than 10 examples',
+    (t, i) => t.examples[i] < FEW,
+  ],
 ];
 
 interface Saved {
@@ -37,7 +56,10 @@ export async function memberView(
   context.title(member.link);
   const wait = h('p', {class: 'note'}, 'Reading the latents…');
   fill(context.root, memberHead(context, member), wait);
-  const [table] = await Promise.all([member.table(), context.suite.vocabulary()]);
+  const [table] = await Promise.all([
+    member.table(),
+    context.suite.vocabulary(),
+  ]);
   if (!context.alive()) return;
   wait.replaceWith(latentsCard(context, member, table));
   context.cleanup(
@@ -72,7 +94,12 @@ function memberHead(context: Context, member: Member): HTMLElement {
       null,
       h('p', {class: 'crumbs'}, h('a', {href: '#'}, 'Overview')),
       h('h1', {tabindex: -1}, member.link),
-      h('p', {class: 'lead'}, `${member.title}. `, h('code', {class: 'path'}, info.id)),
+      h(
+        'p',
+        {class: 'lead'},
+        `${member.title}. `,
+        h('code', {class: 'path'}, info.id),
+      ),
       h('dl', {class: 'facts-strip'}, facts),
     ),
     h(
@@ -103,13 +130,20 @@ function densityChart(member: Member) {
     ticks,
     yText: tick,
     tip: (bin) => [
-      ['frequency', `${percent(10 ** left[bin])} to ${percent(10 ** (left[bin] + edges[1] - edges[0]))}`],
+      [
+        'frequency',
+        `${percent(10 ** left[bin])} to ${percent(10 ** (left[bin] + edges[1] - edges[0]))}`,
+      ],
       ['latents', integer(counts[from + bin])],
     ],
   });
 }
 
-function latentsCard(context: Context, member: Member, table: MemberTable): HTMLElement {
+function latentsCard(
+  context: Context,
+  member: Member,
+  table: MemberTable,
+): HTMLElement {
   const {labels} = context;
   const old = saved.get(member);
   const count = h('span', {class: 'count', role: 'status'});
@@ -136,7 +170,9 @@ function latentsCard(context: Context, member: Member, table: MemberTable): HTML
     },
     onCount: (shown, all) => {
       count.textContent =
-        shown === all ? plural(all, 'latent') : `${integer(shown)} of ${plural(all, 'latent')}`;
+        shown === all
+          ? plural(all, 'latent')
+          : `${integer(shown)} of ${plural(all, 'latent')}`;
     },
   });
   let preset = old?.preset ?? 'All';
@@ -188,10 +224,16 @@ function latentsCard(context: Context, member: Member, table: MemberTable): HTML
     h(
       'div',
       {class: 'controls'},
-      h('div', {class: 'segmented', role: 'group', 'aria-label': 'Latents shown'}, presets),
+      h(
+        'div',
+        {class: 'segmented', role: 'group', 'aria-label': 'Latents shown'},
+        presets,
+      ),
       text,
       reset,
-      button('Random latent', () => navigate(member.href(randomLatent(member)))),
+      button('Random latent', () =>
+        navigate(member.href(randomLatent(member))),
+      ),
       count,
     ),
     grid.element,

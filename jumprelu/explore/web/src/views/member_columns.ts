@@ -2,17 +2,35 @@
 import type {Context} from '../context.ts';
 import type {Member, MemberTable} from '../data/suite.ts';
 import {integer, number, percent} from '../format.ts';
-import {tokenChip} from '../ui/pieces.ts';
+import {labelText, tokenChip} from '../ui/pieces.ts';
 import type {TableColumn} from '../ui/table.ts';
 
-type Floats = 'mean' | 'largest' | 'threshold' | 'token_entropy' | 'encoder_cosine' | 'decoder_norm';
+type Floats =
+  | 'mean'
+  | 'largest'
+  | 'threshold'
+  | 'token_entropy'
+  | 'encoder_cosine'
+  | 'decoder_norm';
 
 const NUMBERS: [Floats, string, string][] = [
   ['mean', 'Mean', 'Mean activation where it fires'],
   ['largest', 'Largest', 'Largest activation on this text'],
-  ['threshold', 'Threshold', 'Threshold of the activation; empty for variants without one'],
-  ['token_entropy', 'Entropy', 'Entropy, in bits, of the tokens on which it fires: 0 for a single token'],
-  ['encoder_cosine', 'Enc. cosine', 'Cosine of its encoder column and its decoder row'],
+  [
+    'threshold',
+    'Threshold',
+    'Threshold of the activation; empty for variants without one',
+  ],
+  [
+    'token_entropy',
+    'Entropy',
+    'Entropy, in bits, of the tokens on which it fires: 0 for a single token',
+  ],
+  [
+    'encoder_cosine',
+    'Enc. cosine',
+    'Cosine of its encoder column and its decoder row',
+  ],
   ['decoder_norm', 'Dec. norm', 'Norm of its decoder row'],
 ];
 
@@ -41,13 +59,19 @@ export function latentColumns(
   table: MemberTable,
 ): TableColumn[] {
   const {suite, labels} = context;
-  const token = (id: string, title: string, help: string, of: Int32Array): TableColumn => ({
+  const token = (
+    id: string,
+    title: string,
+    help: string,
+    of: Int32Array,
+  ): TableColumn => ({
     id,
     title,
     help,
     width: 116,
     upwards: true,
-    value: (row) => (of[row] < 0 ? undefined : suite.piece(of[row]).toLowerCase()),
+    value: (row) =>
+      of[row] < 0 ? undefined : suite.piece(of[row]).toLowerCase(),
     cell: (row) => (of[row] < 0 ? '–' : tokenChip(suite.piece(of[row]))),
   });
   return [
@@ -61,8 +85,18 @@ export function latentColumns(
       value: (row) => row,
       cell: (row) => String(row),
     },
-    token('top_token', 'Top token', 'The token with the largest mean activation', table.top_token),
-    token('promoted_token', 'Promoted', 'The token whose logit it raises most', table.promoted_token),
+    token(
+      'top_token',
+      'Top token',
+      'The token with the largest mean activation',
+      table.top_token,
+    ),
+    token(
+      'promoted_token',
+      'Promoted',
+      'The token whose logit it raises most',
+      table.promoted_token,
+    ),
     {
       id: 'label',
       title: 'Label',
@@ -70,7 +104,7 @@ export function latentColumns(
       width: 140,
       upwards: true,
       value: (row) => labels.get(member.info.id, row)?.label || undefined,
-      cell: (row) => labels.get(member.info.id, row)?.label ?? '',
+      cell: (row) => labelText(labels.get(member.info.id, row)?.label ?? ''),
     },
     {
       id: 'frequency',

@@ -47,7 +47,10 @@ function columns(members: Member[], context: Context): TableColumn[] {
   const variants = new Set(members.map((member) => member.info.variant)).size;
   const used = (bin: number) =>
     members.some((member) => (member.info.density.counts[bin] ?? 0) > 0);
-  let [from, to] = [0, Math.max(...members.map((m) => m.info.density.counts.length)) - 1];
+  let [from, to] = [
+    0,
+    Math.max(...members.map((m) => m.info.density.counts.length)) - 1,
+  ];
   while (from < to && !used(from)) from++;
   while (to > from && !used(to)) to--;
   return [
@@ -131,7 +134,11 @@ export function overview(context: Context): void {
   context.title('');
   const {index, members} = context.suite;
   if (members.length === 0) {
-    fill(context.root, heading(context), h('p', null, 'This page has no members.'));
+    fill(
+      context.root,
+      heading(context),
+      h('p', null, 'This page has no members.'),
+    );
     return;
   }
   fill(

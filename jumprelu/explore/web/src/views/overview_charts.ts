@@ -26,7 +26,10 @@ function slot(context: Context) {
     show(next: Chart[]) {
       stop();
       charts = next;
-      fill(element, next.map((chart) => chart.element));
+      fill(
+        element,
+        next.map((chart) => chart.element),
+      );
     },
   };
 }
@@ -44,8 +47,14 @@ export function frontierCard(context: Context): HTMLElement {
     all.some((group) => measured(group, name).length > 0),
   );
   if (known.length === 0) {
-    const text = 'No results are known for these members: choose one in the table.';
-    return card('Frontier', null, {class: 'frontier'}, h('p', {class: 'note'}, text));
+    const text =
+      'No results are known for these members: choose one in the table.';
+    return card(
+      'Frontier',
+      null,
+      {class: 'frontier'},
+      h('p', {class: 'note'}, text),
+    );
   }
   const draw = (measure: number) => {
     const [name, title, long] = known[measure];
@@ -107,7 +116,8 @@ export function densityCard(context: Context): HTMLElement {
     }));
     place.show([
       lineChart({
-        label: 'Number of latents by their frequency, one curve for each member',
+        label:
+          'Number of latents by their frequency, one curve for each member',
         height: 240,
         lines: trimmed(lines),
         xLabel: 'Frequency',
@@ -176,7 +186,9 @@ function series(curve: Curve, name: string): number[] | null {
 
 export function curvesCard(context: Context): HTMLElement {
   const curves = new Map(context.suite.index.curves.map((c) => [c.member, c]));
-  const all = groups(context.suite.members.filter((m) => curves.has(m.info.id)));
+  const all = groups(
+    context.suite.members.filter((m) => curves.has(m.info.id)),
+  );
   const place = slot(context);
   const key = h('div');
   if (all.length === 0) return h('span', {hidden: true});
@@ -194,7 +206,13 @@ export function curvesCard(context: Context): HTMLElement {
         if (typeof target === 'number') {
           const ends = [x[0], x[x.length - 1]];
           const goal = `${member.link}, target`;
-          lines.push({name: goal, color: i, x: ends, y: [target, target], dashed: true});
+          lines.push({
+            name: goal,
+            color: i,
+            x: ends,
+            y: [target, target],
+            dashed: true,
+          });
         }
       });
       return lines.length ? curveChart(title, text, lines) : null;
@@ -217,7 +235,11 @@ export function curvesCard(context: Context): HTMLElement {
   );
 }
 
-function curveChart(title: string, text: (v: number) => string, lines: Line[]): Chart {
+function curveChart(
+  title: string,
+  text: (v: number) => string,
+  lines: Line[],
+): Chart {
   return lineChart({
     label: `${title} during training, one curve for each member`,
     height: 190,

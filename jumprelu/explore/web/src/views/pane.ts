@@ -38,7 +38,8 @@ export function pane(context: Context, options: PaneOptions): Pane {
   const all = strongest(latents);
   // BOS has no latents in some texts.
   while (selected < latents.size - 1 && latents.l0(selected) === 0) selected++;
-  if (heat !== null) selected = all.find((each) => each.latent === heat)?.token ?? selected;
+  if (heat !== null)
+    selected = all.find((each) => each.latent === heat)?.token ?? selected;
   let largestL0 = 1;
   let leastL0 = Infinity;
   let sum = 0;
@@ -53,13 +54,19 @@ export function pane(context: Context, options: PaneOptions): Pane {
     options.onHeat(latent);
     draw();
   };
-  const rows = (list: {latent: number; value: number; more: Node | string}[]) => {
+  const rows = (
+    list: {latent: number; value: number; more: Node | string}[],
+  ) => {
     const most = Math.max(...list.map((each) => each.value), 1e-30);
     return list.map(({latent, value, more}) =>
       h(
         'tr',
         {class: latent === heat ? 'chosen-row' : ''},
-        h('td', {class: 'latent-cell'}, h('a', {href: member.href(latent)}, latent)),
+        h(
+          'td',
+          {class: 'latent-cell'},
+          h('a', {href: member.href(latent)}, latent),
+        ),
         h('td', null, hint(context, member, latent)),
         h('td', {class: 'bar-cell'}, bar(value / most)),
         h('td', {class: 'num'}, number(value)),
@@ -93,18 +100,27 @@ export function pane(context: Context, options: PaneOptions): Pane {
       most = largestL0;
     } else {
       values = pieces.map(
-        (_, i) => latents.active(i).find((each) => each.latent === heat)?.value ?? 0,
+        (_, i) =>
+          latents.active(i).find((each) => each.latent === heat)?.value ?? 0,
       );
       most = Math.max(...values, 1e-30);
     }
     const tokens = pieces.map((piece, i) => ({
       piece,
-      heat: heat === null ? (0.85 * (values[i] - leastL0)) / Math.max(1, most - leastL0) : heatOf(values[i], most),
+      heat:
+        heat === null
+          ? (0.85 * (values[i] - leastL0)) / Math.max(1, most - leastL0)
+          : heatOf(values[i], most),
       tip: (): [string, string][] => [
         ['L0', integer(latents.l0(i))],
         ...(heat === null
           ? []
-          : [[`latent ${heat}`, values[i] > 0 ? number(values[i]) : 'silent'] as [string, string]]),
+          : [
+              [
+                `latent ${heat}`,
+                values[i] > 0 ? number(values[i]) : 'silent',
+              ] as [string, string],
+            ]),
         ['position', integer(i)],
       ],
     }));
@@ -124,9 +140,14 @@ export function pane(context: Context, options: PaneOptions): Pane {
         'Heat: ',
         heat === null
           ? `L0, from ${integer(leastL0)} to ${integer(largestL0)}`
-          : [h('a', {href: member.href(heat)}, `latent ${heat}`), `, up to ${number(most > 1e-20 ? most : 0)}`],
+          : [
+              h('a', {href: member.href(heat)}, `latent ${heat}`),
+              `, up to ${number(most > 1e-20 ? most : 0)}`,
+            ],
       ),
-      heat === null ? null : button('L0 instead', () => choose(null), {class: 'mini'}),
+      heat === null
+        ? null
+        : button('L0 instead', () => choose(null), {class: 'mini'}),
     );
     lists();
   };
@@ -142,7 +163,11 @@ export function pane(context: Context, options: PaneOptions): Pane {
         {kind: 'pane-list'},
       ),
       active.length > first.length
-        ? h('p', {class: 'note'}, `and ${plural(active.length - first.length, 'weaker one')}`)
+        ? h(
+            'p',
+            {class: 'note'},
+            `and ${plural(active.length - first.length, 'weaker one')}`,
+          )
         : null,
     );
     fill(
@@ -159,7 +184,11 @@ export function pane(context: Context, options: PaneOptions): Pane {
         rows(
           all.slice(0, LISTED).map((each) => ({
             ...each,
-            more: h('span', {title: 'Tokens on which it fires'}, `${each.count}×`),
+            more: h(
+              'span',
+              {title: 'Tokens on which it fires'},
+              `${each.count}×`,
+            ),
           })),
         ),
         {kind: 'pane-list'},

@@ -4,7 +4,7 @@ import {STRONGEST} from '../data/latent.ts';
 import type {Member} from '../data/suite.ts';
 import {number, percent} from '../format.ts';
 import {button, card, fill, h} from '../ui/dom.ts';
-import {tokenChip} from '../ui/pieces.ts';
+import {labelText, tokenChip} from '../ui/pieces.ts';
 import {exampleLine} from '../ui/example.ts';
 
 const COUNT = 5;
@@ -50,7 +50,7 @@ async function row(context: Context, member: Member, latent: number) {
       'div',
       {class: 'random-head'},
       h('a', {href: member.href(latent)}, `${member.link}/${latent}`),
-      label ? h('span', {class: 'label-text'}, label) : null,
+      label ? labelText(label) : null,
       top >= 0 ? tokenChip(suite.piece(top)) : null,
       h('span', {class: 'dim'}, `fires on ${percent(table.frequency[latent])}`),
     ),
@@ -85,7 +85,12 @@ export function randomCard(context: Context): HTMLElement {
   });
   return card(
     'Random latents',
-    h('span', null, 'Drawn anew each day, from all latents: not the best. ', again),
+    h(
+      'span',
+      null,
+      'Drawn anew each day, from all latents: not the best. ',
+      again,
+    ),
     {class: 'random-card'},
     list,
   );

@@ -1,12 +1,19 @@
 // Search over tokens and labels, in one member or in all.
 import type {Context} from '../context.ts';
-import {type Hit, type Place, PLACE_NAMES, PLACES, Searcher, words} from '../data/search.ts';
+import {
+  type Hit,
+  type Place,
+  PLACE_NAMES,
+  PLACES,
+  Searcher,
+  words,
+} from '../data/search.ts';
 import type {MemberTable, Suite} from '../data/suite.ts';
 import {integer, number, percent, plural} from '../format.ts';
 import {searchHash} from '../frame.ts';
 import {replaceHash} from '../router.ts';
 import {card, fill, h} from '../ui/dom.ts';
-import {tokenChip} from '../ui/pieces.ts';
+import {labelText, tokenChip, visible} from '../ui/pieces.ts';
 import {DataTable, type TableColumn} from '../ui/table.ts';
 import {chooser} from './groups.ts';
 
@@ -31,7 +38,9 @@ interface Query {
 
 function parse(query: URLSearchParams): Query {
   const where = query.get('where');
-  const places = new Set(PLACES.filter((place) => !where || where.split(',').includes(place)));
+  const places = new Set(
+    PLACES.filter((place) => !where || where.split(',').includes(place)),
+  );
   return {q: query.get('q') ?? '', in: query.get('in') ?? '', places};
 }
 
@@ -51,7 +60,12 @@ export async function searchView(
     const chosen = suite.member(query.in);
     const among = chosen ? [chosen] : suite.members;
     const began = performance.now();
-    const hits = await searcher(suite).find(query.q, among, query.places, labels);
+    const hits = await searcher(suite).find(
+      query.q,
+      among,
+      query.places,
+      labels,
+    );
     const tables = new Map<number, MemberTable>();
     for (const each of new Set(hits.slice(0, SHOWN).map((hit) => hit.member))) {
       tables.set(each.number, await each.table());
@@ -71,8 +85,16 @@ export async function searchView(
     h(
       'div',
       {class: 'title-row'},
-      h('h1', {tabindex: -1}, query.q ? `Search: ${query.q}` : 'Search'),
-      h('p', {class: 'lead'}, 'Each word must be contained in some token of a list of the latent.'),
+      h(
+        'h1',
+        {tabindex: -1},
+        query.q ? ['Search: ', h('bdi', null, visible(query.q))] : 'Search',
+      ),
+      h(
+        'p',
+        {class: 'lead'},
+        'Each word must be contained in some token of a list of the latent.',
+      ),
     ),
     h(
       'div',
@@ -94,7 +116,10 @@ export async function searchView(
     fill(result, emptyMessage());
     document.getElementById('search')?.focus();
     // Unpacked while the reader types.
-    await Promise.all([suite.vocabulary(), ...members.map((each) => each.search())]);
+    await Promise.all([
+      suite.vocabulary(),
+      ...members.map((each) => each.search()),
+    ]);
     return;
   }
   await search();
@@ -123,9 +148,18 @@ function placeBoxes(query: Query, change: () => void): HTMLElement {
       },
     });
     const name = PLACE_NAMES[place];
-    return h('label', {class: 'check'}, box, name[0].toUpperCase() + name.slice(1));
+    return h(
+      'label',
+      {class: 'check'},
+      box,
+      name[0].toUpperCase() + name.slice(1),
+    );
   });
-  return h('div', {class: 'checks', role: 'group', 'aria-label': 'Where'}, boxes);
+  return h(
+    'div',
+    {class: 'checks', role: 'group', 'aria-label': 'Where'},
+    boxes,
+  );
 }
 
 function show(
@@ -155,7 +189,10 @@ function show(
       ? `The best ${integer(SHOWN)} of ${plural(hits.length, 'latent')}`
       : plural(hits.length, 'latent');
   const title = h('span', {role: 'status'}, count);
-  fill(result, card(title, 'A row opens the latent.', {class: 'wide'}, grid.element));
+  fill(
+    result,
+    card(title, 'A row opens the latent.', {class: 'wide'}, grid.element),
+  );
 }
 
 function columns(
@@ -167,15 +204,21 @@ function columns(
     const {member, latent} = hits[row];
     return tables.get(member.number)?.[column][latent] ?? Number.NaN;
   };
-  const label = (row: number) => labels.get(hits[row].member.info.id, hits[row].latent)?.label;
-  const token = (id: 'top_token' | 'promoted_token', title: string, help: string): TableColumn => ({
+  const label = (row: number) =>
+    labels.get(hits[row].member.info.id, hits[row].latent)?.label;
+  const token = (
+    id: 'top_token' | 'promoted_token',
+    title: string,
+    help: string,
+  ): TableColumn => ({
     id,
     title,
     help,
     width: 120,
     upwards: true,
     value: (row) => suite.piece(at(row, id)).toLowerCase(),
-    cell: (row) => (at(row, id) < 0 ? '–' : tokenChip(suite.piece(at(row, id)))),
+    cell: (row) =>
+      at(row, id) < 0 ? '–' : tokenChip(suite.piece(at(row, id))),
   });
   const numeric = (
     id: 'frequency' | 'largest',
@@ -208,7 +251,8 @@ function columns(
       width: 120,
       upwards: true,
       value: (row) => suite.piece(hits[row].token).toLowerCase(),
-      cell: (row) => (hits[row].token < 0 ? '–' : tokenChip(suite.piece(hits[row].token))),
+      cell: (row) =>
+        hits[row].token < 0 ? '–' : tokenChip(suite.piece(hits[row].token)),
     },
     {
       id: 'match',
@@ -216,7 +260,8 @@ function columns(
       help: 'The lists with all words; labels first, then top tokens, promoted tokens and contexts',
       width: 210,
       value: (row) => hits[row].score,
-      cell: (row) => hits[row].places.map((place) => PLACE_NAMES[place]).join(', '),
+      cell: (row) =>
+        hits[row].places.map((place) => PLACE_NAMES[place]).join(', '),
     },
     {
       id: 'label',
@@ -225,11 +270,20 @@ function columns(
       width: 150,
       upwards: true,
       value: (row) => label(row) || undefined,
-      cell: (row) => label(row) ?? '',
+      cell: (row) => labelText(label(row) ?? ''),
     },
-    token('top_token', 'Top token', 'The token with the largest mean activation'),
+    token(
+      'top_token',
+      'Top token',
+      'The token with the largest mean activation',
+    ),
     token('promoted_token', 'Promoted', 'The token whose logit it raises most'),
-    numeric('frequency', 'Frequency', 'Share of tokens on which it fires', percent),
+    numeric(
+      'frequency',
+      'Frequency',
+      'Share of tokens on which it fires',
+      percent,
+    ),
     numeric('largest', 'Largest', 'Largest activation', number),
   ];
 }

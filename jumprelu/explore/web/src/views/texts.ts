@@ -16,7 +16,8 @@ interface State {
 
 function whole(text: string | null, below: number): number | null {
   const value = Number(text);
-  if (!text || !Number.isInteger(value) || value < 0 || value >= below) return null;
+  if (!text || !Number.isInteger(value) || value < 0 || value >= below)
+    return null;
   return value;
 }
 
@@ -28,7 +29,11 @@ function parse({suite}: Context, query: URLSearchParams, texts: Texts): State {
   const first = heat('ha', a);
   let passage = whole(query.get('p'), texts.count);
   if (passage === null && first !== null) passage = texts.strongest(a, first);
-  return {passage: passage ?? 0, members: [a, b], heats: [first, heat('hb', b)]};
+  return {
+    passage: passage ?? 0,
+    members: [a, b],
+    heats: [first, heat('hb', b)],
+  };
 }
 
 function address({passage, members, heats}: State): string {
@@ -49,7 +54,10 @@ export async function textsView(
   const {suite} = context;
   context.title('Texts');
   if (!suite.index.texts) {
-    fill(context.root, h('p', {class: 'message'}, 'This page was written without texts.'));
+    fill(
+      context.root,
+      h('p', {class: 'message'}, 'This page was written without texts.'),
+    );
     return;
   }
   fill(context.root, h('p', {class: 'note'}, 'Reading the texts…'));
@@ -63,7 +71,9 @@ export async function textsView(
   const panes = h('div', {class: 'panes'});
   const draw = () => {
     replaceHash(address(state));
-    const pieces = texts.tokens(state.passage).map((token) => suite.piece(token));
+    const pieces = texts
+      .tokens(state.passage)
+      .map((token) => suite.piece(token));
     const shown: Pane[] = [];
     const select = (token: number) => {
       for (const each of shown) each.select(token);
@@ -85,7 +95,10 @@ export async function textsView(
       );
     });
     panes.classList.toggle('two', shown.length > 1);
-    fill(panes, shown.map((each) => each.element));
+    fill(
+      panes,
+      shown.map((each) => each.element),
+    );
   };
   fill(
     context.root,
@@ -93,7 +106,11 @@ export async function textsView(
       'div',
       {class: 'title-row'},
       h('h1', {tabindex: -1}, 'Texts'),
-      h('p', {class: 'lead'}, `Passages of ${suite.index.text.source}, held out from training. Choose a token to see its latents.`),
+      h(
+        'p',
+        {class: 'lead'},
+        `Passages of ${suite.index.text.source}, held out from training. Choose a token to see its latents.`,
+      ),
     ),
     controls(context, texts, state, draw),
     panes,
@@ -101,11 +118,20 @@ export async function textsView(
   draw();
 }
 
-function controls(context: Context, texts: Texts, state: State, draw: () => void): HTMLElement {
+function controls(
+  context: Context,
+  texts: Texts,
+  state: State,
+  draw: () => void,
+): HTMLElement {
   const {suite} = context;
   const names = suite.members.map((member) => member.link);
   const starts = Array.from({length: texts.count}, (_, i) => {
-    const text = texts.tokens(i).slice(0, 24).map((token) => suite.piece(token)).join('');
+    const text = texts
+      .tokens(i)
+      .slice(0, 24)
+      .map((token) => suite.piece(token))
+      .join('');
     return `${i + 1}. ${visible(text.replace(/\s+/g, ' ').trim()).slice(0, 40)}…`;
   });
   const passage = h('div');
@@ -125,17 +151,29 @@ function controls(context: Context, texts: Texts, state: State, draw: () => void
   };
   list();
   const pick = (label: string, i: number, options: string[], offset: number) =>
-    chooser(label, options, (state.members[i]?.number ?? -offset) + offset, (choice) => {
-      state.members[i] = choice < offset ? null : suite.members[choice - offset];
-      state.heats[i] = null;
-      draw();
-    });
+    chooser(
+      label,
+      options,
+      (state.members[i]?.number ?? -offset) + offset,
+      (choice) => {
+        state.members[i] =
+          choice < offset ? null : suite.members[choice - offset];
+        state.heats[i] = null;
+        draw();
+      },
+    );
   return h(
     'div',
     {class: 'controls'},
     passage,
-    button('←', () => step(-1), {title: 'Previous passage', 'aria-label': 'Previous passage'}),
-    button('→', () => step(1), {title: 'Next passage', 'aria-label': 'Next passage'}),
+    button('←', () => step(-1), {
+      title: 'Previous passage',
+      'aria-label': 'Previous passage',
+    }),
+    button('→', () => step(1), {
+      title: 'Next passage',
+      'aria-label': 'Next passage',
+    }),
     pick('Member', 0, names, 0),
     pick('Compare with', 1, ['nothing', ...names], 1),
   );
