@@ -251,7 +251,8 @@ class Live:
         room=NEW_TOKENS,
         spliced=spliced,
     )
-    return np.asarray(made.tokens[: int(made.count)])
+    # Sliced on the host, because a slice on the device is compiled.
+    return np.asarray(made.tokens)[: int(made.count)]
 
   def _active(self, text, member):
     """Returns token ids, and the positions, latents and values of firings."""
