@@ -112,17 +112,17 @@ def _collect(
   _open(draft, identity)
   with _precision(source.precision):
     _read_text(model, members, text=text, folder=draft / _SEGMENTS)
-    unembedding = _unembedding(
+    to_logits = unembedding(
         model, members, vocab=tokenizer.vocab_size, mesh=devices
     )
     manifest = {}
     if processes.is_main():
       parts = segments.read_all(draft / _SEGMENTS)
       names = tables.write(
-          _described(members),
+          described(members),
           draft / _RESULT,
           parts=parts,
-          unembedding=unembedding,
+          unembedding=to_logits,
           config=config,
       )
       manifest = _finish(
@@ -299,7 +299,7 @@ def _read_text(
   text_pass.run(forward, placed, text=text, folder=folder)
 
 
-def _unembedding(
+def unembedding(
     model: lm.LanguageModel,
     members: Sequence[evaluate.EvalMember],
     *,
@@ -328,7 +328,7 @@ def _unembedding(
   )
 
 
-def _described(
+def described(
     members: Sequence[evaluate.EvalMember],
 ) -> list[member_table.Member]:
   """Returns the members for the second phase."""

@@ -62,6 +62,7 @@ class Reference:
     tokens: Token ids [rows, positions].
     documents: The cache position where each token's document starts.
     values: Latents [rows, positions, latents] by path.
+    activations: Activations [rows, positions, d_site] by site.
     params: Arrays of params.npz by path.
     sites: Sites by path.
   """
@@ -70,6 +71,7 @@ class Reference:
   tokens: np.ndarray
   documents: np.ndarray
   values: dict
+  activations: dict
   params: dict
   sites: dict
 
@@ -113,14 +115,9 @@ def reference(release, model):
     x = values[tap] / gain if tap.site is lm.Site.MLP_IN else values[tap]
     z = x @ p['W_enc'] + p['b_enc']
     latents[path] = np.where(keep & (z > p['threshold']), z, 0)
-  return Reference(
-      rows,
-      tokens,
-      plain_text.document_starts(cache)[rows],
-      latents,
-      params,
-      sites,
-  )
+  activations = {tap.site.value: x for tap, x in values.items()}
+  documents = plain_text.document_starts(cache)[rows]
+  return Reference(rows, tokens, documents, latents, activations, params, sites)
 
 
 @pytest.fixture(scope='session')
