@@ -154,6 +154,14 @@ class Dictionary:
 
     Raises:
       UserError: The last axis has another size than d_in.
+
+    >>> x = acts.inputs[1:]  # Without BOS.
+    >>> latents = sae.encode(x)
+    >>> latents.shape
+    (12, 512)
+    >>> import jax
+    >>> jax.grad(lambda x: sae.encode(x).sum())(jax.numpy.array(x)).shape
+    (12, 128)
     """
     x = self._array(x, self.sae.d_in, 'd_in')
     return _like(x, _encode(self.sae, self._device_params, x))
@@ -173,6 +181,10 @@ class Dictionary:
     Raises:
       UserError: The last axis has another size than d_in, or `size` is missing
         under a transformation.
+
+    >>> sparse = sae.encode_sparse(acts.inputs[1:])
+    >>> sparse.row.shape == sparse.latent.shape == sparse.value.shape
+    True
     """
     latents = self.encode(x)
     flat = latents.reshape(-1, self.width)
@@ -203,6 +215,9 @@ class Dictionary:
 
     Raises:
       UserError: An axis has the wrong size, or `inputs` are missing.
+
+    >>> sae.decode(acts.latents).shape
+    (13, 128)
     """
     latents = self._array(latents, self.width, 'latents')
     if inputs is not None:

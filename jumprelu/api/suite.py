@@ -32,6 +32,11 @@ class Suite(Mapping[str, SAE]):
 
   Raises:
     UnknownMember: No SAE has the key, or several do. The message lists them.
+
+  >>> suite['resid_post', 28]
+  SAE(gemma2_nano, resid_post, layer 2, 512 latents, jumprelu, L0 27.5)
+  >>> suite['transcoder/layer_2/width_512/average_l0_13'].l0_origin
+  'held-out text'
   """
 
   def __init__(self, saes: Mapping[str, SAE], *, name: str = ''):
@@ -91,6 +96,9 @@ class Suite(Mapping[str, SAE]):
 
     Raises:
       UnknownMember: No SAE fits. The message lists the values that there are.
+
+    >>> list(suite.select(site='mlp_out', width=512, layer=2, l0=24))
+    ['mlp_out/layer_2/width_512/average_l0_24']
     """
     wanted = {
         'site': site,
@@ -128,7 +136,11 @@ class Suite(Mapping[str, SAE]):
     return 'no such SAE'
 
   def table(self) -> list[dict[str, Any]]:
-    """Returns a row for each SAE, for `pandas.DataFrame` or polars."""
+    """Returns a row for each SAE, for `pandas.DataFrame` or polars.
+
+    >>> [row['l0'] for row in suite.table() if row['site'] == 'transcoder']
+    [17.5..., 12.5..., 8.3...]
+    """
     rows = []
     for sae in self.values():
       row: dict[str, Any] = {
