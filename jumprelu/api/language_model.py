@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jumprelu import data, errors, lm
-from jumprelu.api import programs, results
+from jumprelu.api import displays, programs, results
 from jumprelu.api.dictionary import Dictionary
 from jumprelu.array_typing import Float, Int
 from jumprelu.data import packing
@@ -353,6 +353,25 @@ class LanguageModel:
         f'LanguageModel({self.name}, {config.layers} layers, d_model'
         f' {config.d_model}; BOS is put before every text{spliced})'
     )
+
+  def _repr_html_(self) -> str:
+    config = self.config
+    values = {
+        'name': self.name,
+        'layers': config.layers,
+        'd_model': config.d_model,
+        'vocabulary': config.vocab,
+        'context': f'{config.context} tokens',
+        'BOS': f'{self.bos}, put before every text',
+    }
+    if self._spliced is not None:
+      error = ', error kept' if self._keep_error else ''
+      values['spliced'] = f'{self._spliced!r}{error}'
+    return displays.fields('LanguageModel', values)
+
+  def __treescope_repr__(self, path: str | None, subtree_renderer: Any) -> Any:
+    names = ('name', 'config', 'bos')
+    return displays.constructor(self, names, path, subtree_renderer)
 
 
 def _room(count: int) -> int:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jumprelu import data, lm
-from jumprelu.api import programs
+from jumprelu.api import displays, programs
 from jumprelu.api.dictionary import Dictionary
 from jumprelu.array_typing import Bool, Float, Int
 from jumprelu.data import packing
@@ -114,6 +114,13 @@ class Activations:
   def _repr_html_(self) -> str:
     return self.top()._repr_html_()
 
+  def __treescope_repr__(self, path: str | None, subtree_renderer: Any) -> Any:
+    names = (
+        *('sae', 'pieces', 'tokens', 'inputs', 'targets', 'latents'),
+        *('reconstruction', 'error', 'logits', 'loss', 'keep'),
+    )
+    return displays.constructor(self, names, path, subtree_renderer)
+
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Top:
@@ -145,18 +152,23 @@ class Top:
     largest = max((row[0].value for row in self.rows if row), default=1.0)
     rows = []
     for piece, row in self:
-      share = row[0].value / largest if row else 0.0
+      shade = displays.shade(row[0].value if row else 0.0, largest)
       cells = ''.join(
           f'<td>{a.latent}: {a.value:.2f} <small>({_signed(a)})</small></td>'
           for a in row
       )
       rows.append(
-          f'<tr><td style="background:rgba(213,94,0,{share:.2f});text-align:left'
-          f'"><code>{html.escape(repr(piece))}</code></td>{cells}</tr>'
+          f'<tr><td style="{shade};text-align:left">'
+          f'<code>{html.escape(repr(piece))}</code></td>{cells}</tr>'
       )
     return (
-        '<table><thead><tr><th>token</th><th>latent: value (effect on the next'
+        '<table><thead><tr><th>token</th><th colspan="99" style="text-align:left">latent: value (effect on the next'
         f' logit)</th></tr></thead><tbody>{"".join(rows)}</tbody></table>'
+    )
+
+  def __treescope_repr__(self, path: str | None, subtree_renderer: Any) -> Any:
+    return displays.constructor(
+        self, ('pieces', 'rows'), path, subtree_renderer
     )
 
 
@@ -219,6 +231,27 @@ class Attribution:
     ]
     return '\n'.join(lines)
 
+  def _repr_html_(self) -> str:
+    by_token = self.effects.sum(-1)
+    largest = float(np.abs(by_token).max(initial=0))
+    head = displays.preformatted(repr(self).split('\n')[:2])
+    rows = [
+        (f'{effect:+.2f}', f'{latent}', f'{token} {self.pieces[token]!r}')
+        for token, latent, effect in self.top()
+    ]
+    return (
+        head
+        + displays.heat(self.pieces, by_token.tolist(), largest)
+        + displays.table(('effect', 'latent', 'token'), rows)
+    )
+
+  def __treescope_repr__(self, path: str | None, subtree_renderer: Any) -> Any:
+    names = (
+        *('target', 'position', 'metric', 'total', 'pieces'),
+        *('effects', 'affine', 'error'),
+    )
+    return displays.constructor(self, names, path, subtree_renderer)
+
 
 class Generation(NamedTuple):
   """A continuation of a prompt.
@@ -241,6 +274,17 @@ class Generation(NamedTuple):
 
   def __repr__(self) -> str:
     return f'Generation({self.text!r})'
+
+  def _repr_html_(self) -> str:
+    prompt, new = (
+        html.escape(self.tokenizer.decode(ids.tolist()))
+        for ids in (self.prompt, self.tokens)
+    )
+    return f'<pre style="white-space:pre-wrap">{prompt}<mark>{new}</mark></pre>'
+
+  def __treescope_repr__(self, path: str | None, subtree_renderer: Any) -> Any:
+    names = ('text', 'prompt', 'tokens', 'logits')
+    return displays.constructor(self, names, path, subtree_renderer)
 
 
 def make(

@@ -43,7 +43,7 @@ class SAE(dictionary.Dictionary):
 
   def examples(
       self, index: int, *, k: int = 10, **options: Any
-  ) -> list[latents.Example]:
+  ) -> latents.Examples:
     """Returns the `k` strongest activations of one latent, one a document.
 
     Args:

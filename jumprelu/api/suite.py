@@ -5,6 +5,7 @@ import html
 from typing import Any
 
 from jumprelu import errors
+from jumprelu.api import displays
 from jumprelu.api.sae import SAE
 from jumprelu.files import wording
 
@@ -169,15 +170,12 @@ class Suite(Mapping[str, SAE]):
 
   def _repr_html_(self) -> str:
     head, *rows = self._cells()
-    titles = ''.join(f'<th>{html.escape(cell)}</th>' for cell in head)
-    body = ''.join(
-        '<tr>' + ''.join(f'<td>{html.escape(c)}</td>' for c in row) + '</tr>'
-        for row in rows
-    )
-    return (
-        f'<p>{html.escape(self.name)}</p><table><thead><tr>{titles}</tr>'
-        f'</thead><tbody>{body}</tbody></table>'
-    )
+    lines = [self.name, *self._notes()]
+    notes = ''.join(f'<p>{html.escape(line)}</p>' for line in lines)
+    return notes + displays.table(head, rows)
+
+  def __treescope_repr__(self, path: str | None, subtree_renderer: Any) -> Any:
+    return displays.wrapper(self, self._saes, path, subtree_renderer)
 
   def _cells(self) -> list[list[str]]:
     """Returns the table as text, without columns that are empty."""

@@ -56,7 +56,7 @@ def test_the_lines_of_the_readme_run(release, tmp_path, monkeypatch, capsys):
   (tmp_path / 'jumprelu_demo' / 'release').symlink_to(release)
   monkeypatch.chdir(tmp_path)
   # The small suite of the test has fewer latents than the demo's.
-  code = code.replace('sae.latent(172)', 'sae.latent(17, tokens=2_000)')
+  code = code.replace('sae.latent(434)', 'sae.latent(17, tokens=2_000)')
   exec(compile(code, 'README.md', 'exec'), {})
   shown = capsys.readouterr().out
   assert "'with'" in shown and 'Attribution of' in shown and 'def ' in shown

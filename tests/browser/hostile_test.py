@@ -3,8 +3,8 @@
 import json
 import shutil
 
-from pyarrow import parquet
 import pyarrow as pa
+from pyarrow import parquet
 import pytest
 
 from jumprelu.explore import page_data, write

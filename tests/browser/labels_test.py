@@ -77,9 +77,11 @@ def test_a_label_is_in_the_table_and_the_filter(open_demo, place, demo):
   _write(page, 'positions', 'a note')
   pages.follow(page, demo.member()['link'])
   page.get_by_role('button', name='Labelled').click()
-  rows = page.get_by_role('table', name=re.compile('^Latents of')).locator(
-      'tbody'
-  ).get_by_role('row')
+  rows = (
+      page.get_by_role('table', name=re.compile('^Latents of'))
+      .locator('tbody')
+      .get_by_role('row')
+  )
   expect(rows.get_by_role('link')).to_have_count(1)
   expect(rows.filter(has_text='positions').get_by_role('link')).to_have_text(
       '172'
@@ -166,9 +168,7 @@ def test_a_malformed_file_gets_one_line_and_changes_nothing(
 
 
 @pytest.mark.parametrize('init', [_REFUSED, _FULL], ids=['refused', 'full'])
-def test_without_storage_the_page_works_and_says_so(
-    open_demo, place, init
-):
+def test_without_storage_the_page_works_and_says_so(open_demo, place, init):
   page = open_demo(place, init=init)
   _write(page, 'for now')
   expect(page.get_by_text(re.compile('stores nothing')).first).to_be_visible()

@@ -4,7 +4,6 @@ import re
 
 import pytest
 
-from tests.browser import pages
 from tests.browser.pages import expect
 
 pytestmark = pytest.mark.browser
@@ -181,7 +180,9 @@ def test_all_text_has_contrast(open_demo, demo, view, scheme):
 
 
 def _ground(page):
-  return page.evaluate('getComputedStyle(document.documentElement).backgroundColor')
+  return page.evaluate(
+      'getComputedStyle(document.documentElement).backgroundColor'
+  )
 
 
 def test_the_theme_is_the_systems_until_the_reader_chooses(open_demo):
@@ -238,9 +239,7 @@ def test_keys_lead_through_the_page(open_demo, demo):
   page.keyboard.press('x')
   expect(heading).to_contain_text('Texts')
   page.keyboard.press('/')
-  expect(
-      page.get_by_role('banner').get_by_role('searchbox')
-  ).to_be_focused()
+  expect(page.get_by_role('banner').get_by_role('searchbox')).to_be_focused()
 
 
 def test_tab_reaches_the_content_and_the_focus_is_seen(open_demo, demo):

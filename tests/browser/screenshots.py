@@ -1,6 +1,6 @@
 """Writes pictures of all views of a demo's page, to be looked at.
 
-  python -m tests.browser.screenshots DEMO OUT [view ...]
+python -m tests.browser.screenshots DEMO OUT [view ...]
 """
 
 import pathlib

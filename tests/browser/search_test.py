@@ -4,7 +4,6 @@ import re
 
 import pytest
 
-from tests.browser import pages
 from tests.browser.pages import expect
 
 pytestmark = pytest.mark.browser
@@ -102,10 +101,7 @@ def test_all_members_and_places_are_searched_at_once(open_demo, demo):
   _search(page, word)
   page.get_by_role('combobox', name='In').select_option('All members')
   expected = set().union(
-      *(
-          _expected(demo, demo.members, [word], place)
-          for place in _PLACES[:3]
-      )
+      *(_expected(demo, demo.members, [word], place) for place in _PLACES[:3])
   )
   assert len(expected) > 20
   page.wait_for_timeout(500)

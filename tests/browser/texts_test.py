@@ -50,7 +50,9 @@ def page(open_demo, members):
   page = open_demo()
   page.get_by_role('link', name='Texts').click()
   page.get_by_role('combobox', name='Member').select_option(members[0]['link'])
-  page.get_by_role('combobox', name='Compare with').select_option(members[1]['link'])
+  page.get_by_role('combobox', name='Compare with').select_option(
+      members[1]['link']
+  )
   return page
 
 
@@ -99,12 +101,12 @@ def test_the_text_is_coloured_by_a_latent(page, demo, members):
   first.get_by_role('button', name='heat').click()
   group = _text(pane)
   expect(group).to_have_accessible_name(re.compile(f'latent {best}$'))
-  at = int(
-      np.argmax([dict(zip(*a, strict=True)).get(best, 0) for a in active])
-  )
+  at = int(np.argmax([dict(zip(*a, strict=True)).get(best, 0) for a in active]))
   group.locator(':scope > *').nth(at).hover()
   tip = page.get_by_role('tooltip').inner_text()
-  assert pages.equal(re.search(rf'latent {best}\s+(\S+)', tip)[1], largest[best])
+  assert pages.equal(
+      re.search(rf'latent {best}\s+(\S+)', tip)[1], largest[best]
+  )
 
 
 def test_a_comparison_has_an_address_of_its_own(page, open_demo, members):

@@ -13,6 +13,7 @@ from jumprelu.evals import text as text_lib
 from jumprelu.features import collect
 from jumprelu.release import formats
 from tests.api import conftest as api
+from tests.features import plain_text
 
 release, model = api.release, api.model
 
@@ -77,18 +78,6 @@ class Reference:
     return int(packing.keep_mask(self.tokens).sum())
 
 
-def _document_starts(cache):
-  """Returns the start of each token's document, for all rows of the cache."""
-  tokens = cache.tokens_at(np.arange(len(cache)))
-  starts, current, ended = np.zeros(tokens.size, int), 0, True
-  for i, token in enumerate(tokens.reshape(-1)):
-    if token == packing.BOS and ended:
-      current = i
-    starts[i] = current
-    ended = token == packing.EOS if token != packing.BOS else False
-  return starts.reshape(tokens.shape)
-
-
 @pytest.fixture(scope='session')
 def reference(release, model):
   training = next(iter(formats.find(release).values())).training
@@ -125,7 +114,12 @@ def reference(release, model):
     z = x @ p['W_enc'] + p['b_enc']
     latents[path] = np.where(keep & (z > p['threshold']), z, 0)
   return Reference(
-      rows, tokens, _document_starts(cache)[rows], latents, params, sites
+      rows,
+      tokens,
+      plain_text.document_starts(cache)[rows],
+      latents,
+      params,
+      sites,
   )
 
 
