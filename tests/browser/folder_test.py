@@ -67,10 +67,11 @@ def test_all_views_work(visit, where, demo):
   row = demo.rows(member)[300]
   items = page.get_by_role('tabpanel').get_by_role('group')
   expect(items).to_have_count(len(row['examples']))
-  expected = ''.join(demo.pieces[t] for t in row['examples'][0]['tokens'])
-  assert pages.plain(items.first.text_content()) == pages.plain(expected)
+  tokens = row['examples'][0]['tokens']
+  assert pages.plain_tokens(items.first) == demo.plain(tokens)
   page.keyboard.press('/')
   page.keyboard.type('lineno')
+  expect(page.get_by_role('group', name='Where')).to_be_visible()
   expect(page.get_by_role('main').get_by_role('status')).to_contain_text(
       'latents'
   )
