@@ -37,7 +37,7 @@ export interface PaneOptions {
 export class Pane {
   readonly element: HTMLElement;
   private heat: number | null;
-  private selected = 0;
+  selected = 0;
   private readonly l0: number[];
   private readonly all;
   private readonly mode = h('div', {class: 'controls'});

@@ -94,6 +94,9 @@ export async function textsView(
         }),
       );
     });
+    // Both show the same token, that of the first chosen latent.
+    const lead = shown.find((_, i) => state.heats[i] !== null) ?? shown[0];
+    select(lead.selected);
     panes.classList.toggle('two', shown.length > 1);
     fill(
       panes,
