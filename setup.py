@@ -103,6 +103,8 @@ _EXTRAS = {
         'pytest-timeout>=2.3',
         # Checks the shapes of `jaxtyping` in tests.
         'beartype>=0.20',
+        # Shows the public objects in notebooks.
+        'treescope>=0.1.10,<0.2',
         # Run docs/tutorial.ipynb.
         'nbclient>=0.10',
         'ipykernel>=6.29',

@@ -45,6 +45,7 @@ MEANINGFUL = (
     Entry('resid_post/16', 2, ').', 'the end of a sentence in prose'),
     Entry('resid_post/16', 6, '"""', 'the quotes that open a docstring'),
     Entry('resid_post/16', 197, '."""', 'the quotes that close a docstring'),
+    Entry('resid_post/28', 434, 'if', '`if` at the start of a statement'),
     Entry('resid_post/16', 428, '("', 'the start of an error message'),
     Entry('resid_post/16', 59, ' "', 'a mark that opens a quotation in prose'),
     Entry('resid_post/16', 32, 'os', '`os` or `os.path` before an attribute'),

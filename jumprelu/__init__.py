@@ -1,10 +1,10 @@
-"""Training, evaluation, release and exploration of suites of JumpReLU SAEs.
+r"""Training, evaluation, release and exploration of suites of JumpReLU SAEs.
 
-  import jumprelu
-  suite = jumprelu.load('jumprelu_demo/release')
-  sae = suite['resid_post', 28]
-  lm = sae.load_lm()
-  acts = lm.run('with open(path) as f:', sae=sae)
+>>> import jumprelu
+>>> suite = jumprelu.load('jumprelu_demo/release')
+>>> sae = suite['resid_post', 28]
+>>> lm = sae.load_lm()
+>>> acts = lm.run('with open(path) as f:\n    return f.', sae=sae)
 
 The names below are the public API. Each is imported when it is first used, so
 that importing the package is fast: gemma, TensorFlow and matplotlib are loaded

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jumprelu import errors, lm
+from jumprelu.api import displays
 from jumprelu.array_typing import Array, Float, Float32, Int, Num
 from jumprelu.release.formats import record
 
@@ -30,6 +31,10 @@ _L0_ORIGINS = {
     'training_l0': 'mean of the last segment of training, not held-out text',
     'released_l0': "the number in the folder's name",
 }
+
+
+# Attributes that displays show.
+_SHOWN = ('path', 'model', 'site', 'layer', 'width', 'variant', 'l0')
 
 
 class SparseLatents(NamedTuple):
@@ -149,6 +154,14 @@ class Dictionary:
 
     Raises:
       UserError: The last axis has another size than d_in.
+
+    >>> x = acts.inputs[1:]  # Without BOS.
+    >>> latents = sae.encode(x)
+    >>> latents.shape
+    (12, 512)
+    >>> import jax
+    >>> jax.grad(lambda x: sae.encode(x).sum())(jax.numpy.array(x)).shape
+    (12, 128)
     """
     x = self._array(x, self.sae.d_in, 'd_in')
     return _like(x, _encode(self.sae, self._device_params, x))
@@ -168,6 +181,10 @@ class Dictionary:
     Raises:
       UserError: The last axis has another size than d_in, or `size` is missing
         under a transformation.
+
+    >>> sparse = sae.encode_sparse(acts.inputs[1:])
+    >>> sparse.row.shape == sparse.latent.shape == sparse.value.shape
+    True
     """
     latents = self.encode(x)
     flat = latents.reshape(-1, self.width)
@@ -198,6 +215,9 @@ class Dictionary:
 
     Raises:
       UserError: An axis has the wrong size, or `inputs` are missing.
+
+    >>> sae.decode(acts.latents).shape
+    (13, 128)
     """
     latents = self._array(latents, self.width, 'latents')
     if inputs is not None:
@@ -248,6 +268,19 @@ class Dictionary:
     place = '' if self.site is None else f'{self.site}, layer {self.layer}, '
     name = pathlib.PurePath(self.model).name if self.model else 'unknown model'
     return f'SAE({name}, {place}{self.width:,} latents, {self.variant}{l0})'
+
+  def _repr_html_(self) -> str:
+    values: dict[str, Any] = {name: getattr(self, name) for name in _SHOWN}
+    if self.l0 is not None:
+      values['l0'] = f'{self.l0:.2f} ({self.l0_origin})'
+    for name in ('fvu', 'delta_loss'):
+      if isinstance(self.config.get(name), float):
+        values[name] = f'{self.config[name]:.4g}'
+    shown = {name: value for name, value in values.items() if value is not None}
+    return displays.fields('SAE', shown)
+
+  def __treescope_repr__(self, path: str | None, subtree_renderer: Any) -> Any:
+    return displays.constructor(self, _SHOWN, path, subtree_renderer)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -9,16 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jumprelu import data, errors, lm
-from jumprelu.api import programs, results
+from jumprelu.api import attributions, displays, programs, results, texts
 from jumprelu.api.dictionary import Dictionary
 from jumprelu.array_typing import Float, Int
 from jumprelu.data import packing
-
-# Texts are padded to a power of two of at least this length, so that few
-# programs are compiled.
-_LEAST_LENGTH = 16
-
-Text = str | Sequence[int | np.integer] | np.ndarray
 
 
 class LanguageModel:
@@ -32,7 +26,11 @@ class LanguageModel:
     name: The model's name.
     config: Its shapes.
     tokenizer: Text <-> token ids.
+    bos: The id of BOS.
     params: The parameter tree, on the device.
+
+  >>> lm
+  LanguageModel(gemma2_nano, 4 layers, d_model 128; BOS is put before ...)
   """
 
   def __init__(
@@ -73,7 +71,7 @@ class LanguageModel:
     """The model as the functions of `jumprelu.lm` take it."""
     return self._model
 
-  def tokenize(self, text: Text) -> Int[np.ndarray, ' tokens']:
+  def tokenize(self, text: texts.Text) -> Int[np.ndarray, ' tokens']:
     """Returns the token ids of a text, BOS first.
 
     Args:
@@ -82,67 +80,56 @@ class LanguageModel:
     Raises:
       UserError: The text is empty or longer than the model's context, or an id
         is not in the vocabulary.
-    """
-    ids = self._ids(text)
-    if ids[0] != packing.BOS:
-      ids = [packing.BOS, *ids]
-    if len(ids) > self.config.context:
-      raise errors.UserError(
-          f'{len(ids)} tokens, but the context of {self.name} has'
-          f' {self.config.context}: shorten the text'
-      )
-    bad = [i for i in ids if not 0 <= i < self.config.vocab]
-    if bad or packing.PAD in ids:
-      raise errors.UserError(
-          f'token id {(bad or [packing.PAD])[0]}: ids must be from 1 to'
-          f' {self.config.vocab - 1}'
-      )
-    return np.asarray(ids, np.int32)
 
-  def _ids(self, text: Text) -> list[int]:
-    """Returns token ids, without BOS unless the argument had it."""
-    if isinstance(text, str):
-      ids = self.tokenizer.encode(text)
-    else:
-      array = np.asarray(text)
-      if array.ndim != 1 or array.size and array.dtype.kind not in 'iu':
-        raise errors.UserError(
-            'pass one text as a str, or its token ids as a list of integers'
-        )
-      ids = array.tolist()
-    if not ids:
-      raise errors.UserError(
-          f'the text is empty; [{packing.BOS}] is BOS alone, as token ids'
-      )
-    return ids
+    >>> lm.tokenize('import os')
+    array([  2, 688, 706], dtype=int32)
+    """
+    return texts.encode(self.tokenizer, text, config=self.config)
 
   def pieces(self, tokens: Sequence[int] | np.ndarray) -> list[str]:
-    """Returns the text of each token id; spaces are part of it."""
+    """Returns the text of each token id; spaces are part of it.
+
+    >>> lm.pieces([2, 688, 706])
+    ['<s>', 'import', ' os']
+    """
     return [self.tokenizer.piece(int(token)) for token in tokens]
 
   def activations(
-      self, text: Text, taps: Sequence[lm.Tap] | lm.Tap
+      self, text: texts.Text, taps: Sequence[lm.Tap] | lm.Tap
   ) -> dict[lm.Tap, Float[np.ndarray, 'tokens d_site']]:
     """Returns the activations of a text at each tap.
 
     Args:
       text: A text, or token ids.
-      taps: One tap or several: `jumprelu.Tap(2, jumprelu.Site.RESID_POST)`.
+      taps: One tap or several.
+
+    >>> tap = jumprelu.Tap(2, jumprelu.Site.RESID_POST)
+    >>> lm.activations('import os', tap)[tap].shape
+    (3, 128)
     """
     several = (taps,) if isinstance(taps, lm.Tap) else tuple(taps)
     return self._forward(self.tokenize(text), several).values
 
-  def logits(self, text: Text) -> Float[np.ndarray, 'tokens vocab']:
-    """Returns the logits of each token's successor, after the soft cap."""
+  def logits(self, text: texts.Text) -> Float[np.ndarray, 'tokens vocab']:
+    """Returns the logits of each token's successor, after the soft cap.
+
+    >>> logits = lm.logits('with open(path) as f:\\n    return f.')
+    >>> sorted(lm.pieces(logits[-1].argsort()[-3:]))
+    ['open', 'read', 'stat']
+    """
     return self._forward(self.tokenize(text), ()).logits
 
-  def loss(self, text: Text) -> Float[np.ndarray, ' tokens_after_first']:
-    """Returns the loss in nats of each token after the first one."""
+  def loss(self, text: texts.Text) -> Float[np.ndarray, ' tokens_after_first']:
+    """Returns the loss in nats of each token after the first one.
+
+    >>> lm.loss('import os')
+    array([5.5..., 2.4...], dtype=float32)
+    """
     tokens = self.tokenize(text)
     losses = programs.losses(
         self._model.config,
         self.params,
-        jnp.asarray(self._padded(tokens)),
+        jnp.asarray(texts.padded(tokens)),
         self._splice_arguments(),
         spliced=self._splice_static(),
     )
@@ -159,13 +146,17 @@ class LanguageModel:
       sae: The SAE.
       keep_error: Adds the reconstruction error again, so that the results are
         those without the SAE; useful with edits of latents.
+
+    >>> increase = lm.with_sae(sae).loss('import os\\n') - lm.loss('import os\\n')
+    >>> bool(increase[-1] > 0.1)
+    True
     """
     self._check_fit(sae)
     return LanguageModel(
         self._model, self.tokenizer, spliced=sae, keep_error=keep_error
     )
 
-  def run(self, text: Text, sae: Dictionary) -> 'results.Activations':
+  def run(self, text: texts.Text, sae: Dictionary) -> results.Activations:
     """Returns a text's activations as the SAE sees them.
 
     Args:
@@ -174,6 +165,14 @@ class LanguageModel:
 
     Raises:
       UserError: The SAE's sizes do not fit the model.
+
+    >>> acts = lm.run('with open(path) as f:\\n    return f.', sae=sae)
+    >>> acts
+    Activations(13 tokens, BOS included; SAE(gemma2_nano, resid_post, ...)
+    >>> acts.tokens.shape, acts.latents.shape, acts.reconstruction.shape
+    ((13,), (13, 512), (13, 128))
+    >>> acts.error.shape, acts.logits.shape, acts.loss.shape
+    ((13, 128), (13, 4096), (12,))
     """
     self._check_fit(sae)
     tokens = self.tokenize(text)
@@ -184,12 +183,12 @@ class LanguageModel:
 
   def attribute(
       self,
-      acts: 'results.Activations | Text',
+      acts: results.Activations | texts.Text,
       *,
-      target: str | int,
+      target: str | int | np.integer,
       sae: Dictionary | None = None,
       position: int = -1,
-  ) -> 'results.Attribution':
+  ) -> attributions.Attribution:
     """Returns the linear effect of each latent on a token's logit.
 
     The metric is the target's logit minus the mean of all logits. Its gradient
@@ -205,6 +204,13 @@ class LanguageModel:
       target: The token, as text or id, whose logit is explained.
       sae: The SAE; that of `acts` if None.
       position: The token after which the target is predicted.
+
+    >>> lm.attribute(acts, target='open', sae=sae)
+    Attribution of 'open' after token 12 '.': logit minus mean 9.66
+    errors -1.0..., biases +0.7..., latents +0.3..., largest:
+      +0.6...  latent 453 at 12 '.'
+      -0.5...  latent 183 at 12 '.'
+      ...
     """
     if self._spliced is not None:
       raise errors.UserError(
@@ -222,18 +228,19 @@ class LanguageModel:
       raise errors.UserError(
           f'position {position}: the text has tokens 0 to {count - 1}'
       )
-    return results.attribute(
-        self, acts, target=self._token(target), position=position % count
+    token = texts.encode_one(self.tokenizer, target, config=self.config)
+    return attributions.attribute(
+        self, acts, target=token, position=position % count
     )
 
   def generate(
       self,
-      text: Text,
+      text: texts.Text,
       *,
       tokens: int = 20,
       temperature: int | float = 0.0,
       seed: int = 0,
-  ) -> 'results.Generation':
+  ) -> results.Generation:
     """Returns a continuation, computed with a cache of keys and values.
 
     Args:
@@ -242,6 +249,13 @@ class LanguageModel:
       temperature: 0 takes the likeliest token; above, tokens are sampled from
         the logits divided by it.
       seed: The seed of the samples.
+
+    Raises:
+      UserError: The prompt is empty, or longer than the context together with
+        the new tokens.
+
+    >>> lm.generate('def ', tokens=20)
+    Generation('def 0\\n            if self._state == 0:\\n ...')
     """
     prompt = self.tokenize(text)
     if tokens < 1 or not temperature >= 0:
@@ -262,12 +276,12 @@ class LanguageModel:
     made = programs.generate(
         self._model.config,
         self.params,
-        jnp.asarray(self._padded(prompt)[0]),
+        jnp.asarray(texts.padded(prompt)[0]),
         jnp.int32(len(prompt)),
         jnp.int32(tokens),
         sampling,
         sae_params=self._splice_arguments(),
-        room=_room(tokens),
+        room=texts.room(tokens),
         spliced=self._splice_static(),
     )
     count = int(made.count)
@@ -283,7 +297,7 @@ class LanguageModel:
     passed = programs.forward(
         self._model.config,
         self.params,
-        jnp.asarray(self._padded(tokens)),
+        jnp.asarray(texts.padded(tokens)),
         self._splice_arguments(),
         taps=tuple(sorted(set(taps))),
         spliced=self._splice_static(),
@@ -293,18 +307,11 @@ class LanguageModel:
         tap: np.asarray(x[0, :count], np.float32)
         for tap, x in passed.values.items()
     }
-    return programs.Forward(
+    return results.Passed(
         values,
         np.asarray(passed.logits[0, :count]),
         np.asarray(passed.losses[0, : count - 1]),
     )
-
-  def _padded(self, tokens, *, more: int = 0) -> np.ndarray:
-    """Returns a row of tokens with padding for at least `more` tokens."""
-    size = _room(len(tokens) + more)
-    padded = np.full((1, size), packing.PAD, np.int32)
-    padded[0, : len(tokens)] = tokens
-    return padded
 
   def _splice_arguments(self):
     return None if self._spliced is None else self._spliced.to_raw(self._model)
@@ -314,20 +321,6 @@ class LanguageModel:
       return None
     spliced = self._spliced
     return programs.Spliced(spliced.sae, spliced.reads, self._keep_error)
-
-  def _token(self, target: str | int) -> int:
-    """Returns the id of a token that is given as text or id."""
-    ids = self.tokenizer.encode(target) if isinstance(target, str) else [target]
-    if len(ids) != 1:
-      raise errors.UserError(
-          f'{target!r} is {len(ids)} tokens {self.pieces(ids)}; choose one, as'
-          ' text or id'
-      )
-    if not 0 < ids[0] < self.config.vocab:
-      raise errors.UserError(
-          f'token id {ids[0]}: ids must be from 1 to {self.config.vocab - 1}'
-      )
-    return int(ids[0])
 
   def _check_fit(self, sae: Dictionary) -> None:
     reads = sae.reads
@@ -354,10 +347,24 @@ class LanguageModel:
         f' {config.d_model}; BOS is put before every text{spliced})'
     )
 
+  def _repr_html_(self) -> str:
+    config = self.config
+    values = {
+        'name': self.name,
+        'layers': config.layers,
+        'd_model': config.d_model,
+        'vocabulary': config.vocab,
+        'context': f'{config.context} tokens',
+        'BOS': f'{self.bos}, put before every text',
+    }
+    if self._spliced is not None:
+      error = ', error kept' if self._keep_error else ''
+      values['spliced'] = f'{self._spliced!r}{error}'
+    return displays.fields('LanguageModel', values)
 
-def _room(count: int) -> int:
-  """Returns the power of two to which `count` tokens are padded."""
-  return max(_LEAST_LENGTH, 1 << (count - 1).bit_length())
+  def __treescope_repr__(self, path: str | None, subtree_renderer: Any) -> Any:
+    names = ('name', 'config', 'bos')
+    return displays.constructor(self, names, path, subtree_renderer)
 
 
 @functools.lru_cache(maxsize=4)
@@ -367,6 +374,9 @@ def load_lm(model: str, *, dtype: str = 'float32') -> LanguageModel:
   Args:
     model: A known name, such as gemma2_nano or gemma2_2b, or a folder.
     dtype: float32 or bfloat16.
+
+  >>> jumprelu.load_lm('gemma2_nano')
+  LanguageModel(gemma2_nano, 4 layers, d_model 128; BOS is put before ...)
   """
   loaded = lm.load(model, dtype=jnp.dtype(dtype))
   tokenizer = data.Tokenizer(loaded.tokenizer_path, rows=loaded.config.vocab)

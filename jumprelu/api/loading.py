@@ -42,6 +42,14 @@ def load(
     MissingInputError: There is no SAE.
     DataError: A file is damaged; the message names it.
     UserError: An argument contradicts the files.
+
+  >>> suite = jumprelu.load('jumprelu_demo/release')
+  >>> suite
+  jumprelu_demo/release: 12 SAEs
+  path                                        site        layer  width ...
+  resid_post/layer_2/width_512/average_l0_44  resid_post  2      512 ...
+  resid_post/layer_2/width_512/average_l0_28  resid_post  2      512 ...
+  ...
   """
   stated = record.Origin(model, layer, site, input_gain)
   path = pathlib.Path(path).expanduser()

@@ -163,19 +163,8 @@ def generate(
   cache = cached.make_cache(config, 1, prompt.shape[0] + room, dtype=dtype)
 
   def run(cache, ids):
-    attend = cached.Attention(cache, config.attention_softcap)
-    positions = cache.length + jnp.arange(ids.shape[1])[None]
-    hidden, _ = gemma.run(
-        config,
-        params,
-        ids,
-        positions=positions,
-        segments=jnp.ones_like(ids),
-        final_norm=True,
-        splice=_splices(spliced, sae_params, ids),
-        attend=attend,
-    )
-    return attend.cache, hidden
+    splice = _splices(spliced, sae_params, ids)
+    return _extend(config, params, cache, ids, splice=splice)
 
   def step(state):
     cache, hidden, made = state
@@ -205,6 +194,22 @@ def generate(
   )
   state = cache, hidden[0, length - 1], made
   return jax.lax.while_loop(unfinished, step, state)[-1]
+
+
+def _extend(config, params, cache, ids, *, splice):
+  """Returns the cache with new tokens, and the final norm's output at them."""
+  attend = cached.Attention(cache, config.attention_softcap)
+  hidden, _ = gemma.run(
+      config,
+      params,
+      ids,
+      positions=cache.length + jnp.arange(ids.shape[1])[None],
+      segments=jnp.ones_like(ids),
+      final_norm=True,
+      splice=splice,
+      attend=attend,
+  )
+  return attend.cache, hidden
 
 
 def _choose(

@@ -1,4 +1,4 @@
-"""Results of the public API: activations of a text, attributions, generations."""
+"""Results of the public API: activations of a text, and generations."""
 
 import dataclasses
 import functools
@@ -6,17 +6,22 @@ import html
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jumprelu import data, lm
-from jumprelu.api import programs
+from jumprelu.api import displays
 from jumprelu.api.dictionary import Dictionary
 from jumprelu.array_typing import Bool, Float, Int
 from jumprelu.data import packing
-from jumprelu.evals import splice
-from jumprelu.evals.measures import attribution, target_metric
 from jumprelu.lm import logit_effects
+
+
+class Passed(NamedTuple):
+  """The results of a forward pass of one text, on the host."""
+
+  values: dict[lm.Tap, Float[np.ndarray, 'tokens d_site']]
+  logits: Float[np.ndarray, 'tokens vocab']
+  loss: Float[np.ndarray, ' tokens_after_first']
 
 
 class Active(NamedTuple):
@@ -88,7 +93,17 @@ class Activations:
     return self.latents * np.concatenate([along, end])
 
   def top(self, k: int = 5) -> 'Top':
-    """Returns the `k` largest latents of each token."""
+    """Returns the `k` largest latents of each token.
+
+    >>> acts.top(2)
+    token     latent: value (effect on the next logit)
+    '<s>'
+    'with'    0: 10.2... (-0.1...)  333: 6.5... (+0.7...)
+    ...
+    '.'       371: 11.2... (-)  359: 7.3... (-)
+    >>> acts.top(2)[4][0]
+    Active(latent=344, value=8.6..., effect=2.9...)
+    """
     count = min(k, self.latents.shape[1])
     order = np.argsort(-self.latents, axis=-1, kind='stable')[:, :count]
     rows = [
@@ -113,6 +128,13 @@ class Activations:
 
   def _repr_html_(self) -> str:
     return self.top()._repr_html_()
+
+  def __treescope_repr__(self, path: str | None, subtree_renderer: Any) -> Any:
+    names = (
+        *('sae', 'pieces', 'tokens', 'inputs', 'targets', 'latents'),
+        *('reconstruction', 'error', 'logits', 'loss', 'keep'),
+    )
+    return displays.constructor(self, names, path, subtree_renderer)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -145,79 +167,29 @@ class Top:
     largest = max((row[0].value for row in self.rows if row), default=1.0)
     rows = []
     for piece, row in self:
-      share = row[0].value / largest if row else 0.0
+      shade = displays.shade(row[0].value if row else 0.0, largest)
       cells = ''.join(
           f'<td>{a.latent}: {a.value:.2f} <small>({_signed(a)})</small></td>'
           for a in row
       )
       rows.append(
-          f'<tr><td style="background:rgba(213,94,0,{share:.2f});text-align:left'
-          f'"><code>{html.escape(repr(piece))}</code></td>{cells}</tr>'
+          f'<tr><td style="{shade};text-align:left">'
+          f'<code>{html.escape(repr(piece))}</code></td>{cells}</tr>'
       )
     return (
-        '<table><thead><tr><th>token</th><th>latent: value (effect on the next'
-        f' logit)</th></tr></thead><tbody>{"".join(rows)}</tbody></table>'
+        '<table><thead><tr><th>token</th>'
+        '<th colspan="99" style="text-align:left">latent: value (effect on the'
+        f' next logit)</th></tr></thead><tbody>{"".join(rows)}</tbody></table>'
+    )
+
+  def __treescope_repr__(self, path: str | None, subtree_renderer: Any) -> Any:
+    return displays.constructor(
+        self, ('pieces', 'rows'), path, subtree_renderer
     )
 
 
 def _signed(active: Active) -> str:
   return '-' if np.isnan(active.effect) else f'{active.effect:+.2f}'
-
-
-@dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Attribution:
-  """Linear effects on a target token's logit minus the mean of all logits.
-
-  `effects`, `affine` and `error` of all tokens add up to the gradient times
-  the SAE's target activations (`total`), over the tokens that the SAE is
-  applied to.
-
-  Attributes:
-    pieces: The text of each token.
-    target: The text of the target token.
-    position: The token after which the target is predicted.
-    metric: The target's logit minus the mean of all logits.
-    effects: The effect of each latent at each token.
-    affine: The effect of the decoder's bias and skip term at each token.
-    error: The effect of the reconstruction error at each token.
-  """
-
-  pieces: list[str]
-  target: str
-  position: int
-  metric: float
-  effects: Float[np.ndarray, 'tokens latents']
-  affine: Float[np.ndarray, ' tokens']
-  error: Float[np.ndarray, ' tokens']
-
-  @property
-  def total(self) -> float:
-    """The sum of all effects."""
-    return float(self.effects.sum() + self.affine.sum() + self.error.sum())
-
-  def top(self, k: int = 10) -> list[tuple[int, int, float]]:
-    """Returns (token, latent, effect) of the `k` largest absolute effects."""
-    flat = self.effects.reshape(-1)
-    order = np.argsort(-np.abs(flat), kind='stable')[:k]
-    width = self.effects.shape[1]
-    return [
-        (int(i // width), int(i % width), float(flat[i]))
-        for i in order
-        if flat[i]
-    ]
-
-  def __repr__(self) -> str:
-    lines = [
-        f'Attribution of {self.target!r} after token {self.position}'
-        f' {self.pieces[self.position]!r}: logit minus mean {self.metric:.2f}',
-        f'errors {self.error.sum():+.2f}, biases {self.affine.sum():+.2f},'
-        f' latents {self.effects.sum():+.2f}, largest:',
-    ]
-    lines += [
-        f'  {effect:+.2f}  latent {latent} at {token} {self.pieces[token]!r}'
-        for token, latent, effect in self.top()
-    ]
-    return '\n'.join(lines)
 
 
 class Generation(NamedTuple):
@@ -242,12 +214,23 @@ class Generation(NamedTuple):
   def __repr__(self) -> str:
     return f'Generation({self.text!r})'
 
+  def _repr_html_(self) -> str:
+    prompt, new = (
+        html.escape(self.tokenizer.decode(ids.tolist()))
+        for ids in (self.prompt, self.tokens)
+    )
+    return f'<pre style="white-space:pre-wrap">{prompt}<mark>{new}</mark></pre>'
+
+  def __treescope_repr__(self, path: str | None, subtree_renderer: Any) -> Any:
+    names = ('text', 'prompt', 'tokens', 'logits')
+    return displays.constructor(self, names, path, subtree_renderer)
+
 
 def make(
     model: Any,
     sae: Dictionary,
     tokens: Int[np.ndarray, ' tokens'],
-    passed: programs.Forward,
+    passed: Passed,
 ) -> Activations:
   """Returns the activations of a text from the results of a forward pass."""
   values = passed.values
@@ -270,7 +253,7 @@ def make(
       reconstruction=reconstruction,
       error=targets - reconstruction,
       logits=passed.logits,
-      loss=passed.losses,
+      loss=passed.loss,
       keep=keep,
       _residual=values[last],
       _model=model.model,
@@ -281,49 +264,3 @@ def make(
 def _apply(sae, params, inputs):
   latents = sae.encode(params, inputs)
   return latents, sae.decode(params, latents, inputs)
-
-
-def attribute(
-    model: Any, acts: Activations, *, target: int, position: int
-) -> Attribution:
-  """Returns the effects on `target` after `position` (`LanguageModel`)."""
-  sae, keep = acts.sae, acts.keep[:, None]
-  # The objective's target is the token at the next position. It may replace a
-  # token of the text, which cannot affect earlier positions.
-  tokens = model._padded(acts.tokens, more=1)
-  taps = tuple(sorted(splice.taps_for([sae.reads])))
-  batch = _clean(model.model, model.params, tokens, taps=taps)
-  batch = batch._replace(tokens=batch.tokens.at[0, position + 1].set(target))
-  objective = _objective(model.model, sae.reads.target)
-  metric, gradient = objective.gradient(batch, jnp.array([position]))
-  terms = _terms(
-      sae.sae,
-      sae.to_raw(model.model),
-      np.where(keep, acts.inputs, 0),
-      np.where(keep, acts.targets, 0),
-      latents=acts.latents,
-      gradient=gradient[0, : len(acts.tokens)],
-  )
-  return Attribution(
-      acts.pieces,
-      model.tokenizer.piece(target),
-      position,
-      float(metric[0]),
-      *map(np.asarray, terms),
-  )
-
-
-_terms = jax.jit(attribution.terms, static_argnums=0)
-
-
-@functools.lru_cache(maxsize=16)
-def _objective(
-    model: lm.LanguageModel, target: lm.Tap
-) -> target_metric.Objective:
-  """Returns compiled functions, kept because each call compiles new ones."""
-  return target_metric.make(model, target)
-
-
-@functools.partial(jax.jit, static_argnums=0, static_argnames='taps')
-def _clean(model, params, tokens, *, taps):
-  return splice.forward(model, params, jnp.asarray(tokens), taps=taps)

@@ -5,6 +5,7 @@ import html
 from typing import Any
 
 from jumprelu import errors
+from jumprelu.api import displays
 from jumprelu.api.sae import SAE
 from jumprelu.files import wording
 
@@ -31,6 +32,11 @@ class Suite(Mapping[str, SAE]):
 
   Raises:
     UnknownMember: No SAE has the key, or several do. The message lists them.
+
+  >>> suite['resid_post', 28]
+  SAE(gemma2_nano, resid_post, layer 2, 512 latents, jumprelu, L0 27.5)
+  >>> suite['transcoder/layer_2/width_512/average_l0_13'].l0_origin
+  'held-out text'
   """
 
   def __init__(self, saes: Mapping[str, SAE], *, name: str = ''):
@@ -90,6 +96,9 @@ class Suite(Mapping[str, SAE]):
 
     Raises:
       UnknownMember: No SAE fits. The message lists the values that there are.
+
+    >>> list(suite.select(site='mlp_out', width=512, layer=2, l0=24))
+    ['mlp_out/layer_2/width_512/average_l0_24']
     """
     wanted = {
         'site': site,
@@ -127,7 +136,11 @@ class Suite(Mapping[str, SAE]):
     return 'no such SAE'
 
   def table(self) -> list[dict[str, Any]]:
-    """Returns a row for each SAE, for `pandas.DataFrame` or polars."""
+    """Returns a row for each SAE, for `pandas.DataFrame` or polars.
+
+    >>> [row['l0'] for row in suite.table() if row['site'] == 'transcoder']
+    [17.5..., 12.5..., 8.3...]
+    """
     rows = []
     for sae in self.values():
       row: dict[str, Any] = {
@@ -169,15 +182,12 @@ class Suite(Mapping[str, SAE]):
 
   def _repr_html_(self) -> str:
     head, *rows = self._cells()
-    titles = ''.join(f'<th>{html.escape(cell)}</th>' for cell in head)
-    body = ''.join(
-        '<tr>' + ''.join(f'<td>{html.escape(c)}</td>' for c in row) + '</tr>'
-        for row in rows
-    )
-    return (
-        f'<p>{html.escape(self.name)}</p><table><thead><tr>{titles}</tr>'
-        f'</thead><tbody>{body}</tbody></table>'
-    )
+    lines = [self.name, *self._notes()]
+    notes = ''.join(f'<p>{html.escape(line)}</p>' for line in lines)
+    return notes + displays.table(head, rows)
+
+  def __treescope_repr__(self, path: str | None, subtree_renderer: Any) -> Any:
+    return displays.wrapper(self, self._saes, path, subtree_renderer)
 
   def _cells(self) -> list[list[str]]:
     """Returns the table as text, without columns that are empty."""

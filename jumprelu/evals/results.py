@@ -13,7 +13,7 @@ from jumprelu.files import json_files
 Row = dict[str, Any]
 
 # {column heading: field of a row}.
-_COLUMNS = {
+COLUMNS = {
     'run': 'run',
     'site': 'site',
     'layer': 'layer',
@@ -84,17 +84,18 @@ def table(rows: Sequence[Row]) -> str:
   """Returns the rows as an aligned table, without columns that are empty.
 
   If layer, width or variant are the same in several rows, they are in a line
-  above the table. A target L0 that the L0 misses is marked.
+  above the table. A target L0 that the L0 misses is marked. Lines below the
+  table explain marks and high dense shares.
   """
   columns = {
       heading: [_cell(row, field) for row in rows]
-      for heading, field in _COLUMNS.items()
+      for heading, field in COLUMNS.items()
   }
   columns = {
       heading: cells
       for heading, cells in columns.items()
       if any(cell not in (None, '') for cell in cells)
-      and (_COLUMNS[heading] not in _HIDDEN_IF_ZERO or any(cells))
+      and (COLUMNS[heading] not in _HIDDEN_IF_ZERO or any(cells))
   }
   shared = [
       f'{heading} {columns.pop(heading)[0]}'
@@ -108,7 +109,18 @@ def table(rows: Sequence[Row]) -> str:
     text = f'{", ".join(shared)}\n{text}'
   if any(map(misses_target, rows)):
     text += f'\nmissed: the L0 is more than {_MISSED_BY:.0%} off the target L0'
+  if 'dense' in columns and any(map(_is_narrow, rows)):
+    text += (
+        '\ndense: high where L0 is more than a tenth of the width, because the'
+        ' average latent is then active on more than 10 % of tokens'
+    )
   return text
+
+
+def _is_narrow(row: Row) -> bool:
+  """Returns whether the average latent counts as dense."""
+  l0, width = row.get('l0'), row.get('width')
+  return bool(l0 and width and l0 > 0.1 * width)
 
 
 def misses_target(row: Mapping[str, Any]) -> bool:

@@ -1,17 +1,18 @@
 """Collections of features: the two phases, the vocabulary and the manifest.
 
-A collection is written to OUT.partial, which becomes OUT when it is complete.
+A collection is written below OUT.partial, and moved to OUT when it is complete.
 If it was stopped, another call with the same members, text and settings resumes
-it: segments of text and members that are complete are kept.
+it: segments of text and members that are complete are kept. OUT.partial has a
+lock, so that two processes do not write to it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 import hashlib
 import pathlib
 import shutil
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import numpy as np
@@ -28,13 +29,16 @@ from jumprelu.features import (
     tables,
     text_pass,
 )
-from jumprelu.files import digests, dotted, formats, json_files
+from jumprelu.files import digests, dotted, formats, json_files, locks
 from jumprelu.release import evaluation
 from jumprelu.release.formats import record
 from jumprelu.training import config as config_lib
 
 _SEGMENTS = 'segments'
 _IDENTITY = 'identity.json'
+_LOCK = 'features.lock'
+# The folder that becomes OUT.
+_RESULT = 'result'
 
 
 class Source(NamedTuple):
@@ -76,41 +80,97 @@ def collect(
     UserError: The folder exists, or an SAE does not fit the language model.
   """
   config = config or features.Config()
-  if out.exists():
-    raise errors.UserError(
-        f'--out={out}: exists; choose another folder or remove it'
+  draft = out.with_name(out.name + '.partial')
+  with _locked(draft, out):
+    return _collect(
+        released, out, draft, source=source, config=config, mesh=mesh
     )
+
+
+def _collect(
+    released: Mapping[str, record.Released],
+    out: pathlib.Path,
+    draft: pathlib.Path,
+    *,
+    source: Source,
+    config: features.Config,
+    mesh: sharding.Config | None,
+) -> dict[str, Any]:
+  """Collects features in a working folder that is locked."""
+  members = [evaluation.make_member(*item) for item in released.items()]
+  # Precedes the load of the model and the text, which take long.
+  evaluate.check_shapes(lm.find(source.model).config, members)
   devices = sharding.make_mesh(mesh or sharding.Config())
   model = _load_model(source, released, devices)
   tokenizer = data.Tokenizer(model.tokenizer_path, rows=model.config.vocab)
   cache = data.prepare(source.text, tokenizer, source.corpus).held_out
-  members = [evaluation.make_member(*item) for item in released.items()]
   evaluate.check_fit(model, members, cache)
   text = text_lib.sample(
       cache, config.tokens, sequences=config.lm_sequences, mesh=devices
   )
   identity = _identity(model, released, cache, source=source, config=config)
-  draft = out.with_name(out.name + '.partial')
   _open(draft, identity)
   with _precision(source.precision):
     _read_text(model, members, text=text, folder=draft / _SEGMENTS)
-    unembedding = _unembedding(
+    to_logits = unembedding(
         model, members, vocab=tokenizer.vocab_size, mesh=devices
     )
     manifest = {}
     if processes.is_main():
+      parts = segments.read_all(draft / _SEGMENTS)
       names = tables.write(
-          _described(members),
-          draft,
-          parts=segments.read_all(draft / _SEGMENTS),
-          unembedding=unembedding,
+          described(members),
+          draft / _RESULT,
+          parts=parts,
+          unembedding=to_logits,
           config=config,
       )
       manifest = _finish(
-          draft, out, identity=identity, tokenizer=tokenizer, members=names
+          draft / _RESULT,
+          parts,
+          identity=identity,
+          tokenizer=tokenizer,
+          members=names,
       )
+      (draft / _RESULT).rename(out)
+      shutil.rmtree(draft)
   processes.barrier('features')
   return manifest
+
+
+@contextlib.contextmanager
+def _locked(draft: pathlib.Path, out: pathlib.Path) -> Iterator[None]:
+  """Holds the working folder while the context is open.
+
+  Raises:
+    UserError: OUT exists, or another process writes to the working folder.
+  """
+  if not processes.is_main():
+    yield
+    return
+
+  def refuse() -> NoReturn:
+    raise errors.UserError(
+        f'--out={out}: another process is collecting features there; wait for'
+        ' it, or choose another folder'
+    )
+
+  _check_new(out)
+  with locks.hold(draft / _LOCK, where=f'--out={out}', on_busy=refuse):
+    try:
+      # The other process may have completed it in the meantime.
+      _check_new(out)
+      yield
+    finally:
+      if draft.exists() and [p.name for p in draft.iterdir()] == [_LOCK]:
+        shutil.rmtree(draft)
+
+
+def _check_new(out: pathlib.Path) -> None:
+  if out.exists():
+    raise errors.UserError(
+        f'--out={out}: exists; choose another folder or remove it'
+    )
 
 
 def select(
@@ -206,8 +266,9 @@ def _open(draft: pathlib.Path, identity: Mapping[str, Any]) -> None:
   if processes.is_main():
     path = draft / _IDENTITY
     if json_files.read_json(path, missing_ok=True) != identity:
-      shutil.rmtree(draft, ignore_errors=True)
-      draft.mkdir(parents=True)
+      path.unlink(missing_ok=True)
+      for name in (_SEGMENTS, _RESULT):
+        shutil.rmtree(draft / name, ignore_errors=True)
       json_files.write_json(path, identity)
   processes.barrier('features: folder')
 
@@ -238,7 +299,7 @@ def _read_text(
   text_pass.run(forward, placed, text=text, folder=folder)
 
 
-def _unembedding(
+def unembedding(
     model: lm.LanguageModel,
     members: Sequence[evaluate.EvalMember],
     *,
@@ -267,7 +328,7 @@ def _unembedding(
   )
 
 
-def _described(
+def described(
     members: Sequence[evaluate.EvalMember],
 ) -> list[member_table.Member]:
   """Returns the members for the second phase."""
@@ -284,18 +345,18 @@ def _described(
 
 
 def _finish(
-    draft: pathlib.Path,
-    out: pathlib.Path,
+    folder: pathlib.Path,
+    parts: Sequence[segments.Segment],
     *,
     identity: Mapping[str, Any],
     tokenizer: data.Tokenizer,
     members: Sequence[Mapping[str, str]],
 ) -> dict[str, Any]:
-  """Writes vocabulary and manifest, removes the segments and renames OUT."""
+  """Writes the vocabulary and, last, the manifest, which it returns."""
   counts = np.zeros(tokenizer.vocab_size, np.int64)
   profile = np.zeros(statistics.POSITION_BINS, np.int64)
   positions, documents = 0, np.zeros(0, np.int64)
-  for segment in segments.read_all(draft / _SEGMENTS):
+  for segment in parts:
     kept = segment.tokens[segment.keep]
     counts += np.bincount(kept, minlength=len(counts))[: len(counts)]
     profile += np.bincount(
@@ -304,7 +365,7 @@ def _finish(
     positions += segment.tokens.size
     documents = np.union1d(documents, segment.documents[segment.keep])
   arrow.write(
-      draft / reading.VOCABULARY,
+      folder / reading.VOCABULARY,
       {
           'token': np.arange(len(counts), dtype=np.int32),
           'piece': [tokenizer.piece(i) for i in range(len(counts))],
@@ -330,10 +391,7 @@ def _finish(
           ],
       }
   )
-  json_files.write_json(draft / reading.MANIFEST, manifest)
-  shutil.rmtree(draft / _SEGMENTS)
-  (draft / _IDENTITY).unlink()
-  draft.rename(out)
+  json_files.write_json(folder / reading.MANIFEST, manifest)
   return manifest
 
 

@@ -1,6 +1,6 @@
 """Results of several releases and evaluations as one table."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import math
 import pathlib
 from typing import Any
@@ -56,7 +56,7 @@ def read(source: pathlib.Path, *, name: str = '') -> list[Row]:
   return [{'run': name, **row} for row in rows]
 
 
-def has_one_text(rows: Sequence[Row]) -> bool:
+def has_one_text(rows: Sequence[Mapping[str, Any]]) -> bool:
   """Returns whether all results of a model were measured on the same text.
 
   A text is recognised by the number of its tokens and the model's own loss.

@@ -49,6 +49,9 @@ def verify_release(release: str | os.PathLike) -> Summary:
     DataError: a file is damaged, missing or unexpected; the message names the
       first such file and its fault.
     UserError: the folder is of another kind, such as a run.
+
+  >>> jumprelu.verify_release('jumprelu_demo/release').members
+  12
   """
   release = pathlib.Path(release)
   if not release.is_dir():

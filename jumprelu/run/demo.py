@@ -4,8 +4,8 @@ Runs the bundled language model on the source of Python's standard library. From
 one stream of activations, it trains JumpReLU SAEs at all three sites of a layer
 and a transcoder, each at several sparsity coefficients. It then evaluates all
 SAEs on held-out text, writes a release in Gemma Scope's format, and plots the
-sparsity-fidelity frontier. At last it writes explore.html, a page on which every
-latent can be looked at in a browser. Needs no accelerator, account or download.
+sparsity-fidelity frontier. Finally it writes explore.html, a page that shows
+every latent in a browser. Needs no accelerator, account or download.
 
   jumprelu demo
   jumprelu demo --out=/tmp/first_suite

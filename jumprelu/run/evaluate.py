@@ -193,8 +193,8 @@ def _report(
   for name, table in tables.items():
     path = out.with_name(f'{out.stem}.{name}.jsonl')
     evaluate.write_results(table, path)
-    rows = wording.count(len(table), 'row')
-    print(f'{path}: {rows}; also in {path.stem}.parquet')
+    count = wording.count(len(table), 'row')
+    print(f'{path}: {count}; also in {path.stem}.parquet')
 
 
 def _check_writable(out: pathlib.Path) -> None:

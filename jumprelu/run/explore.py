@@ -18,8 +18,9 @@ ends in .features, which later calls reuse.
 serves the page on this computer instead, with the language model: type a text
 and see which latents fire, how the SAE changes the next token, and which
 latents cause it. Only this computer can reach the server, unless --host names
-another address; texts are not stored. The folder of features is then next to
-the release. Needs the extra `serve`. Ctrl-C stops the server.
+another address, and texts are not stored. Without --features, they are in the
+folder `features` beside the release, where `jumprelu demo` writes them, or in
+one named after the release. It needs the extra `serve`. Ctrl-C stops it.
 """
 
 import functools

@@ -182,12 +182,13 @@ def test_examples_of_each_tab_have_their_tokens_and_heat(page, demo):
       assert len(items) == len(examples), (member['id'], latent, name)
       for item, example in zip(items, examples, strict=True):
         texts = [pages.plain(token['text']) for token in item['tokens']]
-        pieces = [demo.pieces[t] for t in example['tokens']]
-        assert texts == [pages.plain(p) for p in pieces]
+        assert texts == demo.plain(example['tokens'])
         marked = [i for i, t in enumerate(item['tokens']) if t['underlined']]
         assert marked == [example['index']]
         if example['value']:
-          assert pages.equal(item['text'], example['value'])
+          value = re.search(r'activation (\S+)', item['name'])[1]
+          assert pages.equal(value, example['value'])
+          assert item['text'].startswith(value)
         colors = page.evaluate(_RGB, [t['color'] for t in item['tokens']])
         heat = -np.sum(colors, axis=1)
         order = np.argsort(example['values'], kind='stable')

@@ -106,7 +106,7 @@ class Visitor:
         has_touch=width < 500,
         accept_downloads=True,
     )
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(8_000)
     self._contexts.append(context)
     if init:
       context.add_init_script(init)
@@ -157,20 +157,20 @@ def equal(text, value):
 _SIGNS = {'\u00b7': ' ', '\u21b5': '\n', '\u21e5': '\t', '\u2205': ''}
 
 
-def plain(text):
-  """Returns a text with one spelling of spaces, newlines and tabs.
+def plain(token):
+  """Returns a token's text with one spelling of spaces, newlines and tabs.
 
-  The page shows some of them as signs; texts that may hold the signs themselves
-  are compared after both became plain.
+  The page shows some of them as signs, and long runs of spaces as a sign with
+  their number; texts that are compared are both spelled so.
   """
-  text = re.sub(
-      '\u2423([\u2080-\u2089]+)',
-      lambda m: ' ' * int(''.join(str(ord(d) - 0x2080) for d in m[1])),
-      text,
-  )
   for sign, meaning in _SIGNS.items():
-    text = text.replace(sign, meaning)
-  return text
+    token = token.replace(sign, meaning)
+  return re.sub(' {4,}', lambda m: f'\u2423{len(m[0])}', token)
+
+
+def plain_tokens(group):
+  """Returns the plain texts of a line of tokens, which a locator names."""
+  return list(map(plain, group.locator(':scope > *').all_text_contents()))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,6 +197,10 @@ class Demo:
   @functools.cached_property
   def pieces(self):
     return reading.read_vocabulary(self.features)['piece'].to_pylist()
+
+  def plain(self, tokens):
+    """Returns the plain texts of token ids."""
+    return [plain(self.pieces[token]) for token in tokens]
 
   @functools.cached_property
   def _rows(self):

@@ -69,6 +69,14 @@ def test_what_all_rows_share_is_a_line_above_the_table():
   assert header.split() == ['site', 'layer', 'width', 'variant', 'L0']
 
 
+def test_a_high_dense_share_of_a_narrow_sae_is_explained():
+  row = {'site': 'mlp_out', 'width': 256, 'dense_share': 0.63, 'l0': 30.0}
+  *_, note = results.table([row]).split('\n')
+  assert note.startswith('dense: high where L0 is more than a tenth of')
+  for wide in (row | {'width': 512}, row | {'dense_share': None}):
+    assert 'dense:' not in results.table([wide])
+
+
 def test_a_row_shows_its_target_or_its_coefficient():
   rows = [
       {'site': 'a', 'sparsity_coefficient': 1.0, 'target_l0': 20.0, 'l0': 21.0},

@@ -13,6 +13,7 @@ from jumprelu.evals import text as text_lib
 from jumprelu.features import collect
 from jumprelu.release import formats
 from tests.api import conftest as api
+from tests.features import plain_text
 
 release, model = api.release, api.model
 
@@ -61,6 +62,7 @@ class Reference:
     tokens: Token ids [rows, positions].
     documents: The cache position where each token's document starts.
     values: Latents [rows, positions, latents] by path.
+    activations: Activations [rows, positions, d_site] by site.
     params: Arrays of params.npz by path.
     sites: Sites by path.
   """
@@ -69,24 +71,13 @@ class Reference:
   tokens: np.ndarray
   documents: np.ndarray
   values: dict
+  activations: dict
   params: dict
   sites: dict
 
   @property
   def kept(self):
     return int(packing.keep_mask(self.tokens).sum())
-
-
-def _document_starts(cache):
-  """Returns the start of each token's document, for all rows of the cache."""
-  tokens = cache.tokens_at(np.arange(len(cache)))
-  starts, current, ended = np.zeros(tokens.size, int), 0, True
-  for i, token in enumerate(tokens.reshape(-1)):
-    if token == packing.BOS and ended:
-      current = i
-    starts[i] = current
-    ended = token == packing.EOS if token != packing.BOS else False
-  return starts.reshape(tokens.shape)
 
 
 @pytest.fixture(scope='session')
@@ -124,9 +115,9 @@ def reference(release, model):
     x = values[tap] / gain if tap.site is lm.Site.MLP_IN else values[tap]
     z = x @ p['W_enc'] + p['b_enc']
     latents[path] = np.where(keep & (z > p['threshold']), z, 0)
-  return Reference(
-      rows, tokens, _document_starts(cache)[rows], latents, params, sites
-  )
+  activations = {tap.site.value: x for tap, x in values.items()}
+  documents = plain_text.document_starts(cache)[rows]
+  return Reference(rows, tokens, documents, latents, activations, params, sites)
 
 
 @pytest.fixture(scope='session')

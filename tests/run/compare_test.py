@@ -36,7 +36,7 @@ def test_several_results_become_a_plot_a_csv_and_a_table(tmp_path, capsys):
   shared, head, *lines = capsys.readouterr().out.splitlines()
   assert shared == 'layer 1, width 16'
   assert head.split()[:3] == ['run', 'site', 'variant']
-  assert [line.split()[0] for line in lines[:-1]] == ['release'] * 6 + [
+  assert [line.split()[0] for line in lines[:12]] == ['release'] * 6 + [
       'evaluation.jsonl'
   ] * 6
   assert lines[-1].startswith(f'{out}/frontier.png: 12 SAEs')

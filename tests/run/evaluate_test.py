@@ -69,7 +69,7 @@ def test_without_out_the_table_is_printed_and_nothing_is_written(
   monkeypatch.chdir(tmp_path)
   path = folder / 'release' / rows[1]['path'] / 'params.npz'
   assert main.launch('evaluate', [*_flags(folder), str(path)]) == 0
-  header, line, end = capsys.readouterr().out.splitlines()
+  header, line, *_, end = capsys.readouterr().out.splitlines()
   shown = dict(zip(header.split(), line.split(), strict=False))
   assert float(shown['L0']) == pytest.approx(rows[1]['l0'], rel=1e-3)
   assert end.startswith('Nothing was written; --out=FILE.jsonl keeps')
@@ -148,6 +148,24 @@ def _probed(folder, name, *flags):
   assert {row['set'] for row in table} == {name}
   whole = [r for r in table if r['features'] == 'all activations']
   return rows, {r['task']: r['balanced_accuracy'] for r in whole}
+
+
+def test_an_sae_of_another_size_is_refused_before_the_text_is_read(
+    folder, rows, capsys
+):
+  arrays = dict(np.load(folder / 'release' / rows[0]['path'] / 'params.npz'))
+  arrays['W_enc'] = arrays['W_enc'][:100]
+  arrays['W_dec'] = arrays['W_dec'][:, :100]
+  arrays['b_dec'] = arrays['b_dec'][:100]
+  bare = folder / 'narrow' / 'resid_post' / 'layer_1' / 'width_16' / 'a'
+  bare.mkdir(parents=True)
+  np.savez(bare / 'params.npz', **arrays)
+  argv = [str(bare), '--model=gemma2_nano', '--data=nowhere.txt']
+  assert main.launch('evaluate', argv) == 2
+  (error,) = capsys.readouterr().err.splitlines()
+  assert 'maps 100 to 100 dimensions, but at this site gemma2_nano' in error
+  assert main.launch('features', [*argv, f'--out={folder}/f']) == 2
+  assert 'maps 100 to 100 dimensions' in capsys.readouterr().err
 
 
 def test_a_layer_that_the_model_lacks_is_refused(folder, capsys):

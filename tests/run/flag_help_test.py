@@ -72,6 +72,19 @@ def test_help_of_a_part_describes_all_its_flags_and_no_others(
 
 
 @pytest.mark.parametrize('command', main.COMMANDS)
+def test_help_has_no_remains_of_absl(capsys, command):
+  text = _help(capsys, command, '--helpfull')
+  assert 'comma separated list' not in text
+  # The choices of a flag are beside its name only.
+  assert not re.search(r'<\w+\|', text)
+  # A heading is a path and its description.
+  assert not re.search(r'^[\w.]+\.:', text, re.MULTILINE)
+  # The first word is a verb in the third person.
+  verb = text.removeprefix(f'jumprelu {command}: ').partition(' ')[0]
+  assert verb.strip(',').endswith('s')
+
+
+@pytest.mark.parametrize('command', main.COMMANDS)
 def test_full_help_describes_each_flag_once_within_80_columns(capsys, command):
   text = _help(capsys, command, '--helpfull')
   names = _names(text)

@@ -78,16 +78,14 @@ class Live:
         'attribution': lambda text: [
             self.attribution(text, member=path, target=None) for path in paths
         ],
-        'generation': lambda text: [
-            self._generate(text, 1, path) for path in (None, *paths)
-        ],
     }
     for name, phase in phases.items():
       for length in self._lengths:
         report(f'compiling: {name}, {length} tokens')
-        # The longest text leaves room for a new token.
-        room = self._config.context - (name == 'generation')
-        phase([packing.UNK] * (min(length, room) - 1))
+        phase([packing.UNK] * (length - 1))
+    report('compiling: generation')
+    for path in (None, *paths):
+      self._generate('', 1, path)
 
   def run(
       self, text: str | list[int], *, members: list[str] | None, k: int
@@ -253,7 +251,8 @@ class Live:
         room=NEW_TOKENS,
         spliced=spliced,
     )
-    return np.asarray(made.tokens[: int(made.count)])
+    # Sliced on the host, because a slice on the device is compiled.
+    return np.asarray(made.tokens)[: int(made.count)]
 
   def _active(self, text, member):
     """Returns token ids, and the positions, latents and values of firings."""
@@ -292,7 +291,8 @@ class Live:
 
     Args:
       text: The text, or its token ids.
-      new: The number of tokens that must fit after it.
+      new: The number of tokens that must fit after it. If it is above 0, all
+        texts are padded to one length, because generation compiles slowly.
     """
     if isinstance(text, str):
       text = self._lm.tokenizer.encode(text)
@@ -304,8 +304,9 @@ class Live:
           f'text: {len(text) + 1} tokens with BOS, the limit is'
           f' {limit}{new_ones}; shorten it',
       )
-    ids = self._lm.tokenize(text)
-    room = next(n for n in self._lengths if n >= len(ids))
+    ids = self._lm.tokenize(text or [packing.BOS])
+    rooms = self._lengths[-1:] if new else self._lengths
+    room = next(n for n in rooms if n >= len(ids))
     padded = np.full((1, room), packing.PAD, np.int32)
     padded[0, : len(ids)] = ids
     return ids, passes.Text(jnp.asarray(padded), jnp.int32(len(ids)))

@@ -95,8 +95,9 @@ class Worker:
       self.failure = error
       on_failure()
       return
-    self._report('ready')
+    # Printed last, because readers of the line send requests at once.
     self._ready = True
+    self._report('ready')
     while True:
       self._finish(*self._jobs.get(), live)
 

@@ -1,12 +1,13 @@
 """The addresses of the server: answers, limits, and refusals in one line."""
 
+import asyncio
 import http
 import json
 import threading
 
 import httpx
 import pytest
-from starlette import testclient
+from starlette import requests, testclient
 
 from jumprelu import errors
 from jumprelu.explore.serve import app, fields, live, worker
@@ -226,13 +227,13 @@ def test_a_slow_body_is_refused(monkeypatch):
   monkeypatch.setattr(app, '_BODY_SECONDS', 0.05)
 
   async def receive():
-    await app.asyncio.sleep(60)
+    await asyncio.sleep(60)
 
-  request = app.requests.Request(
+  request = requests.Request(
       {'type': 'http', 'method': 'POST', 'headers': []}, receive
   )
   with pytest.raises(fields.Refused, match='incomplete'):
-    app.asyncio.run(app._body(request))
+    asyncio.run(app._body(request))
 
 
 @pytest.mark.parametrize(

@@ -204,10 +204,14 @@ def test_generation_is_that_of_the_api(live_model, model):
     assert [token['id'] for token in result] == expected.tokens[:5].tolist()
 
 
+def fake_generation(monkeypatch, ids):
+  """Makes the program of generation return these tokens."""
+  made = programs.Generated(np.asarray(ids, np.int32), None, np.int32(len(ids)))
+  monkeypatch.setattr(programs, 'generate', lambda *_, **__: made)
+
+
 def test_generation_ends_with_eos(live_model, monkeypatch):
-  ids = np.zeros(live.NEW_TOKENS, np.int32)
-  ids[:3] = 7, packing.EOS, 8
-  monkeypatch.setattr(programs, 'generate', lambda *_, **__: (ids, None))
+  fake_generation(monkeypatch, [7, packing.EOS])
   result = live_model.generate(
       TEXT, tokens=5, temperature=0.0, seed=0, member=None
   )['tokens']
@@ -261,8 +265,7 @@ def test_a_text_has_at_most_as_many_tokens_as_the_limit(live_model, saes):
 
 
 def test_a_prompt_leaves_room_for_the_new_tokens(saes, model, monkeypatch):
-  ids = np.full(live.NEW_TOKENS, 7, np.int32)
-  monkeypatch.setattr(programs, 'generate', lambda *_, **__: (ids, None))
+  fake_generation(monkeypatch, [7] * 19)
   context = model.config.context
   longer = conftest.make_live(saes, model, lengths=(context,))
   text = 'a\n' * ((context - 20) // 2)
@@ -280,8 +283,19 @@ def test_unknown_members_and_tokens_are_refused(live_model, saes):
     live_model.activations(TEXT, member='no')
   with pytest.raises(fields.Refused, match="'no' is not in this release"):
     live_model.run(TEXT, members=[path, 'no'], k=1)
-  with pytest.raises(fields.Refused, match='token ids are below'):
+  with pytest.raises(errors.UserError, match='ids must be from 1 to 4095'):
     live_model.attribution(TEXT, member=path, target=10**30)
+
+
+def test_rows_of_the_embedding_beyond_the_tokenizer_are_no_tokens(
+    live_model, saes, monkeypatch
+):
+  monkeypatch.setattr(live_model, '_vocab', 300)
+  path = path_of(saes, 'resid_post')
+  ids = [t['id'] for t in live_model.run(TEXT, members=None, k=1)['next']]
+  assert max(ids) < 300
+  with pytest.raises(fields.Refused, match='token ids are below 300'):
+    live_model.attribution(TEXT, member=path, target=300)
 
 
 def test_members_of_another_model_are_refused(saes, model):
@@ -322,17 +336,15 @@ def test_every_program_is_compiled_at_the_start(saes, model):
   made = conftest.make_live(saes, model, lengths=(16,))
   lines = []
   made.warm_up(lines.append)
-  assert len(lines) == 4
+  assert len(lines) == 4 and lines[-1] == 'compiling: generation'
   assert all(line.startswith('compiling: ') for line in lines)
-  compiled = [
-      passes.forward,
-      passes.summarize,
-      passes.active,
-      passes.predict,
-      passes.attribute,
-      programs.generate,
-  ]
-  sizes = [program._cache_size() for program in compiled]
+  compiled, active = [], True
+
+  def watch(event, seconds, **_):
+    if active and event == '/jax/core/compile/backend_compile_duration':
+      compiled.append(seconds)
+
+  jax.monitoring.register_event_duration_secs_listener(watch)
   for path in saes:
     made.run('a b', members=[path], k=5)
     made.activations('a b', member=path)
@@ -341,4 +353,7 @@ def test_every_program_is_compiled_at_the_start(saes, model):
     made.attribution('a b', member=path, target='b')
     made.generate('a b', tokens=9, temperature=1.0, seed=1, member=path)
   made.generate('a b', tokens=9, temperature=1.0, seed=1, member=None)
-  assert [program._cache_size() for program in compiled] == sizes
+  assert not compiled
+  jax.jit(lambda x: x + 1)(1)
+  assert len(compiled) == 1
+  active = False
