@@ -112,7 +112,7 @@ def attribute(
   metric, gradient = objective.gradient(batch, jnp.array([position]))
   terms = _terms(
       sae.sae,
-      sae.to_raw(model.model),
+      sae.device_params,
       np.where(keep, acts.inputs, 0),
       np.where(keep, acts.targets, 0),
       latents=acts.latents,

@@ -164,7 +164,7 @@ class Dictionary:
     (12, 128)
     """
     x = self._array(x, self.sae.d_in, 'd_in')
-    return _like(x, _encode(self.sae, self._device_params, x))
+    return _like(x, _encode(self.sae, self.device_params, x))
 
   def encode_sparse(
       self, x: Inputs, *, size: int | None = None
@@ -229,7 +229,7 @@ class Dictionary:
     else:
       inputs = np.zeros((*latents.shape[:-1], self.sae.d_in), np.float32)
     return _like(
-        latents, _decode(self.sae, self._device_params, latents, inputs)
+        latents, _decode(self.sae, self.device_params, latents, inputs)
     )
 
   def to_raw(self, language_model: lm.LanguageModel) -> dict[str, np.ndarray]:
@@ -242,7 +242,7 @@ class Dictionary:
     return dict(self.sae.read_times(self.params, gains))
 
   @functools.cached_property
-  def _device_params(self) -> dict[str, Array]:
+  def device_params(self) -> dict[str, Array]:
     """The parameters on the device, transferred at the first use."""
     # Evaluated at once because the first use may be inside `jit`.
     with jax.ensure_compile_time_eval():
@@ -281,6 +281,30 @@ class Dictionary:
 
   def __treescope_repr__(self, path: str | None, subtree_renderer: Any) -> Any:
     return displays.constructor(self, _SHOWN, path, subtree_renderer)
+
+
+def check_fit(sae: Any, config: lm.LmConfig) -> None:
+  """Raises UserError if a model has no activations of the SAE's sizes."""
+  if not isinstance(sae, Dictionary):
+    raise errors.UserError(
+        f'sae is a {type(sae).__name__}: pass one SAE, such as'
+        " suite['resid_post', 28]"
+    )
+  reads = sae.reads
+  for taps, size in (
+      (reads.inputs, sae.sae.d_in),
+      (reads.targets, sae.sae.d_out),
+  ):
+    known = sum(
+        config.d_site(tap.site)
+        for tap in taps
+        if 0 <= tap.layer < config.layers
+    )
+    if known != size:
+      raise errors.UserError(
+          f'{sae!r} has {size} dimensions at {lm.spell(taps)}, {config.name}'
+          f' has {known}'
+      )
 
 
 @functools.partial(jax.jit, static_argnums=0)

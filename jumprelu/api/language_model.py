@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 import functools
+import operator
 from typing import Any
 
 import jax
@@ -9,7 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from jumprelu import data, errors, lm
-from jumprelu.api import attributions, displays, programs, results, texts
+from jumprelu.api import (
+    attributions,
+    dictionary,
+    displays,
+    programs,
+    results,
+    texts,
+)
+from jumprelu.api import taps as taps_lib
 from jumprelu.api.dictionary import Dictionary
 from jumprelu.array_typing import Float, Int
 from jumprelu.data import packing
@@ -95,19 +104,20 @@ class LanguageModel:
     return [self.tokenizer.piece(int(token)) for token in tokens]
 
   def activations(
-      self, text: texts.Text, taps: Sequence[lm.Tap] | lm.Tap
+      self, text: texts.Text, taps: taps_lib.Taps
   ) -> dict[lm.Tap, Float[np.ndarray, 'tokens d_site']]:
     """Returns the activations of a text at each tap.
 
     Args:
       text: A text, or token ids.
-      taps: One tap or several.
+      taps: One tap or several; also written as `(2, 'resid_post')` or
+        `'layer_2.resid_post'`.
 
     >>> tap = jumprelu.Tap(2, jumprelu.Site.RESID_POST)
     >>> lm.activations('import os', tap)[tap].shape
     (3, 128)
     """
-    several = (taps,) if isinstance(taps, lm.Tap) else tuple(taps)
+    several = taps_lib.parse(taps, config=self.config)
     return self._forward(self.tokenize(text), several).values
 
   def logits(self, text: texts.Text) -> Float[np.ndarray, 'tokens vocab']:
@@ -147,11 +157,20 @@ class LanguageModel:
       keep_error: Adds the reconstruction error again, so that the results are
         those without the SAE; useful with edits of latents.
 
+    Raises:
+      UserError: The SAE's sizes do not fit the model, or the model has a
+        spliced SAE already.
+
     >>> increase = lm.with_sae(sae).loss('import os\\n') - lm.loss('import os\\n')
     >>> bool(increase[-1] > 0.1)
     True
     """
-    self._check_fit(sae)
+    dictionary.check_fit(sae, self.config)
+    if self._spliced is not None:
+      raise errors.UserError(
+          'with_sae: the model has a spliced SAE already, and only one can be'
+          ' spliced'
+      )
     return LanguageModel(
         self._model, self.tokenizer, spliced=sae, keep_error=keep_error
     )
@@ -174,7 +193,7 @@ class LanguageModel:
     >>> acts.error.shape, acts.logits.shape, acts.loss.shape
     ((13, 128), (13, 4096), (12,))
     """
-    self._check_fit(sae)
+    dictionary.check_fit(sae, self.config)
     tokens = self.tokenize(text)
     reads = sae.reads
     last = lm.Tap(self.config.layers - 1, lm.Site.RESID_POST)
@@ -257,7 +276,7 @@ class LanguageModel:
     >>> lm.generate('def ', tokens=20)
     Generation('def 0\\n            if self._state == 0:\\n ...')
     """
-    prompt = self.tokenize(text)
+    prompt, tokens = self.tokenize(text), operator.index(tokens)
     if tokens < 1 or not temperature >= 0:
       name, value, least = (
           ('tokens', tokens, 1)
@@ -322,23 +341,6 @@ class LanguageModel:
     spliced = self._spliced
     return programs.Spliced(spliced.sae, spliced.reads, self._keep_error)
 
-  def _check_fit(self, sae: Dictionary) -> None:
-    reads = sae.reads
-    for taps, size in (
-        (reads.inputs, sae.sae.d_in),
-        (reads.targets, sae.sae.d_out),
-    ):
-      known = sum(
-          self.config.d_site(tap.site)
-          for tap in taps
-          if 0 <= tap.layer < self.config.layers
-      )
-      if known != size:
-        raise errors.UserError(
-            f'{sae!r} has {size} dimensions at {lm.spell(taps)}, {self.name}'
-            f' has {known}'
-        )
-
   def __repr__(self) -> str:
     config = self.config
     spliced = '' if self._spliced is None else f', with {self._spliced!r}'
@@ -378,6 +380,8 @@ def load_lm(model: str, *, dtype: str = 'float32') -> LanguageModel:
   >>> jumprelu.load_lm('gemma2_nano')
   LanguageModel(gemma2_nano, 4 layers, d_model 128; BOS is put before ...)
   """
+  if dtype not in ('float32', 'bfloat16'):
+    raise errors.UserError(f'dtype={dtype!r}: use float32 or bfloat16')
   loaded = lm.load(model, dtype=jnp.dtype(dtype))
   tokenizer = data.Tokenizer(loaded.tokenizer_path, rows=loaded.config.vocab)
   return LanguageModel(loaded, tokenizer)

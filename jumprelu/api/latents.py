@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import operator
+import os
 from typing import Any, NamedTuple
 
 import jax
@@ -136,10 +138,10 @@ class Latent:
 def describe(
     sae: Dictionary,
     model: language_model_lib.LanguageModel,
-    index: int,
+    index: int | np.integer,
     *,
     k: int = 10,
-    text: str | None = None,
+    text: str | os.PathLike[str] | None = None,
     tokens: int = 100_000,
     window: int = 10,
 ) -> Latent:
@@ -161,6 +163,10 @@ def describe(
   Raises:
     UserError: There is no such latent.
   """
+  index, tokens = operator.index(index), operator.index(tokens)
+  text = None if text is None else os.fspath(text)
+  if tokens < 1:
+    raise errors.UserError(f'tokens={tokens}, but 1 is the least')
   if not 0 <= index < sae.width:
     raise errors.UserError(
         f'latent {index}: {sae!r} has latents 0 to {sae.width - 1}'

@@ -53,6 +53,8 @@ def load(
   """
   stated = record.Origin(model, layer, site, input_gain)
   path = pathlib.Path(path).expanduser()
+  if path.is_file() and path.suffix not in ('.npz', '.safetensors'):
+    raise errors.UserError(f'{path}: holds no SAE; pass its folder')
   folder = path.parent if path.is_file() else path
   if folder_kinds.is_run(folder):
     released, results = _of_run(folder)

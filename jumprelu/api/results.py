@@ -5,7 +5,6 @@ import functools
 import html
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from jumprelu import data, lm
@@ -50,7 +49,8 @@ class Activations:
     sae: The SAE.
     tokens: Token ids.
     pieces: The text of each token.
-    inputs: The activations that the SAE reads, raw.
+    inputs: The activations that the SAE reads, raw: `sae.encode(inputs)` is
+      `latents`, except at BOS.
     targets: The activations that it reconstructs.
     latents: The latents.
     reconstruction: The SAE's output.
@@ -237,8 +237,13 @@ def make(
   reads, keep = sae.reads, np.asarray(packing.keep_mask(tokens))
   inputs = np.concatenate([values[tap] for tap in reads.inputs], -1)
   targets = np.concatenate([values[tap] for tap in reads.targets], -1)
+  if not reads.input_gain:
+    inputs = inputs / np.asarray(
+        lm.input_gains(model.config, model.params, reads)
+    )
   kept = np.where(keep[:, None], inputs, 0)
-  latents, reconstruction = _apply(sae.sae, sae.to_raw(model.model), kept)
+  latents = sae.encode(kept)
+  reconstruction = sae.decode(latents, kept)
   mask = keep[:, None]
   latents = np.where(mask, latents, 0)
   reconstruction = np.where(mask, reconstruction, targets)
@@ -258,9 +263,3 @@ def make(
       _residual=values[last],
       _model=model.model,
   )
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _apply(sae, params, inputs):
-  latents = sae.encode(params, inputs)
-  return latents, sae.decode(params, latents, inputs)

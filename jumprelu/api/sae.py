@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from jumprelu import errors
 from jumprelu.api import dictionary, language_model, latents
 
@@ -45,7 +47,7 @@ class SAE(dictionary.Dictionary):
       )
     return language_model.load_lm(self.model, **options)
 
-  def latent(self, index: int, **options: Any) -> latents.Latent:
+  def latent(self, index: int | np.integer, **options: Any) -> latents.Latent:
     """Returns everything about one latent; options as in `examples`.
 
     The first call reads the text; later calls with other latents are fast.
@@ -62,7 +64,7 @@ class SAE(dictionary.Dictionary):
     return latents.describe(self, self.load_lm(), index, **options)
 
   def examples(
-      self, index: int, *, k: int = 10, **options: Any
+      self, index: int | np.integer, *, k: int = 10, **options: Any
   ) -> latents.Examples:
     """Returns the `k` strongest activations of one latent, one a document.
 

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import html
 from typing import Any
 
+import numpy as np
+
 from jumprelu import errors
 from jumprelu.api import displays
 from jumprelu.api.sae import SAE
@@ -43,10 +45,10 @@ class Suite(Mapping[str, SAE]):
     self._saes = dict(saes)
     self.name = name
 
-  def __getitem__(self, key: str | tuple[str, int | float]) -> SAE:
+  def __getitem__(self, key: str | tuple[Any, ...]) -> SAE:
     if isinstance(key, str) and key in self._saes:
       return self._saes[key]
-    site, l0 = key if isinstance(key, tuple) and len(key) == 2 else (key, None)
+    site, l0 = key if _is_pair(key) else (key, None)
     fitting = [sae for sae in self.values() if sae.site == site]
     if not fitting:
       sites = sorted({str(sae.site) for sae in self.values()})
@@ -222,6 +224,14 @@ def _fits(sae: SAE, name: str, value: Any) -> bool:
     return known == value
   decimals = len(f'{value}'.partition('.')[2]) if value % 1 else 0
   return known is not None and abs(known - value) <= 0.5 * 10**-decimals
+
+
+def _is_pair(key: Any) -> bool:
+  return (
+      isinstance(key, tuple)
+      and len(key) == 2
+      and isinstance(key[1], int | float | np.number)
+  )
 
 
 def _differing(saes: Sequence[SAE]) -> list[str]:

@@ -64,6 +64,38 @@ def test_activations_are_those_of_the_taps(model):
   values = model.activations(TEXT, taps)
   count = len(model.tokenize(TEXT))
   assert [x.shape for x in values.values()] == [(count, 128)] * 2
+  for same in ((1, 'mlp_out'), 'layer_1.mlp_out', [(1, 'mlp_out')]):
+    (value,) = model.activations(TEXT, same).values()
+    np.testing.assert_allclose(value, values[taps[0]], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    'taps, message',
+    [
+        ('resid_post', 'tap .resid_post.: pass jumprelu.Tap'),
+        ((2, 'residual'), 'the sites resid_post'),
+        (
+            (4, 'resid_post'),
+            'layer_4.resid_post: gemma2_nano has layers 0 to 3',
+        ),
+        ([], 'taps=..: pass jumprelu.Tap'),
+        ([7], 'tap 7: pass'),
+    ],
+)
+def test_other_taps_are_refused(model, taps, message):
+  with pytest.raises(errors.UserError, match=message):
+    model.activations(TEXT, taps)
+
+
+def test_only_one_sae_is_spliced(model, suite):
+  spliced = model.with_sae(suite['mlp_out'])
+  with pytest.raises(errors.UserError, match='only one can be spliced'):
+    spliced.with_sae(suite['attn_heads'])
+
+
+def test_other_precisions_are_refused():
+  with pytest.raises(errors.UserError, match="dtype='int8': use float32 or"):
+    jumprelu.load_lm('gemma2_nano', dtype='int8')
 
 
 @pytest.mark.parametrize(
@@ -73,6 +105,10 @@ def test_a_run_is_encode_and_decode_of_the_sites_activations(model, suite, key):
   sae = suite[key, 20]
   acts = model.run(TEXT, sae)
   np.testing.assert_allclose(acts.loss, model.loss(TEXT), atol=1e-5)
+  # The public functions on the inputs that are shown.
+  np.testing.assert_allclose(
+      sae.encode(acts.inputs)[1:], acts.latents[1:], rtol=1e-4, atol=1e-4
+  )
   reads = sae.reads
   values = model.activations(TEXT, reads.taps)
   inputs, targets = values[reads.input], values[reads.target]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jumprelu import errors, lm
+from jumprelu.api import dictionary
 from jumprelu.data import packing
 from jumprelu.lm import gemma, logit_effects
 
@@ -134,6 +135,8 @@ def test_the_target_may_follow_the_last_token_of_a_full_context(model, suite):
 
 def test_attributions_of_other_things_are_refused(model, suite):
   sae = suite['resid_post', 20]
+  with pytest.raises(errors.UserError, match='sae is a Suite: pass one SAE'):
+    dictionary.check_fit(suite, model.config)
   acts = model.run(TEXT, sae)
   with pytest.raises(errors.UserError, match='position 99: .* 0 to 15'):
     model.attribute(acts, target='read', position=99)

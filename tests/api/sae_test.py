@@ -214,10 +214,10 @@ def test_an_empty_batch_has_no_latents(variant):
 def test_parameters_are_transferred_once_even_under_jit(release):
   sae = jumprelu.load(release)['resid_post', 5]
   jax.jit(sae.encode)(jnp.zeros((1, 128)))
-  first = sae._device_params
+  first = sae.device_params
   assert not any(isinstance(v, jax.core.Tracer) for v in first.values())
   sae.encode(np.zeros((1, 128), np.float32))
-  assert sae._device_params is first
+  assert sae.device_params is first
 
 
 def test_a_repr_is_one_short_line(suite):

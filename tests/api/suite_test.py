@@ -31,6 +31,9 @@ def test_an_unknown_key_lists_sites_and_paths(suite):
   with pytest.raises(KeyError, match='sites: attn_heads, mlp_out'):
     suite['residual', 5]
   assert 'residual' not in suite
+  for key in (('resid_post', 'big'), ('resid_post', 2, 5)):
+    with pytest.raises(KeyError, match='a key is PATH, SITE, or SITE, L0'):
+      suite[key]
 
 
 def test_a_selection_is_exact(suite):
@@ -121,6 +124,11 @@ def test_a_member_and_its_file_load_alone(release, suite):
   for where in (release / path, release / path / 'params.npz'):
     (sae,) = jumprelu.load(where).values()
     np.testing.assert_array_equal(sae.W_dec, suite[path].W_dec)
+
+
+def test_a_file_without_an_sae_is_refused(release):
+  with pytest.raises(errors.UserError, match='suite.json: holds no SAE; pass'):
+    jumprelu.load(release / 'suite.json')
 
 
 def test_an_argument_that_contradicts_the_files_is_refused(release):

@@ -67,6 +67,9 @@ export function barChart(options: BarOptions): Chart {
   if (options.mark)
     marks.push(options.mark.at - step / 2, options.mark.at + step / 2);
   const range: [number, number] = [Math.min(...marks), Math.max(...marks)];
+  const ticks = options.ticks.filter(
+    ({at}) => at >= range[0] - 1e-9 && at <= range[1] + 1e-9,
+  );
   const chart: Chart = new Chart(options.label, options.height, (colors) => ({
     data: [middle, values],
     options: {
@@ -80,9 +83,9 @@ export function barChart(options: BarOptions): Chart {
           label: options.xLabel || undefined,
           size: 28,
           grid: {show: false},
-          splits: () => options.ticks.map(({at}) => at),
+          splits: () => ticks.map(({at}) => at),
           values: (_, at) =>
-            at.map((x) => options.ticks.find((t) => t.at === x)?.text ?? ''),
+            at.map((x) => ticks.find((t) => t.at === x)?.text ?? ''),
         }),
         axis(colors, {
           size: 50,

@@ -18,8 +18,12 @@ export interface Hit {
   places: Place[];
   /** A token that contains the first word; -1 for a label. */
   token: number;
+  /** Of the best place first; the sum over places decides ties. */
   score: number;
 }
+
+// Above all sums of scores.
+const BEST = 1000;
 
 // One bit for each word.
 const WORDS = 7;
@@ -72,11 +76,20 @@ export class Searcher {
         score: number,
       ) => {
         const hit = byLatent.get(latent);
-        if (hit) {
-          hit.places.push(place);
-          hit.score += score;
-        } else
-          byLatent.set(latent, {member, latent, places: [place], token, score});
+        if (!hit) {
+          const first = BEST * score + score;
+          byLatent.set(latent, {
+            member,
+            latent,
+            places: [place],
+            token,
+            score: first,
+          });
+          return;
+        }
+        const best = Math.max(Math.floor(hit.score / BEST), score);
+        hit.score = BEST * best + (hit.score % BEST) + score;
+        hit.places.push(place);
       };
       if (places.has('label')) searchLabels(labels, member, list, add);
       if (
@@ -147,7 +160,7 @@ async function searchTokens(
     // Early in a list of ten counts more; contexts are sorted by token id.
     const rank = place === 'context' ? 0 : first - from;
     const exact = seen & EXACT ? 12 : 0;
-    add(latent, place, tokens[first], base - rank + exact);
+    add(latent, place, tokens[first], Math.max(1, base - rank + exact));
   };
   matrix('top', 60);
   matrix('promoted', 40);

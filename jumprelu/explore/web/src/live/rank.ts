@@ -7,7 +7,7 @@ import {card, type Child, h} from '../ui/dom.ts';
 import {tokenChip} from '../ui/pieces.ts';
 import {DataTable} from '../ui/table.ts';
 import {hint} from '../views/latent_neighbours.ts';
-import {pane} from '../views/pane.ts';
+import {Pane} from '../views/pane.ts';
 import {chooser} from '../views/groups.ts';
 import type {Token} from './client.ts';
 import {askedMember, chosenMember, memberField, tabForm} from './tab.ts';
@@ -100,7 +100,7 @@ function show(
     href: (row) => member.href(latents[row].latent),
   });
   context.cleanup(() => table.destroy());
-  const text = pane(context, {
+  const text = new Pane(context, {
     member,
     pieces: all.tokens.map(({piece}) => piece),
     latents: tokenLatents(all.start, all.latents, all.values),

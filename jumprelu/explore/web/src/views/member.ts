@@ -16,29 +16,8 @@ import {button, card, fill, h} from '../ui/dom.ts';
 import {labelTools} from '../ui/label_tools.ts';
 import {DataTable, type TableState} from '../ui/table.ts';
 import {fact} from './facts.ts';
+import {inPreset, LABELLED, latentFilters} from './latent_filters.ts';
 import {latentColumns, textOf} from './member_columns.ts';
-
-const DENSE = 0.1;
-const FEW = 10;
-
-const PRESETS: [
-  string,
-  string,
-  (table: MemberTable, row: number) => boolean,
-][] = [
-  ['All', 'All latents', () => true],
-  ['Dead', 'Latents that never fired on this text', (t, i) => t.count[i] === 0],
-  [
-    'Dense',
-    'Latents that fire on over 10% of tokens',
-    (t, i) => t.frequency[i] > DENSE,
-  ],
-  [
-    '< 10 examples',
-    'Latents with fewer than 10 examples',
-    (t, i) => t.examples[i] < FEW,
-  ],
-];
 
 interface Saved {
   table: TableState;
@@ -145,13 +124,48 @@ function latentsCard(
   table: MemberTable,
 ): HTMLElement {
   const {labels} = context;
-  const old = saved.get(member);
   const count = h('span', {class: 'count', role: 'status'});
+  const grid = latentsTable(context, member, table, count);
+  const filters = latentFilters(
+    (preset) => grid.setFilter('preset', preset),
+    (words) => grid.setFilter('text', words),
+  );
+  const old = saved.get(member);
+  filters.set(old?.preset ?? 'All', old?.text ?? '');
+  if (old) grid.restore(old.table);
+  context.cleanup(() => {
+    const [preset, text] = [filters.preset(), filters.text()];
+    saved.set(member, {table: grid.state(), preset, text});
+    grid.destroy();
+  });
+  const reset = button('Reset', () => {
+    grid.clearRanges();
+    filters.set('All', '');
+  });
+  const random = button('Random latent', () =>
+    navigate(member.href(randomLatent(member))),
+  );
+  return card(
+    'Latents',
+    null,
+    {class: 'wide latents'},
+    h('div', {class: 'controls'}, filters.element, reset, random, count),
+    grid.element,
+    labelTools(labels, () => grid.update()),
+  );
+}
+
+function latentsTable(
+  context: Context,
+  member: Member,
+  table: MemberTable,
+  count: HTMLElement,
+): DataTable {
   const labelled = (row: number) => {
-    const entry = labels.get(member.info.id, row);
+    const entry = context.labels.get(member.info.id, row);
     return Boolean(entry?.label || entry?.note);
   };
-  const grid = new DataTable({
+  return new DataTable({
     caption: `Latents of ${member.link}`,
     columns: latentColumns(context, member, table),
     rows: Array.from({length: member.width}, (_, i) => i),
@@ -159,84 +173,17 @@ function latentsCard(
     virtual: true,
     href: (row) => member.href(row),
     filters: {
-      preset: (row, value: string) =>
-        value === 'Labelled'
-          ? labelled(row)
-          : (PRESETS.find(([name]) => name === value)?.[2](table, row) ?? true),
+      preset: (row, preset: string) =>
+        preset === LABELLED ? labelled(row) : inPreset(preset, table, row),
       text: (row, words: string[]) => {
         const text = textOf(context, member, table, row);
         return words.every((word) => text.includes(word));
       },
     },
     onCount: (shown, all) => {
+      const every = plural(all, 'latent');
       count.textContent =
-        shown === all
-          ? plural(all, 'latent')
-          : `${integer(shown)} of ${plural(all, 'latent')}`;
+        shown === all ? every : `${integer(shown)} of ${every}`;
     },
   });
-  let preset = old?.preset ?? 'All';
-  const choose = (name: string) => {
-    preset = name;
-    for (const each of presets) {
-      each.setAttribute('aria-pressed', String(each.dataset.preset === name));
-    }
-    grid.setFilter('preset', name === 'All' ? undefined : name);
-  };
-  const names = [
-    ...PRESETS.map(([name, title]) => [name, title]),
-    ['Labelled', 'Latents with a label or note of yours'],
-  ];
-  const presets = names.map(([name, title]) =>
-    button(name, () => choose(name), {title, 'data-preset': name}),
-  );
-  const text = h('input', {
-    type: 'search',
-    class: 'filter-text',
-    placeholder: 'Filter by token or label',
-    'aria-label': 'Filter by token or label',
-    spellcheck: 'false',
-  });
-  const filterText = () => {
-    const words = text.value.toLowerCase().split(/\s+/).filter(Boolean);
-    grid.setFilter('text', words.length ? words : undefined);
-  };
-  text.addEventListener('input', filterText);
-  const reset = button('Reset', () => {
-    text.value = '';
-    filterText();
-    grid.clearRanges();
-    choose('All');
-  });
-  choose(preset);
-  if (old) {
-    text.value = old.text;
-    grid.restore(old.table);
-  }
-  context.cleanup(() => {
-    saved.set(member, {table: grid.state(), preset, text: text.value});
-    grid.destroy();
-  });
-  return card(
-    'Latents',
-    null,
-    {class: 'wide latents'},
-    h(
-      'div',
-      {class: 'controls'},
-      h(
-        'div',
-        {class: 'segmented', role: 'group', 'aria-label': 'Latents shown'},
-        presets,
-      ),
-      text,
-      reset,
-      button('Random latent', () =>
-        navigate(member.href(randomLatent(member))),
-      ),
-      count,
-    ),
-    grid.element,
-    labelTools(labels, () => grid.update()),
-  );
 }

@@ -157,16 +157,30 @@ export function overview(context: Context): void {
   );
 }
 
+// Names that would be taken for one another: how much text was wanted and read.
+const READ: Record<string, string> = {
+  tokens: 'tokens read',
+  positions: 'positions read',
+};
+const WANTED: Record<string, string> = {tokens: 'positions requested'};
+
 function settingsCard(context: Context): HTMLElement {
   const {settings, text} = context.suite.index;
-  const rows = Object.entries({...text, ...settings}).map(([key, value]) =>
-    h(
+  const rows = [
+    ...Object.entries(text).map(([key, value]) => [READ[key] ?? key, value]),
+    ...Object.entries(settings).map(([key, value]) => [
+      WANTED[key] ?? key,
+      value,
+    ]),
+  ].map(([key, value]) => {
+    const shown = typeof value === 'number' ? tick(value) : String(value);
+    return h(
       'div',
       null,
-      h('dt', null, key),
-      h('dd', null, typeof value === 'number' ? tick(value) : String(value)),
-    ),
-  );
+      h('dt', null, String(key)),
+      h('dd', {title: shown.length > 16 ? shown : null}, shown),
+    );
+  });
   return card(
     'How this was measured',
     'The text and the settings of `jumprelu features`.',

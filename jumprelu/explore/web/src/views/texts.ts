@@ -6,7 +6,7 @@ import {replaceHash} from '../router.ts';
 import {button, fill, h} from '../ui/dom.ts';
 import {visible} from '../ui/pieces.ts';
 import {chooser} from './groups.ts';
-import {type Pane, pane} from './pane.ts';
+import {Pane} from './pane.ts';
 
 interface State {
   passage: number;
@@ -81,7 +81,7 @@ export async function textsView(
     state.members.forEach((member, i) => {
       if (!member) return;
       shown.push(
-        pane(context, {
+        new Pane(context, {
           member,
           pieces,
           latents: texts.latents(state.passage, member),
@@ -94,6 +94,9 @@ export async function textsView(
         }),
       );
     });
+    // Both show the same token, that of the first chosen latent.
+    const lead = shown.find((_, i) => state.heats[i] !== null) ?? shown[0];
+    select(lead.selected);
     panes.classList.toggle('two', shown.length > 1);
     fill(
       panes,
