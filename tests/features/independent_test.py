@@ -148,11 +148,10 @@ class Member:
     table = parquet.read_table(folder / entry['file'])
     chosen = rng.choice(len(table), -(-LATENTS // 12), replace=False)
     self.rows = table.take(chosen).to_pylist()
-    fires = keep & (z > p['threshold'])
-    values = np.where(fires, z, 0)
-    self.values, self.sure, self.perhaps = (
-        np.moveaxis(every[..., chosen], -1, 0)
-        for every in (values, sure, perhaps)
+    self.values = np.moveaxis(z[..., chosen], -1, 0)
+    self.values *= np.moveaxis(keep & (z > p['threshold']), -1, 0)[chosen]
+    self.sure, self.perhaps = (
+        np.moveaxis(every[..., chosen], -1, 0) for every in (sure, perhaps)
     )
     self.both, self.counts = [], []
     for every in (sure, perhaps):
