@@ -125,8 +125,8 @@ class Member:
     both: The numbers of tokens on which it and each latent of the member fire:
       the least possible, and the largest.
     counts: The least and the largest number of firings of each latent.
-    texts: What the passages' tokens have: the table's rows, values [tokens,
-      latents] and whether each latent surely or perhaps fires.
+    texts: For the tokens of the passages: rows of the table, pre-activations
+      [tokens, latents], and whether each latent surely or perhaps fires.
   """
 
   def __init__(self, entry, *, demo, folder, model, text, rng):
