@@ -244,9 +244,12 @@ def test_top_examples_and_the_windows_of_all_examples(members, text, manifest):
     for kind in ('examples', 'band_examples', 'silent_examples'):
       for example in row[kind]:
         _check_window(example, values, text, settings['window'])
-    for example in row['band_examples']:
+    # Latents with fewer firings than bands have no edges.
+    for example in row['band_examples'] if row['band_edges'] else ():
       low, high = row['band_edges'][example['band'] :][:2]
       assert low <= example['value'] <= high
+    assert len(row['band_edges']) in (0, settings['bands'] + 1)
+    assert bool(row['band_edges']) == (row['count'] >= settings['bands'])
     assert not any(any(e['values']) for e in row['silent_examples'])
 
 
