@@ -80,20 +80,31 @@ _TRAIN = [
 # import.
 _TENSORBOARD = ['tensorboardX>=2.6.2']
 
+# The server of `jumprelu explore --serve`, which overrides a method of
+# uvicorn's server.
+_SERVE = ['starlette>=1.0,<2', 'uvicorn>=0.40,<0.55']
+
 # Extras contain the list `_TRAIN` instead of requiring `jumprelu[train]`, which
 # pip could install from a package index instead of this checkout.
 _EXTRAS = {
     'train': _TRAIN,
     # `jumprelu train --tensorboard`.
     'tensorboard': [*_TRAIN, *_TENSORBOARD],
+    # `jumprelu explore --serve`.
+    'serve': [*_TRAIN, *_SERVE],
     'test': [
         *_TRAIN,
         *_TENSORBOARD,
+        *_SERVE,
+        # Starlette's test client needs it.
+        'httpx>=0.28',
         'pytest>=8.3',
         'pytest-xdist>=3.6',
         'pytest-timeout>=2.3',
         # Checks the shapes of `jaxtyping` in tests.
         'beartype>=0.20',
+        # Shows the public objects in notebooks.
+        'treescope>=0.1.10,<0.2',
         # Run docs/tutorial.ipynb.
         'nbclient>=0.10',
         'ipykernel>=6.29',
@@ -103,6 +114,14 @@ _EXTRAS = {
         'ruff>=0.12',
         'pyink>=24.10',
         'basedpyright>=1.31',
+    ],
+    # Opens pages in Debian's Chromium (tests/browser).
+    'browser': [
+        *_TRAIN,
+        'pytest>=8.3',
+        'pytest-xdist>=3.6',
+        'pytest-timeout>=2.3',
+        'playwright>=1.49',
     ],
     # Runs other libraries, for comparison; the other tests compare with stored
     # results. SAEBench is left out because it requires an older NumPy
@@ -175,6 +194,7 @@ setuptools.setup(
     python_requires='>=3.11',
     packages=setuptools.find_packages(include=['jumprelu', 'jumprelu.*']),
     package_data={
+        'jumprelu.explore': ['static/*'],
         'jumprelu.lm': ['nano/*'],
         'jumprelu.ops.native': ['*.cc', '*.h'],
         'jumprelu.release.formats': ['gemma_scope_l0.json'],

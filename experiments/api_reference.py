@@ -3,6 +3,7 @@
 python -m experiments.api_reference
 """
 
+import functools
 import inspect
 import pathlib
 from typing import Any
@@ -12,49 +13,85 @@ import jumprelu
 _PATH = pathlib.Path(__file__).resolve().parent.parent / 'docs' / 'api.md'
 _HEAD = """# The public API
 
-Made by `python -m experiments.api_reference` from the docstrings. These names
-are imported when they are first used.
+Made by `python -m experiments.api_reference` from the docstrings. The public
+names are imported when they are first used. All examples run in the tests, on a
+suite with the demo's results. They begin with these lines:
+
+"""
+_RESULTS_HEAD = """## Results
+
+The classes of the results of these calls; they are not constructed directly.
 """
 
 
 def render() -> str:
   """Returns the page."""
-  parts = [_HEAD]
+  _, lines, _ = (jumprelu.__doc__ or '').split('\n\n')
+  parts = [_HEAD + f'```text\n{lines}\n```\n']
   for name in jumprelu.__all__:
     value = getattr(jumprelu, name)
     parts.append(f'## jumprelu.{name}\n')
     if inspect.isclass(value):
-      parts.append(_block(value))
-      parts += [
-          f'### {name}.{member}\n\n{_block(function)}'
-          for member, function in _members(value)
-      ]
+      parts += _class(name, value)
     elif callable(value):
       parts.append(_block(value))
     else:
       keys = ', '.join(f'`{key}`' for key in value)
       parts.append(f'A table with the keys {keys}.\n')
+  parts.append(_RESULTS_HEAD)
+  for value in results():
+    parts.append(f'### {value.__name__}\n')
+    parts += _class(value.__name__, value)
   return '\n'.join(parts)
 
 
-def _members(value: type) -> list[tuple[str, Any]]:
+def _class(name: str, value: type) -> list[str]:
+  return [
+      _block(value),
+      *(
+          f'### {name}.{member}\n\n{_block(function)}'
+          for member, function in members(value)
+      ),
+  ]
+
+
+def results() -> list[type]:
+  """Returns the classes of which public functions return instances."""
+  from jumprelu.api import attributions, dictionary, latents
+  from jumprelu.api import results as results_lib
+
+  return [
+      results_lib.Activations,
+      results_lib.Top,
+      results_lib.Active,
+      attributions.Attribution,
+      results_lib.Generation,
+      latents.Latent,
+      latents.Examples,
+      latents.Example,
+      dictionary.SparseLatents,
+  ]
+
+
+def members(value: type) -> list[tuple[str, Any]]:
   """Returns the public methods and properties of a class, in order."""
-  members = {}
+  known = {}
   for base in reversed(value.__mro__):
     if base.__module__.startswith('jumprelu'):
-      members |= vars(base)
+      known |= vars(base)
+  kinds = (property, functools.cached_property)
   return [
       (name, member)
-      for name, member in members.items()
+      for name, member in known.items()
       if not name.startswith('_')
-      and (inspect.isfunction(member) or isinstance(member, property))
+      and (inspect.isfunction(member) or isinstance(member, kinds))
   ]
 
 
 def _block(value: Any) -> str:
   """Returns a signature, unless it is a property's, and the docstring."""
   text = inspect.getdoc(value) or ''
-  if isinstance(value, property) or inspect.isclass(value):
+  if not inspect.isfunction(value):
     return f'```text\n{text}\n```\n'
   parameters = inspect.signature(value).parameters.values()
   shown = [str(p.replace(annotation=p.empty)) for p in parameters]

@@ -1,10 +1,10 @@
-"""Training, evaluation, release and exploration of suites of JumpReLU SAEs.
+r"""Training, evaluation, release and exploration of suites of JumpReLU SAEs.
 
-  import jumprelu
-  suite = jumprelu.load('jumprelu_demo/release')
-  sae = suite['resid_post', 28]
-  lm = sae.load_lm()
-  acts = lm.run('with open(path) as f:', sae=sae)
+>>> import jumprelu
+>>> suite = jumprelu.load('jumprelu_demo/release')
+>>> sae = suite['resid_post', 28]
+>>> lm = sae.load_lm()
+>>> acts = lm.run('with open(path) as f:\n    return f.', sae=sae)
 
 The names below are the public API. Each is imported when it is first used, so
 that importing the package is fast: gemma, TensorFlow and matplotlib are loaded
@@ -27,7 +27,7 @@ _PUBLIC = {
     'VARIANTS': ('saes', 'VARIANTS'),
     'collect_features': ('api.commands', 'collect_features'),
     'evaluate_suite': ('api.commands', 'evaluate_suite'),
-    'load': ('api.suite', 'load'),
+    'load': ('api.loading', 'load'),
     'load_lm': ('api.language_model', 'load_lm'),
     'read_metrics': ('api.commands', 'read_metrics'),
     'train_suite': ('api.commands', 'train_suite'),

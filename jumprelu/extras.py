@@ -32,6 +32,7 @@ EXTRAS = {
         'tensorstore': 'tensorstore',
     },
     'tensorboard': {'tensorboardX': 'tensorboardX'},
+    'serve': {'starlette': 'starlette', 'uvicorn': 'uvicorn'},
     'interop': {'torch': 'torch', 'transformers': 'transformers'},
 }
 # The largest number of libraries that a message names.

@@ -1,6 +1,7 @@
 """Imports: libraries that light commands must not load."""
 
 import json
+import resource
 import subprocess
 import sys
 
@@ -99,6 +100,35 @@ def test_status_does_not_load_jax(tmp_path):
 def test_the_help_of_status_loads_no_library_of_remote_storage():
   code = 'from jumprelu.run import main; main.main(["status", "--help"])'
   assert _loaded_after(code) & (_HEAVY | {'etils', 'jax'}) == set()
+
+
+_WRONG_FLAG = (
+    'from jumprelu.run import main\n'
+    'assert main.main(["train", "--out=x", "--width=5"]) == 2'
+)
+
+
+def test_a_wrong_flag_loads_no_library_of_runs():
+  assert _loaded_after(_WRONG_FLAG) & (_HEAVY | {'grain', 'orbax'}) == set()
+
+
+def _cpu_seconds(code: str) -> float:
+  """Returns the smallest CPU time of three processes that run the code."""
+  seconds = []
+  for _ in range(3):
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(
+        [sys.executable, '-c', code], check=True, stderr=subprocess.DEVNULL
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds.append(
+        after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    )
+  return min(seconds)
+
+
+def test_a_wrong_flag_costs_little_more_than_the_import_of_jax():
+  assert _cpu_seconds(_WRONG_FLAG) < 2 * _cpu_seconds('import jax')
 
 
 def test_a_plan_loads_no_language_model():

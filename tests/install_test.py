@@ -33,9 +33,9 @@ def _contents(package: pathlib.Path) -> dict[str, bytes]:
   return {
       str(path.relative_to(package)): path.read_bytes()
       for path in package.rglob('*')
-      if path.is_file()
-      and '__pycache__' not in path.parts
-      and path.suffix != '.so'
+      if path.is_file() and '__pycache__' not in path.parts
+      # The sources of the page's bundle, which is installed.
+      and 'web' not in path.relative_to(package).parts and path.suffix != '.so'
   }
 
 

@@ -143,7 +143,13 @@ def _python(*folders: str) -> list[pathlib.Path]:
 def _documents() -> list[pathlib.Path]:
   """Returns all documents except the changelog, which is a record."""
   folders = ('docs', *_CODE)
-  files = [p for name in folders for p in (_ROOT / name).rglob('*.md')]
+  files = [
+      path
+      for name in folders
+      for path in (_ROOT / name).rglob('*.md')
+      # Not a part of the checkout.
+      if 'node_modules' not in path.parts
+  ]
   return [_ROOT / 'README.md', _ROOT / 'CONTRIBUTING.md', *sorted(files)]
 
 

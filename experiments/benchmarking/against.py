@@ -25,6 +25,7 @@ from absl import flags
 from experiments.benchmarking import benchmark, problem, resident
 from jumprelu import errors
 from jumprelu.ops import native
+from jumprelu.run import flags as flags_lib
 from jumprelu.run import main as main_lib
 
 _CONFIDENCE = 0.95
@@ -55,8 +56,8 @@ def define_flags(flag_values: flags.FlagValues) -> None:
       'Name of a size of SAE and batch (problem.py).',
       flag_values=flag_values,
   )
-  flags.DEFINE_integer(
-      'rounds', 20, 'Number of rounds.', 6, flag_values=flag_values
+  flags_lib.define_integer(
+      flag_values, 'rounds', 20, 'Number of rounds.', lower_bound=6
   )
 
 

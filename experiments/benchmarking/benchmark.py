@@ -43,6 +43,7 @@ import jax
 from experiments.benchmarking import problem, report, resident, timing
 from jumprelu import errors
 from jumprelu.ops import native
+from jumprelu.run import flags as flags_lib
 from jumprelu.run import main as main_lib
 
 PEERS = ('saelens', 'dictionary_learning', 'sparsify')
@@ -106,8 +107,8 @@ def define_flags(flag_values: flags.FlagValues) -> None:
       'Device; auto is the default device of JAX.',
       flag_values=flag_values,
   )
-  flags.DEFINE_integer(
-      'rounds', 5, 'Number of rounds.', 1, flag_values=flag_values
+  flags_lib.define_integer(
+      flag_values, 'rounds', 5, 'Number of rounds.', lower_bound=1
   )
   switches = {
       'alone': 'Run one implementation after another, to save memory.',

@@ -26,6 +26,7 @@ import time
 from absl import flags
 
 from jumprelu import errors
+from jumprelu.run import flags as flags_lib
 from jumprelu.run import main as main_lib
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -45,8 +46,8 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   }
   for name, (default, text) in strings.items():
     flags.DEFINE_string(name, default, text, flag_values=flag_values)
-  flags.DEFINE_integer(
-      'tokens', 524_288, 'The --tokens of the demo.', 1, flag_values=flag_values
+  flags_lib.define_integer(
+      flag_values, 'tokens', 524_288, 'The --tokens of the demo.', lower_bound=1
   )
 
 

@@ -25,6 +25,7 @@ from experiments import findings
 from experiments.benchmarking import exact
 from experiments.figures import drawing
 from experiments.suites import results, scales, suites
+from jumprelu.run import flags as flags_lib
 from jumprelu.run import main as main_lib
 
 # Name of a precision in the tables -> name in configs.
@@ -46,12 +47,12 @@ def define_flags(flag_values: flags.FlagValues) -> None:
       'Folder for the two suites; finished runs are reused.',
       flag_values=flag_values,
   )
-  flags.DEFINE_integer(
+  flags_lib.define_integer(
+      flag_values,
       'rows',
       65_536,
       'Rows for the gradients; 0 omits the first table.',
-      0,
-      flag_values=flag_values,
+      lower_bound=0,
   )
   flags.DEFINE_enum(
       'scale',

@@ -2,10 +2,11 @@
 
 Gated SAEs (arXiv 2404.16014), figure 2. Under an L1 penalty, the reconstruction
 of a feature of size 1 with the least loss is 1 - lambda / 2, so lambda = 1
-halves the feature. Gates and thresholds do not shrink the values that pass
-them. The figure shows SAEs of one latent, trained on a feature that is present
-on a tenth of the rows, in a random direction with weak noise. Points are means
-over seeds; bars are two standard errors.
+halves the feature. The gates of Gated SAEs and the thresholds of JumpReLU SAEs
+do not shrink the values that pass them. The figure shows SAEs of one latent,
+trained on a feature that is present on a tenth of the rows, in a random
+direction with weak noise. Points are means over seeds; bars are two standard
+errors.
 
 The closed form includes the decoder's bias: with f the latent, b the bias along
 the feature and p the share of rows with the feature,

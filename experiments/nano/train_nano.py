@@ -30,16 +30,26 @@ from jumprelu.data import tokenizer as tokenizer_lib
 from jumprelu.lm import gemma, weights
 from jumprelu.lm import loss as loss_lib
 from jumprelu.lm import model as model_lib
+from jumprelu.run import flags as flags_lib
 
 _OUT = flags.DEFINE_string('out', 'jumprelu/lm/nano', 'Output folder.')
-_STEPS = flags.DEFINE_integer('steps', 2600, 'Optimiser steps.')
-_BATCH = flags.DEFINE_integer('batch', 8, 'Sequences per step.')
+_STEPS = flags_lib.define_integer(
+    flags.FLAGS, 'steps', 2600, 'Optimiser steps.'
+)
+_BATCH = flags_lib.define_integer(
+    flags.FLAGS, 'batch', 8, 'Sequences per step.'
+)
 _LEARNING_RATE = flags.DEFINE_float(
     'learning_rate', 3e-3, 'Peak learning rate.'
 )
-_SEED = flags.DEFINE_integer('seed', 0, 'Seed of parameters and row order.')
-_SAVE_EVERY = flags.DEFINE_integer(
-    'save_every', 250, 'Steps between evaluations that also save the weights.'
+_SEED = flags_lib.define_integer(
+    flags.FLAGS, 'seed', 0, 'Seed of parameters and row order.'
+)
+_SAVE_EVERY = flags_lib.define_integer(
+    flags.FLAGS,
+    'save_every',
+    250,
+    'Steps between evaluations that also save the weights.',
 )
 _EVAL_ROWS = 128  # Held-out rows of the evaluations during training.
 

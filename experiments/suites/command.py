@@ -7,7 +7,8 @@ A figure is a module with three functions:
   figure(rows)     returns the picture, drawn from those rows alone
 
 The CSV file therefore holds all the numbers of the picture, and `--redraw`
-needs no suite.
+needs no suite. Modules that import JAX are imported inside functions, because
+`--redraw` needs no JAX either.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,10 +24,11 @@ from absl import flags
 
 from experiments.figures import drawing
 from experiments.nano import made
-from experiments.suites import results, scales, side_by_side, suites
+from experiments.suites import scales, suites
 from jumprelu import errors
 from jumprelu.files import cache_folder
 from jumprelu.plots import sheets
+from jumprelu.run import flags as flags_lib
 from jumprelu.run import main as main_lib
 
 _EXPERIMENTS = pathlib.Path(__file__).parents[1]
@@ -80,13 +82,13 @@ def define_flags(flag_values: flags.FlagValues) -> None:
       ' WORK/quick/figures with --quick).',
       flag_values=flag_values,
   )
-  flags.DEFINE_integer(
+  flags_lib.define_integer(
+      flag_values,
       'jobs',
       0,
       'Number of suites trained and measured at once, each in a separate'
       ' process; 0: two on a CPU with several cores, otherwise one.',
-      0,
-      flag_values=flag_values,
+      lower_bound=0,
   )
   flags.DEFINE_boolean(
       'redraw',
@@ -110,6 +112,7 @@ def run(figures: Sequence[Any], flag_values: flags.FlagValues) -> int:
     return 0
   if scale.topology and not _can_run(figures, scale):
     return 0
+  from experiments.suites import results
   from jumprelu.run import preemption as preemption_lib
 
   # Suites share most of their compiled programs.
@@ -149,6 +152,8 @@ def _make(
     should_stop: Callable[[int], bool],
 ) -> None:
   """Makes missing results, and each figure as soon as its results exist."""
+  from experiments.suites import results, side_by_side
+
   needs = _all_needs(figures, scale)
   missing = [need for need in needs if not results.is_stored(need, work)]
   have = {need.name for need in needs} - {need.name for need in missing}
@@ -177,6 +182,8 @@ def _draw_ready(
     have: set[str],
 ) -> list[Any]:
   """Makes the figures whose results exist; returns the other figures."""
+  from experiments.suites import results
+
   waiting = []
   for figure in figures:
     needs = figure.needs(scale)
@@ -199,6 +206,8 @@ def _in_turn(
     should_stop: Callable[[int], bool],
 ) -> Iterator[Any]:
   """Makes suites and readings in this process; yields each when it is done."""
+  from experiments.suites import results
+
   for need in needs:
     on_start(need)
     results.obtain(need, work, should_stop=should_stop)

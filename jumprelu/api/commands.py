@@ -7,6 +7,7 @@ import pathlib
 from typing import Any
 
 from jumprelu import extras
+from jumprelu.api import loading
 from jumprelu.api import suite as suite_lib
 
 
@@ -23,6 +24,11 @@ def train_suite(
 
   Returns:
     'done', or 'preempted' if the process had to stop early.
+
+  >>> jumprelu.train_suite(
+  ...     'runs/a', sites=('resid_post',), widths=(64,), tokens=65_536,
+  ...     eval__tokens=8_192, quiet=True)
+  'done'
   """
   extras.check('train')
   from jumprelu.training import config, train
@@ -35,16 +41,23 @@ def train_suite(
 def read_metrics(run: str | os.PathLike[str]) -> list[dict[str, Any]]:
   """Returns the training curves of a run: a row per segment and member.
 
-  A row has `step`, `member`, `l0`, `fvu`, `dead_share`, `loss`, the learning
-  rate and further numbers, and can be read by `pandas.DataFrame`.
+  A row has `member`, its site, width, variant and sparsity, `step`, `l0`,
+  `fvu`, `dead_share`, `loss`, the learning rate and further numbers. The rows
+  can be read by `pandas.DataFrame`.
 
   Args:
-    run: The run directory.
+    run: The run directory, local or remote.
+
+  >>> rows = jumprelu.read_metrics('runs/a')
+  >>> rows[-1]['step'], rows[-1]['member']
+  (256, 'resid_post-64-jumprelu-lambda_0.004-seed_0')
   """
-  extras.check('train')
+  with extras.imports():
+    from etils import epath
+
   from jumprelu.training import metrics_file
 
-  return metrics_file.by_member(run)
+  return metrics_file.read(epath.Path(run).expanduser())
 
 
 def write_release(
@@ -57,13 +70,17 @@ def write_release(
     out: The folder of the release.
     **options: Those of `release/publish.release_run`, for instance
       `unfinished=True`.
+
+  >>> jumprelu.write_release('runs/a', 'releases/a')
+  releases/a: 3 SAEs
+  ...
   """
   extras.check('train')
   from jumprelu.release import publish
 
   opened = publish.open_run(run)
   publish.release_run(opened, publish.evaluate_run(opened), out, **options)
-  return suite_lib.load(out)
+  return loading.load(out)
 
 
 def evaluate_suite(
@@ -82,6 +99,12 @@ def evaluate_suite(
     model: The language model; that of the SAEs if None.
     measures: Names of further measures (`jumprelu evaluate --help=measures`).
     config: A `jumprelu.evals.Config`; the default if None.
+
+  >>> from jumprelu import evals
+  >>> rows = jumprelu.evaluate_suite(
+  ...     jumprelu.load('releases/a'), config=evals.Config(tokens=8_192))
+  >>> {'l0', 'fvu', 'delta_loss'} <= set(rows[0])
+  True
   """
   extras.check('train')
   from jumprelu import evals, sharding
@@ -125,6 +148,11 @@ def collect_features(
     model: The language model; that of the SAEs if None.
     tokens: The number of positions to read; that of `config` if None.
     config: A `jumprelu.features.Config`; the default if None.
+
+  >>> manifest = jumprelu.collect_features(
+  ...     jumprelu.load('releases/a'), 'features/a', tokens=8_192)
+  >>> len(manifest['members'])
+  3
   """
   extras.check('train')
   from jumprelu import features

@@ -2,14 +2,16 @@
 
 import dataclasses
 import functools
-import html
-from typing import NamedTuple
+import operator
+import os
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jumprelu import data, errors
+from jumprelu.api import displays
 from jumprelu.api import language_model as language_model_lib
 from jumprelu.api.dictionary import Dictionary
 from jumprelu.array_typing import Float, Int
@@ -45,6 +47,22 @@ class Example(NamedTuple):
     return f'{self.value:8.2f}  {"".join(text)!r}'
 
 
+class Examples(list[Example]):
+  """A list of examples, the largest value first."""
+
+  def __repr__(self) -> str:
+    return '\n'.join(map(repr, self)) or 'no examples'
+
+  def _repr_html_(self) -> str:
+    largest = max((e.value for e in self), default=0.0)
+    rows = ''.join(
+        f'<tr><td>{e.value:.2f}</td><td style="text-align:left">'
+        f'{displays.heat(e.pieces, e.values.tolist(), largest)}</td></tr>'
+        for e in self
+    )
+    return f'<table>{rows}</table>' if rows else '<p>no examples</p>'
+
+
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Latent:
   """One latent: its activations on text, its logits and its neighbours.
@@ -73,7 +91,7 @@ class Latent:
   largest: float
   threshold: float | None
   histogram: Int[np.ndarray, ' bins']
-  examples: list[Example]
+  examples: Examples
   top_tokens: list[tuple[str, float, int]]
   promoted: list[tuple[str, float]]
   suppressed: list[tuple[str, float]]
@@ -85,6 +103,10 @@ class Latent:
     return self.count / max(self.tokens, 1)
 
   def __repr__(self) -> str:
+    return '\n'.join([*self._head(), *map(repr, self.examples)])
+
+  def _head(self) -> list[str]:
+    """Returns the lines before the examples."""
     lines = [
         f'latent {self.index} of {self.sae!r}',
         f'fires on {self.frequency:.3%} of {self.tokens:,} tokens; mean'
@@ -93,32 +115,33 @@ class Latent:
         f'promotes {_list(self.promoted)}',
         f'suppresses {_list(self.suppressed)}',
         'neighbours ' + ', '.join(f'{i} ({c:.2f})' for i, c in self.neighbours),
-        *map(repr, self.examples),
     ]
-    return '\n'.join(lines)
+    if self.count:
+      bars = displays.histogram(self.histogram)
+      lines.insert(2, f'values 0 |{bars}| {self.largest:.2f}, log scale')
+    return lines
 
   def _repr_html_(self) -> str:
-    rows = ''.join(
-        f'<tr><td>{e.value:.2f}</td><td style="text-align:left"><code>'
-        + ''.join(
-            f'<span style="background:rgba(213,94,0,{_shade(v, self.largest)})"'
-            f' title="{v:.2f}">{html.escape(piece)}</span>'
-            for piece, v in zip(e.pieces, e.values, strict=True)
-        )
-        + '</code></td></tr>'
-        for e in self.examples
+    lines = [line for line in self._head() if not line.startswith('values')]
+    bars = displays.histogram_svg(self.histogram, self.largest, self.threshold)
+    return displays.preformatted(lines) + bars + self.examples._repr_html_()
+
+  def __treescope_repr__(self, path: str | None, subtree_renderer: Any) -> Any:
+    names = (
+        *('index', 'sae', 'tokens', 'count', 'frequency', 'mean', 'largest'),
+        *('threshold', 'histogram', 'promoted', 'suppressed', 'neighbours'),
+        *('top_tokens', 'examples'),
     )
-    head = html.escape('\n'.join(repr(self).split('\n')[:5]))
-    return f'<pre>{head}</pre><table>{rows}</table>'
+    return displays.constructor(self, names, path, subtree_renderer)
 
 
 def describe(
     sae: Dictionary,
     model: language_model_lib.LanguageModel,
-    index: int,
+    index: int | np.integer,
     *,
     k: int = 10,
-    text: str | None = None,
+    text: str | os.PathLike[str] | None = None,
     tokens: int = 100_000,
     window: int = 10,
 ) -> Latent:
@@ -140,6 +163,10 @@ def describe(
   Raises:
     UserError: There is no such latent.
   """
+  index, tokens = operator.index(index), operator.index(tokens)
+  text = None if text is None else os.fspath(text)
+  if tokens < 1:
+    raise errors.UserError(f'tokens={tokens}, but 1 is the least')
   if not 0 <= index < sae.width:
     raise errors.UserError(
         f'latent {index}: {sae!r} has latents 0 to {sae.width - 1}'
@@ -261,9 +288,9 @@ def _encode_batch(
   return jnp.where(keep[..., None], latents, 0), keep.sum()
 
 
-def _examples(firings, at, values, model, k, window) -> list[Example]:
+def _examples(firings, at, values, model, k, window) -> Examples:
   """Returns the strongest firings, at most one from each document."""
-  examples, seen = [], set()
+  examples, seen = Examples(), set()
   length = firings.rows.shape[1]
   by_position = dict(zip(at.tolist(), values.tolist(), strict=True))
   for i in np.argsort(-values, kind='stable'):
@@ -329,7 +356,3 @@ def _neighbours(sae: Dictionary, index: int, k: int) -> list[tuple[int, float]]:
 
 def _list(tokens: list[tuple[str, float]]) -> str:
   return ', '.join(f'{piece!r} {effect:+.2f}' for piece, effect in tokens)
-
-
-def _shade(value: float, largest: float) -> str:
-  return f'{0.8 * value / largest if largest else 0:.2f}'

@@ -1,4 +1,9 @@
-"""Compiled passes of a language model, with or without an SAE spliced in."""
+"""Compiled passes of a language model, with or without an SAE spliced in.
+
+The passes of an evaluation (`evals/splice.py`) differ: they run many SAEs on
+one clean pass, and only the blocks above a splice. `Spliced` passes run one SAE
+in a complete pass, also token by token, and may keep the error.
+"""
 
 import functools
 from typing import Any, NamedTuple
@@ -9,7 +14,7 @@ import jax.numpy as jnp
 from jumprelu import lm
 from jumprelu.array_typing import Array, Float, Int, Key
 from jumprelu.data import packing
-from jumprelu.lm import cached, gemma
+from jumprelu.lm import cached, gemma, loss
 from jumprelu.saes import base
 
 
@@ -25,6 +30,14 @@ class Spliced(NamedTuple):
   sae: base.Sae
   reads: lm.Reads
   keep_error: bool
+
+
+class Forward(NamedTuple):
+  """The results of a forward pass."""
+
+  values: dict[lm.Tap, Float[Array, 'sequences positions d_site']]
+  logits: Float[Array, 'sequences positions vocab']
+  losses: Float[Array, 'sequences next_positions']
 
 
 class Sampling(NamedTuple):
@@ -71,8 +84,8 @@ def forward(
     *,
     taps: tuple[lm.Tap, ...],
     spliced: Spliced | None,
-) -> tuple[dict[lm.Tap, Array], Float[Array, 'sequences positions vocab']]:
-  """Returns the activations at `taps` and the logits."""
+) -> Forward:
+  """Returns the activations at `taps`, the logits and the losses."""
   tokens = jnp.asarray(tokens)
   hidden, values = gemma.run(
       config,
@@ -84,69 +97,119 @@ def forward(
       taps=frozenset(taps),
       splice=_splices(spliced, sae_params, tokens),
   )
-  return values, gemma.unembed(config, params, hidden)
+  logits = gemma.unembed(config, params, hidden)
+  return Forward(values, logits, loss.of_logits(logits[:, :-1], tokens[:, 1:]))
+
+
+@functools.partial(jax.jit, static_argnums=0, static_argnames='spliced')
+def losses(
+    config: lm.LmConfig,
+    params: Any,
+    tokens: Int[Array, 'sequences positions'],
+    sae_params: Any,
+    *,
+    spliced: Spliced | None,
+) -> Float[Array, 'sequences positions']:
+  """Returns the losses of the next tokens; few logits are in memory at once."""
+  tokens = jnp.asarray(tokens)
+  return loss.losses(
+      config,
+      params,
+      tokens,
+      positions=jnp.asarray(packing.positions(tokens)),
+      segments=jnp.asarray(packing.segments(tokens)),
+      splice=_splices(spliced, sae_params, tokens),
+  )
+
+
+class Generated(NamedTuple):
+  """New tokens, the logits that each was chosen from, and their number."""
+
+  tokens: Int[Array, ' room']
+  logits: Float[Array, 'room vocab']
+  count: Int[Array, '']
 
 
 @functools.partial(
-    jax.jit, static_argnums=0, static_argnames=('tokens', 'spliced')
+    jax.jit, static_argnums=0, static_argnames=('room', 'spliced')
 )
 def generate(
     config: lm.LmConfig,
     params: Any,
     prompt: Int[Array, ' positions'],
     length: Int[Array, ''],
+    tokens: Int[Array, ''],
     sampling: Sampling,
     *,
     sae_params: Any,
-    tokens: int,
+    room: int,
     spliced: Spliced | None,
-) -> tuple[Int[Array, ' tokens'], Float[Array, 'tokens vocab']]:
-  """Returns new ids, and the logits that each was chosen from.
+) -> Generated:
+  """Returns a continuation, which ends after EOS.
 
   Args:
     config: The model's shapes.
     params: Its parameters.
     prompt: The prompt, padded.
     length: The number of its tokens.
+    tokens: The largest number of new tokens.
     sampling: How tokens are chosen.
     sae_params: The parameters of the spliced SAE.
-    tokens: The number of new tokens.
+    room: The size of the result, at least `tokens`; a program is compiled for
+      each size.
     spliced: The spliced SAE; None for the plain model.
   """
   dtype = jax.tree.leaves(params)[0].dtype
-  room = prompt.shape[0] + tokens
-  cache = cached.make_cache(config, 1, room, dtype=dtype)
+  cache = cached.make_cache(config, 1, prompt.shape[0] + room, dtype=dtype)
 
   def run(cache, ids):
-    attend = cached.Attention(cache, config.attention_softcap)
-    positions = cache.length + jnp.arange(ids.shape[1])[None]
-    hidden, _ = gemma.run(
-        config,
-        params,
-        ids,
-        positions=positions,
-        segments=jnp.ones_like(ids),
-        final_norm=True,
-        splice=_splices(spliced, sae_params, ids),
-        attend=attend,
-    )
-    return attend.cache, hidden
+    splice = _splices(spliced, sae_params, ids)
+    return _extend(config, params, cache, ids, splice=splice)
 
-  def step(carry, key):
-    cache, hidden = carry
+  def step(state):
+    cache, hidden, made = state
     logits = gemma.unembed(config, params, hidden)
+    key = jax.random.fold_in(sampling.key, made.count)
     token = _choose(logits, sampling.temperature, key)
     cache, after = run(cache, token[None, None])
     cache = cache._replace(length=cache.length + 1)
-    return (cache, after[0, 0]), (token, logits)
+    made = Generated(
+        made.tokens.at[made.count].set(token),
+        made.logits.at[made.count].set(logits),
+        made.count + 1,
+    )
+    return cache, after[0, 0], made
+
+  def unfinished(state):
+    made = state[-1]
+    ended = made.tokens[made.count - 1] == packing.EOS
+    return (made.count < tokens) & ~((made.count > 0) & ended)
 
   cache, hidden = run(cache, prompt[None])
   cache = cache._replace(length=jnp.int32(length))
-  carry = cache, hidden[0, length - 1]
-  _, (ids, logits) = jax.lax.scan(
-      step, carry, jax.random.split(sampling.key, tokens)
+  made = Generated(
+      jnp.zeros(room, jnp.int32),
+      jnp.zeros((room, config.vocab), jnp.float32),
+      jnp.int32(0),
   )
-  return ids, logits
+  state = cache, hidden[0, length - 1], made
+  return jax.lax.while_loop(unfinished, step, state)[-1]
+
+
+def _extend(config, params, cache, ids, *, splice):
+  """Returns the cache with new tokens, and the final norm's output at them."""
+  attend = cached.Attention(cache, config.attention_softcap)
+  hidden, _ = gemma.run(
+      config,
+      params,
+      ids,
+      positions=cache.length + jnp.arange(ids.shape[1])[None],
+      segments=jnp.ones_like(ids),
+      final_norm=True,
+      splice=splice,
+      attend=attend,
+  )
+  return attend.cache, hidden
 
 
 def _choose(

@@ -1,19 +1,26 @@
-"""Results of the public API: activations of a text, attributions, generations."""
+"""Results of the public API: activations of a text, and generations."""
 
 import dataclasses
 import functools
 import html
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jumprelu import data, lm
+from jumprelu.api import displays
 from jumprelu.api.dictionary import Dictionary
 from jumprelu.array_typing import Bool, Float, Int
 from jumprelu.data import packing
-from jumprelu.lm import gemma, logit_effects, loss
+from jumprelu.lm import logit_effects
+
+
+class Passed(NamedTuple):
+  """The results of a forward pass of one text, on the host."""
+
+  values: dict[lm.Tap, Float[np.ndarray, 'tokens d_site']]
+  logits: Float[np.ndarray, 'tokens vocab']
+  loss: Float[np.ndarray, ' tokens_after_first']
 
 
 class Active(NamedTuple):
@@ -42,7 +49,8 @@ class Activations:
     sae: The SAE.
     tokens: Token ids.
     pieces: The text of each token.
-    inputs: The activations that the SAE reads, raw.
+    inputs: The activations that the SAE reads, raw: `sae.encode(inputs)` is
+      `latents`, except at BOS.
     targets: The activations that it reconstructs.
     latents: The latents.
     reconstruction: The SAE's output.
@@ -85,7 +93,17 @@ class Activations:
     return self.latents * np.concatenate([along, end])
 
   def top(self, k: int = 5) -> 'Top':
-    """Returns the `k` largest latents of each token."""
+    """Returns the `k` largest latents of each token.
+
+    >>> acts.top(2)
+    token     latent: value (effect on the next logit)
+    '<s>'
+    'with'    0: 10.2... (-0.1...)  333: 6.5... (+0.7...)
+    ...
+    '.'       371: 11.2... (-)  359: 7.3... (-)
+    >>> acts.top(2)[4][0]
+    Active(latent=344, value=8.6..., effect=2.9...)
+    """
     count = min(k, self.latents.shape[1])
     order = np.argsort(-self.latents, axis=-1, kind='stable')[:, :count]
     rows = [
@@ -110,6 +128,13 @@ class Activations:
 
   def _repr_html_(self) -> str:
     return self.top()._repr_html_()
+
+  def __treescope_repr__(self, path: str | None, subtree_renderer: Any) -> Any:
+    names = (
+        *('sae', 'pieces', 'tokens', 'inputs', 'targets', 'latents'),
+        *('reconstruction', 'error', 'logits', 'loss', 'keep'),
+    )
+    return displays.constructor(self, names, path, subtree_renderer)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -142,79 +167,29 @@ class Top:
     largest = max((row[0].value for row in self.rows if row), default=1.0)
     rows = []
     for piece, row in self:
-      share = row[0].value / largest if row else 0.0
+      shade = displays.shade(row[0].value if row else 0.0, largest)
       cells = ''.join(
           f'<td>{a.latent}: {a.value:.2f} <small>({_signed(a)})</small></td>'
           for a in row
       )
       rows.append(
-          f'<tr><td style="background:rgba(213,94,0,{share:.2f});text-align:left'
-          f'"><code>{html.escape(repr(piece))}</code></td>{cells}</tr>'
+          f'<tr><td style="{shade};text-align:left">'
+          f'<code>{html.escape(repr(piece))}</code></td>{cells}</tr>'
       )
     return (
-        '<table><thead><tr><th>token</th><th>latent: value (effect on the next'
-        f' logit)</th></tr></thead><tbody>{"".join(rows)}</tbody></table>'
+        '<table><thead><tr><th>token</th>'
+        '<th colspan="99" style="text-align:left">latent: value (effect on the'
+        f' next logit)</th></tr></thead><tbody>{"".join(rows)}</tbody></table>'
+    )
+
+  def __treescope_repr__(self, path: str | None, subtree_renderer: Any) -> Any:
+    return displays.constructor(
+        self, ('pieces', 'rows'), path, subtree_renderer
     )
 
 
 def _signed(active: Active) -> str:
   return '-' if np.isnan(active.effect) else f'{active.effect:+.2f}'
-
-
-@dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Attribution:
-  """Linear effects on a target token's logit minus the mean of all logits.
-
-  `effects`, `affine` and `error` of all tokens add up to the gradient times
-  the SAE's target activations (`total`), over the tokens that the SAE is
-  applied to.
-
-  Attributes:
-    pieces: The text of each token.
-    target: The text of the target token.
-    position: The token after which the target is predicted.
-    metric: The target's logit minus the mean of all logits.
-    effects: The effect of each latent at each token.
-    affine: The effect of the decoder's bias and skip term at each token.
-    error: The effect of the reconstruction error at each token.
-  """
-
-  pieces: list[str]
-  target: str
-  position: int
-  metric: float
-  effects: Float[np.ndarray, 'tokens latents']
-  affine: Float[np.ndarray, ' tokens']
-  error: Float[np.ndarray, ' tokens']
-
-  @property
-  def total(self) -> float:
-    """The sum of all effects."""
-    return float(self.effects.sum() + self.affine.sum() + self.error.sum())
-
-  def top(self, k: int = 10) -> list[tuple[int, int, float]]:
-    """Returns (token, latent, effect) of the `k` largest absolute effects."""
-    flat = self.effects.reshape(-1)
-    order = np.argsort(-np.abs(flat), kind='stable')[:k]
-    width = self.effects.shape[1]
-    return [
-        (int(i // width), int(i % width), float(flat[i]))
-        for i in order
-        if flat[i]
-    ]
-
-  def __repr__(self) -> str:
-    lines = [
-        f'Attribution of {self.target!r} after token {self.position}'
-        f' {self.pieces[self.position]!r}: logit minus mean {self.metric:.2f}',
-        f'errors {self.error.sum():+.2f}, biases {self.affine.sum():+.2f},'
-        f' latents {self.effects.sum():+.2f}, largest:',
-    ]
-    lines += [
-        f'  {effect:+.2f}  latent {latent} at {token} {self.pieces[token]!r}'
-        for token, latent, effect in self.top()
-    ]
-    return '\n'.join(lines)
 
 
 class Generation(NamedTuple):
@@ -239,26 +214,36 @@ class Generation(NamedTuple):
   def __repr__(self) -> str:
     return f'Generation({self.text!r})'
 
+  def _repr_html_(self) -> str:
+    prompt, new = (
+        html.escape(self.tokenizer.decode(ids.tolist()))
+        for ids in (self.prompt, self.tokens)
+    )
+    return f'<pre style="white-space:pre-wrap">{prompt}<mark>{new}</mark></pre>'
 
-def losses(
-    logits: Float[np.ndarray, 'tokens vocab'],
+  def __treescope_repr__(self, path: str | None, subtree_renderer: Any) -> Any:
+    names = ('text', 'prompt', 'tokens', 'logits')
+    return displays.constructor(self, names, path, subtree_renderer)
+
+
+def make(
+    model: Any,
+    sae: Dictionary,
     tokens: Int[np.ndarray, ' tokens'],
-) -> Float[np.ndarray, ' tokens_after_first']:
-  """Returns the loss in nats of each token after the first."""
-  logits = logits[:-1].astype(np.float64)
-  top = logits.max(-1, keepdims=True)
-  total = np.log(np.exp(logits - top).sum(-1)) + top[:, 0]
-  chosen = np.take_along_axis(logits, tokens[1:, None], axis=-1)[:, 0]
-  return (total - chosen).astype(np.float32)
-
-
-def make(model: Any, sae: Dictionary, tokens, values, logits) -> Activations:
-  """Returns the activations of a text from the values of a forward pass."""
+    passed: Passed,
+) -> Activations:
+  """Returns the activations of a text from the results of a forward pass."""
+  values = passed.values
   reads, keep = sae.reads, np.asarray(packing.keep_mask(tokens))
   inputs = np.concatenate([values[tap] for tap in reads.inputs], -1)
   targets = np.concatenate([values[tap] for tap in reads.targets], -1)
+  if not reads.input_gain:
+    inputs = inputs / np.asarray(
+        lm.input_gains(model.config, model.params, reads)
+    )
   kept = np.where(keep[:, None], inputs, 0)
-  latents, reconstruction = _apply(sae.sae, sae.to_raw(model.model), kept)
+  latents = sae.encode(kept)
+  reconstruction = sae.decode(latents, kept)
   mask = keep[:, None]
   latents = np.where(mask, latents, 0)
   reconstruction = np.where(mask, reconstruction, targets)
@@ -272,72 +257,9 @@ def make(model: Any, sae: Dictionary, tokens, values, logits) -> Activations:
       latents=latents,
       reconstruction=reconstruction,
       error=targets - reconstruction,
-      logits=logits,
-      loss=losses(logits, tokens),
+      logits=passed.logits,
+      loss=passed.loss,
       keep=keep,
       _residual=values[last],
       _model=model.model,
   )
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _apply(sae, params, inputs):
-  latents = sae.encode(params, inputs)
-  return latents, sae.decode(params, latents, inputs)
-
-
-def attribute(
-    model: Any, acts: Activations, *, target: int, position: int
-) -> Attribution:
-  """Returns the effects on `target` after `position` (`LanguageModel`)."""
-  reads = acts.sae.reads
-  tap = reads.target
-  metric, gradient = _gradient(
-      model.model.config,
-      model.params,
-      model._padded(acts.tokens),
-      jnp.int32(target),
-      jnp.int32(position),
-      tap=tap,
-  )
-  gradient = np.asarray(gradient[0, : len(acts.tokens)])
-  gradient = np.where(acts.keep[:, None], gradient, 0)
-  sae = acts.sae
-  zeros = np.zeros_like(acts.latents)
-  kept = np.where(acts.keep[:, None], acts.inputs, 0)
-  affine = _decode(sae.sae, sae.to_raw(model.model), zeros, kept)
-  return Attribution(
-      pieces=acts.pieces,
-      target=model.tokenizer.piece(target),
-      position=position,
-      metric=float(metric),
-      effects=acts.latents * (gradient @ sae.W_dec.T),
-      affine=(gradient * np.asarray(affine)).sum(-1),
-      error=(gradient * acts.error).sum(-1),
-  )
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _decode(sae, params, latents, inputs):
-  return sae.decode(params, latents, inputs)
-
-
-@functools.partial(jax.jit, static_argnums=0, static_argnames='tap')
-def _gradient(config, params, tokens, target, position, *, tap):
-  """Returns the metric and its gradient at `tap`."""
-  tokens = jnp.asarray(tokens)
-  shape = (*tokens.shape, config.d_site(tap.site))
-
-  def metric(shift):
-    hidden = loss.hidden(
-        config,
-        params,
-        tokens,
-        positions=jnp.asarray(packing.positions(tokens)),
-        segments=jnp.asarray(packing.segments(tokens)),
-        splice={tap: lambda x: x + shift.astype(x.dtype)},
-    )
-    logits = gemma.unembed(config, params, hidden[0, position])
-    return logits[target] - logits.mean()
-
-  return jax.value_and_grad(metric)(jnp.zeros(shape, jnp.float32))

@@ -1,18 +1,27 @@
-"""Suites of SAEs, loaded from any folder that holds some."""
+"""Suites of SAEs: keys, selections and tables."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import html
-import os
-import pathlib
 from typing import Any
 
-from jumprelu import errors
-from jumprelu.api.sae import SAE
-from jumprelu.files import folder_kinds, json_files
-from jumprelu.release import formats, layout
-from jumprelu.release.formats import record
+import numpy as np
 
-_COLUMNS = ('site', 'layer', 'width', 'variant', 'l0', 'fvu', 'delta_loss')
+from jumprelu import errors
+from jumprelu.api import displays
+from jumprelu.api.sae import SAE
+from jumprelu.files import wording
+
+_COLUMNS = (
+    'site',
+    'layer',
+    'width',
+    'variant',
+    'l0',
+    'fvu',
+    'delta_loss',
+    'training_fvu',
+    'training_dead_share',
+)
 
 
 class Suite(Mapping[str, SAE]):
@@ -20,32 +29,45 @@ class Suite(Mapping[str, SAE]):
 
   `suite['resid_post', 28]` is the SAE at that site whose L0 is nearest to 28,
   `suite['resid_post']` the only SAE of that site, and `suite[PATH]` the SAE of
-  that path. `select` returns a smaller suite. A notebook shows a table.
+  that path. If a site's SAEs differ in layer, width or variant, such a key is
+  ambiguous: `select` them first. A notebook shows a table.
+
+  Raises:
+    UnknownMember: No SAE has the key, or several do. The message lists them.
+
+  >>> suite['resid_post', 28]
+  SAE(gemma2_nano, resid_post, layer 2, 512 latents, jumprelu, L0 27.5)
+  >>> suite['transcoder/layer_2/width_512/average_l0_13'].l0_origin
+  'held-out text'
   """
 
   def __init__(self, saes: Mapping[str, SAE], *, name: str = ''):
     self._saes = dict(saes)
     self.name = name
 
-  def __getitem__(self, key: str | tuple[str, int | float]) -> SAE:
+  def __getitem__(self, key: str | tuple[Any, ...]) -> SAE:
     if isinstance(key, str) and key in self._saes:
       return self._saes[key]
-    site, l0 = key if isinstance(key, tuple) else (key, None)
+    site, l0 = key if _is_pair(key) else (key, None)
     fitting = [sae for sae in self.values() if sae.site == site]
     if not fitting:
       sites = sorted({str(sae.site) for sae in self.values()})
       raise UnknownMember(
-          f'{key!r}: no such path or site; sites: {", ".join(sites)}; paths:'
-          f' {", ".join(self._saes)}'
+          f'{key!r}: no such path or site; a key is PATH, SITE, or SITE, L0;'
+          f' sites: {", ".join(sites)}; paths: {_paths(self.values())}'
       )
     if l0 is not None:
-      fitting = _nearest(fitting, float(l0))
+      fitting = _nearest(fitting, key, float(l0))
     if len(fitting) > 1:
+      differing = ', '.join(_differing(fitting)) or 'L0'
       raise UnknownMember(
-          f'{key!r} fits {len(fitting)} SAEs: use one of the paths'
-          f' {", ".join(sae.path for sae in fitting)}, or select()'
+          f'{key!r} fits {len(fitting)} SAEs that differ in {differing}: use'
+          f' suite.select, or a path: {_paths(fitting)}'
       )
     return fitting[0]
+
+  def __contains__(self, key: object) -> bool:
+    return key in self._saes
 
   def __iter__(self) -> Iterator[str]:
     return iter(self._saes)
@@ -70,11 +92,15 @@ class Suite(Mapping[str, SAE]):
       width: The number of latents.
       variant: A key of `jumprelu.VARIANTS`.
       layer: The layer, from 0.
-      l0: Only the SAEs whose L0 is nearest to this number.
+      l0: The L0, rounded to as many decimals as this number has: 28 selects
+        `average_l0_28`. For the nearest L0 use `suite[site, l0]`.
       seed: The seed of the training.
 
     Raises:
-      UnknownMember: No SAE fits.
+      UnknownMember: No SAE fits. The message lists the values that there are.
+
+    >>> list(suite.select(site='mlp_out', width=512, layer=2, l0=24))
+    ['mlp_out/layer_2/width_512/average_l0_24']
     """
     wanted = {
         'site': site,
@@ -82,19 +108,41 @@ class Suite(Mapping[str, SAE]):
         'variant': variant,
         'layer': layer,
         'seed': seed,
+        'l0': l0,
     }
     wanted = {
         name: value for name, value in wanted.items() if value is not None
     }
-    saes = [sae for sae in self.values() if _fits(sae, wanted)]
-    if l0 is not None:
-      saes = _nearest(saes, l0)
+    saes = {
+        path: sae
+        for path, sae in self.items()
+        if all(_fits(sae, name, value) for name, value in wanted.items())
+    }
     if not saes:
-      raise UnknownMember(f'no SAE of {self.name or "the suite"} has {wanted}')
-    return Suite({sae.path: sae for sae in saes}, name=self.name)
+      raise UnknownMember(self._no_member(wanted))
+    return Suite(saes, name=self.name)
+
+  def _no_member(self, wanted: Mapping[str, Any]) -> str:
+    """Returns the message: the first value that no SAE has, and the others."""
+    fitting = list(self.values())
+    for name, value in wanted.items():
+      rest = [sae for sae in fitting if _fits(sae, name, value)]
+      if rest:
+        fitting = rest
+        continue
+      known = {_value(sae, name) for sae in fitting} - {None}
+      text = f'{name}={value!r}: no such SAE in {self.name or "the suite"}'
+      if not known and name == 'l0':
+        return f'l0={value}: the L0 of these SAEs is unknown; {_WITHOUT_L0}'
+      return f'{text}; {name} is {", ".join(map(_cell, _sorted(known))) or "-"}'
+    return 'no such SAE'
 
   def table(self) -> list[dict[str, Any]]:
-    """Returns a row for each SAE, for `pandas.DataFrame` or polars."""
+    """Returns a row for each SAE, for `pandas.DataFrame` or polars.
+
+    >>> [row['l0'] for row in suite.table() if row['site'] == 'transcoder']
+    [17.5..., 12.5..., 8.3...]
+    """
     rows = []
     for sae in self.values():
       row: dict[str, Any] = {
@@ -120,20 +168,28 @@ class Suite(Mapping[str, SAE]):
         '  '.join(cell.ljust(n) for cell, n in zip(row, widths, strict=True))
         for row in rows
     ]
-    count = f'{len(self)} SAE{"s" * (len(self) != 1)}'
-    return '\n'.join([f'{self.name}: {count}', *map(str.rstrip, lines)])
+    count = wording.count(len(self), 'SAE')
+    return '\n'.join(
+        [
+            f'{self.name}: {count}',
+            *map(str.rstrip, lines),
+            *self._notes(),
+        ]
+    )
+
+  def _notes(self) -> list[str]:
+    """Returns a line for each origin of L0s other than an evaluation."""
+    origins = {sae.l0_origin for sae in self.values()} - {'', 'held-out text'}
+    return [f'l0: {origin}' for origin in sorted(origins)]
 
   def _repr_html_(self) -> str:
     head, *rows = self._cells()
-    titles = ''.join(f'<th>{html.escape(cell)}</th>' for cell in head)
-    body = ''.join(
-        '<tr>' + ''.join(f'<td>{html.escape(c)}</td>' for c in row) + '</tr>'
-        for row in rows
-    )
-    return (
-        f'<p>{html.escape(self.name)}</p><table><thead><tr>{titles}</tr>'
-        f'</thead><tbody>{body}</tbody></table>'
-    )
+    lines = [self.name, *self._notes()]
+    notes = ''.join(f'<p>{html.escape(line)}</p>' for line in lines)
+    return notes + displays.table(head, rows)
+
+  def __treescope_repr__(self, path: str | None, subtree_renderer: Any) -> Any:
+    return displays.wrapper(self, self._saes, path, subtree_renderer)
 
   def _cells(self) -> list[list[str]]:
     """Returns the table as text, without columns that are empty."""
@@ -153,117 +209,67 @@ class UnknownMember(errors.UserError, KeyError):
     return str(self.args[0])
 
 
-def load(
-    path: str | os.PathLike[str],
-    *,
-    model: str | None = None,
-    layer: int | None = None,
-    site: str | None = None,
-    input_gain: bool | None = None,
-) -> Suite:
-  """Returns the SAEs of a release, a run, published files, or one npz.
-
-  Releases and runs of this package, Gemma Scope, Gemma Scope 2 and SAELens are
-  recognised by their files. Model, layer and site come from the files or from
-  the names of the folders.
-
-  Args:
-    path: A folder with SAEs below it, one SAE's folder, or its params.npz.
-    model: The language model, instead of the one that the files name.
-    layer: The layer, if the files do not say it.
-    site: The site, if the files do not say it.
-    input_gain: Whether a transcoder reads the norm's output with its gain, if
-      the files do not say it.
-
-  Raises:
-    MissingInputError: There is no SAE.
-    DataError: A file is damaged; the message names it.
-    UserError: An argument contradicts the files.
-  """
-  stated = record.Origin(model, layer, site, input_gain)
-  path = pathlib.Path(path).expanduser()
-  folder = path.parent if path.is_file() else path
-  if folder_kinds.is_run(folder):
-    released, results = _of_run(folder), {}
-  else:
-    released = formats.find(folder)
-    results = {name: _results(folder / name) for name in released}
-  saes = {}
-  for name, member in released.items():
-    shown = folder.name if name == '.' else name
-    origin = _merged(shown, stated, member.origin)
-    member = record.Released(
-        member.sae, member.params, origin, member.meta, member.training
-    )
-    saes[shown] = SAE(member, path=shown, results=results.get(name))
-  return Suite(saes, name=str(path))
+# An L0 does not choose between SAEs that differ in one of these.
+_KINDS = ('layer', 'width', 'variant')
+_WITHOUT_L0 = 'select by site, layer, width, variant or seed, or use a path'
 
 
-def _merged(
-    name: str, arguments: record.Origin, files: record.Origin
-) -> record.Origin:
-  for field in ('layer', 'site', 'input_gain'):
-    wanted, known = getattr(arguments, field), getattr(files, field)
-    if None not in (wanted, known) and wanted != known:
-      raise errors.UserError(f'{field}={wanted!r}: {name} is of {known!r}')
-  return arguments.over(files)
+def _value(sae: SAE, name: str) -> Any:
+  return sae.config.get('seed') if name == 'seed' else getattr(sae, name)
 
 
-def _results(folder: pathlib.Path) -> dict[str, Any]:
-  """Returns the row of results of a member of our own releases, else {}."""
-  return json_files.read_json(folder / layout.RESULTS, missing_ok=True)
+def _fits(sae: SAE, name: str, value: Any) -> bool:
+  known = _value(sae, name)
+  if name != 'l0':
+    return known == value
+  decimals = len(f'{value}'.partition('.')[2]) if value % 1 else 0
+  return known is not None and abs(known - value) <= 0.5 * 10**-decimals
 
 
-def _of_run(folder: pathlib.Path) -> dict[str, record.Released]:
-  """Returns the members of a run, with their scales folded in."""
-  # Imported here because releases can be loaded without the training extra.
-  from jumprelu import extras
-
-  extras.check('train')
-  from jumprelu.files import dotted
-  from jumprelu.release import publish
-  from jumprelu.training import load_run, run_dir
-
-  config = run_dir.RunDir(folder).read_config()
-  members = load_run.load_suite(folder)
-  released = {}
-  for member, (sae, params) in zip(members, publish.fold(members), strict=True):
-    reads = member.reads
-    name = f'{reads.name}/layer_{reads.layer}/width_{sae.width}/{sae.variant}'
-    number = sum(known.startswith(name) for known in released)
-    origin = record.Origin(
-        config.model, reads.layer, reads.name, reads.stated_input_gain
-    )
-    meta = {
-        'sparsity_coefficient': member.member.sparsity_coefficient,
-        'target_l0': member.member.target_l0,
-        'seed': member.member.seed,
-        'steps': member.meta['step'],
-    }
-    released[f'{name}_{number}'] = record.Released(
-        sae, params, origin, meta, dotted.to_dict(config)
-    )
-  return released
+def _is_pair(key: Any) -> bool:
+  return (
+      isinstance(key, tuple)
+      and len(key) == 2
+      and isinstance(key[1], int | float | np.number)
+  )
 
 
-def _fits(sae: SAE, wanted: Mapping[str, Any]) -> bool:
-  values = {
-      'site': sae.site,
-      'width': sae.width,
-      'variant': sae.variant,
-      'layer': sae.layer,
-      'seed': sae.config.get('seed'),
-  }
-  return all(values[name] == value for name, value in wanted.items())
+def _differing(saes: Sequence[SAE]) -> list[str]:
+  """Returns the fields in which the SAEs differ."""
+  return [
+      name for name in _KINDS if len({_value(sae, name) for sae in saes}) > 1
+  ]
 
 
-def _nearest(saes: Sequence[SAE], l0: int | float) -> list[SAE]:
-  """Returns the SAEs whose L0 is nearest; all, if no L0 is known."""
+def _nearest(saes: Sequence[SAE], key: Any, l0: float) -> list[SAE]:
+  """Returns the SAE of nearest L0 for each layer, width and variant."""
   known = [(abs(sae.l0 - l0), sae) for sae in saes if sae.l0 is not None]
   if not known:
-    return list(saes)
-  least = min(distance for distance, _ in known)
-  return [sae for distance, sae in known if distance == least]
+    raise UnknownMember(
+        f'{key!r}: the L0 of these SAEs is unknown; {_WITHOUT_L0}:'
+        f' {_paths(saes)}'
+    )
+  kinds: dict[tuple[Any, ...], list[tuple[float, SAE]]] = {}
+  for pair in known:
+    kind = tuple(_value(pair[1], name) for name in _KINDS)
+    kinds.setdefault(kind, []).append(pair)
+  return [
+      sae
+      for pairs in kinds.values()
+      for distance, sae in pairs
+      if distance == min(distance for distance, _ in pairs)
+  ]
+
+
+def _paths(saes: Iterable[SAE]) -> str:
+  """Returns the paths, or the first 20 of them."""
+  paths = [sae.path for sae in saes]
+  more = f', and {len(paths) - 20} more' if len(paths) > 20 else ''
+  return ', '.join(paths[:20]) + more
+
+
+def _sorted(values: Iterable[Any]) -> list[Any]:
+  return sorted(values, key=lambda value: (str(type(value)), value))
 
 
 def _cell(value: Any) -> str:

@@ -189,23 +189,28 @@ def check_fit(model, members, held_out):
   """Raises a UserError if an SAE does not fit or there is no data."""
   if not members or not len(held_out):
     raise errors.UserError('nothing to evaluate: no SAE or no held-out text')
+  check_shapes(model.config, members)
+
+
+def check_shapes(config: lm.LmConfig, members: Sequence[EvalMember]) -> None:
+  """Raises a UserError if the model lacks the layer or the size of an SAE."""
   for member in members:
     reads = member.reads
     where = f'{member.meta.get("path") or reads.name}: '
     for layer in reads.layers:
-      if not 0 <= layer < model.config.layers:
+      if not 0 <= layer < config.layers:
         raise errors.UserError(
-            f'{where}layer {layer}, but {model.name} has layers 0 to'
-            f' {model.config.layers - 1}'
+            f'{where}layer {layer}, but {config.name} has layers 0 to'
+            f' {config.layers - 1}'
         )
     sizes = tuple(
-        sum(model.config.d_site(tap.site) for tap in taps)
+        sum(config.d_site(tap.site) for tap in taps)
         for taps in (reads.inputs, reads.targets)
     )
     if (member.sae.d_in, member.sae.d_out) != sizes:
       raise errors.UserError(
           f'{where}the SAE maps {member.sae.d_in} to {member.sae.d_out}'
-          f' dimensions, but at this site {model.name} has'
+          f' dimensions, but at this site {config.name} has'
           f' {" to ".join(map(str, sizes))}'
       )
 

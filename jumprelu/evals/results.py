@@ -13,7 +13,7 @@ from jumprelu.files import json_files
 Row = dict[str, Any]
 
 # {column heading: field of a row}.
-_COLUMNS = {
+COLUMNS = {
     'run': 'run',
     'site': 'site',
     'layer': 'layer',
@@ -35,8 +35,9 @@ _COLUMNS = {
     'unfinished': 'unfinished',
 }
 # Fields whose columns are omitted if they are 0 in all rows.
-_HIDDEN_IF_ZERO = ('target_l0', 'steps_skipped')
-
+_HIDDEN_IF_ZERO = ('steps_skipped',)
+# Columns that are left out if all rows have the same value.
+_SHARED = ('layer', 'width', 'variant')
 
 # A target L0 is missed if the L0 differs from it by more than this share.
 _MISSED_BY = 0.2
@@ -82,21 +83,44 @@ def read(path: str | os.PathLike) -> list[Row]:
 def table(rows: Sequence[Row]) -> str:
   """Returns the rows as an aligned table, without columns that are empty.
 
-  A target L0 that the L0 misses is marked.
+  If layer, width or variant are the same in several rows, they are in a line
+  above the table. A target L0 that the L0 misses is marked. Lines below the
+  table explain marks and high dense shares.
   """
   columns = {
-      heading: field
-      for heading, field in _COLUMNS.items()
-      if any(row.get(field) not in (None, '') for row in rows)
-      and (field not in _HIDDEN_IF_ZERO or any(r.get(field) for r in rows))
+      heading: [_cell(row, field) for row in rows]
+      for heading, field in COLUMNS.items()
   }
+  columns = {
+      heading: cells
+      for heading, cells in columns.items()
+      if any(cell not in (None, '') for cell in cells)
+      and (COLUMNS[heading] not in _HIDDEN_IF_ZERO or any(cells))
+  }
+  shared = [
+      f'{heading} {columns.pop(heading)[0]}'
+      for heading in _SHARED
+      if len(rows) > 1 and len(set(columns.get(heading, ()))) == 1
+  ]
   text = table_lib.format_table(
-      list(columns),
-      [[_cell(row, field) for field in columns.values()] for row in rows],
+      list(columns), [list(row) for row in zip(*columns.values(), strict=True)]
   )
+  if shared:
+    text = f'{", ".join(shared)}\n{text}'
   if any(map(misses_target, rows)):
     text += f'\nmissed: the L0 is more than {_MISSED_BY:.0%} off the target L0'
+  if 'dense' in columns and any(map(_is_narrow, rows)):
+    text += (
+        '\ndense: high where L0 is more than a tenth of the width, because the'
+        ' average latent is then active on more than 10 % of tokens'
+    )
   return text
+
+
+def _is_narrow(row: Row) -> bool:
+  """Returns whether the average latent counts as dense."""
+  l0, width = row.get('l0'), row.get('width')
+  return bool(l0 and width and l0 > 0.1 * width)
 
 
 def misses_target(row: Mapping[str, Any]) -> bool:
@@ -108,7 +132,12 @@ def misses_target(row: Mapping[str, Any]) -> bool:
 
 
 def _cell(row: Row, field: str) -> Any:
-  value = row.get(field)
-  if field == 'target_l0' and misses_target(row):
-    return f'{table_lib.format_number(value)} missed'
+  value, target = row.get(field), row.get('target_l0')
+  if field == 'target_l0':
+    if misses_target(row):
+      return f'{table_lib.format_number(value)} missed'
+    return value or None
+  # With a target, the usual coefficient of 1 has no relation to the sparsity.
+  if field == 'sparsity_coefficient' and target and value == 1:
+    return None
   return value

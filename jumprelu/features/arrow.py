@@ -47,6 +47,7 @@ def write(path: pathlib.Path, columns: Mapping[str, Any]) -> None:
 
 
 def _array(values: Any) -> Any:
-  import pyarrow
+  with extras.imports():
+    import pyarrow
 
   return pyarrow.array(values) if isinstance(values, np.ndarray) else values

@@ -97,11 +97,13 @@ def _collect(
     mesh: sharding.Config | None,
 ) -> dict[str, Any]:
   """Collects features in a working folder that is locked."""
+  members = [evaluation.make_member(*item) for item in released.items()]
+  # Precedes the load of the model and the text, which take long.
+  evaluate.check_shapes(lm.find(source.model).config, members)
   devices = sharding.make_mesh(mesh or sharding.Config())
   model = _load_model(source, released, devices)
   tokenizer = data.Tokenizer(model.tokenizer_path, rows=model.config.vocab)
   cache = data.prepare(source.text, tokenizer, source.corpus).held_out
-  members = [evaluation.make_member(*item) for item in released.items()]
   evaluate.check_fit(model, members, cache)
   text = text_lib.sample(
       cache, config.tokens, sequences=config.lm_sequences, mesh=devices
@@ -223,7 +225,7 @@ def _identity(
           'layer': sae.origin.layer,
           'width': sae.sae.width,
           'variant': sae.sae.variant,
-          'sha256': _digest(sae.params),
+          'sha256': digest(sae.params),
       }
       for path, sae in released.items()
   ]
@@ -249,7 +251,7 @@ def _identity(
   )
 
 
-def _digest(params: Mapping[str, Any]) -> str:
+def digest(params: Mapping[str, Any]) -> str:
   """Returns a SHA-256 of names, types, shapes and bytes of arrays."""
   digest = hashlib.sha256()
   for name in sorted(params):

@@ -218,7 +218,8 @@ class MemberTable:
 
   def _elsewhere(self, rows: np.ndarray) -> Any:
     """Returns the nearest decoder rows of all other members together."""
-    import pyarrow
+    with extras.imports():
+      import pyarrow
 
     listed = self._config.listed
     parts = [
@@ -294,7 +295,8 @@ def _examples(
 
 def _numbers(values: np.ndarray) -> Any:
   """Returns an Arrow array in which NaN is null."""
-  import pyarrow
+  with extras.imports():
+    import pyarrow
 
   return pyarrow.array(np.asarray(values, np.float32), from_pandas=True)
 

@@ -135,11 +135,25 @@ def _member(folder: str | os.PathLike[str], member: str) -> dict[str, Any]:
   return members[member]
 
 
-def _read(folder: str | os.PathLike[str], name: str, **options: Any) -> Any:
+def _read(
+    folder: str | os.PathLike[str],
+    name: str,
+    *,
+    columns: Sequence[str] | None = None,
+    filters: Any = None,
+) -> Any:
+  """Returns a Parquet file of the folder as a table of pyarrow."""
   with extras.imports():
+    import pyarrow
     from pyarrow import parquet
 
   path = pathlib.Path(folder) / name
   if not path.is_file():
     raise errors.MissingInputError(f'{path}: no such file; collect it again')
-  return parquet.read_table(path, **options)
+  names = None if columns is None else list(columns)
+  try:
+    return parquet.read_table(path, columns=names, filters=filters)
+  except (pyarrow.ArrowException, OSError) as error:
+    raise errors.DataError(
+        f'{path}: damaged ({str(error).splitlines()[0]}); collect it again'
+    ) from error

@@ -71,6 +71,14 @@ def _next(tokens):
   return jnp.pad(tokens[:, 1:], ((0, 0), (0, 1)))
 
 
+def of_logits(
+    logits: Float[Array, '*batch vocab'], targets: Int[Array, '*batch']
+) -> Float[Array, '*batch']:
+  """Returns the loss in nats of each target."""
+  target_logits = jnp.take_along_axis(logits, targets[..., None], axis=-1)
+  return jax.nn.logsumexp(logits, axis=-1) - target_logits[..., 0]
+
+
 def losses(
     config: config_lib.LmConfig,
     params: gemma.Params,
@@ -90,9 +98,7 @@ def losses(
 
   def losses_of(chunk):
     hidden, targets = chunk
-    logits = unembed(hidden)
-    target_logits = jnp.take_along_axis(logits, targets[..., None], axis=-1)
-    return jax.nn.logsumexp(logits, axis=-1) - target_logits[..., 0]
+    return of_logits(unembed(hidden), targets)
 
   chunks = _num_chunks(tokens.shape, config.vocab, mesh)
   by_position = _by_chunks(losses_of, chunks, final, _next(tokens))

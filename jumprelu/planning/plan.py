@@ -16,7 +16,7 @@ import dataclasses
 from typing import Any
 
 from jumprelu import errors, lm, sharding
-from jumprelu.files import dotted
+from jumprelu.files import dotted, wording
 from jumprelu.planning import chips, costs
 from jumprelu.training import config as config_lib
 from jumprelu.training import load_run, suite
@@ -282,7 +282,11 @@ def table(plan: Mapping[str, Any]) -> str:
   parts = ', '.join(f'{k} {v:.2f}' for k, v in memory['formula_gib'].items())
   shape = ' x '.join(f'{v} {k}' for k, v in plan['mesh'].items())
   rows = [
-      ('suite', f'{plan["members"]} SAEs per layer, {len(jobs)} layer(s)'),
+      (
+          'suite',
+          f'{wording.count(plan["members"], "SAE")} per layer,'
+          f' {wording.count(len(jobs), "layer")}',
+      ),
       ('SAE parameters', f'{plan["sae_parameters"]:,} per layer'),
       ('topology', f'{plan["topology"]}, {plan["chips"]} chips, {shape}'),
       (

@@ -1,7 +1,7 @@
 """Plots of training metrics: a panel per site, a line per member.
 
 Lines are drawn from a table with one row per member and segment
-(`training/curves.py`). Lines of one sparsity coefficient or target L0 share a
+(`training/metrics_file.py`). Lines of one sparsity coefficient or target L0 share a
 colour. Lines of different runs, widths, variants and seeds differ in their dash
 pattern, or, if there are more than four, in their markers too.
 """
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jumprelu.files import wording
 from jumprelu.plots import labels, plot_style, sheets
 
 Row = Mapping[str, Any]
@@ -22,7 +23,11 @@ _COLUMNS = 4
 # Columns that identify a line within a panel, apart from its sparsity.
 _SERIES = ('run', 'width', 'variant', 'seed')
 _SPARSITY = ('target_l0', 'sparsity_coefficient')
-_X = {'tokens': 'Tokens trained on', 'steps': 'Steps'}
+# The columns of the x axes and their labels.
+_X = {
+    'tokens': ('tokens_trained', 'Tokens trained on'),
+    'steps': ('step', 'Steps'),
+}
 
 
 class _Metric(NamedTuple):
@@ -64,12 +69,15 @@ def plot(rows: Sequence[Row], metric: str, *, over: str = 'tokens') -> Any:
   if metric == 'learning_rate':
     rows = _distinct_rates(rows)
   lines = _lines(rows)
-  styles = _styles(lines)
+  styles = _styles(lines, has_requests=metric != 'learning_rate')
   panels = _panels(lines, metric)
   count = len(panels)
   columns = min(count, _COLUMNS)
   fig, axes = sheets.panels(
-      -(-count // columns), columns, size=(max(3.1, 4.6 / columns), 2.9)
+      -(-count // columns),
+      columns,
+      size=(max(3.1, 4.6 / columns), 2.9),
+      sharey=True,
   )
   with plot_style.context():
     for axis in axes.flat[count:]:
@@ -77,7 +85,8 @@ def plot(rows: Sequence[Row], metric: str, *, over: str = 'tokens') -> Any:
     for axis, (title, group) in zip(axes.flat, panels.items(), strict=False):
       _draw(axis, {k: lines[k] for k in group}, metric, over, styles=styles)
       axis.set_title(title, fontweight='bold', loc='left')
-      axis.set_xlabel(_X[over])
+      axis.set_xlabel(_X[over][1])
+    _style_y(axes[0, 0], rows, metric)
     for axis in axes[:, 0]:
       axis.set_ylabel(_label(metric, axis.get_yscale() == 'log'))
     sheets.legend_below(fig, grow=True)
@@ -129,8 +138,13 @@ def _panels(lines: _Lines, metric: str) -> dict[str, list[_Key]]:
   return panels
 
 
-def _styles(lines: _Lines) -> dict[_Key, dict[str, Any]]:
-  """Returns the colour, dashes, marker and label of each line."""
+def _styles(lines: _Lines, *, has_requests: bool) -> dict[_Key, dict[str, Any]]:
+  """Returns the colour, dashes, marker and label of each line.
+
+  Args:
+    lines: The rows of each line.
+    has_requests: Whether labels may contain the coefficient or target L0.
+  """
   first = [line[0] for line in lines.values()]
   named = labels.differing(first, _SERIES)
   settings = sorted({tuple(row[n] or 0 for n in _SPARSITY) for row in first})
@@ -147,7 +161,7 @@ def _styles(lines: _Lines) -> dict[_Key, dict[str, Any]]:
       colour = plot_style.shade(setting, len(settings))
     marker = number // len(_DASHES)
     name = labels.joined(row, named)
-    if len(settings) > 1 or not named:
+    if has_requests and (len(settings) > 1 or not named):
       name = ' · '.join(filter(None, (name, labels.request(row))))
     styles[key] = {
         'color': colour,
@@ -167,31 +181,37 @@ def _draw(
     styles: Mapping[_Key, Mapping[str, Any]],
 ) -> None:
   """Draws the lines of a panel, and the targets of L0."""
-  column = 'tokens' if over == 'tokens' else 'step'
-  lowest = np.inf
   for key, line in lines.items():
     y = np.array([row.get(metric) for row in line], float)
     axis.plot(
-        [row[column] for row in line],
+        [row[_X[over][0]] for row in line],
         y,
         **styles[key],
         markersize=4,
         markevery=max(1, len(line) // 8),
         linewidth=1.4,
     )
-    lowest = min([lowest, *y[np.isfinite(y)]])
     target = line[0]['target_l0']
     if metric == 'l0' and target:
       color = styles[key]['color']
       axis.axhline(target, color=color, linestyle=':', linewidth=1.1)
   if metric == 'l0' and any(line[0]['target_l0'] for line in lines.values()):
     axis.plot([], [], color=plot_style.FAINT, linestyle=':', label='target L0')
-  if _kind(metric).logarithmic and 0 < lowest < np.inf:
-    plot_style.log_axis(axis, 'y')
-  elif lowest >= 0:
-    axis.set_ylim(bottom=0)
   plot_style.count_axis(axis, 'x')
   axis.set_xlim(left=0)
+
+
+def _style_y(axis: Any, rows: Sequence[Row], metric: str) -> None:
+  """Styles the y axis, which all panels share."""
+  y = np.array([row.get(metric) for row in rows], float)
+  y = y[np.isfinite(y)]
+  if not y.size or min(y) < 0:
+    return
+  if _kind(metric).logarithmic and min(y) > 0:
+    plot_style.log_axis(axis, 'y')
+    return
+  # Without any positive value, matplotlib would choose an arbitrary height.
+  axis.set_ylim(0, None if max(y) > 0 else 0.01)
 
 
 def _kind(metric: str) -> _Metric:
@@ -209,7 +229,7 @@ def _heading(rows: Sequence[Row]) -> str:
   parts = [
       ', '.join(dict.fromkeys(row['model'] for row in rows)),
       labels.listed('layer', [row['layer'] for row in rows]),
-      f'{len(lines)} SAE{"s" * (len(lines) > 1)}',
-      f'{labels.between([row["tokens"] for row in last])} tokens',
+      wording.count(len(lines), 'SAE'),
+      f'{labels.between([row["tokens_trained"] for row in last])} tokens',
   ]
   return ' · '.join(parts)

@@ -7,12 +7,15 @@ Row = Mapping[str, Any]
 
 # Other variants have their own names.
 VARIANTS = {'jumprelu': 'JumpReLU'}
+# The largest number of parts of a path in a name, if they suffice.
+_NAME_PARTS = 2
 
 
 def run_names(paths: Sequence[str]) -> list[str]:
   """Returns a short name per path: the parts in which the paths differ.
 
-  Leading and trailing folders that all paths share are left out. The name of a
+  Leading and trailing folders that all paths share are left out. The last two
+  of the other parts are the name, if they identify the path. The name of a
   single path is its last part.
   """
   parts = [path.rstrip('/').split('/') for path in paths]
@@ -22,7 +25,11 @@ def run_names(paths: Sequence[str]) -> list[str]:
     first += 1
   while last < shortest - first - 1 and len({p[-1 - last] for p in parts}) == 1:
     last += 1
-  return ['/'.join(p[first : len(p) - last]) for p in parts]
+  differing = [p[first : len(p) - last] for p in parts]
+  ends = ['/'.join(p[-_NAME_PARTS:]) for p in differing]
+  if len(set(ends)) == len(ends):
+    return ends
+  return ['/'.join(p) for p in differing]
 
 
 def request(row: Row) -> str:

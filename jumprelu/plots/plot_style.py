@@ -117,5 +117,5 @@ def count_axis(axis: Any, which: str) -> None:
     from matplotlib import ticker
 
   side = getattr(axis, f'{which}axis')
-  side.set_major_locator(ticker.MaxNLocator(5))
+  side.set_major_locator(ticker.MaxNLocator(5, steps=(1, 2, 5, 10)))
   side.set_major_formatter(ticker.EngFormatter(sep=''))

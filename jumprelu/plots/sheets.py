@@ -57,14 +57,16 @@ def legend_below(fig: Any, *, grow: bool = False) -> None:
   # In inches, including the handle and its padding.
   widest = 0.065 * max(map(len, handles), default=0) + 0.55
   columns = max(1, min(len(handles), int(fig.get_figwidth() / widest)))
+  rows = -(-len(handles) // columns)
   if grow:
-    fig.set_figheight(fig.get_figheight() + 0.19 * -(-len(handles) // columns))
+    fig.set_figheight(fig.get_figheight() + 0.19 * rows)
   if handles:
     fig.legend(
         handles.values(),
         handles.keys(),
         loc='outside lower center',
-        ncols=columns,
+        # As few columns as the rows need, so that the last one is not short.
+        ncols=-(-len(handles) // rows),
         frameon=False,
         fontsize=8.5,
     )

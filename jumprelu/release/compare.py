@@ -1,5 +1,7 @@
 """Results of several releases and evaluations as one table."""
 
+from collections.abc import Mapping, Sequence
+import math
 import pathlib
 from typing import Any
 
@@ -52,6 +54,23 @@ def read(source: pathlib.Path, *, name: str = '') -> list[Row]:
           ' file that `jumprelu evaluate` wrote to its --out'
       )
   return [{'run': name, **row} for row in rows]
+
+
+def has_one_text(rows: Sequence[Mapping[str, Any]]) -> bool:
+  """Returns whether all results of a model were measured on the same text.
+
+  A text is recognised by the number of its tokens and the model's own loss.
+  """
+  texts: dict[Any, list[tuple[Any, float]]] = {}
+  for row in rows:
+    text = row.get('tokens_evaluated'), row.get('loss_clean') or 0.0
+    texts.setdefault((row['model'], row.get('lm_dtype')), []).append(text)
+  return all(
+      tokens == measured[0][0]
+      and math.isclose(loss, measured[0][1], rel_tol=1e-4)
+      for measured in texts.values()
+      for tokens, loss in measured
+  )
 
 
 def _fault(row: Row) -> str:

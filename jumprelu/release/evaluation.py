@@ -63,6 +63,9 @@ def evaluate_released(
     measures: The names of additional measures.
     settings: The settings of the measures; the defaults if None.
   """
+  members = [make_member(path, sae) for path, sae in released.items()]
+  # Precedes the load of the model and the text, which take long.
+  evaluate.check_shapes(lm.find(model).config, members)
   devices = sharding.make_mesh(mesh)
   language_model = lm.load(
       model,
@@ -81,7 +84,7 @@ def evaluate_released(
   with context:
     return evaluate.evaluate_members(
         language_model,
-        [make_member(path, sae) for path, sae in released.items()],
+        members,
         held_out=prepared.held_out,
         train=prepared.train,
         config=config,

@@ -15,6 +15,7 @@ import numpy as np
 
 from jumprelu import errors
 from jumprelu.plots import labels, plot_style, sheets
+from jumprelu.release import compare
 
 _LABELS = {
     'fvu': 'FVU: variance unexplained',
@@ -101,7 +102,7 @@ def _draw_panel(
   varying = labels.differing(rows, _SERIES)
   rows = [row for row in rows if row['site'] == site]
   if metric == 'fvu':
-    _draw_pca(axis, rows)
+    _draw_pca(axis, rows, series)
   for i, name in enumerate(series):
     series_rows = [row for row in rows if _series_of(row) == name]
     if series_rows:
@@ -154,11 +155,18 @@ def _draw_series(
   )
 
 
-def _draw_pca(axis, rows: Sequence[Row]) -> None:
-  """Draws the curve of each text and layer, and names the first."""
-  origins = dict.fromkeys(_series_of(row)[:3] for row in rows)
+def _draw_pca(axis, rows: Sequence[Row], series: Sequence[_Series]) -> None:
+  """Draws the curve of each run and layer, and names the first.
+
+  If there are several, each has the colour of the first series of its run.
+  """
+  origins = list(dict.fromkeys(name[:3] for name in series))
   is_named = False
   for origin in origins:
+    color = plot_style.FAINT
+    if len(origins) > 1:
+      first = next(i for i, s in enumerate(series) if s[:3] == origin)
+      color = plot_style.mark(first)['color']
     l0, value, _ = _points(
         [row for row in rows if _series_of(row)[:3] == origin], 'pca_fvu'
     )
@@ -167,9 +175,9 @@ def _draw_pca(axis, rows: Sequence[Row]) -> None:
     axis.plot(
         l0,
         value,
-        color=plot_style.FAINT,
+        color=color,
         linestyle=(0, (4, 3)),
-        linewidth=1.3,
+        linewidth=1.1,
         marker='.',
         markersize=4,
     )
@@ -193,10 +201,11 @@ def _label_points(axis, rows: Sequence[Row], metric: str):
     axis.annotate(
         labels.request(row),
         (row['l0'], row[metric]),
-        xytext=(-5, -4),
+        # Above the curve, which falls, and beside the error bars.
+        xytext=(6, 3),
         textcoords='offset points',
-        ha='right',
-        va='top',
+        ha='left',
+        va='bottom',
         fontsize=7.5,
         color=plot_style.FAINT,
     )
@@ -208,9 +217,9 @@ def _style_x(axis, rows: Sequence[Row], *, has_labels: bool) -> None:
   # The axis spans at least a factor of 3.
   low, high = min(l0), max(l0)
   high = max(high, 3 * low)
-  # Labels are on the left of their points and a third of the axis wide.
-  low /= max(1.9, (high / low) ** 0.55) if has_labels else 1.4
-  axis.set_xlim(low, 1.4 * high)
+  # Labels are on the right of their points and a third of the axis wide.
+  right = max(1.9, (high / low) ** 0.55) if has_labels else 1.4
+  axis.set_xlim(low / 1.4, right * high)
 
 
 def _style_y(axes: np.ndarray, rows: Sequence[Row], metric: str) -> None:
@@ -224,8 +233,15 @@ def _style_y(axes: np.ndarray, rows: Sequence[Row], metric: str) -> None:
     for axis in axes:
       axis.axhline(0, color=plot_style.FAINT, linewidth=0.8)
     return
+  # Ends of error bars that are not positive are outside a logarithmic axis.
+  ends = [
+      row[metric] - plot_style.STDERRS * (row.get(f'{metric}_stderr') or 0)
+      for row in rows
+      if row.get(metric) is not None
+  ]
+  low = min(x for x in (*values, *ends) if x > min(values) / 3)
   plot_style.log_axis(axes[0], 'y')
-  axes[0].set_ylim(min(values) / 1.5, max(values) * 1.45)
+  axes[0].set_ylim(low / 1.5, max(values) * 1.45)
 
 
 def _heading(rows: Sequence[Row]) -> str:
@@ -245,5 +261,11 @@ def _heading(rows: Sequence[Row]) -> str:
     parts.append(f'{labels.between(tokens)} held-out tokens')
   if any(row.get('delta_loss_stderr') for row in rows):
     parts.append(f'bars: ± {plot_style.STDERRS} standard errors')
-  parts += dict.fromkeys(r['unfinished'] for r in rows if r.get('unfinished'))
+  if not compare.has_one_text(rows):
+    parts.append('measured on different texts')
+  parts += dict.fromkeys(
+      ': '.join(filter(None, (row['run'], row['unfinished'])))
+      for row in rows
+      if row.get('unfinished')
+  )
   return ' · '.join(parts) + '. Lower and further left is better.'

@@ -14,7 +14,7 @@ import numpy as np
 
 from jumprelu import errors
 from jumprelu.files import digests as digests_lib
-from jumprelu.files import folder_kinds, json_files, npz
+from jumprelu.files import folder_kinds, json_files, npz, wording
 from jumprelu.release import layout, members, recompute
 from jumprelu.saes import base
 
@@ -35,7 +35,8 @@ class Summary:
   def __str__(self):
     """Returns a one-line description."""
     return (
-        f'{self.members} members, {self.latents:,} latents, {self.files} files,'
+        f'{wording.count(self.members, "member")}, {self.latents:,} latents,'
+        f' {self.files} files,'
         f' {self.bytes / 2**20:,.1f} MiB: verified'
     )
 
@@ -48,6 +49,9 @@ def verify_release(release: str | os.PathLike) -> Summary:
     DataError: a file is damaged, missing or unexpected; the message names the
       first such file and its fault.
     UserError: the folder is of another kind, such as a run.
+
+  >>> jumprelu.verify_release('jumprelu_demo/release').members
+  12
   """
   release = pathlib.Path(release)
   if not release.is_dir():

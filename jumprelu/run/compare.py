@@ -9,7 +9,8 @@ results) to --out; uses no device.
   jumprelu compare releases/a releases/b --out=comparison
   jumprelu compare before.jsonl after.jsonl --out=comparison
 
-Results are comparable only if they were measured on the same text.
+Results are comparable only if they were measured on the same text. If they were
+not, the plot and a line below the table say so.
 """
 
 import pathlib
@@ -18,7 +19,7 @@ import sys
 from absl import flags
 
 from jumprelu import errors
-from jumprelu.files import remote
+from jumprelu.files import remote, wording
 from jumprelu.run import folders, main
 
 POSITIONAL = 'results'
@@ -61,7 +62,13 @@ def run(fv: flags.FlagValues) -> None:
   sheets.write_csv(rows, out / 'frontier.csv')
   sheets.save(frontier.plot(rows), out / 'frontier')
   print(results.table(rows))
-  print(f'{out / "frontier.png"}: {len(rows)} SAEs; also in .pdf and .csv')
+  if not compare.has_one_text(rows):
+    print(
+        'The results were measured on different texts, so that their numbers'
+        ' differ even between equal SAEs.'
+    )
+  saes = wording.count(len(rows), 'SAE')
+  print(f'{out / "frontier.png"}: {saes}; also in .pdf and .csv')
 
 
 if __name__ == '__main__':

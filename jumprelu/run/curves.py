@@ -18,6 +18,7 @@ from absl import flags
 
 from jumprelu import extras
 from jumprelu.files import folder_kinds
+from jumprelu.run import flags as flags_lib
 from jumprelu.run import folders, main
 
 POSITIONAL = 'runs'
@@ -32,13 +33,13 @@ def define_flags(fv: flags.FlagValues) -> None:
   flags.DEFINE_enum(
       'over', 'tokens', ['tokens', 'steps'], 'The x axis.', flag_values=fv
   )
-  flags.DEFINE_integer(
+  flags_lib.define_integer(
+      fv,
       'points',
       2000,
       'Largest number of logged segments per run; of more, evenly spaced ones'
       ' are selected, the last one included.',
       lower_bound=2,
-      flag_values=fv,
   )
 
 
@@ -48,11 +49,11 @@ def run(fv: flags.FlagValues) -> None:
   out = folders.out_folder(fv.out)
 
   from jumprelu.plots import curves, labels, sheets
-  from jumprelu.training import curves as table
+  from jumprelu.training import metrics_file
 
   rows = []
   for path, name in zip(fv.runs, labels.run_names(fv.runs), strict=True):
-    rows += table.read(_path(path), name=name, limit=fv.points)
+    rows += metrics_file.read(_path(path), name=name, limit=fv.points)
   sheets.write_csv(rows, out / 'curves.csv')
   for metric in curves.drawable(rows):
     figure = curves.plot(rows, metric, over=fv.over)

@@ -4,7 +4,8 @@ Runs the bundled language model on the source of Python's standard library. From
 one stream of activations, it trains JumpReLU SAEs at all three sites of a layer
 and a transcoder, each at several sparsity coefficients. It then evaluates all
 SAEs on held-out text, writes a release in Gemma Scope's format, and plots the
-sparsity-fidelity frontier. Needs no accelerator, account or download.
+sparsity-fidelity frontier. Finally it writes explore.html, a page that shows
+every latent in a browser. Needs no accelerator, account or download.
 
   jumprelu demo
   jumprelu demo --out=/tmp/first_suite
@@ -40,7 +41,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_string(
       'out',
       'jumprelu_demo',
-      'Folder for the run, the release, the results and the plot.',
+      'Folder for the run, the release, the results and the page.',
       flag_values=flag_values,
   )
   flags_lib.define_integer(
@@ -72,7 +73,33 @@ def run(flag_values: flags.FlagValues) -> int | None:
   trained = publish.open_run(out / 'run')
   evaluation = publish.evaluate_run(trained)
   rows = publish.release_run(trained, evaluation, out / 'release')
+  _write_page(out, config)
   return _show(out, rows, time.monotonic() - start)
+
+
+def _write_page(out, config):
+  """Writes features/ and explore.html; existing features are kept."""
+  from jumprelu.explore import release_page, write
+  from jumprelu.features import collect
+  from jumprelu.release import formats
+
+  folder = out / 'features'
+  released = formats.find(out / 'release')
+  if folder.exists():
+    release_page.check_features(folder, released)
+  else:
+    collect.collect(
+        released,
+        folder,
+        source=collect.Source(
+            config.model,
+            config.data,
+            config.corpus,
+            precision=config.matmul_precision,
+        ),
+    )
+  page = release_page.data(out / 'release', folder, run=out / 'run')
+  write.write_file(page, out / 'explore.html')
 
 
 def _show(out, rows, seconds):
@@ -85,6 +112,8 @@ def _show(out, rows, seconds):
   evaluate.print_table(rows)
   print(f"""
 {len(rows)} SAEs in {seconds:.0f} s. Results:
+  {os.path.join(out, 'explore.html')}    every latent; open it in a browser
+  {os.path.join(out, 'features')}        the data of that page, as Parquet files
   {os.path.join(out, 'frontier.png')}    fidelity against sparsity, by site
   {os.path.join(out, 'results.jsonl')}   one line per member, all metrics
   {os.path.join(out, 'release')}         card, arrays in Gemma Scope's format

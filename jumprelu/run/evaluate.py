@@ -1,12 +1,13 @@
 r"""Evaluates the SAEs of a release on held-out text and prints a table.
 
-Splices each member of a release into the language model, and writes one JSON
-line per member to --out and the same rows as Parquet next to it. A row holds
-L0, FVU, delta loss with its standard error, loss recovered relative to zero and
-to mean ablation, gamma, dead and dense shares, and the FVU of a PCA of rank L0
+Splices each member of a release into the language model. With --out, writes one
+JSON line per member, and the same rows as Parquet next to it. A row holds L0,
+FVU, delta loss with its standard error, loss recovered relative to zero and to
+mean ablation, gamma, dead and dense shares, and the FVU of a PCA of rank L0
 fitted on training text. Model and text default to those of the training run.
 Only the documents that training on that text would hold out are evaluated.
 
+  jumprelu evaluate releases/layer2
   jumprelu evaluate --release=releases/layer2 --out=results.jsonl
   jumprelu evaluate --release=releases/layer2 --data=notes/ --out=notes.jsonl
 
@@ -37,7 +38,7 @@ from typing import Any
 from absl import flags as absl_flags
 
 from jumprelu import errors
-from jumprelu.files import folder_kinds, remote
+from jumprelu.files import folder_kinds, remote, wording
 from jumprelu.run import main
 
 # A row of results.
@@ -69,7 +70,7 @@ def define_flags(fv: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_string(name, None, text, flag_values=fv)
 
   string('release', 'Release directory, or a folder of published SAEs.')
-  string('out', 'Output .jsonl file.')
+  string('out', 'Output .jsonl file; without it, results are only printed.')
   string('model', 'Language model (default: that of the training run).')
   string(
       'data',
@@ -123,16 +124,15 @@ def run(fv: absl_flags.FlagValues) -> None:
   from jumprelu.release import evaluation, formats
   from jumprelu.run import flags, preemption
 
-  problems = [
-      f'--{name} is needed' for name in ('release', 'out') if not fv[name].value
-  ]
-  out = remote.local('out', fv.out or 'none.jsonl')
-  if out.suffix != '.jsonl':
-    problems.append(f'--out={fv.out}: must end in .jsonl')
-  if problems:
-    raise errors.UserError('; '.join(problems))
+  if not fv.release:
+    raise errors.UserError('--release is needed')
+  out = None
+  if fv.out:
+    out = remote.local('out', fv.out)
+    if out.suffix != '.jsonl':
+      raise errors.UserError(f'--out={fv.out}: must end in .jsonl')
+    folder_kinds.refuse_inside_release('out', out)
   remote.local('release', fv.release)
-  folder_kinds.refuse_inside_release('out', out)
   measures = measures_lib.check(fv.measures)
   config = flags.build(fv, evals.Config(), prefix='eval.')
   settings = flags.build(fv, settings_lib.Config(), prefix='measure.')
@@ -145,7 +145,8 @@ def run(fv: absl_flags.FlagValues) -> None:
   )
   training = next(iter(loaded.values())).training
   corpus = flags.build(fv, evaluation.corpus_config(training), prefix='corpus.')
-  _check_writable(out)
+  if out:
+    _check_writable(out)
   processes = flags.build(fv, preemption.Config(), prefix='process.')
   # The watchdog expects training segments, which an evaluation does not have.
   processes = dataclasses.replace(processes, watchdog_seconds=0)
@@ -171,22 +172,29 @@ def _report(
     rows: Sequence[Row],
     tables: Mapping[str, Sequence[Row]],
     *,
-    out: pathlib.Path,
+    out: pathlib.Path | None,
 ) -> None:
-  """Writes the rows and tables and prints a summary, in process 0 only."""
+  """Prints a table and, with `out`, writes all rows; in process 0 only."""
   import jax
 
   from jumprelu.evals import evaluate
 
   if jax.process_index() > 0:
     return
-  evaluate.write_results(rows, out)
   evaluate.print_table(rows)
-  print(f'{out}: {len(rows)} members; also in {out.stem}.parquet')
+  if not out:
+    omitted = f' and the tables of {", ".join(tables)}' if tables else ''
+    print(f'Nothing was written; --out=FILE.jsonl keeps all columns{omitted}.')
+    return
+  evaluate.write_results(rows, out)
+  print(
+      f'{out}: {wording.count(len(rows), "member")}; also in {out.stem}.parquet'
+  )
   for name, table in tables.items():
     path = out.with_name(f'{out.stem}.{name}.jsonl')
     evaluate.write_results(table, path)
-    print(f'{path}: {len(table)} rows; also in {path.stem}.parquet')
+    count = wording.count(len(table), 'row')
+    print(f'{path}: {count}; also in {path.stem}.parquet')
 
 
 def _check_writable(out: pathlib.Path) -> None:

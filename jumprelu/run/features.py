@@ -14,42 +14,53 @@ texts. --tokens is the number of held-out positions to read. A collection that
 was stopped is resumed by the same command.
 """
 
+from collections.abc import Mapping
 import dataclasses
+import functools
+import pathlib
 import signal
 import sys
+from typing import Any
 
 from absl import flags as absl_flags
 
 from jumprelu import errors
-from jumprelu.files import folder_kinds, remote
+from jumprelu.files import folder_kinds, remote, wording
 from jumprelu.run import main
 
 POSITIONAL = 'release'
 EXTRA = 'train'
+MAIN_FLAGS = ('release', 'out', 'tokens', 'members', 'model', 'data')
 
 
 def define_flags(fv: absl_flags.FlagValues) -> None:
   """Declares the command's flags."""
+  string = functools.partial(absl_flags.DEFINE_string, flag_values=fv)
+  string('release', None, 'Release directory, or a folder of published SAEs.')
+  string('out', None, 'Output folder, which must not exist.')
+  define_collection_flags(fv)
+
+
+def define_collection_flags(fv: absl_flags.FlagValues) -> None:
+  """Declares the flags of a collection, without --release and --out."""
   from jumprelu import data, features, sharding
   from jumprelu.run import flags, preemption
 
   def string(name, text):
     absl_flags.DEFINE_string(name, None, text, flag_values=fv)
 
-  string('release', 'Release directory, or a folder of published SAEs.')
-  string('out', 'Output folder, which must not exist.')
   string('model', 'Language model (default: that of the training run).')
   string(
       'data',
       'Text, as in --data of jumprelu train (default: that of the training run,'
       ' else stdlib).',
   )
-  absl_flags.DEFINE_integer(
+  flags.define_integer(
+      fv,
       'tokens',
       None,
       'Held-out positions to read; short for --features.tokens.',
       lower_bound=1,
-      flag_values=fv,
   )
   absl_flags.DEFINE_list(
       'members',
@@ -58,9 +69,7 @@ def define_flags(fv: absl_flags.FlagValues) -> None:
       flag_values=fv,
   )
   needed = 'only needed if their folder does not name it.'
-  absl_flags.DEFINE_integer(
-      'layer', None, f'Layer of published SAEs; {needed}', flag_values=fv
-  )
+  flags.define_integer(fv, 'layer', None, f'Layer of published SAEs; {needed}')
   string('site', f'Site of published SAEs; {needed}')
   absl_flags.DEFINE_boolean(
       'input_gain',
@@ -84,11 +93,6 @@ def define_flags(fv: absl_flags.FlagValues) -> None:
 
 def run(fv: absl_flags.FlagValues) -> None:
   """Checks the flags and collects the features."""
-  from jumprelu import features, processes, sharding
-  from jumprelu.features import collect
-  from jumprelu.release import evaluation, formats
-  from jumprelu.run import flags, preemption
-
   problems = [
       f'--{name} is needed' for name in ('release', 'out') if not fv[name].value
   ]
@@ -97,16 +101,38 @@ def run(fv: absl_flags.FlagValues) -> None:
   out = remote.local('out', fv.out)
   remote.local('release', fv.release)
   folder_kinds.refuse_inside_release('out', out)
+  collect_with_flags(fv, load(fv), out)
+
+
+def load(fv: absl_flags.FlagValues) -> dict[str, Any]:
+  """Returns the SAEs of --release that --members selects, on the host.
+
+  No device may be used before all processes have joined.
+  """
+  from jumprelu.features import collect
+  from jumprelu.release import formats
+
+  return formats.complete(
+      collect.select(formats.find(fv.release), fv.members),
+      formats.Origin(fv.model, fv.layer, fv.site, fv.input_gain),
+  )
+
+
+def collect_with_flags(
+    fv: absl_flags.FlagValues,
+    loaded: Mapping[str, Any],
+    out: pathlib.Path,
+) -> None:
+  """Collects the features of SAEs, and prints a line about them."""
+  from jumprelu import features, processes, sharding
+  from jumprelu.features import collect
+  from jumprelu.release import evaluation, formats
+  from jumprelu.run import flags, preemption
+
   config = flags.build(fv, features.Config(), prefix='features.')
   if fv.tokens is not None:
     config = dataclasses.replace(config, tokens=fv.tokens)
   mesh = flags.build(fv, sharding.Config(), prefix='mesh.')
-  # SAEs are loaded on the host, because no device may be used before all
-  # processes have joined.
-  loaded = formats.complete(
-      collect.select(formats.find(fv.release), fv.members),
-      formats.Origin(fv.model, fv.layer, fv.site, fv.input_gain),
-  )
   training = next(iter(loaded.values())).training
   corpus = flags.build(fv, evaluation.corpus_config(training), prefix='corpus.')
   options = flags.build(fv, preemption.Config(), prefix='process.')
@@ -132,7 +158,7 @@ def run(fv: absl_flags.FlagValues) -> None:
       members = manifest['members']
       latents = sum(member['width'] for member in members)
       print(
-          f'{out}: {len(members)} members, {latents:,} latents,'
+          f'{out}: {wording.count(len(members), "member")}, {latents:,} latents,'
           f' {manifest["tokens"]:,} tokens'
       )
 

@@ -92,9 +92,9 @@ def define_integer(
     *,
     lower_bound: int | None = None,
     upper_bound: int | None = None,
-) -> None:
+) -> flags.FlagHolder:
   """Declares an integer flag; its value may be written as 2_000_000 or 2M."""
-  flags.DEFINE(
+  return flags.DEFINE(
       _IntegerParser(lower_bound, upper_bound),
       name,
       default,

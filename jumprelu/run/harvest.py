@@ -20,11 +20,10 @@ start with BOS, and the file then also holds their `token_ids`.
 With --store, the command instead fills a folder, the store, with the shuffled
 activations that `jumprelu train` with the same flags would stream. `jumprelu
 train --store=DIR` then reads these activations and does not load the language
-model; its results are bit-identical to those of streaming. A store saves time
-if several runs share a layer's activations and the disk is faster than the
-model. The command prints the size of the missing part of the store, and how
-many runs must share the store before it is cheaper than streaming. Run the same
-command again to resume at the first missing block.
+model; its results are bit-identical to those of streaming. The command prints
+the size of the missing part of the store, and how many runs must share the
+store before it is cheaper than streaming. Run the same command again to resume
+at the first missing block.
 
   jumprelu harvest --store=acts --layer=2 --sites=resid_post --tokens=2_000_000
   jumprelu train --store=acts --layer=2 --sites=resid_post \

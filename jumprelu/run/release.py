@@ -2,12 +2,12 @@
 
 Reads the newest checkpoint of a run directory, folds the activation scale into
 the arrays, and evaluates every SAE on held-out text, unless the run directory
-already holds that evaluation. Each SAE has a folder with its params.npz, config,
-results and test vectors: SITE/layer_L/width_W/average_l0_N for JumpReLU SAEs,
-and the same below variants/VARIANT for others. The release also holds a table
-of all results, a plot of the frontier (frontier.png) and a README. It is
-verified before it is moved to --out. An existing --out is replaced only if it is
-empty or an earlier release of the same run.
+already holds that evaluation. Each SAE has a folder with its params.npz,
+config, results and test vectors: SITE/layer_L/width_W/average_l0_N for JumpReLU
+SAEs, and the same below variants/VARIANT for others. The release also holds a
+table of all results, a plot of the frontier (frontier.png) and a README. It is
+verified before it is moved to --out. An existing --out is replaced only if it
+is empty or an earlier release of the same run.
 
   jumprelu release --run=runs/layer2 --out=releases/layer2
 """

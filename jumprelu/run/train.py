@@ -57,13 +57,13 @@ def define_flags(flag_values: absl_flags.FlagValues) -> None:
       ' tensorboard --logdir=OUT.',
       flag_values=flag_values,
   )
-  absl_flags.DEFINE_integer(
+  flags.define_integer(
+      flag_values,
       'profile_steps',
       0,
       "Write a trace by JAX's profiler of this many steps, in whole segments, to"
       ' OUT/profile; 0: none.',
       lower_bound=0,
-      flag_values=flag_values,
   )
   flags.define(
       flag_values, config.resolve(), alternatives=config.other_recipes()

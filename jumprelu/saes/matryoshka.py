@@ -102,5 +102,7 @@ def nest(
   origin = sae.__name__
   for cls, name in ((NestedConfig, f'{origin}Config'), (NestedSae, origin)):
     cls.__name__ = cls.__qualname__ = f'Matryoshka{name}'
-    cls.__doc__ = f'{origin} with prefixes that reconstruct alone.'
+    cls.__doc__ = f'{origin} with prefixes that reconstruct alone.'.replace(
+        'Relu', 'ReLU'
+    )
   return NestedSae, NestedConfig

@@ -16,82 +16,122 @@ Each line describes a segment of steps, as an object with the fields
 Site, coefficient, target L0 and seed of each name are in suite.json.
 
 Lines of versions before `members` have the field `sparsity` in place of
-`sparsity_factor`, and their `learning_rate` is a factor too: the part of
-`optim.learning_rate` that the schedule has reached. The functions below convert
-them, so that callers see only the fields above. A run that a newer version has
-resumed has lines of both kinds.
+`sparsity_factor`, and their `learning_rate` is a factor too: the part of the
+peak rate that the schedule has reached. `read` converts them, so that callers
+see rates only. A run that a newer version has resumed has lines of both kinds.
 """
 
-from collections.abc import Iterator
-import os
+from collections.abc import Mapping
 from typing import Any
 
-from jumprelu import errors
-from jumprelu.files import json_files
-from jumprelu.training import run_dir, suite
+from jumprelu import errors, lm
+from jumprelu.files import folder_kinds, formats, json_files
+from jumprelu.training import suite as suite_lib
+
+Row = dict[str, Any]
+
+# Fields of a member, which identify its curve.
+_MEMBER = (
+    'site', 'layer', 'width', 'variant', 'sparsity_coefficient', 'target_l0',
+    'seed',
+)  # fmt: skip
+# Fields of a member's record that are not those of `suite.Member`.
+_PLACE = ('group', 'index', 'name')
+_COUNTS = ('tokens_trained', 'rows_dropped', 'seconds', 'positions')
 
 
-def read(out: str | os.PathLike[str]) -> list[dict[str, Any]]:
-  """Returns the lines of a run's metrics.jsonl, old ones converted.
+def read(
+    run: folder_kinds.Folder, *, name: str = '', limit: int = 0
+) -> list[Row]:
+  """Returns a row per member and segment, in the order of members, then steps.
+
+  The columns are run, model, member (its name), group, the fields of the
+  member, step, the counts and the learning rate of the line, and all metrics of
+  the member. Undefined numbers are None. No device is used, so that a run can
+  be read while it trains on the same machine.
+
+  Args:
+    run: The run directory, local or remote.
+    name: The value of the column `run`; by default the directory's name.
+    limit: The largest number of segments, which are evenly spaced, the last one
+      included; 0 for all.
 
   Raises:
-    MissingInputError: the directory holds no run, or the run has no metrics.
-    UserError, DataError: the directory is a release, or a file is damaged.
+    MissingInputError: the folder holds no run, or the run has not logged yet.
+    UserError: the folder is of another kind, such as a release.
+    DataError: a file is damaged, or of a newer format.
   """
-  directory = run_dir.RunDir(out)
-  config = directory.read_config()
-  path = directory.path / 'metrics.jsonl'
-  if not path.exists():
+  folder_kinds.want_run(run)
+  if not (run / 'config.json').exists():
+    raise errors.MissingInputError(
+        f'{run}: no run directory (no config.json in it)'
+    )
+  path = run / 'metrics.jsonl'
+  suite_path = run / 'suite.json'
+  lines = {}
+  if path.exists() and suite_path.exists():
+    lines = json_files.read_some_lines(path, limit=limit, skip_unfinished=True)
+  if not lines:
     raise errors.MissingInputError(
         f'{path}: no metrics yet; let `jumprelu train` run longer'
     )
-  members: dict[str, list[str]] = {}
-  for name, group in _names(directory.read_suite()):
-    members.setdefault(group, []).append(name)
-  return [
-      _converted(line, config.optim.learning_rate, members)
-      for line in json_files.read_lines(path, skip_unfinished=True)
-  ]
-
-
-def by_member(out: str | os.PathLike[str]) -> list[dict[str, Any]]:
-  """Returns a row for each segment and member, for a table or a plot.
-
-  A row has `step`, `member`, `group`, the metrics of the member, and the other
-  numbers of its line. The errors are those of `read`.
-  """
+  suite = formats.migrate(
+      formats.Kind.RUN_SUITE,
+      json_files.read_json(suite_path),
+      where=str(suite_path),
+  )
+  try:
+    members = [_Member(member) for member in suite['members']]
+    origin = {'run': name or run.name, 'model': suite['model']}
+  except (KeyError, TypeError) as error:
+    raise errors.DataError(
+        f'{suite_path}: a field is missing or of the wrong type ({error!r})'
+    ) from error
   rows = []
-  for line in read(out):
-    shared = {
-        name: value
-        for name, value in line.items()
-        if name not in ('members', 'groups')
-    }
-    for group, metrics in line['groups'].items():
-      for index, member in enumerate(line['members'][group]):
-        values = {name: column[index] for name, column in metrics.items()}
-        rows.append({**shared, 'group': group, 'member': member, **values})
+  for member in members:
+    for number, line in lines.items():
+      try:
+        rows.append({**origin, **member.fields, **member.metrics(line)})
+      except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise errors.DataError(
+            f'{path}: line {number}: a field is missing or of the wrong type'
+            f' ({error!r})'
+        ) from error
   return rows
 
 
-def _names(record: dict[str, Any]) -> Iterator[tuple[str, str]]:
-  """Yields name and group of each member of suite.json, in their order."""
-  for member in record.get('members', ()):
-    fields = {
-        name: value
-        for name, value in member.items()
-        if name not in ('group', 'index', 'name')
+class _Member:
+  """Selects the metrics of one member from the lines of all members."""
+
+  def __init__(self, record: Mapping[str, Any]):
+    self._group, self._index = record['group'], record['index']
+    self._peak = float(record['learning_rate'])
+    member = suite_lib.Member(
+        **{k: v for k, v in record.items() if k not in _PLACE}
+    )
+    if member.site not in lm.SITES:
+      raise KeyError(member.site)
+    self.fields = {
+        'member': suite_lib.member_name(member),
+        'group': self._group,
+        **{name: getattr(member, name) for name in _MEMBER},
     }
-    yield suite.member_name(suite.Member(**fields)), member['group']
 
-
-def _converted(
-    line: dict[str, Any], learning_rate: float, members: dict[str, list[str]]
-) -> dict[str, Any]:
-  """Returns a line in the newest format."""
-  if 'sparsity' not in line:
-    return line
-  line = dict(line)
-  line['sparsity_factor'] = line.pop('sparsity')
-  line['learning_rate'] *= learning_rate
-  return line | {'members': members}
+  def metrics(self, line: Mapping[str, Any]) -> Row:
+    """Returns the member's values in a line."""
+    rate, sparsity = line['learning_rate'], line.get('sparsity_factor')
+    if 'sparsity' in line:
+      sparsity = line['sparsity']
+      rate = None if rate is None else rate * self._peak
+    metrics = line['groups'][self._group]
+    row = {
+        'step': int(line['step']),
+        **{name: line.get(name) for name in _COUNTS},
+        'learning_rate': rate,
+        'sparsity_factor': sparsity,
+        **{name: column[self._index] for name, column in metrics.items()},
+    }
+    for name, value in row.items():
+      if not isinstance(value, int | float | None):
+        raise TypeError(f'{name} is not a number')
+    return row

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from jumprelu import lm, processes, sharding
-from jumprelu.files import formats
+from jumprelu.files import formats, wording
 from jumprelu.training import (
     backends,
     checkpoint,
@@ -290,10 +290,12 @@ def _start_line(job: job_lib.Job, directory: run_dir.RunDir, step: int) -> str:
   members = sum(len(group.members) for group in job.groups)
   every = config.stream.batches * config.checkpoint.every_blocks
   checkpoint_step = min(step - step % every + every, config.steps)
-  start = f'resuming at step {step:,}' if step else 'new run'
+  start = f'new run of {wording.count(config.steps, "step")}'
+  if step:
+    start = f'resuming at step {step:,} of {config.steps:,}'
   return (
-      f'{directory.path}: {start} of {config.steps:,}, {members} SAEs in'
-      f' {len(job.groups)} groups, backend {", ".join(sorted(chosen))}, first'
+      f'{directory.path}: {start}, {wording.count(members, "SAE")} in'
+      f' {wording.count(len(job.groups), "group")}, backend {", ".join(sorted(chosen))}, first'
       f' checkpoint at step {checkpoint_step:,}'
   )
 

@@ -99,5 +99,13 @@ def test_a_silent_latent_has_a_page_too(sae, dense):
 
 
 def test_a_latent_beyond_the_width_is_refused(sae):
-  with pytest.raises(errors.UserError, match='has latents 0 to 63'):
-    sae.latent(64)
+  for index in (64, -1):
+    with pytest.raises(errors.UserError, match='has latents 0 to 63'):
+      sae.latent(index)
+  with pytest.raises(errors.UserError, match='tokens=0, but 1 is the least'):
+    sae.latent(3, tokens=0)
+
+
+def test_the_index_may_be_numpys_and_the_text_a_path(sae, release):
+  latent = sae.latent(np.int64(3), tokens=TOKENS, text=release.parent / 'text')
+  assert repr(latent) == repr(sae.latent(3, tokens=TOKENS))

@@ -1,53 +1,164 @@
 """Tests of the public names, the README's lines and the API's page."""
 
-import importlib
+import doctest
+import inspect
 import pathlib
+import pickle
 import re
 import subprocess
 import sys
+import textwrap
+
+import pytest
 
 from experiments import api_reference
 import jumprelu
-from jumprelu import lm
+from tests.api import examples
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-def test_no_public_name_is_hidden_by_a_room():
-  rooms = [p.name for p in (_ROOT / 'jumprelu').iterdir() if p.is_dir()]
-  rooms += [p.stem for p in (_ROOT / 'jumprelu').glob('*.py')]
-  assert not set(rooms) & set(jumprelu.__all__)
-  values = {name: getattr(jumprelu, name) for name in jumprelu.__all__}
-  for room in rooms:
-    if not room.startswith('_'):
-      importlib.import_module(f'jumprelu.{room}')
-  for name, value in values.items():
-    assert getattr(jumprelu, name) is value, name
+def _python(code):
+  """Returns the output of a fresh interpreter."""
+  done = subprocess.run(
+      [sys.executable, '-c', textwrap.dedent(code)],
+      capture_output=True,
+      text=True,
+  )
+  assert not done.returncode, done.stderr
+  return done.stdout.strip()
+
+
+def test_no_public_name_is_a_rooms():
+  package = _ROOT / 'jumprelu'
+  rooms = {p.name for p in package.iterdir() if p.is_dir()}
+  rooms |= {p.stem for p in package.glob('*.py')}
+  assert {'release', 'lm', 'errors'} < rooms
+  assert not rooms & set(jumprelu.__all__)
+
+
+@pytest.mark.parametrize('first', ['names', 'rooms'])
+def test_public_names_do_not_change_when_all_rooms_are_imported(first):
+  names = """
+      values = {name: getattr(jumprelu, name) for name in jumprelu.__all__}
+  """
+  rooms = """
+      # The extension has no Python interface.
+      for module in pkgutil.walk_packages(jumprelu.__path__, 'jumprelu.'):
+        if not module.name.endswith('._step'):
+          importlib.import_module(module.name)
+  """
+  parts = (names, rooms) if first == 'names' else (rooms, names)
+  code = '\n'.join(
+      textwrap.dedent(part)
+      for part in (
+          'import importlib, pkgutil, sys, types, jumprelu',
+          *parts,
+          """
+          for name, value in values.items():
+            module, attribute = jumprelu._PUBLIC[name]
+            module = sys.modules['jumprelu.' + module]
+            assert getattr(jumprelu, name) is value, name
+            assert getattr(module, attribute) is value, name
+            assert not isinstance(value, types.ModuleType), name
+          from jumprelu import lm, release, saes
+          assert isinstance(release, types.ModuleType)
+          print(len([m for m in sys.modules if m.startswith('jumprelu.')]))
+          """,
+      )
+  )
+  assert int(_python(code)) > 150
 
 
 def test_every_public_name_is_exported_and_listed():
-  assert set(jumprelu.__all__) == set(jumprelu._PUBLIC) <= set(dir(jumprelu))
+  assert jumprelu.__all__ == sorted(jumprelu._PUBLIC)
+  assert set(jumprelu.__all__) <= set(dir(jumprelu))
+  code = """
+      names = {}
+      exec('from jumprelu import *', names)
+      import jumprelu
+      print(sorted(set(names) - {'__builtins__'}) == jumprelu.__all__)
+      print(set(jumprelu.__all__) <= set(dir(jumprelu)))
+  """
+  assert _python(code) == 'True\nTrue'
+
+
+def test_functions_and_classes_are_pickled_by_their_names():
+  for name in jumprelu.__all__:
+    value = getattr(jumprelu, name)
+    if callable(value):
+      assert pickle.loads(pickle.dumps(value)) is value
 
 
 def test_an_unknown_name_is_an_attribute_error():
-  assert not hasattr(jumprelu, 'no_such_name')
+  with pytest.raises(AttributeError, match="'jumprelu' has no attribute 'no_s"):
+    jumprelu.__getattr__('no_such_name')
 
 
-def test_importing_the_package_imports_nothing_else():
-  code = (
-      'import sys; before = set(sys.modules); import jumprelu;'
-      'tops = {m.partition(".")[0] for m in set(sys.modules) - before};'
-      'print(sorted(tops - sys.stdlib_module_names))'
-  )
-  done = subprocess.run(
-      [sys.executable, '-c', code], capture_output=True, text=True, check=True
-  )
-  assert done.stdout.strip() == "['jumprelu']"
+def test_importing_the_package_is_fast_and_imports_nothing_else():
+  code = """
+      import sys, time
+      before, start = set(sys.modules), time.process_time()
+      import jumprelu
+      dir(jumprelu)
+      seconds = time.process_time() - start
+      tops = {m.partition('.')[0] for m in set(sys.modules) - before}
+      print(sorted(tops - sys.stdlib_module_names), seconds < 0.3)
+  """
+  assert _python(code) == "['jumprelu'] True"
 
 
 def test_the_page_of_the_api_is_that_of_the_docstrings():
   page = (_ROOT / 'docs' / 'api.md').read_text('utf-8')
   assert page == api_reference.render(), 'python -m experiments.api_reference'
+
+
+@pytest.fixture(scope='module')
+def namespace(workplace):
+  """Returns the names that the first example defines."""
+  names = {}
+  with pytest.MonkeyPatch.context() as patch:
+    patch.chdir(workplace)
+    test = doctest.DocTestParser().get_doctest(
+        jumprelu.__doc__, names, 'jumprelu', None, 0
+    )
+    doctest.DocTestRunner().run(test, clear_globs=False)
+    names = test.globs
+  assert {'jumprelu', 'suite', 'sae', 'lm', 'acts'} <= set(names)
+  return names
+
+
+# Their examples run in commands_test.py.
+_COMMANDS = (
+    *('train_suite', 'read_metrics', 'write_release', 'evaluate_suite'),
+    *('collect_features', 'verify_release'),
+)
+_EXAMPLES = {
+    name
+    for name, text in examples.docstrings().items()
+    if '>>>' in text and name not in _COMMANDS
+}
+
+
+def test_every_function_and_method_of_the_api_has_an_example():
+  texts = examples.docstrings()
+  names = set(jumprelu.__all__) - {'SITES', 'VARIANTS', 'Site', 'Tap'}
+  for kind in (jumprelu.SAE, jumprelu.Suite, jumprelu.LanguageModel):
+    names |= {
+        f'{kind.__name__}.{name}'
+        for name, member in api_reference.members(kind)
+        if inspect.isfunction(member) and name != 'to_raw'
+    }
+  assert len(names) > 25
+  assert not [name for name in sorted(names) if '>>>' not in texts[name]]
+
+
+@pytest.mark.parametrize('name', sorted(_EXAMPLES))
+def test_the_examples_of_the_docstrings_run(
+    name, namespace, workplace, monkeypatch
+):
+  monkeypatch.chdir(workplace)
+  assert examples.run(name, namespace)
 
 
 def test_the_lines_of_the_readme_run(release, tmp_path, monkeypatch, capsys):
@@ -57,17 +168,7 @@ def test_the_lines_of_the_readme_run(release, tmp_path, monkeypatch, capsys):
   (tmp_path / 'jumprelu_demo' / 'release').symlink_to(release)
   monkeypatch.chdir(tmp_path)
   # The small suite of the test has fewer latents than the demo's.
-  code = code.replace('sae.latent(172)', 'sae.latent(17, tokens=2_000)')
+  code = code.replace('sae.latent(434)', 'sae.latent(17, tokens=2_000)')
   exec(compile(code, 'README.md', 'exec'), {})
   shown = capsys.readouterr().out
   assert "'with'" in shown and 'Attribution of' in shown and 'def ' in shown
-
-
-def test_generation_crosses_the_edge_of_the_sliding_window(model):
-  config = lm.get_config('gemma2_nano')
-  text = 'import os\n' * 60
-  tokens = model.tokenize(text)[: config.window - 4]
-  generated = model.generate(tokens, tokens=12)
-  full = model.logits([*generated.prompt, *generated.tokens])
-  difference = full[len(tokens) - 1 : -1] - generated.logits
-  assert abs(difference).max() < 1e-4

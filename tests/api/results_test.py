@@ -1,11 +1,14 @@
 """Tests of effects on logits, attributions and displays."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jumprelu import errors, lm
-from jumprelu.api import results
-from jumprelu.lm import logit_effects
+from jumprelu.api import dictionary
+from jumprelu.data import packing
+from jumprelu.lm import gemma, logit_effects
 
 TEXT = 'with open(path) as f:\n    return f.read()\n'
 SITES = ('resid_post', 'mlp_out', 'attn_heads', 'transcoder')
@@ -51,65 +54,98 @@ def test_effects_of_the_whole_residual_stream_are_the_logits(model, suite):
   np.testing.assert_allclose(cap * np.tanh(logits / cap), actual, atol=1e-3)
 
 
+def _metric(model, acts, *, target, position):
+  """Returns the metric as a function of the parts of the kept targets."""
+  ids = jnp.asarray(acts.tokens)[None]
+  keep = jnp.asarray(acts.keep)[:, None]
+  sae, token = acts.sae, model.tokenizer.encode(target)[0]
+  affine = np.zeros_like(acts.reconstruction)
+  affine[acts.keep] = (acts.reconstruction - acts.latents @ sae.W_dec)[
+      acts.keep
+  ]
+
+  def metric(latents, biases, errors):
+    value = latents @ sae.W_dec + biases[:, None] * affine
+    value += errors[:, None] * acts.error
+    hidden, _ = gemma.run(
+        model.config,
+        model.params,
+        ids,
+        positions=jnp.asarray(packing.positions(ids)),
+        segments=jnp.asarray(packing.segments(ids)),
+        final_norm=True,
+        splice={sae.reads.target: lambda x: jnp.where(keep, value[None], x)},
+    )
+    logits = gemma.unembed(model.config, model.params, hidden[0, position])
+    return logits[token] - logits.mean()
+
+  return jax.jit(metric)
+
+
 @pytest.mark.parametrize('site', SITES)
-def test_attributions_add_up_and_predict_small_changes(model, suite, site):
+def test_attributions_equal_the_gradients_of_a_spliced_pass(model, suite, site):
   acts = model.run(TEXT, suite[site, 20])
   made = model.attribute(acts, target='read', position=-5)
-  affine = acts.sae.decode(
-      np.zeros((1, acts.sae.width), np.float32),
-      np.zeros((1, acts.sae.sae.d_in), np.float32),
+  metric = _metric(model, acts, target='read', position=len(acts.tokens) - 5)
+  ones = jnp.ones(len(acts.tokens))
+  at = jnp.asarray(acts.latents), ones, ones
+  value, gradients = jax.value_and_grad(metric, argnums=(0, 1, 2))(*at)
+  assert made.metric == pytest.approx(float(value), abs=1e-4)
+  parts = made.effects, made.affine, made.error
+  for ours, x, gradient in zip(parts, at, gradients, strict=True):
+    assert np.abs(ours).max() > 0.01
+    np.testing.assert_allclose(ours, x * gradient, rtol=1e-3, atol=1e-4)
+  # All activations at the site are scaled together.
+  _, slope = jax.jvp(
+      lambda scale: metric(*(scale * x for x in at)), (1.0,), (1.0,)
   )
-  assert affine.shape == (1, acts.sae.sae.d_out)
-  # The parts of the kept targets have the effect of the targets themselves.
-  _, gradient = results._gradient(
-      model.model.config,
-      model.params,
-      np.asarray(acts.tokens)[None],
-      model.tokenizer.encode('read')[0],
-      made.position,
-      tap=acts.sae.reads.target,
-  )
-  along = (np.asarray(gradient[0]) * acts.targets).sum(-1)
-  assert made.total == pytest.approx(along[acts.keep].sum(), rel=1e-3, abs=1e-3)
-  assert np.isfinite(made.effects).all() and made.effects[1:].any()
-  assert not made.effects[made.position + 1 :].any()
+  assert made.total == pytest.approx(float(slope), rel=1e-3, abs=1e-3)
+  parts = sum(float(part.sum()) for part in parts)
+  assert made.total == pytest.approx(parts, abs=1e-5)
+  # The norm after the heads does not depend on their scale.
+  assert site == 'attn_heads' or abs(made.total) > 0.1
+  # BOS and the tokens after the position have no effect.
+  assert not made.effects[0].any() and not made.effects[-4:].any()
 
 
-def test_an_attribution_is_the_slope_of_the_metric(model, suite):
+def test_the_largest_attribution_predicts_a_small_change(model, suite):
   sae = suite['resid_post', 20]
   acts = model.run(TEXT, sae)
   made = model.attribute(acts, target='read', position=-5)
   token, latent, effect = made.top(1)[0]
-  inside = made.effects[made.effects != 0]
-  assert abs(effect) == np.abs(inside).max()
+  assert abs(effect) == np.abs(made.effects).max()
+  metric = _metric(model, acts, target='read', position=len(acts.tokens) - 5)
+  ones = jnp.ones(len(acts.tokens))
 
-  def metric(scale):
-    """Returns the metric with the latent's contribution scaled."""
-    import jax.numpy as jnp
+  def scaled(factor):
+    latents = jnp.asarray(acts.latents).at[token, latent].multiply(factor)
+    return float(metric(latents, ones, ones))
 
-    from jumprelu.data import packing
-    from jumprelu.lm import gemma, loss
-
-    ids = jnp.asarray(acts.tokens)[None]
-    shift = np.zeros((1, len(acts.tokens), 128), np.float32)
-    shift[0, token] = scale * acts.latents[token, latent] * sae.W_dec[latent]
-    hidden = loss.hidden(
-        model.model.config,
-        model.params,
-        ids,
-        positions=packing.positions(ids),
-        segments=packing.segments(ids),
-        splice={sae.reads.target: lambda x: x + shift},
-    )
-    logits = gemma.unembed(
-        model.model.config, model.params, hidden[0, made.position]
-    )
-    target = model.tokenizer.encode('read')[0]
-    return float(logits[target] - logits.mean())
-
-  assert metric(0.0) == pytest.approx(made.metric, abs=1e-4)
-  slope = (metric(0.05) - metric(-0.05)) / 0.1
+  assert scaled(1.0) == pytest.approx(made.metric, abs=1e-4)
+  slope = (scaled(1.05) - scaled(0.95)) / 0.1
   assert slope == pytest.approx(effect, rel=0.05, abs=2e-3)
+
+
+def test_the_target_may_follow_the_last_token_of_a_full_context(model, suite):
+  acts = model.run([5] * (model.config.context - 1), suite['mlp_out'])
+  made = model.attribute(acts, target=7)
+  logits = acts.logits[-1]
+  assert made.metric == pytest.approx(logits[7] - logits.mean(), abs=1e-4)
+
+
+def test_attributions_of_other_things_are_refused(model, suite):
+  sae = suite['resid_post', 20]
+  with pytest.raises(errors.UserError, match='sae is a Suite: pass one SAE'):
+    dictionary.check_fit(suite, model.config)
+  acts = model.run(TEXT, sae)
+  with pytest.raises(errors.UserError, match='position 99: .* 0 to 15'):
+    model.attribute(acts, target='read', position=99)
+  with pytest.raises(errors.UserError, match='ids must be from 1 to'):
+    model.attribute(acts, target=10**6)
+  with pytest.raises(errors.UserError, match='without the spliced SAE'):
+    model.with_sae(sae).attribute(acts, target='read')
+  with pytest.raises(errors.UserError, match='pass sae='):
+    model.attribute(TEXT, target='read')
 
 
 def test_the_largest_latents_are_sorted_and_shown(model, suite):

@@ -26,6 +26,9 @@ class _Listed:
   def size(self):
     return 0
 
+  def summary(self):
+    return self.name
+
 
 def _fraction(key):
   """Returns the key's hash as a fraction in [0, 1), computed independently."""

@@ -51,8 +51,47 @@ def test_written_rows_are_read_back(tmp_path):
 
 
 def test_the_table_leaves_out_empty_columns():
-  header = results.table(ROWS).split('\n')[0].split()
-  assert header == ['site', 'layer', 'L0']
+  header = results.table(ROWS).split('\n')[1].split()
+  assert header == ['site', 'L0']
+
+
+def test_what_all_rows_share_is_a_line_above_the_table():
+  rows = [
+      {'site': 'mlp_out', 'layer': 2, 'width': w, 'variant': 'gated', 'l0': 3}
+      for w in (8, 16)
+  ]
+  above, header, *lines = results.table(rows).split('\n')
+  assert above == 'layer 2, variant gated'
+  assert header.split() == ['site', 'width', 'L0']
+  assert [line.split()[1] for line in lines] == ['8', '16']
+  # A single row has all its columns.
+  header, _ = results.table(rows[:1]).split('\n')
+  assert header.split() == ['site', 'layer', 'width', 'variant', 'L0']
+
+
+def test_a_high_dense_share_of_a_narrow_sae_is_explained():
+  row = {'site': 'mlp_out', 'width': 256, 'dense_share': 0.63, 'l0': 30.0}
+  *_, note = results.table([row]).split('\n')
+  assert note.startswith('dense: high where L0 is more than a tenth of')
+  for wide in (row | {'width': 512}, row | {'dense_share': None}):
+    assert 'dense:' not in results.table([wide])
+
+
+def test_a_row_shows_its_target_or_its_coefficient():
+  rows = [
+      {'site': 'a', 'sparsity_coefficient': 1.0, 'target_l0': 20.0, 'l0': 21.0},
+      {'site': 'b', 'sparsity_coefficient': 0.002, 'target_l0': 0.0, 'l0': 9.0},
+      {'site': 'c', 'sparsity_coefficient': 0.5, 'target_l0': 20.0, 'l0': 20.0},
+  ]
+  header, *lines = results.table(rows).split('\n')
+  assert header.split() == ['site', 'coefficient', 'target', 'L0', 'L0']
+  assert [line.split() for line in lines] == [
+      ['a', '-', '20', '21'],
+      ['b', '0.002', '-', '9'],
+      ['c', '0.5', '20', '20'],
+  ]
+  assert 'target' not in results.table(rows[1:2])
+  assert 'coefficient' not in results.table(rows[:1])
 
 
 def test_the_table_marks_targets_that_are_missed_by_more_than_a_fifth():

@@ -365,7 +365,7 @@ def test_the_command_writes_the_chosen_members(release, tmp_path, capsys):
       *(f'--corpus.{name}={value}' for name, value in CORPUS.items()),
   ]
   assert main.main(argv) == 0
-  assert '1 members, 32 latents' in capsys.readouterr().out
+  assert '1 member, 32 latents' in capsys.readouterr().out
   manifest = json.loads((out / 'manifest.json').read_text())
   assert manifest['positions'] == 64
   assert main.main(argv) == 2

@@ -202,7 +202,7 @@ def test_planning_imports_no_model_and_uses_no_device(tmp_path):
       [sys.executable, '-P', '-c', script], capture_output=True, text=True
   )
   assert done.returncode == 0, done.stderr
-  assert '26 layer(s)' in done.stdout
+  assert '26 layers' in done.stdout
   written = json.loads((tmp_path / 'plan.json').read_text('utf-8'))
   assert len(written['jobs']) == 26
 

@@ -22,7 +22,7 @@ def make_rows(**changes):
       member
       | {
           'step': step,
-          'tokens': 100 * step,
+          'tokens_trained': 100 * step,
           'l0': base / step,
           'fvu': 1 / step,
           'loss': 2 / step,
@@ -119,6 +119,37 @@ def test_lines_that_share_a_colour_differ_in_dashes_or_markers():
       for line in lines
   }
   assert len(looks) == len(lines) == 18
+
+
+def test_panels_share_the_y_axis():
+  rows = make_rows() + make_rows(site='mlp_out', fvu=0.9)
+  first, second = curves.plot(rows, 'fvu').axes
+  assert first.get_ylim() == second.get_ylim()
+  assert first.get_yscale() == second.get_yscale() == 'log'
+  low, high = first.get_ylim()
+  assert low < 1 / 30 and high > 0.9
+
+
+def test_an_axis_of_zeros_only_is_low():
+  (axis,) = curves.plot(make_rows(), 'dead_share').axes
+  assert axis.get_ylim() == (0, 0.01)
+
+
+def test_a_single_schedule_has_no_coefficient():
+  rows = make_rows() + make_rows(sparsity_coefficient=4e-3)
+  assert not curves.plot(rows, 'learning_rate').legends
+
+
+def test_a_legend_has_rows_of_equal_length():
+  rows = [
+      row
+      for run in ('first', 'second')
+      for target in (10.0, 30.0)
+      for row in make_rows(run=run, target_l0=target, site='mlp_out')
+  ]
+  (legend,) = curves.plot(rows, 'l0').legends
+  # Four of the five entries would fit beside each other in a wide figure.
+  assert legend._ncols in (2, 3)
 
 
 def test_equal_learning_rates_are_drawn_once_per_run():

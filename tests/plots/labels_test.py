@@ -15,6 +15,9 @@ from jumprelu.plots import labels
         (['a/run', 'b/c/run'], ['a', 'b/c']),
         (['a', 'a/run'], ['a', 'a/run']),
         (['releases/a', 'a.jsonl'], ['releases/a', 'a.jsonl']),
+        (['/home/me/a/release', 'runs/b'], ['a/release', 'runs/b']),
+        (['/x/1/a/b', 'y/2/a/b/'], ['x/1', 'y/2']),
+        (['/x/a/b/c', 'y/a/b/d'], ['b/c', 'b/d']),
         (['/runs/a/1', '/runs/b/2', '/runs/b/1'], ['a/1', 'b/2', 'b/1']),
     ],
 )

@@ -175,6 +175,11 @@ def test_the_pca_of_each_run_is_a_curve_of_its_own(drawn):
       if line.get_marker() == '.'
   ]
   assert curves == [[0.2, 0.1], [0.4, 0.2]]
+  colours = [
+      {line.get_color() for line in fig.axes[0].lines if line.get_marker() == m}
+      for m in ('.', 'o', 's')
+  ]
+  assert colours[0] == colours[1] | colours[2] and len(colours[0]) == 2
   assert texts(fig.axes[0]).count('PCA of rank L0') == 1
 
 
@@ -189,10 +194,22 @@ def test_labels_of_points_are_inside_their_panel(drawn):
   # Measured at the figure's own resolution.
   fig.savefig(io.BytesIO())
   for axis in fig.axes:
-    left = axis.get_window_extent().x0
+    right = axis.get_window_extent().x1
     assert len(axis.texts) >= 3
     for text in axis.texts:
-      assert text.get_window_extent().x0 >= left
+      assert text.get_window_extent().x1 <= right
+
+
+def test_error_bars_are_inside_their_panel_unless_they_reach_zero(drawn):
+  rows = [
+      make_row(l0=10.0, delta_loss=0.01),
+      make_row(delta_loss=0.006, delta_loss_stderr=0.0015),
+  ]
+  low, _ = drawn(rows).axes[1].get_ylim()
+  assert 0.001 < low < 0.003
+  rows.append(make_row(l0=20.0, delta_loss=0.005, delta_loss_stderr=0.01))
+  axis = drawn(rows).axes[1]
+  assert axis.get_yscale() == 'log' and axis.get_ylim()[0] > 1e-3
 
 
 def test_an_sae_without_a_coefficient_has_no_label(drawn):
@@ -237,6 +254,28 @@ def test_matplotlib_is_imported_only_to_draw():
       " assert 'matplotlib' not in sys.modules"
   )
   subprocess.run([sys.executable, '-c', code], check=True)
+
+
+def test_the_heading_names_the_unfinished_among_several_runs(drawn):
+  stop = 'stopped at step 16 of 40'
+  fig = drawn([make_row(run='a', unfinished=stop), make_row(run='b', l0=9.0)])
+  assert f'a: {stop}' in ' '.join(fig.get_suptitle().split())
+
+
+@pytest.mark.parametrize(
+    'changes, marked',
+    [
+        ({'loss_clean': 3.0 + 1e-6}, False),
+        ({'loss_clean': 3.01}, True),
+        ({'loss_clean': 3.0, 'tokens_evaluated': 9}, True),
+        # Losses of different models differ anyway.
+        ({'loss_clean': 2.0, 'model': 'gemma2_2b'}, False),
+    ],
+)
+def test_the_heading_marks_results_of_different_texts(drawn, changes, marked):
+  fig = drawn([make_row(loss_clean=3.0), make_row(l0=9.0, **changes)])
+  heading = ' '.join(fig.get_suptitle().split())
+  assert ('measured on different texts' in heading) == marked
 
 
 def test_the_heading_names_the_step_of_an_unfinished_run(drawn):

@@ -33,9 +33,10 @@ def test_several_results_become_a_plot_a_csv_and_a_table(tmp_path, capsys):
         assert ours[column] == ''
       else:
         assert type(value)(ours[column]) == value
-  head, *lines = capsys.readouterr().out.splitlines()
-  assert head.split()[:3] == ['run', 'site', 'layer']
-  assert [line.split()[0] for line in lines[:-1]] == ['release'] * 6 + [
+  shared, head, *lines = capsys.readouterr().out.splitlines()
+  assert shared == 'layer 1, width 16'
+  assert head.split()[:3] == ['run', 'site', 'variant']
+  assert [line.split()[0] for line in lines[:12]] == ['release'] * 6 + [
       'evaluation.jsonl'
   ] * 6
   assert lines[-1].startswith(f'{out}/frontier.png: 12 SAEs')
@@ -43,7 +44,27 @@ def test_several_results_become_a_plot_a_csv_and_a_table(tmp_path, capsys):
 
 def test_a_single_release_needs_no_name(tmp_path, capsys):
   assert main.main(['compare', RELEASE, f'--out={tmp_path}/out']) == 0
-  assert capsys.readouterr().out.split()[:2] == ['site', 'layer']
+  head = capsys.readouterr().out.splitlines()[1]
+  assert head.split()[:2] == ['site', 'variant']
+
+
+def test_results_of_different_texts_are_marked(tmp_path, capsys):
+  rows = [
+      json.loads(x)
+      for x in pathlib.Path(EVALUATION).read_text().split('\n')[:1]
+  ]
+  sources = []
+  for name, loss in (('same', 0), ('other', 0.01)):
+    path = tmp_path / f'{name}.jsonl'
+    path.write_text(
+        json.dumps(rows[0] | {'loss_clean': rows[0]['loss_clean'] + loss})
+    )
+    sources.append(str(path))
+  out = f'--out={tmp_path}/out'
+  assert main.main(['compare', EVALUATION, sources[0], out]) == 0
+  assert 'different texts' not in capsys.readouterr().out
+  assert main.main(['compare', EVALUATION, sources[1], out]) == 0
+  assert 'measured on different texts' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 
 from experiments import tutorial
 from jumprelu.run import demo, flags
+from tests import readme_test
 from tests.local_processes import jumprelu
 
 pytestmark = pytest.mark.slow
@@ -40,7 +41,7 @@ def rows(folder):
 
 
 def test_the_demo_writes_the_documented_files(folder, rows):
-  for name in ('run', 'release', 'results.jsonl', 'frontier.png'):
+  for name in readme_test.files_of_the_demo():
     assert (folder / name).exists(), name
   assert set(by_site(rows)) == {
       'resid_post',

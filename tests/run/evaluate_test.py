@@ -23,23 +23,23 @@ def folder(tmp_path_factory):
   return folder
 
 
+def _flags(folder):
+  """Returns the flags of all evaluations of these tests."""
+  return [
+      f'--data={folder / "text"}',
+      f'--corpus.cache_dir={folder / "cache"}',
+      '--corpus.sequence_length=32',
+      '--corpus.held_out_percent=50',
+      '--corpus.seed=3',
+      '--eval.lm_sequences=8',
+      '--eval.pca_tokens=512',
+  ]
+
+
 def launch(folder, out, *flags):
   """Runs the command and returns its rows."""
-  code = main.launch(
-      'evaluate',
-      [
-          f'--data={folder / "text"}',
-          f'--out={out}',
-          f'--corpus.cache_dir={folder / "cache"}',
-          '--corpus.sequence_length=32',
-          '--corpus.held_out_percent=50',
-          '--corpus.seed=3',
-          '--eval.lm_sequences=8',
-          '--eval.pca_tokens=512',
-          *flags,
-      ],
-  )
-  assert code == 0
+  argv = [*_flags(folder), f'--out={out}', *flags]
+  assert main.launch('evaluate', argv) == 0
   return [json.loads(line) for line in out.read_text().splitlines()]
 
 
@@ -63,6 +63,19 @@ def test_a_release_is_evaluated_member_by_member(folder, rows):
   assert parquet.read_table(stored).to_pylist() == rows
 
 
+def test_without_out_the_table_is_printed_and_nothing_is_written(
+    folder, rows, capsys, monkeypatch, tmp_path
+):
+  monkeypatch.chdir(tmp_path)
+  path = folder / 'release' / rows[1]['path'] / 'params.npz'
+  assert main.launch('evaluate', [*_flags(folder), str(path)]) == 0
+  header, line, *_, end = capsys.readouterr().out.splitlines()
+  shown = dict(zip(header.split(), line.split(), strict=False))
+  assert float(shown['L0']) == pytest.approx(rows[1]['l0'], rel=1e-3)
+  assert end.startswith('Nothing was written; --out=FILE.jsonl keeps')
+  assert not list(tmp_path.iterdir())
+
+
 def test_bare_arrays_have_the_results_of_their_release(folder, rows, capsys):
   bare = folder / 'bare'
   for row in rows:
@@ -73,7 +86,7 @@ def test_bare_arrays_have_the_results_of_their_release(folder, rows, capsys):
   flags = ['--model=gemma2_nano', '--measures=histogram,geometry']
   bare_rows = launch(folder, out, str(bare), *flags)
   printed = capsys.readouterr().out
-  assert printed.splitlines()[0].startswith('site') and str(out) in printed
+  assert printed.splitlines()[1].startswith('site') and str(out) in printed
   assert len(bare_rows) == len(rows) == 2
   for ours, theirs in zip(bare_rows, rows, strict=True):
     assert ours['seed'] is None and ours['released_l0'] == 3
@@ -137,6 +150,24 @@ def _probed(folder, name, *flags):
   return rows, {r['task']: r['balanced_accuracy'] for r in whole}
 
 
+def test_an_sae_of_another_size_is_refused_before_the_text_is_read(
+    folder, rows, capsys
+):
+  arrays = dict(np.load(folder / 'release' / rows[0]['path'] / 'params.npz'))
+  arrays['W_enc'] = arrays['W_enc'][:100]
+  arrays['W_dec'] = arrays['W_dec'][:, :100]
+  arrays['b_dec'] = arrays['b_dec'][:100]
+  bare = folder / 'narrow' / 'resid_post' / 'layer_1' / 'width_16' / 'a'
+  bare.mkdir(parents=True)
+  np.savez(bare / 'params.npz', **arrays)
+  argv = [str(bare), '--model=gemma2_nano', '--data=nowhere.txt']
+  assert main.launch('evaluate', argv) == 2
+  (error,) = capsys.readouterr().err.splitlines()
+  assert 'maps 100 to 100 dimensions, but at this site gemma2_nano' in error
+  assert main.launch('features', [*argv, f'--out={folder}/f']) == 2
+  assert 'maps 100 to 100 dimensions' in capsys.readouterr().err
+
+
 def test_a_layer_that_the_model_lacks_is_refused(folder, capsys):
   bare = folder / 'deep' / 'resid_post' / 'layer_9'
   shutil.copytree(folder / 'release', folder / 'copy')
@@ -160,7 +191,7 @@ def test_a_layer_that_the_model_lacks_is_refused(folder, capsys):
 @pytest.mark.parametrize(
     'flags, code, words',
     [
-        ([], 2, '--release is needed; --out is needed'),
+        ([], 2, '--release is needed'),
         (['--release=x', '--out=a.csv'], 2, 'must end in .jsonl'),
         (['--release=x', '--out=a.jsonl'], 66, 'x: no such folder'),
         (['--release=x', '--out=a.jsonl', '--eval.tokens=0'], 2, 'eval.tokens'),

@@ -7,7 +7,7 @@ import pytest
 from jumprelu.evals import measures
 from jumprelu.run import main, train
 
-_LARGE = ('train', 'plan', 'evaluate', 'harvest')
+_LARGE = ('train', 'plan', 'evaluate', 'features', 'harvest')
 
 
 def _help(capsys, *argv):
@@ -44,6 +44,11 @@ def test_the_help_of_train_describes_the_main_flags_and_names_all_others(
       assert name.partition('.')[0] in words, name
 
 
+@pytest.mark.parametrize('command', main.COMMANDS)
+def test_every_help_fits_on_a_page(capsys, command):
+  assert len(_help(capsys, command, '--help').splitlines()) <= 70
+
+
 @pytest.mark.parametrize(
     'part, prefix',
     [
@@ -64,6 +69,19 @@ def test_help_of_a_part_describes_all_its_flags_and_no_others(
   text = _help(capsys, 'train', f'--help={part}')
   assert _names(text) == [name for name in every if name.startswith(prefix)]
   assert 'usage' not in text
+
+
+@pytest.mark.parametrize('command', main.COMMANDS)
+def test_help_has_no_remains_of_absl(capsys, command):
+  text = _help(capsys, command, '--helpfull')
+  assert 'comma separated list' not in text
+  # The choices of a flag are beside its name only.
+  assert not re.search(r'<\w+\|', text)
+  # A heading is a path and its description.
+  assert not re.search(r'^[\w.]+\.:', text, re.MULTILINE)
+  # The first word is a verb in the third person.
+  verb = text.removeprefix(f'jumprelu {command}: ').partition(' ')[0]
+  assert verb.strip(',').endswith('s')
 
 
 @pytest.mark.parametrize('command', main.COMMANDS)
@@ -120,7 +138,7 @@ def test_a_default_is_shown_for_flags_that_have_one(capsys, command):
   text = _help(capsys, command, '--helpfull')
   for entry in re.findall(r'^  --\[no\][^\n]*\n(?: {6}.*\n)+', text, re.M):
     # The gain is that of the published SAE.
-    if command != 'evaluate' or 'input_gain' not in entry:
+    if command in ('train', 'plan') or 'input_gain' not in entry:
       assert '(default:' in ' '.join(entry.split()), entry
 
 

@@ -9,6 +9,9 @@ from jumprelu.run import train as train_command
 from jumprelu.training import run_dir, train
 from tests import toy_suite
 
+# How the lines start that announce the phases before an error.
+_PHASES = ('reading text: ', 'tokenising ', 'loading and checking ')
+
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
@@ -43,9 +46,12 @@ def place(tmp_path, monkeypatch):
 )
 def test_bad_input_is_one_line_and_exit_2(flags, words, place, capsys):
   assert main.launch('train', ['--out=new', '--mesh.tensor=2', *flags]) == 2
-  *phases, error = capsys.readouterr().err.splitlines()
-  assert words in error, error
-  assert not any(line.startswith('jumprelu train:') for line in phases)
+  printed = capsys.readouterr()
+  *phases, error = printed.err.splitlines()
+  assert error.startswith('jumprelu train: ') and words in error, error
+  # The error is one line: all lines before it announce phases of the start.
+  assert all(line.startswith(_PHASES) for line in phases), printed.err
+  assert not printed.out
   # The directory remains usable for the corrected command.
   assert not (place / 'new' / 'suite.json').exists()
 

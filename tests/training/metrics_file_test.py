@@ -1,4 +1,4 @@
-"""Readers of metrics.jsonl, with lines of this version and of older ones."""
+"""Metrics of runs are read as rows, from lines of this version and older."""
 
 import json
 import pathlib
@@ -11,8 +11,9 @@ from jumprelu import errors
 from jumprelu.training import metrics_file
 from tests import toy_run, toy_suite
 
-_OLD = pathlib.Path(__file__).parent.parent / 'fixtures' / 'format_1' / 'run'
-_NAMES = [
+RUN = pathlib.Path(__file__).parents[1] / 'fixtures' / 'format_1' / 'run'
+PEAK = 1e-3
+NAMES = [
     'resid_post-48-jumprelu-lambda_0.01-seed_0',
     'resid_post-48-jumprelu-lambda_0.04-seed_0',
 ]
@@ -22,9 +23,9 @@ def test_a_run_is_read_by_member_with_the_learning_rate_of_its_schedule(
     tmp_path,
 ):
   toy_run.run(tmp_path)
-  rows = metrics_file.by_member(tmp_path)
+  rows = metrics_file.read(tmp_path)
   assert rows == jumprelu.read_metrics(tmp_path)
-  mine = [row for row in rows if row['member'] == _NAMES[1]]
+  mine = [row for row in rows if row['member'] == NAMES[1]]
   assert [row['step'] for row in mine] == [3, 4, 7, 8, 11, 12, 13]
   assert mine[0].keys() >= {'l0', 'fvu', 'dead_share', 'loss', 'group'}
   rates = [row['learning_rate'] for row in mine]
@@ -41,38 +42,119 @@ def test_suite_json_describes_the_members_that_metrics_name(tmp_path):
       member['name']: member['sparsity_coefficient']
       for member in record['members']
   }
-  assert [coefficients[name] for name in _NAMES] == [1e-2, 4e-2]
+  assert [coefficients[name] for name in NAMES] == [1e-2, 4e-2]
 
 
-def test_lines_of_older_versions_are_converted(tmp_path):
-  old = [json.loads(line) for line in (_OLD / 'metrics.jsonl').open()]
-  assert all('sparsity' in line and 'members' not in line for line in old)
-  config = json.loads((_OLD / 'config.json').read_text())
-  lines = metrics_file.read(_OLD)
-  assert len(lines) == len(old)
-  for line, before in zip(lines, old, strict=True):
-    rate = before['learning_rate'] * config['optim']['learning_rate']
-    assert line['learning_rate'] == rate
-    assert line['sparsity_factor'] == before['sparsity']
-    assert line['groups'] == before['groups']
-    for group, metrics in line['groups'].items():
-      assert len(line['members'][group]) == len(metrics['l0'])
-  assert len(metrics_file.by_member(_OLD)) == sum(
-      len(names) for line in lines for names in line['members'].values()
-  )
+@pytest.fixture
+def run(tmp_path):
+  """A copy of the files of a run that the table is read from."""
+  for name in ('config.json', 'suite.json', 'metrics.jsonl', 'STATUS.json'):
+    shutil.copy(RUN / name, tmp_path / name)
+  return tmp_path
 
 
-def test_an_unfinished_last_line_is_left_out(tmp_path):
-  run = tmp_path / 'run'
-  shutil.copytree(_OLD, run)
-  with (run / 'metrics.jsonl').open('a') as f:
-    f.write('{"step": 99, "tok')
-  assert metrics_file.read(run) == metrics_file.read(_OLD)
+def lines_of(run):
+  text = (run / 'metrics.jsonl').read_text()
+  return [json.loads(line) for line in text.splitlines()]
 
 
-def test_a_run_without_metrics_is_named(tmp_path):
-  run = tmp_path / 'run'
-  shutil.copytree(_OLD, run)
-  (run / 'metrics.jsonl').unlink()
-  with pytest.raises(errors.MissingInputError, match='no metrics yet'):
+def write_lines(run, lines):
+  text = ''.join(json.dumps(line) + '\n' for line in lines)
+  (run / 'metrics.jsonl').write_text(text)
+
+
+def test_an_older_run_has_a_row_per_member_and_segment_with_its_numbers():
+  rows = metrics_file.read(RUN, name='old')
+  lines = lines_of(RUN)
+  members = json.loads((RUN / 'suite.json').read_text())['members']
+  assert len(rows) == len(lines) * len(members)
+  for number, row in enumerate(rows):
+    member = members[number // len(lines)]
+    line = lines[number % len(lines)]
+    for name, values in line['groups'][member['group']].items():
+      assert row[name] == values[member['index']]
+    for name in ('site', 'width', 'variant', 'sparsity_coefficient', 'seed'):
+      assert row[name] == member[name]
+    assert (row['run'], row['model'], row['layer']) == ('old', 'gemma2_nano', 1)
+    assert row['step'] == line['step']
+    assert row['tokens_trained'] == line['tokens_trained']
+    assert row['learning_rate'] == PEAK * line['learning_rate']
+
+
+def test_logged_factors_and_rates_both_become_rates(run):
+  """A run that a newer version resumed has lines of both kinds."""
+  old, new, *_ = lines_of(run)
+  new |= {'learning_rate': 0.25 * PEAK, 'sparsity_factor': 0.5, 'members': {}}
+  del new['sparsity']
+  write_lines(run, [old | {'learning_rate': 0.125}, new])
+  first, second, *_ = metrics_file.read(run)
+  assert first['learning_rate'] == 0.125 * PEAK
+  assert first['sparsity_factor'] == old['sparsity']
+  assert second['learning_rate'] == 0.25 * PEAK
+  assert second['sparsity_factor'] == 0.5
+
+
+def test_a_limited_number_of_segments_includes_the_first_and_the_last(run):
+  rows = metrics_file.read(run)
+  limited = metrics_file.read(run, limit=4)
+  assert [row['step'] for row in limited[:4]] == [2, 10, 18, 26]
+  assert len(limited) == 4 * 6
+  assert all(row in rows for row in limited)
+
+
+def test_an_unfinished_last_line_is_left_out(run):
+  count = len(metrics_file.read(run))
+  with (run / 'metrics.jsonl').open('a') as file:
+    file.write('{"step": 99')
+  assert len(metrics_file.read(run)) == count
+
+
+def test_undefined_numbers_are_none(run):
+  lines = lines_of(run)
+  lines[0]['groups']['resid_post-16-jumprelu']['loss'] = [None]
+  write_lines(run, lines)
+  assert metrics_file.read(run)[0]['loss'] is None
+
+
+@pytest.mark.parametrize('missing', ['metrics.jsonl', 'suite.json'])
+def test_a_run_without_metrics_has_to_run_longer(run, missing):
+  (run / missing).unlink()
+  with pytest.raises(errors.MissingInputError, match='run longer'):
     metrics_file.read(run)
+
+
+@pytest.mark.parametrize(
+    'line, message',
+    [
+        ('[]', 'line 14: not a JSON object'),
+        ('{"step": 3}', 'line 14: a field is missing'),
+        ('{"step"', 'line 14: '),
+        ('\udcff', 'not text'),
+    ],
+)
+def test_a_damaged_line_is_named(run, line, message):
+  with (run / 'metrics.jsonl').open('a', errors='surrogateescape') as file:
+    file.write(line + '\n')
+  with pytest.raises(errors.DataError, match=message):
+    metrics_file.read(run)
+
+
+def test_texts_instead_of_numbers_are_refused(run):
+  lines = lines_of(run)
+  lines[2]['groups']['transcoder-16-topk']['l0'] = ['many']
+  write_lines(run, lines)
+  with pytest.raises(errors.DataError, match='line 3: .*l0 is not a number'):
+    metrics_file.read(run)
+
+
+def test_a_damaged_suite_is_named(run):
+  (run / 'suite.json').write_text('{"layer": 1, "members": [], "scales": {}}')
+  with pytest.raises(errors.DataError, match=r"suite.json: .*'model'"):
+    metrics_file.read(run)
+
+
+def test_other_folders_are_refused(tmp_path):
+  with pytest.raises(errors.UserError, match='a release, not a run'):
+    metrics_file.read(RUN.parent / 'release')
+  with pytest.raises(errors.MissingInputError, match='no run directory'):
+    metrics_file.read(tmp_path)

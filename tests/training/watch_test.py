@@ -25,7 +25,7 @@ def test_each_phase_of_a_start_is_announced_in_order(tmp_path):
   toy_run.run(tmp_path, watch=_watch(phases), backend='dense')
   assert phases[0] == 'estimating the scales of activations from 64 tokens'
   assert phases[1] == (
-      f'{tmp_path}: new run of 13, 4 SAEs in 2 groups, backend dense, first'
+      f'{tmp_path}: new run of 13 steps, 4 SAEs in 2 groups, backend dense, first'
       ' checkpoint at step 4'
   )
   assert phases[2].startswith('compiling, then training')
@@ -87,13 +87,13 @@ def _scalars(folder):
   return scalars, purged
 
 
-def test_tensorboard_has_the_numbers_of_metrics_by_member(tmp_path):
+def test_tensorboard_has_the_numbers_of_metrics_read(tmp_path):
   watch = train.QUIET._replace(tensorboard=True)
   toy_run.run(tmp_path, watch=watch, stop=(11,))
   toy_run.run(tmp_path, watch=watch)
   scalars, purged = _scalars(tmp_path / 'tensorboard')
   assert purged == [1, 12]
-  rows = metrics_file.by_member(tmp_path)
+  rows = metrics_file.read(tmp_path)
   for row in rows:
     for metric in ('l0', 'fvu', 'loss', 'dead_share', 'skipped'):
       value = scalars[f'{metric}/{row["member"]}', row['step']]
@@ -113,7 +113,10 @@ def test_tensorboard_changes_no_result(tmp_path):
   watch = train.QUIET._replace(tensorboard=True, profile_steps=2)
   toy_run.run(tmp_path / 'watched', watch=watch)
   plain, watched = (
-      [row | {'seconds': 0} for row in metrics_file.by_member(tmp_path / name)]
+      [
+          row | {'seconds': 0}
+          for row in metrics_file.read(tmp_path / name, name='run')
+      ]
       for name in ('plain', 'watched')
   )
   assert plain == watched

@@ -64,6 +64,38 @@ def to_counts(parts: Sequence[Effects]) -> ratio_errors.Counts:
   return ratio_errors.Counts.from_groups(np.sum(by_token, axis=0))
 
 
+class Terms(NamedTuple):
+  """The effect of each part of a reconstruction at each position.
+
+  Their sum is the gradient times the target activations.
+  """
+
+  latents: Float[Array, '*batch latents']
+  # The decoder's bias, and the skip term of a transcoder.
+  affine: Float[Array, '*batch']
+  error: Float[Array, '*batch']
+
+
+def terms(
+    sae: base.Sae,
+    params: Any,
+    inputs: Float[Array, '*batch model'],
+    targets: Float[Array, '*batch target_model'],
+    *,
+    latents: Float[Array, '*batch latents'],
+    gradient: Float[Array, '*batch target_model'],
+) -> Terms:
+  """Returns the effects on a metric with this gradient at the targets."""
+  decoded = sae.decode(params, latents, inputs)
+  affine = sae.decode(params, jnp.zeros_like(latents), inputs)
+  along_rows = jnp.matmul(gradient, params['W_dec'].T, precision='highest')
+  return Terms(
+      latents * along_rows,
+      (affine * gradient).sum(-1),
+      ((targets - decoded) * gradient).sum(-1),
+  )
+
+
 @functools.partial(jax.jit, static_argnames=('sae', 'mesh'))
 def effects(
     params: Any,
@@ -89,23 +121,16 @@ def effects(
         jitted.kept_rows(x, keep) for x in (inputs, targets, gradient)
     )
     latents = jitted.encode(sae, params, inputs, mesh=mesh)
-    decoded = sae.decode(params, latents, inputs)
-    affine = sae.decode(params, jnp.zeros_like(latents), inputs)
-    by_latent = latents * jnp.matmul(
-        gradient, params['W_dec'].T, precision='highest'
+    parts = terms(
+        sae, params, inputs, targets, latents=latents, gradient=gradient
     )
-
-    def along(x):
-      return (x * gradient).sum(-1)
-
-    error = along(targets - decoded)
     return (
-        jnp.abs(error).sum(-1),
-        jnp.abs(by_latent).sum((-2, -1)),
-        error.sum(-1),
-        by_latent.sum((-2, -1)),
-        along(affine).sum(-1),
-        along(targets).sum(-1),
+        jnp.abs(parts.error).sum(-1),
+        jnp.abs(parts.latents).sum((-2, -1)),
+        parts.error.sum(-1),
+        parts.latents.sum((-2, -1)),
+        parts.affine.sum(-1),
+        (targets * gradient).sum(-1).sum(-1),
     )
 
   parts = jitted.by_chunks(

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jumprelu import lm
 from jumprelu.array_typing import Array, Float
 from jumprelu.evals import splice
+from jumprelu.lm import loss
 
 
 class Objective(NamedTuple):
@@ -49,10 +50,10 @@ def make(
     )
     sequences = jnp.arange(len(at))
     logits = lm.unembed(model, params, hidden[sequences, at])
-    correct = logits[sequences, batch.tokens[sequences, at + 1]]
+    following = batch.tokens[sequences, at + 1]
     if metric == 'loss':
-      return jax.nn.logsumexp(logits, axis=-1) - correct
-    return correct - logits.mean(-1)
+      return loss.of_logits(logits, following)
+    return logits[sequences, following] - logits.mean(-1)
 
   @jax.jit
   def value_of(params, batch, value, at):

@@ -22,6 +22,8 @@ FORMATS = {
     'gemma_scope': gemma_scope,
     'gemma_scope_2': gemma_scope_2,
 }
+# The files that hold the arrays of one SAE.
+_ARRAYS = (layout.PARAMS, 'params.safetensors', 'sae_weights.safetensors')
 
 
 def find(root: str | os.PathLike) -> dict[str, record.Released]:
@@ -30,6 +32,9 @@ def find(root: str | os.PathLike) -> dict[str, record.Released]:
   Members of our own releases are in the order of suite.json. Other SAEs are in
   the order of their paths, with layer_2 before layer_10.
 
+  Args:
+    root: The folder, or the file with the arrays of a single SAE.
+
   Raises:
     MissingInputError: the folder does not exist or holds no SAE.
     DataError: an SAE is damaged; the message names it.
@@ -37,6 +42,13 @@ def find(root: str | os.PathLike) -> dict[str, record.Released]:
       kind that is not supported.
   """
   root = pathlib.Path(root)
+  if root.is_file():
+    if root.name not in _ARRAYS:
+      raise errors.UserError(
+          f'{root}: neither a folder nor a file with the arrays of an SAE'
+          f' ({", ".join(_ARRAYS)})'
+      )
+    root = root.parent
   if not root.is_dir():
     raise errors.MissingInputError(f'{root}: no such folder')
   if folder_kinds.is_run(root):

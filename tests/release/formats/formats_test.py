@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from jumprelu import errors
 from jumprelu.release import formats
 from tests.release.formats import folders
 from tests.release.formats.folders import WIDTH, D, check, only
@@ -48,6 +49,17 @@ def test_folder_names_of_gemma_scope_state_model_layer_and_site(
   leaf = folders.gemma_scope(tmp_path / folder, folders.arrays())
   # Found from the root and from the innermost folder.
   assert only(tmp_path).origin == only(leaf).origin == origin
+
+
+def test_the_file_of_the_arrays_is_read_as_its_folder(tmp_path):
+  leaf = folders.gemma_scope(tmp_path / REPOSITORY, folders.arrays())
+  ((name, released),) = formats.find(leaf / 'params.npz').items()
+  assert name == '.' and released.origin == only(leaf).origin
+  check(released, *folders.jumprelu(folders.arrays(), folders.inputs()))
+  other = tmp_path / 'notes.txt'
+  other.touch()
+  with pytest.raises(errors.UserError, match=r'notes.txt: neither .* \(params'):
+    formats.find(other)
 
 
 def test_float16_and_compressed_arrays_are_read_in_float32(tmp_path):
