@@ -65,6 +65,7 @@ def results() -> list[type]:
       results_lib.Top,
       results_lib.Active,
       attributions.Attribution,
+      attributions.Effect,
       results_lib.Generation,
       latents.Latent,
       latents.Examples,
