@@ -313,7 +313,7 @@ class Live:
 
   def _target(self, target: str | int) -> int:
     """Returns the id of a target; raises UserError for several tokens."""
-    token = texts.encode_one(self._lm.tokenizer, target, config=self._config)
+    token = self._lm.token_id(target)
     if not 0 <= token < self._vocab:
       raise fields.Refused(400, f'target: token ids are below {self._vocab}')
     return token
