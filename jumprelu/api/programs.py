@@ -155,8 +155,7 @@ def generate(
     tokens: The largest number of new tokens.
     sampling: How tokens are chosen.
     sae_params: The parameters of the spliced SAE.
-    room: The size of the result, at least `tokens`; a program is compiled for
-      each size.
+    room: The size of the result; a program is compiled for each size.
     spliced: The spliced SAE; None for the plain model.
   """
   dtype = jax.tree.leaves(params)[0].dtype

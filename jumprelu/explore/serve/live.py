@@ -2,7 +2,7 @@
 
 Texts are padded to few lengths, and `warm_up` runs every program of every
 length, so that no request compiles. Results hold numbers, texts, lists and
-dicts only (docs/explore.md lists them).
+dicts only.
 """
 
 from collections.abc import Callable, Mapping
@@ -67,7 +67,7 @@ class Live:
     """Runs all programs once; `report` gets a line for each phase."""
     # Members of one shape share a program.
     paths = {static: path for path, static in self._static.items()}.values()
-    phases: dict[str, Callable[[str], Any]] = {
+    phases: dict[str, Callable[[list[int]], Any]] = {
         'latents of all members': lambda text: [
             self.run(text, members=None, k=1),
             *(self.activations(text, member=path) for path in paths),
