@@ -34,7 +34,7 @@ def wide(model):
   }
   sae = saes.make_sae(
       'jumprelu',
-      saes.VARIANTS['jumprelu'][1](),
+      saes.VARIANTS['jumprelu'][1](threshold_parameter='linear'),
       d_in=MODEL,
       d_out=MODEL,
       width=WIDTH,

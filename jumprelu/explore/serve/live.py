@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jumprelu import lm
-from jumprelu.api import dictionary, language_model, programs
+from jumprelu.api import dictionary, language_model, programs, texts
 from jumprelu.data import packing
 from jumprelu.explore.serve import fields
 from jumprelu.explore.serve import programs as passes
