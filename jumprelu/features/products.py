@@ -15,8 +15,9 @@ import numpy as np
 
 from jumprelu.array_typing import Array, Float, Int
 
-# The largest matrix of products, in bytes.
-_BLOCK_BYTES = 1 << 26
+# The largest matrix of products, in bytes. Freed memory of larger arrays is
+# returned to the system, which makes each new array slow.
+_BLOCK_BYTES = 1 << 24
 _ALIGNMENT = 64  # Bytes.
 
 

@@ -70,7 +70,7 @@ def test_a_member_of_131072_latents(wide, reference, release, tmp_path):
   for row in rows:
     on = z[:, row['latent']] > 10
     both = (z[on] > 10).sum(0)
-    jaccard = both / (counts + on.sum() - both)
+    jaccard = both / np.maximum(counts + on.sum() - both, 1)
     jaccard[row['latent']] = 0
     best = np.sort(jaccard)[::-1][:LISTED]
     best = best[best > 0]

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jumprelu import lm
-from jumprelu.api import dictionary, language_model, programs, texts
+from jumprelu.api import dictionary, language_model, programs
 from jumprelu.data import packing
 from jumprelu.explore.serve import fields
 from jumprelu.explore.serve import programs as passes
@@ -67,7 +67,7 @@ class Live:
     """Runs all programs once; `report` gets a line for each phase."""
     # Members of one shape share a program.
     paths = {static: path for path, static in self._static.items()}.values()
-    phases: dict[str, Callable[[str], Any]] = {
+    phases: dict[str, Callable[[list[int]], Any]] = {
         'latents of all members': lambda text: [
             self.run(text, members=None, k=1),
             *(self.activations(text, member=path) for path in paths),
