@@ -68,7 +68,7 @@ def test_the_page_never_scrolls_sideways(open_demo, demo, view, width):
 _SMALL = """least => [...document.querySelectorAll(
     'button, a[href], select, input:not([type="file"]), textarea, [role="tab"]')]
   .filter(e => e.checkVisibility({visibilityProperty: true, opacityProperty: true}))
-  .filter(e => !e.closest('p, table, li, dd, h2, footer'))
+  .filter(e => e.tagName !== 'A' || !e.closest('p, table, li, dd, h2, footer'))
   .map(e => [e.closest('label')?.matches('.check, label:has(input[type=checkbox])')
       ? e.closest('label').getBoundingClientRect() : e.getBoundingClientRect(), e])
   .filter(([box]) => box.width > 1 && box.right > 0 && box.bottom > -scrollY
