@@ -131,6 +131,9 @@ _EXTRAS = {
         'torch>=2.6',
         'transformers>=5.23',
         'sae-lens>=6.54,<7',
+        # Read the files of `jumprelu features`.
+        'polars>=1.30',
+        'duckdb>=1.3',
     ],
     # Compiles for TPUs on a computer without TPUs (`jumprelu plan --compile`,
     # tests/tpu). This release belongs to the pinned jax.

@@ -56,7 +56,7 @@ def _class(name: str, value: type) -> list[str]:
 
 
 def results() -> list[type]:
-  """Returns the classes of which public functions return instances."""
+  """Returns the classes of the results of public functions."""
   from jumprelu.api import attributions, dictionary, latents
   from jumprelu.api import results as results_lib
 
@@ -65,6 +65,7 @@ def results() -> list[type]:
       results_lib.Top,
       results_lib.Active,
       attributions.Attribution,
+      attributions.Effect,
       results_lib.Generation,
       latents.Latent,
       latents.Examples,

@@ -3,26 +3,30 @@
 A collection has two phases. The first (`text_pass`) runs the language model
 over held-out text once for all SAEs, which are called members, and writes their
 active latents ("firings") to the disk, in segments of consecutive rows. The
-second (`member_table`) reads the segments in blocks of latents, without the
-model. It merges the statistics of each block over the segments (`statistics`)
-and writes one Parquet file per member. The manifest is written last.
+second (`tables`) reads the segments in blocks of latents, by several threads
+and without the model. It merges the statistics of each block over the segments
+(`statistics`) and writes one Parquet file per member. The manifest is written
+last.
 
 Memory does not grow with the text, except by 8 bytes for each row and each
 document. The host holds, besides the members' parameters and the embedding of
 the model:
 
-*   first phase: the firings of one segment, at 8 bytes each, twice while they
-    are sorted (a segment ends with the batch that reaches
-    `text_pass.SEGMENT_FIRINGS` firings or `text_pass.SEGMENT_POSITIONS`
+*   first phase: the firings of one segment, at 8 bytes each, and those of one
+    member twice while they are sorted (a segment ends with the batch that
+    reaches `text_pass.SEGMENT_FIRINGS` firings or `text_pass.SEGMENT_POSITIONS`
     positions); and two batches of latents, of at most `text_pass.DENSE_BYTES`
     for each member, or else of the active ones only;
-*   second phase: for one block of latents, the firings of one segment and the
-    merged statistics. Those have a fixed size per latent, except the counts of
-    tokens, which have at most one entry per latent and token id, and the
-    co-activations, which have at most `member_table.BLOCK_PAIRS` entries. And
-    for one member, the firings at the tokens of the passages (`passages`).
+*   second phase: the decoders once more, scaled to unit norm; for the block of
+    each thread (`tables.MAX_THREADS`), and as many finished ones, the firings
+    of one segment and the merged statistics. Those have a fixed size per
+    latent, except the counts of tokens, which have at most one entry per latent
+    and token id, and the co-activations, which have at most
+    `member_table.BLOCK_PAIRS` entries; and for one member, the firings at the
+    tokens of the passages (`passages`).
 
-The disk holds 8 bytes per firing until the collection is complete.
+The disk holds 12 bytes per firing until the collection is complete. Its files
+are mapped into memory, which the system frees when it is short of memory.
 """
 
 import dataclasses

@@ -7,7 +7,7 @@ of firings on a token and hardly on the width. An array has an entry for each
 pair of a latent of the block and a latent that ever fires with it.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import sparse
@@ -77,9 +77,7 @@ def coactive(
   )
 
 
-def _product(
-    of_block: sparse.csr_array, every: sparse.csr_array
-) -> sparse.csr_array:
+def _product(of_block: Any, every: Any) -> Any:
   """Returns the product of the block's firings and those of all latents."""
   pairs = np.diff(every.indptr)[of_block.indices].sum()
   if of_block.nnz * every.shape[1] > _DENSE_GAIN * pairs:
@@ -95,7 +93,7 @@ def _product(
   return sparse.csr_array(both)
 
 
-def _ones(columns, starts, shape: tuple[int, int]) -> sparse.csr_array:
+def _ones(columns, starts, shape: tuple[int, int]) -> Any:
   """Returns the matrix by rows with ones in these columns."""
   ones = np.ones(len(columns), np.int32)
   return sparse.csr_array((ones, columns, starts), shape)

@@ -25,7 +25,7 @@ from jumprelu.saes import base
 # Latents that are processed together: at most this many, and fewer in wide
 # members, so that a matrix of them by the width has at most BLOCK_PAIRS entries.
 BLOCK_LATENTS = 512
-BLOCK_PAIRS = 1 << 24
+BLOCK_PAIRS = 1 << 25
 
 
 @dataclasses.dataclass(frozen=True)

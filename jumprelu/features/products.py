@@ -15,8 +15,10 @@ import numpy as np
 
 from jumprelu.array_typing import Array, Float, Int
 
-# The largest matrix of products, in bytes.
-_BLOCK_BYTES = 1 << 26
+# The largest matrix of products, in bytes. Freed memory of larger arrays is
+# returned to the system, which makes each new array slow.
+_BLOCK_BYTES = 1 << 24
+_ALIGNMENT = 64  # Bytes.
 
 
 class Largest(NamedTuple):
@@ -53,12 +55,12 @@ def largest(
   )
   if count < 1:
     return best
-  device_queries = jnp.asarray(queries, jnp.float32)
+  device_queries = jax.device_put(np.asarray(queries, np.float32))
   for start, block in _blocks(keys, len(queries)):
     index, value = _largest_of_block(
         device_queries,
-        jnp.asarray(block),
-        jnp.asarray(excluded - start, jnp.int32),
+        jax.device_put(block),
+        jax.device_put(np.asarray(excluded - start, np.int32)),
         count=min(count, len(block)),
     )
     best = Largest(
@@ -76,7 +78,12 @@ def unit_rows(
 ) -> Float[np.ndarray, 'rows model']:
   """Returns rows of unit norm; rows of zeros are unchanged."""
   norms = np.linalg.norm(rows, axis=1, keepdims=True)
-  return rows / np.where(norms == 0, 1, norms)
+  # On a CPU, `device_put` does not copy arrays that are aligned.
+  memory = np.empty(rows.nbytes + _ALIGNMENT, np.uint8)
+  start = -memory.ctypes.data % _ALIGNMENT
+  memory = memory[start : start + rows.nbytes]
+  units = memory.view(rows.dtype).reshape(rows.shape)
+  return np.divide(rows, np.where(norms == 0, 1, norms), out=units)
 
 
 def _blocks(keys, queries: int) -> Iterator[tuple[int, np.ndarray]]:

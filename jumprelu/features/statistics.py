@@ -6,7 +6,7 @@ draw of n takes those with the smallest hashes of seed, position and latent, so
 that it is the same in any order.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import sparse
@@ -112,10 +112,11 @@ class Tokens(NamedTuple):
   """Counts and sums of the firings of each latent on each token id.
 
   Attributes:
-    sums: Counts as real parts and sums as imaginary parts.
+    sums: A sparse matrix by rows [latents, token ids], with counts as real
+      parts and sums as imaginary parts.
   """
 
-  sums: sparse.csr_array
+  sums: Any
 
   @classmethod
   def of(cls, firings: segments.Firings, segment: segments.Segment) -> 'Tokens':

@@ -52,35 +52,29 @@ def write(
   texts = passages.draw(parts, config=config)
   passages.write(texts, parts, path=draft / reading.TEXTS)
   names = {member.path: reading.member_files(member.path) for member in members}
-
-  def blocks() -> Iterator[tuple[member_table.MemberTable, segments.Block]]:
-    for member in members:
-      if (draft / names[member.path]['file']).exists():
-        continue
-      others = [
-          other
-          for other in members
-          if other is not member and other.reads.targets == member.reads.targets
-      ]
-      table = member_table.MemberTable(
+  tables = (
+      member_table.MemberTable(
           member,
-          others,
+          [
+              other
+              for other in members
+              if other is not member
+              and other.reads.targets == member.reads.targets
+          ],
           parts=parts,
           pool=pool,
           unembedding=unembedding,
           config=config,
       )
-      for block in table.blocks():
-        yield table, block
-
-  def compute(item: tuple[member_table.MemberTable, segments.Block]):
-    table, block = item
-    return table, table.rows(block)
+      for member in members
+      if not (draft / names[member.path]['file']).exists()
+  )
+  blocks = ((table, block) for table in tables for block in table.blocks())
 
   threads = min(MAX_THREADS, os.cpu_count() or 1)
-  total = sum(table.sae.width for table in members)
+  total = sum(member.sae.width for member in members)
   progress = progress_line.ProgressLine('features: latents', total)
-  computed = in_order(compute, blocks(), threads=threads)
+  computed = in_order(_rows, blocks, threads=threads)
   done = 0
   for table, group in itertools.groupby(computed, lambda item: item[0]):
     files = names[table.member.path]
@@ -92,6 +86,13 @@ def write(
     done += table.member.sae.width
     progress.update(done)
   return list(names.values())
+
+
+def _rows(
+    item: tuple[member_table.MemberTable, segments.Block],
+) -> tuple[member_table.MemberTable, Any]:
+  table, block = item
+  return table, table.rows(block)
 
 
 def in_order(

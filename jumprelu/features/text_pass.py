@@ -223,7 +223,7 @@ class _Pending:
           tokens,
           text_lib.document_starts(text),
           np.concatenate(self._keep),
-          statistics.position_bin(packing.positions(tokens)),
+          statistics.position_bin(np.asarray(packing.positions(tokens))),
       )
       members = zip(self._parts, self._widths, strict=True)
       segments.write(segment, (_sorted(*member) for member in members))

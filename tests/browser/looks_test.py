@@ -117,7 +117,7 @@ def test_parts_have_names_and_there_is_one_heading(open_demo, demo, view):
   assert len(set(ids)) == len(ids)
 
 
-# Each visible text with the colours of its letters and of what is below.
+# Each visible text with the colours of its letters and of the ground.
 _CONTRAST = """least => {
   const canvas = document.createElement('canvas');
   canvas.width = canvas.height = 1;

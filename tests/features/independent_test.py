@@ -125,8 +125,8 @@ class Member:
     both: The numbers of tokens on which it and each latent of the member fire:
       the least possible, and the largest.
     counts: The least and the largest number of firings of each latent.
-    texts: What the passages' tokens have: the table's rows, values [tokens,
-      latents] and whether each latent surely or perhaps fires.
+    texts: For the tokens of the passages: rows of the table, pre-activations
+      [tokens, latents], and whether each latent surely or perhaps fires.
   """
 
   def __init__(self, entry, *, demo, folder, model, text, rng):
@@ -148,11 +148,10 @@ class Member:
     table = parquet.read_table(folder / entry['file'])
     chosen = rng.choice(len(table), -(-LATENTS // 12), replace=False)
     self.rows = table.take(chosen).to_pylist()
-    fires = keep & (z > p['threshold'])
-    values = np.where(fires, z, 0)
-    self.values, self.sure, self.perhaps = (
-        np.moveaxis(every[..., chosen], -1, 0)
-        for every in (values, sure, perhaps)
+    self.values = np.moveaxis(z[..., chosen], -1, 0)
+    self.values *= np.moveaxis(keep & (z > p['threshold']), -1, 0)[chosen]
+    self.sure, self.perhaps = (
+        np.moveaxis(every[..., chosen], -1, 0) for every in (sure, perhaps)
     )
     self.both, self.counts = [], []
     for every in (sure, perhaps):
@@ -245,9 +244,12 @@ def test_top_examples_and_the_windows_of_all_examples(members, text, manifest):
     for kind in ('examples', 'band_examples', 'silent_examples'):
       for example in row[kind]:
         _check_window(example, values, text, settings['window'])
-    for example in row['band_examples']:
+    # Latents with fewer firings than bands have no edges.
+    for example in row['band_examples'] if row['band_edges'] else ():
       low, high = row['band_edges'][example['band'] :][:2]
       assert low <= example['value'] <= high
+    assert len(row['band_edges']) in (0, settings['bands'] + 1)
+    assert bool(row['band_edges']) == (row['count'] >= settings['bands'])
     assert not any(any(e['values']) for e in row['silent_examples'])
 
 

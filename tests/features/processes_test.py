@@ -51,7 +51,7 @@ POINTS = (
     ('arrow.write', 2, 'before'),  # The firings in the passages.
     ('member_table.MemberTable-write', 1, 'before'),
     ('member_table.MemberTable-write', 3, 'after'),
-    ('arrow.write', 7, 'before'),  # The vocabulary.
+    ('arrow.write', 4, 'before'),  # The vocabulary, after two more members.
     ('collect._finish', 1, 'after'),
 )
 

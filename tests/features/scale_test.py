@@ -34,7 +34,7 @@ def wide(model):
   }
   sae = saes.make_sae(
       'jumprelu',
-      saes.VARIANTS['jumprelu'][1](),
+      saes.VARIANTS['jumprelu'][1](threshold_parameter='linear'),
       d_in=MODEL,
       d_out=MODEL,
       width=WIDTH,
@@ -70,7 +70,7 @@ def test_a_member_of_131072_latents(wide, reference, release, tmp_path):
   for row in rows:
     on = z[:, row['latent']] > 10
     both = (z[on] > 10).sum(0)
-    jaccard = both / (counts + on.sum() - both)
+    jaccard = both / np.maximum(counts + on.sum() - both, 1)
     jaccard[row['latent']] = 0
     best = np.sort(jaccard)[::-1][:LISTED]
     best = best[best > 0]

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jumprelu import lm
-from jumprelu.api import dictionary, language_model, programs, texts
+from jumprelu.api import dictionary, language_model, programs
 from jumprelu.data import packing
 from jumprelu.explore.serve import fields
 from jumprelu.explore.serve import programs as passes
@@ -313,7 +313,7 @@ class Live:
 
   def _target(self, target: str | int) -> int:
     """Returns the id of a target; raises UserError for several tokens."""
-    token = texts.encode_one(self._lm.tokenizer, target, config=self._config)
+    token = self._lm.token_id(target)
     if not 0 <= token < self._vocab:
       raise fields.Refused(400, f'target: token ids are below {self._vocab}')
     return token
