@@ -80,29 +80,34 @@ def document_starts(text: Text) -> Int[np.ndarray, 'rows positions']:
   continue. Two chats may thus share a start, but no document has two starts.
   """
   length = text.cache.sequence_length
-  known: dict[int, int] = {}
-
-  def start(row: int) -> int:
-    """Returns the cache position where the first document of a row starts."""
-    passed = []
-    while row not in known:
-      passed.append(row)
-      previous = text.cache.tokens_at(np.array([row - 1]))[0] if row else None
-      if previous is None or not _is_continued(previous):
-        known[row] = row * length
-      elif (last := int(packing.positions(previous)[-1])) < length - 1:
-        known[row] = row * length - 1 - last
-      else:  # The whole previous row belongs to this document.
-        row -= 1
-    known.update(dict.fromkeys(passed, known[row]))
-    return known[row]
-
   tokens = text.cache.tokens_at(text.rows)
-  numbers = np.zeros(tokens.shape, np.int64)
-  for i, row in enumerate(text.rows):
-    starts = np.arange(length) - packing.positions(tokens[i])
-    numbers[i] = np.where(starts == 0, start(int(row)), row * length + starts)
-  return numbers
+  starts = np.arange(length) - packing.positions(tokens)
+  first = _first_starts(text.cache, text.rows)
+  rows = np.asarray(text.rows, np.int64)[:, None] * length
+  return np.where(starts == 0, first[:, None], rows + starts)
+
+
+def _first_starts(
+    cache: Any, rows: Int[np.ndarray, ' rows']
+) -> Int[np.ndarray, ' rows']:
+  """Returns the cache position where the first document of each row starts."""
+  length = cache.sequence_length
+  starts = np.asarray(rows, np.int64) * length
+  # The rows whose documents may begin in an earlier row, and the latest rows
+  # known to belong to these. All previous rows are read together.
+  index = np.flatnonzero(starts > 0)
+  at = np.asarray(rows, np.int64)[index]
+  while len(index):
+    distinct, inverse = np.unique(at - 1, return_inverse=True)
+    previous = cache.tokens_at(distinct)
+    last = np.asarray(packing.positions(previous))[:, -1]
+    continued = np.array([_is_continued(row) for row in previous])
+    begin = at * length - 1 - last[inverse]
+    starts[index] = np.where(continued[inverse], begin, at * length)
+    # A document that fills the whole previous row may begin before it.
+    earlier = continued[inverse] & (last[inverse] == length - 1) & (at > 1)
+    index, at = index[earlier], at[earlier] - 1
+  return starts
 
 
 def _is_continued(tokens: Int[np.ndarray, ' positions']) -> bool:

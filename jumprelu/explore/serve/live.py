@@ -2,7 +2,7 @@
 
 Texts are padded to few lengths, and `warm_up` runs every program of every
 length, so that no request compiles. Results hold numbers, texts, lists and
-dicts only (docs/explore.md lists them).
+dicts only.
 """
 
 from collections.abc import Callable, Mapping
