@@ -224,7 +224,11 @@ def test_the_policy_refuses_requests_and_scripts_of_others(visit, demo):
   page = visit(
       demo.page,
       # Each refusal is logged by the browser.
-      expected=('Content Security Policy', 'Refused to', 'https://example.com/'),
+      expected=(
+          'Content Security Policy',
+          'Refused to',
+          'https://example.com/',
+      ),
   )
   refused = page.evaluate("""async () => {
     const tries = [
