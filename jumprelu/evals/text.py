@@ -1,6 +1,6 @@
 """Text for an evaluation, and the loop over its batches."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -80,29 +80,39 @@ def document_starts(text: Text) -> Int[np.ndarray, 'rows positions']:
   continue. Two chats may thus share a start, but no document has two starts.
   """
   length = text.cache.sequence_length
-  known: dict[int, int] = {}
-
-  def start(row: int) -> int:
-    """Returns the cache position where the first document of a row starts."""
-    passed = []
-    while row not in known:
-      passed.append(row)
-      previous = text.cache.tokens_at(np.array([row - 1]))[0] if row else None
-      if previous is None or not _is_continued(previous):
-        known[row] = row * length
-      elif (last := int(packing.positions(previous)[-1])) < length - 1:
-        known[row] = row * length - 1 - last
-      else:  # The whole previous row belongs to this document.
-        row -= 1
-    known.update(dict.fromkeys(passed, known[row]))
-    return known[row]
-
   tokens = text.cache.tokens_at(text.rows)
-  numbers = np.zeros(tokens.shape, np.int64)
-  for i, row in enumerate(text.rows):
-    starts = np.arange(length) - packing.positions(tokens[i])
-    numbers[i] = np.where(starts == 0, start(int(row)), row * length + starts)
-  return numbers
+  starts = np.arange(length) - packing.positions(tokens)
+  first = _first_starts(text.cache, text.rows.tolist())
+  rows = np.asarray(text.rows, np.int64)[:, None] * length
+  first = np.array([first[row] for row in text.rows.tolist()], np.int64)
+  return np.where(starts == 0, first[:, None], rows + starts)
+
+
+def _first_starts(cache: Any, rows: Sequence[int]) -> dict[int, int]:
+  """Returns the cache position where the first document of each row starts."""
+  length = cache.sequence_length
+  # Whether a row's last document may continue, and its last position in it.
+  ends: dict[int, tuple[bool, int]] = {}
+  reached, latest = set(rows), set(rows)
+  # Many rows are read together, because each read takes long.
+  while needed := sorted({row - 1 for row in latest if row} - ends.keys()):
+    previous = cache.tokens_at(np.array(needed))
+    last = np.asarray(packing.positions(previous))[:, -1].tolist()
+    continued = map(_is_continued, previous)
+    ends.update(zip(needed, zip(continued, last, strict=True), strict=True))
+    # All of such a row belongs to the document, which may begin before it.
+    latest = {row for row in needed if ends[row] == (True, length - 1)}
+    reached |= latest
+  starts: dict[int, int] = {}
+  for row in sorted(reached):
+    continued, last = ends.get(row - 1, (False, 0))
+    if not continued:
+      starts[row] = row * length
+    elif last < length - 1:
+      starts[row] = row * length - 1 - last
+    else:
+      starts[row] = starts[row - 1]
+  return starts
 
 
 def _is_continued(tokens: Int[np.ndarray, ' positions']) -> bool:

@@ -10,7 +10,7 @@ import pytest
 
 import jumprelu as api
 from tests import local_processes
-from tests.browser import pages
+from tests.browser import looks_test, pages
 from tests.browser.pages import expect
 
 pytestmark = pytest.mark.browser
@@ -273,13 +273,20 @@ def test_a_text_is_kept_from_tab_to_tab(live):
   expect(field).to_have_value('import re\n')
 
 
-@pytest.mark.parametrize('width', [360, 1280, 1920])
+@pytest.mark.parametrize('width', looks_test.WIDTHS)
 @pytest.mark.parametrize(
     'tab', ['tokens', 'rank', 'logits', 'attribution', 'generate']
 )
-def test_live_tabs_never_scroll_sideways(live, tab, width):
+def test_live_tabs_fit_are_named_and_readable(live, tab, width):
   page = live(tab)
   page.set_viewport_size({'width': width, 'height': 800})
   page.wait_for_timeout(150)
-  over = 'document.documentElement.scrollWidth - innerWidth'
-  assert page.evaluate(over) <= 0
+  assert page.evaluate(looks_test.OVERFLOW) == []
+  assert page.evaluate(looks_test.NAMELESS) == []
+  expect(page.get_by_role('heading', level=1)).to_have_count(1)
+  for scheme in ('light', 'dark'):
+    # Colours change at once.
+    page.emulate_media(color_scheme=scheme, reduced_motion='reduce')
+    assert page.evaluate(looks_test.CONTRAST, 4.5)['low'] == []
+  if width == 360:
+    assert page.evaluate(looks_test.SMALL, 24) == []
