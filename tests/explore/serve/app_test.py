@@ -223,6 +223,18 @@ def test_a_long_body_without_a_length_is_refused(echo):
   refused(echo.post('/api/run', content=parts), 413)
 
 
+def test_a_long_body_is_refused_before_it_is_read():
+  async def receive():
+    raise AssertionError('the body was read')
+
+  headers = [(b'content-length', str(fields.MAX_BYTES + 1).encode())]
+  request = requests.Request(
+      {'type': 'http', 'method': 'POST', 'headers': headers}, receive
+  )
+  with pytest.raises(fields.Refused, match='shorten it'):
+    asyncio.run(app._body(request))
+
+
 def test_a_slow_body_is_refused(monkeypatch):
   monkeypatch.setattr(app, '_BODY_SECONDS', 0.05)
 
