@@ -18,6 +18,11 @@ names are imported when they are first used. All examples run in the tests, on a
 suite with the demo's results. They begin with these lines:
 
 """
+# Public values without a docstring.
+_TABLES = {
+    'SITES': 'Sites of SAEs: the activations that they read and reconstruct.',
+    'VARIANTS': 'Variants of SAEs: their classes and configs.',
+}
 _RESULTS_HEAD = """## Results
 
 The classes of the results of these calls; they are not constructed directly.
@@ -27,7 +32,7 @@ The classes of the results of these calls; they are not constructed directly.
 def render() -> str:
   """Returns the page."""
   _, lines, _ = (jumprelu.__doc__ or '').split('\n\n')
-  parts = [_HEAD + f'```text\n{lines}\n```\n']
+  parts = [_HEAD + f'```text\n{lines}\n```\n', _contents()]
   for name in jumprelu.__all__:
     value = getattr(jumprelu, name)
     parts.append(f'## jumprelu.{name}\n')
@@ -37,12 +42,23 @@ def render() -> str:
       parts.append(_block(value))
     else:
       keys = ', '.join(f'`{key}`' for key in value)
-      parts.append(f'A table with the keys {keys}.\n')
+      parts.append(f'{_TABLES[name]} Keys: {keys}.\n')
   parts.append(_RESULTS_HEAD)
   for value in results():
     parts.append(f'### {value.__name__}\n')
     parts += _class(value.__name__, value)
   return '\n'.join(parts)
+
+
+def _contents() -> str:
+  """Returns a table of the public names with their first lines."""
+  rows = ['| name | contents |', '|---|---|']
+  for name in jumprelu.__all__:
+    value = getattr(jumprelu, name)
+    text = _TABLES.get(name) or inspect.getdoc(value)
+    line = (text or '').partition('\n')[0]
+    rows.append(f'| [`{name}`](#jumprelu{name.lower()}) | {line} |')
+  return '\n'.join(rows) + '\n'
 
 
 def _class(name: str, value: type) -> list[str]:
@@ -56,7 +72,7 @@ def _class(name: str, value: type) -> list[str]:
 
 
 def results() -> list[type]:
-  """Returns the classes of which public functions return instances."""
+  """Returns the classes of the results of public functions."""
   from jumprelu.api import attributions, dictionary, latents
   from jumprelu.api import results as results_lib
 
@@ -65,6 +81,7 @@ def results() -> list[type]:
       results_lib.Top,
       results_lib.Active,
       attributions.Attribution,
+      attributions.Effect,
       results_lib.Generation,
       latents.Latent,
       latents.Examples,

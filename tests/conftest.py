@@ -44,6 +44,8 @@ install_import_hook('jumprelu', 'beartype.beartype')
 # The slowest files start first, so that no worker runs one of them last.
 _FIRST = (
     'run/demo_test.py',
+    'browser/performance_test.py',
+    'browser/served_test.py',
     'variants_test.py',
     'run/target_l0_test.py',
     'evals/',

@@ -17,18 +17,15 @@ import sys
 import time
 from typing import NamedTuple
 
-from absl import app, flags
+from absl import flags
 import numpy as np
 
 from jumprelu import errors
 from jumprelu.data import tokenizer as tokenizer_lib
 from jumprelu.lm import source
 from jumprelu.release import formats
+from jumprelu.run import main as main_lib
 
-_RELEASE = flags.DEFINE_string('release', None, 'The release.', required=True)
-_FEATURES = flags.DEFINE_string('features', None, 'As for the command.')
-_TOKENS = flags.DEFINE_integer('tokens', 64, 'Tokens of a text.')
-_REQUESTS = flags.DEFINE_integer('requests', 50, 'Measured requests of a kind.')
 # Requests of a kind that are not measured.
 _WARM_UP = 3
 
@@ -125,12 +122,32 @@ def measure(
   return Times(name, float(median), float(p95), float(times.max()))
 
 
-def main(_: object) -> None:
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """Declares the flags."""
+  flags.DEFINE_string(
+      'release', 'jumprelu_demo/release', 'Release.', flag_values=flag_values
+  )
+  flags.DEFINE_string(
+      'features', None, 'As for the command.', flag_values=flag_values
+  )
+  flags.DEFINE_integer(
+      'tokens', 64, 'Tokens of a text.', 2, 256, flag_values=flag_values
+  )
+  flags.DEFINE_integer(
+      'requests', 50, 'Requests of a kind.', 1, flag_values=flag_values
+  )
+
+
+def run(flag_values: flags.FlagValues) -> int:
   """Prints a line for each kind of request."""
-  released = formats.find(_RELEASE.value)
+  release, tokens = flag_values.release, flag_values.tokens
+  released = formats.find(release)
   model = source.find(formats.model_of(released))
-  tokenizer = tokenizer_lib.Tokenizer(model.tokenizer_path)
-  made = texts(tokenizer, _REQUESTS.value + _WARM_UP, tokens=_TOKENS.value)
+  made = texts(
+      tokenizer_lib.Tokenizer(model.tokenizer_path),
+      flag_values.requests + _WARM_UP,
+      tokens=tokens,
+  )
   member = next(iter(released))
   kinds = {
       'run': {},
@@ -140,9 +157,11 @@ def main(_: object) -> None:
       'attribution': {'member': member},
       'generate': {'member': member, 'tokens': 20},
   }
-  options = [f'--features={_FEATURES.value}'] if _FEATURES.value else []
-  with Server(_RELEASE.value, *options) as server:
-    print(f'{len(released)} members, {_TOKENS.value} tokens')
+  options = []
+  if flag_values.features:
+    options = [f'--features={flag_values.features}']
+  with Server(release, *options) as server:
+    print(f'{len(released)} members, {tokens} tokens')
     print(f'ready after {server.start_seconds:.0f} s')
     print('request      median ms  95 % ms  largest ms')
     for name, fields in kinds.items():
@@ -152,7 +171,14 @@ def main(_: object) -> None:
           f'{name:<12} {times.median:9.1f} {times.p95:8.1f}'
           f' {times.largest:11.1f}'
       )
+  return 0
 
 
 if __name__ == '__main__':
-  app.run(main)
+  sys.exit(
+      main_lib.run_command(
+          sys.modules['__main__'],
+          'python -m experiments.benchmarking.serve',
+          sys.argv[1:],
+      )
+  )

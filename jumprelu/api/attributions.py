@@ -6,7 +6,7 @@ The metric, its gradient and the terms are those of the measure `attribution`
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,26 @@ from jumprelu.api.results import Activations
 from jumprelu.array_typing import Float
 from jumprelu.evals import splice
 from jumprelu.evals.measures import attribution, target_metric
+
+
+class Effect(NamedTuple):
+  """The linear effect of one latent at one token.
+
+  Attributes:
+    token: The token's index in the text, BOS included.
+    latent: The number of the latent.
+    effect: The effect on the metric.
+  """
+
+  token: int
+  latent: int
+  effect: float
+
+  def __repr__(self) -> str:
+    return (
+        f'Effect(token={self.token}, latent={self.latent},'
+        f' effect={self.effect:+.2f})'
+    )
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -51,13 +71,17 @@ class Attribution:
     """The sum of all effects."""
     return float(self.effects.sum() + self.affine.sum() + self.error.sum())
 
-  def top(self, k: int = 10) -> list[tuple[int, int, float]]:
-    """Returns (token, latent, effect) of the `k` largest absolute effects."""
+  def top(self, k: int = 10) -> list[Effect]:
+    """Returns the `k` effects of largest magnitude.
+
+    >>> lm.attribute(acts, target='open').top(2)
+    [Effect(token=12, latent=453, effect=+0.6...), Effect(...)]
+    """
     flat = self.effects.reshape(-1)
     order = np.argsort(-np.abs(flat), kind='stable')[:k]
     width = self.effects.shape[1]
     return [
-        (int(i // width), int(i % width), float(flat[i]))
+        Effect(int(i // width), int(i % width), float(flat[i]))
         for i in order
         if flat[i]
     ]

@@ -16,7 +16,6 @@ from jumprelu.array_typing import Float, Int
 # Orange for positive values and blue for negative ones (Okabe and Ito), which
 # are legible on light and dark backgrounds.
 _POSITIVE, _NEGATIVE = '213,94,0', '0,114,178'
-_NEWLINE = '\n'
 _BLOCKS = '▁▂▃▄▅▆▇█'
 
 
@@ -97,12 +96,14 @@ def heat(pieces: Sequence[str], values: Iterable[float], largest: float) -> str:
 
   All tokens are in a single line, with arrows for the ends of lines.
   """
-  spans = ''.join(
-      f'<span style="{shade(value, largest)}" title="{value:+.2f}">'
-      f'{html.escape(piece).replace(_NEWLINE, "↵")}</span>'
-      for piece, value in zip(pieces, values, strict=True)
-  )
-  return f'<code style="white-space:pre-wrap">{spans}</code>'
+  spans = []
+  for piece, value in zip(pieces, values, strict=True):
+    text = html.escape(piece).replace('\n', '↵')
+    if value:
+      style = shade(value, largest)
+      text = f'<span style="{style}" title="{value:+.2f}">{text}</span>'
+    spans.append(text)
+  return f'<code style="white-space:pre-wrap">{"".join(spans)}</code>'
 
 
 def preformatted(lines: Iterable[str]) -> str:

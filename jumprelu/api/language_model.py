@@ -103,6 +103,17 @@ class LanguageModel:
     """
     return [self.tokenizer.piece(int(token)) for token in tokens]
 
+  def token_id(self, token: str | int | np.integer) -> int:
+    """Returns the id of a token that is passed as text or id.
+
+    Raises:
+      UserError: The text has several tokens, or there is no such id.
+
+    >>> lm.token_id(' os')
+    706
+    """
+    return texts.encode_one(self.tokenizer, token, config=self.config)
+
   def activations(
       self, text: texts.Text, taps: taps_lib.Taps
   ) -> dict[lm.Tap, Float[np.ndarray, 'tokens d_site']]:
@@ -247,9 +258,8 @@ class LanguageModel:
       raise errors.UserError(
           f'position {position}: the text has tokens 0 to {count - 1}'
       )
-    token = texts.encode_one(self.tokenizer, target, config=self.config)
     return attributions.attribute(
-        self, acts, target=token, position=position % count
+        self, acts, target=self.token_id(target), position=position % count
     )
 
   def generate(

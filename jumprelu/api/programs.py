@@ -155,16 +155,15 @@ def generate(
     tokens: The largest number of new tokens.
     sampling: How tokens are chosen.
     sae_params: The parameters of the spliced SAE.
-    room: The size of the result, at least `tokens`; a program is compiled for
-      each size.
+    room: The size of the result, at least `tokens`; compiled for each size.
     spliced: The spliced SAE; None for the plain model.
   """
   dtype = jax.tree.leaves(params)[0].dtype
   cache = cached.make_cache(config, 1, prompt.shape[0] + room, dtype=dtype)
 
   def run(cache, ids):
-    splice = _splices(spliced, sae_params, ids)
-    return _extend(config, params, cache, ids, splice=splice)
+    splices = _splices(spliced, sae_params, ids)
+    return _cached_pass(config, params, cache, ids, splices)
 
   def step(state):
     cache, hidden, made = state
@@ -207,6 +206,22 @@ def _extend(config, params, cache, ids, *, splice):
       segments=jnp.ones_like(ids),
       final_norm=True,
       splice=splice,
+      attend=attend,
+  )
+  return attend.cache, hidden
+
+
+def _cached_pass(config, params, cache, ids, splices):
+  """Returns the cache with these tokens, and the final norm's output."""
+  attend = cached.Attention(cache, config.attention_softcap)
+  hidden, _ = gemma.run(
+      config,
+      params,
+      ids,
+      positions=cache.length + jnp.arange(ids.shape[1])[None],
+      segments=jnp.ones_like(ids),
+      final_norm=True,
+      splice=splices,
       attend=attend,
   )
   return attend.cache, hidden

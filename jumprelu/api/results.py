@@ -37,6 +37,12 @@ class Active(NamedTuple):
   value: float
   effect: float
 
+  def __repr__(self) -> str:
+    return (
+        f'Active(latent={self.latent}, value={self.value:.2f},'
+        f' effect={self.effect:+.2f})'
+    )
+
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Activations:
@@ -102,7 +108,7 @@ class Activations:
     ...
     '.'       371: 11.2... (-)  359: 7.3... (-)
     >>> acts.top(2)[4][0]
-    Active(latent=344, value=8.6..., effect=2.9...)
+    Active(latent=344, value=8.6..., effect=+2.9...)
     """
     count = min(k, self.latents.shape[1])
     order = np.argsort(-self.latents, axis=-1, kind='stable')[:, :count]

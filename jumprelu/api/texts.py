@@ -25,7 +25,8 @@ def encode(
   if len(ids) > config.context:
     raise errors.UserError(
         f'{len(ids)} tokens, but the context of {config.name} has'
-        f' {config.context}: shorten the text'
+        f' {config.context}: shorten the text, for instance to'
+        f' lm.tokenizer.encode(text)[:{config.context - 1}]'
     )
   _check_ids(ids, config)
   return np.asarray(ids, np.int32)

@@ -62,6 +62,9 @@ class Tokenizer:
           f" {rows} rows; use that model's tokenizer"
       )
 
+  def __repr__(self) -> str:
+    return f'Tokenizer({self.vocab_size:,} pieces)'
+
   @functools.cached_property
   def sha256(self) -> str:
     """The digest of the model file."""

@@ -6,7 +6,7 @@ import pathlib
 from jumprelu import errors
 from jumprelu.evals import results
 from jumprelu.explore import page_data, training_curves
-from jumprelu.features import collect, reading
+from jumprelu.features import reading
 from jumprelu.release.formats import record
 
 
@@ -49,7 +49,7 @@ def check_features(
   for path, sae in released.items():
     if path not in known:
       problem = f'no features of {path}'
-    elif known[path] != collect.digest(sae.params):
+    elif known[path] != sae.digest():
       problem = f'{path} has changed since its features were collected'
     else:
       continue

@@ -9,7 +9,6 @@ lock, so that two processes do not write to it.
 from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
-import hashlib
 import pathlib
 import shutil
 from typing import Any, NamedTuple, NoReturn
@@ -225,7 +224,7 @@ def _identity(
           'layer': sae.origin.layer,
           'width': sae.sae.width,
           'variant': sae.sae.variant,
-          'sha256': digest(sae.params),
+          'sha256': sae.digest(),
       }
       for path, sae in released.items()
   ]
@@ -249,16 +248,6 @@ def _identity(
           'members': members,
       }
   )
-
-
-def digest(params: Mapping[str, Any]) -> str:
-  """Returns a SHA-256 of names, types, shapes and bytes of arrays."""
-  digest = hashlib.sha256()
-  for name in sorted(params):
-    array = np.ascontiguousarray(params[name])
-    digest.update(f'{name} {array.dtype} {np.shape(params[name])} '.encode())
-    digest.update(array.tobytes())
-  return digest.hexdigest()
 
 
 def _open(draft: pathlib.Path, identity: Mapping[str, Any]) -> None:

@@ -113,6 +113,8 @@ def test_the_largest_attribution_predicts_a_small_change(model, suite):
   acts = model.run(TEXT, sae)
   made = model.attribute(acts, target='read', position=-5)
   token, latent, effect = made.top(1)[0]
+  start = f'Effect(token={token}, latent={latent}, effect='
+  assert repr(made.top(1)[0]) == f'{start}{effect:+.2f})'
   assert abs(effect) == np.abs(made.effects).max()
   metric = _metric(model, acts, target='read', position=len(acts.tokens) - 5)
   ones = jnp.ones(len(acts.tokens))
@@ -157,6 +159,9 @@ def test_the_largest_latents_are_sorted_and_shown(model, suite):
     expected = np.sort(values[values != 0])[::-1][:3]
     np.testing.assert_allclose(shown, expected)
   assert "'with'" in repr(top)
+  first = top[1][0]
+  start = f'Active(latent={first.latent}, value={first.value:.2f}, effect='
+  assert repr(first) == f'{start}{first.effect:+.2f})'
 
 
 def test_html_escapes_text(model, suite):

@@ -218,3 +218,32 @@ def test_hostile_labels_and_imports_stay_text(visit, hostile, demo):
     _check(page)
   rows = page.get_by_role('row').filter(has_text='<b>bold</b>')
   assert rows.count() >= 2
+
+
+def test_the_policy_refuses_requests_and_scripts_of_others(visit, demo):
+  page = visit(
+      demo.page,
+      # Each refusal is logged by the browser.
+      expected=(
+          'Content Security Policy',
+          'Refused to',
+          'https://example.com/',
+      ),
+  )
+  refused = page.evaluate("""async () => {
+    const tries = [
+      () => fetch('https://example.com/'),
+      () => new Promise((resolve, reject) => {
+        const image = new Image();
+        image.onload = resolve;
+        image.onerror = reject;
+        image.src = 'https://example.com/a.png';
+      }),
+    ];
+    const results = await Promise.allSettled(tries.map(async run => run()));
+    const script = document.createElement('script');
+    script.textContent = 'window.injected = true';
+    document.body.append(script);
+    return [...results.map(r => r.status), String(window.injected)];
+  }""")
+  assert refused == ['rejected', 'rejected', 'undefined']

@@ -304,6 +304,20 @@ def test_the_histogram_has_the_counts_and_the_threshold_in_its_bin(page, demo):
   assert line == pytest.approx(expected, abs=3)
 
 
+def test_the_positions_have_the_counts_of_the_files(page, demo):
+  member, latent = demo.member(), 172
+  _go(page, member, latent)
+  chart = page.get_by_role('img', name=re.compile('by position'))
+  chart.scroll_into_view_if_needed()
+  shown = set()
+  for text in _axis(page, chart):
+    numbers = re.search(r'tokens\s+(\S+) of (\S+)', text).groups()
+    shown.add(tuple(int(pages.shown(n)) for n in numbers))
+  profile = demo.rows(member)[latent]['position_profile']
+  pairs = zip(profile, demo.index['position_totals'], strict=True)
+  assert shown == {(n, total) for n, total in pairs if total}
+
+
 def test_links_lead_to_neighbours_here_and_in_other_members(page, demo):
   member, latent = demo.member(), 172
   row = demo.rows(member)[latent]

@@ -76,7 +76,9 @@ def _search(page, text, *, member=None):
   expect(page).to_have_url(re.compile('#search'))
   expect(page.get_by_role('group', name='Where')).to_be_visible()
   if member:
-    page.get_by_role('combobox', name='In').select_option(member['link'])
+    page.get_by_role('combobox', name='In', exact=True).select_option(
+        member['link']
+    )
 
 
 @pytest.mark.parametrize('place', ['Top tokens', 'Promoted', 'Contexts'])
@@ -99,7 +101,9 @@ def test_all_members_and_places_are_searched_at_once(open_demo, demo):
   word = 'codecinfo'
   page = open_demo(demo.member()['link'])
   _search(page, word)
-  page.get_by_role('combobox', name='In').select_option('All members')
+  page.get_by_role('combobox', name='In', exact=True).select_option(
+      'All members'
+  )
   expected = set().union(
       *(_expected(demo, demo.members, [word], place) for place in _PLACES[:3])
   )

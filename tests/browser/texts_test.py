@@ -49,7 +49,9 @@ def members(demo):
 def page(open_demo, members):
   page = open_demo()
   page.get_by_role('link', name='Texts').click()
-  page.get_by_role('combobox', name='Member').select_option(members[0]['link'])
+  page.get_by_role('combobox', name='Member', exact=True).select_option(
+      members[0]['link']
+  )
   page.get_by_role('combobox', name='Compare with').select_option(
       members[1]['link']
   )
@@ -124,3 +126,19 @@ def test_a_latent_of_a_text_opens(page, members):
   link.click()
   expect(page).to_have_url(re.compile(f'#{members[1]["link"]}/{number}$'))
   expect(page.get_by_role('heading', level=1)).to_contain_text(number)
+
+
+def test_a_latent_leads_to_the_text_on_which_it_is_strongest(open_demo, demo):
+  member = demo.member(site='mlp_out')
+  rows = reading.read_text_firings(demo.features, member['id']).to_pylist()
+  best = {}
+  for row in rows:
+    for latent, value in zip(row['latents'], row['values'], strict=True):
+      best[latent] = max(best.get(latent, (0, 0)), (value, row['text']))
+  latent = next(n for n, (_, text) in best.items() if text == 5)
+  page = open_demo(f'{member["link"]}/{latent}')
+  page.get_by_role('link', name='In texts').click()
+  group = _text(_pane(page, member))
+  expect(group).to_have_accessible_name(re.compile(f'latent {latent}$'))
+  passage = page.get_by_role('combobox', name='Passage')
+  assert passage.evaluate('e => e.selectedIndex') == 5

@@ -111,15 +111,13 @@ def make(page: Page, jobs: worker.Worker, hosts: guard.Hosts) -> guard.Guard:
           for name in _ENDPOINTS
       ),
   ]
-  app = applications.Starlette(
-      routes=routes,
-      exception_handlers={
-          fields.Refused: _on_refused,
-          errors.UserError: _on_user_error,
-          exceptions.HTTPException: _on_http,
-          Exception: _on_defect,
-      },
-  )
+  handlers: dict[Any, Any] = {
+      fields.Refused: _on_refused,
+      errors.UserError: _on_user_error,
+      exceptions.HTTPException: _on_http,
+      Exception: _on_defect,
+  }
+  app = applications.Starlette(routes=routes, exception_handlers=handlers)
   return guard.Guard(app, hosts, policy=page.policy)
 
 

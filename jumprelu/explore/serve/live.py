@@ -2,7 +2,7 @@
 
 Texts are padded to few lengths, and `warm_up` runs every program of every
 length, so that no request compiles. Results hold numbers, texts, lists and
-dicts only (docs/explore.md lists them).
+dicts only.
 """
 
 from collections.abc import Callable, Mapping
@@ -67,7 +67,7 @@ class Live:
     """Runs all programs once; `report` gets a line for each phase."""
     # Members of one shape share a program.
     paths = {static: path for path, static in self._static.items()}.values()
-    phases: dict[str, Callable[[str], Any]] = {
+    phases: dict[str, Callable[[list[int]], Any]] = {
         'latents of all members': lambda text: [
             self.run(text, members=None, k=1),
             *(self.activations(text, member=path) for path in paths),
@@ -313,7 +313,7 @@ class Live:
 
   def _target(self, target: str | int) -> int:
     """Returns the id of a target; raises UserError for several tokens."""
-    token = self._lm._token(target)
+    token = self._lm.token_id(target)
     if not 0 <= token < self._vocab:
       raise fields.Refused(400, f'target: token ids are below {self._vocab}')
     return token

@@ -17,6 +17,7 @@ from jumprelu import lm
 from jumprelu.api import programs
 from jumprelu.array_typing import Array, Float, Int
 from jumprelu.data import packing
+from jumprelu.evals.measures import attribution
 from jumprelu.lm import gemma, loss
 from jumprelu.saes import base
 
@@ -184,10 +185,10 @@ def attribute(
   keep = packing.keep_mask(text.tokens)[0]
   gradient = jnp.where(keep[:, None], gradient[0], 0)
   inputs, targets, latents = _encode(member, clean, arrays)
-  output = sae.decode(arrays, latents, inputs)
-  affine = sae.decode(arrays, jnp.zeros_like(latents), inputs)
-  effects = latents * (gradient @ arrays['W_dec'].T)
-  flat = effects.reshape(-1)
+  terms = attribution.terms(
+      sae, arrays, inputs, targets, latents=latents, gradient=gradient
+  )
+  flat = terms.latents.reshape(-1)
   _, at = lax.top_k(jnp.abs(flat), min(count, flat.size))
   return Entries(
       positions=at // sae.width,
@@ -195,8 +196,8 @@ def attribute(
       values=latents.reshape(-1)[at],
       effects=flat[at],
       latents_total=flat.sum(),
-      affine=(gradient * affine).sum(-1),
-      error=(gradient * (targets - output)).sum(-1),
+      affine=terms.affine,
+      error=terms.error,
       target=target,
       logit=clean.logits[target],
   )

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 import dataclasses
+import hashlib
 import pathlib
 from typing import Any, NamedTuple
 
@@ -52,6 +53,16 @@ class Released:
   meta: Mapping[str, Any]
   # The config of the training run; empty unless the release is our own.
   training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+  def digest(self) -> str:
+    """Returns a SHA-256 of the names, types, shapes and bytes of the arrays."""
+    digest = hashlib.sha256()
+    for name in sorted(self.params):
+      array = np.ascontiguousarray(self.params[name])
+      shape = np.shape(self.params[name])
+      digest.update(f'{name} {array.dtype} {shape} '.encode())
+      digest.update(array.tobytes())
+    return digest.hexdigest()
 
 
 # The axes of each array. `W_enc` determines the sizes of d_in and width, and
