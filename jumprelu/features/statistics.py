@@ -315,7 +315,7 @@ _CELL_BINS = np.searchsorted(
     .view(np.float32),
     'right',
 )
-_NEXT_EDGE = np.append(EDGES, np.float32(np.inf))
+_NEXT_EDGE = np.append(EDGES, np.float32(np.nan))  # No value reaches NaN.
 
 
 def position_bin(
