@@ -1,6 +1,6 @@
 """Text for an evaluation, and the loop over its batches."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -82,31 +82,36 @@ def document_starts(text: Text) -> Int[np.ndarray, 'rows positions']:
   length = text.cache.sequence_length
   tokens = text.cache.tokens_at(text.rows)
   starts = np.arange(length) - packing.positions(tokens)
-  first = _first_starts(text.cache, text.rows)
+  first = _first_starts(text.cache, text.rows.tolist())
   rows = np.asarray(text.rows, np.int64)[:, None] * length
+  first = np.array([first[row] for row in text.rows.tolist()], np.int64)
   return np.where(starts == 0, first[:, None], rows + starts)
 
 
-def _first_starts(
-    cache: Any, rows: Int[np.ndarray, ' rows']
-) -> Int[np.ndarray, ' rows']:
+def _first_starts(cache: Any, rows: Sequence[int]) -> dict[int, int]:
   """Returns the cache position where the first document of each row starts."""
   length = cache.sequence_length
-  starts = np.asarray(rows, np.int64) * length
-  # The rows whose documents may begin in an earlier row, and the latest rows
-  # known to belong to these. All previous rows are read together.
-  index = np.flatnonzero(starts > 0)
-  at = np.asarray(rows, np.int64)[index]
-  while len(index):
-    distinct, inverse = np.unique(at - 1, return_inverse=True)
-    previous = cache.tokens_at(distinct)
-    last = np.asarray(packing.positions(previous))[:, -1]
-    continued = np.array([_is_continued(row) for row in previous])
-    begin = at * length - 1 - last[inverse]
-    starts[index] = np.where(continued[inverse], begin, at * length)
-    # A document that fills the whole previous row may begin before it.
-    earlier = continued[inverse] & (last[inverse] == length - 1) & (at > 1)
-    index, at = index[earlier], at[earlier] - 1
+  # Whether a row's last document may continue, and its last position in it.
+  ends: dict[int, tuple[bool, int]] = {}
+  reached, latest = set(rows), set(rows)
+  # Many rows are read together, because each read takes long.
+  while needed := sorted({row - 1 for row in latest if row} - ends.keys()):
+    previous = cache.tokens_at(np.array(needed))
+    last = np.asarray(packing.positions(previous))[:, -1].tolist()
+    continued = map(_is_continued, previous)
+    ends.update(zip(needed, zip(continued, last, strict=True), strict=True))
+    # All of such a row belongs to the document, which may begin before it.
+    latest = {row for row in needed if ends[row] == (True, length - 1)}
+    reached |= latest
+  starts: dict[int, int] = {}
+  for row in sorted(reached):
+    continued, last = ends.get(row - 1, (False, 0))
+    if not continued:
+      starts[row] = row * length
+    elif last < length - 1:
+      starts[row] = row * length - 1 - last
+    else:
+      starts[row] = starts[row - 1]
   return starts
 
 
