@@ -256,7 +256,7 @@ def _axis(page, chart):
   """Returns a function from a bin's middle to the x at which it is hovered."""
   box = chart.bounding_box()
   spans = {}
-  for x in np.arange(box['x'], box['x'] + box['width'], 2):
+  for x in np.arange(box['x'], box['x'] + box['width'], 3):
     page.mouse.move(x, box['y'] + box['height'] * 0.6)
     tooltip = page.get_by_role('tooltip')
     if tooltip.is_visible():

@@ -72,7 +72,7 @@ def test_a_heading_sorts_by_its_values_both_ways(
   assert set(orders) == {'ascending', 'descending'}
 
 
-def _hover_all(page, chart, *, step=14):
+def _hover_all(page, chart, *, step=20):
   """Yields the tooltip's text and the place, at points of a chart."""
   chart.scroll_into_view_if_needed()
   box = chart.bounding_box()
