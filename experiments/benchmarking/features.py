@@ -10,6 +10,7 @@ timed apart.
 
 from collections.abc import Callable, Mapping
 import pathlib
+import shutil
 import sys
 import tempfile
 import time
@@ -100,22 +101,16 @@ def measure(job: Job, rounds: int) -> dict[str, list[float]]:
     )
 
   with tempfile.TemporaryDirectory() as folder:
-    numbers = iter(range(2 * rounds + 2))
+    of_text = pathlib.Path(folder, 'segments')
 
     def collect_pass():
-      text_pass.run(
-          job.forward,
-          job.placed,
-          text=job.text,
-          folder=pathlib.Path(folder, str(next(numbers)), 'segments'),
-      )
+      text_pass.run(job.forward, job.placed, text=job.text, folder=of_text)
 
     def second_phase():
-      draft = pathlib.Path(folder, str(next(numbers)))
       tables.write(
           collect.described(job.members),
-          draft,
-          parts=segments.read_all(pathlib.Path(folder, '0', 'segments')),
+          pathlib.Path(folder, 'tables'),
+          parts=segments.read_all(of_text),
           unembedding=job.unembedding,
           config=features.Config(),
       )
@@ -124,9 +119,11 @@ def measure(job: Job, rounds: int) -> dict[str, list[float]]:
     for call in calls.values():
       call()  # Compiles the programs.
     second_phase()
+    shutil.rmtree(pathlib.Path(folder, 'tables'))
     seconds: dict[str, list[float]] = {name: [] for name in (*calls, SECOND)}
     for number in range(rounds):
       order = list(calls) if number % 2 else list(reversed(calls))
+      shutil.rmtree(of_text)
       for name in order:
         seconds[name].append(_seconds(calls[name]))
       print(f'round {number + 1} of {rounds}', file=sys.stderr)

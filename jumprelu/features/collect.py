@@ -19,16 +19,9 @@ import numpy as np
 from jumprelu import data, errors, features, lm, processes, sharding
 from jumprelu.evals import corpus_passes, evaluate, jitted
 from jumprelu.evals import text as text_lib
-from jumprelu.features import (
-    arrow,
-    member_table,
-    reading,
-    segments,
-    statistics,
-    tables,
-    text_pass,
-)
-from jumprelu.files import digests, dotted, formats, json_files, locks
+from jumprelu.features import manifest as manifest_lib
+from jumprelu.features import member_table, segments, tables, text_pass
+from jumprelu.files import digests, dotted, json_files, locks
 from jumprelu.release import evaluation
 from jumprelu.release.formats import record
 from jumprelu.training import config as config_lib
@@ -124,7 +117,7 @@ def _collect(
           unembedding=to_logits,
           config=config,
       )
-      manifest = _finish(
+      manifest = manifest_lib.write(
           draft / _RESULT,
           parts,
           identity=identity,
@@ -331,57 +324,6 @@ def described(
       )
       for i, member in enumerate(members)
   ]
-
-
-def _finish(
-    folder: pathlib.Path,
-    parts: Sequence[segments.Segment],
-    *,
-    identity: Mapping[str, Any],
-    tokenizer: data.Tokenizer,
-    members: Sequence[Mapping[str, str]],
-) -> dict[str, Any]:
-  """Writes the vocabulary and, last, the manifest, which it returns."""
-  counts = np.zeros(tokenizer.vocab_size, np.int64)
-  profile = np.zeros(statistics.POSITION_BINS, np.int64)
-  positions, documents = 0, np.zeros(0, np.int64)
-  for segment in parts:
-    kept = segment.tokens[segment.keep]
-    counts += np.bincount(kept, minlength=len(counts))[: len(counts)]
-    profile += np.bincount(
-        segment.bins[segment.keep], minlength=statistics.POSITION_BINS
-    )
-    positions += segment.tokens.size
-    documents = np.union1d(documents, segment.documents[segment.keep])
-  arrow.write(
-      folder / reading.VOCABULARY,
-      {
-          'token': np.arange(len(counts), dtype=np.int32),
-          'piece': [tokenizer.piece(i) for i in range(len(counts))],
-          'count': counts,
-      },
-  )
-  manifest = json_files.to_plain(
-      {
-          **formats.stamp(formats.Kind.FEATURES),
-          **identity,
-          'positions': positions,
-          'tokens': profile.sum(),
-          'documents': len(documents),
-          'position_totals': profile.tolist(),
-          'histogram_edges': statistics.EDGES.tolist(),
-          'vocabulary': reading.VOCABULARY,
-          'texts': reading.TEXTS,
-          'members': [
-              {**member, **files}
-              for member, files in zip(
-                  identity['members'], members, strict=True
-              )
-          ],
-      }
-  )
-  json_files.write_json(folder / reading.MANIFEST, manifest)
-  return manifest
 
 
 def _precision(precision: str | None) -> Any:

@@ -17,7 +17,7 @@ from tests.features.conftest import CORPUS, collected
 _KILLED = """
 import os, signal, sys
 from jumprelu.run import main
-from jumprelu.features import arrow, collect, member_table, segments, text_pass
+from jumprelu.features import arrow, manifest, member_table, segments, text_pass
 
 text_pass.SEGMENT_FIRINGS = 5000
 name, calls, when, *argv = sys.argv[1:]
@@ -52,7 +52,7 @@ POINTS = (
     ('member_table.MemberTable-write', 1, 'before'),
     ('member_table.MemberTable-write', 3, 'after'),
     ('arrow.write', 4, 'before'),  # The vocabulary, after two more members.
-    ('collect._finish', 1, 'after'),
+    ('manifest.write', 1, 'after'),
 )
 
 
@@ -86,7 +86,7 @@ def _digests(folder):
 def test_a_killed_collection_is_resumed_with_the_same_bytes(release, tmp_path):
   script = tmp_path / 'killed.py'
   script.write_text(_KILLED)
-  argv = [script, 'collect._finish', 99, 'before']
+  argv = [script, 'manifest.write', 99, 'before']
   local_processes.finish([*argv, *_flags(release, tmp_path / 'whole')])
   whole = _digests(tmp_path / 'whole')
   assert len(whole) == 2 * 5 + 3
