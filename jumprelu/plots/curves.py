@@ -42,19 +42,14 @@ _METRICS = {
     'l0': _Metric('L0: active latents per token'),
     'fvu': _Metric('FVU: variance unexplained'),
     'dead_share': _Metric('Share of dead latents', logarithmic=False),
+    'threshold': _Metric('Mean threshold, in scaled activations'),
     'learning_rate': _Metric('Learning rate', logarithmic=False),
 }
 
 
 def drawable(rows: Sequence[Row]) -> list[str]:
-  """Returns the columns that have a plot, in order.
-
-  Columns whose names start with `threshold` are included if they were logged.
-  """
-  columns = dict.fromkeys(name for row in rows for name in row)
-  thresholds = [name for name in columns if name.startswith('threshold')]
-  wanted = [*_METRICS, *thresholds]
-  return [n for n in wanted if any(row.get(n) is not None for row in rows)]
+  """Returns the columns that have a plot, in order."""
+  return [n for n in _METRICS if any(r.get(n) is not None for r in rows)]
 
 
 def plot(rows: Sequence[Row], metric: str, *, over: str = 'tokens') -> Any:

@@ -1,8 +1,8 @@
 """Draws the training metrics of runs: loss, L0, FVU, dead latents and others.
 
 Writes to --out a picture of each metric that the runs have logged (NAME.png and
-NAME.pdf): loss, l0 with its targets, fvu, dead_share, learning_rate, and
-thresholds if they are logged. A picture has a panel per site and a line per
+NAME.pdf): loss, l0 with its targets, fvu, dead_share, threshold (the mean over
+latents) and learning_rate. A picture has a panel per site and a line per
 member, named by its sparsity coefficient or target L0. Several runs are drawn
 together. curves.csv holds the numbers: a row per run, member and logged
 segment. Runs that still train can be drawn; no device is used.

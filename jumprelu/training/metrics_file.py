@@ -11,7 +11,9 @@ Each line describes a segment of steps, as an object with the fields
   members         {group: names of its members}
   groups          {group: {metric: values in the order of the names}}: loss,
                   reconstruction, fvu, l0 and overflow as means over the
-                  segment; dead_share and skipped at its end
+                  segment; dead_share, skipped and threshold (the mean over
+                  latents, in units of the scaled activations; only of variants
+                  with thresholds) at its end
 
 Site, coefficient, target L0 and seed of each name are in suite.json.
 

@@ -16,7 +16,7 @@ import numpy as np
 from jumprelu import errors
 from jumprelu.array_typing import Array
 from jumprelu.training import config as config_lib
-from jumprelu.training import progress_lines, suite
+from jumprelu.training import progress_lines, suite, thresholds
 from jumprelu.training import step as step_lib
 
 # A run fails if all members skip this number of steps in a row.
@@ -96,6 +96,7 @@ class Reporter:
           [progress_lines.Progress], None
       ] = progress_lines.print_progress,
       skipped: Mapping[str, np.ndarray] | None = None,
+      mesh: jax.sharding.Mesh | None = None,
   ):
     """Starts the clock.
 
@@ -108,6 +109,7 @@ class Reporter:
         default.
       skipped: {group: [members]}: the number of steps that each member has
         skipped so far, by default 0.
+      mesh: The devices of the states; None for one device.
     """
     self.counts = counts
     self._total = config.steps
@@ -115,16 +117,22 @@ class Reporter:
     self._batches = config.stream.batches
     self._learning_rate = config.optim.learning_rate
     self._groups = tuple(groups)
+    self._mean_thresholds = thresholds.make(groups, mesh=mesh)
     self._write = write
     self._on_progress = on_progress
-    self._pending: tuple[int, step_lib.Metrics, int | Array] | None = None
+    self._pending: tuple[int, Any, int | Array, Any] | None = None
     self._skipped = dict(skipped or {})  # After the last segment that was read.
     self._stuck = 0  # The last steps in a row that all members skipped.
     self._start = self._clock = self._reported = time.monotonic()
     self._speed = Speed(counts.step, self._batches, now=self._clock)
 
   def add(
-      self, step: int, metrics: step_lib.Metrics, *, dropped: int | Array
+      self,
+      step: int,
+      metrics: step_lib.Metrics,
+      *,
+      dropped: int | Array,
+      state: suite.TrainState | None = None,
   ) -> None:
     """Queues the metrics of a segment, and reads those of the previous one.
 
@@ -133,12 +141,15 @@ class Reporter:
       metrics: The metrics of the segment.
       dropped: The number of non-finite or huge rows of text in the segment's
         block.
+      state: The state at the end of the segment, for the mean thresholds of
+        its members; None to leave them out.
 
     Raises:
       DataError, NumericalError: as `flush`, for the previous segment.
     """
     self.flush()
-    self._pending = step, metrics, dropped
+    means = {} if state is None else self._mean_thresholds(state)
+    self._pending = step, metrics, dropped, means
 
   def flush(self) -> None:
     """Waits for the last segment that was added, and reads its metrics.
@@ -149,9 +160,9 @@ class Reporter:
     """
     if self._pending is None:
       return
-    step, metrics, dropped = self._pending
+    step, *queued = self._pending
     self._pending = None
-    metrics, dropped = jax.device_get((metrics, dropped))
+    metrics, dropped, means = jax.device_get(queued)
     # Rows after the last step of the segment are zeros.
     taken = step - self.counts.step
     metrics = jax.tree.map(lambda x: x[:taken], metrics)
@@ -162,7 +173,7 @@ class Reporter:
     self.counts.tokens_trained += int(metrics.kept.sum(dtype=np.int64))
     if step % self._batches == 0 or step == self._total:
       self.counts.rows_dropped += int(dropped)
-    self._write(self._record(metrics))
+    self._write(self._record(metrics, means))
     self._check_block(int(dropped))
     self._check(metrics)
     self._update(metrics, now)
@@ -177,11 +188,13 @@ class Reporter:
           ' model are intact, or choose another --lm_dtype'
       )
 
-  def _record(self, metrics: step_lib.Metrics) -> dict[str, Any]:
+  def _record(
+      self, metrics: step_lib.Metrics, mean_thresholds: Mapping[str, np.ndarray]
+  ) -> dict[str, Any]:
     """Returns a segment's line of metrics.
 
-    Metrics are means over the segment; `dead_share` and counters are those at
-    its end.
+    Metrics are means over the segment; `dead_share`, counters and thresholds
+    are those at its end.
     """
     last = ('dead_share', 'skipped')
     groups = {
@@ -193,6 +206,8 @@ class Reporter:
         }
         for name, group in metrics.groups.items()
     }
+    for name, means in mean_thresholds.items():
+      groups[name]['threshold'] = means.tolist()
     return {
         **dataclasses.asdict(self.counts),
         'positions': self.counts.step * self._batch,

@@ -174,7 +174,7 @@ def _run(
         put = job.stream.put
         state, metrics = segments.run(state, block, put(first), put(steps))
       step += steps
-      reporter.add(step, metrics, dropped=block.dropped)
+      reporter.add(step, metrics, dropped=block.dropped, state=state)
       profile.end_segment(step, wait=reporter.flush)
       stop = should_stop(step)
       if stop or step == total or _is_due(config, step):
@@ -228,6 +228,7 @@ def _observers(
       write=write,
       on_progress=watch.on_progress,
       skipped=skipped,
+      mesh=job.mesh,
   )
   profile = profiling.Profile(directory.path / 'profile', watch.profile_steps)
   try:

@@ -186,11 +186,16 @@ def test_only_logged_metrics_are_drawable_and_thresholds_among_them():
   rows = make_rows(overflow=0.0)
   names = ['loss', 'l0', 'fvu', 'dead_share', 'learning_rate']
   assert curves.drawable(rows) == names
-  rows = make_rows(threshold_mean=0.1, dead_share=None)
-  names.remove('dead_share')
-  assert curves.drawable(rows) == [*names, 'threshold_mean']
-  label = curves.plot(rows, 'threshold_mean').axes[0].get_ylabel()
-  assert label == 'Threshold mean (log scale)'
+  rows = make_rows(threshold=0.1, dead_share=None)
+  assert curves.drawable(rows) == [
+      'loss',
+      'l0',
+      'fvu',
+      'threshold',
+      'learning_rate',
+  ]
+  label = curves.plot(rows, 'threshold').axes[0].get_ylabel()
+  assert label == 'Mean threshold, in scaled activations (log scale)'
 
 
 def test_the_heading_names_model_layer_saes_and_tokens():
