@@ -140,6 +140,7 @@ def serve(fv: absl_flags.FlagValues) -> None:
       run=remote.local('run', fv.run) if fv.run else None,
   )
   print('explore: page', flush=True)
+  parts.import_libraries()
   server.run(
       app.make_page(page, max_tokens=max_tokens),
       worker.Worker(parts.load, context=parts.precision()),

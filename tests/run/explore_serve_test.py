@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from jumprelu.explore.serve import server
+from jumprelu.explore.serve import server, source
 from jumprelu.run import main
 from tests.features import conftest as features
 
@@ -46,6 +46,20 @@ def test_a_missing_library_is_named_with_the_extra(
   assert line == (
       "jumprelu explore: needs starlette; pip install 'jumprelu[serve]'\n"
   )
+
+
+def test_libraries_are_imported_before_the_worker_starts(
+    release, folder, monkeypatch
+):
+  # While gemma is imported, other threads cannot import.
+  calls = []
+  monkeypatch.setattr(
+      source.Source, 'import_libraries', lambda self: calls.append('import')
+  )
+  monkeypatch.setattr(server, 'run', lambda *args, **kw: calls.append('run'))
+  arguments = [f'--release={release}', f'--features={folder}', '--port=0']
+  assert main.main(['explore', '--serve', *arguments]) == 0
+  assert calls == ['import', 'run']
 
 
 @pytest.mark.slow

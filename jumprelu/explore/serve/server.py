@@ -94,22 +94,23 @@ def run(
   """
   port = listener.getsockname()[1]
   application = app_lib.make(page, jobs, guard.hosts(host, port))
-  server = _Server(
-      uvicorn.Config(
-          application,
-          http='h11',
-          ws='none',
-          loop='asyncio',
-          lifespan='off',
-          log_config=None,
-          log_level='critical',
-          access_log=False,
-          proxy_headers=False,
-          server_header=False,
-          limit_concurrency=_CONNECTIONS,
-          timeout_graceful_shutdown=_GRACE_SECONDS,
-      )
+  config = uvicorn.Config(
+      application,
+      http='h11',
+      ws='none',
+      loop='asyncio',
+      lifespan='off',
+      log_config=None,
+      log_level='critical',
+      access_log=False,
+      proxy_headers=False,
+      server_header=False,
+      limit_concurrency=_CONNECTIONS,
+      timeout_graceful_shutdown=_GRACE_SECONDS,
   )
+  # Imports its modules now, and not while the worker imports others.
+  config.load()
+  server = _Server(config)
 
   def stop():
     server.should_exit = True

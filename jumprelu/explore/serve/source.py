@@ -10,6 +10,7 @@ import jax
 from jumprelu import lm
 from jumprelu.api import dictionary, language_model
 from jumprelu.explore.serve import live
+from jumprelu.lm import gemma
 from jumprelu.release import formats
 from jumprelu.release.formats import record
 from jumprelu.training import config as config_lib
@@ -35,6 +36,14 @@ class Source:
       UserError: The SAEs have several models, or the model is unknown.
     """
     return live.lengths(lm.get_config(formats.model_of(self.released)))[-1]
+
+  def import_libraries(self) -> None:
+    """Imports the language model's libraries, before any thread is started.
+
+    While gemma is imported, it replaces Python's import function and its
+    messages are hidden, which breaks what other threads import and report.
+    """
+    gemma.make_module(lm.get_config(formats.model_of(self.released)))
 
   def load(self, report: Callable[[str], None]) -> live.Live:
     """Returns the live model, with all programs compiled.
