@@ -41,7 +41,7 @@ class Source:
     """Imports the language model's libraries, before any thread is started.
 
     While gemma is imported, it replaces Python's import function and its
-    messages are hidden, which breaks what other threads import and report.
+    messages are hidden; both would break the imports of other threads.
     """
     gemma.make_module(lm.get_config(formats.model_of(self.released)))
 
