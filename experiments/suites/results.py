@@ -212,7 +212,9 @@ def _read_otherwise(
 
 
 def _language_model(config: config_lib.TrainConfig) -> tuple[Any, Any]:
-  return config.model, config_lib.dtype_on(config, jax.default_backend())
+  return config.model, config_lib.dtype_on(
+      config.lm_dtype, jax.default_backend()
+  )
 
 
 def _fold(members: Any, others: Any) -> list[Any]:

@@ -121,6 +121,7 @@ def evaluate_suite(
       corpus=evaluation.corpus_config(training),
       config=config or evals.Config(),
       mesh=sharding.Config(),
+      precision=training.get('matmul_precision'),
       measures=measures,
   )
   return results.rows
@@ -157,21 +158,14 @@ def collect_features(
   extras.check('train')
   from jumprelu import features
   from jumprelu.features import collect
-  from jumprelu.release import evaluation, formats
 
   released = {sae.path: sae.released for sae in suite.values()}
-  training = next(iter(released.values())).training
   config = config or features.Config()
   if tokens is not None:
     config = dataclasses.replace(config, tokens=tokens)
   return collect.collect(
       released,
       pathlib.Path(out).expanduser(),
-      source=collect.Source(
-          model or formats.model_of(released),
-          text or training.get('data', 'stdlib'),
-          evaluation.corpus_config(training),
-          precision=training.get('matmul_precision'),
-      ),
+      source=collect.source_of(released, model=model, text=text),
       config=config,
   )

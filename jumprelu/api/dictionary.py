@@ -52,24 +52,10 @@ class SparseLatents(NamedTuple):
 
 
 class Dictionary:
-  """An SAE or transcoder on raw activations of a language model.
-
-  Activation scales are folded in: `encode` reads activations as the model
-  computes them, and `decode` returns activations of the same units. Results are
-  NumPy arrays, unless the input is a JAX array: then they are JAX arrays, also
-  inside `jit`, `grad` and `vmap`. They are float32, whatever the input's dtype.
+  """The part of `SAE`, which describes it, that needs no language model.
 
   Attributes:
-    path: Its path in the suite.
-    site: `resid_post`, `mlp_out`, `attn_heads` or `transcoder`.
-    layer: The layer that it reads, from 0.
-    model: The name or folder of the language model.
-    variant: A key of `jumprelu.VARIANTS`.
-    l0: Mean number of active latents; None if unknown.
-    l0_origin: The origin of `l0`: held-out text, training, or a folder's name.
-    config: Everything that the files say: results and the training config.
     released: The record that the reader of its format returned.
-    params: All arrays by name, float32.
   """
 
   def __init__(

@@ -195,22 +195,6 @@ def generate(
   return jax.lax.while_loop(unfinished, step, state)[-1]
 
 
-def _extend(config, params, cache, ids, *, splice):
-  """Returns the cache with new tokens, and the final norm's output at them."""
-  attend = cached.Attention(cache, config.attention_softcap)
-  hidden, _ = gemma.run(
-      config,
-      params,
-      ids,
-      positions=cache.length + jnp.arange(ids.shape[1])[None],
-      segments=jnp.ones_like(ids),
-      final_norm=True,
-      splice=splice,
-      attend=attend,
-  )
-  return attend.cache, hidden
-
-
 def _cached_pass(config, params, cache, ids, splices):
   """Returns the cache with these tokens, and the final norm's output."""
   attend = cached.Attention(cache, config.attention_softcap)

@@ -89,8 +89,9 @@ class Tokenizer:
     """Returns the ids of `text` and the index in `text` at which each starts.
 
     A token starts at its first character that is not white space; a token that
-    consists of white space starts at its first character. If a character is encoded as
-    several tokens, one per byte, all of them start at this character.
+    consists of white space starts at its first character. If a character is
+    encoded as several tokens, one per byte, all of them start at this
+    character.
 
     Raises:
       DataError: if the tokens do not spell the text.

@@ -22,7 +22,8 @@ from jumprelu.evals import text as text_lib
 from jumprelu.features import manifest as manifest_lib
 from jumprelu.features import member_table, segments, tables, text_pass
 from jumprelu.files import digests, dotted, json_files, locks
-from jumprelu.release import evaluation
+from jumprelu.ops import products
+from jumprelu.release import evaluation, formats
 from jumprelu.release.formats import record
 from jumprelu.training import config as config_lib
 
@@ -49,6 +50,29 @@ class Source(NamedTuple):
   corpus: data.Config
   lm_dtype: str = 'auto'
   precision: str | None = None
+
+
+def source_of(
+    released: Mapping[str, record.Released],
+    *,
+    model: str | None = None,
+    text: str | None = None,
+    corpus: data.Config | None = None,
+    lm_dtype: str = 'auto',
+) -> Source:
+  """Returns a source; arguments that are None are those of the training.
+
+  Raises:
+    UserError: The SAEs are of several language models, or of an unknown one.
+  """
+  training = next(iter(released.values())).training
+  return Source(
+      model or formats.model_of(released),
+      text or training.get('data', 'stdlib'),
+      corpus or evaluation.corpus_config(training),
+      lm_dtype,
+      training.get('matmul_precision'),
+  )
 
 
 def collect(
@@ -102,7 +126,7 @@ def _collect(
   )
   identity = _identity(model, released, cache, source=source, config=config)
   _open(draft, identity)
-  with _precision(source.precision):
+  with products.precision(source.precision):
     _read_text(model, members, text=text, folder=draft / _SEGMENTS)
     to_logits = unembedding(
         model, members, vocab=tokenizer.vocab_size, mesh=devices
@@ -188,9 +212,7 @@ def select(
 
 def _load_model(source, released, devices) -> lm.LanguageModel:
   """Returns the language model up to the last layer that an SAE reads."""
-  dtype = config_lib.dtype_on(
-      config_lib.resolve({'lm_dtype': source.lm_dtype}), jax.default_backend()
-  )
+  dtype = config_lib.dtype_on(source.lm_dtype, jax.default_backend())
   layers = [max(sae.origin.reads().layers) + 1 for sae in released.values()]
   total = lm.get_config(source.model).layers
   return lm.load(
@@ -324,9 +346,3 @@ def described(
       )
       for i, member in enumerate(members)
   ]
-
-
-def _precision(precision: str | None) -> Any:
-  if precision in (None, 'default'):
-    return contextlib.nullcontext()
-  return jax.default_matmul_precision(precision)

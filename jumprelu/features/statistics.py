@@ -304,17 +304,9 @@ def histogram_bin(
 
 _CELL_BITS = 20
 _FIRST_CELL = (EDGES[0].view(np.int32) >> _CELL_BITS) - 1
-_CELL_BINS = np.searchsorted(
-    EDGES,
-    np.arange(
-        _FIRST_CELL,
-        (EDGES[-1].view(np.int32) >> _CELL_BITS) + 2,
-        dtype=np.int32,
-    )
-    .__lshift__(_CELL_BITS)
-    .view(np.float32),
-    'right',
-)
+_LAST_CELL = (EDGES[-1].view(np.int32) >> _CELL_BITS) + 1
+_CELLS = np.arange(_FIRST_CELL, _LAST_CELL + 1, dtype=np.int32) << _CELL_BITS
+_CELL_BINS = np.searchsorted(EDGES, _CELLS.view(np.float32), 'right')
 _NEXT_EDGE = np.append(EDGES, np.float32(np.nan))  # No value reaches NaN.
 
 

@@ -3,8 +3,8 @@
 The frequency of a latent is the number of rows on which it is selected. Latents
 are sorted by it, so that the latents of a block have similar frequencies.
 
-Inside a block, loops run over ranks, where rank k stands for the k-th selected
-row of each latent. A rank adds these rows to the gradients of the latents' two
+Inside a block, loops run over ranks. Rank k is the k-th selected row of each
+latent. A rank adds these rows to the gradients of the latents' two
 weight rows. The ranks end with the last row of the most frequent latent, and
 latents with fewer rows are masked. Little work is wasted, because frequencies
 are similar.

@@ -9,10 +9,21 @@ In bfloat16, neighbouring pre-activations would be as far apart as the kernel of
 the pseudo-derivatives is wide.
 """
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 
 from jumprelu.array_typing import Array, Float
+
+
+def precision(
+    name: str | None,
+) -> contextlib.AbstractContextManager[None]:
+  """Returns a context with this precision; None or 'default': the platform's."""
+  if name in (None, 'default'):
+    return contextlib.nullcontext()
+  return jax.default_matmul_precision(name)
 
 
 def matmul(

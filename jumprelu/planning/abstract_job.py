@@ -133,7 +133,9 @@ def _model(job: Job, *, whole: bool = False) -> lm.LanguageModel:
   params = placement.param_layout(
       config,
       num_layers=layers,
-      dtype=config_lib.dtype_on(job.config, sharding.platform(job.mesh)),
+      dtype=config_lib.dtype_on(
+          job.config.lm_dtype, sharding.platform(job.mesh)
+      ),
       mesh=job.mesh,
   )
   return lm.LanguageModel(config, params, pathlib.Path('none'), layers)

@@ -1,7 +1,6 @@
 """Evaluation of released SAEs of any format on held-out text."""
 
 from collections.abc import Mapping, Sequence
-import contextlib
 from typing import Any
 
 import jax
@@ -10,6 +9,7 @@ from jumprelu import data, errors, evals, lm, sharding
 from jumprelu.evals import evaluate
 from jumprelu.evals.measures import config as settings_lib
 from jumprelu.files import dotted
+from jumprelu.ops import products
 from jumprelu.release.formats import record
 from jumprelu.training import config as config_lib
 
@@ -69,19 +69,14 @@ def evaluate_released(
   devices = sharding.make_mesh(mesh)
   language_model = lm.load(
       model,
-      dtype=config_lib.dtype_on(
-          config_lib.resolve({'lm_dtype': lm_dtype}), jax.default_backend()
-      ),
+      dtype=config_lib.dtype_on(lm_dtype, jax.default_backend()),
       mesh=devices,
   )
   tokenizer = data.Tokenizer(
       language_model.tokenizer_path, rows=language_model.config.vocab
   )
   prepared = data.prepare(text, tokenizer, corpus)
-  context = contextlib.nullcontext()
-  if precision not in (None, 'default'):
-    context = jax.default_matmul_precision(precision)
-  with context:
+  with products.precision(precision):
     return evaluate.evaluate_members(
         language_model,
         members,

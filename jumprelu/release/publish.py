@@ -6,7 +6,6 @@ reused only for the same checkpoint and settings.
 """
 
 from collections.abc import Mapping, Sequence
-import contextlib
 import dataclasses
 import os
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ from jumprelu import data, evals, extras, lm, sharding
 from jumprelu.data import packing
 from jumprelu.evals import evaluate, stored
 from jumprelu.files import digests
+from jumprelu.ops import products
 from jumprelu.release import members as members_lib
 from jumprelu.release import releasable, write
 from jumprelu.saes import base
@@ -67,7 +67,7 @@ def open_run(run: str | os.PathLike[str]) -> Run:
   mesh = sharding.make_mesh(sharding.Config())
   model = lm.load(
       config.model,
-      dtype=config_lib.dtype_on(config, jax.default_backend()),
+      dtype=config_lib.dtype_on(config.lm_dtype, jax.default_backend()),
       mesh=mesh,
   )
   tokenizer = data.Tokenizer(model.tokenizer_path, rows=model.config.vocab)
@@ -128,11 +128,11 @@ def evaluation_key(run: Run) -> dict[str, Any]:
 def arithmetic(config: config_lib.TrainConfig) -> dict[str, Any]:
   """Returns the platform and precisions of an evaluation on this machine."""
   platform = jax.default_backend()
-  with _matmul_precision(config):
+  with products.precision(config.matmul_precision):
     precision = jax.config.jax_default_matmul_precision
   return {
       'platform': platform,
-      'lm_dtype': config_lib.dtype_on(config, platform),
+      'lm_dtype': config_lib.dtype_on(config.lm_dtype, platform),
       'matmul_precision': precision or 'default',
   }
 
@@ -146,7 +146,7 @@ def evaluate_members(
     run: The run, whose matmul precision is used.
     measures: The names of additional measures.
   """
-  with _matmul_precision(run.config):
+  with products.precision(run.config.matmul_precision):
     return evaluate.evaluate_members(
         run.model,
         eval_members(run),
@@ -175,15 +175,6 @@ def eval_members(run: Run) -> list[evaluate.EvalMember]:
       )
       for m, (sae, params) in zip(run.members, run.folded, strict=True)
   ]
-
-
-def _matmul_precision(
-    config: config_lib.TrainConfig,
-) -> contextlib.AbstractContextManager[None]:
-  """Returns a context manager that sets the config's matmul precision."""
-  if config.matmul_precision == 'default':
-    return contextlib.nullcontext()
-  return jax.default_matmul_precision(config.matmul_precision)
 
 
 def release_run(

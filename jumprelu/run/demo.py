@@ -91,11 +91,8 @@ def _write_page(out, config):
     collect.collect(
         released,
         folder,
-        source=collect.Source(
-            config.model,
-            config.data,
-            config.corpus,
-            precision=config.matmul_precision,
+        source=collect.source_of(
+            released, text=config.data, corpus=config.corpus
         ),
     )
   page = release_page.data(out / 'release', folder, run=out / 'run')

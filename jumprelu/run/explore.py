@@ -23,9 +23,11 @@ folder `features` beside the release, where `jumprelu demo` writes them, or in
 one named after the release. It needs the extra `serve`. Ctrl-C stops it.
 """
 
+from collections.abc import Mapping
 import functools
 import pathlib
 import sys
+from typing import Any
 
 from absl import flags as absl_flags
 
@@ -104,7 +106,9 @@ def run(fv: absl_flags.FlagValues) -> None:
   write.check_out(out, as_file=as_file)
   page = release_page.data(
       release,
-      ready_features(fv, out.with_suffix('.features')),
+      ready_features(
+          fv, features_command.load(fv), default=out.with_suffix('.features')
+      ),
       run=remote.local('run', fv.run) if fv.run else None,
   )
   written = (write.write_file if as_file else write.write_folder)(page, out)
@@ -128,7 +132,8 @@ def serve(fv: absl_flags.FlagValues) -> None:
 
   release = remote.local('release', fv.release)
   # A wrong model and a port in use raise errors before features are collected.
-  parts = source.Source(features_command.load(fv), lm_dtype=fv.lm_dtype)
+  loaded = features_command.load(fv)
+  parts = source.Source(loaded, lm_dtype=fv.lm_dtype)
   max_tokens = parts.max_tokens
   listener = server.bind(fv.host, fv.port)
   # `jumprelu demo` writes features beside its release.
@@ -136,7 +141,7 @@ def serve(fv: absl_flags.FlagValues) -> None:
   name = 'features' if demo.exists() else f'{release.name}.features'
   page = release_page.data(
       release,
-      ready_features(fv, release.parent / name),
+      ready_features(fv, loaded, default=release.parent / name),
       run=remote.local('run', fv.run) if fv.run else None,
   )
   print('explore: page', flush=True)
@@ -150,12 +155,16 @@ def serve(fv: absl_flags.FlagValues) -> None:
 
 
 def ready_features(
-    fv: absl_flags.FlagValues, default: pathlib.Path
+    fv: absl_flags.FlagValues,
+    loaded: Mapping[str, Any],
+    *,
+    default: pathlib.Path,
 ) -> pathlib.Path:
   """Returns the folder of features, which is collected if there is none.
 
   Args:
     fv: The flags.
+    loaded: The SAEs of the release.
     default: The folder if --features names none.
 
   Raises:
@@ -163,9 +172,7 @@ def ready_features(
   """
   from jumprelu.explore import release_page
 
-  folder = pathlib.Path(fv.features or default)
-  folder = folder.expanduser()
-  loaded = features_command.load(fv)
+  folder = pathlib.Path(fv.features or default).expanduser()
   if fv.features or folder.exists():
     release_page.check_features(folder, loaded)
   else:

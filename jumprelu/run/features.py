@@ -126,7 +126,7 @@ def collect_with_flags(
   """Collects the features of SAEs, and prints a line about them."""
   from jumprelu import features, processes, sharding
   from jumprelu.features import collect
-  from jumprelu.release import evaluation, formats
+  from jumprelu.release import evaluation
   from jumprelu.run import flags, preemption
 
   config = flags.build(fv, features.Config(), prefix='features.')
@@ -144,12 +144,8 @@ def collect_with_flags(
     manifest = collect.collect(
         loaded,
         out,
-        source=collect.Source(
-            formats.model_of(loaded),
-            fv.data or training.get('data', 'stdlib'),
-            corpus,
-            lm_dtype=fv.lm_dtype,
-            precision=training.get('matmul_precision'),
+        source=collect.source_of(
+            loaded, text=fv.data, corpus=corpus, lm_dtype=fv.lm_dtype
         ),
         config=config,
         mesh=mesh,

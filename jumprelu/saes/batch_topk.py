@@ -67,10 +67,6 @@ class BatchTopK(topk.TopK):
         initial_threshold=initial_threshold, target_l0=target_l0
     ) | {'threshold': zeros}
 
-  def mean_threshold(self, params: base.Params) -> base.Scalar:
-    """Returns the threshold of evaluation, which is that of all latents."""
-    return params['threshold'].mean()
-
   def activate(
       self, params: base.Params, pre_acts: Float[Array, '*batch latents']
   ) -> Float[Array, '*batch latents']:

@@ -107,10 +107,6 @@ class Thresholded(base.Sae):
       return jnp.exp(params['log_threshold'])
     return params['threshold']
 
-  def mean_threshold(self, params: base.Params) -> base.Scalar:
-    """Returns the mean of the linear thresholds."""
-    return self.threshold(params).mean()
-
   def activate(
       self, params: base.Params, pre_acts: Float[Array, '*batch latents']
   ) -> Float[Array, '*batch latents']:

@@ -261,10 +261,10 @@ def to_record(config: TrainConfig) -> dict[str, Any]:
   return formats.stamp(formats.Kind.TRAIN_CONFIG) | dotted.to_dict(config)
 
 
-def dtype_on(config: TrainConfig, platform: str) -> str:
-  """Returns the language model's dtype on a platform ('cpu', 'gpu', 'tpu')."""
-  if config.lm_dtype != 'auto':
-    return config.lm_dtype
+def dtype_on(lm_dtype: str, platform: str) -> str:
+  """Returns the dtype of `lm_dtype` on a platform ('cpu', 'gpu' or 'tpu')."""
+  if lm_dtype != 'auto':
+    return lm_dtype
   # On CPU bfloat16 is slower than float32.
   return 'float32' if platform == 'cpu' else 'bfloat16'
 

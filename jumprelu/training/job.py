@@ -60,7 +60,7 @@ def make_job(
   groups = load_run.make_suite(config)
   for group in groups:
     suite.layout_of(group, mesh)
-  dtype = config_lib.dtype_on(config, sharding.platform(mesh))
+  dtype = config_lib.dtype_on(config.lm_dtype, sharding.platform(mesh))
 
   # A store replaces both the language model and the text.
   if config.store:

@@ -1,8 +1,10 @@
 """The mean thresholds of a suite's members, for the metrics of a segment."""
 
 from collections.abc import Callable, Sequence
+import functools
 
 import jax
+import jax.numpy as jnp
 
 from jumprelu import sharding
 from jumprelu.array_typing import Array, Float
@@ -27,12 +29,14 @@ def make(
   def means(state: suite.TrainState) -> Means:
     out = {}
     for group in groups:
-      # Only variants with thresholds have this method.
-      mean = getattr(group.sae, 'mean_threshold', None)
-      if mean is not None:
-        every = jax.vmap(mean)(state.groups[group.name].params)
+      # Folding makes thresholds linear; a scale of 1 changes nothing else.
+      scale = jnp.ones(group.sae.width, jnp.float32)
+      fold = functools.partial(group.sae.fold_own, scale=scale)
+      folded = jax.vmap(fold)(state.groups[group.name].params)
+      if 'threshold' in folded:
         # Without the members that only pad the group.
-        out[group.name] = every[: len(group.members)]
+        means = folded['threshold'].mean(axis=-1)
+        out[group.name] = means[: len(group.members)]
     return out
 
   everywhere = None if mesh is None else sharding.replicated(mesh)

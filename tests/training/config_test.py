@@ -247,7 +247,7 @@ def test_a_flag_of_a_variant_not_chosen_is_an_error():
 
 def test_auto_dtype_depends_on_the_platform_alone():
   auto = config.resolve()
-  assert config.dtype_on(auto, 'cpu') == 'float32'
-  assert config.dtype_on(auto, 'tpu') == 'bfloat16'
+  assert config.dtype_on(auto.lm_dtype, 'cpu') == 'float32'
+  assert config.dtype_on(auto.lm_dtype, 'tpu') == 'bfloat16'
   fixed = config.resolve({'lm_dtype': 'float32'})
-  assert config.dtype_on(fixed, 'tpu') == 'float32'
+  assert config.dtype_on(fixed.lm_dtype, 'tpu') == 'float32'

@@ -53,9 +53,9 @@ class Live:
     self._static: dict[str, passes.Member] = {}
     self._arrays: dict[str, Any] = {}
     for path, member in saes.items():
-      model.with_sae(member)  # Raises an error if their sizes differ.
+      dictionary.check_fit(member, model.config)
       self._static[path] = passes.Member(member.sae, member.reads)
-      self._arrays[path] = _place(member, model)
+      self._arrays[path] = jax.device_put(member.to_raw(model.model))
     self._taps = lm.all_taps(static.reads for static in self._static.values())
 
   @property
@@ -350,13 +350,6 @@ class Live:
 def lengths(config: lm.LmConfig) -> tuple[int, ...]:
   """Returns the lengths to which texts are padded."""
   return tuple(sorted({min(n, config.context) for n in LENGTHS}))
-
-
-def _place(
-    member: dictionary.Dictionary, model: language_model.LanguageModel
-) -> Any:
-  """Returns a member's parameters on the device, for raw activations."""
-  return jax.device_put(member.to_raw(model.model))
 
 
 def _summary(

@@ -11,6 +11,7 @@ from jumprelu import lm
 from jumprelu.api import dictionary, language_model
 from jumprelu.explore.serve import live
 from jumprelu.lm import gemma
+from jumprelu.ops import products
 from jumprelu.release import formats
 from jumprelu.release.formats import record
 from jumprelu.training import config as config_lib
@@ -53,10 +54,8 @@ class Source:
     """
     name = formats.model_of(self.released)
     report(f'loading {name}')
-    dtype = config_lib.dtype_on(
-        config_lib.resolve({'lm_dtype': self.lm_dtype}), jax.default_backend()
-    )
-    model = language_model.load_lm(name, dtype=str(dtype))
+    dtype = config_lib.dtype_on(self.lm_dtype, jax.default_backend())
+    model = language_model.load_lm(name, dtype=dtype)
     saes = {
         path: dictionary.Dictionary(sae, path=path)
         for path, sae in self.released.items()
@@ -68,7 +67,4 @@ class Source:
   def precision(self) -> contextlib.AbstractContextManager[Any]:
     """Returns a context with the precision of the training's products."""
     training = next(iter(self.released.values())).training
-    precision = training.get('matmul_precision')
-    if precision in (None, 'default'):
-      return contextlib.nullcontext()
-    return jax.default_matmul_precision(precision)
+    return products.precision(training.get('matmul_precision'))
