@@ -1,8 +1,10 @@
 """The index of a page, and its containers by name."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 import dataclasses
+import functools
 import hashlib
+import itertools
 import pathlib
 from typing import Any
 
@@ -60,17 +62,20 @@ class PageData:
 
   Attributes:
     index: The index, which the page reads at its start.
-    containers: Functions that return a container, by its name.
+    names: The names of the containers, in order.
+    containers: Yields name and container of each, one at a time.
   """
 
   index: dict[str, Any]
-  containers: Mapping[str, Callable[[], bytes]]
+  names: Sequence[str]
+  containers: Callable[[], Iterator[tuple[str, bytes]]]
 
 
 def collect(
     folder: pathlib.Path,
     *,
     title: str,
+    members: Collection[str] | None = None,
     results: Sequence[Mapping[str, Any]] = (),
     curves: Sequence[Mapping[str, Any]] = (),
 ) -> PageData:
@@ -79,6 +84,7 @@ def collect(
   Args:
     folder: A folder of features.
     title: The title of the page.
+    members: The paths of its members; all if None.
     results: Rows of results, with the paths of members.
     curves: Training curves (`training_curves.read`).
 
@@ -87,25 +93,20 @@ def collect(
   """
   manifest = reading.read_manifest(folder)
   by_path = {row.get('path'): row for row in results}
-  members = manifest['members']
-  vocabulary = reading.read_vocabulary(folder)
-  containers = {
-      'vocabulary': lambda: _vocabulary(vocabulary),
-      'texts': lambda: tables.texts(folder, list(numbers)),
-  }
-  numbers = {member['path']: i for i, member in enumerate(members)}
-  described = []
-  for i, member in enumerate(members):
-    part = _Member(folder, member, f'm{i}', numbers, vocabulary.num_rows)
-    containers |= part.containers()
-    described.append(part.describe(by_path.get(member['path'], {})))
+  entries = [
+      entry
+      for entry in manifest['members']
+      if members is None or entry['path'] in members
+  ]
+  parts = [_Member(folder, entry, f'm{i}') for i, entry in enumerate(entries)]
+  described = [part.describe(by_path.get(part.path, {})) for part in parts]
   for member, link in zip(described, _links(described), strict=True):
     member['link'] = link
   index = {
       'format': FORMAT,
       'generator': f'jumprelu {jumprelu.__version__}',
       'title': title,
-      'storage_key': _digest(members),
+      'storage_key': _digest(entries),
       'blobs': 'inline',
       'live': None,
       'model': manifest['model'],
@@ -120,17 +121,25 @@ def collect(
       'vocabulary': 'vocabulary',
       'texts': 'texts',
   }
-  return PageData(json_files.to_plain(index), containers)
+  names = ['vocabulary', 'texts', *(n for part in parts for n in part.names)]
+  containers = functools.partial(_containers, folder, parts)
+  return PageData(json_files.to_plain(index), names, containers)
 
 
-def _vocabulary(table: Any) -> bytes:
-  """Returns the container of the token ids' pieces and counts in the text."""
-  return container.pack(
-      {
-          'pieces': table['piece'].to_pylist(),
-          'count': np.asarray(table['count'], np.int32),
-      }
-  )
+def _containers(
+    folder: pathlib.Path, parts: Sequence['_Member']
+) -> Iterator[tuple[str, bytes]]:
+  """Yields the name and the container of each, in the order of the names."""
+  vocabulary = reading.read_vocabulary(folder)
+  pieces = {
+      'pieces': vocabulary['piece'].to_pylist(),
+      'count': np.asarray(vocabulary['count'], np.int32),
+  }
+  yield 'vocabulary', container.pack(pieces)
+  numbers = {part.path: i for i, part in enumerate(parts)}
+  yield 'texts', tables.texts(folder, list(numbers))
+  for part in parts:
+    yield from part.containers(numbers, vocab=vocabulary.num_rows)
 
 
 def _results_columns(
@@ -147,51 +156,33 @@ def _results_columns(
 class _Member:
   """A member's containers and its entry in the index."""
 
-  def __init__(
-      self,
-      folder: pathlib.Path,
-      member: Mapping[str, Any],
-      name: str,
-      numbers: Mapping[str, int],
-      vocab: int,
-  ):
-    self._folder, self._member, self._name = folder, member, name
-    self._numbers, self._vocab = numbers, vocab
+  def __init__(self, folder: pathlib.Path, entry: Mapping[str, Any], name: str):
+    self._folder, self._entry, self._name = folder, entry, name
+    self.path: str = entry['path']
+    count = -(-entry['width'] // SHARD)
+    self._shards = [f'{name}/{i}' for i in range(count)]
 
-  def _table(self, *columns: str) -> Any:
-    return reading.read_table(
-        self._folder, self._member['path'], columns=columns or None
+  @property
+  def names(self) -> list[str]:
+    """Returns the names of the member's containers, in order."""
+    return [f'{self._name}/table', f'{self._name}/search', *self._shards]
+
+  def containers(
+      self, numbers: Mapping[str, int], *, vocab: int
+  ) -> Iterator[tuple[str, bytes]]:
+    """Yields the name and the container of each.
+
+    Args:
+      numbers: The numbers of the page's members, by path.
+      vocab: The number of token ids.
+    """
+    table = reading.read_table(self._folder, self.path)
+    shards = tables.shards(table, SHARD, members=numbers, vocab=vocab)
+    arrays = itertools.chain(
+        [tables.overview(table), tables.search(table)], shards
     )
-
-  def _shard_names(self) -> list[str]:
-    count = -(-self._member['width'] // SHARD)
-    return [f'{self._name}/{i}' for i in range(count)]
-
-  def containers(self) -> dict[str, Callable[[], bytes]]:
-    """Returns functions that return the member's containers, by name."""
-    shards = iter(())
-
-    def next_shard(i: int) -> bytes:
-      # Shards are read in order, each once, so that the table is read once and
-      # one shard is in memory at a time.
-      nonlocal shards
-      if i == 0:
-        shards = tables.shards(
-            self._table(), SHARD, members=self._numbers, vocab=self._vocab
-        )
-      return container.pack(next(shards))
-
-    return {
-        f'{self._name}/table': lambda: container.pack(
-            tables.overview(self._table())
-        ),
-        f'{self._name}/search': lambda: container.pack(
-            tables.search(self._table('top_tokens', 'promoted', 'examples'))
-        ),
-    } | {
-        name: lambda i=i: next_shard(i)
-        for i, name in enumerate(self._shard_names())
-    }
+    for name, part in zip(self.names, arrays, strict=True):
+      yield name, container.pack(part)
 
   def describe(self, row: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the member's entry in the index.
@@ -199,14 +190,16 @@ class _Member:
     Args:
       row: Its row of results; empty if it was not evaluated.
     """
-    table = self._table('frequency', 'examples', 'count')
+    table = reading.read_table(
+        self._folder, self.path, columns=('frequency', 'examples')
+    )
     frequency = np.asarray(table['frequency'])
     few = np.diff(tables.lists(table['examples']).starts) < tables.FEW_EXAMPLES
     fires = frequency > 0
     counts, _ = np.histogram(np.log10(frequency[fires]), _DENSITY_EDGES)
     return {
-        'id': self._member['path'],
-        **{k: self._member[k] for k in ('site', 'layer', 'width', 'variant')},
+        'id': self.path,
+        **{k: self._entry[k] for k in ('site', 'layer', 'width', 'variant')},
         'results': {'l0': frequency.sum()} | dict(row),
         'few_examples': metrics.ratio(few.sum(), len(few)),
         'never': int((~fires).sum()),
@@ -217,7 +210,7 @@ class _Member:
         'shard': SHARD,
         'table': f'{self._name}/table',
         'search': f'{self._name}/search',
-        'shards': self._shard_names(),
+        'shards': self._shards,
     }
 
 

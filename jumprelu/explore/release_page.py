@@ -1,6 +1,6 @@
 """The page of a release: its features, results and training curves."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 import pathlib
 
 from jumprelu import errors
@@ -14,6 +14,7 @@ def data(
     release: pathlib.Path,
     features: pathlib.Path,
     *,
+    members: Collection[str] | None = None,
     run: pathlib.Path | None = None,
 ) -> page_data.PageData:
   """Returns the data of the page of a release, or of published SAEs.
@@ -21,6 +22,7 @@ def data(
   Args:
     release: The folder of the SAEs.
     features: The folder of their features.
+    members: The paths of the page's members; all if None.
     run: The run directory, for training curves.
   """
   path = release / 'results.jsonl'
@@ -29,7 +31,9 @@ def data(
   # machine that wrote it.
   title = '/'.join(release.absolute().parts[-2:])
   curves = training_curves.read(run, rows) if run else []
-  return page_data.collect(features, title=title, results=rows, curves=curves)
+  return page_data.collect(
+      features, title=title, members=members, results=rows, curves=curves
+  )
 
 
 def check_features(

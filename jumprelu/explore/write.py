@@ -1,5 +1,6 @@
 """Writes a page as one file, or as a folder whose parts load on demand."""
 
+from collections.abc import Iterator
 import dataclasses
 import pathlib
 import shutil
@@ -30,11 +31,10 @@ def write_file(page: page_data.PageData, path: pathlib.Path) -> Written:
   """Writes the page as one file, which appears when it is complete."""
   path.parent.mkdir(parents=True, exist_ok=True)
   draft = path.with_name(path.name + '.partial')
-  progress = progress_line.ProgressLine('explore: page', len(page.containers))
   with draft.open('w', encoding='utf-8', newline='\n') as file:
     file.write(html_page.head(page.index, policy_text=html_page.policy()))
-    for name, make in progress.over(list(page.containers.items())):
-      file.write(html_page.blob_element(name, container.encode(make())))
+    for name, part in _with_progress(page):
+      file.write(html_page.blob_element(name, container.encode(part)))
     file.write(html_page.end())
   draft.rename(path)
   return Written(path, path.stat().st_size)
@@ -50,13 +50,10 @@ def write_folder(page: page_data.PageData, folder: pathlib.Path) -> Written:
   shutil.rmtree(draft, ignore_errors=True)
   draft.mkdir(parents=True)
   size = 0
-  progress = progress_line.ProgressLine('explore: page', len(page.containers))
-  for name, make in progress.over(list(page.containers.items())):
+  for name, part in _with_progress(page):
     file = draft / DATA / f'{name}.js'
     file.parent.mkdir(parents=True, exist_ok=True)
-    size += file.write_text(
-        html_page.blob_script(name, container.encode(make()))
-    )
+    size += file.write_text(html_page.blob_script(name, container.encode(part)))
   index = page.index | {'blobs': 'files'}
   text = html_page.head(
       index, policy_text=html_page.policy(files="'self' file:")
@@ -69,6 +66,11 @@ def write_folder(page: page_data.PageData, folder: pathlib.Path) -> Written:
     folder.rmdir()
   draft.rename(folder)
   return Written(folder / 'index.html', size)
+
+
+def _with_progress(page: page_data.PageData) -> Iterator[tuple[str, bytes]]:
+  progress = progress_line.ProgressLine('explore: page', len(page.names))
+  return progress.over(page.containers())
 
 
 def check_out(out: pathlib.Path, *, as_file: bool) -> None:

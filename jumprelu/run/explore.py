@@ -97,19 +97,15 @@ def run(fv: absl_flags.FlagValues) -> None:
     serve(fv)
     return
   out = remote.local('out', fv.out)
-  release = remote.local('release', fv.release)
+  remote.local('release', fv.release)
   folder_kinds.refuse_inside_release('out', out)
 
-  from jumprelu.explore import release_page, write
+  from jumprelu.explore import write
 
   as_file = out.suffix == '.html'
   write.check_out(out, as_file=as_file)
-  page = release_page.data(
-      release,
-      ready_features(
-          fv, features_command.load(fv), default=out.with_suffix('.features')
-      ),
-      run=remote.local('run', fv.run) if fv.run else None,
+  page = page_of(
+      fv, features_command.load(fv), default=out.with_suffix('.features')
   )
   written = (write.write_file if as_file else write.write_folder)(page, out)
   members = page.index['members']
@@ -127,7 +123,6 @@ def run(fv: absl_flags.FlagValues) -> None:
 def serve(fv: absl_flags.FlagValues) -> None:
   """Serves the page with a live language model until it is stopped."""
   extras.check('serve')
-  from jumprelu.explore import release_page
   from jumprelu.explore.serve import app, server, source, worker
 
   release = remote.local('release', fv.release)
@@ -139,11 +134,7 @@ def serve(fv: absl_flags.FlagValues) -> None:
   # `jumprelu demo` writes features beside its release.
   demo = release.parent / 'features' / 'manifest.json'
   name = 'features' if demo.exists() else f'{release.name}.features'
-  page = release_page.data(
-      release,
-      ready_features(fv, loaded, default=release.parent / name),
-      run=remote.local('run', fv.run) if fv.run else None,
-  )
+  page = page_of(fv, loaded, default=release.parent / name)
   print('explore: page', flush=True)
   parts.import_libraries()
   server.run(
@@ -154,18 +145,18 @@ def serve(fv: absl_flags.FlagValues) -> None:
   )
 
 
-def ready_features(
+def page_of(
     fv: absl_flags.FlagValues,
     loaded: Mapping[str, Any],
     *,
     default: pathlib.Path,
-) -> pathlib.Path:
-  """Returns the folder of features, which is collected if there is none.
+) -> Any:
+  """Returns the data of the page; features are collected if there are none.
 
   Args:
     fv: The flags.
     loaded: The SAEs of the release.
-    default: The folder if --features names none.
+    default: The folder of features if --features names none.
 
   Raises:
     UserError: The folder has features of other SAEs.
@@ -177,7 +168,12 @@ def ready_features(
     release_page.check_features(folder, loaded)
   else:
     features_command.collect_with_flags(fv, loaded, folder)
-  return folder
+  return release_page.data(
+      remote.local('release', fv.release),
+      folder,
+      members=loaded,
+      run=remote.local('run', fv.run) if fv.run else None,
+  )
 
 
 if __name__ == '__main__':

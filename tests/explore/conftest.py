@@ -44,6 +44,11 @@ def read_page(html):
   return json.loads(index), arrays
 
 
+def read_page_data(page):
+  """Returns the index of a page's data, and its arrays by name."""
+  return page.index, {name: unpack(part) for name, part in page.containers()}
+
+
 @pytest.fixture(scope='session')
 def page_data(release, folder):
   return release_page.data(release, folder)

@@ -5,6 +5,7 @@ import pytest
 
 from jumprelu.explore import page_data as page_data_lib
 from jumprelu.features import reading
+from tests.explore.conftest import read_page_data
 
 
 def _entries(shard, name, row, fields):
@@ -143,6 +144,20 @@ def test_results_and_origin_are_in_the_index(page, release):
   names = {column['name'] for column in index['results_columns']}
   assert {'l0', 'fvu', 'delta_loss'} <= names
   assert arrays['vocabulary']['pieces'][2] == '<s>'
+
+
+def test_a_page_of_some_members_names_the_others_nowhere(folder, page):
+  member = page[0]['members'][1]
+  data = page_data_lib.collect(folder, title='', members=[member['id']])
+  index, arrays = read_page_data(data)
+  assert [m['id'] for m in index['members']] == [member['id']]
+  assert list(arrays) == list(data.names)
+  elsewhere = arrays[index['members'][0]['shards'][0]]['elsewhere.member']
+  assert len(elsewhere) and set(elsewhere) == {-1}
+  whole = page[1][page[0]['texts']]
+  np.testing.assert_array_equal(
+      arrays['texts']['m0.latent'], whole['m1.latent']
+  )
 
 
 def test_links_are_short_and_unique(page):

@@ -76,10 +76,8 @@ def make_page(page: page_data.PageData, *, max_tokens: int) -> Page:
   index = page.index | {'blobs': 'files', 'live': limits}
   text = html_page.head(index, policy_text=None) + html_page.end()
   files = {
-      f'{name}.js': html_page.blob_script(
-          name, container.encode(make())
-      ).encode()
-      for name, make in page.containers.items()
+      f'{name}.js': html_page.blob_script(name, container.encode(part)).encode()
+      for name, part in page.containers()
   }
   policy = html_page.policy(files="'self'", connect="'self'")
   return Page(text.encode(), files, f"{policy}; frame-ancestors 'none'")
