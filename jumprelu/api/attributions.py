@@ -15,7 +15,7 @@ import numpy as np
 from jumprelu import lm
 from jumprelu.api import displays, texts
 from jumprelu.api.results import Activations
-from jumprelu.array_typing import Float
+from jumprelu.array_typing import Array, Float, Int
 from jumprelu.evals import splice
 from jumprelu.evals.measures import attribution, target_metric
 
@@ -126,21 +126,20 @@ def attribute(
 ) -> Attribution:
   """Returns the effects on `target` after `position` (`LanguageModel`)."""
   sae, keep = acts.sae, acts.keep[:, None]
-  # The objective's target is the token at the next position. It may replace a
-  # token of the text, which cannot affect earlier positions.
-  tokens = texts.padded(acts.tokens, more=1)
-  taps = tuple(sorted(splice.taps_for([sae.reads])))
-  batch = _clean(model.model, model.params, tokens, taps=taps)
-  batch = batch._replace(tokens=batch.tokens.at[0, position + 1].set(target))
-  objective = _objective(model.model, sae.reads.target)
-  metric, gradient = objective.gradient(batch, jnp.array([position]))
+  metric, gradients = gradient_at(
+      model.model,
+      jnp.asarray(texts.padded(acts.tokens, more=1)),
+      sae.reads,
+      target=target,
+      position=position,
+  )
   terms = _terms(
       sae.sae,
       sae.device_params,
       np.where(keep, acts.inputs, 0),
       np.where(keep, acts.targets, 0),
       latents=acts.latents,
-      gradient=gradient[0, : len(acts.tokens)],
+      gradient=gradients[0, : len(acts.tokens)],
   )
   return Attribution(
       acts.pieces,
@@ -149,6 +148,36 @@ def attribute(
       float(metric[0]),
       *map(np.asarray, terms),
   )
+
+
+def gradient_at(
+    model: lm.LanguageModel,
+    tokens: Int[Array, '1 positions'],
+    reads: lm.Reads,
+    *,
+    target: int,
+    position: int,
+) -> tuple[Float[Array, '1'], Float[Array, '1 positions d_out']]:
+  """Returns the metric, and its gradient at the activations of the target tap.
+
+  Args:
+    model: The language model.
+    tokens: A text, padded by at least one token.
+    reads: The taps of the SAE.
+    target: The token whose logit is explained.
+    position: The token after which it is predicted.
+  """
+  objective = _objective(model, reads.target)
+  at = jnp.array([position], jnp.int32)
+  batch = _clean(
+      model,
+      model.params,
+      tokens,
+      jnp.int32(target),
+      at,
+      taps=tuple(sorted(splice.taps_for([reads]))),
+  )
+  return objective.gradient(batch, at)
 
 
 _terms = jax.jit(attribution.terms, static_argnums=0)
@@ -163,5 +192,11 @@ def _objective(
 
 
 @functools.partial(jax.jit, static_argnums=0, static_argnames='taps')
-def _clean(model, params, tokens, *, taps):
-  return splice.forward(model, params, jnp.asarray(tokens), taps=taps)
+def _clean(model, params, tokens, target, at, *, taps):
+  """Returns the clean pass, with the target after the token at `at`.
+
+  The objective reads the target from there. It may replace a token of the text,
+  which cannot affect earlier positions.
+  """
+  batch = splice.forward(model, params, tokens, taps=taps)
+  return batch._replace(tokens=batch.tokens.at[0, at + 1].set(target))

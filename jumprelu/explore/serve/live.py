@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jumprelu import lm
-from jumprelu.api import dictionary, language_model, programs
+from jumprelu.api import attributions, dictionary, language_model, programs
 from jumprelu.data import packing
 from jumprelu.explore.serve import fields
 from jumprelu.explore.serve import programs as passes
@@ -189,13 +189,23 @@ class Live:
   ) -> dict[str, Any]:
     """Returns the effects of a member's latents on the next token's logit."""
     static = self._check(member)
+    token = None if target is None else self._target(target)
     ids, clean = self._clean(text)
+    logits, likeliest = jax.device_get(
+        (clean.logits, clean.predicted.next.tokens[0])
+    )
+    token = int(likeliest) if token is None else token
+    _, gradient = attributions.gradient_at(
+        self._lm.model,
+        jnp.pad(clean.text.tokens, ((0, 0), (0, 1))),
+        static.reads,
+        target=token,
+        position=len(ids) - 1,
+    )
     result = jax.device_get(
         passes.attribute(
-            self._config,
-            self._params,
             clean,
-            jnp.int32(-1 if target is None else self._target(target)),
+            gradient[0, :-1],
             self._arrays[member],
             member=static,
             count=_ENTRIES,
@@ -205,8 +215,8 @@ class Live:
     shown = np.flatnonzero(result.effects)
     return {
         'tokens': self._named(ids),
-        'target': self._named([int(result.target)])[0],
-        'logit': _number(result.logit),
+        'target': self._named([token])[0],
+        'logit': _number(logits[token]),
         'entries': [
             {
                 'position': int(result.positions[i]),

@@ -18,7 +18,6 @@ from jumprelu.api import programs
 from jumprelu.array_typing import Array, Float, Int
 from jumprelu.data import packing
 from jumprelu.evals.measures import attribution
-from jumprelu.lm import gemma, loss
 from jumprelu.saes import base
 
 # The number of next tokens that are returned.
@@ -88,8 +87,6 @@ class Entries(NamedTuple):
   latents_total: Float[Array, '']
   affine: Float[Array, ' positions']
   error: Float[Array, ' positions']
-  target: Int[Array, '']
-  logit: Float[Array, '']
 
 
 @functools.partial(jax.jit, static_argnums=0, static_argnames=('taps', 'vocab'))
@@ -154,36 +151,17 @@ def predict(
   return _predicted(text, passed, vocab)
 
 
-@functools.partial(
-    jax.jit, static_argnums=0, static_argnames=('member', 'count')
-)
+@functools.partial(jax.jit, static_argnames=('member', 'count'))
 def attribute(
-    config: lm.LmConfig,
-    params: Any,
     clean: Clean,
-    target: Int[Array, ''],
+    gradient: Float[Array, 'positions d_out'],
     arrays: Any,
     *,
     member: Member,
     count: int,
 ) -> Entries:
-  """Returns the effects of latents on the target after the last token.
-
-  They are those of `LanguageModel.attribute`. A negative target means the
-  likeliest next token.
-  """
-  sae, text = member.sae, clean.text
-  target = jnp.where(target < 0, clean.predicted.next.tokens[0], target)
-  gradient = _gradient(
-      config,
-      params,
-      text.tokens,
-      target,
-      text.length - 1,
-      tap=member.reads.target,
-  )
-  keep = packing.keep_mask(text.tokens)[0]
-  gradient = jnp.where(keep[:, None], gradient[0], 0)
+  """Returns the largest effects of latents along a gradient at their target."""
+  sae = member.sae
   inputs, targets, latents = _encode(member, clean, arrays)
   terms = attribution.terms(
       sae, arrays, inputs, targets, latents=latents, gradient=gradient
@@ -198,45 +176,7 @@ def attribute(
       latents_total=flat.sum(),
       affine=terms.affine,
       error=terms.error,
-      target=target,
-      logit=clean.logits[target],
   )
-
-
-def _gradient(
-    config: lm.LmConfig,
-    params: Any,
-    tokens: Int[Array, 'sequences positions'],
-    target: Int[Array, ''],
-    position: Int[Array, ''],
-    *,
-    tap: lm.Tap,
-) -> Float[Array, 'sequences positions d_site']:
-  """Returns the gradient of the target's logit minus the mean of all.
-
-  Args:
-    config: The model's shapes.
-    params: Its parameters.
-    tokens: A text, padded.
-    target: The token whose logit is explained.
-    position: The token after which it is predicted.
-    tap: The activations of the gradient.
-  """
-
-  def metric(shift):
-    hidden = loss.hidden(
-        config,
-        params,
-        tokens,
-        positions=jnp.asarray(packing.positions(tokens)),
-        segments=jnp.asarray(packing.segments(tokens)),
-        splice={tap: lambda x: x + shift.astype(x.dtype)},
-    )
-    logits = gemma.unembed(config, params, hidden[0, position])
-    return logits[target] - logits.mean()
-
-  shape = (*tokens.shape, config.d_site(tap.site))
-  return jax.grad(metric)(jnp.zeros(shape, jnp.float32))
 
 
 def _encode(member, clean, arrays):
