@@ -8,7 +8,7 @@ import pytest
 
 from jumprelu import errors
 from jumprelu import saes as variants
-from jumprelu.api import attributions, dictionary, programs
+from jumprelu.api import dictionary, programs
 from jumprelu.data import packing
 from jumprelu.explore.serve import fields, live
 from jumprelu.explore.serve import programs as passes
