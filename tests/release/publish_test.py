@@ -16,6 +16,7 @@ from jumprelu import evals, lm, saes
 from jumprelu.data import packing
 from jumprelu.evals import evaluate
 from jumprelu.files import dotted
+from jumprelu.ops import products
 from jumprelu.release import publish
 from jumprelu.training import (
     config,
@@ -231,9 +232,9 @@ INGREDIENTS = {
     ),
     'precision of the process': lambda run, patch: (
         patch(
-            publish,
-            '_matmul_precision',
-            lambda config: jax.default_matmul_precision('bfloat16'),
+            products,
+            'precision',
+            lambda name: jax.default_matmul_precision('bfloat16'),
         )
         or run
     ),

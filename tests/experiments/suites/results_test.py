@@ -14,6 +14,7 @@ from experiments.nano import made
 from experiments.suites import results, suites
 from jumprelu import evals, lm
 from jumprelu.files import dotted
+from jumprelu.ops import products
 from jumprelu.release import publish
 from jumprelu.training import config as config_lib
 from tests.experiments import small_results as small
@@ -100,9 +101,9 @@ def _new_dtype(patch, model):
 def _new_precision(patch, model):
   del model
   patch.setattr(
-      publish,
-      '_matmul_precision',
-      lambda config: jax.default_matmul_precision('bfloat16'),
+      products,
+      'precision',
+      lambda name: jax.default_matmul_precision('bfloat16'),
   )
 
 

@@ -41,7 +41,7 @@ def test_a_file_is_a_script_that_hands_over_its_container(page, page_data):
   assert script.startswith(prefix) and script.endswith(suffix)
   encoded = script.removeprefix(prefix).removesuffix(suffix)
   container = gzip.decompress(base64.b64decode(encoded))
-  assert container == page_data.containers[name]()
+  assert container == dict(page_data.containers())[name]
 
 
 def test_the_policy_allows_the_server_alone(page):
