@@ -84,6 +84,9 @@ _TENSORBOARD = ['tensorboardX>=2.6.2']
 # uvicorn's server.
 _SERVE = ['starlette>=1.0,<2', 'uvicorn>=0.40,<0.55']
 
+# Dequantises the tensors of GGUF files.
+_GGUF = ['gguf>=0.19,<0.20']
+
 # Extras contain the list `_TRAIN` instead of requiring `jumprelu[train]`, which
 # pip could install from a package index instead of this checkout.
 _EXTRAS = {
@@ -92,10 +95,13 @@ _EXTRAS = {
     'tensorboard': [*_TRAIN, *_TENSORBOARD],
     # `jumprelu explore --serve`.
     'serve': [*_TRAIN, *_SERVE],
+    # `--model=FILE.gguf`.
+    'gguf': [*_TRAIN, *_GGUF],
     'test': [
         *_TRAIN,
         *_TENSORBOARD,
         *_SERVE,
+        *_GGUF,
         # Starlette's test client needs it.
         'httpx>=0.28',
         'pytest>=8.3',
@@ -128,6 +134,7 @@ _EXTRAS = {
     # (experiments/goldens/make_metric_goldens.py).
     'interop': [
         *_TRAIN,
+        *_GGUF,
         'torch>=2.6',
         'transformers>=5.23',
         'sae-lens>=6.54,<7',

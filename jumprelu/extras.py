@@ -33,6 +33,7 @@ EXTRAS = {
     },
     'tensorboard': {'tensorboardX': 'tensorboardX'},
     'serve': {'starlette': 'starlette', 'uvicorn': 'uvicorn'},
+    'gguf': {'gguf': 'gguf'},
     'interop': {'torch': 'torch', 'transformers': 'transformers'},
 }
 # The largest number of libraries that a message names.

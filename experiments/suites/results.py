@@ -101,18 +101,20 @@ def _model_digest(model: str | made.Made, folder: pathlib.Path) -> str:
   path = (
       made.folder_of(model, folder)
       if isinstance(model, made.Made)
-      else lm.find(model).folder
+      else lm.find(model).path
   )
-  return _files_digest(path) if path.is_dir() else ''
+  return _files_digest(path) if path.exists() else ''
 
 
 @functools.cache
-def _files_digest(folder: pathlib.Path) -> str:
+def _files_digest(path: pathlib.Path) -> str:
   # Cached, because the files of a large model take a minute to read.
   total = hashlib.sha256()
-  for path in sorted(p for p in folder.rglob('*') if p.is_file()):
-    name = path.relative_to(folder).as_posix()
-    total.update(f'{name} {digests.sha256_of(path)}\n'.encode())
+  files = [path] if path.is_file() else sorted(path.rglob('*'))
+  for file in files:
+    if file.is_file():
+      name = file.relative_to(path).as_posix()
+      total.update(f'{name} {digests.sha256_of(file)}\n'.encode())
   return total.hexdigest()
 
 

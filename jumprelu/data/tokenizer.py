@@ -14,7 +14,7 @@ import pathlib
 import numpy as np
 
 from jumprelu import extras
-from jumprelu.data import packing
+from jumprelu.data import gguf_tokenizer, packing
 from jumprelu.errors import DataError, MissingInputError, UserError
 
 # Runs of white space are single pieces, as in Gemma's vocabulary, because most
@@ -29,7 +29,9 @@ _WHITE_SPACE = (
 
 
 class Tokenizer:
-  """Text <-> token ids by the SentencePiece model file at `path`.
+  """Text <-> token ids by the SentencePiece model at `path`.
+
+  The path is that of a model file, or of a GGUF file with a vocabulary.
 
   `rows` is the number of rows of the language model's embedding. A tokenizer
   with more pieces raises a UserError, because it belongs to another model.
@@ -42,12 +44,20 @@ class Tokenizer:
     self.path = str(path)
     if not os.path.isfile(path):
       raise MissingInputError(f'{path}: no such tokenizer file')
-    self._model = pathlib.Path(path).read_bytes()
+    is_gguf = self.path.endswith('.gguf')
+    self._model = (
+        gguf_tokenizer.rebuild(path)
+        if is_gguf
+        else pathlib.Path(path).read_bytes()
+    )
     self._processor = sentencepiece.SentencePieceProcessor()
     try:
       self._processor.LoadFromSerializedProto(self._model)
     except RuntimeError as e:
-      raise DataError(f'{path}: not a SentencePiece model') from e
+      raise DataError(
+          f'{path}: not a SentencePiece model'
+          + (f' ({" ".join(str(e).split())})' if is_gguf else '')
+      ) from e
     p = self._processor
     special = (p.pad_id(), p.eos_id(), p.bos_id(), p.unk_id())
     wanted = (packing.PAD, packing.EOS, packing.BOS, packing.UNK)
@@ -67,7 +77,7 @@ class Tokenizer:
 
   @functools.cached_property
   def sha256(self) -> str:
-    """The digest of the model file."""
+    """The digest of the model file, or of the rebuilt model."""
     return hashlib.sha256(self._model).hexdigest()
 
   @property

@@ -1,4 +1,4 @@
-"""The config, folder and format of the model that --model names.
+"""The config, files and format of the model that --model names.
 
 This module reads no weights, does not import gemma and uses no device, so that
 a wrong flag fails early. Nothing is ever downloaded.
@@ -12,14 +12,21 @@ from typing import Any
 from jumprelu import errors
 from jumprelu.files import dotted
 from jumprelu.lm import config as config_lib
-from jumprelu.lm import families, huggingface, orbax_folder, weights
+from jumprelu.lm import (
+    families,
+    gguf_model,
+    huggingface,
+    orbax_folder,
+    weights,
+)
 
 NANO = 'gemma2_nano'
 _NANO_FOLDER = pathlib.Path(__file__).parent / 'nano'
 
-# Formats of folders. Each module has `recognises(folder)`,
-# `read_config(folder, name)` and `Weights(folder, config)`, a `weights.Reader`.
+# Formats. Each module has `recognises(path)`, `read_config(path, name)` and
+# `Weights(path, config)`, a `weights.Reader`.
 FORMATS: dict[str, Any] = {
+    'GGUF': gguf_model,
     'Hugging Face': huggingface,
     'orbax': orbax_folder,
 }
@@ -49,20 +56,25 @@ class Source:
   """The files of a model and their config."""
 
   config: config_lib.LmConfig
-  folder: pathlib.Path
+  path: pathlib.Path  # The folder, or the GGUF file.
   format: Any = None  # A module of `FORMATS`; None for the embedded model.
 
   def open(self) -> weights.Reader:
     """Returns a reader of the weights."""
     if self.format is None:
-      return weights.PackageFile(self.folder / 'params.safetensors')
-    return self.format.Weights(self.folder, self.config)
+      return weights.PackageFile(self.path / 'params.safetensors')
+    return self.format.Weights(self.path, self.config)
 
   @property
   def tokenizer_path(self) -> pathlib.Path:
-    """The tokenizer's file, in the folder or (as on Kaggle) beside it."""
-    inside = self.folder / 'tokenizer.model'
-    beside = self.folder.resolve().parent / 'tokenizer.model'
+    """The tokenizer's file, in the folder or (as on Kaggle) beside it.
+
+    A GGUF file contains its tokenizer.
+    """
+    if self.format is gguf_model:
+      return gguf_model.file_of(self.path)
+    inside = self.path / 'tokenizer.model'
+    beside = self.path.resolve().parent / 'tokenizer.model'
     return beside if beside.is_file() and not inside.is_file() else inside
 
 
@@ -73,12 +85,12 @@ def models_dir() -> pathlib.Path:
 
 
 def get_config(model: str) -> config_lib.LmConfig:
-  """Returns the shapes of a known model or of the model in a folder.
+  """Returns the shapes of a known model, or of a folder or GGUF file.
 
   Raises:
-    UserError: if `model` is neither; the known names are listed.
-    MissingInputError: if the folder does not exist or has no model in it.
-    DataError: if the folder is damaged or its model is in no known family.
+    UserError: if `model` is none of them; the known names are listed.
+    MissingInputError: if the path does not exist or has no model in it.
+    DataError: if the files are damaged or their model is in no known family.
   """
   if model in families.MODELS:
     return families.MODELS[model]
@@ -89,28 +101,33 @@ def find(model: str) -> Source:
   """Returns the files of a model.
 
   Raises:
-    UserError: if `model` is neither a known name nor a folder.
-    MissingInputError: if a known model's folder or the folder `model` does not
+    UserError: if `model` is neither a known name nor a folder or GGUF file.
+    MissingInputError: if a known model's folder or the path `model` does not
       exist, or has no model in it.
-    DataError: if the folder is damaged, its model is in no known family, or a
+    DataError: if the files are damaged, their model is in no known family, or a
       known model's folder contains another model.
   """
   if model == NANO:
     return Source(families.MODELS[NANO], _NANO_FOLDER)
   if model in families.MODELS:
     return _find_known(model)
-  folder = pathlib.Path(model).expanduser()
-  if not folder.is_dir():
-    similar, known = _similar(model), ', '.join(families.MODELS)
-    if os.sep in model or model.startswith(('.', '~')):
-      raise errors.MissingInputError(
-          f'--model={model}: no such folder{similar}; known names: {known}'
-      )
-    raise errors.UserError(
-        f'--model={model}: unknown{similar}; use the folder of a model, or one'
-        f' of {known}'
+  path = pathlib.Path(model).expanduser()
+  if path.is_file():
+    config = gguf_model.read_config(path, path.stem)
+    return Source(config, path, gguf_model)
+  if path.is_dir():
+    return _open_folder(path, path.resolve().name)
+  similar, known = _similar(model), ', '.join(families.MODELS)
+  if model.endswith(gguf_model.SUFFIX):
+    raise errors.MissingInputError(f'--model={model}: no such file')
+  if os.sep in model or model.startswith(('.', '~')):
+    raise errors.MissingInputError(
+        f'--model={model}: no such folder{similar}; known names: {known}'
     )
-  return _open_folder(folder, folder.resolve().name)
+  raise errors.UserError(
+      f'--model={model}: unknown{similar}; use the folder or GGUF file of a'
+      f' model, or one of {known}'
+  )
 
 
 def huggingface_folder(model: str) -> pathlib.Path:
@@ -126,7 +143,7 @@ def huggingface_folder(model: str) -> pathlib.Path:
         f'--model={model}: is not in the format of Hugging Face, which'
         ' transformers needs; use a folder with config.json and *.safetensors'
     )
-  return source.folder
+  return source.path
 
 
 def _similar(model: str) -> str:
@@ -150,7 +167,8 @@ def _open_folder(folder: pathlib.Path, name: str) -> Source:
       return Source(module.read_config(folder, name), folder, module)
   raise errors.MissingInputError(
       f'{folder}: no model in this folder; wanted: config.json and'
-      ' *.safetensors (Hugging Face), or _METADATA and arrays (orbax)'
+      ' *.safetensors (Hugging Face), _METADATA and arrays (orbax), or one'
+      ' *.gguf'
   )
 
 

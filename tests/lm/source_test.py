@@ -57,7 +57,7 @@ def test_known_shapes_equal_the_released_configs(models, name, suffix):
 
   write_config(models / (name + suffix), released(name))
   result = source.find(name + suffix)
-  assert result.folder == models / (name + suffix)
+  assert result.path == models / (name + suffix)
   assert result.config.name == name + suffix
   # Hugging Face's embedding has only the tokenizer's rows.
   assert result.config.vocab == 256_000

@@ -9,6 +9,7 @@ from jumprelu.lm.families import gemma2
 from jumprelu.lm.families.family import (
     Conversion,
     Family,
+    Gguf,
     HookNames,
     HuggingFace,
     Matrices,
@@ -22,6 +23,7 @@ __all__ = [
     'Conversion',
     'FAMILIES',
     'Family',
+    'Gguf',
     'HookNames',
     'HuggingFace',
     'MODELS',

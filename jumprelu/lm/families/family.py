@@ -127,6 +127,20 @@ class Orbax:
 
 
 @dataclasses.dataclass(frozen=True)
+class Gguf:
+  """GGUF files, whose tensors are Hugging Face's under other names.
+
+  Attributes:
+    architecture: The value of `general.architecture`.
+    read_fields: Receives the metadata of the architecture, with keys without
+      its name, and the number of rows of the embedding.
+  """
+
+  architecture: str
+  read_fields: Callable[[Mapping[str, Any], int], ReadFields]
+
+
+@dataclasses.dataclass(frozen=True)
 class Family:
   """Properties of a family's models, except the sizes in `LmConfig`.
 
@@ -150,6 +164,7 @@ class Family:
     turn_pieces: The pieces that open and close a turn of a chat.
     huggingface: Folders in Hugging Face's format.
     orbax: Orbax folders.
+    gguf: GGUF files.
   """
 
   name: str
@@ -167,3 +182,4 @@ class Family:
   turn_pieces: tuple[str, str]
   huggingface: HuggingFace
   orbax: Orbax
+  gguf: Gguf

@@ -9,7 +9,7 @@ import numpy as np
 
 from jumprelu.lm import config as config_lib
 from jumprelu.lm import sites
-from jumprelu.lm.families import family, huggingface_fields
+from jumprelu.lm.families import family, gguf_fields, huggingface_fields
 
 _NAME = 'gemma2'
 _TITLE = 'Gemma 2'
@@ -318,6 +318,22 @@ def _complete(sizes: Mapping[str, Any]) -> dict[str, Any]:
   return {'query_scale_by_model': large, 'layer_pattern': _LAYER_PATTERN}
 
 
+def _read_gguf(fields: Mapping[str, Any], vocab: int) -> family.ReadFields:
+  return gguf_fields.read(
+      fields,
+      vocab,
+      title=_TITLE,
+      complete=_complete,
+      caps=gguf_fields.CAPS,
+      fixed={
+          'attention.sliding_window_pattern': 2,
+          'rope.freq_base': 10000.0,
+          'rope.freq_base_swa': 10000.0,
+          'rope.scaling.type': 'none',
+      },
+  )
+
+
 FAMILY = family.Family(
     name=_NAME,
     title=_TITLE,
@@ -350,4 +366,5 @@ FAMILY = family.Family(
         absent=('layer_0/attn/_query_norm/scale',),
         complete=_complete,
     ),
+    gguf=family.Gguf(architecture='gemma2', read_fields=_read_gguf),
 )
