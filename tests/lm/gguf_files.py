@@ -5,7 +5,6 @@ The files are written byte by byte, so that a test can also write a damaged one.
 
 import dataclasses
 import functools
-import math
 import pathlib
 import struct
 from typing import Any
@@ -68,6 +67,10 @@ class Draft:
 
   def bytes(self) -> bytes:
     """Returns the file's bytes."""
+    return self.header() + self._data()[0]
+
+  def header(self) -> bytes:
+    """Returns the header's bytes, with the padding after it."""
     entries = [*self.metadata.items(), *self.more_metadata]
     tensors = [*self.tensors.items(), *self.more_tensors]
     counts = self.counts or (len(tensors), len(entries))
@@ -75,16 +78,24 @@ class Draft:
     out.append(struct.pack('<QQ', *counts))
     for key, (kind, value) in entries:
       out += [string(key), struct.pack('<I', kind), _value(kind, value)]
-    data = b''
-    for name, tensor in tensors:
-      data += bytes(-len(data) % self.alignment)
-      offset = len(data) if tensor.offset is None else tensor.offset
-      data += tensor.data
+    for (name, tensor), offset in zip(tensors, self._data()[1], strict=True):
       out += [string(name), struct.pack('<I', len(tensor.dims))]
       out.append(struct.pack(f'<{len(tensor.dims)}Q', *tensor.dims))
       out.append(struct.pack('<IQ', tensor.type, offset))
     header = b''.join(out)
-    return header + bytes(-len(header) % self.alignment) + data
+    return header + bytes(-len(header) % self.alignment)
+
+  def _data(self) -> tuple[bytes, list[int]]:
+    """Returns the values of all tensors, and the offset of each tensor."""
+    data, offsets = [], []
+    size = 0
+    for _, tensor in [*self.tensors.items(), *self.more_tensors]:
+      padding = -size % self.alignment
+      size += padding
+      offsets.append(size if tensor.offset is None else tensor.offset)
+      size += len(tensor.data)
+      data += [bytes(padding), tensor.data]
+    return b''.join(data), offsets
 
   def write(self, path) -> pathlib.Path:
     """Writes the file."""
@@ -231,8 +242,3 @@ def draft(config, kind: Type = Type.F32, *, seed=0, model=None) -> Draft:
 def write(path, config, kind: Type = Type.F32, **kwargs) -> pathlib.Path:
   """Writes a model to a GGUF file."""
   return draft(config, kind, **kwargs).write(path)
-
-
-def size(tensor: Tensor) -> int:
-  """Returns the number of values of a tensor."""
-  return math.prod(tensor.dims)
