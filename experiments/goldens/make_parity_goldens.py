@@ -1,7 +1,7 @@
-"""Writes the activations and logits of transformers on tiny Gemma 2 models.
+"""Writes the activations and logits of transformers on tiny Gemma models.
 
-The models are random and have the structure of the 2B, 9B and 27B models
-(`tests/lm/huggingface_folders.py`). Rows are longer than the attention window
+The models are random and have the structure of Gemma 2's 2B, 9B and 27B and of
+Gemma 3's 270M, 4B and 27B (`tests/lm/huggingface_folders.py`). Rows are longer than the attention window
 and contain BOS, padding and several documents.
 
     python -m experiments.goldens.make_parity_goldens
@@ -32,10 +32,13 @@ def main(argv):
   del argv
   out = pathlib.Path(_OUT.value)
   out.mkdir(parents=True, exist_ok=True)
-  for name, config in huggingface_folders.CONFIGS.items():
-    tokens = parity.make_tokens(config['vocab_size'], _LENGTH)
+  prefixes = huggingface_folders.PREFIXES
+  configs = huggingface_folders.CONFIGS | huggingface_folders.GEMMA3_CONFIGS
+  for name, config in configs.items():
+    text = config.get('text_config', config)
+    tokens = parity.make_tokens(text['vocab_size'], _LENGTH)
     with tempfile.TemporaryDirectory() as folder:
-      huggingface_folders.write(folder, config)
+      huggingface_folders.write(folder, config, prefix=prefixes.get(name))
       values = parity.theirs(folder, tokens)
     np.savez_compressed(out / f'{name}.npz', token_ids=tokens, **values)
     print(f'{out / name}.npz: {len(values)} arrays')

@@ -8,6 +8,7 @@ and attention masks explicitly.
 from collections.abc import Mapping, Sequence
 import itertools
 import os
+import pathlib
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +18,7 @@ import numpy as np
 from jumprelu import extras, lm
 from jumprelu.array_typing import Int32
 from jumprelu.data import packing
+from jumprelu.files import json_files
 
 LOGITS = 'logits'
 # The largest difference that is not marked, relative to an array's largest
@@ -101,9 +103,12 @@ def theirs(
     UserError, MissingInputError, DataError: as in `lm.get_config`.
   """
   torch, transformers = _import()
-  family = lm.FAMILIES[lm.get_config(os.fspath(folder)).family]
+  config = lm.get_config(os.fspath(folder))
+  family = lm.FAMILIES[config.family]
+  fields = json_files.read_json(pathlib.Path(folder) / 'config.json')
+  model_class = family.huggingface.model_classes[fields['model_type']]
   model = (
-      getattr(transformers, family.huggingface.model_class)
+      getattr(transformers, model_class)
       .from_pretrained(
           os.fspath(folder),
           dtype=torch.float32,
@@ -115,11 +120,12 @@ def theirs(
       .eval()
   )
   values = {}
-  for layer in range(model.config.num_hidden_layers):
-    for site, names in family.hook_names.items():
-      name = names.huggingface.format(layer=layer)
-      _record(values, lm.Tap(layer, site), model, name)
-  masks = _masks(torch, tokens, window=model.config.sliding_window)
+  # Models that also read images have the language model as a submodule.
+  text = getattr(model.model, 'language_model', model.model)
+  for tap in all_taps(config):
+    name = family.hook_names[tap.site].huggingface.format(layer=tap.layer)
+    _record(values, tap, text, name.removeprefix('model.'))
+  masks = _masks(torch, tokens, window=config.window)
   with torch.no_grad():
     out = model(
         input_ids=torch.from_numpy(tokens.astype(np.int64)),
@@ -130,7 +136,8 @@ def theirs(
         use_cache=False,
     )
   arrays = {key(tap): x.numpy().copy() for tap, x in values.items()}
-  return arrays | {LOGITS: out.logits.numpy().copy()}
+  # The file may have rows that belong to no token.
+  return arrays | {LOGITS: out.logits[..., : config.vocab].numpy().copy()}
 
 
 def _import() -> tuple[Any, Any]:

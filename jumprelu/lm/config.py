@@ -21,6 +21,14 @@ class Rope(NamedTuple):
   scale: float = 1.0
 
 
+def shortest_pattern(kinds: tuple[str, ...]) -> tuple[str, ...]:
+  """Returns the shortest pattern that the layers of these kinds repeat."""
+  for period in range(1, len(kinds)):
+    if all(kind == kinds[i % period] for i, kind in enumerate(kinds)):
+      return kinds[:period]
+  return kinds
+
+
 @dataclasses.dataclass(frozen=True)
 class LmConfig:
   """The shape of a language model; the defaults are Gemma 2's.

@@ -39,7 +39,7 @@ def read_config(folder: pathlib.Path, name: str) -> config_lib.LmConfig:
   by_type = {
       model_type: family
       for family in families.FAMILIES.values()
-      for model_type in family.huggingface.model_types
+      for model_type in family.huggingface.model_classes
   }
   family = by_type.get(fields.get('model_type', ''))
   if family is None:
@@ -75,7 +75,7 @@ class Weights:
     for key in shapes:
       conversion = self._conversion(key)
       for name in conversion.names:
-        self._check(name, conversion.shape)
+        self._check(name, conversion.shape, conversion.spare_rows)
     known = set(self._known_names())
     for name, path in self._files.items():
       if name not in known and not name.startswith(self._format.unread):
@@ -87,11 +87,15 @@ class Weights:
   def tensor(self, key: str) -> np.ndarray:
     """See `weights.Reader`."""
     conversion = self._conversion(key)
+    rows = conversion.shape[0] if conversion.spare_rows else None
     return conversion.combine(
-        *(weights.read_tensor(self._files[n], n) for n in conversion.names)
+        *(
+            weights.read_tensor(self._files[name], name, rows)
+            for name in conversion.names
+        )
     )
 
-  def _check(self, name, wanted):
+  def _check(self, name, wanted, spare_rows):
     path = self._files.get(name)
     if path is None:
       weights.check_shape(self._folder, name, actual=None, wanted=wanted)
@@ -104,6 +108,8 @@ class Weights:
         )
       self._headers[path] = weights.header(path)
     shape, dtype = self._headers[path].get(name, (None, ''))
+    if shape == (wanted[0] + spare_rows, *wanted[1:]):
+      shape = wanted
     weights.check_shape(path, name, actual=shape, wanted=wanted)
     if dtype not in _DTYPES:
       raise errors.DataError(

@@ -125,8 +125,9 @@ class Weights:
     """See `weights.Reader`; also raises for tensors unknown in the family."""
     known = weights.flatten(gemma.param_shapes(self._config))
     title = families.family_of(self._config).title
+    unread = families.family_of(self._config).orbax.unread
     for key in self._store.keys:
-      if key not in known:
+      if key not in known and not key.startswith(unread):
         raise errors.DataError(
             f'{self._store.path}: tensor {key}, shape {self._store.shape(key)},'
             f' is unknown in a {title} of {self._config.layers} layers'
@@ -143,6 +144,8 @@ class Weights:
 def _canonical(name: str) -> str:
   """Returns our name of a stored tensor: 'layer_0/attn/q_einsum/w'."""
   key = name.replace('.', '/').removeprefix('params/')
+  # The prefix of post-trained models.
+  key = key.removeprefix('rlx_networks/policy_network/')
   key = key.removeprefix('transformer/')
   # The flat tree stores each MLP array as the leaf `w` of a module.
   return re.sub(r'^(layer_\d+/mlp/\w+)/w$', r'\1', key)

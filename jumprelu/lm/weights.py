@@ -112,12 +112,16 @@ def header(path: pathlib.Path) -> dict[str, tuple[Shape, str]]:
     ) from error
 
 
-def read_tensor(path: pathlib.Path, name: str) -> np.ndarray:
-  """Returns one tensor of a safetensors file."""
+def read_tensor(
+    path: pathlib.Path, name: str, rows: int | None = None
+) -> np.ndarray:
+  """Returns one tensor of a safetensors file, or its first `rows` rows."""
   import safetensors
 
   try:
     with safetensors.safe_open(path, framework='numpy') as file:
+      if rows is not None:
+        return file.get_slice(name)[:rows]
       return file.get_tensor(name)
   except (safetensors.SafetensorError, OSError) as error:
     raise errors.DataError(

@@ -103,8 +103,10 @@ FAMILY = dataclasses.replace(
         start_of_turn=105, end_of_turn=106
     ),
     huggingface=families.HuggingFace(
-        model_types=('second', 'second_with_images'),
-        model_class='SecondForCausalLM',
+        model_classes={
+            'second': 'SecondForCausalLM',
+            'second_with_images': 'SecondForConditionalGeneration',
+        },
         read_fields=_read_fields,
         conversions=_conversions,
         prefixes=('lm.', 'text.lm.'),
@@ -115,6 +117,7 @@ FAMILY = dataclasses.replace(
         absent=(),
         complete=lambda sizes: _COMMON | {'window': 3, 'context': 32},
     ),
+    gguf=dataclasses.replace(gemma2.FAMILY.gguf, architecture='second'),
 )
 
 

@@ -1,11 +1,11 @@
 """Families of language models, as data in one table.
 
-A second family needs a file like `gemma2.py` and an entry in `FAMILIES`. The
+Another family needs a file like `gemma3.py` and an entry in `FAMILIES`. The
 forward pass (`lm.gemma`) depends only on `LmConfig` and the family's record.
 """
 
 from jumprelu.lm import config as config_lib
-from jumprelu.lm.families import gemma2
+from jumprelu.lm.families import gemma2, gemma3
 from jumprelu.lm.families.family import (
     Conversion,
     Family,
@@ -37,7 +37,7 @@ __all__ = [
 
 # Families by name.
 FAMILIES: dict[str, Family] = {
-    family.name: family for family in (gemma2.FAMILY,)
+    family.name: family for family in (gemma2.FAMILY, gemma3.FAMILY)
 }
 
 # Released models by name.

@@ -67,11 +67,14 @@ class Conversion(NamedTuple):
       number of our tensor's layer.
     shape: The shape of each of Hugging Face's tensors.
     combine: Returns our tensor from Hugging Face's, in the order of `names`.
+    spare_rows: The number of rows that Hugging Face's tensor may have beyond
+      `shape`; they are not read.
   """
 
   names: tuple[str, ...]
   shape: Shape
   combine: Callable[..., np.ndarray]
+  spare_rows: int = 0
 
 
 class ReadFields(NamedTuple):
@@ -92,8 +95,8 @@ class HuggingFace:
   """Folders in Hugging Face's format.
 
   Attributes:
-    model_types: The values of `model_type` in config.json.
-    model_class: The class of transformers that reads such a folder.
+    model_classes: The values of `model_type` in config.json -> the class of
+      transformers that reads such a folder.
     read_fields: Reads the fields of config.json.
     conversions: Returns the conversions to our tensors; their keys are those of
       `split_layer`.
@@ -102,8 +105,7 @@ class HuggingFace:
     unread: Prefixes of the names of tensors that are accepted but not read.
   """
 
-  model_types: tuple[str, ...]
-  model_class: str
+  model_classes: Mapping[str, str]
   read_fields: Callable[[Mapping[str, Any]], ReadFields]
   conversions: Callable[[config_lib.LmConfig], Mapping[str, Conversion]]
   prefixes: tuple[str, ...] = ('model.',)
@@ -119,11 +121,13 @@ class Orbax:
     absent: Tensors that only other families have.
     complete: Receives the arguments of `LmConfig` that the tensors' shapes
       determine, and returns the other arguments that the family sets.
+    unread: Prefixes of the names of tensors that are accepted but not read.
   """
 
   present: tuple[str, ...]
   absent: tuple[str, ...]
   complete: Callable[[Mapping[str, Any]], dict[str, Any]]
+  unread: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

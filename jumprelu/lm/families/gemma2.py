@@ -5,11 +5,13 @@ import dataclasses
 import re
 from typing import Any
 
-import numpy as np
-
 from jumprelu.lm import config as config_lib
-from jumprelu.lm import sites
-from jumprelu.lm.families import family, gguf_fields, huggingface_fields
+from jumprelu.lm.families import (
+    family,
+    gemma_blocks,
+    gguf_fields,
+    huggingface_fields,
+)
 
 _NAME = 'gemma2'
 _TITLE = 'Gemma 2'
@@ -94,57 +96,6 @@ def _missing_weights(name: str) -> str:
   )
 
 
-def _param_axes(config: config_lib.LmConfig) -> dict[str, family.Axes]:
-  return {
-      'embedder/input_embedding': ('vocab', 'model'),
-      'layer/attn/q_einsum/w': ('heads', 'model', None),
-      'layer/attn/kv_einsum/w': (None, 'kv_heads', 'model', None),
-      'layer/attn/qkv_einsum/w': (None, 'heads', 'model', None),
-      'layer/attn/attn_vec_einsum/w': ('heads', None, 'model'),
-      'layer/mlp/gating_einsum': (
-          (None, 'ffw', 'model')
-          if config.transposed_gating
-          else (None, 'model', 'ffw')
-      ),
-      'layer/mlp/linear': ('ffw', 'model'),
-  }
-
-
-def _matrices(config: config_lib.LmConfig) -> family.Matrices:
-  head = config.d_model * config.head_dim
-  return family.Matrices(
-      attention_inputs=head * (config.heads + 2 * config.kv_heads),
-      attention_output=head * config.heads,
-      mlp=3 * config.ffw * config.d_model,
-  )
-
-
-_HOOK_NAMES = {
-    sites.Site.RESID_POST: family.HookNames(
-        'blocks.{layer}.hook_resid_post', 'model.layers.{layer}.output'
-    ),
-    sites.Site.MLP_OUT: family.HookNames(
-        'blocks.{layer}.hook_mlp_out',
-        'model.layers.{layer}.post_feedforward_layernorm.output',
-    ),
-    # TransformerLens hooks the norm before its gain is applied, Hugging Face
-    # after it.
-    sites.Site.MLP_IN: family.HookNames(
-        'blocks.{layer}.ln2.hook_normalized * blocks.{layer}.ln2.w',
-        'model.layers.{layer}.pre_feedforward_layernorm.output',
-    ),
-    # Heads are concatenated: [head 0, head 1, ...].
-    sites.Site.ATTN_HEADS: family.HookNames(
-        'blocks.{layer}.attn.hook_z',
-        'model.layers.{layer}.self_attn.o_proj.input',
-    ),
-}
-_INPUT_GAIN_HOOK_NAMES = family.HookNames(
-    'blocks.{layer}.ln2.hook_normalized',
-    'model.layers.{layer}.pre_feedforward_layernorm.output'
-    ' / (1 + model.layers.{layer}.pre_feedforward_layernorm.weight)',
-)
-
 # The soft caps: a field of `LmConfig` -> its name in config.json.
 _CAPS = {
     'attention_softcap': 'attn_logit_softcapping',
@@ -227,7 +178,8 @@ def _problems(fields: Mapping[str, Any]) -> Iterator[str]:
   wrong = list(huggingface_fields.not_above_zero(fields, sizes, whole=True))
   yield from wrong
   if not wrong:
-    yield from huggingface_fields.inconsistent(fields, _LAYER_PATTERN)
+    yield from huggingface_fields.inconsistent(fields)
+    yield from huggingface_fields.other_layer_types(fields, _LAYER_PATTERN)
   yield from huggingface_fields.unknown(fields, _KNOWN, title=_TITLE)
 
 
@@ -253,59 +205,6 @@ def _read_fields(fields: Mapping[str, Any]) -> family.ReadFields:
   )
 
 
-def _conversions(config: config_lib.LmConfig) -> dict[str, family.Conversion]:
-  d, f, h = config.d_model, config.ffw, config.head_dim
-  n, k = config.heads, config.kv_heads
-
-  def per_head(w):  # [heads * head_dim, model] -> [heads, model, head_dim]
-    return w.reshape(-1, h, d).transpose(0, 2, 1)
-
-  def output(w):  # [model, heads * head_dim] -> [heads, head_dim, model]
-    return w.T.reshape(n, h, d)
-
-  def gating(gate, up):
-    both = np.stack([gate, up])
-    return both if config.transposed_gating else both.transpose(0, 2, 1)
-
-  def stacked(*parts):
-    return np.stack([per_head(part) for part in parts])
-
-  layer = 'layers.{layer}.'
-  norms = {
-      'final_norm': 'norm',
-      'layer/pre_attention_norm': f'{layer}input_layernorm',
-      'layer/post_attention_norm': f'{layer}post_attention_layernorm',
-      'layer/pre_ffw_norm': f'{layer}pre_feedforward_layernorm',
-      'layer/post_ffw_norm': f'{layer}post_feedforward_layernorm',
-  }
-  query, key, value = (f'{layer}self_attn.{x}_proj' for x in 'qkv')
-  gate_and_up = (f'{layer}mlp.gate_proj', f'{layer}mlp.up_proj')
-  conversions = {
-      'embedder/input_embedding': (
-          ('embed_tokens',), (config.vocab, d), np.asarray
-      ),
-      'layer/attn/q_einsum/w': ((query,), (n * h, d), per_head),
-      'layer/attn/kv_einsum/w': ((key, value), (k * h, d), stacked),
-      # For models in which every head has its own keys and values.
-      'layer/attn/qkv_einsum/w': ((query, key, value), (n * h, d), stacked),
-      'layer/attn/attn_vec_einsum/w': (
-          (f'{layer}self_attn.o_proj',), (d, n * h), output
-      ),
-      'layer/mlp/gating_einsum': (gate_and_up, (f, d), gating),
-      'layer/mlp/linear': ((f'{layer}mlp.down_proj',), (d, f), np.transpose),
-  } | {
-      # Both libraries compute x * (1 + scale).
-      f'{ours}/scale': ((theirs,), (d,), np.asarray)
-      for ours, theirs in norms.items()
-  }  # fmt: skip
-  return {
-      key: family.Conversion(
-          tuple(f'{name}.weight' for name in names), shape, combine
-      )
-      for key, (names, shape, combine) in conversions.items()
-  }
-
-
 def _complete(sizes: Mapping[str, Any]) -> dict[str, Any]:
   """Returns the arguments of `LmConfig` that shapes do not determine.
 
@@ -326,10 +225,10 @@ def _read_gguf(fields: Mapping[str, Any], vocab: int) -> family.ReadFields:
       complete=_complete,
       caps=gguf_fields.CAPS,
       fixed={
-          'attention.sliding_window_pattern': 2,
-          'rope.freq_base': 10000.0,
-          'rope.freq_base_swa': 10000.0,
-          'rope.scaling.type': 'none',
+          gguf_fields.PATTERN: 2,
+          gguf_fields.GLOBAL_BASE: 10000.0,
+          gguf_fields.LOCAL_BASE: 10000.0,
+          gguf_fields.SCALING: 'none',
       },
   )
 
@@ -340,30 +239,24 @@ FAMILY = family.Family(
     models=_MODELS,
     model_name=_model_name,
     missing_weights=_missing_weights,
-    transformer={'use_post_attn_norm': True, 'use_post_ffw_norm': True},
-    site_of_path={
-        (): sites.Site.RESID_POST,
-        ('post_ffw_norm',): sites.Site.MLP_OUT,
-        ('pre_ffw_norm',): sites.Site.MLP_IN,
-        ('attn', 'attn_vec_einsum'): sites.Site.ATTN_HEADS,
-    },
-    param_axes=_param_axes,
-    matrices=_matrices,
-    hook_names=_HOOK_NAMES,
-    input_gain_hook_names=_INPUT_GAIN_HOOK_NAMES,
+    transformer=gemma_blocks.TRANSFORMER,
+    site_of_path=gemma_blocks.SITE_OF_PATH,
+    param_axes=gemma_blocks.param_axes,
+    matrices=gemma_blocks.matrices,
+    hook_names=gemma_blocks.HOOK_NAMES,
+    input_gain_hook_names=gemma_blocks.INPUT_GAIN_HOOK_NAMES,
     special_ids=family.SpecialIds(
         pad=0, eos=1, bos=2, unk=3, start_of_turn=106, end_of_turn=107
     ),
-    turn_pieces=('<start_of_turn>', '<end_of_turn>'),
+    turn_pieces=gemma_blocks.TURN_PIECES,
     huggingface=family.HuggingFace(
-        model_types=('gemma2',),
-        model_class='Gemma2ForCausalLM',
+        model_classes={'gemma2': 'Gemma2ForCausalLM'},
         read_fields=_read_fields,
-        conversions=_conversions,
+        conversions=gemma_blocks.conversions,
     ),
     orbax=family.Orbax(
         present=(),
-        absent=('layer_0/attn/_query_norm/scale',),
+        absent=(gemma_blocks.QUERY_NORM.replace('layer/', 'layer_0/'),),
         complete=_complete,
     ),
     gguf=family.Gguf(architecture='gemma2', read_fields=_read_gguf),

@@ -4,11 +4,13 @@ As in a config.json, a known entry is used, or must have the family's value, or
 has no effect on activations; an unknown entry is a problem.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+import math
 from typing import Any
 
 import numpy as np
 
+from jumprelu.lm import config as config_lib
 from jumprelu.lm.families import family, huggingface_fields
 
 # A field of `LmConfig` -> its entry, without the architecture's name.
@@ -27,9 +29,18 @@ CAPS = {
     'attention_softcap': 'attn_logit_softcapping',
     'logits_softcap': 'final_logit_softcapping',
 }
+# Entries that some writers leave out, because llama.cpp has their values in its
+# code. The scale of the rotary embedding applies to global layers only.
+PATTERN = 'attention.sliding_window_pattern'
+GLOBAL_BASE = 'rope.freq_base'
+LOCAL_BASE = 'rope.freq_base_swa'
+SCALING = 'rope.scaling.type'
+_FACTOR = 'rope.scaling.factor'
+_OPTIONAL = (PATTERN, GLOBAL_BASE, LOCAL_BASE, SCALING, _FACTOR)
 # Entries that, if present, are equal to the size of a head.
 _HEAD_SIZES = ('attention.value_length', 'rope.dimension_count')
 # Numbers are in single precision.
+_MAX_PATTERN = 1024
 _FIXED = {'attention.layer_norm_rms_epsilon': float(np.float32(1e-6))}
 
 # A module in Hugging Face's names, as in `Conversion.names` -> its GGUF name.
@@ -76,7 +87,6 @@ def read(
     complete: Callable[[Mapping[str, Any]], Mapping[str, Any]],
     caps: Mapping[str, str],
     fixed: Mapping[str, Any],
-    used: tuple[str, ...] = (),
 ) -> family.ReadFields:
   """Returns the arguments of `LmConfig` for the entries of an architecture.
 
@@ -84,28 +94,63 @@ def read(
     fields: The entries, without the architecture's name.
     vocab: The number of rows of the embedding.
     title: The family's title.
-    complete: As in `family.Orbax`.
+    complete: As in `family.Orbax`, for missing entries.
     caps: The soft caps that the family has, as in `CAPS`.
     fixed: Entries that must have these values if they are present.
-    used: Other entries, which the caller reads.
   """
   problems = list(_problems(fields, caps.values()))
   fixed = _FIXED | {'vocab_size': vocab} | fixed
   problems += huggingface_fields.different(fields, fixed)
-  known = {*SIZES.values(), *_HEAD_SIZES, *caps.values(), *fixed, *used}
+  known = {*SIZES.values(), *_HEAD_SIZES, *caps.values(), *fixed, *_OPTIONAL}
   problems += huggingface_fields.unknown(fields, known, title=title)
   if problems:
     return family.ReadFields({}, problems)
   sizes = {ours: fields[entry] for ours, entry in SIZES.items()}
   sizes['vocab'] = vocab
   values = {ours: float(fields[entry]) for ours, entry in caps.items()}
+  values |= {**complete(sizes), **sizes}
   # GGUF stores gate and up projections in this layout, as Hugging Face does.
-  values |= {**complete(sizes), **sizes, 'transposed_gating': True}
+  values |= {**_read_optional(fields, values), 'transposed_gating': True}
   return family.ReadFields(values, [])
 
 
-def _problems(fields: Mapping[str, Any], caps: Any) -> Iterator[str]:
+def _read_optional(
+    fields: Mapping[str, Any], values: Mapping[str, Any]
+) -> dict[str, Any]:
+  """Returns the arguments of `LmConfig` that `_OPTIONAL` determines.
+
+  Args:
+    fields: The entries, without problems.
+    values: The values of arguments without these entries.
+  """
+  result = {}
+  local = values.get('local_rope', config_lib.Rope())
+  if (base := fields.get(LOCAL_BASE)) is not None:
+    result['local_rope'] = local._replace(base=int(base))
+  rope = values.get('global_rope', config_lib.Rope())
+  if (base := fields.get(GLOBAL_BASE)) is not None:
+    rope = rope._replace(base=int(base))
+  if (form := fields.get(SCALING)) is not None:
+    factor = fields.get(_FACTOR, 1.0) if form == 'linear' else 1.0
+    rope = rope._replace(scale=float(factor))
+  result['global_rope'] = rope
+  pattern = fields.get(PATTERN)
+  if isinstance(pattern, list):
+    names = {True: config_lib.LOCAL, False: config_lib.GLOBAL}
+    result['layer_pattern'] = config_lib.shortest_pattern(
+        tuple(names[is_local] for is_local in pattern)
+    )
+  elif pattern is not None:
+    local_layers = (config_lib.LOCAL,) * (pattern - 1)
+    result['layer_pattern'] = (*local_layers, config_lib.GLOBAL)
+  return result
+
+
+def _problems(
+    fields: Mapping[str, Any], caps: Collection[str]
+) -> Iterator[str]:
   entries = SIZES.values()
+  yield from _optional_problems(fields)
   yield from huggingface_fields.not_above_zero(fields, caps, whole=False)
   wrong = list(huggingface_fields.not_above_zero(fields, entries, whole=True))
   yield from wrong
@@ -117,3 +162,31 @@ def _problems(fields: Mapping[str, Any], caps: Any) -> Iterator[str]:
   size = fields[SIZES['head_dim']]
   expected = dict.fromkeys(_HEAD_SIZES, size)
   yield from huggingface_fields.different(fields, expected)
+  pattern, layers = fields.get(PATTERN), fields[SIZES['layers']]
+  if isinstance(pattern, list) and (
+      len(pattern) != layers or not {*pattern} <= {True, False}
+  ):
+    yield f'{PATTERN} must list {layers} layers'
+
+
+def _optional_problems(fields: Mapping[str, Any]) -> Iterator[str]:
+  short = huggingface_fields.short
+  for entry in (LOCAL_BASE, GLOBAL_BASE):
+    base = fields.get(entry)
+    if base is not None and not (type(base) in (int, float) and 0 < base < 1e9):
+      yield f'{entry} is {short(base)}, wanted a number above 0'
+    elif base is not None and base % 1:
+      yield f'{entry} is {short(base)}, wanted a whole number'
+  if fields.get(SCALING) not in (None, 'none', 'linear'):
+    yield f"{SCALING} is {short(fields[SCALING])}, wanted 'none' or 'linear'"
+  factor = fields.get(_FACTOR, 1.0)
+  if not (type(factor) in (int, float) and 0 < factor < math.inf):
+    yield f'{_FACTOR} is {short(factor)}, wanted a number above 0'
+  pattern = fields.get(PATTERN)
+  if not isinstance(pattern, list | None) and not (
+      type(pattern) is int and 0 < pattern <= _MAX_PATTERN
+  ):
+    yield (
+        f'{PATTERN} is {short(pattern)}, wanted a list or a whole number from 1'
+        f' to {_MAX_PATTERN}'
+    )

@@ -129,9 +129,7 @@ def not_above_zero(
       yield f'{field} is {short(value)}, wanted {kind} above 0'
 
 
-def inconsistent(
-    fields: Mapping[str, Any], layer_pattern: tuple[str, ...]
-) -> Iterator[str]:
+def inconsistent(fields: Mapping[str, Any]) -> Iterator[str]:
   """Yields a message for each contradiction between fields.
 
   The fields in `SIZES` must already be checked to be whole numbers above 0.
@@ -153,6 +151,12 @@ def inconsistent(
         f'sliding_window_size is {short(fields["sliding_window_size"])},'
         f' wanted sliding_window ({window})'
     )
+
+
+def other_layer_types(
+    fields: Mapping[str, Any], layer_pattern: tuple[str, ...]
+) -> Iterator[str]:
+  """Yields a message if `layer_types` does not repeat the pattern."""
   types, layers = fields.get('layer_types'), fields['num_hidden_layers']
   pattern = [LAYER_TYPES[kind] for kind in layer_pattern]
   if types is not None and types != [
