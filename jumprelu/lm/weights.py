@@ -147,7 +147,8 @@ def check_shape(
 def _place(array, leaf):
   """Returns `array`, which is whole in every process, sharded like `leaf`."""
   if leaf.sharding is None:
-    return jnp.asarray(array.astype(leaf.dtype))
+    # `jnp.asarray` would need memory for a third copy.
+    return jax.device_put(array.astype(leaf.dtype, copy=False))
   # Each shard is cast separately, so that the host never has the whole array in
   # two dtypes.
   return jax.make_array_from_callback(

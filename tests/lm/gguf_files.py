@@ -17,7 +17,7 @@ from jumprelu import lm
 from tests.lm import huggingface_folders
 
 _U32, _F32, _BOOL, _STRING, _ARRAY = 4, 6, 7, 8, 9
-_FORMATS = {_U32: '<I', 5: '<i', _F32: '<f', _BOOL: '<?', 10: '<Q'}
+_FORMATS = {2: '<H', _U32: '<I', 5: '<i', _F32: '<f', _BOOL: '<?', 10: '<Q'}
 Type = gguf.GGMLQuantizationType
 
 # Hugging Face's modules and their names in GGUF files of llama.cpp.
