@@ -20,6 +20,27 @@ _U32, _F32, _BOOL, _STRING, _ARRAY = 4, 6, 7, 8, 9
 _FORMATS = {2: '<H', _U32: '<I', 5: '<i', _F32: '<f', _BOOL: '<?', 10: '<Q'}
 Type = gguf.GGMLQuantizationType
 
+# A file's tokenizer has 4096 pieces.
+_ROWS = {'vocab_size': 4096}
+# Files cannot express another query scale, and usually no other pattern.
+_GEMMA3 = (
+    huggingface_folders.GEMMA3_CONFIGS['gemma3_270m']
+    | _ROWS
+    | {
+        'query_pre_attn_scalar': 8,
+        'num_hidden_layers': 7,
+        'sliding_window_pattern': 6,
+    }
+)
+CONFIGS = {
+    '2b': huggingface_folders.CONFIGS['2b'] | _ROWS,
+    '9b': huggingface_folders.CONFIGS['9b'] | _ROWS,
+    'ungrouped': huggingface_folders.CONFIGS['ungrouped'] | _ROWS,
+    'gemma3': _GEMMA3,
+    'gemma3_scaled': _GEMMA3
+    | {'rope_scaling': {'rope_type': 'linear', 'factor': 8.0}},
+}
+
 # Hugging Face's modules and their names in GGUF files of llama.cpp.
 _NAMES = {
     'embed_tokens': 'token_embd',

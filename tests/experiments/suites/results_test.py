@@ -76,7 +76,7 @@ def model(tmp_path, monkeypatch):
   folder.mkdir()
   (folder / 'weights').write_text('some')
   monkeypatch.setattr(
-      lm, 'find', lambda name: types.SimpleNamespace(folder=folder)
+      lm, 'find', lambda name: types.SimpleNamespace(path=folder)
   )
   _forget_digests()
   yield folder
