@@ -137,6 +137,8 @@ _EXTRAS = {
         *_GGUF,
         'torch>=2.6',
         'transformers>=5.23',
+        # transformers reads GGUF files with it.
+        'accelerate>=1.10',
         'sae-lens>=6.54,<7',
         # Read the files of `jumprelu features`.
         'polars>=1.30',

@@ -34,7 +34,11 @@ EXTRAS = {
     'tensorboard': {'tensorboardX': 'tensorboardX'},
     'serve': {'starlette': 'starlette', 'uvicorn': 'uvicorn'},
     'gguf': {'gguf': 'gguf'},
-    'interop': {'torch': 'torch', 'transformers': 'transformers'},
+    'interop': {
+        'accelerate': 'accelerate',
+        'torch': 'torch',
+        'transformers': 'transformers',
+    },
 }
 # The largest number of libraries that a message names.
 _MAX_NAMED = 3

@@ -384,7 +384,8 @@ def load_lm(model: str, *, dtype: str = 'float32') -> LanguageModel:
   """Returns a language model, kept in memory for the next call.
 
   Args:
-    model: A known name, such as gemma2_nano or gemma2_2b, or a folder.
+    model: A known name, such as gemma2_nano or gemma2_2b, a folder, or the path
+      of a GGUF file.
     dtype: float32 or bfloat16.
 
   >>> jumprelu.load_lm('gemma2_nano')

@@ -20,7 +20,7 @@ class SAE(dictionary.Dictionary):
     path: Its path in the suite.
     site: `resid_post`, `mlp_out`, `attn_heads` or `transcoder`.
     layer: The layer that it reads, from 0.
-    model: The name or folder of the language model.
+    model: The name, folder or GGUF file of the language model.
     variant: A key of `jumprelu.VARIANTS`.
     l0: Mean number of active latents; None if unknown.
     l0_origin: The origin of `l0`: held-out text, training, or a folder's name.

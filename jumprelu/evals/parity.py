@@ -1,6 +1,7 @@
 """Comparison of our language model with transformers, site by site.
 
-Both models run the same tokens in float32, from the same Hugging Face folder.
+Both models run the same tokens in float32, from the same Hugging Face folder or
+GGUF file.
 Several documents share a row, as in training, so transformers gets positions
 and attention masks explicitly.
 """
@@ -91,7 +92,7 @@ def ours(
 
 
 def theirs(
-    folder: str | os.PathLike[str],
+    path: str | os.PathLike[str],
     tokens: Int32[np.ndarray, 'sequences positions'],
 ) -> dict[str, np.ndarray]:
   """Returns the same arrays as `ours`, computed by transformers.
@@ -103,22 +104,9 @@ def theirs(
     UserError, MissingInputError, DataError: as in `lm.get_config`.
   """
   torch, transformers = _import()
-  config = lm.get_config(os.fspath(folder))
+  config = lm.get_config(os.fspath(path))
   family = lm.FAMILIES[config.family]
-  fields = json_files.read_json(pathlib.Path(folder) / 'config.json')
-  model_class = family.huggingface.model_classes[fields['model_type']]
-  model = (
-      getattr(transformers, model_class)
-      .from_pretrained(
-          os.fspath(folder),
-          dtype=torch.float32,
-          # The default attention would ignore the soft cap of its logits.
-          attn_implementation='eager',
-          local_files_only=True,
-          use_safetensors=True,
-      )
-      .eval()
-  )
+  model = _load(torch, transformers, pathlib.Path(path), family)
   values = {}
   # Models that also read images have the language model as a submodule.
   text = getattr(model.model, 'language_model', model.model)
@@ -146,6 +134,33 @@ def _import() -> tuple[Any, Any]:
     import transformers  # pyright: ignore[reportMissingImports]
   transformers.logging.disable_progress_bar()
   return torch, transformers
+
+
+def _load(torch, transformers, path, family):
+  """Returns transformers' model of a folder or GGUF file, in float32."""
+  classes = family.huggingface.model_classes
+  if path.is_file():
+    with extras.imports():
+      import accelerate  # noqa: F401  # pyright: ignore[reportMissingImports]
+    # The first class is that of models without images.
+    folder, model_class = path.parent, next(iter(classes.values()))
+    arguments = {'gguf_file': path.name}
+  else:
+    fields = json_files.read_json(path / 'config.json')
+    folder, model_class = path, classes[fields['model_type']]
+    arguments = {'use_safetensors': True}
+  return (
+      getattr(transformers, model_class)
+      .from_pretrained(
+          os.fspath(folder),
+          dtype=torch.float32,
+          # The default attention would ignore the soft cap of its logits.
+          attn_implementation='eager',
+          local_files_only=True,
+          **arguments,
+      )
+      .eval()
+  )
 
 
 def _record(values, tap, model, name):

@@ -30,7 +30,7 @@ from jumprelu.lm.sites import (
     spell,
     to_json_keys,
 )
-from jumprelu.lm.source import find, get_config, huggingface_folder
+from jumprelu.lm.source import find, get_config, transformers_path
 
 __all__ = [
     'Comparison',
@@ -51,7 +51,6 @@ __all__ = [
     'from_json_keys',
     'get_config',
     'hidden',
-    'huggingface_folder',
     'input_gain',
     'input_gains',
     'load',
@@ -65,5 +64,6 @@ __all__ = [
     'spell',
     'target_mask',
     'to_json_keys',
+    'transformers_path',
     'unembed',
 ]

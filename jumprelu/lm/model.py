@@ -41,7 +41,7 @@ def load(
   """Returns a model with its first `num_layers` layers, sharded over `mesh`.
 
   Args:
-    model: A known name, or a folder (`source.find`).
+    model: A known name, a folder, or a GGUF file (`source.find`).
     num_layers: The number of layers to load; None loads all.
     dtype: The dtype of the parameters and of the model's computations.
     mesh: The device mesh; None for one device.

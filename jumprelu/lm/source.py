@@ -130,18 +130,21 @@ def find(model: str) -> Source:
   )
 
 
-def huggingface_folder(model: str) -> pathlib.Path:
-  """Returns the folder of a model that transformers can read.
+def transformers_path(model: str) -> pathlib.Path:
+  """Returns the folder or GGUF file of a model that transformers can read.
 
   Raises:
-    UserError: if the folder is in another format.
+    UserError: if the model is in another format.
     Other errors are those of `find`.
   """
   source = find(model)
+  if source.format is gguf_model:
+    return gguf_model.file_of(source.path)
   if source.format is not huggingface:
     raise errors.UserError(
-        f'--model={model}: is not in the format of Hugging Face, which'
-        ' transformers needs; use a folder with config.json and *.safetensors'
+        f'--model={model}: is not in the format of Hugging Face or GGUF, which'
+        ' transformers reads; use a folder with config.json and *.safetensors,'
+        ' or FILE.gguf'
     )
   return source.path
 

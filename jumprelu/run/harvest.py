@@ -63,7 +63,11 @@ def define_flags(fv: flags.FlagValues):
   def string(name, default, text):
     flags.DEFINE_string(name, default, text, flag_values=fv)
 
-  string('model', 'gemma2_nano', 'Language model: a known name, or its folder.')
+  string(
+      'model',
+      'gemma2_nano',
+      'Language model: a known name, folder or GGUF file.',
+  )
   flags_lib.define_integer(
       fv, 'layer', None, 'Layer, counted from 0. Required.'
   )

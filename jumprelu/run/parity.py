@@ -1,7 +1,7 @@
 """Compares a model's activations and logits with those of transformers.
 
-Runs random token ids through the model in a Hugging Face folder, first
-with transformers, then with this package, both in float32. The ids are three
+Runs random token ids through the model in a Hugging Face folder or a GGUF file,
+first with transformers, then with this package, both in float32. The ids are three
 rows: one long document, several short documents, and a document followed by
 padding. Prints the differences at every site of every layer and at the logits.
 Exits with code 70 if a difference exceeds --tolerance times the array's largest
@@ -10,6 +10,7 @@ memory for one copy of the model in float32, because the two copies are loaded
 one after the other, and for the activations of both at all sites.
 
   jumprelu parity --model=models/gemma-2-2b
+  jumprelu parity --model=models/gemma-3-270m-Q4_K_M.gguf
 """
 
 import sys
@@ -28,7 +29,7 @@ def define_flags(fv: flags.FlagValues):
   flags.DEFINE_string(
       'model',
       None,
-      'Hugging Face folder, or a known name that refers to one.',
+      'Hugging Face folder or GGUF file, or a known name that refers to one.',
       flag_values=fv,
   )
   flags_lib.define_integer(
@@ -56,15 +57,17 @@ def run(fv: flags.FlagValues):
     NumericalError: a difference exceeds the tolerance.
   """
   if not fv.model:
-    raise errors.UserError('--model is needed: a Hugging Face folder')
+    raise errors.UserError(
+        '--model is needed: a Hugging Face folder or FILE.gguf'
+    )
   from jumprelu import lm
   from jumprelu.evals import parity
 
-  folder = lm.huggingface_folder(fv.model)
+  path = lm.transformers_path(fv.model)
   tokens = parity.make_tokens(
       lm.get_config(fv.model).vocab, fv.length, seed=fv.seed
   )
-  reference = parity.theirs(folder, tokens)
+  reference = parity.theirs(path, tokens)
   model = lm.load(fv.model)
   rows = parity.compare(
       parity.ours(model, tokens), reference, tokens=tokens, config=model.config

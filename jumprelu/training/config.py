@@ -41,8 +41,8 @@ class TrainConfig:
 
   model: str = fields.field(
       'gemma2_nano',
-      f'Language model: {", ".join(lm.MODELS)}, or a folder with one (Hugging'
-      ' Face or orbax). Named models are read from $JUMPRELU_MODELS/NAME.',
+      f'Language model: {", ".join(lm.MODELS)}, a folder with one (Hugging Face or'
+      ' orbax), or FILE.gguf. Named models are read from $JUMPRELU_MODELS/NAME.',
   )
   layer: int = fields.field(2, 'Layer whose activations are read, from 0.')
   sites: tuple[str, ...] = fields.field(
@@ -144,15 +144,15 @@ class TrainConfig:
 def resolve(overrides: Mapping[str, Any] | None = None) -> TrainConfig:
   """Returns the config of a recipe (`overrides['recipe']`) with `overrides`.
 
-  If the model is a folder, it is read to check an overridden `layer`. Configs
-  from JSON are not checked against a folder.
+  If the model is a folder or file, it is read to check an overridden `layer`.
+  Configs from JSON are not checked against a folder or file.
 
   Args:
     overrides: Values by dotted path (`{'optim.learning_rate': 1e-3}`).
 
   Raises:
     UserError: the config is invalid; one message lists the problems.
-    MissingInputError, DataError: the model's folder is missing or damaged.
+    MissingInputError, DataError: the model's files are missing or damaged.
   """
   explicit = dict(overrides or {})
   recipe = explicit.get('recipe', recipes.DEFAULT)
@@ -304,7 +304,7 @@ def _problems(config: TrainConfig) -> Iterable[str]:
 
 
 def model_problems(model: str, layer: int) -> Iterable[str]:
-  """Yields the problems of a layer of a model that is a folder.
+  """Yields the problems of a layer of a model that is a folder or file.
 
   Raises:
     MissingInputError, DataError: the folder is missing or damaged. These errors
