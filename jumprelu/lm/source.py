@@ -119,7 +119,9 @@ def find(model: str) -> Source:
     return _open_folder(path, path.resolve().name)
   similar, known = _similar(model), ', '.join(families.MODELS)
   if model.endswith(gguf_model.SUFFIX):
-    raise errors.MissingInputError(f'--model={model}: no such file')
+    raise errors.MissingInputError(
+        f'--model={model}: no such file; pass the path of a GGUF file'
+    )
   if os.sep in model or model.startswith(('.', '~')):
     raise errors.MissingInputError(
         f'--model={model}: no such folder{similar}; known names: {known}'
