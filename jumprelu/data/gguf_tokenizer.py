@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from jumprelu import extras
+from jumprelu.data import packing
 from jumprelu.errors import DataError
 from jumprelu.files import gguf_file
 
@@ -46,13 +47,14 @@ def rebuild(path: str | os.PathLike[str]) -> bytes:
   file = gguf_file.GgufFile(path)
   _check_kind(file)
   tokens, scores, types = _vocabulary(file)
-  ids = _special_ids(file, len(tokens))
+  ids = _special_ids(file, tokens)
   for name in ('pad', 'eos', 'bos'):
-    if types[ids[name]] != _CONTROL:
+    if types[ids[name]] not in (_CONTROL, _USER_DEFINED):
       raise DataError(
           f'{path}: {_PREFIX}{_SPECIAL[name]} is {ids[name]}, but the type of'
           f' that piece is {types[ids[name]]}, wanted {_CONTROL}; {_CURE}'
       )
+    types[ids[name]] = _CONTROL
   types[ids['unk']] = _UNKNOWN
   model: Any = sentencepiece_model_pb2.ModelProto()
   trainer, normalizer = model.trainer_spec, model.normalizer_spec
@@ -124,9 +126,9 @@ def _vocabulary(
   return tokens, scores.tolist(), types.tolist()
 
 
-def _special_ids(file: gguf_file.GgufFile, count: int) -> dict[str, int]:
+def _special_ids(file: gguf_file.GgufFile, tokens: list[str]) -> dict[str, int]:
   """Returns the ids of the special pieces, which are all different."""
-  ids = {}
+  ids, count = {}, len(tokens)
   for name, entry in _SPECIAL.items():
     key = f'{_PREFIX}{entry}'
     number = file.metadata.get(key)
@@ -141,4 +143,7 @@ def _special_ids(file: gguf_file.GgufFile, count: int) -> dict[str, int]:
           f' {_CURE}'
       )
     ids[name] = number
+  # In files of chat models, EOS may be the piece that ends a turn.
+  if packing.EOS < count and tokens[packing.EOS] == '<eos>':
+    ids['eos'] = packing.EOS
   return ids

@@ -16,6 +16,7 @@ import numpy as np
 from jumprelu import extras
 from jumprelu.data import gguf_tokenizer, packing
 from jumprelu.errors import DataError, MissingInputError, UserError
+from jumprelu.files import gguf_header
 
 # Runs of white space are single pieces, as in Gemma's vocabulary, because most
 # tokens of code would otherwise be indentation. SentencePiece writes a space as
@@ -44,7 +45,7 @@ class Tokenizer:
     self.path = str(path)
     if not os.path.isfile(path):
       raise MissingInputError(f'{path}: no such tokenizer file')
-    is_gguf = self.path.endswith('.gguf')
+    is_gguf = gguf_header.is_gguf(pathlib.Path(path))
     self._model = (
         gguf_tokenizer.rebuild(path)
         if is_gguf

@@ -121,6 +121,14 @@ def read(path: pathlib.Path) -> Header:
     raise errors.DataError(f'{path}: not readable: {e.strerror}') from e
 
 
+def is_gguf(path: pathlib.Path) -> bool:
+  """Returns whether an existing file is named or begins like a GGUF file."""
+  if path.suffix == '.gguf':
+    return True
+  with open(path, 'rb') as file:
+    return file.read(len(_MAGIC)) == _MAGIC
+
+
 def type_names() -> list[str]:
   """Returns the names of the types of tensors that can be read."""
   return sorted(kind.name for kind in _TYPES.values())

@@ -155,6 +155,14 @@ def test_the_digest_depends_on_the_vocabulary_only(pairs, tmp_path):
   assert pairs[1][0].sha256 != ours.sha256
 
 
+def test_a_file_without_the_suffix_is_recognised(pairs, tmp_path):
+  path = write(tmp_path / 'model.bin')
+  assert tokenizer_lib.Tokenizer(path).sha256 == pairs[0][0].sha256
+  (tmp_path / 'b.gguf').write_bytes(nano_path().read_bytes())
+  with pytest.raises(DataError, match='not a GGUF file'):
+    tokenizer_lib.Tokenizer(tmp_path / 'b.gguf')
+
+
 def test_rows_of_another_model_are_refused(tmp_path):
   path = write(tmp_path / 'a.gguf')
   assert tokenizer_lib.Tokenizer(path, rows=4096).vocab_size == 4096
@@ -284,6 +292,22 @@ def test_a_damaged_vocabulary_is_refused_in_one_line(tmp_path, name):
     tracemalloc.stop()
   text = str(caught.value)
   assert '\n' not in text and text.startswith(f'{path}: ')
+
+
+def test_special_pieces_of_chat_models_are_those_of_the_vocabulary(
+    pairs, tmp_path
+):
+  # EOS is '<start_of_turn>', and BOS is user-defined.
+  entries = gguf_files.tokenizer(like_gemma())
+  kind, (inner, types) = entries[_PREFIX + 'token_type']
+  types = [*types[:2], like_gemma().pieces[0].USER_DEFINED, *types[3:]]
+  path = write(
+      tmp_path / 'a.gguf',
+      like_gemma(),
+      eos_token_id=(_U32, 4096),
+      token_type=(kind, (inner, types)),
+  )
+  assert tokenizer_lib.Tokenizer(path).sha256 == pairs[1][0].sha256
 
 
 def test_other_special_ids_than_gemmas_are_refused(tmp_path):
