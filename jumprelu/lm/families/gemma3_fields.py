@@ -103,7 +103,9 @@ def read(fields: Mapping[str, Any]) -> family.ReadFields:
     text = fields.get('text_config')
     if not isinstance(text, Mapping):
       short = huggingface_fields.short(text)
-      return family.ReadFields({}, [f'text_config is {short}, wanted an object'])
+      return family.ReadFields(
+          {}, [f'text_config is {short}, wanted an object']
+      )
     problems += _outer_problems(fields)
   text = _DEFAULTS | text
   ropes = _read_ropes(text)

@@ -88,7 +88,6 @@ INPUT_GAIN_HOOK_NAMES = family.HookNames(
 )
 
 
-
 def conversions(
     config: config_lib.LmConfig, *, spare_rows: int = 0
 ) -> dict[str, family.Conversion]:
@@ -156,5 +155,3 @@ def conversions(
       )
       for key, (names, shape, combine) in table.items()
   }
-
-
