@@ -57,6 +57,10 @@ _27b = functools.partial(
     make_config, 'gemma2_27b', 22, width=2**17, sites=RESIDUAL
 )
 
+_1b = functools.partial(make_config, 'gemma3_1b', 13)
+_4b = functools.partial(make_config, 'gemma3_4b', 17)
+_27b_3 = functools.partial(make_config, 'gemma3_27b', 31, sites=RESIDUAL)
+
 # Name -> (topology, config). The tests in tests/tpu compile these suites.
 SUITES = {
     '2b-16k-v5e': ('v5e:4x4', _2b(width=2**14, tensor=2)),
@@ -71,6 +75,19 @@ SUITES = {
     '27b-131k-v5e': ('v5e:4x4', _27b(tensor=1)),
     '27b-131k-v5p': ('v5p:2x2x1', _27b(tensor=4)),
     '27b-131k-v6e': ('v6e:4x4', _27b(tensor=1)),
+    # Gemma 3, at the middle one of the layers that Gemma Scope 2 publishes.
+    'gemma3-1b-16k-v5e': ('v5e:4x4', _1b(width=2**14, tensor=2)),
+    'gemma3-1b-262k-v5e': (
+        'v5e:4x4',
+        _1b(width=2**18, tensor=1, sites=RESIDUAL),
+    ),
+    'gemma3-4b-16k-v5e': ('v5e:4x4', _4b(width=2**14, tensor=2)),
+    'gemma3-4b-262k-v5e': (
+        'v5e:4x4',
+        _4b(width=2**18, tensor=1, sites=RESIDUAL),
+    ),
+    'gemma3-27b-16k-v5e': ('v5e:4x4', _27b_3(width=2**14, tensor=1)),
+    'gemma3-27b-262k-v5e': ('v5e:4x8', _27b_3(width=2**18, tensor=1)),
     # Suites that automatic differentiation trains.
     '2b-16k-v5e-oracle': (
         'v5e:4x4',

@@ -118,10 +118,15 @@ class Weights:
       )
 
   def _find_prefix(self) -> str:
-    """Returns the family's prefix with which most tensors' names start."""
+    """Returns the family's prefix that most tensors of the first layer have."""
+    names = {
+        name.format(layer=0)
+        for conversion in self._conversions.values()
+        for name in conversion.names
+    }
     return max(
         self._format.prefixes,
-        key=lambda prefix: sum(n.startswith(prefix) for n in self._files),
+        key=lambda prefix: sum(prefix + name in self._files for name in names),
     )
 
   def _conversion(self, key: str) -> families.Conversion:

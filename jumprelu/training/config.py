@@ -163,6 +163,8 @@ def resolve(overrides: Mapping[str, Any] | None = None) -> TrainConfig:
   values = {**recipes.RECIPES[recipe], **explicit, 'recipe': recipe}
   if explicit.get('target_l0') and 'sparsity_coefficients' not in explicit:
     values['sparsity_coefficients'] = ()
+  if explicit.get('sparsity_coefficients') and 'target_l0' not in explicit:
+    values['target_l0'] = ()
   for schedule in ('lr_warmup', 'sparsity_warmup'):
     # A number of steps takes precedence over a fraction of the run, so an
     # explicit fraction must remove the recipe's number of steps.

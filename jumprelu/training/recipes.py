@@ -10,6 +10,15 @@ wider kernel, and schedules whose lengths are shares of the run.
 
 `paper_it` is `paper` for instruction-tuned models. It trains on the residual
 stream, and each document is the user's turn of a chat.
+
+`paper_2` has the published numbers of Gemma Scope 2 for its SAEs and
+transcoders of single layers: those of `paper`, a penalty that is quadratic in
+each token's L0, target L0s of 10, 50 and 150, and a warm-up of the sparsity
+coefficient over 50,000 steps. Gemma Scope 2 publishes neither the number of
+tokens nor the sparsity coefficient, nor the coefficient and form of its penalty
+of dense latents, nor the prefixes of its Matryoshka loss. The recipe has
+`paper`'s number of tokens, the variant's defaults for the penalty, and no
+prefixes.
 """
 
 import dataclasses
@@ -48,6 +57,29 @@ _PAPER: dict[str, Any] = {
     'stream.scale_tokens': 2**20,
     'corpus.sequence_length': 1024,
 }
+
+_QUADRATIC = 'sae.jumprelu_quadratic'
+_PAPER_2 = (
+    {
+        name: value
+        for name, value in _PAPER.items()
+        if not name.startswith('sae.')
+    }
+    | {
+        name.replace('sae.jumprelu', _QUADRATIC): value
+        for name, value in _PAPER.items()
+        if name.startswith('sae.')
+    }
+    | {
+        'variants': ('jumprelu_quadratic',),
+        'target_l0': (10.0, 50.0, 150.0),
+        'sparsity_coefficients': (),
+        # Unlike those of the first Gemma Scope, its transcoders read the norm's
+        # output with the gain.
+        'input_gain': True,
+        'optim.sparsity_warmup_steps': 50_000,
+    }
+)
 
 # Defaults of `short` for every variant whose config has the field.
 _SHORT_FIELDS: dict[str, Any] = {
@@ -105,4 +137,5 @@ RECIPES: dict[str, dict[str, Any]] = {
         'sites': ('resid_post',),
         'corpus.wrap': 'chat',
     },
+    'paper_2': _PAPER_2,
 }

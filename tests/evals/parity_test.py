@@ -19,7 +19,16 @@ from tests.lm import huggingface_folders
 
 _GOLDENS = pathlib.Path(__file__).parent / 'parity_goldens'
 _TOLERANCE = 2e-5
-_NAMES = tuple(huggingface_folders.CONFIGS)
+_CONFIGS = huggingface_folders.CONFIGS | huggingface_folders.GEMMA3_CONFIGS
+_NAMES = tuple(_CONFIGS)
+
+
+def write(folder, name, **kwargs):
+  """Writes the model of a name with the prefix of its tensors."""
+  prefix = huggingface_folders.PREFIXES.get(name)
+  return huggingface_folders.write(
+      folder, _CONFIGS[name], prefix=prefix, **kwargs
+  )
 
 
 def golden(name):
@@ -50,9 +59,7 @@ def assert_equal(model, tokens, wanted):
 
 @pytest.mark.parametrize('name', _NAMES)
 def test_logits_and_every_tap_equal_those_of_transformers(tmp_path, name):
-  folder = huggingface_folders.write(
-      tmp_path / name, huggingface_folders.CONFIGS[name], files=2
-  )
+  folder = write(tmp_path / name, name, files=2)
   tokens, wanted = golden(name)
   # As in the released checkpoints, gating is transposed except in the 2B.
   assert_equal(load(folder, transposed=name != '2b'), tokens, wanted)
@@ -76,10 +83,30 @@ def test_goldens_detect_other_windows_scales_and_caps(tmp_path):
       assert_equal(other, tokens, wanted)
 
 
+def test_goldens_detect_what_distinguishes_gemma_3(tmp_path):
+  tokens, wanted = golden('gemma3_4b')
+  model = load(write(tmp_path / 'tiny', 'gemma3_4b'))
+  local, scaled = model.config.local_rope, model.config.global_rope
+  for change in (
+      {'layer_pattern': model.config.layer_pattern[1:]},
+      {'local_rope': local._replace(base=20_000)},
+      {'global_rope': scaled._replace(base=500_000)},
+      {'global_rope': scaled._replace(scale=1.0)},
+      {'attention_softcap': 50.0},
+      {'logits_softcap': 30.0},
+  ):
+    other = dataclasses.replace(
+        model, config=dataclasses.replace(model.config, **change)
+    )
+    with pytest.raises(AssertionError):
+      assert_equal(other, tokens, wanted)
+
+
 def test_goldens_hold_long_packed_and_padded_rows():
   for name in _NAMES:
     tokens, _ = golden(name)
-    window = huggingface_folders.CONFIGS[name]['sliding_window']
+    text = _CONFIGS[name].get('text_config', _CONFIGS[name])
+    window = text['sliding_window']
     assert tokens.shape[1] > 2 * window
     assert (tokens[0] > 1).all() and (tokens[0] == 2).sum() == 1
     assert (tokens[1] == 2).sum() == 3 and (tokens[1] == 1).sum() == 2
@@ -138,9 +165,7 @@ def test_parity_names_its_missing_extra_and_folder(
 @pytest.mark.interop
 @pytest.mark.parametrize('name', _NAMES)
 def test_goldens_are_what_transformers_computes_today(tmp_path, name):
-  folder = huggingface_folders.write(
-      tmp_path / 'tiny', huggingface_folders.CONFIGS[name]
-  )
+  folder = write(tmp_path / 'tiny', name)
   tokens, wanted = golden(name)
   live = parity.theirs(folder, tokens)
   assert live.keys() == wanted.keys()

@@ -60,7 +60,7 @@ def test_every_family_names_every_site():
 
 def test_an_unknown_family_is_an_error():
   config = dataclasses.replace(CONFIG, family='third')
-  with pytest.raises(ValueError, match="family='third'.*gemma2, second"):
+  with pytest.raises(ValueError, match="family='third'.*gemma3, second"):
     lm.family_of(config)
   with pytest.raises(ValueError, match='layer_pattern'):
     dataclasses.replace(CONFIG, layer_pattern=('sideways',))
@@ -87,11 +87,15 @@ def test_faults_of_a_folder_name_the_family(tmp_path):
   with pytest.raises(errors.DataError, match='like Second: text.window is mis'):
     lm.get_config(str(folder))
   (folder / 'config.json').write_text('{"model_type": "third"}')
-  with pytest.raises(errors.DataError, match="wanted 'gemma2' or 'second' or"):
+  with pytest.raises(errors.DataError, match="'gemma3' or 'second' or"):
     lm.get_config(str(folder))
 
 
-def test_its_orbax_folder_is_distinguished_from_gemma_2s(tmp_path, model):
+def test_its_orbax_folder_is_distinguished_from_gemma_2s(
+    tmp_path, model, monkeypatch
+):
+  # Gemma 3's tensors have the same names.
+  monkeypatch.delitem(families.FAMILIES, 'gemma3')
   ocp.PyTreeCheckpointer().save(tmp_path / 'second', dict(model.params))
   ocp.PyTreeCheckpointer().save(tmp_path / 'gemma', dict(tiny.model().params))
   config = lm.get_config(str(tmp_path / 'second'))
@@ -108,7 +112,8 @@ def test_an_orbax_folder_of_no_known_family_is_refused(
     tmp_path, model, monkeypatch
 ):
   ocp.PyTreeCheckpointer().save(tmp_path / 'second', dict(model.params))
-  monkeypatch.delitem(families.FAMILIES, 'second')
+  for name in ('gemma3', 'second'):
+    monkeypatch.delitem(families.FAMILIES, name)
   with pytest.raises(
       errors.DataError, match='like Gemma 2: it holds layer_0/attn/_query_norm'
   ):

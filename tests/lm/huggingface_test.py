@@ -65,7 +65,7 @@ def test_shapes_caps_window_and_query_scale_come_from_the_config(folder):
 @pytest.mark.parametrize(
     'fields, message',
     [
-        ({'model_type': 'gemma3'}, "model_type is 'gemma3', wanted 'gemma2'"),
+        ({'model_type': 'gemma'}, "model_type is 'gemma', wanted 'gemma2'"),
         ({'head_dim': None}, 'head_dim is None'),
         ({'num_hidden_layers': 0}, 'num_hidden_layers is 0'),
         ({'num_key_value_heads': 3}, '3 does not divide 4'),
@@ -267,9 +267,9 @@ def test_only_tensors_of_the_needed_layers_are_read_each_once(
   read = []
   original = weights.read_tensor
 
-  def spy(path, name):
+  def spy(path, name, rows=None):
     read.append(name)
-    return original(path, name)
+    return original(path, name, rows)
 
   monkeypatch.setattr(weights, 'read_tensor', spy)
   lm.load(str(folder), num_layers=1)

@@ -62,6 +62,25 @@ def test_the_paper_recipe_has_gemma_scopes_numbers():
   assert paper.steps == 976_562
 
 
+def test_the_second_papers_recipe_differs_by_its_published_numbers():
+  first = config.resolve({'recipe': 'paper'})
+  second = config.resolve({'recipe': 'paper_2', 'model': 'gemma3_1b'})
+  assert second.optim == dataclasses.replace(
+      first.optim, sparsity_warmup_steps=50_000
+  )
+  assert second.stream == first.stream and second.corpus == first.corpus
+  assert second.input_gain and not first.input_gain
+  assert second.variants == ('jumprelu_quadratic',)
+  sae, paper = second.sae.jumprelu_quadratic, first.sae.jumprelu
+  for name in ('bandwidth', 'initial_threshold', 'kernel', 'pre_encoder_bias'):
+    assert getattr(sae, name) == getattr(paper, name), name
+  targets = [member.target_l0 for member in config.members(second)]
+  assert sorted(set(targets)) == [10, 50, 150]
+  other = {'sparsity_coefficients': ('6e-4',), 'variants': ('jumprelu',)}
+  changed = config.resolve({'recipe': 'paper_2', **other})
+  assert changed.target_l0 == ()
+
+
 def test_flags_override_the_paper_recipe_too():
   changed = config.resolve({'recipe': 'paper', 'optim.learning_rate': 1e-4})
   assert changed.optim.learning_rate == 1e-4

@@ -157,7 +157,7 @@ FAMILY = family.Family(
         read_fields=gemma3_fields.read,
         conversions=_conversions,
         # The prefixes of the first uploads with images, of later uploads, and
-        # of models without images. Longer prefixes precede their own prefixes.
+        # of models without images.
         prefixes=('language_model.model.', 'model.language_model.', 'model.'),
         unread=(
             'lm_head.weight',
