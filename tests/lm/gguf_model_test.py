@@ -204,6 +204,11 @@ def test_optional_entries_of_gemma_3_are_read(tmp_path):
   assert changed.local_rope == (20_000, 1.0)
   assert changed.global_rope == (500_000, 4.0)
   assert changed.layer_pattern == (local, local, full)
+  for form, factor in (('none', 1.0), ('linear', 4.0), (None, 4.0)):
+    entries = {'rope__scaling__factor': (_F32, 4.0)}
+    if form is not None:
+      entries['rope__scaling__type'] = (_STRING, form)
+    assert config(**entries).global_rope == (1_000_000, factor)
   is_local = [True, False] * 3 + [True]
   listed = config(attention__sliding_window_pattern=(_ARRAY, (7, is_local)))
   assert listed.layer_pattern == (local, full)

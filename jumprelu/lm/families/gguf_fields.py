@@ -99,7 +99,7 @@ def read(
     fixed: Entries that must have these values if they are present.
   """
   problems = list(_problems(fields, caps.values()))
-  fixed = _FIXED | {'vocab_size': vocab} | fixed
+  fixed = {**_FIXED, 'vocab_size': vocab, **fixed}
   problems += huggingface_fields.different(fields, fixed)
   known = {*SIZES.values(), *_HEAD_SIZES, *caps.values(), *fixed, *_OPTIONAL}
   problems += huggingface_fields.unknown(fields, known, title=title)
@@ -107,8 +107,8 @@ def read(
     return family.ReadFields({}, problems)
   sizes = {ours: fields[entry] for ours, entry in SIZES.items()}
   sizes['vocab'] = vocab
-  values = {ours: float(fields[entry]) for ours, entry in caps.items()}
-  values |= {**complete(sizes), **sizes}
+  values = {**complete(sizes), **sizes}
+  values |= {ours: float(fields[entry]) for ours, entry in caps.items()}
   # GGUF stores gate and up projections in this layout, as Hugging Face does.
   values |= {**_read_optional(fields, values), 'transposed_gating': True}
   return family.ReadFields(values, [])
@@ -130,7 +130,8 @@ def _read_optional(
   rope = values.get('global_rope', config_lib.Rope())
   if (base := fields.get(GLOBAL_BASE)) is not None:
     rope = rope._replace(base=int(base))
-  if (form := fields.get(SCALING)) is not None:
+  form = fields.get(SCALING, 'linear' if _FACTOR in fields else None)
+  if form is not None:
     factor = fields.get(_FACTOR, 1.0) if form == 'linear' else 1.0
     rope = rope._replace(scale=float(factor))
   result['global_rope'] = rope
@@ -159,8 +160,7 @@ def _problems(
   heads, kv_heads = (fields[SIZES[name]] for name in ('heads', 'kv_heads'))
   if heads % kv_heads:
     yield f'{SIZES["kv_heads"]} {kv_heads} does not divide {heads} heads'
-  size = fields[SIZES['head_dim']]
-  expected = dict.fromkeys(_HEAD_SIZES, size)
+  expected = {entry: fields[SIZES['head_dim']] for entry in _HEAD_SIZES}
   yield from huggingface_fields.different(fields, expected)
   pattern, layers = fields.get(PATTERN), fields[SIZES['layers']]
   if isinstance(pattern, list) and (
