@@ -11,10 +11,10 @@ from typing import Any
 
 from jumprelu.lm import config as config_lib
 from jumprelu.lm.families import (
-  family,
-  gemma3_fields,
-  gemma_blocks,
-  gguf_fields,
+    family,
+    gemma3_fields,
+    gemma_blocks,
+    gguf_fields,
 )
 
 _NAME = 'gemma3'
