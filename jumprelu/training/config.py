@@ -160,18 +160,7 @@ def resolve(overrides: Mapping[str, Any] | None = None) -> TrainConfig:
   if recipe not in recipes.RECIPES:
     problems.append(_misspelt('recipe', recipe, recipes.RECIPES))
     explicit['recipe'] = recipe = recipes.DEFAULT
-  values = {**recipes.RECIPES[recipe], **explicit, 'recipe': recipe}
-  if explicit.get('target_l0') and 'sparsity_coefficients' not in explicit:
-    values['sparsity_coefficients'] = ()
-  if explicit.get('sparsity_coefficients') and 'target_l0' not in explicit:
-    values['target_l0'] = ()
-  for schedule in ('lr_warmup', 'sparsity_warmup'):
-    # A number of steps takes precedence over a fraction of the run, so an
-    # explicit fraction must remove the recipe's number of steps.
-    if f'optim.{schedule}_fraction' in explicit:
-      values.setdefault(f'optim.{schedule}_steps', None)
-      if f'optim.{schedule}_steps' not in explicit:
-        values[f'optim.{schedule}_steps'] = None
+  values = recipes.merge(recipe, explicit)
   default = TrainConfig()
   known = dotted.leaves(default)
   chosen = values.get('variants', default.variants)

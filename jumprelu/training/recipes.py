@@ -21,6 +21,7 @@ of dense latents, nor the prefixes of its Matryoshka loss. The recipe has
 prefixes.
 """
 
+from collections.abc import Mapping
 import dataclasses
 from typing import Any
 
@@ -139,3 +140,27 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
     'paper_2': _PAPER_2,
 }
+
+
+def merge(recipe: str, explicit: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns a recipe's values with explicit ones, by dotted path.
+
+  Explicit values also remove those values of the recipe that they exclude.
+
+  Args:
+    recipe: A key of `RECIPES`.
+    explicit: Values by dotted path, as from flags.
+  """
+  values = {**RECIPES[recipe], **explicit, 'recipe': recipe}
+  axes = ('target_l0', 'sparsity_coefficients')
+  for axis, other in (axes, axes[::-1]):
+    if explicit.get(axis) and other not in explicit:
+      values[other] = ()
+  for schedule in ('lr_warmup', 'sparsity_warmup'):
+    # A number of steps takes precedence over a fraction of the run, so an
+    # explicit fraction must remove the recipe's number of steps.
+    if f'optim.{schedule}_fraction' in explicit:
+      values.setdefault(f'optim.{schedule}_steps', None)
+      if f'optim.{schedule}_steps' not in explicit:
+        values[f'optim.{schedule}_steps'] = None
+  return values

@@ -107,7 +107,7 @@ def read(fields: Mapping[str, Any]) -> family.ReadFields:
           {}, [f'text_config is {short}, wanted an object']
       )
     problems += _outer_problems(fields)
-  text = _DEFAULTS | text
+  text = {**_DEFAULTS, **text}
   ropes = _read_ropes(text)
   problems += [*_problems(text), *ropes.problems]
   if problems:
@@ -173,12 +173,8 @@ def _pattern_problems(text: Mapping[str, Any]) -> Iterator[str]:
       or any(kind not in kinds for kind in types)
   ):
     yield f'layer_types must list {layers} layers of {" or ".join(kinds)}'
-  given = {name: text[name] for name in _PATTERN_FIELDS if name in text}
-  yield from huggingface_fields.not_above_zero(
-      {k: v for k, v in given.items() if v is not None},
-      [k for k, v in given.items() if v is not None],
-      whole=True,
-  )
+  names = [name for name in _PATTERN_FIELDS if text.get(name) is not None]
+  yield from huggingface_fields.not_above_zero(text, names, whole=True)
 
 
 def _layer_pattern(text: Mapping[str, Any]) -> tuple[str, ...]:
@@ -228,7 +224,7 @@ def _read_ropes(text: Mapping[str, Any]) -> _Ropes:
     if kind == config_lib.GLOBAL and scaling is not None:
       part, path = {**part, **scaling}, 'rope_scaling'
     base = bases[kind] if bases[kind] is not None else _BASES[kind]
-    values = {'rope_theta': base, 'rope_type': part.get('type')} | part
+    values = {'rope_theta': base, 'rope_type': part.get('type'), **part}
     rope = _rope(values, f'{path}.', problems)
     if rope is not None:
       by_kind[kind] = rope

@@ -5,7 +5,7 @@ attention and MLP, grouped-query attention, and a gated MLP. Queries and keys
 are normalised if `LmConfig.qk_norm` is set.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -88,6 +88,16 @@ INPUT_GAIN_HOOK_NAMES = family.HookNames(
 )
 
 
+# The norm's module -> its name in Hugging Face's files.
+_NORMS = {
+    'final_norm': 'norm',
+    'layer/pre_attention_norm': 'layers.{layer}.input_layernorm',
+    'layer/post_attention_norm': 'layers.{layer}.post_attention_layernorm',
+    'layer/pre_ffw_norm': 'layers.{layer}.pre_feedforward_layernorm',
+    'layer/post_ffw_norm': 'layers.{layer}.post_feedforward_layernorm',
+}
+
+
 def conversions(
     config: config_lib.LmConfig, *, spare_rows: int = 0
 ) -> dict[str, family.Conversion]:
@@ -98,6 +108,21 @@ def conversions(
     spare_rows: The number of rows after those of the vocabulary that the
       embedding in a file may have; they are not read.
   """
+  return {
+      key: family.Conversion(
+          tuple(f'{name}.weight' for name in names),
+          shape,
+          combine,
+          spare_rows if key == _EMBEDDING else 0,
+      )
+      for key, (names, shape, combine) in _table(config).items()
+  }
+
+
+def _table(
+    config: config_lib.LmConfig,
+) -> dict[str, tuple[tuple[str, ...], family.Shape, Callable[..., np.ndarray]]]:
+  """Returns the names, shape and function of each tensor's conversion."""
   d, f, h = config.d_model, config.ffw, config.head_dim
   n, k = config.heads, config.kv_heads
 
@@ -115,13 +140,6 @@ def conversions(
     return np.stack([per_head(part) for part in parts])
 
   layer = 'layers.{layer}.'
-  norms = {
-      'final_norm': 'norm',
-      'layer/pre_attention_norm': f'{layer}input_layernorm',
-      'layer/post_attention_norm': f'{layer}post_attention_layernorm',
-      'layer/pre_ffw_norm': f'{layer}pre_feedforward_layernorm',
-      'layer/post_ffw_norm': f'{layer}post_feedforward_layernorm',
-  }
   query, key, value = (f'{layer}self_attn.{x}_proj' for x in 'qkv')
   gate_and_up = (f'{layer}mlp.gate_proj', f'{layer}mlp.up_proj')
   table = {
@@ -140,18 +158,10 @@ def conversions(
   } | {
       # Both libraries compute x * (1 + scale).
       f'{ours}/scale': ((theirs,), (d,), np.asarray)
-      for ours, theirs in norms.items()
+      for ours, theirs in _NORMS.items()
   }  # fmt: skip
   if config.qk_norm:
     # All heads share one gain.
     table[QUERY_NORM] = ((f'{layer}self_attn.q_norm',), (h,), np.asarray)
     table[_KEY_NORM] = ((f'{layer}self_attn.k_norm',), (h,), np.asarray)
-  return {
-      key: family.Conversion(
-          tuple(f'{name}.weight' for name in names),
-          shape,
-          combine,
-          spare_rows if key == _EMBEDDING else 0,
-      )
-      for key, (names, shape, combine) in table.items()
-  }
+  return table
