@@ -111,7 +111,7 @@ def test_tokens_are_those_of_the_models_tokenizer(folder, tmp_path, capsys):
         ("the/a ``/`` x/n ''/'' ;/. ;/. y/n :/: :/: z/n", 'the "x"; y: z'),
         ('B./n &/c O./n --/-- 2/c ,/, ,/, 5/c', 'B. & O. -- 2, 5'),
         ('a/a -/- b/b 1955/c -/- 57/c', 'a - b 1955-57'),
-        ('(/( ``/`` A/a ' '/' ' )/)', '("A")'),
+        ("(/( ``/`` A/a ''/'' )/)", '("A")'),
         ("Don't/d '/' em/e", "Don't 'em"),
     ],
 )
