@@ -1,11 +1,13 @@
 """Paragraphs of prose from HTML and plain text, with the standard library.
 
 Navigation, tables, code blocks, scripts and tables of contents are left out, as
-are paragraphs of which less than two thirds are letters and spaces.
+are paragraphs with less than two thirds of letters and spaces, and lists of
+words.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 import html.parser
+import itertools
 import re
 
 _LEFT_OUT = frozenset(
@@ -31,6 +33,8 @@ _SPACE = re.compile(r'\s+')
 # Marks of a link to the own place, and of a footnote.
 _MARKS = re.compile(r'[¶§]\s*$|\s*\[\d+\]')
 _MIN_SHARE = 2 / 3
+# More adjacent paragraphs of fewer characters are a list.
+_SHORT, _RUN = 40, 4
 _WORD = re.compile(r'[^\W\d_]{2,}')
 
 
@@ -97,7 +101,7 @@ def of_html(text: str) -> list[str]:
   parser.feed(text)
   parser.close()
   parser.end_paragraph()
-  return list(filter(is_prose, parser.paragraphs))
+  return _without_lists(filter(is_prose, parser.paragraphs))
 
 
 def of_text(text: str) -> list[str]:
@@ -105,7 +109,8 @@ def of_text(text: str) -> list[str]:
 
   Indented examples that are not prose are left out.
   """
-  return list(filter(is_prose, map(clean, re.split(r'\n\s*\n', text))))
+  cleaned = map(clean, re.split(r'\n\s*\n', text))
+  return _without_lists(filter(is_prose, cleaned))
 
 
 def is_prose(paragraph: str) -> bool:
@@ -113,6 +118,16 @@ def is_prose(paragraph: str) -> bool:
   letters = sum(c.isalpha() or c.isspace() for c in paragraph)
   words = len(_WORD.findall(paragraph))
   return bool(words) and letters >= _MIN_SHARE * len(paragraph)
+
+
+def _without_lists(texts: Iterable[str]) -> list[str]:
+  """Returns the paragraphs without runs of short ones."""
+  kept: list[str] = []
+  for short, run in itertools.groupby(texts, lambda t: len(t) < _SHORT):
+    run = list(run)
+    if not short or len(run) <= _RUN:
+      kept += run
+  return kept
 
 
 def parts(paragraphs: list[str], *, size: int) -> Iterator[str]:

@@ -149,15 +149,14 @@ def package_rows(
   source = f'Debian {name} {_version(name, folder)}'
   rows = []
   for path in _files(package, folder):
-    found_in = _read(path)
     new = []
-    for paragraph in found_in:
+    for paragraph in _read(path):
       key = _key(paragraph)
       if key in seen and len(paragraph) >= _REPEATABLE:
         continue
       seen.add(key)
       new.append(paragraph)
-    inner = path.relative_to(folder).as_posix().rpartition('/')[2]
+    inner = f'{path.parent.name}/{path.name}'
     for number, text in enumerate(paragraphs.parts(new, size=_SIZE)):
       if len(text) >= _SMALLEST:
         rows.append(
