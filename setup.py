@@ -58,7 +58,7 @@ _TRAIN = [
     'tensorflow-datasets>=4.9.9,<5',
     # gemma and kauldron import it; versions up to 2.20 refuse protobuf 6.
     'tensorflow>=2.21,<2.22',
-    # Gemma 2's modules. No other pair of versions of gemma and kauldron works
+    # The modules of Gemma 2 and 3. No other pair of versions of gemma and kauldron works
     # with jax 0.10.
     'gemma==3.3.0',
     'kauldron==1.4.2',
@@ -189,7 +189,7 @@ setuptools.setup(
     version=_VERSION,
     description=(
         'Training, evaluation and release of suites of JumpReLU sparse'
-        ' autoencoders on Gemma 2, as in Gemma Scope'
+        ' autoencoders on Gemma 2 and 3, as in Gemma Scope'
     ),
     long_description=_README.read_text('utf-8') if _README.exists() else '',
     long_description_content_type='text/markdown',

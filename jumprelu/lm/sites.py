@@ -10,7 +10,7 @@ from jumprelu import errors
 
 
 class Site(enum.StrEnum):
-  """A named activation of a Gemma 2 block (Gemma Scope, arXiv 2408.05147).
+  """A named activation of a Gemma block (Gemma Scope, arXiv 2408.05147).
 
   It is a `StrEnum` because taps are keys of dicts, which JAX sorts.
   """

@@ -46,7 +46,7 @@ COMMANDS = (
 
 _USAGE = """\
 jumprelu: train, evaluate and release suites of JumpReLU sparse autoencoders
-on the activations of Gemma 2.
+on the activations of Gemma 2 and 3.
 
 usage: jumprelu COMMAND [--flag=value ...]
 
