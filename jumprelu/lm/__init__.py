@@ -1,7 +1,13 @@
 """Language models: families, shapes, activations, splices and losses."""
 
 from jumprelu.lm.config import LmConfig
-from jumprelu.lm.families import FAMILIES, MODELS, Family, family_of
+from jumprelu.lm.families import (
+    FAMILIES,
+    MODELS,
+    Family,
+    family_of,
+    spell_models,
+)
 from jumprelu.lm.loss import Comparison, target_mask
 from jumprelu.lm.model import (
     LanguageModel,
@@ -62,6 +68,7 @@ __all__ = [
     'self_check',
     'slices_of',
     'spell',
+    'spell_models',
     'target_mask',
     'to_json_keys',
     'transformers_path',

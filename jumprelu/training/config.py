@@ -41,8 +41,9 @@ class TrainConfig:
 
   model: str = fields.field(
       'gemma2_nano',
-      f'Language model: {", ".join(lm.MODELS)}, a folder with one (Hugging Face'
-      ' or orbax), or FILE.gguf. Named models are in $JUMPRELU_MODELS/NAME.',
+      f'Language model: {lm.spell_models()}, a folder with one (Hugging'
+      ' Face or orbax), or FILE.gguf. Named models are in'
+      ' $JUMPRELU_MODELS/NAME.',
   )
   layer: int = fields.field(2, 'Layer whose activations are read, from 0.')
   sites: tuple[str, ...] = fields.field(

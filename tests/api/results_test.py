@@ -82,7 +82,13 @@ def _metric(model, acts, *, target, position):
   return jax.jit(metric)
 
 
-@pytest.mark.parametrize('site', SITES)
+@pytest.mark.parametrize(
+    'site',
+    [
+        pytest.param(s, marks=[pytest.mark.slow] * (s in SITES[1:3]))
+        for s in SITES
+    ],
+)
 def test_attributions_equal_the_gradients_of_a_spliced_pass(model, suite, site):
   acts = model.run(TEXT, suite[site, 20])
   made = model.attribute(acts, target='read', position=-5)

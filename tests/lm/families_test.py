@@ -58,6 +58,13 @@ def test_every_family_names_every_site():
     assert all(config.family == family.name for config in family.models)
 
 
+def test_names_of_models_are_spelt_by_family():
+  assert lm.spell_models() == (
+      'gemma2_nano, gemma2_{2b,9b,27b}[_it],'
+      ' gemma3_{270m,1b,4b,12b,27b}[_it], second_tiny, second_{}[_it]'
+  )
+
+
 def test_an_unknown_family_is_an_error():
   config = dataclasses.replace(CONFIG, family='third')
   with pytest.raises(ValueError, match="family='third'.*gemma3, second"):

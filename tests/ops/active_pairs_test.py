@@ -146,13 +146,14 @@ def _named(W_enc, W_dec, result):
 
 
 def _cases():
-  """Yields each case for each path; most cases of kernels are slow."""
+  """Yields each case for each path; two of each are fast if it is slow."""
   for path in _PATHS:
     for number, name in enumerate(one_batch.CASES):
-      slow = path == 'pallas' and number > 1
+      slow = path not in ('dense', 'native') and number > 1
       yield pytest.param(name, path, marks=[pytest.mark.slow] if slow else [])
-  for name, path in _OVERFLOWS:
-    yield name, f'{path}, low cap'
+  for number, (name, path) in enumerate(_OVERFLOWS):
+    marks = [pytest.mark.slow] if number else []
+    yield pytest.param(name, f'{path}, low cap', marks=marks)
 
 
 @pytest.mark.parametrize(('name', 'path'), list(_cases()))

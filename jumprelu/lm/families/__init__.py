@@ -32,6 +32,7 @@ __all__ = [
     'ReadFields',
     'SpecialIds',
     'family_of',
+    'spell_models',
     'split_layer',
 ]
 
@@ -60,3 +61,15 @@ def family_of(config: config_lib.LmConfig) -> Family:
         f' {", ".join(FAMILIES)}'
     )
   return FAMILIES[config.family]
+
+
+def spell_models() -> str:
+  """Returns the names of released models for a help text, by family."""
+  parts = []
+  for family in FAMILIES.values():
+    names = [model.name for model in family.models]
+    tuned = [n for n in names if f'{n}_it' in names]
+    parts += [n for n in names if n not in tuned and not n.endswith('_it')]
+    sizes = (n.removeprefix(f'{family.name}_') for n in tuned)
+    parts.append(f'{family.name}_{{{",".join(sizes)}}}[_it]')
+  return ', '.join(parts)

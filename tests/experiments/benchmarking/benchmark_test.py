@@ -83,6 +83,7 @@ def records(tmp_path_factory):
   return records
 
 
+@pytest.mark.slow
 def test_records_have_the_fields_of_their_readers(records):
   assert {record['ours'] for record in records} >= {'dense', 'sparse'}
   for record in records:
@@ -96,11 +97,13 @@ def test_records_have_the_fields_of_their_readers(records):
       assert record[field] > 0
 
 
+@pytest.mark.slow
 def test_gradients_are_exact_at_the_benchmarks_problem(records):
   for record in records:
     assert 0 < record['gradient_error'] <= 1e-6, record
 
 
+@pytest.mark.slow
 def test_failing_peers_are_left_out_alone_and_in_bfloat16(tmp_path):
   broken = tmp_path / 'python'
   broken.write_text('#!/bin/sh\nexit 3\n', 'utf-8')
@@ -182,6 +185,7 @@ def test_a_ratio_is_of_both_trials_of_a_round():
   assert benchmark.ratios(above, below, 'wall') == [1.0, 4.0]
 
 
+@pytest.mark.slow
 def test_the_table_has_one_line_per_implementation_and_per_record(records):
   trial = {'wall': 1.0, 'cpu': 2.0, 'memory': 2**20, 'imports': 9, 'l0': 2.0}
   text = report.table('XS', records, {'ours-dense': [trial, trial]})
