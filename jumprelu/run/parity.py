@@ -1,13 +1,14 @@
 """Compares a model's activations and logits with those of transformers.
 
-Runs random token ids through the model in a Hugging Face folder or a GGUF file,
-first with transformers, then with this package, both in float32. The ids are
-three rows: one long document, several short documents, and a document followed
-by padding. Prints the differences at every site of every layer and at the
-logits. Exits with code 70 if a difference exceeds --tolerance times the array's
-largest value. Needs transformers and torch (`pip install 'jumprelu[interop]'`), and
-memory for one copy of the model in float32, because the two copies are loaded
-one after the other, and for the activations of both at all sites.
+Runs random token ids through the model in a Hugging Face folder or a GGUF
+file, first with transformers, then with this package, both in float32. The
+ids are three rows: one long document, several short documents, and a document
+followed by padding. Prints the differences at every site of every layer and
+at the logits. Exits with code 70 if a difference exceeds --tolerance times
+the array's largest value. Needs transformers and torch (`pip install
+'jumprelu[interop]'`), and memory for one copy of the model in float32,
+because the two copies are loaded one after the other, and for the activations
+of both at all sites.
 
   jumprelu parity --model=models/gemma-2-2b
   jumprelu parity --model=models/gemma-3-270m-Q4_K_M.gguf
