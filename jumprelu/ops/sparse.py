@@ -50,12 +50,36 @@ def step(
   A non-finite step is skipped. If a row has more than `cap` selected latents,
   the step is dense.
   """
+  errors, add_up, overflow = prepare(
+      matrices.decoder, batch, settings=settings, cap=cap
+  )
+  matrices, result = in_blocks.step(
+      matrices, batch, scalars, errors, add_up, settings=settings
+  )
+  return matrices, result._replace(overflow=overflow)
+
+
+def prepare(
+    decoder: Float[Array, 'latents target_model'],
+    batch: active_pairs.Batch,
+    *,
+    settings: active_pairs.Settings,
+    cap: int,
+) -> tuple[
+    active_pairs.ReconstructionErrors, in_blocks.AddUp, Int32[Array, '']
+]:
+  """Returns the errors of a batch, its sums, and the rows with too many pairs.
+
+  The sums are a function for `in_blocks.step`. The last result is the number of
+  rows with more than `cap` selected latents. If there are any, errors and sums
+  are computed by dense products.
+  """
   selected, overflow = select(batch, settings, cap)
   fits = overflow == 0
   errors = jax.lax.cond(
       fits,
-      lambda: decode(batch, matrices.decoder, selected),
-      lambda: dense.decode(batch, matrices.decoder),
+      lambda: decode(batch, decoder, selected),
+      lambda: dense.decode(batch, decoder),
   )
 
   def add_up(decoder, numbers):
@@ -74,10 +98,7 @@ def step(
         ),
     )
 
-  matrices, result = in_blocks.step(
-      matrices, batch, scalars, errors, add_up, settings=settings
-  )
-  return matrices, result._replace(overflow=overflow)
+  return errors, add_up, overflow
 
 
 class Selected(NamedTuple):
