@@ -9,7 +9,6 @@ targets are `missing`, without b_dec in the reconstruction. They are added to
 those of the reconstruction before the update.
 """
 
-from collections.abc import Callable
 import functools
 
 import jax.numpy as jnp
@@ -17,15 +16,11 @@ import jax.numpy as jnp
 from jumprelu.array_typing import Array, Float
 from jumprelu.ops import active_pairs, in_blocks, row_gather, sparse
 
-# A function that returns the pre-activations of the pairs among dead latents.
-# Those of all other pairs are replaced as in `active_pairs.Batch.pre_acts`.
-ChooseDead = Callable[[], Float[Array, 'batch latents']]
-
 
 def step(
     matrices: active_pairs.Matrices,
     batch: active_pairs.Batch,
-    choose_dead: ChooseDead,
+    dead_pre_acts: Float[Array, 'batch latents'],
     scalars: active_pairs.AdamScalars,
     *,
     coefficient: float,
@@ -34,16 +29,26 @@ def step(
 ) -> tuple[active_pairs.Matrices, active_pairs.StepResult]:
   """Returns both matrices after a step in place, and the step's result.
 
-  A non-finite step is skipped. `cap` is that of `sparse.step`.
+  A non-finite step is skipped.
+
+  Args:
+    matrices: The matrices before the step.
+    batch: The batch, with the pairs of the reconstruction.
+    dead_pre_acts: The pre-activations of the pairs among dead latents. Those of
+      all other pairs are replaced as in `batch.pre_acts`.
+    scalars: The numbers of this step.
+    coefficient: The weight of the term.
+    settings: The constants of the run.
+    cap: As in `sparse.step`, for the pairs of the reconstruction.
   """
   errors, add_up, overflow = sparse.prepare(
       matrices.decoder, batch, settings=settings, cap=cap
   )
-  dead = _as_batch(batch, errors, choose_dead())
+  dead = _as_batch(batch, errors, dead_pre_acts)
   # Without a limit, because dense products would be over all latents, and only
   # few are dead.
   dead_errors, add_up_dead, _ = sparse.prepare(
-      matrices.decoder, dead, settings=settings, cap=dead.pre_acts.shape[1]
+      matrices.decoder, dead, settings=settings, cap=None
   )
   loss = coefficient * dead_errors.loss
 

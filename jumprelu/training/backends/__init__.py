@@ -7,8 +7,8 @@
 
 All of them support plain JumpReLU SAEs, which have the paper's kernel, no
 gradient from the loss to the pre-activations, and no skip term. `sparse` and
-`native` also support TopK and BatchTopK SAEs without a skip term. Other SAEs are
-trained by the backend `oracle`, which calls `training.step.step` itself.
+`native` also support TopK and BatchTopK SAEs without a skip term. Other SAEs
+are trained by the backend `oracle`, which calls `training.step.step` itself.
 """
 
 from jumprelu.training.backends.choice import AUTO, choose, dense_in_place

@@ -40,8 +40,8 @@ _MATRICES = ('W_enc', 'W_dec')
 _CAP = 384
 
 
-# A step in place: (the matrices before it, its inputs) -> (the matrices after it,
-# its other results).
+# A step in place: (the matrices before it, its inputs) -> (the matrices after
+# it, its other results).
 Update = Callable[
     [active_pairs.Matrices, Any],
     tuple[active_pairs.Matrices, active_pairs.StepResult],
@@ -214,15 +214,11 @@ class InPlace(interface.Backend):
       search = functools.partial(
           largest_k.narrowed, group=8, limit=2 * sae.config.aux_k
       )
-
-      def choose_dead():
-        chosen = sae.chosen_dead(pre_acts, dead, search=search)
-        return plain.only(chosen, pre_acts)
-
+      chosen = sae.chosen_dead(pre_acts, dead, search=search)
       return auxiliary.step(
           matrices,
           encoded,
-          choose_dead,
+          plain.only(chosen, pre_acts),
           rates,
           coefficient=sae.config.aux_coefficient,
           settings=settings,

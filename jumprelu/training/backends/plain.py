@@ -6,8 +6,8 @@ The formulas of `ops.active_pairs` hold for plain JumpReLU SAEs, which
 For a TopK or BatchTopK SAE, the active pairs are those that it chooses. All
 other pre-activations are replaced by a negative number, and thresholds are 0.
 Every active pair then has the gradient that the formulas have, and the penalty
-and the gradients of thresholds are left out. The auxiliary term for dead latents
-is that of `ops.auxiliary`.
+and the gradients of thresholds are left out. The auxiliary term for dead
+latents is that of `ops.auxiliary`.
 """
 
 import jax.numpy as jnp
