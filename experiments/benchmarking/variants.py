@@ -113,7 +113,7 @@ def make(
   params = _params(group.sae, problem, k)
   if variant != 'jumprelu':
     scale = jnp.where(is_dead, 0.2, 1.0)
-    params['W_enc'] = params['W_enc'] * scale
+    params['W_enc'] = params['W_enc'] * scale[None, :]
   return ours.trainer(
       group,
       params,
