@@ -280,6 +280,21 @@ def test_a_step_with_a_non_finite_row_is_skipped(name, path, value):
   np.testing.assert_array_equal(end.silent, case.state.silent)
 
 
+@pytest.mark.parametrize('path', ['sparse', 'native'])
+def test_a_latent_with_a_non_finite_bias_skips_the_step(path):
+  _skip_unless_built(path)
+  # The encoder of a transcoder shares no parameter with other latents.
+  case = _case('transcoder')
+  params = case.state.params
+  params = params | {'b_enc': params['b_enc'].at[5].set(np.nan)}
+  state = dataclasses.replace(case.state, params=params)
+  end, _ = _step(
+      dataclasses.replace(case, state=state), step_lib.BACKENDS[path]
+  )
+  assert end.skipped == 1
+  np.testing.assert_array_equal(end.params['W_dec'], params['W_dec'])
+
+
 # Suites.
 
 
