@@ -80,8 +80,32 @@ def make(
   if kind != 'ours':
     return _matmuls(problem, encoder_only=kind == 'encoder')
   x, steps = problem.pop('x'), int(problem['steps'])
+  group = _group(x.shape[-1], problem['W_dec'].shape[0])
+  params = _params(problem)
+  problem.clear()
+  return trainer(group, params, x, steps=steps, backend=backend)
+
+
+def trainer(
+    group: suite.Group,
+    params: dict[str, Any],
+    x: np.ndarray,
+    *,
+    steps: int,
+    backend: str,
+    silent: Any = 0,
+) -> Trial:
+  """Returns a function that trains a group of one SAE.
+
+  Args:
+    group: The group.
+    params: The parameters of the SAE.
+    x: The batches, [batches, batch, model].
+    steps: The largest number of steps of a trial.
+    backend: The backend.
+    silent: The number of rows since each latent last fired.
+  """
   batches, batch, d_model = x.shape
-  group = _group(d_model, problem['W_dec'].shape[0])
   segments = step_lib.make_segments(
       [group],
       _OPTIM,
@@ -99,8 +123,7 @@ def make(
       order=jnp.asarray(np.resize(rows, steps * batch)[None]),
       dropped=jnp.int32(0),
   )
-  state = segments.prepare(_state(group, problem))
-  problem.clear()
+  state = segments.prepare(_state(group, params, silent))
 
   def trial(count: int) -> Callable[[], tuple[float, float]]:
     nonlocal state
@@ -139,12 +162,13 @@ def _params(problem: dict[str, np.ndarray]) -> dict[str, Any]:
   return params | {'log_threshold': jnp.log(jnp.asarray(problem['threshold']))}
 
 
-def _state(group: suite.Group, problem: dict[str, np.ndarray]) -> Any:
-  params = jax.tree.map(lambda x: x[None], _params(problem))
+def _state(group: suite.Group, params: dict[str, Any], silent: Any) -> Any:
+  # Copies, because a segment overwrites its state.
+  params = jax.tree.map(lambda x: jnp.array(x)[None], params)
   state = suite.GroupState(
       params=params,
       nu=optim.init_nu(params),
-      silent=jnp.zeros((1, group.sae.width), jnp.int32),
+      silent=jnp.full((1, group.sae.width), jnp.asarray(silent), jnp.int32),
       skipped=jnp.zeros(1, jnp.int32),
   )
   return suite.TrainState(groups={group.name: state}, step=jnp.int32(0))

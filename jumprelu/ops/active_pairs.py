@@ -119,6 +119,8 @@ class StepResult(NamedTuple):
   # The number of rows with more selected latents than a sparse step has room
   # for.
   overflow: Int32[Array, ''] | int = 0
+  # The weighted auxiliary term of the loss (`ops.auxiliary`).
+  auxiliary: Float[Array, ''] | float = 0.0
 
 
 # The gradients of the encoder (in the layout of a checkpoint, [model, latents])

@@ -50,17 +50,44 @@ def step(
   A non-finite step is skipped. If a row has more than `cap` selected latents,
   the step is dense.
   """
+  errors, add_up, overflow = prepare(
+      matrices.decoder, batch, settings=settings, cap=cap
+  )
+  matrices, result = in_blocks.step(
+      matrices, batch, scalars, errors, add_up, settings=settings
+  )
+  return matrices, result._replace(overflow=overflow)
+
+
+def prepare(
+    decoder: Float[Array, 'latents target_model'],
+    batch: active_pairs.Batch,
+    *,
+    settings: active_pairs.Settings,
+    cap: int | None,
+) -> tuple[
+    active_pairs.ReconstructionErrors, in_blocks.AddUp, Int32[Array, '']
+]:
+  """Returns the errors of a batch, its sums, and the rows with too many pairs.
+
+  The sums are a function for `in_blocks.step`. The last result is the number of
+  rows with more than `cap` selected latents. If there are any, errors and sums
+  are computed by dense products. None is no limit.
+  """
   selected, overflow = select(batch, settings, cap)
-  fits = overflow == 0
-  errors = jax.lax.cond(
-      fits,
-      lambda: decode(batch, matrices.decoder, selected),
-      lambda: dense.decode(batch, matrices.decoder),
+
+  def choose(by_pairs, by_products):
+    if cap is None:
+      return by_pairs()
+    return jax.lax.cond(overflow == 0, by_pairs, by_products)
+
+  errors = choose(
+      lambda: decode(batch, decoder, selected),
+      lambda: dense.decode(batch, decoder),
   )
 
   def add_up(decoder, numbers):
-    return jax.lax.cond(
-        fits,
+    return choose(
         lambda: latent_major.add_up(
             batch,
             errors.scaled,
@@ -74,10 +101,7 @@ def step(
         ),
     )
 
-  matrices, result = in_blocks.step(
-      matrices, batch, scalars, errors, add_up, settings=settings
-  )
-  return matrices, result._replace(overflow=overflow)
+  return errors, add_up, overflow
 
 
 class Selected(NamedTuple):
@@ -92,11 +116,13 @@ class Selected(NamedTuple):
 
 
 def select(
-    batch: active_pairs.Batch, settings: active_pairs.Settings, cap: int
+    batch: active_pairs.Batch, settings: active_pairs.Settings, cap: int | None
 ) -> tuple[Selected, Int32[Array, '']]:
   """Returns selected pairs, and the number of rows with more than `cap`."""
   mask = active_pairs.selected(batch, settings)
   selected = Selected(bits.pack(mask), *bits.pack_rows(mask))
+  if cap is None:
+    return selected, jnp.int32(0)
   overflows = selected.running[:, -1] > cap
   return selected, jnp.sum(overflows, dtype=jnp.int32)
 

@@ -75,21 +75,18 @@ class BatchTopK(topk.TopK):
     active = pseudo_derivatives.is_active(pre_acts, threshold)
     return jnp.where(active, pre_acts, 0.0)
 
-  def batch_latents(
+  def chosen(
       self,
       params: base.Params,
       pre_acts: Float[Array, 'batch latents'],
       *,
-      inputs: Float[Array, 'batch model'],
       keep: Bool[Array, ' batch'],
-  ) -> Float[Array, 'batch latents']:
-    """Returns the k * rows largest pre-activations of the kept rows, else 0."""
-    del inputs
+      search: topk.Search = largest_k.largest,
+  ) -> Bool[Array, 'batch latents']:
+    """Returns the mask of the k * rows largest pairs of the kept rows."""
     k = jax.lax.stop_gradient(params['k'])
     count = jnp.round(k * keep.sum(dtype=jnp.int32)).astype(jnp.int32)
-    candidates = jnp.where(keep[:, None], pre_acts, 0.0)
-    chosen = largest_k.largest(candidates, count, whole=True)
-    return jnp.where(chosen, pre_acts, 0.0)
+    return search(pre_acts, count, whole=True, rows=keep)
 
   def carry(
       self, params: base.Params, latents: Float[Array, 'batch latents']

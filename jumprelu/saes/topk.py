@@ -33,7 +33,7 @@ Implementations differ. This package chooses as follows:
   largest are all kept, so ties can raise L0 above k.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import dataclasses
 import math
 from typing import ClassVar
@@ -41,10 +41,14 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from jumprelu.array_typing import Array, Float
+from jumprelu.array_typing import Array, Bool, Float, Int32
 from jumprelu.files import fields
 from jumprelu.ops import largest_k, products
 from jumprelu.saes import base
+
+# A function (values, k, whole=..., rows=...) that returns the mask of
+# the k largest positive values (`largest_k.largest`).
+Search = Callable[..., Bool[Array, 'batch latents']]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +108,38 @@ class TopK(base.Sae):
     chosen = largest_k.largest(pre_acts, jax.lax.stop_gradient(params['k']))
     return jnp.where(chosen, pre_acts, 0.0)
 
+  def chosen(
+      self,
+      params: base.Params,
+      pre_acts: Float[Array, 'batch latents'],
+      *,
+      keep: Bool[Array, ' batch'],
+      search: Search = largest_k.largest,
+  ) -> Bool[Array, 'batch latents']:
+    """Returns the mask of the pairs that are active in training.
+
+    Args:
+      params: The parameters.
+      pre_acts: The pre-activations.
+      keep: Whether each row is kept.
+      search: `largest_k.largest`, or a function with the same results.
+    """
+    del keep
+    return search(pre_acts, jax.lax.stop_gradient(params['k']))
+
+  def batch_latents(
+      self,
+      params: base.Params,
+      pre_acts: Float[Array, 'batch latents'],
+      *,
+      inputs: Float[Array, 'batch model'],
+      keep: Bool[Array, ' batch'],
+  ) -> Float[Array, 'batch latents']:
+    """Returns the pre-activations of the pairs that are `chosen`, else 0."""
+    del inputs
+    chosen = self.chosen(params, pre_acts, keep=keep)
+    return jnp.where(chosen, pre_acts, 0.0)
+
   def penalty(
       self,
       params: base.Params,
@@ -124,22 +160,44 @@ class TopK(base.Sae):
   ) -> Float[Array, '']:
     """Returns the weighted squared error that the dead latents leave."""
     del latents
-    dead = rows.silent >= self.config.dead_after
+    dead = self.dead(rows.silent)
     missing = -jax.lax.stop_gradient(rows.errors)
 
     def remaining_error():
-      # Live latents are set to 0, and only positive values are selected.
-      candidates = jnp.where(dead[None, :], pre_acts, 0.0)
-      chosen = largest_k.largest(candidates, self.config.aux_k)
+      chosen = self.chosen_dead(pre_acts, dead)
       modelled = products.matmul(
           jnp.where(chosen, pre_acts, 0.0), params['W_dec']
       )
       squares = jnp.square(missing - modelled).sum(axis=-1)
       return self.config.aux_coefficient * base.kept_mean(squares, rows.keep)
 
-    if not (self.config.aux_k and self.config.aux_coefficient):
+    if not self.trains_dead:
       return jnp.float32(0)
     return jax.lax.cond(dead.any(), remaining_error, lambda: jnp.float32(0))
+
+  @property
+  def trains_dead(self) -> bool:
+    """Whether the loss has a term for dead latents."""
+    return bool(self.config.aux_k and self.config.aux_coefficient)
+
+  def dead(self, silent: Int32[Array, ' latents']) -> Bool[Array, ' latents']:
+    """Returns which latents are dead, from the rows since they last fired."""
+    return silent >= self.config.dead_after
+
+  def chosen_dead(
+      self,
+      pre_acts: Float[Array, 'batch latents'],
+      dead: Bool[Array, ' latents'],
+      *,
+      search: Search = largest_k.largest,
+  ) -> Bool[Array, 'batch latents']:
+    """Returns the mask of the dead latents that model the error of each row.
+
+    `search` is that of `chosen`.
+    """
+    # Live latents are set to 0, and only positive values are selected.
+    candidates = jnp.where(dead[None, :], pre_acts, 0.0)
+    return search(candidates, self.config.aux_k)
 
   def fold_own(
       self, params: base.Params, *, scale: Float[Array, ' latents']

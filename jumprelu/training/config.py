@@ -105,13 +105,13 @@ class TrainConfig:
       fields.field(
           'auto',
           'Implementation of a training step; results agree up to rounding.'
-          ' oracle: automatic differentiation, always used for SAEs other than'
-          " JumpReLU with the paper's gradients. dense: hand-written gradients."
-          ' sparse: only pairs of row and latent with a gradient, in JAX on one'
-          ' device; native: the same in C++ on one CPU; pallas: the same in'
-          ' kernels for one GPU. auto: on one CPU native if it was built, else'
-          ' sparse for wide SAEs; on one GPU pallas for very wide SAEs;'
-          ' otherwise dense.',
+          ' oracle: automatic differentiation, for any SAE; always used for SAEs'
+          " that the others leave out. dense: JumpReLU with the paper's"
+          ' gradients, hand-written. sparse: only pairs of row and latent with a'
+          ' gradient, in JAX on one device, also for TopK and BatchTopK; native:'
+          ' the same in C++ on one CPU; pallas: kernels for one GPU, without'
+          ' TopK. auto: on one CPU native if it was built, else sparse for wide'
+          ' SAEs; on one GPU pallas for very wide SAEs; otherwise dense.',
       )
   )
   sae: SaeConfigs = SaeConfigs()  # pyright: ignore[reportInvalidTypeForm]

@@ -1,6 +1,7 @@
 """The largest of many numbers, against sorting."""
 
 import math
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +39,61 @@ def test_counts_by_row_select_the_same_as_a_single_count(monkeypatch, k):
   monkeypatch.setattr(largest_k.counts, 'LIMIT', 1)
   actual = largest_k.largest(jnp.asarray(values), k, whole=True)
   np.testing.assert_array_equal(actual, expected)
+
+
+def _values(kind, rows=20, latents=300):
+  """Returns random values with ties, NaN or other special values."""
+  values = np.random.default_rng(0).normal(size=(rows, latents))
+  if kind == 'ties':
+    values = np.round(4 * values) / 4
+  if kind == 'special':
+    values[0, :5] = -0.0, np.inf, np.nan, np.finfo(np.float32).tiny, -np.inf
+    values[1], values[2], values[3] = np.nan, 0.0, -1.0
+  if kind == 'few positive':
+    values = np.where(values > 2, values, -(values**2))
+  if kind == 'neighbours':  # The largest values are in a few groups.
+    values[:, ::10] += 5
+  return jnp.asarray(values, jnp.float32)
+
+
+@pytest.mark.parametrize(
+    'kind', ['plain', 'ties', 'special', 'few positive', 'neighbours']
+)
+@pytest.mark.parametrize('whole', [False, True])
+@pytest.mark.parametrize('masked', [False, True])
+def test_the_largest_among_candidates_are_the_largest_of_all(
+    kind, whole, masked
+):
+  values = _values(kind)
+  rows = jnp.arange(20) % 3 != 1 if masked else None
+  narrowed = jax.jit(
+      largest_k.narrowed, static_argnames=('whole', 'group', 'limit')
+  )
+  for k in (0, 1, 7.5, 30, 290, 301):
+    k = jnp.float32(k * 20 if whole else k)
+    expected = largest_k.largest(values, k, whole=whole, rows=rows)
+    assert masked is False or not np.asarray(expected)[1].any()
+    # Groups that do not divide a row, and limits below and above the number of
+    # candidates of most rows.
+    for group, limit in ((32, 256), (7, 40), (1, 8), (1000, 512)):
+      actual = narrowed(
+          values, k, whole=whole, rows=rows, group=group, limit=limit
+      )
+      np.testing.assert_array_equal(actual, expected, str((k, group, limit)))
+
+
+def test_few_candidates_are_searched_instead_of_all_values():
+  searched = []
+  search = largest_k._search
+
+  def record(values, k, *, whole):
+    searched.append(values.shape)
+    return search(values, k, whole=whole)
+
+  with mock.patch.object(largest_k, '_search', record):
+    # Outside of jit both branches are traced, so only their order shows.
+    largest_k.narrowed(_values('plain'), 3, group=32, limit=16)
+  assert searched == [(20, 9), (20, 16), (20, 300)]
 
 
 def _sums(jaxpr):

@@ -5,8 +5,9 @@
   native  the same in C++; one CPU
   pallas  the same in Pallas; one GPU
 
-These backends support only plain JumpReLU SAEs, which have the paper's kernel,
-no gradient from the loss to the pre-activations, and no skip term. Other SAEs
+All of them support plain JumpReLU SAEs, which have the paper's kernel, no
+gradient from the loss to the pre-activations, and no skip term. `sparse` and
+`native` also support TopK and BatchTopK SAEs without a skip term. Other SAEs
 are trained by the backend `oracle`, which calls `training.step.step` itself.
 """
 
@@ -26,7 +27,7 @@ from jumprelu.training.backends.interface import (
     metrics,
     select,
 )
-from jumprelu.training.backends.plain_jumprelu import is_plain
+from jumprelu.training.backends.plain import is_plain
 
 __all__ = [
     'AUTO', 'Backend', 'DEAD_AFTER', 'Dense', 'DenseInPlace', 'Native',

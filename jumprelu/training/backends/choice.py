@@ -5,7 +5,7 @@ import jax
 from jumprelu import errors, sharding
 from jumprelu.ops import native
 from jumprelu.training import suite
-from jumprelu.training.backends import plain_jumprelu
+from jumprelu.training.backends import plain
 
 AUTO = 'auto'
 
@@ -21,25 +21,30 @@ def choose(
 ) -> str:
   """Returns the name of a group's backend: `name`, or the fastest if `AUTO`.
 
-  If the SAE is not a plain JumpReLU (`is_plain`), the result is the backend
-  `oracle`, whatever `name` is. For other SAEs, `AUTO` chooses the first of these that applies:
+  `AUTO` chooses the first of these that applies:
 
     native  on one CPU, if the native library was built
     pallas  on one GPU, for very wide SAEs
     sparse  on one CPU, for wide SAEs
     dense   otherwise
 
+  TopK and BatchTopK SAEs use only `sparse` and `native`. The result is the
+  backend `oracle` for other backends of these SAEs, because `oracle` needs as
+  many matrix products as `dense`, and for all SAEs that are neither these nor
+  plain JumpReLUs (`plain.has_pairs`).
+
   Raises:
     UserError: this machine or mesh does not support the backend.
   """
-  if not plain_jumprelu.is_plain(group.sae):
+  if not plain.has_pairs(group.sae):
     return 'oracle'
   obstacles = _obstacles(mesh)
   if name == AUTO:
-    return _fastest(group, mesh, obstacles)
-  if reason := obstacles.get(name):
+    name = _fastest(group, mesh, obstacles)
+  elif reason := obstacles.get(name):
     raise errors.UserError(f'backend={name}: {reason}; use --backend=auto')
-  return name
+  usable = plain.is_plain(group.sae) or name in ('sparse', 'native')
+  return name if usable else 'oracle'
 
 
 def dense_in_place(mesh: jax.sharding.Mesh | None) -> bool:

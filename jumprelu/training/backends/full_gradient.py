@@ -4,7 +4,7 @@ from jumprelu import saes
 from jumprelu.array_typing import Array
 from jumprelu.ops import dense
 from jumprelu.training import optim, suite, train_batch
-from jumprelu.training.backends import interface, plain_jumprelu
+from jumprelu.training.backends import interface, plain
 
 
 class Dense(interface.Backend):
@@ -21,16 +21,17 @@ class Dense(interface.Backend):
   ) -> tuple[suite.GroupState, dict[str, Array]]:
     """Returns the state of a member after one step, and its metrics."""
     state, params = member_state, member_state.params
-    encoded = plain_jumprelu.encode(sae, params, hyper, batch)
+    pre_acts = sae.pre_acts(params, batch.inputs)
+    encoded = plain.batch_of(sae, params, pre_acts, hyper, batch)
     W_enc, W_dec, result = dense.gradients(
         encoded,
         params['W_enc'],
         params['W_dec'],
-        settings=plain_jumprelu.settings_of(sae, config),
+        settings=plain.settings_of(sae, config),
     )
-    grads = plain_jumprelu.vector_gradients(params, result, encoded.threshold)
+    grads = plain.vector_gradients(sae, params, result, encoded.threshold)
     grads |= {'W_enc': W_enc, 'W_dec': W_dec}
-    outcome = plain_jumprelu.outcome_of(sae, encoded, result)
+    outcome = plain.outcome_of(sae, encoded, result)
     new = optim.update(
         params,
         state.nu,

@@ -12,19 +12,40 @@ backend up to rounding.
 """
 
 import abc
+from collections.abc import Callable
 import dataclasses
-from typing import NamedTuple
+import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jumprelu import saes
-from jumprelu.array_typing import Array, Float, Int
-from jumprelu.ops import active_pairs, dense, native, pallas, sparse
+from jumprelu.array_typing import Array, Bool, Float, Int
+from jumprelu.ops import (
+    active_pairs,
+    auxiliary,
+    dense,
+    largest_k,
+    native,
+    pallas,
+    sparse,
+)
 from jumprelu.training import optim, suite, train_batch
-from jumprelu.training.backends import interface, plain_jumprelu
+from jumprelu.training.backends import interface, plain
 
 _MATRICES = ('W_enc', 'W_dec')
+# If a row has more selected latents than this number, a step in JAX is computed
+# by dense products, which are as fast at an L0 of hundreds.
+_CAP = 384
+
+
+# A step in place: (the matrices before it, its inputs) -> (the matrices after
+# it, its other results).
+Update = Callable[
+    [active_pairs.Matrices, Any],
+    tuple[active_pairs.Matrices, active_pairs.StepResult],
+]
 
 
 class MemberState(NamedTuple):
@@ -130,34 +151,86 @@ class InPlace(interface.Backend):
     """Returns the state of a member after one step, and its metrics."""
     state = member_state
     learning_rate = hyper['learning_rate'] * batch.learning_rate
-    encoder = {'W_enc': state.matrices.encoder.T}
-    encoded = plain_jumprelu.encode(sae, state.params | encoder, hyper, batch)
-    matrices, result = self.update_matrices(
-        state.matrices,
-        encoded,
-        active_pairs.AdamScalars(
-            learning_rate, optim.correction(config, batch.step), state.clock
-        ),
-        settings=plain_jumprelu.settings_of(sae, config),
+    params = state.params | {'W_enc': state.matrices.encoder.T}
+    pre_acts = sae.pre_acts(params, batch.inputs)
+    encoded = plain.batch_of(
+        sae, params, pre_acts, hyper, batch, search=largest_k.narrowed
     )
-    outcome = plain_jumprelu.outcome_of(sae, encoded, result)
-    new = optim.update(
+    rates = active_pairs.AdamScalars(
+        learning_rate, optim.correction(config, batch.step), state.clock
+    )
+    matrices, result = self._update(
+        sae, state, encoded, rates, pre_acts=pre_acts, config=config
+    )
+    outcome = plain.outcome_of(sae, encoded, result)
+    new, nu = optim.update(
         state.params,
         state.nu,
-        plain_jumprelu.vector_gradients(
-            state.params, result, encoded.threshold
-        ),
+        plain.vector_gradients(sae, state.params, result, encoded.threshold),
         step=batch.step,
         learning_rate=learning_rate,
         config=config,
         unit_norm=False,
     )
-    params, nu = interface.select(outcome.ok, new, (state.params, state.nu))
+    new |= sae.carry(state.params, encoded.pre_acts)
+    params, nu = interface.select(
+        outcome.ok, (new, nu), (state.params, state.nu)
+    )
     silent, skipped = interface.count(state, batch, outcome)
     clock = state.clock + jnp.where(outcome.ok, 1, 0)
     state = MemberState(matrices, params, nu, silent, skipped, clock)
     return state, interface.metrics(
         outcome, batch, silent=silent, skipped=skipped
+    )
+
+  def _update(
+      self,
+      sae: saes.base.Sae,
+      state: MemberState,
+      encoded: active_pairs.Batch,
+      rates: active_pairs.AdamScalars,
+      *,
+      pre_acts: Float[Array, 'batch latents'],
+      config: optim.Config,
+  ) -> tuple[active_pairs.Matrices, active_pairs.StepResult]:
+    """Returns the matrices after a step, and the step's result.
+
+    `encoded.pre_acts` are those of the active pairs, and `pre_acts` those of
+    all pairs.
+    """
+    settings = plain.settings_of(sae, config)
+
+    def update(matrices, inputs):
+      encoded, _ = inputs
+      return self.update_matrices(matrices, encoded, rates, settings=settings)
+
+    dead = plain.dead_latents(sae, state.silent)
+    if dead is None:
+      return update(state.matrices, (encoded, pre_acts))
+
+    def update_with_dead(matrices, inputs):
+      encoded, pre_acts = inputs
+      # More candidates than by default, because `aux_k` is hundreds.
+      search = functools.partial(
+          largest_k.narrowed, group=8, limit=2 * sae.config.aux_k
+      )
+      chosen = sae.chosen_dead(pre_acts, dead, search=search)
+      return auxiliary.step(
+          matrices,
+          encoded,
+          plain.only(chosen, pre_acts),
+          rates,
+          coefficient=sae.config.aux_coefficient,
+          settings=settings,
+          cap=_CAP,
+      )
+
+    return _either(
+        dead.any(),
+        update_with_dead,
+        update,
+        state.matrices,
+        (encoded, pre_acts),
     )
 
 
@@ -174,8 +247,8 @@ class Sparse(InPlace):
   """The step over pairs of row and latent with a gradient, on one device."""
 
   # If a row has more selected latents than this number, the whole step is
-  # computed by dense products, which are as fast at an L0 of hundreds.
-  cap: int = 384
+  # computed by dense products.
+  cap: int = _CAP
 
   def update_matrices(self, matrices, batch, rates, *, settings):
     """Returns the results of `ops.sparse`."""
@@ -218,6 +291,35 @@ class Pallas(InPlace):
   def catch_up(self, matrices, clock, *, b2):
     """Returns the matrices with all second moments decayed up to `clock`."""
     return pallas.catch_up(matrices, clock, b2=b2)
+
+
+def _either(
+    condition: Bool[Array, ''],
+    update: Update,
+    other: Update,
+    matrices: active_pairs.Matrices,
+    inputs: Any,
+) -> tuple[active_pairs.Matrices, active_pairs.StepResult]:
+  """Returns the results of `update` if the condition holds, else of `other`.
+
+  Each is a loop of one or no iteration, because XLA would copy the matrices
+  into and out of the branches of a `lax.cond`. The barrier makes the inputs
+  depend on the iteration. Otherwise XLA would compute everything that depends
+  on them alone before the loop, even if it has no iteration.
+  """
+
+  def loop(update, carry, iterations):
+    def body(number, carry):
+      _, tied = jax.lax.optimization_barrier((number, inputs))
+      return jax.tree.map(jnp.asarray, update(carry[0], tied))
+
+    return jax.lax.fori_loop(0, iterations, body, carry)
+
+  _, shapes = jax.eval_shape(other, matrices, inputs)
+  result = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+  iterations = jnp.where(condition, 1, 0)
+  carry = loop(update, (matrices, result), iterations)
+  return loop(other, carry, 1 - iterations)
 
 
 def _without_matrices(tree: optim.Params) -> optim.Params:

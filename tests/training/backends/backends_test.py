@@ -136,24 +136,43 @@ def test_rows_without_a_gradient_catch_up_at_the_end_of_a_segment():
       np.testing.assert_allclose(end[name], ends[0][name], rtol=1e-5)
 
 
-def test_only_a_plain_jumprelu_gets_a_fast_backend():
-  config = toy_suite.make_config(variants=tuple(saes.VARIANTS))
-  chosen = {
-      group.name.split('-')[-1]: backends.choose('auto', group, None)
+def _chosen(name, mesh=None, **changes):
+  """Returns the backend of each variant."""
+  config = toy_suite.make_config(variants=tuple(saes.VARIANTS), **changes)
+  return {
+      group.name.split('-')[-1]: backends.choose(name, group, mesh)
       for group in toy_suite.make_groups(config)
   }
-  fast = 'dense' if native.why_not() else 'native'
-  assert chosen.pop('jumprelu') == fast
-  assert len(chosen) == len(saes.VARIANTS) - 1
-  assert set(chosen.values()) == {'oracle'}
 
 
-def test_without_the_native_step_wide_saes_on_a_cpu_are_sparse(monkeypatch):
+def test_only_variants_that_the_formulas_cover_get_a_fast_backend():
+  _need(('native',))
+  chosen = _chosen('auto')
+  fast = {name for name in chosen if chosen[name] == 'native'}
+  assert fast == {'jumprelu', 'topk', 'batch_topk'}
+  assert {chosen[name] for name in chosen.keys() - fast} == {'oracle'}
+  assert len(chosen) == len(saes.VARIANTS)
+
+
+def test_topk_gets_the_oracle_where_others_get_dense_products(monkeypatch):
+  mesh = toy_suite.make_mesh(8)
+  names = ('jumprelu', 'topk', 'batch_topk')
+
+  def chosen(*args, **changes):
+    by_variant = _chosen(*args, **changes)
+    return [by_variant[name] for name in names]
+
+  assert chosen('auto', mesh) == ['dense', 'oracle', 'oracle']
+  assert chosen('dense') == ['dense', 'oracle', 'oracle']
+  assert chosen('sparse') == ['sparse'] * 3
+  with pytest.raises(errors.UserError, match='backend=sparse.*one device'):
+    chosen('sparse', mesh)
   monkeypatch.setattr(native, 'why_not', lambda: 'it was not built')
-  for width, expected in ((2048, 'dense'), (4096, 'sparse')):
-    group, *_ = toy_suite.make_groups(toy_suite.make_config(widths=(width,)))
-    assert backends.choose('auto', group, None) == expected
-    assert backends.choose('auto', group, toy_suite.make_mesh(8)) == 'dense'
+  assert chosen('auto') == ['dense', 'oracle', 'oracle']
+  assert chosen('auto', widths=(4096,)) == ['sparse'] * 3
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+  wide = chosen('auto', widths=(65_536,))
+  assert wide == ['pallas', 'oracle', 'oracle']
 
 
 @pytest.mark.parametrize(
@@ -172,7 +191,8 @@ def test_an_sae_that_the_formulas_do_not_cover_gets_the_oracle(changes):
 
 
 def test_an_sae_with_a_skip_term_gets_the_oracle():
-  for group in toy_suite.make_groups(toy_suite.make_config()):
+  config = toy_suite.make_config(variants=('jumprelu', 'topk', 'batch_topk'))
+  for group in toy_suite.make_groups(config):
     sae = dataclasses.replace(group.sae, skip=True)
     skip = dataclasses.replace(group, sae=sae)
     assert backends.choose(backends.AUTO, skip, None) == 'oracle'
