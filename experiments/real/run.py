@@ -77,7 +77,8 @@ def run(flag_values: flags.FlagValues) -> int:
   if not flag_values.work:
     raise errors.UserError('--work is needed: a folder for stores and runs')
   chosen = _chosen(scale, flag_values.parts)
-  end = time.monotonic() + 3600 * (flag_values.hours or float('inf'))
+  hours = float('inf') if flag_values.hours is None else flag_values.hours
+  end = time.monotonic() + 3600 * hours
   cache_folder.keep_programs()
   config = preemption_lib.Config(watchdog_seconds=0)
   with preemption_lib.start(config) as preemption:
