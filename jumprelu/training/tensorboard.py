@@ -44,7 +44,12 @@ class Scalars:
           f'--tensorboard: {path} is in remote storage; choose a local --out, or'
           ' leave --tensorboard out and read metrics.jsonl'
       )
-    self._writer = tensorboardX.SummaryWriter(path, purge_step=step + 1)
+    # Otherwise the files of two starts within a second have the same name, and
+    # the second start would replace the file of the first.
+    suffix = f'.step_{step:012d}'
+    self._writer = tensorboardX.SummaryWriter(
+        path, purge_step=step + 1, filename_suffix=suffix
+    )
 
   def write(self, record: Mapping[str, Any]) -> None:
     """Writes the scalars of one line of metrics."""

@@ -103,6 +103,13 @@ def test_tensorboard_has_the_numbers_of_metrics_read(tmp_path):
   assert len(rows) == 7 * 4
 
 
+def test_two_starts_within_a_second_write_two_files(tmp_path, monkeypatch):
+  monkeypatch.setattr('time.time', lambda: 1_800_000_000.0)
+  for step in (0, 11):
+    tensorboard.Scalars(tmp_path, step=step).close()
+  assert _scalars(tmp_path)[1] == [1, 12]
+
+
 def test_tensorboard_refuses_remote_storage():
   with pytest.raises(errors.UserError, match='gs://a/b is in remote storage'):
     tensorboard.Scalars('gs://a/b', step=0)
