@@ -200,12 +200,13 @@ def _label_points(
     axis.annotate(
         text,
         (row['l0'], row[metric]),
-        # Above the curve, which falls, and beside the error bars. Inclined, so
-        # that labels do not reach the bars and labels of the next points.
-        xytext=(9, 3),
+        # Below the curve, which falls, because the curve of the PCA is above
+        # it. Inclined, so that labels do not reach the bars and the labels of
+        # the points on the left.
+        xytext=(-9, -3),
         textcoords='offset points',
-        ha='left',
-        va='bottom',
+        ha='right',
+        va='top',
         rotation=40,
         rotation_mode='anchor',
         fontsize=7.5,
@@ -219,9 +220,9 @@ def _style_x(axis, rows: Sequence[Row]) -> None:
   # The axis spans at least a factor of 3.
   low, high = min(l0), max(l0)
   high = max(high, 3 * low)
-  # Labels are on the right of their points and a third of the axis wide.
-  right = max(1.9, (high / low) ** 0.55)
-  axis.set_xlim(low / 1.4, right * high)
+  # Labels are on the left of their points and a quarter of the axis wide.
+  left = max(1.6, (high / low) ** 0.4)
+  axis.set_xlim(low / left, 1.3 * high)
 
 
 def _style_y(axes: np.ndarray, rows: Sequence[Row], metric: str) -> None:
@@ -243,7 +244,9 @@ def _style_y(axes: np.ndarray, rows: Sequence[Row], metric: str) -> None:
   ]
   low = min(x for x in (*values, *ends) if x > min(values) / 3)
   plot_style.log_axis(axes[0], 'y')
-  axes[0].set_ylim(low / 1.5, max(values) * 2)
+  high = max(values)
+  # Labels are below their points and a quarter of the axis high.
+  axes[0].set_ylim(low / max(1.8, (high / low) ** 0.33), high * 1.3)
 
 
 def _heading(rows: Sequence[Row]) -> str:

@@ -237,10 +237,12 @@ def test_labels_of_points_are_inside_their_panel(drawn):
   # Measured at the figure's own resolution.
   fig.savefig(io.BytesIO())
   for axis in fig.axes:
-    right = axis.get_window_extent().x1
+    panel = axis.get_window_extent()
     assert len(axis.texts) >= 3
     for text in axis.texts:
-      assert text.get_window_extent().x1 <= right
+      box = text.get_window_extent()
+      assert panel.x0 <= box.x0 and panel.y0 <= box.y0
+      assert box.x1 <= panel.x1 and box.y1 <= panel.y1
 
 
 def test_error_bars_are_inside_their_panel_unless_they_reach_zero(drawn):
