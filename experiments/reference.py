@@ -7,7 +7,7 @@ are published.
 
 from collections.abc import Iterable
 
-from experiments.figures import drawing, panels
+from experiments.figures import drawing
 
 _MODELS = {'gemma2_2b': '2b', 'gemma2_9b': '9b'}
 _SITES = {'resid_post': 'res', 'mlp_out': 'mlp', 'attn_heads': 'att'}
@@ -37,7 +37,7 @@ def released(rows: Iterable[drawing.Row]) -> list[drawing.Row]:
               'site': site,
               'layer': layer,
               'width': width,
-              'variant': panels.RELEASED,
+              'variant': drawing.RELEASED,
               'l0': l0,
           }
       )

@@ -10,7 +10,7 @@ from typing import Any
 
 from experiments.figures import toys
 
-_SIZE, _WIDTH = 4, 6
+_SIZE, WIDTH = 4, 6  # WIDTH is the number of latents.
 _LAMBDA = 0.03
 _STEP = 0.01  # Change of the threshold in each direction, for differences.
 
@@ -20,7 +20,7 @@ def draw(batches: int, batch: int) -> tuple[Any, Any]:
   import numpy as np
 
   rng = np.random.default_rng(0)
-  decoder = rng.normal(size=(_WIDTH, _SIZE))
+  decoder = rng.normal(size=(WIDTH, _SIZE))
   decoder /= np.linalg.norm(decoder, axis=1, keepdims=True)
   rows = rng.normal(size=(batches, batch, _SIZE)) / _SIZE**0.5
   return decoder.astype(np.float32), rows.astype(np.float32)
@@ -95,20 +95,20 @@ def _loss(decoder, bandwidth):
   sae = toys.make_sae(
       'jumprelu',
       size=_SIZE,
-      width=_WIDTH,
+      width=WIDTH,
       bandwidth=bandwidth,
       threshold_parameter='linear',
   )
   params = {
       'W_enc': jnp.asarray(decoder).T,
-      'b_enc': jnp.zeros(_WIDTH),
+      'b_enc': jnp.zeros(WIDTH),
       'W_dec': jnp.asarray(decoder),
       'b_dec': jnp.zeros(_SIZE),
   }
 
   def loss(threshold, rows):
     return sae.loss(
-        params | {'threshold': jnp.full(_WIDTH, threshold)},
+        params | {'threshold': jnp.full(WIDTH, threshold)},
         rows,
         rows,
         keep=jnp.ones(len(rows), bool),

@@ -17,6 +17,13 @@ VARIANTS = {
     'topk': 'TopK',
     'jumprelu': 'JumpReLU',
 }
+# The variant of rows that hold only the L0 of a published SAE.
+RELEASED = 'released'
+# Metrics between 0 and 1, drawn in percent.
+SHARES = frozenset((
+    'dead_share', 'over_1_percent_share', 'over_10_percent_share', 'new_share',
+    'kept_share', 'split_share', 'matched_share', 'latents',
+))  # fmt: skip
 LABELS = {
     'l0': 'L0: active latents per token',
     'bandwidth': 'Bandwidth of the kernel',
@@ -24,12 +31,12 @@ LABELS = {
     'fvu': 'FVU',
     'delta_loss': 'Delta loss (nats)',
     'loss_recovered': 'Loss recovered',
-    'loss_recovered_mean': 'Loss recovered, from mean ablation',
-    'gamma': 'gamma (reconstruction bias)',
+    'loss_recovered_mean': 'Loss recovered\nfrom mean ablation',
+    'gamma': 'Gamma: reconstruction bias',
     'dead_share': 'Dead latents',
-    'over_1_percent_share': 'Latents active on > 1 % of tokens',
-    'over_10_percent_share': 'Latents active on > 10 % of tokens',
-    'relative_error': 'Squared error (of the variance)',
+    'over_1_percent_share': 'Latents active on\n> 1 % of tokens',
+    'over_10_percent_share': 'Latents active on\n> 10 % of tokens',
+    'relative_error': 'Squared error / variance',
     'rounding': 'Cost of rounding the SAE (nats)',
     'r_l0': 'r_L0: evenness of active latents',
 }
@@ -94,17 +101,35 @@ def _stderr(values: np.ndarray) -> float:
 
 
 def curve(
-    axis: Any, points: Sequence[Point], index: int, label: str, **style: Any
+    axis: Any,
+    points: Sequence[Point],
+    index: int,
+    label: str,
+    *,
+    metric: str = '',
+    **style: Any,
 ) -> None:
-  """Draws points, connected by a line, with error bars."""
+  """Draws points, connected by a line, with error bars.
+
+  Args:
+    axis: The panel.
+    points: The points.
+    index: The number of the curve, for its colour and marker.
+    label: Its name in the legend.
+    metric: The column on the y axis. Error bars of shares end at 0 and 1.
+    **style: Style changes, as for `Axes.errorbar`.
+  """
   if not points:
     return
   x, y, x_stderr, y_stderr = map(np.array, zip(*points, strict=True))
+  y_bars = np.tile(plot_style.STDERRS * y_stderr, (2, 1))
+  if metric in SHARES:
+    y_bars = np.clip(y_bars, 0, np.clip([y, 1 - y], 0, None))
   axis.errorbar(
       x,
       y,
       xerr=plot_style.STDERRS * x_stderr if x_stderr.any() else None,
-      yerr=plot_style.STDERRS * y_stderr if y_stderr.any() else None,
+      yerr=y_bars if y_stderr.any() else None,
       label=label,
       **{
           **plot_style.mark(index),
@@ -115,6 +140,20 @@ def curve(
           **style,
       },
   )
+
+
+def nested(index: int, count: int) -> dict[str, Any]:
+  """Returns the style of one of `count` curves that may coincide.
+
+  Later curves are thinner and have smaller marks, so that the earlier ones
+  remain visible below them.
+  """
+  above = count - 1 - index
+  return {
+      'markersize': 4.5 + 1.7 * above,
+      'linewidth': 1.4 + 1.2 * above,
+      'zorder': 2 + index / count,
+  }
 
 
 def legend(axis: Any, **more: Any) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.figures import axes as axes_lib
 from experiments.figures import drawing
 from experiments.suites import results
 from jumprelu.evals import evaluate
@@ -17,6 +18,8 @@ _IDENTITY = (
 # Stored bins that are merged into a drawn bin, because a stored bin, a tenth of
 # a decade, holds few latents.
 _MERGED = 2
+# Share of the rarest latents, which the axis of frequencies omits.
+_RARE = 0.01
 
 
 def table(
@@ -87,7 +90,7 @@ def steps(
   places = [round((row['log10_low'] - lowest) / step) for row in inside]
   heights = np.bincount(places, [row['share'] for row in inside]) / members
   axis.stairs(
-      100 * heights,
+      heights,
       lowest + step * np.arange(len(heights) + 1),
       color=color,
       label=label,
@@ -95,13 +98,37 @@ def steps(
   )
 
 
-def finish(axes: Iterable[Any]) -> None:
-  """Marks 1 % and 10 % of tokens and labels the axes of drawn panels."""
-  axes = list(axes)
+def finish(axes: Sequence[Any], rows: Sequence[drawing.Row]) -> None:
+  """Marks 1 % and 10 % of tokens and labels the axes of drawn panels.
+
+  The axis of frequencies starts where the rarest hundredth of the drawn latents
+  ends, and names their share.
+  """
+  bins = sorted(
+      (row['log10_low'], row['share'])
+      for row in rows
+      if row['log10_low'] is not None
+  )
+  lows, shares = np.array(bins).T
+  before = np.cumsum(shares) - shares
+  first = float(lows[before <= _RARE * shares.sum()].max())
+  rare = shares[lows < first].sum() / shares.sum()
   for axis in axes:
-    for log10 in (-2, -1):
-      axis.axvline(log10, color=plot_style.FAINT, linewidth=0.8, linestyle=':')
-    axis.set_xlabel('log10 of firing frequency')
-    axis.set_xlim(right=0)
-    axis.set_ylim(bottom=0)
-  axes[0].set_ylabel('Latents (% per fifth of a decade)')
+    for i, log10 in enumerate((-2, -1)):
+      axis.axvline(
+          log10,
+          color=plot_style.FAINT,
+          linewidth=0.8,
+          linestyle=':',
+          label='' if i else 'Active on 1 % and on 10 % of tokens',
+      )
+    ticks = range(int(np.ceil(first)), 1)
+    axis.set_xticks(ticks, [f'{100 * 10.0**tick:g} %' for tick in ticks])
+    axis.set_xlim(first, 0)
+    axis.set_xlabel(
+        'Tokens on which a latent is active\n'
+        f'(log scale; {100 * rare:.1f} % of latents are rarer)'
+    )
+  axes_lib.style_row(
+      axes, ('latents',), labels=('Latents per bin of a fifth of a decade',)
+  )

@@ -15,9 +15,9 @@ from experiments.suites import command, suites
 
 _LABELS = {
     'gated_unit': 'Gated',
-    'gated_unfrozen': "gate's decoder not frozen",
-    'gated_no_r_mag': 'no r_mag',
-    'gated_untied': 'two encoders',
+    'gated_unfrozen': "Gate's decoder not frozen",
+    'gated_no_r_mag': 'No r_mag',
+    'gated_untied': 'Two encoders',
 }
 
 

@@ -33,10 +33,18 @@ def table(results):
 
 def figure(rows):
   """Returns gamma against L0 with a line at 1, one column per site."""
-  fig = panels.by_site(rows, ('gamma',), panels.variant_curves)
-  for axis in fig.axes:
-    axis.axhline(1, color=plot_style.FAINT, linewidth=0.9, linestyle='--')
-  return fig
+
+  def draw(axis, site_rows, metric):
+    panels.variant_curves(axis, site_rows, metric)
+    axis.axhline(
+        1,
+        color=plot_style.FAINT,
+        linewidth=0.9,
+        linestyle='--',
+        label='No shrinkage: gamma = 1',
+    )
+
+  return panels.by_site(rows, ('gamma',), draw)
 
 
 if __name__ == '__main__':

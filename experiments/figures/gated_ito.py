@@ -12,7 +12,8 @@ their encoders and once with as many latents from pursuit
 
 import sys
 
-from experiments.figures import drawing
+from experiments.figures import axes as axes_lib
+from experiments.figures import captions, drawing
 from experiments.suites import command, suites
 from jumprelu.plots import plot_style, sheets
 
@@ -49,12 +50,14 @@ def table(results):
 
 
 def figure(rows):
-  """Returns delta loss and FVU against L0, dashed for pursuit."""
+  """Returns delta loss and FVU against L0, dashed and hollow for pursuit."""
   fig, axes = sheets.panels(1, len(_METRICS), size=(3.8, 3.3))
-  for axis, (metric, columns) in zip(axes[0], _METRICS.items(), strict=True):
+  for axis, columns in zip(axes[0], _METRICS.values(), strict=True):
     _panel(axis, rows, columns)
-    axis.set(xlabel=drawing.LABELS['l0'], ylabel=drawing.LABELS[metric])
-  drawing.legend(axes[0, 1], title='hollow: by pursuit', title_fontsize=8.5)
+    axis.set_xlabel(drawing.LABELS['l0'])
+  axes_lib.style_row(axes[0], list(_METRICS))
+  sheets.legend_below(fig)
+  captions.write(fig, rows, list(_METRICS))
   return fig
 
 
@@ -69,10 +72,10 @@ def _panel(axis, rows, columns):
       )
       hollow = {'linestyle': '--', 'markerfacecolor': 'none'}
       is_encoder = y == columns[0]
-      label = drawing.VARIANTS[variant] if is_encoder else ''
+      source = 'encoder' if is_encoder else 'gradient pursuit'
+      label = f'{drawing.VARIANTS[variant]}, {source}'
       drawing.curve(axis, points, i, label, **({} if is_encoder else hollow))
   plot_style.log_axis(axis, 'x')
-  plot_style.log_axis(axis, 'y')
 
 
 if __name__ == '__main__':

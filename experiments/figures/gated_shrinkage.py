@@ -21,7 +21,7 @@ f = 0 and b = p.
 
 import sys
 
-from experiments.figures import drawing, toys
+from experiments.figures import captions, drawing, toys
 from experiments.suites import command
 from jumprelu.plots import plot_style, sheets
 
@@ -35,6 +35,7 @@ _FIELDS = {
     'gated': {},
     'jumprelu': {'bandwidth': 0.1, 'initial_threshold': 0.1},
 }
+_BARS = 'bars: ± 2 standard errors over seeds'
 _LABELS = drawing.VARIANTS | {'gated': 'Gated'}
 
 
@@ -42,6 +43,11 @@ def needs(scale):
   """Returns no suites, because `table` trains the toy."""
   del scale
   return ()
+
+
+def record():
+  """Returns the columns that name model and training."""
+  return toys.record(tuple(_FIELDS))
 
 
 def closed_form(coefficient):
@@ -119,7 +125,7 @@ def figure(rows):
       list(forms.values()),
       color=plot_style.INK,
       linestyle='--',
-      label='least L1 loss: 1 - lambda / 2',
+      label='Least L1 loss: 1 - lambda / 2',
       zorder=1,
   )
   for i, variant in enumerate(drawing.VARIANTS):
@@ -139,6 +145,7 @@ def figure(rows):
       ylim=(0, 1.1),
   )
   drawing.legend(axis, loc='lower left')
+  captions.write(fig, rows, bars=_BARS)
   return fig
 
 

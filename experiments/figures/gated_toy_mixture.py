@@ -14,7 +14,7 @@ of the feature given the sum.
 
 import sys
 
-from experiments.figures import drawing, mixture, toys
+from experiments.figures import captions, drawing, mixture, toys
 from experiments.suites import command
 from jumprelu.plots import plot_style, sheets
 
@@ -25,6 +25,7 @@ _VARIANTS = {
     'relu': {},
     'jumprelu': {'bandwidth': 0.2, 'initial_threshold': 0.3},
 }
+_BARS = 'bars: ± 2 standard errors over seeds'
 _LABELS = {'relu': 'ReLU', 'jumprelu': 'JumpReLU', 'best': 'Best function'}
 
 
@@ -32,6 +33,11 @@ def needs(scale):
   """Returns no suites, because `table` trains the toy."""
   del scale
   return ()
+
+
+def record():
+  """Returns the columns that name model and training."""
+  return toys.record(tuple(_VARIANTS))
 
 
 def table(results):
@@ -103,7 +109,10 @@ def figure(rows):
   left, right = axes[0]
   shown = drawing.where(rows, panel='fit')
   x = [row['x'] for row in shown]
-  for name, label in (('absent', 'feature absent'), ('present', 'present')):
+  for name, label in (
+      ('absent', 'Density, feature absent'),
+      ('present', 'Density, present'),
+  ):
     density = [row[name] for row in shown]
     shade = plot_style.FAINT if name == 'absent' else plot_style.COLOURS[4]
     left.fill_between(x, density, color=shade, alpha=0.3, lw=0, label=label)
@@ -128,6 +137,7 @@ def figure(rows):
   right.set(xlabel='Noise', ylabel='FVU of the feature', ylim=(0, None))
   drawing.legend(left, loc='upper left')
   drawing.legend(right)
+  captions.write(fig, rows, bars=_BARS)
   return fig
 
 

@@ -12,7 +12,8 @@ standard errors of the evaluation's text.
 
 import sys
 
-from experiments.figures import drawing, panels
+from experiments.figures import axes as axes_lib
+from experiments.figures import captions, drawing
 from experiments.suites import command, suites
 from jumprelu.plots import plot_style, sheets
 
@@ -42,11 +43,14 @@ def figure(rows):
     _curves(axis, rows, 'bandwidth', metric, along='sparsity_coefficient')
   for axis, metric in zip(axes[1], ('fvu', 'delta_loss'), strict=True):
     _curves(axis, rows, 'l0', metric, along='bandwidth')
-  for i, words in enumerate(('$\\lambda$ = ', 'bandwidth ')):
+  axes_lib.style_row(axes[0], ('l0', 'fvu'))
+  axes_lib.style_row(axes[1], ('fvu', 'delta_loss'))
+  for i, words in enumerate(('$\\lambda$ = ', 'Bandwidth ')):
     for axis in axes[i]:
       for line in axis.containers:
         line.set_label(words + line.get_label())
     drawing.legend(axes[i, 0])
+  captions.write(fig, rows, ('l0', 'fvu', 'delta_loss'))
   return fig
 
 
@@ -61,9 +65,7 @@ def _curves(axis, rows, x, metric, *, along):
     color = plot_style.shade(i, len(values))
     drawing.curve(axis, points, i, f'{value:g}', color=color)
   plot_style.log_axis(axis, 'x')
-  panels.log_y(axis, rows, metric)
   axis.set_xlabel(drawing.LABELS[x])
-  axis.set_ylabel(drawing.LABELS[metric])
 
 
 if __name__ == '__main__':

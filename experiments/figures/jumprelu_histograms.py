@@ -14,7 +14,7 @@ import sys
 
 import numpy as np
 
-from experiments.figures import drawing, frequencies
+from experiments.figures import captions, drawing, frequencies
 from experiments.suites import command, suites
 from jumprelu.plots import plot_style, sheets
 
@@ -82,11 +82,17 @@ def figure(rows):
     l0 = np.mean([row['l0'] for row in members])
     axis.set_title(
         f'{drawing.VARIANTS[variant]}\nL0 {l0:.0f},'
-        f' {frequencies.silent(selected):.1%} silent',
+        f' {_percent(frequencies.silent(selected))} silent',
         fontsize=9.5,
     )
-  frequencies.finish(axes[0])
+  frequencies.finish(axes[0], rows)
+  sheets.legend_below(fig)
+  captions.write(fig, rows, bars='means over seeds, no bars')
   return fig
+
+
+def _percent(share):
+  return f'{100 * share:.1f} % of latents' if share else 'no latent'
 
 
 if __name__ == '__main__':

@@ -36,8 +36,8 @@ table = options.table
 
 def figure(rows):
   """Returns panels of FVU, delta loss and the share of dead latents."""
-  labels = {'plain_jumprelu': 'rectangle'}
-  labels |= {_suite(kernel): kernel for kernel in _KERNELS}
+  labels = {'plain_jumprelu': 'Rectangle'}
+  labels |= {_suite(kernel): kernel.capitalize() for kernel in _KERNELS}
   return options.figure(rows, labels, ('fvu', 'delta_loss', 'dead_share'))
 
 

@@ -13,8 +13,8 @@ from experiments.figures import options
 from experiments.suites import command, suites
 
 _LABELS = {
-    'plain_jumprelu': 'to thresholds alone',
-    'to_pre_acts': 'to pre-activations too',
+    'plain_jumprelu': 'Gradients to thresholds alone',
+    'to_pre_acts': 'Gradients to pre-activations too',
 }
 
 

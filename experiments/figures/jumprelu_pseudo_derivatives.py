@@ -19,7 +19,7 @@ smooths the derivative.
 import sys
 
 from experiments import threshold_gradients
-from experiments.figures import drawing
+from experiments.figures import captions, drawing
 from experiments.suites import command
 from jumprelu.plots import plot_style, sheets
 
@@ -32,11 +32,26 @@ _AT = 0.2
 # Threshold and bandwidth of the first two panels.
 _THRESHOLD, _BANDWIDTH = 0.5, 0.3
 
+_BARS = (
+    f'means over {_BATCHES * _BATCH:,} rows · bars: ± 2 standard errors over'
+    ' batches (left), one standard deviation between batches (right)'
+)
+
 
 def needs(scale):
   """Returns no suites, because `table` computes the toy."""
   del scale
   return ()
+
+
+def record():
+  """Returns the columns that name the activations and the SAE."""
+  return {
+      'model': 'synthetic activations',
+      'variant': 'jumprelu',
+      'width': threshold_gradients.WIDTH,
+      'averaged_rows': _BATCHES * _BATCH,
+  }
 
 
 def table(results):
@@ -79,9 +94,9 @@ def figure(rows):
   z = [row['z'] for row in function]
   lines = (
       ('jumprelu', 'JumpReLU', '-', axes[0, 0]),
-      ('step', 'step', '--', axes[0, 0]),
-      ('jumprelu_slope', 'of the JumpReLU', '-', axes[0, 1]),
-      ('step_slope', 'of the step', '--', axes[0, 1]),
+      ('step', 'Step', '--', axes[0, 0]),
+      ('jumprelu_slope', 'Of the JumpReLU', '-', axes[0, 1]),
+      ('step_slope', 'Of the step', '--', axes[0, 1]),
   )
   for i, (name, label, style, axis) in enumerate(lines):
     axis.plot(
@@ -94,13 +109,16 @@ def figure(rows):
   title = f'Functions: threshold {_THRESHOLD}, bandwidth {_BANDWIDTH}'
   axes[0, 0].set(title=title, xlabel='Pre-activation', ylabel='Value')
   axes[0, 1].set(
-      title='Pseudo-derivatives by the threshold', xlabel='Pre-activation'
+      title='Pseudo-derivatives by the threshold',
+      xlabel='Pre-activation',
+      ylabel='Pseudo-derivative',
   )
   gradient = drawing.where(rows, panel='gradient')
   _by_threshold(axes[1, 0], gradient)
   _by_bandwidth(axes[1, 1], drawing.where(gradient, threshold=_AT))
   for axis in axes.flat:
     drawing.legend(axis)
+  captions.write(fig, rows, bars=_BARS)
   return fig
 
 
@@ -112,9 +130,9 @@ def _by_threshold(axis, rows):
         'estimate',
         by=('threshold',),
     )
-    drawing.curve(axis, points, i, f'estimate, bandwidth {bandwidth:g}')
+    drawing.curve(axis, points, i, f'Estimate, bandwidth {bandwidth:g}')
   exact = {row['threshold']: row['difference'] for row in rows}
-  style = {'color': plot_style.INK, 'label': 'difference of the loss'}
+  style = {'color': plot_style.INK, 'label': 'Difference of the loss'}
   axis.plot(list(exact), list(exact.values()), 'x', zorder=9, **style)
   axis.set(
       title='Derivative of the expected loss',
@@ -128,16 +146,18 @@ def _by_bandwidth(axis, rows):
       [row['bandwidth'] for row in rows],
       [row['estimate'] for row in rows],
       yerr=[row['batch_deviation'] for row in rows],
-      label=f'gradient of {_BATCH} rows: mean, deviation',
+      label=f'Gradient of {_BATCH} rows: mean, deviation',
       color=plot_style.COLOURS[0],
       marker='o',
       capsize=2,
   )
-  style = {'color': plot_style.INK, 'label': 'difference of the loss'}
+  style = {'color': plot_style.INK, 'label': 'Difference of the loss'}
   axis.axhline(rows[0]['difference'], linestyle=':', **style)
   plot_style.log_axis(axis, 'x')
   axis.set(
-      title=f'One batch, threshold {_AT}', xlabel='Bandwidth of the kernel'
+      title=f'One batch, threshold {_AT}',
+      xlabel='Bandwidth of the kernel',
+      ylabel='Gradient of one batch',
   )
 
 

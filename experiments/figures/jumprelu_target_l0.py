@@ -11,7 +11,8 @@ errors.
 
 import sys
 
-from experiments.figures import drawing, panels
+from experiments.figures import axes as axes_lib
+from experiments.figures import captions, drawing, panels
 from experiments.suites import command, scales, suites
 from jumprelu.plots import plot_style, sheets
 
@@ -19,8 +20,9 @@ _COLUMNS = (
     'site', 'variant', 'width', 'sparsity_coefficient', 'target_l0', 'seed',
     'l0', 'fvu', 'delta_loss', 'delta_loss_stderr', 'dead_share',
 )  # fmt: skip
-_KINDS = {'target': 'with a target L0', 'coefficient': 'with a coefficient'}
+_KINDS = {'target': 'With a target L0', 'coefficient': 'With a coefficient'}
 _METRICS = ('delta_loss', 'fvu')
+_RATIO = 'L0 / target L0'
 _BAND = 0.1
 
 
@@ -46,30 +48,42 @@ def table(results):
 def figure(rows):
   """Returns L0 over target, delta loss and FVU, one column per site."""
   sites = drawing.present(rows, 'site', scales.SITES)
-  fig, axes = sheets.panels(3, len(sites))
+  fig, axes = sheets.panels(3, len(sites), sharex=True, sharey='row')
   for column, site in zip(axes.T, sites, strict=True):
     site_rows = drawing.where(rows, site=site)
     column[0].set_title(plot_style.SITES[site])
     _draw_ratio(column[0], drawing.where(site_rows, kind='target'))
     for axis, metric in zip(column[1:], _METRICS, strict=True):
-      panels.curves(axis, site_rows, metric, column='kind', labels=_KINDS)
+      panels.curves(
+          axis,
+          site_rows,
+          metric,
+          column='kind',
+          labels=_KINDS,
+          is_nested=True,
+      )
       plot_style.log_axis(axis, 'x')
-      panels.log_y(axis, site_rows, metric)
-      axis.set_xlabel(drawing.LABELS['l0'])
-  labels = ('L0 over the target', *map(drawing.LABELS.get, _METRICS))
-  for axis, label in zip(axes[:, 0], labels, strict=True):
-    axis.set_ylabel(label)
+    column[-1].set_xlabel(drawing.LABELS['l0'])
+  axes_lib.style_row(axes[0], ('ratio',), labels=(_RATIO,))
+  for row_axes, metric in zip(axes[1:], _METRICS, strict=True):
+    axes_lib.style_row(row_axes, (metric,))
   sheets.legend_below(fig)
+  captions.write(fig, rows, _METRICS)
   return fig
 
 
 def _draw_ratio(axis, rows):
-  axis.axhspan(1 - _BAND, 1 + _BAND, color=plot_style.FAINT, alpha=0.15)
+  axis.axhspan(
+      1 - _BAND,
+      1 + _BAND,
+      color=plot_style.FAINT,
+      alpha=0.15,
+      label=f'Within {_BAND:.0%} of the target'.replace('%', ' %'),
+  )
   axis.axhline(1, color=plot_style.FAINT, linewidth=0.8)
-  points = drawing.over_seeds(rows, 'target_l0', 'ratio', by=('target_l0',))
-  drawing.curve(axis, points, 0, _KINDS['target'])
+  points = drawing.over_seeds(rows, 'l0', 'ratio', by=('target_l0',))
+  drawing.curve(axis, points, 0, _KINDS['target'], **drawing.nested(0, 2))
   plot_style.log_axis(axis, 'x')
-  axis.set_xlabel('Target L0')
 
 
 if __name__ == '__main__':

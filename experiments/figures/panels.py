@@ -4,11 +4,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import types
 from typing import Any
 
-from experiments.figures import drawing
+from experiments.figures import axes as axes_lib
+from experiments.figures import captions, drawing
 from jumprelu.plots import plot_style, sheets
-
-# The variant of rows that hold only the L0 of a published SAE.
-RELEASED = 'released'
 
 
 def by_site(
@@ -18,7 +16,7 @@ def by_site(
     *,
     x: str = 'l0',
     sites: Iterable[str] = plot_style.SITES,
-    logarithmic: Iterable[str] = ('fvu', 'delta_loss'),
+    bars: str = '',
 ) -> Any:
   """Returns a figure with one column per site and one row per metric.
 
@@ -28,22 +26,23 @@ def by_site(
     draw: Draws a panel, from its axis, the rows of its site and its metric.
     x: The column along x, on a logarithmic axis.
     sites: Sites in order; those without rows are omitted.
-    logarithmic: Metrics with a logarithmic axis, because ratios matter.
+    bars: The meaning of error bars, as for `captions.write`.
   """
   columns = drawing.present(rows, 'site', sites)
-  fig, axes = sheets.panels(len(metrics), len(columns), sharex='col')
+  fig, axes = sheets.panels(
+      len(metrics), len(columns), sharex=True, sharey='row'
+  )
   for column, site in zip(axes.T, columns, strict=True):
     site_rows = drawing.where(rows, site=site)
     column[0].set_title(plot_style.SITES[site])
     for axis, metric in zip(column, metrics, strict=True):
       draw(axis, site_rows, metric)
       plot_style.log_axis(axis, 'x')
-      if metric in logarithmic:
-        log_y(axis, site_rows, metric)
     column[-1].set_xlabel(drawing.LABELS[x])
-  for axis, metric in zip(axes[:, 0], metrics, strict=True):
-    axis.set_ylabel(drawing.LABELS[metric])
+  for row_axes, metric in zip(axes, metrics, strict=True):
+    axes_lib.style_row(row_axes, (metric,))
   sheets.legend_below(fig)
+  captions.write(fig, rows, metrics, bars=bars)
   return fig
 
 
@@ -60,6 +59,7 @@ def curves(
     column: str,
     labels: Mapping[Any, str],
     styles: Mapping[Any, Mapping[str, Any]] = types.MappingProxyType({}),
+    is_nested: bool = False,
 ) -> None:
   """Draws one metric against L0, one curve per value of a column.
 
@@ -70,6 +70,7 @@ def curves(
     column: The column that distinguishes curves.
     labels: The curves' labels by value, in the order of their colours.
     styles: Style changes by value, as for `Axes.errorbar`.
+    is_nested: Whether curves that coincide remain visible.
   """
   for i, (value, label) in enumerate(labels.items()):
     points = drawing.over_seeds(
@@ -78,21 +79,16 @@ def curves(
         metric,
         by=('sparsity_coefficient', 'target_l0'),
     )
-    drawing.curve(axis, points, i, label, **styles.get(value, {}))
-
-
-def log_y(axis: Any, rows: Iterable[drawing.Row], metric: str) -> None:
-  """Makes the y axis logarithmic if all values are positive."""
-  values = [row[metric] for row in rows if row.get(metric) is not None]
-  if min(values, default=0) > 0:
-    plot_style.log_axis(axis, 'y')
+    style = drawing.nested(i, len(labels)) if is_nested else {}
+    style = {**style, **styles.get(value, {})}
+    drawing.curve(axis, points, i, label, metric=metric, **style)
 
 
 def mark_released(
     axis: Any, rows: Iterable[drawing.Row], color: Any = plot_style.FAINT
 ) -> None:
   """Marks the L0s of published SAEs (rows of `reference`) on the x axis."""
-  l0s = [row['l0'] for row in drawing.where(rows, variant=RELEASED)]
+  l0s = [row['l0'] for row in drawing.where(rows, variant=drawing.RELEASED)]
   if l0s:
     axis.plot(
         l0s,

@@ -10,7 +10,7 @@ over seeds, one panel per coefficient. Dotted lines mark 1 % and 10 % of tokens.
 
 import sys
 
-from experiments.figures import drawing, frequencies
+from experiments.figures import captions, drawing, frequencies
 from experiments.suites import command, suites
 from jumprelu.plots import plot_style, sheets
 
@@ -36,9 +36,10 @@ def figure(rows):
     for i, width in enumerate(widths):
       selected = drawing.where(rows, sparsity_coefficient=value, width=width)
       color = plot_style.shade(i, len(widths))
-      frequencies.steps(axis, selected, color, f'width {width:,}')
-  frequencies.finish(axes[0])
+      frequencies.steps(axis, selected, color, f'Width {width:,}')
+  frequencies.finish(axes[0], rows)
   sheets.legend_below(fig)
+  captions.write(fig, rows, bars='means over seeds, no bars')
   return fig
 
 

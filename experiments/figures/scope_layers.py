@@ -50,7 +50,7 @@ def figure(rows):
       points = drawing.over_seeds(
           layer_rows, 'l0', metric, by=('sparsity_coefficient',)
       )
-      drawing.curve(axis, points, i, f'layer {layer}', color=color)
+      drawing.curve(axis, points, i, f'Layer {layer}', color=color)
       panels.mark_released(axis, layer_rows, color)
 
   return panels.by_site(rows, ('delta_loss', 'fvu'), draw)

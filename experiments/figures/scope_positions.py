@@ -24,6 +24,7 @@ from experiments.suites import results as results_lib
 from jumprelu.plots import plot_style
 
 _METRICS = ('relative_error', 'delta_loss')
+_BARS = 'bars: ± 2 standard errors over tokens'
 _IDENTITY = ('layer', 'site', 'width', 'sparsity_coefficient', 'seed')
 # Bins per doubling of the position. The first positions have a bin each.
 _PER_DOUBLING = 2
@@ -120,9 +121,8 @@ def figure(rows):
           axis, points, i, f'$\\lambda$ = {value:g}',
           color=plot_style.shade(i, len(values)),
       )  # fmt: skip
-    axis.set_ylim(bottom=min(0, axis.get_ylim()[0]))
 
-  return panels.by_site(rows, _METRICS, draw, x='position', logarithmic=())
+  return panels.by_site(rows, _METRICS, draw, x='position', bars=_BARS)
 
 
 if __name__ == '__main__':

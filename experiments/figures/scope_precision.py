@@ -18,11 +18,15 @@ from jumprelu.plots import plot_style
 _COLUMNS = (
     'layer', 'site', 'width', 'sparsity_coefficient', 'seed', 'lm_dtype', 'l0',
 )  # fmt: skip
+_BARS = (
+    'bars: ± 2 standard errors over sequences of the text (cost of rounding);'
+    ' no bars: delta loss'
+)
 _LABELS = {
-    ('float32', 'float32'): 'float32',
+    ('float32', 'float32'): 'Both in float32',
     ('float32', 'bfloat16'): 'SAE in bfloat16',
-    ('bfloat16', 'float32'): 'language model in bfloat16',
-    ('bfloat16', 'bfloat16'): 'both in bfloat16',
+    ('bfloat16', 'float32'): 'Language model in bfloat16',
+    ('bfloat16', 'bfloat16'): 'Both in bfloat16',
 }
 
 
@@ -76,12 +80,12 @@ def figure(rows):
       if metric == 'delta_loss':
         # The error of the text is common to the curves, and would hide them.
         points = [point._replace(y_stderr=0.0) for point in points]
-      # Later marks are smaller, because the curves overlap.
-      drawing.curve(axis, points, i, label, markersize=9 - 2 * i)
+      style = drawing.nested(i, len(_LABELS))
+      drawing.curve(axis, points, i, label, **style)
     if metric == 'rounding':
-      axis.axhline(0, color=plot_style.FAINT, linewidth=0.8)
+      axis.axhline(0, color=plot_style.FAINT, linewidth=0.8, label='No cost')
 
-  return panels.by_site(rows, ('delta_loss', 'rounding'), draw)
+  return panels.by_site(rows, ('delta_loss', 'rounding'), draw, bars=_BARS)
 
 
 if __name__ == '__main__':

@@ -18,13 +18,15 @@ too short, because pairs share members.
 
 import sys
 
-from experiments.figures import drawing
+from experiments.figures import axes as axes_lib
+from experiments.figures import captions, drawing
 from experiments.suites import command, suites
 from experiments.suites import results as results_lib
 from jumprelu.plots import plot_style, sheets
 
+_BARS = 'bars: ± 2 standard errors over pairs of seeds'
 _LABELS = {
-    'new_share': 'New beside the narrowest SAE',
+    'new_share': 'New in the wider SAE',
     'kept_share': 'Latents of the narrowest SAE kept',
     'split_share': 'Latents of the narrowest SAE split',
     'matched_share': 'Latents matched in another seed',
@@ -76,7 +78,9 @@ def figure(rows):
   values = sorted({row['sparsity_coefficient'] for row in rows})
   widths = sorted({row['width'] for row in rows})
   narrowest = min(row['from_width'] for row in rows)
-  fig, axes = sheets.panels(1, len(_LABELS), size=(2.9, 3.0), sharex=True)
+  fig, axes = sheets.panels(
+      1, len(_LABELS), size=(2.9, 3.0), sharex=True, sharey=True
+  )
   for axis, (metric, label) in zip(axes[0], _LABELS.items(), strict=True):
     pairs = drawing.where(rows, kind='seeds')
     if metric != 'matched_share':
@@ -89,14 +93,18 @@ def figure(rows):
           by=('width',),
       )
       color = plot_style.shade(i, len(values))
-      drawing.curve(axis, points, i, f'$\\lambda$ = {value:g}', color=color)
+      style = drawing.nested(i, len(values)) | {'color': color}
+      name = f'$\\lambda$ = {value:g}'
+      drawing.curve(axis, points, i, name, metric=metric, **style)
     axis.set_xscale('log', base=2)
     axis.set_xticks(widths, [f'{width:,}' for width in widths])
     axis.set_title(label, fontsize=9.5)
-    axis.set_ylim(0, 1.02)
     axis.set_xlabel('Width')
-  axes[0, 0].set_ylabel('Share of latents that fire')
+  axes_lib.style_row(
+      axes[0], ('matched_share',), labels=('Share of latents that fire',)
+  )
   sheets.legend_below(fig)
+  captions.write(fig, rows, bars=_BARS)
   return fig
 
 

@@ -19,11 +19,11 @@ from experiments.suites import command, scales, suites
 
 _TRAINING_TEXT = 'stdlib'
 _LABELS = {
-    'stdlib': 'standard library, held out',
-    'jax': 'code of jax',
-    'docstrings': 'docstrings of numpy',
-    'stubs': 'type stubs of numpy',
-    'descriptions': 'package descriptions',
+    'stdlib': 'Standard library, held out',
+    'jax': 'Code of jax',
+    'docstrings': 'Docstrings of numpy',
+    'stubs': 'Type stubs of numpy',
+    'descriptions': 'Package descriptions',
     'headers': 'C headers of numpy',
 }
 _COLUMNS = (

@@ -10,7 +10,8 @@ coefficients are the same for both. Bars are two standard errors.
 
 import sys
 
-from experiments.figures import drawing, panels
+from experiments.figures import axes as axes_lib
+from experiments.figures import captions, drawing, panels
 from experiments.suites import command, suites
 from jumprelu.plots import plot_style, sheets
 
@@ -38,19 +39,19 @@ def figure(rows):
   layers = sorted({row['layer'] for row in rows})
   labels = {site: plot_style.SITES[site] for site in _SITES}
   fig, axes = sheets.panels(
-      len(_METRICS), len(layers), sharex=True, sharey='row', size=(2.4, 2.6)
+      len(_METRICS), len(layers), sharex=True, sharey='row', size=(2.9, 2.6)
   )
   for column, layer in zip(axes.T, layers, strict=True):
-    column[0].set_title(f'layer {layer}')
+    column[0].set_title(f'Layer {layer}')
     layer_rows = drawing.where(rows, layer=layer)
     for axis, metric in zip(column, _METRICS, strict=True):
       panels.curves(axis, layer_rows, metric, column='site', labels=labels)
       plot_style.log_axis(axis, 'x')
-      panels.log_y(axis, rows, metric)
-    column[-1].set_xlabel('L0')
-  for axis, metric in zip(axes[:, 0], _METRICS, strict=True):
-    axis.set_ylabel(drawing.LABELS[metric])
+    column[-1].set_xlabel(drawing.LABELS['l0'])
+  for row_axes, metric in zip(axes, _METRICS, strict=True):
+    axes_lib.style_row(row_axes, (metric,))
   sheets.legend_below(fig)
+  captions.write(fig, rows, _METRICS)
   return fig
 
 

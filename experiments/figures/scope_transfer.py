@@ -15,16 +15,18 @@ base model, on the same chats.
 
 import sys
 
-from experiments.figures import drawing, panels
+from experiments.figures import axes as axes_lib
+from experiments.figures import captions, drawing, panels
 from experiments.nano import texts
 from experiments.suites import command, suites
 from jumprelu.plots import plot_style, sheets
 
+_METRICS = ('delta_loss', 'fvu')
 _LABELS = {
-    'chat': 'trained on the chat model',
-    'base': 'trained on the base model',
-    'base_rescaled': 'trained on the base model, rescaled',
-    'at_home': 'base-model SAEs in the base model',
+    'chat': 'SAEs of the chat model, in the chat model',
+    'base': 'SAEs of the base model, in the chat model',
+    'base_rescaled': 'SAEs of the base model, in the chat model, rescaled',
+    'at_home': 'SAEs of the base model, in the base model',
 }
 _COLUMNS = (
     'model', 'site', 'width', 'sparsity_coefficient', 'seed', 'l0', 'fvu',
@@ -72,14 +74,22 @@ def table(results):
 def figure(rows):
   """Returns delta loss and FVU against L0, one curve per kind of SAE."""
   fig, axes = sheets.panels(1, 2, size=(3.8, 3.3))
-  for axis, metric in zip(axes[0], ('delta_loss', 'fvu'), strict=True):
+  for axis, metric in zip(axes[0], _METRICS, strict=True):
     styles = {'at_home': {'linestyle': ':'}}
     panels.curves(
-        axis, rows, metric, column='saes', labels=_LABELS, styles=styles
+        axis,
+        rows,
+        metric,
+        column='saes',
+        labels=_LABELS,
+        styles=styles,
+        is_nested=True,
     )
     plot_style.log_axis(axis, 'x')
-    axis.set(xlabel=drawing.LABELS['l0'], ylabel=drawing.LABELS[metric])
-  drawing.legend(axes[0, 1])
+    axis.set_xlabel(drawing.LABELS['l0'])
+  axes_lib.style_row(axes[0], _METRICS)
+  sheets.legend_below(fig)
+  captions.write(fig, rows, _METRICS)
   return fig
 
 

@@ -11,7 +11,8 @@ stream, and similarly for all widths. Bars are two standard errors.
 
 import sys
 
-from experiments.figures import drawing, panels
+from experiments.figures import axes as axes_lib
+from experiments.figures import captions, drawing, panels
 from experiments.suites import command, suites
 from jumprelu.plots import plot_style, sheets
 
@@ -38,8 +39,9 @@ def figure(rows):
   panels.curves(axis, rows, 'r_l0', column='site', labels=plot_style.SITES)
   plot_style.log_axis(axis, 'x')
   axis.set_xlabel(drawing.LABELS['l0'])
-  axis.set_ylabel(drawing.LABELS['r_l0'])
+  axes_lib.style_row(axes[0], ('r_l0',))
   drawing.legend(axis)
+  captions.write(fig, rows, ('r_l0',))
   return fig
 
 

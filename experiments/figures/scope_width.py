@@ -13,7 +13,8 @@ bars two standard errors.
 import sys
 
 from experiments import reference
-from experiments.figures import drawing, panels
+from experiments.figures import axes as axes_lib
+from experiments.figures import captions, drawing, panels
 from experiments.suites import command, suites
 from jumprelu.plots import plot_style, sheets
 
@@ -55,6 +56,7 @@ def figure(rows):
           color=plot_style.FAINT,
           linewidth=0.8,
           linestyle=':',
+          label='Equal coefficients',
       )
     for i, width in enumerate(widths):
       width_rows = drawing.where(rows, width=width)
@@ -62,13 +64,13 @@ def figure(rows):
       points = drawing.over_seeds(
           width_rows, 'l0', metric, by=('sparsity_coefficient',)
       )
-      drawing.curve(axis, points, i, f'width {width:,}', color=color)
+      drawing.curve(axis, points, i, f'Width {width:,}', color=color)
       panels.mark_released(axis, width_rows, color)
     plot_style.log_axis(axis, 'x')
-    panels.log_y(axis, rows, metric)
     axis.set_xlabel(drawing.LABELS['l0'])
-    axis.set_ylabel(drawing.LABELS[metric])
+  axes_lib.style_row(axes[0], _METRICS)
   sheets.legend_below(fig)
+  captions.write(fig, rows, _METRICS)
   return fig
 
 

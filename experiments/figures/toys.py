@@ -18,6 +18,17 @@ class Training:
   learning_rate: float = 2e-2
 
 
+def record(variants: tuple[str, ...], width: int = 1) -> dict[str, Any]:
+  """Returns the columns of a toy's table that name model and training."""
+  training = Training()
+  return {
+      'model': 'synthetic activations',
+      'variant': ' + '.join(variants),
+      'width': width,
+      'training_rows': training.steps * training.batch,
+  }
+
+
 def make_sae(variant: str, *, size: int = 1, width: int = 1, **fields: Any):
   """Returns an SAE of `size` dimensions; `fields` are fields of its config."""
   from jumprelu import saes

@@ -6,6 +6,8 @@ A figure is a module with three functions:
   table(results)   returns rows of plain numbers, from results by name
   figure(rows)     returns the picture, drawn from those rows alone
 
+Figures without suites may also have `record()`, the columns of `records.py`.
+
 The CSV file therefore holds all the numbers of the picture, and `--redraw`
 needs no suite. Modules that import JAX are imported inside functions, because
 `--redraw` needs no JAX either.
@@ -24,7 +26,7 @@ from absl import flags
 
 from experiments.figures import drawing
 from experiments.nano import made
-from experiments.suites import scales, suites
+from experiments.suites import records, scales, suites
 from jumprelu import errors
 from jumprelu.files import cache_folder
 from jumprelu.plots import sheets
@@ -193,7 +195,8 @@ def _draw_ready(
     by_name = {need.name: results.obtain(need, work) for need in needs}
     path = out / f'{_name(figure)}.csv'
     # Six digits, so that stored tables are short.
-    sheets.write_csv(figure.table(by_name), path, digits=6)
+    record = records.of_figure(figure, scale)
+    sheets.write_csv(records.add(figure.table(by_name), record), path, digits=6)
     _draw(figure, out)
   return waiting
 

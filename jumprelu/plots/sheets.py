@@ -34,7 +34,7 @@ def panels(
 def heading(fig: Any, text: str) -> None:
   """Writes a text above the panels, in lines as wide as the figure."""
   fig.suptitle(
-      textwrap.fill(text, int(15 * fig.get_figwidth())),
+      textwrap.fill(text, int(15 * fig.get_figwidth()), break_on_hyphens=False),
       x=0.012,
       ha='left',
       fontsize=9,

@@ -7,7 +7,7 @@ the activation. Gemma Scope compares SAEs by these curves (arXiv:2408.05147,
 figures 4 and 6). Lower and further left is better.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 import os
 from typing import Any
 
@@ -83,9 +83,8 @@ def plot(rows: Sequence[Row]) -> Any:
       top.set_title(
           plot_style.SITES[site], fontweight='bold', loc='left', pad=8
       )
-      bottom.set_xlabel('L0: active latents (log scale)')
-    if len(series) > 1:
-      sheets.legend_below(fig, grow=True)
+      bottom.set_xlabel('L0: active latents per token (log scale)')
+    sheets.legend_below(fig, grow=True)
     sheets.heading(fig, _heading(rows))
   return fig
 
@@ -103,14 +102,16 @@ def _draw_panel(
   rows = [row for row in rows if row['site'] == site]
   if metric == 'fvu':
     _draw_pca(axis, rows, series)
+  labelled: set[str] = set()
   for i, name in enumerate(series):
     series_rows = [row for row in rows if _series_of(row) == name]
     if series_rows:
-      label = labels.joined(series_rows[0], varying)
+      label = labels.joined(series_rows[0], varying or ['variant'])
       _draw_series(axis, series_rows, metric, index=i, label=label)
-  if len(series) == 1:
-    _label_points(axis, rows, metric)
-  _style_x(axis, rows, has_labels=len(series) == 1)
+      # A coefficient that several curves share is labelled on the first.
+      _label_points(axis, series_rows, metric, without=labelled)
+      labelled |= {labels.request(row) for row in series_rows}
+  _style_x(axis, rows)
 
 
 def _series_of(row: Row) -> _Series:
@@ -156,7 +157,7 @@ def _draw_series(
 
 
 def _draw_pca(axis, rows: Sequence[Row], series: Sequence[_Series]) -> None:
-  """Draws the curve of each run and layer, and names the first.
+  """Draws the curve of each run and layer; the first has a name.
 
   If there are several, each has the colour of the first series of its run.
   """
@@ -180,46 +181,48 @@ def _draw_pca(axis, rows: Sequence[Row], series: Sequence[_Series]) -> None:
         linewidth=1.1,
         marker='.',
         markersize=4,
+        label='' if is_named else 'PCA of rank L0',
     )
-    if not is_named:
-      axis.annotate(
-          'PCA of rank L0',
-          (l0[0], value[0]),
-          xytext=(2, 6),
-          textcoords='offset points',
-          color=plot_style.FAINT,
-          fontsize=8,
-      )
     is_named = True
 
 
-def _label_points(axis, rows: Sequence[Row], metric: str):
-  """Labels each point with its sparsity coefficient or target L0."""
+def _label_points(
+    axis, rows: Sequence[Row], metric: str, *, without: Collection[str]
+) -> None:
+  """Labels each point with its sparsity coefficient or target L0.
+
+  Labels of `without` are omitted.
+  """
   for row in rows:
-    if row.get(metric) is None:
+    text = labels.request(row)
+    if row.get(metric) is None or text in without:
       continue
     axis.annotate(
-        labels.request(row),
+        text,
         (row['l0'], row[metric]),
-        # Above the curve, which falls, and beside the error bars.
-        xytext=(6, 3),
+        # Below the curve, which falls, because the curve of the PCA is above
+        # it. Inclined, so that labels do not reach the bars and the labels of
+        # the points on the left.
+        xytext=(-9, -3),
         textcoords='offset points',
-        ha='left',
-        va='bottom',
+        ha='right',
+        va='top',
+        rotation=40,
+        rotation_mode='anchor',
         fontsize=7.5,
         color=plot_style.FAINT,
     )
 
 
-def _style_x(axis, rows: Sequence[Row], *, has_labels: bool) -> None:
+def _style_x(axis, rows: Sequence[Row]) -> None:
   l0 = [row['l0'] for row in rows]
   plot_style.log_axis(axis, 'x')
   # The axis spans at least a factor of 3.
   low, high = min(l0), max(l0)
   high = max(high, 3 * low)
-  # Labels are on the right of their points and a third of the axis wide.
-  right = max(1.9, (high / low) ** 0.55) if has_labels else 1.4
-  axis.set_xlim(low / 1.4, right * high)
+  # Labels are on the left of their points and a quarter of the axis wide.
+  left = max(1.6, (high / low) ** 0.4)
+  axis.set_xlim(low / left, 1.3 * high)
 
 
 def _style_y(axes: np.ndarray, rows: Sequence[Row], metric: str) -> None:
@@ -241,7 +244,9 @@ def _style_y(axes: np.ndarray, rows: Sequence[Row], metric: str) -> None:
   ]
   low = min(x for x in (*values, *ends) if x > min(values) / 3)
   plot_style.log_axis(axes[0], 'y')
-  axes[0].set_ylim(low / 1.5, max(values) * 1.45)
+  high = max(values)
+  # Labels are below their points and a quarter of the axis high.
+  axes[0].set_ylim(low / max(1.8, (high / low) ** 0.33), high * 1.3)
 
 
 def _heading(rows: Sequence[Row]) -> str:

@@ -4,7 +4,7 @@ import io
 import subprocess
 import sys
 
-from matplotlib import figure, image
+from matplotlib import figure, image, path
 import numpy as np
 import pytest
 
@@ -98,8 +98,9 @@ def test_error_bars_are_two_standard_errors(drawn):
 
 def test_pca_is_drawn_only_if_it_was_computed(drawn):
   fig = drawn([make_row(), make_row(site='transcoder', pca_fvu=None)])
-  assert 'PCA of rank L0' in texts(fig.axes[0])
-  assert 'PCA of rank L0' not in texts(fig.axes[1])
+  names = [axis.get_legend_handles_labels()[1] for axis in fig.axes[:2]]
+  assert names == [['PCA of rank L0', 'JumpReLU'], ['JumpReLU']]
+  assert legend_texts(fig) == ['PCA of rank L0', 'JumpReLU']
 
 
 def test_points_are_labelled_with_coefficient_or_target(drawn):
@@ -138,8 +139,50 @@ def test_several_widths_are_curves_named_in_a_legend(drawn):
       'width 1,024': [[10, 102.4], [20, 51.2]],
       'width 16,384': [[10, 1638.4], [20, 819.2]],
   }
-  assert legend_texts(fig) == ['width 1,024', 'width 16,384']
-  assert texts(fig.axes[1]) == []
+  assert legend_texts(fig) == ['PCA of rank L0', 'width 1,024', 'width 16,384']
+
+
+def test_a_coefficient_that_several_widths_share_is_labelled_once(drawn):
+  fig = drawn(
+      [
+          make_row(width=width, l0=5e-3 / value, sparsity_coefficient=value)
+          for width, values in ((1024, (1e-3, 2e-3)), (2048, (1e-3, 5e-4)))
+          for value in values
+      ]
+  )
+  assert sorted(texts(fig.axes[1])) == [
+      r'$\lambda = 10^{-3}$',
+      r'$\lambda = 2\cdot 10^{-3}$',
+      r'$\lambda = 5\cdot 10^{-4}$',
+  ]
+
+
+def test_a_label_does_not_reach_the_bars_of_the_next_points(drawn):
+  fig = drawn(
+      [
+          make_row(
+              site=site,
+              l0=l0,
+              sparsity_coefficient=value,
+              delta_loss=0.05 - l0 / 1000,
+              delta_loss_stderr=0.004,
+          )
+          for site in ('resid_post', 'mlp_out', 'attn_heads', 'transcoder')
+          for l0, value in ((8.3, 4e-3), (12.6, 2e-3), (17.6, 1e-3))
+      ]
+  )
+  fig.savefig(io.BytesIO())
+  for axis in fig.axes[4:]:
+    (bars,) = axis.collections
+    boxes = [
+        bars.get_transform().transform(segment)
+        for segment in bars.get_segments()
+    ]
+    for text in axis.texts:
+      # The line under the inclined text, of the length of the text.
+      box = text.get_window_extent()
+      line = path.Path([(box.x0, box.y0), (box.x1, box.y1)])
+      assert not any(line.intersects_path(path.Path(bar)) for bar in boxes)
 
 
 def test_runs_of_one_variant_and_width_stay_apart(drawn):
@@ -153,7 +196,7 @@ def test_runs_of_one_variant_and_width_stay_apart(drawn):
           for l0 in (10.0, 20.0)
       ]
   )  # fmt: skip
-  assert legend_texts(fig) == [
+  assert legend_texts(fig)[1:] == [
       'b · layer 2 · JumpReLU', 'a · layer 2 · gated', 'a · layer 2 · JumpReLU',
       'a · layer 5 · gated',
   ]  # fmt: skip
@@ -180,7 +223,7 @@ def test_the_pca_of_each_run_is_a_curve_of_its_own(drawn):
       for m in ('.', 'o', 's')
   ]
   assert colours[0] == colours[1] | colours[2] and len(colours[0]) == 2
-  assert texts(fig.axes[0]).count('PCA of rank L0') == 1
+  assert legend_texts(fig).count('PCA of rank L0') == 1
 
 
 def test_labels_of_points_are_inside_their_panel(drawn):
@@ -194,10 +237,12 @@ def test_labels_of_points_are_inside_their_panel(drawn):
   # Measured at the figure's own resolution.
   fig.savefig(io.BytesIO())
   for axis in fig.axes:
-    right = axis.get_window_extent().x1
+    panel = axis.get_window_extent()
     assert len(axis.texts) >= 3
     for text in axis.texts:
-      assert text.get_window_extent().x1 <= right
+      box = text.get_window_extent()
+      assert panel.x0 <= box.x0 and panel.y0 <= box.y0
+      assert box.x1 <= panel.x1 and box.y1 <= panel.y1
 
 
 def test_error_bars_are_inside_their_panel_unless_they_reach_zero(drawn):

@@ -58,8 +58,10 @@ def test_undefined_values_are_left_out_of_the_means():
   assert point == (5.0, 2.0, 0.0, 0.0)
 
 
-@pytest.mark.parametrize('lowest, scale', [(0.01, 'log'), (-0.01, 'linear')])
-def test_a_loss_that_fell_is_drawn_on_a_linear_axis(lowest, scale):
+@pytest.mark.parametrize(
+    'lowest, scale', [(0.01, 'log'), (-0.001, 'symlog'), (-0.01, 'linear')]
+)
+def test_a_loss_that_fell_is_drawn_where_the_axis_is_linear(lowest, scale):
   rows = [
       {'site': 'mlp_out', 'variant': 'topk', 'target_l0': k, 'l0': float(k),
        'delta_loss': y}

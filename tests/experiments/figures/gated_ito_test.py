@@ -36,4 +36,8 @@ def test_pursuit_and_encoder_are_drawn_in_one_panel():
         for a, b in zip(encoded, pursued, strict=True)
     )
   labels = left.get_legend_handles_labels()[1]
-  assert labels == ['ReLU + L1', 'JumpReLU']
+  assert labels == [
+      f'{variant}, {source}'
+      for variant in ('ReLU + L1', 'JumpReLU')
+      for source in ('encoder', 'gradient pursuit')
+  ]

@@ -8,6 +8,7 @@ from experiments.figures import (
     gated_rescaled,
     jumprelu_kernels,
     jumprelu_pre_acts,
+    options,
 )
 from experiments.nano import made
 from experiments.suites import scales
@@ -64,7 +65,8 @@ def test_every_option_has_a_curve_of_all_its_members(figure):
   rows = figure.table(results)
   assert len(rows) == sum(len(result.rows) for result in results.values())
   fig = figure.figure(rows)
-  for axis in fig.axes:
+  upper = fig.axes[: len(fig.axes) // 2]
+  for axis in upper:
     assert len(axis.containers) == len(results)
     for curve in axis.containers:
       l0 = curve.lines[0].get_xdata()
@@ -74,3 +76,22 @@ def test_every_option_has_a_curve_of_all_its_members(figure):
   assert options == set(results)
   first = drawing.where(rows, option=next(iter(results)))
   assert {row['seed'] for row in first} == set(small.SCALE.seeds)
+
+
+def test_differences_are_taken_within_a_seed_at_equal_l0():
+  rows = [
+      {'option': option, 'seed': seed, 'l0': l0, 'fvu': base + 0.1 * seed}
+      for option, offset in (('first', 0.0), ('other', 0.02))
+      for seed in (0, 1)
+      for l0, base in ((10, 0.3 + offset), (40, 0.1 + offset))
+  ]
+  # Halfway between the members of a seed, in the logarithm of L0.
+  rows += [
+      {'option': 'other', 'seed': 1, 'l0': l0, 'fvu': 0.25} for l0 in (20, 50)
+  ]
+  new = options.with_differences(rows, 'fvu', 'first')
+  differences = [row['fvu_difference'] for row in new]
+  assert differences[:4] == pytest.approx([0.0] * 4)
+  assert differences[4:8] == pytest.approx([0.02] * 4)
+  assert differences[8] == pytest.approx(0.25 - 0.3)
+  assert differences[9] is None

@@ -60,7 +60,7 @@ def test_steps_have_the_height_of_their_bin_and_zero_between_bins():
   fig, axes = sheets.panels(1, 1)
   frequencies.steps(axes[0, 0], rows, 'black', '')
   (patch,) = axes[0, 0].patches
-  np.testing.assert_allclose(patch.get_data().values, [65, 0, 0, 15])
+  np.testing.assert_allclose(patch.get_data().values, [0.65, 0, 0, 0.15])
   np.testing.assert_allclose(
       patch.get_data().edges, [-2, -1.8, -1.6, -1.4, -1.2]
   )
