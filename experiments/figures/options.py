@@ -64,20 +64,29 @@ def _difference(metric: str) -> str:
   return f'{metric}_difference'
 
 
+def _is_measured(row: drawing.Row, metric: str) -> bool:
+  """Returns whether a row has the metric and a positive L0."""
+  return bool(row['l0']) and row[metric] is not None
+
+
 def with_differences(
     rows: Sequence[drawing.Row], metric: str, first: str
 ) -> list[drawing.Row]:
   """Returns rows with the difference of a metric from an option at equal L0.
 
   The option's metric is interpolated, linearly in the logarithm of L0, between
-  the members with the row's seed. Rows outside their range have no difference.
+  the members with the row's seed. Rows outside their range have no difference,
+  nor have rows without the metric or without active latents.
   """
   new = []
   for row in rows:
     seed_rows = drawing.where(rows, option=first, seed=row['seed'])
-    points = sorted((r['l0'], r[metric]) for r in seed_rows if r['l0'])
+    points = sorted(
+        (r['l0'], r[metric]) for r in seed_rows if _is_measured(r, metric)
+    )
     difference = None
-    if points and points[0][0] <= row['l0'] <= points[-1][0]:
+    inside = points and _is_measured(row, metric)
+    if inside and points[0][0] <= row['l0'] <= points[-1][0]:
       x, y = np.array(points).T
       difference = row[metric] - np.interp(np.log(row['l0']), np.log(x), y)
     new.append(row | {_difference(metric): difference})

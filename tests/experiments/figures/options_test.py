@@ -95,3 +95,18 @@ def test_differences_are_taken_within_a_seed_at_equal_l0():
   assert differences[4:8] == pytest.approx([0.02] * 4)
   assert differences[8] == pytest.approx(0.25 - 0.3)
   assert differences[9] is None
+
+
+def test_rows_without_the_metric_or_active_latents_have_no_difference():
+  rows = [
+      {'option': option, 'seed': 0, 'l0': l0, 'fvu': fvu}
+      for option, l0, fvu in (
+          ('first', 10.0, 0.2), ('first', 20.0, 0.1), ('first', 15.0, None),
+          ('first', 0.0, 1.0), ('second', 15.0, None), ('second', 0.0, 1.0),
+          ('second', 10.0, 0.25),
+      )
+  ]  # fmt: skip
+  new = options.with_differences(rows, 'fvu', 'first')
+  differences = [row['fvu_difference'] for row in new]
+  assert differences[2:6] == [None] * 4
+  assert differences[6] == pytest.approx(0.05)
