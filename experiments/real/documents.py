@@ -63,7 +63,7 @@ def write(
   tokenizer = _tokenizer(model) if model else None
   digest, documents, characters, tokens = hashlib.sha256(), 0, 0, 0
   draft = out.with_name(f'{out.name}.partial')
-  with _reporting(out), contextlib.ExitStack() as stack:
+  with reporting(out), contextlib.ExitStack() as stack:
     out.parent.mkdir(parents=True, exist_ok=True)
     file = stack.enter_context(draft.open('wb'))
     for batch in _batches(rows):
@@ -116,7 +116,7 @@ def _batches(
 
 
 @contextlib.contextmanager
-def _reporting(path: pathlib.Path) -> Iterator[None]:
+def reporting(path: pathlib.Path) -> Iterator[None]:
   """A context in which a failed write raises a UserError with the file."""
   try:
     yield

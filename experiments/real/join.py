@@ -30,6 +30,7 @@ import zlib
 
 from absl import flags
 
+from experiments.real import documents
 from jumprelu import errors
 from jumprelu.run import main as main_lib
 
@@ -248,7 +249,7 @@ def _write(
         f' {free / 1e6:,.0f} MB; free some space'
     )
   digest = hashlib.sha256()
-  with _reporting(draft), draft.open('wb') as target:
+  with documents.reporting(draft), draft.open('wb') as target:
     for part in parts:
       for chunk in _chunks(part):
         digest.update(chunk)
@@ -260,18 +261,6 @@ def _write(
         f'{draft}: sha256 is {digest.hexdigest()}, not {expected.sha256};'
         f' {_CURE}'
     )
-
-
-@contextlib.contextmanager
-def _reporting(path: pathlib.Path) -> Iterator[None]:
-  """A context in which a failed write raises a UserError with the file."""
-  try:
-    yield
-  except OSError as error:
-    raise errors.UserError(
-        f'{path}: cannot be written ({error.strerror}); free some space or'
-        ' choose another --out'
-    ) from None
 
 
 def _chunks(part: _File) -> Iterator[bytes]:

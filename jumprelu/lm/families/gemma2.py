@@ -239,16 +239,10 @@ FAMILY = family.Family(
     models=_MODELS,
     model_name=_model_name,
     missing_weights=_missing_weights,
-    transformer=gemma_blocks.TRANSFORMER,
-    site_of_path=gemma_blocks.SITE_OF_PATH,
-    param_axes=gemma_blocks.param_axes,
-    matrices=gemma_blocks.matrices,
-    hook_names=gemma_blocks.HOOK_NAMES,
-    input_gain_hook_names=gemma_blocks.INPUT_GAIN_HOOK_NAMES,
+    **gemma_blocks.SHARED,
     special_ids=family.SpecialIds(
         pad=0, eos=1, bos=2, unk=3, start_of_turn=106, end_of_turn=107
     ),
-    turn_pieces=gemma_blocks.TURN_PIECES,
     huggingface=family.HuggingFace(
         model_classes={'gemma2': 'Gemma2ForCausalLM'},
         read_fields=_read_fields,

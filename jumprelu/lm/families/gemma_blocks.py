@@ -6,6 +6,7 @@ are normalised if `LmConfig.qk_norm` is set.
 """
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from jumprelu.lm import sites
 from jumprelu.lm.families import family
 
 # Arguments of the gemma package's TransformerConfig.
-TRANSFORMER: Mapping[str, bool] = {
+_TRANSFORMER: Mapping[str, bool] = {
     'use_post_attn_norm': True,
     'use_post_ffw_norm': True,
 }
@@ -24,17 +25,15 @@ QUERY_NORM = 'layer/attn/_query_norm/scale'
 _KEY_NORM = 'layer/attn/_key_norm/scale'
 _EMBEDDING = 'embedder/input_embedding'
 
-SITE_OF_PATH: Mapping[tuple[str, ...], sites.Site] = {
+_SITE_OF_PATH: Mapping[tuple[str, ...], sites.Site] = {
     (): sites.Site.RESID_POST,
     ('post_ffw_norm',): sites.Site.MLP_OUT,
     ('pre_ffw_norm',): sites.Site.MLP_IN,
     ('attn', 'attn_vec_einsum'): sites.Site.ATTN_HEADS,
 }
 
-TURN_PIECES = ('<start_of_turn>', '<end_of_turn>')
 
-
-def param_axes(config: config_lib.LmConfig) -> dict[str, family.Axes]:
+def _param_axes(config: config_lib.LmConfig) -> dict[str, family.Axes]:
   """Returns the logical axes of the parameters that are sharded."""
   return {
       _EMBEDDING: ('vocab', 'model'),
@@ -51,7 +50,7 @@ def param_axes(config: config_lib.LmConfig) -> dict[str, family.Axes]:
   }
 
 
-def matrices(config: config_lib.LmConfig) -> family.Matrices:
+def _matrices(config: config_lib.LmConfig) -> family.Matrices:
   """Returns the sizes of a layer's matrices."""
   head = config.d_model * config.head_dim
   return family.Matrices(
@@ -61,7 +60,7 @@ def matrices(config: config_lib.LmConfig) -> family.Matrices:
   )
 
 
-HOOK_NAMES = {
+_HOOK_NAMES = {
     sites.Site.RESID_POST: family.HookNames(
         'blocks.{layer}.hook_resid_post', 'model.layers.{layer}.output'
     ),
@@ -81,7 +80,7 @@ HOOK_NAMES = {
         'model.layers.{layer}.self_attn.o_proj.input',
     ),
 }
-INPUT_GAIN_HOOK_NAMES = family.HookNames(
+_INPUT_GAIN_HOOK_NAMES = family.HookNames(
     'blocks.{layer}.ln2.hook_normalized',
     'model.layers.{layer}.pre_feedforward_layernorm.output'
     ' / (1 + model.layers.{layer}.pre_feedforward_layernorm.weight)',
@@ -165,3 +164,15 @@ def _table(
     table[QUERY_NORM] = ((f'{layer}self_attn.q_norm',), (h,), np.asarray)
     table[_KEY_NORM] = ((f'{layer}self_attn.k_norm',), (h,), np.asarray)
   return table
+
+
+# The arguments of `family.Family` that the families share.
+SHARED: Mapping[str, Any] = {
+    'transformer': _TRANSFORMER,
+    'site_of_path': _SITE_OF_PATH,
+    'param_axes': _param_axes,
+    'matrices': _matrices,
+    'hook_names': _HOOK_NAMES,
+    'input_gain_hook_names': _INPUT_GAIN_HOOK_NAMES,
+    'turn_pieces': ('<start_of_turn>', '<end_of_turn>'),
+}

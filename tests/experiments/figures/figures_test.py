@@ -9,20 +9,10 @@ from experiments import all as all_lib
 from experiments.figures import drawing
 from experiments.suites import scales
 from jumprelu.plots import sheets
+from tests.experiments import figure_cases
 from tests.experiments import small_results as small
 
 _HERE = pathlib.Path(all_lib.__file__).parent
-
-
-def _name(figure):
-  return figure.__name__.rpartition('.')[2]
-
-
-_every = pytest.mark.parametrize('figure', all_lib.FIGURES, ids=_name)
-# Figures with suites; toys have none.
-_trained = pytest.mark.parametrize(
-    'figure', [f for f in all_lib.FIGURES if f.needs(small.SCALE)], ids=_name
-)
 
 
 @pytest.fixture(scope='module')
@@ -40,7 +30,7 @@ def obtain():
   return get
 
 
-@_trained
+@figure_cases.trained
 def test_a_picture_is_drawn_from_the_stored_table(figure, obtain, tmp_path):
   path = tmp_path / 'table.csv'
   sheets.write_csv(figure.table(obtain(figure)), path)
@@ -62,17 +52,19 @@ def test_suites_of_one_name_are_one_suite(scale):
       assert by_name.setdefault(need.name, need) == need
 
 
-@_every
+@figure_cases.every
 def test_a_figures_docstring_names_the_paper_and_the_command(figure):
   text = figure.__doc__
   assert re.search(r'arXiv \d{4}\.\d{5}', text)
-  assert re.search(rf'python -m experiments\.figures\.{_name(figure)}\s', text)
+  assert re.search(
+      rf'python -m experiments\.figures\.{figure_cases.name(figure)}\s', text
+  )
 
 
-@_every
+@figure_cases.every
 def test_the_list_of_figures_names_the_figure(figure):
   text = (_HERE / 'README.md').read_text('utf-8')
-  assert f'`{_name(figure)}`' in text
+  assert f'`{figure_cases.name(figure)}`' in text
 
 
 def test_every_file_of_a_figure_is_in_the_list_of_all():
@@ -80,4 +72,4 @@ def test_every_file_of_a_figure_is_in_the_list_of_all():
   files = {
       path.stem for glob in papers for path in (_HERE / 'figures').glob(glob)
   }
-  assert files == {_name(figure) for figure in all_lib.FIGURES}
+  assert files == {figure_cases.name(figure) for figure in all_lib.FIGURES}

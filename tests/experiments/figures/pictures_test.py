@@ -9,6 +9,7 @@ from experiments import all as all_lib
 from experiments.figures import drawing
 from experiments.suites import records
 from jumprelu.plots import plot_style, sheets
+from tests.experiments import figure_cases
 from tests.experiments import small_results as small
 
 _STORED = pathlib.Path(all_lib.__file__).parent / 'results' / 'nano'
@@ -19,23 +20,13 @@ _SHARES = {
 } - {''}
 
 
-def _name(figure):
-  return figure.__name__.rpartition('.')[2]
-
-
-_every = pytest.mark.parametrize('figure', all_lib.FIGURES, ids=_name)
-_trained = pytest.mark.parametrize(
-    'figure', [f for f in all_lib.FIGURES if f.needs(small.SCALE)], ids=_name
-)
-
-
 @pytest.fixture(scope='module')
 def stored():
   """Draws a figure from its stored table; pictures are cached by name."""
   cache = {}
 
   def get(figure):
-    name = _name(figure)
+    name = figure_cases.name(figure)
     if name not in cache:
       rows = drawing.read_csv(_STORED / f'{name}.csv')
       cache[name] = figure.figure(rows)
@@ -54,7 +45,7 @@ def _rows_of_panels(fig):
   return list(rows.values())
 
 
-@_trained
+@figure_cases.trained
 def test_a_caption_names_model_layer_sites_tokens_and_seeds(figure, tmp_path):
   results = {need.name: small.make(need) for need in figure.needs(small.SCALE)}
   rows = figure.table(results)
@@ -75,7 +66,7 @@ def test_a_caption_names_model_layer_sites_tokens_and_seeds(figure, tmp_path):
   assert 'bars' in words
 
 
-@_every
+@figure_cases.every
 def test_a_stored_table_has_the_columns_of_its_caption(figure, stored):
   words = ' '.join(stored(figure).get_suptitle().split())
   model, *parts = words.split(' · ')
@@ -84,14 +75,14 @@ def test_a_stored_table_has_the_columns_of_its_caption(figure, stored):
   assert any('rows' in part or 'tokens of' in part for part in parts)
 
 
-@_every
+@figure_cases.every
 def test_panels_of_a_row_are_of_one_kind(figure, stored):
   for row in _rows_of_panels(stored(figure)):
     kinds = {axis.get_yscale().removeprefix('sym') for axis, _ in row}
     assert len(kinds) == 1, [label for _, label in row]
 
 
-@_every
+@figure_cases.every
 def test_panels_of_one_metric_in_a_row_have_the_same_axis(figure, stored):
   for row in _rows_of_panels(stored(figure)):
     for label in {label for _, label in row}:
@@ -99,7 +90,7 @@ def test_panels_of_one_metric_in_a_row_have_the_same_axis(figure, stored):
       assert len({(a.get_yscale(), a.get_ylim()) for a in same}) == 1, label
 
 
-@_every
+@figure_cases.every
 def test_a_logarithmic_axis_is_named_as_such(figure, stored):
   for row in _rows_of_panels(stored(figure)):
     for axis, label in row:
@@ -107,7 +98,7 @@ def test_a_logarithmic_axis_is_named_as_such(figure, stored):
       assert ('linear below' in label) == (axis.get_yscale() == 'symlog')
 
 
-@_every
+@figure_cases.every
 def test_shares_and_their_bars_are_between_0_and_1(figure, stored):
   for row in _rows_of_panels(stored(figure)):
     for axis, label in row:
@@ -136,7 +127,7 @@ def test_there_are_pictures_of_shares_and_of_both_logarithmic_scales(stored):
   assert {label for _, label in panels} >= _SHARES
 
 
-@_every
+@figure_cases.every
 def test_every_line_but_those_of_frames_has_a_name(figure, stored):
   """Dotted and dashed lines are in a legend of the figure."""
   fig = stored(figure)
