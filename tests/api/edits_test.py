@@ -335,7 +335,7 @@ def test_edits_without_meaning_are_refused(suite, options, message):
         ({'direction': np.ones(9)}, '9 entries: layer_2.resid_post has 128'),
         ({'direction': np.zeros(128)}, 'pass one that is not zero'),
         ({'tap': (9, 'resid_post')}, 'has layers 0 to 3'),
-        ({'positions': 99}, 'positions=99: the text has tokens 0 to 1'),
+        ({'positions': 99}, 'positions=99: the text has tokens 0 to 2'),
         ({'positions': 'last'}, 'pass integers, a slice, or None'),
         ({'positions': slice(0, 9, 2)}, 'must have step 1'),
     ],
