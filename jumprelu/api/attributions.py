@@ -138,11 +138,7 @@ def attribute(
   elif sae is not None and sae is not acts.sae:
     acts = model.run(acts.tokens, sae)
   count = len(acts.tokens)
-  if not -count <= position < count:
-    raise errors.UserError(
-        f'position {position}: the text has tokens 0 to {count - 1}'
-    )
-  token, position = model.token_id(target), position % count
+  position, token = texts.index(position, count), model.token_id(target)
   sae, keep = acts.sae, acts.keep[:, None]
   metric, gradients = gradient_at(
       model.model,

@@ -246,13 +246,17 @@ def generate(
 
   cache, hidden = run(cache, prompt[None])
   cache = cache._replace(length=jnp.int32(length))
-  made = Generated(
+  state = cache, hidden[0, length - 1], _nothing(room, config.vocab)
+  return jax.lax.while_loop(unfinished, step, state)[-1]
+
+
+def _nothing(room, vocab):
+  """Returns the result of a generation before its first token."""
+  return Generated(
       jnp.zeros(room, jnp.int32),
-      jnp.zeros((room, config.vocab), jnp.float32),
+      jnp.zeros((room, vocab), jnp.float32),
       jnp.int32(0),
   )
-  state = cache, hidden[0, length - 1], made
-  return jax.lax.while_loop(unfinished, step, state)[-1]
 
 
 def _cached_pass(config, params, splices, cache, ids):

@@ -36,6 +36,8 @@ COMMANDS = (
     'verify',
     'features',
     'explore',
+    'steer',
+    'attribute',
     'harvest',
     'plan',
     'parity',
