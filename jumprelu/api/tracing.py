@@ -93,7 +93,7 @@ class Trace:
   position: int
   metric: float
   sites: list[SiteEffects]
-  _problem: '_Problem'
+  _problem: Any
 
   def top(self, k: int = 10) -> list[Node]:
     """Returns the `k` nodes of largest effect, in magnitude.

@@ -25,7 +25,11 @@ def page(page_data):
 
 def test_the_index_has_the_limits_and_the_names_of_files(page, page_data):
   index, blobs = explore.read_page(page.html.decode())
-  assert index['live'] == {'max_tokens': 123, 'max_new_tokens': 64}
+  assert index['live'] == {
+      'max_tokens': 123,
+      'max_new_tokens': 64,
+      'max_edits': 4,
+  }
   assert index['blobs'] == 'files' and not blobs
   assert index['members'] == page_data.index['members']
   names = {'vocabulary', 'texts'}
