@@ -4,7 +4,7 @@ from collections.abc import Iterable
 import dataclasses
 import math
 import operator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -60,11 +60,11 @@ class Edit:
 
   # Wrong types are refused in one line, hence `Any`.
   sae: Any = None
-  latent: int | np.integer | None = None
+  latent: Any = None
   _: dataclasses.KW_ONLY
   op: str = 'add'
-  value: int | float | np.number | None = None
-  unit: int | float | np.number = 1.0
+  value: Any = None
+  unit: Any = 1.0
   positions: Any = None
   tap: Any = None
   direction: Any = None
@@ -254,5 +254,5 @@ def _is_finite(value: Any) -> bool:
     return False
 
 
-def _refuse(name: str, value: Any, cure: str) -> None:
+def _refuse(name: str, value: Any, cure: str) -> NoReturn:
   raise errors.UserError(f'Edit: {name}={value}: {cure}')
