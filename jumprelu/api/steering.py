@@ -1,6 +1,6 @@
 """Continuations under edits, compared with the model without the edits."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 import os
 from typing import Any, NamedTuple
 
@@ -15,9 +15,6 @@ from jumprelu.api.language_model import LanguageModel
 from jumprelu.api.texts import Text
 from jumprelu.array_typing import Float, Int
 from jumprelu.features import reading
-
-# From the prompt and the continuation, as texts, to a number.
-Scorer = Callable[[str, str], float]
 
 
 class Steered(NamedTuple):
@@ -46,7 +43,7 @@ def steer(
     edits: Iterable[Edit],
     *,
     tokens: int = 40,
-    temperature: float = 0.0,
+    temperature: int | float = 0.0,
     seed: int = 0,
 ) -> Steered:
   """Returns a continuation under edits, and its distance to the plain model.
@@ -113,12 +110,12 @@ def largest_activations(
 def strengths_of(
     sae: Dictionary,
     latent: int,
-    strengths: Sequence[float],
+    strengths: Sequence[int | float],
     *,
     op: str,
-    unit: float,
+    unit: int | float,
     positions: Any = None,
-) -> list[tuple[float | None, list[Edit]]]:
+) -> list[tuple[int | float | None, list[Edit]]]:
   """Returns each strength with its edits; the first is None, without edits.
 
   Args:
