@@ -21,9 +21,9 @@ def test_steering_reports_the_distance_to_the_plain_model(model, suite):
   made = model.generate('def ', tokens=6)
   np.testing.assert_array_equal(plain.tokens, made.tokens)
   assert plain.prompt + plain.continuation == made.text
-  assert abs(plain.kl) < 1e-5
+  assert abs(plain.kl) < 1e-4
   # The likeliest tokens have the lowest loss.
-  edit = jumprelu.Edit(sae, 3, value=30.0)
+  edit = jumprelu.Edit(sae, 3, value=300.0)
   steered = steering.steer(model, 'def ', [edit], tokens=6)
   assert steered.kl > 0.1 and steered.loss > plain.loss
   assert steering.token_rate(steered, steered.tokens) == 1
