@@ -26,7 +26,7 @@ def test_steering_reports_the_distance_to_the_plain_model(model, suite):
   edit = jumprelu.Edit(sae, 3, value=300.0)
   steered = steering.steer(model, 'def ', [edit], tokens=6)
   assert steered.kl > 0.1 and steered.loss > plain.loss
-  assert steering.token_rate(steered, steered.tokens) == 1
+  assert steering.token_rate(steered, steered.tokens.tolist()) == 1
   assert steering.token_rate(steered, [1]) == 0
   assert steering.keyword_rate(plain._replace(continuation='Ab ab'), 'AB') == (
       2 / len(plain.tokens)
