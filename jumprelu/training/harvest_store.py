@@ -43,6 +43,9 @@ def harvest_store(
 ) -> str:
   """Writes the blocks of `config` that are missing in `config.store`.
 
+  A store with fewer blocks than `config.tokens` needs is extended. One that
+  has more is left alone, because its first blocks are those of `config`.
+
   All processes call this function together.
 
   Args:
@@ -134,11 +137,20 @@ def write_blocks(
   """
   stored, complete = writer.read_existing()
   if stored:
-    facts = _check_stored(writer.directory, stored, facts)
-  if complete:
-    return train.DONE
+    _check_stored(writer.directory, stored, facts)
+    excess = stored['geometry']['blocks'] - job.config.blocks
+    if complete and excess >= 0:
+      return train.DONE
+    if excess > 0:
+      raise errors.UserError(
+          f'--store={writer.directory}: holds a part of a store of {excess}'
+          ' more blocks; complete it with the same --tokens, which serves runs'
+          ' of fewer tokens too'
+      )
+    geometry = stored['geometry'] | {'blocks': job.config.blocks}
+    facts = stored | {'geometry': geometry}
   # A resumed store keeps its scales, because they decided which of the stored
-  # rows were dropped.
+  # rows were dropped, and its division into files.
   scales = facts.get('scales')
   if not scales:
     scales = lm.to_json_keys(job.stream.estimate_scales())
@@ -206,12 +218,8 @@ def cost_line(forward: float, write: float, *, read: float) -> str:
 
 def _check_stored(
     path: pathlib.Path, stored: dict[str, Any], facts: dict[str, Any]
-) -> dict[str, Any]:
-  """Returns the stored record, unless it is that of another config.
-
-  Raises:
-    UserError: the store is that of another config.
-  """
+) -> None:
+  """Raises UserError if the store is that of another config."""
   differing = record.differences(_comparable(stored), _comparable(facts))
   if differing:
     raise errors.UserError(
@@ -224,21 +232,12 @@ def _check_stored(
         ' order are the same, but values may differ in rounding',
         path,
     )
-  return stored
 
 
 def _comparable(facts: Mapping[str, Any]) -> dict[str, Any]:
   """Returns the fields that must be the same when a store is resumed."""
   compared = {k: v for k, v in facts.items() if k not in _NOT_COMPARED}
-  geometry = facts['geometry']
-  return (
-      compared
-      | facts['identity']
-      | {
-          'blocks': geometry['blocks'],
-          'taps': sorted(facts['arrays']),
-      }
-  )
+  return compared | facts['identity'] | {'taps': sorted(facts['arrays'])}
 
 
 def _seconds(work: Callable[[int], object], index: int) -> float:

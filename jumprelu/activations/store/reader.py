@@ -226,7 +226,10 @@ def _check_config(
     )
   stored = manifest['geometry']['blocks']
   if blocks > stored:
-    problems.append(f'tokens: {blocks} blocks are needed, {stored} are stored')
+    problems.append(
+        f'tokens: {blocks} blocks are needed, {stored} are stored (`jumprelu'
+        ' harvest` with these --tokens adds the others)'
+    )
   if problems:
     raise errors.UserError(
         f'--store={path}: holds activations of another config:'

@@ -33,6 +33,9 @@ _SOFT = (
     'corpus.data_dir',
 )
 
+# Fields that only the manifest of a complete store has.
+_TOTALS = ('complete', 'rows', 'kept', 'dropped', 'blocks_sha256')
+
 
 def identity(config: dotted.Dataclass, *, dtype: str) -> dict[str, Any]:
   """Returns the fields of a config that determine the rows of its stream.
@@ -101,16 +104,21 @@ def drop_unfinished_line(directory: pathlib.Path) -> int:
 def finish(directory: pathlib.Path, record: Mapping[str, Any]) -> None:
   """Writes manifest.json and removes progress.json."""
   blocks = read_blocks(directory)
-  manifest = {
-      **record,
-      'complete': True,
-      'rows': sum(block['rows'] for block in blocks),
-      'kept': sum(block['kept'] for block in blocks),
-      'dropped': sum(block['dropped'] for block in blocks),
-      'blocks_sha256': _sha256(directory / BLOCKS),
-  }
+  totals = (
+      True,
+      *(sum(x[name] for x in blocks) for name in ('rows', 'kept', 'dropped')),
+      _sha256(directory / BLOCKS),
+  )
+  manifest = {**record, **dict(zip(_TOTALS, totals, strict=True))}
   write(directory / MANIFEST, manifest | {'crc32': _crc32(manifest)})
   (directory / PROGRESS).unlink(missing_ok=True)
+
+
+def reopen(directory: pathlib.Path, record: Mapping[str, Any]) -> None:
+  """Writes progress.json and removes the manifest of fewer blocks, if any."""
+  facts = {name: record[name] for name in record if name not in _TOTALS}
+  write(directory / PROGRESS, facts)
+  (directory / MANIFEST).unlink(missing_ok=True)
 
 
 def read_manifest(
