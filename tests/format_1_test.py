@@ -214,7 +214,7 @@ def test_the_store_is_read_with_its_identity_and_rows(place):
   )
   manifest = record.read_manifest(FIXTURE / 'store')[0]
   wanted = record.identity(config, dtype='bfloat16')
-  assert record.differences(manifest['identity'], wanted) == []
+  assert record.differences(record.stored_identity(manifest), wanted) == []
   source = job.make_job(config).stream
   assert isinstance(source, store.Stored)
   scales = source.estimate_scales()

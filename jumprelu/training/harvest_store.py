@@ -237,7 +237,8 @@ def _check_stored(
 def _comparable(facts: Mapping[str, Any]) -> dict[str, Any]:
   """Returns the fields that must be the same when a store is resumed."""
   compared = {k: v for k, v in facts.items() if k not in _NOT_COMPARED}
-  return compared | facts['identity'] | {'taps': sorted(facts['arrays'])}
+  taps = sorted(facts['arrays'])
+  return compared | record.stored_identity(facts) | {'taps': taps}
 
 
 def _seconds(work: Callable[[int], object], index: int) -> float:

@@ -217,7 +217,7 @@ def _check_config(
     wanted: The `record.identity` of the run's config.
     blocks: The number of blocks that the run needs.
   """
-  problems = record.differences(manifest['identity'], wanted)
+  problems = record.differences(record.stored_identity(manifest), wanted)
   names = manifest['arrays']
   missing = [str(tap) for tap in sorted(taps) if str(tap) not in names]
   if missing:

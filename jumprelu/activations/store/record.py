@@ -27,6 +27,9 @@ _HARD = (
     'corpus.',
 )
 _SOFT = (
+    # A block's rows and their order do not depend on the batches that it is
+    # divided into.
+    'stream.batch',
     'stream.lm_sequences',
     'stream.batches_per_dispatch',
     'corpus.cache_dir',
@@ -51,6 +54,14 @@ def identity(config: dotted.Dataclass, *, dtype: str) -> dict[str, Any]:
       if dotted.is_among(path, _HARD) and not dotted.is_among(path, _SOFT)
   }
   return fields | {'lm_dtype': dtype}
+
+
+def stored_identity(facts: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the `identity` in a store's record.
+
+  Records of earlier versions also have fields that determine no row.
+  """
+  return {k: v for k, v in facts['identity'].items() if k not in _SOFT}
 
 
 def differences(

@@ -163,7 +163,6 @@ def test_the_free_space_is_checked_before_the_first_write(
     [
         ({'layer': 1}, 'layer_1.mlp_out, layer_1.resid_post are not stored'),
         ({'sites': ('attn_heads',)}, 'taps: layer_2.attn_heads are not stored'),
-        ({'stream__batch': 64}, 'stream.batch was 32, is 64'),
         ({'corpus__seed': 7}, 'corpus.seed was 0, is 7'),
         ({'data': 'other.txt'}, "data was 'stdlib', is 'other.txt'"),
         ({'input_gain': False}, 'input_gain was True, is False'),
