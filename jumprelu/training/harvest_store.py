@@ -11,8 +11,9 @@ from typing import Any
 from absl import logging
 import jax
 
-from jumprelu import errors, lm, processes
+from jumprelu import errors, processes
 from jumprelu.activations import blocks, store
+from jumprelu.activations import scales as scales_lib
 from jumprelu.activations import stream as stream_lib
 from jumprelu.activations.store import record
 from jumprelu.files import progress_line
@@ -33,6 +34,8 @@ _NOT_COMPARED = (
     'kept',
     'rows',
     'scales',
+    'norm_limits',
+    'centers',
 )
 
 
@@ -151,11 +154,10 @@ def write_blocks(
     facts = stored | {'geometry': geometry}
   # A resumed store keeps its scales, because they decided which of the stored
   # rows were dropped, and its division into files.
-  scales = facts.get('scales')
-  if not scales:
-    scales = lm.to_json_keys(job.stream.estimate_scales())
+  known = scales_lib.from_json(facts) if facts.get('scales') else None
+  scales = known or job.stream.estimate_scales()
   axis = 1 if job.mesh is None else job.mesh.shape['data']
-  first = writer.start(facts | {'scales': scales}, data_axis=axis)
+  first = writer.start(facts | scales.to_json(), data_axis=axis)
   geometry, total = writer.geometry, job.config.blocks
   missing = total - first
   size = geometry.block_bytes() * missing / 2**30
@@ -168,7 +170,7 @@ def write_blocks(
   )
   for index in range(first, total):
     progress.update(index - first)
-    seconds = write_block(writer, job.stream, index, lm.from_json_keys(scales))
+    seconds = write_block(writer, job.stream, index, scales)
     # Printed after the second block, because the time of the first includes
     # compilation.
     if index == min(first + 1, total - 1):
@@ -183,7 +185,7 @@ def write_block(
     writer: store.Writer,
     source: blocks.Source,
     index: int,
-    scales: Mapping[lm.Tap, float],
+    scales: scales_lib.Scales,
 ) -> tuple[float, float]:
   """Writes a block; returns the seconds of its computation and of its write."""
   start = time.monotonic()

@@ -35,6 +35,8 @@ _SOFT = (
     'corpus.cache_dir',
     'corpus.data_dir',
 )
+# Fields that records of earlier versions lack, with the values of their rows.
+_ADDED = {'stream.center': False, 'stream.max_norm': 0.0}
 
 # Fields that only the manifest of a complete store has.
 _TOTALS = ('complete', 'rows', 'kept', 'dropped', 'blocks_sha256')
@@ -59,9 +61,11 @@ def identity(config: dotted.Dataclass, *, dtype: str) -> dict[str, Any]:
 def stored_identity(facts: Mapping[str, Any]) -> dict[str, Any]:
   """Returns the `identity` in a store's record.
 
-  Records of earlier versions also have fields that determine no row.
+  Records of earlier versions also have fields that determine no row, and lack
+  the fields of later options.
   """
-  return {k: v for k, v in facts['identity'].items() if k not in _SOFT}
+  stored = {k: v for k, v in facts['identity'].items() if k not in _SOFT}
+  return {**_ADDED, **stored}
 
 
 def differences(

@@ -10,6 +10,7 @@ import pytest
 import tensorstore
 
 from jumprelu import errors, lm
+from jumprelu.activations import scales as scales_lib
 from jumprelu.activations import store
 from jumprelu.activations.store import record
 from jumprelu.training import harvest_store, train
@@ -65,7 +66,7 @@ def test_rows_are_stored_in_the_order_of_training(written, job):
   array = np.asarray(tensorstore.open(spec).result().read().result())
   assert array.shape == (16, 8, 4, 24)
   rows = array.reshape(-1, 24)
-  unscaled = dict.fromkeys(job.stream.params, 1.0)
+  unscaled = scales_lib.Scales(dict.fromkeys(job.stream.params, 1.0))
   for step, (x, _) in enumerate(batches(job.stream, unscaled)):
     np.testing.assert_array_equal(
         rows[32 * step : 32 * step + 32],
