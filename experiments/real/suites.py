@@ -48,7 +48,7 @@ class Scale:
           # Without these two, 0.4 % of tokens have 92 % of the variance and
           # the mean 95 % of E||x||^2 of the others (`activations/scales.py`).
           'stream.center': True,
-          'stream.max_norm': 2.0,
+          'stream.max_norm': 1.6,
           # A fifth of the rate of `short`, which suits 128 dimensions.
           'optim.learning_rate': 2e-3,
           # A checkpoint of a part has up to half a gigabyte.
