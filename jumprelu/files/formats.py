@@ -35,9 +35,12 @@ def _backend_of_path(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _uncentered(config: dict[str, Any]) -> dict[str, Any]:
-  """Adds the options of scales, with which earlier versions agree."""
-  added = {'center': False, 'max_norm': 0.0}
-  return config | {'stream': {**config['stream'], **added}}
+  """Adds the options of scales and updates that earlier versions lacked."""
+  scales = {'center': False, 'max_norm': 0.0}
+  return config | {
+      'stream': {**config['stream'], **scales},
+      'optim': {**config['optim'], 'update_clip': 0.0},
+  }
 
 
 class Kind(enum.Enum):

@@ -13,7 +13,11 @@ from jumprelu.training import resume
 
 # Fields with local paths, which are not needed to reproduce a run.
 _LOCAL = ('corpus.cache_dir', 'corpus.data_dir', 'store')
-_ADDED = {'stream.center': False, 'stream.max_norm': 0.0}
+_ADDED = {
+    'optim.update_clip': 0.0,
+    'stream.center': False,
+    'stream.max_norm': 0.0,
+}
 # An optional scheme and the rest of an entry of `--data`: tokens:FOLDER,
 # tfds:NAME, gs://BUCKET/NAME. A drive such as c:/ is not a scheme.
 _SCHEME = re.compile(r'(tokens:|[a-z]+:(?!/[^/]))?(.*)', re.DOTALL)
