@@ -107,7 +107,11 @@ def _of_run(
     reads = member.reads
     name = suite.member_name(member.member)
     origin = record.Origin(
-        config.model, reads.layer, reads.name, reads.stated_input_gain
+        config.model,
+        reads.layer,
+        reads.name,
+        reads.stated_input_gain,
+        reads.limits,
     )
     meta = {
         'sparsity_coefficient': member.member.sparsity_coefficient,

@@ -297,6 +297,7 @@ def _read_text(
   forward = jitted.forward(
       model,
       lm.all_taps(member.reads for member in members),
+      limits=lm.all_limits(member.reads for member in members),
       user_prefix=text.cache.user_prefix,
       mesh=text.mesh,
   )

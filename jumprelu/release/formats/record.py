@@ -24,6 +24,8 @@ class Origin(NamedTuple):
   # Whether the input of a transcoder includes the gain of the norm before the
   # MLP.
   input_gain: bool | None = None
+  # The `limits` of `lm.Reads`.
+  limits: tuple[tuple[lm.Tap, float], ...] | None = None
 
   def over(self, other: 'Origin') -> 'Origin':
     """Returns this origin, with unknown values filled in from `other`."""
@@ -39,7 +41,8 @@ class Origin(NamedTuple):
     if self.layer is None or self.site is None:
       raise ValueError(f'incomplete origin: {self}')
     gain = self.input_gain is not False
-    return lm.make_reads(self.site, self.layer, input_gain=gain)
+    reads = lm.make_reads(self.site, self.layer, input_gain=gain)
+    return dataclasses.replace(reads, limits=self.limits or ())
 
 
 @dataclasses.dataclass(frozen=True)
