@@ -5,9 +5,7 @@ tokens. In both the learning rate decays to 0. A member has settled if its L0
 and its FVU on held-out text differ by less than 2 % between the two; otherwise
 its verdict is 'open', and the moves are the trend.
 
-  python -m experiments.settled \
-      experiments/results/nano_long/scope_width.csv \
-      experiments/results/nano_long_half/scope_width.csv
+  python -m experiments.settled FULL.csv HALF.csv
 """
 
 from collections.abc import Mapping, Sequence
