@@ -1,11 +1,12 @@
 """A scale may have a part of the figures, and fewer members of slow suites."""
 
+import importlib
 import pathlib
 
 import pytest
 
 from experiments import all as all_lib
-from experiments.figures import gated_ito, jumprelu_pre_acts
+from experiments.figures import drawing, gated_ito, jumprelu_pre_acts
 from experiments.nano import made
 from experiments.suites import command, results, scales, suites, training_text
 from jumprelu import errors
@@ -13,6 +14,7 @@ from jumprelu.release import publish
 from tests.experiments import figure_cases
 from tests.experiments import small_results as small
 
+_STORED = pathlib.Path(all_lib.__file__).parent / 'results'
 _LONG, _HALF = scales.NANO_LONG, scales.NANO_LONG_HALF
 
 
@@ -90,3 +92,26 @@ def test_members_of_the_long_scale_are_measured_on_training_text(monkeypatch):
     suite = suites.headline(scale)
     assert results._measure(suite, pathlib.Path('work')) == expected
   assert calls == [['histogram'], ['histogram']]
+
+
+def _stored_tables():
+  return sorted(_STORED.glob('nano_long*/*.csv'))
+
+
+def test_tables_of_the_half_scale_are_stored():
+  assert _STORED / _HALF.name / 'jumprelu_fidelity.csv' in _stored_tables()
+
+
+@pytest.mark.parametrize(
+    'path', _stored_tables(), ids=lambda p: f'{p.parent.name}-{p.stem}'
+)
+def test_a_stored_table_has_the_tokens_of_its_scale(path):
+  figure = importlib.import_module(f'experiments.figures.{path.stem}')
+  rows = drawing.read_csv(path)
+  need = figure.needs(scales.SCALES[path.parent.name])[0]
+  config = made.resolve(getattr(need, 'suite', need).config)
+  assert {row['training_tokens'] for row in rows} == {config.tokens}
+  words = ' '.join(figure.figure(rows).get_suptitle().split())
+  assert f'trained on {config.tokens:,} tokens of {config.data}' in words
+  # Tables of pairs and of pursuit have no columns of training text.
+  assert ('epochs of' in words) == ('epochs' in rows[0])
