@@ -98,7 +98,7 @@ def lines(moves: Sequence[Settling]) -> list[list[str]]:
   ]
   return [
       [
-          ' '.join(_name(name, move.row[name]) for name in differ),
+          ' '.join(filter(None, (_name(n, move.row[n]) for n in differ))),
           f'{move.row["l0"]:.1f}',
           f'{move.row["fvu"]:.4f}',
           _number(move.row.get('train_fvu'), '.4f'),
@@ -115,6 +115,9 @@ def _name(column: str, value: Any) -> str:
   if column in ('option', 'site', 'variant'):
     return str(value)
   words = {'sparsity_coefficient': 'coefficient', 'target_l0': 'k or target'}
+  # A member has a coefficient or a target, and 0 as the other.
+  if column in words and not value:
+    return ''
   return f'{words.get(column, column)} {value:g}'
 
 

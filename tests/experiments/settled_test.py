@@ -81,3 +81,15 @@ def test_missing_tables_are_one_line(tmp_path, capsys):
   assert _run(missing, missing) != 0
   (line,) = capsys.readouterr().err.splitlines()
   assert f'{missing}: missing' in line
+
+
+def test_a_member_is_named_by_its_coefficient_or_its_target():
+  rows = [
+      _row(sparsity_coefficient=1e-3, target_l0=0.0),
+      _row(sparsity_coefficient=0.0, target_l0=40.0),
+  ]
+  moves = settled.compare(
+      rows, [row | {'training_tokens': 100} for row in rows]
+  )
+  names = [line[0] for line in settled.lines(moves)]
+  assert names == ['coefficient 0.001', 'k or target 40']
