@@ -48,7 +48,6 @@ _CONCERNS = {
 
 def define_flags(fv: flags.FlagValues):
   """Declares the command's flags."""
-  from jumprelu.release import exports
   from jumprelu.release.exports import huggingface
   from jumprelu.run import origin_flags
 
@@ -58,8 +57,7 @@ def define_flags(fv: flags.FlagValues):
       'Release directory, or a folder of published SAEs.',
       flag_values=fv,
   )
-  formats = (*exports.FORMATS, *_OF_FEATURES, huggingface.NAME)
-  flags.DEFINE_enum('to', None, formats, 'Format to write.', flag_values=fv)
+  flags.DEFINE_string('to', None, 'Format to write.', flag_values=fv)
   flags.DEFINE_string(
       'out', None, 'Folder to write; new or empty.', flag_values=fv
   )
@@ -109,6 +107,17 @@ def run(fv: flags.FlagValues):
   missing = [f'--{name} is needed' for name in needed if not fv[name].value]
   if missing:
     raise errors.UserError('; '.join(missing))
+  from jumprelu.release import exports
+  from jumprelu.release.exports import huggingface, source
+  from jumprelu.run import flags as flags_lib
+  from jumprelu.run import origin_flags
+
+  known = (*exports.FORMATS, *_OF_FEATURES, huggingface.NAME)
+  if fv.to not in known:
+    raise errors.UserError(
+        f'--to={fv.to}: unknown format{flags_lib.suggest(fv.to, known)}; the'
+        f' formats are {", ".join(known)}'
+    )
   for name, formats in _CONCERNS.items():
     if fv[name].value and fv.to not in formats:
       raise errors.UserError(
@@ -118,10 +127,6 @@ def run(fv: flags.FlagValues):
     raise errors.UserError(
         f'--to={fv.to}: needs --features=DIR, which jumprelu features writes'
     )
-  from jumprelu.release import exports
-  from jumprelu.release.exports import huggingface, source
-  from jumprelu.run import origin_flags
-
   out = remote.local('out', fv.out)
   remote.local('release', fv.release)
   exports.check_out(out)

@@ -38,8 +38,8 @@ def test_the_library_opens_every_variant(tmp_path, variant):
     ],
 )
 def test_saves_of_the_library_are_read(tmp_path, kind):
-  import torch
   from dictionary_learning import utils
+  import torch
 
   torch.manual_seed(0)
   arguments = (8, 12, 3) if 'TopK' in kind else (8, 12)

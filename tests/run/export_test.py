@@ -8,6 +8,8 @@ from jumprelu.run import main
 from tests import small_release
 from tests.release.formats import folders
 
+COMPLETE = ('--release=releases/a', '--out=exports/a')
+
 
 @pytest.fixture(scope='module')
 def release(tmp_path_factory):
@@ -63,7 +65,15 @@ def test_the_upload_command_is_printed_and_nothing_is_uploaded(
     'arguments, reason',
     [
         ([], '--release is needed; --to is needed; --out is needed'),
-        (['--to=pickle'], 'saelens|dictionary_learning|'),
+        ([*COMPLETE, '--to=sealens'], '--to=sealens: unknown format (did you mean saelens?)'),
+        (
+            [*COMPLETE, '--to=delphi'],
+            '--to=delphi: needs --features=DIR, which jumprelu features writes',
+        ),
+        (
+            [*COMPLETE, '--to=saelens', '--results=a.jsonl'],
+            '--results: only concerns --to=saebench; omit the flag',
+        ),
     ],
 )
 def test_missing_and_wrong_flags_are_named(arguments, reason, capsys):

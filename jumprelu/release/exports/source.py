@@ -6,6 +6,7 @@ import os
 import pathlib
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from jumprelu import errors
@@ -111,7 +112,9 @@ def as_jumprelu(source: Source, *, to: str) -> record.Params:
     UserError: there is none, or other tools would compute other latents.
   """
   sae = source.released.sae
-  converted = sae.to_jumprelu(source.released.params)
+  converted = sae.to_jumprelu(
+      {k: jnp.asarray(v) for k, v in source.released.params.items()}
+  )
   if converted is None:
     raise source.refuse(
         to,

@@ -7,6 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 
+import jumprelu
 from jumprelu import errors
 from jumprelu.files import torch_zip
 from jumprelu.release import formats
@@ -50,6 +51,14 @@ def test_jumprelu(tmp_path):
   check(released, *folders.jumprelu(a, folders.inputs()))
   ((_, same),) = formats.find(tmp_path / 'ae.pt').items()
   assert same.digest() == released.digest()
+
+
+def test_a_folder_with_checkpoints_is_not_taken_for_a_run(tmp_path):
+  save(tmp_path, 'JumpReluAutoEncoder', folders.arrays())
+  (tmp_path / 'checkpoints').mkdir()
+  assert only(tmp_path).origin.layer == 8
+  (sae,) = jumprelu.load(tmp_path).values()
+  assert sae.layer == 8
 
 
 def test_autoencoder_scales_its_decoder_and_subtracts_its_bias(tmp_path):
