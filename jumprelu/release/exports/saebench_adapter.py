@@ -73,7 +73,7 @@ def load(folder: str | os.PathLike[str], *, device: str = 'cpu') -> Any:
   if source.transcodes:
     raise source.refuse(NAME, 'is a transcoder, which SAEBench cannot splice')
   with extras.imports():
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
   params = source_lib.as_jumprelu(source, to=NAME)
   origin, sae = source.released.origin, source.released.sae
