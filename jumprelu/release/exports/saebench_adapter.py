@@ -17,7 +17,7 @@ from typing import Any
 
 from jumprelu import errors, extras
 from jumprelu.release.exports import source as source_lib
-from jumprelu.release.formats import hooks
+from jumprelu.release.formats import hooks, record
 
 NAME = 'saebench'
 _CONTEXT = 128
@@ -72,9 +72,6 @@ def load(folder: str | os.PathLike[str], *, device: str = 'cpu') -> Any:
   (source,) = sources
   if source.transcodes:
     raise source.refuse(NAME, 'is a transcoder, which SAEBench cannot splice')
-  with extras.imports():
-    import torch  # pyright: ignore[reportMissingImports]
-
   params = source_lib.as_jumprelu(source, to=NAME)
   origin, sae = source.released.origin, source.released.sae
   config = Config(
@@ -85,6 +82,13 @@ def load(folder: str | os.PathLike[str], *, device: str = 'cpu') -> Any:
       hook_name=hooks.hooks_of(origin)['transformer_lens'][0],
       device=device,
   )
+  return _module(params, config)
+
+
+def _module(params: record.Params, config: Config) -> Any:
+  """Returns a module of torch with the arrays of a JumpReLU SAE."""
+  with extras.imports():
+    import torch  # pyright: ignore[reportMissingImports]
 
   class Module(torch.nn.Module):
     """The SAE."""
@@ -93,7 +97,7 @@ def load(folder: str | os.PathLike[str], *, device: str = 'cpu') -> Any:
       super().__init__()
       self.cfg = config
       for name, value in params.items():
-        tensor = torch.tensor(value, device=device)
+        tensor = torch.tensor(value, device=config.device)
         setattr(self, name, torch.nn.Parameter(tensor, requires_grad=False))
 
     @property

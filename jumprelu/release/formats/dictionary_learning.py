@@ -6,8 +6,9 @@
 These classes are read as the JumpReLU SAE that they equal at inference:
 
 * JumpReluAutoEncoder, with or without subtracting the decoder bias;
-* AutoEncoder and AutoEncoderNew (ReLU), with the threshold 0. The library
-  scales AutoEncoder's decoder to unit norm on loading, and so does this reader;
+* AutoEncoder and AutoEncoderNew (ReLU), with the threshold 0. On loading, the
+  library moves the norms of AutoEncoder's decoder rows into the encoder, and so
+  does this reader;
 * GatedAutoEncoder, with the threshold b_mag - exp(r_mag) b_gate;
 * BatchTopKSAE and MatryoshkaBatchTopKSAE, with their running threshold.
 
@@ -117,7 +118,10 @@ def _params(path: pathlib.Path, kind: str) -> tuple[record.Params, int | None]:
   arrays = {name: x.astype(np.float64) for name, x in arrays.items()}
   if kind == 'AutoEncoder':
     norms = np.linalg.norm(arrays['W_dec'], axis=1)
-    arrays['W_dec'] /= np.where(norms > 0, norms, 1.0)[:, None]
+    norms = np.where(norms > 0, norms, 1.0)
+    arrays['W_dec'] /= norms[:, None]
+    arrays['W_enc'] *= norms
+    arrays['b_enc'] *= norms
   if kind in ('AutoEncoder', 'AutoEncoderNew'):
     arrays['threshold'] = np.zeros_like(arrays['b_enc'])
   elif kind not in ('JumpReluAutoEncoder', 'GatedAutoEncoder'):

@@ -61,13 +61,16 @@ def test_a_folder_with_checkpoints_is_not_taken_for_a_run(tmp_path):
   assert sae.layer == 8
 
 
-def test_autoencoder_scales_its_decoder_and_subtracts_its_bias(tmp_path):
+def test_the_norms_of_an_autoencoders_decoder_move_into_its_encoder(tmp_path):
   a = folders.arrays()
-  wide = a['W_dec'] * np.linspace(0.5, 2, WIDTH, dtype=np.float32)[:, None]
+  norms = np.linspace(0.5, 2, WIDTH, dtype=np.float32)
+  wide = a['W_dec'] * norms[:, None]
   tensors = linear(a | {'W_dec': wide}, bias=a['b_dec'])
   save(tmp_path, 'AutoEncoder', tensors)
+  # Without the change of norms, the SAE has the same reconstruction.
   x = folders.inputs() - a['b_dec']
-  check(only(tmp_path), *folders.jumprelu(a, x, threshold=0))
+  latents, _ = folders.jumprelu(a, x, threshold=0)
+  check(only(tmp_path), latents * norms, latents @ wide + a['b_dec'])
 
 
 def test_autoencoder_new(tmp_path):
