@@ -24,8 +24,9 @@ def load(
 ) -> Suite:
   """Returns the SAEs of a release, a run, published files, or one npz.
 
-  Releases and runs of this package, Gemma Scope, Gemma Scope 2 and SAELens are
-  recognised by their files. Model, layer and site come from the files or from
+  Releases and runs of this package, Gemma Scope, Gemma Scope 2, SAELens,
+  dictionary_learning and circuit-tracer are recognised by their files; no file
+  is unpickled. Model, layer and site come from the files or from
   the names of the folders. Members of a run have the paths that
   `read_metrics` names them by, the parameters of the newest checkpoint, and
   the L0 of training at that step.
@@ -53,7 +54,7 @@ def load(
   """
   stated = record.Origin(model, layer, site, input_gain)
   path = pathlib.Path(path).expanduser()
-  if path.is_file() and path.suffix not in ('.npz', '.safetensors'):
+  if path.is_file() and path.suffix not in ('.npz', '.safetensors', '.pt'):
     raise errors.UserError(f'{path}: holds no SAE; pass its folder')
   folder = path.parent if path.is_file() else path
   if folder_kinds.is_run(folder):

@@ -34,6 +34,7 @@ COMMANDS = (
     'evaluate',
     'release',
     'verify',
+    'export',
     'features',
     'explore',
     'harvest',

@@ -185,6 +185,19 @@ def make_topk(
   return Released(sae, params | {'k': np.float32(k)}, origin, meta)
 
 
+def from_gates(params: Params) -> Params:
+  """Returns the arrays of the JumpReLU SAE that equals a Gated SAE."""
+  gain = np.exp(params['r_mag'].astype(np.float64))
+  threshold = params['b_mag'] - gain * params['b_gate']
+  return {
+      'W_enc': (params['W_enc'] * gain).astype(np.float32),
+      'b_enc': params['b_mag'],
+      'W_dec': params['W_dec'],
+      'b_dec': params['b_dec'],
+      'threshold': threshold.astype(np.float32),
+  }
+
+
 def plain_names() -> dict[str, str]:
   """Returns the names of a JumpReLU SAE's arrays, mapped to themselves.
 
