@@ -34,13 +34,18 @@ def _backend_of_path(config: dict[str, Any]) -> dict[str, Any]:
   }
 
 
-def _uncentered(config: dict[str, Any]) -> dict[str, Any]:
+def _with_options(config: dict[str, Any]) -> dict[str, Any]:
   """Adds the options of scales and updates that earlier versions lacked."""
-  scales = {'center': False, 'max_norm': 0.0}
-  return config | {
-      'stream': {**config['stream'], **scales},
-      'optim': {**config['optim'], 'update_clip': 0.0},
+  added = {
+      'stream': {'center': False, 'max_norm': 0.0},
+      'optim': {'update_clip': 0.0},
   }
+  parts = {
+      name: {**config[name], **options}
+      for name, options in added.items()
+      if name in config
+  }
+  return config | parts
 
 
 class Kind(enum.Enum):
@@ -96,7 +101,7 @@ def _by_tap(layer: int, by_site: dict[str, Any]) -> dict[str, Any]:
 
 # Kind of file -> {format: function from that format to the next}.
 MIGRATIONS: dict[Kind, dict[int, Migration]] = {
-    Kind.TRAIN_CONFIG: {1: _backend_of_path, 2: _uncentered},
+    Kind.TRAIN_CONFIG: {1: _backend_of_path, 2: _with_options},
     Kind.RUN_SUITE: {1: _layer_in_scales},
     Kind.CHECKPOINT: {1: _layer_in_checkpoint_scales},
     Kind.RELEASE_SUITE: {},
