@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from jumprelu import lm, processes, sharding
-from jumprelu.files import formats, wording
+from jumprelu.files import dotted, formats, wording
 from jumprelu.training import (
     backends,
     checkpoint,
@@ -19,6 +19,7 @@ from jumprelu.training import (
     profiling,
     progress,
     progress_lines,
+    recipes,
     resume,
     run_dir,
     suite,
@@ -155,6 +156,8 @@ def _run(
   )
   _record_start(job, directory, counts, scales)
   watch.on_phase(_start_line(job, directory, counts.step))
+  if line := recipe_line(config):
+    watch.on_phase(line)
   skipped = _skipped(state, job)
   with _observers(job, directory, counts, watch, skipped) as observers:
     reporter, profile = observers
@@ -299,6 +302,20 @@ def _start_line(job: job_lib.Job, directory: run_dir.RunDir, step: int) -> str:
       f' {wording.count(len(job.groups), "group")}, backend {", ".join(sorted(chosen))}, first'
       f' checkpoint at step {checkpoint_step:,}'
   )
+
+
+def recipe_line(config: config_lib.TrainConfig) -> str:
+  """Returns a line with the values that a recipe adapts to a run's length.
+
+  The values are those of the config, which flags may have changed. The line is
+  empty for recipes that do not adapt to the length of a run.
+  """
+  paths = recipes.by_steps(config.recipe, config.steps)
+  if not paths:
+    return ''
+  leaves = dotted.leaves(config)
+  values = ', '.join(f'{path}={leaves[path].value:g}' for path in paths)
+  return f'recipe {config.recipe} at {config.steps:,} steps: {values}'
 
 
 def _compiling_line() -> str:
