@@ -68,7 +68,8 @@ class TrainConfig:
   )
   recipe: str = fields.field(
       recipes.DEFAULT,
-      f'Set of defaults: {" or ".join(recipes.RECIPES)}. Flags override it.',
+      f'Set of defaults: {" or ".join(recipes.RECIPES)}. Flags override it. The'
+      ' learning rate of scaled depends on tokens and stream.batch.',
   )
   tokens: int = fields.field(
       2_000_000, 'Positions to train on, including dropped ones.'
