@@ -155,9 +155,7 @@ def _run(
       on_phase=watch.on_phase,
   )
   _record_start(job, directory, counts, scales)
-  watch.on_phase(_start_line(job, directory, counts.step))
-  if line := recipe_line(config):
-    watch.on_phase(line)
+  _announce(job, directory, counts.step, on_phase=watch.on_phase)
   skipped = _skipped(state, job)
   with _observers(job, directory, counts, watch, skipped) as observers:
     reporter, profile = observers
@@ -283,6 +281,15 @@ def _restore_or_init(
     )
   state = suite.add_padding(state, job.groups, mesh=job.mesh)
   return state, lm.from_json_keys(meta['scales'])
+
+
+def _announce(
+    job: job_lib.Job, directory: run_dir.RunDir, step: int, *, on_phase: OnPhase
+) -> None:
+  """Announces the start at a step, and the values of an adaptive recipe."""
+  on_phase(_start_line(job, directory, step))
+  if line := recipe_line(job.config):
+    on_phase(line)
 
 
 def _start_line(job: job_lib.Job, directory: run_dir.RunDir, step: int) -> str:
