@@ -68,8 +68,7 @@ class TrainConfig:
   )
   recipe: str = fields.field(
       recipes.DEFAULT,
-      f'Set of defaults: {" or ".join(recipes.RECIPES)}. Flags override it. The'
-      ' learning rate of scaled depends on tokens and stream.batch.',
+      f'Set of defaults: {" or ".join(recipes.RECIPES)}. Flags override it.',
   )
   tokens: int = fields.field(
       2_000_000, 'Positions to train on, including dropped ones.'
