@@ -34,7 +34,9 @@ Scalar = int | float | np.number | Num[Array, '']
 class Config:
   """The config of optimiser and schedules; the defaults are Gemma Scope's."""
 
-  learning_rate: float = fields.field(7e-5, 'Learning rate after the warm-up.')
+  learning_rate: float = fields.field(
+      7e-5, 'Learning rate after the warm-up; that of scaled depends on tokens.'
+  )
   b2: float = fields.field(0.999, "Decay of Adam's second moment.")
   eps: float = fields.field(
       1e-8, "Added to the square root of Adam's second moment."

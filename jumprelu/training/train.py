@@ -12,7 +12,7 @@ import numpy as np
 
 from jumprelu import processes, sharding
 from jumprelu.activations import scales as scales_lib
-from jumprelu.files import formats, wording
+from jumprelu.files import dotted, formats, wording
 from jumprelu.training import (
     backends,
     checkpoint,
@@ -21,6 +21,7 @@ from jumprelu.training import (
     profiling,
     progress,
     progress_lines,
+    recipes,
     resume,
     run_dir,
     suite,
@@ -156,7 +157,7 @@ def _run(
       on_phase=watch.on_phase,
   )
   _record_start(job, directory, counts, scales)
-  watch.on_phase(_start_line(job, directory, counts.step))
+  _announce(job, directory, counts.step, on_phase=watch.on_phase)
   skipped = _skipped(state, job)
   with _observers(job, directory, counts, watch, skipped) as observers:
     reporter, profile = observers
@@ -284,6 +285,15 @@ def _restore_or_init(
   return state, scales_lib.from_json(meta)
 
 
+def _announce(
+    job: job_lib.Job, directory: run_dir.RunDir, step: int, *, on_phase: OnPhase
+) -> None:
+  """Announces the start at a step, and the values of an adaptive recipe."""
+  on_phase(_start_line(job, directory, step))
+  if line := recipe_line(job.config):
+    on_phase(line)
+
+
 def _start_line(job: job_lib.Job, directory: run_dir.RunDir, step: int) -> str:
   """Returns the line about directory, members, backends and checkpoints."""
   config = job.config
@@ -301,6 +311,20 @@ def _start_line(job: job_lib.Job, directory: run_dir.RunDir, step: int) -> str:
       f' {wording.count(len(job.groups), "group")}, backend {", ".join(sorted(chosen))}, first'
       f' checkpoint at step {checkpoint_step:,}'
   )
+
+
+def recipe_line(config: config_lib.TrainConfig) -> str:
+  """Returns a line with the values that a recipe adapts to a run's length.
+
+  The values are those of the config, which flags may have changed. The line is
+  empty for recipes that do not adapt to the length of a run.
+  """
+  paths = recipes.by_steps(config.recipe, config.steps)
+  if not paths:
+    return ''
+  leaves = dotted.leaves(config)
+  values = ', '.join(f'{path}={leaves[path].value:g}' for path in paths)
+  return f'recipe {config.recipe} at {config.steps:,} steps: {values}'
 
 
 def _compiling_line() -> str:
