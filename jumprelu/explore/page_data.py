@@ -13,7 +13,7 @@ import numpy as np
 import jumprelu
 from jumprelu import metrics
 from jumprelu.explore import container, tables
-from jumprelu.features import reading
+from jumprelu.features import arrow, reading
 from jumprelu.files import json_files
 
 # Incremented when the script must be changed to read the data.
@@ -194,7 +194,9 @@ class _Member:
         self._folder, self.path, columns=('frequency', 'examples')
     )
     frequency = np.asarray(table['frequency'])
-    few = np.diff(tables.lists(table['examples']).starts) < tables.FEW_EXAMPLES
+    few = (
+        np.diff(arrow.lists_of(table['examples']).starts) < tables.FEW_EXAMPLES
+    )
     fires = frequency > 0
     counts, _ = np.histogram(np.log10(frequency[fires]), _DENSITY_EDGES)
     return {

@@ -35,6 +35,7 @@ COMMANDS = (
     'release',
     'verify',
     'features',
+    'explain',
     'explore',
     'harvest',
     'plan',
