@@ -11,7 +11,7 @@ from jumprelu.explain import windows as windows_lib
 
 # The numbers of an answer, in the form of the question's truth; None if it
 # could not be read.
-Answer = Sequence[float] | None
+Answer = Sequence[float | int] | None
 
 
 def answer_by_rule(
@@ -93,7 +93,7 @@ def score(
         for i, t in enumerate(q.truth)
     ]
     if kind == 'intruder':
-      right = [None if a is None else float(a == t) for t, a in each]
+      right = [None if a is None else int(a == t) for t, a in each]
       scores[kind] = scoring.proportion(right)
     else:
       scores[kind] = scoring.balanced_accuracy(

@@ -167,7 +167,7 @@ class _Maker:
           path,
           latent,
           split,
-          tuple(promoted.tolist()),
+          tuple(promoted),
           rules.fit(
               split.training,
               self._vocabulary,

@@ -33,7 +33,7 @@ class Question(NamedTuple):
 
   kind: str
   items: tuple[Item, ...]
-  truth: tuple[float, ...]
+  truth: tuple[float | int, ...]
 
 
 def make(
@@ -127,9 +127,9 @@ def _intruder(held_out, active, silent, rng, config) -> list[Question]:
   questions = []
   for _ in range(config.trials):
     items = []
-    for i in rng.permutation(active)[:others]:
+    for i in rng.permutation(active)[:others].tolist():
       fires = np.flatnonzero(held_out.values[held_out.span(i)] > 0)
-      items.append(Item(int(i), tuple(fires.tolist())))
+      items.append(Item(i, tuple(fires.tolist())))
     index = int(rng.choice(silent))
     text = windows_lib.is_text(held_out.tokens[held_out.span(index)])
     pool = np.flatnonzero(text)

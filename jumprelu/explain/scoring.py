@@ -44,17 +44,17 @@ def wilson(right: int, count: int) -> tuple[float, float]:
   return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def proportion(correct: Sequence[float | None]) -> Score:
+def proportion(correct: Sequence[int | None]) -> Score:
   """Returns the share of correct answers, such as those to intruder questions.
 
   Args:
     correct: 1 for a correct answer, 0 for a wrong one; None if unparsable.
   """
-  read = [float(x) for x in correct if x is not None]
+  read = [x for x in correct if x is not None]
   unparsable = len(correct) - len(read)
   if not read:
     return _none(0, unparsable)
-  low, high = wilson(round(sum(read)), len(read))
+  low, high = wilson(sum(read), len(read))
   return Score(sum(read) / len(read), low, high, len(read), unparsable)
 
 

@@ -140,11 +140,11 @@ class Member:
     passages = self._passages._replace(values=values)
     return join([*(kind.of(latent) for kind in self._kinds), passages])
 
-  def promoted(self, latent: int) -> Int[np.ndarray, ' listed']:
+  def promoted(self, latent: int) -> list[int]:
     """Returns the tokens that a latent promotes, the largest effect first."""
     starts, values = self._promoted
     tokens = arrow.numbers(arrow.fields(values)['token'], np.int64)
-    return tokens[starts[latent] : starts[latent + 1]]
+    return tokens[starts[latent] : starts[latent + 1]].tolist()
 
 
 class _Kind:
