@@ -140,11 +140,11 @@ def to_explain(
   strongest = training.kinds == windows_lib.STRONGEST
   first = np.flatnonzero(training.fires & strongest)[: -(-config.shown // 2)]
   rest = rng.permutation(np.flatnonzero(training.fires & ~strongest))
-  chosen = [*first, *rest[: config.shown - len(first)]]
+  chosen = np.append(first, rest[: config.shown - len(first)]).tolist()
   texts = []
   for i in chosen:
     marks = np.flatnonzero(training.values[training.span(i)] > 0)
-    item = questions_lib.Item(int(i), tuple(marks.tolist()))
+    item = questions_lib.Item(i, tuple(marks.tolist()))
     texts.append(window_text(training, item, pieces))
   raised = ', '.join(quoted(pieces[token]) for token in promoted)
   prompt = '\n'.join(

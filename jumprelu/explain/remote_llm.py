@@ -47,7 +47,7 @@ class RemoteLm:
       tokens: int = 1024,
       parallel: int = 4,
       timeout: float = 120,
-      sleep: Callable[[float], None] = time.sleep,
+      sleep: Callable[[float], Any] = time.sleep,
   ):
     """Initialises the model; nothing is sent.
 
@@ -134,7 +134,7 @@ class RemoteLm:
     return text.replace(self._key, '[key]') if self._key else text
 
 
-def _wait(after: str | None, wait: float | None) -> float | None:
+def _wait(after: str | None, wait: int | None) -> int | None:
   """Returns the seconds to wait; the server's wish if it is short enough."""
   if wait is None or not after or not after.isdecimal():
     return wait

@@ -18,7 +18,9 @@ PIECES = [
 ]  # fmt: skip
 TOKEN = {piece: i for i, piece in enumerate(PIECES)}
 # What the latents fire on, in this order.
-TOKEN_IF, AFTER_IMPORT, DIGITS, NOISE, NEVER, EARLY, BEFORE_NOT, TWO = range(8)
+TOKEN_IF, AFTER_IMPORT, DIGITS, NOISE, NEVER, EARLY, BEFORE_NOT, THREE = range(
+    8
+)
 WIDTH = 8
 _DOCUMENTS, _LENGTH, _WINDOW = 40, 120, 8
 
@@ -45,7 +47,7 @@ def activations(tokens, rng):
           np.zeros(tokens.shape, bool),
           positions < 4,
           after == of(' not'),
-          np.isin(tokens, [of(' the'), of(' of')]),
+          np.isin(tokens, [of(' the'), of(' of'), of(' a')]),
       ],
       axis=-1,
   )

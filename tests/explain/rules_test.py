@@ -43,12 +43,13 @@ def test_planted_rules_are_recovered(member, vocabulary, latent, text):
 
 
 def test_alternatives_are_added_while_they_help(member, vocabulary):
-  rule, _ = _fit(member, planted.TWO, vocabulary)
+  rule, _ = _fit(member, planted.THREE, vocabulary)
   assert {clause.tokens for clause in rule} == {
       (planted.TOKEN[' the'],),
       (planted.TOKEN[' of'],),
+      (planted.TOKEN[' a'],),
   }
-  rule, _ = _fit(member, planted.TWO, vocabulary, clauses=1)
+  rule, _ = _fit(member, planted.THREE, vocabulary, clauses=1)
   assert len(rule) == 1
 
 
@@ -107,7 +108,7 @@ def test_n_grams_do_not_cross_windows(vocabulary):
 
 
 def test_rules_survive_json(member, vocabulary):
-  rule, _ = _fit(member, planted.TWO, vocabulary)
+  rule, _ = _fit(member, planted.THREE, vocabulary)
   assert rules.from_json(rules.to_json(rule)) == rule
 
 
