@@ -121,7 +121,7 @@ class AnswersFile:
     pending = [r for key, r in distinct.items() if key not in self._known]
     if pending:
       _drop_unfinished_line(self._path)
-    for answer in model.answer(pending):
+    for answer in model.answer(pending) if pending else ():
       line = {'id': answer.id, 'text': answer.text, 'model': model.name}
       if answer.error:
         line['error'] = answer.error

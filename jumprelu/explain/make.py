@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import pathlib
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from jumprelu import explain
+from jumprelu import errors, explain
 from jumprelu.explain import (
     judges,
     llm,
@@ -18,11 +18,12 @@ from jumprelu.explain import (
 from jumprelu.explain import questions as questions_lib
 from jumprelu.explain import windows as windows_lib
 from jumprelu.features import reading
-from jumprelu.files import progress_line
+from jumprelu.files import locks, progress_line
 
 # The explainer and the judge without a language model.
 RULES = 'rules'
 LLM = 'llm'
+_LOCK = 'explain.lock'
 
 
 class Plan(NamedTuple):
@@ -80,9 +81,24 @@ def make(plan: Plan, model: llm.LanguageModel | None = None) -> Result:
     model: The language model; None if explainer and judge are rules.
 
   Raises:
-    UserError: The set exists with other settings.
+    UserError: The set exists with other settings, or another process writes it.
   """
   folder = storage.open_set(plan.features, plan.name, _identity(plan, model))
+
+  def refuse() -> NoReturn:
+    raise errors.UserError(
+        f'{folder}: another process writes these explanations; wait for it, or'
+        ' choose another --name'
+    )
+
+  with locks.hold(folder / _LOCK, where=str(folder), on_busy=refuse):
+    return _make(plan, model, folder)
+
+
+def _make(
+    plan: Plan, model: llm.LanguageModel | None, folder: pathlib.Path
+) -> Result:
+  """Writes a set of explanations in a folder that is locked."""
   manifest = reading.read_explanation_set(folder)
   if manifest['complete']:
     return Result(folder, manifest, 0)
@@ -134,7 +150,10 @@ class _Maker:
     """Returns the prompts without an answer, after the model was run."""
     if self._model is None:
       return []
-    cases = [case for m in self._plan.members for case in self._cases(m)]
+    return [r for m in self._plan.members for r in self._pending_of(m)]
+
+  def _pending_of(self, member: str) -> list[prompts.Request]:
+    cases = list(self._cases(member))
     if self._plan.explainer == LLM:
       requests = [self._to_explain(case) for case in cases]
       if missing := self._ask(requests):

@@ -51,7 +51,9 @@ def make(
     config: The config.
   """
   firing = held_out.fires
-  usable = held_out.kinds != windows_lib.STRONGEST
+  text = held_out.window[windows_lib.is_text(held_out.tokens)]
+  usable = np.bincount(text, minlength=held_out.count) > 0
+  usable &= held_out.kinds != windows_lib.STRONGEST
   active = np.flatnonzero(usable & firing)
   silent = np.flatnonzero(usable & ~firing)
   makers = {

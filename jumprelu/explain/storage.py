@@ -7,6 +7,7 @@ FEATURES/explanations/NAME/answers.jsonl    answers, by id of the prompt
 """
 
 from collections.abc import Mapping, Sequence
+import json
 import pathlib
 import re
 from typing import Any
@@ -74,11 +75,8 @@ def write_prompts(
   if not requests:
     path.unlink(missing_ok=True)
     return
-  draft = path.with_name(path.name + '.partial')
-  draft.unlink(missing_ok=True)
-  for request in requests:
-    json_files.append_line(draft, request.to_json())
-  draft.rename(path)
+  lines = [json.dumps(request.to_json()) + '\n' for request in requests]
+  json_files.write_text(path, ''.join(lines))
 
 
 def row(

@@ -10,6 +10,7 @@ import pytest
 from jumprelu import errors, explain
 from jumprelu.explain import judges, llm, make, prompts, rules, summary
 from jumprelu.features import reading
+from jumprelu.files import locks
 from tests.explain import planted
 
 _CONFIG = explain.Config(trials=4, simulated=4)
@@ -177,6 +178,14 @@ def test_sets_with_other_settings_are_refused(folder):
     make.make(_plan(folder, config=other))
   with pytest.raises(errors.UserError, match='--name'):
     make.make(_plan(folder)._replace(name='../x'))
+
+
+def test_two_processes_do_not_write_one_set(folder):
+  make.make(_plan(folder))
+  lock = folder / 'explanations' / 'test' / 'explain.lock'
+  with locks.hold(lock, where='test', on_busy=lambda: None):
+    with pytest.raises(errors.UserError, match='another process'):
+      make.make(_plan(folder))
 
 
 def test_a_sample_of_latents_is_the_same_in_every_run(folder):
