@@ -87,17 +87,17 @@ def score(
       values = [np.asarray(t) for t in truths]
       scores[kind] = scoring.correlation(values, read, seed=seed)
       continue
-    each = [
+    answered = [
         (t, None if a is None else a[i])
         for q, a in of_kind
         for i, t in enumerate(q.truth)
     ]
     if kind == 'intruder':
-      right = [None if a is None else int(a == t) for t, a in each]
+      right = [None if a is None else int(a == t) for t, a in answered]
       scores[kind] = scoring.proportion(right)
     else:
       scores[kind] = scoring.balanced_accuracy(
-          [int(t) for t, _ in each],
-          [None if a is None else int(a) for _, a in each],
+          [int(t) for t, _ in answered],
+          [None if a is None else int(a) for _, a in answered],
       )
   return scores

@@ -116,7 +116,7 @@ class AnswersFile:
   def ask(
       self, model: LanguageModel, requests: Iterable[prompts.Request]
   ) -> Mapping[str, Answer]:
-    """Returns the answers by id; the model is asked for missing ones only."""
+    """Returns the answers by id; the model only answers missing ones."""
     distinct = {request.id: request for request in requests}
     pending = [r for key, r in distinct.items() if key not in self._known]
     if pending:

@@ -13,6 +13,7 @@ from jumprelu.explain import (
     llm,
     prompts,
     rules,
+    scoring,
     storage,
 )
 from jumprelu.explain import questions as questions_lib
@@ -27,7 +28,7 @@ _LOCK = 'explain.lock'
 
 
 class Plan(NamedTuple):
-  """What a set of explanations consists of.
+  """The contents of a set of explanations.
 
   Attributes:
     features: The folder of features.
@@ -246,7 +247,7 @@ class _Maker:
     if explanation is None:
       scores = judges.score([], [], seed=case.latent)
     elif self._plan.judge == RULES:
-      scores = self._by_rule(case, case.rule)
+      scores = self._by_rule(case, case.rule, case.questions)
     else:
       answers = [
           prompts.parse_numbers(self._known(r), r.form)
@@ -255,10 +256,12 @@ class _Maker:
       scores = judges.score(case.questions, answers, seed=case.latent)
     token = {'token': None, 'detection': None, 'fuzzing': None}
     if case.token:
-      judged = self._by_rule(case, case.token)
+      kinds = 'detection', 'fuzzing'
+      asked = [q for q in case.questions if q.kind in kinds]
+      judged = self._by_rule(case, case.token, asked)
       token = {
           'token': case.token[0].tokens[0],
-          **{kind: judged[kind].score for kind in ('detection', 'fuzzing')},
+          **{kind: judged[kind].score for kind in kinds},
       }
     return storage.row(
         case.member,
@@ -269,12 +272,17 @@ class _Maker:
         single_token=token,
     )
 
-  def _by_rule(self, case: _Case, rule: rules.Rule):
+  def _by_rule(
+      self,
+      case: _Case,
+      rule: rules.Rule,
+      questions: Sequence[questions_lib.Question],
+  ) -> Mapping[str, scoring.Score]:
     answers = judges.answer_by_rule(
-        case.questions,
+        questions,
         rule,
         held_out=case.split.held_out,
         vocabulary=self._vocabulary,
         seed=case.latent,
     )
-    return judges.score(case.questions, answers, seed=case.latent)
+    return judges.score(questions, answers, seed=case.latent)

@@ -54,8 +54,8 @@ class Clause:
 
   Attributes:
     kind: The kind of clause.
-    tokens: Of an n-gram: the ids, of which the last is the token itself, and
-      ANY matches each; of promoted tokens: the ids that may follow.
+    tokens: Of an n-gram: the ids, the last for the token itself; ANY matches
+      each; of promoted tokens: the ids that may follow.
     name: The name of the class of tokens.
     limit: The position in the document below which the clause matches.
     value: The mean activation where it matches.

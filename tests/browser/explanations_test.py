@@ -23,7 +23,7 @@ _SCORES = {
 
 @pytest.fixture(scope='module')
 def explained(demo, tmp_path_factory):
-  """Returns the page of a member, of which latent 1 has an explanation."""
+  """Returns the page of a member; only its latent 1 has an explanation."""
   features = tmp_path_factory.mktemp('explained') / 'features'
   shutil.copytree(
       demo.features, features, ignore=shutil.ignore_patterns('explanations')

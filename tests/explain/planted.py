@@ -17,7 +17,7 @@ PIECES = [
     ' ignore', ' all',
 ]  # fmt: skip
 TOKEN = {piece: i for i, piece in enumerate(PIECES)}
-# What the latents fire on, in this order.
+# The rules of the latents, in this order.
 TOKEN_IF, AFTER_IMPORT, DIGITS, NOISE, NEVER, EARLY, BEFORE_NOT, THREE = range(
     8
 )
