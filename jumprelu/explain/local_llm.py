@@ -38,7 +38,8 @@ class LocalLm:
     form = request.form
     if form.kind == 'text':
       made = self._model.generate(request.prompt + '\n', tokens=_NEW_TOKENS)
-      return self._model.tokenizer.decode(made.tokens).strip().split('\n')[0]
+      text = self._model.tokenizer.decode(made.tokens.tolist())
+      return text.strip().split('\n')[0]
     if form.count != 1:
       raise errors.UserError(
           f'{self.name}: chooses single integers only; set'

@@ -27,7 +27,7 @@ _MAX_BYTES = 1 << 22
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
-  def redirect_request(self, req, fp, code, msg, headers, newurl):
+  def redirect_request(self, req, *args, **kwargs):
     return None
 
 

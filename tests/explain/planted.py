@@ -98,13 +98,33 @@ def _row(tokens, values, latent, rng):
 
 def write(folder, *, seed=0):
   """Writes the folder, and returns the text and its latents."""
-  import pyarrow
-
   rng = np.random.default_rng(seed)
   tokens = _text(rng)
   latents = activations(tokens, rng)
   rows = [_row(tokens, latents[..., i], i, rng) for i in range(WIDTH)]
   files = reading.member_files(MEMBER)
+  _write_member(folder / files['file'], rows)
+  _write_texts(folder, files['text_firings'], tokens, latents)
+  arrow.write(
+      folder / reading.VOCABULARY,
+      {'token': list(range(len(PIECES))), 'piece': PIECES},
+  )
+  member = {'path': MEMBER, 'width': WIDTH, 'sha256': '0' * 64} | files
+  json_files.write_json(
+      folder / reading.MANIFEST,
+      {
+          **formats.stamp(formats.Kind.FEATURES),
+          'members': [member],
+          'vocabulary': reading.VOCABULARY,
+          'texts': reading.TEXTS,
+      },
+  )
+  return tokens, latents
+
+
+def _write_member(path, rows):
+  import pyarrow
+
   example = [
       ('value', pyarrow.float32()),
       *((k, pyarrow.int64()) for k in ('position', 'document', 'offset')),
@@ -123,9 +143,14 @@ def write(folder, *, seed=0):
       'promoted': None,
   }
   arrow.write(
-      folder / files['file'],
+      path,
       {k: pyarrow.array([r[k] for r in rows], t) for k, t in types.items()},
   )
+
+
+def _write_texts(folder, firings, tokens, latents):
+  import pyarrow
+
   texts = range(0, _DOCUMENTS, 3)
   arrow.write(
       folder / reading.TEXTS,
@@ -140,7 +165,7 @@ def write(folder, *, seed=0):
   active = [np.flatnonzero(x) for i in texts for x in latents[i, 10:74]]
   flat = [x for i in texts for x in latents[i, 10:74]]
   arrow.write(
-      folder / files['text_firings'],
+      folder / firings,
       {
           'latents': pyarrow.array(
               [x.tolist() for x in active], pyarrow.list_(pyarrow.int32())
@@ -151,18 +176,3 @@ def write(folder, *, seed=0):
           ),
       },
   )
-  arrow.write(
-      folder / reading.VOCABULARY,
-      {'token': list(range(len(PIECES))), 'piece': PIECES},
-  )
-  member = {'path': MEMBER, 'width': WIDTH, 'sha256': '0' * 64} | files
-  json_files.write_json(
-      folder / reading.MANIFEST,
-      {
-          **formats.stamp(formats.Kind.FEATURES),
-          'members': [member],
-          'vocabulary': reading.VOCABULARY,
-          'texts': reading.TEXTS,
-      },
-  )
-  return tokens, latents

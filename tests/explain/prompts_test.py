@@ -96,11 +96,6 @@ def test_the_id_depends_on_the_prompt_and_the_form_alone(split):
   assert request.to_json()['id'] == request.id
 
 
-def test_explanations_are_made_without_held_out_documents(split):
-  changed = split._replace(held_out=split.training)
-  assert next(_requests(changed)) == next(_requests(split))
-
-
 @pytest.mark.parametrize(
     'text, form, expected',
     [

@@ -22,7 +22,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     status, text = replies.pop(0) if len(replies) > 1 else replies[0]
     data = text.encode()
     self.send_response(status)
-    if status in (301, 302, 307):
+    if status in (301, 302):
       self.send_header('Location', '/elsewhere')
     self.send_header('Content-Length', str(len(data)))
     self.end_headers()
@@ -66,6 +66,7 @@ def test_a_prompt_is_one_message_of_the_user(server):
   paths, headers, bodies = zip(*server.seen, strict=True)
   assert set(paths) == {'/v1/chat/completions'}
   assert {h['Authorization'] for h in headers} == {f'Bearer {_KEY}'}
+  assert {body['messages'][0]['role'] for body in bodies} == {'user'}
   sent = sorted(body['messages'][0]['content'] for body in bodies)
   assert sent == [f'prompt {i}' for i in range(6)]
   assert bodies[0]['model'] == 'test-model' and bodies[0]['temperature'] == 0
@@ -87,7 +88,7 @@ def test_a_busy_server_is_asked_again(server):
   assert waits == [1, 2, 4, 8]
 
 
-@pytest.mark.parametrize('status', [301, 302, 307])
+@pytest.mark.parametrize('status', [301, 302])
 def test_redirects_are_refused(server, status):
   server.replies = [(status, '')]
   with pytest.raises(errors.UserError, match=f'status {status}'):
