@@ -108,7 +108,7 @@ def window_text(
 ) -> str:
   """Returns a window between its tags, with marks around marked tokens."""
   parts = []
-  for i, token in enumerate(windows.tokens[windows.span(item.index)]):
+  for i, token in enumerate(windows.tokens[windows.span(item.index)].tolist()):
     text = quoted(pieces[token])[1:-1]
     parts.append(f'<<{text}>>' if i in item.marks else text)
   return f'<text>"{"".join(parts)}"</text>'
@@ -187,7 +187,7 @@ def to_ask(
   if question.kind == 'intruder':
     form, about = Form('numbers', 1, 1, len(items)), ''
   elif question.kind == 'simulation':
-    tokens = held_out.tokens[held_out.span(items[0].index)]
+    tokens = held_out.tokens[held_out.span(items[0].index)].tolist()
     form = Form('numbers', len(tokens), 0, _LEVELS)
     listed = ', '.join(quoted(pieces[token]) for token in tokens)
     numbered.append(f'Its tokens: <tokens>[{listed}]</tokens>')

@@ -297,6 +297,8 @@ def to_json(rule: Rule) -> str:
 def from_json(text: str) -> Rule:
   """Returns the rule of `to_json`."""
   parts: list[dict[str, Any]] = json.loads(text)
+  clauses = [Clause(**part) for part in parts]
   return tuple(
-      Clause(**part | {'tokens': tuple(part['tokens'])}) for part in parts
+      dataclasses.replace(clause, tokens=tuple(clause.tokens))
+      for clause in clauses
   )

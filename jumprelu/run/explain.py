@@ -165,7 +165,7 @@ def _check(fv: absl_flags.FlagValues) -> tuple[str, str]:
       problems.append(f'--{name} needs --llm={" or ".join(kinds)}')
   default = 'rules' if fv.llm == 'none' else 'llm'
   explainer, judge = (
-      default if fv[name].value == 'auto' else fv[name].value
+      default if fv[name].value == 'auto' else str(fv[name].value)
       for name in ('explainer', 'judge')
   )
   if 'llm' in (explainer, judge) and fv.llm == 'none':
