@@ -40,9 +40,11 @@ class LanguageModel(Protocol):
   @property
   def name(self) -> str:
     """The name that is recorded with its answers."""
+    ...
 
   def answer(self, requests: Sequence[prompts.Request]) -> Iterator[Answer]:
     """Yields answers in any order; requests without an answer stay open."""
+    ...
 
 
 class Replay:
