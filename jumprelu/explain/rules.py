@@ -297,8 +297,6 @@ def to_json(rule: Rule) -> str:
 def from_json(text: str) -> Rule:
   """Returns the rule of `to_json`."""
   parts: list[dict[str, Any]] = json.loads(text)
-  clauses = [Clause(**part) for part in parts]
   return tuple(
-      dataclasses.replace(clause, tokens=tuple(clause.tokens))
-      for clause in clauses
+      Clause(tokens=tuple(part.pop('tokens')), **part) for part in parts
   )
