@@ -59,6 +59,7 @@ class Kind(enum.Enum):
   RELEASE_MEMBER = 'release member'
   STORE = 'store'
   FEATURES = 'folder of features'
+  EXPLANATIONS = 'set of explanations'
 
 
 def _layer_in_scales(suite: dict[str, Any]) -> dict[str, Any]:
@@ -108,6 +109,7 @@ MIGRATIONS: dict[Kind, dict[int, Migration]] = {
     Kind.RELEASE_MEMBER: {},
     Kind.STORE: {1: _layer_in_arrays},
     Kind.FEATURES: {},
+    Kind.EXPLANATIONS: {},
 }
 
 # The field of each kind that holds a training config, which has a format number

@@ -36,6 +36,7 @@ COMMANDS = (
     'verify',
     'export',
     'features',
+    'explain',
     'explore',
     'harvest',
     'plan',

@@ -33,6 +33,14 @@ export interface Live {
   max_new_tokens: number;
 }
 
+/** A set of explanations. */
+export interface ExplanationSet {
+  name: string;
+  explainer: string;
+  judge: string;
+  model: string | null;
+}
+
 export interface Index {
   format: number;
   generator: string;
@@ -55,6 +63,7 @@ export interface Index {
   results_columns: Column[];
   members: MemberInfo[];
   curves: Curve[];
+  explanations?: ExplanationSet[];
   vocabulary: string;
   texts: string | null;
 }
