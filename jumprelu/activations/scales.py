@@ -60,10 +60,9 @@ class Scales(Mapping[lm.Tap, float]):
     """Returns the scales of these taps."""
     kept = frozenset(taps)
     return Scales(
-        *(
-            {tap: x for tap, x in numbers.items() if tap in kept}
-            for numbers in (self.values, self.limits, self.centers)
-        )
+        {tap: x for tap, x in self.values.items() if tap in kept},
+        {tap: x for tap, x in self.limits.items() if tap in kept},
+        {tap: x for tap, x in self.centers.items() if tap in kept},
     )
 
   def starts(

@@ -248,7 +248,8 @@ class Stream:
     totals: dict[lm.Tap, np.ndarray] = {}
     for sums in self._first(blocks.row_sums, *arguments):
       for tap, x in sums.items():
-        totals[tap] = totals.get(tap, 0) + np.sum(x, axis=0, dtype=np.float64)
+        part = np.asarray(np.sum(x, axis=0, dtype=np.float64))
+        totals[tap] = totals[tap] + part if tap in totals else part
     return scales_lib.centered(
         squares, {tap: x / rows for tap, x in totals.items()}, limits
     )

@@ -109,7 +109,7 @@ def window_text(
   """Returns a window between its tags, with marks around marked tokens."""
   parts = []
   for i, token in enumerate(windows.tokens[windows.span(item.index)].tolist()):
-    text = quoted(pieces[token])[1:-1]
+    text = quoted(pieces[int(token)])[1:-1]
     parts.append(f'<<{text}>>' if i in item.marks else text)
   return f'<text>"{"".join(parts)}"</text>'
 
@@ -146,7 +146,7 @@ def to_explain(
     marks = np.flatnonzero(training.values[training.span(i)] > 0)
     item = questions_lib.Item(i, tuple(marks.tolist()))
     texts.append(window_text(training, item, pieces))
-  raised = ', '.join(quoted(pieces[token]) for token in promoted)
+  raised = ', '.join(quoted(pieces[int(token)]) for token in promoted)
   prompt = '\n'.join(
       [
           'A latent of a language model is active on some tokens. They are between'
@@ -189,7 +189,7 @@ def to_ask(
   elif question.kind == 'simulation':
     tokens = held_out.tokens[held_out.span(items[0].index)].tolist()
     form = Form('numbers', len(tokens), 0, _LEVELS)
-    listed = ', '.join(quoted(pieces[token]) for token in tokens)
+    listed = ', '.join(quoted(pieces[int(token)]) for token in tokens)
     numbered.append(f'Its tokens: <tokens>[{listed}]</tokens>')
   amount = 'one integer' if form.count == 1 else f'{form.count} integers'
   prompt = '\n'.join(

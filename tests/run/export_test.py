@@ -65,7 +65,10 @@ def test_the_upload_command_is_printed_and_nothing_is_uploaded(
     'arguments, reason',
     [
         ([], '--release is needed; --to is needed; --out is needed'),
-        ([*COMPLETE, '--to=sealens'], '--to=sealens: unknown format (did you mean saelens?)'),
+        (
+            [*COMPLETE, '--to=sealens'],
+            '--to=sealens: unknown format (did you mean saelens?)',
+        ),
         (
             [*COMPLETE, '--to=delphi'],
             '--to=delphi: needs --features=DIR, which jumprelu features writes',
