@@ -21,8 +21,11 @@ def add(held_out: evaluate.Evaluation, run: publish.Run) -> evaluate.Evaluation:
     run: The run.
   """
   train = run.prepared.train
-  # Few losses are computed, because none is reported.
-  settings = dataclasses.replace(run.config.eval, delta_loss_tokens=1)
+  # Few losses are computed, because none is reported: those of one batch, which
+  # therefore has few sequences.
+  settings = dataclasses.replace(
+      run.config.eval, delta_loss_tokens=1, lm_sequences=2
+  )
   with products.precision(run.config.matmul_precision):
     seen = evaluate.evaluate_members(
         run.model,

@@ -1,5 +1,6 @@
 """Suites, loaded from any folder that holds SAEs."""
 
+import dataclasses
 import os
 import pathlib
 from typing import Any
@@ -66,9 +67,7 @@ def load(
   for name, member in released.items():
     shown = folder.name if name == '.' else name
     origin = _merged(shown, stated, member.origin)
-    member = record.Released(
-        member.sae, member.params, origin, member.meta, member.training
-    )
+    member = dataclasses.replace(member, origin=origin)
     saes[shown] = SAE(member, path=shown, results=results.get(name))
   return Suite(saes, name=str(path))
 
@@ -108,11 +107,7 @@ def _of_run(
     reads = member.reads
     name = suite.member_name(member.member)
     origin = record.Origin(
-        config.model,
-        reads.layer,
-        reads.name,
-        reads.stated_input_gain,
-        reads.limits,
+        config.model, reads.layer, reads.name, reads.stated_input_gain
     )
     meta = {
         'sparsity_coefficient': member.member.sparsity_coefficient,
@@ -121,7 +116,7 @@ def _of_run(
         'steps': member.meta['step'],
     }
     released[name] = record.Released(
-        sae, params, origin, meta, dotted.to_dict(config)
+        sae, params, origin, meta, dotted.to_dict(config), reads.limits
     )
     results[name] = metrics.get(name, {})
   return released, results

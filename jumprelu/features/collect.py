@@ -192,7 +192,7 @@ def _check_new(out: pathlib.Path) -> None:
 def _load_model(source, released, devices) -> lm.LanguageModel:
   """Returns the language model up to the last layer that an SAE reads."""
   dtype = config_lib.dtype_on(source.lm_dtype, jax.default_backend())
-  layers = [max(sae.origin.reads().layers) + 1 for sae in released.values()]
+  layers = [max(sae.reads().layers) + 1 for sae in released.values()]
   total = lm.get_config(source.model).layers
   return lm.load(
       source.model,

@@ -30,8 +30,8 @@ def read(folder: pathlib.Path) -> record.Released:
           layer=config['layer'],
           site=config['site'],
           input_gain=config.get('input_gain'),
-          limits=members.norm_limits(config, where=folder / layout.CONFIG),
       ),
       members.result_columns(config),
       training,
+      members.norm_limits(config, where=folder / layout.CONFIG),
   )

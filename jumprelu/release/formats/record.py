@@ -24,8 +24,6 @@ class Origin(NamedTuple):
   # Whether the input of a transcoder includes the gain of the norm before the
   # MLP.
   input_gain: bool | None = None
-  # The `limits` of `lm.Reads`.
-  limits: tuple[tuple[lm.Tap, float], ...] | None = None
 
   def over(self, other: 'Origin') -> 'Origin':
     """Returns this origin, with unknown values filled in from `other`."""
@@ -41,8 +39,7 @@ class Origin(NamedTuple):
     if self.layer is None or self.site is None:
       raise ValueError(f'incomplete origin: {self}')
     gain = self.input_gain is not False
-    reads = lm.make_reads(self.site, self.layer, input_gain=gain)
-    return dataclasses.replace(reads, limits=self.limits or ())
+    return lm.make_reads(self.site, self.layer, input_gain=gain)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +53,12 @@ class Released:
   meta: Mapping[str, Any]
   # The config of the training run; empty unless the release is our own.
   training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  # The largest norms of the rows that the SAE was trained on (`lm.Reads`).
+  limits: tuple[tuple[lm.Tap, float], ...] = ()
+
+  def reads(self) -> lm.Reads:
+    """Returns the taps of input and target; see `Origin.reads`."""
+    return dataclasses.replace(self.origin.reads(), limits=self.limits)
 
   def digest(self) -> str:
     """Returns a SHA-256 of the names, types, shapes and bytes of the arrays."""
