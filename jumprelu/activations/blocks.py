@@ -193,7 +193,7 @@ def forward_all(
   per device, positions, d_site]. The arguments are those of `make_block`.
   """
   data = mesh.shape['data'] if mesh is not None else 1
-  also = {'limits': limits, 'user_prefix': user_prefix}
+  options = {'limits': limits, 'user_prefix': user_prefix}
   per_device, length = lm_sequences // data, tokens.shape[1]
   tokens = tokens.reshape(data, -1, per_device, length)
 
@@ -204,7 +204,7 @@ def forward_all(
     # before the loop without this barrier, and hold them in memory.
     weights, rows = jax.lax.optimization_barrier((params, rows))
     *cleaned, dropped = dropped_rows.clean(
-        forward(weights, rows), rows, inverse_scale, **also
+        forward(weights, rows), rows, inverse_scale, **options
     )
     parts = jax.tree.map(
         lambda x: _spread(x, mesh).reshape(data, per_device, *x.shape[1:]),
@@ -236,7 +236,7 @@ def forward_all(
   return activations, keep, dropped
 
 
-def square_sums(
+def moment_sums(
     forward: Forward,
     params: Any,
     tokens: Int[Array, 'sequences positions'],
@@ -245,40 +245,36 @@ def square_sums(
     user_prefix: tuple[int, ...] = (),
     mesh: Mesh | None = None,
 ) -> tuple[
-    dict[lm.Tap, Float32[Array, ' sequences']], Int32[Array, ' sequences']
+    dict[lm.Tap, Float32[Array, ' sequences']],
+    Int32[Array, ' sequences'],
+    dict[lm.Tap, Float32[Array, 'sequences d_site']],
 ]:
-  """Returns each sequence's sum of ||x||^2 over kept rows, and their number.
+  """Returns each sequence's sum of ||x||^2, number and sum of kept rows x.
 
   The host adds the sums of all sequences, so that the total depends neither on
   the number of devices nor on the number of sequences in one forward pass.
   """
   activations, counts = _kept(forward, params, tokens, limits, user_prefix)
-  sums = {
+  squares = {
       tap: jnp.sum(jnp.square(x.astype(jnp.float32)), axis=(1, 2))
       for tap, x in activations.items()
   }
-  return jax.tree.map(
-      lambda x: sharding.constrain(x, mesh, None), (sums, counts.sum(1))
-  )
-
-
-def row_sums(
-    forward: Forward,
-    params: Any,
-    tokens: Int[Array, 'sequences positions'],
-    limits: Mapping[lm.Tap, Array] = types.MappingProxyType({}),
-    *,
-    user_prefix: tuple[int, ...] = (),
-    mesh: Mesh | None = None,
-) -> dict[lm.Tap, Float32[Array, 'sequences d_site']]:
-  """Returns each sequence's sum of x over kept rows; see `square_sums`."""
-  activations, _ = _kept(forward, params, tokens, limits, user_prefix)
-  return {
+  totals = {
       tap: sharding.constrain(
-          jnp.sum(x.astype(jnp.float32), 1), mesh, None, None
+          jnp.sum(x.astype(jnp.float32), axis=1), mesh, None, None
       )
       for tap, x in activations.items()
   }
+  squares, counts = jax.tree.map(
+      lambda x: sharding.constrain(x, mesh, None), (squares, counts.sum(1))
+  )
+  return squares, counts, totals
+
+
+def square_sums(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
+  """Returns the first two results of `moment_sums`, without the third's cost."""
+  squares, counts, _ = moment_sums(*args, **kwargs)
+  return squares, counts
 
 
 def norms(

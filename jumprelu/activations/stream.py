@@ -225,13 +225,17 @@ class Stream:
       DataError: the mean square at a tap is zero or non-finite.
     """
     limits = self._estimate_limits() if self.config.max_norm else {}
-    arguments = (self._put_limits(limits),) if limits else ()
+    center = self.config.center
+    program = blocks.moment_sums if center else blocks.square_sums
     parts: dict[lm.Tap, list[float]] = {}
+    totals: dict[lm.Tap, list[np.ndarray]] = {}
     rows = 0
-    for sums, counts in self._first(blocks.square_sums, *arguments):
+    for sums, counts, *means in self._first(program, self._put_limits(limits)):
       rows += int(counts.sum())
       for tap, values in sums.items():
         parts.setdefault(tap, []).extend(values.tolist())
+        if center:
+          totals.setdefault(tap, []).append(means[0][tap])
     # `fsum` rounds once, so the order of the values does not matter.
     squares = {tap: math.fsum(values) for tap, values in parts.items()}
     for tap, value in squares.items():
@@ -242,17 +246,14 @@ class Stream:
             ' damage'
         )
     squares = {tap: value / rows for tap, value in squares.items()}
-    if not self.config.center:
+    if not center:
       values = {tap: value**0.5 for tap, value in squares.items()}
       return scales_lib.Scales(values, limits)
-    totals: dict[lm.Tap, np.ndarray] = {}
-    for sums in self._first(blocks.row_sums, *arguments):
-      for tap, x in sums.items():
-        part = np.asarray(np.sum(x, axis=0, dtype=np.float64))
-        totals[tap] = totals[tap] + part if tap in totals else part
-    return scales_lib.centered(
-        squares, {tap: x / rows for tap, x in totals.items()}, limits
-    )
+    centers = {
+        tap: np.concatenate(x).sum(0, dtype=np.float64) / rows
+        for tap, x in totals.items()
+    }
+    return scales_lib.centered(squares, centers, limits)
 
   def _estimate_limits(self) -> dict[lm.Tap, float]:
     """Returns `max_norm` times the median norm of each tap."""

@@ -16,14 +16,6 @@ from tests.release.exports import small
 pytestmark = pytest.mark.readers
 
 VARIANTS = list(saes.VARIANTS)
-TRANSCODERS = [
-    ('jumprelu', False),
-    ('jumprelu', True),
-    ('relu', False),
-    ('relu', True),
-    ('gated', False),
-    ('batch_topk', True),
-]
 
 
 def inputs():
@@ -55,7 +47,7 @@ def test_saelens_opens_every_variant(tmp_path, variant):
   assert theirs.cfg.metadata.model_name == 'gemma-2-2b'
 
 
-@pytest.mark.parametrize('variant, skip', TRANSCODERS)
+@pytest.mark.parametrize('variant, skip', small.TRANSCODERS)
 @pytest.mark.parametrize('origin', [small.TRANSCODER, small.WITH_GAIN])
 def test_saelens_opens_transcoders(tmp_path, origin, variant, skip):
   import sae_lens

@@ -18,15 +18,6 @@ HELD = [
     ('gemma_scope', [v for v in VARIANTS if v not in TOPK]),
     ('gemma_scope_2', [v for v in VARIANTS if v not in TOPK]),
 ]
-# Variants of transcoders, and whether they have a skip term.
-TRANSCODERS = [
-    ('jumprelu', False),
-    ('jumprelu', True),
-    ('relu', False),
-    ('relu', True),
-    ('gated', False),
-    ('batch_topk', True),
-]
 
 
 @pytest.mark.parametrize(
@@ -41,7 +32,7 @@ def test_an_sae_is_read_again_with_equal_latents(tmp_path, to, variant):
   assert released.origin == small.ORIGIN._replace(model=model)
 
 
-@pytest.mark.parametrize('variant, skip', TRANSCODERS)
+@pytest.mark.parametrize('variant, skip', small.TRANSCODERS)
 @pytest.mark.parametrize('origin', [small.TRANSCODER, small.WITH_GAIN])
 @pytest.mark.parametrize(
     'to', ['saelens', 'circuit_tracer', 'gemma_scope', 'gemma_scope_2']

@@ -11,6 +11,15 @@ from tests import small_release
 
 ORIGIN = record.Origin('gemma2_2b', 3, 'resid_post', None)
 TRANSCODER = record.Origin('gemma2_2b', 3, 'transcoder', False)
+# Variants of transcoders, and whether they have a skip term.
+TRANSCODERS = [
+    ('jumprelu', False),
+    ('jumprelu', True),
+    ('relu', False),
+    ('relu', True),
+    ('gated', False),
+    ('batch_topk', True),
+]
 WITH_GAIN = record.Origin('gemma3_1b', 3, 'transcoder', True)
 
 

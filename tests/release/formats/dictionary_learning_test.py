@@ -85,13 +85,15 @@ def test_gated(tmp_path):
   a = folders.arrays()
   rng = np.random.default_rng(1)
   names = ('gate_bias', 'mag_bias', 'r_mag')
-  own = {n: (rng.normal(size=WIDTH) * 0.3).astype(np.float32) for n in names}
-  tensors = linear(a, decoder_bias=a['b_dec'], **own)
+  arrays = {n: (rng.normal(size=WIDTH) * 0.3).astype(np.float32) for n in names}
+  tensors = linear(a, decoder_bias=a['b_dec'], **arrays)
   del tensors['encoder.bias']
   save(tmp_path, 'GatedAutoEncoder', tensors)
   z = (folders.inputs() - a['b_dec']).astype(np.float64) @ a['W_enc']
-  gate = z + own['gate_bias'] > 0
-  latents = gate * np.maximum(np.exp(own['r_mag']) * z + own['mag_bias'], 0)
+  gate = z + arrays['gate_bias'] > 0
+  latents = gate * np.maximum(
+      np.exp(arrays['r_mag']) * z + arrays['mag_bias'], 0
+  )
   assert (gate != (latents > 0)).any()
   check(only(tmp_path), latents, latents @ a['W_dec'] + a['b_dec'])
 
