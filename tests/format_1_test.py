@@ -14,6 +14,7 @@ import pytest
 
 import jumprelu
 from jumprelu import errors, lm
+from jumprelu.activations import scales as scales_lib
 from jumprelu.activations import store
 from jumprelu.activations.store import record
 from jumprelu.files import formats
@@ -119,7 +120,7 @@ def test_the_resumed_run_ends_like_its_uninterrupted_twin(resumed):
 def test_the_blocks_hold_the_twins_rows_in_the_same_order(place):
   config = run_dir.RunDir('run').read_config()
   stream = job.make_job(config).stream
-  scales = lm.from_json_keys(by_tap(TWIN['scales']))
+  scales = scales_lib.from_json({'scales': by_tap(TWIN['scales'])})
   sequences = config.stream.sequences(config.corpus.sequence_length)
   assert len(TWIN['blocks']) == config.blocks == 6
   for index, wanted in enumerate(TWIN['blocks']):
@@ -214,7 +215,7 @@ def test_the_store_is_read_with_its_identity_and_rows(place):
   )
   manifest = record.read_manifest(FIXTURE / 'store')[0]
   wanted = record.identity(config, dtype='bfloat16')
-  assert record.differences(manifest['identity'], wanted) == []
+  assert record.differences(record.stored_identity(manifest), wanted) == []
   source = job.make_job(config).stream
   assert isinstance(source, store.Stored)
   scales = source.estimate_scales()

@@ -24,7 +24,7 @@ FLOORS = (
     ('planning', 'release'),
     ('features',),
     ('api',),
-    ('explore',),
+    ('explain', 'explore'),
     ('run',),
 )
 _FLOOR_OF = {name: n for n, names in enumerate(FLOORS) for name in names}

@@ -51,7 +51,7 @@ def trained_sae(*, seed, variant='jumprelu', d=8, width=12, **fields):
       width=width,
       transcoder=False,
   )
-  return sae, _perturbed(sae, seed)
+  return sae, perturbed(sae, seed)
 
 
 def trained_transcoder(variant='jumprelu', **fields):
@@ -59,10 +59,10 @@ def trained_transcoder(variant='jumprelu', **fields):
   sae = saes.make_sae(
       variant, config, d_in=8, d_out=6, width=10, transcoder=True
   )
-  return sae, _perturbed(sae, 5)
+  return sae, perturbed(sae, 5)
 
 
-def _perturbed(sae, seed):
+def perturbed(sae, seed):
   """Returns initial parameters with perturbed biases and thresholds."""
   params = sae.init_params(jax.random.key(seed), initial_threshold=0.05)
   rng = np.random.default_rng(seed)

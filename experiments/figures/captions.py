@@ -91,7 +91,8 @@ def _tokens(rows: Sequence[drawing.Row]) -> list[str]:
     if values := _values(rows, column):
       text = ', '.join(map(str, _values(rows, 'training_text')))
       words = f'trained on {_listed(values)} {unit}'
-      parts.append(words + (f' of {text}' if text else ''))
+      words += f' of {text}' if text else ''
+      parts.append(words + _epochs(rows) * (unit == 'tokens'))
   texts = _values(rows, 'text')
   if texts:
     measured = _values(rows, 'tokens_evaluated')
@@ -101,6 +102,15 @@ def _tokens(rows: Sequence[drawing.Row]) -> list[str]:
   if seeds:
     parts.append('1 seed' if len(seeds) == 1 else f'{len(seeds)} seeds')
   return parts
+
+
+def _epochs(rows: Sequence[drawing.Row]) -> str:
+  """Returns the passes over the training text, if rows have them."""
+  epochs, unique = _values(rows, 'epochs'), _values(rows, 'unique_tokens')
+  if not epochs:
+    return ''
+  listed = ', '.join(f'{value:.2g}' for value in sorted(epochs))
+  return f', {listed} epochs of {_listed(unique)} tokens'
 
 
 def _bars(rows: Sequence[drawing.Row], metrics: Iterable[str]) -> str:

@@ -19,6 +19,8 @@ VARIANTS = {
 }
 # The variant of rows that hold only the L0 of a published SAE.
 RELEASED = 'released'
+# Columns of members that were measured on training text, too.
+TRAINING_TEXT = ('train_l0', 'train_fvu', 'unique_tokens', 'epochs')
 # Metrics between 0 and 1, drawn in percent.
 SHARES = frozenset((
     'dead_share', 'over_1_percent_share', 'over_10_percent_share', 'new_share',
@@ -176,8 +178,12 @@ def of_members(
 
 
 def select(rows: Iterable[Mapping[str, Any]], *names: str) -> list[Row]:
-  """Returns the named columns of rows."""
-  return [{name: row.get(name) for name in names} for row in rows]
+  """Returns the named columns of rows, and those of training text if any."""
+  return [
+      {name: row.get(name) for name in names}
+      | {name: row[name] for name in TRAINING_TEXT if name in row}
+      for row in rows
+  ]
 
 
 def where(rows: Iterable[Row], **values: Any) -> list[Row]:

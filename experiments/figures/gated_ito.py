@@ -32,15 +32,16 @@ _METRICS = {
 
 
 def needs(scale):
-  """Returns the headline suite's residual stream, measured with pursuit."""
-  return (
+  """Returns the residual stream of four variants, measured with pursuit."""
+  return tuple(
       suites.Reading(
-          'pursuit',
-          suites.headline(scale),
+          'pursuit' if suite.name == 'headline' else f'pursuit_{suite.name}',
+          suite,
           {'eval.delta_loss_tokens': _TOKENS},
           measures=('pursuit',),
           sites=('resid_post',),
-      ),
+      )
+      for suite in suites.with_baselines(scale)
   )
 
 

@@ -9,7 +9,7 @@ latents die. Points are means over seeds, bars two standard errors.
 
 import sys
 
-from experiments.figures import options
+from experiments.figures import drawing, options
 from experiments.suites import command, suites
 
 _LABELS = {
@@ -21,14 +21,20 @@ _LABELS = {
 def needs(scale):
   """Returns plain JumpReLU SAEs, and SAEs whose encoder gets the gradients."""
   return (
-      suites.plain(scale, 'jumprelu'),
+      suites.jumprelu(scale),
       suites.ablation(
           scale, 'to_pre_acts', 'jumprelu', gradient_to_pre_acts=True
       ),
   )
 
 
-table = options.table
+def table(results):
+  """Returns one row per JumpReLU SAE, with its `option`."""
+  rows = drawing.where(options.table(results), variant='jumprelu')
+  return [
+      row | {'option': 'plain_jumprelu'} if row['option'] == 'headline' else row
+      for row in rows
+  ]
 
 
 def figure(rows):

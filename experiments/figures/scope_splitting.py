@@ -74,14 +74,23 @@ def _numbers(pair):
 
 
 def figure(rows):
-  """Returns four shares against width, one curve per coefficient."""
+  """Returns shares against width, one curve per coefficient.
+
+  The share of latents matched in another seed needs several seeds.
+  """
   values = sorted({row['sparsity_coefficient'] for row in rows})
   widths = sorted({row['width'] for row in rows})
   narrowest = min(row['from_width'] for row in rows)
+  has_seeds = bool(drawing.where(rows, kind='seeds'))
+  labels = {
+      metric: label
+      for metric, label in _LABELS.items()
+      if has_seeds or metric != 'matched_share'
+  }
   fig, axes = sheets.panels(
-      1, len(_LABELS), size=(2.9, 3.0), sharex=True, sharey=True
+      1, len(labels), size=(2.9, 3.0), sharex=True, sharey=True
   )
-  for axis, (metric, label) in zip(axes[0], _LABELS.items(), strict=True):
+  for axis, (metric, label) in zip(axes[0], labels.items(), strict=True):
     pairs = drawing.where(rows, kind='seeds')
     if metric != 'matched_share':
       pairs = drawing.where(rows, kind='widths', from_width=narrowest)
@@ -104,7 +113,7 @@ def figure(rows):
       axes[0], ('matched_share',), labels=('Share of latents that fire',)
   )
   sheets.legend_below(fig)
-  captions.write(fig, rows, bars=_BARS)
+  captions.write(fig, rows, bars=_BARS if has_seeds else 'bars: none')
   return fig
 
 

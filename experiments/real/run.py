@@ -16,7 +16,6 @@ reads it.
 """
 
 from collections.abc import Callable, Sequence
-import dataclasses
 import json
 import pathlib
 import shutil
@@ -194,34 +193,16 @@ def measure(part: suites.Part, directory: pathlib.Path) -> list[dict[str, Any]]:
   The evaluation on held-out text is stored in the run directory, and read from
   it if it is there.
   """
-  from jumprelu.evals import evaluate
-  from jumprelu.ops import products
+  from experiments.suites import training_text
   from jumprelu.release import publish
 
   run_ = publish.open_run(directory)
-  held_out = publish.evaluate_run(run_)
-  train = run_.prepared.train
-  # Losses on training text are not reported, so that few are computed.
-  settings = dataclasses.replace(run_.config.eval, delta_loss_tokens=1)
-  with products.precision(run_.config.matmul_precision):
-    seen = evaluate.evaluate_members(
-        run_.model,
-        publish.eval_members(run_),
-        held_out=train,
-        config=settings,
-        mesh=run_.mesh,
-    )
-  origin = {
-      'part': part.name,
-      'tokens': run_.config.tokens,
-      'unique_tokens': train.manifest['tokens'],
-      'epochs': run_.config.tokens / (len(train) * train.sequence_length),
-  }
-  rows = []
-  for row, other in zip(held_out.rows, seen.rows, strict=True):
-    extra = {f'train_{name}': other[name] for name in ('l0', 'fvu')}
-    rows.append(origin | {k: v for k, v in row.items() if k != 'path'} | extra)
-  return rows
+  result = training_text.add(publish.evaluate_run(run_), run_)
+  origin = {'part': part.name, 'tokens': run_.config.tokens}
+  return [
+      origin | {k: v for k, v in row.items() if k != 'path'}
+      for row in result.rows
+  ]
 
 
 class _Clock:

@@ -25,8 +25,8 @@ class Scale:
   data: str
   layer: int = 9
   # Positions of the parts of the residual stream, and of the other sites.
-  tokens: int = 2**23
-  site_tokens: int = 2**21
+  tokens: int = 2**22
+  site_tokens: int = 2**20
   width: int = 2**14
   # The width of other sites, and of the variants that are compared at it.
   narrow: int = 2**12
@@ -45,6 +45,12 @@ class Scale:
   base: Mapping[str, Any] = dataclasses.field(
       default_factory=lambda: {
           'corpus.sequence_length': 512,
+          # Without these two, 0.35 % of tokens have 87 % of the variance and
+          # the mean 95 % of E||x||^2 of the others (`norms.py`).
+          'stream.center': True,
+          'stream.max_norm': 1.6,
+          # A fifth of the rate of `short`, which suits 128 dimensions.
+          'optim.learning_rate': 2e-3,
           # A checkpoint of a part has up to half a gigabyte.
           'checkpoint.every_blocks': 16,
           'checkpoint.keep': 2,

@@ -108,6 +108,7 @@ def run(figures: Sequence[Any], flag_values: flags.FlagValues) -> int:
   if scale.name == 'quick':
     default = work / 'figures'
   out = pathlib.Path(flag_values.out or default)
+  figures = _of_scale(figures, scale)
   if flag_values.redraw:
     for figure in figures:
       _draw(figure, out)
@@ -137,6 +138,21 @@ def run(figures: Sequence[Any], flag_values: flags.FlagValues) -> int:
       )
       return preemption_lib.EXIT_PREEMPTED
   return 0
+
+
+def _of_scale(figures: Sequence[Any], scale: scales.Scale) -> Sequence[Any]:
+  """Returns the figures that the scale has.
+
+  Raises:
+    UserError: the scale has none of them.
+  """
+  kept = [f for f in figures if _name(f) in (scale.figures or [_name(f)])]
+  if not kept:
+    raise errors.UserError(
+        f'--scale={scale.name}: this scale has only the figures'
+        f' {", ".join(scale.figures)}; choose one of them or another scale'
+    )
+  return kept
 
 
 def _jobs(scale: scales.Scale) -> int:

@@ -19,7 +19,7 @@ from typing import Any
 import jax
 
 from experiments.nano import made
-from experiments.suites import suites
+from experiments.suites import suites, training_text
 from jumprelu import data, evals, lm
 from jumprelu.evals import evaluate, stored
 from jumprelu.files import digests, dotted
@@ -181,7 +181,11 @@ def _measure(
   run = publish.open_run(folder / _suite(wanted).name / 'run')
   if isinstance(wanted, suites.Reading):
     run = _read_otherwise(run, wanted, folder)
-  return publish.evaluate_members(run, wanted.measures)
+  names = [n for n in wanted.measures if n != suites.TRAINING_TEXT]
+  result = publish.evaluate_members(run, names)
+  if suites.TRAINING_TEXT in wanted.measures:
+    result = training_text.add(result, run)
+  return result
 
 
 def _read_otherwise(

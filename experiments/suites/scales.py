@@ -1,8 +1,11 @@
 """Sizes of the figures' suites.
 
 `nano` uses the embedded language model on a CPU. `quick` is `nano` with a few
-steps, which only checks that the code works. `gemma2_2b` and `gemma2_9b` are
-the scales of Gemma Scope (arXiv 2408.05147, section 3 and table 1).
+steps, which only checks that the code works. `nano_long` has 8 to 12 times the
+tokens of `nano`, for the claims that depend on them, and `nano_long_half` half
+of those, to test whether results have settled (`settled.py`). `gemma2_2b` and
+`gemma2_9b` are the scales of Gemma Scope (arXiv 2408.05147, section 3 and table
+1).
 """
 
 from collections.abc import Mapping
@@ -27,7 +30,8 @@ class Scale:
   seeds: tuple[int, ...]
   # Sites of the suites `headline` and `target_l0`.
   sites: tuple[str, ...]
-  # By variant: coefficients, or values of k for TopK variants.
+  # By variant: coefficients, or values of k for TopK variants. The name of a
+  # suite of one variant is a key if its sparsities differ from the variant's.
   sparsities: Mapping[str, tuple[float, ...]]
   target_l0: tuple[float, ...]
   bandwidths: tuple[float, ...]
@@ -41,6 +45,17 @@ class Scale:
   topology: str = ''
   # Tokens of the headline suite, if it trains on more than the others.
   headline_tokens: int | None = None
+  # Config fields of the suite `ladder` that differ from `base`.
+  ladder_config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  # Names of the scale's figures; empty: all figures.
+  figures: tuple[str, ...] = ()
+  # Whether members are also measured on training text.
+  training_text: bool = False
+  # Whether ReLU and Gated SAEs, whose steps are slow, have a suite of their own
+  # instead of a part in the headline suite.
+  separate_baselines: bool = False
+  # Whether the headline suite's JumpReLU SAEs serve as `plain_jumprelu`.
+  shares_headline: bool = False
 
 
 _NANO = {
@@ -74,6 +89,55 @@ NANO = Scale(
     text_characters=150_000,
     chat_steps=120,
 )
+
+NANO_LONG = dataclasses.replace(
+    NANO,
+    name='nano_long',
+    base=_NANO | {'tokens': 4_194_304},
+    layers=(2,),
+    seeds=(0,),
+    sites=SITES[:1],
+    sparsities={
+        'jumprelu': (4e-4, 1e-3, 3e-3),
+        'topk': (40, 60),
+        'gated': (0.12,),
+        'relu': (0.1,),
+        'relu_rescaled': (0.1,),
+        'ladder': (1e-3, 2.5e-3),
+        'to_pre_acts': (1e-3,),
+    },
+    headline_tokens=None,
+    # The standard library has fewer than 3M training tokens, so that wide SAEs
+    # would see the same text twice.
+    ladder_config={'data': 'python', 'tokens': 3_145_728},
+    figures=(
+        'jumprelu_fidelity',
+        'jumprelu_pre_acts',
+        'gated_ito',
+        'scope_width',
+        'scope_splitting',
+    ),
+    training_text=True,
+    separate_baselines=True,
+    shares_headline=True,
+)
+
+
+def _half(scale: Scale) -> Scale:
+  """Returns the scale with half of its tokens."""
+  halves = [
+      dict(fields) | {'tokens': fields['tokens'] // 2}
+      for fields in (scale.base, scale.ladder_config)
+  ]
+  return dataclasses.replace(
+      scale,
+      name=f'{scale.name}_half',
+      base=halves[0],
+      ladder_config=halves[1],
+  )
+
+
+NANO_LONG_HALF = _half(NANO_LONG)
 
 QUICK = dataclasses.replace(
     NANO,
@@ -147,4 +211,14 @@ GEMMA2_9B = dataclasses.replace(
     topology='v5p:2x2x4',
 )
 
-SCALES = {scale.name: scale for scale in (NANO, QUICK, GEMMA2_2B, GEMMA2_9B)}
+SCALES = {
+    scale.name: scale
+    for scale in (
+        NANO,
+        NANO_LONG,
+        NANO_LONG_HALF,
+        QUICK,
+        GEMMA2_2B,
+        GEMMA2_9B,
+    )
+}

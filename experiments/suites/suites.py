@@ -3,7 +3,7 @@
 Figures whose suites have the same name share the suite, which is trained once.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
 from typing import Any
 
@@ -14,6 +14,8 @@ from experiments.suites import scales
 VARIANTS = ('relu', 'gated', 'topk', 'jumprelu')
 # Prefix of a suite's name, before the value of the bandwidth.
 BANDWIDTH = 'bandwidth_'
+# The measure of `results.py` that adds columns of training text to the rows.
+TRAINING_TEXT = 'training_text'
 _TOPK_VARIANTS = (
     'topk',
     'batch_topk',
@@ -58,6 +60,8 @@ def make(
 ) -> Suite:
   """Returns a suite; `__` in a keyword is replaced by the dot of a path."""
   changes = {key.replace('__', '.'): value for key, value in config.items()}
+  if scale.training_text:
+    measures += (TRAINING_TEXT,)
   return Suite(
       name,
       {
@@ -93,17 +97,32 @@ def variants(
 
 
 def headline(scale: scales.Scale) -> Suite:
-  """Returns the suite of four variants at the scale's sites and seeds."""
+  """Returns the suite of four variants at the scale's sites and seeds.
+
+  It has only JumpReLU and TopK if the scale separates the baselines.
+  """
+  names = VARIANTS[2:] if scale.separate_baselines else VARIANTS
+  return _comparison(scale, 'headline', names)
+
+
+def with_baselines(scale: scales.Scale) -> tuple[Suite, ...]:
+  """Returns the one or two suites that have all four variants."""
+  if not scale.separate_baselines:
+    return (headline(scale),)
+  return headline(scale), _comparison(scale, 'baselines', VARIANTS[:2])
+
+
+def _comparison(scale: scales.Scale, name: str, names: Sequence[str]) -> Suite:
   overrides = {}
   if scale.headline_tokens:
     overrides['tokens'] = scale.headline_tokens
   return make(
       scale,
-      'headline',
+      name,
       measures=('histogram',),
       seeds=scale.seeds,
       **overrides,
-      **variants(scale, *VARIANTS, sites=scale.sites),
+      **variants(scale, *names, sites=scale.sites),
   )
 
 
@@ -134,7 +153,18 @@ def ladder(scale: scales.Scale) -> Suite:
       measures=('histogram', 'splitting', 'stability'),
       widths=scale.ladder,
       seeds=scale.seeds[:2],
-      **variants(scale, 'jumprelu'),
+      **scale.ladder_config,
+      **variants(_with_sparsities_of(scale, 'ladder', 'jumprelu'), 'jumprelu'),
+  )
+
+
+def _with_sparsities_of(
+    scale: scales.Scale, name: str, variant: str
+) -> scales.Scale:
+  """Returns the scale with a suite's sparsities as those of a variant."""
+  values = scale.sparsities.get(name, scale.sparsities[variant])
+  return dataclasses.replace(
+      scale, sparsities={**scale.sparsities, variant: values}
   )
 
 
@@ -171,7 +201,11 @@ def target_l0(scale: scales.Scale) -> Suite:
 def ablation(
     scale: scales.Scale, name: str, variant: str, **fields: Any
 ) -> Suite:
-  """Returns a suite of one variant with changed fields, from several seeds."""
+  """Returns a suite of one variant with changed fields, from several seeds.
+
+  Its sparsities are those of the variant unless the scale has others for it.
+  """
+  scale = _with_sparsities_of(scale, name, variant)
   changes = {f'sae__{variant}__{key}': v for key, v in fields.items()}
   changes['seeds'] = scale.seeds
   return make(scale, name, **(variants(scale, variant) | changes))
@@ -180,6 +214,14 @@ def ablation(
 def plain(scale: scales.Scale, variant: str) -> Suite:
   """Returns a suite of one variant with its default options."""
   return ablation(scale, f'plain_{variant}', variant)
+
+
+def jumprelu(scale: scales.Scale) -> Suite:
+  """Returns a suite with JumpReLU SAEs that have their default options.
+
+  It is the headline suite if the scale shares that.
+  """
+  return headline(scale) if scale.shares_headline else plain(scale, 'jumprelu')
 
 
 def gated_unit(scale: scales.Scale) -> Suite:

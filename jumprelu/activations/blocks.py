@@ -9,6 +9,7 @@ between devices.
 from collections.abc import Callable, Mapping
 import dataclasses
 import functools
+import types
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -17,6 +18,7 @@ from jax.sharding import Mesh
 
 from jumprelu import lm, sharding
 from jumprelu.activations import dropped_rows
+from jumprelu.activations import scales as scales_lib
 from jumprelu.array_typing import Array, Bool, Float, Float32, Int, Int32
 
 # Maps the parameters of the language model and token ids to the activations at
@@ -41,7 +43,7 @@ class Block:
   # [shards, slots]: the slots of each shard in the order of training.
   order: Leaf
   # []: the number of text rows that are dropped because they are non-finite or
-  # too large.
+  # exceed 1e3 times the scale.
   dropped: Leaf
 
 
@@ -49,12 +51,12 @@ class Block:
 class Source(Protocol):
   """A source of a run's blocks: a language model's stream, or a store."""
 
-  def make_block(self, index: int, scales: Mapping[lm.Tap, float]) -> Block:
+  def make_block(self, index: int, scales: scales_lib.Scales) -> Block:
     """Returns block `index`, with the inverses of `scales`."""
     ...
 
-  def estimate_scales(self) -> dict[lm.Tap, float]:
-    """Returns the scale of each tap, sqrt(E||x||^2)."""
+  def estimate_scales(self) -> scales_lib.Scales:
+    """Returns the scale of each tap."""
     ...
 
   def put(self, value: int | float) -> Array:
@@ -126,6 +128,7 @@ def make_block(
     tokens: Int[Array, 'sequences positions'],
     index: Int[Array, ''],
     inverse_scale: dict[lm.Tap, Array],
+    limits: dict[lm.Tap, Array],
     *,
     lm_sequences: int,
     shards: int,
@@ -141,6 +144,7 @@ def make_block(
     tokens: The token ids of the block.
     index: The number of the block.
     inverse_scale: 1 / scale of each tap.
+    limits: The largest norms of kept rows, at the taps that have one.
     lm_sequences: The number of sequences in one forward pass.
     shards: The number of logical shards.
     seed: The seed of the permutations.
@@ -152,6 +156,7 @@ def make_block(
       params,
       tokens,
       inverse_scale,
+      limits,
       lm_sequences=lm_sequences,
       user_prefix=user_prefix,
       mesh=mesh,
@@ -174,6 +179,7 @@ def forward_all(
     params: Any,
     tokens: Int[Array, 'sequences positions'],
     inverse_scale: dict[lm.Tap, Array],
+    limits: dict[lm.Tap, Array],
     *,
     lm_sequences: int,
     user_prefix: tuple[int, ...] = (),
@@ -187,6 +193,7 @@ def forward_all(
   per device, positions, d_site]. The arguments are those of `make_block`.
   """
   data = mesh.shape['data'] if mesh is not None else 1
+  options = {'limits': limits, 'user_prefix': user_prefix}
   per_device, length = lm_sequences // data, tokens.shape[1]
   tokens = tokens.reshape(data, -1, per_device, length)
 
@@ -197,7 +204,7 @@ def forward_all(
     # before the loop without this barrier, and hold them in memory.
     weights, rows = jax.lax.optimization_barrier((params, rows))
     *cleaned, dropped = dropped_rows.clean(
-        forward(weights, rows), rows, inverse_scale, user_prefix=user_prefix
+        forward(weights, rows), rows, inverse_scale, **options
     )
     parts = jax.tree.map(
         lambda x: _spread(x, mesh).reshape(data, per_device, *x.shape[1:]),
@@ -217,48 +224,92 @@ def forward_all(
     )
     return buffers, dropped + more
 
-  forwards = tokens.shape[1]
   parts, dropped = jax.eval_shape(part, jnp.int32(0))
-  buffers = jax.tree.map(
-      lambda x: _spread(
-          jnp.zeros((data, forwards, *x.shape[1:]), x.dtype), mesh
-      ),
-      parts,
-  )
+  forwards = tokens.shape[1]
+
+  def empty(x):
+    return _spread(jnp.zeros((data, forwards, *x.shape[1:]), x.dtype), mesh)
+
+  buffers = jax.tree.map(empty, parts)
   start = buffers, jnp.zeros((), dropped.dtype)
   (activations, keep), dropped = jax.lax.fori_loop(0, forwards, write, start)
   return activations, keep, dropped
 
 
-def square_sums(
+def moment_sums(
+    forward: Forward,
+    params: Any,
+    tokens: Int[Array, 'sequences positions'],
+    limits: Mapping[lm.Tap, Array] = types.MappingProxyType({}),
+    *,
+    user_prefix: tuple[int, ...] = (),
+    mesh: Mesh | None = None,
+) -> tuple[
+    dict[lm.Tap, Float32[Array, ' sequences']],
+    Int32[Array, ' sequences'],
+    dict[lm.Tap, Float32[Array, 'sequences d_site']],
+]:
+  """Returns each sequence's sum of ||x||^2, number and sum of kept rows x.
+
+  The host adds the sums of all sequences, so that the total depends neither on
+  the number of devices nor on the number of sequences in one forward pass.
+  """
+  activations, counts = _kept(forward, params, tokens, limits, user_prefix)
+  squares = {
+      tap: jnp.sum(jnp.square(x.astype(jnp.float32)), axis=(1, 2))
+      for tap, x in activations.items()
+  }
+  totals = {
+      tap: sharding.constrain(
+          jnp.sum(x.astype(jnp.float32), axis=1), mesh, None, None
+      )
+      for tap, x in activations.items()
+  }
+  squares, counts = jax.tree.map(
+      lambda x: sharding.constrain(x, mesh, None), (squares, counts.sum(1))
+  )
+  return squares, counts, totals
+
+
+def square_sums(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
+  """Returns the first two results of `moment_sums`, without the third's cost."""
+  squares, counts, _ = moment_sums(*args, **kwargs)
+  return squares, counts
+
+
+def norms(
     forward: Forward,
     params: Any,
     tokens: Int[Array, 'sequences positions'],
     *,
     user_prefix: tuple[int, ...] = (),
     mesh: Mesh | None = None,
-) -> tuple[
-    dict[lm.Tap, Float32[Array, ' sequences']], Int32[Array, ' sequences']
-]:
-  """Returns each sequence's sum of ||x||^2 over kept rows, and their number.
+) -> dict[lm.Tap, Float32[Array, 'sequences positions']]:
+  """Returns the norm of each row; 0 for dropped rows."""
+  activations, _ = _kept(forward, params, tokens, {}, user_prefix)
+  return {
+      tap: sharding.constrain(
+          jnp.linalg.norm(x.astype(jnp.float32), axis=-1), mesh, None, None
+      )
+      for tap, x in activations.items()
+  }
 
-  The host adds the sums of all sequences, so that the total depends neither on
-  the number of devices nor on the number of sequences in one forward pass.
-  """
+
+def _kept(
+    forward: Forward,
+    params: Any,
+    tokens: Int[Array, 'sequences positions'],
+    limits: Mapping[lm.Tap, Array],
+    user_prefix: tuple[int, ...],
+) -> tuple[dict[lm.Tap, Array], Int32[Array, 'sequences positions']]:
+  """Returns activations with dropped rows zeroed, and 1 for each kept row."""
   activations = forward(params, tokens)
   # No scale is known yet. An inverse scale of 0 accepts every finite norm.
   any_scale = {tap: jnp.float32(0) for tap in activations}
   activations, keep, _ = dropped_rows.clean(
-      activations, tokens, any_scale, user_prefix=user_prefix
+      activations, tokens, any_scale, limits=limits, user_prefix=user_prefix
   )
-  sums = {
-      tap: jnp.sum(jnp.square(x.astype(jnp.float32)), axis=(1, 2))
-      for tap, x in activations.items()
-  }
-  counts = jnp.sum(keep, axis=1, dtype=jnp.int32)
-  return jax.tree.map(
-      lambda x: sharding.constrain(x, mesh, None), (sums, counts)
-  )
+  return activations, keep.astype(jnp.int32)
 
 
 def _spread(x: Array, mesh: Mesh | None) -> Array:

@@ -7,7 +7,7 @@ used before the next block is computed. No state is carried from block to block,
 so the inputs of a run and a step's number determine the step's batch.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
 import functools
 import math
@@ -20,6 +20,7 @@ import numpy as np
 
 from jumprelu import errors, lm, sharding
 from jumprelu.activations import blocks
+from jumprelu.activations import scales as scales_lib
 from jumprelu.array_typing import Array, Int
 from jumprelu.data import packing
 from jumprelu.files import fields
@@ -49,10 +50,24 @@ class Config:
   scale_tokens: int = fields.field(
       65536, 'positions from which the scale of each tap is estimated'
   )
+  center: bool = fields.field(
+      False,
+      'whether a scale is the distance from the mean, at which biases start',
+  )
+  max_norm: float = fields.field(
+      0.0,
+      'drop rows whose norm exceeds this multiple of the median norm; 0: keep'
+      ' them',
+  )
 
   def __post_init__(self):
-    names = [field.name for field in dataclasses.fields(self)]
-    fields.check_counts(self, 'stream', *names)
+    names = {field.name for field in dataclasses.fields(self)}
+    counts = sorted(names - {'center', 'max_norm'})
+    fields.check_counts(self, 'stream', *counts)
+    if self.max_norm and not 1 < self.max_norm < math.inf:
+      raise errors.UserError(
+          f'stream.max_norm={self.max_norm}: must be 0 or above 1'
+      )
     fields.check_multiple(
         'stream.batch', self.batch, 'stream.logical_shards', self.logical_shards
     )
@@ -178,15 +193,17 @@ class Stream:
     self._block = block_program(
         config, forward, user_prefix=user_prefix, seed=seed, mesh=mesh
     )
-    self._sums = jax.jit(
-        functools.partial(
-            blocks.square_sums, forward, user_prefix=user_prefix, mesh=mesh
-        )
-    )
 
-  def make_block(
-      self, index: int, scales: Mapping[lm.Tap, float]
-  ) -> blocks.Block:
+    def on_tokens(program):
+      return jax.jit(
+          functools.partial(
+              program, forward, user_prefix=user_prefix, mesh=mesh
+          )
+      )
+
+    self._on_tokens = on_tokens
+
+  def make_block(self, index: int, scales: scales_lib.Scales) -> blocks.Block:
     """Returns block `index`, computed by the language model and shuffled."""
     inverse = {tap: 1 / scale for tap, scale in scales.items()}
     return self._block(
@@ -194,31 +211,31 @@ class Stream:
         self._tokens(index, self._sequences),
         self.put(index),
         jax.tree.map(self.put, inverse),
+        self._put_limits(scales.limits),
     )
 
-  def estimate_scales(self) -> dict[lm.Tap, float]:
-    """Returns sqrt(E||x||^2) of each tap over the first `scale_tokens`.
+  def estimate_scales(self) -> scales_lib.Scales:
+    """Returns the scales of the taps over the first `scale_tokens`.
 
     The number of tokens is rounded up to whole sequences. Surplus sequences of
     the last forward pass are left out, so that `lm_sequences` cannot change the
-    result. A run estimates its scales once and stores them, because the
-    parameters of an SAE are only meaningful together with its scales.
+    result.
 
     Raises:
       DataError: the mean square at a tap is zero or non-finite.
     """
-    at_once = self.config.lm_sequences
-    sequences = -(-self.config.scale_tokens // self._length)
+    limits = self._estimate_limits() if self.config.max_norm else {}
+    center = self.config.center
+    program = blocks.moment_sums if center else blocks.square_sums
     parts: dict[lm.Tap, list[float]] = {}
+    totals: dict[lm.Tap, list[np.ndarray]] = {}
     rows = 0
-    for index in range(-(-sequences // at_once)):
-      sums, counts = jax.device_get(
-          self._sums(self.params, self._tokens(index, at_once))
-      )
-      counted = sequences - index * at_once
-      rows += int(counts[:counted].sum())
+    for sums, counts, *means in self._first(program, self._put_limits(limits)):
+      rows += int(counts.sum())
       for tap, values in sums.items():
-        parts.setdefault(tap, []).extend(values[:counted].tolist())
+        parts.setdefault(tap, []).extend(values.tolist())
+        if center:
+          totals.setdefault(tap, []).append(means[0][tap])
     # `fsum` rounds once, so the order of the values does not matter.
     squares = {tap: math.fsum(values) for tap, values in parts.items()}
     for tap, value in squares.items():
@@ -228,7 +245,39 @@ class Stream:
             f' over {rows} kept positions; check the weights and the data for'
             ' damage'
         )
-    return {tap: (value / rows) ** 0.5 for tap, value in squares.items()}
+    squares = {tap: value / rows for tap, value in squares.items()}
+    if not center:
+      values = {tap: value**0.5 for tap, value in squares.items()}
+      return scales_lib.Scales(values, limits)
+    centers = {
+        tap: np.concatenate(x).sum(0, dtype=np.float64) / rows
+        for tap, x in totals.items()
+    }
+    return scales_lib.centered(squares, centers, limits)
+
+  def _estimate_limits(self) -> dict[lm.Tap, float]:
+    """Returns `max_norm` times the median norm of each tap."""
+    parts: dict[lm.Tap, list[np.ndarray]] = {}
+    for norms in self._first(blocks.norms):
+      for tap, x in norms.items():
+        parts.setdefault(tap, []).append(x[x > 0])
+    return {
+        tap: self.config.max_norm * float(np.median(np.concatenate(x)))
+        for tap, x in parts.items()
+    }
+
+  def _first(self, program: Callable[..., Any], *arguments: Any) -> Iterator:
+    """Yields a program's results on the first `scale_tokens`, on the host."""
+    run = self._on_tokens(program)
+    at_once = self.config.lm_sequences
+    sequences = -(-self.config.scale_tokens // self._length)
+    for index in range(-(-sequences // at_once)):
+      results = run(self.params, self._tokens(index, at_once), *arguments)
+      counted = sequences - index * at_once
+      yield jax.tree.map(lambda x, n=counted: x[:n], jax.device_get(results))
+
+  def _put_limits(self, limits: Mapping[lm.Tap, float]) -> dict[lm.Tap, Array]:
+    return {tap: self.put(float(limit)) for tap, limit in limits.items()}
 
   def put(self, value: int | float) -> Array:
     """Puts an int (as int32) or a float (as float32) on every device."""

@@ -99,7 +99,7 @@ class Dictionary:
           f'{self.path or "this SAE"}: layer and site are not named by its'
           ' files or folders; pass layer= and site= to jumprelu.load'
       )
-    return self.released.origin.reads()
+    return self.released.reads()
 
   @property
   def W_enc(self) -> Float[np.ndarray, 'd_in latents']:

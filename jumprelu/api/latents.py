@@ -10,12 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jumprelu import data, errors
+from jumprelu import data, errors, lm
 from jumprelu.api import displays
 from jumprelu.api import language_model as language_model_lib
 from jumprelu.api.dictionary import Dictionary
 from jumprelu.array_typing import Float, Int
 from jumprelu.data import packing
+from jumprelu.evals import splice
 from jumprelu.evals import text as text_lib
 from jumprelu.files import progress_line
 from jumprelu.lm import gemma, logit_effects
@@ -281,7 +282,9 @@ def _encode_batch(
       num_layers=max(reads.layers) + 1,
       taps=frozenset(reads.inputs),
   )
+  limits = {t: x for t, x in lm.all_limits([reads]).items() if t in values}
   keep = packing.keep_mask(tokens, user_prefix)
+  keep &= splice.within_limits(values, limits)
   inputs = jnp.concatenate([values[tap] for tap in reads.inputs], -1)
   inputs = jnp.where(keep[..., None], inputs.astype(jnp.float32), 0)
   latents = sae.encode(params, inputs)

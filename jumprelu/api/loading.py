@@ -1,5 +1,6 @@
 """Suites, loaded from any folder that holds SAEs."""
 
+import dataclasses
 import os
 import pathlib
 from typing import Any
@@ -24,8 +25,9 @@ def load(
 ) -> Suite:
   """Returns the SAEs of a release, a run, published files, or one npz.
 
-  Releases and runs of this package, Gemma Scope, Gemma Scope 2 and SAELens are
-  recognised by their files. Model, layer and site come from the files or from
+  Releases and runs of this package, Gemma Scope, Gemma Scope 2, SAELens,
+  dictionary_learning and circuit-tracer are recognised by their files; no file
+  is unpickled. Model, layer and site come from the files or from
   the names of the folders. Members of a run have the paths that
   `read_metrics` names them by, the parameters of the newest checkpoint, and
   the L0 of training at that step.
@@ -53,7 +55,7 @@ def load(
   """
   stated = record.Origin(model, layer, site, input_gain)
   path = pathlib.Path(path).expanduser()
-  if path.is_file() and path.suffix not in ('.npz', '.safetensors'):
+  if path.is_file() and path.suffix not in ('.npz', '.safetensors', '.pt'):
     raise errors.UserError(f'{path}: holds no SAE; pass its folder')
   folder = path.parent if path.is_file() else path
   if folder_kinds.is_run(folder):
@@ -65,9 +67,7 @@ def load(
   for name, member in released.items():
     shown = folder.name if name == '.' else name
     origin = _merged(shown, stated, member.origin)
-    member = record.Released(
-        member.sae, member.params, origin, member.meta, member.training
-    )
+    member = dataclasses.replace(member, origin=origin)
     saes[shown] = SAE(member, path=shown, results=results.get(name))
   return Suite(saes, name=str(path))
 
@@ -116,7 +116,7 @@ def _of_run(
         'steps': member.meta['step'],
     }
     released[name] = record.Released(
-        sae, params, origin, meta, dotted.to_dict(config)
+        sae, params, origin, meta, dotted.to_dict(config), reads.limits
     )
     results[name] = metrics.get(name, {})
   return released, results

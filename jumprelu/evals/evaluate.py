@@ -83,13 +83,13 @@ def evaluate_members(
   measures = measures_lib.check(measures)
   check_fit(model, members, held_out)
   placed = _place(model, members, mesh)
-  taps = splice.taps_for(member.reads for member in members)
+  all_reads = [member.reads for member in members]
   forward = jitted.forward(
-      model, taps, user_prefix=held_out.user_prefix, mesh=mesh
-  )
-  sample = functools.partial(
-      text_lib.sample, sequences=config.lm_sequences, mesh=mesh
-  )
+      model, splice.taps_for(all_reads), limits=lm.all_limits(all_reads),
+      user_prefix=held_out.user_prefix, mesh=mesh,
+  )  # fmt: skip
+  size = config.lm_sequences
+  sample = functools.partial(text_lib.sample, sequences=size, mesh=mesh)
   text = sample(held_out, config.tokens)
   targets = sorted({member.target for member in placed})
   shift = corpus_passes.first_means(forward, targets, text=text)
@@ -98,9 +98,9 @@ def evaluate_members(
   train_text = sample(train, config.pca_tokens) if has_baseline else None
   curves = _pca_curves(forward, shift, sums, text=train_text)
   means = {target: fit.mean for target, fit in sums.moments.items()}
-  losses_text = text.first(config.delta_loss_tokens)
+  loss_text = text.first(config.delta_loss_tokens)
   losses = corpus_passes.second(
-      model, placed, means, forward=forward, text=losses_text
+      model, placed, means, forward=forward, text=loss_text
   )
   rows = []
   for i, member in enumerate(members):
@@ -109,7 +109,7 @@ def evaluate_members(
   frequencies = [firing.firing_frequency for firing in sums.firing]
   context = context_lib.Context(
       model, placed, _names(rows), list(map(_kind, members)), frequencies,
-      means, forward, losses_text, settings or settings_lib.Config(),
+      means, forward, loss_text, settings or settings_lib.Config(),
   )  # fmt: skip
   return Evaluation(rows, frequencies, _measure(context, measures, rows))
 

@@ -5,8 +5,9 @@ The part of the language model above a splice is compiled once per target; the
 same program serves all SAEs of that target, both ablations and the clean loss.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 import functools
+import types
 from typing import Any, NamedTuple
 
 import jax
@@ -124,6 +125,7 @@ def forward(
     model: lm.LanguageModel,
     taps: Iterable[lm.Tap],
     *,
+    limits: Mapping[lm.Tap, float] = types.MappingProxyType({}),
     user_prefix: tuple[int, ...] = (),
     mesh: jax.sharding.Mesh | None = None,
 ) -> Callable[[Any], splice.Batch]:
@@ -132,6 +134,7 @@ def forward(
       splice.forward,
       model,
       taps=tuple(taps),
+      limits=limits,
       user_prefix=user_prefix,
       mesh=mesh,
   )

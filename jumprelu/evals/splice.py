@@ -7,7 +7,8 @@ replace activations at kept positions only; others, such as BOS, EOS and
 padding, keep their clean activations.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+import types
 from typing import Any, NamedTuple
 
 import jax
@@ -71,13 +72,15 @@ def forward(
     tokens: Int[Array, 'sequences positions'],
     *,
     taps: Iterable[Tap],
+    limits: Mapping[Tap, float] = types.MappingProxyType({}),
     user_prefix: tuple[int, ...] = (),
     mesh: jax.sharding.Mesh | None = None,
 ) -> Batch:
   """Returns the batch with its clean activations at `taps`.
 
   No block above the last tap is run. Positions with a non-finite activation at
-  any tap are not kept, so no statistic, loss or token count includes them.
+  any tap, or a norm above the tap's limit, are not kept, so no statistic, loss
+  or token count includes them.
   """
   taps = tuple(sorted(set(taps)))
   positions = jnp.asarray(packing.positions(tokens))
@@ -94,7 +97,20 @@ def forward(
   keep = jnp.asarray(packing.keep_mask(tokens, user_prefix))
   for tap in taps:
     keep &= jnp.isfinite(values[tap]).all(-1)
+  keep &= within_limits(values, limits)
   return Batch(tokens, positions, segments, keep, values)
+
+
+def within_limits(
+    values: Mapping[Tap, Float[Array, '... d_site']],
+    limits: Mapping[Tap, float],
+) -> Bool[Array, '...'] | bool:
+  """Returns the mask of rows whose norm exceeds no limit of a tap."""
+  within: Any = True
+  for tap, limit in limits.items():
+    norm = jnp.linalg.norm(values[tap].astype(jnp.float32), axis=-1)
+    within &= norm <= limit
+  return within
 
 
 def replace_kept(

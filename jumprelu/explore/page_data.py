@@ -12,8 +12,8 @@ import numpy as np
 
 import jumprelu
 from jumprelu import metrics
-from jumprelu.explore import container, tables
-from jumprelu.features import reading
+from jumprelu.explore import container, explanations, tables
+from jumprelu.features import arrow, reading
 from jumprelu.files import json_files
 
 # Incremented when the script must be changed to read the data.
@@ -98,7 +98,11 @@ def collect(
       for entry in manifest['members']
       if members is None or entry['path'] in members
   ]
-  parts = [_Member(folder, entry, f'm{i}') for i, entry in enumerate(entries)]
+  explained = explanations.Explanations(folder)
+  parts = [
+      _Member(folder, entry, f'm{i}', explained)
+      for i, entry in enumerate(entries)
+  ]
   described = [part.describe(by_path.get(part.path, {})) for part in parts]
   for member, link in zip(described, _links(described), strict=True):
     member['link'] = link
@@ -118,6 +122,7 @@ def collect(
       'results_columns': _results_columns(described),
       'members': described,
       'curves': list(curves),
+      'explanations': explained.sets,
       'vocabulary': 'vocabulary',
       'texts': 'texts',
   }
@@ -156,8 +161,15 @@ def _results_columns(
 class _Member:
   """A member's containers and its entry in the index."""
 
-  def __init__(self, folder: pathlib.Path, entry: Mapping[str, Any], name: str):
+  def __init__(
+      self,
+      folder: pathlib.Path,
+      entry: Mapping[str, Any],
+      name: str,
+      explained: explanations.Explanations,
+  ):
     self._folder, self._entry, self._name = folder, entry, name
+    self._explained = explained
     self.path: str = entry['path']
     count = -(-entry['width'] // SHARD)
     self._shards = [f'{name}/{i}' for i in range(count)]
@@ -178,9 +190,15 @@ class _Member:
     """
     table = reading.read_table(self._folder, self.path)
     shards = tables.shards(table, SHARD, members=numbers, vocab=vocab)
-    arrays = itertools.chain(
-        [tables.overview(table), tables.search(table)], shards
-    )
+    overview = tables.overview(table)
+    if self._explained.sets:
+      latents = self._explained.of(self.path, len(table))
+      overview['detection'] = explanations.detection(latents)
+      shards = (
+          shard | {'explanations': latents[i * SHARD : (i + 1) * SHARD]}
+          for i, shard in enumerate(shards)
+      )
+    arrays = itertools.chain([overview, tables.search(table)], shards)
     for name, part in zip(self.names, arrays, strict=True):
       yield name, container.pack(part)
 
@@ -194,7 +212,9 @@ class _Member:
         self._folder, self.path, columns=('frequency', 'examples')
     )
     frequency = np.asarray(table['frequency'])
-    few = np.diff(tables.lists(table['examples']).starts) < tables.FEW_EXAMPLES
+    few = (
+        np.diff(arrow.lists_of(table['examples']).starts) < tables.FEW_EXAMPLES
+    )
     fires = frequency > 0
     counts, _ = np.histogram(np.log10(frequency[fires]), _DENSITY_EDGES)
     return {

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jumprelu.explore import container
-from jumprelu.features import reading
+from jumprelu.features import arrow, reading
 
 # Kinds of examples; bands are counted from 0, the weakest.
 STRONGEST, SILENT = -1, -2
@@ -18,35 +18,9 @@ _PAD = -1
 Arrays = dict[str, Any]
 
 
-class Lists(NamedTuple):
-  """A column of lists: list i has the values from starts[i]."""
-
-  starts: np.ndarray
-  values: Any
-
-
-def lists(column: Any) -> Lists:
-  """Returns the lists of an Arrow array or column, which may be a slice."""
-  chunked = hasattr(column, 'combine_chunks')
-  array = column.combine_chunks() if chunked else column
-  lengths = np.asarray(array.value_lengths())
-  starts = np.append(0, np.cumsum(lengths)).astype(np.int32)
-  return Lists(starts, array.flatten())
-
-
-def fields(values: Any) -> dict[str, Any]:
-  """Returns the fields of an Arrow array of records."""
-  names = [field.name for field in values.type]
-  return dict(zip(names, values.flatten(), strict=True))
-
-
-def _numbers(values: Any, dtype: Any) -> np.ndarray:
-  return np.asarray(values.to_numpy(zero_copy_only=False), dtype)
-
-
 def overview(table: Any) -> Arrays:
   """Returns the container of a member's table: a value per latent."""
-  arrays: Arrays = {'count': _numbers(table['count'], np.int32)}
+  arrays: Arrays = {'count': arrow.numbers(table['count'], np.int32)}
   for name in (
       'frequency',
       'mean',
@@ -56,19 +30,19 @@ def overview(table: Any) -> Arrays:
       'decoder_norm',
       'encoder_cosine',
   ):
-    arrays[name] = _numbers(table[name], np.float32)
+    arrays[name] = arrow.numbers(table[name], np.float32)
   arrays['top_token'] = matrix(table['top_tokens'])[:, 0]
   arrays['promoted_token'] = matrix(table['promoted'])[:, 0]
-  arrays['examples'] = np.diff(lists(table['examples']).starts)
+  arrays['examples'] = np.diff(arrow.lists_of(table['examples']).starts)
   return arrays
 
 
 def search(table: Any) -> Arrays:
   """Returns the container of the token ids by which latents are searched."""
-  starts, examples = lists(table['examples'])
-  windows, tokens = lists(fields(examples)['tokens'])
+  starts, examples = arrow.lists_of(table['examples'])
+  windows, tokens = arrow.lists_of(arrow.fields(examples)['tokens'])
   latent = np.repeat(np.arange(len(starts) - 1), np.diff(windows[starts]))
-  token = _numbers(tokens, np.int64)
+  token = arrow.numbers(tokens, np.int64)
   size = int(token.max(initial=0)) + 1
   keys = np.unique(latent * size + token)
   return {
@@ -83,18 +57,18 @@ def search(table: Any) -> Arrays:
 
 def texts(folder: pathlib.Path, members: Sequence[str]) -> bytes:
   """Returns the passages of text and the active latents of each token."""
-  passages = lists(reading.read_texts(folder)['tokens'])
+  passages = arrow.lists_of(reading.read_texts(folder)['tokens'])
   arrays: Arrays = {
       'start': passages.starts,
-      'tokens': _numbers(passages.values, np.int32),
+      'tokens': arrow.numbers(passages.values, np.int32),
   }
   for i, member in enumerate(members):
     firings = reading.read_text_firings(folder, member)
-    starts, latents = lists(firings['latents'])
-    values = _numbers(lists(firings['values']).values, np.float32)
+    starts, latents = arrow.lists_of(firings['latents'])
+    values = arrow.numbers(arrow.lists_of(firings['values']).values, np.float32)
     arrays |= {
         f'm{i}.start': starts,
-        f'm{i}.latent': _numbers(latents, np.int32),
+        f'm{i}.latent': arrow.numbers(latents, np.int32),
         f'm{i}.value': container.rounded(values),
     }
   return container.pack(arrays)
@@ -102,12 +76,12 @@ def texts(folder: pathlib.Path, members: Sequence[str]) -> bytes:
 
 def matrix(column: Any) -> np.ndarray:
   """Returns the tokens of a column of lists, a row per latent, padded by -1."""
-  starts, values = lists(column)
+  starts, values = arrow.lists_of(column)
   lengths = np.diff(starts)
   out = np.full((len(lengths), max(1, lengths.max(initial=0))), _PAD, np.int32)
   rows = np.repeat(np.arange(len(lengths)), lengths)
   columns = np.arange(starts[-1]) - np.repeat(starts[:-1], lengths)
-  out[rows, columns] = _numbers(fields(values)['token'], np.int32)
+  out[rows, columns] = arrow.numbers(arrow.fields(values)['token'], np.int32)
   return out
 
 
@@ -135,12 +109,12 @@ def shards(
 def _activations(table: Any) -> Arrays:
   """Returns the arrays that describe where latents fire, but examples."""
   rows = table.num_rows
-  edges = lists(table['band_edges'])
+  edges = arrow.lists_of(table['band_edges'])
   columns = int(np.diff(edges.starts).max(initial=0))
   bands = np.full((rows, columns), np.nan, np.float32)
-  bands[np.diff(edges.starts) > 0] = _numbers(edges.values, np.float32).reshape(
-      -1, max(columns, 1)
-  )
+  bands[np.diff(edges.starts) > 0] = arrow.numbers(
+      edges.values, np.float32
+  ).reshape(-1, max(columns, 1))
   return {
       'histogram': _rows(table['histogram']),
       'position_profile': _rows(table['position_profile']),
@@ -158,9 +132,11 @@ def _directions(table: Any, members: Mapping[str, int]) -> Arrays:
   effects = {'token': np.int32, 'effect': np.float32}
   near = {'latent': np.int32, 'cosine': np.float32}
   elsewhere = table['neighbours_elsewhere']
-  paths = fields(lists(elsewhere).values)['member'].dictionary_encode()
+  paths = arrow.fields(arrow.lists_of(elsewhere).values)[
+      'member'
+  ].dictionary_encode()
   numbers = [members.get(path, -1) for path in paths.dictionary.to_pylist()]
-  index = _numbers(paths.indices, np.int64)
+  index = arrow.numbers(paths.indices, np.int64)
   both = {'latent': np.int32, 'jaccard': np.float32, 'both': np.int32}
   return {
       **_records('promoted', table['promoted'], effects),
@@ -174,10 +150,10 @@ def _directions(table: Any, members: Mapping[str, int]) -> Arrays:
 
 def _records(name: str, column: Any, types: Mapping[str, Any]) -> Arrays:
   """Returns the starts of lists of records, and their fields."""
-  starts, values = lists(column)
-  parts = fields(values)
+  starts, values = arrow.lists_of(column)
+  parts = arrow.fields(values)
   return {f'{name}.start': starts} | {
-      f'{name}.{field}': _numbers(parts[field], dtype)
+      f'{name}.{field}': arrow.numbers(parts[field], dtype)
       for field, dtype in types.items()
   }
 
@@ -252,39 +228,41 @@ class _Examples(NamedTuple):
   @classmethod
   def of(cls, column: Any, kind: int | None = None) -> '_Examples':
     """Returns the examples of a column; bands are their kinds if None."""
-    starts, records = lists(column)
-    parts = fields(records)
+    starts, records = arrow.lists_of(column)
+    parts = arrow.fields(records)
     kinds = (
-        _numbers(parts['band'], np.int8)
+        arrow.numbers(parts['band'], np.int8)
         if kind is None
         else np.full(int(starts[-1]), kind, np.int8)
     )
-    windows, tokens = lists(parts['tokens'])
-    index = _numbers(parts['index'], np.int32)
-    document = _numbers(parts['document'], np.int64)
+    windows, tokens = arrow.lists_of(parts['tokens'])
+    index = arrow.numbers(parts['index'], np.int32)
+    document = arrow.numbers(parts['document'], np.int64)
     return cls(
         np.repeat(np.arange(len(starts) - 1), np.diff(starts)),
         {
             'kind': kinds,
-            'value': container.rounded(_numbers(parts['value'], np.float32)),
+            'value': container.rounded(
+                arrow.numbers(parts['value'], np.float32)
+            ),
             # An identifier: in a cache of more than 2^31 tokens two documents
             # may share it.
             'document': (document % 2**31).astype(np.int32),
-            'offset': _numbers(parts['offset'], np.int32),
+            'offset': arrow.numbers(parts['offset'], np.int32),
             'index': index,
         },
         np.diff(windows),
-        _numbers(parts['position'], np.int64) - index,
-        _numbers(tokens, np.int32),
-        _numbers(lists(parts['values']).values, np.float32),
+        arrow.numbers(parts['position'], np.int64) - index,
+        arrow.numbers(tokens, np.int32),
+        arrow.numbers(arrow.lists_of(parts['values']).values, np.float32),
     )
 
 
 def _rows(column: Any) -> np.ndarray:
   """Returns a column of lists of equal lengths as an int32 matrix."""
-  starts, values = lists(column)
+  starts, values = arrow.lists_of(column)
   rows = len(starts) - 1
-  return _numbers(values, np.int32).reshape(
+  return arrow.numbers(values, np.int32).reshape(
       rows, int(starts[-1]) // max(rows, 1)
   )
 

@@ -1,8 +1,8 @@
-"""Columns of the Parquet files: flat arrays to lists of records."""
+"""Columns of the Parquet files: flat arrays to lists of records, and back."""
 
 from collections.abc import Mapping
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,6 +32,33 @@ def records(fields: Mapping[str, Any]) -> Any:
 
   arrays = [_array(values) for values in fields.values()]
   return pyarrow.StructArray.from_arrays(arrays, names=list(fields))
+
+
+class Lists(NamedTuple):
+  """A column of lists: list i has the values from starts[i]."""
+
+  starts: np.ndarray
+  values: Any
+
+
+def lists_of(column: Any) -> Lists:
+  """Returns the lists of an Arrow array or column, which may be a slice."""
+  chunked = hasattr(column, 'combine_chunks')
+  array = column.combine_chunks() if chunked else column
+  lengths = np.asarray(array.value_lengths())
+  starts = np.append(0, np.cumsum(lengths)).astype(np.int32)
+  return Lists(starts, array.flatten())
+
+
+def fields(values: Any) -> dict[str, Any]:
+  """Returns the fields of an Arrow array of records."""
+  names = [field.name for field in values.type]
+  return dict(zip(names, values.flatten(), strict=True))
+
+
+def numbers(values: Any, dtype: Any) -> np.ndarray:
+  """Returns an Arrow array or column of numbers as an array."""
+  return np.asarray(values.to_numpy(zero_copy_only=False), dtype)
 
 
 def write(path: pathlib.Path, columns: Mapping[str, Any]) -> None:

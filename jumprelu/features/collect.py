@@ -189,31 +189,10 @@ def _check_new(out: pathlib.Path) -> None:
     )
 
 
-def select(
-    released: Mapping[str, record.Released], texts: Sequence[str]
-) -> dict[str, record.Released]:
-  """Returns the SAEs whose path contains one of the texts; all if none.
-
-  Raises:
-    UserError: A text is in no path.
-  """
-  for text in texts:
-    if not any(text in path for path in released):
-      raise errors.UserError(
-          f'--members={text}: no member has it in its path; members:'
-          f' {", ".join(released)}'
-      )
-  return {
-      path: sae
-      for path, sae in released.items()
-      if not texts or any(text in path for text in texts)
-  }
-
-
 def _load_model(source, released, devices) -> lm.LanguageModel:
   """Returns the language model up to the last layer that an SAE reads."""
   dtype = config_lib.dtype_on(source.lm_dtype, jax.default_backend())
-  layers = [max(sae.origin.reads().layers) + 1 for sae in released.values()]
+  layers = [max(sae.reads().layers) + 1 for sae in released.values()]
   total = lm.get_config(source.model).layers
   return lm.load(
       source.model,
@@ -297,6 +276,7 @@ def _read_text(
   forward = jitted.forward(
       model,
       lm.all_taps(member.reads for member in members),
+      limits=lm.all_limits(member.reads for member in members),
       user_prefix=text.cache.user_prefix,
       mesh=text.mesh,
   )

@@ -11,6 +11,7 @@ from jumprelu.files import formats, json_files
 MANIFEST = 'manifest.json'
 VOCABULARY = 'vocabulary.parquet'
 TEXTS = 'texts.parquet'
+EXPLANATIONS = 'explanations'
 _MEMBERS = 'members'
 
 
@@ -123,6 +124,57 @@ def read_vocabulary(folder: str | os.PathLike[str]) -> Any:
     MissingInputError: There is no such folder, or a file is missing.
   """
   return _read(folder, read_manifest(folder)['vocabulary'])
+
+
+def read_explanation_sets(
+    folder: str | os.PathLike[str],
+) -> dict[str, dict[str, Any]]:
+  """Returns the manifests of the complete sets of explanations, by name.
+
+  A folder has none until `jumprelu explain` has written one.
+
+  Raises:
+    DataError: A manifest is damaged, or of a newer format.
+  """
+  sets = {}
+  parent = pathlib.Path(folder) / EXPLANATIONS
+  for path in sorted(parent.glob(f'*/{MANIFEST}')):
+    manifest = read_explanation_set(path.parent)
+    if manifest['complete']:
+      sets[path.parent.name] = manifest
+  return sets
+
+
+def read_explanation_set(folder: pathlib.Path) -> dict[str, Any]:
+  """Returns the manifest of a set of explanations; {} if it has none.
+
+  Raises:
+    DataError: The manifest is damaged, or of a newer format.
+  """
+  path = folder / MANIFEST
+  cure = f'delete {folder} and write it again with: jumprelu explain'
+  manifest = json_files.read_json(path, cure=cure, missing_ok=True)
+  if not manifest:
+    return {}
+  return formats.migrate(formats.Kind.EXPLANATIONS, manifest, where=str(path))
+
+
+def read_explanations(
+    folder: str | os.PathLike[str], name: str, member: str
+) -> Any:
+  """Returns a member's explanations as a table of pyarrow, a row per latent.
+
+  Args:
+    folder: The folder of features.
+    name: The name of the set of explanations.
+    member: The path of the member in the release.
+
+  Raises:
+    MissingInputError: There is no such set or file.
+    UserError: The folder has no such member.
+  """
+  file = _member(folder, member)['file']
+  return _read(folder, f'{EXPLANATIONS}/{name}/{file}')
 
 
 def _member(folder: str | os.PathLike[str], member: str) -> dict[str, Any]:

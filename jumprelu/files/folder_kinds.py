@@ -17,6 +17,8 @@ _CONFIG, _SUITE, _ARRAYS = 'config.json', 'suite.json', 'params.npz'
 # A run has at least one of these besides config.json. A language model's folder
 # also has a config.json, but none of these.
 _RUN_FILES = ('run.lock', 'env.json', 'STATUS.json', 'checkpoints', _SUITE)
+# A folder of dictionary_learning has config.json, this file, and checkpoints.
+_FOREIGN = 'ae.pt'
 _MAX_BYTES = 64 * 2**20
 # A local path, or a remote path with the same methods.
 Folder = Any
@@ -25,8 +27,10 @@ Folder = Any
 def is_run(path: str | os.PathLike[str]) -> bool:
   """Returns whether a folder is the directory of a run."""
   folder = _folder(path)
-  return (folder / _CONFIG).exists() and any(
-      (folder / name).exists() for name in _RUN_FILES
+  return (
+      (folder / _CONFIG).exists()
+      and any((folder / name).exists() for name in _RUN_FILES)
+      and not (folder / _FOREIGN).exists()
   )
 
 

@@ -34,6 +34,20 @@ def _backend_of_path(config: dict[str, Any]) -> dict[str, Any]:
   }
 
 
+def _with_options(config: dict[str, Any]) -> dict[str, Any]:
+  """Adds the options of scales and updates that earlier versions lacked."""
+  added = {
+      'stream': {'center': False, 'max_norm': 0.0},
+      'optim': {'update_clip': 0.0},
+  }
+  parts = {
+      name: {**config[name], **options}
+      for name, options in added.items()
+      if name in config
+  }
+  return config | parts
+
+
 class Kind(enum.Enum):
   """The kinds of file; the values are their names in error messages."""
 
@@ -45,6 +59,7 @@ class Kind(enum.Enum):
   RELEASE_MEMBER = 'release member'
   STORE = 'store'
   FEATURES = 'folder of features'
+  EXPLANATIONS = 'set of explanations'
 
 
 def _layer_in_scales(suite: dict[str, Any]) -> dict[str, Any]:
@@ -87,13 +102,14 @@ def _by_tap(layer: int, by_site: dict[str, Any]) -> dict[str, Any]:
 
 # Kind of file -> {format: function from that format to the next}.
 MIGRATIONS: dict[Kind, dict[int, Migration]] = {
-    Kind.TRAIN_CONFIG: {1: _backend_of_path},
+    Kind.TRAIN_CONFIG: {1: _backend_of_path, 2: _with_options},
     Kind.RUN_SUITE: {1: _layer_in_scales},
     Kind.CHECKPOINT: {1: _layer_in_checkpoint_scales},
     Kind.RELEASE_SUITE: {},
     Kind.RELEASE_MEMBER: {},
     Kind.STORE: {1: _layer_in_arrays},
     Kind.FEATURES: {},
+    Kind.EXPLANATIONS: {},
 }
 
 # The field of each kind that holds a training config, which has a format number

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 import dataclasses
 import enum
 import re
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from jumprelu import errors
 
@@ -66,6 +66,8 @@ class Reads:
   # Whether inputs at `Site.MLP_IN` include the gain of their layer's norm. Has
   # no effect if no input is at this site; `make_reads` then sets it to True.
   input_gain: bool = True
+  # The largest norm of the rows that the SAE was trained on, at some taps.
+  limits: tuple[tuple[Tap, float], ...] = ()
 
   def __post_init__(self):
     if not self.inputs or not self.targets:
@@ -167,6 +169,15 @@ def all_taps(reads: Iterable[Reads]) -> tuple[Tap, ...]:
   return tuple(sorted({tap for sae_reads in reads for tap in sae_reads.taps}))
 
 
+def all_limits(reads: Iterable[Reads]) -> dict[Tap, float]:
+  """Returns the largest norm of the rows that all of several SAEs read."""
+  limits: dict[Tap, float] = {}
+  for sae_reads in reads:
+    for tap, limit in sae_reads.limits:
+      limits[tap] = min(limit, limits.get(tap, limit))
+  return limits
+
+
 def slices_of(
     taps: Iterable[Tap], widths: Mapping[Tap, int]
 ) -> dict[Tap, slice]:
@@ -178,12 +189,15 @@ def slices_of(
   return slices
 
 
-def to_json_keys(values: Mapping[Tap, float]) -> dict[str, float]:
+_Value = TypeVar('_Value')
+
+
+def to_json_keys(values: Mapping[Tap, _Value]) -> dict[str, _Value]:
   """Returns a dict with the taps as text, because JSON keys are text."""
   return {str(tap): value for tap, value in values.items()}
 
 
-def from_json_keys(values: Mapping[str, float]) -> dict[Tap, float]:
+def from_json_keys(values: Mapping[str, _Value]) -> dict[Tap, _Value]:
   """Returns the inverse of `to_json_keys`; DataError if a key names no tap."""
   return {parse_tap(text): value for text, value in values.items()}
 

@@ -53,6 +53,9 @@ class Settings(NamedTuple):
   # Adam's decay and epsilon; beta1 is 0.
   b2: float = 0.999
   eps: float = 1e-8
+  # The largest root mean square of a row's update, divided by the learning
+  # rate; 0 for no limit.
+  clip: float = 0.0
 
 
 class Batch(NamedTuple):

@@ -17,6 +17,8 @@ def adam(
     correction: Any,
     b2: float,
     eps: float,
+    clip: float = 0.0,
+    axis: int | tuple[int, ...] = -1,
 ) -> tuple[Float[Array, '*shape'], Float[Array, '*shape']]:
   """Returns the weights w and second moments nu after a step on gradient g.
 
@@ -25,10 +27,28 @@ def adam(
     nu <- b2 nu + (1 - b2) g^2
     w  <- w - learning_rate g / (sqrt(nu / correction) + eps)
 
-  `correction` is 1 - b2^t, where t is the number of the step, from 1.
+  With a `clip`, the root mean square of g / (sqrt(nu / correction) + eps) over
+  `axis` is at most `clip` (as in Adafactor, arXiv 1804.04235, section 6, for
+  whole matrices). Otherwise it is up to 1 / sqrt(1 - b2), for gradients much
+  larger than earlier ones.
+
+  Args:
+    weights: The weights w.
+    nu: The second moments.
+    gradient: The gradient g.
+    learning_rate: The learning rate.
+    correction: 1 - b2^t, where t is the number of the step, from 1.
+    b2: The decay of the second moments.
+    eps: Added to the root of the second moments.
+    clip: The largest root mean square; 0 for no limit.
+    axis: The axes of the mean; () clips each number by itself.
   """
   nu = b2 * nu + (1 - b2) * jnp.square(gradient)
   step = learning_rate * gradient / (jnp.sqrt(nu / correction) + eps)
+  if clip:
+    size = gradient / (jnp.sqrt(nu / correction) + eps)
+    size = jnp.sqrt(jnp.mean(jnp.square(size), axis, keepdims=True))
+    step = step / jnp.maximum(1.0, size / clip)
   return weights - step, nu
 
 

@@ -217,6 +217,7 @@ def _step_rows(
       correction=scalars.correction,
       b2=settings.b2,
       eps=settings.eps,
+      clip=settings.clip,
   )
   missed = (scalars.clock - old.touched).astype(jnp.float32)[:, None]
   factor = adam_lib.decay(missed, b2=settings.b2)

@@ -158,7 +158,9 @@ def _block_program(job: Job) -> tuple[Any, tuple[Any, ...]]:
   rows = config.stream.sequences(length)
   tokens = _array(mesh, (rows, length), jnp.int32, 'sequences', None)
   scales = {tap: _array(mesh, (), jnp.float32) for tap in taps}
-  return program, (model.params, tokens, _array(mesh, (), jnp.int32), scales)
+  limits = scales if config.stream.max_norm else {}
+  number = _array(mesh, (), jnp.int32)
+  return program, (model.params, tokens, number, scales, limits)
 
 
 def _block(job: Job) -> blocks.Block:

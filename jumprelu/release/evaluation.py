@@ -94,6 +94,6 @@ def make_member(path: str, released: record.Released) -> evaluate.EvalMember:
   return evaluate.EvalMember(
       sae=released.sae,
       params=released.params,
-      reads=released.origin.reads(),
+      reads=released.reads(),
       meta=dict(released.meta) | {'path': path},
   )

@@ -163,6 +163,8 @@ def member_config(
       'seed': member.seed,
       'learning_rate': member.learning_rate,
       'initial_threshold': member.initial_threshold,
+      # {tap: the largest norm of the rows that the SAE was trained on}.
+      'norm_limits': lm.to_json_keys(dict(member.reads.limits)),
       'input_scale': member.input_scale,
       'target_scale': member.target_scale,
       'tokens_trained': member.tokens_trained,
@@ -188,6 +190,24 @@ def member_config(
       'license': provenance.licence,
       'sha256': sha256,
   }
+
+
+def norm_limits(
+    config: Mapping[str, Any], *, where: pathlib.Path
+) -> tuple[tuple[lm.Tap, float], ...]:
+  """Returns the field `norm_limits` of a config.json, which older ones lack.
+
+  Raises:
+    DataError: the field is damaged.
+  """
+  limits = config.get('norm_limits', {})
+  try:
+    parsed = lm.from_json_keys(limits)
+    if all(float(x) > 0 for x in parsed.values()):
+      return tuple((tap, float(x)) for tap, x in sorted(parsed.items()))
+  except (AttributeError, TypeError, ValueError):
+    pass
+  raise errors.DataError(f'{where}: norm_limits is damaged: {limits!r}')
 
 
 def result_columns(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -95,8 +95,27 @@ def _write_page(out, config):
             released, text=config.data, corpus=config.corpus
         ),
     )
+  _explain(folder)
   page = release_page.data(out / 'release', folder, run=out / 'run')
   write.write_file(page, out / 'explore.html')
+
+
+def _explain(folder):
+  """Adds rules to the features; an existing set is kept."""
+  from jumprelu import explain
+  from jumprelu.explain import make
+  from jumprelu.features import reading
+
+  members = (m['path'] for m in reading.read_manifest(folder)['members'])
+  plan = make.Plan(
+      folder,
+      make.RULES,
+      tuple(members),
+      make.RULES,
+      make.RULES,
+      explain.Config(),
+  )
+  make.make(plan)
 
 
 def _show(out, rows, seconds):

@@ -11,9 +11,10 @@ Only the documents that training on that text would hold out are evaluated.
   jumprelu evaluate --release=releases/layer2 --out=results.jsonl
   jumprelu evaluate --release=releases/layer2 --data=notes/ --out=notes.jsonl
 
---release may also be a repository of Gemma Scope, Gemma Scope 2 or SAELens, or
-a folder in one. Model, layer and site are then read from the folder names or
-from the config next to the arrays; flags must supply the missing ones.
+--release may also be a repository of Gemma Scope, Gemma Scope 2, SAELens,
+dictionary_learning or circuit-tracer, or a folder in one. Model, layer and site
+are then read from the folder names or from the config next to the arrays; flags
+must supply the missing ones.
 
   jumprelu evaluate --release=gemma-scope-2b-pt-res/layer_20/width_16k \
       --data=text/ --out=gemma_scope.jsonl
@@ -64,7 +65,7 @@ def define_flags(fv: absl_flags.FlagValues) -> None:
   from jumprelu import data, evals, sharding
   from jumprelu.evals import measures
   from jumprelu.evals.measures import config as config_lib
-  from jumprelu.run import flags, preemption
+  from jumprelu.run import flags, origin_flags, preemption
 
   def string(name, text):
     absl_flags.DEFINE_string(name, None, text, flag_values=fv)
@@ -84,16 +85,7 @@ def define_flags(fv: absl_flags.FlagValues) -> None:
       + measures.describe(),
       flag_values=fv,
   )
-  needed = 'only needed if their folder does not name it.'
-  flags.define_integer(fv, 'layer', None, f'Layer of published SAEs; {needed}')
-  string('site', f'Site of published SAEs; {needed}')
-  absl_flags.DEFINE_boolean(
-      'input_gain',
-      None,
-      "Whether a published transcoder's input includes the RMSNorm gain; only"
-      ' needed if neither its folder nor its config implies it.',
-      flag_values=fv,
-  )
+  origin_flags.define(fv)
   absl_flags.DEFINE_enum(
       'lm_dtype',
       'auto',
@@ -122,7 +114,7 @@ def run(fv: absl_flags.FlagValues) -> None:
   from jumprelu.evals import measures as measures_lib
   from jumprelu.evals.measures import config as settings_lib
   from jumprelu.release import evaluation, formats
-  from jumprelu.run import flags, preemption
+  from jumprelu.run import flags, origin_flags, preemption
 
   if not fv.release:
     raise errors.UserError('--release is needed')
@@ -141,7 +133,7 @@ def run(fv: absl_flags.FlagValues) -> None:
   # processes have joined.
   loaded = formats.complete(
       formats.find(fv.release),
-      formats.Origin(fv.model, fv.layer, fv.site, fv.input_gain),
+      origin_flags.origin(fv),
   )
   training = next(iter(loaded.values())).training
   corpus = flags.build(fv, evaluation.corpus_config(training), prefix='corpus.')

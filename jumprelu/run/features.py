@@ -44,7 +44,7 @@ def define_flags(fv: absl_flags.FlagValues) -> None:
 def define_collection_flags(fv: absl_flags.FlagValues) -> None:
   """Declares the flags of a collection, without --release and --out."""
   from jumprelu import data, features, sharding
-  from jumprelu.run import flags, preemption
+  from jumprelu.run import flags, origin_flags, preemption
 
   def string(name, text):
     absl_flags.DEFINE_string(name, None, text, flag_values=fv)
@@ -68,16 +68,7 @@ def define_collection_flags(fv: absl_flags.FlagValues) -> None:
       'Only members whose path contains one of these texts.',
       flag_values=fv,
   )
-  needed = 'only needed if their folder does not name it.'
-  flags.define_integer(fv, 'layer', None, f'Layer of published SAEs; {needed}')
-  string('site', f'Site of published SAEs; {needed}')
-  absl_flags.DEFINE_boolean(
-      'input_gain',
-      None,
-      "Whether a published transcoder's input includes the RMSNorm gain; only"
-      ' needed if neither its folder nor its config implies it.',
-      flag_values=fv,
-  )
+  origin_flags.define(fv)
   absl_flags.DEFINE_enum(
       'lm_dtype',
       'auto',
@@ -109,12 +100,12 @@ def load(fv: absl_flags.FlagValues) -> dict[str, Any]:
 
   No device may be used before all processes have joined.
   """
-  from jumprelu.features import collect
   from jumprelu.release import formats
+  from jumprelu.run import origin_flags
 
   return formats.complete(
-      collect.select(formats.find(fv.release), fv.members),
-      formats.Origin(fv.model, fv.layer, fv.site, fv.input_gain),
+      formats.select(formats.find(fv.release), fv.members),
+      origin_flags.origin(fv),
   )
 
 

@@ -23,7 +23,7 @@ train --store=DIR` then reads these activations and does not load the language
 model; its results are bit-identical to those of streaming. The command prints
 the size of the missing part of the store, and how many runs must share the
 store before it is cheaper than streaming. Run the same command again to resume
-at the first missing block.
+at the first missing block. With more --tokens, a store is extended.
 
   jumprelu harvest --store=acts --layer=2 --sites=resid_post --tokens=2_000_000
   jumprelu train --store=acts --layer=2 --sites=resid_post \

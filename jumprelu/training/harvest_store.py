@@ -11,8 +11,9 @@ from typing import Any
 from absl import logging
 import jax
 
-from jumprelu import errors, lm, processes
+from jumprelu import errors, processes
 from jumprelu.activations import blocks, store
+from jumprelu.activations import scales as scales_lib
 from jumprelu.activations import stream as stream_lib
 from jumprelu.activations.store import record
 from jumprelu.files import progress_line
@@ -33,6 +34,8 @@ _NOT_COMPARED = (
     'kept',
     'rows',
     'scales',
+    'norm_limits',
+    'centers',
 )
 
 
@@ -42,6 +45,9 @@ def harvest_store(
     should_stop: Callable[[int], bool] = lambda block: False,
 ) -> str:
   """Writes the blocks of `config` that are missing in `config.store`.
+
+  A store with fewer blocks than `config.tokens` needs is extended. One that
+  has more is left alone, because its first blocks are those of `config`.
 
   All processes call this function together.
 
@@ -134,16 +140,24 @@ def write_blocks(
   """
   stored, complete = writer.read_existing()
   if stored:
-    facts = _check_stored(writer.directory, stored, facts)
-  if complete:
-    return train.DONE
+    _check_stored(writer.directory, stored, facts)
+    excess = stored['geometry']['blocks'] - job.config.blocks
+    if complete and excess >= 0:
+      return train.DONE
+    if excess > 0:
+      raise errors.UserError(
+          f'--store={writer.directory}: holds a part of a store of {excess}'
+          ' more blocks; complete it with the same --tokens, which serves runs'
+          ' of fewer tokens too'
+      )
+    geometry = stored['geometry'] | {'blocks': job.config.blocks}
+    facts = stored | {'geometry': geometry}
   # A resumed store keeps its scales, because they decided which of the stored
-  # rows were dropped.
-  scales = facts.get('scales')
-  if not scales:
-    scales = lm.to_json_keys(job.stream.estimate_scales())
+  # rows were dropped, and its division into files.
+  known = scales_lib.from_json(facts) if facts.get('scales') else None
+  scales = known or job.stream.estimate_scales()
   axis = 1 if job.mesh is None else job.mesh.shape['data']
-  first = writer.start(facts | {'scales': scales}, data_axis=axis)
+  first = writer.start(facts | scales.to_json(), data_axis=axis)
   geometry, total = writer.geometry, job.config.blocks
   missing = total - first
   size = geometry.block_bytes() * missing / 2**30
@@ -156,7 +170,7 @@ def write_blocks(
   )
   for index in range(first, total):
     progress.update(index - first)
-    seconds = write_block(writer, job.stream, index, lm.from_json_keys(scales))
+    seconds = write_block(writer, job.stream, index, scales)
     # Printed after the second block, because the time of the first includes
     # compilation.
     if index == min(first + 1, total - 1):
@@ -171,7 +185,7 @@ def write_block(
     writer: store.Writer,
     source: blocks.Source,
     index: int,
-    scales: Mapping[lm.Tap, float],
+    scales: scales_lib.Scales,
 ) -> tuple[float, float]:
   """Writes a block; returns the seconds of its computation and of its write."""
   start = time.monotonic()
@@ -206,12 +220,8 @@ def cost_line(forward: float, write: float, *, read: float) -> str:
 
 def _check_stored(
     path: pathlib.Path, stored: dict[str, Any], facts: dict[str, Any]
-) -> dict[str, Any]:
-  """Returns the stored record, unless it is that of another config.
-
-  Raises:
-    UserError: the store is that of another config.
-  """
+) -> None:
+  """Raises UserError if the store is that of another config."""
   differing = record.differences(_comparable(stored), _comparable(facts))
   if differing:
     raise errors.UserError(
@@ -224,21 +234,13 @@ def _check_stored(
         ' order are the same, but values may differ in rounding',
         path,
     )
-  return stored
 
 
 def _comparable(facts: Mapping[str, Any]) -> dict[str, Any]:
   """Returns the fields that must be the same when a store is resumed."""
   compared = {k: v for k, v in facts.items() if k not in _NOT_COMPARED}
-  geometry = facts['geometry']
-  return (
-      compared
-      | facts['identity']
-      | {
-          'blocks': geometry['blocks'],
-          'taps': sorted(facts['arrays']),
-      }
-  )
+  taps = sorted(facts['arrays'])
+  return compared | record.stored_identity(facts) | {'taps': taps}
 
 
 def _seconds(work: Callable[[int], object], index: int) -> float:

@@ -9,6 +9,7 @@ import jax
 
 from jumprelu import data, errors, lm, sharding
 from jumprelu.activations import blocks, store
+from jumprelu.activations import scales as scales_lib
 from jumprelu.activations import stream as stream_lib
 from jumprelu.data import loader
 from jumprelu.files import digests
@@ -128,14 +129,14 @@ def facts(job: Job) -> dict[str, str]:
   }
 
 
-def describe(job: Job, scales: dict[lm.Tap, float]) -> dict[str, Any]:
+def describe(job: Job, scales: scales_lib.Scales) -> dict[str, Any]:
   """Returns the content of suite.json, without the stamp of its format."""
   model = lm.get_config(job.config.model)
   return {
       'model': model.name,
       'd_site': {str(site): model.d_site(site) for site in lm.Site},
       'layer': job.config.layer,
-      'scales': lm.to_json_keys(scales),
+      **scales.to_json(),
       'data_digest': job.data_digest,
       'lm_digest': job.lm_digest,
       'members': [

@@ -1,6 +1,7 @@
 """The suite of a run: its groups from the config, or its trained members."""
 
 from collections.abc import Mapping
+import dataclasses
 import os
 from typing import Any, NamedTuple
 
@@ -8,6 +9,7 @@ import jax
 import numpy as np
 
 from jumprelu import errors, lm, saes
+from jumprelu.activations import scales as scales_lib
 from jumprelu.files import formats
 from jumprelu.training import config as config_lib
 from jumprelu.training import suite
@@ -98,9 +100,11 @@ def load_suite(out: str | os.PathLike[str]) -> list[TrainedMember]:
     )
   state = restored.state
   meta = migrated_meta(directory.checkpoints, restored.meta)
-  scales = lm.from_json_keys(meta['scales'])
+  scales = scales_lib.from_json(meta)
   members = []
   for group in groups:
+    taps = group.reads.taps
+    limits = tuple((t, scales.limits[t]) for t in taps if t in scales.limits)
     params, skipped = jax.device_get(
         (state.groups[group.name].params, state.groups[group.name].skipped)
     )
@@ -110,7 +114,7 @@ def load_suite(out: str | os.PathLike[str]) -> list[TrainedMember]:
               member,
               group.sae,
               {name: np.array(x[index]) for name, x in params.items()},
-              group.reads,
+              dataclasses.replace(group.reads, limits=limits),
               scales[group.reads.input],
               scales[group.reads.target],
               meta,

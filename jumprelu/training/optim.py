@@ -34,10 +34,17 @@ Scalar = int | float | np.number | Num[Array, '']
 class Config:
   """The config of optimiser and schedules; the defaults are Gemma Scope's."""
 
-  learning_rate: float = fields.field(7e-5, 'Learning rate after the warm-up.')
+  learning_rate: float = fields.field(
+      7e-5, 'Learning rate after the warm-up; that of scaled depends on tokens.'
+  )
   b2: float = fields.field(0.999, "Decay of Adam's second moment.")
   eps: float = fields.field(
       1e-8, "Added to the square root of Adam's second moment."
+  )
+  update_clip: float = fields.field(
+      0.0,
+      "Largest root mean square of a latent's update, divided by the learning"
+      ' rate; 0: no limit.',
   )
   lr_warmup_steps: int | None = fields.field(
       1000,
@@ -73,6 +80,10 @@ class Config:
         'optim.b2', self.b2, 0 < self.b2 < 1, 'between 0 and 1, both excluded'
     )
     fields.require('optim.eps', self.eps, 0 < self.eps < math.inf, 'above 0')
+    clip = self.update_clip
+    fields.require(
+        'optim.update_clip', clip, 0 <= clip < math.inf, 'at least 0'
+    )
     fields.require(
         'optim.lr_warmup_start', start, 0 < start <= 1, 'above 0 and at most 1'
     )
@@ -139,10 +150,13 @@ def update(
       correction=correction(config, step),
       b2=config.b2,
       eps=config.eps,
+      clip=config.update_clip,
   )
   new_params, new_nu = {}, {}
   for name, value in params.items():
-    new_params[name], new_nu[name] = adam_step(value, nu[name], grads[name])
+    new_params[name], new_nu[name] = adam_step(
+        value, nu[name], grads[name], axis=_clip_axis(name, value.ndim)
+    )
   if unit_norm:
     new_params['W_dec'] = unit_norm_lib.unit(new_params['W_dec'])
   if 'threshold' in new_params:
@@ -150,3 +164,15 @@ def update(
         new_params['threshold'], MIN_THRESHOLD
     )
   return new_params, new_nu
+
+
+def _clip_axis(name: str, rank: int) -> int | tuple[int, ...]:
+  """Returns the axes over which the update of one latent is averaged.
+
+  Encoders have a column for each latent, the decoder a row, and vectors over
+  latents a number. `b_dec` and the rows of a skip connection, which no latent
+  has, are averaged as a whole.
+  """
+  if rank == 2 and name not in ('W_dec', 'W_skip'):
+    return 0
+  return -1 if rank == 2 or name == 'b_dec' else ()

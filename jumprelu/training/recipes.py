@@ -8,6 +8,13 @@ and the sparsity coefficient would not affect L0.
 `short` is for runs of thousands of steps. It has a higher learning rate, a
 wider kernel, and schedules whose lengths are shares of the run.
 
+`scaled` is `short` for runs of any length. Up to 2,048 steps they are the same.
+In longer runs the learning rate is divided by the square root of the run's
+length in units of 2,048 steps. At the rate of `short` the encoders of rare
+latents drift until they never fire, and the more steps a run has, the more
+latents die (docs/training_advice.md). A run prints the learning rate, and its
+config stores the number.
+
 `paper_it` is `paper` for instruction-tuned models. It trains on the residual
 stream, and each document is the user's turn of a chat.
 
@@ -23,6 +30,7 @@ prefixes.
 
 from collections.abc import Mapping
 import dataclasses
+import math
 from typing import Any
 
 from jumprelu import saes
@@ -98,38 +106,42 @@ _SHORT_VARIANTS: dict[str, Any] = {
     if field.name in _SHORT_FIELDS
 }
 
+_SHORT: dict[str, Any] = {
+    **_SHORT_VARIANTS,
+    'sparsity_coefficients': ('1e-3', '2e-3', '4e-3'),
+    # High, because at lower rates L0 has not settled when the run ends.
+    'optim.learning_rate': 1e-2,
+    # The second moment averages over about 330 steps, a small part of the
+    # run. Over more steps the large first gradients would keep the updates
+    # small. Over fewer steps rare latents would die, because most batches
+    # hold only the penalty's gradient for them.
+    'optim.b2': 0.997,
+    'optim.lr_warmup_steps': None,
+    'optim.lr_warmup_fraction': 0.02,
+    'optim.lr_decay': 0.8,
+    'optim.sparsity_warmup_steps': None,
+    'optim.sparsity_warmup_fraction': 0.05,
+    # Wide, so that a dying latent keeps a gradient for longer and can
+    # recover.
+    'sae.jumprelu.bandwidth': 0.1,
+    # Low, because a latent that has never fired gets no gradient.
+    'sae.jumprelu.initial_threshold': 0.01,
+    # A single update of a linear threshold could change it by a fifth of
+    # its size, which would kill latents.
+    'sae.jumprelu.threshold_parameter': 'log',
+    # Small, because the time in which L0 settles depends on the number of
+    # steps, not on the number of tokens.
+    'stream.batch': 256,
+    'stream.batches_per_dispatch': 32,
+    'stream.block_positions': 65_536,
+    'stream.logical_shards': 16,
+    'corpus.sequence_length': 256,
+}
+
 RECIPES: dict[str, dict[str, Any]] = {
-    'short': {
-        **_SHORT_VARIANTS,
-        'sparsity_coefficients': ('1e-3', '2e-3', '4e-3'),
-        # High, because at lower rates L0 has not settled when the run ends.
-        'optim.learning_rate': 1e-2,
-        # The second moment averages over about 330 steps, a small part of the
-        # run. Over more steps the large first gradients would keep the updates
-        # small. Over fewer steps rare latents would die, because most batches
-        # hold only the penalty's gradient for them.
-        'optim.b2': 0.997,
-        'optim.lr_warmup_steps': None,
-        'optim.lr_warmup_fraction': 0.02,
-        'optim.lr_decay': 0.8,
-        'optim.sparsity_warmup_steps': None,
-        'optim.sparsity_warmup_fraction': 0.05,
-        # Wide, so that a dying latent keeps a gradient for longer and can
-        # recover.
-        'sae.jumprelu.bandwidth': 0.1,
-        # Low, because a latent that has never fired gets no gradient.
-        'sae.jumprelu.initial_threshold': 0.01,
-        # A single update of a linear threshold could change it by a fifth of
-        # its size, which would kill latents.
-        'sae.jumprelu.threshold_parameter': 'log',
-        # Small, because the time in which L0 settles depends on the number of
-        # steps, not on the number of tokens.
-        'stream.batch': 256,
-        'stream.batches_per_dispatch': 32,
-        'stream.block_positions': 65_536,
-        'stream.logical_shards': 16,
-        'corpus.sequence_length': 256,
-    },
+    'short': _SHORT,
+    # Its learning rate comes from `by_steps`.
+    'scaled': _SHORT | {'tokens': 2_000_000},
     'paper': _PAPER,
     # Gemma Scope has such SAEs for the instruction-tuned 9B model, at layers 9,
     # 20 and 31.
@@ -140,6 +152,25 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
     'paper_2': _PAPER_2,
 }
+
+# The number of steps up to which `scaled` is `short`.
+_SHORT_STEPS = 2048
+
+
+def by_steps(recipe: str, steps: int) -> dict[str, Any]:
+  """Returns those values of a recipe that depend on a run's number of steps.
+
+  Args:
+    recipe: A key of `RECIPES`.
+    steps: The number of steps of the run.
+  """
+  if recipe != 'scaled':
+    return {}
+  # With beta1 = 0, updates are a random walk whose length grows with the square
+  # root of the number of steps.
+  rate = 1e-2 / math.sqrt(max(steps / _SHORT_STEPS, 1.0))
+  # With the digits that a run prints.
+  return {'optim.learning_rate': float(f'{rate:.4g}')}
 
 
 def merge(recipe: str, explicit: Mapping[str, Any]) -> dict[str, Any]:
@@ -152,6 +183,10 @@ def merge(recipe: str, explicit: Mapping[str, Any]) -> dict[str, Any]:
     explicit: Values by dotted path, as from flags.
   """
   values = {**RECIPES[recipe], **explicit, 'recipe': recipe}
+  tokens, batch = values.get('tokens'), values.get('stream.batch')
+  # Values of a wrong type are reported when they are set in a config.
+  if type(tokens) is int and type(batch) is int and batch > 0:
+    values |= {**by_steps(recipe, tokens // batch), **explicit}
   axes = ('target_l0', 'sparsity_coefficients')
   for axis, other in (axes, axes[::-1]):
     if explicit.get(axis) and other not in explicit:

@@ -13,6 +13,11 @@ from jumprelu.training import resume
 
 # Fields with local paths, which are not needed to reproduce a run.
 _LOCAL = ('corpus.cache_dir', 'corpus.data_dir', 'store')
+_ADDED = {
+    'optim.update_clip': 0.0,
+    'stream.center': False,
+    'stream.max_norm': 0.0,
+}
 # An optional scheme and the rest of an entry of `--data`: tokens:FOLDER,
 # tfds:NAME, gs://BUCKET/NAME. A drive such as c:/ is not a scheme.
 _SCHEME = re.compile(r'(tokens:|[a-z]+:(?!/[^/]))?(.*)', re.DOTALL)
@@ -25,6 +30,10 @@ def run_digest(config: config_lib.TrainConfig) -> str:
       for path, leaf in dotted.leaves(config).items()
       if not dotted.is_among(path, resume.SOFT)
   }
+  # Options that earlier versions lacked are hashed only if they have an effect.
+  for path, default in _ADDED.items():
+    if fields[path] == default:
+      del fields[path]
   # Earlier versions hashed the backend in a field `path`. Its old default is
   # still hashed, so that digests of existing runs and releases remain valid.
   fields['path'] = 'auto'

@@ -18,7 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jumprelu import errors, lm, saes, sharding
+from jumprelu.activations import scales as scales_lib
 from jumprelu.array_typing import Array
+from jumprelu.saes import centers
 from jumprelu.training import optim
 
 # An array, or a ShapeDtypeStruct or Sharding in a tree of shapes or shardings.
@@ -211,12 +213,20 @@ def hyper_parameters(group: Group, count: int) -> dict[str, np.ndarray]:
 
 
 def init_state(
-    groups: Sequence[Group], *, mesh: jax.sharding.Mesh | None = None
+    groups: Sequence[Group],
+    scales: scales_lib.Scales | None = None,
+    *,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> TrainState:
   """Returns the initial state with padding, in `state_shardings`.
 
-  The initial state of a member depends on its own fields only, and not on its
-  position in the suite.
+  The initial state of a member depends on its own fields and its taps' scales
+  only, and not on its position in the suite.
+
+  Args:
+    groups: The groups of the suite.
+    scales: The scales of the taps. If they have centers, biases start there.
+    mesh: The devices; None for one device.
   """
   places = state_shardings(groups, mesh=mesh)
   states = {}
@@ -225,7 +235,8 @@ def init_state(
     # The SAE is a static argument, so groups with equal SAEs share a program.
     init = jax.jit(_init_group, static_argnums=0, out_shardings=place)
     inputs = _init_inputs(group, slots(group, mesh))
-    states[group.name] = init(group.sae, *inputs)
+    starts = scales.starts(group.reads) if scales is not None else ()
+    states[group.name] = init(group.sae, *inputs, *starts)
   place = places.step if places is not None else None
   return TrainState(groups=states, step=jax.device_put(np.int32(0), place))
 
@@ -251,62 +262,8 @@ def stored_state(
   return jax.tree.map(
       lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
       _abstract(groups),
-      _stored_shardings(groups, mesh),
+      stored_shardings(groups, mesh),
   )
-
-
-def strip_padding(
-    state: TrainState,
-    groups: Sequence[Group],
-    *,
-    mesh: jax.sharding.Mesh | None = None,
-) -> TrainState:
-  """Returns the state without padding, in the shardings of `stored_state`.
-
-  A state without padding is returned unchanged.
-  """
-  counts = tuple((group.name, len(group.members)) for group in groups)
-  if counts == tuple((group.name, slots(group, mesh)) for group in groups):
-    return state
-  strip = jax.jit(
-      _resize, static_argnums=1, out_shardings=_stored_shardings(groups, mesh)
-  )
-  return strip(state, counts)
-
-
-def add_padding(
-    state: TrainState,
-    groups: Sequence[Group],
-    *,
-    mesh: jax.sharding.Mesh | None = None,
-) -> TrainState:
-  """Returns the state with padding, in the shardings of `state_shardings`."""
-  counts = tuple((group.name, slots(group, mesh)) for group in groups)
-  places = state_shardings(groups, mesh=mesh)
-  pad = jax.jit(_resize, static_argnums=1, out_shardings=places)
-  return pad(state, counts)
-
-
-def _resize(
-    state: TrainState, counts: tuple[tuple[str, int], ...]
-) -> TrainState:
-  """Returns the state with `counts` members of each group.
-
-  Surplus members are removed, and missing ones are copies of the last member.
-
-  Args:
-    state: The state.
-    counts: The name and the new number of members of each group.
-  """
-
-  def resize(x, count):
-    return jnp.concatenate([x[:count], *[x[-1:]] * (count - len(x))])
-
-  groups = {
-      name: jax.tree.map(lambda x, n=count: resize(x, n), state.groups[name])
-      for name, count in counts
-  }
-  return dataclasses.replace(state, groups=groups)
 
 
 def _abstract(
@@ -334,14 +291,28 @@ def _init_inputs(group: Group, count: int) -> tuple[np.ndarray, ...]:
   return keys, *np.asarray(numbers, np.float32).T
 
 
-def _init_group(sae: saes.base.Sae, keys: Array, *numbers: Array) -> GroupState:
-  """Returns the initial state of members from the arrays of `_init_inputs`."""
+def _init_group(
+    sae: saes.base.Sae,
+    keys: Array,
+    thresholds: Array,
+    targets: Array,
+    *starts: Array,
+) -> GroupState:
+  """Returns the initial state of members.
+
+  The arrays are those of `_init_inputs`, and of `Scales.starts` if biases start
+  at the means of activations.
+  """
 
   def init(key, threshold, target):
     key = jax.random.wrap_key_data(key, impl='threefry2x32')
-    return sae.init_params(key, initial_threshold=threshold, target_l0=target)
+    params = sae.init_params(key, initial_threshold=threshold, target_l0=target)
+    if starts:
+      means = dict(zip(('inputs', 'targets'), starts, strict=True))
+      params = centers.start_at(sae, params, **means)
+    return params
 
-  params = jax.vmap(init)(*map(jnp.asarray, (keys, *numbers)))
+  params = jax.vmap(init)(*map(jnp.asarray, (keys, thresholds, targets)))
   return GroupState(
       params=params,
       nu=optim.init_nu(params),
@@ -350,7 +321,7 @@ def _init_group(sae: saes.base.Sae, keys: Array, *numbers: Array) -> GroupState:
   )
 
 
-def _stored_shardings(
+def stored_shardings(
     groups: Sequence[Group], mesh: jax.sharding.Mesh | None
 ) -> TrainState:
   """Returns the shardings of a checkpoint's state, which has no padding."""

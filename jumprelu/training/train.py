@@ -10,15 +10,18 @@ from absl import logging
 import jax
 import numpy as np
 
-from jumprelu import lm, processes, sharding
-from jumprelu.files import formats, wording
+from jumprelu import processes, sharding
+from jumprelu.activations import scales as scales_lib
+from jumprelu.files import dotted, formats, wording
 from jumprelu.training import (
     backends,
     checkpoint,
     load_run,
+    padding,
     profiling,
     progress,
     progress_lines,
+    recipes,
     resume,
     run_dir,
     suite,
@@ -154,7 +157,7 @@ def _run(
       on_phase=watch.on_phase,
   )
   _record_start(job, directory, counts, scales)
-  watch.on_phase(_start_line(job, directory, counts.step))
+  _announce(job, directory, counts.step, on_phase=watch.on_phase)
   skipped = _skipped(state, job)
   with _observers(job, directory, counts, watch, skipped) as observers:
     reporter, profile = observers
@@ -181,7 +184,7 @@ def _run(
         reporter.flush()
         directory.write_status('running', total_steps=total, **vars(counts))
         saved = segments.finish(state)
-        saved = suite.strip_padding(saved, job.groups, mesh=mesh)
+        saved = padding.strip(saved, job.groups, mesh=mesh)
         checkpointer.save(step, saved, meta=_meta(job, counts, scales))
       if stop and step < total:
         return PREEMPTED
@@ -246,7 +249,7 @@ def _restore_or_init(
     counts: progress.Counts,
     *,
     on_phase: OnPhase,
-) -> tuple[suite.TrainState, dict[lm.Tap, float]]:
+) -> tuple[suite.TrainState, scales_lib.Scales]:
   """Returns the state in which training starts, and the taps' scales.
 
   1. With a verified checkpoint, the run resumes there with its state, scales
@@ -262,12 +265,12 @@ def _restore_or_init(
   if restored is None:
     record = directory.read_suite()
     if origin.is_recorded_in(record) and record.get('scales'):
-      scales = lm.from_json_keys(record['scales'])
+      scales = scales_lib.from_json(record)
     else:
       tokens = job.config.stream.scale_tokens
       on_phase(f'estimating the scales of activations from {tokens:,} tokens')
       scales = job.stream.estimate_scales()
-    return suite.init_state(job.groups, mesh=job.mesh), scales
+    return suite.init_state(job.groups, scales, mesh=job.mesh), scales
   state, meta = restored
   meta = load_run.migrated_meta(directory.checkpoints, meta)
   origin.check(meta, out=str(directory.path), model=job.config.model)
@@ -278,8 +281,17 @@ def _restore_or_init(
         ' their order are the same, but results may differ in rounding',
         counts.step,
     )
-  state = suite.add_padding(state, job.groups, mesh=job.mesh)
-  return state, lm.from_json_keys(meta['scales'])
+  state = padding.add(state, job.groups, mesh=job.mesh)
+  return state, scales_lib.from_json(meta)
+
+
+def _announce(
+    job: job_lib.Job, directory: run_dir.RunDir, step: int, *, on_phase: OnPhase
+) -> None:
+  """Announces the start at a step, and the values of an adaptive recipe."""
+  on_phase(_start_line(job, directory, step))
+  if line := recipe_line(job.config):
+    on_phase(line)
 
 
 def _start_line(job: job_lib.Job, directory: run_dir.RunDir, step: int) -> str:
@@ -301,6 +313,20 @@ def _start_line(job: job_lib.Job, directory: run_dir.RunDir, step: int) -> str:
   )
 
 
+def recipe_line(config: config_lib.TrainConfig) -> str:
+  """Returns a line with the values that a recipe adapts to a run's length.
+
+  The values are those of the config, which flags may have changed. The line is
+  empty for recipes that do not adapt to the length of a run.
+  """
+  paths = recipes.by_steps(config.recipe, config.steps)
+  if not paths:
+    return ''
+  leaves = dotted.leaves(config)
+  values = ', '.join(f'{path}={leaves[path].value:g}' for path in paths)
+  return f'recipe {config.recipe} at {config.steps:,} steps: {values}'
+
+
 def _compiling_line() -> str:
   folder = jax.config.jax_compilation_cache_dir
   where = f' (programs are kept in {folder})' if folder else ''
@@ -311,7 +337,7 @@ def _record_start(
     job: job_lib.Job,
     directory: run_dir.RunDir,
     counts: progress.Counts,
-    scales: dict[lm.Tap, float],
+    scales: scales_lib.Scales,
 ) -> None:
   """Writes the records of a start, before its first step."""
   directory.note_start(counts.step)
@@ -341,7 +367,7 @@ def _is_due(config: config_lib.TrainConfig, step: int) -> bool:
 
 
 def _meta(
-    job: job_lib.Job, counts: progress.Counts, scales: dict[lm.Tap, float]
+    job: job_lib.Job, counts: progress.Counts, scales: scales_lib.Scales
 ) -> dict[str, Any]:
   """Returns the record that a checkpoint stores with the state."""
   block, batch = divmod(counts.step, job.config.stream.batches)
@@ -351,7 +377,7 @@ def _meta(
       'counts': dict(vars(counts)),
       'block': block,
       'batch': batch,
-      'scales': lm.to_json_keys(scales),
+      **scales.to_json(),
       'data_digest': job.data_digest,
       'lm_digest': job.lm_digest,
       'lm_dtype': job.lm_dtype,

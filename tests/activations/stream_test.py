@@ -11,13 +11,14 @@ import pytest
 
 from jumprelu import errors, lm
 from jumprelu.activations import blocks, dropped_rows
+from jumprelu.activations import scales as scales_lib
 from jumprelu.activations import stream as stream_lib
 from jumprelu.data import packing
 from tests import toy_suite
 
 _TAP = lm.Tap(toy_suite.LAYER, lm.Site.RESID_POST)
 _OTHER = lm.Tap(toy_suite.LAYER, lm.Site.MLP_OUT)
-_ONES = {_TAP: 1.0}
+_ONES = scales_lib.Scales({_TAP: 1.0})
 
 
 def _table():
@@ -111,7 +112,7 @@ def test_every_row_of_a_block_is_in_exactly_one_batch():
 def test_a_batch_holds_the_scaled_activations_in_the_blocks_order():
   config = toy_suite.make_config()
   stream = toy_suite.make_stream(config, table=_table())
-  block = stream.make_block(3, {_TAP: 2.5})
+  block = stream.make_block(3, scales_lib.Scales({_TAP: 2.5}))
   order = np.asarray(block.order)
   tokens = _block_tokens(3).reshape(8, 16)  # logical shards
   keep = packing.keep_mask(tokens)
@@ -156,7 +157,7 @@ def test_batches_are_the_same_bits_on_any_number_of_devices(
 
 def test_batches_depend_on_config_and_index_only():
   config = toy_suite.make_config()
-  scales = {_TAP: 4.0}
+  scales = scales_lib.Scales({_TAP: 4.0})
   stream = toy_suite.make_stream(config, table=_table())
   for index in (0, 1, 2):
     last = stream.make_block(index, scales)
@@ -168,7 +169,7 @@ def test_shuffling_moves_nothing_between_devices():
   config = toy_suite.make_config()
   mesh = toy_suite.make_mesh(8)
   stream = toy_suite.make_stream(config, table=_table(), mesh=mesh)
-  block = stream.make_block(0, {_TAP: 4.0})
+  block = stream.make_block(0, scales_lib.Scales({_TAP: 4.0}))
   read_batch = jax.jit(functools.partial(toy_suite.read_batch, mesh=mesh))
   text = read_batch.lower(block, stream.put(1)).compile().as_text()
   assert 'gather(' in text
@@ -284,7 +285,7 @@ def test_the_values_of_a_dropped_row_do_not_reach_a_batch():
   clean = _table()
   dirty = {_TAP: clean[_TAP].copy()}
   dirty[_TAP][:3] = np.nan  # PAD, EOS, BOS
-  scales = {_TAP: 4.0}
+  scales = scales_lib.Scales({_TAP: 4.0})
   jax.tree.map(
       np.testing.assert_array_equal,
       _batches(table=dirty, scales=scales),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jumprelu import data, errors, lm
+from jumprelu.activations import scales as scales_lib
 from jumprelu.activations import stream
 from jumprelu.data import corpus, packing
 from jumprelu.evals import splice
@@ -112,7 +113,7 @@ def test_training_and_evaluation_keep_the_same_positions(
       loader=Rows(),
       sequence_length=24,
       user_prefix=cache.user_prefix,
-  ).make_block(0, {tap: 1.0})
+  ).make_block(0, scales_lib.Scales({tap: 1.0}))
   np.testing.assert_array_equal(trained.keep.reshape(2, 24), wanted)
   kept = trained.activations[tap][..., 0]
   np.testing.assert_array_equal(kept.reshape(2, 24), wanted)

@@ -290,3 +290,22 @@ def test_rows_have_the_documented_fields():
   assert set(wanted.split()) <= set(row('random'))
   assert row('random')['path'] == 'resid_post/0'
   assert row('random')['lm_dtype'] == 'float32'
+
+
+def test_rows_above_an_saes_limit_are_left_out_of_all_its_numbers():
+  norms = np.linalg.norm(small.activations('resid_post'), axis=-1)
+  limit = float(np.median(norms))
+  member = small.make_member('resid_post')
+  tap = member.reads.input
+  limited = dataclasses.replace(
+      member, reads=dataclasses.replace(member.reads, limits=((tap, limit),))
+  )
+  counts = []
+  for evaluated in (member, limited):
+    (row,) = evaluate.evaluate_members(
+        tiny.model(), [evaluated], held_out=small.HELD_OUT
+    ).rows
+    counts.append((row['tokens_evaluated'], row['tokens_delta_loss']))
+  (every, _), (kept, scored) = counts
+  assert (every, kept) == (len(norms), int((norms <= limit).sum()))
+  assert scored < counts[0][1]

@@ -374,4 +374,4 @@ def test_the_command_writes_the_chosen_members(release, tmp_path, capsys):
 
 def test_unknown_members_are_named(release):
   with pytest.raises(errors.UserError, match='--members=layer_9: no member'):
-    collect.select(formats.find(release), ['layer_9'])
+    formats.select(formats.find(release), ['layer_9'])

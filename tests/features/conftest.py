@@ -39,7 +39,7 @@ CORPUS: dict[str, Any] = {
 
 def collected(release, out, *, paths=(), **changes):
   """Returns the folder of the features of some members, and the manifest."""
-  released = collect.select(formats.find(release), paths)
+  released = formats.select(formats.find(release), paths)
   training = next(iter(released.values())).training
   source = collect.Source(
       'gemma2_nano', training['data'], data.Config(**CORPUS)

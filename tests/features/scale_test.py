@@ -104,7 +104,7 @@ collect._load_model = load_then_trace
 source = collect.Source('gemma2_nano', 'stdlib', data.Config())
 config = features.Config(tokens=int(tokens), sample=50)
 collect.collect(
-    collect.select(formats.find(release), ['resid_post', 'transcoder']),
+    formats.select(formats.find(release), ['resid_post', 'transcoder']),
     pathlib.Path(out),
     source=source,
     config=config,

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from jumprelu import errors
+from jumprelu import errors, lm
 from jumprelu.release import formats, members
 from tests import small_release
 
@@ -51,6 +51,31 @@ def test_the_columns_of_a_released_member_come_from_its_config(tmp_path):
       'seed': 0,
       'tokens_trained': 1000,
   }
+
+
+def test_limits_of_norms_are_read_back_and_earlier_members_have_none(tmp_path):
+  reads = lm.make_reads('resid_post', small_release.LAYER)
+  limited = dataclasses.replace(reads, limits=((reads.input, 12.5),))
+  member = dataclasses.replace(small_release.make_member(), reads=limited)
+  out = small_release.write(tmp_path / 'release', [member])
+  (released,) = formats.find(out).values()
+  assert released.reads() == limited
+  small_release.change_json(out, lambda config: config.pop('norm_limits'))
+  (released,) = formats.find(out).values()
+  assert released.reads() == reads
+
+
+@pytest.mark.parametrize(
+    'limits', [3, ['a'], {'nowhere': 1.0}, {'layer_1.resid_post': 'x'},
+               {'layer_1.resid_post': -1}]
+)  # fmt: skip
+def test_a_damaged_limit_names_the_file_and_the_field(tmp_path, limits):
+  out = small_release.write(tmp_path / 'release')
+  small_release.change_json(
+      out, lambda config: config.update(norm_limits=limits)
+  )
+  with pytest.raises(errors.DataError, match='config.json: norm_limits'):
+    formats.find(out)
 
 
 def test_only_a_stopped_run_has_the_column_unfinished():

@@ -47,8 +47,8 @@ def printing_init(self, *args, **kwargs):
   make(self, *args, **kwargs)
   plain = self._block
 
-  def block(params, tokens, index, scales):
-    result = plain(params, tokens, index, scales)
+  def block(params, tokens, index, *scales):
+    result = plain(params, tokens, index, *scales)
     with jax.transfer_guard('allow'):
       print_ids(np.asarray(index.addressable_data(0)), tokens, result.order)
     return result

@@ -136,6 +136,40 @@ def test_the_projection_comes_before_adam():
   np.testing.assert_allclose(got['W_dec'], [[0.6, 0.8]], atol=1e-7)
 
 
+def test_a_clip_limits_the_update_of_each_latent():
+  config = optim.Config(b2=0.999, update_clip=2.0)
+  rng = np.random.default_rng(0)
+  shapes = {'W_enc': (6, 3), 'W_dec': (3, 6), 'b_enc': (3,), 'b_dec': (6,)}
+  params = {n: rng.normal(size=s).astype(np.float32) for n, s in shapes.items()}
+  nu = {n: np.full(s, 1e-3, np.float32) for n, s in shapes.items()}
+  grads = {n: rng.normal(size=s).astype(np.float32) for n, s in shapes.items()}
+  # The second latent's gradient is usual, those of the others are outliers.
+  usual = np.array([1.0, 1e-2, 1.0], np.float32)
+  grads['W_enc'] *= usual
+  grads['W_dec'] *= usual[:, None]
+  grads['b_enc'] = np.array([5.0, 0.01, -5.0], np.float32)
+
+  def rms(x, axis):
+    return np.sqrt(np.mean(x**2, axis))
+
+  def sizes(config):
+    new, _ = optim.update(
+        *jax.tree.map(jnp.asarray, (params, nu, grads)), step=10**6, learning_rate=1e-3, config=config,
+        unit_norm=False,
+    )  # fmt: skip
+    moved = {n: (np.asarray(new[n]) - params[n]) / 1e-3 for n in params}
+    return [
+        *rms(moved['W_enc'], 0), *rms(moved['W_dec'], 1),
+        *np.abs(moved['b_enc']), rms(moved['b_dec'], 0),
+    ]  # fmt: skip
+
+  clipped, free = sizes(config), sizes(optim.Config(b2=0.999))
+  wanted = np.minimum(free, 2.0)
+  np.testing.assert_allclose(clipped, wanted, rtol=2e-3)
+  assert sum(x > 2.5 for x in free) >= 6
+  assert clipped[1] < 1.9 and clipped[4] < 1.9
+
+
 def test_only_a_second_moment_is_stored():
   params = jax.tree.map(jnp.asarray, random_params(0, SHAPES))
   nu = optim.init_nu(params)

@@ -11,7 +11,8 @@ import pytest
 
 from jumprelu import lm
 from jumprelu.activations import blocks
-from jumprelu.training import backends, optim, suite, train_batch
+from jumprelu.activations import scales as scales_lib
+from jumprelu.training import backends, optim, padding, suite, train_batch
 from jumprelu.training import step as step_lib
 from tests import toy_suite
 
@@ -76,7 +77,7 @@ class _Setup:
           state, log = segments.run(*args)
         logs.append(jax.tree.map(lambda x, n=taken: x[:n], jax.device_get(log)))
         done += taken
-      stripped = suite.strip_padding(
+      stripped = padding.strip(
           segments.finish(state), self.groups, mesh=self.mesh
       )
       states.append(jax.device_get(stripped))
@@ -101,7 +102,7 @@ def _setup(members=_MIXED, devices=(), **changes):
   segments = step_lib.make_segments(
       groups, _OPTIM, total_steps=_TOTAL, batch=_BATCH, max_steps=4, mesh=mesh
   )
-  block = stream.make_block(0, dict.fromkeys(taps, 5.0))
+  block = stream.make_block(0, scales_lib.Scales(dict.fromkeys(taps, 5.0)))
   return _Setup(groups, mesh, stream, block, segments)
 
 

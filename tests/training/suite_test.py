@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jumprelu import errors, lm, saes
-from jumprelu.training import suite
+from jumprelu.training import padding, suite
 from tests import toy_suite
 
 _MEMBER = suite.Member(
@@ -130,7 +130,7 @@ def test_five_members_on_eight_devices_are_stored_as_five():
       trained.params['W_enc'][7], trained.params['W_enc'][4]
   )
 
-  stored = suite.strip_padding(state, groups, mesh=mesh)
+  stored = padding.strip(state, groups, mesh=mesh)
 
   def shapes(tree):
     return jax.tree.map(lambda x: (x.shape, x.dtype), tree)
@@ -141,7 +141,7 @@ def test_five_members_on_eight_devices_are_stored_as_five():
   part = stored.groups[groups[0].name].params['W_enc'].addressable_shards[0]
   assert part.data.shape == (5, 16, 6)
 
-  again = suite.add_padding(stored, groups, mesh=mesh)
+  again = padding.add(stored, groups, mesh=mesh)
   jax.tree.map(np.testing.assert_array_equal, again, state)
 
 

@@ -27,13 +27,14 @@ def open_array(
     *,
     create: bool = False,
 ) -> tensorstore.TensorStore:
-  """Opens an array of exactly this geometry.
+  """Opens an array of this geometry.
 
   Args:
     directory: The folder of the store.
     geometry: The geometry of the store.
     name: The name of the array.
-    create: Whether to create the array if it does not exist.
+    create: Whether to create the array if it does not exist, and to add blocks
+      to one that has fewer.
 
   Raises:
     DataError: the array does not exist, or has another geometry. With `create`
@@ -53,6 +54,8 @@ def open_array(
       },
   }
   try:
+    if create and (directory / name / 'zarr.json').exists():
+      _add_blocks(spec)
     return tensorstore.open(spec, open=True, create=create).result()
   except (ValueError, OSError) as error:
     if create:
@@ -139,6 +142,16 @@ def digests(rows: np.ndarray) -> list[int]:
 def as_stored(x: np.ndarray) -> np.ndarray:
   """Returns booleans as bytes, and other arrays unchanged."""
   return x.astype(np.uint8) if x.dtype == jnp.bool_ else x
+
+
+def _add_blocks(spec: dict[str, Any]) -> None:
+  """Extends an existing array to the spec's number of batches."""
+  batches = spec['metadata']['shape'][0]
+  plain = {name: spec[name] for name in ('driver', 'kvstore')}
+  array = tensorstore.open(plain, open=True).result()
+  if array.shape[0] < batches:
+    ends = [batches, *[None] * (array.rank - 1)]
+    array.resize(exclusive_max=ends, expand_only=True).result()
 
 
 def _regular(shape: tuple[int, ...]) -> dict[str, Any]:

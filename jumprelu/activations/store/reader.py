@@ -11,6 +11,7 @@ import numpy as np
 
 from jumprelu import errors, lm, sharding
 from jumprelu.activations import blocks
+from jumprelu.activations import scales as scales_lib
 from jumprelu.activations import stream as stream_lib
 from jumprelu.activations.store import arrays, record
 from jumprelu.activations.store.geometry import KEEP
@@ -95,14 +96,11 @@ class Stored:
     """The digest of the text from which the activations were computed."""
     return self.manifest['data_digest']
 
-  def estimate_scales(self) -> dict[lm.Tap, float]:
+  def estimate_scales(self) -> scales_lib.Scales:
     """Returns the scales that were estimated for the store."""
-    scales = self.manifest['scales']
-    return {tap: scales[str(tap)] for tap in self._taps.values()}
+    return scales_lib.from_json(self.manifest).only(self._taps.values())
 
-  def make_block(
-      self, index: int, scales: Mapping[lm.Tap, float]
-  ) -> blocks.Block:
+  def make_block(self, index: int, scales: scales_lib.Scales) -> blocks.Block:
     """Returns block `index`, and starts to read the next block.
 
     Raises:
@@ -217,7 +215,7 @@ def _check_config(
     wanted: The `record.identity` of the run's config.
     blocks: The number of blocks that the run needs.
   """
-  problems = record.differences(manifest['identity'], wanted)
+  problems = record.differences(record.stored_identity(manifest), wanted)
   names = manifest['arrays']
   missing = [str(tap) for tap in sorted(taps) if str(tap) not in names]
   if missing:
@@ -226,7 +224,10 @@ def _check_config(
     )
   stored = manifest['geometry']['blocks']
   if blocks > stored:
-    problems.append(f'tokens: {blocks} blocks are needed, {stored} are stored')
+    problems.append(
+        f'tokens: {blocks} blocks are needed, {stored} are stored (`jumprelu'
+        ' harvest` with these --tokens adds the others)'
+    )
   if problems:
     raise errors.UserError(
         f'--store={path}: holds activations of another config:'

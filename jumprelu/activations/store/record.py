@@ -27,11 +27,19 @@ _HARD = (
     'corpus.',
 )
 _SOFT = (
+    # A block's rows and their order do not depend on the batches that it is
+    # divided into.
+    'stream.batch',
     'stream.lm_sequences',
     'stream.batches_per_dispatch',
     'corpus.cache_dir',
     'corpus.data_dir',
 )
+# Fields that records of earlier versions lack, with the values of their rows.
+_ADDED = {'stream.center': False, 'stream.max_norm': 0.0}
+
+# Fields that only the manifest of a complete store has.
+_TOTALS = ('complete', 'rows', 'kept', 'dropped', 'blocks_sha256')
 
 
 def identity(config: dotted.Dataclass, *, dtype: str) -> dict[str, Any]:
@@ -48,6 +56,16 @@ def identity(config: dotted.Dataclass, *, dtype: str) -> dict[str, Any]:
       if dotted.is_among(path, _HARD) and not dotted.is_among(path, _SOFT)
   }
   return fields | {'lm_dtype': dtype}
+
+
+def stored_identity(facts: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the `identity` in a store's record.
+
+  Records of earlier versions also have fields that determine no row, and lack
+  the fields of later options.
+  """
+  stored = {k: v for k, v in facts['identity'].items() if k not in _SOFT}
+  return {**_ADDED, **stored}
 
 
 def differences(
@@ -101,16 +119,21 @@ def drop_unfinished_line(directory: pathlib.Path) -> int:
 def finish(directory: pathlib.Path, record: Mapping[str, Any]) -> None:
   """Writes manifest.json and removes progress.json."""
   blocks = read_blocks(directory)
-  manifest = {
-      **record,
-      'complete': True,
-      'rows': sum(block['rows'] for block in blocks),
-      'kept': sum(block['kept'] for block in blocks),
-      'dropped': sum(block['dropped'] for block in blocks),
-      'blocks_sha256': _sha256(directory / BLOCKS),
-  }
+  totals = (
+      True,
+      *(sum(x[name] for x in blocks) for name in ('rows', 'kept', 'dropped')),
+      _sha256(directory / BLOCKS),
+  )
+  manifest = {**record, **dict(zip(_TOTALS, totals, strict=True))}
   write(directory / MANIFEST, manifest | {'crc32': _crc32(manifest)})
   (directory / PROGRESS).unlink(missing_ok=True)
+
+
+def reopen(directory: pathlib.Path, record: Mapping[str, Any]) -> None:
+  """Writes progress.json and removes the manifest of fewer blocks, if any."""
+  facts = {name: record[name] for name in record if name not in _TOTALS}
+  write(directory / PROGRESS, facts)
+  (directory / MANIFEST).unlink(missing_ok=True)
 
 
 def read_manifest(

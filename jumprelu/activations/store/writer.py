@@ -70,7 +70,9 @@ class Writer:
     return progress, False
 
   def start(self, facts: Mapping[str, Any], *, data_axis: int = 1) -> int:
-    """Starts or resumes a store; returns the number of the next block.
+    """Starts, resumes or extends a store; returns the number of the next block.
+
+    A complete store becomes an incomplete one, to which blocks can be added.
 
     Args:
       facts: The record of the store, with the fields `arrays` and `geometry`.
@@ -92,7 +94,7 @@ class Writer:
     if processes.is_main():
       done = record.drop_unfinished_line(self.directory)
       self._check_space(self.geometry.blocks - done)
-      record.write(self.directory / record.PROGRESS, self.record)
+      record.reopen(self.directory, self.record)
       self._open(create=True)
     (done,) = processes.from_main([done])
     if not processes.is_main():

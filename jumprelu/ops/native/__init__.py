@@ -165,6 +165,7 @@ def call_library(
       bandwidth=np.float32(settings.bandwidth),
       b2=np.float64(settings.b2),
       eps=np.float32(settings.eps),
+      clip=np.float32(settings.clip),
   )
   size = len(active_pairs.Matrices._fields)
   return (

@@ -103,7 +103,7 @@ ffi::Error RunStep(
     Result<Flag> ok,
     // Attributes.
     bool update, bool pre_encoder_bias, bool target_l0, float bandwidth,
-    double b2, float eps) {
+    double b2, float eps, float clip) {
   const Sizes sizes = {pre_acts.dimensions()[0], pre_acts.dimensions()[1],
                        inputs.dimensions()[1], targets.dimensions()[1]};
   const bool fit =
@@ -139,7 +139,7 @@ ffi::Error RunStep(
                update ? out_decoder->typed_data() : decoder.typed_data(),
                number[0], number[1], number[2], number[3],
                clock.typed_data()[0]};
-  Step(sizes, {bandwidth, pre_encoder_bias, target_l0, b2, eps}, in,
+  Step(sizes, {bandwidth, pre_encoder_bias, target_l0, b2, eps, clip}, in,
        {update, out_encoder->typed_data(), out_decoder->typed_data(),
         out_nu_encoder->typed_data(), out_nu_decoder->typed_data(),
         out_touched->typed_data()},
@@ -206,7 +206,8 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(
         .Attr<bool>("target_l0")
         .Attr<float>("bandwidth")
         .Attr<double>("b2")
-        .Attr<float>("eps"));
+        .Attr<float>("eps")
+        .Attr<float>("clip"));
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(
     jumprelu_catch_up, jumprelu::RunCatchUp,

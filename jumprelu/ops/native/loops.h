@@ -102,14 +102,36 @@ struct AdamStep {
   // The weight of the new square: 1 - b2.
   float fresh;
   float eps, learning_rate, inverse_correction;
+  // The largest root mean square of a row's step, divided by the learning rate;
+  // 0 for no limit.
+  float clip;
 };
+
+// Returns the learning rate at which a row's step keeps the limit.
+JUMPRELU_INLINE float ClippedRate(const AdamStep& adam,
+                                  const float* __restrict g,
+                                  const float* __restrict nu, int64_t n) {
+  const float decay = adam.decay, fresh = adam.fresh, eps = adam.eps;
+  const float grow = adam.inverse_correction;
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t k = 0; k < n; ++k) {
+    const float v = decay * nu[k] + fresh * (g[k] * g[k]);
+    const float step = g[k] / (std::sqrt(v * grow) + eps);
+    sum += step * step;
+  }
+  return adam.learning_rate /
+         std::max(1.0f, std::sqrt(sum / n) / adam.clip);
+}
 
 // Adam with beta1 = 0 on one row.
 JUMPRELU_INLINE void Adam(const AdamStep& adam, const float* __restrict g,
                           float* __restrict w, float* __restrict nu,
                           int64_t n) {
   const float decay = adam.decay, fresh = adam.fresh, eps = adam.eps;
-  const float rate = adam.learning_rate, grow = adam.inverse_correction;
+  const float grow = adam.inverse_correction;
+  const float rate =
+      adam.clip > 0 ? ClippedRate(adam, g, nu, n) : adam.learning_rate;
 #pragma omp simd
   for (int64_t k = 0; k < n; ++k) {
     const float v = decay * nu[k] + fresh * (g[k] * g[k]);

@@ -187,7 +187,8 @@ JUMPRELU_CLONES void BackwardLatents(const Backward& b,
   float* g_encoder = scratch.encoder.data();
   float* g_decoder = scratch.decoder.data();
   AdamStep adam = {0, static_cast<float>(1 - b.settings.b2), b.settings.eps,
-                   b.in.learning_rate, 1.0f / b.in.correction};
+                   b.in.learning_rate, 1.0f / b.in.correction,
+                   b.settings.clip};
   for (int64_t j = first; j < last; ++j) {
     if (!Accumulate(b, j, result, &scratch)) continue;
     if (b.settings.pre_encoder_bias) {

@@ -43,6 +43,9 @@ struct Settings {
   // fifth digit in float.
   double b2;
   float eps;
+  // The largest root mean square of a row's update, divided by the learning
+  // rate; 0 for no limit.
+  float clip;
 };
 
 struct Inputs {

@@ -19,7 +19,7 @@ from jumprelu.ops.pallas import calls
 from jumprelu.ops.pallas import latents as latents_lib
 
 
-def _kernel(*refs: Any, b2: float, eps: float) -> None:
+def _kernel(*refs: Any, b2: float, eps: float, clip: float) -> None:
   """Updates one latent's rows of both matrices, if it has selected pairs.
 
   `numbers` are the learning rate, Adam's correction, and 1 if the step may be
@@ -41,6 +41,7 @@ def _kernel(*refs: Any, b2: float, eps: float) -> None:
         factor=adam_lib.decay(missed, b2=b2),
         b2=b2,
         eps=eps,
+        clip=clip,
         learning_rate=numbers[0],
         correction=numbers[1],
     )
@@ -70,11 +71,25 @@ def _adam(
     gradient: calls.Tiles,
     *,
     factor: Any,
+    clip: float,
+    learning_rate: Any,
     **numbers: Any,
 ) -> tuple[calls.Tiles, calls.Tiles]:
   """Returns `adam.adam` of tiles, after `nu` is multiplied by `factor`."""
+  rate = {'learning_rate': learning_rate}
+  if clip:
+    # The tiles of a row share their root mean square: first, the steps at a
+    # learning rate of 1 from weights of 0.
+    steps = tuple(
+        -adam_lib.adam(jnp.zeros_like(n), factor * n, g, learning_rate=1.0,
+                       **numbers)[0]
+        for n, g in zip(nu, gradient, strict=True)
+    )  # fmt: skip
+    size = sum(x.size for x in steps)
+    size = jnp.sqrt(calls.dot(steps, steps) / size)
+    rate = {'learning_rate': learning_rate / jnp.maximum(1.0, size / clip)}
   new = [
-      adam_lib.adam(w, factor * n, g, **numbers)
+      adam_lib.adam(w, factor * n, g, **rate, **numbers)
       for w, n, g in zip(weights, nu, gradient, strict=True)
   ]
   return tuple(w for w, _ in new), tuple(n for _, n in new)
@@ -121,7 +136,9 @@ def update(
   order = ('encoder', 'decoder', 'nu_encoder', 'nu_decoder', 'touched')
   updated = [getattr(matrices, name) for name in order]
   call = calls.call(
-      functools.partial(_kernel, b2=settings.b2, eps=settings.eps),
+      functools.partial(
+          _kernel, b2=settings.b2, eps=settings.eps, clip=settings.clip
+      ),
       len(batch.threshold),
       [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in updated],
       interpret=interpret,

@@ -6,7 +6,7 @@ must supply those that no folder names.
 """
 
 from jumprelu.release.formats.complete import complete, model_of
-from jumprelu.release.formats.find import FORMATS, find
+from jumprelu.release.formats.find import FORMATS, find, select
 from jumprelu.release.formats.gemma_scope_l0 import l0s
 from jumprelu.release.formats.record import Origin, Released
 
@@ -18,4 +18,5 @@ __all__ = [
     'find',
     'l0s',
     'model_of',
+    'select',
 ]

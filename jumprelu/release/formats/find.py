@@ -1,5 +1,6 @@
 """Finds and reads the SAEs below a folder, in all known formats."""
 
+from collections.abc import Mapping, Sequence
 import os
 import pathlib
 
@@ -7,6 +8,8 @@ from jumprelu import errors
 from jumprelu.files import folder_kinds
 from jumprelu.release import layout, members
 from jumprelu.release.formats import (
+    circuit_tracer,
+    dictionary_learning,
     gemma_scope,
     gemma_scope_2,
     ours,
@@ -21,9 +24,15 @@ FORMATS = {
     'saelens': saelens,
     'gemma_scope': gemma_scope,
     'gemma_scope_2': gemma_scope_2,
+    'dictionary_learning': dictionary_learning,
 }
 # The files that hold the arrays of one SAE.
-_ARRAYS = (layout.PARAMS, 'params.safetensors', 'sae_weights.safetensors')
+_ARRAYS = (
+    layout.PARAMS,
+    'params.safetensors',
+    'sae_weights.safetensors',
+    dictionary_learning.PARAMS,
+)
 
 
 def find(root: str | os.PathLike) -> dict[str, record.Released]:
@@ -59,17 +68,42 @@ def find(root: str | os.PathLike) -> dict[str, record.Released]:
   for folder, folders, _ in os.walk(root):
     folders.sort(key=_by_number)
     reader = _format_of(pathlib.Path(folder))
+    path = pathlib.Path(folder).relative_to(root).as_posix()
     if reader:
-      path = pathlib.Path(folder).relative_to(root).as_posix()
       released[path] = reader.read(pathlib.Path(folder))
+    elif circuit_tracer.recognises(pathlib.Path(folder)):
+      # The only format with several SAEs in a folder.
+      for name, sae in circuit_tracer.read_set(pathlib.Path(folder)).items():
+        released[name if path == '.' else f'{path}/{name}'] = sae
   if not released:
     folder_kinds.want_release(root)
     raise errors.MissingInputError(
         f'{root}: no SAE in it or below it; wanted: {layout.SUITE},'
-        f' {layout.PARAMS}, params.safetensors, or cfg.json with'
-        ' sae_weights.safetensors'
+        f' {layout.PARAMS}, params.safetensors, ae.pt, cfg.json with'
+        ' sae_weights.safetensors, or config.yaml with layer_0.safetensors'
     )
   return released
+
+
+def select(
+    released: Mapping[str, record.Released], texts: Sequence[str]
+) -> dict[str, record.Released]:
+  """Returns the SAEs whose path contains one of the texts; all if none.
+
+  Raises:
+    UserError: a text is in no path.
+  """
+  for text in texts:
+    if not any(text in path for path in released):
+      raise errors.UserError(
+          f'--members={text}: no member has it in its path; members:'
+          f' {", ".join(released)}'
+      )
+  return {
+      path: sae
+      for path, sae in released.items()
+      if not texts or any(text in path for text in texts)
+  }
 
 
 def _format_of(folder: pathlib.Path):

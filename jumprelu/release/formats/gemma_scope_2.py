@@ -22,8 +22,8 @@ from jumprelu.files import json_files
 from jumprelu.release import layout
 from jumprelu.release.formats import hooks, record
 
-_PARAMS = 'params.safetensors'
-_SKIP = 'affine_skip_connection'
+PARAMS = 'params.safetensors'
+SKIP = 'affine_skip_connection'
 _LEAF = re.compile(r'layer_(\d+)_width_(\d+[km]?)_l0_[a-z0-9]+(_affine)?')
 _SITE = re.compile(r'(resid_post|attn_out|mlp_out|transcoder)(_all)?')
 _SITES = {'attn_out': 'attn_heads'}
@@ -32,7 +32,7 @@ _REPOSITORY = re.compile(r'gemma-scope-2-(270m|1b|4b|12b|27b)-(pt|it)')
 
 def recognises(folder: pathlib.Path) -> bool:
   """Returns whether the folder holds a params.safetensors."""
-  return (folder / _PARAMS).is_file()
+  return (folder / PARAMS).is_file()
 
 
 def read(folder: pathlib.Path) -> record.Released:
@@ -43,7 +43,7 @@ def read(folder: pathlib.Path) -> record.Released:
       or config.json describes no JumpReLU SAE. The message names the file and
       the expected value.
   """
-  path = folder / _PARAMS
+  path = folder / PARAMS
   names = {ours: ours.lower() for ours in record.plain_names()}
   config = {}
   if (folder / layout.CONFIG).is_file():
@@ -52,7 +52,7 @@ def read(folder: pathlib.Path) -> record.Released:
   leaf = _LEAF.fullmatch(parts[-1])
   affine = config.get('affine_connection', bool(leaf and leaf[3]))
   if affine:
-    names['W_skip'] = _SKIP
+    names['W_skip'] = SKIP
   params = record.read_arrays(path, names)
   _check(folder / layout.CONFIG, config)
   width = layout.width_name(params['W_enc'].shape[1])

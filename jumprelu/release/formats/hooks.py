@@ -13,6 +13,10 @@ _LAYER = re.compile(
 )
 # The residual stream before a block equals the one after the previous block.
 _RESID_PRE = re.compile(r'blocks\.(\d+)\.hook_resid_pre')
+# TransformerLens's name of the MLP's input with the norm's gain, which only its
+# TransformerBridge has.
+_MLP_IN = 'blocks.{layer}.mlp.hook_in'
+_PUBLIC = re.compile(r'gemma([23])_(\d+[bm])(_it)?')
 
 
 def origin_of(source: str, target: str | None = None) -> Origin:
@@ -21,9 +25,10 @@ def origin_of(source: str, target: str | None = None) -> Origin:
   The known names are those in the field `hooks` of config.json in our own
   releases: names of TransformerLens (`blocks.3.hook_resid_post`) and of Hugging
   Face modules (`model.layers.3.output`). Also known are
-  `blocks.4.hook_resid_pre`, which is `resid_post` of layer 3, and names of
-  modules below `language_model`. An unknown name with a layer in it
-  results in an origin with this layer only, any other name in an empty origin.
+  `blocks.4.hook_resid_pre`, which is `resid_post` of layer 3,
+  `blocks.3.mlp.hook_in`, and names of modules below `language_model`. An
+  unknown name with a layer in it results in an origin with this layer only, any
+  other name in an empty origin.
 
   Args:
     source: The hook of the SAE's input.
@@ -40,6 +45,8 @@ def origin_of(source: str, target: str | None = None) -> Origin:
   names = tuple(
       name.replace('language_model.', '') for name in (source, target or source)
   )
+  if names == (_MLP_IN.format(layer=layer), f'blocks.{layer}.hook_mlp_out'):
+    return Origin(layer=layer, site='transcoder', input_gain=True)
   for site in lm.SITES:
     for gain in (True, False) if site == 'transcoder' else (None,):
       if names in _known_names(site, layer, gain):
@@ -63,3 +70,57 @@ def model_of(name: str) -> str | None:
   """Returns our name of a model, None if no family recognises the name."""
   names = (family.model_name(name) for family in lm.FAMILIES.values())
   return next(filter(None, names), None)
+
+
+def public_name(model: str) -> str | None:
+  """Returns a model's name on Hugging Face without `google/`; None if unknown.
+
+  TransformerLens has the same names.
+  """
+  match = _PUBLIC.fullmatch(model_of(model) or model)
+  if not match:
+    return None
+  generation, size, tuned = match.groups()
+  suffix = '-it' if tuned else ''
+  # The names of the smallest and of all older pretrained models have no suffix.
+  if generation == '3' and not tuned and size != '270m':
+    suffix = '-pt'
+  return f'gemma-{generation}-{size}{suffix}'
+
+
+def hooks_of(origin: Origin) -> dict[str, tuple[str, str | None]]:
+  """Returns the hooks (input, target) of a complete origin, by library.
+
+  The target is None for SAEs that are not transcoders. Libraries in which the
+  input is no hook are left out: in Hugging Face's modules, the input of a
+  transcoder without the norm's gain.
+
+  Args:
+    origin: An origin whose layer and site are known.
+  """
+  if origin.layer is None or origin.site is None:
+    raise ValueError(f'incomplete origin: {origin}')
+  transcodes = origin.site == 'transcoder'
+  family = next(
+      (f for f in lm.FAMILIES if str(origin.model).startswith(f)),
+      next(iter(lm.FAMILIES)),
+  )
+  names = hook_names.hook_names(
+      origin.site,
+      layer=origin.layer,
+      input_gain=origin.input_gain,
+      family=family,
+  )
+  hooks = {
+      library: (
+          names['input'][library],
+          names['target'][library] if transcodes else None,
+      )
+      for library in ('transformer_lens', 'huggingface')
+  }
+  if transcodes and origin.input_gain:
+    source = _MLP_IN.format(layer=origin.layer)
+    hooks['transformer_lens'] = source, hooks['transformer_lens'][1]
+  elif transcodes:
+    del hooks['huggingface']
+  return hooks

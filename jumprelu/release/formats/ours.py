@@ -33,4 +33,5 @@ def read(folder: pathlib.Path) -> record.Released:
       ),
       members.result_columns(config),
       training,
+      members.norm_limits(config, where=folder / layout.CONFIG),
   )

@@ -53,6 +53,12 @@ class Released:
   meta: Mapping[str, Any]
   # The config of the training run; empty unless the release is our own.
   training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  # The largest norms of the rows that the SAE was trained on (`lm.Reads`).
+  limits: tuple[tuple[lm.Tap, float], ...] = ()
+
+  def reads(self) -> lm.Reads:
+    """Returns the taps of input and target; see `Origin.reads`."""
+    return dataclasses.replace(self.origin.reads(), limits=self.limits)
 
   def digest(self) -> str:
     """Returns a SHA-256 of the names, types, shapes and bytes of the arrays."""
@@ -180,6 +186,19 @@ def make_topk(
       transcoder=origin.site == 'transcoder',
   )
   return Released(sae, params | {'k': np.float32(k)}, origin, meta)
+
+
+def from_gates(params: Params) -> Params:
+  """Returns the arrays of the JumpReLU SAE that equals a Gated SAE."""
+  gain = np.exp(params['r_mag'].astype(np.float64))
+  threshold = params['b_mag'] - gain * params['b_gate']
+  return {
+      'W_enc': (params['W_enc'] * gain).astype(np.float32),
+      'b_enc': params['b_mag'],
+      'W_dec': params['W_dec'],
+      'b_dec': params['b_dec'],
+      'threshold': threshold.astype(np.float32),
+  }
 
 
 def plain_names() -> dict[str, str]:

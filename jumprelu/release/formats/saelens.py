@@ -34,8 +34,8 @@ from jumprelu.release.formats import hooks, record, tensors
 # The content of a cfg.json.
 Config = Mapping[str, Any]
 
-_CONFIG = 'cfg.json'
-_PARAMS = 'sae_weights.safetensors'
+CONFIG = 'cfg.json'
+PARAMS = 'sae_weights.safetensors'
 _PLAIN = ('W_enc', 'b_enc', 'W_dec', 'b_dec')
 _GATES = ('b_gate', 'b_mag', 'r_mag')
 
@@ -67,7 +67,7 @@ _AXES = {name: ('width',) for name in _GATES} | {
 
 def recognises(folder: pathlib.Path) -> bool:
   """Returns whether the folder holds cfg.json and sae_weights.safetensors."""
-  return (folder / _CONFIG).is_file() and (folder / _PARAMS).is_file()
+  return (folder / CONFIG).is_file() and (folder / PARAMS).is_file()
 
 
 def read(folder: pathlib.Path) -> record.Released:
@@ -77,7 +77,7 @@ def read(folder: pathlib.Path) -> record.Released:
     DataError: a field or tensor is invalid; the message names the file, the
       field or tensor, its value or shape, and the expected one.
   """
-  where, path = folder / _CONFIG, folder / _PARAMS
+  where, path = folder / CONFIG, folder / PARAMS
   config = json_files.read_json(where)
   metadata = config.get('metadata')
   metadata = config | (metadata if isinstance(metadata, dict) else {})
@@ -87,7 +87,7 @@ def read(folder: pathlib.Path) -> record.Released:
   variant, names = _ARCHITECTURES[architecture]
   params = _read(path, names, config)
   if variant == 'gated':
-    params = _from_gates(params)
+    params = record.from_gates(params)
   elif variant == 'relu':
     params['threshold'] = np.zeros_like(params['b_enc'])
   elif 'topk' in variant and _flag(
@@ -217,19 +217,6 @@ def _read(
   if 'W_skip' in params:
     params['W_skip'] = np.ascontiguousarray(params['W_skip'].T)
   return params
-
-
-def _from_gates(params: record.Params) -> record.Params:
-  """Returns the arrays of the JumpReLU SAE that equals a Gated SAE."""
-  gain = np.exp(params['r_mag'].astype(np.float64))
-  threshold = params['b_mag'] - gain * params['b_gate']
-  return {
-      'W_enc': (params['W_enc'] * gain).astype(np.float32),
-      'b_enc': params['b_mag'],
-      'W_dec': params['W_dec'],
-      'b_dec': params['b_dec'],
-      'threshold': threshold.astype(np.float32),
-  }
 
 
 def _origin(metadata: Config) -> record.Origin:

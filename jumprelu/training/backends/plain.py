@@ -110,6 +110,7 @@ def settings_of(
       target_l0=False,
       b2=config.b2,
       eps=config.eps,
+      clip=config.update_clip,
   )
   if not isinstance(sae, saes.jumprelu.JumpRelu):
     return settings

@@ -10,6 +10,7 @@ import pytest
 import tensorstore
 
 from jumprelu import errors, lm
+from jumprelu.activations import scales as scales_lib
 from jumprelu.activations import store
 from jumprelu.activations.store import record
 from jumprelu.training import harvest_store, train
@@ -65,7 +66,7 @@ def test_rows_are_stored_in_the_order_of_training(written, job):
   array = np.asarray(tensorstore.open(spec).result().read().result())
   assert array.shape == (16, 8, 4, 24)
   rows = array.reshape(-1, 24)
-  unscaled = dict.fromkeys(job.stream.params, 1.0)
+  unscaled = scales_lib.Scales(dict.fromkeys(job.stream.params, 1.0))
   for step, (x, _) in enumerate(batches(job.stream, unscaled)):
     np.testing.assert_array_equal(
         rows[32 * step : 32 * step + 32],
@@ -101,11 +102,42 @@ def test_a_complete_store_is_left_alone(tmp_path, monkeypatch, written, job):
   assert small_store.files(path) == small_store.files(written)
 
 
+@pytest.mark.parametrize('first', [(), (1,)], ids=['complete', 'stopped'])
+def test_an_extended_store_has_the_bytes_of_a_long_one(
+    tmp_path, monkeypatch, written, first
+):
+  path = tmp_path / 'store'
+  with small_store.small_files(monkeypatch):
+    small_store.write(path, tokens=128 * 2, stop=first)
+    # A kill between the reopening and the first new block loses nothing.
+    with monkeypatch.context() as patched:
+      patched.setattr(store.Writer, '_open', _fail)
+      with pytest.raises(KeyboardInterrupt):
+        small_store.write(path, tokens=128 * 4)
+    assert small_store.write(path, tokens=128 * 4) == train.DONE
+  assert small_store.files(path) == small_store.files(written)
+
+
+def test_a_long_store_serves_fewer_tokens_once_it_is_complete(
+    tmp_path, written, job
+):
+  path = tmp_path / 'complete'
+  shutil.copytree(written, path)
+  assert small_store.write(path, tokens=128 * 2) == train.DONE
+  assert small_store.files(path) == small_store.files(written)
+  small_store.write(tmp_path / 'part', job, stop=(1,))
+  with pytest.raises(errors.UserError, match='of 2 more blocks; complete it'):
+    small_store.write(tmp_path / 'part', tokens=128 * 2)
+
+
+def _fail(*args, **kwargs):
+  raise KeyboardInterrupt
+
+
 def test_a_store_is_not_resumed_with_another_config(tmp_path, job):
   small_store.write(tmp_path, job, stop=(1,))
   with pytest.raises(errors.UserError) as e:
-    small_store.write(tmp_path, tokens=128 * 5, sites=('resid_post',))
-  assert 'blocks was 4, is 5' in str(e.value)
+    small_store.write(tmp_path, sites=('resid_post',))
   assert "is ['layer_2.resid_post']" in str(e.value)
   assert e.value.exit_code == 2
 
@@ -132,7 +164,6 @@ def test_the_free_space_is_checked_before_the_first_write(
     [
         ({'layer': 1}, 'layer_1.mlp_out, layer_1.resid_post are not stored'),
         ({'sites': ('attn_heads',)}, 'taps: layer_2.attn_heads are not stored'),
-        ({'stream__batch': 64}, 'stream.batch was 32, is 64'),
         ({'corpus__seed': 7}, 'corpus.seed was 0, is 7'),
         ({'data': 'other.txt'}, "data was 'stdlib', is 'other.txt'"),
         ({'input_gain': False}, 'input_gain was True, is False'),

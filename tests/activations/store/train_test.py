@@ -1,6 +1,8 @@
 """Training from a store has the same bits as training from the stream."""
 
+import json
 import pathlib
+import shutil
 import threading
 
 import jax
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 
 from jumprelu.activations import store
+from jumprelu.activations.store import record
 from jumprelu.training import run_dir, train
 from tests import compiled, small_run, small_store, toy_suite
 
@@ -63,6 +66,23 @@ def test_a_subset_of_the_sites_is_trained_as_if_streamed_alone(
   job = small_store.make_job(written, sites=('resid_post',))
   _train(tmp_path / 'stored', job)
   _assert_same_run(tmp_path / 'stored', tmp_path / 'streamed')
+
+
+@pytest.mark.parametrize('recorded', [False, True], ids=['new', 'old record'])
+def test_other_batches_are_trained_as_if_streamed(tmp_path, written, recorded):
+  path = tmp_path / 'store'
+  shutil.copytree(written, path)
+  if recorded:
+    manifest = json.loads((path / 'manifest.json').read_text())
+    manifest.pop('crc32')
+    manifest['identity']['stream.batch'] = 32
+    record.finish(path, manifest)
+  config = toy_suite.make_config(stream__batch=16)
+  _train(tmp_path / 'streamed', toy_suite.make_job(config))
+  _train(tmp_path / 'stored', small_store.make_job(path, stream__batch=16))
+  stored, streamed = tmp_path / 'stored', tmp_path / 'streamed'
+  small_run.assert_same_bits(stored, streamed, config.steps)
+  assert small_run.metrics(stored) == small_run.metrics(streamed)
 
 
 def test_the_next_block_is_read_while_this_one_trains(written, monkeypatch):

@@ -27,6 +27,14 @@ def test_a_caption_is_made_of_the_columns_of_the_rows():
   )
 
 
+def test_a_caption_names_epochs_and_different_tokens_if_they_are_known():
+  rows = [_ROW | {'epochs': 1.453, 'unique_tokens': 3_441_000}]
+  assert (
+      'tokens of prose, 1.5 epochs of 3,441,000 tokens · measured'
+      in _caption(rows, 'fvu')
+  )
+
+
 def test_a_caption_names_the_sources_of_the_bars_of_each_metric():
   one, two = [_ROW], [_ROW, _ROW | {'seed': 1}]
   assert _caption(one, 'fvu').endswith('1 seed · bars: none')

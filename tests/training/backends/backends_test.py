@@ -42,7 +42,7 @@ def _job():
 
 
 @functools.cache
-def _segments(name):
+def _segments(name, clip=0.0):
   if name == 'pallas':
     # Interpreted kernels run on a CPU, slowly.
     with pytest.MonkeyPatch.context() as patch:
@@ -50,22 +50,23 @@ def _segments(name):
           step_lib.BACKENDS, name, backends.Pallas(cap=48, interpret=True)
       )
       patch.setattr(jax, 'default_backend', lambda: 'gpu')
-      return _make_segments(name)
-  return _make_segments(name)
+      return _make_segments(name, clip)
+  return _make_segments(name, clip)
 
 
-def _make_segments(name):
+def _make_segments(name, clip):
+  config = dataclasses.replace(_OPTIM, update_clip=clip)
   return step_lib.make_segments(
-      _job()[0], _OPTIM, total_steps=20, batch=32, max_steps=4, backend=name
+      _job()[0], config, total_steps=20, batch=32, max_steps=4, backend=name
   )
 
 
-def _run(names):
+def _run(names, clip=0.0):
   """Returns state and metrics after four steps by each backend in turn."""
   groups, stream, block = _job()
   state, logs = suite.init_state(groups), []
   for name in names:
-    segments = _segments(name)
+    segments = _segments(name, clip)
     state, log = segments.run(
         segments.prepare(state), block, stream.put(0), stream.put(4)
     )
@@ -109,6 +110,19 @@ def test_a_run_is_the_same_by_any_backend_and_by_several_in_turn(names):
   jax.tree.map(
       np.testing.assert_array_equal, end.groups[name], expected.groups[name]
   )
+
+
+@pytest.mark.parametrize('name', ['dense', 'sparse', 'native', 'pallas'])
+def test_clipped_updates_are_the_same_by_any_backend(name):
+  _need((name,))
+  # A root mean square of an update is at most (1 - 0.9)^-0.5 = 3.2.
+  (end, _), (expected, _) = _run((name,), 0.8), _run(('oracle',), 0.8)
+  unclipped, _ = _run(('oracle',))
+  for group in _NAMES:
+    ours, theirs = end.groups[group], expected.groups[group]
+    _close((ours.params, ours.nu), (theirs.params, theirs.nu), 2e-5)
+    moved = theirs.params['W_enc'] - unclipped.groups[group].params['W_enc']
+    assert np.abs(moved).max() > 1e-3
 
 
 def test_rows_without_a_gradient_catch_up_at_the_end_of_a_segment():

@@ -38,6 +38,21 @@ export interface Coactive {
   both: number;
 }
 
+/** A score: value, ends of its interval, answers, unparsable answers. */
+export type Score = [
+  value: number | null,
+  low: number | null,
+  high: number | null,
+  count: number,
+  unparsable: number,
+];
+
+export interface Explanation {
+  set: number;
+  text: string | null;
+  scores: Score[];
+}
+
 const dense = new WeakMap<Container, Float32Array>();
 
 // The activations at all tokens of a shard's windows. The shard has a bit for
@@ -116,6 +131,14 @@ export class LatentData {
 
   get coactive(): Coactive[] {
     return this.rows('coactive', ['latent', 'jaccard', 'both']);
+  }
+
+  /** None in pages without explanations. */
+  get explanations(): Explanation[] {
+    if (!this.box.has('explanations')) return [];
+    type Entry = [number, string | null, Score[]];
+    const all = this.box.json<Entry[][]>('explanations');
+    return all[this.row].map(([set, text, scores]) => ({set, text, scores}));
   }
 
   get examples(): Example[] {

@@ -17,6 +17,8 @@ export interface MemberTable {
   top_token: Int32Array;
   promoted_token: Int32Array;
   examples: Int32Array;
+  /** The score of the first explanation; only in pages with explanations. */
+  detection?: Float32Array;
 }
 
 const INTEGERS = ['count', 'top_token', 'promoted_token', 'examples'];
@@ -59,7 +61,9 @@ export class Member {
 
   table(): Promise<MemberTable> {
     this.opened ??= this.suite.blobs.get(this.info.table, true).then((box) => {
-      const entries = [...INTEGERS, ...FLOATS].map((k) => [k, box.array(k)]);
+      const optional = ['detection'].filter((k) => box.has(k));
+      const keys = [...INTEGERS, ...FLOATS, ...optional];
+      const entries = keys.map((k) => [k, box.array(k)]);
       return Object.fromEntries(entries) as MemberTable;
     });
     this.opened.catch(() => (this.opened = null));

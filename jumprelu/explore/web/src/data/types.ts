@@ -34,6 +34,14 @@ export interface Live {
   max_edits: number;
 }
 
+/** A set of explanations. */
+export interface ExplanationSet {
+  name: string;
+  explainer: string;
+  judge: string;
+  model: string | null;
+}
+
 export interface Index {
   format: number;
   generator: string;
@@ -56,6 +64,7 @@ export interface Index {
   results_columns: Column[];
   members: MemberInfo[];
   curves: Curve[];
+  explanations?: ExplanationSet[];
   vocabulary: string;
   texts: string | null;
 }

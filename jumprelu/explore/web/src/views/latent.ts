@@ -10,6 +10,7 @@ import {tokenChip} from '../ui/pieces.ts';
 import {fact} from './facts.ts';
 import {histogramCard, profileCard} from './latent_charts.ts';
 import {examplesCard} from './latent_examples.ts';
+import {explanationsCard} from './latent_explanations.ts';
 import {effectsCard, topTokensCard} from './latent_tokens.ts';
 import {
   coactiveCard,
@@ -53,6 +54,7 @@ export async function latentView(
         'div',
         {class: 'column'},
         examplesCard(context, shown),
+        explanationsCard(context, shown),
         notesCard(context, shown),
         profileCard(context, shown),
       ),
@@ -185,7 +187,8 @@ function copyBySelection(text: string): boolean {
 }
 
 function factsStrip({suite}: Context, {table, latent}: Shown): HTMLElement {
-  const at = (column: keyof MemberTable) => table[column][latent];
+  const at = (column: Exclude<keyof MemberTable, 'detection'>) =>
+    table[column][latent];
   const top = at('top_token');
   const entropy = at('token_entropy');
   const tokens = integer(suite.index.text.tokens);

@@ -74,6 +74,7 @@ export function latentColumns(
       of[row] < 0 ? undefined : suite.piece(of[row]).toLowerCase(),
     cell: (row) => (of[row] < 0 ? '–' : tokenChip(suite.piece(of[row]))),
   });
+  const {detection} = table;
   return [
     {
       id: 'latent',
@@ -136,5 +137,19 @@ export function latentColumns(
       value: (row) => table.examples[row],
       cell: (row) => integer(table.examples[row]),
     },
+    ...(detection
+      ? [
+          {
+            id: 'detection',
+            title: 'Detection',
+            help: `How well its explanation predicts in which texts it fires: balanced accuracy (${suite.index.explanations?.[0]?.name})`,
+            numeric: true,
+            range: true,
+            width: 89,
+            value: (row: number) => known(detection[row]),
+            cell: (row: number) => number(detection[row]),
+          },
+        ]
+      : []),
   ];
 }
