@@ -6,7 +6,7 @@ import pytest
 
 import jumprelu
 from jumprelu import errors
-from jumprelu.api import texts
+from jumprelu.api import texts, tracing
 from jumprelu.evals import site_effects
 
 TEXT = 'with open(path) as f:\n    return f.'
@@ -121,11 +121,22 @@ def test_circuits_go_from_no_node_to_the_model(model, saes):
   first, last = trace.curve([3, 10**6])
   assert (first.nodes, last.nodes) == (3, every)
   np.testing.assert_allclose(last.faithfulness, 1, atol=0.02)
-  # Not 0: without the nodes, latents fire that are silent in the clean pass.
-  assert abs(last.completeness) < 0.5 * abs(first.completeness)
   assert abs(first.faithfulness - 1) > 1e-3
-  model_itself = trace._problem.circuit([], without=True)
-  np.testing.assert_allclose(model_itself, trace.metric, atol=2e-3)
+  circuit = trace._problem.circuit
+  np.testing.assert_allclose(
+      circuit([], without=True), trace.metric, atol=2e-3
+  )
+  # Completeness is not 0 for all active nodes, because without them latents
+  # fire that are silent in the clean pass. It is without these latents, too.
+  silent = [
+      tracing.Node(number, int(token), int(latent), 0.0)
+      for number, acts in enumerate(trace.acts)
+      for token, latent in zip(*np.nonzero(acts.latents == 0), strict=True)
+  ]
+  nodes = [*trace.top(10**6), *silent]
+  np.testing.assert_allclose(
+      circuit(nodes, without=True), circuit([], without=False), atol=2e-3
+  )
 
 
 def test_direct_effects_are_those_of_activations(model, saes):
