@@ -7,27 +7,20 @@ patching (`jumprelu.trace`). The table has the median over prompts of Spearman's
 correlation of both methods with patching, with a bootstrap interval of 95 %.
 Expected: above 0.8, and higher for integrated gradients.
 
-python -m experiments.interventions.patching \
-    --release=jumprelu_demo/release --features=jumprelu_demo/features \
-    --member=resid_post/layer_2/width_512/average_l0_28 --out=patching.jsonl
+  python -m experiments.interventions.patching \
+      --release=jumprelu_demo/release --features=jumprelu_demo/features \
+      --member=resid_post/layer_2/width_512/average_l0_16 --out=patching.jsonl
 """
 
 from collections.abc import Sequence
-import json
-import pathlib
+import sys
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 import numpy as np
 
 from experiments.interventions import passages
-
-_RELEASE = flags.DEFINE_string('release', None, 'The release.')
-_FEATURES = flags.DEFINE_string('features', None, 'Features of the release.')
-_MEMBER = flags.DEFINE_string('member', None, 'The path of the SAE.')
-_PROMPTS = flags.DEFINE_integer('prompts', 50, 'The number of prompts.')
-_STEPS = flags.DEFINE_integer('steps', 16, 'Steps of integrated gradients.')
-_OUT = flags.DEFINE_string('out', None, 'The .jsonl file, a row per prompt.')
+from jumprelu.run import main as main_lib
 
 # Tokens of a prompt and of the answer after it, BOS excepted.
 _LENGTH = 16
@@ -106,27 +99,34 @@ def summary(
   return lines
 
 
-def main(argv: Sequence[str]) -> None:
-  """Prints the summary and writes a row per prompt."""
-  del argv
-  import jumprelu
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """Declares the command's flags."""
+  passages.define_flags(flag_values, prompts=50)
+  flags.DEFINE_integer(
+      'steps',
+      16,
+      'Points on the path of integrated gradients.',
+      lower_bound=1,
+      flag_values=flag_values,
+  )
+
+
+def run(flag_values: flags.FlagValues) -> int:
+  """Prints the summary, writes a row per prompt, returns the exit code."""
   from jumprelu.evals import table
 
-  sae = jumprelu.load(_RELEASE.value)[_MEMBER.value]
-  model = sae.load_lm()
-  texts = passages.prompts(
-      pathlib.Path(_FEATURES.value),
-      count=_PROMPTS.value,
-      length=_LENGTH,
-      bos=model.bos,
-  )
-  rows = measure(sae, model, texts=texts, steps=_STEPS.value)
+  sae, model, texts = passages.load(flag_values, length=_LENGTH)
+  rows = measure(sae, model, texts=texts, steps=flag_values.steps)
   print(table.format_table(['method', 'median', 'low', 'high'], summary(rows)))
-  if _OUT.value:
-    text = ''.join(json.dumps(row) + '\n' for row in rows)
-    pathlib.Path(_OUT.value).write_text(text, encoding='utf-8')
+  passages.write(rows, flag_values.out)
+  return 0
 
 
 if __name__ == '__main__':
-  flags.mark_flags_as_required(['release', 'features', 'member'])
-  app.run(main)
+  sys.exit(
+      main_lib.run_command(
+          sys.modules['__main__'],
+          'python -m experiments.interventions.patching',
+          sys.argv[1:],
+      )
+  )

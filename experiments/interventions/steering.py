@@ -9,30 +9,21 @@ norm. The difference is taken per prompt; its error is over prompts. Expected:
 the difference exceeds 3 standard errors. Latents for which it does not are in
 the table too.
 
-python -m experiments.interventions.steering \
-    --release=jumprelu_demo/release --features=jumprelu_demo/features \
-    --member=resid_post/layer_2/width_512/average_l0_28 \
-    --latents=428,434,32,391,178 --strength=1 --out=steering.jsonl
+  python -m experiments.interventions.steering \
+      --release=jumprelu_demo/release --features=jumprelu_demo/features \
+      --member=resid_post/layer_2/width_512/average_l0_16 \
+      --latents=2,6,197,428,59 --strength=1 --out=steering.jsonl
 """
 
 from collections.abc import Sequence
-import json
 import pathlib
+import sys
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 
 from experiments.interventions import passages
-
-_RELEASE = flags.DEFINE_string('release', None, 'The release.')
-_FEATURES = flags.DEFINE_string('features', None, 'Features of the release.')
-_MEMBER = flags.DEFINE_string('member', None, 'The path of the SAE.')
-_LATENTS = flags.DEFINE_list('latents', [], 'The latents.')
-_STRENGTH = flags.DEFINE_float('strength', 1.0, 'In largest activations.')
-_PROMPTS = flags.DEFINE_integer('prompts', 100, 'The number of prompts.')
-_CONTROLS = flags.DEFINE_integer('controls', 20, 'Random latents.')
-_TOKENS = flags.DEFINE_integer('tokens', 20, 'The number of new tokens.')
-_OUT = flags.DEFINE_string('out', None, 'The .jsonl file of the rows.')
+from jumprelu.run import main as main_lib
 
 # Tokens of a prompt, BOS excepted.
 _LENGTH = 12
@@ -89,24 +80,23 @@ def measure(
         for j in drawn
     ]
     control = np.mean(by_control, axis=0)
-    difference = passages.mean(tested - control)
-    results.append(
-        {
-            'member': sae.path,
-            'latent': latent,
-            'value': value,
-            'prompts': len(prompts),
-            'rate': passages.mean(tested).value,
-            'rate_controls': passages.mean(control).value,
-            'rate_plain': float(
-                np.isin(np.concatenate(plain), promoted).mean()
-            ),
-            'difference': difference.value,
-            'difference_stderr': difference.stderr,
-            'exceeds_3_stderr': difference.value > 3 * difference.stderr,
-        }
-    )
+    origin = {'member': sae.path, 'latent': latent, 'value': value}
+    rate = float(np.isin(np.concatenate(plain), promoted).mean())
+    results.append(origin | _compared(tested, control) | {'rate_plain': rate})
   return results
+
+
+def _compared(tested: Any, control: Any) -> dict[str, Any]:
+  """Returns the rates per prompt of a latent and its controls, compared."""
+  difference = passages.mean(tested - control)
+  return {
+      'prompts': len(tested),
+      'rate': passages.mean(tested).value,
+      'rate_controls': passages.mean(control).value,
+      'difference': difference.value,
+      'difference_stderr': difference.stderr,
+      'exceeds_3_stderr': difference.value > 3 * difference.stderr,
+  }
 
 
 def _rates(
@@ -132,33 +122,51 @@ def _rates(
   return np.array([np.isin(new, promoted).mean() for new in made])
 
 
-def main(argv: Sequence[str]) -> None:
-  """Prints the table and writes its rows."""
-  del argv
-  import jumprelu
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """Declares the command's flags."""
+  passages.define_flags(flag_values, prompts=100)
+  flags.DEFINE_list('latents', [], 'The latents.', flag_values=flag_values)
+  flags.DEFINE_float(
+      'strength',
+      1.0,
+      'The change, in largest activations.',
+      flag_values=flag_values,
+  )
+  for name, default, meaning in (
+      ('controls', 20, 'Random latents for each of them.'),
+      ('tokens', 20, 'New tokens of each prompt.'),
+  ):
+    flags.DEFINE_integer(
+        name, default, meaning, lower_bound=1, flag_values=flag_values
+    )
+
+
+def run(flag_values: flags.FlagValues) -> int:
+  """Prints the table, writes its rows, and returns the exit code."""
   from jumprelu.evals import table
 
-  sae = jumprelu.load(_RELEASE.value)[_MEMBER.value]
-  model = sae.load_lm()
-  features = pathlib.Path(_FEATURES.value)
+  latents = passages.numbers('latents', flag_values.latents)
+  sae, model, prompts = passages.load(flag_values, length=_LENGTH)
   rows = measure(
       sae,
       model,
-      features,
-      latents=[int(latent) for latent in _LATENTS.value],
-      strength=_STRENGTH.value,
-      prompts=passages.prompts(
-          features, count=_PROMPTS.value, length=_LENGTH, bos=model.bos
-      ),
-      controls=_CONTROLS.value,
-      tokens=_TOKENS.value,
+      pathlib.Path(flag_values.features),
+      latents=latents,
+      strength=flag_values.strength,
+      prompts=prompts,
+      controls=flag_values.controls,
+      tokens=flag_values.tokens,
   )
   print(table.format_table(list(rows[0]), [list(r.values()) for r in rows]))
-  if _OUT.value:
-    text = ''.join(json.dumps(row) + '\n' for row in rows)
-    pathlib.Path(_OUT.value).write_text(text, encoding='utf-8')
+  passages.write(rows, flag_values.out)
+  return 0
 
 
 if __name__ == '__main__':
-  flags.mark_flags_as_required(['release', 'features', 'member', 'latents'])
-  app.run(main)
+  sys.exit(
+      main_lib.run_command(
+          sys.modules['__main__'],
+          'python -m experiments.interventions.steering',
+          sys.argv[1:],
+      )
+  )

@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 
 from experiments.interventions import passages, patching, steering
+from jumprelu import errors
 from jumprelu.features import reading
 from tests.api import conftest as api
 
@@ -16,7 +17,9 @@ def test_prompts_are_consecutive_windows_that_begin_with_bos(monkeypatch):
   monkeypatch.setattr(reading, 'read_texts', lambda folder: table)
   windows = passages.prompts('a', count=3, length=2, bos=2)
   assert windows == [[2, 5, 6], [2, 7, 8], [2, 11, 12]]
-  with pytest.raises(ValueError, match='3 windows of 2 tokens, 4 are needed'):
+  with pytest.raises(
+      errors.UserError, match='3 windows of 2 tokens, 4 are needed'
+  ):
     passages.prompts('a', count=4, length=2, bos=2)
 
 
