@@ -129,10 +129,8 @@ def strengths_of(
   options = {'op': op, 'unit': unit, 'positions': positions}
   if op == 'ablate':
     return [(None, []), (0.0, [Edit(sae, latent, **options)])]
-  return [(None, [])] + [
-      (value, [Edit(sae, latent, value=value, **options)])
-      for value in strengths
-  ]
+  edits = [Edit(sae, latent, value=value, **options) for value in strengths]
+  return [(None, []), *zip(strengths, [[edit] for edit in edits], strict=True)]
 
 
 def keyword_rate(steered: Steered, keyword: str) -> float:

@@ -217,11 +217,13 @@ def trace(
     raise errors.UserError(f'trace: {name} is empty or 0; pass at least one')
   acts = [model.run(text, sae) for sae in saes]
   position = texts.index(position, len(acts[0].tokens))
-  ids = [None if t is None else model.token_id(t) for t in (answer, foil)]
-  names = [None if i is None else model.tokenizer.piece(i) for i in ids]
-  problem = _Problem(model, saes, acts, position, ids)
+  answer = model.token_id(answer)
+  foil = None if foil is None else model.token_id(foil)
+  piece = model.tokenizer.piece
+  named = piece(answer), None if foil is None else piece(foil)
+  problem = _Problem(model, saes, acts, position, (answer, foil))
   metric, sites = problem.solve(method, steps)
-  return Trace(saes, acts, method, *names, position, metric, sites, problem)
+  return Trace(saes, acts, method, *named, position, metric, sites, problem)
 
 
 class _Problem:

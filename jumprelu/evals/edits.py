@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jumprelu import lm
 from jumprelu.array_typing import Array, Bool, Float, Int
@@ -73,12 +74,12 @@ class Arrays(NamedTuple):
   """
 
   params: Any
-  latents: Int[Array, ' edits']
-  slots: Int[Array, ' edits']
-  ops: Int[Array, ' edits']
-  values: Float[Array, ' edits']
-  starts: Int[Array, 'edits spans']
-  stops: Int[Array, 'edits spans']
+  latents: Int[Array | np.ndarray, ' edits']
+  slots: Int[Array | np.ndarray, ' edits']
+  ops: Int[Array | np.ndarray, ' edits']
+  values: Float[Array | np.ndarray, ' edits']
+  starts: Int[Array | np.ndarray, 'edits spans']
+  stops: Int[Array | np.ndarray, 'edits spans']
 
 
 # From activations to the change that is added to them.
@@ -89,7 +90,7 @@ def changes(
     targets: Sequence[Target],
     arrays: Sequence[Arrays],
     *,
-    keep: Bool[Array, 'sequences positions'],
+    keep: Bool[Array | np.ndarray, 'sequences positions'],
     positions: Int[Array, 'sequences positions'],
 ) -> dict[lm.Tap, Change]:
   """Returns functions of the activations at each tap, for one forward pass.

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jumprelu import lm
 from jumprelu.array_typing import Array, Bool, Float, Int
@@ -42,8 +43,8 @@ class Metric(NamedTuple):
 class Kept(NamedTuple):
   """The nodes of an SAE that a circuit keeps."""
 
-  latents: Bool[Array, 'positions latents']
-  error: Bool[Array, ' positions']
+  latents: Bool[Array | np.ndarray, 'positions latents']
+  error: Bool[Array | np.ndarray, ' positions']
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -115,7 +116,7 @@ def circuit(
   splice = {
       target.reads.input: record(target.reads.input)
       for target in targets
-      if target.reads.is_transcoder
+      if target.reads and target.reads.is_transcoder
   }
   for target, arrays, nodes in zip(targets, sae_params, kept, strict=True):
     splice[target.tap] = replace(target, arrays, nodes)
