@@ -7,9 +7,14 @@ patching (`jumprelu.trace`). The table has the median over prompts of Spearman's
 correlation of both methods with patching, with a bootstrap interval of 95 %.
 Expected: above 0.8, and higher for integrated gradients.
 
+With --starts, paths begin with these shares of the latents and the error
+instead of without them. This tests whether correlations are low because the
+path is far from the model.
+
   python -m experiments.interventions.patching \
       --release=jumprelu_demo/release --features=jumprelu_demo/features \
-      --member=resid_post/layer_2/width_512/average_l0_16 --out=patching.jsonl
+      --member=resid_post/layer_2/width_512/average_l0_16 \
+      --starts=0,0.25,0.5,0.75,0.9 --out=patching.jsonl
 """
 
 from collections.abc import Sequence
@@ -44,7 +49,12 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 
 
 def measure(
-    sae: Any, model: Any, *, texts: Sequence[Sequence[int]], steps: int
+    sae: Any,
+    model: Any,
+    *,
+    texts: Sequence[Sequence[int]],
+    steps: int,
+    starts: Sequence[float] = (0.0,),
 ) -> list[dict[str, Any]]:
   """Returns a row per text, whose last token is the answer.
 
@@ -52,7 +62,8 @@ def measure(
     sae: The SAE.
     model: Its language model.
     texts: The texts, as token ids.
-    steps: The number of steps of integrated gradients.
+    steps: The number of points on the path of integrated gradients.
+    starts: The shares of the nodes at the start of this path.
   """
   import jumprelu
 
@@ -61,25 +72,22 @@ def measure(
     *prompt, answer = text
     logits = model.logits(prompt)[-1].copy()
     logits[answer] = -np.inf
-    foil = int(logits.argmax())
-    traces = {
-        method: jumprelu.trace(
-            model,
-            prompt,
-            [sae],
-            answer=int(answer),
-            foil=foil,
-            method=method,
-            steps=steps,
-        )
-        for method in (*_METHODS, 'patching')
-    }
-    active = traces['patching'].acts[0].latents != 0
-    effects = {m: t.sites[0].latents[active] for m, t in traces.items()}
-    row = {'answer': int(answer), 'foil': foil, 'latents': int(active.sum())}
-    row['metric'] = traces['patching'].metric
-    for method in _METHODS:
-      row[method] = spearman(effects[method], effects['patching'])
+    options = {'answer': int(answer), 'foil': int(logits.argmax())}
+    exact = jumprelu.trace(model, prompt, [sae], method='patching', **options)
+    methods: dict[str, dict[str, Any]] = {'gradient': {'method': 'gradient'}}
+    for start in starts:
+      methods[f'integrated from {start:g}'] = {
+          'method': 'integrated',
+          'steps': steps,
+          'start': start,
+      }
+    active = exact.acts[0].latents != 0
+    row = options | {'latents': int(active.sum()), 'metric': exact.metric}
+    for name, how in methods.items():
+      other = jumprelu.trace(model, prompt, [sae], **how, **options)
+      row[name] = spearman(
+          other.sites[0].latents[active], exact.sites[0].latents[active]
+      )
     rows.append(row)
   return rows
 
@@ -91,7 +99,9 @@ def summary(
   rng = np.random.default_rng(seed)
   draws = rng.integers(len(rows), size=(_DRAWS, len(rows)))
   lines = []
-  for method in _METHODS:
+  for method in rows[0]:
+    if not method.startswith(_METHODS):
+      continue
     values = np.array([row[method] for row in rows])
     medians = np.median(values[draws], axis=1)
     interval = np.quantile(medians, (0.025, 0.975)).tolist()
@@ -109,6 +119,12 @@ def define_flags(flag_values: flags.FlagValues) -> None:
       lower_bound=1,
       flag_values=flag_values,
   )
+  flags.DEFINE_list(
+      'starts',
+      ['0'],
+      'Shares of the nodes at the start of this path.',
+      flag_values=flag_values,
+  )
 
 
 def run(flag_values: flags.FlagValues) -> int:
@@ -116,7 +132,10 @@ def run(flag_values: flags.FlagValues) -> int:
   from jumprelu.evals import table
 
   sae, model, texts = passages.load(flag_values, length=_LENGTH)
-  rows = measure(sae, model, texts=texts, steps=flag_values.steps)
+  starts = [float(share) for share in flag_values.starts]
+  rows = measure(
+      sae, model, texts=texts, steps=flag_values.steps, starts=starts
+  )
   print(table.format_table(['method', 'median', 'low', 'high'], summary(rows)))
   passages.write(rows, flag_values.out)
   return 0

@@ -176,6 +176,7 @@ def trace(
     position: int = -1,
     method: str = 'gradient',
     steps: int = 16,
+    start: int | float = 0.0,
 ) -> Trace:
   """Returns the effects of all latents and errors on a difference of logits.
 
@@ -185,7 +186,8 @@ def trace(
       gradient    activation times gradient: one backward pass for all SAEs
       integrated  the gradient's mean on the path on which latents and error of
                   one SAE rise from 0; its effects add up to the difference
-                  between the model and the SAE's bias alone
+                  between the model and the SAE's bias alone. Far from the model
+                  it is a worse estimate of patching than the gradient
       patching    the exact fall of the metric if the node alone is removed: a
                   forward pass for each active node
       direct      the node's part of the logits through the final norm, whose
@@ -200,6 +202,7 @@ def trace(
     position: The token after which both are predicted.
     method: One of the above.
     steps: The number of points on the path of `integrated`.
+    start: The share of latents and error at the start of this path, below 1.
 
   Raises:
     UserError: An argument does not fit.
@@ -215,6 +218,8 @@ def trace(
   if not saes or steps < 1:
     name = 'saes' if not saes else 'steps'
     raise errors.UserError(f'trace: {name} is empty or 0; pass at least one')
+  if not 0 <= start < 1:
+    raise errors.UserError(f'trace: start={start}: must be from 0 to below 1')
   acts = [model.run(text, sae) for sae in saes]
   position = texts.index(position, len(acts[0].tokens))
   answer = model.token_id(answer)
@@ -222,7 +227,7 @@ def trace(
   piece = model.tokenizer.piece
   named = piece(answer), None if foil is None else piece(foil)
   problem = _Problem(model, saes, acts, position, (answer, foil))
-  metric, sites = problem.solve(method, steps)
+  metric, sites = problem.solve(method, steps, start)
   return Trace(saes, acts, method, *named, position, metric, sites, problem)
 
 
@@ -241,7 +246,7 @@ class _Problem:
     )
     self._taps = sorted({sae.reads.target for sae in saes})
 
-  def solve(self, method, steps):
+  def solve(self, method, steps, start):
     """Returns the metric, and the effects of each SAE."""
     answer, foil = self._ids
     logits = self._acts[0].logits[self._position]
@@ -254,7 +259,7 @@ class _Problem:
           for acts in self._acts
       ]
     elif method == 'integrated':
-      sites = [self._integrated(acts, steps) for acts in self._acts]
+      sites = [self._integrated(acts, steps, start) for acts in self._acts]
     elif method == 'patching':
       # By the same program, so that rounding errors cancel.
       whole = self._call(site_effects.values, {}, _BATCH)[0]
@@ -299,11 +304,11 @@ class _Problem:
     silent = np.zeros_like(acts.latents)
     return np.asarray(acts.sae.decode(silent, kept))
 
-  def _integrated(self, acts, steps):
-    # The points are denser near 0, because a norm after a small residual stream
-    # changes fast. Shares are squares of midpoints; their weights add up to 1.
+  def _integrated(self, acts, steps, start):
+    # The points are denser near the start, because a norm after a small residual
+    # stream changes fast: squares of midpoints, with weights that add up to 1.
     roots = (np.arange(steps, dtype=np.float32) + 0.5) / steps
-    shares, weights = roots**2, 2 * roots / steps
+    shares, weights = start + (1 - start) * roots**2, 2 * roots / steps
     nodes = np.where(acts.keep[:, None], acts.targets - self._affine(acts), 0)
     changes = (shares - 1)[:, None, None] * nodes[None]
     _, gradient = self._call(

@@ -53,6 +53,17 @@ def test_integrated_gradients_add_up_to_the_difference(model, saes):
     np.testing.assert_allclose(nodes, difference, rtol=0.02, atol=0.02)
 
 
+def test_a_path_near_the_model_has_the_gradient_at_the_model(model, saes):
+  near = jumprelu.trace(
+      model, TEXT, saes, method='integrated', start=0.999, steps=2, **OPTIONS
+  )
+  gradient = jumprelu.trace(model, TEXT, saes, **OPTIONS)
+  for ours, exact in zip(near.sites, gradient.sites, strict=True):
+    scale = np.abs(exact.latents).max()
+    np.testing.assert_allclose(ours.latents, exact.latents, atol=0.01 * scale)
+    np.testing.assert_allclose(ours.error, exact.error, atol=0.01 * scale)
+
+
 def test_patching_is_an_ablation_of_each_latent(model, saes):
   trace = jumprelu.trace(model, TEXT, saes[:1], method='patching', **OPTIONS)
   sae, site = saes[0], trace.sites[0]
@@ -123,9 +134,7 @@ def test_circuits_go_from_no_node_to_the_model(model, saes):
   np.testing.assert_allclose(last.faithfulness, 1, atol=0.02)
   assert abs(first.faithfulness - 1) > 1e-3
   circuit = trace._problem.circuit
-  np.testing.assert_allclose(
-      circuit([], without=True), trace.metric, atol=2e-3
-  )
+  np.testing.assert_allclose(circuit([], without=True), trace.metric, atol=2e-3)
   # Completeness is not 0 for all active nodes, because without them latents
   # fire that are silent in the clean pass. It is without these latents, too.
   silent = [
@@ -162,6 +171,7 @@ def test_direct_effects_are_those_of_activations(model, saes):
         ({'position': 99}, 'position 99: the text has tokens 0 to'),
         ({'answer': 'no such token'}, 'is .* tokens'),
         ({'steps': 0}, 'steps is empty or 0'),
+        ({'start': 1}, 'start=1: must be from 0 to below 1'),
     ],
 )
 def test_wrong_arguments_are_refused(model, saes, options, message):

@@ -68,5 +68,7 @@ def test_the_experiments_run_on_two_prompts(model, suite, monkeypatch):
   assert measured['rate'] > measured['rate_controls']
   traced = patching.measure(sae, model, texts=prompts, steps=4)
   assert all(row['latents'] > 3 for row in traced)
-  assert all(-1 <= row[m] <= 1 for row in traced for m in patching._METHODS)
+  methods = ['gradient', 'integrated from 0']
+  assert all(-1 <= row[m] <= 1 for row in traced for m in methods)
+  assert [line[0] for line in patching.summary(traced)] == methods
   assert patching.summary(traced)[0][1] > 0.5
