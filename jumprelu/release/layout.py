@@ -72,7 +72,7 @@ def member_folder(
 
 
 def with_targets(folders: Sequence[str], targets: Sequence[float]) -> list[str]:
-  """Returns folders of which equal ones have their target L0 as a suffix.
+  """Returns the folders, with the target L0 as a suffix of equal ones.
 
   Equal folders whose targets are equal, or 0 because they have none, are not
   changed.
