@@ -73,7 +73,13 @@ def _class(name: str, value: type) -> list[str]:
 
 def results() -> list[type]:
   """Returns the classes of the results of public functions."""
-  from jumprelu.api import attributions, dictionary, latents, tracing
+  from jumprelu.api import (
+      attributions,
+      dictionary,
+      latents,
+      node_effects,
+      tracing,
+  )
   from jumprelu.api import results as results_lib
 
   return [
@@ -83,8 +89,8 @@ def results() -> list[type]:
       attributions.Attribution,
       attributions.Effect,
       tracing.Trace,
-      tracing.SiteEffects,
-      tracing.Node,
+      node_effects.SiteEffects,
+      node_effects.Node,
       tracing.Point,
       results_lib.Generation,
       latents.Latent,

@@ -48,6 +48,11 @@ def _with_options(config: dict[str, Any]) -> dict[str, Any]:
   return config | parts
 
 
+def _with_init_from(config: dict[str, Any]) -> dict[str, Any]:
+  """Adds the source of initial parameters that earlier versions lacked."""
+  return {'init_from': ''} | config
+
+
 class Kind(enum.Enum):
   """The kinds of file; the values are their names in error messages."""
 
@@ -102,7 +107,11 @@ def _by_tap(layer: int, by_site: dict[str, Any]) -> dict[str, Any]:
 
 # Kind of file -> {format: function from that format to the next}.
 MIGRATIONS: dict[Kind, dict[int, Migration]] = {
-    Kind.TRAIN_CONFIG: {1: _backend_of_path, 2: _with_options},
+    Kind.TRAIN_CONFIG: {
+        1: _backend_of_path,
+        2: _with_options,
+        3: _with_init_from,
+    },
     Kind.RUN_SUITE: {1: _layer_in_scales},
     Kind.CHECKPOINT: {1: _layer_in_checkpoint_scales},
     Kind.RELEASE_SUITE: {},

@@ -112,15 +112,21 @@ def train_suite(config, out, *, processes=None, watch=None) -> int:
     processes: The config of the processes; the default if None.
     watch: The `training.train.Watch`; the default if None.
   """
+  from jumprelu.release import starts
   from jumprelu.run import preemption as preemption_lib
-  from jumprelu.training import train
+  from jumprelu.training import run_dir, train
 
   with preemption_lib.start(processes or preemption_lib.Config()) as preemption:
+    sources = {}
+    # Read before the run directory is made, so that a wrong path leaves nothing.
+    if config.init_from and not run_dir.RunDir(out).has_checkpoint():
+      sources = starts.find(config)
     outcome = train.train(
         config,
         out,
         should_stop=preemption.reached,
         watch=watch or train.PRINTED,
+        sources=sources,
     )
   if outcome == train.PREEMPTED:
     print(

@@ -84,6 +84,10 @@ class TrainConfig:
       'Folder with activations that jumprelu harvest has stored. They replace'
       ' the output of the language model and have the same bits and order.',
   )
+  init_from: str = fields.field(
+      '',
+      'Run, release or published SAEs whose parameters the SAEs start with.',
+  )
   input_gain: bool = fields.field(
       True,
       "Whether a transcoder's input includes the gain of the norm before the"

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Sequence
 import dataclasses
+import functools
 import json
+import types
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +16,13 @@ from jumprelu.activations import stream as stream_lib
 from jumprelu.data import loader
 from jumprelu.files import digests
 from jumprelu.training import config as config_lib
-from jumprelu.training import load_run, progress_lines, run_dir, suite
+from jumprelu.training import (
+    initial,
+    load_run,
+    progress_lines,
+    run_dir,
+    suite,
+)
 
 
 class Job(NamedTuple):
@@ -30,12 +38,15 @@ class Job(NamedTuple):
   # The digest and dtype of the loaded layers of the language model.
   lm_digest: str = ''
   lm_dtype: str = ''
+  # The SAEs from which members start, by group; empty for the usual start.
+  sources: initial.Sources = types.MappingProxyType({})
 
 
 def make_job(
     config: config_lib.TrainConfig,
     *,
     on_phase: Callable[[str], None] = progress_lines.silent,
+    sources: initial.Sources = types.MappingProxyType({}),
 ) -> Job:
   """Returns the job of a config.
 
@@ -45,6 +56,8 @@ def make_job(
   Args:
     config: The config of the run.
     on_phase: Called with a line of text at the start of each slow phase.
+    sources: The SAEs of the config's `init_from` (`release.starts.find`); not
+      needed to resume.
 
   Raises:
     UserError: the config does not fit the model, the mesh or the store.
@@ -62,13 +75,16 @@ def make_job(
   for group in groups:
     suite.layout_of(group, mesh)
   dtype = config_lib.dtype_on(config.lm_dtype, sharding.platform(mesh))
+  job = functools.partial(
+      Job, config, groups, mesh=mesh, lm_dtype=dtype, sources=sources
+  )
 
   # A store replaces both the language model and the text.
   if config.store:
     on_phase(f'opening the store of activations {config.store}')
     stored = store.Stored(config, suite.taps(groups), dtype=dtype, mesh=mesh)
     digest = stored.manifest['lm_digest']
-    return Job(config, groups, stored, stored.data_digest, mesh, digest, dtype)
+    return job(stored, stored.data_digest, lm_digest=digest)
 
   # The text comes first, so that its errors are raised before the slow loading
   # of the model.
@@ -83,7 +99,7 @@ def make_job(
   )
   stream = _make_stream(config, groups, prepared, dtype=dtype, mesh=mesh)
   digest = digests.tree_digest(stream.params)
-  return Job(config, groups, stream, prepared.train.digest, mesh, digest, dtype)
+  return job(stream, prepared.train.digest, lm_digest=digest)
 
 
 def _make_stream(
@@ -139,6 +155,7 @@ def describe(job: Job, scales: scales_lib.Scales) -> dict[str, Any]:
       **scales.to_json(),
       'data_digest': job.data_digest,
       'lm_digest': job.lm_digest,
+      **_started(job),
       'members': [
           {
               'group': group.name,
@@ -151,3 +168,9 @@ def describe(job: Job, scales: scales_lib.Scales) -> dict[str, Any]:
           for index, member in enumerate(group.members)
       ],
   }
+
+
+def _started(job: Job) -> dict[str, Any]:
+  if not job.sources:
+    return {}
+  return {'init_from': initial.describe(job.groups, job.sources)}

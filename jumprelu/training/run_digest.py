@@ -14,6 +14,7 @@ from jumprelu.training import resume
 # Fields with local paths, which are not needed to reproduce a run.
 _LOCAL = ('corpus.cache_dir', 'corpus.data_dir', 'store')
 _ADDED = {
+    'init_from': '',
     'optim.update_clip': 0.0,
     'stream.center': False,
     'stream.max_norm': 0.0,
@@ -52,6 +53,7 @@ def portable(config: config_lib.TrainConfig) -> config_lib.TrainConfig:
   changes['data'] = ','.join(map(_portable_text, config.data.split(',')))
   if model not in lm.MODELS:
     changes['model'] = _last_name(model)
+  changes['init_from'] = _last_name(config.init_from)
   return dotted.replace(config, changes)
 
 

@@ -116,6 +116,10 @@ class RunDir:
     done = (status.get('state'), status.get('step')) == ('done', steps)
     return done and (self.checkpoints / str(steps)).exists()
 
+  def has_checkpoint(self) -> bool:
+    """Returns whether there is a checkpoint, verified or not."""
+    return any(self.checkpoints.glob('[0-9]*'))
+
   def read(self, name: str) -> dict[str, Any]:
     """Returns the content of a JSON file of the run; {} if it is missing."""
     return json_files.read_json(self.path / name, missing_ok=True)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 import contextlib
 import functools
 import os
+import types
 from typing import Any, NamedTuple
 
 from absl import logging
@@ -16,6 +17,7 @@ from jumprelu.files import dotted, formats, wording
 from jumprelu.training import (
     backends,
     checkpoint,
+    initial,
     load_run,
     padding,
     profiling,
@@ -65,6 +67,7 @@ def train(
     *,
     should_stop: ShouldStop = lambda step: False,
     watch: Watch = PRINTED,
+    sources: initial.Sources = types.MappingProxyType({}),
 ) -> str:
   """Starts or resumes the run of `config` in the directory `out`.
 
@@ -74,6 +77,8 @@ def train(
     should_stop: Returns whether to save and stop at the end of a segment.
     watch: The ways to watch the run; by default phases and progress are
       printed.
+    sources: The SAEs of the config's `init_from` (`release.starts.find`); not
+      needed to resume.
 
   Returns:
     `DONE` or `PREEMPTED`.
@@ -88,7 +93,7 @@ def train(
     if directory.is_done(config.steps):
       return DONE
     with jax.default_matmul_precision(config.matmul_precision):
-      job = job_lib.make_job(config, on_phase=watch.on_phase)
+      job = job_lib.make_job(config, on_phase=watch.on_phase, sources=sources)
       processes.agree(job_lib.facts(job))
       return run(job, directory, should_stop=should_stop, watch=watch)
 
@@ -146,7 +151,7 @@ def _run(
   stored = suite.stored_state(job.groups, mesh=mesh)
   segments = _make_segments(job)
 
-  if any(directory.checkpoints.glob('[0-9]*')):
+  if directory.has_checkpoint():
     watch.on_phase('restoring the newest checkpoint')
   # This call sets `counts.step` to the step at which training starts.
   state, scales = _restore_or_init(
@@ -270,7 +275,11 @@ def _restore_or_init(
       tokens = job.config.stream.scale_tokens
       on_phase(f'estimating the scales of activations from {tokens:,} tokens')
       scales = job.stream.estimate_scales()
-    return suite.init_state(job.groups, scales, mesh=job.mesh), scales
+    started = suite.init_state(job.groups, scales, mesh=job.mesh)
+    if job.config.init_from:
+      on_phase(f'starting from the SAEs of {job.config.init_from}')
+      started = initial.start(started, job.groups, scales, job.sources)
+    return started, scales
   state, meta = restored
   meta = load_run.migrated_meta(directory.checkpoints, meta)
   origin.check(meta, out=str(directory.path), model=job.config.model)
@@ -344,7 +353,10 @@ def _record_start(
   directory.truncate_metrics(counts.step)
   mesh = {} if job.mesh is None else dict(job.mesh.shape)
   directory.write_env(mesh=mesh)
-  directory.write_suite(job_lib.describe(job, scales))
+  # A resumed run keeps the record of its sources, which it does not read again.
+  started = directory.read_suite().get('init_from')
+  record = job_lib.describe(job, scales)
+  directory.write_suite(({'init_from': started} if started else {}) | record)
 
 
 def _skipped(

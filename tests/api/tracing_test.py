@@ -6,7 +6,7 @@ import pytest
 
 import jumprelu
 from jumprelu import errors
-from jumprelu.api import texts, tracing
+from jumprelu.api import node_effects, texts
 from jumprelu.evals import site_effects
 
 TEXT = 'with open(path) as f:\n    return f.'
@@ -138,7 +138,7 @@ def test_circuits_go_from_no_node_to_the_model(model, saes):
   # Completeness is not 0 for all active nodes, because without them latents
   # fire that are silent in the clean pass. It is without these latents, too.
   silent = [
-      tracing.Node(number, int(token), int(latent), 0.0)
+      node_effects.Node(number, int(token), int(latent), 0.0)
       for number, acts in enumerate(trace.acts)
       for token, latent in zip(*np.nonzero(acts.latents == 0), strict=True)
   ]
