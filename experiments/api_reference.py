@@ -73,7 +73,7 @@ def _class(name: str, value: type) -> list[str]:
 
 def results() -> list[type]:
   """Returns the classes of the results of public functions."""
-  from jumprelu.api import attributions, dictionary, latents
+  from jumprelu.api import attributions, dictionary, latents, tracing
   from jumprelu.api import results as results_lib
 
   return [
@@ -82,6 +82,10 @@ def results() -> list[type]:
       results_lib.Active,
       attributions.Attribution,
       attributions.Effect,
+      tracing.Trace,
+      tracing.SiteEffects,
+      tracing.Node,
+      tracing.Point,
       results_lib.Generation,
       latents.Latent,
       latents.Examples,

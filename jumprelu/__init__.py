@@ -18,6 +18,7 @@ __version__ = '0.1.0'
 
 # Public name -> its module, and its name there.
 _PUBLIC = {
+    'Edit': ('api.edits', 'Edit'),
     'LanguageModel': ('api.language_model', 'LanguageModel'),
     'SAE': ('api.sae', 'SAE'),
     'SITES': ('lm', 'SITES'),
@@ -28,14 +29,16 @@ _PUBLIC = {
     'collect_features': ('api.commands', 'collect_features'),
     'evaluate_suite': ('api.commands', 'evaluate_suite'),
     'load': ('api.loading', 'load'),
-    'load_lm': ('api.language_model', 'load_lm'),
+    'load_lm': ('api.models', 'load_lm'),
     'read_metrics': ('api.commands', 'read_metrics'),
+    'trace': ('api.tracing', 'trace'),
     'train_suite': ('api.commands', 'train_suite'),
     'verify_release': ('release.verify', 'verify_release'),
     'write_release': ('api.commands', 'write_release'),
 }
 
 __all__ = [
+    'Edit',
     'LanguageModel',
     'SAE',
     'SITES',
@@ -48,6 +51,7 @@ __all__ = [
     'load',
     'load_lm',
     'read_metrics',
+    'trace',
     'train_suite',
     'verify_release',
     'write_release',

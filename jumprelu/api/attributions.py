@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jumprelu import lm
+from jumprelu import errors, lm
 from jumprelu.api import displays, texts
+from jumprelu.api.dictionary import Dictionary
 from jumprelu.api.results import Activations
 from jumprelu.array_typing import Array, Float, Int
 from jumprelu.evals import splice
@@ -122,15 +123,28 @@ class Attribution:
 
 
 def attribute(
-    model: Any, acts: Activations, *, target: int, position: int
+    model: Any,
+    acts: Activations | texts.Text,
+    *,
+    sae: Dictionary | None,
+    target: str | int | np.integer,
+    position: int,
 ) -> Attribution:
   """Returns the effects on `target` after `position` (`LanguageModel`)."""
+  if not isinstance(acts, Activations):
+    if sae is None:
+      raise errors.UserError('attribute: pass sae=, or the result of run')
+    acts = model.run(acts, sae)
+  elif sae is not None and sae is not acts.sae:
+    acts = model.run(acts.tokens, sae)
+  count = len(acts.tokens)
+  position, token = texts.index(position, count), model.token_id(target)
   sae, keep = acts.sae, acts.keep[:, None]
   metric, gradients = gradient_at(
       model.model,
       jnp.asarray(texts.padded(acts.tokens, more=1)),
       sae.reads,
-      target=target,
+      target=token,
       position=position,
   )
   terms = _terms(
@@ -139,11 +153,11 @@ def attribute(
       np.where(keep, acts.inputs, 0),
       np.where(keep, acts.targets, 0),
       latents=acts.latents,
-      gradient=gradients[0, : len(acts.tokens)],
+      gradient=gradients[0, :count],
   )
   return Attribution(
       acts.pieces,
-      model.tokenizer.piece(target),
+      model.tokenizer.piece(token),
       position,
       float(metric[0]),
       *map(np.asarray, terms),

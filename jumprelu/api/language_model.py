@@ -1,11 +1,8 @@
 """Language models for interactive use: text in, activations and logits out."""
 
-from collections.abc import Sequence
-import functools
-import operator
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -14,10 +11,12 @@ from jumprelu.api import (
     attributions,
     dictionary,
     displays,
+    generating,
     programs,
     results,
     texts,
 )
+from jumprelu.api import edits as edits_lib
 from jumprelu.api import taps as taps_lib
 from jumprelu.api.dictionary import Dictionary
 from jumprelu.array_typing import Float, Int
@@ -49,11 +48,13 @@ class LanguageModel:
       *,
       spliced: Dictionary | None = None,
       keep_error: bool = False,
+      edits: Iterable[edits_lib.Edit] = (),
   ):
     self._model = model
     self.tokenizer = tokenizer
     self._spliced = spliced
     self._keep_error = keep_error
+    self._edits = tuple(edits)
 
   @property
   def name(self) -> str:
@@ -151,8 +152,7 @@ class LanguageModel:
         self._model.config,
         self.params,
         jnp.asarray(texts.padded(tokens)),
-        self._splice_arguments(),
-        spliced=self._splice_static(),
+        **self._arguments(len(tokens)),
     )
     return np.asarray(losses[0, : len(tokens) - 1])
 
@@ -182,19 +182,43 @@ class LanguageModel:
           'with_sae: the model has a spliced SAE already, and only one can be'
           ' spliced'
       )
-    return LanguageModel(
-        self._model, self.tokenizer, spliced=sae, keep_error=keep_error
-    )
+    return self._changed(spliced=sae, keep_error=keep_error)
 
-  def run(self, text: texts.Text, sae: Dictionary) -> results.Activations:
+  def with_edits(self, edits: Iterable[edits_lib.Edit]) -> 'LanguageModel':
+    """Returns the model with edits in all its passes, after those it has.
+
+    Args:
+      edits: Edits of latents or along directions, of any sites and SAEs.
+
+    Raises:
+      UserError: An edit does not fit the model.
+
+    >>> edit = jumprelu.Edit(sae, 172, op='add', value=20.0)
+    >>> more = lm.with_edits([edit]).logits('def ') - lm.logits('def ')
+    >>> bool(more[-1, lm.token_id(' line')] > 1)
+    True
+    """
+    edits = (*self._edits, *edits)
+    edits_lib.check(edits, self._model)
+    return self._changed(edits=edits)
+
+  def run(
+      self,
+      text: texts.Text,
+      sae: Dictionary,
+      *,
+      edits: Iterable[edits_lib.Edit] = (),
+  ) -> results.Activations:
     """Returns a text's activations as the SAE sees them.
 
     Args:
       text: A text, or token ids.
       sae: The SAE that encodes the activations of its site.
+      edits: Edits of the pass. Activations at the tap of an edit are those
+        before it, those at later taps and the logits are those after it.
 
     Raises:
-      UserError: The SAE's sizes do not fit the model.
+      UserError: The SAE's sizes do not fit the model, or an edit does not.
 
     >>> acts = lm.run('with open(path) as f:\\n    return f.', sae=sae)
     >>> acts
@@ -205,6 +229,8 @@ class LanguageModel:
     ((13, 128), (13, 4096), (12,))
     """
     dictionary.check_fit(sae, self.config)
+    if edits := tuple(edits):
+      return self.with_edits(edits).run(text, sae)
     tokens = self.tokenize(text)
     reads = sae.reads
     last = lm.Tap(self.config.layers - 1, lm.Site.RESID_POST)
@@ -242,24 +268,13 @@ class LanguageModel:
       -0.5...  latent 183 at 12 '.'
       ...
     """
-    if self._spliced is not None:
+    if self._spliced is not None or self._edits:
       raise errors.UserError(
-          'attribute: use the model without the spliced SAE, because gradients'
+          'attribute: use the model without SAEs and edits, because gradients'
           ' are those of the clean pass'
       )
-    if not isinstance(acts, results.Activations):
-      if sae is None:
-        raise errors.UserError('attribute: pass sae=, or the result of run')
-      acts = self.run(acts, sae)
-    elif sae is not None and sae is not acts.sae:
-      acts = self.run(acts.tokens, sae)
-    count = len(acts.tokens)
-    if not -count <= position < count:
-      raise errors.UserError(
-          f'position {position}: the text has tokens 0 to {count - 1}'
-      )
     return attributions.attribute(
-        self, acts, target=self.token_id(target), position=position % count
+        self, acts, sae=sae, target=target, position=position
     )
 
   def generate(
@@ -269,6 +284,7 @@ class LanguageModel:
       tokens: int = 20,
       temperature: int | float = 0.0,
       seed: int = 0,
+      edits: Iterable[edits_lib.Edit] = (),
   ) -> results.Generation:
     """Returns a continuation, computed with a cache of keys and values.
 
@@ -278,47 +294,28 @@ class LanguageModel:
       temperature: 0 takes the likeliest token; above, tokens are sampled from
         the logits divided by it.
       seed: The seed of the samples.
+      edits: Edits of the prompt's pass and of those of the new tokens.
 
     Raises:
       UserError: The prompt is empty, or longer than the context together with
-        the new tokens.
+        the new tokens, or an edit does not fit.
 
     >>> lm.generate('def ', tokens=20)
     Generation('def 0\\n            if self._state == 0:\\n ...')
     """
-    prompt, tokens = self.tokenize(text), operator.index(tokens)
-    if tokens < 1 or not temperature >= 0:
-      name, value, least = (
-          ('tokens', tokens, 1)
-          if tokens < 1
-          else ('temperature', temperature, 0)
+    if edits := tuple(edits):
+      return self.with_edits(edits).generate(
+          text, tokens=tokens, temperature=temperature, seed=seed
       )
-      raise errors.UserError(
-          f'generate: {name}={value}, but {least} is the least'
-      )
-    if len(prompt) + tokens > self.config.context:
-      raise errors.UserError(
-          f'generate: {len(prompt)} tokens of the prompt and tokens={tokens},'
-          f' but the context of {self.name} has {self.config.context}'
-      )
-    sampling = programs.Sampling(jnp.float32(temperature), jax.random.key(seed))
-    made = programs.generate(
-        self._model.config,
-        self.params,
-        jnp.asarray(texts.padded(prompt)[0]),
-        jnp.int32(len(prompt)),
-        jnp.int32(tokens),
-        sampling,
-        sae_params=self._splice_arguments(),
-        room=texts.room(tokens),
-        spliced=self._splice_static(),
-    )
-    count = int(made.count)
-    return results.Generation(
+    prompt = self.tokenize(text)
+    tokens = generating.check(prompt, tokens, temperature, config=self.config)
+    return generating.generate(
+        self,
         prompt,
-        np.asarray(made.tokens[:count]),
-        np.asarray(made.logits[:count]),
-        self.tokenizer,
+        tokens=tokens,
+        temperature=temperature,
+        seed=seed,
+        **self._arguments(len(prompt), len(prompt) + tokens),
     )
 
   def _forward(self, tokens, taps):
@@ -327,9 +324,8 @@ class LanguageModel:
         self._model.config,
         self.params,
         jnp.asarray(texts.padded(tokens)),
-        self._splice_arguments(),
         taps=tuple(sorted(set(taps))),
-        spliced=self._splice_static(),
+        **self._arguments(len(tokens)),
     )
     count = len(tokens)
     values = {
@@ -342,18 +338,29 @@ class LanguageModel:
         np.asarray(passed.losses[0, : count - 1]),
     )
 
-  def _splice_arguments(self):
-    return None if self._spliced is None else self._spliced.to_raw(self._model)
+  def _changed(self, **changes):
+    kept = {
+        'spliced': self._spliced,
+        'keep_error': self._keep_error,
+        'edits': self._edits,
+    }
+    return LanguageModel(self._model, self.tokenizer, **kept | changes)
 
-  def _splice_static(self):
-    if self._spliced is None:
-      return None
-    spliced = self._spliced
-    return programs.Spliced(spliced.sae, spliced.reads, self._keep_error)
+  def _arguments(self, length: int, limit: int | None = None) -> dict[str, Any]:
+    """Returns the SAE and the edits as the compiled passes take them."""
+    sae_params = spliced = None
+    if (sae := self._spliced) is not None:
+      sae_params = sae.to_raw(self._model)
+      spliced = programs.Spliced(sae.sae, sae.reads, self._keep_error)
+    edits = edits_lib.compiled(
+        self._edits, self._model, length=length, limit=limit
+    )
+    return {'sae_params': sae_params, 'spliced': spliced} | edits._asdict()
 
   def __repr__(self) -> str:
     config = self.config
-    spliced = '' if self._spliced is None else f', with {self._spliced!r}'
+    changes = [] if self._spliced is None else [self._spliced]
+    spliced = ''.join(f', with {x!r}' for x in (*changes, *self._edits))
     return (
         f'LanguageModel({self.name}, {config.layers} layers, d_model'
         f' {config.d_model}; BOS is put before every text{spliced})'
@@ -372,27 +379,10 @@ class LanguageModel:
     if self._spliced is not None:
       error = ', error kept' if self._keep_error else ''
       values['spliced'] = f'{self._spliced!r}{error}'
+    if self._edits:
+      values['edits'] = ', '.join(map(repr, self._edits))
     return displays.fields('LanguageModel', values)
 
   def __treescope_repr__(self, path: str | None, subtree_renderer: Any) -> Any:
     names = ('name', 'config', 'bos')
     return displays.constructor(self, names, path, subtree_renderer)
-
-
-@functools.lru_cache(maxsize=4)
-def load_lm(model: str, *, dtype: str = 'float32') -> LanguageModel:
-  """Returns a language model, kept in memory for the next call.
-
-  Args:
-    model: A known name, such as gemma2_nano or gemma2_2b, a folder, or the path
-      of a GGUF file.
-    dtype: float32 or bfloat16.
-
-  >>> jumprelu.load_lm('gemma2_nano')
-  LanguageModel(gemma2_nano, 4 layers, d_model 128; BOS is put before ...)
-  """
-  if dtype not in ('float32', 'bfloat16'):
-    raise errors.UserError(f'dtype={dtype!r}: use float32 or bfloat16')
-  loaded = lm.load(model, dtype=jnp.dtype(dtype))
-  tokenizer = data.Tokenizer(loaded.tokenizer_path, rows=loaded.config.vocab)
-  return LanguageModel(loaded, tokenizer)

@@ -2,7 +2,8 @@
 
 The passes of an evaluation (`evals/splice.py`) differ: they run many SAEs on
 one clean pass, and only the blocks above a splice. `Spliced` passes run one SAE
-in a complete pass, also token by token, and may keep the error.
+in a complete pass, also token by token, and may keep the error. All passes
+apply edits (`evals/edits.py`).
 """
 
 import functools
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 from jumprelu import lm
 from jumprelu.array_typing import Array, Float, Int, Key
 from jumprelu.data import packing
+from jumprelu.evals import edits as edits_lib
 from jumprelu.lm import cached, gemma, loss
 from jumprelu.saes import base
 
@@ -32,6 +34,11 @@ class Spliced(NamedTuple):
   keep_error: bool
 
 
+# The static parts of edits, and a record of arrays for each of them.
+Edited = tuple[edits_lib.Target, ...]
+EditArrays = tuple[edits_lib.Arrays, ...]
+
+
 class Forward(NamedTuple):
   """The results of a forward pass."""
 
@@ -47,12 +54,39 @@ class Sampling(NamedTuple):
   key: Key[Array, '']
 
 
-def _splices(spliced, params, tokens):
-  """Returns the splice of an SAE, as `gemma.run` takes it; None if no SAE."""
-  if spliced is None:
-    return None
+def _splices(spliced, params, tokens, *, edited, edit_arrays, start=0):
+  """Returns the splice of an SAE and edits, as `gemma.run` takes it.
+
+  None if there are no SAE and no edits. Edits read the activations before the
+  SAE replaces them, and their changes are added to its output. `start` is the
+  position of the first token in the text.
+  """
+  keep = packing.keep_mask(tokens)
+  positions = start + jnp.arange(tokens.shape[1])[None]
+  splice = {} if spliced is None else _sae_splice(spliced, params, keep)
+  changes = edits_lib.changes(
+      edited, edit_arrays, keep=keep, positions=positions
+  )
+  # A spliced transcoder reads its input after the edits.
+  read = spliced and spliced.reads.is_transcoder and spliced.reads.input
+
+  def both(tap):
+    def replace(x):
+      change = changes[tap](x)
+      if tap == read:
+        return splice[tap](edits_lib.add(x, change))
+      value = splice[tap](x) if tap in splice else x
+      return edits_lib.add(value, change)
+
+    return replace
+
+  return (splice | {tap: both(tap) for tap in changes}) or None
+
+
+def _sae_splice(spliced, params, keep):
+  """Returns the splice of an SAE, as `gemma.run` takes it."""
   sae, reads, keep_error = spliced
-  keep = packing.keep_mask(tokens)[..., None]
+  keep = keep[..., None]
   seen: dict[lm.Tap, jax.Array] = {}
 
   def record(x):
@@ -74,7 +108,7 @@ def _splices(spliced, params, tokens):
 
 
 @functools.partial(
-    jax.jit, static_argnums=0, static_argnames=('taps', 'spliced')
+    jax.jit, static_argnums=0, static_argnames=('taps', 'spliced', 'edited')
 )
 def forward(
     config: lm.LmConfig,
@@ -84,8 +118,13 @@ def forward(
     *,
     taps: tuple[lm.Tap, ...],
     spliced: Spliced | None,
+    edited: Edited = (),
+    edit_arrays: EditArrays = (),
 ) -> Forward:
-  """Returns the activations at `taps`, the logits and the losses."""
+  """Returns the activations at `taps`, the logits and the losses.
+
+  Activations are those before a splice or an edit at the same tap.
+  """
   tokens = jnp.asarray(tokens)
   hidden, values = gemma.run(
       config,
@@ -95,13 +134,21 @@ def forward(
       segments=jnp.asarray(packing.segments(tokens)),
       final_norm=True,
       taps=frozenset(taps),
-      splice=_splices(spliced, sae_params, tokens),
+      splice=_splices(
+          spliced,
+          sae_params,
+          tokens,
+          edited=edited,
+          edit_arrays=edit_arrays,
+      ),
   )
   logits = gemma.unembed(config, params, hidden)
   return Forward(values, logits, loss.of_logits(logits[:, :-1], tokens[:, 1:]))
 
 
-@functools.partial(jax.jit, static_argnums=0, static_argnames='spliced')
+@functools.partial(
+    jax.jit, static_argnums=0, static_argnames=('spliced', 'edited')
+)
 def losses(
     config: lm.LmConfig,
     params: Any,
@@ -109,6 +156,8 @@ def losses(
     sae_params: Any,
     *,
     spliced: Spliced | None,
+    edited: Edited = (),
+    edit_arrays: EditArrays = (),
 ) -> Float[Array, 'sequences positions']:
   """Returns the losses of the next tokens; few logits are in memory at once."""
   tokens = jnp.asarray(tokens)
@@ -118,7 +167,13 @@ def losses(
       tokens,
       positions=jnp.asarray(packing.positions(tokens)),
       segments=jnp.asarray(packing.segments(tokens)),
-      splice=_splices(spliced, sae_params, tokens),
+      splice=_splices(
+          spliced,
+          sae_params,
+          tokens,
+          edited=edited,
+          edit_arrays=edit_arrays,
+      ),
   )
 
 
@@ -131,7 +186,7 @@ class Generated(NamedTuple):
 
 
 @functools.partial(
-    jax.jit, static_argnums=0, static_argnames=('room', 'spliced')
+    jax.jit, static_argnums=0, static_argnames=('room', 'spliced', 'edited')
 )
 def generate(
     config: lm.LmConfig,
@@ -144,6 +199,8 @@ def generate(
     sae_params: Any,
     room: int,
     spliced: Spliced | None,
+    edited: Edited = (),
+    edit_arrays: EditArrays = (),
 ) -> Generated:
   """Returns a continuation, which ends after EOS.
 
@@ -157,13 +214,16 @@ def generate(
     sae_params: The parameters of the spliced SAE.
     room: The size of the result, at least `tokens`; compiled for each size.
     spliced: The spliced SAE; None for the plain model.
+    edited: The static parts of edits.
+    edit_arrays: The arrays of the edits.
   """
   dtype = jax.tree.leaves(params)[0].dtype
   cache = cached.make_cache(config, 1, prompt.shape[0] + room, dtype=dtype)
 
-  def run(cache, ids):
-    splices = _splices(spliced, sae_params, ids)
-    return _cached_pass(config, params, cache, ids, splices)
+  splices = functools.partial(
+      _splices, spliced, sae_params, edited=edited, edit_arrays=edit_arrays
+  )
+  run = functools.partial(_cached_pass, config, params, splices)
 
   def step(state):
     cache, hidden, made = state
@@ -186,16 +246,20 @@ def generate(
 
   cache, hidden = run(cache, prompt[None])
   cache = cache._replace(length=jnp.int32(length))
-  made = Generated(
-      jnp.zeros(room, jnp.int32),
-      jnp.zeros((room, config.vocab), jnp.float32),
-      jnp.int32(0),
-  )
-  state = cache, hidden[0, length - 1], made
+  state = cache, hidden[0, length - 1], _nothing(room, config.vocab)
   return jax.lax.while_loop(unfinished, step, state)[-1]
 
 
-def _cached_pass(config, params, cache, ids, splices):
+def _nothing(room, vocab):
+  """Returns the result of a generation before its first token."""
+  return Generated(
+      jnp.zeros(room, jnp.int32),
+      jnp.zeros((room, vocab), jnp.float32),
+      jnp.int32(0),
+  )
+
+
+def _cached_pass(config, params, splices, cache, ids):
   """Returns the cache with these tokens, and the final norm's output."""
   attend = cached.Attention(cache, config.attention_softcap)
   hidden, _ = gemma.run(
@@ -205,7 +269,7 @@ def _cached_pass(config, params, cache, ids, splices):
       positions=cache.length + jnp.arange(ids.shape[1])[None],
       segments=jnp.ones_like(ids),
       final_norm=True,
-      splice=splices,
+      splice=splices(ids, start=cache.length),
       attend=attend,
   )
   return attend.cache, hidden

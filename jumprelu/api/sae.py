@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from jumprelu import errors
-from jumprelu.api import dictionary, language_model, latents
+from jumprelu.api import dictionary, language_model, latents, models
 
 
 class SAE(dictionary.Dictionary):
@@ -45,7 +45,7 @@ class SAE(dictionary.Dictionary):
       raise errors.UserError(
           'the files do not name the language model: use jumprelu.load_lm'
       )
-    return language_model.load_lm(self.model, **options)
+    return models.load_lm(self.model, **options)
 
   def latent(self, index: int | np.integer, **options: Any) -> latents.Latent:
     """Returns everything about one latent; options as in `examples`.

@@ -75,6 +75,19 @@ def encode_one(
   return int(ids[0])
 
 
+def index(position: int, count: int) -> int:
+  """Returns the index of a token of a text, counted from the end if negative.
+
+  Raises:
+    UserError: The text has no such token.
+  """
+  if not -count <= position < count:
+    raise errors.UserError(
+        f'position {position}: the text has tokens 0 to {count - 1}'
+    )
+  return position % count
+
+
 def room(count: int) -> int:
   """Returns the power of two to which `count` tokens are padded."""
   return max(_LEAST_LENGTH, 1 << (count - 1).bit_length())

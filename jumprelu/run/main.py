@@ -38,6 +38,8 @@ COMMANDS = (
     'features',
     'explain',
     'explore',
+    'steer',
+    'attribute',
     'harvest',
     'plan',
     'parity',

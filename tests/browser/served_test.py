@@ -221,6 +221,32 @@ def test_a_continuation_is_that_of_the_api(live, lm, saes, demo, member):
   assert pages.plain_tokens(line) == _plain(lm, expected)
 
 
+def test_steering_shows_both_continuations(live, lm, saes, demo):
+  member = demo.member()
+  row = max(demo.rows(member), key=lambda row: row['count'])
+  latent, link = row['latent'], member['link']
+  page = live(
+      'steer', fill={'Tokens': '8', 'Latent 1': str(latent)}, Member=link
+  )
+  for strength in (1, 3):
+    slider = page.get_by_role('slider', name='Strength 1')
+    slider.fill(str(strength))
+    page.get_by_role('button', name='Run').click()
+    edit = api.Edit(
+        saes[link], latent, value=float(strength), unit=row['largest']
+    )
+    for name, edits in (('without', []), ('with', [edit])):
+      expected = lm.generate(TEXT, tokens=8, edits=edits).tokens
+      line = page.get_by_role('group', name=f'New tokens {name} edits')
+      wanted = _plain(lm, expected)
+      expect(page.get_by_role('button', name='Run')).to_be_enabled()
+      assert pages.plain_tokens(line) == wanted
+  page.get_by_role('button', name='Add a latent').click()
+  expect(page.get_by_role('slider')).to_have_count(2)
+  page.get_by_role('button', name='Remove').first.click()
+  expect(page.get_by_role('slider')).to_have_count(1)
+
+
 @pytest.mark.parametrize(
     ('tab', 'text', 'line'),
     [
@@ -277,7 +303,7 @@ def test_a_text_is_kept_from_tab_to_tab(live):
 
 @pytest.mark.parametrize('width', looks_test.WIDTHS)
 @pytest.mark.parametrize(
-    'tab', ['tokens', 'rank', 'logits', 'attribution', 'generate']
+    'tab', ['tokens', 'rank', 'logits', 'attribution', 'generate', 'steer']
 )
 def test_live_tabs_fit_are_named_and_readable(live, tab, width):
   page = live(tab)

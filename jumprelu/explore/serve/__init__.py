@@ -2,6 +2,8 @@
 
 programs.py   compiled passes that return only small results
 live.py       a release and its language model: texts in, plain values out
+plain.py      results as plain values
+steering.py   edits of latents
 fields.py     the fields of requests, and their limits
 worker.py     the thread that compiles and then runs a single job at a time
 guard.py      Host, Origin and the headers of responses

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from jumprelu import errors, extras
 from jumprelu.explore import container, html_page, page_data, write
-from jumprelu.explore.serve import fields, guard, live, worker
+from jumprelu.explore.serve import fields, guard, live, steering, worker
 
 with extras.imports():
   from starlette import applications, exceptions, requests, responses, routing
@@ -47,6 +47,14 @@ _ENDPOINTS: Mapping[str, Mapping[str, fields.Check]] = {
         'seed': fields.whole(0, 0, 2**31 - 1),
         'member': fields.any_member,
     },
+    'steer': {
+        'text': fields.text,
+        'member': fields.member,
+        'edits': fields.edits(steering.MAX_EDITS),
+        'tokens': fields.whole(20, 1, live.NEW_TOKENS),
+        'temperature': fields.number(0.0, 0.0, 10.0),
+        'seed': fields.whole(0, 0, 2**31 - 1),
+    },
     'activations': {'text': fields.text, 'member': fields.member},
 }
 
@@ -72,7 +80,11 @@ def make_page(page: page_data.PageData, *, max_tokens: int) -> Page:
     page: The data of the page.
     max_tokens: The largest number of tokens of a text.
   """
-  limits = {'max_tokens': max_tokens, 'max_new_tokens': live.NEW_TOKENS}
+  limits = {
+      'max_tokens': max_tokens,
+      'max_new_tokens': live.NEW_TOKENS,
+      'max_edits': steering.MAX_EDITS,
+  }
   index = page.index | {'blobs': 'files', 'live': limits}
   text = html_page.head(index, policy_text=None) + html_page.end()
   files = {

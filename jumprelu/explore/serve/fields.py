@@ -7,8 +7,9 @@ or raises `Refused` with a line that names the field and the cure.
 from collections.abc import Callable, Mapping
 import json
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
+from jumprelu.evals import edits as edits_lib
 from jumprelu.files import dotted
 
 # The largest request in bytes: several times the longest text.
@@ -23,6 +24,14 @@ class Refused(Exception):
   def __init__(self, status: int, message: str):
     super().__init__(' '.join(message.split()))
     self.status = status
+
+
+class Edit(NamedTuple):
+  """An edit of a latent, with a value in units of raw activations."""
+
+  latent: int
+  op: str
+  value: float
 
 
 Check = Callable[[str, Any], Any]
@@ -146,6 +155,28 @@ def number(default: float, low: float, high: float) -> Check:
     if not is_number or not low <= value <= high or math.isnan(value):
       raise Refused(400, f'{name}: must be a number from {low:g} to {high:g}')
     return float(value)
+
+  return check
+
+
+def edits(limit: int) -> Check:
+  """Returns the check of a list of at most `limit` edits."""
+  parts: dict[str, Check] = {
+      'latent': whole(0, 0, 2**31 - 1),
+      'op': choice(*edits_lib.OPS),
+      'value': number(0.0, -1e6, 1e6),
+  }
+
+  def check(name: str, value: Any) -> list[Edit]:
+    if value is None:
+      return []
+    if not isinstance(value, list) or len(value) > limit:
+      raise Refused(400, f'{name}: must be a list of at most {limit} edits')
+    if not all(isinstance(edit, dict) and 'latent' in edit for edit in value):
+      raise Refused(
+          400, f'{name}: an edit is an object with latent, op and value'
+      )
+    return [Edit(**read(parts, edit)) for edit in value]
 
   return check
 

@@ -6,7 +6,6 @@ dicts only.
 """
 
 from collections.abc import Callable, Mapping
-import math
 from typing import Any
 
 import jax
@@ -16,7 +15,7 @@ import numpy as np
 from jumprelu import lm
 from jumprelu.api import attributions, dictionary, language_model, programs
 from jumprelu.data import packing
-from jumprelu.explore.serve import fields
+from jumprelu.explore.serve import fields, plain, steering
 from jumprelu.explore.serve import programs as passes
 
 # Texts are padded to the first of these lengths that fits; longer texts are
@@ -86,6 +85,9 @@ class Live:
     report('compiling: generation')
     for path in (None, *paths):
       self._generate('', 1, path)
+    report('compiling: steering')
+    for path in paths:
+      self._generate('', 1, edited=self._edited(path, []))
 
   def run(
       self, text: str | list[int], *, members: list[str] | None, k: int
@@ -106,9 +108,9 @@ class Live:
     return {
         'tokens': self._named(ids),
         'members': [
-            _summary(path, by_path[path], len(ids), k) for path in chosen
+            plain.summary(path, by_path[path], len(ids), k) for path in chosen
         ],
-        'loss': [None, *_numbers(predicted.losses[: len(ids) - 1])],
+        'loss': [None, *plain.numbers(predicted.losses[: len(ids) - 1])],
         'next': self._next(predicted.next),
     }
 
@@ -134,8 +136,8 @@ class Live:
         'latents': [
             {
                 'latent': int(distinct[i]),
-                'largest': _number(columns['largest'][i]),
-                'mean': _number(columns['mean'][i]),
+                'largest': plain.number(columns['largest'][i]),
+                'mean': plain.number(columns['mean'][i]),
                 'count': int(count[i]),
                 'at': int(at[first[i]]),
             }
@@ -179,8 +181,8 @@ class Live:
         'clean': self._next(predicted.next),
         'spliced': self._next(changed.next),
         'loss': {
-            'clean': _mean(predicted.losses[: len(ids) - 1]),
-            'spliced': _mean(changed.losses[: len(ids) - 1]),
+            'clean': plain.mean(predicted.losses[: len(ids) - 1]),
+            'spliced': plain.mean(changed.losses[: len(ids) - 1]),
         },
     }
 
@@ -216,19 +218,19 @@ class Live:
     return {
         'tokens': self._named(ids),
         'target': self._named([token])[0],
-        'logit': _number(logits[token]),
+        'logit': plain.number(logits[token]),
         'entries': [
             {
                 'position': int(result.positions[i]),
                 'latent': int(result.latents[i]),
-                'value': _number(result.values[i]),
-                'attribution': _number(result.effects[i]),
+                'value': plain.number(result.values[i]),
+                'attribution': plain.number(result.effects[i]),
             }
             for i in shown
         ],
-        'error': _numbers(error),
-        'bias': _number(bias),
-        'total': _number(result.latents_total + bias + error.sum()),
+        'error': plain.numbers(error),
+        'bias': plain.number(bias),
+        'total': plain.number(result.latents_total + bias + error.sum()),
     }
 
   def generate(
@@ -241,10 +243,35 @@ class Live:
       member: str | None,
   ) -> dict[str, Any]:
     """Returns new tokens, with a member spliced in unless it is None."""
-    new = self._generate(text, tokens, member, temperature, seed)
+    new = self._generate(
+        text, tokens, member, temperature=temperature, seed=seed
+    )
     return {'tokens': self._named(new)}
 
-  def _generate(self, text, tokens, member, temperature=0.0, seed=0):
+  def steer(
+      self,
+      text: str | list[int],
+      *,
+      member: str,
+      edits: list[fields.Edit],
+      tokens: int,
+      temperature: float,
+      seed: int,
+  ) -> dict[str, Any]:
+    """Returns new tokens without and with edits of a member's latents."""
+    edited = self._edited(member, edits)
+    options = {'temperature': temperature, 'seed': seed}
+    clean = self._generate(text, tokens, **options)
+    steered = self._generate(text, tokens, edited=edited, **options)
+    return {'plain': self._named(clean), 'edited': self._named(steered)}
+
+  def _edited(self, member, edits):
+    static = self._check(member)
+    return steering.compiled(static, self._arrays[member], edits)
+
+  def _generate(
+      self, text, tokens, member=None, *, temperature=0.0, seed=0, edited=None
+  ):
     ids, padded = self._text(text, tokens)
     spliced = arrays = None
     if member is not None:
@@ -260,6 +287,7 @@ class Live:
         sae_params=arrays,
         room=NEW_TOKENS,
         spliced=spliced,
+        **edited or {},
     )
     # Sliced on the host, because a slice on the device is compiled.
     return np.asarray(made.tokens)[: int(made.count)]
@@ -347,8 +375,8 @@ class Live:
   def _next(self, following: passes.Next) -> list[dict[str, Any]]:
     named = self._named(np.asarray(following.tokens))
     numbers = zip(
-        _numbers(following.logits),
-        _numbers(following.probabilities),
+        plain.numbers(following.logits),
+        plain.numbers(following.probabilities),
         strict=True,
     )
     return [
@@ -360,40 +388,3 @@ class Live:
 def lengths(config: lm.LmConfig) -> tuple[int, ...]:
   """Returns the lengths to which texts are padded."""
   return tuple(sorted({min(n, config.context) for n in LENGTHS}))
-
-
-def _summary(
-    path: str, summary: passes.Summary, count: int, k: int
-) -> dict[str, Any]:
-  """Returns a member's row of the summary of a text of `count` tokens."""
-  largest = summary.largest
-  latents, values = [], []
-  for ids, row in zip(
-      largest.latents[:count, :k].tolist(),
-      largest.values[:count, :k].tolist(),
-      strict=True,
-  ):
-    active = sum(value != 0 for value in row)
-    latents.append(ids[:active])
-    values.append([_number(value) for value in row[:active]])
-  return {
-      'id': path,
-      'l0': largest.count[:count].tolist(),
-      'error': _numbers(summary.error[:count]),
-      'latents': latents,
-      'values': values,
-  }
-
-
-def _numbers(values: Any) -> list[float | None]:
-  return [_number(value) for value in np.asarray(values).tolist()]
-
-
-def _number(value: Any) -> float | None:
-  """Returns a number of seven digits, all that float32 has, or None."""
-  value = float(value)
-  return float(f'{value:.7g}') if math.isfinite(value) else None
-
-
-def _mean(losses: Any) -> float | None:
-  return _number(np.mean(losses)) if len(losses) else None

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from jumprelu import lm
-from jumprelu.api import dictionary, language_model
+from jumprelu.api import dictionary, models
 from jumprelu.explore.serve import live
 from jumprelu.lm import gemma
 from jumprelu.ops import products
@@ -55,7 +55,7 @@ class Source:
     name = formats.model_of(self.released)
     report(f'loading {name}')
     dtype = config_lib.dtype_on(self.lm_dtype, jax.default_backend())
-    model = language_model.load_lm(name, dtype=dtype)
+    model = models.load_lm(name, dtype=dtype)
     saes = {
         path: dictionary.Dictionary(sae, path=path)
         for path, sae in self.released.items()

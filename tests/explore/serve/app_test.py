@@ -21,6 +21,7 @@ REQUESTS = {
     'logits': {'member': MEMBER},
     'attribution': {'member': MEMBER},
     'generate': {},
+    'steer': {'member': MEMBER},
     'activations': {'member': MEMBER},
 }
 
@@ -122,6 +123,7 @@ def test_a_request_reaches_the_live_model_with_defaults(echo, name):
       'logits': {'keep_error': False},
       'attribution': {'target': None},
       'generate': {'tokens': 20, 'temperature': 0, 'seed': 0, 'member': None},
+      'steer': {'edits': [], 'tokens': 20, 'temperature': 0, 'seed': 0},
       'activations': {},
   }[name]
   assert response.json() == expected | REQUESTS[name] | {
@@ -182,6 +184,13 @@ def test_a_body_that_is_no_json_object_is_refused(echo, body):
         ('generate', {'seed': 2**31}, 'seed: '),
         ('generate', {'seed': 10**400}, 'seed: '),
         ('generate', {'member': 1}, 'member: '),
+        ('steer', {'edits': 3}, 'edits: must be a list of at most 4 edits'),
+        ('steer', {'edits': [{'latent': 1}] * 5}, 'edits: must be a list'),
+        ('steer', {'edits': [{'op': 'add'}]}, 'object with latent, op and'),
+        ('steer', {'edits': [{'latent': -1}]}, 'latent: '),
+        ('steer', {'edits': [{'latent': 1, 'op': 'x'}]}, 'op: must be one of'),
+        ('steer', {'edits': [{'latent': 1, 'value': 1e9}]}, 'value: '),
+        ('steer', {'edits': [{'latent': 1, 'unit': 2}]}, 'unit'),
     ],
 )
 def test_a_wrong_field_is_named(echo, name, change, word):

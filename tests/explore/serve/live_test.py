@@ -8,7 +8,7 @@ import pytest
 
 from jumprelu import errors
 from jumprelu import saes as variants
-from jumprelu.api import dictionary, programs
+from jumprelu.api import dictionary, edits, programs
 from jumprelu.data import packing
 from jumprelu.explore.serve import fields, live
 from jumprelu.explore.serve import programs as passes
@@ -190,6 +190,26 @@ def test_without_a_target_the_likeliest_token_is_explained(live_model, saes):
   assert result['logit'] == pytest.approx(likeliest['logit'], rel=1e-5)
 
 
+def test_steering_is_that_of_the_api(live_model, model, saes):
+  path, options = path_of(saes, 'resid_post'), {'temperature': 0.0, 'seed': 0}
+  changes = [fields.Edit(5, 'add', 30.0), fields.Edit(5, 'scale', 2.0)]
+  result = live_model.steer(
+      TEXT, member=path, edits=changes, tokens=5, **options
+  )
+  same = [
+      edits.Edit(saes[path], latent, op=op, value=value)
+      for latent, op, value in changes
+  ]
+  expected = model.generate(TEXT, tokens=5, edits=same).tokens
+  assert [token['id'] for token in result['edited']] == expected.tolist()
+  plain = model.generate(TEXT, tokens=5).tokens
+  assert [token['id'] for token in result['plain']] == plain.tolist()
+  assert expected.tolist() != plain.tolist()
+  with pytest.raises(fields.Refused, match='latent 9999: .* has 0 to 63'):
+    wrong = [fields.Edit(9999, 'add', 1.0)]
+    live_model.steer(TEXT, member=path, edits=wrong, tokens=5, **options)
+
+
 def test_generation_is_that_of_the_api(live_model, model):
   for temperature, seed in ((0.0, 0), (1.5, 3), (1.5, 4)):
     expected = model.generate(
@@ -333,7 +353,7 @@ def test_every_program_is_compiled_at_the_start(saes, model):
   made = conftest.make_live(saes, model, lengths=(16,))
   lines = []
   made.warm_up(lines.append)
-  assert len(lines) == 4 and lines[-1] == 'compiling: generation'
+  assert len(lines) == 5 and lines[-1] == 'compiling: steering'
   assert all(line.startswith('compiling: ') for line in lines)
   compiled, active = [], True
 
@@ -349,6 +369,10 @@ def test_every_program_is_compiled_at_the_start(saes, model):
     made.logits('a b', member=path, keep_error=False)
     made.attribution('a b', member=path, target='b')
     made.generate('a b', tokens=9, temperature=1.0, seed=1, member=path)
+    changes = [fields.Edit(1, 'set', 2.0), fields.Edit(3, 'ablate', 0.0)]
+    made.steer(
+        'a b', member=path, edits=changes, tokens=9, temperature=1.0, seed=1
+    )
   made.generate('a b', tokens=9, temperature=1.0, seed=1, member=None)
   assert not compiled
   jax.jit(lambda x: x + 1)(1)

@@ -25,7 +25,11 @@ def page(page_data):
 
 def test_the_index_has_the_limits_and_the_names_of_files(page, page_data):
   index, blobs = explore.read_page(page.html.decode())
-  assert index['live'] == {'max_tokens': 123, 'max_new_tokens': 64}
+  assert index['live'] == {
+      'max_tokens': 123,
+      'max_new_tokens': 64,
+      'max_edits': 4,
+  }
   assert index['blobs'] == 'files' and not blobs
   assert index['members'] == page_data.index['members']
   names = {'vocabulary', 'texts'}
@@ -110,7 +114,7 @@ def test_requests_write_no_file(page, live_model, saes):
     for name, body in bodies.items():
       response = client.post(f'/api/{name}', json=body)
       assert response.is_success, response.text
-      assert response.json().get('tokens') or name == 'logits'
+      assert response.json().get('tokens') or name in ('logits', 'steer')
 
   everything()  # Compiles.
   assert written_by(everything) == []

@@ -31,6 +31,7 @@ export interface Curve {
 export interface Live {
   max_tokens: number;
   max_new_tokens: number;
+  max_edits: number;
 }
 
 /** A set of explanations. */

@@ -1,13 +1,19 @@
 // Continues a text, with or without a member's reconstruction.
 import type {Context} from '../context.ts';
 import {integer} from '../format.ts';
-import {card, type Child, h} from '../ui/dom.ts';
+import {card, h} from '../ui/dom.ts';
 import {heatText} from '../ui/heat.ts';
 import {chooser} from '../views/groups.ts';
 import type {Token} from './client.ts';
 import {tabForm} from './tab.ts';
 
-function show(text: string, {tokens}: {tokens: Token[]}): Child {
+/** New tokens after their prompt. */
+export function continued(
+  title: string,
+  text: string,
+  tokens: Token[],
+  label: string,
+): HTMLElement {
   const line = heatText(
     tokens.map(({id, piece}, i) => ({
       piece,
@@ -17,10 +23,10 @@ function show(text: string, {tokens}: {tokens: Token[]}): Child {
         ['token id', integer(id)],
       ],
     })),
-    {label: 'New tokens', breaks: true, class: 'generated'},
+    {label, breaks: true, class: 'generated'},
   );
   return card(
-    'Continued',
+    title,
     `${tokens.length} new tokens.`,
     null,
     h('pre', {class: 'prompt'}, text),
@@ -28,7 +34,13 @@ function show(text: string, {tokens}: {tokens: Token[]}): Child {
   );
 }
 
-function numberField(name: string, value: number, max: number, step: string) {
+/** A field for a number from 0. */
+export function numberField(
+  name: string,
+  value: number,
+  max: number,
+  step: string,
+) {
   const input = h('input', {
     type: 'number',
     value,
@@ -74,6 +86,7 @@ export function generateTab(context: Context): HTMLElement {
       };
       return [{name: 'generate', body}];
     },
-    show: ([answer]: {tokens: Token[]}[], text) => show(text, answer),
+    show: ([{tokens}]: {tokens: Token[]}[], text) =>
+      continued('Continued', text, tokens, 'New tokens'),
   });
 }

@@ -4,6 +4,7 @@ import {attributionTab} from '../live/attribution.ts';
 import {generateTab} from '../live/generate.ts';
 import {logitsTab} from '../live/logits.ts';
 import {rankTab} from '../live/rank.ts';
+import {steerTab} from '../live/steer.ts';
 import {tokensTab} from '../live/tokens.ts';
 import {fill, h} from '../ui/dom.ts';
 
@@ -13,6 +14,7 @@ const TABS: Record<string, [string, (context: Context) => HTMLElement]> = {
   logits: ['Next token', logitsTab],
   attribution: ['Attribution', attributionTab],
   generate: ['Generate', generateTab],
+  steer: ['Steer', steerTab],
 };
 
 export async function liveView(
