@@ -9,8 +9,11 @@ import json
 import os
 import shutil
 
+import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
+from jumprelu import lm
 from jumprelu.release import write
 from jumprelu.run import main
 from tests import nano_release, small_release
@@ -39,6 +42,7 @@ SMALL = {
     'features': ('--tokens=4096',),
     'explore': ('--tokens=4096',),
     'explain': ('--explain.latents=2',),
+    'steer': ('--tokens=4',),
 }
 # (document, command): why it does not run.
 NOT_RUN = {
@@ -101,12 +105,21 @@ def inputs(tmp_path_factory):
   huggingface_folders.add_tokenizer(
       huggingface_folders.write(folder / 'my_model', config)
   )
+  params = dict(lm.load(str(folder / 'my_model')).params)
+  ocp.PyTreeCheckpointer().save(folder / 'my_orbax', params)
+  huggingface_folders.add_tokenizer(folder / 'my_orbax')
   return folder
 
 
 def _write_texts(folder):
-  text = nano_release.make_text(folder / 'text')
-  documents = [path.read_text() for path in sorted(text.iterdir())]
+  rng = np.random.default_rng(0)
+  for name, count in (('text', 40), ('other', 20), ('more', 10)):
+    documents = [
+        ' '.join(rng.choice(nano_release.WORDS, 300)) for _ in range(count)
+    ]
+    (folder / name).mkdir()
+    for number, document in enumerate(documents):
+      (folder / name / f'{number}.txt').write_text(document)
   lines = [json.dumps({'text': document}) for document in documents]
   (folder / 'more.jsonl').write_text('\n'.join(lines))
   (folder / 'essay.txt').write_text(documents[0])
@@ -126,7 +139,8 @@ def workplace(inputs, tmp_path, monkeypatch):
 def _smaller(words):
   """Returns a command with small sizes, on inputs that exist here."""
   command, *argv = words
-  if command == 'plan':
+  is_store = any(arg.startswith('--store=') for arg in argv)
+  if command == 'plan' or (command == 'harvest' and not is_store):
     return list(words)
   changed = []
   for arg in argv:
