@@ -138,6 +138,24 @@ def test_every_block_has_a_language_that_is_tested_and_valid_syntax(document):
         assert command.words[0] in extract.PROGRAMS, (place, command)
 
 
+def _anchors(path):
+  """Returns the anchors of a document's headings, as GitHub makes them."""
+  headings = re.findall(r'^#+ (.*)$', path.read_text('utf-8'), re.MULTILINE)
+  return {
+      re.sub(r'[^\w -]', '', heading.lower()).replace(' ', '-')
+      for heading in headings
+  }
+
+
+@pytest.mark.parametrize('document', extract.DOCUMENTS)
+def test_every_link_to_a_heading_has_its_heading(document):
+  path = extract.ROOT / document
+  links = re.findall(r'\]\(([\w./-]*)#([^)]+)\)', extract.read(document))
+  for name, anchor in links:
+    target = path.parent / name if name else path
+    assert anchor in _anchors(target), f'{document}: {name}#{anchor}'
+
+
 def test_wrong_commands_are_reported(monkeypatch):
   for wrong in (
       'jumprelu train --no_such_flag=1',

@@ -157,7 +157,7 @@ def _smaller(words):
 
 
 def _answer_prompts(folder):
-  """Answers the prompts of `jumprelu explain --llm=file`, as any program may."""
+  """Answers the prompts of `explain --llm=file`, as any program may."""
   (path,) = (folder / 'DIR2').glob('explanations/*/prompts.jsonl')
   answers = [
       {'id': json.loads(line)['id'], 'text': 'words'}
