@@ -1,13 +1,16 @@
-"""Writes the gallery in docs/features.md: latents of the demo, with pictures.
+"""Writes the galleries in docs/features.md: latents with pictures.
 
-Opens the demo's page in Chromium and takes a picture of each latent's page.
-Needs the extra `browser` and Debian's chromium.
+Opens a page in Chromium and takes a picture of each latent's page. The folder
+has the features in `features` and the page as `explore.html`. Needs the extra
+`browser` and Debian's chromium.
 
-python -m experiments.latent_gallery --demo=jumprelu_demo
+python -m experiments.latent_gallery --gallery=demo --folder=jumprelu_demo
 """
 
+from collections.abc import Mapping, Sequence
 import pathlib
 import shutil
+import types
 from typing import NamedTuple
 
 from absl import app, flags
@@ -16,11 +19,14 @@ from jumprelu import errors
 from jumprelu.explore import page_data
 from jumprelu.features import reading
 
-_DEMO = flags.DEFINE_string('demo', 'jumprelu_demo', "The demo's folder.")
+_GALLERY = flags.DEFINE_string('gallery', 'demo', 'demo or gemma3_270m.')
+_FOLDER = flags.DEFINE_string(
+    'folder', 'jumprelu_demo', 'The folder of features and page.'
+)
 
 _DOCS = pathlib.Path(__file__).resolve().parent.parent / 'docs'
 _PAGE = _DOCS / 'features.md'
-_BEGIN, _END = '<!-- gallery -->\n', '<!-- end of the gallery -->\n'
+_BEGIN, _END = '<!-- gallery of {} -->\n', '<!-- end of the gallery of {} -->\n'
 _SIZE = {'width': 1180, 'height': 760}
 _COLOURS = 128
 
@@ -79,39 +85,56 @@ MEANINGLESS = (
 )
 
 
+GALLERIES: Mapping[str, Mapping[str, tuple[Entry, ...]]] = (
+    types.MappingProxyType({
+        'demo': {
+            'Latents with an evident meaning': MEANINGFUL,
+            'Latents without an evident meaning': MEANINGLESS,
+        },
+        'gemma3_270m': {'Latents of Gemma 3 270M': GEMMA},
+    })
+)  # fmt: skip
+
+
 def main(argv: list[str]) -> None:
   """Takes the pictures and replaces the gallery."""
   del argv
-  demo = pathlib.Path(_DEMO.value)
-  data = page_data.collect(demo / 'features', title='')
+  name, folder = _GALLERY.value, pathlib.Path(_FOLDER.value)
+  data = page_data.collect(folder / 'features', title='')
   paths = {m['link']: m['id'] for m in data.index['members']}
-  vocabulary = reading.read_vocabulary(demo / 'features')['piece'].to_pylist()
+  vocabulary = reading.read_vocabulary(folder / 'features')['piece'].to_pylist()
   rows = {}
-  for entry in (*MEANINGFUL, *MEANINGLESS):
+  for entry in (e for group in GALLERIES[name].values() for e in group):
     (row,) = reading.read_latents(
-        demo / 'features', paths[entry.link], latents=[entry.latent]
+        folder / 'features', paths[entry.link], latents=[entry.latent]
     )
     tops = [vocabulary[top['token']] for top in row['top_tokens']]
     if entry.token not in tops:
       raise errors.UserError(
-          f'{demo}: latent {entry.link}/{entry.latent} does not fire on'
+          f'{folder}: latent {entry.link}/{entry.latent} does not fire on'
           f' {entry.token!r}: these SAEs were trained on other hardware'
       )
     rows[entry] = row
-  _take_pictures(demo / 'explore.html', list(rows))
-  text = _PAGE.read_text('utf-8')
-  before, rest = text.split(_BEGIN)
-  _, after = rest.split(_END)
-  _PAGE.write_text(
-      before + _BEGIN + _render(rows, vocabulary) + _END + after, 'utf-8'
+  pictures = {entry: _picture(name, entry) for entry in rows}
+  _take_pictures(folder / 'explore.html', pictures)
+  gallery = ''.join(
+      f'### {heading}\n\n'
+      + ''.join(_render(e, rows[e], pictures[e], vocabulary) for e in group)
+      for heading, group in GALLERIES[name].items()
   )
+  begin, end = _BEGIN.format(name), _END.format(name)
+  before, rest = _PAGE.read_text('utf-8').split(begin)
+  _, after = rest.split(end)
+  _PAGE.write_text(before + begin + gallery + end + after, 'utf-8')
 
 
-def _picture(entry: Entry) -> str:
-  return f'latents/{entry.link.replace("/", "_")}_{entry.latent}.png'
+def _picture(gallery: str, entry: Entry) -> str:
+  prefix = '' if gallery == 'demo' else f'{gallery}_'
+  link = entry.link.replace('/', '_')
+  return f'latents/{prefix}{link}_{entry.latent}.png'
 
 
-def _take_pictures(page: pathlib.Path, entries: list[Entry]) -> None:
+def _take_pictures(page: pathlib.Path, pictures: Mapping[Entry, str]) -> None:
   """Writes a picture of each latent's page."""
   from playwright import sync_api
 
@@ -123,13 +146,13 @@ def _take_pictures(page: pathlib.Path, entries: list[Entry]) -> None:
     )
     tab = chromium.new_page(viewport=_SIZE, color_scheme='light')
     tab.goto(page.absolute().as_uri())
-    for entry in entries:
+    for entry, picture in pictures.items():
       tab.goto(f'{page.absolute().as_uri()}#{entry.link}/{entry.latent}')
       tab.get_by_role('heading', name=f'Latent {entry.latent}').wait_for()
       tab.get_by_text('Effect on logits').wait_for()
       # The canvas of a chart is painted in the next frame.
       tab.wait_for_timeout(300)
-      path = _DOCS / _picture(entry)
+      path = _DOCS / picture
       tab.screenshot(path=path)
       _reduce(path)
     chromium.close()
@@ -144,25 +167,20 @@ def _reduce(path: pathlib.Path) -> None:
   reduced.save(path, optimize=True)
 
 
-def _render(rows: dict[Entry, dict], vocabulary: list[str]) -> str:
-  """Returns the text of the gallery."""
-  parts = ['### Latents with an evident meaning\n\n']
-  for entry, row in rows.items():
-    if entry == MEANINGLESS[0]:
-      parts.append('### Latents without an evident meaning\n\n')
-    promoted = ', '.join(
-        _code(vocabulary[item['token']]) for item in row['promoted'][:5]
-    )
-    tops = ', '.join(
-        _code(vocabulary[item['token']]) for item in row['top_tokens'][:5]
-    )
-    parts.append(
-        f'**{entry.link}/{entry.latent}: {entry.text}.** Fires on'
-        f' {row["frequency"]:.2%} of the tokens, most strongly on {tops};'
-        f' promotes {promoted}.\n\n'
-        f'![page of latent {entry.link}/{entry.latent}]({_picture(entry)})\n\n'
-    )
-  return ''.join(parts)
+def _render(
+    entry: Entry, row: Mapping, picture: str, vocabulary: Sequence[str]
+) -> str:
+  """Returns the text of a latent."""
+  tops, promoted = (
+      ', '.join(_code(vocabulary[item['token']]) for item in row[column][:5])
+      for column in ('top_tokens', 'promoted')
+  )
+  return (
+      f'**{entry.link}/{entry.latent}: {entry.text}.** Fires on'
+      f' {row["frequency"]:.2%} of the tokens, most strongly on {tops};'
+      f' promotes {promoted}.\n\n'
+      f'![page of latent {entry.link}/{entry.latent}]({picture})\n\n'
+  )
 
 
 def _code(piece: str) -> str:

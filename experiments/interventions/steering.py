@@ -11,8 +11,8 @@ the table too.
 
   python -m experiments.interventions.steering \
       --release=jumprelu_demo/release --features=jumprelu_demo/features \
-      --member=resid_post/layer_2/width_512/average_l0_16 \
-      --latents=2,6,197,428,59 --strength=1 --out=steering.jsonl
+      --member=resid_post/layer_2/width_512/average_l0_16 --strength=1 \
+      --latents=2,6,197,428,59,32,391,178,369,230,322,416,234
 """
 
 from collections.abc import Sequence

@@ -25,6 +25,12 @@ _FILE = re.compile(r'layer_(\d+)\.safetensors')
 _FIELD = re.compile(r'([A-Za-z_]\w*):[ \t]*(.*?)[ \t]*')
 _MAX_BYTES = 2**20
 _KIND = 'transcoder_set'
+# Those of the readers of sets; `scan`, `transcoders` and `repo_id` name files of
+# features and weights on the web.
+_FIELDS = frozenset((
+    'model_kind', 'model_name', 'feature_input_hook', 'feature_output_hook',
+    'activation', 'scan', 'transcoders', 'repo_id',
+))  # fmt: skip
 _NAMES = {name: name for name in ('W_enc', 'b_enc', 'W_dec', 'b_dec')}
 _AXES = {'W_enc': ('width', 'd_in'), 'W_skip': ('d_out', 'd_in')}
 
@@ -42,6 +48,11 @@ def read_set(folder: pathlib.Path) -> dict[str, record.Released]:
       message names the file, the field or tensor, and the expected value.
   """
   fields = _fields(folder / CONFIG)
+  if unknown := sorted(fields.keys() - _FIELDS):
+    raise errors.DataError(
+        f'{folder / CONFIG}: unknown field {unknown[0]}; wanted:'
+        f' {", ".join(sorted(_FIELDS))}'
+    )
   wanted = {'model_kind': (_KIND,), 'activation': ('', 'null', 'jump_relu')}
   for name, values in wanted.items():
     if fields.get(name, '') not in values:
@@ -57,8 +68,16 @@ def read_set(folder: pathlib.Path) -> dict[str, record.Released]:
 
 def _files(folder: pathlib.Path) -> dict[int, pathlib.Path]:
   """Returns the file of each layer, in ascending order."""
-  names = {path: _FILE.fullmatch(path.name) for path in folder.iterdir()}
-  layers = {int(m[1]): path for path, m in names.items() if m}
+  layers: dict[int, pathlib.Path] = {}
+  for path in sorted(folder.iterdir()):
+    if match := _FILE.fullmatch(path.name):
+      layer = int(match[1])
+      if layer in layers:
+        raise errors.DataError(
+            f'{path}: {layers[layer].name} is of layer {layer}, too; keep one'
+            ' of them'
+        )
+      layers[layer] = path
   return dict(sorted(layers.items()))
 
 
