@@ -84,6 +84,30 @@ MEANINGLESS = (
     ),
 )
 
+# Chosen from 70 latents at equal distances among those that fire on 150 to 4,000
+# of 198,917 tokens, in the order of the entropy of these tokens, the lowest 30 %
+# left out.
+GEMMA = (
+    Entry('resid_post/50', 15864, ' found', 'forms of `find`'),
+    Entry('resid_post/50', 2, ' solution', 'solutions and to solve'),
+    Entry('resid_post/50', 16105, ' strategy', 'strategies and tactics'),
+    Entry('resid_post/50', 9011, ' Has', 'the verb at the start of a question'),
+    Entry(
+        'resid_post/50', 4933, ' Finally', 'the last entry of an enumeration'
+    ),
+    Entry('resid_post/50', 13399, 'known', 'a name is introduced: `known as`'),
+    Entry('resid_post/50', 11357, ' Ralph', "a person's first name"),
+    Entry(
+        'resid_post/50', 7735, ' applauded', 'reactions, before those who react'
+    ),
+    Entry('resid_post/50', 2435, ' belong', 'to belong or be handed to'),
+    Entry('resid_post/50', 4796, ' reputation', 'fame and reputation'),
+)
+GEMMA_MEANINGLESS = (
+    Entry('resid_post/50', 4282, ' wages', 'words without a common context'),
+    Entry('resid_post/50', 5889, ' centre', 'words without a common context'),
+)
+
 
 GALLERIES: Mapping[str, Mapping[str, tuple[Entry, ...]]] = (
     types.MappingProxyType({
@@ -91,7 +115,10 @@ GALLERIES: Mapping[str, Mapping[str, tuple[Entry, ...]]] = (
             'Latents with an evident meaning': MEANINGFUL,
             'Latents without an evident meaning': MEANINGLESS,
         },
-        'gemma3_270m': {'Latents of Gemma 3 270M': GEMMA},
+        'gemma3_270m': {
+            'Ten latents with an evident meaning': GEMMA,
+            'Two without an evident meaning': GEMMA_MEANINGLESS,
+        },
     })
 )  # fmt: skip
 

@@ -6,6 +6,9 @@ and its FVU on held-out text differ by less than 2 % between the two; otherwise
 its verdict is 'open', and the moves are the trend.
 
   python -m experiments.settled FULL.csv HALF.csv
+
+Parts of the real run may be named, too; members without a counterpart with half
+of the tokens are left out.
 """
 
 from collections.abc import Mapping, Sequence
@@ -56,29 +59,31 @@ class Settling(NamedTuple):
 def compare(
     full: Sequence[drawing.Row], half: Sequence[drawing.Row]
 ) -> list[Settling]:
-  """Returns the moves of each member of `full`.
+  """Returns the moves of the members of `half`, in the order of `full`.
 
   Args:
     full: The rows at all tokens.
     half: The rows at half of the tokens, in any order.
 
   Raises:
-    UserError: the tables differ in their members, or the tokens of `full` are
-      not twice those of `half`.
+    UserError: `full` lacks a member of `half`, or its tokens are not twice
+      those of `half`.
   """
   before = {_identity(row): row for row in half}
-  if {_identity(row) for row in full} != set(before):
+  if not before.keys() <= {_identity(row) for row in full}:
     raise errors.UserError(
-        'the tables have different members; name the same figure at a scale'
-        ' and at its half'
+        'the second table has members that the first lacks; name the same'
+        ' figure, or part of the real run, with all tokens and with half'
     )
   moves = []
   for row in full:
-    old = before[_identity(row)]
-    if row['training_tokens'] != 2 * old['training_tokens']:
+    old = before.get(_identity(row))
+    if old is None:
+      continue
+    if _tokens(row) != 2 * _tokens(old):
       raise errors.UserError(
-          f'training_tokens: {row["training_tokens"]} is not twice'
-          f' {old["training_tokens"]}; name first the table with more tokens'
+          f'tokens of training: {_tokens(row)} is not twice {_tokens(old)}; name'
+          ' first the table with more tokens'
       )
     moves.append(Settling(row, *(row[m] / old[m] - 1 for m in ('l0', 'fvu'))))
   return moves
@@ -86,6 +91,11 @@ def compare(
 
 def _identity(row: Mapping[str, Any]) -> tuple[Any, ...]:
   return tuple(row.get(name) for name in _IDENTITY)
+
+
+def _tokens(row: Mapping[str, Any]) -> int:
+  """Returns the tokens of training; tables of the real run name them shorter."""
+  return row['training_tokens' if 'training_tokens' in row else 'tokens']
 
 
 def lines(moves: Sequence[Settling]) -> list[list[str]]:

@@ -79,7 +79,8 @@ def read(folder: pathlib.Path) -> list[drawing.Row]:
   rows = [
       row | {'training_tokens': row['tokens'], 'training_text': _TEXT}
       for path in paths
-      if not path.stem.startswith(_HALF)
+      # Tables of measures have a second name: PART.MEASURE.csv.
+      if not path.stem.startswith(_HALF) and '.' not in path.stem
       for row in drawing.read_csv(path)
   ]
   return [row | {'text': row['training_text']} for row in rows]

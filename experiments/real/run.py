@@ -151,10 +151,11 @@ def run_part(
     if outcome == train.PREEMPTED:
       raise Stopped(part.name)
   _log(f'{part.name}: measuring')
-  path = out / f'{part.name}.csv'
-  sheets.write_csv(measure(part, directory), path, digits=6)
+  for name, rows in measure(part, directory).items():
+    path = out / f'{part.name}.{name}.csv' if name else _csv(out, part)
+    sheets.write_csv(rows, path, digits=6)
   json_files.write_json(folder / _DONE, {'config': _digest(part)})
-  _log(f'{part.name}: {path}')
+  _log(f'{part.name}: {_csv(out, part)}')
 
 
 def fill_store(
@@ -187,22 +188,32 @@ def fill_store(
     raise Stopped(f'store {name}')
 
 
-def measure(part: suites.Part, directory: pathlib.Path) -> list[dict[str, Any]]:
-  """Returns a row per member, measured on held-out and on training text.
+def measure(
+    part: suites.Part, directory: pathlib.Path
+) -> dict[str, list[dict[str, Any]]]:
+  """Returns tables by name: one of members, named '', and those of measures.
 
-  The evaluation on held-out text is stored in the run directory, and read from
-  it if it is there.
+  Members are measured on held-out and on training text. The evaluation on
+  held-out text of a part without measures is stored in the run directory, and
+  read from it if it is there.
   """
   from experiments.suites import training_text
   from jumprelu.release import publish
 
   run_ = publish.open_run(directory)
-  result = training_text.add(publish.evaluate_run(run_), run_)
+  evaluation = (
+      publish.evaluate_members(run_, part.measures)
+      if part.measures
+      else publish.evaluate_run(run_)
+  )
+  result = training_text.add(evaluation, run_)
   origin = {'part': part.name, 'tokens': run_.config.tokens}
-  return [
-      origin | {k: v for k, v in row.items() if k != 'path'}
-      for row in result.rows
-  ]
+  return {
+      name: [
+          origin | {k: v for k, v in row.items() if k != 'path'} for row in rows
+      ]
+      for name, rows in {'': result.rows, **result.tables}.items()
+  }
 
 
 class _Clock:
@@ -246,10 +257,14 @@ def _chosen(scale: suites.Scale, names: Sequence[str]) -> list[suites.Part]:
 
 def _is_done(part: suites.Part, work: pathlib.Path, out: pathlib.Path) -> bool:
   """Returns whether the part's CSV file is that of its present config."""
-  if not (out / f'{part.name}.csv').is_file():
+  if not _csv(out, part).is_file():
     return False
   done = json_files.read_json(work / part.name / _DONE, missing_ok=True)
   return done.get('config') == _digest(part)
+
+
+def _csv(out: pathlib.Path, part: suites.Part) -> pathlib.Path:
+  return out / f'{part.name}.csv'
 
 
 def _digest(part: suites.Part) -> str:

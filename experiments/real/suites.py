@@ -79,6 +79,8 @@ class Part:
   # Overrides of a `TrainConfig`, by dotted path.
   config: Mapping[str, Any]
   store: str
+  # Measures beyond those of every evaluation.
+  measures: tuple[str, ...] = ()
 
 
 def gemma3_270m(model: str, data: str, **changes: Any) -> Scale:
@@ -108,7 +110,11 @@ def parts(scale: Scale) -> tuple[Part, ...]:
       _topk(scale, 'half_topk', 'topk', scale.k[:1], scale.seeds[:1],
             tokens=scale.tokens // 2),
       _variant(scale, 'ladder', widths=scale.ladder,
-               sparsity_coefficients=_listed(scale.coefficients)),
+               sparsity_coefficients=_listed(scale.coefficients),
+               measures=('splitting', 'pursuit')),
+      _variant(scale, 'to_pre_acts', widths=(scale.narrow,),
+               sparsity_coefficients=_listed(scale.coefficients),
+               **{'sae.jumprelu.gradient_to_pre_acts': True}),
       *_baselines(scale),
       *_other_sites(scale),
   )  # fmt: skip
@@ -170,6 +176,7 @@ def _baselines(scale: Scale) -> list[Part]:
           _variant(
               scale,
               f'{variant}_{number}',
+              measures=('pursuit',),
               variants=(variant,),
               widths=(scale.narrow,),
               sparsity_coefficients=_listed((coefficient,)),
@@ -214,10 +221,15 @@ def _topk(
 
 
 def _variant(
-    scale: Scale, name: str, *, store: str = RESIDUAL, **config: Any
+    scale: Scale,
+    name: str,
+    *,
+    store: str = RESIDUAL,
+    measures: tuple[str, ...] = (),
+    **config: Any,
 ) -> Part:
   """Returns a part of the residual stream at the full width, or as changed."""
-  return Part(name, {**_base(scale), **config}, store)
+  return Part(name, {**_base(scale), **config}, store, measures)
 
 
 def _base(scale: Scale) -> dict[str, Any]:

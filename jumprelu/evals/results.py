@@ -21,6 +21,7 @@ COLUMNS = {
     'variant': 'variant',
     'coefficient': 'sparsity_coefficient',
     'target L0': 'target_l0',
+    'released L0': 'released_l0',
     'L0': 'l0',
     'FVU': 'fvu',
     'PCA FVU': 'pca_fvu',
@@ -41,6 +42,8 @@ _SHARED = ('layer', 'width', 'variant')
 
 # A target L0 is missed if the L0 differs from it by more than this share.
 _MISSED_BY = 0.2
+# A released L0 is marked if it differs from the L0 by more than this factor.
+_OFF_BY = 2
 
 
 def make_row(fields: Mapping[str, Any]) -> Row:
@@ -84,7 +87,8 @@ def table(rows: Sequence[Row]) -> str:
   """Returns the rows as an aligned table, without columns that are empty.
 
   If layer, width or variant are the same in several rows, they are in a line
-  above the table. A target L0 that the L0 misses is marked. Lines below the
+  above the table. A target L0 that the L0 misses is marked, and so is the L0 in
+  the name of a released SAE if it is far from the measured one. Lines below the
   table explain marks and high dense shares.
   """
   columns = {
@@ -109,6 +113,11 @@ def table(rows: Sequence[Row]) -> str:
     text = f'{", ".join(shared)}\n{text}'
   if any(map(misses_target, rows)):
     text += f'\nmissed: the L0 is more than {_MISSED_BY:.0%} off the target L0'
+  if any(map(differs_from_released, rows)):
+    text += (
+        f'\noff: the L0 in the name differs by more than {_OFF_BY} times from the'
+        ' measured one: check --model, --layer, --site and --data'
+    )
   if 'dense' in columns and any(map(_is_narrow, rows)):
     text += (
         '\ndense: high where L0 is more than a tenth of the width, because the'
@@ -131,12 +140,22 @@ def misses_target(row: Mapping[str, Any]) -> bool:
   return abs(l0 - target) > _MISSED_BY * target
 
 
+def differs_from_released(row: Mapping[str, Any]) -> bool:
+  """Returns whether the L0 is more than twice or less than half the named."""
+  named, l0 = row.get('released_l0'), row.get('l0')
+  if not named or l0 is None:
+    return False
+  return not named / _OFF_BY <= l0 <= named * _OFF_BY
+
+
 def _cell(row: Row, field: str) -> Any:
   value, target = row.get(field), row.get('target_l0')
   if field == 'target_l0':
     if misses_target(row):
       return f'{table_lib.format_number(value)} missed'
     return value or None
+  if field == 'released_l0' and differs_from_released(row):
+    return f'{table_lib.format_number(value)} off'
   # With a target, the usual coefficient of 1 has no relation to the sparsity.
   if field == 'sparsity_coefficient' and target and value == 1:
     return None

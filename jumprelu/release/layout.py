@@ -30,6 +30,7 @@ CARD = 'README.md'
 FRONTIER = 'frontier.png'
 
 _NAME = re.compile(r'[a-z0-9][a-z0-9._-]{0,40}')
+_SUFFIX = re.compile(r'(_target_\d+(\.\d+)?)?(_([2-9]|[1-9]\d+))?')
 _MIN_SHORT_WIDTH = 1024
 _MILLION = 2**20
 
@@ -70,6 +71,27 @@ def member_folder(
   return path if variant == 'jumprelu' else f'variants/{variant}/{path}'
 
 
+def with_targets(folders: Sequence[str], targets: Sequence[float]) -> list[str]:
+  """Returns the folders, with the target L0 as a suffix of equal ones.
+
+  Equal folders whose targets are equal, or 0 because they have none, are not
+  changed.
+
+  Args:
+    folders: One folder per member.
+    targets: The target L0 of each member.
+  """
+  several: dict[str, set[float]] = {}
+  for folder, target in zip(folders, targets, strict=True):
+    several.setdefault(folder, set()).add(target)
+  return [
+      f'{folder}_target_{target:g}'
+      if target and len(several[folder]) > 1
+      else folder
+      for folder, target in zip(folders, targets, strict=True)
+  ]
+
+
 def resolve_collisions(
     folders: Sequence[str], order: Sequence[tuple]
 ) -> list[str]:
@@ -88,11 +110,12 @@ def resolve_collisions(
 
 
 def is_folder_of(path: str, folder: str) -> bool:
-  """Returns whether `path` is `folder`, with or without a suffix _2, _3, ..."""
+  """Returns whether `path` is `folder`, with or without its suffixes.
+
+  They are `_target_L0` and `_2`, `_3`, ... of members with equal folders.
+  """
   suffix = path.removeprefix(folder)
-  return path.startswith(folder) and (
-      not suffix or re.fullmatch(r'_([2-9]|[1-9]\d+)', suffix) is not None
-  )
+  return path.startswith(folder) and _SUFFIX.fullmatch(suffix) is not None
 
 
 def check_relative(path: str) -> str:

@@ -29,19 +29,20 @@ from jumprelu.release import members as members_lib
 def member_paths(members: Sequence[members_lib.Member]) -> list[str]:
   """Returns the folder of each member, relative to the release.
 
-  Members with equal folder names get numbers, in the order of sparsity
-  coefficient, target L0 and seed.
+  Members with equal folder names get their target L0s, and numbers if names
+  are still equal, in the order of sparsity coefficient, target L0 and seed.
   """
+  folders = [
+      layout.member_folder(
+          variant=m.sae.variant, site=m.site, layer=m.reads.layer,
+          width=m.sae.width, l0=float(m.results['l0']),
+      )
+      for m in members
+  ]  # fmt: skip
   return layout.resolve_collisions(
-      [
-          layout.member_folder(
-              variant=m.sae.variant, site=m.site, layer=m.reads.layer,
-              width=m.sae.width, l0=float(m.results['l0']),
-          )
-          for m in members
-      ],
+      layout.with_targets(folders, [m.target_l0 for m in members]),
       [(m.sparsity_coefficient, m.target_l0, m.seed) for m in members],
-  )  # fmt: skip
+  )
 
 
 def write_release(

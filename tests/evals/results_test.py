@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 from pyarrow import parquet
+import pytest
 
 from jumprelu.evals import results
 
@@ -106,3 +107,10 @@ def test_the_table_marks_targets_that_are_missed_by_more_than_a_fifth():
   assert lines[4].split() == ['resid_post', '10', 'missed', '71']
   assert lines[-1] == 'missed: the L0 is more than 20% off the target L0'
   assert 'missed' not in results.table(rows[:2])
+
+
+@pytest.mark.parametrize('l0, off', [(0, True), (52, True), (53, False)])
+def test_a_released_l0_that_is_far_from_the_measured_one_is_marked(l0, off):
+  text = results.table([{'site': 'mlp_out', 'released_l0': 105, 'l0': l0}])
+  assert ('105 off' in text) == off
+  assert ('differs by more than 2 times' in text) == off

@@ -47,8 +47,17 @@ def test_members_are_matched_in_any_order():
   assert [move.settled for move in moves] == [True, False]
 
 
+def test_members_of_the_real_run_without_a_half_are_left_out():
+  full = [_row(seed=seed) | {'tokens': 200} for seed in (0, 1)]
+  half = [_row(seed=0, l0=50.0) | {'tokens': 100}]
+  for row in full + half:
+    del row['training_tokens']
+  (move,) = settled.compare(full, half)
+  assert move.row['seed'] == 0 and move.l0 == pytest.approx(-0.2)
+
+
 def test_tables_of_other_members_or_tokens_are_refused():
-  with pytest.raises(errors.UserError, match='different members'):
+  with pytest.raises(errors.UserError, match='that the first lacks'):
     settled.compare([_row(512)], [_row(256, tokens=100)])
   with pytest.raises(errors.UserError, match='100 is not twice 200'):
     settled.compare([_row(tokens=100)], [_row(tokens=200)])

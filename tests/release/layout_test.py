@@ -43,6 +43,28 @@ def test_colliding_members_are_numbered_by_coefficient_then_seed():
   ]  # fmt: skip
 
 
+def test_colliding_members_with_targets_have_them_in_their_names():
+  folders, targets = ['a', 'a', 'b', 'a', 'c', 'c'], [
+      50.0,
+      12.5,
+      50.0,
+      50.0,
+      0.0,
+      0.0,
+  ]
+  named = layout.with_targets(folders, targets)
+  assert named == [
+      'a_target_50', 'a_target_12.5', 'b', 'a_target_50', 'c', 'c',
+  ]  # fmt: skip
+  order = [(i,) for i in range(6)]
+  resolved = layout.resolve_collisions(named, order)
+  assert resolved[3] == 'a_target_50_2' and len(set(resolved)) == 6
+  for path, folder in zip(resolved, folders, strict=True):
+    assert layout.is_folder_of(path, folder)
+  for path in ('a_target_', 'a_target_x', 'a_1', 'a_target_5_1', 'ab'):
+    assert not layout.is_folder_of(path, 'a')
+
+
 def test_other_variants_have_their_own_folder():
   names = dict(site='mlp_out', layer=12, width=16384, l0=43.6)
   assert (

@@ -27,7 +27,7 @@ _SITES = {
 }
 _LAYER = re.compile(r'layer_(\d+)')
 _WIDTH = re.compile(r'width_(\d+[km]?)')
-_L0 = re.compile(r'average_l0_(\d+)(?:_\d+)?')
+_L0 = re.compile(r'average_l0_(\d+)(?:_target_[\d.]+)?(?:_\d+)?')
 
 
 def recognises(folder: pathlib.Path) -> bool:

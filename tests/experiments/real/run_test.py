@@ -153,7 +153,7 @@ def test_a_store_is_shared_and_deleted_after_its_last_part(
 
 @pytest.mark.slow  # Each part is compiled.
 def test_parts_of_all_kinds_end_with_a_csv_file(scale, tmp_path, capsys):
-  names = ['gated_0', 'batch_topk_8', 'attn_heads', 'transcoder']
+  names = ['gated_0', 'batch_topk_8', 'ladder', 'attn_heads', 'transcoder']
   _run(scale, names, tmp_path)
   rows = {name: _rows(tmp_path, name) for name in names}
   assert {row['site'] for name in names for row in rows[name]} == {
@@ -162,6 +162,12 @@ def test_parts_of_all_kinds_end_with_a_csv_file(scale, tmp_path, capsys):
   costs = {cost.name: cost for cost in plan.costs_of(scale, _Rates())}
   assert all(len(rows[name]) == costs[name].members for name in names)
   assert 'hours left' in capsys.readouterr().err
+  assert all(float(row['pursuit_fvu']) > 0 for row in rows['ladder'])
+  pairs = {
+      (r['narrow_width'], r['wide_width'])
+      for r in _rows(tmp_path, 'ladder.splitting')
+  }
+  assert pairs == {('16', '32')}
 
 
 class _Rates(dict):
