@@ -34,13 +34,14 @@ def _commands(document):
 
 
 def _modules():
-  """Returns the modules of the experiments that declare flags."""
-  folder = extract.ROOT / 'experiments'
-  return [
-      '.'.join(path.relative_to(extract.ROOT).with_suffix('').parts)
-      for path in sorted(folder.rglob('*.py'))
-      if 'def define_flags' in path.read_text('utf-8')
-  ]
+  """Returns the modules of the experiments that are commands with flags."""
+  names = []
+  for path in sorted((extract.ROOT / 'experiments').rglob('*.py')):
+    source = path.read_text('utf-8')
+    if 'def define_flags(' in source and 'run_command(' in source:
+      parts = path.relative_to(extract.ROOT).with_suffix('').parts
+      names.append('.'.join(parts))
+  return names
 
 
 def _parse(command, prog, argv):
