@@ -18,7 +18,15 @@ import sys
 import time
 from typing import Any
 
-from jumprelu.data import cache_writer, packing, sources, token_files
+from jumprelu.data import (
+    bad_rows,
+    cache_writer,
+    file_list,
+    packing,
+    sources,
+    text_files,
+    token_files,
+)
 from jumprelu.data.cache import FORMAT, TokenCache
 from jumprelu.data.cache_writer import Encoded
 from jumprelu.data.config import Config
@@ -123,6 +131,8 @@ def _encode(
     for document, ids, size in zip(batch, tokens, sizes, strict=True):
       yield Encoded(split.holds_out(source.split_key(document)), ids, size)
     progress.add(sum(sizes))
+  if isinstance(source, bad_rows.HasBadRows) and source.bad_rows.skipped:
+    (write or _print)(f'{source.name}: {source.bad_rows}')
 
 
 def make_wrap(tokenizer: Tokenizer, config: Config) -> packing.Wrap:
@@ -149,6 +159,14 @@ def _wrap_record(wrap: packing.Wrap) -> dict[str, Any]:
   return {'user_prefix': list(wrap.prefix), 'turn_suffix': list(wrap.suffix)}
 
 
+def _skipped(source: Any) -> dict[str, Any]:
+  """Returns the field of a manifest with the rows skipped; {} for none."""
+  if not isinstance(source, bad_rows.HasBadRows):
+    return {}
+  rows = source.bad_rows
+  return {'skipped_rows': rows.skipped} if rows.skipped else {}
+
+
 def _directory(
     name: str, record: dict[str, Any], config: Config
 ) -> pathlib.Path:
@@ -160,11 +178,13 @@ def _directory(
   }
   digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
   slug = re.sub(r'[^A-Za-z0-9_-]+', '-', name).strip('-')[:40]
-  root = pathlib.Path(config.cache_dir or cache_folder.cache())
+  root = pathlib.Path(config.cache_dir or cache_folder.cache()).expanduser()
   return root / f'{slug or "text"}-{digest[:16]}'
 
 
-def _write(directory: pathlib.Path, read, *, tokenizer, config, record) -> None:
+def _write(
+    directory: pathlib.Path, read, *, tokenizer, config, record, late
+) -> None:
   """Writes both caches to a temporary directory; renames it to `directory`."""
   lock = directory.with_name(directory.name + '.lock')
 
@@ -190,6 +210,7 @@ def _write(directory: pathlib.Path, read, *, tokenizer, config, record) -> None:
         record=record,
         max_tokens=config.max_tokens,
         wrap=make_wrap(tokenizer, config),
+        late=late,
     )
     partial.rename(directory)
 
@@ -236,6 +257,8 @@ def open_prepared(directory: pathlib.Path) -> Prepared:
       'held_out_percent': train.manifest['held_out_percent'],
       'max_tokens': train.manifest['max_tokens'],
   }
+  if 'skipped_rows' in train.manifest:
+    description['skipped_rows'] = train.manifest['skipped_rows']
   for cache, split in ((train, 'train'), (held_out, 'held_out')):
     names = ('digest', 'documents', 'tokens', 'text_bytes')
     description[split] = {n: cache.manifest[n] for n in names}
@@ -302,17 +325,22 @@ def prepare(
   """
   announce = on_phase or (lambda line: None)
   if spec.startswith('tokens:'):
-    folder = pathlib.Path(spec.removeprefix('tokens:'))
+    folder = pathlib.Path(spec.removeprefix('tokens:')).expanduser()
     announce(f'reading token ids: {folder}')
     if (folder / 'train').is_dir():
       prepared = open_prepared(folder)
       return _check(prepared, spec, tokenizer=tokenizer, config=config)
     source = token_files.TokenFiles(folder, vocab_size=tokenizer.vocab_size)
+    if notice := source.notice():
+      (on_phase or _print)(f'{source.name}: {notice}')
     split = Split(config.held_out_percent)
     read = functools.partial(source.encoded, split)
   else:
     source = sources.make_source(spec, config)
     announce(f'reading text: {source.summary()}')
+    if isinstance(source, text_files.TextFiles) and source.left_out:
+      omitted = file_list.describe(source.left_out)
+      (on_phase or _print)(f'{source.name}: {omitted}')
     split = sources.make_split(source, config.held_out_percent)
     read = functools.partial(
         _encode, source, tokenizer=tokenizer, split=split, write=on_phase
@@ -328,7 +356,14 @@ def prepare(
   directory = _directory(source.name, record, config)
   if not directory.exists():
     announce(f'tokenising {source.name}, once: kept in {directory}')
-    _write(directory, read, tokenizer=tokenizer, config=config, record=record)
+    _write(
+        directory,
+        read,
+        tokenizer=tokenizer,
+        config=config,
+        record=record,
+        late=functools.partial(_skipped, source),
+    )
   return _check(
       open_prepared(directory), spec, tokenizer=tokenizer, config=config
   )

@@ -48,6 +48,13 @@ def _with_options(config: dict[str, Any]) -> dict[str, Any]:
   return config | parts
 
 
+def _with_bad_rows(config: dict[str, Any]) -> dict[str, Any]:
+  """Adds the share of bad rows; earlier versions skipped none."""
+  if 'corpus' not in config:
+    return config
+  return config | {'corpus': {**config['corpus'], 'max_bad_rows': 0.0}}
+
+
 class Kind(enum.Enum):
   """The kinds of file; the values are their names in error messages."""
 
@@ -102,7 +109,11 @@ def _by_tap(layer: int, by_site: dict[str, Any]) -> dict[str, Any]:
 
 # Kind of file -> {format: function from that format to the next}.
 MIGRATIONS: dict[Kind, dict[int, Migration]] = {
-    Kind.TRAIN_CONFIG: {1: _backend_of_path, 2: _with_options},
+    Kind.TRAIN_CONFIG: {
+        1: _backend_of_path,
+        2: _with_options,
+        3: _with_bad_rows,
+    },
     Kind.RUN_SUITE: {1: _layer_in_scales},
     Kind.CHECKPOINT: {1: _layer_in_checkpoint_scales},
     Kind.RELEASE_SUITE: {},
