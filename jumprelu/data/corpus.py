@@ -24,7 +24,6 @@ from jumprelu.data import (
     file_list,
     packing,
     sources,
-    text_files,
     token_files,
 )
 from jumprelu.data.cache import FORMAT, TokenCache
@@ -159,6 +158,13 @@ def _wrap_record(wrap: packing.Wrap) -> dict[str, Any]:
   return {'user_prefix': list(wrap.prefix), 'turn_suffix': list(wrap.suffix)}
 
 
+def _notice(source: Any) -> str:
+  """Returns a text about files that are left out; '' for none."""
+  if isinstance(source, token_files.TokenFiles):
+    return source.notice()
+  return file_list.describe(getattr(source, 'left_out', {}))
+
+
 def _skipped(source: Any) -> dict[str, Any]:
   """Returns the field of a manifest with the rows skipped; {} for none."""
   if not isinstance(source, bad_rows.HasBadRows):
@@ -183,7 +189,7 @@ def _directory(
 
 
 def _write(
-    directory: pathlib.Path, read, *, tokenizer, config, record, late
+    directory: pathlib.Path, read, config, tokenizer, *, record, late
 ) -> None:
   """Writes both caches to a temporary directory; renames it to `directory`."""
   lock = directory.with_name(directory.name + '.lock')
@@ -306,9 +312,9 @@ def prepare(
 ) -> Prepared:
   """Returns the train and held-out caches of the corpus that `spec` names.
 
-  `spec` is `tokens:DIR` for text that is already tokenised, or any name that
-  `sources.make_source` accepts. The first call writes the caches, later calls
-  open them. A DIR with a folder `train` is opened as caches that `prepare`
+  The first call writes the caches, later calls open them. `spec` is any name
+  that `sources.make_source` accepts, or `tokens:DIR` for text that is already
+  tokenised. A DIR with a folder `train` is opened as caches that `prepare`
   wrote; any other DIR is read as `token_files`.
 
   Args:
@@ -316,11 +322,11 @@ def prepare(
     tokenizer: The tokenizer of the language model.
     config: The config of the corpus.
     on_phase: Called with a line of text when reading and tokenising start, and
-      with their progress. By default only the progress is printed.
+      with their progress and notices, which are printed by default.
 
   Raises:
-    UserError: if `spec` is invalid, if a cache does not fit the tokenizer or
-      the config, or if the train or the held-out cache is empty.
+    UserError: `spec` is invalid, or a cache is empty or does not fit the
+      tokenizer or the config.
     MissingInputError, DataError: if files are missing or damaged.
   """
   announce = on_phase or (lambda line: None)
@@ -331,20 +337,17 @@ def prepare(
       prepared = open_prepared(folder)
       return _check(prepared, spec, tokenizer=tokenizer, config=config)
     source = token_files.TokenFiles(folder, vocab_size=tokenizer.vocab_size)
-    if notice := source.notice():
-      (on_phase or _print)(f'{source.name}: {notice}')
     split = Split(config.held_out_percent)
     read = functools.partial(source.encoded, split)
   else:
     source = sources.make_source(spec, config)
     announce(f'reading text: {source.summary()}')
-    if isinstance(source, text_files.TextFiles) and source.left_out:
-      omitted = file_list.describe(source.left_out)
-      (on_phase or _print)(f'{source.name}: {omitted}')
     split = sources.make_split(source, config.held_out_percent)
     read = functools.partial(
         _encode, source, tokenizer=tokenizer, split=split, write=on_phase
     )
+  if notice := _notice(source):
+    (on_phase or _print)(f'{source.name}: {notice}')
   record = {
       'source': source.describe(),
       'tokenizer_sha256': tokenizer.sha256,
@@ -356,14 +359,8 @@ def prepare(
   directory = _directory(source.name, record, config)
   if not directory.exists():
     announce(f'tokenising {source.name}, once: kept in {directory}')
-    _write(
-        directory,
-        read,
-        tokenizer=tokenizer,
-        config=config,
-        record=record,
-        late=functools.partial(_skipped, source),
-    )
+    late = functools.partial(_skipped, source)
+    _write(directory, read, config, tokenizer, record=record, late=late)
   return _check(
       open_prepared(directory), spec, tokenizer=tokenizer, config=config
   )

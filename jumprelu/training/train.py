@@ -88,8 +88,13 @@ def train(
     if directory.is_done(config.steps):
       return DONE
     with jax.default_matmul_precision(config.matmul_precision):
-      job = job_lib.make_job(config, on_phase=watch.on_phase)
-      processes.agree(job_lib.facts(job))
+      try:
+        job = job_lib.make_job(config, on_phase=watch.on_phase)
+        processes.agree(job_lib.facts(job))
+      except BaseException as e:
+        counts = vars(progress.Counts())
+        directory.write_failure(e, {'total_steps': config.steps, **counts})
+        raise
       return run(job, directory, should_stop=should_stop, watch=watch)
 
 
@@ -122,8 +127,9 @@ def run(
           watch=watch,
       )
   except BaseException as e:
-    code = getattr(e, 'exit_code', 1)
-    status('failed', **vars(counts), exit_code=code, error=str(e))
+    # The counts of this start replace those of an earlier one.
+    status('failed', **vars(counts))
+    directory.write_failure(e, {})
     raise
   status(outcome, **vars(counts), exit_code=0 if outcome == DONE else 42)
   return outcome

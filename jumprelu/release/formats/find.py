@@ -50,7 +50,7 @@ def find(root: str | os.PathLike) -> dict[str, record.Released]:
     UserError: the folder is of another kind, such as a run, or an SAE is of a
       kind that is not supported.
   """
-  root = pathlib.Path(root)
+  root = pathlib.Path(root).expanduser()
   if root.is_file():
     if root.name not in _ARRAYS:
       raise errors.UserError(

@@ -61,7 +61,7 @@ _KNOWN = frozenset((*_USED, *_ORIGIN, *_TRAINING))
 _FIXED = {
     'hook_head_index': (None,),
     'hook_point_head_index': (None,),
-    'finetuning_scaling_factor': (None, False, 1.0),
+    'finetuning_scaling_factor': (None, False),
     'reshape_activations': (None, 'none', 'hook_z'),
 }
 
