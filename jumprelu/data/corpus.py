@@ -189,7 +189,7 @@ def _directory(
 
 
 def _write(
-    directory: pathlib.Path, read, config, tokenizer, *, record, late
+    directory: pathlib.Path, read, config, tokenizer, *, record, source
 ) -> None:
   """Writes both caches to a temporary directory; renames it to `directory`."""
   lock = directory.with_name(directory.name + '.lock')
@@ -216,7 +216,7 @@ def _write(
         record=record,
         max_tokens=config.max_tokens,
         wrap=make_wrap(tokenizer, config),
-        late=late,
+        late=functools.partial(_skipped, source),
     )
     partial.rename(directory)
 
@@ -322,7 +322,7 @@ def prepare(
     tokenizer: The tokenizer of the language model.
     config: The config of the corpus.
     on_phase: Called with a line of text when reading and tokenising start, and
-      with their progress and notices, which are printed by default.
+      with progress and notices, which are printed by default.
 
   Raises:
     UserError: `spec` is invalid, or a cache is empty or does not fit the
@@ -359,8 +359,7 @@ def prepare(
   directory = _directory(source.name, record, config)
   if not directory.exists():
     announce(f'tokenising {source.name}, once: kept in {directory}')
-    late = functools.partial(_skipped, source)
-    _write(directory, read, config, tokenizer, record=record, late=late)
+    _write(directory, read, config, tokenizer, record=record, source=source)
   return _check(
       open_prepared(directory), spec, tokenizer=tokenizer, config=config
   )

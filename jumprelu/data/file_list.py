@@ -108,11 +108,11 @@ def _walk(root: pathlib.Path) -> Iterator[pathlib.Path]:
 
   seen = set()
   for folder, folders, names in os.walk(root, followlinks=True, onerror=refuse):
-    here = os.path.realpath(folder)
-    if here in seen:
+    real = os.path.realpath(folder)
+    if real in seen:
       folders.clear()  # A link to a folder that was already read.
       continue
-    seen.add(here)
+    seen.add(real)
     hidden = [name for name in folders if name.startswith('.')]
     folders[:] = sorted(name for name in folders if name not in hidden)
     for name in (*hidden, *names):

@@ -142,6 +142,11 @@ class RunDir:
       )
     self._write('starts.json', {'step': step, 'count': count})
 
+  def forget_start(self) -> None:
+    """Takes back the last `note_start`, of a start that its user has ended."""
+    before = self._starts
+    self._write('starts.json', before or {'step': 0, 'count': 0})
+
   def write_env(self, **extra: Any) -> None:
     """Writes env.json: versions, devices, flags, and `extra`."""
     self._write('env.json', environment() | extra)

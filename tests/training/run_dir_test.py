@@ -185,3 +185,20 @@ def test_a_failure_of_the_set_up_is_in_the_status(
   status = run_dir.RunDir(tmp_path).read('STATUS.json')
   assert (status['state'], status['exit_code']) == ('failed', code)
   assert status['total_steps'] == toy_suite.make_config().steps
+
+
+def test_starts_that_a_user_interrupts_do_not_count(tmp_path, monkeypatch):
+  def interrupt(job, directory, *unused_args, **unused_kwargs):
+    directory.note_start(0)
+    raise KeyboardInterrupt
+
+  config = toy_suite.make_config()
+  # Only the config is used.
+  made = tuple.__new__(job.Job, (config, (), None, '', None, '', ''))
+  monkeypatch.setattr(train, '_run', interrupt)
+  for _ in range(run_dir.MAX_STARTS + 2):
+    directory = run_dir.RunDir(tmp_path)
+    with directory.claim(config), pytest.raises(KeyboardInterrupt):
+      train.run(made, directory)
+  status = run_dir.RunDir(tmp_path).read('STATUS.json')
+  assert (status['exit_code'], status['error']) == (130, 'interrupted')
