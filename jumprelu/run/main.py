@@ -105,7 +105,10 @@ def launch(name: str, argv: Sequence[str] | None = None) -> int:
   # A caller that has imported jax has configured the compilation cache itself.
   if 'jax' not in sys.modules:
     cache_folder.keep_programs()
-  command: Any = importlib.import_module(f'jumprelu.run.{name}')
+  try:
+    command: Any = importlib.import_module(f'jumprelu.run.{name}')
+  except KeyboardInterrupt:
+    return _fail(f'jumprelu {name}', 'interrupted', errors.EXIT_INTERRUPTED)
   return run_command(command, f'jumprelu {name}', argv)
 
 

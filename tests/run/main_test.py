@@ -133,6 +133,15 @@ def test_a_tilde_is_expanded_in_every_flag_of_a_path(monkeypatch, capsys):
   ]
 
 
+def test_an_interrupt_during_imports_is_one_line(monkeypatch, capsys):
+  def interrupted(unused_name):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(main.importlib, 'import_module', interrupted)
+  code, output = _launch(capsys)
+  assert (code, output.err) == (130, 'jumprelu toy: interrupted\n')
+
+
 class _ClosedPipe(io.StringIO):
 
   def write(self, text):
