@@ -4,25 +4,22 @@ Opens a page in Chromium and takes a picture of each latent's page. The folder
 has the features in `features` and the page as `explore.html`. Needs the extra
 `browser` and Debian's chromium.
 
-python -m experiments.latent_gallery --gallery=demo --folder=jumprelu_demo
+  python -m experiments.latent_gallery --gallery=demo --folder=jumprelu_demo
 """
 
 from collections.abc import Mapping, Sequence
 import pathlib
 import shutil
+import sys
 import types
 from typing import NamedTuple
 
-from absl import app, flags
+from absl import flags
 
 from jumprelu import errors
 from jumprelu.explore import page_data
 from jumprelu.features import reading
-
-_GALLERY = flags.DEFINE_string('gallery', 'demo', 'demo or gemma3_270m.')
-_FOLDER = flags.DEFINE_string(
-    'folder', 'jumprelu_demo', 'The folder of features and page.'
-)
+from jumprelu.run import main as main_lib
 
 _DOCS = pathlib.Path(__file__).resolve().parent.parent / 'docs'
 _PAGE = _DOCS / 'features.md'
@@ -123,10 +120,26 @@ GALLERIES: Mapping[str, Mapping[str, tuple[Entry, ...]]] = (
 )  # fmt: skip
 
 
-def main(argv: list[str]) -> None:
-  """Takes the pictures and replaces the gallery."""
-  del argv
-  name, folder = _GALLERY.value, pathlib.Path(_FOLDER.value)
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """Declares the command's flags."""
+  flags.DEFINE_enum(
+      'gallery',
+      'demo',
+      list(GALLERIES),
+      'The gallery.',
+      flag_values=flag_values,
+  )
+  flags.DEFINE_string(
+      'folder',
+      'jumprelu_demo',
+      'The folder of features and page.',
+      flag_values=flag_values,
+  )
+
+
+def run(flag_values: flags.FlagValues) -> int:
+  """Takes the pictures, replaces the gallery, and returns the exit code."""
+  name, folder = flag_values.gallery, pathlib.Path(flag_values.folder)
   data = page_data.collect(folder / 'features', title='')
   paths = {m['link']: m['id'] for m in data.index['members']}
   vocabulary = reading.read_vocabulary(folder / 'features')['piece'].to_pylist()
@@ -153,6 +166,7 @@ def main(argv: list[str]) -> None:
   before, rest = _PAGE.read_text('utf-8').split(begin)
   _, after = rest.split(end)
   _PAGE.write_text(before + begin + gallery + end + after, 'utf-8')
+  return 0
 
 
 def _picture(gallery: str, entry: Entry) -> str:
@@ -218,4 +232,10 @@ def _code(piece: str) -> str:
 
 
 if __name__ == '__main__':
-  app.run(main)
+  sys.exit(
+      main_lib.run_command(
+          sys.modules['__main__'],
+          'python -m experiments.latent_gallery',
+          sys.argv[1:],
+      )
+  )

@@ -1,9 +1,17 @@
 """Errors that a user can fix, with exit codes for launchers.
 
 Exit codes: 2 bad flags or config, 65 damaged data, 66 missing input, 70
-numerical failure. A launcher may retry a process that fails with any other
-code. A message is one line that names the file or field, and what to do.
+numerical failure, 75 full disk, 130 interrupted. A launcher may retry a process
+that fails with 75 or with another code. A message is one line that names the
+file or field, and what to do.
 """
+
+import errno
+
+EXIT_FULL_DISK = 75
+EXIT_INTERRUPTED = 130
+# The operating system raises these for wrong paths and missing permissions.
+PATH_ERRORS = (PermissionError, NotADirectoryError, IsADirectoryError)
 
 
 class UserError(ValueError):
@@ -32,3 +40,27 @@ class NumericalError(RuntimeError):
   """A numerical failure from which training cannot recover."""
 
   exit_code = 70
+
+
+def exit_code(error: BaseException) -> int:
+  """Returns the exit code of a process that `error` ends; 1 for a crash."""
+  if isinstance(error, KeyboardInterrupt):
+    return EXIT_INTERRUPTED
+  if is_full_disk(error):
+    return EXIT_FULL_DISK
+  if isinstance(error, PATH_ERRORS):
+    return UserError.exit_code
+  return getattr(error, 'exit_code', 1)
+
+
+def is_full_disk(error: BaseException) -> bool:
+  """Returns whether an error, or its cause, is that of a full disk.
+
+  Libraries in C++ raise errors without a number, which have the system's text.
+  """
+  if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    return True
+  texts = ('No space left on device', 'Disk quota exceeded')
+  if any(text in str(error) for text in texts):
+    return True
+  return error.__cause__ is not None and is_full_disk(error.__cause__)

@@ -146,6 +146,7 @@ def write_caches(
     max_tokens: int = 0,
     rows_per_shard: int = 0,
     wrap: packing.Wrap = packing.PLAIN,
+    late: Callable[[], dict[str, Any]] = dict,
 ) -> None:
   """Writes the caches `directory`/train and `directory`/held_out.
 
@@ -163,6 +164,7 @@ def write_caches(
     rows_per_shard: Both caches close a shard when they have this many new rows
       together; 0 for `_TOKENS_PER_SHARD` tokens.
     wrap: The tokens around each piece of a document.
+    late: Returns more fields of `record`, after the last document.
   """
   rows_per_shard = rows_per_shard or -(-_TOKENS_PER_SHARD // sequence_length)
   progress_path = directory / PROGRESS
@@ -187,12 +189,8 @@ def write_caches(
     tokens += len(document.tokens)
     if sum(w.waiting for w in writers.values()) >= rows_per_shard:
       states = {s: w.close_shard() for s, w in writers.items()}
-      json_files.write_json(
-          progress_path,
-          {'documents': documents, **states},
-          indent=1,
-          sort_keys=True,
-      )
+      state = {'documents': documents, **states}
+      json_files.write_json(progress_path, state, indent=1, sort_keys=True)
   for split, writer in writers.items():
-    writer.finish({'split': split, **record})
+    writer.finish({'split': split, **record, **late()})
   progress_path.unlink(missing_ok=True)

@@ -35,6 +35,11 @@ class Config:
       ' for instruction-tuned models. SAEs are not trained on the chat tokens'
       ' before the text.',
   )
+  max_bad_rows: float = fields.field(
+      0.0,
+      "Share of a file's rows that may be skipped because they cannot be read,"
+      ' such as 0.01; with 0 such a row is an error.',
+  )
   seed: int = fields.field(0, 'Seed of the order of the rows.')
 
   def __post_init__(self):
@@ -47,4 +52,6 @@ class Config:
       fields.require(name, value, low <= value <= high, f'{low} to {high}')
     tokens, field = self.max_tokens, self.text_field
     fields.require('max_tokens', tokens, tokens >= 0, '0 (all) or more')
+    share = self.max_bad_rows
+    fields.require('max_bad_rows', share, 0 <= share < 1, '0 to below 1')
     fields.require('text_field', field, bool(field), 'the name of a field')

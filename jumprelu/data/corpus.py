@@ -18,7 +18,14 @@ import sys
 import time
 from typing import Any
 
-from jumprelu.data import cache_writer, packing, sources, token_files
+from jumprelu.data import (
+    bad_rows,
+    cache_writer,
+    file_list,
+    packing,
+    sources,
+    token_files,
+)
 from jumprelu.data.cache import FORMAT, TokenCache
 from jumprelu.data.cache_writer import Encoded
 from jumprelu.data.config import Config
@@ -123,6 +130,8 @@ def _encode(
     for document, ids, size in zip(batch, tokens, sizes, strict=True):
       yield Encoded(split.holds_out(source.split_key(document)), ids, size)
     progress.add(sum(sizes))
+  if isinstance(source, bad_rows.HasBadRows) and source.bad_rows.skipped:
+    (write or _print)(f'{source.name}: {source.bad_rows}')
 
 
 def make_wrap(tokenizer: Tokenizer, config: Config) -> packing.Wrap:
@@ -149,6 +158,21 @@ def _wrap_record(wrap: packing.Wrap) -> dict[str, Any]:
   return {'user_prefix': list(wrap.prefix), 'turn_suffix': list(wrap.suffix)}
 
 
+def _notice(source: Any) -> str:
+  """Returns a text about files that are left out; '' for none."""
+  if isinstance(source, token_files.TokenFiles):
+    return source.notice()
+  return file_list.describe(getattr(source, 'left_out', {}))
+
+
+def _skipped(source: Any) -> dict[str, Any]:
+  """Returns the field of a manifest with the rows skipped; {} for none."""
+  if not isinstance(source, bad_rows.HasBadRows):
+    return {}
+  rows = source.bad_rows
+  return {'skipped_rows': rows.skipped} if rows.skipped else {}
+
+
 def _directory(
     name: str, record: dict[str, Any], config: Config
 ) -> pathlib.Path:
@@ -160,11 +184,13 @@ def _directory(
   }
   digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
   slug = re.sub(r'[^A-Za-z0-9_-]+', '-', name).strip('-')[:40]
-  root = pathlib.Path(config.cache_dir or cache_folder.cache())
+  root = pathlib.Path(config.cache_dir or cache_folder.cache()).expanduser()
   return root / f'{slug or "text"}-{digest[:16]}'
 
 
-def _write(directory: pathlib.Path, read, *, tokenizer, config, record) -> None:
+def _write(
+    directory: pathlib.Path, read, config, tokenizer, *, record, source
+) -> None:
   """Writes both caches to a temporary directory; renames it to `directory`."""
   lock = directory.with_name(directory.name + '.lock')
 
@@ -190,6 +216,7 @@ def _write(directory: pathlib.Path, read, *, tokenizer, config, record) -> None:
         record=record,
         max_tokens=config.max_tokens,
         wrap=make_wrap(tokenizer, config),
+        late=functools.partial(_skipped, source),
     )
     partial.rename(directory)
 
@@ -236,6 +263,8 @@ def open_prepared(directory: pathlib.Path) -> Prepared:
       'held_out_percent': train.manifest['held_out_percent'],
       'max_tokens': train.manifest['max_tokens'],
   }
+  if 'skipped_rows' in train.manifest:
+    description['skipped_rows'] = train.manifest['skipped_rows']
   for cache, split in ((train, 'train'), (held_out, 'held_out')):
     names = ('digest', 'documents', 'tokens', 'text_bytes')
     description[split] = {n: cache.manifest[n] for n in names}
@@ -283,9 +312,9 @@ def prepare(
 ) -> Prepared:
   """Returns the train and held-out caches of the corpus that `spec` names.
 
-  `spec` is `tokens:DIR` for text that is already tokenised, or any name that
-  `sources.make_source` accepts. The first call writes the caches, later calls
-  open them. A DIR with a folder `train` is opened as caches that `prepare`
+  The first call writes the caches, later calls open them. `spec` is any name
+  that `sources.make_source` accepts, or `tokens:DIR` for text that is already
+  tokenised. A DIR with a folder `train` is opened as caches that `prepare`
   wrote; any other DIR is read as `token_files`.
 
   Args:
@@ -293,16 +322,16 @@ def prepare(
     tokenizer: The tokenizer of the language model.
     config: The config of the corpus.
     on_phase: Called with a line of text when reading and tokenising start, and
-      with their progress. By default only the progress is printed.
+      with progress and notices, which are printed by default.
 
   Raises:
-    UserError: if `spec` is invalid, if a cache does not fit the tokenizer or
-      the config, or if the train or the held-out cache is empty.
+    UserError: `spec` is invalid, or a cache is empty or does not fit the
+      tokenizer or the config.
     MissingInputError, DataError: if files are missing or damaged.
   """
   announce = on_phase or (lambda line: None)
   if spec.startswith('tokens:'):
-    folder = pathlib.Path(spec.removeprefix('tokens:'))
+    folder = pathlib.Path(spec.removeprefix('tokens:')).expanduser()
     announce(f'reading token ids: {folder}')
     if (folder / 'train').is_dir():
       prepared = open_prepared(folder)
@@ -317,6 +346,8 @@ def prepare(
     read = functools.partial(
         _encode, source, tokenizer=tokenizer, split=split, write=on_phase
     )
+  if notice := _notice(source):
+    (on_phase or _print)(f'{source.name}: {notice}')
   record = {
       'source': source.describe(),
       'tokenizer_sha256': tokenizer.sha256,
@@ -328,7 +359,7 @@ def prepare(
   directory = _directory(source.name, record, config)
   if not directory.exists():
     announce(f'tokenising {source.name}, once: kept in {directory}')
-    _write(directory, read, tokenizer=tokenizer, config=config, record=record)
+    _write(directory, read, config, tokenizer, record=record, source=source)
   return _check(
       open_prepared(directory), spec, tokenizer=tokenizer, config=config
   )

@@ -1,5 +1,7 @@
 """The source of documents that a value of --data names."""
 
+import pathlib
+
 from jumprelu.data.config import Config
 from jumprelu.data.documents import (
     Document,
@@ -20,6 +22,7 @@ __all__ = [
     'is_held_out',
     'make_source',
     'make_split',
+    'split_paths',
 ]
 
 
@@ -40,8 +43,34 @@ def make_source(spec: str, config: Config | None = None) -> Source:
         data_dir=config.data_dir,
         split=config.tfds_split,
         text_field=config.text_field,
+        max_bad_rows=config.max_bad_rows,
     )
-  paths = [p for p in spec.split(',') if p]
+  paths = split_paths(spec)
   if not paths:
     raise UserError('--data is empty: name a corpus, for example stdlib')
-  return TextFiles(paths, text_field=config.text_field)
+  return TextFiles(
+      paths, text_field=config.text_field, max_bad_rows=config.max_bad_rows
+  )
+
+
+def split_paths(spec: str) -> list[str]:
+  """Returns the paths in a list separated by commas.
+
+  A path with commas in it is kept if it exists. White space around a path is
+  removed unless it is part of an existing path.
+  """
+  parts, paths = spec.split(','), []
+  while parts:
+    count = next(
+        (n for n in range(len(parts), 1, -1) if _exists(','.join(parts[:n]))), 1
+    )
+    path, parts = ','.join(parts[:count]), parts[count:]
+    paths.append(path if _exists(path) else path.strip())
+  return [path for path in paths if path]
+
+
+def _exists(path: str) -> bool:
+  try:
+    return bool(path) and pathlib.Path(path).expanduser().exists()
+  except (OSError, RuntimeError, ValueError):
+    return False  # Such as a name that is too long or has a null byte.

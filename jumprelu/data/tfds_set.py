@@ -6,9 +6,11 @@ reads the caches. The set must already be prepared.
 
 from collections.abc import Iterator
 import functools
+import os
 from typing import Any
 
 from jumprelu import extras
+from jumprelu.data.bad_rows import BadRows
 from jumprelu.data.documents import Document, sha256
 from jumprelu.errors import MissingInputError, UserError
 
@@ -16,10 +18,20 @@ from jumprelu.errors import MissingInputError, UserError
 class TfdsSet:
   """A source with one document per example of a split of a TFDS set."""
 
-  def __init__(self, name: str, *, data_dir: str, split: str, text_field: str):
+  def __init__(
+      self,
+      name: str,
+      *,
+      data_dir: str,
+      split: str,
+      text_field: str,
+      max_bad_rows: float = 0.0,
+  ):
     self.name = name.replace('/', '-')
     self._set = name
-    self._data_dir = data_dir or None
+    self._data_dir = os.path.expanduser(data_dir) or None
+    self._max_bad_rows = max_bad_rows
+    self.bad_rows = BadRows(max_bad_rows)
     self._split = split
     self._text_field = text_field
 
@@ -78,6 +90,7 @@ class TfdsSet:
             interleave_cycle_length=1, try_autocache=False
         ),
     )
+    self.bad_rows.start()
     for number, example in enumerate(tfds.as_numpy(examples)):
       name = f'{self._set}:{self._split}:{number}'
       raw = example[self._text_field]
@@ -89,12 +102,17 @@ class TfdsSet:
       try:
         text = raw.decode('utf-8')
       except UnicodeDecodeError as e:
-        raise UserError(
-            f'{name}: field {self._text_field!r} is not UTF-8 at byte'
-            f' {e.start}; set --corpus.text_field to another field'
-        ) from None
+        self.bad_rows.bad(
+            UserError(
+                f'{name}: field {self._text_field!r} is not UTF-8 at byte'
+                f' {e.start}; set --corpus.text_field to another field'
+            )
+        )
+        continue
+      self.bad_rows.good()
       if text.strip():
         yield Document(name, text)
+    self.bad_rows.end_file(f'tfds:{self._set}')
 
   def describe(self) -> dict[str, Any]:
     """Returns the set's full name with its version, and its sizes."""
@@ -106,6 +124,7 @@ class TfdsSet:
         'text_field': self._text_field,
         'examples': split.num_examples,
         'bytes': split.num_bytes,
+        **({'max_bad_rows': self._max_bad_rows} if self._max_bad_rows else {}),
     }
 
   def split_key(self, document: Document) -> str:

@@ -9,29 +9,64 @@ from collections.abc import Iterator
 import functools
 import hashlib
 import pathlib
+import re
 from typing import Any
 
 import numpy as np
 
 from jumprelu import extras
+from jumprelu.data import file_list
 from jumprelu.data.cache_writer import Encoded
 from jumprelu.data.documents import Split
 from jumprelu.data.packing import BOS, EOS, PAD
 from jumprelu.errors import DataError, MissingInputError
 
+_NAME = re.compile(r'\.array_record(-[0-9]+-of-[0-9]+)?$')
+_SHARD = re.compile(r'(.*\.array_record)-([0-9]+)-of-([0-9]+)')
+
 
 class TokenFiles:
-  """The documents of a directory's *.array_record files, sorted by name."""
+  """The documents of ArrayRecord files: a file, or those of a directory.
 
-  def __init__(self, directory: pathlib.Path, *, vocab_size: int):
-    self.name = directory.name
+  Files end in .array_record or, as a shard, .array_record-00000-of-00002. They
+  are sorted by name.
+
+  Attributes:
+    name: The name of the directory or file.
+    left_out: The names of the directory's other files.
+  """
+
+  def __init__(self, path: pathlib.Path, *, vocab_size: int):
+    if not path.exists():
+      raise MissingInputError(f'tokens:{path}: no such file or folder')
+    self.name = path.name
     self._vocab_size = vocab_size
-    self._paths = sorted(directory.glob('*.array_record'))
+    files = [path]
+    if path.is_dir():
+      files = sorted(p for p in path.iterdir() if p.is_file())
+    self._paths = [p for p in files if _NAME.search(p.name)]
+    self.left_out = [p.name for p in files if p not in self._paths]
     if not self._paths:
       raise MissingInputError(
-          f'{directory}: neither train/ and held_out/ caches nor *.array_record'
-          ' files in this folder'
+          f'tokens:{path}: neither a folder with train/ and held_out/ caches or'
+          ' *.array_record files, nor such a file'
       )
+
+  def notice(self) -> str:
+    """Returns a line about other files and missing shards; '' if complete."""
+    sets: dict[tuple[str, str], set[int]] = {}
+    for path in self._paths:
+      if match := _SHARD.fullmatch(path.name):
+        stem, number, count = match.groups()
+        sets.setdefault((stem, count), set()).add(int(number))
+    parts = [
+        f'{stem} has {len(numbers)} of {int(count)} shards'
+        for (stem, count), numbers in sets.items()
+        if len(numbers) < int(count)
+    ]
+    if self.left_out:
+      parts.append(file_list.describe({'no ArrayRecord file': self.left_out}))
+    return '; '.join(parts)
 
   @functools.cached_property
   def _digest(self) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 from jumprelu import extras
 from jumprelu.data import gguf_tokenizer, packing
 from jumprelu.errors import DataError, MissingInputError, UserError
-from jumprelu.files import gguf_header
+from jumprelu.files import gguf_header, lfs
 
 # Runs of white space are single pieces, as in Gemma's vocabulary, because most
 # tokens of code would otherwise be indentation. SentencePiece writes a space as
@@ -44,7 +44,15 @@ class Tokenizer:
 
     self.path = str(path)
     if not os.path.isfile(path):
-      raise MissingInputError(f'{path}: no such tokenizer file')
+      other = pathlib.Path(path).with_name('tokenizer.json')
+      cure = (
+          '; tokenizer.json beside it is not read, put the SentencePiece file of'
+          " the same model's repository there"
+          if other.is_file()
+          else ''
+      )
+      raise MissingInputError(f'{path}: no such tokenizer file{cure}')
+    lfs.refuse_pointer(path)
     is_gguf = gguf_header.is_gguf(pathlib.Path(path))
     self._model = (
         gguf_tokenizer.rebuild(path)

@@ -7,8 +7,8 @@ import sys
 
 def cache() -> pathlib.Path:
   """Returns $JUMPRELU_CACHE or ~/.cache/jumprelu."""
-  folder = os.environ.get('JUMPRELU_CACHE')
-  return pathlib.Path(folder or pathlib.Path.home() / '.cache' / 'jumprelu')
+  folder = os.environ.get('JUMPRELU_CACHE') or '~/.cache/jumprelu'
+  return pathlib.Path(folder).expanduser()
 
 
 def keep_programs() -> None:

@@ -53,6 +53,13 @@ def _with_init_from(config: dict[str, Any]) -> dict[str, Any]:
   return {'init_from': ''} | config
 
 
+def _with_bad_rows(config: dict[str, Any]) -> dict[str, Any]:
+  """Adds the share of bad rows; earlier versions skipped none."""
+  if 'corpus' not in config:
+    return config
+  return config | {'corpus': {**config['corpus'], 'max_bad_rows': 0.0}}
+
+
 class Kind(enum.Enum):
   """The kinds of file; the values are their names in error messages."""
 
@@ -111,6 +118,7 @@ MIGRATIONS: dict[Kind, dict[int, Migration]] = {
         1: _backend_of_path,
         2: _with_options,
         3: _with_init_from,
+        4: _with_bad_rows,
     },
     Kind.RUN_SUITE: {1: _layer_in_scales},
     Kind.CHECKPOINT: {1: _layer_in_checkpoint_scales},

@@ -19,6 +19,7 @@ import zlib
 import numpy as np
 
 from jumprelu import errors
+from jumprelu.files import lfs
 
 Shape = tuple[int, ...]
 _HEADER_READERS = {
@@ -98,6 +99,7 @@ def _open(path: str | os.PathLike) -> Iterator[zipfile.ZipFile]:
       EOFError,
       NotImplementedError,
   ) as e:
+    lfs.refuse_pointer(path)
     raise errors.DataError(f'{path}: damaged or truncated npz ({e})') from e
 
 

@@ -16,19 +16,24 @@ def is_remote(path: str | os.PathLike[str]) -> bool:
 def local(flag: str, path: str) -> pathlib.Path:
   """Returns the path of a flag that does not accept remote storage.
 
+  A ~ at its start is expanded, which shells leave to the program in --flag=~/x.
+
   Args:
     flag: The name of the flag.
     path: Its value.
 
   Raises:
-    UserError: The path is remote.
+    UserError: The path is remote, or has a ~ of an unknown user.
   """
   if is_remote(path):
     raise errors.UserError(
         f'--{flag}={path}: must be a local path; copy files from or to remote'
         ' storage with its own tool'
     )
-  return pathlib.Path(path)
+  try:
+    return pathlib.Path(path).expanduser()
+  except RuntimeError as error:
+    raise errors.UserError(f'--{flag}={path}: {error}') from None
 
 
 def descriptor(file: Any) -> int | None:

@@ -147,8 +147,13 @@ class Weights:
 
 
 def _files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-  """Returns each tensor's file, from the index if the folder has one."""
-  index = folder / _INDEX
+  """Returns each tensor's file, from the index if the folder has one.
+
+  Raises:
+    MissingInputError: there are no weights.
+    DataError: two files hold the same tensor, or one is damaged.
+  """
+  index, whole = folder / _INDEX, folder / 'model.safetensors'
   if index.is_file():
     table = json_files.read_json(index, cure=_CURE).get('weight_map')
     if not isinstance(table, dict) or not all(
@@ -159,10 +164,26 @@ def _files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
       raise errors.DataError(
           f'{index}: no weight_map from tensors to files; {_CURE}'
       )
+    # With both, other libraries read the whole file, and the index may be
+    # that of shards with other weights.
+    if whole.is_file() and whole.name not in table.values():
+      raise errors.DataError(
+          f'{folder}: has both {whole.name} and {_INDEX}, which lists other'
+          ' files; remove one of the two with its files'
+      )
     return {name: folder / file for name, file in table.items()}
   paths = sorted(folder.glob('*.safetensors'))
   if not paths:
     raise errors.MissingInputError(
         f'{folder}: no *.safetensors; put the weights beside {CONFIG}'
     )
-  return {name: path for path in paths for name in weights.header(path)}
+  files: dict[str, pathlib.Path] = {}
+  for path in paths:
+    for name in weights.header(path):
+      if name in files:
+        raise errors.DataError(
+            f'{folder}: tensor {name} is in {files[name].name} and in'
+            f' {path.name}; remove the file of the other model'
+        )
+      files[name] = path
+  return files

@@ -1,6 +1,7 @@
 """Language models: loading, activations, logits and losses."""
 
 import dataclasses
+import math
 import pathlib
 from typing import Any
 
@@ -224,6 +225,7 @@ def self_check(model: LanguageModel) -> float:
   reference.
 
   Raises:
+    DataError: if a weight is not finite.
     NumericalError: if a difference exceeds rounding errors. The message names
       the forward pass or the attention kernel.
   """
@@ -253,6 +255,8 @@ def self_check(model: LanguageModel) -> float:
   dtype = jax.tree.leaves(model.params)[0].dtype
   tolerance = 1e-4 if dtype == jnp.float32 else 3e-2
   logits_difference = float(both(model.params, tokens))
+  if not math.isfinite(logits_difference):
+    _refuse_non_finite(model)
   if not logits_difference <= tolerance:
     raise errors.NumericalError(
         f'{config.name}: our forward pass differs from the gemma package by'
@@ -267,3 +271,17 @@ def self_check(model: LanguageModel) -> float:
         ' a version of jax that setup.py allows'
     )
   return max(logits_difference, kernel_difference)
+
+
+def _refuse_non_finite(model: LanguageModel) -> None:
+  """Raises DataError if a parameter has non-finite values."""
+  damaged = [
+      name
+      for name, value in weights.flatten(model.params).items()
+      if not bool(jnp.isfinite(value).all())
+  ]
+  if damaged:
+    raise errors.DataError(
+        f'--model={model.name}: {len(damaged)} of its tensors have non-finite'
+        f' weights, the first is {damaged[0]}; fetch the weights again'
+    )

@@ -167,9 +167,19 @@ def _similar(model: str) -> str:
 
 
 def _open_folder(folder: pathlib.Path, name: str) -> Source:
+  if (folder / 'adapter_config.json').is_file():
+    raise errors.UserError(
+        f'{folder}: an adapter (adapter_config.json), not a whole model; merge'
+        ' it into its base model, for example with merge_and_unload of peft'
+    )
   for module in FORMATS.values():
     if module.recognises(folder):
       return Source(module.read_config(folder, name), folder, module)
+  if snapshots := sorted(folder.glob('snapshots/*/')):
+    raise errors.UserError(
+        f'{folder}: the cache of a repository; pass the folder of a revision in'
+        f' it, --model={snapshots[-1]}'
+    )
   raise errors.MissingInputError(
       f'{folder}: no model in this folder; wanted: config.json and'
       ' *.safetensors (Hugging Face), _METADATA and arrays (orbax), or one'

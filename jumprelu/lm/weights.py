@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jumprelu import errors
+from jumprelu.files import lfs
 from jumprelu.lm import config as config_lib
 from jumprelu.lm import gemma, placement
 
@@ -99,6 +100,8 @@ def header(path: pathlib.Path) -> dict[str, tuple[Shape, str]]:
   """Returns the shape and dtype of each tensor in a safetensors file."""
   import safetensors
 
+  if path.is_file():
+    lfs.refuse_pointer(path)
   try:
     with safetensors.safe_open(path, framework='numpy') as file:
       slices = {name: file.get_slice(name) for name in file.keys()}

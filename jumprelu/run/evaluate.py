@@ -124,7 +124,7 @@ def run(fv: absl_flags.FlagValues) -> None:
     if out.suffix != '.jsonl':
       raise errors.UserError(f'--out={fv.out}: must end in .jsonl')
     folder_kinds.refuse_inside_release('out', out)
-  remote.local('release', fv.release)
+  release = remote.local('release', fv.release)
   measures = measures_lib.check(fv.measures)
   config = flags.build(fv, evals.Config(), prefix='eval.')
   settings = flags.build(fv, settings_lib.Config(), prefix='measure.')
@@ -132,7 +132,7 @@ def run(fv: absl_flags.FlagValues) -> None:
   # SAEs are loaded on the host, because no device may be used before all
   # processes have joined.
   loaded = formats.complete(
-      formats.find(fv.release),
+      formats.find(release),
       origin_flags.origin(fv),
   )
   training = next(iter(loaded.values())).training
@@ -173,12 +173,14 @@ def _report(
 
   if jax.process_index() > 0:
     return
-  evaluate.print_table(rows)
   if not out:
+    evaluate.print_table(rows)
     omitted = f' and the tables of {", ".join(tables)}' if tables else ''
     print(f'Nothing was written; --out=FILE.jsonl keeps all columns{omitted}.')
     return
+  # Precedes printing, which may fail.
   evaluate.write_results(rows, out)
+  evaluate.print_table(rows)
   print(
       f'{out}: {wording.count(len(rows), "member")}; also in {out.stem}.parquet'
   )
@@ -196,14 +198,21 @@ def _check_writable(out: pathlib.Path) -> None:
   check the folder at once.
 
   Raises:
-    UserError: `out` is a folder.
-    OSError: the folder of `out` cannot be written.
+    UserError: `out` is a folder, or its folder cannot be written.
   """
   if out.is_dir():
     raise errors.UserError(f'--out={out}: a directory; name a file')
-  out.parent.mkdir(parents=True, exist_ok=True)
-  with tempfile.TemporaryFile(dir=out.parent):
-    pass
+  try:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=out.parent):
+      pass
+  except OSError as error:
+    if errors.is_full_disk(error):
+      raise
+    raise errors.UserError(
+        f'--out={out}: its folder cannot be written ({error.strerror}); choose'
+        ' another'
+    ) from error
 
 
 if __name__ == '__main__':

@@ -24,7 +24,7 @@ from absl import flags, logging
 
 import jumprelu
 from jumprelu import errors, extras
-from jumprelu.files import cache_folder, dotted
+from jumprelu.files import cache_folder, dotted, output
 from jumprelu.run import flag_help
 from jumprelu.run import flags as flags_lib
 
@@ -69,15 +69,8 @@ Token caches and compiled programs are stored in $JUMPRELU_CACHE (default:
 are not stored.
 """
 
-# Errors that a user can fix. The operating system raises the last three for
-# wrong paths and missing permissions.
-_USER_ERRORS = (
-    errors.UserError,
-    errors.NumericalError,
-    PermissionError,
-    NotADirectoryError,
-    IsADirectoryError,
-)
+# Errors that a user can fix.
+_USER_ERRORS = (errors.UserError, errors.NumericalError, *errors.PATH_ERRORS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -112,7 +105,10 @@ def launch(name: str, argv: Sequence[str] | None = None) -> int:
   # A caller that has imported jax has configured the compilation cache itself.
   if 'jax' not in sys.modules:
     cache_folder.keep_programs()
-  command: Any = importlib.import_module(f'jumprelu.run.{name}')
+  try:
+    command: Any = importlib.import_module(f'jumprelu.run.{name}')
+  except KeyboardInterrupt:
+    return _fail(f'jumprelu {name}', 'interrupted', errors.EXIT_INTERRUPTED)
   return run_command(command, f'jumprelu {name}', argv)
 
 
@@ -147,6 +143,11 @@ class Command(Protocol):
 
 def run_command(command: Command, prog: str, argv: Sequence[str]) -> int:
   """Runs a command on its arguments and returns the exit code."""
+  with output.dropped_if_closed():
+    return _run_command(command, prog, argv)
+
+
+def _run_command(command: Command, prog: str, argv: Sequence[str]) -> int:
   debug = '--debug' in argv
   _prepare_process(debug)
   try:
@@ -169,13 +170,25 @@ def run_command(command: Command, prog: str, argv: Sequence[str]) -> int:
     if extra := getattr(command, 'EXTRA', None):
       extras.check(extra)
     parse(flag_values, argv, getattr(command, 'POSITIONAL', None))
+    _expand_homes(flag_values)
     return command.run(flag_values) or 0
   except (*_USER_ERRORS, flags.Error) as error:
     if debug:
       traceback.print_exc()
     return _fail(prog, str(error), getattr(error, 'exit_code', 2))
   except KeyboardInterrupt:
-    return _fail(prog, 'interrupted', 130)
+    return _fail(prog, 'interrupted', errors.EXIT_INTERRUPTED)
+  except Exception as error:
+    if debug or not errors.is_full_disk(error):
+      raise
+    place = getattr(error, 'filename', None)
+    where = f'{place}: ' if place else ''
+    return _fail(
+        prog,
+        f'{where}the disk is full ({error}); make room in the folders of --out'
+        ' and of JUMPRELU_CACHE, then run the same command again',
+        errors.EXIT_FULL_DISK,
+    )
 
 
 def parse(
@@ -212,6 +225,19 @@ def parse(
     raise errors.UserError(
         f'unexpected argument {rest[0]!r}: flags are written --name=value'
     )
+
+
+def _expand_homes(flag_values: flags.FlagValues) -> None:
+  """Expands the ~ in --flag=~/path, which bash and zsh leave as it is.
+
+  Fields of configs are stored as written; their readers expand them.
+  """
+  for flag in flag_values.flags_by_module_dict():
+    for item in flag_values.get_flags_for_module(flag):
+      if type(item.parser) is flags.ArgumentParser and isinstance(
+          item.value, str
+      ):
+        item.value = os.path.expanduser(item.value)
 
 
 def _new_flags() -> flags.FlagValues:

@@ -77,7 +77,8 @@ class TrainConfig:
       'stdlib',
       "Text: stdlib (the source of Python's standard library), python (the same,"
       ' jax, flax, optax and numpy), a file, folder or comma-separated list of'
-      ' .txt .md .py .jsonl .parquet, tfds:NAME[/CONFIG], or tokens:FOLDER.',
+      ' .txt .md .py .jsonl .json .csv .parquet .arrow, also as .gz or .zst,'
+      ' tfds:NAME[/CONFIG], or tokens:FOLDER.',
   )
   store: str = fields.field(
       '',

@@ -146,6 +146,11 @@ class RunDir:
       )
     self._write('starts.json', {'step': step, 'count': count})
 
+  def forget_start(self) -> None:
+    """Takes back the last `note_start`, of a start that its user has ended."""
+    before = self._starts
+    self._write('starts.json', before or {'step': 0, 'count': 0})
+
   def write_env(self, **extra: Any) -> None:
     """Writes env.json: versions, devices, flags, and `extra`."""
     self._write('env.json', environment() | extra)
@@ -159,6 +164,29 @@ class RunDir:
     """Writes STATUS.json: the state of the run, `fields`, and the time."""
     now = time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())
     self._write('STATUS.json', {'state': state, **fields, 'updated': now})
+
+  def write_failure(
+      self, error: BaseException, fields: Mapping[str, Any]
+  ) -> None:
+    """Writes the error that ended a start to STATUS.json.
+
+    Other fields of STATUS.json, such as the step of an earlier start, are kept;
+    `fields` are their values if they are missing.
+    """
+    try:
+      before = self.read('STATUS.json')
+    except errors.DataError:  # This must not hide `error`.
+      before = {}
+    for name in ('state', 'updated'):
+      before.pop(name, None)
+    interrupted = isinstance(error, KeyboardInterrupt)
+    record = {
+        **fields,
+        **before,
+        'exit_code': errors.exit_code(error),
+        'error': 'interrupted' if interrupted else str(error),
+    }
+    self.write_status('failed', **record)
 
   def append_metrics(self, record: Mapping[str, Any]) -> None:
     """Appends a line to metrics.jsonl; non-finite numbers become null."""

@@ -13,9 +13,8 @@ import numpy as np
 
 from jumprelu import processes, sharding
 from jumprelu.activations import scales as scales_lib
-from jumprelu.files import dotted, formats, wording
+from jumprelu.files import formats
 from jumprelu.training import (
-    backends,
     checkpoint,
     initial,
     load_run,
@@ -23,9 +22,9 @@ from jumprelu.training import (
     profiling,
     progress,
     progress_lines,
-    recipes,
     resume,
     run_dir,
+    start_lines,
     suite,
     tensorboard,
 )
@@ -93,8 +92,13 @@ def train(
     if directory.is_done(config.steps):
       return DONE
     with jax.default_matmul_precision(config.matmul_precision):
-      job = job_lib.make_job(config, on_phase=watch.on_phase, sources=sources)
-      processes.agree(job_lib.facts(job))
+      try:
+        job = job_lib.make_job(config, on_phase=watch.on_phase, sources=sources)
+        processes.agree(job_lib.facts(job))
+      except BaseException as e:
+        counts = vars(progress.Counts())
+        directory.write_failure(e, {'total_steps': config.steps, **counts})
+        raise
       return run(job, directory, should_stop=should_stop, watch=watch)
 
 
@@ -127,8 +131,11 @@ def run(
           watch=watch,
       )
   except BaseException as e:
-    code = getattr(e, 'exit_code', 1)
-    status('failed', **vars(counts), exit_code=code, error=str(e))
+    # The counts of this start replace those of an earlier one.
+    status('failed', **vars(counts))
+    if isinstance(e, KeyboardInterrupt):
+      directory.forget_start()
+    directory.write_failure(e, {})
     raise
   status(outcome, **vars(counts), exit_code=0 if outcome == DONE else 42)
   return outcome
@@ -162,7 +169,7 @@ def _run(
       on_phase=watch.on_phase,
   )
   _record_start(job, directory, counts, scales)
-  _announce(job, directory, counts.step, on_phase=watch.on_phase)
+  start_lines.announce(job, directory, counts.step, on_phase=watch.on_phase)
   skipped = _skipped(state, job)
   with _observers(job, directory, counts, watch, skipped) as observers:
     reporter, profile = observers
@@ -170,7 +177,7 @@ def _run(
     # Each segment is dispatched before the metrics of the previous one are
     # read.
     step, block, state = counts.step, None, segments.prepare(state)
-    watch.on_phase(_compiling_line())
+    watch.on_phase(start_lines.compiling())
     while step < total:
       number, first = divmod(step, batches)
       steps = min(max_steps, batches - first, total - step)
@@ -292,54 +299,6 @@ def _restore_or_init(
     )
   state = padding.add(state, job.groups, mesh=job.mesh)
   return state, scales_lib.from_json(meta)
-
-
-def _announce(
-    job: job_lib.Job, directory: run_dir.RunDir, step: int, *, on_phase: OnPhase
-) -> None:
-  """Announces the start at a step, and the values of an adaptive recipe."""
-  on_phase(_start_line(job, directory, step))
-  if line := recipe_line(job.config):
-    on_phase(line)
-
-
-def _start_line(job: job_lib.Job, directory: run_dir.RunDir, step: int) -> str:
-  """Returns the line about directory, members, backends and checkpoints."""
-  config = job.config
-  chosen = {
-      backends.choose(config.backend, group, job.mesh) for group in job.groups
-  }
-  members = sum(len(group.members) for group in job.groups)
-  every = config.stream.batches * config.checkpoint.every_blocks
-  checkpoint_step = min(step - step % every + every, config.steps)
-  start = f'new run of {wording.count(config.steps, "step")}'
-  if step:
-    start = f'resuming at step {step:,} of {config.steps:,}'
-  return (
-      f'{directory.path}: {start}, {wording.count(members, "SAE")} in'
-      f' {wording.count(len(job.groups), "group")}, backend {", ".join(sorted(chosen))}, first'
-      f' checkpoint at step {checkpoint_step:,}'
-  )
-
-
-def recipe_line(config: config_lib.TrainConfig) -> str:
-  """Returns a line with the values that a recipe adapts to a run's length.
-
-  The values are those of the config, which flags may have changed. The line is
-  empty for recipes that do not adapt to the length of a run.
-  """
-  paths = recipes.by_steps(config.recipe, config.steps)
-  if not paths:
-    return ''
-  leaves = dotted.leaves(config)
-  values = ', '.join(f'{path}={leaves[path].value:g}' for path in paths)
-  return f'recipe {config.recipe} at {config.steps:,} steps: {values}'
-
-
-def _compiling_line() -> str:
-  folder = jax.config.jax_compilation_cache_dir
-  where = f' (programs are kept in {folder})' if folder else ''
-  return f'compiling, then training{where}'
 
 
 def _record_start(

@@ -82,5 +82,41 @@ def test_a_truncated_file_is_named(tokenizer, config, tmp_path):
 def test_a_directory_without_tokens_is_missing_input(
     name, tokenizer, config, tmp_path
 ):
-  with pytest.raises(MissingInputError, match='neither train'):
+  with pytest.raises(MissingInputError, match='neither a folder|no such file'):
     data.prepare(f'tokens:{tmp_path / name}', tokenizer, config)
+
+
+def test_shards_are_read_under_their_usual_names(tokenizer, config, tmp_path):
+  names = ('a.array_record-00000-of-00002', 'a.array_record-00001-of-00002')
+  _write(tmp_path / names[0], DOCUMENTS[:25])
+  _write(tmp_path / names[1], DOCUMENTS[25:])
+  prepared = data.prepare(f'tokens:{tmp_path}', tokenizer, config)
+  counts = prepared.description
+  assert counts['source']['files'] == 2
+  assert counts['train']['documents'] + counts['held_out']['documents'] == 40
+
+
+def test_files_beside_token_files_and_missing_shards_are_named(
+    tokenizer, config, tmp_path
+):
+  _write(tmp_path / 'a.array_record', DOCUMENTS[:25])
+  _write(tmp_path / 'b.array_record-00001-of-00003', DOCUMENTS[25:])
+  (tmp_path / 'c.array_record.partial').write_bytes(b'unfinished')
+  lines = []
+  prepared = data.prepare(
+      f'tokens:{tmp_path}', tokenizer, config, on_phase=lines.append
+  )
+  assert prepared.description['source']['files'] == 2
+  assert (
+      f'{tmp_path.name}: b.array_record has 1 of 3 shards; 1 left out:'
+      ' c.array_record.partial (no ArrayRecord file)'
+  ) in lines
+
+
+def test_a_single_token_file_is_read(tokenizer, config, tmp_path):
+  _write(tmp_path / 'a.array_record', DOCUMENTS[:25])
+  _write(tmp_path / 'b.array_record', DOCUMENTS[25:])
+  prepared = data.prepare(
+      f'tokens:{tmp_path / "a.array_record"}', tokenizer, config
+  )
+  assert prepared.description['source']['files'] == 1

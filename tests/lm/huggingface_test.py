@@ -355,6 +355,21 @@ def test_an_index_of_missing_or_outside_files_is_named(tmp_path):
     check(folder)
 
 
+def test_a_tensor_in_two_files_is_refused(folder, tmp_path):
+  shards = huggingface_folders.write(tmp_path / 'shards', CONFIG, files=2)
+  whole = tmp_path / 'shards' / WEIGHTS
+  whole.write_bytes((folder / WEIGHTS).read_bytes())
+  with pytest.raises(errors.DataError, match=f'has both {WEIGHTS} and {INDEX}'):
+    check(shards)
+  (shards / INDEX).unlink()
+  with pytest.raises(errors.DataError) as caught:
+    check(shards)
+  message = str(caught.value)
+  assert f'and in {WEIGHTS}; remove' in message and '-of-' in message
+  whole.unlink()
+  check(shards)
+
+
 def test_a_command_with_a_damaged_folder_exits_with_65(folder, capsys):
   change_config(folder, model_type='llama')
   out = pathlib.Path(folder).parent / 'run'

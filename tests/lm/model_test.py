@@ -66,6 +66,16 @@ class ForwardTest(parameterized.TestCase):
     finally:
       gemma.package_logits = original
 
+  def test_non_finite_weights_are_named(self):
+    damaged = jax.tree.map(lambda x: x, self.model.params)
+    norm = damaged['layer_1']['pre_ffw_norm']
+    norm['scale'] = norm['scale'].at[3].set(float('nan'))
+    broken = dataclasses.replace(self.model, params=damaged)
+    with self.assertRaisesRegex(
+        errors.DataError, '1 of its tensors .* layer_1/pre_ffw_norm/scale'
+    ):
+      lm.self_check(broken)
+
   @parameterized.parameters(0.5, float('nan'))
   def test_self_check_names_the_attention_kernel_if_it_differs(self, wrong):
     with mock.patch.object(attention, 'self_check', lambda config: wrong):

@@ -157,3 +157,13 @@ def test_a_wrong_layer_of_a_folder_is_reported_with_the_other_problems(
   write_config(tmp_path / 'mine', huggingface_folders.CONFIGS['2b'])
   with pytest.raises(errors.UserError, match='tokens is 1.*layers 0 to 2'):
     config_lib.resolve({'model': f'{tmp_path}/mine', 'layer': 9, 'tokens': 1})
+
+
+def test_a_cache_of_a_repository_and_an_adapter_are_named(tmp_path):
+  cache = tmp_path / 'models--google--gemma-2-2b'
+  (cache / 'snapshots' / 'c0ffee').mkdir(parents=True)
+  with pytest.raises(errors.UserError, match='--model=.*/snapshots/c0ffee'):
+    lm.get_config(str(cache))
+  (tmp_path / 'adapter_config.json').write_text('{}')
+  with pytest.raises(errors.UserError, match='merge it into its base model'):
+    lm.get_config(str(tmp_path))

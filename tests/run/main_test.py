@@ -1,5 +1,6 @@
 """The console script: exit codes, one-line errors, help."""
 
+import io
 import os
 import subprocess
 import sys
@@ -99,6 +100,67 @@ def test_a_bug_keeps_its_traceback(monkeypatch, capsys):
   _command(monkeypatch, _fails_with(ZeroDivisionError()))
   with pytest.raises(ZeroDivisionError):
     _launch(capsys)
+
+
+@pytest.mark.parametrize(
+    'error',
+    [
+        OSError(28, 'No space left on device', 'folder/file'),
+        RuntimeError('write() failed: No space left on device'),
+    ],
+)
+def test_a_full_disk_is_one_line_with_a_code_for_another_try(
+    monkeypatch, capsys, error
+):
+  _command(monkeypatch, _fails_with(error))
+  code, output = _launch(capsys)
+  assert code == 75 and output.err.count('\n') == 1
+  assert 'the disk is full' in output.err and 'make room' in output.err
+  assert (getattr(error, 'filename', None) or 'disk') in output.err
+
+
+def test_a_tilde_is_expanded_in_every_flag_of_a_path(monkeypatch, capsys):
+  monkeypatch.setenv('HOME', '/home/somebody')
+  seen = []
+  _command(monkeypatch, lambda fv: seen.append(fv.out))
+  for path in ('~/runs/a', '~', 'a~/b', '~nobody_here/b'):
+    assert _launch(capsys, f'--out={path}')[0] == 0
+  assert seen == [
+      '/home/somebody/runs/a',
+      '/home/somebody',
+      'a~/b',
+      '~nobody_here/b',
+  ]
+
+
+def test_an_interrupt_during_imports_is_one_line(monkeypatch, capsys):
+  def interrupted(unused_name):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(main.importlib, 'import_module', interrupted)
+  code, output = _launch(capsys)
+  assert (code, output.err) == (130, 'jumprelu toy: interrupted\n')
+
+
+class _ClosedPipe(io.StringIO):
+
+  def write(self, text):
+    raise BrokenPipeError(32, 'Broken pipe')
+
+
+def test_a_closed_pipe_does_not_end_a_command(monkeypatch):
+  done = []
+
+  def run(unused_flags):
+    for stream in (sys.stdout, sys.stderr):
+      print('a line', file=stream, flush=True)
+    done.append(True)
+    return 0
+
+  _command(monkeypatch, run)
+  monkeypatch.setattr(sys, 'stdout', _ClosedPipe())
+  monkeypatch.setattr(sys, 'stderr', _ClosedPipe())
+  assert main.launch('toy', []) == 0 and done
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from jumprelu import errors
 from jumprelu.files import dotted
-from jumprelu.training import config, recipes, run_dir, train
+from jumprelu.training import config, recipes, run_dir, start_lines, train
 from tests import toy_run
 
 _PAGE = pathlib.Path(__file__).parents[2] / 'docs' / 'training_advice.md'
@@ -82,15 +82,15 @@ def test_an_invalid_number_of_tokens_is_still_reported():
 
 
 def test_the_line_of_a_run_names_the_values_at_its_length():
-  assert train.recipe_line(_scaled(tokens=4_194_304)) == (
+  assert start_lines.recipe_line(_scaled(tokens=4_194_304)) == (
       'recipe scaled at 16,384 steps: optim.learning_rate=0.003536'
   )
   changed = _scaled(tokens=4_194_304, optim__learning_rate=2e-2)
-  assert train.recipe_line(changed).endswith('optim.learning_rate=0.02')
+  assert start_lines.recipe_line(changed).endswith('optim.learning_rate=0.02')
 
 
 def test_other_recipes_have_no_line():
-  assert train.recipe_line(config.resolve()) == ''
+  assert start_lines.recipe_line(config.resolve()) == ''
 
 
 def test_a_run_prints_the_line_once_and_stores_the_numbers(tmp_path):

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from jumprelu import errors
-from jumprelu.training import run_dir
+from jumprelu.training import job, run_dir, train
 from tests import toy_suite
 
 
@@ -143,3 +143,62 @@ def test_a_run_fails_after_too_many_starts_at_one_step(tmp_path):
 def test_a_start_at_a_later_step_resets_the_count(tmp_path):
   for step in (0, 0, 0, 8, 8, 16, 16, 16):
     _start(tmp_path, step)
+
+
+def test_a_failure_keeps_the_step_of_an_earlier_start(tmp_path):
+  directory = _claim(tmp_path)
+  directory.write_failure(errors.DataError('damaged'), {'step': 0})
+  status = directory.read('STATUS.json')
+  assert (status['state'], status['step'], status['exit_code']) == (
+      'failed',
+      0,
+      65,
+  )
+  assert status['error'] == 'damaged'
+  directory.write_status('preempted', step=696, exit_code=42)
+  directory.write_failure(KeyboardInterrupt(), {'step': 0})
+  status = directory.read('STATUS.json')
+  assert (status['step'], status['exit_code']) == (696, 130)
+  assert status['error'] == 'interrupted'
+
+
+@pytest.mark.parametrize(
+    'error, code',
+    [
+        (errors.MissingInputError('no text'), 66),
+        (OSError(28, 'No space left on device'), 75),
+        (RuntimeError('write() failed: No space left on device'), 75),
+        (PermissionError(13, 'Permission denied'), 2),
+        (ZeroDivisionError('a bug'), 1),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_a_failure_of_the_set_up_is_in_the_status(
+    tmp_path, monkeypatch, error, code
+):
+  def fail(*unused_args, **unused_kwargs):
+    raise error
+
+  monkeypatch.setattr(job, 'make_job', fail)
+  with pytest.raises(type(error)):
+    train.train(toy_suite.make_config(), tmp_path, watch=train.QUIET)
+  status = run_dir.RunDir(tmp_path).read('STATUS.json')
+  assert (status['state'], status['exit_code']) == ('failed', code)
+  assert status['total_steps'] == toy_suite.make_config().steps
+
+
+def test_starts_that_a_user_interrupts_do_not_count(tmp_path, monkeypatch):
+  def interrupt(job, directory, *unused_args, **unused_kwargs):
+    directory.note_start(0)
+    raise KeyboardInterrupt
+
+  config = toy_suite.make_config()
+  # Only the config is used.
+  made = tuple.__new__(job.Job, (config, (), None, '', None, '', ''))
+  monkeypatch.setattr(train, '_run', interrupt)
+  for _ in range(run_dir.MAX_STARTS + 2):
+    directory = run_dir.RunDir(tmp_path)
+    with directory.claim(config), pytest.raises(KeyboardInterrupt):
+      train.run(made, directory)
+  status = run_dir.RunDir(tmp_path).read('STATUS.json')
+  assert (status['exit_code'], status['error']) == (130, 'interrupted')

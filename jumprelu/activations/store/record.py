@@ -36,7 +36,11 @@ _SOFT = (
     'corpus.data_dir',
 )
 # Fields that records of earlier versions lack, with the values of their rows.
-_ADDED = {'stream.center': False, 'stream.max_norm': 0.0}
+_ADDED = {
+    'corpus.max_bad_rows': 0.0,
+    'stream.center': False,
+    'stream.max_norm': 0.0,
+}
 
 # Fields that only the manifest of a complete store has.
 _TOTALS = ('complete', 'rows', 'kept', 'dropped', 'blocks_sha256')

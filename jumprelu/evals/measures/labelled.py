@@ -226,9 +226,10 @@ def _record(line: str, place: str) -> tuple[str, str]:
   """Returns a line's text and label."""
   try:
     record: Any = json.loads(line)
-  except json.JSONDecodeError as e:
+  except (ValueError, RecursionError) as e:
+    reason = getattr(e, 'msg', None) or e
     raise errors.DataError(
-        f'{place}: not JSON ({e.msg}); write one JSON object per line'
+        f'{place}: not JSON ({reason}); write one JSON object per line'
     ) from None
   record = record if isinstance(record, dict) else {}
   text, label = record.get('text'), record.get('label')

@@ -50,7 +50,7 @@ def find(root: str | os.PathLike) -> dict[str, record.Released]:
     UserError: the folder is of another kind, such as a run, or an SAE is of a
       kind that is not supported.
   """
-  root = pathlib.Path(root)
+  root = pathlib.Path(root).expanduser()
   if root.is_file():
     if root.name not in _ARRAYS:
       raise errors.UserError(
@@ -65,7 +65,12 @@ def find(root: str | os.PathLike) -> dict[str, record.Released]:
   if (root / layout.SUITE).is_file():
     return {path: ours.read(root / path) for path in members.list_members(root)}
   released = {}
-  for folder, folders, _ in os.walk(root):
+  seen = set()
+  for folder, folders, _ in os.walk(root, followlinks=True, onerror=_refuse):
+    if os.path.realpath(folder) in seen:  # A link to a folder above or beside.
+      folders.clear()
+      continue
+    seen.add(os.path.realpath(folder))
     folders.sort(key=_by_number)
     reader = _format_of(pathlib.Path(folder))
     path = pathlib.Path(folder).relative_to(root).as_posix()
@@ -104,6 +109,14 @@ def select(
       for path, sae in released.items()
       if not texts or any(text in path for text in texts)
   }
+
+
+def _refuse(error: OSError) -> None:
+  """Raises UserError for a folder that cannot be listed."""
+  raise errors.UserError(
+      f'{error.filename}: cannot be read ({error.strerror}); make it readable or'
+      ' name another folder'
+  ) from error
 
 
 def _format_of(folder: pathlib.Path):

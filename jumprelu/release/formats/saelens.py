@@ -29,7 +29,7 @@ import numpy as np
 
 from jumprelu import errors
 from jumprelu.files import json_files
-from jumprelu.release.formats import hooks, record, tensors
+from jumprelu.release.formats import hooks, record, saelens_fields, tensors
 
 # The content of a cfg.json.
 Config = Mapping[str, Any]
@@ -38,6 +38,7 @@ CONFIG = 'cfg.json'
 PARAMS = 'sae_weights.safetensors'
 _PLAIN = ('W_enc', 'b_enc', 'W_dec', 'b_dec')
 _GATES = ('b_gate', 'b_mag', 'r_mag')
+_SCALES = ('scaling_factor', 'finetuning_scaling_factor')
 
 # Architecture -> our name of the variant, and the names of the tensors.
 _ARCHITECTURES = {
@@ -60,7 +61,7 @@ _ARCHITECTURES = {
 }
 _AXES = {name: ('width',) for name in _GATES} | {
     'W_skip': ('d_out', 'd_in'),
-    'scaling_factor': ('width',),
+    **{name: ('width',) for name in _SCALES},
     'topk_threshold': (),
 }
 
@@ -79,6 +80,7 @@ def read(folder: pathlib.Path) -> record.Released:
   """
   where, path = folder / CONFIG, folder / PARAMS
   config = json_files.read_json(where)
+  saelens_fields.check(where, config)
   metadata = config.get('metadata')
   metadata = config | (metadata if isinstance(metadata, dict) else {})
   architecture = _architecture(where, config)
@@ -197,10 +199,11 @@ def _read(
 ) -> record.Params:
   """Reads the tensors.
 
-  Old files may hold a scaling factor of each latent, which must be 1.
+  Old files may hold scaling factors of each latent, which must be 1.
   """
-  scaled = 'scaling_factor' in tensors.header(path)
-  names = (*names, 'scaling_factor') if scaled else names
+  header = tensors.header(path)
+  scales = [name for name in _SCALES if name in header]
+  names = (*names, *scales)
   params = record.read_arrays(
       path,
       dict(zip(names, names, strict=True)),
@@ -210,10 +213,11 @@ def _read(
   if config.get('d_in') not in (None, params['W_enc'].shape[0]):
     raise errors.DataError(
         f'{path}: tensor W_enc has shape {params["W_enc"].shape}, wanted'
-        f' ({config["d_in"]}, {params["W_enc"].shape[1]})'
+        f' ({config["d_in"]!r}, {params["W_enc"].shape[1]}) by d_in in {CONFIG}'
     )
-  if scaled and (params.pop('scaling_factor') != 1).any():
-    raise errors.DataError(f'{path}: tensor scaling_factor is not 1 everywhere')
+  for name in scales:
+    if (params.pop(name) != 1).any():
+      raise errors.DataError(f'{path}: tensor {name} is not 1 everywhere')
   if 'W_skip' in params:
     params['W_skip'] = np.ascontiguousarray(params['W_skip'].T)
   return params

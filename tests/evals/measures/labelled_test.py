@@ -111,6 +111,8 @@ def test_two_labels_are_one_task_and_more_are_one_task_each(tmp_path, layout):
     'content, error, message',
     [
         ('{"text": "a", "label"', errors.DataError, r'x.jsonl:1: not JSON'),
+        ('[' * 100_000, errors.DataError, r'x.jsonl:1: not JSON'),
+        ('{"n": ' + '1' * 5000 + '}', errors.DataError, r':1: not JSON'),
         ('{"text": 3, "label": 0}', errors.DataError, r':1: field "text"'),
         ('{"text": "a"}', errors.DataError, r':1: field "label"'),
         ('[1]', errors.DataError, r':1: field "text"'),

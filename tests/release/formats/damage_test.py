@@ -82,6 +82,18 @@ def test_a_config_of_another_architecture(tmp_path):
         ({'apply_b_dec_to_input': None}, ('apply_b_dec_to_input is missing',)),
         ({'d_sae': 8}, ('W_enc has shape (6, 16)', 'wanted (d_in, 8)')),
         ({'d_in': 5}, ('W_enc has shape (6, 16)', 'wanted (5, 16)')),
+        ({'d_in': '6'}, ("wanted ('6', 16) by d_in in cfg.json",)),
+        ({'hook_head_index': 3}, ('hook_head_index is 3', 'wanted None')),
+        (
+            {'metadata': {'hook_head_index': 3, 'sae_lens_version': '6.0'}},
+            ('metadata.hook_head_index is 3',),
+        ),
+        (
+            {'finetuning_scaling_factor': True},
+            ('finetuning_scaling_factor is True',),
+        ),
+        ({'reshape_activations': 'flat'}, ("reshape_activations is 'flat'",)),
+        ({'input_shift': 0.5}, ("field input_shift ('0.5') is unknown",)),
         (
             {'d_in': 5, 'd_sae': None},
             ('W_enc has shape (6, 16)', 'wanted (5, 16)'),
@@ -115,15 +127,18 @@ def test_invalid_fields_of_a_topk_cfg_json(tmp_path, config, words):
   refused(tmp_path, 'cfg.json', *words)
 
 
+@pytest.mark.parametrize(
+    'name', ['scaling_factor', 'finetuning_scaling_factor']
+)
 @pytest.mark.parametrize('factor', [1.0, 2.0])
-def test_a_scaling_factor_must_be_one(tmp_path, factor):
+def test_a_scaling_factor_must_be_one(tmp_path, name, factor):
   a = folders.arrays()
-  a['scaling_factor'] = np.full(folders.WIDTH, factor, np.float32)
+  a[name] = np.full(folders.WIDTH, factor, np.float32)
   folders.saelens(tmp_path / 'sae', a, {'architecture': 'jumprelu'})
   if factor == 1:
-    assert 'scaling_factor' not in formats.find(tmp_path)['sae'].params
+    assert name not in formats.find(tmp_path)['sae'].params
   else:
-    refused(tmp_path, 'scaling_factor is not 1')
+    refused(tmp_path, f'{name} is not 1')
 
 
 def test_a_width_that_contradicts_the_folder(tmp_path):

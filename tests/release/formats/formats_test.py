@@ -1,5 +1,7 @@
 """Each published format: latents and reconstructions against plain NumPy."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -188,3 +190,27 @@ def test_several_formats_in_one_folder_are_sorted_by_number(tmp_path):
       'layer_2/width_16',
       'layer_10/width_16',
   ]
+
+
+def test_links_to_folders_are_followed_once(tmp_path):
+  folders.gemma_scope(tmp_path / 'elsewhere' / 'sae', folders.arrays())
+  root = tmp_path / 'root'
+  root.mkdir()
+  (root / 'linked').symlink_to(tmp_path / 'elsewhere')
+  (tmp_path / 'elsewhere' / 'loop').symlink_to(root)
+  assert list(formats.find(root)) == ['linked/sae']
+
+
+def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
+  folders.gemma_scope(tmp_path / 'sae', folders.arrays())
+  (tmp_path / 'closed').mkdir()
+  scandir = os.scandir
+
+  def refuse(path):
+    if str(path).endswith('closed'):
+      raise PermissionError(13, 'Permission denied', str(path))
+    return scandir(path)
+
+  monkeypatch.setattr(os, 'scandir', refuse)
+  with pytest.raises(errors.UserError, match='closed: cannot be read'):
+    formats.find(tmp_path)

@@ -1,0 +1,65 @@
+"""Output to a pipe that its reader has closed, which must not end a run."""
+
+from collections.abc import Iterator
+import contextlib
+import os
+import sys
+from typing import Any
+
+
+class _Tolerant:
+  """A text stream that drops all text after its pipe was closed."""
+
+  def __init__(self, stream: Any):
+    self._stream = stream
+    self._closed = False
+
+  def __getattr__(self, name: str) -> Any:
+    return getattr(self._stream, name)
+
+  def write(self, text: str) -> int:
+    """Writes text, or drops it."""
+    if not self._closed:
+      try:
+        self._stream.write(text)
+      except BrokenPipeError:
+        self._closed = True
+    return len(text)
+
+  def flush(self) -> None:
+    """Writes buffered text, or drops it."""
+    if not self._closed:
+      try:
+        self._stream.flush()
+      except BrokenPipeError:
+        self._closed = True
+
+
+@contextlib.contextmanager
+def dropped_if_closed() -> Iterator[None]:
+  """Drops text to stdout and stderr whose reader has closed the pipe.
+
+  `jumprelu train ... 2>&1 | head` therefore trains to the end, and the table of
+  `jumprelu status | head` ends quietly.
+  """
+  before = sys.stdout, sys.stderr
+  tolerant = _Tolerant(before[0]), _Tolerant(before[1])
+  sys.stdout, sys.stderr = (
+      tolerant  # pyright: ignore[reportAttributeAccessIssue]
+  )
+  try:
+    yield
+    tolerant[0].flush()
+  finally:
+    sys.stdout, sys.stderr = before
+    for stream in tolerant:
+      if stream._closed:
+        # Python would flush the buffer again at exit, and fail.
+        _discard(stream)
+
+
+def _discard(stream: Any) -> None:
+  with contextlib.suppress(OSError, ValueError, AttributeError):
+    descriptor = stream.fileno()
+    with open(os.devnull, 'w', encoding='utf-8') as null:
+      os.dup2(null.fileno(), descriptor)
