@@ -122,16 +122,18 @@ def _encode(
   """Yields the tokens of all documents of a source except the first `skip`."""
   progress = _Progress(source.name, source.size(), write=write)
   documents = source.documents()
-  for document in itertools.islice(documents, skip):
-    progress.add(_text_bytes(document))
-  for batch in _batches(documents):
-    sizes = [_text_bytes(d) for d in batch]
-    tokens = tokenizer.encode_batch([d.text for d in batch])
-    for document, ids, size in zip(batch, tokens, sizes, strict=True):
-      yield Encoded(split.holds_out(source.split_key(document)), ids, size)
-    progress.add(sum(sizes))
-  if isinstance(source, bad_rows.HasBadRows) and source.bad_rows.skipped:
-    (write or _print)(f'{source.name}: {source.bad_rows}')
+  try:
+    for document in itertools.islice(documents, skip):
+      progress.add(_text_bytes(document))
+    for batch in _batches(documents):
+      sizes = [_text_bytes(d) for d in batch]
+      tokens = tokenizer.encode_batch([d.text for d in batch])
+      for document, ids, size in zip(batch, tokens, sizes, strict=True):
+        yield Encoded(split.holds_out(source.split_key(document)), ids, size)
+      progress.add(sum(sizes))
+  finally:  # Also if the reader stops early, at `max_tokens`.
+    if isinstance(source, bad_rows.HasBadRows) and source.bad_rows.skipped:
+      (write or _print)(f'{source.name}: {source.bad_rows}')
 
 
 def make_wrap(tokenizer: Tokenizer, config: Config) -> packing.Wrap:
@@ -170,6 +172,8 @@ def _skipped(source: Any) -> dict[str, Any]:
   if not isinstance(source, bad_rows.HasBadRows):
     return {}
   rows = source.bad_rows
+  # Checks the last file too, which is not read to its end with `max_tokens`.
+  rows.end_file(source.name)
   return {'skipped_rows': rows.skipped} if rows.skipped else {}
 
 

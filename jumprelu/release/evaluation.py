@@ -64,18 +64,17 @@ def evaluate_released(
     settings: The settings of the measures; the defaults if None.
   """
   members = [make_member(path, sae) for path, sae in released.items()]
-  # Precedes the load of the model and the text, which take long.
-  evaluate.check_shapes(lm.find(model).config, members)
+  # Shapes, then the text, precede the load of the model, which takes longest.
+  source = lm.find(model)
+  evaluate.check_shapes(source.config, members)
+  tokenizer = data.Tokenizer(source.tokenizer_path, rows=source.config.vocab)
+  prepared = data.prepare(text, tokenizer, corpus)
   devices = sharding.make_mesh(mesh)
   language_model = lm.load(
       model,
       dtype=config_lib.dtype_on(lm_dtype, jax.default_backend()),
       mesh=devices,
   )
-  tokenizer = data.Tokenizer(
-      language_model.tokenizer_path, rows=language_model.config.vocab
-  )
-  prepared = data.prepare(text, tokenizer, corpus)
   with products.precision(precision):
     return evaluate.evaluate_members(
         language_model,

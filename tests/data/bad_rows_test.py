@@ -96,6 +96,25 @@ def test_skipped_rows_are_counted_in_the_record_and_announced(
     data.prepare(str(path), tokenizer, config)
 
 
+def test_the_share_holds_for_a_file_that_is_not_read_to_its_end(
+    tokenizer, config, tmp_path
+):
+  path = tmp_path / 'a.jsonl'
+  good = [
+      json.dumps({'text': f'{t} {n}'}).encode() for n in 'abcd' for t in GOOD
+  ]
+  path.write_bytes(b'\n'.join([*good[:9], *[BAD['null']] * 20, *good[9:], b'']))
+  early = dataclasses.replace(config, max_bad_rows=0.3, max_tokens=500)
+  lines = []
+  prepared = data.prepare(str(path), tokenizer, early, on_phase=lines.append)
+  assert prepared.description['skipped_rows'] == 20
+  assert any('20 of 84 rows skipped' in line for line in lines)
+  # 20 of 260 rows are bad, but 20 of the 84 that were read.
+  strict = dataclasses.replace(early, max_bad_rows=0.2)
+  with pytest.raises(DataError, match='20 of 84 rows cannot be read'):
+    data.prepare(str(path), tokenizer, strict)
+
+
 @pytest.mark.parametrize('share', [-0.1, 1.0])
 def test_the_share_is_below_one(share):
   with pytest.raises(UserError, match='max_bad_rows must be 0 to below 1'):

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jumprelu import errors, lm
+from jumprelu import data, errors, evals, lm, sharding
 from jumprelu.evals import evaluate
 from jumprelu.release import evaluation, formats
 from tests import small_release
@@ -56,3 +56,20 @@ def test_local_folders_of_the_training_run_are_ignored():
       {'corpus': {'cache_dir': '/home/alice', 'sequence_length': 64}}
   )
   assert corpus.cache_dir == '' and corpus.sequence_length == 64
+
+
+def test_the_text_is_looked_up_before_the_model_is_loaded(monkeypatch):
+  def load(*unused_args, **unused_kwargs):
+    raise AssertionError('loaded')
+
+  monkeypatch.setattr(lm, 'load', load)
+  with pytest.raises(errors.MissingInputError, match='no/such/text'):
+    evaluation.evaluate_released(
+        {},
+        model='gemma2_nano',
+        lm_dtype='auto',
+        text='no/such/text',
+        corpus=data.Config(),
+        config=evals.Config(),
+        mesh=sharding.Config(),
+    )
