@@ -74,7 +74,8 @@ def _check(words, monkeypatch):
       spec = importlib.util.find_spec(words[2] + '.__main__')
     source = pathlib.Path(spec.origin).read_text('utf-8')
     if not re.search(r'run_command\(|figure_main\(|command\.main\(', source):
-      assert not words[3:], 'the module has no flags'
+      names = re.findall(r'--(\w+)', ' '.join(words[3:]))
+      assert set(names) <= _defined(source), 'the module has no such flag'
       return
     monkeypatch.setattr(sys, 'argv', words[2:])
     with pytest.raises(SystemExit) as ended:
@@ -101,6 +102,11 @@ def test_every_command_of_a_document_is_valid(document, monkeypatch):
   assert not wrong, '\n'.join(wrong)
 
 
+def _defined(source):
+  """Returns the flags that a module declares when it is imported."""
+  return set(re.findall(r"DEFINE_\w+\(\s*'(\w+)'", source))
+
+
 def _known_flags():
   modules = [f'jumprelu.run.{name}' for name in main.COMMANDS] + _modules()
   names = set(OTHER_FLAGS)
@@ -108,6 +114,8 @@ def _known_flags():
     flag_values = main._new_flags()
     importlib.import_module(name).define_flags(flag_values)
     names |= set(flag_values)
+  for path in (extract.ROOT / 'experiments').rglob('*.py'):
+    names |= _defined(path.read_text('utf-8'))
   return names
 
 
