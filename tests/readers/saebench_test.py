@@ -124,7 +124,7 @@ def scalars(result):
 
 
 def test_its_core_results_of_the_demos_release_are_our_measure(
-    tmp_path, monkeypatch, made, suite, record
+    tmp_path, monkeypatch, demo, made, suite, record
 ):
   import sae_lens
 
@@ -141,7 +141,7 @@ def test_its_core_results_of_the_demos_release_are_our_measure(
   for path, source in sources.items():
     adapted.setdefault(str(source.released.origin.site), path)
   for site, path in adapted.items():
-    saes[f'adapted_{site}'] = saebench_adapter.load(tmp_path / 'out' / path)
+    saes[f'adapted_{site}'] = saebench_adapter.load(demo / 'release' / path)
   results = evaluate(monkeypatch, tmp_path, made, saes)
   ours = {
       row['path']: row for row in json_files.read_lines(made / 'saebench.jsonl')
