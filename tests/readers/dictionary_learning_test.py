@@ -1,7 +1,4 @@
-"""dictionary_learning 0.1 opens our exports, and our reader opens its saves.
-
-The environment is that of `saelens_test.py` with dictionary-learning==0.1.0.
-"""
+"""dictionary_learning opens our exports, and our reader opens its saves."""
 
 import json
 
@@ -9,21 +6,37 @@ import numpy as np
 import pytest
 
 from jumprelu import saes
-from tests.readers import saelens_test
 from tests.release.exports import small
 
 pytestmark = pytest.mark.readers
 
+TOOL = 'dictionary-learning'
+
 
 @pytest.mark.parametrize('variant', list(saes.VARIANTS))
-def test_the_library_opens_every_variant(tmp_path, variant):
+def test_the_library_opens_every_variant(tmp_path, activations, agree, variant):
   from dictionary_learning import utils
 
-  source = small.make(variant)
-  small.export([source], tmp_path / 'out', to='dictionary_learning')
-  theirs, config = utils.load_dictionary(str(tmp_path / 'out/a'), device='cpu')
-  saelens_test.check(theirs, source.released)
+  for d_in in (8, 128):
+    source = small.make(variant, d_in=d_in)
+    out = tmp_path / str(d_in)
+    small.export([source], out, to='dictionary_learning')
+    theirs, config = utils.load_dictionary(str(out / 'a'), device='cpu')
+    agree(TOOL, theirs, source.released)
+  agree(TOOL, theirs, source.released, activations['resid_post'])
   assert config['trainer']['lm_name'] == 'google/gemma-2-2b'
+
+
+def test_the_library_opens_the_demos_suite(tmp_path, suite, activations, agree):
+  from dictionary_learning import utils
+
+  sources = [s for s in suite.values() if not s.transcodes]
+  small.export(sources, tmp_path / 'out', to='dictionary_learning')
+  for source in sources:
+    folder = str(tmp_path / 'out' / source.path)
+    theirs, _ = utils.load_dictionary(folder, device='cpu')
+    for x in (None, activations[str(source.released.origin.site)]):
+      agree(TOOL, theirs, source.released, x)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +50,7 @@ def test_the_library_opens_every_variant(tmp_path, variant):
         'BatchTopKSAE',
     ],
 )
-def test_saves_of_the_library_are_read(tmp_path, kind):
+def test_saves_of_the_library_are_read(tmp_path, agree, kind):
   from dictionary_learning import utils
   import torch
 
@@ -60,6 +73,6 @@ def test_saves_of_the_library_are_read(tmp_path, kind):
   # The library changes some SAEs on loading.
   theirs, _ = utils.load_dictionary(str(tmp_path), device='cpu')
   released = small.only(tmp_path)
-  saelens_test.check(theirs, released)
+  agree(TOOL, theirs, released)
   assert released.origin == ('gemma2_2b', 2, 'resid_post', None)
   assert np.asarray(small.outputs(released)[0]).any()

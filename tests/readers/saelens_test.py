@@ -1,13 +1,7 @@
-"""SAELens 6.54 opens our exports, and our reader opens its saves.
+"""SAELens opens our exports, and our reader opens its saves."""
 
-The environment needs a torch for CPUs, sae-lens==6.54.12, the core of this
-package, and pytest with its plugins:
-
-  pytest -m readers tests/readers
-"""
-
-import numpy as np
 import pytest
+from safetensors import numpy as safetensors
 
 from jumprelu import saes
 from jumprelu.release import formats
@@ -15,52 +9,52 @@ from tests.release.exports import small
 
 pytestmark = pytest.mark.readers
 
+TOOL = 'sae-lens'
 VARIANTS = list(saes.VARIANTS)
 
 
-def inputs():
-  return (np.random.default_rng(99).normal(size=(40, 8)) * 4).astype('f4')
-
-
-def check(theirs, original):
-  """Compares SAELens's latents and reconstruction with ours."""
-  import torch
-
-  latents, reconstruction = map(np.asarray, small.outputs(original))
-  with torch.no_grad():
-    x = torch.tensor(inputs())
-    values = theirs.encode(x).numpy(), theirs(x).numpy()
-  for value, wanted in zip(values, (latents, reconstruction), strict=True):
-    tolerance = 1e-5 * np.abs(wanted).max()
-    np.testing.assert_allclose(value, wanted, rtol=0, atol=tolerance)
-
-
 @pytest.mark.parametrize('variant', VARIANTS)
-def test_saelens_opens_every_variant(tmp_path, variant):
+def test_saelens_opens_every_variant(tmp_path, activations, agree, variant):
   import sae_lens
 
-  source = small.make(variant)
-  small.export([source], tmp_path / 'out', to='saelens')
-  theirs = sae_lens.SAE.load_from_disk(tmp_path / 'out/a')
-  check(theirs, source.released)
+  sizes = {'random': 8, 'nano': 128}
+  for name, d_in in sizes.items():
+    source = small.make(variant, d_in=d_in)
+    small.export([source], tmp_path / name, to='saelens')
+    theirs = sae_lens.SAE.load_from_disk(tmp_path / name / 'a')
+    agree(TOOL, theirs, source.released)
+    if name == 'nano':
+      agree(TOOL, theirs, source.released, activations['resid_post'])
   assert theirs.cfg.metadata.hook_name == 'blocks.3.hook_resid_post'
   assert theirs.cfg.metadata.model_name == 'gemma-2-2b'
 
 
 @pytest.mark.parametrize('variant, skip', small.TRANSCODERS)
 @pytest.mark.parametrize('origin', [small.TRANSCODER, small.WITH_GAIN])
-def test_saelens_opens_transcoders(tmp_path, origin, variant, skip):
+def test_saelens_opens_transcoders(tmp_path, agree, origin, variant, skip):
   import sae_lens
 
   source = small.make(variant, origin=origin, skip=skip)
   small.export([source], tmp_path / 'out', to='saelens')
   theirs = sae_lens.SAE.load_from_disk(tmp_path / 'out/a')
-  check(theirs, source.released)
+  agree(TOOL, theirs, source.released)
   assert theirs.cfg.metadata.hook_name_out == 'blocks.3.hook_mlp_out'
 
 
+def test_saelens_opens_the_demos_suite(tmp_path, suite, activations, agree):
+  import sae_lens
+
+  small.export(list(suite.values()), tmp_path / 'out', to='saelens')
+  for path, source in suite.items():
+    theirs = sae_lens.SAE.load_from_disk(tmp_path / 'out' / path)
+    site = str(source.released.origin.site)
+    for x in (None, activations[site]):
+      agree(TOOL, theirs, source.released, x, heads=site == 'attn_heads')
+    assert theirs.cfg.metadata.model_name == 'gemma2_nano'
+
+
 @pytest.mark.parametrize('kind', ['JumpReLU', 'Standard', 'TopK', 'Gated'])
-def test_saelens_saves_are_read(tmp_path, kind):
+def test_saelens_saves_are_read(tmp_path, agree, kind):
   import sae_lens
   import torch
 
@@ -80,29 +74,68 @@ def test_saelens_saves_are_read(tmp_path, kind):
   theirs.cfg.metadata.model_name = 'gemma-2-2b'
   theirs.save_model(tmp_path / 'theirs')
   released = small.only(tmp_path / 'theirs')
-  check(theirs, released)
+  agree(TOOL, theirs, released)
   assert released.origin == ('gemma2_2b', 2, 'mlp_out', None)
 
 
-def test_the_loader_of_gemma_scope_opens_an_export(tmp_path, monkeypatch):
-  import sae_lens
+def local_files(monkeypatch, out):
+  """Lets the loaders of repositories read the folders below `out`."""
   from sae_lens.loading import pretrained_sae_loaders as loaders
 
+  def local(repo_id, filename, *, subfolder='', **_):
+    return str(out / repo_id.split('/')[1] / subfolder / filename)
+
+  def shapes(repo_id, filename):
+    arrays = safetensors.load_file(local(repo_id, filename))
+    return {name: list(value.shape) for name, value in arrays.items()}
+
+  monkeypatch.setattr(loaders, 'hf_hub_download', local)
+  monkeypatch.setattr(loaders, 'get_safetensors_tensor_shapes', shapes)
+  return loaders
+
+
+def load(config, state):
+  """Returns the SAE that SAELens makes of a loader's config and tensors."""
+  from sae_lens.loading import pretrained_sae_loaders as loaders
+  from sae_lens.registry import get_sae_class
+
+  config = loaders.handle_config_defaulting(config)
+  make, config_class = get_sae_class(config['architecture'])
+  theirs = make(config_class.from_dict(config))
+  theirs.load_state_dict(state)
+  return theirs
+
+
+def test_the_loader_of_gemma_scope_opens_an_export(
+    tmp_path, monkeypatch, agree
+):
   source = small.make()
   small.export([source], tmp_path / 'out', to='gemma_scope')
   ((path, _),) = formats.find(tmp_path / 'out').items()
   repository, _, folder = path.partition('/')
-
-  def local(repo_id, *, filename, subfolder, **_):
-    return str(tmp_path / 'out' / repo_id.split('/')[1] / subfolder / filename)
-
-  monkeypatch.setattr(loaders, 'hf_hub_download', local)
+  loaders = local_files(monkeypatch, tmp_path / 'out')
   # The width is below those that the loader knows.
   config, state, _ = loaders.gemma_2_sae_huggingface_loader(
       f'me/{repository}', folder, cfg_overrides={'d_in': 8, 'd_sae': 12}
   )
   assert config['hook_name'] == 'blocks.3.hook_resid_post'
-  config = loaders.handle_config_defaulting(config)
-  theirs = sae_lens.JumpReLUSAE(sae_lens.JumpReLUSAEConfig.from_dict(config))
-  theirs.load_state_dict(state)
-  check(theirs, source.released)
+  agree(TOOL, load(config, state), source.released)
+
+
+@pytest.mark.parametrize('skip', [None, False, True])
+def test_the_loader_of_gemma_scope_2_opens_an_export(
+    tmp_path, monkeypatch, agree, skip
+):
+  origin = small.WITH_GAIN
+  if skip is None:
+    origin = small.ORIGIN._replace(model='gemma3_1b')
+  source = small.make(origin=origin, skip=bool(skip))
+  small.export([source], tmp_path / 'out', to='gemma_scope_2')
+  ((path, _),) = formats.find(tmp_path / 'out').items()
+  repository, _, folder = path.partition('/')
+  loaders = local_files(monkeypatch, tmp_path / 'out')
+  config, state, _ = loaders.gemma_3_sae_huggingface_loader(
+      f'me/{repository}', folder
+  )
+  assert config['model_name'].startswith('google/gemma-3-1b')
+  agree(TOOL, load(config, state), source.released)

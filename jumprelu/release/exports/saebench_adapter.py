@@ -93,6 +93,10 @@ def _module(params: record.Params, config: Config) -> Any:
   class Module(torch.nn.Module):
     """The SAE."""
 
+    # SAEBench flattens attention heads itself, and calls the method that
+    # disables SAELens's flattening.
+    hook_z_reshaping_mode = False
+
     def __init__(self):
       super().__init__()
       self.cfg = config
@@ -107,6 +111,9 @@ def _module(params: record.Params, config: Config) -> Any:
     @property
     def device(self):
       return self.W_enc.device
+
+    def turn_off_forward_pass_hook_z_reshaping(self):
+      pass
 
     def encode(self, x):
       pre_acts = x.to(self.dtype) @ self.W_enc + self.b_enc

@@ -30,13 +30,14 @@ def make(variant='jumprelu', *, origin=ORIGIN, path='a', **changes):
     variant: A key of `saes.VARIANTS`.
     origin: The SAE's origin; that of a transcoder makes one.
     path: The SAE's path.
-    **changes: `skip`, `d_out`, and fields of the variant's config.
+    **changes: `skip`, `d_in`, `d_out`, and fields of the variant's config.
   """
-  skip, d_out = changes.pop('skip', False), changes.pop('d_out', 8)
+  skip, d_in = changes.pop('skip', False), changes.pop('d_in', 8)
+  d_out = changes.pop('d_out', d_in)
   sae = saes.make_sae(
       variant,
       saes.VARIANTS[variant][1](**changes),
-      d_in=8,
+      d_in=d_in,
       d_out=d_out,
       width=12,
       transcoder=origin.site == 'transcoder',
@@ -45,7 +46,7 @@ def make(variant='jumprelu', *, origin=ORIGIN, path='a', **changes):
   params = small_release.perturbed(sae, 4)
   if skip:
     rng = np.random.default_rng(7)
-    params['W_skip'] = jnp.asarray(rng.normal(size=(8, d_out)), jnp.float32)
+    params['W_skip'] = jnp.asarray(rng.normal(size=(d_in, d_out)), jnp.float32)
   if variant.endswith('topk') and 'batch' not in variant:
     params['k'] = jnp.float32(3)
   scale = 0.75 if origin.site == 'transcoder' else 3.5
@@ -64,12 +65,17 @@ def export(sources, out, *, to, **options):
     return exports.write(sources, new, to=to, **options)
 
 
-def outputs(released):
-  """Returns the latents and the reconstruction of 40 random inputs."""
-  x = jnp.asarray(np.random.default_rng(99).normal(size=(40, 8)) * 4)
+def inputs(d_in=8):
+  """Returns 40 random inputs."""
+  return (np.random.default_rng(99).normal(size=(40, d_in)) * 4).astype('f4')
+
+
+def outputs(released, x=None):
+  """Returns the latents and the reconstruction of inputs, or of random ones."""
+  x = jnp.asarray(inputs(released.sae.d_in) if x is None else x)
   params = {k: jnp.asarray(v) for k, v in released.params.items()}
-  latents = released.sae.encode(params, x.astype(jnp.float32))
-  return latents, released.sae.decode(params, latents, x.astype(jnp.float32))
+  latents = released.sae.encode(params, x)
+  return latents, released.sae.decode(params, latents, x)
 
 
 def check_equal(released, original):
