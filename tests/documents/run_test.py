@@ -147,7 +147,11 @@ def _smaller(words):
   if command in ('train', 'harvest'):
     if not any(arg.startswith('--data=') for arg in argv):
       changed.append('--data=text')
-  return [command, *changed, *SMALL.get(command, ())]
+  smaller = SMALL.get(command, ())
+  if any(arg.startswith('--init_from=') for arg in argv):
+    # The width is that of the source.
+    smaller = [arg for arg in smaller if not arg.startswith('--widths=')]
+  return [command, *changed, *smaller]
 
 
 def _answer_prompts(folder):
