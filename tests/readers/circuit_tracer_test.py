@@ -52,7 +52,9 @@ def test_the_library_opens_a_set(
   hook = 'mlp.hook_in' if origin.input_gain else 'ln2.hook_normalized'
   assert transcoders.feature_input_hook == hook
   for theirs, source in zip(transcoders, sources, strict=True):
-    for x in (None, activations['transcoder']):
+    # Large enough for the threshold of BatchTopK.
+    random = 8 * small.inputs(128)
+    for x in (random, 30 * activations['transcoder']):
       agree(TOOL, theirs, source.released, x)
 
 

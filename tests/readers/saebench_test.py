@@ -72,7 +72,7 @@ def evaluate(monkeypatch, tmp_path, made, saes):
   model = peer_metrics.load_model(made / 'model')
   # SAEBench asks for the ids of special tokens, and never for text.
   model.tokenizer = types.SimpleNamespace(
-      pad_token_id=0, eos_token_id=1, bos_token_id=2
+      pad_token_id=0, eos_token_id=1, bos_token_id=2, padding_side='right'
   )
   # The embedded model has no name in TransformerLens.
   monkeypatch.setattr(
