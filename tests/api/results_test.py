@@ -150,7 +150,7 @@ def test_attributions_of_other_things_are_refused(model, suite):
     model.attribute(acts, target='read', position=99)
   with pytest.raises(errors.UserError, match='ids must be from 1 to'):
     model.attribute(acts, target=10**6)
-  with pytest.raises(errors.UserError, match='without the spliced SAE'):
+  with pytest.raises(errors.UserError, match='without SAEs and edits'):
     model.with_sae(sae).attribute(acts, target='read')
   with pytest.raises(errors.UserError, match='pass sae='):
     model.attribute(TEXT, target='read')
