@@ -88,7 +88,7 @@ def test_the_command_serves_a_page_and_its_live_model(release, folder):
     assert lines[0] == 'explore: page'
     address = re.search(r'http://(127\.0\.0\.1:\d+)/: open it', text)[1]
     phases = [line for line in lines if line.startswith('compiling: ')]
-    assert 'loading gemma2_nano' in lines and len(phases) == 7
+    assert 'loading gemma2_nano' in lines and len(phases) == 8
     connection = http.client.HTTPConnection(address, timeout=60)
     connection.request('GET', '/')
     page = connection.getresponse().read().decode()
