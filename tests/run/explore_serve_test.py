@@ -95,7 +95,8 @@ def test_the_command_serves_a_page_and_its_live_model(release, folder):
     index = json.loads(
         re.search(r'id="jumprelu-index">(.*?)</script>', page, re.S)[1]
     )
-    assert index['live'] == {'max_tokens': 256, 'max_new_tokens': 64}
+    limits = {'max_tokens': 256, 'max_new_tokens': 64, 'max_edits': 4}
+    assert index['live'] == limits
     body = json.dumps({'text': 'def f(x):\n  return x'})
     connection.request('POST', '/api/run', body)
     result = json.loads(connection.getresponse().read())
