@@ -8,11 +8,14 @@ from experiments.figures import axes as axes_lib
 from experiments.figures import captions, drawing
 from jumprelu.plots import plot_style, sheets
 
+# Draws a panel from its axis, its rows and its metric.
+Draw = Callable[[Any, list[drawing.Row], str], None]
+
 
 def by_site(
     rows: Sequence[drawing.Row],
     metrics: Sequence[str],
-    draw: Callable[[Any, list[drawing.Row], str], None],
+    draw: Draw,
     *,
     x: str = 'l0',
     sites: Iterable[str] = plot_style.SITES,
@@ -28,17 +31,44 @@ def by_site(
     sites: Sites in order; those without rows are omitted.
     bars: The meaning of error bars, as for `captions.write`.
   """
-  columns = drawing.present(rows, 'site', sites)
+  present = drawing.present(rows, 'site', sites)
+  titles = {site: plot_style.SITES[site] for site in present}
+  return grid(rows, metrics, draw, column='site', titles=titles, x=x, bars=bars)
+
+
+def grid(
+    rows: Sequence[drawing.Row],
+    metrics: Sequence[str],
+    draw: Draw,
+    *,
+    column: str,
+    titles: Mapping[Any, str],
+    x: str = 'l0',
+    bars: str = '',
+    size: tuple[float, float] = (3.1, 2.9),
+) -> Any:
+  """Returns a figure with a panel for each value of a column and each metric.
+
+  Args:
+    rows: The rows to draw.
+    metrics: The metrics, one row of panels each.
+    draw: Draws a panel, from its axis, its rows and its metric.
+    column: The column whose values are the columns of panels.
+    titles: The titles of the columns of panels, by value and in order.
+    x: The column along x, on a logarithmic axis.
+    bars: The meaning of error bars, as for `captions.write`.
+    size: The size of a panel in inches.
+  """
   fig, axes = sheets.panels(
-      len(metrics), len(columns), sharex=True, sharey='row'
+      len(metrics), len(titles), sharex=True, sharey='row', size=size
   )
-  for column, site in zip(axes.T, columns, strict=True):
-    site_rows = drawing.where(rows, site=site)
-    column[0].set_title(plot_style.SITES[site])
-    for axis, metric in zip(column, metrics, strict=True):
-      draw(axis, site_rows, metric)
+  for panels, (value, title) in zip(axes.T, titles.items(), strict=True):
+    chosen = drawing.where(rows, **{column: value})
+    panels[0].set_title(title)
+    for axis, metric in zip(panels, metrics, strict=True):
+      draw(axis, chosen, metric)
       plot_style.log_axis(axis, 'x')
-    column[-1].set_xlabel(drawing.LABELS[x])
+    panels[-1].set_xlabel(drawing.LABELS[x])
   for row_axes, metric in zip(axes, metrics, strict=True):
     axes_lib.style_row(row_axes, (metric,))
   sheets.legend_below(fig)

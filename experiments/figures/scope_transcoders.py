@@ -8,12 +8,12 @@ coefficients are the same for both. Bars are two standard errors.
   python -m experiments.figures.scope_transcoders --scale=nano
 """
 
+import functools
 import sys
 
-from experiments.figures import axes as axes_lib
-from experiments.figures import captions, drawing, panels
+from experiments.figures import drawing, panels
 from experiments.suites import command, suites
-from jumprelu.plots import plot_style, sheets
+from jumprelu.plots import plot_style
 
 _SITES = ('mlp_out', 'transcoder')
 _METRICS = ('delta_loss', 'fvu')
@@ -38,21 +38,14 @@ def figure(rows):
   """Returns delta loss and FVU against L0, one column per layer."""
   layers = sorted({row['layer'] for row in rows})
   labels = {site: plot_style.SITES[site] for site in _SITES}
-  fig, axes = sheets.panels(
-      len(_METRICS), len(layers), sharex=True, sharey='row', size=(2.9, 2.6)
+  return panels.grid(
+      rows,
+      _METRICS,
+      functools.partial(panels.curves, column='site', labels=labels),
+      column='layer',
+      titles={layer: f'Layer {layer}' for layer in layers},
+      size=(2.9, 2.6),
   )
-  for column, layer in zip(axes.T, layers, strict=True):
-    column[0].set_title(f'Layer {layer}')
-    layer_rows = drawing.where(rows, layer=layer)
-    for axis, metric in zip(column, _METRICS, strict=True):
-      panels.curves(axis, layer_rows, metric, column='site', labels=labels)
-      plot_style.log_axis(axis, 'x')
-    column[-1].set_xlabel(drawing.LABELS['l0'])
-  for row_axes, metric in zip(axes, _METRICS, strict=True):
-    axes_lib.style_row(row_axes, (metric,))
-  sheets.legend_below(fig)
-  captions.write(fig, rows, _METRICS)
-  return fig
 
 
 if __name__ == '__main__':

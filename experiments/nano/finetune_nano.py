@@ -132,6 +132,7 @@ def write_huggingface(config: Any, params: Any, folder: pathlib.Path) -> None:
   safetensors.save_file(
       {name: np.ascontiguousarray(value) for name, value in tensors.items()},
       folder / 'model.safetensors',
+      metadata={'format': 'pt'},  # Which transformers requires.
   )
   (folder / 'config.json').write_text(json.dumps(_fields(config)))
 

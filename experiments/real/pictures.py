@@ -12,6 +12,7 @@ if none of them is. Its caption names the parts' model, text, tokens and seeds.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+import functools
 import pathlib
 import sys
 import types
@@ -19,10 +20,9 @@ from typing import Any
 
 from absl import flags
 
-from experiments.figures import axes as axes_lib
-from experiments.figures import captions, drawing, panels, scope_width
+from experiments.figures import drawing, panels, scope_width
 from jumprelu import errors
-from jumprelu.plots import plot_style, sheets
+from jumprelu.plots import sheets
 from jumprelu.run import main as main_lib
 
 POSITIONAL = 'results'
@@ -115,26 +115,13 @@ def _of_sites(rows: Sequence[drawing.Row]) -> list[drawing.Row]:
 
 def _draw_variants(rows: Sequence[drawing.Row]) -> Any:
   widths = sorted({row['width'] for row in rows})
-  fig, axes = sheets.panels(
-      len(_METRICS), len(widths), sharex=True, sharey='row'
+  return panels.grid(
+      rows,
+      _METRICS,
+      functools.partial(panels.curves, column='variant', labels=_VARIANTS),
+      column='width',
+      titles={width: f'{width:,} latents' for width in widths},
   )
-  for column, width in zip(axes.T, widths, strict=True):
-    column[0].set_title(f'{width:,} latents')
-    for axis, metric in zip(column, _METRICS, strict=True):
-      panels.curves(
-          axis,
-          drawing.where(rows, width=width),
-          metric,
-          column='variant',
-          labels=_VARIANTS,
-      )
-      plot_style.log_axis(axis, 'x')
-    column[-1].set_xlabel(drawing.LABELS['l0'])
-  for row_axes, metric in zip(axes, _METRICS, strict=True):
-    axes_lib.style_row(row_axes, (metric,))
-  sheets.legend_below(fig)
-  captions.write(fig, rows, _METRICS)
-  return fig
 
 
 def _draw_sites(rows: Sequence[drawing.Row]) -> Any:

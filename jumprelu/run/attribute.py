@@ -31,7 +31,7 @@ from typing import Any
 from absl import flags as absl_flags
 
 from jumprelu import errors
-from jumprelu.files import folder_kinds, remote, wording
+from jumprelu.files import wording
 from jumprelu.run import main, prompts
 
 POSITIONAL = 'release'
@@ -79,12 +79,7 @@ def run(fv: absl_flags.FlagValues) -> None:
     raise errors.UserError('; '.join(problems))
   texts = prompts.read(fv)
   sizes = _sizes(fv.curve)
-  out = None
-  if fv.out:
-    out = remote.local('out', fv.out)
-    if out.suffix != '.jsonl':
-      raise errors.UserError(f'--out={fv.out}: must end in .jsonl')
-    folder_kinds.refuse_inside_release('out', out)
+  out = prompts.out(fv, '.jsonl')
 
   import jumprelu
 

@@ -1,12 +1,13 @@
 """Flags of commands that run some SAEs of a release on prompts."""
 
 import functools
+import pathlib
 from typing import Any
 
 from absl import flags as absl_flags
 
 from jumprelu import errors
-from jumprelu.files import remote
+from jumprelu.files import folder_kinds, remote
 
 
 def define_flags(fv: absl_flags.FlagValues) -> None:
@@ -57,6 +58,23 @@ def read(fv: absl_flags.FlagValues) -> list[str]:
   if not lines:
     raise errors.UserError(f'--prompts={path}: empty; write a prompt on a line')
   return lines
+
+
+def out(fv: absl_flags.FlagValues, *endings: str) -> pathlib.Path | None:
+  """Returns the file of --out, or None if the flag is not set.
+
+  Raises:
+    UserError: Its name has none of the endings, or it is inside of a release.
+  """
+  if not fv.out:
+    return None
+  path = remote.local('out', fv.out)
+  if path.suffix not in endings:
+    raise errors.UserError(
+        f'--out={fv.out}: must end in {" or ".join(endings)}'
+    )
+  folder_kinds.refuse_inside_release('out', path)
+  return path
 
 
 def load(

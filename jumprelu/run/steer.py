@@ -33,7 +33,6 @@ from typing import Any
 from absl import flags as absl_flags
 
 from jumprelu import errors
-from jumprelu.files import folder_kinds, remote
 from jumprelu.run import main, prompts
 
 POSITIONAL = 'release'
@@ -108,12 +107,7 @@ def run(fv: absl_flags.FlagValues) -> None:
   latents = _numbers('latent', fv.latent, int)
   strengths = _numbers('strengths', fv.strengths, float)
   texts = prompts.read(fv)
-  out = None
-  if fv.out:
-    out = remote.local('out', fv.out)
-    if out.suffix not in ('.html', '.jsonl'):
-      raise errors.UserError(f'--out={fv.out}: must end in .html or .jsonl')
-    folder_kinds.refuse_inside_release('out', out)
+  out = prompts.out(fv, '.html', '.jsonl')
   scorer = _scorer(fv.scorer) if fv.scorer else None
 
   from jumprelu.explore import steering_page

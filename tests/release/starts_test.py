@@ -56,7 +56,9 @@ def test_a_member_starts_from_that_of_its_target(release):
 def test_several_or_no_sources_are_refused(release):
   with pytest.raises(errors.UserError, match='2 SAEs fit .* name the folder'):
     starts.find(_config(release, target_l0=(3.0,)))
-  with pytest.raises(errors.UserError, match='no SAE for .*width|no SAE for'):
+  with pytest.raises(
+      errors.UserError, match='no SAE for .*it has resid_post layer 2 12'
+  ):
     starts.find(_config(release, target_l0=(1.0,), widths=(16,)))
   with pytest.raises(errors.MissingInputError, match='no such folder'):
     starts.find(_config(release / 'no', target_l0=(2.0,)))
