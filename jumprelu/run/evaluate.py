@@ -86,13 +86,7 @@ def define_flags(fv: absl_flags.FlagValues) -> None:
       flag_values=fv,
   )
   origin_flags.define(fv)
-  absl_flags.DEFINE_enum(
-      'lm_dtype',
-      'auto',
-      ['auto', 'float32', 'bfloat16'],
-      'Precision of the language model. auto: float32 on CPU, else bfloat16.',
-      flag_values=fv,
-  )
+  flags.define_lm_dtype(fv)
   absl_flags.DEFINE_enum(
       'matmul_precision',
       None,

@@ -79,12 +79,7 @@ def define_flags(fv: absl_flags.FlagValues) -> None:
 
   string = functools.partial(absl_flags.DEFINE_string, flag_values=fv)
   string('features', None, 'Folder of `jumprelu features`.')
-  absl_flags.DEFINE_list(
-      'members',
-      [],
-      'Only members whose path contains one of these texts.',
-      flag_values=fv,
-  )
+  flags.define_members(fv)
   string(
       'name', None, 'Name of the set (default: rules, or that of the model).'
   )

@@ -49,6 +49,7 @@ _CONCERNS = {
 def define_flags(fv: flags.FlagValues):
   """Declares the command's flags."""
   from jumprelu.release.exports import huggingface
+  from jumprelu.run import flags as flags_lib
   from jumprelu.run import origin_flags
 
   flags.DEFINE_string(
@@ -61,12 +62,7 @@ def define_flags(fv: flags.FlagValues):
   flags.DEFINE_string(
       'out', None, 'Folder to write; new or empty.', flag_values=fv
   )
-  flags.DEFINE_list(
-      'members',
-      [],
-      'Only members whose path contains one of these texts.',
-      flag_values=fv,
-  )
+  flags_lib.define_members(fv)
   flags.DEFINE_string(
       'model',
       None,

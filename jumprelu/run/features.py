@@ -62,20 +62,9 @@ def define_collection_flags(fv: absl_flags.FlagValues) -> None:
       'Held-out positions to read; short for --features.tokens.',
       lower_bound=1,
   )
-  absl_flags.DEFINE_list(
-      'members',
-      [],
-      'Only members whose path contains one of these texts.',
-      flag_values=fv,
-  )
+  flags.define_members(fv)
   origin_flags.define(fv)
-  absl_flags.DEFINE_enum(
-      'lm_dtype',
-      'auto',
-      ['auto', 'float32', 'bfloat16'],
-      'Precision of the language model. auto: float32 on CPU, else bfloat16.',
-      flag_values=fv,
-  )
+  flags.define_lm_dtype(fv)
   flags.define(fv, features.Config(), prefix='features.')
   flags.define(fv, data.Config(), prefix='corpus.')
   flags.define(fv, sharding.Config(), prefix='mesh.')

@@ -104,6 +104,27 @@ def define_integer(
   )
 
 
+def define_members(flag_values: flags.FlagValues) -> None:
+  """Declares --members, which selects SAEs of a release by their paths."""
+  flags.DEFINE_list(
+      'members',
+      [],
+      'Only members whose path contains one of these texts.',
+      flag_values=flag_values,
+  )
+
+
+def define_lm_dtype(flag_values: flags.FlagValues) -> None:
+  """Declares --lm_dtype, the precision of the language model."""
+  flags.DEFINE_enum(
+      'lm_dtype',
+      'auto',
+      ['auto', 'float32', 'bfloat16'],
+      'Precision of the language model. auto: float32 on CPU, else bfloat16.',
+      flag_values=flag_values,
+  )
+
+
 def define(
     flag_values: flags.FlagValues,
     config: dotted.Dataclass,

@@ -12,25 +12,16 @@ from jumprelu.files import folder_kinds, remote
 
 def define_flags(fv: absl_flags.FlagValues) -> None:
   """Declares the flags of the SAEs, their language model and the prompts."""
+  from jumprelu.run import flags
+
   text = functools.partial(absl_flags.DEFINE_string, flag_values=fv)
   text('release', None, 'Release directory, or a folder of published SAEs.')
-  absl_flags.DEFINE_list(
-      'members',
-      [],
-      'Only SAEs whose path contains one of these texts.',
-      flag_values=fv,
-  )
+  flags.define_members(fv)
   absl_flags.DEFINE_float(
       'l0', None, 'Of these, the SAE with the nearest L0.', flag_values=fv
   )
   text('model', None, 'Language model (default: that of the training run).')
-  absl_flags.DEFINE_enum(
-      'lm_dtype',
-      'auto',
-      ['auto', 'float32', 'bfloat16'],
-      'Precision of the language model. auto: float32 on CPU, else bfloat16.',
-      flag_values=fv,
-  )
+  flags.define_lm_dtype(fv)
   text('prompt', None, 'The prompt.')
   text('prompts', None, 'A text file with a prompt on each line, instead.')
 
