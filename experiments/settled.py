@@ -80,10 +80,10 @@ def compare(
     old = before.get(_identity(row))
     if old is None:
       continue
-    if _tokens(row) != 2 * _tokens(old):
+    if row['training_tokens'] != 2 * old['training_tokens']:
       raise errors.UserError(
-          f'tokens of training: {_tokens(row)} is not twice {_tokens(old)}; name'
-          ' first the table with more tokens'
+          f'training_tokens: {row["training_tokens"]} is not twice'
+          f' {old["training_tokens"]}; name first the table with more tokens'
       )
     moves.append(Settling(row, *(row[m] / old[m] - 1 for m in ('l0', 'fvu'))))
   return moves
@@ -91,11 +91,6 @@ def compare(
 
 def _identity(row: Mapping[str, Any]) -> tuple[Any, ...]:
   return tuple(row.get(name) for name in _IDENTITY)
-
-
-def _tokens(row: Mapping[str, Any]) -> int:
-  """Returns the tokens of training; tables of the real run name them shorter."""
-  return row['training_tokens' if 'training_tokens' in row else 'tokens']
 
 
 def lines(moves: Sequence[Settling]) -> list[list[str]]:

@@ -28,7 +28,6 @@ from jumprelu.run import main as main_lib
 POSITIONAL = 'results'
 
 _RESULTS = pathlib.Path(__file__).parents[1] / 'results' / 'gemma3_270m'
-_TEXT = 'Brown and Debian documents'
 _METRICS = ('delta_loss', 'fvu')
 _VARIANTS = {
     'relu': 'ReLU + L1',
@@ -76,21 +75,20 @@ def read(folder: pathlib.Path) -> list[drawing.Row]:
     raise errors.MissingInputError(
         f'{folder}: no CSV file; run python -m experiments.real.run first'
     )
-  rows = [
-      row | {'training_tokens': row['tokens'], 'training_text': _TEXT}
+  return [
+      row
       for path in paths
       # Tables of measures have a second name: PART.MEASURE.csv.
       if not path.stem.startswith(_HALF) and '.' not in path.stem
       for row in drawing.read_csv(path)
   ]
-  return [row | {'text': row['training_text']} for row in rows]
 
 
 def _residual(rows: Sequence[drawing.Row]) -> list[drawing.Row]:
   """Returns the rows of the residual stream of the most tokens."""
   rows = drawing.where(rows, site='resid_post')
-  tokens = max((row['tokens'] for row in rows), default=0)
-  return drawing.where(rows, tokens=tokens)
+  tokens = max((row['training_tokens'] for row in rows), default=0)
+  return drawing.where(rows, training_tokens=tokens)
 
 
 def _of_widths(rows: Sequence[drawing.Row]) -> list[drawing.Row]:

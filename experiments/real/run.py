@@ -199,6 +199,7 @@ def measure(
   """
   from experiments.suites import training_text
   from jumprelu.release import publish
+  from jumprelu.training import run_digest
 
   run_ = publish.open_run(directory)
   evaluation = (
@@ -207,7 +208,14 @@ def measure(
       else publish.evaluate_run(run_)
   )
   result = training_text.add(evaluation, run_)
-  origin = {'part': part.name, 'tokens': run_.config.tokens}
+  text = run_digest.portable(run_.config).data.replace(',', ', ')
+  # The columns of the tables of all figures.
+  origin = {
+      'part': part.name,
+      'training_tokens': run_.config.tokens,
+      'training_text': text,
+      'text': text,
+  }
   return {
       name: [
           origin | {k: v for k, v in row.items() if k != 'path'} for row in rows

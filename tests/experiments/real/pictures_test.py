@@ -10,15 +10,21 @@ from experiments.real import pictures
 from jumprelu import errors
 
 _COLUMNS = (
-    'part', 'tokens', 'unique_tokens', 'epochs', 'model', 'layer', 'site',
+    'part', 'training_tokens', 'training_text', 'text', 'unique_tokens', 'epochs', 'model', 'layer', 'site',
     'width', 'variant', 'sparsity_coefficient', 'target_l0', 'seed',
     'tokens_evaluated', 'l0', 'fvu', 'delta_loss', 'delta_loss_stderr',
 )  # fmt: skip
 
 
 def _write(folder, part, rows):
-  base = {'part': part, 'tokens': 400, 'unique_tokens': 300, 'epochs': 1.3}
+  base = {
+      'part': part,
+      'training_tokens': 400,
+      'unique_tokens': 300,
+      'epochs': 1.3,
+  }
   base |= {'model': 'gemma-3-270m', 'layer': 9, 'seed': 0, 'target_l0': 0}
+  base |= {'training_text': 'a.jsonl', 'text': 'a.jsonl'}
   base |= {'tokens_evaluated': 100, 'delta_loss_stderr': 0.01}
   with (folder / f'{part}.csv').open('w', encoding='utf-8') as file:
     writer = csv.DictWriter(file, _COLUMNS)
@@ -51,11 +57,11 @@ def test_each_picture_has_the_curves_of_its_parts(tmp_path):
       'topk',
       [_member('topk', 128, 1, target_l0=20), _member('relu', 64, 0.1)],
   )
-  _write(tmp_path, 'half_topk', [_member('topk', 256, 1, tokens=200)])
+  _write(tmp_path, 'half_topk', [_member('topk', 256, 1, training_tokens=200)])
   _write(
       tmp_path,
       'mlp_out',
-      [_member('jumprelu', 64, 1e-3, tokens=50, site='mlp_out')],
+      [_member('jumprelu', 64, 1e-3, training_tokens=50, site='mlp_out')],
   )
   rows = pictures.read(tmp_path)
   figures = {
@@ -68,7 +74,7 @@ def test_each_picture_has_the_curves_of_its_parts(tmp_path):
   assert titles[:2] == ['64 latents', '128 latents']
   caption = variants.get_suptitle().replace('\n', ' ').replace('\xa0', ' ')
   assert 'gemma-3-270m, layer 9 · residual stream' in caption
-  assert 'trained on 400 tokens of Brown and Debian documents' in caption
+  assert 'trained on 400 tokens of a.jsonl' in caption
   assert {'Width 64', 'Width 128'} <= _labels(figures['widths'])
   assert figures['sites'].axes[0].get_title() == 'MLP output'
 

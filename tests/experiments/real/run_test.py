@@ -81,7 +81,7 @@ def test_a_row_names_its_text_and_has_both_fvus(whole):
   low, high = _rows(whole, 'jumprelu_targets')
   assert (low['target_l0'], high['target_l0']) == ('4', '16')
   assert {row['part'] for row in (low, high)} == {'jumprelu_targets'}
-  assert int(low['tokens']) == 3 * _BLOCK
+  assert int(low['training_tokens']) == 3 * _BLOCK
   unique = int(low['unique_tokens'])
   # Rows also hold BOS, EOS and padding.
   assert 0.8 < float(low['epochs']) / (3 * _BLOCK / unique) < 1
