@@ -184,17 +184,12 @@ def _arrays(key, group, model, length, limit):
     raw = key.reads.input_gain
     params = key.device_params if raw else key.to_raw(model)
     latents = [int(e.latent) for e in group]
-  spans = [_spans(e.positions, length, limit) for e in group]
-  room = max(map(len, spans))
-  spans = np.array([s + [(0, 0)] * (room - len(s)) for s in spans], np.int32)
-  return edits_lib.Arrays(
+  return edits_lib.arrays(
       params,
-      np.array(latents, np.int32),
-      np.array([latents.index(i) for i in latents], np.int32),
-      np.array([edits_lib.OPS.index(e.op) for e in group], np.int32),
-      np.array([_raw_value(e) for e in group], np.float32),
-      spans[..., 0],
-      spans[..., 1],
+      latents,
+      [edit.op for edit in group],
+      [_raw_value(edit) for edit in group],
+      [_spans(edit.positions, length, limit) for edit in group],
   )
 
 

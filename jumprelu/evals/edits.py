@@ -82,6 +82,36 @@ class Arrays(NamedTuple):
   stops: Int[Array | np.ndarray, 'edits spans']
 
 
+def arrays(
+    params: Any,
+    latents: Sequence[int],
+    ops: Sequence[str],
+    values: Sequence[float],
+    spans: Sequence[Sequence[tuple[int, int]]],
+) -> Arrays:
+  """Returns the arrays of a target's edits.
+
+  Args:
+    params: The parameters of the SAE, or the directions as W_dec.
+    latents: The latent, or the number of the direction, of each edit.
+    ops: The kind of each edit.
+    values: The value of each edit, in units of raw activations.
+    spans: The spans (start, stop) of positions of each edit.
+  """
+  room = max(map(len, spans))
+  padded = [[*each, *[(0, 0)] * (room - len(each))] for each in spans]
+  starts, stops = np.moveaxis(np.array(padded, np.int32), -1, 0)
+  return Arrays(
+      params,
+      np.array(latents, np.int32),
+      np.array([latents.index(i) for i in latents], np.int32),
+      np.array([OPS.index(Op(op)) for op in ops], np.int32),
+      np.array(values, np.float32),
+      starts,
+      stops,
+  )
+
+
 # From activations to the change that is added to them.
 Change = Callable[[Array], Float[Array, 'sequences positions d_site']]
 

@@ -34,18 +34,8 @@ def compiled(
       )
   rest = MAX_EDITS - len(edits)
   whole = [*edits, *[fields.Edit(0, 'add', 0.0)] * rest]
-  latents = [edit.latent for edit in whole]
-  slots = [latents.index(latent) for latent in latents]
-  ops = [edits_lib.OPS.index(edits_lib.Op(edit.op)) for edit in whole]
-  stops = [[_END]] * len(edits) + [[0]] * rest
-  made = edits_lib.Arrays(
-      arrays,
-      np.array(latents, np.int32),
-      np.array(slots, np.int32),
-      np.array(ops, np.int32),
-      values=np.array([edit.value for edit in whole], np.float32),
-      starts=np.zeros((MAX_EDITS, 1), np.int32),
-      stops=np.array(stops, np.int32),
-  )
+  latents, ops, values = map(list, zip(*whole, strict=True))
+  spans = [[(0, _END)]] * len(edits) + [[(0, 0)]] * rest
+  made = edits_lib.arrays(arrays, latents, ops, values, spans)
   target = edits_lib.Target(member.reads.target, member.sae, member.reads)
   return {'edited': (target,), 'edit_arrays': (made,)}
