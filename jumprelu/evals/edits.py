@@ -99,7 +99,7 @@ def arrays(
     spans: The spans (start, stop) of positions of each edit.
   """
   room = max(map(len, spans))
-  padded = [[*each, *[(0, 0)] * (room - len(each))] for each in spans]
+  padded = [[*pairs, *[(0, 0)] * (room - len(pairs))] for pairs in spans]
   starts, stops = np.moveaxis(np.array(padded, np.int32), -1, 0)
   return Arrays(
       params,
