@@ -20,10 +20,15 @@ __all__ = [
     'Source',
     'Split',
     'is_held_out',
+    'is_local',
     'make_source',
     'make_split',
     'split_paths',
 ]
+
+
+# The names of texts that come with Python and with packages.
+_INSTALLED = ('stdlib', 'python')
 
 
 def make_source(spec: str, config: Config | None = None) -> Source:
@@ -35,7 +40,7 @@ def make_source(spec: str, config: Config | None = None) -> Source:
   `tokens:DIR` is not a source, because it contains no text; `prepare` reads it.
   """
   config = config or Config()
-  if spec in ('stdlib', 'python'):
+  if spec in _INSTALLED:
     return StandardLibrary(packages=spec == 'python')
   if spec.startswith('tfds:'):
     return TfdsSet(
@@ -51,6 +56,11 @@ def make_source(spec: str, config: Config | None = None) -> Source:
   return TextFiles(
       paths, text_field=config.text_field, max_bad_rows=config.max_bad_rows
   )
+
+
+def is_local(spec: str) -> bool:
+  """Returns whether a value of --data is a list of local paths."""
+  return spec not in _INSTALLED and not spec.startswith('tfds:')
 
 
 def split_paths(spec: str) -> list[str]:

@@ -32,6 +32,7 @@ import jax
 import jumprelu
 from jumprelu import errors, extras
 from jumprelu.files import (
+    dotted,
     folder_kinds,
     formats,
     json_files,
@@ -70,14 +71,15 @@ class RunDir:
     """Creates or checks the directory, and locks it while the context is open.
 
     A directory belongs to its config once it holds suite.json. Until then the
-    config may be replaced by another one.
+    config may be replaced by another one. Paths of text and model that have
+    moved are written by `write_config`, after their content was compared.
 
     Raises:
       UserError: the directory is not writable, in use, inside a release, holds
         a run of another config, or holds other files.
       DataError: a file of the directory is damaged, or of a newer format.
     """
-    self._check(config)
+    written = self._check(config)
     # Read before `note_start`, because in that call process 0 may write the
     # file before others read it. Between the two calls `processes.agree` waits
     # for all processes.
@@ -91,8 +93,12 @@ class RunDir:
       raise errors.UserError(f'{where}: another process is training there')
 
     with locks.hold(self.path / 'run.lock', where=where, on_busy=refuse):
-      self._write('config.json', config_lib.to_record(config))
+      self.write_config(written)
       yield
+
+  def write_config(self, config: config_lib.TrainConfig) -> None:
+    """Writes config.json."""
+    self._write('config.json', config_lib.to_record(config))
 
   def read_config(self) -> config_lib.TrainConfig:
     """Returns the config of the run.
@@ -206,11 +212,14 @@ class RunDir:
         f.writelines(line.rstrip('\n') + '\n' for line in discarded)
       json_files.write_text(path, ''.join(kept))
 
-  def _check(self, config: config_lib.TrainConfig) -> None:
-    """Raises UserError unless a run of `config` may use the directory."""
+  def _check(self, config: config_lib.TrainConfig) -> config_lib.TrainConfig:
+    """Returns the config to write, with the former paths of moved inputs.
+
+    Raises UserError unless a run of `config` may use the directory.
+    """
     folder_kinds.refuse_inside_release('out', self.path)
     if not self.path.exists():
-      return
+      return config
     if not self.path.is_dir():
       raise errors.UserError(f'--out={self.path}: not a directory')
     # Listed before config.json is looked for, because process 0 of this run may
@@ -222,15 +231,21 @@ class RunDir:
             f'--out={self.path}: neither empty nor a run directory (it holds'
             f' {sorted(others)[0]}); choose another'
         )
-      return
-    differing = resume.differences(self.read_config(), config)
+      return config
     # Without suite.json no step was computed, so another run may start.
-    if differing and (self.path / 'suite.json').exists():
+    if not (self.path / 'suite.json').exists():
+      return config
+    before = self.read_config()
+    if differing := resume.differences(before, config):
       raise errors.UserError(
           f'--out={self.path}: holds a run of another config:'
           f' {"; ".join(differing)}; choose another directory, or the same'
           ' config'
       )
+    paths = resume.moved(before, config)
+    return dotted.replace(
+        config, {path: getattr(before, path) for path in paths}
+    )
 
   def _write(self, name: str, value: Any) -> None:
     if self._is_main:

@@ -289,7 +289,13 @@ def _restore_or_init(
     return started, scales
   state, meta = restored
   meta = load_run.migrated_meta(directory.checkpoints, meta)
-  origin.check(meta, out=str(directory.path), model=job.config.model)
+  model, before = job.config.model, directory.read_config().model
+  origin.check(
+      meta,
+      out=str(directory.path),
+      model=model,
+      before_model=before if before != model else '',
+  )
   vars(counts).update(meta['counts'])
   if meta['environment'] != run_dir.environment():
     logging.warning(
@@ -308,6 +314,7 @@ def _record_start(
     scales: scales_lib.Scales,
 ) -> None:
   """Writes the records of a start, before its first step."""
+  directory.write_config(job.config)
   directory.note_start(counts.step)
   directory.truncate_metrics(counts.step)
   mesh = {} if job.mesh is None else dict(job.mesh.shape)

@@ -6,6 +6,7 @@ import math
 import pytest
 
 from jumprelu import errors
+from jumprelu.files import dotted
 from jumprelu.training import job, run_dir, train
 from tests import toy_suite
 
@@ -35,6 +36,27 @@ def test_another_config_is_refused_and_the_differences_are_named(tmp_path):
   assert 'layer was 2, is 3' in str(e.value)
   assert 'optim.learning_rate was 0.003, is 0.5' in str(e.value)
   assert run_dir.RunDir(tmp_path).read_config() == toy_suite.make_config()
+
+
+def test_paths_of_text_and_model_may_change_but_not_their_names(tmp_path):
+  old = {'data': 'd/a.jsonl,tokens:b', 'model': 'weights', 'layer': 1}
+  new = {'data': '/moved/a.jsonl,tokens:/moved/b', 'model': '/moved/weights'}
+  before = toy_suite.make_config(layer=1)
+  before, after = dotted.replace(before, old), dotted.replace(before, new)
+  directory = run_dir.RunDir(tmp_path)
+  with directory.claim(before):
+    directory.write_suite({})
+  with directory.claim(after):
+    # Until their content is compared, config.json has the former paths.
+    assert directory.read_config() == before
+    directory.write_config(after)
+  assert directory.read_config() == after
+  for changes in ({'data': 'python'}, {'data': 'tfds:x'}):
+    with pytest.raises(errors.UserError, match='data was'):
+      with directory.claim(dotted.replace(after, changes)):
+        pass
+  with directory.claim(dotted.replace(after, {'model': 'gemma2_nano'})):
+    pass
 
 
 def test_soft_fields_may_change(tmp_path):
