@@ -12,8 +12,10 @@ The next step is jumprelu release --run=DIR --out=DIR2.
   jumprelu train --out=runs/b --layer=2 --sites=resid_post,transcoder \
       --widths=1024 --sparsity_coefficients=1e-3,3e-3 --tokens=2_000_000
   jumprelu train --out=runs/c --target_l0=20,50 --data=notes/,more.jsonl
+  jumprelu train --out=runs/b --extend --tokens=4_000_000
 """
 
+import functools
 import shlex
 import sys
 
@@ -51,6 +53,13 @@ def define_flags(flag_values: absl_flags.FlagValues) -> None:
       flag_values=flag_values,
   )
   absl_flags.DEFINE_boolean(
+      'extend',
+      False,
+      'Train the run in --out to a larger --tokens. All other fields are those'
+      ' of the run.',
+      flag_values=flag_values,
+  )
+  absl_flags.DEFINE_boolean(
       'tensorboard',
       False,
       'Also write the metrics to OUT/tensorboard, by the name of the member, for'
@@ -76,7 +85,7 @@ def run(flag_values: absl_flags.FlagValues) -> int:
   from jumprelu import lm
   from jumprelu.run import flags
   from jumprelu.run import preemption as preemption_lib
-  from jumprelu.training import config, train
+  from jumprelu.training import config, extension, run_dir, train
 
   if not flag_values.out:
     raise errors.UserError('--out is needed: the run directory')
@@ -85,7 +94,12 @@ def run(flag_values: absl_flags.FlagValues) -> int:
   processes = flags.build(
       flag_values, preemption_lib.Config(), prefix='process.'
   )
-  resolved = flags.build(flag_values, config.resolve(), config.resolve)
+  if flag_values.extend:
+    before = run_dir.RunDir(flag_values.out).read_config()
+    extended = functools.partial(extension.extended, before)
+    resolved = flags.build(flag_values, before, extended)
+  else:
+    resolved = flags.build(flag_values, config.resolve(), config.resolve)
   # The model is looked up before the run directory is created, because a run
   # directory with a wrong --model in its config would refuse the right one.
   # With a store, no model is needed.
@@ -96,14 +110,20 @@ def run(flag_values: absl_flags.FlagValues) -> int:
       profile_steps=flag_values.profile_steps,
   )
   code = train_suite(
-      resolved, flag_values.out, processes=processes, watch=watch
+      resolved,
+      flag_values.out,
+      processes=processes,
+      watch=watch,
+      extend=flag_values.extend,
   )
   if not code:
     print(next_command(flag_values.out))
   return code
 
 
-def train_suite(config, out, *, processes=None, watch=None) -> int:
+def train_suite(
+    config, out, *, processes=None, watch=None, extend=False
+) -> int:
   """Trains the suite of a config, or resumes it; returns the exit code.
 
   Args:
@@ -111,6 +131,7 @@ def train_suite(config, out, *, processes=None, watch=None) -> int:
     out: The run directory.
     processes: The config of the processes; the default if None.
     watch: The `training.train.Watch`; the default if None.
+    extend: Whether `out` may hold a shorter run, which is extended.
   """
   from jumprelu.release import starts
   from jumprelu.run import preemption as preemption_lib
@@ -127,6 +148,7 @@ def train_suite(config, out, *, processes=None, watch=None) -> int:
         should_stop=preemption.reached,
         watch=watch or train.PRINTED,
         sources=sources,
+        extend=extend,
     )
   if outcome == train.PREEMPTED:
     print(

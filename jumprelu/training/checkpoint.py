@@ -39,7 +39,22 @@ class Checkpointer:
   directories of killed saves. All other readers use `checkpoint_reading`.
   """
 
-  def __init__(self, directory: str | os.PathLike[str], config: Config):
+  def __init__(
+      self,
+      directory: str | os.PathLike[str],
+      config: Config,
+      *,
+      branch: int = 0,
+  ):
+    """Removes the temporary directories of killed saves.
+
+    Args:
+      directory: The folder of the checkpoints.
+      config: The frequency and number of checkpoints.
+      branch: A step. Besides the newest checkpoints, the newest one up to this
+        step is kept, from which the run can be extended.
+    """
+    self._branch = branch
     self._directory = epath.Path(directory)  # Orbax needs an absolute path.
     self._config = config
     self._pending: tuple[int, Any] | None = None
@@ -125,8 +140,11 @@ class Checkpointer:
     # Old checkpoints are removed only after the commit, because a run that is
     # killed before would resume from the newest of them.
     if processes.is_main():
-      for old in self.steps()[: -self._config.keep]:
-        self._path(old).rmtree()
+      steps = self.steps()
+      kept = max((s for s in steps if s <= self._branch), default=None)
+      for old in steps[: -self._config.keep]:
+        if old != kept:
+          self._path(old).rmtree()
 
   def close(self) -> None:
     """Waits for the running save; raises RuntimeError if it failed."""

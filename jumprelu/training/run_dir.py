@@ -237,10 +237,11 @@ class RunDir:
       return config
     before = self.read_config()
     if differing := resume.differences(before, config):
+      longer = ', or extend it (jumprelu train --extend)'
       raise errors.UserError(
           f'--out={self.path}: holds a run of another config:'
           f' {"; ".join(differing)}; choose another directory, or the same'
-          ' config'
+          f' config{longer if config.tokens > before.tokens else ""}'
       )
     paths = resume.moved(before, config)
     return dotted.replace(

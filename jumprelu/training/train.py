@@ -16,6 +16,7 @@ from jumprelu.activations import scales as scales_lib
 from jumprelu.files import formats
 from jumprelu.training import (
     checkpoint,
+    extension,
     initial,
     load_run,
     padding,
@@ -24,6 +25,7 @@ from jumprelu.training import (
     progress_lines,
     resume,
     run_dir,
+    schedules,
     start_lines,
     suite,
     tensorboard,
@@ -67,6 +69,7 @@ def train(
     should_stop: ShouldStop = lambda step: False,
     watch: Watch = PRINTED,
     sources: initial.Sources = types.MappingProxyType({}),
+    extend: bool = False,
 ) -> str:
   """Starts or resumes the run of `config` in the directory `out`.
 
@@ -78,6 +81,8 @@ def train(
       printed.
     sources: The SAEs of the config's `init_from` (`release.starts.find`); not
       needed to resume.
+    extend: Whether the directory may hold a shorter run that `config` extends
+      (`extension.extended`).
 
   Returns:
     `DONE` or `PREEMPTED`.
@@ -88,7 +93,12 @@ def train(
     NumericalError: training cannot continue.
   """
   directory = run_dir.RunDir(out)
-  with directory.claim(config):
+  claimed = config
+  if extend:
+    claimed = extension.unextended(config, directory.read_config())
+  with directory.claim(claimed):
+    if extend:
+      extension.branch(directory, config, on_phase=watch.on_phase)
     if directory.is_done(config.steps):
       return DONE
     with jax.default_matmul_precision(config.matmul_precision):
@@ -120,7 +130,9 @@ def run(
   )
   try:
     with checkpoint.Checkpointer(
-        directory.checkpoints, job.config.checkpoint
+        directory.checkpoints,
+        job.config.checkpoint,
+        branch=schedules.decay_start(job.config.optim, job.config.steps),
     ) as checkpointer:
       outcome = _run(
           job,
@@ -319,10 +331,11 @@ def _record_start(
   directory.truncate_metrics(counts.step)
   mesh = {} if job.mesh is None else dict(job.mesh.shape)
   directory.write_env(mesh=mesh)
-  # A resumed run keeps the record of its sources, which it does not read again.
-  started = directory.read_suite().get('init_from')
-  record = job_lib.describe(job, scales)
-  directory.write_suite(({'init_from': started} if started else {}) | record)
+  # A resumed run keeps the records of its sources, which it does not read again,
+  # and of its extensions.
+  before = directory.read_suite()
+  kept = {x: before[x] for x in ('init_from', 'extensions') if x in before}
+  directory.write_suite(kept | job_lib.describe(job, scales))
 
 
 def _skipped(

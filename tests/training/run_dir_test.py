@@ -34,8 +34,13 @@ def test_another_config_is_refused_and_the_differences_are_named(tmp_path):
     _claim(tmp_path, layer=3, optim__learning_rate=0.5)
   assert e.value.exit_code == 2
   assert 'layer was 2, is 3' in str(e.value)
+  assert '--extend' not in str(e.value)
   assert 'optim.learning_rate was 0.003, is 0.5' in str(e.value)
   assert run_dir.RunDir(tmp_path).read_config() == toy_suite.make_config()
+  with pytest.raises(
+      errors.UserError, match='tokens was 424, is 999.*--extend'
+  ):
+    _claim(tmp_path, tokens=999)
 
 
 def test_paths_of_text_and_model_may_change_but_not_their_names(tmp_path):
