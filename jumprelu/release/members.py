@@ -70,6 +70,8 @@ class Member:
       unfinished if `steps` is smaller; with the default 0 it never is.
     steps_skipped: Number of steps without an update, because the loss or the
       gradients were not finite.
+    training: The config of a member that was added to the run, in place of
+      that of the run.
   """
 
   sae: base.Sae
@@ -90,6 +92,7 @@ class Member:
   converted_from: str = ''
   total_steps: int = 0
   steps_skipped: int = 0
+  training: Mapping[str, Any] | None = None
 
   @property
   def unfinished(self) -> str:
@@ -182,7 +185,7 @@ def member_config(
       },
       'arrays': {k: list(v.shape) for k, v in member.params.items()},
       'test_vectors': len(member.inputs),
-      'training': provenance.training,
+      'training': member.training or provenance.training,
       'corpus': provenance.corpus,
       'tokenizer_sha256': provenance.tokenizer_sha256,
       'command': provenance.command,

@@ -102,7 +102,11 @@ def find(paths: Iterable[str]) -> list[folder_kinds.Folder]:
           ' folder of run directories'
       )
     directories += children or [path]
-  return directories
+  return [
+      run
+      for path in directories
+      for run in (path, *folder_kinds.added_runs(path))
+  ]
 
 
 def read(

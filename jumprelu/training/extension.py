@@ -4,11 +4,11 @@ The schedules of an extended run are those of a run that was configured so from
 the start: its warm-ups have the former numbers of steps, and the decay of the
 learning rate covers the same share of the longer run. Up to the step at which
 the former decay began, both schedules are equal. The run branches at the newest
-checkpoint up to there (`checkpoint.Checkpointer` keeps it), so that its result
-is bit for bit that of the longer run.
+checkpoint up to that step (`checkpoint.Checkpointer` keeps it), so that its
+result is bit for bit that of the longer run.
 
-What was trained after the branch is a complete run of its own, and is kept in
-`branches/TOKENS` of the run directory.
+The former run with its later checkpoints is kept in `branches/TOKENS` of the
+run directory, as a complete run.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -119,8 +119,19 @@ def branch(
       begin to differ.
   """
   before = directory.read_config()
-  if before.steps == after.steps:
-    return
+  if before.steps < after.steps:
+    _branch(directory, before, after, on_phase=on_phase)
+  # Process 0 may have written the config before another process reads it.
+  processes.barrier('extended')
+
+
+def _branch(
+    directory: run_dir.RunDir,
+    before: config_lib.TrainConfig,
+    after: config_lib.TrainConfig,
+    *,
+    on_phase: Callable[[str], None],
+) -> None:
   last = branch_step(before, after)
   steps = checkpoint_reading.steps(directory.checkpoints)
   later = [step for step in steps if step > last]
@@ -146,7 +157,6 @@ def branch(
     # Last, because until then the directory belongs to the shorter run.
     lengths = {path: _value(after, path) for path in _LENGTHS}
     directory.write_config(dotted.replace(before, lengths))
-  processes.barrier('extended')
 
 
 def unextended(

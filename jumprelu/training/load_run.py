@@ -10,7 +10,7 @@ import numpy as np
 
 from jumprelu import errors, lm, saes
 from jumprelu.activations import scales as scales_lib
-from jumprelu.files import formats
+from jumprelu.files import folder_kinds, formats
 from jumprelu.training import config as config_lib
 from jumprelu.training import suite
 
@@ -30,6 +30,8 @@ class TrainedMember(NamedTuple):
   # The number of steps without an update of this member, because its loss or
   # gradients were not finite.
   steps_skipped: int = 0
+  # The config of the run, or that of added members; None if it is unknown.
+  config: config_lib.TrainConfig | None = None
 
 
 def make_suite(
@@ -74,7 +76,8 @@ def migrated_meta(
 def load_suite(out: str | os.PathLike[str]) -> list[TrainedMember]:
   """Returns the members of a run, from its newest verified checkpoint.
 
-  No file is changed, so that a run can be loaded while it trains.
+  Members that were added to the run follow, from checkpoints of theirs. No file
+  is changed, so that a run can be loaded while it trains.
 
   Raises:
     MissingInputError: the directory holds no run, or the run has no checkpoint.
@@ -119,6 +122,9 @@ def load_suite(out: str | os.PathLike[str]) -> list[TrainedMember]:
               scales[group.reads.target],
               meta,
               int(skipped[index]),
+              config,
           )
       )
+  for folder in folder_kinds.added_runs(directory.path):
+    members += load_suite(folder)
   return members

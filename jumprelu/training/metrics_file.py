@@ -49,7 +49,8 @@ def read(
 
   The columns are run, model, member (its name), group, the fields of the
   member, step, the counts and the learning rate of the line, and all metrics of
-  the member. Undefined numbers are None. No device is used, so that a run can
+  the member. Members that were added to the run follow. Undefined numbers are
+  None. No device is used, so that a run can
   be read while it trains on the same machine.
 
   Args:
@@ -63,6 +64,15 @@ def read(
     UserError: the folder is of another kind, such as a release.
     DataError: a file is damaged, or of a newer format.
   """
+  rows = _read(run, name=name or run.name, limit=limit)
+  for added in folder_kinds.added_runs(run):
+    if (added / 'metrics.jsonl').exists():
+      rows += _read(added, name=name or run.name, limit=limit)
+  return rows
+
+
+def _read(run: folder_kinds.Folder, *, name: str, limit: int) -> list[Row]:
+  """Returns the rows of a run, without its added members."""
   folder_kinds.want_run(run)
   if not (run / 'config.json').exists():
     raise errors.MissingInputError(
@@ -84,7 +94,7 @@ def read(
   )
   try:
     members = [_Member(member) for member in suite['members']]
-    origin = {'run': name or run.name, 'model': suite['model']}
+    origin = {'run': name, 'model': suite['model']}
   except (KeyError, TypeError) as error:
     raise errors.DataError(
         f'{suite_path}: a field is missing or of the wrong type ({error!r})'

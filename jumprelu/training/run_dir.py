@@ -101,20 +101,8 @@ class RunDir:
     self._write('config.json', config_lib.to_record(config))
 
   def read_config(self) -> config_lib.TrainConfig:
-    """Returns the config of the run.
-
-    Raises:
-      MissingInputError: the directory holds no config.json.
-      UserError: the directory is a release, or the config is invalid.
-      DataError: the format of the config is newer than this version.
-    """
-    path = self.path / 'config.json'
-    folder_kinds.want_run(self.path)
-    if not path.exists():
-      raise errors.MissingInputError(
-          f'{self.path}: no run directory (no config.json in it)'
-      )
-    return config_lib.from_json(path.read_text(), where=str(path))
+    """Returns `read_config` of the directory."""
+    return read_config(self.path)
 
   def is_done(self, steps: int) -> bool:
     """Returns whether the run is done and step `steps` has a checkpoint."""
@@ -131,10 +119,8 @@ class RunDir:
     return json_files.read_json(self.path / name, missing_ok=True)
 
   def read_suite(self) -> dict[str, Any]:
-    """Returns the content of suite.json; {} if it is missing."""
-    where = str(self.path / 'suite.json')
-    suite = self.read('suite.json')
-    return suite and formats.migrate(formats.Kind.RUN_SUITE, suite, where=where)
+    """Returns `read_suite` of the directory."""
+    return read_suite(self.path)
 
   def note_start(self, step: int) -> None:
     """Records a start at `step` in starts.json.
@@ -237,11 +223,12 @@ class RunDir:
       return config
     before = self.read_config()
     if differing := resume.differences(before, config):
-      longer = ', or extend it (jumprelu train --extend)'
+      cure = 'choose another directory, or the same config'
+      if config.tokens > before.tokens:
+        cure += ', or extend it (jumprelu train --extend)'
       raise errors.UserError(
           f'--out={self.path}: holds a run of another config:'
-          f' {"; ".join(differing)}; choose another directory, or the same'
-          f' config{longer if config.tokens > before.tokens else ""}'
+          f' {"; ".join(differing)}; {cure}'
       )
     paths = resume.moved(before, config)
     return dotted.replace(
@@ -251,6 +238,33 @@ class RunDir:
   def _write(self, name: str, value: Any) -> None:
     if self._is_main:
       json_files.write_json(self.path / name, value)
+
+
+def read_config(path: str | os.PathLike[str]) -> config_lib.TrainConfig:
+  """Returns the config of the run in a directory; uses no device.
+
+  Raises:
+    MissingInputError: the directory holds no config.json.
+    UserError: the directory is a release, or the config is invalid.
+    DataError: the format of the config is newer than this version.
+  """
+  folder = epath.Path(path).expanduser()
+  folder_kinds.want_run(folder)
+  file = folder / 'config.json'
+  if not file.exists():
+    raise errors.MissingInputError(
+        f'{folder}: no run directory (no config.json in it)'
+    )
+  return config_lib.from_json(file.read_text(), where=str(file))
+
+
+def read_suite(path: str | os.PathLike[str]) -> dict[str, Any]:
+  """Returns the content of suite.json; {} if it is missing. Uses no device."""
+  file = epath.Path(path).expanduser() / 'suite.json'
+  suite = json_files.read_json(file, missing_ok=True)
+  if not suite:
+    return suite
+  return formats.migrate(formats.Kind.RUN_SUITE, suite, where=str(file))
 
 
 def environment() -> dict[str, Any]:

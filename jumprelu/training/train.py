@@ -15,6 +15,7 @@ from jumprelu import processes, sharding
 from jumprelu.activations import scales as scales_lib
 from jumprelu.files import formats
 from jumprelu.training import (
+    addition,
     checkpoint,
     extension,
     initial,
@@ -70,6 +71,7 @@ def train(
     watch: Watch = PRINTED,
     sources: initial.Sources = types.MappingProxyType({}),
     extend: bool = False,
+    add_to: str | os.PathLike[str] = '',
 ) -> str:
   """Starts or resumes the run of `config` in the directory `out`.
 
@@ -83,6 +85,8 @@ def train(
       needed to resume.
     extend: Whether the directory may hold a shorter run that `config` extends
       (`extension.extended`).
+    add_to: The run directory to which the members are added (`addition`), whose
+      scales they share.
 
   Returns:
     `DONE` or `PREEMPTED`.
@@ -104,6 +108,8 @@ def train(
     with jax.default_matmul_precision(config.matmul_precision):
       try:
         job = job_lib.make_job(config, on_phase=watch.on_phase, sources=sources)
+        if add_to:
+          job = job._replace(added_to=run_dir.read_suite(add_to))
         processes.agree(job_lib.facts(job))
       except BaseException as e:
         counts = vars(progress.Counts())
@@ -287,13 +293,7 @@ def _restore_or_init(
   """
   origin = resume.Origin(job.data_digest, job.lm_digest, job.lm_dtype)
   if restored is None:
-    record = directory.read_suite()
-    if origin.is_recorded_in(record) and record.get('scales'):
-      scales = scales_lib.from_json(record)
-    else:
-      tokens = job.config.stream.scale_tokens
-      on_phase(f'estimating the scales of activations from {tokens:,} tokens')
-      scales = job.stream.estimate_scales()
+    scales = _initial_scales(job, directory, origin, on_phase=on_phase)
     started = suite.init_state(job.groups, scales, mesh=job.mesh)
     if job.config.init_from:
       on_phase(f'starting from the SAEs of {job.config.init_from}')
@@ -317,6 +317,28 @@ def _restore_or_init(
     )
   state = padding.add(state, job.groups, mesh=job.mesh)
   return state, scales_lib.from_json(meta)
+
+
+def _initial_scales(
+    job: job_lib.Job,
+    directory: run_dir.RunDir,
+    origin: resume.Origin,
+    *,
+    on_phase: OnPhase,
+) -> scales_lib.Scales:
+  """Returns the scales with which a run starts, from records where possible."""
+  record = directory.read_suite()
+  if origin.is_recorded_in(record) and record.get('scales'):
+    return scales_lib.from_json(record)
+  taps = suite.taps(job.groups)
+  shared = scales_lib.Scales({})
+  if job.added_to:
+    shared = addition.shared_scales(job.added_to, origin)
+    if set(taps) <= set(shared):
+      return shared.only(taps)
+  tokens = job.config.stream.scale_tokens
+  on_phase(f'estimating the scales of activations from {tokens:,} tokens')
+  return job.stream.estimate_scales().shared(shared)
 
 
 def _record_start(
