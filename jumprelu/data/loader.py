@@ -27,6 +27,12 @@ def _spread(seed: int) -> int:
   return int.from_bytes(hashlib.sha256(b'%d' % seed).digest()[:4], 'little')
 
 
+def folded_seed(seed: int, count: int) -> int:
+  """Returns the 32-bit seed after a number of rollbacks, from 1."""
+  digest = hashlib.sha256(b'%d after %d' % (seed, count)).digest()
+  return int.from_bytes(digest[:4], 'little')
+
+
 class Loader:
   """Random access to the rows of a cache, shuffled and repeated endlessly."""
 
@@ -41,6 +47,10 @@ class Loader:
     # Any, because grain's element type includes None for filtered elements and
     # nothing is filtered here.
     self._order: Any = numbers.shuffle(seed=_spread(seed)).repeat()
+
+  def reseeded(self, count: int) -> 'Loader':
+    """Returns a loader with another order, for each count from 1."""
+    return Loader(self.cache, folded_seed(self.seed, count))
 
   def record_index(self, i: int) -> int:
     """Returns the index in the cache of row `i`."""

@@ -146,6 +146,16 @@ class Checkpointer:
         if old != kept:
           self._path(old).rmtree()
 
+  def remove_after(self, step: int) -> None:
+    """Removes the checkpoints of later steps, so that the run goes back."""
+    self.wait()
+    if processes.is_main():
+      for later in self.steps():
+        if later > step:
+          self._path(later).rmtree()
+    processes.barrier('gone back')
+    self._last_step = -1
+
   def close(self) -> None:
     """Waits for the running save; raises RuntimeError if it failed."""
     self.wait()

@@ -6,6 +6,7 @@ changes the directory.
 """
 
 from collections.abc import Mapping
+import functools
 import logging as python_logging
 import os
 import re
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 
 from absl import logging
 import jax
+import jax.numpy as jnp
 
 from jumprelu import errors, extras, processes
 from jumprelu.array_typing import Array
@@ -21,6 +23,10 @@ from jumprelu.files import digests
 with extras.imports():
   from etils import epath
   from orbax.checkpoint import v1 as ocp
+
+
+# Ends of the names of leaves that older checkpoints lack. They are then zero.
+_LATER = ('.failing',)
 
 
 class Restored(NamedTuple):
@@ -126,10 +132,15 @@ def _try(
     with _reading_alone():
       sealed = ocp.metadata(path).custom_metadata
       records, meta = digests.unseal(sealed, step)
-      if difference := digests.difference(records, wanted):
+      stored = {
+          name: leaf
+          for name, leaf in wanted.items()
+          if name in records or not name.endswith(_LATER)
+      }
+      if difference := digests.difference(records, stored):
         verdict = _Verdict(_INCOMPATIBLE, difference)
       else:
-        leaves = _load(path, wanted)
+        leaves = _load(path, stored)
         verdict = _Verdict(_SOUND)
   except (MemoryError, PermissionError):
     raise  # The checkpoint itself may be sound.
@@ -138,9 +149,12 @@ def _try(
   verdict = _worst_of_all(verdict)
   if verdict.kind == _SOUND:
     actual, _ = digests.leaf_records(leaves)
-    changed = [name for name in wanted if actual[name] != records[name]]
+    changed = [name for name in actual if actual[name] != records[name]]
     if changed:
       verdict = _Verdict(_CORRUPT, f'the digest of {changed[0]} differs')
+    leaves |= {
+        name: _zeros(wanted[name]) for name in wanted.keys() - leaves.keys()
+    }
   return verdict, leaves, meta
 
 
@@ -177,6 +191,11 @@ def _load(
     if (stored[name].dtype, stored[name].shape) != (leaf.dtype, leaf.shape):
       raise ValueError(f'the array metadata of {name} differ')
   return ocp.load(path, dict(wanted), checkpointable_name='state')
+
+
+def _zeros(leaf: jax.ShapeDtypeStruct) -> Array:
+  make = functools.partial(jnp.zeros, leaf.shape, leaf.dtype)
+  return jax.jit(make, out_shardings=leaf.sharding)()
 
 
 def _is_step(path: epath.Path) -> bool:

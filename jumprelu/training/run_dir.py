@@ -11,6 +11,9 @@
                   steps than the checkpoint's are moved to
                   metrics.discarded.jsonl
   checkpoints/    the state, by step
+  incidents/      a record for each rollback (`rollback`)
+  added/          members that were added, as runs (`addition`)
+  branches/       the former run, if it was extended (`extension`)
   tensorboard/    event files with the same numbers (--tensorboard)
   profile/        a trace by JAX's profiler (--profile_steps)
   run.lock        locked by the process that trains
@@ -179,6 +182,19 @@ class RunDir:
         'error': 'interrupted' if interrupted else str(error),
     }
     self.write_status('failed', **record)
+
+  def incidents(self) -> list[dict[str, Any]]:
+    """Returns the records of all rollbacks, in their order."""
+    folder = self.path / 'incidents'
+    names = [p.name for p in folder.iterdir()] if folder.is_dir() else []
+    numbers = sorted(int(n[:-5]) for n in names if n[:-5].isdecimal())
+    return [self.read(f'incidents/{number}.json') for number in numbers]
+
+  def write_incident(self, number: int, record: Mapping[str, Any]) -> None:
+    """Writes the record of a rollback."""
+    if self._is_main:
+      (self.path / 'incidents').mkdir(exist_ok=True)
+      self._write(f'incidents/{number}.json', dict(record))
 
   def append_metrics(self, record: Mapping[str, Any]) -> None:
     """Appends a line to metrics.jsonl; non-finite numbers become null."""

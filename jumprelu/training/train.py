@@ -7,7 +7,6 @@ import os
 import types
 from typing import Any, NamedTuple
 
-from absl import logging
 import jax
 import numpy as np
 
@@ -15,19 +14,18 @@ from jumprelu import processes, sharding
 from jumprelu.activations import scales as scales_lib
 from jumprelu.files import formats
 from jumprelu.training import (
-    addition,
     checkpoint,
     extension,
     initial,
-    load_run,
     padding,
     profiling,
     progress,
     progress_lines,
-    resume,
+    rollback,
     run_dir,
     schedules,
     start_lines,
+    starting,
     suite,
     tensorboard,
 )
@@ -169,24 +167,64 @@ def _run(
     watch: Watch,
 ) -> str:
   """Trains until the last step or until `should_stop`; returns the outcome."""
+  segments = _make_segments(job)
+  attempt = functools.partial(
+      _attempt,
+      job,
+      directory,
+      checkpointer,
+      counts,
+      segments=segments,
+      should_stop=should_stop,
+      watch=watch,
+  )
+  is_rollback = False
+  while True:
+    try:
+      return attempt(is_rollback=is_rollback)
+    except progress.StuckError as error:
+      line = rollback.go_back(job, directory, checkpointer, error)
+    watch.on_phase(line)
+    is_rollback = True
+
+
+def _attempt(
+    job: job_lib.Job,
+    directory: run_dir.RunDir,
+    checkpointer: checkpoint.Checkpointer,
+    counts: progress.Counts,
+    *,
+    segments: step_lib.Segments,
+    should_stop: ShouldStop,
+    watch: Watch,
+    is_rollback: bool,
+) -> str:
+  """Trains from the newest checkpoint; returns the outcome.
+
+  Raises:
+    StuckError: all members failed.
+  """
   config, mesh = job.config, job.mesh
   total, batches = config.steps, config.stream.batches
   max_steps = config.stream.batches_per_dispatch
   # No arrays are allocated yet: `stored` holds shapes, `segments` functions.
   stored = suite.stored_state(job.groups, mesh=mesh)
-  segments = _make_segments(job)
 
   if directory.has_checkpoint():
     watch.on_phase('restoring the newest checkpoint')
   # This call sets `counts.step` to the step at which training starts.
-  state, scales = _restore_or_init(
+  state, scales = starting.restore_or_init(
       job,
       directory,
       checkpointer.latest_verified(stored),
       counts,
       on_phase=watch.on_phase,
   )
-  _record_start(job, directory, counts, scales)
+  counts.rollbacks = rollback.count(directory, counts.step)
+  stream = rollback.stream_at(job, counts.rollbacks)
+  if not is_rollback:
+    directory.note_start(counts.step)
+  starting.record_start(job, directory, counts, scales)
   start_lines.announce(job, directory, counts.step, on_phase=watch.on_phase)
   skipped = _skipped(state, job)
   with _observers(job, directory, counts, watch, skipped) as observers:
@@ -203,8 +241,8 @@ def _run(
       with jax.transfer_guard('disallow'):
         if block is None or first == 0:
           block = None  # Freed first, because memory has room for one only.
-          block = job.stream.make_block(number, scales)
-        put = job.stream.put
+          block = stream.make_block(number, scales)
+        put = stream.put
         state, metrics = segments.run(state, block, put(first), put(steps))
       step += steps
       reporter.add(step, metrics, dropped=block.dropped, state=state)
@@ -270,94 +308,6 @@ def _observers(
     profile.close()
     if scalars:
       scalars.close()
-
-
-def _restore_or_init(
-    job: job_lib.Job,
-    directory: run_dir.RunDir,
-    restored: tuple[suite.TrainState, dict[str, Any]] | None,
-    counts: progress.Counts,
-    *,
-    on_phase: OnPhase,
-) -> tuple[suite.TrainState, scales_lib.Scales]:
-  """Returns the state in which training starts, and the taps' scales.
-
-  1. With a verified checkpoint, the run resumes there with its state, scales
-     and counts (`counts` is updated). Text and language model must be those of
-     the checkpoint.
-  2. Without any checkpoint, the run starts at step 0. An earlier start may have
-     been killed before its first checkpoint. Its scales in suite.json are kept
-     if text and language model are the same.
-  3. If no existing checkpoint verifies, `latest_verified` has raised an error,
-     because starting again would overwrite the run.
-  """
-  origin = resume.Origin(job.data_digest, job.lm_digest, job.lm_dtype)
-  if restored is None:
-    scales = _initial_scales(job, directory, origin, on_phase=on_phase)
-    started = suite.init_state(job.groups, scales, mesh=job.mesh)
-    if job.config.init_from:
-      on_phase(f'starting from the SAEs of {job.config.init_from}')
-      started = initial.start(started, job.groups, scales, job.sources)
-    return started, scales
-  state, meta = restored
-  meta = load_run.migrated_meta(directory.checkpoints, meta)
-  model, before = job.config.model, directory.read_config().model
-  origin.check(
-      meta,
-      out=str(directory.path),
-      model=model,
-      before_model=before if before != model else '',
-  )
-  vars(counts).update(meta['counts'])
-  if meta['environment'] != run_dir.environment():
-    logging.warning(
-        'step %d: resumed on other devices or with other versions; data and'
-        ' their order are the same, but results may differ in rounding',
-        counts.step,
-    )
-  state = padding.add(state, job.groups, mesh=job.mesh)
-  return state, scales_lib.from_json(meta)
-
-
-def _initial_scales(
-    job: job_lib.Job,
-    directory: run_dir.RunDir,
-    origin: resume.Origin,
-    *,
-    on_phase: OnPhase,
-) -> scales_lib.Scales:
-  """Returns the scales with which a run starts, from records where possible."""
-  record = directory.read_suite()
-  if origin.is_recorded_in(record) and record.get('scales'):
-    return scales_lib.from_json(record)
-  taps = suite.taps(job.groups)
-  shared = scales_lib.Scales({})
-  if job.added_to:
-    shared = addition.shared_scales(job.added_to, origin)
-    if set(taps) <= set(shared):
-      return shared.only(taps)
-  tokens = job.config.stream.scale_tokens
-  on_phase(f'estimating the scales of activations from {tokens:,} tokens')
-  return job.stream.estimate_scales().shared(shared)
-
-
-def _record_start(
-    job: job_lib.Job,
-    directory: run_dir.RunDir,
-    counts: progress.Counts,
-    scales: scales_lib.Scales,
-) -> None:
-  """Writes the records of a start, before its first step."""
-  directory.write_config(job.config)
-  directory.note_start(counts.step)
-  directory.truncate_metrics(counts.step)
-  mesh = {} if job.mesh is None else dict(job.mesh.shape)
-  directory.write_env(mesh=mesh)
-  # A resumed run keeps the records of its sources, which it does not read again,
-  # and of its extensions.
-  before = directory.read_suite()
-  kept = {x: before[x] for x in ('init_from', 'extensions') if x in before}
-  directory.write_suite(kept | job_lib.describe(job, scales))
 
 
 def _skipped(
