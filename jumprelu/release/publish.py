@@ -246,6 +246,7 @@ def _members(
           steps=m.meta['counts']['step'],
           total_steps=run.config.steps,
           steps_skipped=m.steps_skipped,
+          frozen=m.frozen,
           training=_record(m.config or run.config),
           results=row,
           inputs=inputs[m.reads],

@@ -14,7 +14,7 @@ MAX_ROLLBACKS = 3
 
 
 def count(directory: run_dir.RunDir, step: int) -> int:
-  """Returns the number of rollbacks that a state at `step` has behind it.
+  """Returns the number of rollbacks before a state at `step`.
 
   All processes call it together.
   """

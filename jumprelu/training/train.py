@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from jumprelu import processes, sharding
+from jumprelu.activations import blocks
 from jumprelu.activations import scales as scales_lib
 from jumprelu.files import formats
 from jumprelu.training import (
@@ -207,25 +208,9 @@ def _attempt(
   config, mesh = job.config, job.mesh
   total, batches = config.steps, config.stream.batches
   max_steps = config.stream.batches_per_dispatch
-  # No arrays are allocated yet: `stored` holds shapes, `segments` functions.
-  stored = suite.stored_state(job.groups, mesh=mesh)
-
-  if directory.has_checkpoint():
-    watch.on_phase('restoring the newest checkpoint')
-  # This call sets `counts.step` to the step at which training starts.
-  state, scales = starting.restore_or_init(
-      job,
-      directory,
-      checkpointer.latest_verified(stored),
-      counts,
-      on_phase=watch.on_phase,
+  state, scales, stream = _begin(
+      job, directory, checkpointer, counts, watch, is_rollback=is_rollback
   )
-  counts.rollbacks = rollback.count(directory, counts.step)
-  stream = rollback.stream_at(job, counts.rollbacks)
-  if not is_rollback:
-    directory.note_start(counts.step)
-  starting.record_start(job, directory, counts, scales)
-  start_lines.announce(job, directory, counts.step, on_phase=watch.on_phase)
   skipped = _skipped(state, job)
   with _observers(job, directory, counts, watch, skipped) as observers:
     reporter, profile = observers
@@ -257,6 +242,39 @@ def _attempt(
       if stop and step < total:
         return PREEMPTED
   return DONE
+
+
+def _begin(
+    job: job_lib.Job,
+    directory: run_dir.RunDir,
+    checkpointer: checkpoint.Checkpointer,
+    counts: progress.Counts,
+    watch: Watch,
+    *,
+    is_rollback: bool,
+) -> tuple[suite.TrainState, scales_lib.Scales, blocks.Source]:
+  """Returns the first state, the scales and the source of blocks.
+
+  Sets `counts`, and records the start in the directory.
+  """
+  if directory.has_checkpoint():
+    watch.on_phase('restoring the newest checkpoint')
+  # No arrays are allocated yet: this has shapes only.
+  stored = suite.stored_state(job.groups, mesh=job.mesh)
+  state, scales = starting.restore_or_init(
+      job,
+      directory,
+      checkpointer.latest_verified(stored),
+      counts,
+      on_phase=watch.on_phase,
+  )
+  counts.rollbacks = rollback.count(directory, counts.step)
+  stream = rollback.stream_at(job, counts.rollbacks)
+  if not is_rollback:
+    directory.note_start(counts.step)
+  starting.record_start(job, directory, counts, scales)
+  start_lines.announce(job, directory, counts.step, on_phase=watch.on_phase)
+  return state, scales, stream
 
 
 def _make_segments(job: job_lib.Job) -> step_lib.Segments:

@@ -10,6 +10,7 @@ import pytest
 from jumprelu import errors
 from jumprelu.training import (
     backends,
+    load_run,
     progress,
     rollback,
     run_dir,
@@ -71,6 +72,15 @@ def test_a_failing_member_is_frozen_and_the_others_do_not_notice(
   status = run_dir.RunDir(tmp_path / 'both').read('STATUS.json')
   assert status['state'] == 'done' and status['frozen'] == [name]
   assert meta['counts']['frozen'] == [name]
+
+
+def test_a_frozen_member_is_loaded_as_such(tmp_path, monkeypatch):
+  _run(tmp_path, **_config('1e-2', _BAD))
+  monkeypatch.setattr(
+      load_run, 'make_suite', lambda config, _: toy_suite.make_groups(config)
+  )
+  members = load_run.load_suite(tmp_path)
+  assert [member.frozen for member in members] == [False, True]
 
 
 def test_a_frozen_member_has_no_metrics_and_its_skips_are_counted(tmp_path):
