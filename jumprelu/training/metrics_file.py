@@ -85,7 +85,7 @@ def read(
   try:
     members = [_Member(member) for member in suite['members']]
     origin = {'run': name or run.name, 'model': suite['model']}
-  except (KeyError, TypeError) as error:
+  except (KeyError, TypeError, ValueError, OverflowError) as error:
     raise errors.DataError(
         f'{suite_path}: a field is missing or of the wrong type ({error!r})'
     ) from error
@@ -94,7 +94,14 @@ def read(
     for number, line in lines.items():
       try:
         rows.append({**origin, **member.fields, **member.metrics(line)})
-      except (KeyError, TypeError, IndexError, AttributeError) as error:
+      except (
+          KeyError,
+          TypeError,
+          IndexError,
+          AttributeError,
+          ValueError,
+          OverflowError,
+      ) as error:
         raise errors.DataError(
             f'{path}: line {number}: a field is missing or of the wrong type'
             f' ({error!r})'

@@ -27,6 +27,7 @@ import platform
 import time
 from typing import Any, NoReturn
 
+from absl import logging
 import jax
 
 import jumprelu
@@ -81,7 +82,7 @@ class RunDir:
     # Read before `note_start`, because in that call process 0 may write the
     # file before others read it. Between the two calls `processes.agree` waits
     # for all processes.
-    self._starts = self.read('starts.json')
+    self._starts = self._read_advisory('starts.json')
     if not self._is_main:
       yield
       return
@@ -108,11 +109,13 @@ class RunDir:
       raise errors.MissingInputError(
           f'{self.path}: no run directory (no config.json in it)'
       )
-    return config_lib.from_json(path.read_text(), where=str(path))
+    # Bytes that are no text are replaced, so that the error names the file.
+    text = path.read_bytes().decode('utf-8', 'replace')
+    return config_lib.from_json(text, where=str(path))
 
   def is_done(self, steps: int) -> bool:
     """Returns whether the run is done and step `steps` has a checkpoint."""
-    status = self.read('STATUS.json')
+    status = self._read_advisory('STATUS.json')
     done = (status.get('state'), status.get('step')) == ('done', steps)
     return done and (self.checkpoints / str(steps)).exists()
 
@@ -123,6 +126,18 @@ class RunDir:
   def read(self, name: str) -> dict[str, Any]:
     """Returns the content of a JSON file of the run; {} if it is missing."""
     return json_files.read_json(self.path / name, missing_ok=True)
+
+  def _read_advisory(self, name: str) -> dict[str, Any]:
+    """Returns the content of a JSON file; {} if it is missing or damaged.
+
+    Only for files from which no number of a result comes, so that damage to
+    them does not keep a run from going on.
+    """
+    try:
+      return self.read(name)
+    except errors.DataError as error:
+      logging.warning('%s; read as if it were missing', error)
+      return {}
 
   def read_suite(self) -> dict[str, Any]:
     """Returns the content of suite.json; {} if it is missing."""
@@ -136,8 +151,9 @@ class RunDir:
     Raises:
       NumericalError: the last `MAX_STARTS` starts were at this step too.
     """
-    again = self._starts.get('step') == step
-    count = self._starts.get('count', 0) + 1 if again else 1
+    before = self._starts.get('count', 0)
+    again = self._starts.get('step') == step and type(before) is int
+    count = before + 1 if again else 1
     if count > MAX_STARTS:
       raise errors.NumericalError(
           f'{self.path}: started {MAX_STARTS} times at step {step} without'
@@ -158,7 +174,7 @@ class RunDir:
   def write_suite(self, suite: Mapping[str, Any]) -> None:
     """Writes suite.json."""
     stamp = formats.stamp(formats.Kind.RUN_SUITE)
-    self._write('suite.json', stamp | dict(suite))
+    self._write('suite.json', stamp | dict(suite), seal=True)
 
   def write_status(self, state: str, **fields: Any) -> None:
     """Writes STATUS.json: the state of the run, `fields`, and the time."""
@@ -173,10 +189,7 @@ class RunDir:
     Other fields of STATUS.json, such as the step of an earlier start, are kept;
     `fields` are their values if they are missing.
     """
-    try:
-      before = self.read('STATUS.json')
-    except errors.DataError:  # This must not hide `error`.
-      before = {}
+    before = self._read_advisory('STATUS.json')
     for name in ('state', 'updated'):
       before.pop(name, None)
     interrupted = isinstance(error, KeyboardInterrupt)
@@ -232,9 +245,9 @@ class RunDir:
           ' config'
       )
 
-  def _write(self, name: str, value: Any) -> None:
+  def _write(self, name: str, value: Any, *, seal: bool = False) -> None:
     if self._is_main:
-      json_files.write_json(self.path / name, value)
+      json_files.write_json(self.path / name, value, seal=seal)
 
 
 def environment() -> dict[str, Any]:

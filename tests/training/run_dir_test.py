@@ -162,6 +162,38 @@ def test_a_failure_keeps_the_step_of_an_earlier_start(tmp_path):
   assert status['error'] == 'interrupted'
 
 
+@pytest.mark.parametrize('name', ['STATUS.json', 'starts.json'])
+@pytest.mark.parametrize('content', [b'', b'{"step": 8, "cou', b'\xff\xfe'])
+def test_a_run_goes_on_without_damaged_advisory_files(tmp_path, name, content):
+  _start(tmp_path, 8)
+  directory = _claim(tmp_path)
+  directory.write_status('done', step=8)
+  (tmp_path / name).write_bytes(content)
+  assert not directory.is_done(8)
+  _start(tmp_path, 8)
+  directory.write_failure(errors.DataError('damaged'), {'step': 0})
+  assert directory.read('STATUS.json')['exit_code'] == 65
+
+
+@pytest.mark.parametrize('content', [b'', b'{"format', b'\xff\xfe', b'[1]'])
+def test_a_damaged_config_is_damaged_data_with_its_path(tmp_path, content):
+  _start(tmp_path, 8)
+  path = tmp_path / 'config.json'
+  path.write_bytes(content)
+  with pytest.raises(errors.DataError, match='config.json: .*not (a )?JSON'):
+    _claim(tmp_path)
+
+
+def test_a_flipped_bit_of_the_suite_is_refused(tmp_path):
+  directory = run_dir.RunDir(tmp_path)
+  directory.write_suite({'scales': {'layer_2.resid_post': 0.5}})
+  assert directory.read_suite() == {'scales': {'layer_2.resid_post': 0.5}}
+  path = tmp_path / 'suite.json'
+  path.write_text(path.read_text().replace('0.5', '0.7'))
+  with pytest.raises(errors.DataError, match='suite.json: damaged or edited'):
+    directory.read_suite()
+
+
 @pytest.mark.parametrize(
     'error, code',
     [
