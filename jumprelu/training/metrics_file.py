@@ -39,6 +39,8 @@ _MEMBER = (
 )  # fmt: skip
 # Fields of a member's record that are not those of `suite.Member`.
 _PLACE = ('group', 'index', 'name')
+# Errors of a record with missing fields, or fields of other types.
+_INVALID = (LookupError, TypeError, AttributeError, ValueError, OverflowError)
 _COUNTS = ('tokens_trained', 'rows_dropped', 'seconds', 'positions')
 
 
@@ -85,7 +87,7 @@ def read(
   try:
     members = [_Member(member) for member in suite['members']]
     origin = {'run': name or run.name, 'model': suite['model']}
-  except (KeyError, TypeError, ValueError, OverflowError) as error:
+  except _INVALID as error:
     raise errors.DataError(
         f'{suite_path}: a field is missing or of the wrong type ({error!r})'
     ) from error
@@ -94,14 +96,7 @@ def read(
     for number, line in lines.items():
       try:
         rows.append({**origin, **member.fields, **member.metrics(line)})
-      except (
-          KeyError,
-          TypeError,
-          IndexError,
-          AttributeError,
-          ValueError,
-          OverflowError,
-      ) as error:
+      except _INVALID as error:
         raise errors.DataError(
             f'{path}: line {number}: a field is missing or of the wrong type'
             f' ({error!r})'

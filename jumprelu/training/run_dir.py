@@ -130,8 +130,8 @@ class RunDir:
   def _read_advisory(self, name: str) -> dict[str, Any]:
     """Returns the content of a JSON file; {} if it is missing or damaged.
 
-    Only for files from which no number of a result comes, so that damage to
-    them does not keep a run from going on.
+    Only for files that results do not depend on, so that damage to them does
+    not keep a run from being resumed.
     """
     try:
       return self.read(name)
