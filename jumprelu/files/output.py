@@ -1,10 +1,12 @@
-"""Output to a pipe that its reader has closed, which must not end a run."""
+"""Output that must not end a run, and output that nobody should see."""
 
 from collections.abc import Iterator
 import contextlib
 import os
 import sys
 from typing import Any
+
+_STDERR = 2
 
 
 class _Tolerant:
@@ -56,6 +58,35 @@ def dropped_if_closed() -> Iterator[None]:
       if stream._closed:
         # Python would flush the buffer again at exit, and fail.
         _discard(stream)
+
+
+@contextlib.contextmanager
+def native_dropped() -> Iterator[None]:
+  """Drops what libraries in C++ write to stderr, whatever their log level.
+
+  Text that Python prints to stderr is shown, for instance the stacks of the
+  watchdog and the acknowledgement of a signal, which other threads may print
+  meanwhile.
+  """
+  try:
+    is_native = sys.stderr.fileno() == _STDERR
+  except (AttributeError, OSError, ValueError):  # No file, as in a notebook.
+    is_native = False
+  sys.stderr.flush()
+  kept, before = os.dup(_STDERR), sys.stderr
+  with open(os.devnull, 'w', encoding='utf-8') as null:
+    os.dup2(null.fileno(), _STDERR)
+  with os.fdopen(kept, 'w', encoding='utf-8', buffering=1) as python:
+    if is_native:
+      sys.stderr = _Tolerant(
+          python
+      )  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+      yield
+    finally:
+      sys.stderr.flush()
+      sys.stderr = before
+      os.dup2(kept, _STDERR)
 
 
 def _discard(stream: Any) -> None:

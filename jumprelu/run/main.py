@@ -187,7 +187,7 @@ def _run_command(command: Command, prog: str, argv: Sequence[str]) -> int:
         prog,
         f'{where}the disk is full ({error}); make room in the folders of --out'
         ' and of JUMPRELU_CACHE, then run the same command again',
-        errors.EXIT_FULL_DISK,
+        errors.EXIT_TRY_AGAIN,
     )
 
 

@@ -58,7 +58,7 @@ class Checkpointer:
   def __exit__(self, exc_type, exc_value, traceback) -> None:
     try:
       self.close()
-    except RuntimeError as e:
+    except (RuntimeError, errors.FullDiskError) as e:
       if exc_value is None:
         raise
       # Only logged, so that the caller gets the error of the `with` block.
@@ -83,7 +83,9 @@ class Checkpointer:
       NumericalError: the state is not finite. Nothing is written, because this
         checkpoint would replace a good one.
       DataError: the directory holds a checkpoint of this or a later step.
-      RuntimeError: the previous save failed, or this one could not be started.
+      FullDiskError: the previous save, or the start of this one, failed because
+        the disk is full.
+      RuntimeError: it failed for another reason.
     """
     self.wait()
     if step == self._last_step:
@@ -103,13 +105,11 @@ class Checkpointer:
           custom_metadata=digests.seal(step, records, meta),
       )
     except Exception as e:
-      raise RuntimeError(
-          f'checkpoint {step}: {checkpoint_reading.root_cause(e)}'
-      ) from e
+      raise self._failed(step, e) from e
     self._pending = (step, response)
 
   def wait(self) -> None:
-    """Waits for the running save; raises RuntimeError if it failed."""
+    """Waits for the running save; raises an error of `save` if it failed."""
     if self._pending is None:
       return
     step, response = self._pending
@@ -117,9 +117,7 @@ class Checkpointer:
     try:
       response.result()
     except Exception as e:
-      raise RuntimeError(
-          f'checkpoint {step}: {checkpoint_reading.root_cause(e)}'
-      ) from e
+      raise self._failed(step, e) from e
     self._last_step = step
     logging.info('checkpoint %d: committed', step)
     # Old checkpoints are removed only after the commit, because a run that is
@@ -129,7 +127,7 @@ class Checkpointer:
         self._path(old).rmtree()
 
   def close(self) -> None:
-    """Waits for the running save; raises RuntimeError if it failed."""
+    """Waits for the running save; raises an error of `save` if it failed."""
     self.wait()
 
   def latest_verified(
@@ -145,7 +143,7 @@ class Checkpointer:
 
     Raises:
       UserError, DataError: as `checkpoint_reading.restore`.
-      RuntimeError: the running save failed.
+      FullDiskError, RuntimeError: the running save failed.
     """
     self.wait()
     restored = checkpoint_reading.restore(self._directory, abstract_state)
@@ -154,6 +152,18 @@ class Checkpointer:
     self._set_aside(restored.damaged)
     self._last_step = restored.meta['step']
     return restored.state, restored.meta
+
+  def _failed(self, step: int, error: Exception) -> Exception:
+    """Returns the error of a save that `error` ended."""
+    cause = checkpoint_reading.root_cause(error)
+    # tensorstore has this code for a full disk and for a used-up quota.
+    if errors.is_full_disk(error) or 'RESOURCE_EXHAUSTED' in cause:
+      return errors.FullDiskError(
+          f'{self._directory}: no room for checkpoint {step} ({cause}); make'
+          ' room there, then run the same command again, which resumes at the'
+          ' newest checkpoint'
+      )
+    return RuntimeError(f'checkpoint {step}: {cause}')
 
   def _path(self, step: int) -> epath.Path:
     return self._directory / str(step)
