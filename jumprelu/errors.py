@@ -1,6 +1,6 @@
 """Errors that a user can fix, with exit codes for launchers.
 
-Exit codes: 2 bad flags or config, 65 damaged data, 66 missing input, 70
+Exit codes: 42 stopped by SIGTERM, 2 bad flags or config, 65 damaged data, 66 missing input, 70
 numerical failure, 75 try again (a full disk), 130 interrupted. A launcher may retry a process
 that fails with 75 or with another code. A message is one line that names the
 file or field, and what to do.
@@ -8,6 +8,7 @@ file or field, and what to do.
 
 import errno
 
+EXIT_PREEMPTED = 42
 EXIT_TRY_AGAIN = 75
 EXIT_INTERRUPTED = 130
 # The operating system raises these for wrong paths and missing permissions.
@@ -52,10 +53,18 @@ class NumericalError(RuntimeError):
   exit_code = 70
 
 
+class Interrupted(KeyboardInterrupt):
+  """A signal that ends a command; not caught by handlers of errors."""
+
+  def __init__(self, exit_code: int = EXIT_INTERRUPTED):
+    super().__init__('interrupted')
+    self.exit_code = exit_code
+
+
 def exit_code(error: BaseException) -> int:
   """Returns the exit code of a process that `error` ends; 1 for a crash."""
   if isinstance(error, KeyboardInterrupt):
-    return EXIT_INTERRUPTED
+    return getattr(error, 'exit_code', EXIT_INTERRUPTED)
   if is_full_disk(error):
     return EXIT_TRY_AGAIN
   if isinstance(error, PATH_ERRORS):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 import contextlib
+import errno
 import os
 import sys
 from typing import Any
@@ -9,8 +10,12 @@ from typing import Any
 _STDERR = 2
 
 
+# A closed pipe, and a closed terminal.
+_CLOSED = (errno.EPIPE, errno.EIO)
+
+
 class _Tolerant:
-  """A text stream that drops all text after its pipe was closed."""
+  """A text stream that drops all text after its reader has gone."""
 
   def __init__(self, stream: Any):
     self._stream = stream
@@ -22,24 +27,29 @@ class _Tolerant:
   def write(self, text: str) -> int:
     """Writes text, or drops it."""
     if not self._closed:
-      try:
+      with self._noting():
         self._stream.write(text)
-      except BrokenPipeError:
-        self._closed = True
     return len(text)
 
   def flush(self) -> None:
     """Writes buffered text, or drops it."""
     if not self._closed:
-      try:
+      with self._noting():
         self._stream.flush()
-      except BrokenPipeError:
-        self._closed = True
+
+  @contextlib.contextmanager
+  def _noting(self) -> Iterator[None]:
+    try:
+      yield
+    except OSError as error:
+      if error.errno not in _CLOSED:
+        raise
+      self._closed = True
 
 
 @contextlib.contextmanager
 def dropped_if_closed() -> Iterator[None]:
-  """Drops text to stdout and stderr whose reader has closed the pipe.
+  """Drops text to stdout and stderr after the pipe or terminal was closed.
 
   `jumprelu train ... 2>&1 | head` therefore trains to the end, and the table of
   `jumprelu status | head` ends quietly.

@@ -5,7 +5,8 @@ activations of one layer, all at once. The suite has an SAE for each combination
 of sites, widths, variants, sparsity coefficients (or target L0s) and seeds. The
 config, metrics.jsonl, STATUS.json and checkpoints are written to the run
 directory --out. Run the same command again to resume from the newest
-checkpoint. On SIGTERM, the command saves a checkpoint and exits with code 42.
+checkpoint. On SIGTERM, the command saves a checkpoint and exits with code 42,
+on Ctrl-C with code 130.
 The next step is jumprelu release --run=DIR --out=DIR2.
 
   jumprelu train --out=runs/a
@@ -133,7 +134,7 @@ def train_suite(config, out, *, processes=None, watch=None) -> int:
         f'{out}: checkpoint saved; run the same command to resume',
         file=sys.stderr,
     )
-    return preemption_lib.EXIT_PREEMPTED
+    return preemption.exit_code
   print(f'{out}: done, {config.steps} steps')
   return 0
 

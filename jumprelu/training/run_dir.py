@@ -3,8 +3,8 @@
   config.json     the config; a different one is refused
   env.json        versions, devices and flags, which affect rounding
   suite.json      the members, and the scale of each tap
-  starts.json     the step of the last start, and how often the run has started
-                  at this step in a row
+  starts.json     the step of the last start, and how often in a row a start at
+                  this step has failed
   STATUS.json     state, step and counts; updated during the run
   metrics.jsonl   one line per segment, up to the last one (`metrics_file`
                   describes its fields). When a run resumes, the lines of later
@@ -45,9 +45,9 @@ from jumprelu.training import resume
 with extras.imports():
   from etils import epath
 
-# A run that has started this number of times at one step, without saving a
-# later step, may not start again, so that launchers do not restart it for ever.
-MAX_STARTS = 3
+# A run that has failed this number of times after starts at one step may not
+# start there again, so that launchers do not restart it for ever.
+MAX_FAILURES = 3
 
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'gemma', 'grain', 'numpy')
 
@@ -65,6 +65,7 @@ class RunDir:
     self.checkpoints = self.path / 'checkpoints'
     self._is_main = jax.process_index() == 0
     self._starts: dict[str, Any] = {}
+    self._started = False
 
   @contextlib.contextmanager
   def claim(self, config: config_lib.TrainConfig) -> Iterator[None]:
@@ -149,23 +150,34 @@ class RunDir:
     """Records a start at `step` in starts.json.
 
     Raises:
-      NumericalError: the last `MAX_STARTS` starts were at this step too.
+      NumericalError: the last `MAX_FAILURES` starts at this step failed.
     """
     before = self._starts.get('count', 0)
     again = self._starts.get('step') == step and type(before) is int
-    count = before + 1 if again else 1
-    if count > MAX_STARTS:
+    count = before if again else 0
+    if count >= MAX_FAILURES:
       raise errors.NumericalError(
-          f'{self.path}: started {MAX_STARTS} times at step {step} without'
-          ' saving a later step; find the cause, then delete starts.json to'
-          ' resume'
+          f'{self.path}: failed {MAX_FAILURES} times after a start at step'
+          f' {step} without saving a later step; find the cause, then delete'
+          ' starts.json to resume'
       )
-    self._write('starts.json', {'step': step, 'count': count})
+    self._starts = {'step': step, 'count': count}
+    self._started = True
+    self._write('starts.json', self._starts)
 
-  def forget_start(self) -> None:
-    """Takes back the last `note_start`, of a start that its user has ended."""
-    before = self._starts
-    self._write('starts.json', before or {'step': 0, 'count': 0})
+  def note_end(self, error: BaseException) -> None:
+    """Counts the start in starts.json if the run failed by itself.
+
+    A signal, a full disk and a kill from outside do not count.
+    """
+    outside = isinstance(error, KeyboardInterrupt)
+    if (
+        self._started
+        and not outside
+        and errors.exit_code(error) != errors.EXIT_TRY_AGAIN
+    ):
+      count = self._starts['count'] + 1
+      self._write('starts.json', self._starts | {'count': count})
 
   def write_env(self, **extra: Any) -> None:
     """Writes env.json: versions, devices, flags, and `extra`."""
@@ -184,7 +196,7 @@ class RunDir:
   def write_failure(
       self, error: BaseException, fields: Mapping[str, Any]
   ) -> None:
-    """Writes the error that ended a start to STATUS.json.
+    """Writes the error or the signal that ended a start to STATUS.json.
 
     Other fields of STATUS.json, such as the step of an earlier start, are kept;
     `fields` are their values if they are missing.
@@ -199,7 +211,7 @@ class RunDir:
         'exit_code': errors.exit_code(error),
         'error': 'interrupted' if interrupted else str(error),
     }
-    self.write_status('failed', **record)
+    self.write_status('preempted' if interrupted else 'failed', **record)
 
   def append_metrics(self, record: Mapping[str, Any]) -> None:
     """Appends a line to metrics.jsonl; non-finite numbers become null."""

@@ -288,8 +288,8 @@ def test_a_run_without_a_checkpoint_cannot_be_loaded(tmp_path):
     load_run.load_suite(tmp_path)
 
 
-def test_a_run_that_keeps_starting_at_one_step_fails(tmp_path):
-  starts = {'step': 0, 'count': run_dir.MAX_STARTS}
+def test_a_run_that_keeps_failing_at_one_step_is_given_up(tmp_path):
+  starts = {'step': 0, 'count': run_dir.MAX_FAILURES}
   (tmp_path / 'config.json').write_text(
       config_lib.to_json(toy_suite.make_config())
   )
