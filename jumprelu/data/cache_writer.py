@@ -120,7 +120,11 @@ class _SplitWriter:
         **record,
     }
     json_files.write_json(
-        self._directory / cache.MANIFEST, manifest, indent=1, sort_keys=True
+        self._directory / cache.MANIFEST,
+        manifest,
+        indent=1,
+        sort_keys=True,
+        seal=True,
     )
 
 
@@ -130,7 +134,7 @@ def _read_progress(path: pathlib.Path) -> dict[str, Any]:
   If the file is missing or damaged, the progress is that of a new call.
   """
   try:
-    return json_files.read_json(path)
+    return json_files.read_json(path, sealed=True)
   except (errors.MissingInputError, errors.DataError):
     states = {s: _SplitWriter.empty_state() for s in SPLITS}
     return {'documents': 0, **states}
@@ -190,7 +194,9 @@ def write_caches(
     if sum(w.waiting for w in writers.values()) >= rows_per_shard:
       states = {s: w.close_shard() for s, w in writers.items()}
       state = {'documents': documents, **states}
-      json_files.write_json(progress_path, state, indent=1, sort_keys=True)
+      json_files.write_json(
+          progress_path, state, indent=1, sort_keys=True, seal=True
+      )
   for split, writer in writers.items():
     writer.finish({'split': split, **record, **late()})
   progress_path.unlink(missing_ok=True)

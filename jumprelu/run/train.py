@@ -5,7 +5,8 @@ activations of one layer: an SAE for each combination of sites, widths,
 variants, sparsity coefficients (or target L0s) and seeds. Config, metrics and
 checkpoints are written to the run directory --out. The same command resumes
 from the newest checkpoint. On SIGTERM, the command saves a checkpoint and exits
-with code 42. The next step is jumprelu release --run=DIR --out=DIR2.
+with code 42, on Ctrl-C with code 130. The next step is
+jumprelu release --run=DIR --out=DIR2.
 
   jumprelu train --out=runs/a
   jumprelu train --out=runs/b --sites=resid_post,transcoder --widths=1024,4096
@@ -171,7 +172,7 @@ def train_suite(
         f'{out}: checkpoint saved; run the same command to resume',
         file=sys.stderr,
     )
-    return preemption_lib.EXIT_PREEMPTED
+    return preemption.exit_code
   print(f'{out}: done, {config.steps} steps')
   return 0
 

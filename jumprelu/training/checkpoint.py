@@ -73,7 +73,7 @@ class Checkpointer:
   def __exit__(self, exc_type, exc_value, traceback) -> None:
     try:
       self.close()
-    except RuntimeError as e:
+    except (RuntimeError, errors.FullDiskError) as e:
       if exc_value is None:
         raise
       # Only logged, so that the caller gets the error of the `with` block.
@@ -98,7 +98,9 @@ class Checkpointer:
       NumericalError: the state is not finite. Nothing is written, because this
         checkpoint would replace a good one.
       DataError: the directory holds a checkpoint of this or a later step.
-      RuntimeError: the previous save failed, or this one could not be started.
+      FullDiskError: the previous save, or the start of this one, failed because
+        the disk is full.
+      RuntimeError: it failed for another reason.
     """
     self.wait()
     if step == self._last_step:
@@ -118,13 +120,11 @@ class Checkpointer:
           custom_metadata=digests.seal(step, records, meta),
       )
     except Exception as e:
-      raise RuntimeError(
-          f'checkpoint {step}: {checkpoint_reading.root_cause(e)}'
-      ) from e
+      raise self._failed(step, e) from e
     self._pending = (step, response)
 
   def wait(self) -> None:
-    """Waits for the running save; raises RuntimeError if it failed."""
+    """Waits for the running save; raises an error of `save` if it failed."""
     if self._pending is None:
       return
     step, response = self._pending
@@ -132,9 +132,7 @@ class Checkpointer:
     try:
       response.result()
     except Exception as e:
-      raise RuntimeError(
-          f'checkpoint {step}: {checkpoint_reading.root_cause(e)}'
-      ) from e
+      raise self._failed(step, e) from e
     self._last_step = step
     logging.info('checkpoint %d: committed', step)
     # Old checkpoints are removed only after the commit, because a run that is
@@ -157,7 +155,7 @@ class Checkpointer:
     self._last_step = -1
 
   def close(self) -> None:
-    """Waits for the running save; raises RuntimeError if it failed."""
+    """Waits for the running save; raises an error of `save` if it failed."""
     self.wait()
 
   def latest_verified(
@@ -173,7 +171,7 @@ class Checkpointer:
 
     Raises:
       UserError, DataError: as `checkpoint_reading.restore`.
-      RuntimeError: the running save failed.
+      FullDiskError, RuntimeError: the running save failed.
     """
     self.wait()
     restored = checkpoint_reading.restore(self._directory, abstract_state)
@@ -182,6 +180,18 @@ class Checkpointer:
     self._set_aside(restored.damaged)
     self._last_step = restored.meta['step']
     return restored.state, restored.meta
+
+  def _failed(self, step: int, error: Exception) -> Exception:
+    """Returns the error of a save that `error` ended."""
+    cause = checkpoint_reading.root_cause(error)
+    # tensorstore has this code for a full disk and for a used-up quota.
+    if errors.is_full_disk(error) or 'RESOURCE_EXHAUSTED' in cause:
+      return errors.FullDiskError(
+          f'{self._directory}: no room for checkpoint {step} ({cause}); make'
+          ' room there, then run the same command again, which resumes at the'
+          ' newest checkpoint'
+      )
+    return RuntimeError(f'checkpoint {step}: {cause}')
 
   def _path(self, step: int) -> epath.Path:
     return self._directory / str(step)

@@ -39,6 +39,8 @@ _MEMBER = (
 )  # fmt: skip
 # Fields of a member's record that are not those of `suite.Member`.
 _PLACE = ('group', 'index', 'name')
+# Errors of a record with missing fields, or fields of other types.
+_INVALID = (LookupError, TypeError, AttributeError, ValueError, OverflowError)
 _COUNTS = ('tokens_trained', 'rows_dropped', 'seconds', 'positions')
 
 
@@ -95,7 +97,7 @@ def _read(run: folder_kinds.Folder, *, name: str, limit: int) -> list[Row]:
   try:
     members = [_Member(member) for member in suite['members']]
     origin = {'run': name, 'model': suite['model']}
-  except (KeyError, TypeError) as error:
+  except _INVALID as error:
     raise errors.DataError(
         f'{suite_path}: a field is missing or of the wrong type ({error!r})'
     ) from error
@@ -104,7 +106,7 @@ def _read(run: folder_kinds.Folder, *, name: str, limit: int) -> list[Row]:
     for number, line in lines.items():
       try:
         rows.append({**origin, **member.fields, **member.metrics(line)})
-      except (KeyError, TypeError, IndexError, AttributeError) as error:
+      except _INVALID as error:
         raise errors.DataError(
             f'{path}: line {number}: a field is missing or of the wrong type'
             f' ({error!r})'

@@ -3,8 +3,8 @@
   config.json     the config; a different one is refused
   env.json        versions, devices and flags, which affect rounding
   suite.json      the members, and the scale of each tap
-  starts.json     the step of the last start, and how often the run has started
-                  at this step in a row
+  starts.json     the step of the last start, and how often in a row a start at
+                  this step has failed
   STATUS.json     state, step and counts; updated during the run
   metrics.jsonl   one line per segment, up to the last one (`metrics_file`
                   describes its fields). When a run resumes, the lines of later
@@ -30,6 +30,7 @@ import platform
 import time
 from typing import Any, NoReturn
 
+from absl import logging
 import jax
 
 import jumprelu
@@ -48,9 +49,9 @@ from jumprelu.training import resume
 with extras.imports():
   from etils import epath
 
-# A run that has started this number of times at one step, without saving a
-# later step, may not start again, so that launchers do not restart it for ever.
-MAX_STARTS = 3
+# A run that has failed this number of times after starts at one step may not
+# start there again, so that launchers do not restart it for ever.
+MAX_FAILURES = 3
 
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'gemma', 'grain', 'numpy')
 
@@ -68,6 +69,7 @@ class RunDir:
     self.checkpoints = self.path / 'checkpoints'
     self._is_main = jax.process_index() == 0
     self._starts: dict[str, Any] = {}
+    self._started = False
 
   @contextlib.contextmanager
   def claim(self, config: config_lib.TrainConfig) -> Iterator[None]:
@@ -86,7 +88,7 @@ class RunDir:
     # Read before `note_start`, because in that call process 0 may write the
     # file before others read it. Between the two calls `processes.agree` waits
     # for all processes.
-    self._starts = self.read('starts.json')
+    self._starts = self._read_advisory('starts.json')
     if not self._is_main:
       yield
       return
@@ -109,7 +111,7 @@ class RunDir:
 
   def is_done(self, steps: int) -> bool:
     """Returns whether the run is done and step `steps` has a checkpoint."""
-    status = self.read('STATUS.json')
+    status = self._read_advisory('STATUS.json')
     done = (status.get('state'), status.get('step')) == ('done', steps)
     return done and (self.checkpoints / str(steps)).exists()
 
@@ -121,6 +123,18 @@ class RunDir:
     """Returns the content of a JSON file of the run; {} if it is missing."""
     return json_files.read_json(self.path / name, missing_ok=True)
 
+  def _read_advisory(self, name: str) -> dict[str, Any]:
+    """Returns the content of a JSON file; {} if it is missing or damaged.
+
+    Only for files that results do not depend on, so that damage to them does
+    not keep a run from being resumed.
+    """
+    try:
+      return self.read(name)
+    except errors.DataError as error:
+      logging.warning('%s; read as if it were missing', error)
+      return {}
+
   def read_suite(self) -> dict[str, Any]:
     """Returns `read_suite` of the directory."""
     return read_suite(self.path)
@@ -129,22 +143,34 @@ class RunDir:
     """Records a start at `step` in starts.json.
 
     Raises:
-      NumericalError: the last `MAX_STARTS` starts were at this step too.
+      NumericalError: the last `MAX_FAILURES` starts at this step failed.
     """
-    again = self._starts.get('step') == step
-    count = self._starts.get('count', 0) + 1 if again else 1
-    if count > MAX_STARTS:
+    before = self._starts.get('count', 0)
+    again = self._starts.get('step') == step and type(before) is int
+    count = before if again else 0
+    if count >= MAX_FAILURES:
       raise errors.NumericalError(
-          f'{self.path}: started {MAX_STARTS} times at step {step} without'
-          ' saving a later step; find the cause, then delete starts.json to'
-          ' resume'
+          f'{self.path}: failed {MAX_FAILURES} times after a start at step'
+          f' {step} without saving a later step; find the cause, then delete'
+          ' starts.json to resume'
       )
-    self._write('starts.json', {'step': step, 'count': count})
+    self._starts = {'step': step, 'count': count}
+    self._started = True
+    self._write('starts.json', self._starts)
 
-  def forget_start(self) -> None:
-    """Takes back the last `note_start`, of a start that its user has ended."""
-    before = self._starts
-    self._write('starts.json', before or {'step': 0, 'count': 0})
+  def note_end(self, error: BaseException) -> None:
+    """Counts the start in starts.json if the run failed by itself.
+
+    A signal, a full disk and a kill from outside do not count.
+    """
+    outside = isinstance(error, KeyboardInterrupt)
+    if (
+        self._started
+        and not outside
+        and errors.exit_code(error) != errors.EXIT_TRY_AGAIN
+    ):
+      count = self._starts['count'] + 1
+      self._write('starts.json', self._starts | {'count': count})
 
   def write_env(self, **extra: Any) -> None:
     """Writes env.json: versions, devices, flags, and `extra`."""
@@ -153,7 +179,7 @@ class RunDir:
   def write_suite(self, suite: Mapping[str, Any]) -> None:
     """Writes suite.json."""
     stamp = formats.stamp(formats.Kind.RUN_SUITE)
-    self._write('suite.json', stamp | dict(suite))
+    self._write('suite.json', stamp | dict(suite), seal=True)
 
   def write_status(self, state: str, **fields: Any) -> None:
     """Writes STATUS.json: the state of the run, `fields`, and the time."""
@@ -163,15 +189,12 @@ class RunDir:
   def write_failure(
       self, error: BaseException, fields: Mapping[str, Any]
   ) -> None:
-    """Writes the error that ended a start to STATUS.json.
+    """Writes the error or the signal that ended a start to STATUS.json.
 
     Other fields of STATUS.json, such as the step of an earlier start, are kept;
     `fields` are their values if they are missing.
     """
-    try:
-      before = self.read('STATUS.json')
-    except errors.DataError:  # This must not hide `error`.
-      before = {}
+    before = self._read_advisory('STATUS.json')
     for name in ('state', 'updated'):
       before.pop(name, None)
     interrupted = isinstance(error, KeyboardInterrupt)
@@ -181,7 +204,7 @@ class RunDir:
         'exit_code': errors.exit_code(error),
         'error': 'interrupted' if interrupted else str(error),
     }
-    self.write_status('failed', **record)
+    self.write_status('preempted' if interrupted else 'failed', **record)
 
   def incidents(self) -> list[dict[str, Any]]:
     """Returns the records of all rollbacks, in their order."""
@@ -194,7 +217,7 @@ class RunDir:
     """Writes the record of a rollback."""
     if self._is_main:
       (self.path / 'incidents').mkdir(exist_ok=True)
-      self._write(f'incidents/{number}.json', dict(record))
+      self._write(f'incidents/{number}.json', dict(record), seal=True)
 
   def append_metrics(self, record: Mapping[str, Any]) -> None:
     """Appends a line to metrics.jsonl; non-finite numbers become null."""
@@ -251,9 +274,9 @@ class RunDir:
         config, {path: getattr(before, path) for path in paths}
     )
 
-  def _write(self, name: str, value: Any) -> None:
+  def _write(self, name: str, value: Any, *, seal: bool = False) -> None:
     if self._is_main:
-      json_files.write_json(self.path / name, value)
+      json_files.write_json(self.path / name, value, seal=seal)
 
 
 def read_config(path: str | os.PathLike[str]) -> config_lib.TrainConfig:
@@ -271,7 +294,9 @@ def read_config(path: str | os.PathLike[str]) -> config_lib.TrainConfig:
     raise errors.MissingInputError(
         f'{folder}: no run directory (no config.json in it)'
     )
-  return config_lib.from_json(file.read_text(), where=str(file))
+  # Bytes that are no text are replaced, so that the error names the file.
+  text = file.read_bytes().decode('utf-8', 'replace')
+  return config_lib.from_json(text, where=str(file))
 
 
 def read_suite(path: str | os.PathLike[str]) -> dict[str, Any]:

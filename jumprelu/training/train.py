@@ -150,8 +150,7 @@ def run(
   except BaseException as e:
     # The counts of this start replace those of an earlier one.
     status('failed', **vars(counts))
-    if isinstance(e, KeyboardInterrupt):
-      directory.forget_start()
+    directory.note_end(e)
     directory.write_failure(e, {})
     raise
   status(outcome, **vars(counts), exit_code=0 if outcome == DONE else 42)

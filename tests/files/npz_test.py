@@ -144,3 +144,89 @@ def test_a_damaged_compressed_array_is_named(tmp_path):
   path.write_bytes(bytes(data))
   with pytest.raises(errors.DataError, match=r'a\.npz'):
     npz.read_npz(path, {'a': (4096,)})
+
+
+def npy(header, version=1, size=0):
+  length = len(header).to_bytes(2 if version == 1 else 4, 'little')
+  return b'\x93NUMPY' + bytes([version, 0]) + length + header + b'\0' * size
+
+
+def write_zip(path, data, method=zipfile.ZIP_DEFLATED):
+  with zipfile.ZipFile(path, 'w', method) as archive:
+    archive.writestr('a.npy', data)
+
+
+@pytest.mark.parametrize(
+    'header',
+    [
+        b'((((',
+        b"{'descr': '<f4', 'shape': ((((",
+        b'(' * 9000,
+        b'-' * 9000,
+        b'x',
+    ],
+)
+def test_a_header_that_is_no_python_is_named(tmp_path, header):
+  path = tmp_path / 'a.npz'
+  write_zip(path, npy(header))
+  with pytest.raises(errors.DataError, match=r'a\.npz: a: not a NumPy array'):
+    npz.header(path)
+
+
+def test_a_long_header_is_refused_before_it_is_read(tmp_path, monkeypatch):
+  path = tmp_path / 'a.npz'
+  write_zip(path, npy(b' ' * 2**20, version=2))
+  sizes = []
+  read = zipfile.ZipExtFile.read
+
+  def record(self, n=-1):
+    sizes.append(n)
+    return read(self, n)
+
+  monkeypatch.setattr(zipfile.ZipExtFile, 'read', record)
+  with pytest.raises(errors.DataError, match='a header of 1048576 bytes'):
+    npz.header(path)
+  assert 0 < max(sizes) < 10_000 and min(sizes) > 0
+
+
+def test_arrays_much_larger_than_their_file_are_refused(tmp_path):
+  path = tmp_path / 'a.npz'
+  np.savez_compressed(path, a=np.zeros(2**25, np.float32))
+  with pytest.raises(errors.DataError, match='claims 134,217,.* bytes of'):
+    npz.read_npz(path, {'a': (2**25,)})
+  # Small arrays may be all zeros.
+  np.savez_compressed(path, a=np.zeros(2**20, np.float32))
+  assert not npz.read_npz(path, {'a': (2**20,)})['a'].any()
+
+
+@pytest.mark.parametrize('method', [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_method_that_numpy_does_not_write_is_refused(tmp_path, method):
+  path = tmp_path / 'a.npz'
+  np.savez(path, a=np.zeros(3, np.float32))
+  with zipfile.ZipFile(path) as archive:
+    data = archive.read('a.npy')
+  write_zip(path, data, method)
+  with pytest.raises(errors.DataError, match='another method than deflate'):
+    npz.header(path)
+
+
+@pytest.mark.parametrize('compressed', [False, True])
+def test_a_changed_byte_of_a_file_is_refused_or_has_no_effect(
+    tmp_path, compressed
+):
+  path = tmp_path / 'a.npz'
+  value = np.arange(30, dtype=np.float32)
+  (np.savez_compressed if compressed else np.savez)(path, a=value)
+  sound, refused_ = path.read_bytes(), 0
+  for position in range(len(sound)):
+    data = bytearray(sound)
+    data[position] ^= 0xFF
+    path.write_bytes(data)
+    try:
+      np.testing.assert_array_equal(
+          npz.read_npz(path, {'a': (30,)})['a'], value
+      )
+    except errors.DataError as error:
+      refused_ += 1
+      assert 'a.npz' in str(error) and '\n' not in str(error)
+  assert refused_ > len(sound) / 3

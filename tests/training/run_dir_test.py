@@ -157,10 +157,16 @@ def _start(path, step):
   _claim(path).note_start(step)
 
 
-def test_a_run_fails_after_too_many_starts_at_one_step(tmp_path):
-  for _ in range(run_dir.MAX_STARTS):
-    _start(tmp_path, 8)
-  with pytest.raises(errors.NumericalError, match='3 times at step 8') as e:
+def _fail(path, step, error):
+  directory = _claim(path)
+  directory.note_start(step)
+  directory.note_end(error)
+
+
+def test_a_run_that_fails_three_times_at_one_step_is_given_up(tmp_path):
+  for error in (ZeroDivisionError(), RuntimeError(), errors.DataError()):
+    _fail(tmp_path, 8, error)
+  with pytest.raises(errors.NumericalError, match='3 times .* step 8') as e:
     _start(tmp_path, 8)
   assert e.value.exit_code == 70
   (tmp_path / 'starts.json').unlink()
@@ -169,7 +175,27 @@ def test_a_run_fails_after_too_many_starts_at_one_step(tmp_path):
 
 def test_a_start_at_a_later_step_resets_the_count(tmp_path):
   for step in (0, 0, 0, 8, 8, 16, 16, 16):
-    _start(tmp_path, step)
+    _fail(tmp_path, step, RuntimeError())
+
+
+@pytest.mark.parametrize(
+    'error',
+    [
+        None,  # kill -9
+        KeyboardInterrupt(),
+        errors.Interrupted(errors.EXIT_PREEMPTED),
+        errors.FullDiskError(),
+        OSError(28, 'No space left on device'),
+    ],
+)
+def test_ends_from_outside_do_not_use_up_the_starts(tmp_path, error):
+  for _ in range(5):
+    _start(tmp_path, 8)
+    if error:
+      _fail(tmp_path, 8, error)
+  for _ in range(2):
+    _fail(tmp_path, 8, RuntimeError())
+  _start(tmp_path, 8)
 
 
 def test_a_failure_keeps_the_step_of_an_earlier_start(tmp_path):
@@ -186,7 +212,42 @@ def test_a_failure_keeps_the_step_of_an_earlier_start(tmp_path):
   directory.write_failure(KeyboardInterrupt(), {'step': 0})
   status = directory.read('STATUS.json')
   assert (status['step'], status['exit_code']) == (696, 130)
+  assert status['state'] == 'preempted'
+  directory.write_failure(errors.Interrupted(42), {'step': 0})
+  assert directory.read('STATUS.json')['exit_code'] == 42
   assert status['error'] == 'interrupted'
+
+
+@pytest.mark.parametrize('name', ['STATUS.json', 'starts.json'])
+@pytest.mark.parametrize('content', [b'', b'{"step": 8, "cou', b'\xff\xfe'])
+def test_a_run_goes_on_without_damaged_advisory_files(tmp_path, name, content):
+  _start(tmp_path, 8)
+  directory = _claim(tmp_path)
+  directory.write_status('done', step=8)
+  (tmp_path / name).write_bytes(content)
+  assert not directory.is_done(8)
+  _start(tmp_path, 8)
+  directory.write_failure(errors.DataError('damaged'), {'step': 0})
+  assert directory.read('STATUS.json')['exit_code'] == 65
+
+
+@pytest.mark.parametrize('content', [b'', b'{"format', b'\xff\xfe', b'[1]'])
+def test_a_damaged_config_is_damaged_data_with_its_path(tmp_path, content):
+  _start(tmp_path, 8)
+  path = tmp_path / 'config.json'
+  path.write_bytes(content)
+  with pytest.raises(errors.DataError, match='config.json: .*not (a )?JSON'):
+    _claim(tmp_path)
+
+
+def test_a_flipped_bit_of_the_suite_is_refused(tmp_path):
+  directory = run_dir.RunDir(tmp_path)
+  directory.write_suite({'scales': {'layer_2.resid_post': 0.5}})
+  assert directory.read_suite() == {'scales': {'layer_2.resid_post': 0.5}}
+  path = tmp_path / 'suite.json'
+  path.write_text(path.read_text().replace('0.5', '0.7'))
+  with pytest.raises(errors.DataError, match='suite.json: damaged or edited'):
+    directory.read_suite()
 
 
 @pytest.mark.parametrize(
@@ -210,7 +271,8 @@ def test_a_failure_of_the_set_up_is_in_the_status(
   with pytest.raises(type(error)):
     train.train(toy_suite.make_config(), tmp_path, watch=train.QUIET)
   status = run_dir.RunDir(tmp_path).read('STATUS.json')
-  assert (status['state'], status['exit_code']) == ('failed', code)
+  state = 'preempted' if code == 130 else 'failed'
+  assert (status['state'], status['exit_code']) == (state, code)
   assert status['total_steps'] == toy_suite.make_config().steps
 
 
@@ -223,7 +285,7 @@ def test_starts_that_a_user_interrupts_do_not_count(tmp_path, monkeypatch):
   # Only the config is used.
   made = tuple.__new__(job.Job, (config, (), None, '', None, '', ''))
   monkeypatch.setattr(train, '_run', interrupt)
-  for _ in range(run_dir.MAX_STARTS + 2):
+  for _ in range(run_dir.MAX_FAILURES + 2):
     directory = run_dir.RunDir(tmp_path)
     with directory.claim(config), pytest.raises(KeyboardInterrupt):
       train.run(made, directory)

@@ -5,7 +5,6 @@ that have the defaults of transformers.
 """
 
 from collections.abc import Iterator, Mapping
-import math
 from typing import Any, NamedTuple
 
 from jumprelu.lm import config as config_lib
@@ -249,11 +248,11 @@ def _rope(
     problems.append(
         f"{prefix}rope_type is {short(form)}, wanted 'default' or 'linear'"
     )
-  if type(base) not in (int, float) or not base > 0 or base % 1:
+  if type(base) not in (int, float) or not 0 < base < 1e9 or base % 1:
     problems.append(
         f'{prefix}rope_theta is {short(base)}, wanted a whole number above 0'
     )
-  if type(factor) not in (int, float) or not 0 < factor < math.inf:
+  if type(factor) not in (int, float) or not 0 < factor < 1e9:
     problems.append(f'{prefix}factor is {short(factor)}, wanted above 0')
   if len(problems) > before:
     return None

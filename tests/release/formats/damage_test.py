@@ -1,6 +1,7 @@
 """Damaged or unsupported published files: one line names the fault."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -73,6 +74,41 @@ def test_a_config_of_another_architecture(tmp_path):
   refused(tmp_path, 'config.json', "'topk'", "'jump_relu'")
 
 
+def _unversioned(**metadata):
+  return {'apply_b_dec_to_input': None, 'metadata': metadata}
+
+
+@pytest.mark.parametrize(
+    'field, value',
+    [
+        ('affine_connection', 'no'),
+        ('affine_connection', 0),
+        ('hf_hook_point_in', ['model.layers.3.output']),
+        ('hf_hook_point_out', 3),
+        ('hf_hook_point_out', math.inf),
+    ],
+)
+def test_a_field_of_another_type_is_named(tmp_path, field, value):
+  config = {'hf_hook_point_in': 'model.layers.3.output', field: value}
+  folders.gemma_scope_2(tmp_path / 'sae', folders.arrays(), config=config)
+  refused(tmp_path, f'config.json: {field} is', 'wanted')
+
+
+def test_a_hook_with_a_huge_layer_is_unknown(tmp_path):
+  hook = f'blocks.{"9" * 5000}.hook_resid_post'
+  config = {'architecture': 'jumprelu'}
+  folders.saelens(tmp_path / 'a', folders.arrays(), config, hook_name=hook)
+  assert folders.only(tmp_path).origin.layer is None
+
+
+@pytest.mark.parametrize('write', [folders.gemma_scope, folders.gemma_scope_2])
+def test_an_infinite_threshold_is_not_taken_for_damage(tmp_path, write):
+  a = folders.arrays()
+  a['threshold'][:3] = np.inf
+  write(tmp_path / 'sae', a)
+  refused(tmp_path, 'infinite for 3 of 16 latents', 'never fire', '1e30')
+
+
 @pytest.mark.parametrize(
     'config, words',
     [
@@ -82,7 +118,23 @@ def test_a_config_of_another_architecture(tmp_path):
         ({'apply_b_dec_to_input': None}, ('apply_b_dec_to_input is missing',)),
         ({'d_sae': 8}, ('W_enc has shape (6, 16)', 'wanted (d_in, 8)')),
         ({'d_in': 5}, ('W_enc has shape (6, 16)', 'wanted (5, 16)')),
-        ({'d_in': '6'}, ("wanted ('6', 16) by d_in in cfg.json",)),
+        ({'d_in': '6'}, ("cfg.json: d_in is '6', wanted a whole number",)),
+        ({'d_in': 6.0}, ("d_in is '6.0'", 'whole number')),
+        ({'d_sae': [16]}, ("d_sae is '[16]'", 'whole number')),
+        ({'d_sae': True}, ("d_sae is 'True'", 'whole number')),
+        ({'architecture': ['jumprelu']}, ("architecture is ['jumprelu']",)),
+        (
+            _unversioned(sae_lens_version='\u00b2'),
+            ('apply_b_dec_to_input is missing',),
+        ),
+        (
+            _unversioned(sae_lens_version='5' * 5000),
+            ('apply_b_dec_to_input is missing',),
+        ),
+        (
+            _unversioned(sae_lens_version='5.1', hook_name=[3]),
+            ("hook_name is '[3]', wanted a name",),
+        ),
         ({'hook_head_index': 3}, ('hook_head_index is 3', 'wanted None')),
         (
             {'metadata': {'hook_head_index': 3, 'sae_lens_version': '6.0'}},
@@ -114,6 +166,8 @@ def test_invalid_fields_of_a_cfg_json(tmp_path, config, words):
         ({'k': 0}, ('k is 0', 'wanted 1, 2')),
         ({'k': 2.5}, ('k is 2.5',)),
         ({'k': True}, ('k is True',)),
+        ({'k': 17}, ('k is 17', 'at most the width, 16')),
+        ({'k': 10**300}, ('k is 1000', 'at most the width')),
         (
             {'k': 4, 'rescale_acts_by_decoder_norm': 'yes'},
             ("rescale_acts_by_decoder_norm is 'yes'", 'true or false'),
