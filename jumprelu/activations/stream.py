@@ -23,8 +23,7 @@ from jumprelu import errors, lm, sharding
 from jumprelu.activations import blocks
 from jumprelu.activations import scales as scales_lib
 from jumprelu.array_typing import Array, Int
-from jumprelu.data import loader as loader_lib
-from jumprelu.data import packing
+from jumprelu.data import packing, seeds
 from jumprelu.files import fields
 
 
@@ -226,7 +225,7 @@ class Stream:
     """Returns a stream with other blocks, for each count from 1."""
     stream = copy.copy(self)
     stream.loader = self.loader.reseeded(count)
-    seed = loader_lib.folded_seed(self._seed, count)
+    seed = seeds.folded(self._seed, count)
     stream._block = self._make_program(seed=seed)
     return stream
 

@@ -4,9 +4,8 @@ Streams text through a language model and trains a suite of SAEs from the
 activations of one layer: an SAE for each combination of sites, widths,
 variants, sparsity coefficients (or target L0s) and seeds. Config, metrics and
 checkpoints are written to the run directory --out. The same command resumes
-from the newest checkpoint. On SIGTERM, the command saves a checkpoint and exits
-with code 42, on Ctrl-C with code 130. The next step is
-jumprelu release --run=DIR --out=DIR2.
+from the newest checkpoint. SIGTERM and Ctrl-C save a checkpoint; the exit codes
+are 42 and 130. The next step is jumprelu release --run=DIR --out=DIR2.
 
   jumprelu train --out=runs/a
   jumprelu train --out=runs/b --sites=resid_post,transcoder --widths=1024,4096

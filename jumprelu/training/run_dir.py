@@ -257,10 +257,10 @@ class RunDir:
             f' {sorted(others)[0]}); choose another'
         )
       return config
+    before = self.read_config()
     # Without suite.json no step was computed, so another run may start.
     if not (self.path / 'suite.json').exists():
       return config
-    before = self.read_config()
     if differing := resume.differences(before, config):
       cure = 'choose another directory, or the same config'
       if config.tokens > before.tokens:
