@@ -12,6 +12,8 @@ EXIT_FULL_DISK = 75
 EXIT_INTERRUPTED = 130
 # The operating system raises these for wrong paths and missing permissions.
 PATH_ERRORS = (PermissionError, NotADirectoryError, IsADirectoryError)
+# Those of a loop of links and of too long a name have no class.
+_PATH_ERRNOS = (errno.ELOOP, errno.ENAMETOOLONG)
 
 
 class UserError(ValueError):
@@ -48,9 +50,16 @@ def exit_code(error: BaseException) -> int:
     return EXIT_INTERRUPTED
   if is_full_disk(error):
     return EXIT_FULL_DISK
-  if isinstance(error, PATH_ERRORS):
+  if is_wrong_path(error):
     return UserError.exit_code
   return getattr(error, 'exit_code', 1)
+
+
+def is_wrong_path(error: BaseException) -> bool:
+  """Returns whether an error is that of a wrong path or missing permission."""
+  return isinstance(error, PATH_ERRORS) or (
+      isinstance(error, OSError) and error.errno in _PATH_ERRNOS
+  )
 
 
 def is_full_disk(error: BaseException) -> bool:

@@ -9,23 +9,27 @@ the expected names and shapes.
 
 from collections.abc import Iterator, Mapping
 import contextlib
+import io
 import math
 import os
 import pathlib
+import tokenize
 from typing import Any
 import zipfile
-import zlib
 
 import numpy as np
 
 from jumprelu import errors
-from jumprelu.files import lfs
+from jumprelu.files import lfs, zips
 
 Shape = tuple[int, ...]
 _HEADER_READERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
+# The bytes of the number before a header, which is the length of the header.
+_SIZES = {(1, 0): 2, (2, 0): 4}
+_MAX_HEADER = 10_000
 
 
 def write_npz(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]):
@@ -93,12 +97,11 @@ def _open(path: str | os.PathLike) -> Iterator[zipfile.ZipFile]:
       yield archive
   except FileNotFoundError as e:
     raise errors.MissingInputError(f'{path}: no such file') from e
-  except (
-      zipfile.BadZipFile,
-      zlib.error,
-      EOFError,
-      NotImplementedError,
-  ) as e:
+  except errors.UserError:
+    raise
+  except zips.DAMAGE as e:
+    if errors.is_wrong_path(e):
+      raise
     lfs.refuse_pointer(path)
     raise errors.DataError(f'{path}: damaged or truncated npz ({e})') from e
 
@@ -174,8 +177,22 @@ def _read_member(path, archive, name, shape, dtype) -> np.ndarray:
 
 def _read_header(where, f) -> tuple[Shape, np.dtype]:
   try:
-    read = _HEADER_READERS[np.lib.format.read_magic(f)]
-    shape, _, dtype = read(f)
-  except (ValueError, KeyError, EOFError) as e:
+    version = np.lib.format.read_magic(f)
+    read, size = _HEADER_READERS[version], _SIZES[version]
+    prefix = f.read(size)
+    length = int.from_bytes(prefix, 'little')
+    if length > _MAX_HEADER:  # NumPy would allocate it.
+      raise ValueError(f'a header of {length:,} bytes')
+    shape, _, dtype = read(io.BytesIO(prefix + f.read(length)))
+  except (
+      ValueError,
+      KeyError,
+      TypeError,
+      EOFError,
+      SyntaxError,
+      tokenize.TokenError,
+      RecursionError,
+      OverflowError,
+  ) as e:
     raise errors.DataError(f'{where}: not a NumPy array') from e
   return shape, dtype

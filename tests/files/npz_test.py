@@ -144,3 +144,66 @@ def test_a_damaged_compressed_array_is_named(tmp_path):
   path.write_bytes(bytes(data))
   with pytest.raises(errors.DataError, match=r'a\.npz'):
     npz.read_npz(path, {'a': (4096,)})
+
+
+def _rewritten(path, entry):
+  """Returns an archive whose array `a` has these bytes."""
+  with zipfile.ZipFile(path, 'w') as archive:
+    archive.writestr('a.npy', entry)
+  return path
+
+
+def _refused(path):
+  for read in (
+      lambda: npz.read_npz(path, {'a': (3,)}),
+      lambda: npz.header(path),
+  ):
+    with pytest.raises(errors.DataError, match=r'a\.npz') as caught:
+      read()
+    assert '\n' not in str(caught.value)
+
+
+def _header(text, *, length=None):
+  size = (len(text) if length is None else length).to_bytes(4, 'little')
+  return b'\x93NUMPY\x02\x00' + size + text
+
+
+@pytest.mark.parametrize(
+    'entry',
+    [
+        _header(b"{'descr': '<f4', 'fortran_order': False, 'shape': ((((, }\n"),
+        _header(b'[' * 5000 + b'\n'),
+        _header(b'{}\n', length=2**32 - 1),
+    ],
+)
+def test_a_header_that_is_no_description_is_refused(tmp_path, entry):
+  _refused(_rewritten(tmp_path / 'a.npz', entry))
+
+
+def test_a_long_header_is_refused_before_it_is_read(tmp_path, monkeypatch):
+  sizes = []
+  read = zipfile.ZipExtFile.read
+  monkeypatch.setattr(
+      zipfile.ZipExtFile,
+      'read',
+      lambda self, n=-1: sizes.append(n) or read(self, n),
+  )
+  entry = _header(bytes(10**6), length=10**6)
+  _refused(_rewritten(tmp_path / 'a.npz', entry))
+  assert max(sizes) < 10**5
+
+
+@pytest.mark.parametrize('byte', range(22))
+def test_damage_to_any_byte_of_the_archive_s_index_is_no_crash(tmp_path, byte):
+  path = tmp_path / 'a.npz'
+  np.savez_compressed(path, a=np.arange(3, dtype=np.float32))
+  data = path.read_bytes()
+  for value in (0, 1, 0x7F, 0xFF):
+    # The last 22 bytes hold the place and the size of the list of entries. In
+    # the list, each entry has flags, a kind of compression and a place.
+    for at in (len(data) - 22 + byte, data.index(b'PK\x01\x02') + 2 * byte):
+      path.write_bytes(data[:at] + bytes([value]) + data[at + 1 :])
+      try:
+        npz.read_npz(path, {'a': (3,)})
+      except errors.DataError as error:
+        assert '\n' not in str(error)
