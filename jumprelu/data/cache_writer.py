@@ -9,8 +9,10 @@ uninterrupted one.
 
 from collections.abc import Callable, Iterator, Sequence
 import hashlib
+import json
 import pathlib
 from typing import Any, NamedTuple
+import zlib
 
 import numpy as np
 
@@ -130,10 +132,23 @@ def _read_progress(path: pathlib.Path) -> dict[str, Any]:
   If the file is missing or damaged, the progress is that of a new call.
   """
   try:
-    return json_files.read_json(path)
+    progress = json_files.read_json(path)
+    if progress.pop('crc32', None) == _crc32(progress):
+      return progress
   except (errors.MissingInputError, errors.DataError):
-    states = {s: _SplitWriter.empty_state() for s in SPLITS}
-    return {'documents': 0, **states}
+    pass
+  states = {s: _SplitWriter.empty_state() for s in SPLITS}
+  return {'documents': 0, **states}
+
+
+def _write_progress(path: pathlib.Path, progress: dict[str, Any]) -> None:
+  """Writes the progress with a digest, because rows depend on it."""
+  record = progress | {'crc32': _crc32(progress)}
+  json_files.write_json(path, record, indent=1, sort_keys=True)
+
+
+def _crc32(progress: dict[str, Any]) -> int:
+  return zlib.crc32(json.dumps(progress, sort_keys=True).encode())
 
 
 def write_caches(
@@ -189,8 +204,7 @@ def write_caches(
     tokens += len(document.tokens)
     if sum(w.waiting for w in writers.values()) >= rows_per_shard:
       states = {s: w.close_shard() for s, w in writers.items()}
-      state = {'documents': documents, **states}
-      json_files.write_json(progress_path, state, indent=1, sort_keys=True)
+      _write_progress(progress_path, {'documents': documents, **states})
   for split, writer in writers.items():
     writer.finish({'split': split, **record, **late()})
   progress_path.unlink(missing_ok=True)
