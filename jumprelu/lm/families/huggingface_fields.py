@@ -30,6 +30,10 @@ SIZES = {
     'context': 'max_position_embeddings',
 }
 
+_MAX_SIZE = 2**31 - 1
+# The number of layers, in config.json and in GGUF files.
+_LIMITS = {'num_hidden_layers': 1024, 'block_count': 1024}
+
 # Fields that have no effect on activations, in any family.
 IRRELEVANT = frozenset(
     (
@@ -121,12 +125,16 @@ def not_above_zero(
   """Yields a message for each field of `names` that is not above 0.
 
   Missing fields and other types are problems too; `whole` accepts only `int`.
+  So are numbers that no model has, because memory is taken by these numbers
+  before they are compared with the tensors.
   """
   for field in names:
     value: Any = fields.get(field)
     if type(value) not in ((int,) if whole else (int, float)) or not value > 0:
       kind = 'a whole number' if whole else 'a number'
       yield f'{field} is {short(value)}, wanted {kind} above 0'
+    elif value > (limit := _LIMITS.get(field, _MAX_SIZE)):
+      yield f'{field} is {short(value)}, wanted at most {limit:,}'
 
 
 def inconsistent(fields: Mapping[str, Any]) -> Iterator[str]:
@@ -137,6 +145,7 @@ def inconsistent(fields: Mapping[str, Any]) -> Iterator[str]:
   heads, kv_heads = fields['num_attention_heads'], fields['num_key_value_heads']
   if heads % kv_heads:
     yield f'num_key_value_heads {kv_heads} does not divide {heads} heads'
+  yield from odd(fields, 'head_dim')
   scale = fields.get('query_pre_attn_scalar')
   expected = fields['head_dim'], fields['hidden_size'] / heads
   if scale not in expected:
@@ -151,6 +160,12 @@ def inconsistent(fields: Mapping[str, Any]) -> Iterator[str]:
         f'sliding_window_size is {short(fields["sliding_window_size"])},'
         f' wanted sliding_window ({window})'
     )
+
+
+def odd(fields: Mapping[str, Any], name: str) -> Iterator[str]:
+  """Yields a message if a size is odd; rotary embeddings rotate pairs."""
+  if fields[name] % 2:
+    yield f'{name} is {fields[name]}, wanted an even number'
 
 
 def other_layer_types(
