@@ -116,7 +116,7 @@ def _architecture(where: pathlib.Path, config: Config) -> str:
   function = config.get('activation_fn', config.get('activation_fn_str'))
   if function == 'topk' and name == 'standard':
     return 'topk'
-  if name not in _ARCHITECTURES:
+  if not isinstance(name, str) or name not in _ARCHITECTURES:
     raise errors.DataError(
         f'{where}: architecture is {name!r}, wanted one of'
         f' {", ".join(_ARCHITECTURES)}'
@@ -238,7 +238,10 @@ def _origin(metadata: Config) -> record.Origin:
       ('hook_point', 'hook_point_out'),
   ):
     if isinstance(metadata.get(source), str):
+      output = metadata.get(target)
       origin = origin.over(
-          hooks.origin_of(metadata[source], metadata.get(target))
+          hooks.origin_of(
+              metadata[source], output if isinstance(output, str) else None
+          )
       )
   return origin
