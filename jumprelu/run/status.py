@@ -127,15 +127,29 @@ def read(
     return RunStatus(
         name,
         str(record['state']),
-        step=int(record.get('step', 0)),
-        total_steps=int(record.get('total_steps', 0)),
+        step=_steps(record.get('step', 0)),
+        total_steps=_steps(record.get('total_steps', 0)),
         tokens_per_second=trained / seconds if seconds else 0.0,
         age=age,
         stale=record['state'] in ('running', 'preempted') and age > stale_after,
         error=str(record.get('error', '')),
     )
-  except (ValueError, KeyError, TypeError, AttributeError) as error:
+  except (
+      ValueError,
+      KeyError,
+      TypeError,
+      AttributeError,
+      OverflowError,
+      RecursionError,
+  ) as error:
     return RunStatus(name, 'unreadable', error=f'STATUS.json: {error!r}')
+
+
+def _steps(value: int | float) -> int:
+  """Returns a number of steps; raises ValueError if no run has so large a one."""
+  if not 0 <= value < 2**53:
+    raise ValueError(f'{value!r:.40}: not a number of steps')
+  return int(value)
 
 
 def _unstarted(

@@ -39,6 +39,10 @@ _MEMBER = (
 )  # fmt: skip
 # Fields of a member's record that are not those of `suite.Member`.
 _PLACE = ('group', 'index', 'name')
+# The errors of a damaged field.
+_WRONG = (
+    AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError,
+)  # fmt: skip
 _COUNTS = ('tokens_trained', 'rows_dropped', 'seconds', 'positions')
 
 
@@ -85,7 +89,7 @@ def read(
   try:
     members = [_Member(member) for member in suite['members']]
     origin = {'run': name or run.name, 'model': suite['model']}
-  except (KeyError, TypeError) as error:
+  except _WRONG as error:
     raise errors.DataError(
         f'{suite_path}: a field is missing or of the wrong type ({error!r})'
     ) from error
@@ -94,7 +98,7 @@ def read(
     for number, line in lines.items():
       try:
         rows.append({**origin, **member.fields, **member.metrics(line)})
-      except (KeyError, TypeError, IndexError, AttributeError) as error:
+      except _WRONG as error:
         raise errors.DataError(
             f'{path}: line {number}: a field is missing or of the wrong type'
             f' ({error!r})'
@@ -136,4 +140,6 @@ class _Member:
     for name, value in row.items():
       if not isinstance(value, int | float | None):
         raise TypeError(f'{name} is not a number')
+      if isinstance(value, int) and abs(value) >= 2**63:
+        raise OverflowError(f'{name} is larger than any number of a run')
     return row
