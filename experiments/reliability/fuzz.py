@@ -17,7 +17,7 @@ begins with the failures of earlier ones; those that no longer fail are counted
 as mended. The exit code is 1 while there are failures.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 import dataclasses
 import itertools
 import multiprocessing
@@ -39,6 +39,8 @@ _HANG_SECONDS = 30.0
 _SLICE_SECONDS = 10.0
 # Cases that every reader has before others have more.
 _CASES = 10_000
+# The time of a case of a reader that counts as fast.
+_FAST_SECONDS = 5e-3
 _KINDS = {
     'crash': 'crashes',
     'hang': 'hangs',
@@ -150,25 +152,36 @@ def last_line(results: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _turns(results: Mapping[str, Any], end: float) -> Iterator[str]:
-  """Yields each reader once, then those with the least time or cases."""
+  """Yields each reader once, then those with the fewest cases.
+
+  Every second turn is one of a fast reader, so that slow ones do not take all
+  of the time.
+  """
   yield from results
+
+  def cases(name):
+    return results[name]['cases']
+
+  def is_fast(name):
+    return results[name]['seconds'] < _FAST_SECONDS * cases(name)
+
   for turn in itertools.count():
     if time.monotonic() > end:
       return
-    slow = min(results, key=lambda name: results[name]['cases'])
-    if turn % 2 and results[slow]['cases'] < _CASES:
-      yield slow
+    fewest = min(results, key=cases)
+    if turn % 2 and cases(fewest) < _CASES:
+      yield fewest
     else:
-      yield min(results, key=lambda name: results[name]['seconds'])
+      yield min(filter(is_fast, results), key=cases, default=fewest)
 
 
-def _read(path: pathlib.Path) -> dict[str, Any]:
-  """Returns the results of earlier starts, or empty ones."""
+def _read(path: pathlib.Path | None) -> dict[str, Any]:
+  """Returns the results of earlier starts; empty ones without a path."""
   empty = {
       'cases': 0, 'clean': 0, 'accepted': 0, 'seconds': 0.0, 'mended': 0,
       'next': {}, 'failures': [],
   }  # fmt: skip
-  return empty | json_files.read_json(path, missing_ok=True)
+  return empty | (json_files.read_json(path, missing_ok=True) if path else {})
 
 
 def _add_slice(
@@ -178,12 +191,25 @@ def _add_slice(
     *,
     seed: int,
     seconds: float,
+    slices: int = 0,
 ) -> None:
-  """Runs new cases of a reader and adds their outcomes."""
+  """Runs new cases of a reader and adds their outcomes.
+
+  Args:
+    worker: Runs the cases.
+    name: The reader.
+    result: The results of the reader, which are updated.
+    seed: The seed of the cases.
+    seconds: The time.
+    slices: The largest number of slices, which a crash or a hang ends early; 0
+      for any number.
+  """
   started = time.monotonic()
   first = result['next'].get(str(seed), 0)
   end = started + seconds
+  number_of_slices = 0
   while (left := end - time.monotonic()) > 0:
+    number_of_slices += 1
     outcome = worker.run(name, seed, itertools.count(first), seconds=left)
     for number, kind, reason in outcome.failures:
       _add_failure(result, seed, number, kind=kind, reason=reason)
@@ -192,6 +218,8 @@ def _add_slice(
       result[kind] += outcome.counts.get(kind, 0)
     first += outcome.count
     result['next'][str(seed)] = first
+    if number_of_slices == slices:
+      break
   result['seconds'] = round(result['seconds'] + time.monotonic() - started, 1)
 
 
@@ -258,7 +286,9 @@ class _Slice:
 class _Worker:
   """A process that runs cases, started anew when it hangs or dies."""
 
-  def __init__(self):
+  def __init__(self, serve: Callable[[Any, Any], None] | None = None):
+    """Takes the main function of the process; that of `worker.py` if None."""
+    self._serve = serve
     self._context = multiprocessing.get_context('spawn')
     self._process: Any = None
     self._connection: Any = None
@@ -312,9 +342,10 @@ class _Worker:
     # Imported by the new process, too.
     from experiments.reliability import worker
 
+    serve = self._serve or worker.serve
     self._connection, theirs = self._context.Pipe()
     self._process = self._context.Process(
-        target=worker.serve, args=(theirs, self._current), daemon=True
+        target=serve, args=(theirs, self._current), daemon=True
     )
     self._process.start()
     theirs.close()

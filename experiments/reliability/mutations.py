@@ -5,6 +5,7 @@ that a case is reproduced from its seed.
 """
 
 from collections.abc import Callable
+import copy
 import json
 import random
 import re
@@ -83,7 +84,7 @@ def of_json(data: bytes, rng: random.Random) -> bytes:
 
 
 def of_lines(data: bytes, rng: random.Random) -> bytes:
-  """Returns lines of JSON, one of which is changed, removed or doubled."""
+  """Returns lines of JSON with a line changed, removed or doubled."""
   lines = data.splitlines(keepends=True)
   if not lines or rng.random() < 0.15:
     return of_text(data, rng)
@@ -99,7 +100,7 @@ def of_lines(data: bytes, rng: random.Random) -> bytes:
 
 
 def of_arguments(data: bytes, rng: random.Random) -> bytes:
-  """Returns lines --flag=value, some of which are changed."""
+  """Returns lines --flag=value with one to three changed lines."""
   lines = data.decode().split('\n')
   for _ in range(rng.choice((1, 1, 2, 3))):
     at = rng.randrange(len(lines))
@@ -115,7 +116,9 @@ def of_arguments(data: bytes, rng: random.Random) -> bytes:
             name,
             hostile,
             f'{name[: len(name) // 2]}={value}',
-            of_bytes(lines[at].encode(), rng).decode('utf-8', 'replace'),
+            of_bytes(lines[at].encode('utf-8', 'replace'), rng).decode(
+                'utf-8', 'replace'
+            ),
         )
     )
   text = '\n'.join(lines)
@@ -133,7 +136,7 @@ def of_tree(value: Any, rng: random.Random, new: Any = None) -> Any:
   nodes = list(_places(value))
   parent, key = rng.choice(nodes) if nodes else (None, None)
   if parent is None:
-    return rng.choice(_VALUES) if new is None else new
+    return copy.deepcopy(rng.choice(_VALUES)) if new is None else new
   kind = rng.randrange(10) if new is None else 9
   if kind == 0:
     del parent[key]
@@ -154,7 +157,7 @@ def of_tree(value: Any, rng: random.Random, new: Any = None) -> Any:
   elif kind == 6 and isinstance(parent, list):
     parent.insert(key, json.loads(json.dumps(parent[key])))
   else:
-    parent[key] = rng.choice(_VALUES) if new is None else new
+    parent[key] = copy.deepcopy(rng.choice(_VALUES)) if new is None else new
   return value
 
 

@@ -233,7 +233,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _limit_memory() -> None:
-  """Limits the address space to what the process has, and `_MEMORY` more."""
+  """Limits the address space to its present size and `_MEMORY` more."""
   pages = int(pathlib.Path('/proc/self/statm').read_text().split()[0])
   limit = pages * resource.getpagesize() + _MEMORY
   hard = resource.getrlimit(resource.RLIMIT_AS)[1]

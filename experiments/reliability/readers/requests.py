@@ -4,7 +4,6 @@ import functools
 import importlib
 import json
 import pathlib
-import types
 from typing import Any
 
 from experiments.reliability import mutations
@@ -132,7 +131,7 @@ def _read_others(folder: pathlib.Path) -> Any:
 
 
 def _parsed(name: str, argv: list[str], *, known_only: bool) -> Any:
-  """Returns the flags of a command; unknown ones are left out if asked."""
+  """Returns the flags of a command; with `known_only`, unknown ones are left out."""
   command, flag_values = _command(name), _flags(name)
   flag_values.unparse_flags()
   for flag in flag_values:
@@ -200,9 +199,9 @@ def _prompts(folder: pathlib.Path) -> None:
 
 
 def _read_prompts(folder: pathlib.Path) -> Any:
-  values: Any = types.SimpleNamespace(
-      prompt=None, prompts=str(folder / 'prompts.txt')
-  )
+  values = _flags('steer')
+  values.unparse_flags()
+  values(['steer', f'--prompts={folder / "prompts.txt"}'])
   return prompts.read(values)
 
 

@@ -54,7 +54,8 @@ def readers() -> list[base.Reader]:
       ),
       base.Reader(
           'token_cache_progress', _progress, _read_progress,
-          {'progress.json': (mutations.of_json,)}, writes=True,
+          {'progress.json': (mutations.of_json,)},
+          protection=values, writes=True,
       ),
   ]  # fmt: skip
 
@@ -177,7 +178,7 @@ def _write(folder: pathlib.Path) -> None:
       sequence_length=_ROWS_OF_TOKENS,
       vocab_size=64,
       record=described,
-      rows_per_shard=16,
+      rows_per_shard=8,
   )
 
 
