@@ -12,7 +12,7 @@ a crash or a hang. They are reproduced from reader, seed and number:
   python -m experiments.reliability.fuzz --readers=saelens --out=DIR
   python -m experiments.reliability.fuzz --case=saelens:0:17
 
-DIR/READER.json has the sums over all starts with the same --out. Each start
+DIR/READER.json and DIR/fuzz.csv have the sums over all starts with the same --out. Each start
 begins with the failures of earlier ones; those that no longer fail are counted
 as mended. The exit code is 1 while there are failures.
 """
@@ -47,6 +47,7 @@ _KINDS = {
     'traceback': 'tracebacks',
     'wrong': 'wrong',
 }
+_COLUMNS = ('cases', 'clean', 'accepted', 'mended')
 # Failures for the same reason that are recorded with their numbers.
 _RECORDED = 5
 
@@ -96,6 +97,7 @@ def run(flag_values: flags.FlagValues) -> int:
       seed=flag_values.seed,
       readers=flag_values.readers,
   )
+  write_table(out / 'fuzz.csv', results)
   print(last_line(results))
   return int(any(result['failures'] for result in results.values()))
 
@@ -149,6 +151,20 @@ def last_line(results: Mapping[str, Mapping[str, Any]]) -> str:
   cases = sum(result['cases'] for result in results.values())
   rest = ' '.join(f'{name}={count}' for name, count in counts.items())
   return f'cases={cases} readers={len(results)} {rest}'
+
+
+def write_table(
+    path: pathlib.Path, results: Mapping[str, Mapping[str, Any]]
+) -> None:
+  """Writes the numbers of cases by reader."""
+  lines = [','.join(('reader', *_COLUMNS, *_KINDS.values()))]
+  for name, result in sorted(results.items()):
+    counts = [str(result[column]) for column in _COLUMNS]
+    for kind in _KINDS:
+      failures = [f for f in result['failures'] if f['kind'] == kind]
+      counts.append(str(sum(f['count'] for f in failures)))
+    lines.append(','.join((name, *counts)))
+  json_files.write_text(path, '\n'.join(lines) + '\n')
 
 
 def _turns(results: Mapping[str, Any], end: float) -> Iterator[str]:

@@ -8,11 +8,11 @@ equal those of a run without signals, bit for bit.
   python -m experiments.reliability.soak --cycles=200 --out=DIR
 
 A cycle is a signal and the start after it. DIR/results.jsonl has a line for
-each finished run, and the last line of the output has the sums over all starts
+each finished run, DIR/soak.csv has the sums by topology, and the last line of the output has the sums over all starts
 with the same --out. The exit code is 1 if a run differs or ends wrongly.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 import json
 import pathlib
 import random
@@ -28,6 +28,7 @@ from jumprelu.run import flags as flags_lib
 from jumprelu.run import main as main_lib
 
 RESULTS = 'results.jsonl'
+_SUMS = ('cycles', 'kills', 'in_flight_saves', 'lost_steps', 'mismatches')
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -67,6 +68,7 @@ def run(flag_values: flags.FlagValues) -> int:
       topologies=flag_values.topologies,
   )
   rows = json_files.read_lines(out / RESULTS)
+  write_table(out / 'soak.csv', rows)
   print(last_line(rows))
   return int(any(row['mismatches'] for row in rows))
 
@@ -135,11 +137,20 @@ def _soaked(
   }  # fmt: skip
 
 
-def last_line(rows: Iterable[dict[str, Any]]) -> str:
+def last_line(rows: Sequence[dict[str, Any]]) -> str:
   """Returns the sums over the lines of results as one line."""
-  rows = list(rows)
-  names = ('cycles', 'kills', 'in_flight_saves', 'lost_steps', 'mismatches')
-  return ' '.join(f'{name}={sum(row[name] for row in rows)}' for name in names)
+  return ' '.join(f'{name}={sum(row[name] for row in rows)}' for name in _SUMS)
+
+
+def write_table(path: pathlib.Path, rows: Sequence[dict[str, Any]]) -> None:
+  """Writes the sums of each topology."""
+  names = ('starts', *_SUMS)
+  lines = [','.join(('topology', 'runs', *names))]
+  for topology in soak_runs.TOPOLOGIES:
+    part = [row for row in rows if row['topology'] == topology]
+    sums = [sum(row[name] for row in part) for name in names]
+    lines.append(','.join(map(str, (topology, len(part), *sums))))
+  json_files.write_text(path, '\n'.join(lines) + '\n')
 
 
 if __name__ == '__main__':

@@ -100,6 +100,7 @@ class Job:
         ),
     }
     environment.pop('JAX_COMPILATION_CACHE_DIR', None)
+    _restore_interrupts()
     return subprocess.Popen(
         [
             sys.executable,
@@ -114,9 +115,6 @@ class Job:
         stderr=log,
         stdin=subprocess.DEVNULL,
         start_new_session=True,
-        # A shell without job control starts background commands with SIGINT
-        # ignored, and children inherit that.
-        preexec_fn=_restore_interrupts,
     )
 
   def _flags(self) -> list[str]:
@@ -140,6 +138,11 @@ class Job:
 
 
 def _restore_interrupts() -> None:
+  """Lets children receive SIGINT.
+
+  A shell without job control starts background commands with SIGINT ignored,
+  which their children inherit.
+  """
   signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

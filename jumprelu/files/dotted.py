@@ -157,7 +157,7 @@ def from_json(
   """
   try:
     data = json.loads(text)
-  except json.JSONDecodeError as error:
+  except (ValueError, RecursionError) as error:
     raise errors.UserError(f'the config is not JSON: {error}') from error
   if not isinstance(data, dict):
     raise errors.UserError('the config is not a JSON object')
