@@ -128,7 +128,7 @@ def _read_run(folder: pathlib.Path) -> Any:
     directory.is_done(16)
     directory.truncate_metrics(4)
     directory.write_failure(errors.DataError('a fault'), {'step': 8})
-  return directory.read_config(), scales and dict(scales)
+  return scales and dict(scales)
 
 
 def _read_status(folder: pathlib.Path) -> Any:

@@ -40,7 +40,8 @@ def readers() -> list[base.Reader]:
       base.Reader(
           'features', _features, _read_features,
           {'manifest.json': _JSON, 'explanations/*/manifest.json': _JSON,
-           '**/*.parquet': _BYTES},
+           'members/**/average_l0_3.parquet': _BYTES,
+           'vocabulary.parquet': _BYTES},
       ),
       base.Reader(
           'answers', _answers, _read_answers, {'*.jsonl': _LINES},
@@ -155,16 +156,10 @@ def _features(folder: pathlib.Path) -> None:
 
 
 def _read_features(folder: pathlib.Path) -> Any:
-  feature_exports.read_manifest(folder, ())
   return [
       reading.read_latents(folder, _MEMBER, latents=[1, 2]),
-      reading.read_table(folder, _MEMBER).to_pylist(),
-      reading.read_texts(folder).to_pylist(),
-      reading.read_text_firings(folder, _MEMBER).to_pylist(),
-      reading.read_vocabulary(folder).to_pylist(),
-      feature_exports.read_pieces(folder),
       reading.read_explanation_sets(folder),
-      reading.read_explanations(folder, 'rules', _MEMBER).to_pylist(),
+      feature_exports.read_pieces(folder),
   ]
 
 
