@@ -193,17 +193,19 @@ def test_a_long_header_is_refused_before_it_is_read(tmp_path, monkeypatch):
   assert max(sizes) < 10**5
 
 
-@pytest.mark.parametrize('byte', range(22))
-def test_damage_to_any_byte_of_the_archive_s_index_is_no_crash(tmp_path, byte):
+def test_damage_to_the_archive_s_index_is_one_line(tmp_path):
   path = tmp_path / 'a.npz'
   np.savez_compressed(path, a=np.arange(3, dtype=np.float32))
   data = path.read_bytes()
-  for value in (0, 1, 0x7F, 0xFF):
-    # The last 22 bytes hold the place and the size of the list of entries. In
-    # the list, each entry has flags, a kind of compression and a place.
-    for at in (len(data) - 22 + byte, data.index(b'PK\x01\x02') + 2 * byte):
+  refused = 0
+  # The last 22 bytes hold the place and the size of the list of entries. In the
+  # list, each entry has flags, a kind of compression and a place.
+  for at in range(data.index(b'PK\x01\x02'), len(data)):
+    for value in (0, 1, 0x7F, 0xFF):
       path.write_bytes(data[:at] + bytes([value]) + data[at + 1 :])
       try:
         npz.read_npz(path, {'a': (3,)})
       except errors.DataError as error:
+        refused += 1
         assert '\n' not in str(error)
+  assert refused > 100
