@@ -20,6 +20,7 @@ as mended. The exit code is 1 while there are failures.
 from collections.abc import Callable, Iterator, Mapping
 import dataclasses
 import itertools
+import math
 import multiprocessing
 import os
 import pathlib
@@ -113,7 +114,7 @@ def fuzz(
 
   Args:
     out: The folder.
-    seconds: How long to run; a slice of each reader is run at least.
+    seconds: How long to run; readers without cases have a slice at least.
     seed: The seed of the cases.
     readers: The names of the readers; all if empty.
   """
@@ -168,27 +169,32 @@ def write_table(
 
 
 def _turns(results: Mapping[str, Any], end: float) -> Iterator[str]:
-  """Yields each reader once, then those with the fewest cases.
+  """Yields each reader without cases once, then others.
 
-  Every second turn is one of a fast reader, so that slow ones do not take all
-  of the time.
+  Every second turn is one of the reader that will be the next to have `_CASES`
+  cases, the others are of the fast reader with the fewest cases.
   """
-  yield from results
+  yield from [name for name in results if not results[name]['cases']]
 
   def cases(name):
     return results[name]['cases']
 
-  def is_fast(name):
-    return results[name]['seconds'] < _FAST_SECONDS * cases(name)
+  def cost(name):
+    return results[name]['seconds'] / max(1, cases(name))
+
+  def left(name):
+    missing = _CASES - cases(name)
+    return missing * cost(name) if missing > 0 else math.inf
 
   for turn in itertools.count():
     if time.monotonic() > end:
       return
-    fewest = min(results, key=cases)
-    if turn % 2 and cases(fewest) < _CASES:
-      yield fewest
+    nearest = min(results, key=left)
+    fast = [name for name in results if cost(name) < _FAST_SECONDS]
+    if turn % 2 and left(nearest) < math.inf:
+      yield nearest
     else:
-      yield min(filter(is_fast, results), key=cases, default=fewest)
+      yield min(fast, key=cases, default=min(results, key=cases))
 
 
 def _read(path: pathlib.Path | None) -> dict[str, Any]:

@@ -22,6 +22,7 @@ import types
 from typing import Any
 
 from experiments.reliability.readers import base, registry
+from jumprelu import errors
 from jumprelu.run import main
 
 CLEAN, ACCEPTED = 'clean', 'accepted'
@@ -92,30 +93,25 @@ class Bench:
       self._restore(path)
 
   def _outcome(self, path: pathlib.Path, is_protected: bool) -> Outcome:
-    values: list[Any] = []
-
-    def read(flag_values):
-      del flag_values
-      values.append(self._reader.read(self._folder))
-
-    command = types.SimpleNamespace(define_flags=lambda fv: None, run=read)
+    outcome, values = Outcome(ACCEPTED), None
     started = time.monotonic()
-    try:
-      with _watched(self._folder) as events:
-        main.run_command(command, 'fuzz', [])
-    except base.Wrong as error:
-      return Outcome(WRONG, str(error))
-    except BaseException as error:
-      return Outcome(TRACEBACK, _reason(error))
+    with _watched(self._folder) as events:
+      try:
+        values = self._reader.read(self._folder)
+      except errors.UserError:  # The usual end, for which `main` is slow.
+        outcome = Outcome(CLEAN)
+      except base.Wrong as error:
+        outcome = Outcome(WRONG, str(error))
+      except BaseException as error:
+        outcome = _as_command(error)
     if events:
       return Outcome(WRONG, f'caused {events[0]}')
     if (seconds := time.monotonic() - started) > _SECONDS:
       return Outcome(HANG, f'{seconds:.0f} s')
-    if not values:
-      return Outcome(CLEAN)
-    if is_protected and self._was_wrong(path, values[0]):
+    is_accepted = outcome.kind == ACCEPTED
+    if is_accepted and is_protected and self._was_wrong(path, values):
       return Outcome(WRONG, f'{path.name} was accepted')
-    return Outcome(ACCEPTED)
+    return outcome
 
   def _was_wrong(self, path: pathlib.Path, values: Any) -> bool:
     """Returns whether damage was accepted that the reader has to find."""
@@ -139,6 +135,21 @@ class Bench:
     else:
       name = changed.relative_to(self._folder).as_posix()
       changed.write_bytes(self._originals[name])
+
+
+def _as_command(error: BaseException) -> Outcome:
+  """Returns whether a command that raises the error ends with one line."""
+
+  def fail(flag_values):
+    del flag_values
+    raise error
+
+  command = types.SimpleNamespace(define_flags=lambda fv: None, run=fail)
+  try:
+    main.run_command(command, 'fuzz', [])
+  except BaseException:
+    return Outcome(TRACEBACK, _reason(error))
+  return Outcome(CLEAN)
 
 
 def _changes(

@@ -199,10 +199,15 @@ def _prompts(folder: pathlib.Path) -> None:
 
 
 def _read_prompts(folder: pathlib.Path) -> Any:
+  return prompts.read(_prompt_flags(folder / 'prompts.txt'))
+
+
+@functools.lru_cache(1)
+def _prompt_flags(path: pathlib.Path) -> Any:
   values = _flags('steer')
   values.unparse_flags()
-  values(['steer', f'--prompts={folder / "prompts.txt"}'])
-  return prompts.read(values)
+  values(['steer', f'--prompts={path}'])
+  return values
 
 
 def _labelled(folder: pathlib.Path) -> None:

@@ -84,17 +84,20 @@ def test_results_add_up_over_starts(tmp_path, capsys):
   assert 'prompts: ' in capsys.readouterr().out
 
 
-def test_slow_readers_do_not_take_all_of_the_time():
+def test_turns_are_of_fast_readers_and_of_the_next_to_be_complete():
   results = {
       name: {'cases': cases, 'seconds': seconds}
       for name, cases, seconds in (
           ('slow', 10, 1.0), ('fast', 900, 1.0), ('faster', 5000, 1.0),
+          ('new', 0, 0.0),
       )
   }  # fmt: skip
   turns = fuzz._turns(results, time.monotonic() + 100)
-  assert list(itertools.islice(turns, 7)) == [
-      'slow', 'fast', 'faster', 'fast', 'slow', 'fast', 'slow',
-  ]  # fmt: skip
+  assert next(turns) == 'new'
+  results['new'] = {'cases': 20, 'seconds': 10.0}
+  assert list(itertools.islice(turns, 2)) == ['fast', 'faster']
+  results['faster']['cases'] = fuzz._CASES
+  assert list(itertools.islice(turns, 2)) == ['fast', 'fast']
 
 
 def test_an_unknown_reader_and_an_unknown_case_are_refused(tmp_path):
