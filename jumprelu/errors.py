@@ -13,6 +13,8 @@ EXIT_TRY_AGAIN = 75
 EXIT_INTERRUPTED = 130
 # The operating system raises these for wrong paths and missing permissions.
 PATH_ERRORS = (PermissionError, NotADirectoryError, IsADirectoryError)
+# Those of a loop of links and of too long a name have no class.
+_PATH_ERRNOS = (errno.ELOOP, errno.ENAMETOOLONG)
 
 
 class UserError(ValueError):
@@ -70,6 +72,13 @@ def exit_code(error: BaseException) -> int:
   if isinstance(error, PATH_ERRORS):
     return UserError.exit_code
   return getattr(error, 'exit_code', 1)
+
+
+def is_wrong_path(error: BaseException) -> bool:
+  """Returns whether an error is that of a wrong path or missing permission."""
+  return isinstance(error, PATH_ERRORS) or (
+      isinstance(error, OSError) and error.errno in _PATH_ERRNOS
+  )
 
 
 def is_full_disk(error: BaseException) -> bool:

@@ -126,10 +126,30 @@ def centered(
 
 
 def from_json(record: Mapping[str, Any]) -> Scales:
-  """Returns the scales in a record of a run, a checkpoint or a store."""
-  centers = lm.from_json_keys(record.get(_CENTERS, {}))
-  return Scales(
-      lm.from_json_keys(record['scales']),
-      lm.from_json_keys(record.get(_LIMITS, {})),
-      {tap: np.asarray(x, np.float64) for tap, x in centers.items()},
-  )
+  """Returns the scales in a record of a run, a checkpoint or a store.
+
+  Raises:
+    DataError: a scale is missing or not a number above 0.
+  """
+  try:
+    centers = lm.from_json_keys(record.get(_CENTERS, {}))
+    return Scales(
+        _above_zero(lm.from_json_keys(record['scales'])),
+        _above_zero(lm.from_json_keys(record.get(_LIMITS, {}))),
+        {tap: np.asarray(x, np.float64) for tap, x in centers.items()},
+    )
+  except errors.DataError:
+    raise
+  except (AttributeError, KeyError, TypeError, ValueError) as error:
+    raise errors.DataError(
+        f'the scales of a record are damaged ({error!r:.200}); restore the file'
+        ' from a copy'
+    ) from error
+
+
+def _above_zero(values: dict[lm.Tap, Any]) -> dict[lm.Tap, float]:
+  """Returns the values; ValueError if one is not a number above 0."""
+  for tap, value in values.items():
+    if not isinstance(value, int | float) or not 0 < value < float('inf'):
+      raise ValueError(f'{tap} is {value!r:.40}, wanted a number above 0')
+  return values

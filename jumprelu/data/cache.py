@@ -23,6 +23,8 @@ from jumprelu.files import json_files
 
 FORMAT = 1
 MANIFEST = 'manifest.json'
+# Longer rows are those of no language model.
+_MAX_LENGTH = 2**24
 
 # The fields that are read, with their types; those of a shard are below.
 _FIELDS = {
@@ -78,6 +80,45 @@ def _read_manifest(directory: pathlib.Path) -> dict[str, Any]:
         f"{path}: records is not the sum of the shards' records; {cure}"
     )
   return manifest
+
+
+def _fault(manifest: dict[str, Any]) -> str:
+  """Returns the first field of a wrong type or value; '' if there is none."""
+  shards = manifest['shards']
+  if not isinstance(shards, list) or not all(map(_is_shard, shards)):
+    return 'shards must list objects with file, records and bytes'
+  names = [pathlib.PurePosixPath(shard['file']).name for shard in shards]
+  if len(set(names)) != len(names):
+    return 'shards names a file twice'
+  if not _is_count(manifest['records']):
+    return 'records must be a number of rows'
+  if not 0 < _count(manifest['sequence_length']) <= _MAX_LENGTH:
+    return f'sequence_length must be from 1 to {_MAX_LENGTH:,}'
+  if manifest['dtype'] not in ('uint16', 'int32'):
+    return 'dtype must be uint16 or int32'
+  if not isinstance(manifest['digest'], str):
+    return 'digest must be a text'
+  prefix = manifest.get('user_prefix', ())
+  if not isinstance(prefix, list | tuple) or not all(map(_is_count, prefix)):
+    return 'user_prefix must list ids of tokens'
+  return ''
+
+
+def _is_shard(shard: Any) -> bool:
+  return (
+      isinstance(shard, dict)
+      and isinstance(shard.get('file'), str)
+      and _is_count(shard.get('records'))
+      and _is_count(shard.get('bytes'))
+  )
+
+
+def _is_count(value: Any) -> bool:
+  return type(value) is int and 0 <= value < 2**63
+
+
+def _count(value: Any) -> int:
+  return value if _is_count(value) else 0
 
 
 def _open(paths: list[str]) -> Any:

@@ -9,8 +9,10 @@ uninterrupted one.
 
 from collections.abc import Callable, Iterator, Sequence
 import hashlib
+import json
 import pathlib
 from typing import Any, NamedTuple
+import zlib
 
 import numpy as np
 
@@ -136,8 +138,19 @@ def _read_progress(path: pathlib.Path) -> dict[str, Any]:
   try:
     return json_files.read_json(path, sealed=True)
   except (errors.MissingInputError, errors.DataError):
-    states = {s: _SplitWriter.empty_state() for s in SPLITS}
-    return {'documents': 0, **states}
+    pass
+  states = {s: _SplitWriter.empty_state() for s in SPLITS}
+  return {'documents': 0, **states}
+
+
+def _write_progress(path: pathlib.Path, progress: dict[str, Any]) -> None:
+  """Writes the progress with a digest, because rows depend on it."""
+  record = progress | {'crc32': _crc32(progress)}
+  json_files.write_json(path, record, indent=1, sort_keys=True)
+
+
+def _crc32(progress: dict[str, Any]) -> int:
+  return zlib.crc32(json.dumps(progress, sort_keys=True).encode())
 
 
 def write_caches(

@@ -23,6 +23,8 @@ PACKED = ('.gz', '.zst')
 # Sizes above which a line, or a file that is parsed as a whole, is refused.
 _MAX_LINE = 2**28
 _MAX_FILE = 2**30
+# The bytes of one read of a file that is parsed as a whole.
+_PART = 2**22
 
 
 class Row(NamedTuple):
@@ -85,14 +87,18 @@ def read_whole(path: pathlib.Path) -> bytes:
   Raises:
     DataError: the file is damaged, or larger than 1 GiB when decompressed.
   """
+  parts, size = [], 0
   with opened(path) as file:
-    raw = file.read(_MAX_FILE + 1)
-  if len(raw) > _MAX_FILE:
-    raise DataError(
-        f'{path}: larger than {_MAX_FILE // 2**20} MiB; convert it to JSON'
-        ' lines (.jsonl), which are read line by line'
-    )
-  return raw
+    # A single read would allocate the whole limit.
+    while part := file.read(_PART):
+      parts.append(part)
+      size += len(part)
+      if size > _MAX_FILE:
+        raise DataError(
+            f'{path}: larger than {_MAX_FILE // 2**20} MiB; convert it to JSON'
+            ' lines (.jsonl), which are read line by line'
+        )
+  return b''.join(parts)
 
 
 def decode(raw: bytes, place: str) -> str:
@@ -250,7 +256,8 @@ def _arrow(path: pathlib.Path, field: str) -> Iterator[Row]:
 
   number = 0
   try:
-    with pyarrow.memory_map(str(path)) as file:
+    # A mapped file would be read without checks of its bounds.
+    with pyarrow.OSFile(str(path)) as file:
       try:
         reader = pyarrow.ipc.open_stream(file)
         batches = iter(reader)
@@ -260,10 +267,14 @@ def _arrow(path: pathlib.Path, field: str) -> Iterator[Row]:
         batches = map(reader.get_batch, range(reader.num_record_batches))
       _require(reader.schema.names, field, path)
       for batch in batches:
+        # Damaged offsets would lead to memory outside of the batch.
+        batch.validate(full=True)
         for value in batch.column(field).to_pylist():
           yield Row(number, {field: value})
           number += 1
-  except (pyarrow.ArrowException, OSError) as e:
+  except UserError:
+    raise
+  except (pyarrow.ArrowException, OSError, ValueError, MemoryError) as e:
     raise DataError(
         f'{path}: row {number}: not a whole Arrow file'
         f' ({" ".join(str(e).split())}); fetch it again'

@@ -62,7 +62,7 @@ class Tokenizer:
     self._processor = sentencepiece.SentencePieceProcessor()
     try:
       self._processor.LoadFromSerializedProto(self._model)
-    except RuntimeError as e:
+    except (RuntimeError, UnicodeDecodeError) as e:
       raise DataError(
           f'{path}: not a SentencePiece model'
           + (f' ({" ".join(str(e).split())})' if is_gguf else '')
@@ -96,13 +96,32 @@ class Tokenizer:
 
   def encode(self, text: str) -> list[int]:
     """Returns the ids of `text`, without BOS and EOS."""
-    return self._processor.encode(text)
+    try:
+      return self._processor.encode(text)
+    except (RuntimeError, TypeError, UnicodeEncodeError) as e:
+      raise self._not_text(text) or e from None
 
   def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
     """Returns the ids of each text, encoded on all cores."""
-    return self._processor.encode(
-        list(texts), num_threads=max(1, os.cpu_count() or 1)
-    )
+    try:
+      return self._processor.encode(
+          list(texts), num_threads=max(1, os.cpu_count() or 1)
+      )
+    except (RuntimeError, TypeError, UnicodeEncodeError) as e:
+      raise self._not_text(*texts) or e from None
+
+  @staticmethod
+  def _not_text(*texts: str) -> UserError | None:
+    """Returns the error of the first text that has no bytes in UTF-8."""
+    for text in texts:
+      try:
+        text.encode()
+      except UnicodeEncodeError as e:
+        return UserError(
+            f'{ascii(text[:40])}: half a character (lone surrogate) at index'
+            f' {e.start}; remove it'
+        )
+    return None
 
   def encode_with_starts(self, text: str) -> tuple[list[int], list[int]]:
     """Returns the ids of `text` and the index in `text` at which each starts.
@@ -136,7 +155,7 @@ class Tokenizer:
     return ids, starts
 
   def _bytes_of(self, token: int) -> bytes:
-    piece = self._processor.id_to_piece(token)
+    piece = self._piece(token)
     if self._processor.is_byte(token):
       return bytes.fromhex(piece[3:-1])
     return piece.replace(_SPACE, ' ').encode()
@@ -156,11 +175,25 @@ class Tokenizer:
 
   def decode(self, ids: Sequence[int]) -> str:
     """Returns the text of `ids`; PAD, EOS and BOS have no text."""
-    return self._processor.decode([int(i) for i in ids])
+    try:
+      return self._processor.decode([int(i) for i in ids])
+    except UnicodeDecodeError as e:
+      raise self._damaged(e) from e
 
   def piece(self, token: int | np.integer) -> str:
     """Returns the piece of one token, with a space for each U+2581."""
-    return self._processor.id_to_piece(int(token)).replace(_SPACE, ' ')
+    return self._piece(int(token)).replace(_SPACE, ' ')
+
+  def _piece(self, token: int) -> str:
+    try:
+      return self._processor.id_to_piece(token)
+    except UnicodeDecodeError as e:
+      raise self._damaged(e) from e
+
+  def _damaged(self, error: UnicodeDecodeError) -> DataError:
+    return DataError(
+        f'{self.path}: a piece is not UTF-8 ({error}); fetch it again'
+    )
 
 
 def _lines(texts: Iterable[str]) -> Iterator[str]:

@@ -141,7 +141,13 @@ def read_answers(path: str | os.PathLike[str]) -> dict[str, Answer]:
     DataError: A line is not an answer.
   """
   answers = {}
-  lines = pathlib.Path(path).read_text('utf-8').splitlines(keepends=True)
+  try:
+    text = pathlib.Path(path).read_text('utf-8')
+  except UnicodeDecodeError as error:
+    raise errors.DataError(
+        f'{path}: not UTF-8 ({error}); write the answers again'
+    ) from error
+  lines = text.splitlines(keepends=True)
   for number, line in enumerate(lines, 1):
     if line.strip() and (line.endswith('\n') or _is_json(line)):
       answer = parse(line, f'{path}: line {number}')
@@ -173,7 +179,7 @@ def parse(line: str, where: str) -> Answer:
 def _is_json(line: str) -> bool:
   try:
     json.loads(line)
-  except ValueError:
+  except (ValueError, RecursionError):
     return False
   return True
 

@@ -34,7 +34,37 @@ def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
   path = pathlib.Path(folder) / MANIFEST
   cure = 'collect them with: jumprelu features --release=DIR --out=DIR2'
   manifest = json_files.read_json(path, cure=cure)
-  return formats.migrate(formats.Kind.FEATURES, manifest, where=str(path))
+  manifest = formats.migrate(formats.Kind.FEATURES, manifest, where=str(path))
+  if fault := _fault(manifest):
+    raise errors.DataError(f'{path}: {fault}; {cure}')
+  return manifest
+
+
+def _fault(manifest: dict[str, Any]) -> str:
+  """Returns the first field of a wrong type; '' if there is none."""
+  members = manifest.get('members')
+  if not isinstance(members, list):
+    return 'members is not a list'
+  texts = ('path', 'sha256', *member_files('.'))
+  for member in members:
+    if not isinstance(member, dict):
+      return 'a member is not an object'
+    if type(member.get('width')) is not int:
+      return 'the width of a member is not a whole number'
+    for name in texts:
+      if not isinstance(member.get(name), str):
+        return f'{name} of a member is not a text'
+  files = [manifest.get(name) for name in ('vocabulary', 'texts')]
+  files += [member[name] for member in members for name in member_files('.')]
+  # A file in another folder must not be read.
+  if not all(isinstance(file, str) and _is_inside(file) for file in files):
+    return 'a file is not the path of one in this folder'
+  return ''
+
+
+def _is_inside(file: str) -> bool:
+  path = pathlib.PurePosixPath(file)
+  return '\0' not in file and not path.is_absolute() and '..' not in path.parts
 
 
 def read_latents(
@@ -140,7 +170,7 @@ def read_explanation_sets(
   parent = pathlib.Path(folder) / EXPLANATIONS
   for path in sorted(parent.glob(f'*/{MANIFEST}')):
     manifest = read_explanation_set(path.parent)
-    if manifest['complete']:
+    if manifest.get('complete') is True:
       sets[path.parent.name] = manifest
   return sets
 

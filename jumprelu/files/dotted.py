@@ -13,7 +13,14 @@ import enum
 import json
 import types
 import typing
-from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
+from typing import (
+    Any,
+    ClassVar,
+    Protocol,
+    TypeGuard,
+    TypeVar,
+    runtime_checkable,
+)
 
 from jumprelu import errors
 
@@ -45,12 +52,17 @@ def leaves(config: Dataclass, prefix: str = '') -> dict[str, Leaf]:
   by_path = {}
   for field in dataclasses.fields(config):
     path, value = prefix + field.name, getattr(config, field.name)
-    if isinstance(value, Dataclass):
+    if _is_config(value):
       by_path.update(leaves(value, path + '.'))
     else:
       text = field.metadata.get('help', '')
       by_path[path] = Leaf(path, hints[field.name], value, text)
   return by_path
+
+
+def _is_config(value: Any) -> TypeGuard[Dataclass]:
+  """Returns whether a value is a dataclass; `isinstance` would be slow."""
+  return hasattr(type(value), '__dataclass_fields__')
 
 
 def is_among(path: str, names: Iterable[str]) -> bool:
@@ -96,7 +108,7 @@ def to_dict(config: Dataclass) -> dict[str, Any]:
   plain = {}
   for field in dataclasses.fields(config):
     value = getattr(config, field.name)
-    nested = isinstance(value, Dataclass)
+    nested = _is_config(value)
     plain[field.name] = to_dict(value) if nested else _plain(value)
   return plain
 
@@ -212,7 +224,7 @@ def _rebuild(
   kwargs = {}
   for field in dataclasses.fields(config):
     path, value = prefix + field.name, getattr(config, field.name)
-    if isinstance(value, Dataclass):
+    if _is_config(value):
       kwargs[field.name] = _rebuild(value, changes, path + '.', problems)
     else:
       kwargs[field.name] = changes.get(path, value)
@@ -232,7 +244,7 @@ def _flatten(
   flat = {}
   for name, value in data.items():
     part = getattr(default, name, None)
-    if isinstance(part, Dataclass) and isinstance(value, Mapping):
+    if _is_config(part) and isinstance(value, Mapping):
       flat.update(_flatten(part, value, f'{prefix}{name}.'))
     else:
       flat[prefix + name] = value

@@ -17,12 +17,11 @@ import pathlib
 import tokenize
 from typing import Any
 import zipfile
-import zlib
 
 import numpy as np
 
 from jumprelu import errors
-from jumprelu.files import lfs
+from jumprelu.files import lfs, zips
 
 Shape = tuple[int, ...]
 _HEADER_READERS = {

@@ -19,7 +19,7 @@ import zipfile
 import numpy as np
 
 from jumprelu import errors
-from jumprelu.files import torch_pickle
+from jumprelu.files import torch_pickle, zips
 from jumprelu.files.torch_pickle import Refused, Tensor
 
 # A description of tensors is short; its size bounds the reader's memory.
@@ -52,7 +52,9 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         f'{path}: damaged, or written before torch 1.6 ({e}); load it with'
         ' torch and weights_only=True, and save it again'
     ) from e
-  except (Refused, NotImplementedError, EOFError, RuntimeError) as e:
+  except (Refused, *zips.DAMAGE) as e:
+    if errors.is_wrong_path(e):
+      raise
     raise errors.DataError(
         f'{path}: not a dict of tensors ({e}); nothing in it was run'
     ) from e

@@ -9,6 +9,7 @@ from jumprelu import errors
 from jumprelu.files import json_files
 from jumprelu.lm import config as config_lib
 from jumprelu.lm import families, weights
+from jumprelu.lm.families import huggingface_fields
 
 _CURE = 'fetch it again'
 
@@ -41,12 +42,12 @@ def read_config(folder: pathlib.Path, name: str) -> config_lib.LmConfig:
       for family in families.FAMILIES.values()
       for model_type in family.huggingface.model_classes
   }
-  family = by_type.get(fields.get('model_type', ''))
+  family = by_type.get(str(fields.get('model_type', '')))
   if family is None:
     titles = ' or '.join(f.title for f in families.FAMILIES.values())
     raise errors.DataError(
         f'{path}: not shaped like {titles}: model_type is'
-        f' {fields.get("model_type")!r}, wanted'
+        f' {huggingface_fields.short(fields.get("model_type"))}, wanted'
         f' {" or ".join(map(repr, by_type))}'
     )
   values, problems = family.huggingface.read_fields(fields)

@@ -14,8 +14,10 @@ Row = dict[str, Any]
 
 _NUMBERS = (
     'l0', 'fvu', 'pca_fvu', 'delta_loss', 'delta_loss_stderr', 'target_l0',
-    'sparsity_coefficient', 'tokens_evaluated',
+    'sparsity_coefficient', 'tokens_evaluated', 'loss_clean', 'released_l0',
 )  # fmt: skip
+# Larger integers cannot be compared with other numbers.
+_LARGEST = 2**63
 _TYPES = {'model': str, 'variant': str, 'layer': int, 'width': int}
 
 
@@ -78,11 +80,16 @@ def _fault(row: Row) -> str:
   for name, kind in _TYPES.items():
     if not isinstance(row.get(name), kind):
       return f'{name} is missing or of the wrong type'
-  if row.get('site') not in plot_style.SITES:
+  if row.get('site') not in list(plot_style.SITES):
     return f'site is none of {", ".join(plot_style.SITES)}'
   if 'l0' not in row:
     return 'l0 is missing'
   for name in _NUMBERS:
-    if not isinstance(row.get(name), int | float | None):
+    value = row.get(name)
+    if not isinstance(value, int | float | None):
       return f'{name} is not a number'
+    if isinstance(value, int) and abs(value) > _LARGEST:
+      return f'{name} is larger than any number of results'
+  if not isinstance(row.get('lm_dtype'), str | None):
+    return 'lm_dtype is not a text'
   return ''

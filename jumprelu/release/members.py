@@ -375,5 +375,11 @@ def _make_sae(
         # Earlier releases had no skip terms.
         skip=bool(fields.get('skip', False)),
     )
-  except (AttributeError, KeyError, TypeError, ValueError) as e:
+  except (
+      AttributeError,
+      KeyError,
+      OverflowError,
+      TypeError,
+      ValueError,
+  ) as e:
     raise errors.DataError(f'{where}: describes no known SAE ({e!r})') from e

@@ -181,6 +181,8 @@ def _run_command(command: Command, prog: str, argv: Sequence[str]) -> int:
   except KeyboardInterrupt as error:
     return _interrupted(prog, error)
   except Exception as error:
+    if not debug and errors.is_wrong_path(error):
+      return _fail(prog, str(error), errors.UserError.exit_code)
     if debug or not errors.is_full_disk(error):
       raise
     place = getattr(error, 'filename', None)

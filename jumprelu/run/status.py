@@ -153,6 +153,13 @@ def read(
     return RunStatus(name, 'unreadable', error=f'STATUS.json: {error!r}')
 
 
+def _steps(value: int | float) -> int:
+  """Returns a number of steps; raises ValueError if no run has so large a one."""
+  if not 0 <= value < 2**53:
+    raise ValueError(f'{value!r:.40}: not a number of steps')
+  return int(value)
+
+
 def _unstarted(
     path: folder_kinds.Folder, *, now: float, stale_after: float
 ) -> RunStatus:

@@ -230,7 +230,9 @@ class RunDir:
     if not self._is_main or not path.exists():
       return
     kept, discarded = [], []
-    for line in path.read_text().splitlines(keepends=True):
+    # Damaged bytes belong to lines that are discarded.
+    text = path.read_bytes().decode('utf-8', 'replace')
+    for line in text.splitlines(keepends=True):
       (kept if _step_of(line) <= step else discarded).append(line)
     if discarded:
       with (self.path / 'metrics.discarded.jsonl').open('a') as f:
@@ -325,6 +327,9 @@ def environment() -> dict[str, Any]:
 def _step_of(line: str) -> int | float:
   """Returns the step of a line of metrics; infinity for an incomplete line."""
   try:
-    return json.loads(line)['step']
-  except (ValueError, KeyError, TypeError):
+    step = json.loads(line)['step']
+  except (ValueError, KeyError, TypeError, RecursionError):
     return math.inf
+  # A character that stands for damaged bytes may be anywhere in a line.
+  is_whole = isinstance(step, int | float) and '\ufffd' not in line
+  return step if is_whole else math.inf

@@ -166,3 +166,26 @@ def test_a_store_keeps_limits_and_centers(tmp_path):
     small_store.open_store(
         tmp_path, config=toy_suite.make_config(stream__center=True)
     )
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        {'scales': None},
+        {'scales': []},
+        {'scales': {str(_TAP): '2'}},
+        {'scales': {str(_TAP): 0}},
+        {'scales': {str(_TAP): float('nan')}},
+        {'scales': {'nowhere': 1.0}},
+        {'norm_limits': {str(_TAP): -1.0}},
+        {'norm_limits': 3},
+        {'centers': {str(_TAP): 'a'}},
+        {'centers': {str(_TAP): [[1.0], 2.0]}},
+    ],
+)
+def test_a_record_with_damaged_scales_is_refused(change):
+  record = scales_lib.Scales({_TAP: 2.0}, {_TAP: 4.0}).to_json()
+  assert scales_lib.from_json(record).values == {_TAP: 2.0}
+  with pytest.raises(errors.DataError) as caught:
+    scales_lib.from_json(record | change)
+  assert '\n' not in str(caught.value)

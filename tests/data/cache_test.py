@@ -224,3 +224,40 @@ def test_a_manifest_cannot_name_a_shard_in_another_directory(
   shards[0]['file'] = '../outside.array_record'
   _edit_manifest(directory, shards=shards)
   assert f'{directory / "outside.array_record"}: shard is' in _fault(directory)
+
+
+@pytest.mark.parametrize(
+    'changes, field',
+    [
+        ({'shards': 1.5}, 'shards'),
+        ({'shards': [[]]}, 'shards'),
+        ({'shards': ['a']}, 'shards'),
+        ({'shards': [{'file': [], 'records': 1, 'bytes': 1}]}, 'shards'),
+        ({'shards': [{'file': 'a', 'records': '1', 'bytes': 1}]}, 'shards'),
+        ({'shards': [{'file': 'a', 'records': 1}]}, 'shards'),
+        ({'records': [1]}, 'records'),
+        ({'records': '4'}, 'records'),
+        ({'sequence_length': '8'}, 'sequence_length'),
+        ({'sequence_length': 10**12}, 'sequence_length'),
+        ({'sequence_length': 0}, 'sequence_length'),
+        ({'dtype': 'float32'}, 'dtype'),
+        ({'dtype': []}, 'dtype'),
+        ({'digest': None}, 'digest'),
+        ({'user_prefix': 5}, 'user_prefix'),
+        ({'user_prefix': ['a']}, 'user_prefix'),
+    ],
+)
+def test_a_field_of_a_wrong_type_is_named(directory, changes, field):
+  _edit_manifest(directory, **changes)
+  assert f'manifest.json: {field}' in _fault(directory)
+
+
+def test_a_shard_that_is_listed_twice_is_refused(directory):
+  manifest = json.loads((directory / 'manifest.json').read_text())
+  first, *rest = manifest['shards']
+  _edit_manifest(
+      directory,
+      shards=[first, first, *rest],
+      records=manifest['records'] + first['records'],
+  )
+  assert 'shards names a file twice' in _fault(directory)

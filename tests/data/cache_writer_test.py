@@ -166,3 +166,27 @@ def test_a_split_without_documents_is_an_empty_cache(tmp_path):
   train = [d for d in DOCUMENTS if not d.held_out]
   _write(tmp_path, lambda skip: iter(train[skip:]))
   assert len(TokenCache(tmp_path / 'held_out')) == 0
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        lambda progress: progress.update(documents=progress['documents'] - 1),
+        lambda progress: progress.update(documents='15'),
+        lambda progress: progress['train'].update(open_row=[2, 7]),
+        lambda progress: progress['train'].pop('shards'),
+        lambda progress: progress.pop('crc32'),
+    ],
+)
+def test_a_changed_progress_file_starts_again(tmp_path, change):
+  _write(tmp_path / 'through')
+  with pytest.raises(_Killed):
+    _write(tmp_path / 'stopped', _stopping(33, []))
+  path = tmp_path / 'stopped' / 'progress.json'
+  progress = json.loads(path.read_text())
+  change(progress)
+  path.write_text(json.dumps(progress))
+  calls = []
+  _write(tmp_path / 'stopped', _stopping(len(DOCUMENTS), calls))
+  assert calls == [0]
+  assert _files(tmp_path / 'stopped') == _files(tmp_path / 'through')

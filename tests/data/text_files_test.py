@@ -1,12 +1,14 @@
 """Documents are read from the user's files; each bad file has a clear error."""
 
+import contextlib
 import json
+import types
 
 import pyarrow
 from pyarrow import parquet
 import pytest
 
-from jumprelu.data import text_files
+from jumprelu.data import row_files, text_files
 from jumprelu.data.text_files import TextFiles
 from jumprelu.errors import DataError, MissingInputError, UserError
 
@@ -188,3 +190,40 @@ def test_copies_have_the_same_key_despite_surrounding_white_space(tmp_path):
   source = TextFiles([str(tmp_path)], text_field='text')
   a, b, c = (source.split_key(d) for d in source.documents())
   assert a == b != c
+
+
+@pytest.mark.parametrize('kind', ['stream', 'file'])
+def test_a_damaged_arrow_file_is_an_error_and_no_crash(tmp_path, kind):
+  table = pyarrow.table({'text': [f'text {i}' * (i % 5) for i in range(12)]})
+  path = tmp_path / 'a.arrow'
+  new = {'stream': pyarrow.ipc.new_stream, 'file': pyarrow.ipc.new_file}[kind]
+  with pyarrow.OSFile(str(path), 'wb') as file, new(file, table.schema) as out:
+    out.write_table(table, max_chunksize=5)
+  data = path.read_bytes()
+  refused = 0
+  for at in range(0, len(data), 4):
+    for value in (2**31 - 1, 2**31, 1000):
+      number = value.to_bytes(4, 'little')
+      path.write_bytes(data[:at] + number + data[at + 4 :])
+      try:
+        _read(path)
+      except (DataError, UserError) as error:
+        refused += 1
+        assert '\n' not in str(error)
+  assert refused > 100
+
+
+def test_a_small_file_is_read_in_small_parts(tmp_path, monkeypatch):
+  (tmp_path / 'a.txt').write_text('text')
+  sizes = []
+  opened = row_files.opened
+
+  @contextlib.contextmanager
+  def counting(path):
+    with opened(path) as file:
+      read = file.read
+      yield types.SimpleNamespace(read=lambda n: sizes.append(n) or read(n))
+
+  monkeypatch.setattr(row_files, 'opened', counting)
+  assert _read(tmp_path / 'a.txt') == [('a.txt', 'text')]
+  assert sizes and max(sizes) <= 2**24

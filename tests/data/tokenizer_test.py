@@ -111,3 +111,22 @@ def test_a_tokenizer_with_more_pieces_than_the_model_has_rows_is_refused():
   assert tokenizer_lib.Tokenizer(path, rows=4096).vocab_size == 4096
   with pytest.raises(UserError, match='4096 pieces, but the .* 4095 rows'):
     tokenizer_lib.Tokenizer(path, rows=4095)
+
+
+def test_half_a_character_is_refused_by_name(tokenizer):
+  for encode in (tokenizer.encode, lambda text: tokenizer.encode_batch([text])):
+    with pytest.raises(UserError, match='lone surrogate.* at index 2'):
+      encode('ab\ud800')
+
+
+def test_a_piece_that_is_not_utf_8_is_named(tokenizer, tmp_path):
+  data = pathlib.Path(tokenizer.path).read_bytes()
+  # The character a; a field of its length precedes a piece.
+  assert data.count(b'\n\x01a') == 1
+  path = tmp_path / 'a.model'
+  path.write_bytes(data.replace(b'\n\x01a', b'\n\x01\xff'))
+  with pytest.raises(DataError, match='a.model: .*UTF-8'):
+    damaged = tokenizer_lib.Tokenizer(path)
+    for token in range(damaged.vocab_size):
+      damaged.piece(token)
+      damaged.decode([token])

@@ -130,3 +130,16 @@ def test_a_program_that_fails_keeps_its_answers(tmp_path):
   assert len(llm.read_answers(path)) == 2
   with pytest.raises(errors.UserError, match='cannot be started'):
     list(llm.Command([str(tmp_path / 'none')], name='p').answer(requests))
+
+
+def test_answers_that_are_not_utf_8_are_named(tmp_path):
+  path = tmp_path / 'answers.jsonl'
+  path.write_bytes(b'{"id": "1", "text": "\xff"}\n')
+  with pytest.raises(errors.DataError, match='answers.jsonl: not UTF-8'):
+    llm.read_answers(path)
+
+
+def test_a_nested_last_line_counts_as_unfinished(tmp_path):
+  path = tmp_path / 'answers.jsonl'
+  path.write_text('{"id": "1", "text": "a"}\n' + '[' * 10**5)
+  assert list(llm.read_answers(path)) == ['1']

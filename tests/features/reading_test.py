@@ -1,5 +1,6 @@
 """Tests of reading a folder of features."""
 
+import json
 import shutil
 
 import pytest
@@ -46,3 +47,32 @@ def test_missing_files_are_named(folder, tmp_path):
   (copy / 'manifest.json').write_text('{"format": 99, "writer": "9.9"}')
   with pytest.raises(errors.DataError, match='install jumprelu >= 9.9'):
     reading.read_manifest(copy)
+
+
+@pytest.mark.parametrize(
+    'change, fault',
+    [
+        (lambda m: m.update(members=3), 'members is not a list'),
+        (lambda m: m.update(members=['a']), 'a member is not an object'),
+        (lambda m: m['members'][0].pop('path'), 'path of a member'),
+        (lambda m: m['members'][0].update(width='32'), 'the width of a member'),
+        (lambda m: m['members'][0].update(file='../a'), 'a file is not'),
+        (lambda m: m.update(vocabulary=['a']), 'a file is not'),
+        (lambda m: m.update(texts='/etc/a'), 'a file is not'),
+    ],
+)
+def test_a_manifest_with_a_wrong_field_is_refused(
+    folder, tmp_path, change, fault
+):
+  manifest = json.loads((folder / 'manifest.json').read_text())
+  change(manifest)
+  (tmp_path / 'manifest.json').write_text(json.dumps(manifest))
+  with pytest.raises(errors.DataError, match=f'manifest.json: {fault}'):
+    reading.read_manifest(tmp_path)
+
+
+def test_a_set_of_explanations_without_the_mark_is_incomplete(tmp_path):
+  path = tmp_path / 'explanations' / 'rules'
+  path.mkdir(parents=True)
+  (path / 'manifest.json').write_text('{"format": 1}')
+  assert reading.read_explanation_sets(tmp_path) == {}

@@ -118,3 +118,10 @@ def test_a_name_with_a_dot_includes_all_paths_below_it():
   assert dotted.is_among('mesh.data', ['data', 'mesh.'])
   assert not dotted.is_among('mesh', ['mesh.'])
   assert not dotted.is_among('mesh_axes.data', ['mesh.'])
+
+
+@pytest.mark.parametrize('text', ['[' * 10**5, '{"a": ' + '9' * 5000 + '}'])
+def test_nested_and_huge_json_is_refused_in_one_line(text):
+  with pytest.raises(errors.UserError, match='is not JSON') as caught:
+    dotted.from_json(Whole(), text)
+  assert '\n' not in str(caught.value)

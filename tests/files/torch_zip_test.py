@@ -204,3 +204,18 @@ def test_other_files_are_named(tmp_path):
   (tmp_path / 'b.pt').write_bytes(pickle.dumps(119547037146038801333356))
   with pytest.raises(errors.DataError, match='written before torch 1.6'):
     torch_zip.read(tmp_path / 'b.pt')
+
+
+def test_damage_to_the_places_of_entries_is_one_line(tmp_path):
+  path = tmp_path / 'ae.pt'
+  torch_zip.write(path, ARRAYS)
+  data = path.read_bytes()
+  refused = 0
+  for at in range(data.index(b'PK\x01\x02'), len(data)):
+    path.write_bytes(data[:at] + b'\xff' + data[at + 1 :])
+    try:
+      torch_zip.read(path)
+    except errors.DataError as error:
+      refused += 1
+      assert '\n' not in str(error)
+  assert refused > 100

@@ -123,7 +123,7 @@ _REFUSED = {
     ),
     'a factor of infinity': (
         _entry('gemma3.rope.scaling.factor', (_F32, float('inf'))),
-        'gemma3.rope.scaling.factor is inf, wanted a number above 0',
+        'gemma3.rope.scaling.factor is inf, wanted a number of at least 1',
     ),
     'a base of 0': (
         _entry('gemma3.rope.freq_base_swa', (_F32, 0.0)),

@@ -312,3 +312,15 @@ def test_the_process_exits_with_the_code_and_one_line():
   )
   assert done.returncode == 2
   assert done.stderr.count('\n') == 1
+
+
+def test_a_loop_of_links_and_a_long_name_are_one_line(
+    monkeypatch, capsys, tmp_path
+):
+  loop = tmp_path / 'loop'
+  loop.symlink_to('loop')
+  for path in (loop, tmp_path / ('a' * 300)):
+    _command(monkeypatch, lambda fv, path=path: path.read_bytes())
+    code, output = _launch(capsys)
+    assert code == errors.UserError.exit_code
+    assert output.err.count('\n') == 1 and path.name in output.err

@@ -191,3 +191,19 @@ def test_no_directory_is_a_bad_flag(tmp_path, capsys):
   assert main.main(['status']) == 2
   assert 'no run directory: use jumprelu status' in capsys.readouterr().err
   assert main.main(['status', str(tmp_path)]) == 66
+
+
+@pytest.mark.parametrize(
+    'fields',
+    [{'step': 10**400}, {'step': float('inf')}, {'total_steps': -1}],
+)
+def test_a_status_with_impossible_steps_is_unreadable(tmp_path, fields):
+  run = _read(_make(tmp_path / 'run', 'running', **fields))
+  assert run.state == 'unreadable' and run.is_bad
+  status.table([run])
+
+
+def test_a_deeply_nested_status_is_unreadable(tmp_path):
+  path = _make(tmp_path / 'run', 'running')
+  (path / 'STATUS.json').write_text('[' * 10**5)
+  assert _read(path).state == 'unreadable'

@@ -158,3 +158,20 @@ def test_other_folders_are_refused(tmp_path):
     metrics_file.read(RUN.parent / 'release')
   with pytest.raises(errors.MissingInputError, match='no run directory'):
     metrics_file.read(tmp_path)
+
+
+@pytest.mark.parametrize('value', ['a', 10**400, float('inf')])
+def test_a_number_that_is_none_is_named(run, value):
+  lines = lines_of(run)
+  write_lines(run, [lines[0] | {'step': value}])
+  with pytest.raises(errors.DataError, match='metrics.jsonl: line 1'):
+    metrics_file.read(run)
+  write_lines(run, lines)
+  suite = json.loads((run / 'suite.json').read_text())
+  for name in ('learning_rate', 'sparsity_coefficient'):
+    members = [member | {name: value} for member in suite['members']]
+    text = json.dumps(suite | {'members': members})
+    (run / 'suite.json').write_text(text)
+    if value != float('inf'):
+      with pytest.raises(errors.DataError, match='suite.json: a field'):
+        metrics_file.read(run)

@@ -291,3 +291,19 @@ def test_starts_that_a_user_interrupts_do_not_count(tmp_path, monkeypatch):
       train.run(made, directory)
   status = run_dir.RunDir(tmp_path).read('STATUS.json')
   assert (status['exit_code'], status['error']) == (130, 'interrupted')
+
+
+def test_damaged_lines_of_metrics_are_set_aside(tmp_path):
+  directory = _claim(tmp_path)
+  nested = b'[' * 10**5
+  lines = [
+      b'{"step": 1}',
+      b'{"step": 1, "a": "\xff"}',
+      nested,
+      b'{"step": "1"}',
+  ]
+  (tmp_path / 'metrics.jsonl').write_bytes(b'\n'.join(lines) + b'\n')
+  directory.truncate_metrics(2)
+  assert (tmp_path / 'metrics.jsonl').read_text() == '{"step": 1}\n'
+  discarded = (tmp_path / 'metrics.discarded.jsonl').read_text('utf-8')
+  assert len(discarded.splitlines()) == 3

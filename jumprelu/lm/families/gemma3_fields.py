@@ -88,6 +88,10 @@ _ROPE_FIELDS = (
 )
 
 
+# Larger bases are those of no model, and overflow 32 bits.
+_MAX_BASE = 1e9
+
+
 class _Ropes(NamedTuple):
   """The rotary embeddings by kind of layer, and the fields' problems."""
 
@@ -251,6 +255,7 @@ def _rope(
   if type(base) not in (int, float) or not 0 < base < 1e9 or base % 1:
     problems.append(
         f'{prefix}rope_theta is {short(base)}, wanted a whole number above 0'
+        f' and below {_MAX_BASE:g}'
     )
   if type(factor) not in (int, float) or not 0 < factor < 1e9:
     problems.append(f'{prefix}factor is {short(factor)}, wanted above 0')

@@ -160,6 +160,7 @@ def _problems(
   heads, kv_heads = (fields[SIZES[name]] for name in ('heads', 'kv_heads'))
   if heads % kv_heads:
     yield f'{SIZES["kv_heads"]} {kv_heads} does not divide {heads} heads'
+  yield from huggingface_fields.odd(fields, SIZES['head_dim'])
   expected = {entry: fields[SIZES['head_dim']] for entry in _HEAD_SIZES}
   yield from huggingface_fields.different(fields, expected)
   pattern, layers = fields.get(PATTERN), fields[SIZES['layers']]
@@ -180,8 +181,8 @@ def _optional_problems(fields: Mapping[str, Any]) -> Iterator[str]:
   if fields.get(SCALING) not in (None, 'none', 'linear'):
     yield f"{SCALING} is {short(fields[SCALING])}, wanted 'none' or 'linear'"
   factor = fields.get(_FACTOR, 1.0)
-  if not (type(factor) in (int, float) and 0 < factor < math.inf):
-    yield f'{_FACTOR} is {short(factor)}, wanted a number above 0'
+  if not (type(factor) in (int, float) and 1 <= factor < math.inf):
+    yield f'{_FACTOR} is {short(factor)}, wanted a number of at least 1'
   pattern = fields.get(PATTERN)
   if not isinstance(pattern, list | None) and not (
       type(pattern) is int and 0 < pattern <= _MAX_PATTERN

@@ -147,6 +147,7 @@ def inconsistent(fields: Mapping[str, Any]) -> Iterator[str]:
   heads, kv_heads = fields['num_attention_heads'], fields['num_key_value_heads']
   if heads % kv_heads:
     yield f'num_key_value_heads {kv_heads} does not divide {heads} heads'
+  yield from odd(fields, 'head_dim')
   scale = fields.get('query_pre_attn_scalar')
   expected = fields['head_dim'], fields['hidden_size'] / heads
   if scale not in expected:
@@ -161,6 +162,12 @@ def inconsistent(fields: Mapping[str, Any]) -> Iterator[str]:
         f'sliding_window_size is {short(fields["sliding_window_size"])},'
         f' wanted sliding_window ({window})'
     )
+
+
+def odd(fields: Mapping[str, Any], name: str) -> Iterator[str]:
+  """Yields a message if a size is odd; rotary embeddings rotate pairs."""
+  if fields[name] % 2:
+    yield f'{name} is {fields[name]}, wanted an even number'
 
 
 def other_layer_types(

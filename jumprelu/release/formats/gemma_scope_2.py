@@ -91,7 +91,8 @@ def _origin_in(config: Mapping[str, Any]) -> record.Origin:
   source = config.get('hf_hook_point_in')
   if source is None:
     return record.Origin()
-  return hooks.origin_of(source, config.get('hf_hook_point_out'))
+  target = config.get('hf_hook_point_out')
+  return hooks.origin_of(source, target if isinstance(target, str) else None)
 
 
 def _origin_of(

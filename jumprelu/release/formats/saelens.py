@@ -259,6 +259,8 @@ def _origin(where: pathlib.Path, metadata: Config) -> record.Origin:
   for source, target in _HOOKS:
     if metadata.get(source):
       origin = origin.over(
-          hooks.origin_of(metadata[source], metadata.get(target))
+          hooks.origin_of(
+              metadata[source], output if isinstance(output, str) else None
+          )
       )
   return origin

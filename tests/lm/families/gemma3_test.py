@@ -196,7 +196,7 @@ def test_published_configs_are_the_known_models(tmp_path, name, fields):
         ),
         (
             {'rope_scaling': {'rope_type': 'linear', 'factor': -1}},
-            'rope_scaling.factor is -1, wanted above 0',
+            'rope_scaling.factor is -1, wanted at least 1',
         ),
         (
             {'rope_parameters': {'rope_type': 'default'}},

@@ -8,6 +8,7 @@ import pytest
 
 from jumprelu import errors
 from jumprelu.release import formats
+from tests import small_release
 from tests.release.formats import folders
 
 
@@ -256,3 +257,58 @@ def test_saes_of_two_models_need_one_flag(tmp_path):
   released = formats.complete(formats.find(tmp_path), formats.Origin())
   with pytest.raises(errors.UserError, match='gemma2_2b, gemma2_9b.*--model'):
     formats.model_of(released)
+
+
+def test_fields_of_hooks_and_names_may_have_any_type(tmp_path):
+  for number, value in enumerate((3.5, ['a'], {'a': 1})):
+    folders.gemma_scope_2(
+        tmp_path / f'a{number}',
+        folders.arrays(),
+        config={
+            'hf_hook_point_in': 'model.layers.3.output',
+            'hf_hook_point_out': value,
+        },
+    )
+    origin = folders.only(tmp_path / f'a{number}').origin
+    assert (origin.layer, origin.site) == (3, 'resid_post')
+    folders.saelens(
+        tmp_path / f'b{number}',
+        folders.arrays(),
+        {'architecture': 'jumprelu'},
+        hook_name_out=value,
+    )
+    assert folders.only(tmp_path / f'b{number}').origin.layer == 20
+    folders.saelens(
+        tmp_path / f'c{number}', folders.arrays(), {'architecture': value}
+    )
+    refused(tmp_path / f'c{number}', 'cfg.json', 'architecture is')
+
+
+@pytest.mark.parametrize(
+    'field, value',
+    [
+        ('training', ['a']),
+        ('training', {'model': 3}),
+        ('layer', '1'),
+        ('layer', -1),
+        ('site', ['resid_post']),
+        ('site', 'nowhere'),
+        ('input_gain', 'yes'),
+    ],
+)
+def test_a_field_of_our_own_config_with_a_wrong_value(tmp_path, field, value):
+  small_release.write(tmp_path / 'release')
+  path = tmp_path / 'release' / small_release.FOLDER / 'config.json'
+  config = json.loads(path.read_text())
+  path.write_text(json.dumps(config | {field: value}))
+  name = 'model' if isinstance(value, dict) else field
+  refused(tmp_path / 'release', f'config.json: {name}')
+
+
+def test_infinite_sizes_of_our_own_config_are_refused(tmp_path):
+  small_release.write(tmp_path / 'release')
+  path = tmp_path / 'release' / small_release.FOLDER / 'config.json'
+  config = json.loads(path.read_text())
+  config['sae']['width'] = float('inf')
+  path.write_text(json.dumps(config))
+  refused(tmp_path / 'release', 'config.json: describes no known SAE')
