@@ -69,7 +69,7 @@ def exit_code(error: BaseException) -> int:
     return getattr(error, 'exit_code', EXIT_INTERRUPTED)
   if is_full_disk(error):
     return EXIT_TRY_AGAIN
-  if isinstance(error, PATH_ERRORS):
+  if is_wrong_path(error):
     return UserError.exit_code
   return getattr(error, 'exit_code', 1)
 

@@ -26,19 +26,6 @@ MANIFEST = 'manifest.json'
 # Longer rows are those of no language model.
 _MAX_LENGTH = 2**24
 
-# The fields that are read, with their types; those of a shard are below.
-_FIELDS = {
-    'records': int,
-    'shards': list,
-    'digest': str,
-    'sequence_length': int,
-    'dtype': str,
-    'split': str,
-}
-_SHARD = {'file': str, 'records': int, 'bytes': int}
-_DTYPES = ('uint16', 'int32')
-_MAX_LENGTH = 2**20
-
 
 def _read_manifest(directory: pathlib.Path) -> dict[str, Any]:
   path = directory / MANIFEST
@@ -55,26 +42,12 @@ def _read_manifest(directory: pathlib.Path) -> dict[str, Any]:
         f'{path}: format {manifest.get("format")!r}, this version reads'
         f' {FORMAT}; {cure}'
     )
-  for name, kind in _FIELDS.items():
+  names = ('records', 'shards', 'digest', 'sequence_length', 'dtype', 'split')
+  for name in names:
     if name not in manifest:
       raise DataError(f'{path}: no field {name!r}; {cure}')
-    if type(manifest[name]) is not kind:
-      raise DataError(f'{path}: {name} is no {kind.__name__}; {cure}')
-  for shard in manifest['shards']:
-    if not isinstance(shard, dict) or any(
-        type(shard.get(name)) is not kind for name, kind in _SHARD.items()
-    ):
-      raise DataError(f'{path}: a shard lacks one of {[*_SHARD]}; {cure}')
-  prefix = manifest.get('user_prefix', [])
-  if (
-      not isinstance(prefix, list)
-      or any(type(token) is not int for token in prefix)
-      or manifest['dtype'] not in _DTYPES
-      or not 2 <= manifest['sequence_length'] <= _MAX_LENGTH
-  ):
-    raise DataError(
-        f'{path}: invalid user_prefix, dtype or sequence_length; {cure}'
-    )
+  if fault := _fault(manifest):
+    raise DataError(f'{path}: {fault}; {cure}')
   if manifest['records'] != sum(s['records'] for s in manifest['shards']):
     raise DataError(
         f"{path}: records is not the sum of the shards' records; {cure}"

@@ -9,10 +9,8 @@ uninterrupted one.
 
 from collections.abc import Callable, Iterator, Sequence
 import hashlib
-import json
 import pathlib
 from typing import Any, NamedTuple
-import zlib
 
 import numpy as np
 
@@ -141,16 +139,6 @@ def _read_progress(path: pathlib.Path) -> dict[str, Any]:
     pass
   states = {s: _SplitWriter.empty_state() for s in SPLITS}
   return {'documents': 0, **states}
-
-
-def _write_progress(path: pathlib.Path, progress: dict[str, Any]) -> None:
-  """Writes the progress with a digest, because rows depend on it."""
-  record = progress | {'crc32': _crc32(progress)}
-  json_files.write_json(path, record, indent=1, sort_keys=True)
-
-
-def _crc32(progress: dict[str, Any]) -> int:
-  return zlib.crc32(json.dumps(progress, sort_keys=True).encode())
 
 
 def write_caches(

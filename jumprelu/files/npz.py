@@ -106,16 +106,11 @@ def _open(path: str | os.PathLike) -> Iterator[zipfile.ZipFile]:
       yield archive
   except FileNotFoundError as e:
     raise errors.MissingInputError(f'{path}: no such file') from e
-  except errors.PATH_ERRORS:
+  except errors.UserError:
     raise
-  # zipfile raises an OSError for offsets outside the file.
-  except (
-      zipfile.BadZipFile,
-      zlib.error,
-      EOFError,
-      NotImplementedError,
-      OSError,
-  ) as e:
+  except zips.DAMAGE as e:
+    if errors.is_wrong_path(e):
+      raise
     lfs.refuse_pointer(path)
     raise errors.DataError(f'{path}: damaged or truncated npz ({e})') from e
 

@@ -132,14 +132,11 @@ def read(
     record = json_files.read_json(status)
     age = now - _seconds(record['updated'])
     trained, seconds = record.get('tokens_trained', 0), record.get('seconds', 0)
-    step, total = (int(record.get(x, 0)) for x in ('step', 'total_steps'))
-    if not 0 <= step <= 2**63 or not 0 <= total <= 2**63:
-      raise ValueError(f'step {step:.3g} of {total:.3g}')
     return RunStatus(
         name,
         str(record['state']),
-        step=step,
-        total_steps=total,
+        step=_steps(record.get('step', 0)),
+        total_steps=_steps(record.get('total_steps', 0)),
         tokens_per_second=trained / seconds if seconds else 0.0,
         age=age,
         # Clocks of two computers may differ a little.
