@@ -252,13 +252,13 @@ def _rope(
     problems.append(
         f"{prefix}rope_type is {short(form)}, wanted 'default' or 'linear'"
     )
-  if type(base) not in (int, float) or not 0 < base < 1e9 or base % 1:
+  if type(base) not in (int, float) or not 0 < base < _MAX_BASE or base % 1:
     problems.append(
         f'{prefix}rope_theta is {short(base)}, wanted a whole number above 0'
         f' and below {_MAX_BASE:g}'
     )
-  if type(factor) not in (int, float) or not 0 < factor < 1e9:
-    problems.append(f'{prefix}factor is {short(factor)}, wanted above 0')
+  if type(factor) not in (int, float) or not 1 <= factor < _MAX_BASE:
+    problems.append(f'{prefix}factor is {short(factor)}, wanted at least 1')
   if len(problems) > before:
     return None
   return config_lib.Rope(int(base), float(factor))

@@ -259,8 +259,6 @@ def _origin(where: pathlib.Path, metadata: Config) -> record.Origin:
   for source, target in _HOOKS:
     if metadata.get(source):
       origin = origin.over(
-          hooks.origin_of(
-              metadata[source], output if isinstance(output, str) else None
-          )
+          hooks.origin_of(metadata[source], metadata.get(target))
       )
   return origin

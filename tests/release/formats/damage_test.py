@@ -259,29 +259,26 @@ def test_saes_of_two_models_need_one_flag(tmp_path):
     formats.model_of(released)
 
 
-def test_fields_of_hooks_and_names_may_have_any_type(tmp_path):
-  for number, value in enumerate((3.5, ['a'], {'a': 1})):
-    folders.gemma_scope_2(
-        tmp_path / f'a{number}',
-        folders.arrays(),
-        config={
-            'hf_hook_point_in': 'model.layers.3.output',
-            'hf_hook_point_out': value,
-        },
-    )
-    origin = folders.only(tmp_path / f'a{number}').origin
-    assert (origin.layer, origin.site) == (3, 'resid_post')
-    folders.saelens(
-        tmp_path / f'b{number}',
-        folders.arrays(),
-        {'architecture': 'jumprelu'},
-        hook_name_out=value,
-    )
-    assert folders.only(tmp_path / f'b{number}').origin.layer == 20
-    folders.saelens(
-        tmp_path / f'c{number}', folders.arrays(), {'architecture': value}
-    )
-    refused(tmp_path / f'c{number}', 'cfg.json', 'architecture is')
+@pytest.mark.parametrize('value', [3.5, ['a'], {'a': 1}])
+def test_names_of_hooks_that_are_no_texts_are_refused(value, tmp_path):
+  folders.gemma_scope_2(
+      tmp_path / 'a',
+      folders.arrays(),
+      config={
+          'hf_hook_point_in': 'model.layers.3.output',
+          'hf_hook_point_out': value,
+      },
+  )
+  refused(tmp_path / 'a', 'config.json', 'hf_hook_point_out is')
+  folders.saelens(
+      tmp_path / 'b',
+      folders.arrays(),
+      {'architecture': 'jumprelu'},
+      hook_name_out=value,
+  )
+  refused(tmp_path / 'b', 'hook_name_out is')
+  folders.saelens(tmp_path / 'c', folders.arrays(), {'architecture': value})
+  refused(tmp_path / 'c', 'cfg.json', 'architecture is')
 
 
 @pytest.mark.parametrize(
