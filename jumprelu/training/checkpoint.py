@@ -23,6 +23,7 @@ from absl import logging
 
 from jumprelu import errors, extras, processes
 from jumprelu.files import digests
+from jumprelu.ops import array_digests
 from jumprelu.training import checkpoint_reading
 from jumprelu.training.checkpoint_config import Config
 
@@ -106,7 +107,9 @@ class Checkpointer:
     if step == self._last_step:
       return
     leaves = digests.named_leaves(state)
-    records, not_finite = digests.leaf_records(leaves)
+    records, not_finite = digests.leaf_records(
+        leaves, parts=array_digests.parts
+    )
     if not_finite:
       raise errors.NumericalError(
           f'step {step}: {", ".join(not_finite)} not finite; nothing was saved'
