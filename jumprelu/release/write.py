@@ -21,7 +21,14 @@ import numpy as np
 
 from jumprelu import errors
 from jumprelu.evals import results
-from jumprelu.files import digests, folder_kinds, formats, json_files, npz
+from jumprelu.files import (
+    digests,
+    durable,
+    folder_kinds,
+    formats,
+    json_files,
+    npz,
+)
 from jumprelu.release import card, frontier, layout, verify
 from jumprelu.release import members as members_lib
 
@@ -92,6 +99,7 @@ def write_release(
             (m.input_gain for m in members if m.site == 'transcoder'), None
         ),
     )
+    durable.sync_tree(new)
     verify.verify_release(new)
     _replace(out, new, old=pathlib.Path(scratch) / 'old')
   return rows
@@ -187,6 +195,7 @@ def _write_member(
           provenance,
           sha256=digests.sha256_of(folder / layout.PARAMS),
       ),
+      seal=True,
   )
 
 
@@ -229,6 +238,7 @@ def _write_suite(
           # The card has no digest, because users may edit it.
           'files': files | {layout.CARD: None},
       },
+      seal=True,
   )
 
 
