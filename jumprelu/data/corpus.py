@@ -32,7 +32,7 @@ from jumprelu.data.config import Config
 from jumprelu.data.documents import Document, Source, Split
 from jumprelu.data.tokenizer import Tokenizer
 from jumprelu.errors import DataError, UserError
-from jumprelu.files import cache_folder, locks
+from jumprelu.files import cache_folder, disk, locks
 
 # Limits of a batch of documents, which all cores tokenise together.
 _BATCH_DOCUMENTS = 64
@@ -192,6 +192,10 @@ def _directory(
   return root / f'{slug or "text"}-{digest[:16]}'
 
 
+# Text has fewer bytes per token with every known tokenizer.
+_MOST_BYTES_PER_TOKEN = 8
+
+
 def _write(
     directory: pathlib.Path, read, config, tokenizer, *, record, source
 ) -> None:
@@ -212,6 +216,12 @@ def _write(
       return  # Another process wrote it while this one waited for the lock.
     partial = directory.with_name(directory.name + '.partial')
     partial.mkdir(exist_ok=True)
+    disk.require(
+        partial,
+        _least_bytes(source, config, tokenizer) - _written(partial),
+        what=f'the token cache of {source.name}',
+        cure=cure,
+    )
     cache_writer.write_caches(
         partial,
         read,
@@ -223,6 +233,20 @@ def _write(
         late=functools.partial(_skipped, source),
     )
     partial.rename(directory)
+
+
+def _least_bytes(source: Any, config: Config, tokenizer: Tokenizer) -> int:
+  """Returns a lower bound of the bytes of both caches; 0 if it is unknown."""
+  size = getattr(source, 'size', int)()  # Tokenised text has no size.
+  tokens = size / _MOST_BYTES_PER_TOKEN
+  if config.max_tokens:
+    tokens = min(tokens, config.max_tokens)
+  return int(tokens) * (2 if tokenizer.vocab_size <= 2**16 else 4)
+
+
+def _written(partial: pathlib.Path) -> int:
+  """Returns the bytes that an interrupted call has written."""
+  return sum(p.stat().st_size for p in partial.rglob('*') if p.is_file())
 
 
 # The fields of a manifest that `open_prepared` reads, besides those that every

@@ -23,6 +23,7 @@ from jumprelu import errors
 from jumprelu.evals import results
 from jumprelu.files import (
     digests,
+    disk,
     durable,
     folder_kinds,
     formats,
@@ -72,6 +73,7 @@ def write_release(
   if not members:
     raise errors.UserError(f'{out}: a release needs at least one member')
   check_target(out, run=provenance.run)
+  disk.require(out.parent, _bytes(members), what=f'the release {out.name}')
   out.parent.mkdir(parents=True, exist_ok=True)
   paths = member_paths(members)
   with tempfile.TemporaryDirectory(
@@ -103,6 +105,15 @@ def write_release(
     verify.verify_release(new)
     _replace(out, new, old=pathlib.Path(scratch) / 'old')
   return rows
+
+
+def _bytes(members: Sequence[members_lib.Member]) -> int:
+  """Returns the bytes of all arrays, of which most of a release consists."""
+  return sum(
+      int(np.prod(np.shape(x))) * 4
+      for member in members
+      for x in member.params.values()
+  )
 
 
 def _replace(out: pathlib.Path, new: pathlib.Path, *, old: pathlib.Path):

@@ -13,7 +13,7 @@ import numpy as np
 
 from jumprelu import processes, sharding
 from jumprelu.activations import scales as scales_lib
-from jumprelu.files import formats
+from jumprelu.files import disk, formats
 from jumprelu.training import (
     checkpoint,
     initial,
@@ -157,6 +157,7 @@ def _run(
   stored = suite.stored_state(job.groups, mesh=mesh)
   segments = _make_segments(job)
 
+  _check_space(directory, stored, config)
   if directory.has_checkpoint():
     watch.on_phase('restoring the newest checkpoint')
   # This call sets `counts.step` to the step at which training starts.
@@ -193,6 +194,7 @@ def _run(
       stop = should_stop(step)
       if stop or step == total or _is_due(config, step):
         reporter.flush()
+        directory.sync_metrics()
         directory.write_status('running', total_steps=total, **vars(counts))
         saved = segments.finish(state)
         saved = padding.strip(saved, job.groups, mesh=mesh)
@@ -200,6 +202,23 @@ def _run(
       if stop and step < total:
         return PREEMPTED
   return DONE
+
+
+def _check_space(
+    directory: run_dir.RunDir, stored: Any, config: config_lib.TrainConfig
+) -> None:
+  """Raises FullDiskError if checkpoints have too little space."""
+  size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(stored))
+  # A checkpoint is removed after the next one is complete.
+  missing = config.checkpoint.keep + 1 - len(directory.checkpoint_steps())
+  missing = min(missing, -(-config.blocks // config.checkpoint.every_blocks))
+  if processes.is_main():
+    disk.require(
+        directory.checkpoints,
+        max(missing, 0) * size,
+        what=f'up to {missing} checkpoints',
+        cure='or lower --checkpoint.keep',
+    )
 
 
 def _make_segments(job: job_lib.Job) -> step_lib.Segments:
