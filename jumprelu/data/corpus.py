@@ -192,10 +192,6 @@ def _directory(
   return root / f'{slug or "text"}-{digest[:16]}'
 
 
-# Text has fewer bytes per token with every known tokenizer.
-_MOST_BYTES_PER_TOKEN = 8
-
-
 def _write(
     directory: pathlib.Path, read, config, tokenizer, *, record, source
 ) -> None:
@@ -218,7 +214,8 @@ def _write(
     partial.mkdir(exist_ok=True)
     disk.require(
         partial,
-        _least_bytes(source, config, tokenizer) - _written(partial),
+        sources.least_bytes(source, config, vocab_size=tokenizer.vocab_size)
+        - sum(p.stat().st_size for p in partial.rglob('*') if p.is_file()),
         what=f'the token cache of {source.name}',
         cure=cure,
     )
@@ -233,20 +230,6 @@ def _write(
         late=functools.partial(_skipped, source),
     )
     partial.rename(directory)
-
-
-def _least_bytes(source: Any, config: Config, tokenizer: Tokenizer) -> int:
-  """Returns a lower bound of the bytes of both caches; 0 if it is unknown."""
-  size = getattr(source, 'size', int)()  # Tokenised text has no size.
-  tokens = size / _MOST_BYTES_PER_TOKEN
-  if config.max_tokens:
-    tokens = min(tokens, config.max_tokens)
-  return int(tokens) * (2 if tokenizer.vocab_size <= 2**16 else 4)
-
-
-def _written(partial: pathlib.Path) -> int:
-  """Returns the bytes that an interrupted call has written."""
-  return sum(p.stat().st_size for p in partial.rglob('*') if p.is_file())
 
 
 # The fields of a manifest that `open_prepared` reads, besides those that every

@@ -108,7 +108,7 @@ def write_release(
 
 
 def _bytes(members: Sequence[members_lib.Member]) -> int:
-  """Returns the bytes of all arrays, of which most of a release consists."""
+  """Returns the bytes of all arrays, which are most of a release."""
   return sum(
       int(np.prod(np.shape(x))) * 4
       for member in members

@@ -113,11 +113,14 @@ def train_suite(config, out, *, processes=None, watch=None) -> int:
     processes: The config of the processes; the default if None.
     watch: The `training.train.Watch`; the default if None.
   """
+  from jumprelu.planning import start_memory
   from jumprelu.release import starts
   from jumprelu.run import preemption as preemption_lib
   from jumprelu.training import run_dir, train
 
   with preemption_lib.start(processes or preemption_lib.Config()) as preemption:
+    if warning := start_memory.check(config):
+      print(warning, file=sys.stderr)
     sources = {}
     # Read before the run directory is made, so that a wrong path leaves nothing.
     if config.init_from and not run_dir.RunDir(out).has_checkpoint():

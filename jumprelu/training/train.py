@@ -154,10 +154,9 @@ def _run(
   total, batches = config.steps, config.stream.batches
   max_steps = config.stream.batches_per_dispatch
   # No arrays are allocated yet: `stored` holds shapes, `segments` functions.
-  stored = suite.stored_state(job.groups, mesh=mesh)
+  stored = _stored_state(job, directory)
   segments = _make_segments(job)
 
-  _check_space(directory, stored, config)
   if directory.has_checkpoint():
     watch.on_phase('restoring the newest checkpoint')
   # This call sets `counts.step` to the step at which training starts.
@@ -174,8 +173,7 @@ def _run(
   with _observers(job, directory, counts, watch, skipped) as observers:
     reporter, profile = observers
 
-    # Each segment is dispatched before the metrics of the previous one are
-    # read.
+    # A segment is dispatched before the metrics of the previous one are read.
     step, block, state = counts.step, None, segments.prepare(state)
     watch.on_phase(start_lines.compiling())
     while step < total:
@@ -204,10 +202,13 @@ def _run(
   return DONE
 
 
-def _check_space(
-    directory: run_dir.RunDir, stored: Any, config: config_lib.TrainConfig
-) -> None:
-  """Raises FullDiskError if checkpoints have too little space."""
+def _stored_state(job: job_lib.Job, directory: run_dir.RunDir) -> Any:
+  """Returns the shapes of a checkpoint's arrays.
+
+  Raises:
+    FullDiskError: checkpoints have too little space.
+  """
+  config, stored = job.config, suite.stored_state(job.groups, mesh=job.mesh)
   size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(stored))
   # A checkpoint is removed after the next one is complete.
   missing = config.checkpoint.keep + 1 - len(directory.checkpoint_steps())
@@ -219,6 +220,7 @@ def _check_space(
         what=f'up to {missing} checkpoints',
         cure='or lower --checkpoint.keep',
     )
+  return stored
 
 
 def _make_segments(job: job_lib.Job) -> step_lib.Segments:

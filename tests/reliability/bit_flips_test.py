@@ -1,4 +1,4 @@
-"""A flipped bit in any file is refused, or changes no number of a result."""
+"""A flipped bit in any file is refused, or has no effect on results."""
 
 import fnmatch
 import pathlib

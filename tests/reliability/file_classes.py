@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 # Damage is noticed when the file is read: an error of one line names it.
 PROTECTED = 'protected'
-# No number of a result depends on the file.
+# Results do not depend on the file.
 ADVISORY = 'advisory'
 # The format has no checksum, or not for the whole file.
 FOREIGN = 'foreign'
