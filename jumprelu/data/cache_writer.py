@@ -16,7 +16,7 @@ import numpy as np
 
 from jumprelu import errors, extras
 from jumprelu.data import cache, packing
-from jumprelu.files import json_files
+from jumprelu.files import durable, json_files
 
 PROGRESS = 'progress.json'
 SPLITS = ('train', 'held_out')
@@ -88,6 +88,7 @@ class _SplitWriter:
         digest.update(row.astype('<i4').tobytes())
         writer.write(row.astype(self._dtype).tobytes())
       writer.close()
+      durable.sync(path)  # Before the progress that lists it.
       self._shards.append(
           {
               'file': name,

@@ -1,6 +1,7 @@
 """The source of documents that a value of --data names."""
 
 import pathlib
+from typing import Any
 
 from jumprelu.data.config import Config
 from jumprelu.data.documents import (
@@ -15,12 +16,16 @@ from jumprelu.data.text_files import TextFiles
 from jumprelu.data.tfds_set import TfdsSet
 from jumprelu.errors import UserError
 
+# Text has fewer bytes per token with every known tokenizer.
+_MOST_BYTES_PER_TOKEN = 8
+
 __all__ = [
     'Document',
     'Source',
     'Split',
     'is_held_out',
     'is_local',
+    'least_bytes',
     'make_source',
     'make_split',
     'split_paths',
@@ -84,3 +89,18 @@ def _exists(path: str) -> bool:
     return bool(path) and pathlib.Path(path).expanduser().exists()
   except (OSError, RuntimeError, ValueError):
     return False  # Such as a name that is too long or has a null byte.
+
+
+def least_bytes(source: Any, config: Config, *, vocab_size: int) -> int:
+  """Returns a lower bound of the bytes of a source's token caches.
+
+  Args:
+    source: The source; the bound is 0 if its size is unknown.
+    config: The config of the corpus.
+    vocab_size: The size of the vocabulary.
+  """
+  size = getattr(source, 'size', int)()  # Tokenised text has no size.
+  tokens = size // _MOST_BYTES_PER_TOKEN
+  if config.max_tokens:
+    tokens = min(tokens, config.max_tokens)
+  return tokens * (2 if vocab_size <= 2**16 else 4)

@@ -148,11 +148,14 @@ def train_suite(
     extend: Whether `out` may hold a shorter run, which is extended.
     add_to: The run directory to which the members are added, or ''.
   """
+  from jumprelu.planning import start_memory
   from jumprelu.release import starts
   from jumprelu.run import preemption as preemption_lib
   from jumprelu.training import run_dir, train
 
   with preemption_lib.start(processes or preemption_lib.Config()) as preemption:
+    if warning := start_memory.check(config):
+      print(warning, file=sys.stderr)
     sources = {}
     # Read before the run directory is made, so that a wrong path leaves nothing.
     if config.init_from and not run_dir.RunDir(out).has_checkpoint():

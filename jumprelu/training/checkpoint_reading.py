@@ -15,6 +15,7 @@ import os
 import re
 import sys
 from typing import Any, NamedTuple
+import warnings
 
 from absl import logging
 import jax
@@ -224,7 +225,8 @@ def _quiet() -> Iterator[None]:
   loggers = [python_logging.getLogger(name) for name in ('absl', 'asyncio')]
   before = [logger.disabled for logger in loggers]
   hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
-  with output.native_dropped():
+  with output.native_dropped(), warnings.catch_warnings():
+    warnings.simplefilter('ignore')
     for logger in loggers:
       logger.disabled = True
     try:

@@ -37,10 +37,12 @@ import jumprelu
 from jumprelu import errors, extras
 from jumprelu.files import (
     dotted,
+    durable,
     folder_kinds,
     formats,
     json_files,
     locks,
+    remote,
     versions,
 )
 from jumprelu.training import config as config_lib
@@ -117,7 +119,11 @@ class RunDir:
 
   def has_checkpoint(self) -> bool:
     """Returns whether there is a checkpoint, verified or not."""
-    return any(self.checkpoints.glob('[0-9]*'))
+    return bool(self.checkpoint_steps())
+
+  def checkpoint_steps(self) -> list[str]:
+    """Returns the names of the folders of checkpoints, verified or not."""
+    return [path.name for path in self.checkpoints.glob('[0-9]*')]
 
   def read(self, name: str) -> dict[str, Any]:
     """Returns the content of a JSON file of the run; {} if it is missing."""
@@ -224,16 +230,33 @@ class RunDir:
     if self._is_main:
       json_files.append_line(self.path / 'metrics.jsonl', record)
 
+  def sync_metrics(self) -> None:
+    """Waits until metrics.jsonl is on the disk, before a checkpoint is saved.
+
+    The metrics of a checkpoint's steps then survive the loss of the computer.
+    """
+    path = self.path / 'metrics.jsonl'
+    if self._is_main and path.exists() and not remote.is_remote(path):
+      durable.sync(path)
+
   def truncate_metrics(self, step: int) -> None:
     """Moves the lines of steps after `step` to metrics.discarded.jsonl."""
     path = self.path / 'metrics.jsonl'
     if not self._is_main or not path.exists():
       return
-    kept, discarded = [], []
-    # Damaged bytes belong to lines that are discarded.
+    kept, discarded, last = [], [], 0
+    # Bytes that are no text are replaced, so that their line is moved.
     text = path.read_bytes().decode('utf-8', 'replace')
     for line in text.splitlines(keepends=True):
-      (kept if _step_of(line) <= step else discarded).append(line)
+      is_kept = _step_of(line) <= step
+      (kept if is_kept else discarded).append(line)
+      last = _step_of(line) if is_kept else last
+    if last < step:
+      logging.warning(
+          '%s: ends at step %s, before the checkpoint of step %d; its later'
+          ' lines were lost with their computer',
+          path, last, step,
+      )  # fmt: skip
     if discarded:
       with (self.path / 'metrics.discarded.jsonl').open('a') as f:
         f.writelines(line.rstrip('\n') + '\n' for line in discarded)

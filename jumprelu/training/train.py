@@ -13,7 +13,7 @@ import numpy as np
 from jumprelu import processes, sharding
 from jumprelu.activations import blocks
 from jumprelu.activations import scales as scales_lib
-from jumprelu.files import formats
+from jumprelu.files import disk, formats
 from jumprelu.training import (
     checkpoint,
     extension,
@@ -214,8 +214,7 @@ def _attempt(
   with _observers(job, directory, counts, watch, skipped) as observers:
     reporter, profile = observers
 
-    # Each segment is dispatched before the metrics of the previous one are
-    # read.
+    # A segment is dispatched before the metrics of the previous one are read.
     step, block, state = counts.step, None, segments.prepare(state)
     watch.on_phase(start_lines.compiling())
     while step < total:
@@ -234,6 +233,7 @@ def _attempt(
       stop = should_stop(step)
       if stop or step == total or _is_due(config, step):
         reporter.flush()
+        directory.sync_metrics()
         directory.write_status('running', total_steps=total, **vars(counts))
         saved = segments.finish(state)
         saved = padding.strip(saved, job.groups, mesh=mesh)
@@ -259,7 +259,7 @@ def _begin(
   if directory.has_checkpoint():
     watch.on_phase('restoring the newest checkpoint')
   # No arrays are allocated yet: this has shapes only.
-  stored = suite.stored_state(job.groups, mesh=job.mesh)
+  stored = _stored_state(job, directory)
   state, scales = starting.restore_or_init(
       job,
       directory,
@@ -274,6 +274,29 @@ def _begin(
   starting.record_start(job, directory, counts, scales)
   start_lines.announce(job, directory, counts.step, on_phase=watch.on_phase)
   return state, scales, stream
+
+
+def _stored_state(job: job_lib.Job, directory: run_dir.RunDir) -> Any:
+  """Returns the shapes of a checkpoint's arrays.
+
+  Raises:
+    FullDiskError: checkpoints have too little space.
+  """
+  config, stored = job.config, suite.stored_state(job.groups, mesh=job.mesh)
+  size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(stored))
+  # A checkpoint is removed after the next one is complete. The one before the
+  # decay of the learning rate is kept as well.
+  limit = config.checkpoint.keep + 1 + bool(config.optim.lr_decay)
+  missing = limit - len(directory.checkpoint_steps())
+  missing = min(missing, -(-config.blocks // config.checkpoint.every_blocks))
+  if processes.is_main():
+    disk.require(
+        directory.checkpoints,
+        max(missing, 0) * size,
+        what=f'up to {missing} checkpoints',
+        cure='or lower --checkpoint.keep',
+    )
+  return stored
 
 
 def _make_segments(job: job_lib.Job) -> step_lib.Segments:

@@ -10,7 +10,7 @@ from jumprelu import errors
 from jumprelu.run import signals
 from tests import local_processes
 
-# A command that waits in one of several ways, by `sys.argv`: it waits while
+# A command that waits in different ways. By its argument it waits while
 # Python runs, in a call into C++ that returns late, or in an import; or it is
 # between two segments of a run.
 _SCRIPT = """

@@ -2,13 +2,14 @@
 
 import json
 import math
+import pathlib
 
 import pytest
 
 from jumprelu import errors
-from jumprelu.files import dotted
-from jumprelu.training import job, run_dir, train
-from tests import toy_suite
+from jumprelu.files import dotted, durable
+from jumprelu.training import checkpoint, job, run_dir, train
+from tests import toy_run, toy_suite
 
 
 def _claim(path, /, **changes):
@@ -126,6 +127,34 @@ def test_metrics_after_the_checkpoint_are_set_aside(tmp_path):
       '{"step": 1}\n{"step": 2}\n{"step": 3, "again": true}\n'
   )
   assert (tmp_path / 'metrics.discarded.jsonl').read_text() == '{"step": 3}\n'
+
+
+def test_damaged_and_missing_lines_of_metrics_are_reported(tmp_path, caplog):
+  directory = _claim(tmp_path)
+  path = tmp_path / 'metrics.jsonl'
+  path.write_bytes(b'{"step": 4}\n{"step": 8, "a": "\xff"}\n{"st\xffep": 12}\n')
+  directory.truncate_metrics(12)
+  assert len(path.read_text().splitlines()) == 2
+  assert 'ends at step 8, before the checkpoint of step 12' in caplog.text
+
+
+def test_metrics_are_on_the_disk_before_a_checkpoint(tmp_path, monkeypatch):
+  order = []
+  sync, save = durable.sync, checkpoint.Checkpointer.save
+
+  def record_sync(path):
+    order.append(pathlib.Path(path).name)
+    sync(path)
+
+  def record_save(self, step, *args, **kwargs):
+    order.append(step)
+    return save(self, step, *args, **kwargs)
+
+  monkeypatch.setattr(durable, 'sync', record_sync)
+  monkeypatch.setattr(checkpoint.Checkpointer, 'save', record_save)
+  toy_run.run(tmp_path)
+  steps = [i for i, item in enumerate(order) if item != 'metrics.jsonl']
+  assert steps and all(order[i - 1] == 'metrics.jsonl' for i in steps)
 
 
 def test_done_needs_the_last_checkpoint_too(tmp_path):
