@@ -17,11 +17,9 @@ begins with the failures of earlier ones; those that no longer fail are counted
 as mended. The exit code is 1 while there are failures.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-import dataclasses
+from collections.abc import Iterator, Mapping
 import itertools
 import math
-import multiprocessing
 import os
 import pathlib
 import sys
@@ -30,13 +28,12 @@ from typing import Any
 
 from absl import flags
 
+from experiments.reliability import supervisor
 from jumprelu import errors
 from jumprelu.files import json_files
 from jumprelu.run import flags as flags_lib
 from jumprelu.run import main as main_lib
 
-# A worker that is at one case for longer than this has hung.
-_HANG_SECONDS = 30.0
 _SLICE_SECONDS = 10.0
 # Cases that every reader has before others have more.
 _CASES = 10_000
@@ -129,7 +126,7 @@ def fuzz(
   results = {name: _read(out / f'{name}.json') for name in names}
   end = time.monotonic() + seconds
   slice_seconds = min(_SLICE_SECONDS, seconds / len(names))
-  worker = _Worker()
+  worker = supervisor.Worker()
   try:
     for name in names:
       _repeat_failures(worker, name, results[name])
@@ -180,7 +177,7 @@ def _turns(results: Mapping[str, Any], end: float) -> Iterator[str]:
     return results[name]['cases']
 
   def cost(name):
-    return results[name]['seconds'] / max(1, cases(name))
+    return results[name]['cost']
 
   def left(name):
     missing = _CASES - cases(name)
@@ -200,14 +197,15 @@ def _turns(results: Mapping[str, Any], end: float) -> Iterator[str]:
 def _read(path: pathlib.Path | None) -> dict[str, Any]:
   """Returns the results of earlier starts; empty ones without a path."""
   empty = {
-      'cases': 0, 'clean': 0, 'accepted': 0, 'seconds': 0.0, 'mended': 0,
+      'cases': 0, 'clean': 0, 'accepted': 0, 'seconds': 0.0, 'cost': 0.0,
+      'mended': 0,
       'next': {}, 'failures': [],
   }  # fmt: skip
   return empty | (json_files.read_json(path, missing_ok=True) if path else {})
 
 
 def _add_slice(
-    worker: '_Worker',
+    worker: supervisor.Worker,
     name: str,
     result: dict[str, Any],
     *,
@@ -227,7 +225,7 @@ def _add_slice(
       for any number.
   """
   started = time.monotonic()
-  first = result['next'].get(str(seed), 0)
+  first, before = result['next'].get(str(seed), 0), result['cases']
   end = started + seconds
   number_of_slices = 0
   while (left := end - time.monotonic()) > 0:
@@ -242,7 +240,10 @@ def _add_slice(
     result['next'][str(seed)] = first
     if number_of_slices == slices:
       break
-  result['seconds'] = round(result['seconds'] + time.monotonic() - started, 1)
+  passed = time.monotonic() - started
+  result['seconds'] = round(result['seconds'] + passed, 1)
+  # Seconds per case, of the last slice alone.
+  result['cost'] = passed / max(1, result['cases'] - before)
 
 
 def _add_failure(
@@ -264,7 +265,7 @@ def _add_failure(
 
 
 def _repeat_failures(
-    worker: '_Worker', name: str, result: dict[str, Any]
+    worker: supervisor.Worker, name: str, result: dict[str, Any]
 ) -> None:
   """Runs the failures of earlier starts again, and drops mended ones."""
   kept = []
@@ -287,90 +288,6 @@ def _report(name: str, result: Mapping[str, Any]) -> None:
       f' failure, {result["seconds"]:.0f} s',
       flush=True,
   )
-
-
-@dataclasses.dataclass
-class _Slice:
-  """The outcome of a slice of cases.
-
-  Attributes:
-    count: The number of cases, failures included.
-    counts: The numbers of outcomes by kind; without those of a slice that a
-      crash or hang ended.
-    failures: (number, kind, reason) of each failure.
-  """
-
-  count: int
-  counts: dict[str, int]
-  failures: list[tuple[int, str, str]]
-
-
-class _Worker:
-  """A process that runs cases, started anew when it hangs or dies."""
-
-  def __init__(self, serve: Callable[[Any, Any], None] | None = None):
-    """Takes the main function of the process; that of `worker.py` if None."""
-    self._serve = serve
-    self._context = multiprocessing.get_context('spawn')
-    self._process: Any = None
-    self._connection: Any = None
-    # The number and the kinds of outcomes of the running slice.
-    self._current = self._context.RawArray('q', 4)
-
-  def run(
-      self, name: str, seed: int, numbers: Iterator[int], *, seconds: float
-  ) -> _Slice:
-    """Runs cases until the time is over, or until one hangs or crashes."""
-    if self._process is None:
-      self._start()
-    for i in range(4):
-      self._current[i] = 0
-    self._connection.send((name, seed, numbers, seconds))
-    failures: list[tuple[int, str, str]] = []
-    seen, since = -1, time.monotonic()
-    while True:
-      try:
-        while self._connection.poll(0.2):
-          kind, *rest = self._connection.recv()
-          if kind == 'done':
-            counts = rest[0]
-            return _Slice(sum(counts.values()), counts, failures)
-          failures.append(tuple(rest))
-      except (EOFError, ConnectionError):
-        self._process.join()
-        return self._ended('crash', f'exit {self._process.exitcode}', failures)
-      if self._current[1] != seen:
-        seen, since = self._current[1], time.monotonic()
-      elif time.monotonic() - since > _HANG_SECONDS and seen:
-        return self._ended('hang', f'{_HANG_SECONDS:.0f} s', failures)
-
-  def _ended(self, kind: str, reason: str, failures: list) -> _Slice:
-    """Returns the part of a slice up to the case that ended the worker."""
-    number, started, clean, accepted = self._current
-    if not started:
-      raise RuntimeError(f'the worker ended before the first case ({reason})')
-    self.stop()
-    failures.append((number, kind, reason))
-    return _Slice(started, {'clean': clean, 'accepted': accepted}, failures)
-
-  def stop(self) -> None:
-    """Ends the process."""
-    if self._process is not None:
-      self._process.kill()
-      self._process.join()
-    self._process = None
-
-  def _start(self) -> None:
-    # Imported by the new process, too.
-    from experiments.reliability import worker
-
-    serve = self._serve or worker.serve
-    self._connection, theirs = self._context.Pipe()
-    self._process = self._context.Process(
-        target=serve, args=(theirs, self._current), daemon=True
-    )
-    self._process.start()
-    theirs.close()
 
 
 def _run_case(text: str) -> int:

@@ -4,7 +4,7 @@ Each function returns changed contents and draws from a `random.Random` only, so
 that a case is reproduced from its seed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 import copy
 import json
 import random
@@ -134,7 +134,10 @@ def of_tree(value: Any, rng: random.Random, new: Any = None) -> Any:
     new: The value to put in; None for a hostile one.
   """
   nodes = list(_places(value))
-  parent, key = rng.choice(nodes) if nodes else (None, None)
+  parent: Any = None
+  key: Any = None
+  if nodes:
+    parent, key = rng.choice(nodes)
   if parent is None:
     return copy.deepcopy(rng.choice(_VALUES)) if new is None else new
   kind = rng.randrange(10) if new is None else 9
@@ -161,7 +164,7 @@ def of_tree(value: Any, rng: random.Random, new: Any = None) -> Any:
   return value
 
 
-def _places(value: Any):
+def _places(value: Any) -> Iterator[tuple[Any, Any]]:
   """Yields (parent, key) of each node below the top."""
   stack = [value]
   while stack:

@@ -44,20 +44,21 @@ def differences(run: pathlib.Path, whole: pathlib.Path) -> Iterator[str]:
 
 def state(run: pathlib.Path, step: int) -> dict[str, Any]:
   """Returns the arrays and the record of a checkpoint."""
+  from etils import epath
   import jax
   from orbax.checkpoint import v1 as ocp
 
-  path = run / 'checkpoints' / str(step)
+  path = epath.Path(run) / 'checkpoints' / str(step)
   # The devices of the run are those of other processes.
   place = jax.sharding.SingleDeviceSharding(jax.devices('cpu')[0])
-  stored = ocp.metadata(path, checkpointable_name='state').metadata
+  stored: Any = ocp.metadata(path, checkpointable_name='state').metadata
   wanted = {
       name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
       for name, leaf in stored.items()
   }
   arrays = ocp.load(path, wanted, checkpointable_name='state')
   result = {name: np.asarray(value) for name, value in arrays.items()}
-  sealed = ocp.metadata(path).custom_metadata
+  sealed: Any = ocp.metadata(path).custom_metadata
   body = sealed['body']
   # The environment and the time of a start are parts of the record.
   meta = {

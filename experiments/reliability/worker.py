@@ -144,7 +144,7 @@ def _as_command(error: BaseException) -> Outcome:
     del flag_values
     raise error
 
-  command = types.SimpleNamespace(define_flags=lambda fv: None, run=fail)
+  command: Any = types.SimpleNamespace(define_flags=lambda fv: None, run=fail)
   try:
     main.run_command(command, 'fuzz', [])
   except BaseException:

@@ -13,6 +13,7 @@ VOCABULARY = 'vocabulary.parquet'
 TEXTS = 'texts.parquet'
 EXPLANATIONS = 'explanations'
 _MEMBERS = 'members'
+_TEXT_COLUMNS = ('text', 'document', 'position', 'offset', 'tokens')
 
 
 def member_files(path: str) -> dict[str, str]:
@@ -130,7 +131,8 @@ def read_texts(folder: str | os.PathLike[str]) -> Any:
   Raises:
     MissingInputError: There is no such folder, or a file is missing.
   """
-  return _read(folder, read_manifest(folder)['texts'])
+  file = read_manifest(folder)['texts']
+  return _read(folder, file, wanted=_TEXT_COLUMNS)
 
 
 def read_text_firings(folder: str | os.PathLike[str], member: str) -> Any:
@@ -144,7 +146,8 @@ def read_text_firings(folder: str | os.PathLike[str], member: str) -> Any:
     MissingInputError: There is no such folder, or a file is missing.
     UserError: The folder has no such member.
   """
-  return _read(folder, _member(folder, member)['text_firings'])
+  file = _member(folder, member)['text_firings']
+  return _read(folder, file, wanted=('text', 'index', 'latents', 'values'))
 
 
 def read_vocabulary(folder: str | os.PathLike[str]) -> Any:
@@ -153,7 +156,8 @@ def read_vocabulary(folder: str | os.PathLike[str]) -> Any:
   Raises:
     MissingInputError: There is no such folder, or a file is missing.
   """
-  return _read(folder, read_manifest(folder)['vocabulary'])
+  file = read_manifest(folder)['vocabulary']
+  return _read(folder, file, wanted=('token', 'piece', 'count'))
 
 
 def read_explanation_sets(
@@ -223,8 +227,9 @@ def _read(
     *,
     columns: Sequence[str] | None = None,
     filters: Any = None,
+    wanted: Sequence[str] = (),
 ) -> Any:
-  """Returns a Parquet file of the folder as a table of pyarrow."""
+  """Returns a Parquet file, with the wanted columns, as a table of pyarrow."""
   with extras.imports():
     import pyarrow
     from pyarrow import parquet
@@ -241,3 +246,7 @@ def _read(
     raise errors.DataError(
         f'{path}: damaged ({str(error).splitlines()[0]}); collect it again'
     ) from error
+  for name in wanted:
+    if name not in table.column_names:
+      raise errors.DataError(f'{path}: has no column {name}; collect it again')
+  return table

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+from pyarrow import parquet
 import pytest
 
 from jumprelu import errors
@@ -76,3 +77,25 @@ def test_a_set_of_explanations_without_the_mark_is_incomplete(tmp_path):
   path.mkdir(parents=True)
   (path / 'manifest.json').write_text('{"format": 1}')
   assert reading.read_explanation_sets(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    'file, column, read',
+    [
+        ('vocabulary.parquet', 'piece', reading.read_vocabulary),
+        ('texts.parquet', 'tokens', reading.read_texts),
+        (
+            f'members/{MEMBER}.texts.parquet',
+            'latents',
+            lambda folder: reading.read_text_firings(folder, MEMBER),
+        ),
+    ],
+)
+def test_a_table_without_a_column_is_named(
+    folder, tmp_path, file, column, read
+):
+  copy = shutil.copytree(folder, tmp_path / 'copy')
+  path = copy / file
+  parquet.write_table(parquet.read_table(path).drop_columns([column]), path)
+  with pytest.raises(errors.DataError, match=f'has no column {column}'):
+    read(copy)

@@ -6,6 +6,7 @@ import pathlib
 from typing import Any
 import zipfile
 
+import jax.numpy as jnp
 import numpy as np
 
 from experiments.reliability import archives, mutations
@@ -106,7 +107,7 @@ def make_release(folder: pathlib.Path) -> None:
   )
   member = members_lib.Member(
       sae=sae,
-      params=arrays(),
+      params={name: jnp.asarray(x) for name, x in arrays().items()},
       reads=lm.make_reads('resid_post', 1),
       sparsity_coefficient=1e-3,
       target_l0=0.0,

@@ -1,10 +1,10 @@
 """Readers of run directories and checkpoints."""
 
+import dataclasses
 import functools
 import json
 import pathlib
 import time
-import types
 from typing import Any
 
 import jax
@@ -19,7 +19,6 @@ from jumprelu.files import digests, formats
 from jumprelu.run import status
 from jumprelu.training import (
     checkpoint_reading,
-    job,
     load_run,
     metrics_file,
     run_dir,
@@ -83,10 +82,6 @@ def make_run(folder: pathlib.Path) -> None:
   config = _config()
   groups = load_run.make_suite(config)
   taps = suite.taps(groups)
-  parts: Any = types.SimpleNamespace(
-      config=config, data_digest='0' * 64, lm_digest='0' * 64, groups=groups,
-      sources={},
-  )  # fmt: skip
   scales = scales_lib.Scales(
       dict.fromkeys(taps, 2.0),
       dict.fromkeys(taps, 9.0),
@@ -96,12 +91,30 @@ def make_run(folder: pathlib.Path) -> None:
   with directory.claim(config):
     directory.note_start(0)
     directory.write_env()
-    directory.write_suite(job.describe(parts, scales))
+    directory.write_suite(_suite(groups, scales))
     directory.write_status(
         'running', step=8, total_steps=16, tokens_trained=1024, seconds=2.5
     )
     for step in (4, 8):
       directory.append_metrics(_metrics(groups, step))
+
+
+def _suite(groups: Any, scales: scales_lib.Scales) -> dict[str, Any]:
+  members = [
+      {
+          'group': group.name,
+          'index': index,
+          'name': suite.member_name(member),
+          **dataclasses.asdict(member),
+      }
+      for group in groups
+      for index, member in enumerate(group.members)
+  ]
+  return {
+      'model': 'gemma2_nano', 'd_site': {'resid_post': 128}, 'layer': 1,
+      **scales.to_json(), 'data_digest': '0' * 64, 'lm_digest': '0' * 64,
+      'members': members,
+  }  # fmt: skip
 
 
 def _metrics(groups: Any, step: int) -> dict[str, Any]:
@@ -134,7 +147,7 @@ def _read_run(folder: pathlib.Path) -> Any:
 def _read_status(folder: pathlib.Path) -> Any:
   # The folder in which runs are looked for is the parent of the run.
   runs = [
-      status.read(path, now=time.time(), stale_after=60)
+      status.read(path, now=time.time(), stale_after=60.0)
       for path in status.find([str(folder)])
   ]
   return status.table(runs)

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from experiments.reliability import fuzz
+from experiments.reliability import fuzz, supervisor
 from jumprelu import errors
 
 
@@ -33,8 +33,8 @@ def _serve(connection, current):
 
 @pytest.fixture
 def worker(monkeypatch):
-  monkeypatch.setattr(fuzz, '_HANG_SECONDS', 2.0)
-  worker = fuzz._Worker(_serve)
+  monkeypatch.setattr(supervisor, 'HANG_SECONDS', 2.0)
+  worker = supervisor.Worker(_serve)
   yield worker
   worker.stop()
 
@@ -86,15 +86,15 @@ def test_results_add_up_over_starts(tmp_path, capsys):
 
 def test_turns_are_of_fast_readers_and_of_the_next_to_be_complete():
   results = {
-      name: {'cases': cases, 'seconds': seconds}
-      for name, cases, seconds in (
-          ('slow', 10, 1.0), ('fast', 900, 1.0), ('faster', 5000, 1.0),
+      name: {'cases': cases, 'cost': cost}
+      for name, cases, cost in (
+          ('slow', 10, 0.1), ('fast', 900, 1e-3), ('faster', 5000, 2e-4),
           ('new', 0, 0.0),
       )
   }  # fmt: skip
   turns = fuzz._turns(results, time.monotonic() + 100)
   assert next(turns) == 'new'
-  results['new'] = {'cases': 20, 'seconds': 10.0}
+  results['new'] = {'cases': 20, 'cost': 0.5}
   assert list(itertools.islice(turns, 2)) == ['fast', 'faster']
   results['faster']['cases'] = fuzz._CASES
   assert list(itertools.islice(turns, 2)) == ['fast', 'fast']
