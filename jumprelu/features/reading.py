@@ -239,7 +239,7 @@ def _read(
     raise errors.MissingInputError(f'{path}: no such file; collect it again')
   names = None if columns is None else list(columns)
   try:
-    return parquet.read_table(
+    table = parquet.read_table(
         path, columns=names, filters=filters, page_checksum_verification=True
     )
   except (pyarrow.ArrowException, OSError, ValueError) as error:
