@@ -104,10 +104,11 @@ def _of_run(
   metrics = _last_metrics(folder, steps)
   released, results = {}, {}
   for member, (sae, params) in zip(members, publish.fold(members), strict=True):
-    reads = member.reads
+    reads, config = member.reads, member.config
+    assert config is not None  # `load_suite` sets it.
     name = suite.member_name(member.member)
     origin = record.Origin(
-        member.config.model, reads.layer, reads.name, reads.stated_input_gain
+        config.model, reads.layer, reads.name, reads.stated_input_gain
     )
     meta = {
         'sparsity_coefficient': member.member.sparsity_coefficient,
@@ -116,7 +117,7 @@ def _of_run(
         'steps': member.meta['step'],
     }
     released[name] = record.Released(
-        sae, params, origin, meta, dotted.to_dict(member.config), reads.limits
+        sae, params, origin, meta, dotted.to_dict(config), reads.limits
     )
     results[name] = metrics.get(name, {})
   return released, results

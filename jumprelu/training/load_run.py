@@ -111,10 +111,9 @@ def load_suite(out: str | os.PathLike[str]) -> list[TrainedMember]:
     taps = group.reads.taps
     limits = tuple((t, scales.limits[t]) for t in taps if t in scales.limits)
     trained = state.groups[group.name]
-    params, skipped, failing = jax.device_get(
-        (trained.params, trained.skipped, trained.failing)
+    params, skipped, frozen = jax.device_get(
+        (trained.params, trained.skipped, backends.is_frozen(trained.failing))
     )
-    frozen = backends.is_frozen(failing)
     for index, member in enumerate(group.members):
       members.append(
           TrainedMember(

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jumprelu import saes
 from jumprelu.array_typing import Array, Bool, Float, Int
@@ -105,9 +104,7 @@ def select(ok: Bool[Array, ''], new: Any, old: Any) -> Any:
   return jax.tree.map(lambda new, old: jnp.where(ok, new, old), new, old)
 
 
-def is_frozen(
-    failing: Int[Array | np.ndarray, '*members'],
-) -> Bool[Array | np.ndarray, '*members']:
+def is_frozen(failing: Int[Array, '*members']) -> Bool[Array, '*members']:
   """Returns whether members make no further steps, from their counters."""
   return failing >= _FROZEN
 
@@ -163,7 +160,8 @@ def frozen_metrics(
     skipped: The counter of skipped steps after a step of a frozen member.
   """
   counters = {'skipped': skipped, 'frozen': 1, 'overflow': 0}
-  return {
-      name: jnp.where(is_frozen, counters.get(name, jnp.nan), values)
-      for name, values in metrics.items()
-  }
+  frozen = {}
+  for name, values in metrics.items():
+    constant: Any = counters.get(name, jnp.nan)
+    frozen[name] = jnp.where(is_frozen, constant, values)
+  return frozen
