@@ -10,7 +10,7 @@ import pytest
 from jumprelu import errors, explain
 from jumprelu.explain import judges, llm, make, prompts, rules, summary
 from jumprelu.features import reading
-from jumprelu.files import locks
+from jumprelu.files import json_files, locks
 from tests.explain import planted
 
 _CONFIG = explain.Config(trials=4, simulated=4)
@@ -206,8 +206,8 @@ def test_features_without_explanations_and_of_newer_formats(folder):
   assert reading.read_explanation_sets(folder) == {}
   make.make(_plan(folder))
   path = folder / 'explanations' / 'test' / 'manifest.json'
-  manifest = json.loads(path.read_text())
-  path.write_text(json.dumps(manifest | {'format': 99}))
+  manifest = json_files.read_json(path) | {'format': 99}
+  json_files.write_json(path, manifest)
   with pytest.raises(
       errors.DataError, match='set of explanations of format 99'
   ):
