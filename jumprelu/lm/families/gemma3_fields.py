@@ -5,7 +5,6 @@ that have the defaults of transformers.
 """
 
 from collections.abc import Iterator, Mapping
-import math
 from typing import Any, NamedTuple
 
 from jumprelu.lm import config as config_lib
@@ -91,6 +90,7 @@ _ROPE_FIELDS = (
 
 # Larger bases are those of no model, and overflow 32 bits.
 _MAX_BASE = 1e9
+_MAX_FACTOR = 1e9
 
 
 class _Ropes(NamedTuple):
@@ -258,8 +258,11 @@ def _rope(
         f'{prefix}rope_theta is {short(base)}, wanted a whole number above 0'
         f' and below {_MAX_BASE:g}'
     )
-  if type(factor) not in (int, float) or not 1 <= factor < math.inf:
-    problems.append(f'{prefix}factor is {short(factor)}, wanted at least 1')
+  if type(factor) not in (int, float) or not 1 <= factor < _MAX_FACTOR:
+    problems.append(
+        f'{prefix}factor is {short(factor)}, wanted at least 1 and below'
+        f' {_MAX_FACTOR:g}'
+    )
   if len(problems) > before:
     return None
   return config_lib.Rope(int(base), float(factor))

@@ -31,8 +31,17 @@ SIZES = {
 }
 
 _MAX_SIZE = 2**31 - 1
-# The number of layers, in config.json and in GGUF files.
-_LIMITS = {'num_hidden_layers': 1024, 'block_count': 1024}
+# The numbers of layers and of those in a pattern, in config.json and in GGUF
+# files.
+_LIMITS = dict.fromkeys(
+    (
+        'num_hidden_layers',
+        'block_count',
+        'sliding_window_pattern',
+        '_sliding_window_pattern',
+    ),
+    1024,
+)
 
 # Fields that have no effect on activations, in any family.
 IRRELEVANT = frozenset(
