@@ -39,6 +39,14 @@ def test_sizes_of_no_model_are_refused_before_memory_is_taken(
             {'rope_scaling': {'rope_type': 'linear', 'factor': 0.5}},
             'factor is 0.5, wanted at least 1',
         ),
+        (
+            {'rope_scaling': {'rope_type': 'linear', 'factor': 10**400}},
+            'factor is 1.*, wanted at least 1 and below 1e[+]09',
+        ),
+        (
+            {'sliding_window_pattern': 2**31 - 1},
+            'sliding_window_pattern .* at most 1,024',
+        ),
     ],
 )
 def test_rotary_embeddings_that_gemma_refuses_are_named(
