@@ -34,6 +34,7 @@ def _make_run(path):
       {'positions': [{'path': 'a', 'position': 1}]},
   )
   stored.write(made, path / 'evaluation', _KEY)
+  run_dir.RunDir(path).write_incident(1, {'from_step': 4})
 
 
 def _read_run(path):
@@ -52,6 +53,7 @@ def _read_run(path):
       meta['scales'],
       meta['counts']['step'],
       suite['scales'],
+      directory.incidents(),
       # An evaluation that is not found is computed again.
       evaluation and (evaluation.rows, _leaves(evaluation.firing_frequency)),
   )
@@ -110,7 +112,8 @@ def _read_cache(path):
 def _make_features(path):
   columns = {'token': np.arange(99), 'count': np.arange(99) ** 2}
   arrow.write(path / 'vocabulary.parquet', columns)
-  manifest = {'vocabulary': 'vocabulary.parquet', 'members': [], 'tokens': 99}
+  files = dict.fromkeys(('vocabulary', 'texts'), 'vocabulary.parquet')
+  manifest = {**files, 'members': [], 'tokens': 99}
   json_files.write_json(path / 'manifest.json', manifest, seal=True)
 
 

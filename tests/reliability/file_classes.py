@@ -45,6 +45,7 @@ FILES = {
             PROTECTED,
             'SHA-256 of each file in meta.json, and of its fields',
         ),
+        Row('incidents/*', PROTECTED, 'SHA-256 of its fields'),
         Row('STATUS.json', ADVISORY, 'for people and launchers'),
         Row('starts.json', ADVISORY, 'the count of failures'),
         Row('env.json', ADVISORY, 'versions, for people'),
@@ -63,7 +64,11 @@ FILES = {
         Row('blocks.jsonl', PROTECTED, 'SHA-256 in manifest.json'),
         Row('store.lock', ADVISORY, 'the name of a computer'),
         Row('*/zarr.json', PROTECTED, 'compared with manifest.json'),
-        Row('*', PROTECTED, 'CRC-32C of each chunk, CRC-32 of each block'),
+        Row(
+            '*',
+            PROTECTED,
+            'CRC-32C of each chunk, CRC-32 of a shard of each file',
+        ),
     ),
     'cache': (
         Row('*/manifest.json', PROTECTED, 'SHA-256 of its fields'),
