@@ -110,7 +110,8 @@ def _read_cache(path):
 
 
 def _make_features(path):
-  columns = {'token': np.arange(99), 'count': np.arange(99) ** 2}
+  numbers = np.arange(99)
+  columns = {'token': numbers, 'piece': numbers, 'count': numbers**2}
   arrow.write(path / 'vocabulary.parquet', columns)
   files = dict.fromkeys(('vocabulary', 'texts'), 'vocabulary.parquet')
   manifest = {**files, 'members': [], 'tokens': 99}
