@@ -1,9 +1,9 @@
 """Errors that a user can fix, with exit codes for launchers.
 
-Exit codes: 42 stopped by SIGTERM, 2 bad flags or config, 65 damaged data, 66 missing input, 70
-numerical failure, 75 try again (a full disk), 130 interrupted. A launcher may retry a process
-that fails with 75 or with another code. A message is one line that names the
-file or field, and what to do.
+Exit codes: 42 stopped by SIGTERM, 2 bad flags or config, 65 damaged data, 66
+missing input, 70 numerical failure, 75 try again (a full disk), 130 interrupted.
+A launcher may retry a process that fails with 75 or with another code. A message
+is one line that names the file or field, and what to do.
 """
 
 import errno
