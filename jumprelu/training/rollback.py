@@ -1,6 +1,6 @@
 """Rollbacks: a run whose members all fail continues on other data.
 
-The run goes back to its newest verified checkpoint, and from there draws its
+The run goes back to a checkpoint from before the failure, and draws its further
 data with another seed. Each rollback has a record, `incidents/NUMBER.json` in
 the run directory, from which a resumed run knows its seed.
 """
