@@ -12,9 +12,9 @@ a crash or a hang. They are reproduced from reader, seed and number:
   python -m experiments.reliability.fuzz --readers=saelens --out=DIR
   python -m experiments.reliability.fuzz --case=saelens:0:17
 
-DIR/READER.json and DIR/fuzz.csv have the sums over all starts with the same --out. Each start
-begins with the failures of earlier ones; those that no longer fail are counted
-as mended. The exit code is 1 while there are failures.
+DIR/READER.json and DIR/fuzz.csv have the sums over all starts with the same
+--out. Each start begins with the failures of earlier ones; those that no longer
+fail are counted as mended. The exit code is 1 while there are failures.
 """
 
 from collections.abc import Iterator, Mapping

@@ -8,8 +8,9 @@ equal those of a run without signals, bit for bit.
   python -m experiments.reliability.soak --cycles=200 --out=DIR
 
 A cycle is a signal and the start after it. DIR/results.jsonl has a line for
-each finished run, DIR/soak.csv has the sums by topology, and the last line of the output has the sums over all starts
-with the same --out. The exit code is 1 if a run differs or ends wrongly.
+each finished run, DIR/soak.csv has the sums by topology, and the last line of
+the output has the sums over all starts with the same --out. The exit code is 1
+if a run differs or ends wrongly.
 """
 
 from collections.abc import Sequence
