@@ -168,8 +168,8 @@ def _native_step() -> list[setuptools.Extension]:
   return [
       setuptools.Extension(
           'jumprelu.ops.native._step',
-          [f'{folder}/step.cc', f'{folder}/ffi.cc'],
-          depends=[f'{folder}/step.h', f'{folder}/loops.h'],
+          [f'{folder}/{name}.cc' for name in ('step', 'digest', 'ffi')],
+          depends=[f'{folder}/{name}.h' for name in ('step', 'digest', 'loops')],
           extra_compile_args=[
               '-O3',
               '-std=c++17',

@@ -1,14 +1,15 @@
 """Errors that a user can fix, with exit codes for launchers.
 
-Exit codes: 2 bad flags or config, 65 damaged data, 66 missing input, 70
-numerical failure, 75 full disk, 130 interrupted. A launcher may retry a process
+Exit codes: 42 stopped by SIGTERM, 2 bad flags or config, 65 damaged data, 66 missing input, 70
+numerical failure, 75 try again (a full disk), 130 interrupted. A launcher may retry a process
 that fails with 75 or with another code. A message is one line that names the
 file or field, and what to do.
 """
 
 import errno
 
-EXIT_FULL_DISK = 75
+EXIT_PREEMPTED = 42
+EXIT_TRY_AGAIN = 75
 EXIT_INTERRUPTED = 130
 # The operating system raises these for wrong paths and missing permissions.
 PATH_ERRORS = (PermissionError, NotADirectoryError, IsADirectoryError)
@@ -38,18 +39,36 @@ class MissingExtraError(ModuleNotFoundError, UserError):
   """A missing library that one of this package's extras installs."""
 
 
+class TemporaryError(UserError):
+  """A failure after which the same command may succeed."""
+
+  exit_code = EXIT_TRY_AGAIN
+
+
+class FullDiskError(TemporaryError):
+  """A folder without room for a file."""
+
+
 class NumericalError(RuntimeError):
   """A numerical failure from which training cannot recover."""
 
   exit_code = 70
 
 
+class Interrupted(KeyboardInterrupt):
+  """A signal that ends a command; not caught by handlers of errors."""
+
+  def __init__(self, exit_code: int = EXIT_INTERRUPTED):
+    super().__init__('interrupted')
+    self.exit_code = exit_code
+
+
 def exit_code(error: BaseException) -> int:
   """Returns the exit code of a process that `error` ends; 1 for a crash."""
   if isinstance(error, KeyboardInterrupt):
-    return EXIT_INTERRUPTED
+    return getattr(error, 'exit_code', EXIT_INTERRUPTED)
   if is_full_disk(error):
-    return EXIT_FULL_DISK
+    return EXIT_TRY_AGAIN
   if is_wrong_path(error):
     return UserError.exit_code
   return getattr(error, 'exit_code', 1)
@@ -67,7 +86,9 @@ def is_full_disk(error: BaseException) -> bool:
 
   Libraries in C++ raise errors without a number, which have the system's text.
   """
-  if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+  if isinstance(error, FullDiskError) or (
+      isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+  ):
     return True
   texts = ('No space left on device', 'Disk quota exceeded')
   if any(text in str(error) for text in texts):

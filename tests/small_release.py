@@ -1,7 +1,6 @@
 """A release of three tiny members: two with equal names, and a transcoder."""
 
 import dataclasses
-import json
 import pathlib
 
 import jax
@@ -9,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jumprelu import lm, saes
-from jumprelu.files import digests
+from jumprelu.files import digests, json_files
 from jumprelu.release import members
 from jumprelu.release import write as write_lib
 
@@ -172,15 +171,15 @@ def write(out, members=None, provenance=PROVENANCE) -> pathlib.Path:
 
 def reseal(out, folder=FOLDER):
   """Recomputes all digests, so that only other checks can fail."""
-  config = json.loads((out / folder / 'config.json').read_text())
+  config = json_files.read_json(out / folder / 'config.json')
   config['sha256'] = digests.sha256_of(out / folder / 'params.npz')
-  (out / folder / 'config.json').write_text(json.dumps(config))
-  suite = json.loads((out / 'suite.json').read_text())
+  json_files.write_json(out / folder / 'config.json', config)
+  suite = json_files.read_json(out / 'suite.json')
   for member in suite['members']:
     if member['path'] == folder:
       for name in member['files']:
         member['files'][name] = digests.sha256_of(out / folder / name)
-  (out / 'suite.json').write_text(json.dumps(suite))
+  json_files.write_json(out / 'suite.json', suite)
 
 
 def change_arrays(out, change, file='params.npz', *, folder=FOLDER):
@@ -194,7 +193,7 @@ def change_arrays(out, change, file='params.npz', *, folder=FOLDER):
 
 def change_json(out, change, file='config.json'):
   path = out / FOLDER / file
-  value = json.loads(path.read_text())
+  value = json_files.read_json(path)
   change(value)
-  path.write_text(json.dumps(value))
+  json_files.write_json(path, value)
   reseal(out)

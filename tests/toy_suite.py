@@ -47,8 +47,12 @@ SMALL = {
 class Loader:
   """Rows by number: BOS and text, and EOS and padding in every third row."""
 
-  def __init__(self):
+  def __init__(self, first=0):
     self.requests: list[slice] = []
+    self._first = first
+
+  def reseeded(self, count):
+    return Loader(self._first + 10_000 * count)
 
   def block(self, block_index, sequences, *, rows):
     self.requests.append(rows)
@@ -56,7 +60,8 @@ class Loader:
     return np.stack([self.row(number) for number in numbers[rows]])
 
   def row(self, number):
-    row = np.random.default_rng(number).integers(4, VOCAB, LENGTH)
+    rng = np.random.default_rng(self._first + number)
+    row = rng.integers(4, VOCAB, LENGTH)
     row[0] = 2
     if number % 3 == 2:
       row[-3:] = 1, 0, 0

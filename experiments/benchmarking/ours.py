@@ -170,6 +170,7 @@ def _state(group: suite.Group, params: dict[str, Any], silent: Any) -> Any:
       nu=optim.init_nu(params),
       silent=jnp.full((1, group.sae.width), jnp.asarray(silent), jnp.int32),
       skipped=jnp.zeros(1, jnp.int32),
+      failing=jnp.zeros(1, jnp.int32),
   )
   return suite.TrainState(groups={group.name: state}, step=jnp.int32(0))
 

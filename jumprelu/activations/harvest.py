@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jumprelu import errors, lm
-from jumprelu.files import npz, progress_line
+from jumprelu.files import disk, npz, progress_line
 
 LOGITS = 'logits'
 
@@ -153,13 +153,9 @@ def _batches(
 
 def _check_space(out: pathlib.Path, size: int):
   # Twice the size, because the arrays and the npz file exist together.
-  free = shutil.disk_usage(out.parent).free
-  if 2 * size > free:
-    raise errors.UserError(
-        f'{out}: needs {2 * size / 2**30:.1f} GiB while it is written, but the'
-        f' disk has {free / 2**30:.1f} GiB; free some space, or name fewer'
-        ' --sites'
-    )
+  disk.require(
+      out.parent, 2 * size, what=out.name, cure='or name fewer --sites'
+  )
 
 
 def _zip(folder: pathlib.Path, names: Sequence[str], out: pathlib.Path):

@@ -65,6 +65,14 @@ class Scales(Mapping[lm.Tap, float]):
         {tap: x for tap, x in self.centers.items() if tap in kept},
     )
 
+  def shared(self, other: 'Scales') -> 'Scales':
+    """Returns the scales of the same taps, from `other` where it has them."""
+    return Scales(
+        {**self.values, **other.values},
+        {**self.limits, **other.limits},
+        {**self.centers, **other.centers},
+    ).only(self)
+
   def starts(
       self, reads: lm.Reads
   ) -> tuple[Float[np.ndarray, ' _'], Float[np.ndarray, ' _']] | tuple[()]:

@@ -8,6 +8,7 @@ so the inputs of a run and a step's number determine the step's batch.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+import copy
 import dataclasses
 import functools
 import math
@@ -22,7 +23,7 @@ from jumprelu import errors, lm, sharding
 from jumprelu.activations import blocks
 from jumprelu.activations import scales as scales_lib
 from jumprelu.array_typing import Array, Int
-from jumprelu.data import packing
+from jumprelu.data import packing, seeds
 from jumprelu.files import fields
 
 
@@ -137,6 +138,10 @@ class Loader(Protocol):
     """
     ...
 
+  def reseeded(self, count: int) -> 'Loader':
+    """Returns a loader with another order, for each count from 1."""
+    ...
+
 
 def block_program(
     config: Config,
@@ -190,9 +195,11 @@ class Stream:
     self._sequences = config.sequences(sequence_length)
     if mesh is not None:
       config.check_data_axis(mesh.shape['data'])
-    self._block = block_program(
-        config, forward, user_prefix=user_prefix, seed=seed, mesh=mesh
+    self._seed = seed
+    self._make_program = functools.partial(
+        block_program, config, forward, user_prefix=user_prefix, mesh=mesh
     )
+    self._block = self._make_program(seed=seed)
 
     def on_tokens(program):
       return jax.jit(
@@ -213,6 +220,14 @@ class Stream:
         jax.tree.map(self.put, inverse),
         self._put_limits(scales.limits),
     )
+
+  def reseeded(self, count: int) -> 'Stream':
+    """Returns a stream with other blocks, for each count from 1."""
+    stream = copy.copy(self)
+    stream.loader = self.loader.reseeded(count)
+    seed = seeds.folded(self._seed, count)
+    stream._block = self._make_program(seed=seed)
+    return stream
 
   def estimate_scales(self) -> scales_lib.Scales:
     """Returns the scales of the taps over the first `scale_tokens`.

@@ -97,17 +97,17 @@ def _of_run(
   extras.check('train')
   from jumprelu.files import dotted
   from jumprelu.release import publish
-  from jumprelu.training import load_run, run_dir, suite
+  from jumprelu.training import load_run, suite
 
-  config = run_dir.RunDir(folder).read_config()
   members = load_run.load_suite(folder)
-  metrics = _last_metrics(folder, step=members[0].meta['step'])
+  steps = {suite.member_name(m.member): m.meta['step'] for m in members}
+  metrics = _last_metrics(folder, steps)
   released, results = {}, {}
   for member, (sae, params) in zip(members, publish.fold(members), strict=True):
     reads = member.reads
     name = suite.member_name(member.member)
     origin = record.Origin(
-        config.model, reads.layer, reads.name, reads.stated_input_gain
+        member.config.model, reads.layer, reads.name, reads.stated_input_gain
     )
     meta = {
         'sparsity_coefficient': member.member.sparsity_coefficient,
@@ -116,14 +116,14 @@ def _of_run(
         'steps': member.meta['step'],
     }
     released[name] = record.Released(
-        sae, params, origin, meta, dotted.to_dict(config), reads.limits
+        sae, params, origin, meta, dotted.to_dict(member.config), reads.limits
     )
     results[name] = metrics.get(name, {})
   return released, results
 
 
-def _last_metrics(folder: pathlib.Path, *, step: int) -> Results:
-  """Returns each member's metrics of the last segment that ends by `step`.
+def _last_metrics(folder: pathlib.Path, steps: dict[str, int]) -> Results:
+  """Returns each member's metrics of the last segment that ends by its step.
 
   A run that was killed may have metrics of later steps than its checkpoint.
   """
@@ -138,5 +138,5 @@ def _last_metrics(folder: pathlib.Path, *, step: int) -> Results:
           f'training_{name}': row[name] for name in ('l0', 'fvu', 'dead_share')
       }
       for row in rows
-      if row['step'] <= step
+      if row['step'] <= steps.get(row['member'], 0)
   }

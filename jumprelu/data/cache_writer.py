@@ -9,16 +9,14 @@ uninterrupted one.
 
 from collections.abc import Callable, Iterator, Sequence
 import hashlib
-import json
 import pathlib
 from typing import Any, NamedTuple
-import zlib
 
 import numpy as np
 
 from jumprelu import errors, extras
 from jumprelu.data import cache, packing
-from jumprelu.files import json_files
+from jumprelu.files import durable, json_files
 
 PROGRESS = 'progress.json'
 SPLITS = ('train', 'held_out')
@@ -90,6 +88,7 @@ class _SplitWriter:
         digest.update(row.astype('<i4').tobytes())
         writer.write(row.astype(self._dtype).tobytes())
       writer.close()
+      durable.sync(path)  # Before the progress that lists it.
       self._shards.append(
           {
               'file': name,
@@ -122,7 +121,11 @@ class _SplitWriter:
         **record,
     }
     json_files.write_json(
-        self._directory / cache.MANIFEST, manifest, indent=1, sort_keys=True
+        self._directory / cache.MANIFEST,
+        manifest,
+        indent=1,
+        sort_keys=True,
+        seal=True,
     )
 
 
@@ -132,23 +135,11 @@ def _read_progress(path: pathlib.Path) -> dict[str, Any]:
   If the file is missing or damaged, the progress is that of a new call.
   """
   try:
-    progress = json_files.read_json(path)
-    if progress.pop('crc32', None) == _crc32(progress):
-      return progress
+    return json_files.read_json(path, sealed=True)
   except (errors.MissingInputError, errors.DataError):
     pass
   states = {s: _SplitWriter.empty_state() for s in SPLITS}
   return {'documents': 0, **states}
-
-
-def _write_progress(path: pathlib.Path, progress: dict[str, Any]) -> None:
-  """Writes the progress with a digest, because rows depend on it."""
-  record = progress | {'crc32': _crc32(progress)}
-  json_files.write_json(path, record, indent=1, sort_keys=True)
-
-
-def _crc32(progress: dict[str, Any]) -> int:
-  return zlib.crc32(json.dumps(progress, sort_keys=True).encode())
 
 
 def write_caches(
@@ -204,7 +195,10 @@ def write_caches(
     tokens += len(document.tokens)
     if sum(w.waiting for w in writers.values()) >= rows_per_shard:
       states = {s: w.close_shard() for s, w in writers.items()}
-      _write_progress(progress_path, {'documents': documents, **states})
+      state = {'documents': documents, **states}
+      json_files.write_json(
+          progress_path, state, indent=1, sort_keys=True, seal=True
+      )
   for split, writer in writers.items():
     writer.finish({'split': split, **record, **late()})
   progress_path.unlink(missing_ok=True)

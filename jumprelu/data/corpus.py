@@ -32,7 +32,7 @@ from jumprelu.data.config import Config
 from jumprelu.data.documents import Document, Source, Split
 from jumprelu.data.tokenizer import Tokenizer
 from jumprelu.errors import DataError, UserError
-from jumprelu.files import cache_folder, locks
+from jumprelu.files import cache_folder, disk, locks
 
 # Limits of a batch of documents, which all cores tokenise together.
 _BATCH_DOCUMENTS = 64
@@ -212,6 +212,13 @@ def _write(
       return  # Another process wrote it while this one waited for the lock.
     partial = directory.with_name(directory.name + '.partial')
     partial.mkdir(exist_ok=True)
+    disk.require(
+        partial,
+        sources.least_bytes(source, config, vocab_size=tokenizer.vocab_size)
+        - sum(p.stat().st_size for p in partial.rglob('*') if p.is_file()),
+        what=f'the token cache of {source.name}',
+        cure=cure,
+    )
     cache_writer.write_caches(
         partial,
         read,

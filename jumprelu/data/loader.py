@@ -6,25 +6,18 @@ epoch has a different permutation. A resumed run therefore reads the same rows,
 and any process may load any row.
 """
 
-import hashlib
 from typing import Any
 
 import numpy as np
 
 from jumprelu import extras
 from jumprelu.array_typing import Int32
+from jumprelu.data import seeds
 from jumprelu.data.cache import TokenCache
 from jumprelu.errors import UserError
 
 with extras.imports():
   import grain
-
-
-def _spread(seed: int) -> int:
-  """Returns a 32-bit hash of the seed."""
-  # grain shuffles epoch e of seed s like epoch 0 of seed s + e. Without a hash,
-  # runs with neighbouring seeds would have the same epochs, shifted by one.
-  return int.from_bytes(hashlib.sha256(b'%d' % seed).digest()[:4], 'little')
 
 
 class Loader:
@@ -40,7 +33,11 @@ class Loader:
     numbers = grain.MapDataset.range(len(cache))
     # Any, because grain's element type includes None for filtered elements and
     # nothing is filtered here.
-    self._order: Any = numbers.shuffle(seed=_spread(seed)).repeat()
+    self._order: Any = numbers.shuffle(seed=seeds.spread(seed)).repeat()
+
+  def reseeded(self, count: int) -> 'Loader':
+    """Returns a loader with another order, for each count from 1."""
+    return Loader(self.cache, seeds.folded(self.seed, count))
 
   def record_index(self, i: int) -> int:
     """Returns the index in the cache of row `i`."""

@@ -1,6 +1,7 @@
 """The source of documents that a value of --data names."""
 
 import pathlib
+from typing import Any
 
 from jumprelu.data.config import Config
 from jumprelu.data.documents import (
@@ -15,15 +16,24 @@ from jumprelu.data.text_files import TextFiles
 from jumprelu.data.tfds_set import TfdsSet
 from jumprelu.errors import UserError
 
+# Text has fewer bytes per token with every known tokenizer.
+_MOST_BYTES_PER_TOKEN = 8
+
 __all__ = [
     'Document',
     'Source',
     'Split',
     'is_held_out',
+    'is_local',
+    'least_bytes',
     'make_source',
     'make_split',
     'split_paths',
 ]
+
+
+# The names of texts that come with Python and with packages.
+_INSTALLED = ('stdlib', 'python')
 
 
 def make_source(spec: str, config: Config | None = None) -> Source:
@@ -35,7 +45,7 @@ def make_source(spec: str, config: Config | None = None) -> Source:
   `tokens:DIR` is not a source, because it contains no text; `prepare` reads it.
   """
   config = config or Config()
-  if spec in ('stdlib', 'python'):
+  if spec in _INSTALLED:
     return StandardLibrary(packages=spec == 'python')
   if spec.startswith('tfds:'):
     return TfdsSet(
@@ -51,6 +61,11 @@ def make_source(spec: str, config: Config | None = None) -> Source:
   return TextFiles(
       paths, text_field=config.text_field, max_bad_rows=config.max_bad_rows
   )
+
+
+def is_local(spec: str) -> bool:
+  """Returns whether a value of --data is a list of local paths."""
+  return spec not in _INSTALLED and not spec.startswith('tfds:')
 
 
 def split_paths(spec: str) -> list[str]:
@@ -74,3 +89,18 @@ def _exists(path: str) -> bool:
     return bool(path) and pathlib.Path(path).expanduser().exists()
   except (OSError, RuntimeError, ValueError):
     return False  # Such as a name that is too long or has a null byte.
+
+
+def least_bytes(source: Any, config: Config, *, vocab_size: int) -> int:
+  """Returns a lower bound of the bytes of a source's token caches.
+
+  Args:
+    source: The source; the bound is 0 if its size is unknown.
+    config: The config of the corpus.
+    vocab_size: The size of the vocabulary.
+  """
+  size = getattr(source, 'size', int)()  # Tokenised text has no size.
+  tokens = size // _MOST_BYTES_PER_TOKEN
+  if config.max_tokens:
+    tokens = min(tokens, config.max_tokens)
+  return tokens * (2 if vocab_size <= 2**16 else 4)

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from jumprelu import extras
+from jumprelu import errors, extras
 from jumprelu.evals import evaluate, results
-from jumprelu.files import json_files, npz, remote
+from jumprelu.files import digests, json_files, npz, remote
 
 with extras.imports():
   from etils import epath
@@ -48,14 +48,17 @@ def write(
     for name, table in evaluation.tables.items():
       results.write(table, draft / f'{name}.jsonl')
     npz.write_npz(draft / _FREQUENCIES, arrays)
-    for path in draft.iterdir():
+    sha256 = {}
+    for path in sorted(draft.iterdir()):
       (folder / path.name).write_bytes(path.read_bytes())
+      sha256[path.name] = digests.sha256_of(path)
   meta = {
       'key': dict(key),
+      'sha256': sha256,
       'tables': list(evaluation.tables),
       'widths': [len(frequency) for frequency in arrays.values()],
   }
-  json_files.write_json(folder / _META, meta)
+  json_files.write_json(folder / _META, meta, seal=True)
 
 
 def exists(folder: str | os.PathLike[str], key: Mapping[str, Any]) -> bool:
@@ -70,7 +73,11 @@ def exists(folder: str | os.PathLike[str], key: Mapping[str, Any]) -> bool:
 def read(
     folder: str | os.PathLike[str], key: Mapping[str, Any]
 ) -> evaluate.Evaluation | None:
-  """Returns the evaluation stored with this key, or None."""
+  """Returns the evaluation stored with this key, or None.
+
+  Raises:
+    DataError: a file is damaged.
+  """
   if not exists(folder, key):
     return None
   folder = epath.Path(folder)
@@ -79,6 +86,13 @@ def read(
   tables = {name: f'{name}.jsonl' for name in meta['tables']}
   shapes = {str(i): (width,) for i, width in enumerate(meta['widths'])}
   with _local(folder, [_ROWS, _FREQUENCIES, *tables.values()]) as copy:
+    for name, digest in meta.get('sha256', {}).items():
+      path = copy / name
+      if path.exists() and digests.sha256_of(path) != digest:
+        raise errors.DataError(
+            f'{folder / name}: does not match its sha256 in {_META}; remove the'
+            ' folder to evaluate again'
+        )
     return evaluate.Evaluation(
         results.read(copy / _ROWS),
         list(npz.read_npz(copy / _FREQUENCIES, shapes).values()),

@@ -63,7 +63,7 @@ def write_manifest(
           'summaries': summaries,
       }
   )
-  json_files.write_json(folder / reading.MANIFEST, manifest)
+  json_files.write_json(folder / reading.MANIFEST, manifest, seal=True)
   return manifest
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from jumprelu import extras
 from jumprelu.array_typing import Int
+from jumprelu.files import durable
 
 
 def lists(starts: Int[np.ndarray, ' rows_and_end'], values: Any) -> Any:
@@ -69,7 +70,13 @@ def write(path: pathlib.Path, columns: Mapping[str, Any]) -> None:
 
   path.parent.mkdir(parents=True, exist_ok=True)
   draft = path.with_name(path.name + '.partial')
-  parquet.write_table(pyarrow.table(dict(columns)), draft, compression='zstd')
+  parquet.write_table(
+      pyarrow.table(dict(columns)),
+      draft,
+      compression='zstd',
+      write_page_checksum=True,
+  )
+  durable.sync(draft)
   draft.rename(path)
 
 

@@ -21,7 +21,7 @@ from jumprelu.evals import corpus_passes, evaluate, jitted
 from jumprelu.evals import text as text_lib
 from jumprelu.features import manifest as manifest_lib
 from jumprelu.features import member_table, segments, tables, text_pass
-from jumprelu.files import digests, dotted, json_files, locks
+from jumprelu.files import digests, disk, dotted, json_files, locks
 from jumprelu.ops import products
 from jumprelu.release import evaluation, formats
 from jumprelu.release.formats import record
@@ -123,6 +123,13 @@ def _collect(
   evaluate.check_fit(model, members, cache)
   text = text_lib.sample(
       cache, config.tokens, sequences=config.lm_sequences, mesh=devices
+  )
+  tokens = min(config.tokens, len(cache) * cache.sequence_length)
+  disk.require(
+      draft,
+      16 * tokens,  # The text alone.
+      what='a collection of features',
+      cure='or choose fewer --tokens',
   )
   identity = _identity(model, released, cache, source=source, config=config)
   _open(draft, identity)

@@ -58,5 +58,5 @@ def write(
           ],
       }
   )
-  json_files.write_json(folder / reading.MANIFEST, manifest)
+  json_files.write_json(folder / reading.MANIFEST, manifest, seal=True)
   return manifest

@@ -239,8 +239,10 @@ def _read(
     raise errors.MissingInputError(f'{path}: no such file; collect it again')
   names = None if columns is None else list(columns)
   try:
-    table = parquet.read_table(path, columns=names, filters=filters)
-  except (pyarrow.ArrowException, OSError) as error:
+    table = parquet.read_table(
+        path, columns=names, filters=filters, page_checksum_verification=True
+    )
+  except (pyarrow.ArrowException, OSError, ValueError) as error:
     raise errors.DataError(
         f'{path}: damaged ({str(error).splitlines()[0]}); collect it again'
     ) from error

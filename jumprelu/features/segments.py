@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jumprelu.array_typing import Bool, Float, Int
+from jumprelu.files import durable
 
 _PARTIAL = '.partial'
 
@@ -114,6 +115,7 @@ def write(segment: Segment, members: Iterable[tuple[Firings, Active]]) -> None:
     for part in parts:
       for field, array in part._asdict().items():
         np.save(draft / f'{_member_name(i, type(part), field)}.npy', array)
+  durable.sync_tree(draft)
   draft.rename(segment.folder)
 
 

@@ -10,7 +10,7 @@ unnoticed with a probability of about 2^-64, because the two sums use different
 salts.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import hashlib
 import json
 import os
@@ -24,7 +24,11 @@ from jumprelu.array_typing import Array, Shaped
 
 _FORMAT = 1
 _FIELDS = ('step', 'leaves', 'meta')
-_SALTS = (0x243F6A88, 0x85A308D3)
+SALTS = (0x243F6A88, 0x85A308D3)
+
+
+# From an array to both of its sums, and whether a value is not finite.
+Parts = Callable[[Any], tuple[Array, Array, Array]]
 
 
 class LeafRecord(NamedTuple):
@@ -67,23 +71,28 @@ def abstract_leaves(state: Any) -> dict[str, jax.ShapeDtypeStruct]:
 
 
 def leaf_records(
-    leaves: Mapping[str, Array],
+    leaves: Mapping[str, Array], *, parts: Parts | None = None
 ) -> tuple[dict[str, LeafRecord], list[str]]:
   """Returns each leaf's record, and the names of the non-finite leaves.
 
   Every process must call this function with the same leaves.
+
+  Args:
+    leaves: The arrays by name.
+    parts: A faster function with the results of `digest_parts`.
   """
   # All digests are dispatched before the host waits for the first.
-  parts = jax.device_get({n: _digest_parts(x) for n, x in leaves.items()})
+  of = parts or digest_parts
+  sums = jax.device_get({name: of(x) for name, x in leaves.items()})
   records = {
       name: LeafRecord(
           dtype=str(x.dtype),
           shape=tuple(x.shape),
-          digest=f'{int(parts[name][0]):08x}{int(parts[name][1]):08x}',
+          digest=f'{int(sums[name][0]):08x}{int(sums[name][1]):08x}',
       )
       for name, x in leaves.items()
   }
-  return records, [name for name in leaves if parts[name][2]]
+  return records, [name for name in leaves if sums[name][2]]
 
 
 def tree_digest(tree: Any) -> str:
@@ -176,14 +185,15 @@ def _crc32(body: Mapping[str, Any]) -> int:
 
 
 @jax.jit
-def _digest_parts(x: Shaped[Array, '...']) -> tuple[Array, Array, Array]:
+def digest_parts(x: Shaped[Array, '...']) -> tuple[Array, Array, Array]:
+  """Returns both sums of an array, and whether a value is not finite."""
   finite = True
   if jnp.issubdtype(x.dtype, jnp.inexact):
     finite = jnp.all(jnp.isfinite(x))
   bits = _bits(x)
   sums = [
-      jnp.sum(_mix(bits ^ _hashed_indices(bits.shape, salt)), dtype=jnp.uint32)
-      for salt in _SALTS
+      jnp.sum(_mix(bits ^ hashed_indices(bits.shape, salt)), dtype=jnp.uint32)
+      for salt in SALTS
   ]
   return sums[0], sums[1], jnp.logical_not(finite)
 
@@ -199,7 +209,7 @@ def _bits(x: Array) -> Array:
   return jax.lax.bitcast_convert_type(x, word).astype(jnp.uint32)
 
 
-def _hashed_indices(shape: tuple[int, ...], salt: int) -> Array:
+def hashed_indices(shape: tuple[int, ...], salt: int) -> Array:
   """Returns a hash of each index of an array of this shape.
 
   The axes are hashed one after another, because a single linear index could

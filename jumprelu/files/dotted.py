@@ -153,14 +153,15 @@ def from_json(
     migrate: Returns the object in `text` with the fields of this version.
 
   Raises:
-    UserError: The text is not a JSON object, or `from_dict` refuses it.
+    DataError: The text is not a JSON object.
+    UserError: `from_dict` refuses the object.
   """
   try:
     data = json.loads(text)
   except (ValueError, RecursionError) as error:
-    raise errors.UserError(f'the config is not JSON: {error}') from error
+    raise errors.DataError(f'the config is not JSON: {error}') from error
   if not isinstance(data, dict):
-    raise errors.UserError('the config is not a JSON object')
+    raise errors.DataError('the config is not a JSON object')
   return from_dict(default, migrate(data))
 
 
@@ -194,7 +195,10 @@ def coerce(kind: Any, value: Any) -> Any:
       choices = ', '.join(str(member.value) for member in kind)
       raise ValueError(f'{value!r} is none of {choices}') from None
   if kind is float and type(value) is int:
-    return float(value)
+    try:
+      return float(value)
+    except OverflowError:
+      raise ValueError('more digits than a number can have') from None
   if type(value) is not kind:
     raise ValueError(f'{value!r} is not of type {kind.__name__}')
   return value

@@ -17,6 +17,8 @@ _CONFIG, _SUITE, _ARRAYS = 'config.json', 'suite.json', 'params.npz'
 # A run has at least one of these besides config.json. A language model's folder
 # also has a config.json, but none of these.
 _RUN_FILES = ('run.lock', 'env.json', 'STATUS.json', 'checkpoints', _SUITE)
+# The folder with members that were added to a run, as runs by number.
+ADDED = 'added'
 # A folder of dictionary_learning has config.json, this file, and checkpoints.
 _FOREIGN = 'ae.pt'
 _MAX_BYTES = 64 * 2**20
@@ -32,6 +34,15 @@ def is_run(path: str | os.PathLike[str]) -> bool:
       and any((folder / name).exists() for name in _RUN_FILES)
       and not (folder / _FOREIGN).exists()
   )
+
+
+def added_runs(path: str | os.PathLike[str]) -> list[Folder]:
+  """Returns the directories of a run's added members, sorted by number."""
+  folder = _folder(path) / ADDED
+  if not folder.is_dir():
+    return []
+  numbers = [p for p in folder.iterdir() if p.name.isdecimal() and is_run(p)]
+  return sorted(numbers, key=lambda p: int(p.name))
 
 
 def is_release(path: str | os.PathLike[str]) -> bool:

@@ -121,7 +121,9 @@ MIGRATIONS: dict[Kind, dict[int, Migration]] = {
         4: _with_bad_rows,
     },
     Kind.RUN_SUITE: {1: _layer_in_scales},
-    Kind.CHECKPOINT: {1: _layer_in_checkpoint_scales},
+    # The third format has the counters `failing`, which are read as zeros from
+    # older ones.
+    Kind.CHECKPOINT: {1: _layer_in_checkpoint_scales, 2: dict},
     Kind.RELEASE_SUITE: {},
     Kind.RELEASE_MEMBER: {},
     Kind.STORE: {1: _layer_in_arrays},

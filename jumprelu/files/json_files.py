@@ -2,10 +2,12 @@
 
 Non-finite numbers are written as null. Whole files are written atomically;
 lines are appended in place. Paths are local paths or epath's, which include
-remote storage.
+remote storage. An object may be sealed: it then has one more field, the SHA-256
+of its other fields, so that a flipped bit is an error when it is read.
 """
 
 from collections.abc import Mapping
+import hashlib
 import json
 import math
 import os
@@ -19,23 +21,29 @@ from jumprelu.files import remote
 
 # Larger files are not parsed, because files may come from untrusted sources.
 _MAX_BYTES = 64 * 2**20
+_SEAL = 'sha256_of_fields'
 
 
 def read_json(
-    path: str | os.PathLike[str], *, cure: str = '', missing_ok: bool = False
+    path: str | os.PathLike[str],
+    *,
+    cure: str = '',
+    missing_ok: bool = False,
+    sealed: bool = False,
 ) -> dict[str, Any]:
-  """Returns the JSON object in a file.
+  """Returns the JSON object in a file, without its seal, which is checked.
 
   Args:
     path: The file.
     cure: Advice for the user if the file is missing or damaged, with which
       error messages end.
     missing_ok: Whether to return {} if the file does not exist.
+    sealed: Whether an object without a seal is an error, too.
 
   Raises:
     MissingInputError: The file does not exist.
-    DataError: The file cannot be read, is too large, or does not hold a JSON
-      object.
+    DataError: The file cannot be read, is too large, does not hold a JSON
+      object, or its seal does not match.
   """
   path, cure = _as_path(path), cure and f'; {cure}'
   if not path.exists() and missing_ok:
@@ -59,7 +67,18 @@ def read_json(
     raise errors.DataError(f'{path}: not JSON ({error}){cure}') from error
   if not isinstance(value, dict):
     raise errors.DataError(f'{path}: not a JSON object{cure}')
+  seal = value.pop(_SEAL, None)
+  if (seal is not None or sealed) and seal != _seal_of(value):
+    raise errors.DataError(
+        f'{path}: damaged or edited, because its fields do not match its'
+        f' {_SEAL}{cure}'
+    )
   return value
+
+
+def _seal_of(value: Mapping[str, Any]) -> str:
+  text = json.dumps(value, sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()
 
 
 def write_json(
@@ -68,6 +87,7 @@ def write_json(
     *,
     indent: int = 2,
     sort_keys: bool = False,
+    seal: bool = False,
 ) -> None:
   """Writes a JSON object; after a crash the file is the old or the new one.
 
@@ -76,10 +96,13 @@ def write_json(
     value: The object.
     indent: The number of spaces per level.
     sort_keys: Whether to write the keys in sorted order.
+    seal: Whether to add the SHA-256 of the fields.
   """
-  text = json.dumps(
-      to_plain(value), indent=indent, sort_keys=sort_keys, allow_nan=False
-  )
+  plain = to_plain(value)
+  if seal:
+    # Read back, because the fields that a reader gets are sealed.
+    plain |= {_SEAL: _seal_of(json.loads(json.dumps(plain)))}
+  text = json.dumps(plain, indent=indent, sort_keys=sort_keys, allow_nan=False)
   write_text(path, text + '\n')
 
 

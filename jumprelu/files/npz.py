@@ -4,10 +4,11 @@ Anyone can forge a header. Loading an object array would run pickled code, and a
 shape of terabytes would be allocated before NumPy notices that the data is
 missing. An array is therefore read only if its dtype is expected and its shape
 agrees with the size of the file. Arrays of an .npz file must also have exactly
-the expected names and shapes.
+the expected names and shapes. A small compressed file can hold gigabytes of
+zeros, so the sizes of all its entries are compared with that of the file.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 import io
 import math
@@ -27,9 +28,16 @@ _HEADER_READERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
-# The bytes of the number before a header, which is the length of the header.
-_SIZES = {(1, 0): 2, (2, 0): 4}
+# The bytes of the length of a header, by version.
+_LENGTH_BYTES = {(1, 0): 2, (2, 0): 4}
+# NumPy parses no longer header, but would read it before its own check.
 _MAX_HEADER = 10_000
+# Entries may be larger than the file by this factor and this many bytes. A
+# deflated array of zeros is smaller by a factor of 1000.
+_MAX_RATIO, _FREE_BYTES = 64, 2**26
+# The methods with which NumPy writes.
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_IS_ENCRYPTED = 1
 
 
 def write_npz(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]):
@@ -94,6 +102,7 @@ def header(path: str | os.PathLike) -> dict[str, tuple[Shape, str]]:
 def _open(path: str | os.PathLike) -> Iterator[zipfile.ZipFile]:
   try:
     with zipfile.ZipFile(path) as archive:
+      _check_entries(path, archive.infolist())
       yield archive
   except FileNotFoundError as e:
     raise errors.MissingInputError(f'{path}: no such file') from e
@@ -104,6 +113,24 @@ def _open(path: str | os.PathLike) -> Iterator[zipfile.ZipFile]:
       raise
     lfs.refuse_pointer(path)
     raise errors.DataError(f'{path}: damaged or truncated npz ({e})') from e
+
+
+def _check_entries(
+    path: str | os.PathLike, entries: Sequence[zipfile.ZipInfo]
+) -> None:
+  """Raises DataError if entries are encrypted, or larger than plausible."""
+  for info in entries:
+    if info.flag_bits & _IS_ENCRYPTED or info.compress_type not in _METHODS:
+      raise errors.DataError(
+          f'{path}: {info.filename} is encrypted or compressed with another'
+          ' method than deflate; write the file with numpy.savez'
+      )
+  size, claimed = os.path.getsize(path), sum(info.file_size for info in entries)
+  if claimed > _MAX_RATIO * size + _FREE_BYTES:
+    raise errors.DataError(
+        f'{path}: claims {claimed:,} bytes of arrays in a file of {size:,}'
+        ' bytes; write the file with numpy.savez if that is true'
+    )
 
 
 def read_npy(path: str | os.PathLike, *, ndim: int, kinds: str) -> np.ndarray:
@@ -178,21 +205,21 @@ def _read_member(path, archive, name, shape, dtype) -> np.ndarray:
 def _read_header(where, f) -> tuple[Shape, np.dtype]:
   try:
     version = np.lib.format.read_magic(f)
-    read, size = _HEADER_READERS[version], _SIZES[version]
-    prefix = f.read(size)
+    prefix = f.read(_LENGTH_BYTES[version])
     length = int.from_bytes(prefix, 'little')
-    if length > _MAX_HEADER:  # NumPy would allocate it.
-      raise ValueError(f'a header of {length:,} bytes')
-    shape, _, dtype = read(io.BytesIO(prefix + f.read(length)))
+    if length > _MAX_HEADER:
+      raise ValueError(f'a header of {length} bytes')
+    text = io.BytesIO(prefix + f.read(length))
+    shape, _, dtype = _HEADER_READERS[version](text)
   except (
       ValueError,
       KeyError,
-      TypeError,
       EOFError,
       SyntaxError,
-      tokenize.TokenError,
       RecursionError,
+      MemoryError,  # Python's parser raises it for deep nesting.
       OverflowError,
+      tokenize.TokenError,
   ) as e:
-    raise errors.DataError(f'{where}: not a NumPy array') from e
+    raise errors.DataError(f'{where}: not a NumPy array ({e})') from e
   return shape, dtype

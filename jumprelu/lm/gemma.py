@@ -15,8 +15,6 @@ import contextlib
 import dataclasses
 import functools
 import inspect
-import os
-import sys
 from typing import Any
 
 import jax
@@ -24,6 +22,7 @@ import jax.numpy as jnp
 
 from jumprelu import extras, sharding
 from jumprelu.array_typing import Array, Float, Int
+from jumprelu.files import output
 from jumprelu.lm import attention, families, sites
 from jumprelu.lm import config as config_lib
 
@@ -31,24 +30,6 @@ Site = sites.Site
 Tap = sites.Tap
 Params = Mapping[str, Any]
 Splice = Mapping[Tap, Callable[[Array], Array]]
-
-
-@contextlib.contextmanager
-def _silent_stderr():
-  """Discards everything written to stderr, also by C++.
-
-  Importing gemma imports TensorFlow, which logs to stderr at every log level.
-  Exceptions are raised as usual.
-  """
-  sys.stderr.flush()
-  kept = os.dup(2)
-  with open(os.devnull, 'w') as nowhere:
-    os.dup2(nowhere.fileno(), 2)
-  try:
-    yield
-  finally:
-    os.dup2(kept, 2)
-    os.close(kept)
 
 
 def _linen() -> Any:
@@ -61,7 +42,8 @@ def _linen() -> Any:
 @functools.cache
 def make_module(config: config_lib.LmConfig) -> Any:
   """Returns the package's transformer for `config` (slow: imports gemma)."""
-  with extras.imports(), _silent_stderr():
+  # It imports TensorFlow, which logs to stderr at every log level.
+  with extras.imports(), output.native_dropped():
     from gemma import gm
     from gemma.gm.nn import config as gemma_config
 

@@ -287,6 +287,14 @@ def _penalty_slope(
   return batch.coefficient * 2.0 * distance / batch.target_l0
 
 
+def largest_penalty(batch: Batch, settings: Settings) -> Float[Array, '']:
+  """Returns the penalty if all latents are active."""
+  latents = batch.pre_acts.shape[-1]
+  if not settings.target_l0:
+    return batch.coefficient * latents
+  return batch.coefficient * jnp.square(latents / batch.target_l0)
+
+
 def row_count(keep: Bool[Array, ' batch']) -> Float[Array, '']:
   """Returns the number of kept rows, at least one."""
   return jnp.maximum(keep.sum(dtype=jnp.int32), 1).astype(jnp.float32)

@@ -56,7 +56,7 @@ def step(
   """
   latents = len(matrices.decoder)
   size = row_gather.largest_divisor(latents, _SIZE)
-  ok = is_finite(batch, errors)
+  ok = is_finite(batch, errors, settings)
   matrices, vectors, through_encoder = walk(
       matrices,
       batch,
@@ -73,16 +73,22 @@ def step(
 
 
 def is_finite(
-    batch: active_pairs.Batch, errors: active_pairs.ReconstructionErrors
+    batch: active_pairs.Batch,
+    errors: active_pairs.ReconstructionErrors,
+    settings: active_pairs.Settings,
 ) -> Bool[Array, '']:
   """Returns whether the step may be taken: loss and inputs are finite.
 
   The weights need no check. A non-finite weight of the encoder makes
   pre-activations non-finite, which count as active (`active_pairs.active`).
   They and the non-finite decoder rows of active latents make the loss
-  non-finite.
+  non-finite. The penalty must be finite even if all latents are active, because
+  L0 is not known yet.
   """
-  return active_pairs.all_finite(errors.loss, batch.inputs)
+  penalty = active_pairs.largest_penalty(batch, settings)
+  return active_pairs.all_finite(errors.loss, batch.inputs) & jnp.isfinite(
+      penalty
+  )
 
 
 def walk(

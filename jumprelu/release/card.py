@@ -181,8 +181,13 @@ def _loss_tokens(row: Mapping[str, Any]) -> str:
 
 def _notes(rows: Sequence[Mapping[str, Any]]) -> str:
   """Returns warnings about unfinished training and skipped steps."""
-  stops = dict.fromkeys(r['unfinished'] for r in rows if r.get('unfinished'))
-  notes = [f'Training is unfinished: {stop}.' for stop in stops]
+  stops = {r['path']: r['unfinished'] for r in rows if r.get('unfinished')}
+  notes = [
+      f'Training of `{path}` is unfinished: {stop}.'
+      for path, stop in stops.items()
+  ]
+  if len(stops) == len(rows) and len(set(stops.values())) == 1:
+    notes = [f'Training is unfinished: {stops[rows[0]["path"]]}.']
   for row in rows:
     skipped, steps = row.get('steps_skipped') or 0, row.get('steps') or 0
     if members.is_skipped_notable(skipped, steps=steps):

@@ -70,6 +70,9 @@ class Member:
       unfinished if `steps` is smaller; with the default 0 it never is.
     steps_skipped: Number of steps without an update, because the loss or the
       gradients were not finite.
+    frozen: Whether training gave the member up, because it kept failing.
+    training: The config of a member that was added to the run, in place of
+      that of the run.
   """
 
   sae: base.Sae
@@ -90,10 +93,15 @@ class Member:
   converted_from: str = ''
   total_steps: int = 0
   steps_skipped: int = 0
+  frozen: bool = False
+  training: Mapping[str, Any] | None = None
 
   @property
   def unfinished(self) -> str:
-    """The step at which the run stopped, as text; empty if it is finished."""
+    """The step at which training stopped, as text; empty if it is finished."""
+    if self.frozen:
+      made = self.steps - self.steps_skipped
+      return f'failed after {made} of {self.steps} steps (not finite)'
     if self.steps >= self.total_steps:
       return ''
     return f'stopped at step {self.steps} of {self.total_steps}'
@@ -182,7 +190,7 @@ def member_config(
       },
       'arrays': {k: list(v.shape) for k, v in member.params.items()},
       'test_vectors': len(member.inputs),
-      'training': provenance.training,
+      'training': member.training or provenance.training,
       'corpus': provenance.corpus,
       'tokenizer_sha256': provenance.tokenizer_sha256,
       'command': provenance.command,

@@ -114,7 +114,7 @@ def evaluation_key(run: Run) -> dict[str, Any]:
   }
   return {
       'evals': evals.VERSION,
-      'run': run_digest.run_digest(run.config),
+      'run': identity(run),
       'step': run.members[0].meta['counts']['step'],
       'members': members,
       'eval': dataclasses.asdict(run.config.eval),
@@ -246,6 +246,8 @@ def _members(
           steps=m.meta['counts']['step'],
           total_steps=run.config.steps,
           steps_skipped=m.steps_skipped,
+          frozen=m.frozen,
+          training=_record(m.config or run.config),
           results=row,
           inputs=inputs[m.reads],
           firing_frequency=frequency,
@@ -267,16 +269,32 @@ def _as_jumprelu(
   return [sae.to_jumprelu(params) or (sae, params) for sae, params in folded]
 
 
+def identity(run: Run) -> str:
+  """Returns the digest of the fields that determine the results of a run."""
+  return run_digest.suite_digest([run.config, *_added(run)])
+
+
+def _added(run: Run) -> list[config_lib.TrainConfig]:
+  """Returns the configs of the members that were added to a run."""
+  configs = dict.fromkeys(m.config for m in run.members if m.config)
+  return [config for config in configs if config != run.config]
+
+
+def _record(config: config_lib.TrainConfig) -> dict[str, Any]:
+  """Returns a config without local paths, as JSON values."""
+  return config_lib.to_record(run_digest.portable(config))
+
+
 def provenance(run: Run, licence: str = 'Apache-2.0') -> members_lib.Provenance:
   """Returns the origin of a run's members, without local paths."""
   return members_lib.Provenance(
       model=run.model.name,
       layer=run.config.layer,
-      training=config_lib.to_record(run_digest.portable(run.config)),
+      training=_record(run.config),
       corpus=run.prepared.description,
       tokenizer_sha256=data.Tokenizer(run.model.tokenizer_path).sha256,
-      run=run_digest.run_digest(run.config),
-      command=run_digest.commands(run.config),
+      run=identity(run),
+      command=run_digest.commands(run.config, _added(run)),
       licence=licence,
       family=run.model.config.family,
   )

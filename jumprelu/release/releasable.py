@@ -33,7 +33,7 @@ def check(
   Raises:
     UserError: the run is refused; the message names the flag that allows it.
   """
-  step = members[0].meta['counts']['step']
+  step = min(m.meta['counts']['step'] for m in members)
   if step < total_steps and not unfinished:
     raise errors.UserError(
         f'{run}: stopped at step {step} of {total_steps}; finish its training,'

@@ -21,7 +21,15 @@ import numpy as np
 
 from jumprelu import errors
 from jumprelu.evals import results
-from jumprelu.files import digests, folder_kinds, formats, json_files, npz
+from jumprelu.files import (
+    digests,
+    disk,
+    durable,
+    folder_kinds,
+    formats,
+    json_files,
+    npz,
+)
 from jumprelu.release import card, frontier, layout, verify
 from jumprelu.release import members as members_lib
 
@@ -65,6 +73,7 @@ def write_release(
   if not members:
     raise errors.UserError(f'{out}: a release needs at least one member')
   check_target(out, run=provenance.run)
+  disk.require(out.parent, _bytes(members), what=f'the release {out.name}')
   out.parent.mkdir(parents=True, exist_ok=True)
   paths = member_paths(members)
   with tempfile.TemporaryDirectory(
@@ -92,9 +101,19 @@ def write_release(
             (m.input_gain for m in members if m.site == 'transcoder'), None
         ),
     )
+    durable.sync_tree(new)
     verify.verify_release(new)
     _replace(out, new, old=pathlib.Path(scratch) / 'old')
   return rows
+
+
+def _bytes(members: Sequence[members_lib.Member]) -> int:
+  """Returns the bytes of all arrays, which are most of a release."""
+  return sum(
+      int(np.prod(np.shape(x))) * 4
+      for member in members
+      for x in member.params.values()
+  )
 
 
 def _replace(out: pathlib.Path, new: pathlib.Path, *, old: pathlib.Path):
@@ -187,6 +206,7 @@ def _write_member(
           provenance,
           sha256=digests.sha256_of(folder / layout.PARAMS),
       ),
+      seal=True,
   )
 
 
@@ -229,6 +249,7 @@ def _write_suite(
           # The card has no digest, because users may edit it.
           'files': files | {layout.CARD: None},
       },
+      seal=True,
   )
 
 

@@ -31,7 +31,6 @@ written next to OUT.jsonl, as OUT.MEASURE.jsonl and OUT.MEASURE.parquet.
 from collections.abc import Mapping, Sequence
 import dataclasses
 import pathlib
-import signal
 import sys
 import tempfile
 from typing import Any
@@ -136,9 +135,7 @@ def run(fv: absl_flags.FlagValues) -> None:
   processes = flags.build(fv, preemption.Config(), prefix='process.')
   # The watchdog expects training segments, which an evaluation does not have.
   processes = dataclasses.replace(processes, watchdog_seconds=0)
-  with preemption.start(processes):
-    # SIGTERM ends the process, because an evaluation has nothing to save.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+  with preemption.start(processes, saves=False):
     results = evaluation.evaluate_released(
         loaded,
         measures=measures,

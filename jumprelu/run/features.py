@@ -18,7 +18,6 @@ from collections.abc import Mapping
 import dataclasses
 import functools
 import pathlib
-import signal
 import sys
 from typing import Any
 
@@ -118,9 +117,8 @@ def collect_with_flags(
   options = flags.build(fv, preemption.Config(), prefix='process.')
   # The watchdog expects training segments, which a collection does not have.
   options = dataclasses.replace(options, watchdog_seconds=0)
-  with preemption.start(options):
-    # SIGTERM ends the process, because complete segments are on the disk.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+  # Complete segments are on the disk.
+  with preemption.start(options, saves=False):
     manifest = collect.collect(
         loaded,
         out,

@@ -96,6 +96,6 @@ def run(fv: absl_flags.FlagValues) -> int:
         f'{config.store}: stopped; run the same command to resume',
         file=sys.stderr,
     )
-    return preemption_lib.EXIT_PREEMPTED
+    return preemption.exit_code
   print(f'{config.store}: complete, {config.blocks} blocks')
   return 0

@@ -25,7 +25,7 @@ from absl import flags, logging
 import jumprelu
 from jumprelu import errors, extras
 from jumprelu.files import cache_folder, dotted, output
-from jumprelu.run import flag_help
+from jumprelu.run import flag_help, signals
 from jumprelu.run import flags as flags_lib
 
 COMMANDS = (
@@ -105,11 +105,13 @@ def launch(name: str, argv: Sequence[str] | None = None) -> int:
   # A caller that has imported jax has configured the compilation cache itself.
   if 'jax' not in sys.modules:
     cache_folder.keep_programs()
+  prog = f'jumprelu {name}'
   try:
-    command: Any = importlib.import_module(f'jumprelu.run.{name}')
-  except KeyboardInterrupt:
-    return _fail(f'jumprelu {name}', 'interrupted', errors.EXIT_INTERRUPTED)
-  return run_command(command, f'jumprelu {name}', argv)
+    with signals.Signals(prog):
+      command: Any = importlib.import_module(f'jumprelu.run.{name}')
+      return run_command(command, prog, argv)
+  except KeyboardInterrupt as error:
+    return _interrupted(prog, error)
 
 
 @contextlib.contextmanager
@@ -176,8 +178,8 @@ def _run_command(command: Command, prog: str, argv: Sequence[str]) -> int:
     if debug:
       traceback.print_exc()
     return _fail(prog, str(error), getattr(error, 'exit_code', 2))
-  except KeyboardInterrupt:
-    return _fail(prog, 'interrupted', errors.EXIT_INTERRUPTED)
+  except KeyboardInterrupt as error:
+    return _interrupted(prog, error)
   except Exception as error:
     if not debug and errors.is_wrong_path(error):
       return _fail(prog, str(error), errors.UserError.exit_code)
@@ -189,7 +191,7 @@ def _run_command(command: Command, prog: str, argv: Sequence[str]) -> int:
         prog,
         f'{where}the disk is full ({error}); make room in the folders of --out'
         ' and of JUMPRELU_CACHE, then run the same command again',
-        errors.EXIT_FULL_DISK,
+        errors.EXIT_TRY_AGAIN,
     )
 
 
@@ -294,6 +296,13 @@ def _unknown_flag(arg: str, names: Sequence[str]) -> str:
   """Returns the message about an unknown flag, with the nearest known one."""
   name = arg.lstrip('-').partition('=')[0]
   return f'unknown flag --{name}{flags_lib.suggest(name, names)}'
+
+
+def _interrupted(prog: str, error: KeyboardInterrupt) -> int:
+  """Returns the exit code; prints a line unless the signal's was printed."""
+  if not isinstance(error, errors.Interrupted):
+    return _fail(prog, 'interrupted', errors.EXIT_INTERRUPTED)
+  return error.exit_code
 
 
 def _fail(prog: str, message: str, code: int) -> int:

@@ -1,10 +1,10 @@
 """Multi-process start-up, preemption notices and shutdown.
 
-A preemption notice is a SIGTERM, which may reach one process or all. A run
-stops only at the end of a segment, a sequence of steps after which each process
-calls `Preemption.reached`. JAX's coordination service distributes the notice
-and chooses the call at which all processes stop, so that all save the same
-step.
+A preemption notice is a SIGTERM, which may reach one process or all, or a
+Ctrl-C. A run stops only at the end of a segment, a sequence of steps after
+which each process calls `Preemption.reached`. With several processes, JAX's
+coordination service distributes the notice and chooses the call at which all
+processes stop, so that all save the same step.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,6 @@ import importlib.util
 import logging as python_logging
 import os
 import signal
-import socket
 import sys
 import threading
 import time
@@ -28,15 +27,13 @@ from jax.experimental import multihost_utils
 
 from jumprelu import errors, processes
 from jumprelu.files import fields
+from jumprelu.run import signals
 
-EXIT_PREEMPTED = 42
-EXIT_WATCHDOG = 75
+EXIT_PREEMPTED = errors.EXIT_PREEMPTED
+EXIT_WATCHDOG = errors.EXIT_TRY_AGAIN
 
 MODES = ('auto', 'explicit', 'single')
 
-# Seconds, in effect never: a single process needs no heartbeats, and with JAX's
-# default of 100 s its run would be ended whenever the computer sleeps.
-_NO_HEARTBEAT = 10**7
 _WATCHDOG_SECONDS = 1800
 
 # The key under which JAX's coordination service stores the time of the first
@@ -98,11 +95,17 @@ class Config:
     )
 
 
-def start(config: Config = Config()) -> 'Preemption':
+def start(config: Config = Config(), *, saves: bool = True) -> 'Preemption':
   """Joins the other processes, and returns a context manager for the run.
 
-  Must be called before any device is used. Inside the context, SIGTERM requests
-  a stop, and an error in a multi-process run ends this process immediately.
+  Must be called before any device is used. Inside the context, SIGTERM and
+  Ctrl-C request a stop, and an error in a multi-process run ends this process
+  immediately.
+
+  Args:
+    config: The set-up of the processes.
+    saves: Whether the run calls `Preemption.reached`; if not, a signal ends it
+      at once.
 
   Raises:
     UserError: the mode is auto, and the environment describes the cluster only
@@ -114,7 +117,7 @@ def start(config: Config = Config()) -> 'Preemption':
   if seconds < 0:
     seconds = 0 if jax.default_backend() == 'cpu' else _WATCHDOG_SECONDS
   watchdog = Watchdog(seconds) if seconds else None
-  return Preemption(distributed=distributed, watchdog=watchdog)
+  return Preemption(distributed=distributed, watchdog=watchdog, saves=saves)
 
 
 class Preemption:
@@ -123,39 +126,71 @@ class Preemption:
   Also reports the run's progress to the watchdog.
   """
 
-  def __init__(self, *, distributed: bool, watchdog: 'Watchdog | None' = None):
+  def __init__(
+      self,
+      *,
+      distributed: bool,
+      watchdog: 'Watchdog | None' = None,
+      saves: bool = True,
+  ):
     self._distributed = distributed
     self._watchdog = watchdog
+    self._saves = saves
     self._calls = 0
     self._noticed = threading.Event()
     self._reached = False
     self._closed = threading.Event()
-    if not distributed:
-      self._listen()
-    elif processes.is_main():
+    self._interrupted = False
+    # A command has opened it. Otherwise the run is part of another program.
+    self._signals = signals.current()
+    # JAX handles SIGTERM for several processes.
+    handled = [signal.SIGINT] if distributed else list(signals.CODES)
+    self._alone = None if self._signals else signals.Signals('run', handled)
+    if distributed and saves and processes.is_main():
       threading.Thread(target=self._acknowledge, daemon=True).start()
 
+  @property
+  def exit_code(self) -> int:
+    """The exit code of a run that was stopped: of Ctrl-C, or of SIGTERM."""
+    return errors.EXIT_INTERRUPTED if self._interrupted else EXIT_PREEMPTED
+
   def __enter__(self) -> 'Preemption':
+    if self._signals and not self._saves:
+      self._signals.install()  # In place of the handler of JAX.
+    if self._alone:
+      self._signals = self._alone.__enter__()
+      if signals.current() is not self._alone:
+        logging.warning(
+            'not in the main thread: SIGTERM will end this process without'
+            ' saving a checkpoint'
+        )
+      if self._saves:
+        self._signals.save_on(self._notice)
     return self
 
   def __exit__(self, exc_type, error, tb) -> None:
     self._closed.set()
     if self._watchdog:
       self._watchdog.stop()
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    # If the run stopped because of a notice, later SIGTERMs remain ignored,
-    # because the default action would change the exit code.
-    if in_main_thread and not self._reached:
-      signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if isinstance(error, Exception) and jax.process_count() > 1:
+    # If the run stopped because of a notice, later ones remain ignored, because
+    # they would change the exit code.
+    if self._signals and not self._reached:
+      self._signals.save_on(None)
+    if self._alone:
+      self._alone.__exit__()
+    stopped = Exception | errors.Interrupted
+    if isinstance(error, stopped) and jax.process_count() > 1:
       _abandon(error)
 
   def reached(self, step: int) -> bool:
     """Returns whether to save and exit now.
 
     All processes call it at the end of each segment. Once the result is true,
-    all later results are, and further SIGTERMs have no effect.
+    all later results are, and further SIGTERMs have no effect. Before the first
+    call there is nothing to save, so a signal ends a command at once.
     """
+    if self._signals and not self._calls:
+      self._signals.save_on(self._notice)
     if self._watchdog:
       self._watchdog.beat()
     self._calls += 1
@@ -171,23 +206,15 @@ class Preemption:
       self._reached = self._noticed.is_set()
     if self._reached:
       logging.warning(
-          'step %d: SIGTERM received, saving a checkpoint and stopping', step
+          'step %d: stop requested, saving a checkpoint and stopping', step
       )
     return self._reached
 
-  def _listen(self) -> None:
-    """Installs a SIGTERM handler, which only the main thread may do."""
-    if threading.current_thread() is threading.main_thread():
-      signal.signal(signal.SIGTERM, self._notice)
-    else:
-      logging.warning(
-          'not in the main thread: SIGTERM will end this process without'
-          ' saving a checkpoint'
-      )
-
-  def _notice(self, *_) -> None:
-    if not self._noticed.is_set():
-      _print_acknowledgement()
+  def _notice(self, number: signal.Signals) -> None:
+    self._interrupted |= number == signal.SIGINT
+    if self._distributed:
+      # JAX's handler informs the other processes.
+      os.kill(os.getpid(), signal.SIGTERM)
     self._noticed.set()
 
   def _acknowledge(self) -> None:
@@ -204,22 +231,21 @@ class Preemption:
       except jax.errors.JaxRuntimeError:
         continue  # No notice so far.
       if not self._reached:
-        _print_acknowledgement()
+        print(
+            'SIGTERM: will save after this segment, then exit with'
+            f' {EXIT_PREEMPTED}',
+            file=sys.stderr,
+            flush=True,
+        )
       return
-
-
-def _print_acknowledgement() -> None:
-  print(
-      f'SIGTERM: will save after this segment, then exit with {EXIT_PREEMPTED}',
-      file=sys.stderr,
-      flush=True,
-  )
 
 
 class Watchdog:
   """A thread that ends the process if it makes no progress.
 
   A collective operation never returns, for example, if another process died.
+  The thread waits for the first segment, because reading the text and compiling
+  may take longer than any segment.
   """
 
   def __init__(
@@ -227,7 +253,7 @@ class Watchdog:
   ):
     self._seconds = seconds
     self._leave = leave
-    self._last = time.monotonic()
+    self._last: float | None = None
     self._stopped = threading.Event()
     threading.Thread(target=self._watch, daemon=True).start()
 
@@ -241,7 +267,7 @@ class Watchdog:
 
   def _watch(self) -> None:
     while not self._stopped.wait(self._seconds / 10):
-      silent = time.monotonic() - self._last
+      silent = time.monotonic() - (self._last or time.monotonic())
       if silent > self._seconds:
         print(f'watchdog: no progress for {silent:.0f} s', file=sys.stderr)
         try:
@@ -261,7 +287,7 @@ def _initialize(config: Config) -> bool:
   elif mode == 'auto' and not _cluster_seen():
     mode = 'single'
   if mode == 'single':
-    return _initialize_alone()
+    return False
   initialize = functools.partial(
       jax.distributed.initialize,
       initialization_timeout=config.initialization_timeout,
@@ -289,37 +315,6 @@ def _initialize(config: Config) -> bool:
   return True
 
 
-def _initialize_alone() -> bool:
-  """Starts a coordination service on the loopback, for its SIGTERM notices.
-
-  Returns whether the service is running.
-  """
-  try:
-    # gRPC crashes the process (SIGSEGV) if its port is in use. The port is kept
-    # open here until gRPC shares it, because another process could bind a port
-    # that was only checked.
-    with socket.socket() as holder:
-      holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-      holder.bind(('127.0.0.1', 0))
-      address = f'127.0.0.1:{holder.getsockname()[1]}'
-      jax.distributed.initialize(
-          address,
-          num_processes=1,
-          process_id=0,
-          cluster_detection_method='deactivate',
-          coordinator_bind_address=address,
-          heartbeat_timeout_seconds=_NO_HEARTBEAT,
-      )
-  except (OSError, RuntimeError) as e:
-    # The computer has no loopback, or devices are already in use because the
-    # run is part of another program.
-    logging.info(
-        'no coordination service (%s): using a plain SIGTERM handler', e
-    )
-    return False
-  return True
-
-
 def _cluster_seen() -> bool:
   """Returns whether the environment is that of a TPU, Slurm or MPI cluster."""
   if os.environ.get('JAX_PLATFORMS', '').split(',')[0] != 'cpu':
@@ -342,14 +337,16 @@ def _label_log() -> None:
   )
 
 
-def _abandon(error: Exception) -> None:
+def _abandon(error: BaseException) -> None:
   """Reports an error and exits without JAX's shutdown.
 
   The shutdown would wait for the other processes, which may be stuck.
   """
   who = f'[p{jax.process_index()}/{jax.process_count()}]'
   code = getattr(error, 'exit_code', 1)
-  if hasattr(error, 'exit_code'):
+  if isinstance(error, errors.Interrupted):
+    pass  # A line was printed when the signal arrived.
+  elif hasattr(error, 'exit_code'):
     print(f'{who} {error}', file=sys.stderr)
   else:
     traceback.print_exception(error)

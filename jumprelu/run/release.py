@@ -79,13 +79,12 @@ def run(fv: flags.FlagValues):
 
   from jumprelu.evals import evaluate
   from jumprelu.release import layout, publish, releasable, verify, write
-  from jumprelu.training import run_digest
 
   opened = publish.open_run(fv.run)
   step, total = opened.members[0].meta['step'], opened.config.steps
   print(f'{fv.run}: checkpoint at step {step} of {total}', flush=True)
   # Both checks precede the evaluation, because that takes minutes.
-  write.check_target(fv.out, run=run_digest.run_digest(opened.config))
+  write.check_target(fv.out, run=publish.identity(opened))
   releasable.check(
       opened.members,
       run=fv.run,

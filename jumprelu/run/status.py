@@ -2,7 +2,8 @@
 
 Prints a table from the STATUS.json files of run directories: state, step, share
 of all steps, tokens per second, and the time since the last update. A run is
-stale if it is unfinished and has not been updated for --stale_minutes. Also
+stale if it is unfinished and has not been updated for --stale_minutes, or if
+its last update is in the future, because a clock was set back. Also
 exits 1 if a STATUS.json cannot be read, or if a run on this computer ended
 before its first step. An argument is a run directory, or a folder with run
 directories in it, up to four levels deep. Only reads files; uses no device.
@@ -14,7 +15,6 @@ directories in it, up to four levels deep. Only reads files; uses no device.
 from collections.abc import Iterable, Iterator, Sequence
 import dataclasses
 import datetime
-import json
 import os
 import sys
 import time
@@ -22,13 +22,17 @@ import time
 from absl import flags
 
 from jumprelu import errors, extras
-from jumprelu.files import folder_kinds, locks, remote
+from jumprelu.files import folder_kinds, json_files, locks, remote
 from jumprelu.run import main
 
 POSITIONAL = 'runs'
 
 # States that need attention.
 _BAD = ('failed', 'unreadable', 'never started')
+
+# Seconds by which an update may be in the future. Beyond them, the clock of
+# this computer or of the run's was set back, and its age is unknown.
+_CLOCKS = 300.0
 
 # Levels of folders that are searched for runs.
 _LEVELS = 4
@@ -102,7 +106,11 @@ def find(paths: Iterable[str]) -> list[folder_kinds.Folder]:
           ' folder of run directories'
       )
     directories += children or [path]
-  return directories
+  return [
+      run
+      for path in directories
+      for run in (path, *folder_kinds.added_runs(path))
+  ]
 
 
 def read(
@@ -121,7 +129,7 @@ def read(
   try:
     if not status.exists():
       return _unstarted(path, now=now, stale_after=stale_after)
-    record = json.loads(status.read_text())
+    record = json_files.read_json(status)
     age = now - _seconds(record['updated'])
     trained, seconds = record.get('tokens_trained', 0), record.get('seconds', 0)
     return RunStatus(
@@ -131,17 +139,14 @@ def read(
         total_steps=_steps(record.get('total_steps', 0)),
         tokens_per_second=trained / seconds if seconds else 0.0,
         age=age,
-        stale=record['state'] in ('running', 'preempted') and age > stale_after,
+        # Clocks of two computers may differ a little.
+        stale=record['state'] in ('running', 'preempted')
+        and not -_CLOCKS <= age <= stale_after,
         error=str(record.get('error', '')),
     )
-  except (
-      ValueError,
-      KeyError,
-      TypeError,
-      AttributeError,
-      OverflowError,
-      RecursionError,
-  ) as error:
+  except errors.DataError as error:
+    return RunStatus(name, 'unreadable', error=str(error))
+  except (ValueError, KeyError, TypeError, OverflowError) as error:
     return RunStatus(name, 'unreadable', error=f'STATUS.json: {error!r}')
 
 
@@ -201,6 +206,8 @@ def _row(run: RunStatus) -> tuple[str, ...]:
 
 def _ago(seconds: float) -> str:
   """Returns a duration in its largest unit, such as '3 min ago'."""
+  if seconds < -_CLOCKS:
+    return 'in the future'
   for unit, size in (('d', 86_400), ('h', 3600), ('min', 60)):
     if seconds >= size:
       return f'{seconds / size:.0f} {unit} ago'

@@ -1,19 +1,20 @@
 r"""Trains one layer's suite of SAEs, or resumes its training.
 
 Streams text through a language model and trains a suite of SAEs from the
-activations of one layer, all at once. The suite has an SAE for each combination
-of sites, widths, variants, sparsity coefficients (or target L0s) and seeds. The
-config, metrics.jsonl, STATUS.json and checkpoints are written to the run
-directory --out. Run the same command again to resume from the newest
-checkpoint. On SIGTERM, the command saves a checkpoint and exits with code 42.
-The next step is jumprelu release --run=DIR --out=DIR2.
+activations of one layer: an SAE for each combination of sites, widths,
+variants, sparsity coefficients (or target L0s) and seeds. Config, metrics and
+checkpoints are written to the run directory --out. The same command resumes
+from the newest checkpoint. SIGTERM and Ctrl-C save a checkpoint; the exit codes
+are 42 and 130. The next step is jumprelu release --run=DIR --out=DIR2.
 
   jumprelu train --out=runs/a
-  jumprelu train --out=runs/b --layer=2 --sites=resid_post,transcoder \
-      --widths=1024 --sparsity_coefficients=1e-3,3e-3 --tokens=2_000_000
+  jumprelu train --out=runs/b --sites=resid_post,transcoder --widths=1024,4096
   jumprelu train --out=runs/c --target_l0=20,50 --data=notes/,more.jsonl
+  jumprelu train --out=runs/c --extend --tokens=4_000_000
+  jumprelu train --out=runs/c --add --target_l0=100
 """
 
+import functools
 import shlex
 import sys
 
@@ -51,6 +52,20 @@ def define_flags(flag_values: absl_flags.FlagValues) -> None:
       flag_values=flag_values,
   )
   absl_flags.DEFINE_boolean(
+      'extend',
+      False,
+      'Train the run in --out to a larger --tokens. All other fields are those'
+      ' of the run.',
+      flag_values=flag_values,
+  )
+  absl_flags.DEFINE_boolean(
+      'add',
+      False,
+      'Train further SAEs on the activations of the run in --out, such as'
+      ' --add --seeds=1,2. Other fields are those of the run.',
+      flag_values=flag_values,
+  )
+  absl_flags.DEFINE_boolean(
       'tensorboard',
       False,
       'Also write the metrics to OUT/tensorboard, by the name of the member, for'
@@ -74,9 +89,10 @@ def define_flags(flag_values: absl_flags.FlagValues) -> None:
 def run(flag_values: absl_flags.FlagValues) -> int:
   """Trains the suite; returns the exit code."""
   from jumprelu import lm
+  from jumprelu.files import folder_kinds
   from jumprelu.run import flags
   from jumprelu.run import preemption as preemption_lib
-  from jumprelu.training import config, train
+  from jumprelu.training import addition, config, extension, run_dir, train
 
   if not flag_values.out:
     raise errors.UserError('--out is needed: the run directory')
@@ -85,7 +101,14 @@ def run(flag_values: absl_flags.FlagValues) -> int:
   processes = flags.build(
       flag_values, preemption_lib.Config(), prefix='process.'
   )
-  resolved = flags.build(flag_values, config.resolve(), config.resolve)
+  if flag_values.extend and flag_values.add:
+    raise errors.UserError('--extend and --add exclude each other; remove one')
+  resolve, default = config.resolve, config.resolve()
+  if flag_values.extend or flag_values.add:
+    default = run_dir.read_config(flag_values.out)
+    change = extension.extended if flag_values.extend else addition.added
+    resolve = functools.partial(change, default)
+  resolved = flags.build(flag_values, default, resolve)
   # The model is looked up before the run directory is created, because a run
   # directory with a wrong --model in its config would refuse the right one.
   # With a store, no model is needed.
@@ -95,15 +118,26 @@ def run(flag_values: absl_flags.FlagValues) -> int:
       tensorboard=flag_values.tensorboard,
       profile_steps=flag_values.profile_steps,
   )
-  code = train_suite(
-      resolved, flag_values.out, processes=processes, watch=watch
-  )
+  start = functools.partial(train_suite, processes=processes, watch=watch)
+  out = flag_values.out
+  if flag_values.add:
+    code = start(resolved, addition.directory_of(out, resolved), add_to=out)
+  else:
+    code = start(resolved, out, extend=flag_values.extend)
+  if flag_values.extend:
+    for folder in folder_kinds.added_runs(out):
+      if not code:
+        changes = {'tokens': resolved.tokens}
+        grown = extension.extended(run_dir.read_config(folder), changes)
+        code = start(grown, str(folder), extend=True)
   if not code:
-    print(next_command(flag_values.out))
+    print(next_command(out))
   return code
 
 
-def train_suite(config, out, *, processes=None, watch=None) -> int:
+def train_suite(
+    config, out, *, processes=None, watch=None, extend=False, add_to=''
+) -> int:
   """Trains the suite of a config, or resumes it; returns the exit code.
 
   Args:
@@ -111,12 +145,17 @@ def train_suite(config, out, *, processes=None, watch=None) -> int:
     out: The run directory.
     processes: The config of the processes; the default if None.
     watch: The `training.train.Watch`; the default if None.
+    extend: Whether `out` may hold a shorter run, which is extended.
+    add_to: The run directory to which the members are added, or ''.
   """
+  from jumprelu.planning import start_memory
   from jumprelu.release import starts
   from jumprelu.run import preemption as preemption_lib
   from jumprelu.training import run_dir, train
 
   with preemption_lib.start(processes or preemption_lib.Config()) as preemption:
+    if warning := start_memory.check(config):
+      print(warning, file=sys.stderr)
     sources = {}
     # Read before the run directory is made, so that a wrong path leaves nothing.
     if config.init_from and not run_dir.RunDir(out).has_checkpoint():
@@ -127,13 +166,15 @@ def train_suite(config, out, *, processes=None, watch=None) -> int:
         should_stop=preemption.reached,
         watch=watch or train.PRINTED,
         sources=sources,
+        extend=extend,
+        add_to=add_to,
     )
   if outcome == train.PREEMPTED:
     print(
         f'{out}: checkpoint saved; run the same command to resume',
         file=sys.stderr,
     )
-    return preemption_lib.EXIT_PREEMPTED
+    return preemption.exit_code
   print(f'{out}: done, {config.steps} steps')
   return 0
 

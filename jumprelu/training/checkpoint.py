@@ -23,6 +23,7 @@ from absl import logging
 
 from jumprelu import errors, extras, processes
 from jumprelu.files import digests
+from jumprelu.ops import array_digests
 from jumprelu.training import checkpoint_reading
 from jumprelu.training.checkpoint_config import Config
 
@@ -39,7 +40,22 @@ class Checkpointer:
   directories of killed saves. All other readers use `checkpoint_reading`.
   """
 
-  def __init__(self, directory: str | os.PathLike[str], config: Config):
+  def __init__(
+      self,
+      directory: str | os.PathLike[str],
+      config: Config,
+      *,
+      branch: int = 0,
+  ):
+    """Removes the temporary directories of killed saves.
+
+    Args:
+      directory: The folder of the checkpoints.
+      config: The frequency and number of checkpoints.
+      branch: A step. Besides the newest checkpoints, the newest one up to this
+        step is kept, from which the run can be extended.
+    """
+    self._branch = branch
     self._directory = epath.Path(directory)  # Orbax needs an absolute path.
     self._config = config
     self._pending: tuple[int, Any] | None = None
@@ -58,7 +74,7 @@ class Checkpointer:
   def __exit__(self, exc_type, exc_value, traceback) -> None:
     try:
       self.close()
-    except RuntimeError as e:
+    except (RuntimeError, errors.FullDiskError) as e:
       if exc_value is None:
         raise
       # Only logged, so that the caller gets the error of the `with` block.
@@ -83,13 +99,17 @@ class Checkpointer:
       NumericalError: the state is not finite. Nothing is written, because this
         checkpoint would replace a good one.
       DataError: the directory holds a checkpoint of this or a later step.
-      RuntimeError: the previous save failed, or this one could not be started.
+      FullDiskError: the previous save, or the start of this one, failed because
+        the disk is full.
+      RuntimeError: it failed for another reason.
     """
     self.wait()
     if step == self._last_step:
       return
     leaves = digests.named_leaves(state)
-    records, not_finite = digests.leaf_records(leaves)
+    records, not_finite = digests.leaf_records(
+        leaves, parts=array_digests.parts
+    )
     if not_finite:
       raise errors.NumericalError(
           f'step {step}: {", ".join(not_finite)} not finite; nothing was saved'
@@ -103,13 +123,11 @@ class Checkpointer:
           custom_metadata=digests.seal(step, records, meta),
       )
     except Exception as e:
-      raise RuntimeError(
-          f'checkpoint {step}: {checkpoint_reading.root_cause(e)}'
-      ) from e
+      raise self._failed(step, e) from e
     self._pending = (step, response)
 
   def wait(self) -> None:
-    """Waits for the running save; raises RuntimeError if it failed."""
+    """Waits for the running save; raises an error of `save` if it failed."""
     if self._pending is None:
       return
     step, response = self._pending
@@ -117,19 +135,30 @@ class Checkpointer:
     try:
       response.result()
     except Exception as e:
-      raise RuntimeError(
-          f'checkpoint {step}: {checkpoint_reading.root_cause(e)}'
-      ) from e
+      raise self._failed(step, e) from e
     self._last_step = step
     logging.info('checkpoint %d: committed', step)
     # Old checkpoints are removed only after the commit, because a run that is
     # killed before would resume from the newest of them.
     if processes.is_main():
-      for old in self.steps()[: -self._config.keep]:
-        self._path(old).rmtree()
+      steps = self.steps()
+      kept = max((s for s in steps if s <= self._branch), default=None)
+      for old in steps[: -self._config.keep]:
+        if old != kept:
+          self._path(old).rmtree()
+
+  def remove_after(self, step: int) -> None:
+    """Removes the checkpoints of later steps, so that the run goes back."""
+    self.wait()
+    if processes.is_main():
+      for later in self.steps():
+        if later > step:
+          self._path(later).rmtree()
+    processes.barrier('gone back')
+    self._last_step = -1
 
   def close(self) -> None:
-    """Waits for the running save; raises RuntimeError if it failed."""
+    """Waits for the running save; raises an error of `save` if it failed."""
     self.wait()
 
   def latest_verified(
@@ -145,7 +174,7 @@ class Checkpointer:
 
     Raises:
       UserError, DataError: as `checkpoint_reading.restore`.
-      RuntimeError: the running save failed.
+      FullDiskError, RuntimeError: the running save failed.
     """
     self.wait()
     restored = checkpoint_reading.restore(self._directory, abstract_state)
@@ -154,6 +183,18 @@ class Checkpointer:
     self._set_aside(restored.damaged)
     self._last_step = restored.meta['step']
     return restored.state, restored.meta
+
+  def _failed(self, step: int, error: Exception) -> Exception:
+    """Returns the error of a save that `error` ended."""
+    cause = checkpoint_reading.root_cause(error)
+    # tensorstore has this code for a full disk and for a used-up quota.
+    if errors.is_full_disk(error) or 'RESOURCE_EXHAUSTED' in cause:
+      return errors.FullDiskError(
+          f'{self._directory}: no room for checkpoint {step} ({cause}); make'
+          ' room there, then run the same command again, which resumes at the'
+          ' newest checkpoint'
+      )
+    return RuntimeError(f'checkpoint {step}: {cause}')
 
   def _path(self, step: int) -> epath.Path:
     return self._directory / str(step)

@@ -5,22 +5,34 @@ still training. Only `checkpoint.Checkpointer`, which needs the lock of the run,
 changes the directory.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+import contextlib
+import errno
+import functools
+import gc
 import logging as python_logging
 import os
 import re
+import sys
 from typing import Any, NamedTuple
+import warnings
 
 from absl import logging
 import jax
+import jax.numpy as jnp
 
 from jumprelu import errors, extras, processes
 from jumprelu.array_typing import Array
-from jumprelu.files import digests
+from jumprelu.files import digests, output
+from jumprelu.ops import array_digests
 
 with extras.imports():
   from etils import epath
   from orbax.checkpoint import v1 as ocp
+
+
+# Ends of the names of leaves that older checkpoints lack. They are then zero.
+_LATER = ('.failing',)
 
 
 class Restored(NamedTuple):
@@ -57,8 +69,8 @@ def restore(
 ) -> Restored | None:
   """Returns the newest checkpoint that verifies, or None if none exists.
 
-  All processes call this function together. At most 64 checkpoints of a listing are tried. A
-  run may save and remove checkpoints meanwhile.
+  All processes call this function together. At most 64 checkpoints of a listing
+  are tried. A run may save and remove checkpoints meanwhile.
 
   Args:
     directory: The folder of the checkpoints.
@@ -66,9 +78,10 @@ def restore(
       is restored in their shardings, which may differ from those of the save.
 
   Raises:
-    UserError: the record of a checkpoint is intact, but its arrays have other names, shapes
-      or dtypes than `abstract_state`.
+    UserError: the record of a checkpoint is intact, but its arrays have other
+      names, shapes or dtypes than `abstract_state`.
     DataError: checkpoints exist, but none verifies.
+    TemporaryError: the storage of a checkpoint does not answer.
   """
   quieten_orbax()
   directory = epath.Path(directory)
@@ -85,6 +98,13 @@ def restore(
         raise errors.UserError(
             f'{directory / str(step)} is of another configuration:'
             f' {verdict.why}; resume with the config of the run'
+        )
+      if verdict.kind == _UNREADABLE:
+        raise errors.TemporaryError(
+            f'{directory / str(step)}: cannot be read at the moment'
+            f' ({verdict.why}); nothing was changed. Run the same command again;'
+            f' if the error stays, rename the folder to {step}.corrupt to resume'
+            ' from an older one'
         )
       if verdict.kind == _SOUND:
         treedef = jax.tree.structure(abstract_state)
@@ -110,7 +130,11 @@ def root_cause(error: BaseException) -> str:
 
 
 def quieten_orbax() -> None:
-  """Silences the fifty lines that orbax logs per save, but not its warnings."""
+  """Silences the fifty lines that orbax logs per save, but not its warnings.
+
+  Its errors, with hundreds of lines of stacks, are raised as well, and are
+  therefore logged with --debug only.
+  """
   python_logging.getLogger('absl').addFilter(_is_not_chatter)
 
 
@@ -122,29 +146,63 @@ def _try(
   The kind of the verdict is the same in all processes.
   """
   records, leaves, meta = {}, {}, {}
-  try:
-    with _reading_alone():
-      sealed = ocp.metadata(path).custom_metadata
-      records, meta = digests.unseal(sealed, step)
-      if difference := digests.difference(records, wanted):
-        verdict = _Verdict(_INCOMPATIBLE, difference)
-      else:
-        leaves = _load(path, wanted)
-        verdict = _Verdict(_SOUND)
-  except (MemoryError, PermissionError):
-    raise  # The checkpoint itself may be sound.
-  except Exception as e:
-    verdict = _Verdict(_CORRUPT, root_cause(e))
+  with _quiet():
+    try:
+      with _reading_alone():
+        sealed = ocp.metadata(path).custom_metadata
+        records, meta = digests.unseal(sealed, step)
+        stored = {
+            name: leaf
+            for name, leaf in wanted.items()
+            if name in records or not name.endswith(_LATER)
+        }
+        if difference := digests.difference(records, stored):
+          verdict = _Verdict(_INCOMPATIBLE, difference)
+        else:
+          leaves = _load(path, stored)
+          verdict = _Verdict(_SOUND)
+    except (MemoryError, PermissionError):
+      raise  # The checkpoint itself may be sound.
+    except Exception as e:
+      kind = _UNREADABLE if _is_temporary(e) else _CORRUPT
+      verdict = _Verdict(kind, root_cause(e))
+    if verdict.kind == _CORRUPT:
+      gc.collect()  # The error held objects whose deletion prints.
   verdict = _worst_of_all(verdict)
   if verdict.kind == _SOUND:
-    actual, _ = digests.leaf_records(leaves)
-    changed = [name for name in wanted if actual[name] != records[name]]
+    actual, _ = digests.leaf_records(leaves, parts=array_digests.parts)
+    changed = [name for name in actual if actual[name] != records[name]]
     if changed:
       verdict = _Verdict(_CORRUPT, f'the digest of {changed[0]} differs')
+    leaves |= {
+        name: _zeros(wanted[name]) for name in wanted.keys() - leaves.keys()
+    }
   return verdict, leaves, meta
 
 
-_SOUND, _CORRUPT, _INCOMPATIBLE = 0, 1, 2
+_SOUND, _CORRUPT, _INCOMPATIBLE, _UNREADABLE = 0, 1, 2, 3
+
+# Failures of storage that prove no damage: numbers of the operating system, and
+# codes of tensorstore.
+_ERRNOS = frozenset((
+    errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.ENOMEM,
+    errno.EMFILE, errno.ENFILE, errno.ENETUNREACH, errno.ECONNRESET,
+))  # fmt: skip
+_CODES = re.compile(
+    '(UNAVAILABLE|DEADLINE_EXCEEDED|RESOURCE_EXHAUSTED|ABORTED|CANCELLED'
+    '|PERMISSION_DENIED|UNAUTHENTICATED): '
+)
+_OS_ERROR = re.compile(r"os_error_code='(\d{1,4})'")
+
+
+def _is_temporary(error: BaseException) -> bool:
+  """Returns whether storage failed, so that a checkpoint may be sound."""
+  while (inner := error.__cause__ or error.__context__) is not None:
+    error = inner
+  text = str(error)
+  code = _OS_ERROR.search(text)
+  number = int(code[1]) if code else getattr(error, 'errno', None)
+  return number in _ERRNOS or _CODES.search(text) is not None
 
 
 class _Verdict(NamedTuple):
@@ -152,6 +210,31 @@ class _Verdict(NamedTuple):
 
   kind: int
   why: str = ''
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+  """Silences the tracebacks of libraries that read a damaged checkpoint.
+
+  They print them in threads and when objects are deleted, besides the error
+  that they raise.
+  """
+  if logging.get_verbosity() >= logging.INFO:  # --debug
+    yield
+    return
+  loggers = [python_logging.getLogger(name) for name in ('absl', 'asyncio')]
+  before = [logger.disabled for logger in loggers]
+  hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+  with output.native_dropped(), warnings.catch_warnings():
+    warnings.simplefilter('ignore')
+    for logger in loggers:
+      logger.disabled = True
+    try:
+      yield
+    finally:
+      for logger, value in zip(loggers, before, strict=True):
+        logger.disabled = value
+      sys.unraisablehook = hook
 
 
 def _reading_alone() -> ocp.Context:
@@ -177,6 +260,11 @@ def _load(
     if (stored[name].dtype, stored[name].shape) != (leaf.dtype, leaf.shape):
       raise ValueError(f'the array metadata of {name} differ')
   return ocp.load(path, dict(wanted), checkpointable_name='state')
+
+
+def _zeros(leaf: jax.ShapeDtypeStruct) -> Array:
+  make = functools.partial(jnp.zeros, leaf.shape, leaf.dtype)
+  return jax.jit(make, out_shardings=leaf.sharding)()
 
 
 def _is_step(path: epath.Path) -> bool:
@@ -210,6 +298,10 @@ def _worst_of_all(verdict: _Verdict) -> _Verdict:
 
 
 def _is_not_chatter(record: python_logging.LogRecord) -> bool:
-  """Returns whether a record is at least a warning, or not from orbax."""
-  chatter = f'{os.sep}orbax{os.sep}' in record.pathname
-  return record.levelno >= python_logging.WARNING or not chatter
+  """Returns whether a record is not from orbax, or to be shown."""
+  if f'{os.sep}orbax{os.sep}' not in record.pathname:
+    return True
+  debugs = logging.get_verbosity() >= logging.INFO
+  if record.levelno > python_logging.WARNING:
+    return debugs
+  return record.levelno == python_logging.WARNING

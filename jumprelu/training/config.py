@@ -241,16 +241,17 @@ def from_json(text: str, *, where: str = 'the config') -> TrainConfig:
   """Returns the config in the JSON of `to_json`, or of a record in any format.
 
   Raises:
-    UserError: the text is not JSON, or a field is unknown, missing or invalid.
-    DataError: the format of the file `where` is newer than this version.
+    UserError: a field is unknown, missing or invalid.
+    DataError: the text is not JSON, or the format of the file `where` is newer
+      than this version.
   """
   migrate = functools.partial(formats.migrate_train_config, where=where)
   try:
     return dotted.from_json(TrainConfig(), text, migrate=migrate)
-  except errors.DataError:
-    raise
   except errors.UserError as error:
-    raise errors.UserError(f'{where}: {error}') from None
+    if str(error).startswith(where):
+      raise
+    raise type(error)(f'{where}: {error}') from None
 
 
 def to_record(config: TrainConfig) -> dict[str, Any]:

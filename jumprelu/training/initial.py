@@ -6,6 +6,7 @@ the first step the member computes the same function.
 """
 
 from collections.abc import Mapping, Sequence
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -140,9 +141,7 @@ def start(
         )
         for name in initial
     }
-    started[group.name] = suite.GroupState(
-        stacked, old.nu, old.silent, old.skipped
-    )
+    started[group.name] = dataclasses.replace(old, params=stacked)
   return suite.TrainState(groups=started, step=state.step)
 
 

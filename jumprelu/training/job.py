@@ -1,6 +1,6 @@
 """The inputs of a run: its config, its groups and its source of activations."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
 import json
@@ -40,6 +40,8 @@ class Job(NamedTuple):
   lm_dtype: str = ''
   # The SAEs from which members start, by group; empty for the usual start.
   sources: initial.Sources = types.MappingProxyType({})
+  # The suite.json of the run to which the members are added; else empty.
+  added_to: Mapping[str, Any] = types.MappingProxyType({})
 
 
 def make_job(

@@ -10,7 +10,7 @@ import numpy as np
 
 from jumprelu import errors, lm, saes
 from jumprelu.activations import scales as scales_lib
-from jumprelu.files import formats
+from jumprelu.files import folder_kinds, formats
 from jumprelu.training import config as config_lib
 from jumprelu.training import suite
 
@@ -30,6 +30,10 @@ class TrainedMember(NamedTuple):
   # The number of steps without an update of this member, because its loss or
   # gradients were not finite.
   steps_skipped: int = 0
+  # Whether the member kept failing and was frozen.
+  frozen: bool = False
+  # The config of the run, or that of added members; None if it is unknown.
+  config: config_lib.TrainConfig | None = None
 
 
 def make_suite(
@@ -74,7 +78,8 @@ def migrated_meta(
 def load_suite(out: str | os.PathLike[str]) -> list[TrainedMember]:
   """Returns the members of a run, from its newest verified checkpoint.
 
-  No file is changed, so that a run can be loaded while it trains.
+  Members that were added to the run follow, from checkpoints of theirs. No file
+  is changed, so that a run can be loaded while it trains.
 
   Raises:
     MissingInputError: the directory holds no run, or the run has no checkpoint.
@@ -82,7 +87,7 @@ def load_suite(out: str | os.PathLike[str]) -> list[TrainedMember]:
     DataError: no checkpoint verifies, or a file is of a newer format.
   """
   # Imported here because planning needs `make_suite`, but not orbax.
-  from jumprelu.training import checkpoint_reading, run_dir
+  from jumprelu.training import backends, checkpoint_reading, run_dir
 
   directory = run_dir.RunDir(out)
   config = directory.read_config()
@@ -105,9 +110,11 @@ def load_suite(out: str | os.PathLike[str]) -> list[TrainedMember]:
   for group in groups:
     taps = group.reads.taps
     limits = tuple((t, scales.limits[t]) for t in taps if t in scales.limits)
-    params, skipped = jax.device_get(
-        (state.groups[group.name].params, state.groups[group.name].skipped)
+    trained = state.groups[group.name]
+    params, skipped, failing = jax.device_get(
+        (trained.params, trained.skipped, trained.failing)
     )
+    frozen = backends.is_frozen(failing)
     for index, member in enumerate(group.members):
       members.append(
           TrainedMember(
@@ -119,6 +126,10 @@ def load_suite(out: str | os.PathLike[str]) -> list[TrainedMember]:
               scales[group.reads.target],
               meta,
               int(skipped[index]),
+              bool(frozen[index]),
+              config,
           )
       )
+  for folder in folder_kinds.added_runs(directory.path):
+    members += load_suite(folder)
   return members

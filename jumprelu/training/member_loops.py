@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 
-from jumprelu.array_typing import Array, Int
+from jumprelu.array_typing import Array, Bool, Int
 
 # Pytrees: the state of a loop, and the hyper-parameters of members.
 State = TypeVar('State')
@@ -49,6 +49,36 @@ def scan_steps(
   _, row = jax.eval_shape(body, state, jnp.int32(0))
   rows = _stacked_zeros(row, max_steps, 0)
   return jax.lax.fori_loop(0, steps, write_row, (state, rows))
+
+
+def scan_until(
+    body: Callable[[State, Array], tuple[State, Any]],
+    state: State,
+    steps: Int[Array, ''],
+    max_steps: int,
+    *,
+    stop: Callable[[State], Bool[Array, '']],
+) -> tuple[State, Any, Int[Array, '']]:
+  """Returns the result of `scan_steps`, and the number of steps made.
+
+  The loop ends before the first step in whose state `stop` is true.
+  """
+
+  def is_next(carry):
+    number, state, _ = carry
+    return (number < steps) & ~stop(state)
+
+  def write_row(carry):
+    number, state, rows = carry
+    state, row = body(state, number)
+    return number + 1, state, _write(rows, number, row, 0)
+
+  _, row = jax.eval_shape(body, state, jnp.int32(0))
+  rows = _stacked_zeros(row, max_steps, 0)
+  number, state, rows = jax.lax.while_loop(
+      is_next, write_row, (jnp.int32(0), state, rows)
+  )
+  return state, rows, number
 
 
 def map_members(

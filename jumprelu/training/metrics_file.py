@@ -39,10 +39,8 @@ _MEMBER = (
 )  # fmt: skip
 # Fields of a member's record that are not those of `suite.Member`.
 _PLACE = ('group', 'index', 'name')
-# The errors of a damaged field.
-_WRONG = (
-    AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError,
-)  # fmt: skip
+# Errors of a record with missing fields, or fields of other types.
+_INVALID = (LookupError, TypeError, AttributeError, ValueError, OverflowError)
 _COUNTS = ('tokens_trained', 'rows_dropped', 'seconds', 'positions')
 
 
@@ -53,7 +51,8 @@ def read(
 
   The columns are run, model, member (its name), group, the fields of the
   member, step, the counts and the learning rate of the line, and all metrics of
-  the member. Undefined numbers are None. No device is used, so that a run can
+  the member. Members that were added to the run follow. Undefined numbers are
+  None. No device is used, so that a run can
   be read while it trains on the same machine.
 
   Args:
@@ -67,6 +66,15 @@ def read(
     UserError: the folder is of another kind, such as a release.
     DataError: a file is damaged, or of a newer format.
   """
+  rows = _read(run, name=name or run.name, limit=limit)
+  for added in folder_kinds.added_runs(run):
+    if (added / 'metrics.jsonl').exists():
+      rows += _read(added, name=name or run.name, limit=limit)
+  return rows
+
+
+def _read(run: folder_kinds.Folder, *, name: str, limit: int) -> list[Row]:
+  """Returns the rows of a run, without its added members."""
   folder_kinds.want_run(run)
   if not (run / 'config.json').exists():
     raise errors.MissingInputError(
@@ -88,8 +96,8 @@ def read(
   )
   try:
     members = [_Member(member) for member in suite['members']]
-    origin = {'run': name or run.name, 'model': suite['model']}
-  except _WRONG as error:
+    origin = {'run': name, 'model': suite['model']}
+  except _INVALID as error:
     raise errors.DataError(
         f'{suite_path}: a field is missing or of the wrong type ({error!r})'
     ) from error
@@ -98,7 +106,7 @@ def read(
     for number, line in lines.items():
       try:
         rows.append({**origin, **member.fields, **member.metrics(line)})
-      except _WRONG as error:
+      except _INVALID as error:
         raise errors.DataError(
             f'{path}: line {number}: a field is missing or of the wrong type'
             f' ({error!r})'

@@ -4,22 +4,25 @@ The metrics of a segment are read after the next segment has been dispatched, so
 that the device is busy while the host reads them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
+import itertools
 import math
 import time
 from typing import Any
 
+from absl import logging
 import jax
 import numpy as np
 
 from jumprelu import errors
 from jumprelu.array_typing import Array
 from jumprelu.training import config as config_lib
-from jumprelu.training import progress_lines, suite, thresholds
+from jumprelu.training import diagnosis, progress_lines, suite, thresholds
 from jumprelu.training import step as step_lib
 
-# A run fails if all members skip this number of steps in a row.
+# A run goes back to a checkpoint if all members skip this number of steps in a
+# row.
 MAX_STUCK = 10
 
 # A run fails if the non-finite or huge rows of a block exceed both this number
@@ -31,6 +34,18 @@ _MAX_DROPPED, _MAX_DROPPED_SHARE = 16, 1e-4
 _SECONDS, _MAX_SECONDS = 5.0, 60.0
 
 
+class StuckError(errors.NumericalError):
+  """No member can make further steps on these batches.
+
+  Attributes:
+    first: The first of the failing steps, counted from 0.
+  """
+
+  def __init__(self, message: str, *, first: int):
+    super().__init__(message)
+    self.first = first
+
+
 @dataclasses.dataclass
 class Counts:
   """Totals of a run over all its starts, which checkpoints store."""
@@ -39,6 +54,10 @@ class Counts:
   tokens_trained: int = 0  # Kept positions only.
   rows_dropped: int = 0  # Non-finite or huge rows of text.
   seconds: float = 0.0
+  # How often the run went back to a checkpoint, to continue on other data.
+  rollbacks: int = 0
+  # The names of members that are frozen, because they kept failing.
+  frozen: tuple[str, ...] = ()
 
 
 class Speed:
@@ -121,7 +140,16 @@ class Reporter:
     self._write = write
     self._on_progress = on_progress
     self._pending: tuple[int, Any, int | Array, Any] | None = None
-    self._skipped = dict(skipped or {})  # After the last segment that was read.
+    # After the last segment that was read.
+    self._skipped = dict(skipped or {})
+    self._frozen = {
+        group.name: np.asarray(
+            [suite.member_name(m) in counts.frozen for m in group.members]
+        )
+        for group in groups
+    }
+    self._means: Mapping[str, np.ndarray] = {}
+    self._diagnosed: set[tuple[str, str]] = set()
     self._stuck = 0  # The last steps in a row that all members skipped.
     self._start = self._clock = self._reported = time.monotonic()
     self._speed = Speed(counts.step, self._batches, now=self._clock)
@@ -145,7 +173,7 @@ class Reporter:
         its members; None to leave them out.
 
     Raises:
-      DataError, NumericalError: as `flush`, for the previous segment.
+      DataError, StuckError: as `flush`, for the previous segment.
     """
     self.flush()
     means = {} if state is None else self._mean_thresholds(state)
@@ -156,7 +184,8 @@ class Reporter:
 
     Raises:
       DataError: too many rows of the block are non-finite or huge.
-      NumericalError: all members skipped `MAX_STUCK` steps in a row.
+      StuckError: all members that are not frozen skipped `MAX_STUCK` steps in a
+        row, or all are frozen.
     """
     if self._pending is None:
       return
@@ -176,7 +205,7 @@ class Reporter:
     self._write(self._record(metrics, means))
     self._check_block(int(dropped))
     self._check(metrics)
-    self._update(metrics, now)
+    self._update(metrics, means, now)
 
   def _check_block(self, dropped: int) -> None:
     """Raises DataError if too many rows of a block are non-finite or huge."""
@@ -225,24 +254,51 @@ class Reporter:
     }
 
   def _check(self, metrics: step_lib.Metrics) -> None:
-    """Raises NumericalError after `MAX_STUCK` skipped steps of all members."""
-    is_skipped = []
+    """Raises StuckError if no member can make further steps."""
+    is_skipped, is_live = [], []
     for name, group in metrics.groups.items():
       counts = np.asarray(group['skipped'])  # [steps, members]
       previous = self._skipped.get(name)
       before = (0 * counts[0] if previous is None else previous)[None]
       is_skipped.append(np.diff(counts, axis=0, prepend=before) > 0)
       self._skipped[name] = counts[-1]
-    for stuck in map(all, np.concatenate(is_skipped, axis=1)):
-      self._stuck = self._stuck + 1 if stuck else 0
-      if self._stuck >= MAX_STUCK:
-        raise errors.NumericalError(
+      frozen = np.asarray(group['frozen']) > 0
+      is_live.append(~np.concatenate([self._frozen[name][None], frozen[:-1]]))
+      self._note_frozen(name, frozen[-1])
+    steps = np.concatenate(is_skipped, 1), np.concatenate(is_live, 1)
+    start = self.counts.step - len(steps[0])
+    for number, (skipped, live) in enumerate(zip(*steps, strict=True), start):
+      self._stuck = self._stuck + 1 if skipped[live].all() else 0
+      if self._stuck >= MAX_STUCK or not live.any():
+        raise StuckError(
             f'step {self.counts.step}: all members skipped {MAX_STUCK} steps in'
             ' a row, because loss or gradients were not finite; lower'
-            ' --optim.learning_rate'
+            ' --optim.learning_rate',
+            first=max(number + 1 - MAX_STUCK, 0),
         )
 
-  def _update(self, metrics: step_lib.Metrics, now: float) -> None:
+  def _note_frozen(self, name: str, frozen: np.ndarray) -> None:
+    """Records the members of a group that are frozen, and logs new ones."""
+    (group,) = [group for group in self._groups if group.name == name]
+    new = frozen & ~self._frozen[name]
+    self._frozen[name] = frozen
+    for member in itertools.compress(group.members, new):
+      text = suite.member_name(member)
+      self.counts.frozen = (*self.counts.frozen, text)
+      logging.warning(
+          'step %d: %s is frozen, because its loss or gradients were not finite'
+          ' in %d steps; the others continue',
+          self.counts.step,
+          text,
+          MAX_STUCK,
+      )
+
+  def _update(
+      self,
+      metrics: step_lib.Metrics,
+      means: Mapping[str, np.ndarray],
+      now: float,
+  ) -> None:
     """Reports the progress if a report is due."""
     step = self.counts.step
     steps_per_second, is_bound = self._speed.update(step, now)
@@ -265,8 +321,35 @@ class Reporter:
             if steps_per_second
             else math.inf,
             is_bound=is_bound,
+            notes=tuple(self._diagnoses(metrics, means)),
         )
     )
+    self._means = means
+
+  def _diagnoses(
+      self, metrics: step_lib.Metrics, means: Mapping[str, np.ndarray]
+  ) -> Iterator[str]:
+    """Yields new diagnoses of members, each once."""
+    if metrics.sparsity[-1] < 1:
+      return
+    for group in self._groups:
+      values = metrics.groups[group.name]
+      l0 = np.asarray(values['l0']).mean(0, np.float64)
+      still = np.zeros(len(group.members), bool)
+      if hasattr(group.sae.config, 'bandwidth') and group.name in self._means:
+        still = self._means[group.name] == means[group.name]
+      for index, member in enumerate(group.members):
+        for fault, text in diagnosis.diagnose(
+            member,
+            l0=float(l0[index]),
+            dead_share=float(values['dead_share'][-1][index]),
+            progress=self.counts.step / self._total,
+            is_still=bool(still[index]),
+        ):
+          name = suite.member_name(member)
+          if (name, fault) not in self._diagnosed:
+            self._diagnosed.add((name, fault))
+            yield f'{name}: {text}'
 
 
 def _group_progress(
@@ -274,14 +357,19 @@ def _group_progress(
 ) -> progress_lines.GroupProgress:
   """Returns the progress of a group from its metrics, [steps, members] each."""
 
-  def mean(name):
-    return tuple(np.asarray(metrics[name]).mean(0, np.float64).tolist())
+  live = np.asarray(metrics['frozen'])[-1] == 0
 
+  def mean(name):
+    means = np.asarray(metrics[name]).mean(0, np.float64)
+    return tuple(means[live].tolist())
+
+  targets = np.asarray([member.target_l0 for member in group.members])
   return progress_lines.GroupProgress(
       name=group.name,
-      targets=tuple(member.target_l0 for member in group.members),
+      targets=tuple(targets[live].tolist()),
       l0=mean('l0'),
       fvu=mean('fvu'),
-      dead_share=tuple(np.asarray(metrics['dead_share'])[-1].tolist()),
+      dead_share=tuple(np.asarray(metrics['dead_share'])[-1][live].tolist()),
       loss=mean('loss'),
+      frozen=int((~live).sum()),
   )

@@ -13,7 +13,10 @@ _COLUMNS = 120
 
 @dataclasses.dataclass(frozen=True)
 class GroupProgress:
-  """The metrics of a group's members: means over a segment, by member."""
+  """The metrics of a group's members: means over a segment, by member.
+
+  Those of frozen members are left out.
+  """
 
   name: str
   targets: tuple[float, ...]  # 0 for a member without a target L0.
@@ -21,6 +24,7 @@ class GroupProgress:
   fvu: tuple[float, ...]
   dead_share: tuple[float, ...]  # At the end of the segment.
   loss: tuple[float, ...]
+  frozen: int = 0  # The number of frozen members.
 
   def line(self) -> str:
     """Returns the metrics as one line: of each member, or else their ranges."""
@@ -28,6 +32,8 @@ class GroupProgress:
     return line if len(line) <= _COLUMNS else self._line(_range)
 
   def _line(self, join: Callable[[Sequence[float], str], str]) -> str:
+    if not self.l0:
+      return f'  {self.name}: {self.frozen} frozen'
     parts = [f'L0 {join(self.l0, ".1f")}']
     if any(self.targets):
       misses = [
@@ -43,6 +49,8 @@ class GroupProgress:
         f'dead {join(self.dead_share, ".0%")}',
         f'loss {join(self.loss, ".3g")}',
     ]
+    if self.frozen:
+      parts.append(f'{self.frozen} frozen')
     return f'  {self.name}: ' + ' | '.join(parts)
 
 
@@ -58,6 +66,8 @@ class Progress:
   # Whether the rate is a lower bound, because it includes compilation. This is
   # so during the first block of a start.
   is_bound: bool = False
+  # New diagnoses of members.
+  notes: tuple[str, ...] = ()
 
   def headline(self) -> str:
     """Returns step, rate and time left as one line."""
@@ -75,8 +85,10 @@ class Progress:
     )
 
   def lines(self) -> str:
-    """Returns the headline, and an indented line for each group."""
-    return '\n'.join([self.headline(), *(g.line() for g in self.groups)])
+    """Returns the headline, and an indented line for each group and note."""
+    notes = (f'  note: {note}' for note in self.notes)
+    groups = (group.line() for group in self.groups)
+    return '\n'.join([self.headline(), *groups, *notes])
 
 
 def print_progress(progress: Progress) -> None:

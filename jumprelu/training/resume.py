@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from jumprelu import errors
+from jumprelu import errors, lm
+from jumprelu.data import sources
 from jumprelu.files import dotted
 from jumprelu.training import config as config_lib
 
@@ -28,13 +29,33 @@ SOFT = (
 def differences(
     old: config_lib.TrainConfig, new: config_lib.TrainConfig
 ) -> list[str]:
-  """Returns a text for each field that differs and is not among `SOFT`."""
+  """Returns a text for each field that differs and must not.
+
+  These are the fields that are neither among `SOFT` nor `moved`.
+  """
   before, after = dotted.leaves(old), dotted.leaves(new)
+  free = (*SOFT, *moved(old, new))
   return [
       f'{path} was {before[path].value!r}, is {leaf.value!r}'
       for path, leaf in after.items()
-      if leaf.value != before[path].value and not dotted.is_among(path, SOFT)
+      if leaf.value != before[path].value and not dotted.is_among(path, free)
   ]
+
+
+def moved(
+    old: config_lib.TrainConfig, new: config_lib.TrainConfig
+) -> tuple[str, ...]:
+  """Returns those of `data` and `model` whose local path differs.
+
+  Their content is compared by its digest (`Origin.check`).
+  """
+  fields = []
+  if old.data != new.data and all(map(sources.is_local, (old.data, new.data))):
+    fields.append('data')
+  named = all(model in lm.MODELS for model in (old.model, new.model))
+  if old.model != new.model and not named:
+    fields.append('model')
+  return tuple(fields)
 
 
 class Origin(NamedTuple):
@@ -49,16 +70,26 @@ class Origin(NamedTuple):
     digests = ('data_digest', 'lm_digest')
     return all(record.get(name) == getattr(self, name) for name in digests)
 
-  def check(self, record: Mapping[str, Any], *, out: str, model: str) -> None:
+  def check(
+      self,
+      record: Mapping[str, Any],
+      *,
+      out: str,
+      model: str,
+      before_model: str = '',
+  ) -> None:
     """Raises UserError if a checkpoint is from other text or another model.
 
-    The model is not compared if the checkpoint has no digest of it, or if its
-    dtype differs.
+    If the checkpoint has no digest of the model, or if its dtype differs, the
+    weights cannot be compared. The model must then have its former name or
+    path.
 
     Args:
       record: The metadata of the checkpoint.
       out: The run directory, for the message.
-      model: The value of --model, for the message.
+      model: The value of --model.
+      before_model: The value of --model in the config of the run so far, if it
+        differs from `model`.
     """
     before = record['data_digest']
     if before != self.data_digest:
@@ -71,6 +102,17 @@ class Origin(NamedTuple):
     # --lm_dtype=auto may choose another dtype, which changes the digest.
     before = record.get('lm_digest')
     if not before or record['lm_dtype'] != self.lm_dtype:
+      if before_model:
+        raise errors.UserError(
+            f'--model={model}: was {before_model}, and its weights cannot be'
+            ' compared, because the checkpoint has'
+            + (
+                f' their digest in {record["lm_dtype"]}; set'
+                f' --lm_dtype={record["lm_dtype"]}'
+                if before
+                else f' no digest; use --model={before_model}'
+            )
+        )
       return
     if before != self.lm_digest:
       raise errors.UserError(

@@ -1,5 +1,6 @@
 """The identity of a run: its digest, its portable config, and its commands."""
 
+from collections.abc import Sequence
 import hashlib
 import json
 import pathlib
@@ -43,6 +44,18 @@ def run_digest(config: config_lib.TrainConfig) -> str:
   return hashlib.sha256(text.encode()).hexdigest()
 
 
+def suite_digest(configs: Sequence[config_lib.TrainConfig]) -> str:
+  """Returns the digest of a run and of the members that were added to it.
+
+  Args:
+    configs: The config of the run, and those of added members.
+  """
+  digests = [run_digest(config) for config in configs]
+  if len(digests) == 1:
+    return digests[0]
+  return hashlib.sha256(' '.join(digests).encode()).hexdigest()
+
+
 def portable(config: config_lib.TrainConfig) -> config_lib.TrainConfig:
   """Returns the config without the local paths of the machine that it ran on.
 
@@ -76,15 +89,38 @@ def _last_name(path: str) -> str:
   return pathlib.PurePath(path).name if is_absolute else path
 
 
-def commands(config: config_lib.TrainConfig) -> str:
-  """Returns the shell commands that train the run again and release it."""
+def commands(
+    config: config_lib.TrainConfig,
+    added: Sequence[config_lib.TrainConfig] = (),
+) -> str:
+  """Returns the shell commands that train the run again and release it.
+
+  Args:
+    config: The config of the run.
+    added: The configs of the members that were added to it.
+  """
   config = portable(config)
-  default = dotted.leaves(config_lib.resolve({'recipe': config.recipe}))
-  train = ['jumprelu train --out=RUN', f'--recipe={config.recipe}']
+  default = config_lib.resolve({'recipe': config.recipe})
+  lines = [
+      _train([f'--recipe={config.recipe}'], config, default),
+      *(_train(['--add'], portable(other), config) for other in added),
+      'jumprelu release --run=RUN --out=RELEASE',
+  ]
+  return '\n'.join(lines)
+
+
+def _train(
+    flags: Sequence[str],
+    config: config_lib.TrainConfig,
+    default: config_lib.TrainConfig,
+) -> str:
+  """Returns a command with a flag for each field that is not the default."""
+  before = dotted.leaves(default)
+  words = ['jumprelu train --out=RUN', *flags]
   for path, leaf in dotted.leaves(config).items():
     value = leaf.value
-    if value != default[path].value and path != 'recipe':
+    if value != before[path].value and path != 'recipe':
       if isinstance(value, tuple):
         value = ','.join(map(str, value))
-      train.append(shlex.quote(f'--{path}={value}'))
-  return ' \\\n  '.join(train) + '\njumprelu release --run=RUN --out=RELEASE'
+      words.append(shlex.quote(f'--{path}={value}'))
+  return ' \\\n  '.join(words)

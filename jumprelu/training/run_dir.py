@@ -3,14 +3,17 @@
   config.json     the config; a different one is refused
   env.json        versions, devices and flags, which affect rounding
   suite.json      the members, and the scale of each tap
-  starts.json     the step of the last start, and how often the run has started
-                  at this step in a row
+  starts.json     the step of the last start, and how often in a row a start at
+                  this step has failed
   STATUS.json     state, step and counts; updated during the run
   metrics.jsonl   one line per segment, up to the last one (`metrics_file`
                   describes its fields). When a run resumes, the lines of later
                   steps than the checkpoint's are moved to
                   metrics.discarded.jsonl
   checkpoints/    the state, by step
+  incidents/      a record for each rollback (`rollback`)
+  added/          members that were added, as runs (`addition`)
+  branches/       the former run, if it was extended (`extension`)
   tensorboard/    event files with the same numbers (--tensorboard)
   profile/        a trace by JAX's profiler (--profile_steps)
   run.lock        locked by the process that trains
@@ -27,15 +30,19 @@ import platform
 import time
 from typing import Any, NoReturn
 
+from absl import logging
 import jax
 
 import jumprelu
 from jumprelu import errors, extras
 from jumprelu.files import (
+    dotted,
+    durable,
     folder_kinds,
     formats,
     json_files,
     locks,
+    remote,
     versions,
 )
 from jumprelu.training import config as config_lib
@@ -44,9 +51,9 @@ from jumprelu.training import resume
 with extras.imports():
   from etils import epath
 
-# A run that has started this number of times at one step, without saving a
-# later step, may not start again, so that launchers do not restart it for ever.
-MAX_STARTS = 3
+# A run that has failed this number of times after starts at one step may not
+# start there again, so that launchers do not restart it for ever.
+MAX_FAILURES = 3
 
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'gemma', 'grain', 'numpy')
 
@@ -64,24 +71,26 @@ class RunDir:
     self.checkpoints = self.path / 'checkpoints'
     self._is_main = jax.process_index() == 0
     self._starts: dict[str, Any] = {}
+    self._started = False
 
   @contextlib.contextmanager
   def claim(self, config: config_lib.TrainConfig) -> Iterator[None]:
     """Creates or checks the directory, and locks it while the context is open.
 
     A directory belongs to its config once it holds suite.json. Until then the
-    config may be replaced by another one.
+    config may be replaced by another one. Paths of text and model that have
+    moved are written by `write_config`, after their content was compared.
 
     Raises:
       UserError: the directory is not writable, in use, inside a release, holds
         a run of another config, or holds other files.
       DataError: a file of the directory is damaged, or of a newer format.
     """
-    self._check(config)
+    written = self._check(config)
     # Read before `note_start`, because in that call process 0 may write the
     # file before others read it. Between the two calls `processes.agree` waits
     # for all processes.
-    self._starts = self.read('starts.json')
+    self._starts = self._read_advisory('starts.json')
     if not self._is_main:
       yield
       return
@@ -91,65 +100,83 @@ class RunDir:
       raise errors.UserError(f'{where}: another process is training there')
 
     with locks.hold(self.path / 'run.lock', where=where, on_busy=refuse):
-      self._write('config.json', config_lib.to_record(config))
+      self.write_config(written)
       yield
 
-  def read_config(self) -> config_lib.TrainConfig:
-    """Returns the config of the run.
+  def write_config(self, config: config_lib.TrainConfig) -> None:
+    """Writes config.json."""
+    self._write('config.json', config_lib.to_record(config))
 
-    Raises:
-      MissingInputError: the directory holds no config.json.
-      UserError: the directory is a release, or the config is invalid.
-      DataError: the format of the config is newer than this version.
-    """
-    path = self.path / 'config.json'
-    folder_kinds.want_run(self.path)
-    if not path.exists():
-      raise errors.MissingInputError(
-          f'{self.path}: no run directory (no config.json in it)'
-      )
-    return config_lib.from_json(path.read_text(), where=str(path))
+  def read_config(self) -> config_lib.TrainConfig:
+    """Returns `read_config` of the directory."""
+    return read_config(self.path)
 
   def is_done(self, steps: int) -> bool:
     """Returns whether the run is done and step `steps` has a checkpoint."""
-    status = self.read('STATUS.json')
+    status = self._read_advisory('STATUS.json')
     done = (status.get('state'), status.get('step')) == ('done', steps)
     return done and (self.checkpoints / str(steps)).exists()
 
   def has_checkpoint(self) -> bool:
     """Returns whether there is a checkpoint, verified or not."""
-    return any(self.checkpoints.glob('[0-9]*'))
+    return bool(self.checkpoint_steps())
+
+  def checkpoint_steps(self) -> list[str]:
+    """Returns the names of the folders of checkpoints, verified or not."""
+    return [path.name for path in self.checkpoints.glob('[0-9]*')]
 
   def read(self, name: str) -> dict[str, Any]:
     """Returns the content of a JSON file of the run; {} if it is missing."""
     return json_files.read_json(self.path / name, missing_ok=True)
 
+  def _read_advisory(self, name: str) -> dict[str, Any]:
+    """Returns the content of a JSON file; {} if it is missing or damaged.
+
+    Only for files that results do not depend on, so that damage to them does
+    not keep a run from being resumed.
+    """
+    try:
+      return self.read(name)
+    except errors.DataError as error:
+      logging.warning('%s; read as if it were missing', error)
+      return {}
+
   def read_suite(self) -> dict[str, Any]:
-    """Returns the content of suite.json; {} if it is missing."""
-    where = str(self.path / 'suite.json')
-    suite = self.read('suite.json')
-    return suite and formats.migrate(formats.Kind.RUN_SUITE, suite, where=where)
+    """Returns `read_suite` of the directory."""
+    return read_suite(self.path)
 
   def note_start(self, step: int) -> None:
     """Records a start at `step` in starts.json.
 
     Raises:
-      NumericalError: the last `MAX_STARTS` starts were at this step too.
+      NumericalError: the last `MAX_FAILURES` starts at this step failed.
     """
-    again = self._starts.get('step') == step
-    count = self._starts.get('count', 0) + 1 if again else 1
-    if count > MAX_STARTS:
+    before = self._starts.get('count', 0)
+    again = self._starts.get('step') == step and type(before) is int
+    count = before if again else 0
+    if count >= MAX_FAILURES:
       raise errors.NumericalError(
-          f'{self.path}: started {MAX_STARTS} times at step {step} without'
-          ' saving a later step; find the cause, then delete starts.json to'
-          ' resume'
+          f'{self.path}: failed {MAX_FAILURES} times after a start at step'
+          f' {step} without saving a later step; find the cause, then delete'
+          ' starts.json to resume'
       )
-    self._write('starts.json', {'step': step, 'count': count})
+    self._starts = {'step': step, 'count': count}
+    self._started = True
+    self._write('starts.json', self._starts)
 
-  def forget_start(self) -> None:
-    """Takes back the last `note_start`, of a start that its user has ended."""
-    before = self._starts
-    self._write('starts.json', before or {'step': 0, 'count': 0})
+  def note_end(self, error: BaseException) -> None:
+    """Counts the start in starts.json if the run failed by itself.
+
+    A signal, a full disk and a kill from outside do not count.
+    """
+    outside = isinstance(error, KeyboardInterrupt)
+    if (
+        self._started
+        and not outside
+        and errors.exit_code(error) != errors.EXIT_TRY_AGAIN
+    ):
+      count = self._starts['count'] + 1
+      self._write('starts.json', self._starts | {'count': count})
 
   def write_env(self, **extra: Any) -> None:
     """Writes env.json: versions, devices, flags, and `extra`."""
@@ -158,7 +185,7 @@ class RunDir:
   def write_suite(self, suite: Mapping[str, Any]) -> None:
     """Writes suite.json."""
     stamp = formats.stamp(formats.Kind.RUN_SUITE)
-    self._write('suite.json', stamp | dict(suite))
+    self._write('suite.json', stamp | dict(suite), seal=True)
 
   def write_status(self, state: str, **fields: Any) -> None:
     """Writes STATUS.json: the state of the run, `fields`, and the time."""
@@ -168,15 +195,12 @@ class RunDir:
   def write_failure(
       self, error: BaseException, fields: Mapping[str, Any]
   ) -> None:
-    """Writes the error that ended a start to STATUS.json.
+    """Writes the error or the signal that ended a start to STATUS.json.
 
     Other fields of STATUS.json, such as the step of an earlier start, are kept;
     `fields` are their values if they are missing.
     """
-    try:
-      before = self.read('STATUS.json')
-    except errors.DataError:  # This must not hide `error`.
-      before = {}
+    before = self._read_advisory('STATUS.json')
     for name in ('state', 'updated'):
       before.pop(name, None)
     interrupted = isinstance(error, KeyboardInterrupt)
@@ -186,33 +210,66 @@ class RunDir:
         'exit_code': errors.exit_code(error),
         'error': 'interrupted' if interrupted else str(error),
     }
-    self.write_status('failed', **record)
+    self.write_status('preempted' if interrupted else 'failed', **record)
+
+  def incidents(self) -> list[dict[str, Any]]:
+    """Returns the records of all rollbacks, in their order."""
+    folder = self.path / 'incidents'
+    names = [p.name for p in folder.iterdir()] if folder.is_dir() else []
+    numbers = sorted(int(n[:-5]) for n in names if n[:-5].isdecimal())
+    return [self.read(f'incidents/{number}.json') for number in numbers]
+
+  def write_incident(self, number: int, record: Mapping[str, Any]) -> None:
+    """Writes the record of a rollback."""
+    if self._is_main:
+      (self.path / 'incidents').mkdir(exist_ok=True)
+      self._write(f'incidents/{number}.json', dict(record), seal=True)
 
   def append_metrics(self, record: Mapping[str, Any]) -> None:
     """Appends a line to metrics.jsonl; non-finite numbers become null."""
     if self._is_main:
       json_files.append_line(self.path / 'metrics.jsonl', record)
 
+  def sync_metrics(self) -> None:
+    """Waits until metrics.jsonl is on the disk, before a checkpoint is saved.
+
+    The metrics of a checkpoint's steps then survive the loss of the computer.
+    """
+    path = self.path / 'metrics.jsonl'
+    if self._is_main and path.exists() and not remote.is_remote(path):
+      durable.sync(path)
+
   def truncate_metrics(self, step: int) -> None:
     """Moves the lines of steps after `step` to metrics.discarded.jsonl."""
     path = self.path / 'metrics.jsonl'
     if not self._is_main or not path.exists():
       return
-    kept, discarded = [], []
-    # Damaged bytes belong to lines that are discarded.
+    kept, discarded, last = [], [], 0
+    # Bytes that are no text are replaced, so that their line is moved.
     text = path.read_bytes().decode('utf-8', 'replace')
     for line in text.splitlines(keepends=True):
-      (kept if _step_of(line) <= step else discarded).append(line)
+      is_kept = _step_of(line) <= step
+      (kept if is_kept else discarded).append(line)
+      last = _step_of(line) if is_kept else last
+    if last < step:
+      logging.warning(
+          '%s: ends at step %s, before the checkpoint of step %d; its later'
+          ' lines were lost with their computer',
+          path, last, step,
+      )  # fmt: skip
     if discarded:
       with (self.path / 'metrics.discarded.jsonl').open('a') as f:
         f.writelines(line.rstrip('\n') + '\n' for line in discarded)
       json_files.write_text(path, ''.join(kept))
 
-  def _check(self, config: config_lib.TrainConfig) -> None:
-    """Raises UserError unless a run of `config` may use the directory."""
+  def _check(self, config: config_lib.TrainConfig) -> config_lib.TrainConfig:
+    """Returns the config to write, with the former paths of moved inputs.
+
+    Raises UserError unless a run of `config` may use the directory.
+    """
     folder_kinds.refuse_inside_release('out', self.path)
     if not self.path.exists():
-      return
+      return config
     if not self.path.is_dir():
       raise errors.UserError(f'--out={self.path}: not a directory')
     # Listed before config.json is looked for, because process 0 of this run may
@@ -224,19 +281,56 @@ class RunDir:
             f'--out={self.path}: neither empty nor a run directory (it holds'
             f' {sorted(others)[0]}); choose another'
         )
-      return
-    differing = resume.differences(self.read_config(), config)
+      return config
+    before = self.read_config()
     # Without suite.json no step was computed, so another run may start.
-    if differing and (self.path / 'suite.json').exists():
+    if not (self.path / 'suite.json').exists():
+      return config
+    if differing := resume.differences(before, config):
+      cure = 'choose another directory, or the same config'
+      if config.tokens > before.tokens:
+        cure += ', or extend it (jumprelu train --extend)'
       raise errors.UserError(
           f'--out={self.path}: holds a run of another config:'
-          f' {"; ".join(differing)}; choose another directory, or the same'
-          ' config'
+          f' {"; ".join(differing)}; {cure}'
       )
+    paths = resume.moved(before, config)
+    return dotted.replace(
+        config, {path: getattr(before, path) for path in paths}
+    )
 
-  def _write(self, name: str, value: Any) -> None:
+  def _write(self, name: str, value: Any, *, seal: bool = False) -> None:
     if self._is_main:
-      json_files.write_json(self.path / name, value)
+      json_files.write_json(self.path / name, value, seal=seal)
+
+
+def read_config(path: str | os.PathLike[str]) -> config_lib.TrainConfig:
+  """Returns the config of the run in a directory; uses no device.
+
+  Raises:
+    MissingInputError: the directory holds no config.json.
+    UserError: the directory is a release, or the config is invalid.
+    DataError: the format of the config is newer than this version.
+  """
+  folder = epath.Path(path).expanduser()
+  folder_kinds.want_run(folder)
+  file = folder / 'config.json'
+  if not file.exists():
+    raise errors.MissingInputError(
+        f'{folder}: no run directory (no config.json in it)'
+    )
+  # Bytes that are no text are replaced, so that the error names the file.
+  text = file.read_bytes().decode('utf-8', 'replace')
+  return config_lib.from_json(text, where=str(file))
+
+
+def read_suite(path: str | os.PathLike[str]) -> dict[str, Any]:
+  """Returns the content of suite.json; {} if it is missing. Uses no device."""
+  file = epath.Path(path).expanduser() / 'suite.json'
+  suite = json_files.read_json(file, missing_ok=True)
+  if not suite:
+    return suite
+  return formats.migrate(formats.Kind.RUN_SUITE, suite, where=str(file))
 
 
 def environment() -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Schedules of the learning rate and of the sparsity coefficient."""
 
+import math
+
 import jax.numpy as jnp
 
 from jumprelu.array_typing import Array, Float
@@ -34,6 +36,17 @@ def learning_rate_at(
     return warmup
   left = total_steps - jnp.asarray(step, jnp.float32)
   return warmup * jnp.clip(left / decay_steps, 0.0, 1.0)
+
+
+def decay_start(config: Config, total_steps: int) -> int:
+  """Returns the first step whose learning rate a longer run would not have.
+
+  Without a decay this is `total_steps`.
+  """
+  decay_steps = config.lr_decay * total_steps
+  if not decay_steps:
+    return total_steps
+  return max(math.floor(total_steps - decay_steps) + 1, 0)
 
 
 def sparsity_at(

@@ -6,24 +6,18 @@ in `training.backends` compute the same step faster.
 
 A segment is one compiled call of several steps. It trains one group after
 another (`suite.Group`) on the same batches of a block, and returns metrics as
-arrays, so that no step waits for the host. The members of a group are trained
-
-  vmapped, if the group's layout shards members;
-  in turn on each batch, if the layout shards only latents or the batch, because
-    devices then exchange each batch once for all members;
-  in turn on the whole segment, on one device, because a member then stays in
-    the CPU's cache, and only one member's latents are in memory.
+arrays, so that no step waits for the host.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jumprelu import saes, sharding
+from jumprelu import saes
 from jumprelu.activations import blocks
 from jumprelu.array_typing import Array
 from jumprelu.ops import active_pairs
@@ -35,6 +29,7 @@ from jumprelu.training import (
     suite,
     train_batch,
 )
+from jumprelu.training import segment as segment_lib
 
 
 def step(
@@ -79,9 +74,11 @@ def step(
   )
   new, old = (params | parts.carried, nu), (state.params, state.nu)
   params, nu = backends.select(ok, new, old)
-  silent, skipped = backends.count(state, batch, outcome)
-  state = suite.GroupState(params, nu, silent, skipped)
-  return state, backends.metrics(outcome, batch, silent=silent, skipped=skipped)
+  silent, skipped, failing = backends.count(state, batch, outcome)
+  state = suite.GroupState(params, nu, silent, skipped, failing)
+  return state, backends.metrics(
+      outcome, batch, silent=silent, skipped=skipped, failing=failing
+  )
 
 
 class Oracle(backends.Backend):
@@ -193,7 +190,7 @@ def make_segments(
     schedule = make_schedule(block, start=state.step, first=first, steps=steps)
     states, metrics = {}, {}
     for group in groups:
-      segment = _Segment(
+      segment = segment_lib.Segment(
           group=group,
           backend=chosen[group.name],
           block=block,
@@ -205,27 +202,16 @@ def make_segments(
           batch=batch,
           max_steps=max_steps,
       )
-      result = _run_group(state.groups[group.name], segment)
+      result = segment_lib.run_group(state.groups[group.name], segment)
       # Without the barrier XLA may run several groups at once, with the latents
       # of all of them in memory.
       result, first = jax.lax.optimization_barrier((result, first))
       states[group.name], metrics[group.name] = result
     state = suite.TrainState(groups=states, step=state.step + steps)
     metrics = Metrics(metrics, *schedule[1:])
-    return _constrain(state, metrics, groups, mesh)
+    return segment_lib.constrain(state, metrics, groups, mesh)
 
   return Segments(jax.jit(run, donate_argnums=0), chosen)
-
-
-class _Schedule(NamedTuple):
-  """Per-step values for all groups; each field has the shape [max_steps]."""
-
-  # The number of each step in the run.
-  step: Array
-  # The last fields of `Metrics`, in the same order.
-  kept: Array
-  learning_rate: Array
-  sparsity: Array
 
 
 def _make_schedule(
@@ -238,13 +224,13 @@ def _make_schedule(
     total_steps: int,
     batch: int,
     max_steps: int,
-) -> _Schedule:
+) -> segment_lib.Schedule:
   """Returns the schedule of a segment, whose first step has number `start`."""
 
   def row(state, number):
     step_number = start + number
     keep = blocks.rows(block, first + number, batch)[1]
-    return state, _Schedule(
+    return state, segment_lib.Schedule(
         step=step_number,
         kept=jnp.sum(keep, dtype=jnp.int32),
         learning_rate=schedules.learning_rate_at(
@@ -254,144 +240,3 @@ def _make_schedule(
     )
 
   return member_loops.scan_steps(row, (), steps, max_steps)[1]
-
-
-class _Segment(NamedTuple):
-  """The inputs of one group in a segment, apart from the group's state."""
-
-  group: suite.Group
-  backend: backends.Backend
-  block: blocks.Block
-  # The number of the first batch in the block, and the number of steps.
-  first: Array
-  steps: Array
-  schedule: _Schedule
-  config: optim.Config
-  mesh: jax.sharding.Mesh | None
-  batch: int  # The number of rows of a batch.
-  max_steps: int  # The number of rows of the metrics.
-
-  def batch_at(self, number: Array) -> train_batch.TrainBatch:
-    """Returns the batch of the segment's step `number`, counted from 0."""
-    return train_batch.make(
-        self.group,
-        self.block,
-        self.first + number,
-        size=self.batch,
-        mesh=self.mesh,
-        step=self.schedule.step[number],
-        learning_rate=self.schedule.learning_rate[number],
-        sparsity=self.schedule.sparsity[number],
-    )
-
-  def step_member(
-      self,
-      member_state: Any,
-      hyper: dict[str, Array],
-      batch: train_batch.TrainBatch,
-  ) -> tuple[Any, dict[str, Array]]:
-    """Returns the state of a member after one step, and its metrics."""
-    return self.backend.step(
-        self.group.sae, member_state, hyper, batch=batch, config=self.config
-    )
-
-  def scan(
-      self,
-      body: Callable[
-          [member_loops.State, Array],
-          tuple[member_loops.State, dict[str, Array]],
-      ],
-      state: member_loops.State,
-  ) -> tuple[member_loops.State, dict[str, Array]]:
-    """Returns the last state and the stacked outputs of `body` by step."""
-    return member_loops.scan_steps(body, state, self.steps, self.max_steps)
-
-
-def _run_group(
-    state: suite.GroupState, segment: _Segment
-) -> tuple[suite.GroupState, dict[str, Array]]:
-  """Returns a group's state after a segment, and metrics without padding."""
-  group, mesh = segment.group, segment.mesh
-  hyper = suite.hyper_parameters(group, suite.slots(group, mesh))
-  hyper = jax.tree.map(jnp.asarray, hyper)
-  if suite.layout_of(group, mesh).members:
-    run = _run_members_vmapped
-  elif not sharding.is_single_device(mesh):
-    run = _run_members_by_batch
-  else:
-    run = _run_members_in_turn
-  state, metrics = run(state, hyper, segment)
-  members = len(group.members)
-  return state, jax.tree.map(lambda x: x[:, :members], metrics)
-
-
-def _run_members_vmapped(state, hyper, segment):
-  """Returns state and metrics; each step is vmapped over the members."""
-
-  def step_members(state, number):
-    batch = segment.batch_at(number)
-    vmapped = jax.vmap(functools.partial(segment.step_member, batch=batch))
-    state, metrics = vmapped(state, hyper)
-    return _constrain_group(state, segment), metrics
-
-  return segment.scan(step_members, state)
-
-
-def _run_members_by_batch(state, hyper, segment):
-  """Returns state and metrics; each batch is used by all members in turn."""
-
-  def step_members(state, number):
-    batch = segment.batch_at(number)
-
-    def run_member(state, hyper):
-      state, metrics = segment.step_member(state, hyper, batch)
-      return _constrain_group(state, segment, member=True), metrics
-
-    return member_loops.map_members(run_member, state, hyper, axis=0)
-
-  return segment.scan(step_members, state)
-
-
-def _run_members_in_turn(state, hyper, segment):
-  """Returns state and metrics; each member runs through all batches in turn."""
-
-  def run_member(state, hyper):
-    def step_member(member_state, number):
-      return segment.step_member(member_state, hyper, segment.batch_at(number))
-
-    member_state = segment.backend.begin_segment(state)
-    member_state, metrics = segment.scan(step_member, member_state)
-    state = segment.backend.end_segment(member_state, config=segment.config)
-    return state, metrics
-
-  return member_loops.map_members(run_member, state, hyper, axis=1)
-
-
-def _constrain(
-    state: suite.TrainState,
-    metrics: Metrics,
-    groups: Sequence[suite.Group],
-    mesh: jax.sharding.Mesh | None,
-) -> tuple[suite.TrainState, Metrics]:
-  """Returns the state constrained to its shardings, and replicated metrics."""
-  if mesh is None or sharding.is_single_device(mesh):
-    return state, metrics
-  shardings = suite.state_shardings(groups, mesh=mesh)
-  return (
-      jax.lax.with_sharding_constraint(state, shardings),
-      jax.lax.with_sharding_constraint(metrics, sharding.replicated(mesh)),
-  )
-
-
-def _constrain_group(
-    state: Any, segment: _Segment, *, member: bool = False
-) -> Any:
-  """Returns a group's state, or one member's, constrained to its shardings."""
-  group, mesh = segment.group, segment.mesh
-  state_shardings = suite.state_shardings([group], mesh=mesh)
-  if state_shardings is None or sharding.is_single_device(mesh):
-    return state
-  shardings = state_shardings.groups[group.name]
-  if member:
-    shardings = jax.tree.map(sharding.member_sharding, shardings)
-  return jax.lax.with_sharding_constraint(state, shardings)

@@ -68,6 +68,9 @@ class GroupState:
   # [members]: the number of steps that were skipped because loss or gradients
   # were not finite.
   skipped: Leaf
+  # [members]: how often the last steps were skipped. A member is frozen, and
+  # skips all further steps, from a limit on (`backends.is_frozen`).
+  failing: Leaf
 
 
 @jax.tree_util.register_dataclass
@@ -318,6 +321,7 @@ def _init_group(
       nu=optim.init_nu(params),
       silent=jnp.zeros((len(keys), sae.width), jnp.int32),
       skipped=jnp.zeros(len(keys), jnp.int32),
+      failing=jnp.zeros(len(keys), jnp.int32),
   )
 
 
@@ -361,7 +365,7 @@ def _shardings(
     if names[0] != 'groups':
       return sharding.replicated(mesh)
     # The counters are no parameters: `silent` has the axes [members, latents],
-    # and `skipped` has [members].
+    # and the others have [members].
     axes = param_axes[names[1]].get(names[-1], ('latents',)[2 - leaf.ndim :])
     return sharding.named(
         mesh, 'members', *axes, rules=rules[names[1]], shape=leaf.shape

@@ -7,24 +7,26 @@ import os
 import types
 from typing import Any, NamedTuple
 
-from absl import logging
 import jax
 import numpy as np
 
 from jumprelu import processes, sharding
+from jumprelu.activations import blocks
 from jumprelu.activations import scales as scales_lib
-from jumprelu.files import formats
+from jumprelu.files import disk, formats
 from jumprelu.training import (
     checkpoint,
+    extension,
     initial,
-    load_run,
     padding,
     profiling,
     progress,
     progress_lines,
-    resume,
+    rollback,
     run_dir,
+    schedules,
     start_lines,
+    starting,
     suite,
     tensorboard,
 )
@@ -67,6 +69,8 @@ def train(
     should_stop: ShouldStop = lambda step: False,
     watch: Watch = PRINTED,
     sources: initial.Sources = types.MappingProxyType({}),
+    extend: bool = False,
+    add_to: str | os.PathLike[str] = '',
 ) -> str:
   """Starts or resumes the run of `config` in the directory `out`.
 
@@ -78,6 +82,10 @@ def train(
       printed.
     sources: The SAEs of the config's `init_from` (`release.starts.find`); not
       needed to resume.
+    extend: Whether the directory may hold a shorter run that `config` extends
+      (`extension.extended`).
+    add_to: The run directory to which the members are added (`addition`), whose
+      scales they share.
 
   Returns:
     `DONE` or `PREEMPTED`.
@@ -88,12 +96,19 @@ def train(
     NumericalError: training cannot continue.
   """
   directory = run_dir.RunDir(out)
-  with directory.claim(config):
+  claimed = config
+  if extend:
+    claimed = extension.unextended(config, directory.read_config())
+  with directory.claim(claimed):
+    if extend:
+      extension.branch(directory, config, on_phase=watch.on_phase)
     if directory.is_done(config.steps):
       return DONE
     with jax.default_matmul_precision(config.matmul_precision):
       try:
         job = job_lib.make_job(config, on_phase=watch.on_phase, sources=sources)
+        if add_to:
+          job = job._replace(added_to=run_dir.read_suite(add_to))
         processes.agree(job_lib.facts(job))
       except BaseException as e:
         counts = vars(progress.Counts())
@@ -120,7 +135,9 @@ def run(
   )
   try:
     with checkpoint.Checkpointer(
-        directory.checkpoints, job.config.checkpoint
+        directory.checkpoints,
+        job.config.checkpoint,
+        branch=schedules.decay_start(job.config.optim, job.config.steps),
     ) as checkpointer:
       outcome = _run(
           job,
@@ -133,8 +150,7 @@ def run(
   except BaseException as e:
     # The counts of this start replace those of an earlier one.
     status('failed', **vars(counts))
-    if isinstance(e, KeyboardInterrupt):
-      directory.forget_start()
+    directory.note_end(e)
     directory.write_failure(e, {})
     raise
   status(outcome, **vars(counts), exit_code=0 if outcome == DONE else 42)
@@ -151,31 +167,54 @@ def _run(
     watch: Watch,
 ) -> str:
   """Trains until the last step or until `should_stop`; returns the outcome."""
+  segments = _make_segments(job)
+  attempt = functools.partial(
+      _attempt,
+      job,
+      directory,
+      checkpointer,
+      counts,
+      segments=segments,
+      should_stop=should_stop,
+      watch=watch,
+  )
+  is_rollback = False
+  while True:
+    try:
+      return attempt(is_rollback=is_rollback)
+    except progress.StuckError as error:
+      line = rollback.go_back(job, directory, checkpointer, error)
+    watch.on_phase(line)
+    is_rollback = True
+
+
+def _attempt(
+    job: job_lib.Job,
+    directory: run_dir.RunDir,
+    checkpointer: checkpoint.Checkpointer,
+    counts: progress.Counts,
+    *,
+    segments: step_lib.Segments,
+    should_stop: ShouldStop,
+    watch: Watch,
+    is_rollback: bool,
+) -> str:
+  """Trains from the newest checkpoint; returns the outcome.
+
+  Raises:
+    StuckError: all members failed.
+  """
   config, mesh = job.config, job.mesh
   total, batches = config.steps, config.stream.batches
   max_steps = config.stream.batches_per_dispatch
-  # No arrays are allocated yet: `stored` holds shapes, `segments` functions.
-  stored = suite.stored_state(job.groups, mesh=mesh)
-  segments = _make_segments(job)
-
-  if directory.has_checkpoint():
-    watch.on_phase('restoring the newest checkpoint')
-  # This call sets `counts.step` to the step at which training starts.
-  state, scales = _restore_or_init(
-      job,
-      directory,
-      checkpointer.latest_verified(stored),
-      counts,
-      on_phase=watch.on_phase,
+  state, scales, stream = _begin(
+      job, directory, checkpointer, counts, watch, is_rollback=is_rollback
   )
-  _record_start(job, directory, counts, scales)
-  start_lines.announce(job, directory, counts.step, on_phase=watch.on_phase)
   skipped = _skipped(state, job)
   with _observers(job, directory, counts, watch, skipped) as observers:
     reporter, profile = observers
 
-    # Each segment is dispatched before the metrics of the previous one are
-    # read.
+    # A segment is dispatched before the metrics of the previous one are read.
     step, block, state = counts.step, None, segments.prepare(state)
     watch.on_phase(start_lines.compiling())
     while step < total:
@@ -185,8 +224,8 @@ def _run(
       with jax.transfer_guard('disallow'):
         if block is None or first == 0:
           block = None  # Freed first, because memory has room for one only.
-          block = job.stream.make_block(number, scales)
-        put = job.stream.put
+          block = stream.make_block(number, scales)
+        put = stream.put
         state, metrics = segments.run(state, block, put(first), put(steps))
       step += steps
       reporter.add(step, metrics, dropped=block.dropped, state=state)
@@ -194,6 +233,7 @@ def _run(
       stop = should_stop(step)
       if stop or step == total or _is_due(config, step):
         reporter.flush()
+        directory.sync_metrics()
         directory.write_status('running', total_steps=total, **vars(counts))
         saved = segments.finish(state)
         saved = padding.strip(saved, job.groups, mesh=mesh)
@@ -201,6 +241,62 @@ def _run(
       if stop and step < total:
         return PREEMPTED
   return DONE
+
+
+def _begin(
+    job: job_lib.Job,
+    directory: run_dir.RunDir,
+    checkpointer: checkpoint.Checkpointer,
+    counts: progress.Counts,
+    watch: Watch,
+    *,
+    is_rollback: bool,
+) -> tuple[suite.TrainState, scales_lib.Scales, blocks.Source]:
+  """Returns the first state, the scales and the source of blocks.
+
+  Sets `counts`, and records the start in the directory.
+  """
+  if directory.has_checkpoint():
+    watch.on_phase('restoring the newest checkpoint')
+  # No arrays are allocated yet: this has shapes only.
+  stored = _stored_state(job, directory)
+  state, scales = starting.restore_or_init(
+      job,
+      directory,
+      checkpointer.latest_verified(stored),
+      counts,
+      on_phase=watch.on_phase,
+  )
+  counts.rollbacks = rollback.count(directory, counts.step)
+  stream = rollback.stream_at(job, counts.rollbacks)
+  if not is_rollback:
+    directory.note_start(counts.step)
+  starting.record_start(job, directory, counts, scales)
+  start_lines.announce(job, directory, counts.step, on_phase=watch.on_phase)
+  return state, scales, stream
+
+
+def _stored_state(job: job_lib.Job, directory: run_dir.RunDir) -> Any:
+  """Returns the shapes of a checkpoint's arrays.
+
+  Raises:
+    FullDiskError: checkpoints have too little space.
+  """
+  config, stored = job.config, suite.stored_state(job.groups, mesh=job.mesh)
+  size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(stored))
+  # A checkpoint is removed after the next one is complete. The one before the
+  # decay of the learning rate is kept as well.
+  limit = config.checkpoint.keep + 1 + bool(config.optim.lr_decay)
+  missing = limit - len(directory.checkpoint_steps())
+  missing = min(missing, -(-config.blocks // config.checkpoint.every_blocks))
+  if processes.is_main():
+    disk.require(
+        directory.checkpoints,
+        max(missing, 0) * size,
+        what=f'up to {missing} checkpoints',
+        cure='or lower --checkpoint.keep',
+    )
+  return stored
 
 
 def _make_segments(job: job_lib.Job) -> step_lib.Segments:
@@ -252,70 +348,6 @@ def _observers(
     profile.close()
     if scalars:
       scalars.close()
-
-
-def _restore_or_init(
-    job: job_lib.Job,
-    directory: run_dir.RunDir,
-    restored: tuple[suite.TrainState, dict[str, Any]] | None,
-    counts: progress.Counts,
-    *,
-    on_phase: OnPhase,
-) -> tuple[suite.TrainState, scales_lib.Scales]:
-  """Returns the state in which training starts, and the taps' scales.
-
-  1. With a verified checkpoint, the run resumes there with its state, scales
-     and counts (`counts` is updated). Text and language model must be those of
-     the checkpoint.
-  2. Without any checkpoint, the run starts at step 0. An earlier start may have
-     been killed before its first checkpoint. Its scales in suite.json are kept
-     if text and language model are the same.
-  3. If no existing checkpoint verifies, `latest_verified` has raised an error,
-     because starting again would overwrite the run.
-  """
-  origin = resume.Origin(job.data_digest, job.lm_digest, job.lm_dtype)
-  if restored is None:
-    record = directory.read_suite()
-    if origin.is_recorded_in(record) and record.get('scales'):
-      scales = scales_lib.from_json(record)
-    else:
-      tokens = job.config.stream.scale_tokens
-      on_phase(f'estimating the scales of activations from {tokens:,} tokens')
-      scales = job.stream.estimate_scales()
-    started = suite.init_state(job.groups, scales, mesh=job.mesh)
-    if job.config.init_from:
-      on_phase(f'starting from the SAEs of {job.config.init_from}')
-      started = initial.start(started, job.groups, scales, job.sources)
-    return started, scales
-  state, meta = restored
-  meta = load_run.migrated_meta(directory.checkpoints, meta)
-  origin.check(meta, out=str(directory.path), model=job.config.model)
-  vars(counts).update(meta['counts'])
-  if meta['environment'] != run_dir.environment():
-    logging.warning(
-        'step %d: resumed on other devices or with other versions; data and'
-        ' their order are the same, but results may differ in rounding',
-        counts.step,
-    )
-  state = padding.add(state, job.groups, mesh=job.mesh)
-  return state, scales_lib.from_json(meta)
-
-
-def _record_start(
-    job: job_lib.Job,
-    directory: run_dir.RunDir,
-    counts: progress.Counts,
-    scales: scales_lib.Scales,
-) -> None:
-  """Writes the records of a start, before its first step."""
-  directory.note_start(counts.step)
-  directory.truncate_metrics(counts.step)
-  mesh = {} if job.mesh is None else dict(job.mesh.shape)
-  directory.write_env(mesh=mesh)
-  # A resumed run keeps the record of its sources, which it does not read again.
-  started = directory.read_suite().get('init_from')
-  record = job_lib.describe(job, scales)
-  directory.write_suite(({'init_from': started} if started else {}) | record)
 
 
 def _skipped(

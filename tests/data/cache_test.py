@@ -27,7 +27,7 @@ def directory(tmp_path):
       _documents,
       sequence_length=LENGTH,
       vocab_size=5000,
-      record={},
+      record={'user_prefix': [1, 2]},
       rows_per_shard=7,
   )
   return tmp_path / 'train'
@@ -37,6 +37,8 @@ def _edit_manifest(directory, **changes):
   path = directory / 'manifest.json'
   manifest = json.loads(path.read_text())
   manifest.update(changes)
+  # As an older version or another program writes it.
+  manifest.pop('sha256_of_fields', None)
   path.write_text(json.dumps(manifest))
 
 
@@ -116,6 +118,13 @@ def test_a_malformed_manifest_is_refused(directory, content):
         ({'complete': False}, 'complete'),
         ({'format': 99}, 'format 99'),
         ({'records': 1}, 'sum of the shards'),
+        ({'records': None}, 'records must be a number'),
+        ({'shards': 'x'}, 'shards must list'),
+        ({'shards': ['x']}, 'shards must list'),
+        ({'shards': [{'file': 'a', 'records': 1.0}]}, 'shards must list'),
+        ({'sequence_length': 2**40}, 'sequence_length must be'),
+        ({'dtype': 'object'}, 'dtype must be'),
+        ({'user_prefix': [None]}, 'user_prefix must list'),
     ],
 )
 def test_a_wrong_manifest_is_refused(directory, change, words):
@@ -123,10 +132,26 @@ def test_a_wrong_manifest_is_refused(directory, change, words):
   assert words in _fault(directory)
 
 
+@pytest.mark.parametrize(
+    'old, new',
+    [
+        (b' 1,\n', b' 3,\n'),  # a token of the user's prefix
+        (b'"uint16"', b'"uint17"'),
+        (b'"tokens"', b'"uokens"'),
+    ],
+)
+def test_a_flipped_bit_of_the_manifest_is_refused(directory, old, new):
+  path = directory / 'manifest.json'
+  sound = path.read_bytes()
+  assert old in sound
+  path.write_bytes(sound.replace(old, new, 1))
+  assert 'damaged or edited' in _fault(directory)
+
+
 def test_a_manifest_without_a_field_is_refused(directory):
   path = directory / 'manifest.json'
   manifest = json.loads(path.read_text())
-  del manifest['digest']
+  del manifest['digest'], manifest['sha256_of_fields']
   path.write_text(json.dumps(manifest))
   assert "no field 'digest'" in _fault(directory)
 

@@ -117,6 +117,19 @@ def test_a_damaged_progress_file_starts_again(tmp_path):
   assert _files(tmp_path / 'stopped') == _files(tmp_path / 'through')
 
 
+@pytest.mark.parametrize(
+    'change', [{'documents': 3}, {'train': {}}, {'held_out': None}]
+)
+def test_changed_progress_is_not_used(tmp_path, change):
+  _write(tmp_path / 'through')
+  with pytest.raises(_Killed):
+    _write(tmp_path / 'stopped', _stopping(33, []))
+  path = tmp_path / 'stopped' / 'progress.json'
+  path.write_text(json.dumps(json.loads(path.read_text()) | change))
+  _write(tmp_path / 'stopped')
+  assert _files(tmp_path / 'stopped') == _files(tmp_path / 'through')
+
+
 def test_the_manifest_is_written_after_every_shard(tmp_path, monkeypatch):
   seen = []
   write_json = cache_writer.json_files.write_json
@@ -162,7 +175,7 @@ def test_a_split_without_documents_is_an_empty_cache(tmp_path):
         lambda progress: progress.update(documents='15'),
         lambda progress: progress['train'].update(open_row=[2, 7]),
         lambda progress: progress['train'].pop('shards'),
-        lambda progress: progress.pop('crc32'),
+        lambda progress: progress.pop('sha256', None) or progress.clear(),
     ],
 )
 def test_a_changed_progress_file_starts_again(tmp_path, change):

@@ -66,6 +66,8 @@ def test_a_manifest_with_a_wrong_field_is_refused(
     folder, tmp_path, change, fault
 ):
   manifest = json.loads((folder / 'manifest.json').read_text())
+  # As in a folder of an earlier version.
+  del manifest['sha256_of_fields']
   change(manifest)
   (tmp_path / 'manifest.json').write_text(json.dumps(manifest))
   with pytest.raises(errors.DataError, match=f'manifest.json: {fault}'):

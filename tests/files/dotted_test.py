@@ -88,6 +88,10 @@ def test_json_round_trip_is_exact(config):
         (lambda d: d['part'].pop('kind'), "field 'part.kind' is missing"),
         (lambda d: d.update(part=3), "field 'part.rate' is missing"),
         (lambda d: d.update(on=1), 'on: 1 is not of type bool'),
+        (
+            lambda d: d['part'].update(rate=10**400),
+            'rate: more digits than a number can have',
+        ),
         (lambda d: d.update(widths=[1.5]), 'widths: 1.5 is not of type int'),
         (lambda d: d.update(widths='12'), "widths: '12' is not a list"),
         (lambda d: d.update(colour='green'), 'none of red, blue'),
@@ -101,9 +105,10 @@ def test_a_config_that_does_not_fit_names_the_field(change, message):
     dotted.from_dict(Whole(), data)
 
 
-def test_text_without_a_json_object_is_a_user_error():
-  for text in ('{', '[1]'):
-    with pytest.raises(errors.UserError, match='not'):
+def test_text_without_a_json_object_is_damaged_data():
+  digits = '{"on": ' + '9' * 5000 + '}'
+  for text in ('', '{', '[1]', '[' * 100_000, digits):
+    with pytest.raises(errors.DataError, match='not (a )?JSON'):
       dotted.from_json(Whole(), text)
 
 

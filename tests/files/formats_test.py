@@ -1,6 +1,5 @@
 """Format numbers: older files are migrated, newer ones are refused."""
 
-import json
 import re
 
 import pytest
@@ -9,7 +8,7 @@ import jumprelu
 from jumprelu import errors
 from jumprelu.activations.store import record
 from jumprelu.activations.store import writer as writer_lib
-from jumprelu.files import formats
+from jumprelu.files import formats, json_files
 from jumprelu.release import members
 from jumprelu.training import checkpoint, load_run, run_dir
 from tests import small_release, small_state, toy_suite
@@ -169,12 +168,13 @@ def refused(name):
 
 def make_newer(path, *fields):
   """Gives a file, or an object inside it, the format of a later version."""
-  value = json.loads(path.read_text()) if path.exists() else {}
+  is_sealed = path.exists() and 'sha256_of_fields' in path.read_text()
+  value = json_files.read_json(path, missing_ok=True)
   part = value
   for field in fields:
     part = part[field]
   part |= {'format': 99, 'writer': '7.1.0'}
-  path.write_text(json.dumps(value))
+  json_files.write_json(path, value, seal=is_sealed)
 
 
 def test_a_newer_runs_config_is_refused_and_left_alone(tmp_path):

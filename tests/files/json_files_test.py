@@ -53,6 +53,33 @@ def test_a_file_without_an_object_is_refused_with_the_cure(tmp_path, text):
     json_files.read_json(path, cure='fetch it again')
 
 
+def test_a_flipped_bit_of_a_sealed_object_is_refused_or_has_no_effect(tmp_path):
+  path = tmp_path / 'value.json'
+  value = {'rate': 0.1, 'list': [1, {'b': None}], 'name': '\u00e9', '7': True}
+  json_files.write_json(path, value | {'nan': np.nan}, seal=True)
+  value |= {'nan': None}
+  assert json_files.read_json(path, sealed=True) == value
+  sound, refused = path.read_bytes(), 0
+  for bit in range(8 * len(sound)):
+    data = bytearray(sound)
+    data[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(data)
+    try:
+      assert json_files.read_json(path, sealed=True) == value
+    except errors.DataError as error:
+      refused += 1
+      assert str(path) in str(error)
+  assert refused > 6 * len(sound)
+
+
+def test_a_seal_may_be_required(tmp_path):
+  path = tmp_path / 'value.json'
+  json_files.write_json(path, {'a': 1})
+  assert json_files.read_json(path) == {'a': 1}
+  with pytest.raises(errors.DataError, match='damaged or edited.*; fetch it'):
+    json_files.read_json(path, sealed=True, cure='fetch it again')
+
+
 def test_a_file_that_is_too_large_is_refused_before_it_is_read(tmp_path):
   path = tmp_path / 'value.json'
   with path.open('wb') as file:

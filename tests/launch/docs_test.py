@@ -133,6 +133,7 @@ def test_the_table_of_exit_codes_is_the_contract():
   contract = {int(code): (jobset, script) for code, jobset, script in rows}
   fatal = {code for code, (jobset, _) in contract.items() if 'fails' in jobset}
   assert fatal == set(main.jobset.FATAL)
+  assert contract[75] == ('restarts, counted', 'starts again, counted')
   assert contract[42] == ('restarts', 'starts again')
   assert contract[0] == ('success', 'stops')
 

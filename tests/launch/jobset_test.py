@@ -274,3 +274,5 @@ def test_fatal_codes_are_those_of_the_trainers_errors():
   assert jobset.FATAL == tuple(c.exit_code for c in classes)
   assert preemption.EXIT_PREEMPTED not in jobset.FATAL
   assert preemption.EXIT_WATCHDOG not in jobset.FATAL
+  assert errors.FullDiskError.exit_code == 75
+  assert errors.FullDiskError.exit_code not in jobset.FATAL

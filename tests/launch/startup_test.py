@@ -83,7 +83,7 @@ def test_leaving_with_a_checkpoint_is_not_counted_and_resets_the_pause(start):
 
 
 def test_a_run_without_progress_is_not_restarted(start):
-  """The trainer exits with 70 after three starts at one step."""
+  """The trainer exits with 70 after three failures at one step."""
   assert start(137, 137, 137, 70)[:2] == (70, 4)
 
 

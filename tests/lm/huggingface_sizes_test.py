@@ -15,7 +15,7 @@ from tests.lm import huggingface_folders
         ({'model_type': ['gemma2']}, 'model_type is'),
         (
             {'num_hidden_layers': 2**31 - 1},
-            'num_hidden_layers .* at most 1,024',
+            'num_hidden_layers .* at most 1,000',
         ),
         ({'vocab_size': 10**18}, 'vocab_size .* at most 2,147,483,647'),
         ({'head_dim': 7}, 'head_dim is 7, wanted an even number'),
@@ -41,11 +41,11 @@ def test_sizes_of_no_model_are_refused_before_memory_is_taken(
         ),
         (
             {'rope_scaling': {'rope_type': 'linear', 'factor': 10**400}},
-            'factor is 1.*, wanted at least 1 and below 1e[+]09',
+            'factor is 1.*, wanted at least 1',
         ),
         (
             {'sliding_window_pattern': 2**31 - 1},
-            'sliding_window_pattern .* at most 1,024',
+            'sliding_window_pattern .* at most 1,000',
         ),
     ],
 )

@@ -1,6 +1,7 @@
 """Hugging Face folders are read, and errors name the faulty field or file."""
 
 import json
+import math
 import pathlib
 
 import jax
@@ -78,6 +79,12 @@ def test_shapes_caps_window_and_query_scale_come_from_the_config(folder):
             {'layer_types': ['full_attention'] * 3},
             'layer_types must list 3 layers',
         ),
+        ({'num_hidden_layers': 10**9}, 'wanted at most 1,000'),
+        ({'hidden_size': 10**400}, 'hidden_size is 1000.*wanted at most'),
+        ({'vocab_size': 10**18}, 'vocab_size is 10{18}, wanted at most'),
+        ({'sliding_window': 10**30}, 'sliding_window is 10{30}, wanted at'),
+        ({'attn_logit_softcapping': math.inf}, 'softcapping is inf, wanted'),
+        ({'final_logit_softcapping': 10**400}, 'wanted at most 2,147,483,647'),
     ],
 )
 def test_a_field_that_is_not_gemma_2s_is_named(folder, fields, message):

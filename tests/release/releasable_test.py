@@ -11,7 +11,16 @@ from tests import small_release
 from tests.release import publish_test
 
 
-def release_at(step, out, monkeypatch, *, total=512, skipped=0, **options):
+def release_at(
+    step,
+    out,
+    monkeypatch,
+    *,
+    total=512,
+    skipped=0,
+    frozen=False,
+    **options,
+):
   """Releases a run of `total` steps that stopped at `step`."""
   run = publish_test.make_run(input_gain=True)
   meta = {'counts': {'step': step, 'tokens_trained': 100 * step}}
@@ -22,7 +31,9 @@ def release_at(step, out, monkeypatch, *, total=512, skipped=0, **options):
       ),
       members=[
           run.members[0]._replace(meta=meta),
-          run.members[1]._replace(meta=meta, steps_skipped=skipped),
+          run.members[1]._replace(
+              meta=meta, steps_skipped=skipped, frozen=frozen
+          ),
       ],
   )
   assert run.config.steps == total
@@ -83,6 +94,19 @@ def test_skipped_steps_are_reported_for_each_member(
   (warning,) = [r.getMessage() for r in caplog.records]
   assert 'site=transcoder' in warning and '12 of 512 steps' in warning
   assert 'skipped steps' in results.table(rows)
+
+
+def test_a_frozen_member_is_reported_as_failed(tmp_path, monkeypatch):
+  out = tmp_path / 'release'
+  rows = release_at(
+      512, out, monkeypatch, skipped=300, frozen=True, allow_skipped=True
+  )
+  note = 'failed after 212 of 512 steps (not finite)'
+  assert [row.get('unfinished') for row in rows] == [None, note]
+  assert members.load_member(out / rows[1]['path'])[2]['unfinished'] == note
+  card = (out / 'README.md').read_text()
+  assert f'Training of `{rows[1]["path"]}` is unfinished: {note}.' in card
+  assert 'failed after' in results.table(rows)
 
 
 def test_few_skipped_steps_are_not_reported(tmp_path, monkeypatch, caplog):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jumprelu import errors
-from jumprelu.files import digests
+from jumprelu.files import digests, json_files
 from jumprelu.release import members, verify
 from tests import small_release
 from tests.small_release import FOLDER, change_arrays, change_json, reseal
@@ -100,7 +100,7 @@ def test_a_threshold_that_is_not_positive(out, value):
 
 def test_a_converted_variant_may_have_a_zero_threshold(out):
   folder = out / FOLDER
-  config = json.loads((folder / 'config.json').read_text())
+  config = json_files.read_json(folder / 'config.json')
   config['converted_from'] = 'relu'
   with np.load(folder / 'params.npz') as stored:
     params = {k: stored[k] for k in stored.files}
@@ -115,7 +115,7 @@ def test_a_converted_variant_may_have_a_zero_threshold(out):
   }  # fmt: skip
   np.savez(folder / 'params.npz', **params)
   np.savez(folder / 'test_vectors.npz', **vectors)
-  (folder / 'config.json').write_text(json.dumps(config))
+  json_files.write_json(folder / 'config.json', config)
   reseal(out)
   verify.verify_release(out)
   change_arrays(out, lambda a: a['threshold'].__setitem__(7, -1e-9))
@@ -132,11 +132,11 @@ def test_a_missing_file(out, name):
 
 def test_a_missing_file_that_is_no_longer_listed(out):
   (out / FOLDER / 'test_vectors.npz').unlink()
-  suite = json.loads((out / 'suite.json').read_text())
+  suite = json_files.read_json(out / 'suite.json')
   for member in suite['members']:
     if member['path'] == FOLDER:
       del member['files']['test_vectors.npz']
-  (out / 'suite.json').write_text(json.dumps(suite))
+  json_files.write_json(out / 'suite.json', suite)
   refused(out, 'lacks test_vectors.npz')
 
 
@@ -163,8 +163,8 @@ def test_a_renamed_folder(out):
 def test_a_renamed_folder_with_a_renamed_listing(out, other):
   (out / other).parent.mkdir(parents=True, exist_ok=True)
   (out / FOLDER).rename(out / other)
-  suite = (out / 'suite.json').read_text()
-  (out / 'suite.json').write_text(suite.replace(f'"{FOLDER}"', f'"{other}"'))
+  text = json.dumps(json_files.read_json(out / 'suite.json'))
+  (out / 'suite.json').write_text(text.replace(f'"{FOLDER}"', f'"{other}"'))
   refused(out, f'{other}: should be named {FOLDER}')
 
 
@@ -221,16 +221,16 @@ def test_a_config_without_a_required_field(out):
 
 
 def test_a_config_with_another_files_digest(out):
-  config = json.loads((out / FOLDER / 'config.json').read_text())
+  config = json_files.read_json(out / FOLDER / 'config.json')
   config['sha256'] = '0' * 64
-  (out / FOLDER / 'config.json').write_text(json.dumps(config))
-  suite = json.loads((out / 'suite.json').read_text())
+  json_files.write_json(out / FOLDER / 'config.json', config)
+  suite = json_files.read_json(out / 'suite.json')
   for member in suite['members']:
     if member['path'] == FOLDER:
       member['files']['config.json'] = digests.sha256_of(
           out / FOLDER / 'config.json'
       )
-  (out / 'suite.json').write_text(json.dumps(suite))
+  json_files.write_json(out / 'suite.json', suite)
   refused(out, 'sha256 is not that of params.npz')
 
 
@@ -251,9 +251,9 @@ def test_a_symlink(out, tmp_path):
     'path', ['../outside', '/etc', 'a/../../b', 'a//b', '', 'a\\b', '.hidden']
 )
 def test_a_path_that_could_leave_the_release(out, path):
-  suite = json.loads((out / 'suite.json').read_text())
+  suite = json_files.read_json(out / 'suite.json')
   suite['members'][0]['path'] = path
-  (out / 'suite.json').write_text(json.dumps(suite))
+  json_files.write_json(out / 'suite.json', suite)
   refused(out, 'unsafe path')
 
 

@@ -142,13 +142,24 @@ def test_an_interrupt_during_imports_is_one_line(monkeypatch, capsys):
   assert (code, output.err) == (130, 'jumprelu toy: interrupted\n')
 
 
-class _ClosedPipe(io.StringIO):
+class _Closed(io.StringIO):
+
+  def __init__(self, error):
+    super().__init__()
+    self._error = error
 
   def write(self, text):
-    raise BrokenPipeError(32, 'Broken pipe')
+    raise self._error
 
 
-def test_a_closed_pipe_does_not_end_a_command(monkeypatch):
+@pytest.mark.parametrize(
+    'error',
+    [
+        BrokenPipeError(32, 'Broken pipe'),
+        OSError(5, 'Input/output error'),  # of a terminal
+    ],
+)
+def test_a_closed_pipe_or_terminal_does_not_end_a_command(monkeypatch, error):
   done = []
 
   def run(unused_flags):
@@ -158,8 +169,8 @@ def test_a_closed_pipe_does_not_end_a_command(monkeypatch):
     return 0
 
   _command(monkeypatch, run)
-  monkeypatch.setattr(sys, 'stdout', _ClosedPipe())
-  monkeypatch.setattr(sys, 'stderr', _ClosedPipe())
+  monkeypatch.setattr(sys, 'stdout', _Closed(error))
+  monkeypatch.setattr(sys, 'stderr', _Closed(error))
   assert main.launch('toy', []) == 0 and done
 
 

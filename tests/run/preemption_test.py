@@ -40,7 +40,7 @@ def run_until_preempted(preemption):
   for step in range(0, 16_000, 16):
     if preemption.reached(step):
       print('leaving at', step, flush=True)
-      sys.exit(preemption_lib.EXIT_PREEMPTED)
+      sys.exit(preemption.exit_code)
     print('segment', flush=True)
     time.sleep(0.1 + 0.05 * process_id)
 
@@ -56,7 +56,7 @@ with preemption_lib.start(preemption_lib.Config(**config)) as preemption:
     print('saving', flush=True)
     time.sleep(3)
     print('saved', flush=True)
-    sys.exit(preemption_lib.EXIT_PREEMPTED)
+    sys.exit(preemption.exit_code)
   elif task == 'one segment':
     print('computing', flush=True)
     time.sleep(20)
@@ -69,6 +69,8 @@ with preemption_lib.start(preemption_lib.Config(**config)) as preemption:
     raise RuntimeError('only here')
   elif task == 'fail alone':
     processes.barrier('that process 1 never reaches')
+  elif task == 'read slowly':
+    time.sleep(4)
   elif task == 'hang':
     preemption.reached(0)
     time.sleep(100)
@@ -118,6 +120,28 @@ def test_sigterm_is_acknowledged_before_the_segment_ends(script):
     assert 'end of the segment' not in child.output
 
 
+def test_ctrl_c_saves_and_exits_with_130(script):
+  with local_processes.run([script, '--task=save slowly']) as child:
+    child.wait_for('processes 1')
+    child.popen.send_signal(signal.SIGINT)
+    assert child.exit_code() == 130
+  assert 'saved' in child.output
+  assert child.output.count('Ctrl-C: will save after this segment') == 1
+  assert 'Traceback' not in child.output
+
+
+def test_ctrl_c_to_one_of_two_stops_both_at_the_same_step(script):
+  with local_processes.run_together([script, '--task=leave']) as children:
+    for child in children:
+      child.wait_for('segment', count=3)
+    children[1].popen.send_signal(signal.SIGINT)
+    assert sorted(child.exit_code() for child in children) == [42, 130]
+  steps = [
+      child.output.partition('leaving at ')[2].split()[0] for child in children
+  ]
+  assert steps[0] == steps[1]
+
+
 def test_sigterm_to_one_of_two_stops_both_at_the_same_step(script):
   with local_processes.run_together([script, '--task=leave']) as children:
     for child in children:
@@ -162,6 +186,13 @@ def test_the_watchdog_dumps_stacks_and_exits_with_75(script):
     assert child.exit_code() == 75
   assert 'no progress' in child.output
   assert 'script.py' in child.output
+
+
+def test_the_watchdog_waits_for_the_first_segment(script):
+  argv = [script, '--task=read slowly', '--process.watchdog_seconds=1']
+  with local_processes.run(argv) as child:
+    assert child.exit_code() == 0
+  assert 'no progress' not in child.output
 
 
 @pytest.mark.slow

@@ -37,6 +37,10 @@ def _read(path, stale_after=3600.0):
     [
         ('running', 60, False, False),
         ('running', 3601, True, True),
+        # Clocks that differ a little, and one that was set back.
+        ('running', -200, False, False),
+        ('running', -86_400, True, True),
+        ('done', -86_400, False, False),
         ('preempted', 60, False, False),
         ('preempted', 3601, True, True),
         ('done', 10**6, False, False),
@@ -55,13 +59,32 @@ def test_failed_and_stale_runs_need_attention(
 
 
 @pytest.mark.parametrize(
-    'text', ['', '{', '[]', '{}', '{"state": "done", "updated": "today"}']
+    'text',
+    [
+        '',
+        '{',
+        '[]',
+        '{}',
+        '[' * 100_000,
+        '{"state": "done", "updated": "today"}',
+        '{"state": "done", "updated": "2026-01-01T00:00:00Z", "step": 1e999}',
+        '{"state": "done", "updated": "2026-01-01T00:00:00Z", "step": 1'
+        + '0' * 400
+        + ', "total_steps": 3}',
+        '{"state": "done", "updated": "2026-01-01T00:00:00Z", "seconds": 1,'
+        ' "tokens_trained": 1' + '0' * 400 + '}',
+    ],
 )
 def test_a_run_with_a_damaged_status_needs_attention(tmp_path, text):
   path = _make(tmp_path / 'run', 'done')
   (path / 'STATUS.json').write_text(text)
   run = _read(path)
   assert run.state == 'unreadable' and run.is_bad
+
+
+def test_an_update_in_the_future_is_shown_as_such(tmp_path):
+  table = status.table([_read(_make(tmp_path / 'run', 'running', age=-9999))])
+  assert 'running (stale)' in table and 'in the future' in table
 
 
 def test_a_folder_of_runs_is_expanded_to_its_runs(tmp_path):

@@ -4,6 +4,8 @@ import logging
 import os
 import resource
 import shutil
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -164,6 +166,78 @@ def test_a_full_disk_is_reported_at_the_next_save_and_at_the_end(tmp_path):
   checkpointer.save(2, large, meta=META)
   checkpointer.close()
   assert names(tmp_path) == ['1', '2']
+
+
+@pytest.mark.parametrize(
+    'cause',
+    [
+        ValueError('RESOURCE_EXHAUSTED: Failed writing: "d/1"'),
+        OSError(28, 'No space left on device'),
+        OSError(122, 'Disk quota exceeded'),
+    ],
+)
+@pytest.mark.parametrize('when', ['at once', 'later'])
+def test_a_full_disk_is_one_line_with_the_folder_and_code_75(
+    tmp_path, monkeypatch, cause, when
+):
+  class Failing:
+
+    def result(self):
+      raise RuntimeError('several\nlines') from cause
+
+  def fail(*unused_args, **unused_kwargs):
+    if when == 'at once':
+      raise RuntimeError('several\nlines') from cause
+    return Failing()
+
+  name = 'save_checkpointables_async'
+  monkeypatch.setattr(checkpoint.ocp, name, fail)
+  checkpointer = checkpoint.Checkpointer(tmp_path, checkpoint.Config())
+  with pytest.raises(errors.FullDiskError) as caught:
+    checkpointer.save(2, make_state(2), meta=META)
+    checkpointer.close()
+  message = str(caught.value)
+  assert message.startswith(f'{tmp_path}: no room for checkpoint 2 (')
+  assert 'same command again' in message and '\n' not in message
+  assert errors.exit_code(caught.value) == 75
+
+
+# Saves with a limit on the size of files, then restores although the newest
+# checkpoint lost files.
+_QUIET_SCRIPT = """
+import pathlib, sys
+import jax
+from jumprelu.training import checkpoint
+from tests import small_state
+from tests.training import checkpoint_damage_test
+
+folder = pathlib.Path(sys.argv[1])
+large = {'x': jax.random.normal(jax.random.key(0), (300, 300))}
+undo = checkpoint_damage_test.disk_full(50_000)
+try:
+  with checkpoint.Checkpointer(folder, checkpoint.Config()) as checkpointer:
+    checkpointer.save(1, large, meta={})
+except RuntimeError as error:
+  print('failed:', error)
+undo()
+small_state.save(folder, 5, 10)
+for path in (folder / '10' / 'state' / 'd').iterdir():
+  path.unlink()
+print('restored', small_state.restore(folder)[1]['step'])
+"""
+
+
+def test_a_failed_save_and_a_damaged_checkpoint_print_no_stacks(tmp_path):
+  done = subprocess.run(
+      [sys.executable, '-c', _QUIET_SCRIPT, tmp_path / 'checkpoints'],
+      capture_output=True,
+      text=True,
+      check=True,
+  )
+  assert 'File too large' in done.stdout and 'restored 5' in done.stdout
+  lines = done.stderr.strip().splitlines()
+  assert len(lines) == 2, done.stderr
+  assert 'is damaged' in lines[0] and 'set aside' in lines[1]
 
 
 def test_a_failed_save_does_not_hide_the_error_that_ended_the_run(tmp_path):

@@ -51,5 +51,6 @@ def test_the_names_of_the_arrays_in_checkpoints_are_these():
       ),
       f'{group}.silent',
       f'{group}.skipped',
+      f'{group}.failing',
       'step',
   ]

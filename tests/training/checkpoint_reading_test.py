@@ -16,6 +16,7 @@ from tests.small_state import (
     largest_file,
     make_state,
     names,
+    restore,
     save,
 )
 
@@ -67,3 +68,28 @@ def test_a_missing_folder_holds_no_checkpoint(tmp_path):
   (tmp_path / '10.corrupt').mkdir()
   with pytest.raises(errors.DataError, match='nothing was changed'):
     checkpoint_reading.restore(tmp_path, state)
+
+
+@pytest.mark.parametrize(
+    'error',
+    [
+        OSError(5, 'Input/output error'),
+        OSError(116, 'Stale file handle'),
+        ValueError('UNAVAILABLE: Error reading "d/1": HTTP 503'),
+        ValueError("UNKNOWN: Error reading: EIO [os_error_code='5']"),
+    ],
+)
+def test_storage_that_does_not_answer_is_not_taken_for_damage(
+    tmp_path, monkeypatch, error
+):
+  save(tmp_path, 5, 10)
+
+  def fail(*unused_args, **unused_kwargs):
+    raise RuntimeError('nested') from error
+
+  monkeypatch.setattr(checkpoint_reading.ocp, 'load', fail)
+  with pytest.raises(errors.TemporaryError) as caught:
+    restore(tmp_path)
+  assert errors.exit_code(caught.value) == 75
+  assert f'{tmp_path}/10: cannot be read at the moment' in str(caught.value)
+  assert names(tmp_path) == ['10', '5']

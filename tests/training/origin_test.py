@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from jumprelu import errors
+from jumprelu import errors, lm
+from jumprelu.files import dotted
 from jumprelu.training import config as config_lib
 from jumprelu.training import job as job_lib
 from jumprelu.training import run_dir, train
@@ -74,6 +75,47 @@ def test_other_weights_of_the_language_model_are_refused(tmp_path):
   # Weights of another dtype, as on another device, cannot be compared.
   job = job._replace(lm_digest='in bfloat16', lm_dtype='bfloat16')
   assert _run(tmp_path, job=job, stop=(7,))[0] == train.PREEMPTED
+
+
+@pytest.fixture
+def any_model(monkeypatch):
+  """Lets any path be that of the nano model."""
+  nano = lm.MODELS['gemma2_nano']
+  monkeypatch.setattr(lm, 'get_config', lambda model: nano)
+
+
+def _moved(job, **paths):
+  return job._replace(config=dotted.replace(job.config, paths))
+
+
+def test_a_run_whose_text_and_model_moved_is_resumed_bit_for_bit(
+    tmp_path, whole, any_model
+):
+  job = toy_suite.make_job(toy_suite.make_config())
+  _run(tmp_path, job=_moved(job, data='d/a.jsonl', model='w'), stop=(4,))
+  job = _moved(job, data='/moved/b.jsonl', model='/moved/w')
+  assert _run(tmp_path, job=job)[0] == train.DONE
+  assert run_dir.RunDir(tmp_path).read_config() == job.config
+  jax.tree.map(
+      np.testing.assert_array_equal, _state(tmp_path)[0], _state(whole)[0]
+  )
+
+
+def test_other_content_at_a_new_path_is_refused_and_the_config_kept(
+    tmp_path, any_model
+):
+  job = toy_suite.make_job(toy_suite.make_config())
+  old = _moved(job, data='d/a.jsonl', model='w')
+  _run(tmp_path, job=old, stop=(4,))
+  new = _moved(job, data='d/b.jsonl', model='v')
+  for changes, words in (
+      ({'data_digest': 'of other text'}, 'other text'),
+      ({'lm_digest': 'of other weights'}, '--model=v: has other weights'),
+      ({'lm_dtype': 'bfloat16'}, 'was w, .* set --lm_dtype=float32'),
+  ):
+    with pytest.raises(errors.UserError, match=words):
+      _run(tmp_path, job=new._replace(**changes))
+    assert run_dir.RunDir(tmp_path).read_config() == old.config
 
 
 def test_a_run_of_a_version_that_recorded_no_model_is_resumed(

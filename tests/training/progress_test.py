@@ -11,7 +11,9 @@ from jumprelu.training import step as step_lib
 from tests import toy_suite
 
 
-def _metrics(skipped, *, kept=(30, 31), l0=((1.0, 2.0), (3.0, 6.0))):
+def _metrics(
+    skipped, *, kept=(30, 31), l0=((1.0, 2.0), (3.0, 6.0)), frozen=None
+):
   steps = len(skipped)
   values = np.asarray(l0)[:steps]
   group = {
@@ -20,6 +22,7 @@ def _metrics(skipped, *, kept=(30, 31), l0=((1.0, 2.0), (3.0, 6.0))):
       'dead_share': np.zeros_like(values),
       'loss': values + 1,
       'skipped': np.asarray(skipped),
+      'frozen': np.zeros((steps, 2), int) if frozen is None else frozen,
   }
   ones = np.ones(steps, np.float32)
   return step_lib.Metrics(
@@ -159,6 +162,58 @@ def test_skips_before_a_resumed_run_are_not_counted_again():
       errors.NumericalError, match='step 11: all members skipped 10 steps'
   ):
     reporter.flush()
+
+
+def test_only_members_that_are_not_frozen_decide_whether_a_run_is_stuck(caplog):
+  counts = progress.Counts()
+  reporter = _reporter(counts)
+  frozen = np.array([[1, 0]])
+  for step in range(1, 11):
+    reporter.add(step, _metrics([[step, 0]], frozen=frozen), dropped=0)
+  for step in range(11, 21):
+    reporter.add(step, _metrics([[step, step - 10]], frozen=frozen), dropped=0)
+  with pytest.raises(progress.StuckError, match='step 20: all members'):
+    reporter.flush()
+  name = 'resid_post-48-jumprelu-lambda_0.01-seed_0'
+  assert counts.frozen == (name,)
+  assert caplog.text.count(f'step 1: {name} is frozen') == 1
+
+
+def test_a_run_whose_members_are_all_frozen_is_stuck():
+  reporter = _reporter()
+  reporter.add(1, _metrics([[1, 1]], frozen=np.ones((1, 2), int)), dropped=0)
+  reporter.add(2, _metrics([[2, 2]], frozen=np.ones((1, 2), int)), dropped=0)
+  with pytest.raises(progress.StuckError):
+    reporter.flush()
+
+
+def test_a_frozen_member_of_a_resumed_run_is_left_out_of_the_progress(caplog):
+  seen = []
+  name = 'resid_post-48-jumprelu-lambda_0.04-seed_0'
+  counts = progress.Counts(step=12, frozen=(name,))
+  reporter = _reporter(counts, seen=seen)
+  metrics = _metrics([[0, 3]], l0=[[7.0, np.nan]], frozen=np.array([[0, 1]]))
+  reporter.add(13, metrics, dropped=0)
+  reporter.flush()
+  (group,) = seen[-1].groups
+  assert group.l0 == (7.0,) and group.frozen == 1
+  assert group.line().endswith('| 1 frozen')
+  assert not caplog.text
+
+
+def test_diagnoses_of_a_member_are_reported_once(monkeypatch):
+  monkeypatch.setattr(progress, '_SECONDS', -1.0)
+  seen = []
+  reporter = _reporter(progress.Counts(step=4), seen=seen)
+  for step in range(5, 8):
+    metrics = _metrics([[0, 0]], l0=[[0.1, 9.0]])
+    metrics = metrics._replace(sparsity=np.ones(1, np.float32))
+    reporter.add(step, metrics, dropped=0)
+  reporter.flush()
+  notes = [note for progress in seen for note in progress.notes]
+  (note,) = notes
+  assert 'lambda_0.01-seed_0: L0 is 0.1: hardly any latent fires' in note
+  assert f'  note: {note}' in seen[0].lines()
 
 
 def test_a_run_fails_if_a_block_loses_too_many_rows():

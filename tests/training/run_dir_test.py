@@ -2,12 +2,14 @@
 
 import json
 import math
+import pathlib
 
 import pytest
 
 from jumprelu import errors
-from jumprelu.training import job, run_dir, train
-from tests import toy_suite
+from jumprelu.files import dotted, durable
+from jumprelu.training import checkpoint, job, run_dir, train
+from tests import toy_run, toy_suite
 
 
 def _claim(path, /, **changes):
@@ -33,8 +35,34 @@ def test_another_config_is_refused_and_the_differences_are_named(tmp_path):
     _claim(tmp_path, layer=3, optim__learning_rate=0.5)
   assert e.value.exit_code == 2
   assert 'layer was 2, is 3' in str(e.value)
+  assert '--extend' not in str(e.value)
   assert 'optim.learning_rate was 0.003, is 0.5' in str(e.value)
   assert run_dir.RunDir(tmp_path).read_config() == toy_suite.make_config()
+  with pytest.raises(
+      errors.UserError, match='tokens was 424, is 999.*--extend'
+  ):
+    _claim(tmp_path, tokens=999)
+
+
+def test_paths_of_text_and_model_may_change_but_not_their_names(tmp_path):
+  old = {'data': 'd/a.jsonl,tokens:b', 'model': 'weights', 'layer': 1}
+  new = {'data': '/moved/a.jsonl,tokens:/moved/b', 'model': '/moved/weights'}
+  before = toy_suite.make_config(layer=1)
+  before, after = dotted.replace(before, old), dotted.replace(before, new)
+  directory = run_dir.RunDir(tmp_path)
+  with directory.claim(before):
+    directory.write_suite({})
+  with directory.claim(after):
+    # Until their content is compared, config.json has the former paths.
+    assert directory.read_config() == before
+    directory.write_config(after)
+  assert directory.read_config() == after
+  for changes in ({'data': 'python'}, {'data': 'tfds:x'}):
+    with pytest.raises(errors.UserError, match='data was'):
+      with directory.claim(dotted.replace(after, changes)):
+        pass
+  with directory.claim(dotted.replace(after, {'model': 'gemma2_nano'})):
+    pass
 
 
 def test_soft_fields_may_change(tmp_path):
@@ -101,6 +129,34 @@ def test_metrics_after_the_checkpoint_are_set_aside(tmp_path):
   assert (tmp_path / 'metrics.discarded.jsonl').read_text() == '{"step": 3}\n'
 
 
+def test_damaged_and_missing_lines_of_metrics_are_reported(tmp_path, caplog):
+  directory = _claim(tmp_path)
+  path = tmp_path / 'metrics.jsonl'
+  path.write_bytes(b'{"step": 4}\n{"step": 8, "a": "\xff"}\n{"st\xffep": 12}\n')
+  directory.truncate_metrics(12)
+  assert len(path.read_text().splitlines()) == 1
+  assert 'ends at step 4, before the checkpoint of step 12' in caplog.text
+
+
+def test_metrics_are_on_the_disk_before_a_checkpoint(tmp_path, monkeypatch):
+  order = []
+  sync, save = durable.sync, checkpoint.Checkpointer.save
+
+  def record_sync(path):
+    order.append(pathlib.Path(path).name)
+    sync(path)
+
+  def record_save(self, step, *args, **kwargs):
+    order.append(step)
+    return save(self, step, *args, **kwargs)
+
+  monkeypatch.setattr(durable, 'sync', record_sync)
+  monkeypatch.setattr(checkpoint.Checkpointer, 'save', record_save)
+  toy_run.run(tmp_path)
+  steps = [i for i, item in enumerate(order) if item != 'metrics.jsonl']
+  assert steps and all(order[i - 1] == 'metrics.jsonl' for i in steps)
+
+
 def test_done_needs_the_last_checkpoint_too(tmp_path):
   directory = _claim(tmp_path)
   directory.write_status('done', step=13)
@@ -130,10 +186,16 @@ def _start(path, step):
   _claim(path).note_start(step)
 
 
-def test_a_run_fails_after_too_many_starts_at_one_step(tmp_path):
-  for _ in range(run_dir.MAX_STARTS):
-    _start(tmp_path, 8)
-  with pytest.raises(errors.NumericalError, match='3 times at step 8') as e:
+def _fail(path, step, error):
+  directory = _claim(path)
+  directory.note_start(step)
+  directory.note_end(error)
+
+
+def test_a_run_that_fails_three_times_at_one_step_is_given_up(tmp_path):
+  for error in (ZeroDivisionError(), RuntimeError(), errors.DataError()):
+    _fail(tmp_path, 8, error)
+  with pytest.raises(errors.NumericalError, match='3 times .* step 8') as e:
     _start(tmp_path, 8)
   assert e.value.exit_code == 70
   (tmp_path / 'starts.json').unlink()
@@ -142,7 +204,27 @@ def test_a_run_fails_after_too_many_starts_at_one_step(tmp_path):
 
 def test_a_start_at_a_later_step_resets_the_count(tmp_path):
   for step in (0, 0, 0, 8, 8, 16, 16, 16):
-    _start(tmp_path, step)
+    _fail(tmp_path, step, RuntimeError())
+
+
+@pytest.mark.parametrize(
+    'error',
+    [
+        None,  # kill -9
+        KeyboardInterrupt(),
+        errors.Interrupted(errors.EXIT_PREEMPTED),
+        errors.FullDiskError(),
+        OSError(28, 'No space left on device'),
+    ],
+)
+def test_ends_from_outside_do_not_use_up_the_starts(tmp_path, error):
+  for _ in range(5):
+    _start(tmp_path, 8)
+    if error:
+      _fail(tmp_path, 8, error)
+  for _ in range(2):
+    _fail(tmp_path, 8, RuntimeError())
+  _start(tmp_path, 8)
 
 
 def test_a_failure_keeps_the_step_of_an_earlier_start(tmp_path):
@@ -159,7 +241,42 @@ def test_a_failure_keeps_the_step_of_an_earlier_start(tmp_path):
   directory.write_failure(KeyboardInterrupt(), {'step': 0})
   status = directory.read('STATUS.json')
   assert (status['step'], status['exit_code']) == (696, 130)
+  assert status['state'] == 'preempted'
+  directory.write_failure(errors.Interrupted(42), {'step': 0})
+  assert directory.read('STATUS.json')['exit_code'] == 42
   assert status['error'] == 'interrupted'
+
+
+@pytest.mark.parametrize('name', ['STATUS.json', 'starts.json'])
+@pytest.mark.parametrize('content', [b'', b'{"step": 8, "cou', b'\xff\xfe'])
+def test_a_run_goes_on_without_damaged_advisory_files(tmp_path, name, content):
+  _start(tmp_path, 8)
+  directory = _claim(tmp_path)
+  directory.write_status('done', step=8)
+  (tmp_path / name).write_bytes(content)
+  assert not directory.is_done(8)
+  _start(tmp_path, 8)
+  directory.write_failure(errors.DataError('damaged'), {'step': 0})
+  assert directory.read('STATUS.json')['exit_code'] == 65
+
+
+@pytest.mark.parametrize('content', [b'', b'{"format', b'\xff\xfe', b'[1]'])
+def test_a_damaged_config_is_damaged_data_with_its_path(tmp_path, content):
+  _start(tmp_path, 8)
+  path = tmp_path / 'config.json'
+  path.write_bytes(content)
+  with pytest.raises(errors.DataError, match='config.json: .*not (a )?JSON'):
+    _claim(tmp_path)
+
+
+def test_a_flipped_bit_of_the_suite_is_refused(tmp_path):
+  directory = run_dir.RunDir(tmp_path)
+  directory.write_suite({'scales': {'layer_2.resid_post': 0.5}})
+  assert directory.read_suite() == {'scales': {'layer_2.resid_post': 0.5}}
+  path = tmp_path / 'suite.json'
+  path.write_text(path.read_text().replace('0.5', '0.7'))
+  with pytest.raises(errors.DataError, match='suite.json: damaged or edited'):
+    directory.read_suite()
 
 
 @pytest.mark.parametrize(
@@ -183,7 +300,8 @@ def test_a_failure_of_the_set_up_is_in_the_status(
   with pytest.raises(type(error)):
     train.train(toy_suite.make_config(), tmp_path, watch=train.QUIET)
   status = run_dir.RunDir(tmp_path).read('STATUS.json')
-  assert (status['state'], status['exit_code']) == ('failed', code)
+  state = 'preempted' if code == 130 else 'failed'
+  assert (status['state'], status['exit_code']) == (state, code)
   assert status['total_steps'] == toy_suite.make_config().steps
 
 
@@ -196,7 +314,7 @@ def test_starts_that_a_user_interrupts_do_not_count(tmp_path, monkeypatch):
   # Only the config is used.
   made = tuple.__new__(job.Job, (config, (), None, '', None, '', ''))
   monkeypatch.setattr(train, '_run', interrupt)
-  for _ in range(run_dir.MAX_STARTS + 2):
+  for _ in range(run_dir.MAX_FAILURES + 2):
     directory = run_dir.RunDir(tmp_path)
     with directory.claim(config), pytest.raises(KeyboardInterrupt):
       train.run(made, directory)

@@ -10,9 +10,9 @@ import pytest
 
 from jumprelu import errors, lm
 from jumprelu.data import packing
+from jumprelu.training import checkpoint, load_run, run_dir, suite, train
 from jumprelu.training import config as config_lib
 from jumprelu.training import job as job_lib
-from jumprelu.training import load_run, run_dir, suite, train
 from tests import compiled, small_state, toy_suite
 from tests.toy_run import run as _run
 from tests.toy_run import state as _state
@@ -254,6 +254,7 @@ def test_a_run_can_be_loaded_on_a_machine_without_its_model(tmp_path):
       ),
   ):
     record = json.loads((tmp_path / name).read_text())
+    record.pop('sha256_of_fields', None)
     assert changes.keys() <= record.keys()
     (tmp_path / name).write_text(json.dumps(record | changes))
   assert run_dir.RunDir(tmp_path).read_config().model == '/elsewhere/model'
@@ -288,8 +289,8 @@ def test_a_run_without_a_checkpoint_cannot_be_loaded(tmp_path):
     load_run.load_suite(tmp_path)
 
 
-def test_a_run_that_keeps_starting_at_one_step_fails(tmp_path):
-  starts = {'step': 0, 'count': run_dir.MAX_STARTS}
+def test_a_run_that_keeps_failing_at_one_step_is_given_up(tmp_path):
+  starts = {'step': 0, 'count': run_dir.MAX_FAILURES}
   (tmp_path / 'config.json').write_text(
       config_lib.to_json(toy_suite.make_config())
   )
@@ -298,3 +299,27 @@ def test_a_run_that_keeps_starting_at_one_step_fails(tmp_path):
     _run(tmp_path)
   status = json.loads((tmp_path / 'STATUS.json').read_text())
   assert (status['state'], status['exit_code']) == ('failed', 70)
+
+
+def test_a_run_on_a_full_disk_goes_on_once_there_is_room(
+    tmp_path, monkeypatch, whole
+):
+  save = checkpoint.ocp.save_checkpointables_async
+
+  def fail(path, *args, **kwargs):
+    if path.name == '8':
+      raise ValueError('RESOURCE_EXHAUSTED: Failed writing: "d/1"')
+    return save(path, *args, **kwargs)
+
+  name = 'save_checkpointables_async'
+  monkeypatch.setattr(checkpoint.ocp, name, fail)
+  out = tmp_path / 'run'
+  with pytest.raises(errors.FullDiskError, match='no room for checkpoint 8'):
+    _run(out)
+  status = run_dir.RunDir(out).read('STATUS.json')
+  assert (status['state'], status['exit_code']) == ('failed', 75)
+  assert f'{out}/checkpoints: no room for' in status['error']
+  monkeypatch.undo()
+  assert _run(out)[0] == train.DONE
+  jax.tree.map(np.testing.assert_array_equal, _state(out)[0], _state(whole)[0])
+  assert _lines(out) == _lines(whole)

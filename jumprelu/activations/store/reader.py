@@ -164,12 +164,15 @@ class Stored:
     """Raises DataError if the rows belong to another block.
 
     If two files were swapped, the checksums of their chunks would still match.
-    Only these digests detect it.
+    Only these digests detect it. One shard of each file is enough for that, and
+    saves a pass over all rows.
     """
     text = self._lines[index]['digests'][name]
-    for number, digest in enumerate(arrays.digests(rows), first):
+    size = self.geometry.shards // self.geometry.parts
+    for part in range(first // size, -(-(first + len(rows)) // size)):
+      number = max(part * size, first)
+      (digest,) = arrays.digests(rows[number - first : number - first + 1])
       if text[8 * number : 8 * number + 8] != f'{digest:08x}':
-        part = number // (self.geometry.shards // self.geometry.parts)
         path = self._path / self.geometry.file_of(name, index, part)
         raise errors.DataError(
             f'{path}: block {index} does not match its digests in'

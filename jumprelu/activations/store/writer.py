@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 import contextlib
 import pathlib
-import shutil
 from typing import Any, NoReturn
 
 import jax
@@ -14,7 +13,7 @@ from jumprelu.activations import blocks
 from jumprelu.activations.store import arrays, record
 from jumprelu.activations.store.geometry import KEEP, Geometry
 from jumprelu.array_typing import Array
-from jumprelu.files import folder_kinds, formats, locks
+from jumprelu.files import disk, folder_kinds, formats, locks
 
 _LOCK = 'store.lock'
 
@@ -168,14 +167,13 @@ class Writer:
     }
 
   def _check_space(self, missing: int) -> None:
-    """Raises UserError if the disk has too little space for missing blocks."""
-    needed = missing * self.geometry.block_bytes()
-    free = shutil.disk_usage(self.directory).free
-    if needed > free:
-      raise errors.UserError(
-          f'--store={self.directory}: needs {needed / 2**30:.1f} GiB, but the'
-          f' disk has {free / 2**30:.1f} GiB; choose fewer --tokens or --sites'
-      )
+    """Raises FullDiskError if missing blocks have too little space."""
+    disk.require(
+        self.directory,
+        missing * self.geometry.block_bytes(),
+        what=f'a store of {missing} more blocks',
+        cure='or choose fewer --tokens or --sites',
+    )
 
 
 def _local_shards(x: Array) -> Iterator[tuple[int, np.ndarray]]:

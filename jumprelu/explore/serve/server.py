@@ -57,12 +57,13 @@ def address(host: str, port: int) -> str:
 
 
 class _Server(uvicorn.Server):
-  """A server that stops at SIGINT and SIGTERM and then returns."""
+  """A server that stops at a signal and then returns."""
 
   @contextlib.contextmanager
   def capture_signals(self):
     """Replaces uvicorn's, which raises the signals again at the end."""
-    signals = (signal.SIGINT, signal.SIGTERM)
+    # The last is sent when the terminal is closed.
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     previous = {s: signal.signal(s, self.handle_exit) for s in signals}
     try:
       yield

@@ -90,7 +90,6 @@ _ROPE_FIELDS = (
 
 # Larger bases are those of no model, and overflow 32 bits.
 _MAX_BASE = 1e9
-_MAX_FACTOR = 1e9
 
 
 class _Ropes(NamedTuple):
@@ -258,11 +257,8 @@ def _rope(
         f'{prefix}rope_theta is {short(base)}, wanted a whole number above 0'
         f' and below {_MAX_BASE:g}'
     )
-  if type(factor) not in (int, float) or not 1 <= factor < _MAX_FACTOR:
-    problems.append(
-        f'{prefix}factor is {short(factor)}, wanted at least 1 and below'
-        f' {_MAX_FACTOR:g}'
-    )
+  if type(factor) not in (int, float) or not 1 <= factor < _MAX_BASE:
+    problems.append(f'{prefix}factor is {short(factor)}, wanted at least 1')
   if len(problems) > before:
     return None
   return config_lib.Rope(int(base), float(factor))

@@ -30,18 +30,16 @@ SIZES = {
     'context': 'max_position_embeddings',
 }
 
-_MAX_SIZE = 2**31 - 1
-# The numbers of layers and of those in a pattern, in config.json and in GGUF
-# files.
-_LIMITS = dict.fromkeys(
-    (
-        'num_hidden_layers',
-        'block_count',
-        'sliding_window_pattern',
-        '_sliding_window_pattern',
-    ),
-    1024,
+# Sizes above these are refused before they are used, because a list of all
+# layers would take hours and gigabytes.
+_LAYERS = (
+    'num_hidden_layers',
+    'block_count',
+    'sliding_window_pattern',
+    '_sliding_window_pattern',
 )
+_MAX_LAYERS = 1000
+_MAX_SIZE = 2**31 - 1
 
 # Fields that have no effect on activations, in any family.
 IRRELEVANT = frozenset(
@@ -133,17 +131,17 @@ def not_above_zero(
 ) -> Iterator[str]:
   """Yields a message for each field of `names` that is not above 0.
 
-  Missing fields and other types are problems too; `whole` accepts only `int`.
-  So are numbers that no model has, because memory is taken by these numbers
-  before they are compared with the tensors.
+  Missing fields, other types and numbers that no model has are problems too;
+  `whole` accepts only `int`.
   """
   for field in names:
     value: Any = fields.get(field)
+    largest = _MAX_LAYERS if field in _LAYERS else _MAX_SIZE
     if type(value) not in ((int,) if whole else (int, float)) or not value > 0:
       kind = 'a whole number' if whole else 'a number'
       yield f'{field} is {short(value)}, wanted {kind} above 0'
-    elif value > (limit := _LIMITS.get(field, _MAX_SIZE)):
-      yield f'{field} is {short(value)}, wanted at most {limit:,}'
+    elif value > largest:
+      yield f'{field} is {short(value)}, wanted at most {largest:,}'
 
 
 def inconsistent(fields: Mapping[str, Any]) -> Iterator[str]:

@@ -1,5 +1,7 @@
 """The native step in C++, for CPUs: one call that updates matrices in place.
 
+The library also has the digests of arrays (`files.digests`).
+
 The C++ library is an optional part of the installation. Without a compiler the
 package is installed without it, and `why_not` returns the reason.
 """
@@ -13,10 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jumprelu.array_typing import Array, Int32
+from jumprelu.array_typing import Array, Bool, Int32, UInt32
 from jumprelu.ops import active_pairs
 
 _STEP, _CATCH_UP = 'jumprelu_step', 'jumprelu_catch_up'
+_DIGEST = 'jumprelu_digest'
 _FOLDER = pathlib.Path(__file__).parent
 
 
@@ -35,7 +38,7 @@ def why_not() -> str:
     )
   try:
     library = ctypes.CDLL(str(libraries[0]))
-    for name in (_STEP, _CATCH_UP):
+    for name in (_STEP, _CATCH_UP, _DIGEST):
       capsule = jax.ffi.pycapsule(getattr(library, name))
       jax.ffi.register_ffi_target(name, capsule, platform='cpu')
   except (OSError, AttributeError, RuntimeError) as error:
@@ -110,6 +113,24 @@ def catch_up(
       nu_decoder=nu[1],
       touched=jnp.full_like(matrices.touched, clock),
   )
+
+
+def digest(
+    words: UInt32[Array, 'rows columns'], prefixes: UInt32[Array, 'rows salts']
+) -> tuple[UInt32[Array, ' salts'], Bool[Array, '']]:
+  """Returns the sums of `files.digests`, and whether all words are finite floats.
+
+  `why_not` must have loaded the library.
+
+  Args:
+    words: The words of an array with one row per index of all axes but the last.
+    prefixes: The hash of each row's index, for each salt.
+  """
+  shape = jax.ShapeDtypeStruct
+  salts = prefixes.shape[1]
+  results = [shape((salts,), jnp.uint32), shape((), jnp.bool_)]
+  sums, finite = jax.ffi.ffi_call(_DIGEST, results)(words, prefixes)
+  return sums, finite
 
 
 def call_library(

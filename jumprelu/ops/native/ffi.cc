@@ -1,4 +1,4 @@
-// `Step` and `CatchUp` as custom calls of XLA, on the threads of XLA.
+// `Step`, `CatchUp` and `Digest` as custom calls of XLA, on XLA's threads.
 
 #include <algorithm>
 #include <atomic>
@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 
+#include "digest.h"
 #include "step.h"
 #include "xla/ffi/api/ffi.h"
 
@@ -66,6 +67,8 @@ using Counts = ffi::Buffer<ffi::S32, 1>;
 using Clock = ffi::Buffer<ffi::S32, 0>;
 using Flag = ffi::Buffer<ffi::PRED, 0>;
 using Flags = ffi::Buffer<ffi::PRED, 1>;
+using Words = ffi::Buffer<ffi::U32, 2>;
+using Sums = ffi::Buffer<ffi::U32, 1>;
 template <typename T>
 using Result = ffi::Result<T>;
 
@@ -170,6 +173,21 @@ ffi::Error RunCatchUp(ffi::ThreadPool threads, Matrix nu_encoder,
   return ffi::Error::Success();
 }
 
+ffi::Error RunDigest(ffi::ThreadPool threads, Words words, Words prefixes,
+                     Result<Sums> sums, Result<Flag> finite) {
+  const int64_t rows = words.dimensions()[0], columns = words.dimensions()[1];
+  if (prefixes.dimensions()[0] != rows || prefixes.dimensions()[1] != kSalts) {
+    return ffi::Error::InvalidArgument(
+        "jumprelu_digest: the operands' shapes do not fit each other");
+  }
+  const DigestResult result =
+      Digest(words.typed_data(), prefixes.typed_data(), rows, columns,
+             OnThreads(threads));
+  std::copy(result.sums, result.sums + kSalts, sums->typed_data());
+  *finite->typed_data() = result.finite;
+  return ffi::Error::Success();
+}
+
 }  // namespace jumprelu
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(
@@ -220,3 +238,11 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(
         .Ret<jumprelu::Matrix>()   // nu_encoder
         .Ret<jumprelu::Matrix>()   // nu_decoder
         .Attr<double>("b2"));
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(jumprelu_digest, jumprelu::RunDigest,
+                              xla::ffi::Ffi::Bind()
+                                  .Ctx<xla::ffi::ThreadPool>()
+                                  .Arg<jumprelu::Words>()  // words
+                                  .Arg<jumprelu::Words>()  // prefixes
+                                  .Ret<jumprelu::Sums>()   // sums
+                                  .Ret<jumprelu::Flag>());  // finite

@@ -258,7 +258,14 @@ void Step(const Sizes& sizes, const Settings& settings, const Inputs& in,
   *result.l0 = l0;
   float slope = in.coefficient;
   if (settings.target_l0) slope *= 2 * (l0 / in.target - 1) / in.target;
-  finite &= std::isfinite(*result.reconstruction) && std::isfinite(slope);
+  // As in the other backends, the penalty must be finite even if all latents are
+  // active.
+  const float most = static_cast<float>(sizes.latents);
+  const float share = settings.target_l0 ? most / in.target : most;
+  const float penalty =
+      in.coefficient * (settings.target_l0 ? share * share : share);
+  finite &= std::isfinite(*result.reconstruction) && std::isfinite(slope) &&
+            std::isfinite(penalty);
   *result.ok = finite;
 
   // Phase 2: the sort. Phase 3: gradients and the update of latents.

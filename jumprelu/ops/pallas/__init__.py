@@ -83,7 +83,7 @@ def step(
       lambda: weighted.errors,
       lambda: dense.decode(batch, matrices.decoder),
   )
-  ok = in_blocks.is_finite(batch, errors)
+  ok = in_blocks.is_finite(batch, errors, settings)
   through_encoder = _through_encoder(
       matrices.encoder, weighted.vectors, settings
   )

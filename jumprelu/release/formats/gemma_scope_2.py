@@ -48,13 +48,13 @@ def read(folder: pathlib.Path) -> record.Released:
   config = {}
   if (folder / layout.CONFIG).is_file():
     config = json_files.read_json(folder / layout.CONFIG)
+  _check(folder / layout.CONFIG, config)
   parts = path.absolute().parent.parts[-6:]
   leaf = _LEAF.fullmatch(parts[-1])
-  affine = config.get('affine_connection', bool(leaf and leaf[3]))
-  if affine:
+  affine = config.get('affine_connection')
+  if bool(leaf and leaf[3]) if affine is None else affine:
     names['W_skip'] = SKIP
   params = record.read_arrays(path, names)
-  _check(folder / layout.CONFIG, config)
   width = layout.width_name(params['W_enc'].shape[1])
   if leaf and leaf[2] != width:
     raise errors.DataError(
@@ -74,12 +74,22 @@ def _check(path: pathlib.Path, config: Mapping[str, Any]):
     raise errors.DataError(
         f"{path}: architecture is {architecture!r}, wanted 'jump_relu'"
     )
+  kinds = {
+      'affine_connection': (bool, 'true or false'),
+      'hf_hook_point_in': (str, 'the name of a module'),
+      'hf_hook_point_out': (str, 'the name of a module'),
+  }
+  for name, (kind, wanted) in kinds.items():
+    if not isinstance(config.get(name), kind | None):
+      raise errors.DataError(
+          f'{path}: {name} is {str(config[name])[:40]!r}, wanted {wanted}'
+      )
 
 
 def _origin_in(config: Mapping[str, Any]) -> record.Origin:
   """Returns the origin that a config's hook points name."""
   source = config.get('hf_hook_point_in')
-  if not isinstance(source, str):
+  if source is None:
     return record.Origin()
   target = config.get('hf_hook_point_out')
   return hooks.origin_of(source, target if isinstance(target, str) else None)

@@ -9,10 +9,10 @@ from jumprelu.release.formats.record import Origin
 
 # The start of a TransformerLens or Hugging Face name, which holds the layer.
 _LAYER = re.compile(
-    r'(?:blocks|(?:model\.)?(?:language_model\.)?layers)\.(\d+)\.'
+    r'(?:blocks|(?:model\.)?(?:language_model\.)?layers)\.(\d{1,6})\.'
 )
 # The residual stream before a block equals the one after the previous block.
-_RESID_PRE = re.compile(r'blocks\.(\d+)\.hook_resid_pre')
+_RESID_PRE = re.compile(r'blocks\.(\d{1,6})\.hook_resid_pre')
 # TransformerLens's name of the MLP's input with the norm's gain, which only its
 # TransformerBridge has.
 _MLP_IN = 'blocks.{layer}.mlp.hook_in'

@@ -22,7 +22,9 @@ other than transcoders must contain the field.
 """
 
 from collections.abc import Mapping
+import itertools
 import pathlib
+import re
 from typing import Any
 
 import numpy as np
@@ -39,6 +41,13 @@ PARAMS = 'sae_weights.safetensors'
 _PLAIN = ('W_enc', 'b_enc', 'W_dec', 'b_dec')
 _GATES = ('b_gate', 'b_mag', 'r_mag')
 _SCALES = ('scaling_factor', 'finetuning_scaling_factor')
+
+# Fields that name the input and the target, in the order of precedence.
+_HOOKS = (
+    ('hf_hook_name', 'hf_hook_name_out'),
+    ('hook_name', 'hook_name_out'),
+    ('hook_point', 'hook_point_out'),
+)
 
 # Architecture -> our name of the variant, and the names of the tensors.
 _ARCHITECTURES = {
@@ -102,9 +111,13 @@ def read(folder: pathlib.Path) -> record.Released:
   if subtracts:
     shift = params['b_dec'].astype(np.float64) @ params['W_enc']
     params['b_enc'] = (params['b_enc'] - shift).astype(np.float32)
-  origin, meta = _origin(metadata), {'variant': variant}
+  origin, meta = _origin(where, metadata), {'variant': variant}
   if variant == 'topk':
-    k = _k(where, config)
+    k, width = _k(where, config), len(params['b_enc'])
+    if k > width:
+      raise errors.DataError(
+          f'{where}: k is {str(k)[:40]}, wanted at most the width, {width}'
+      )
     return record.make_topk(params, k, origin=origin, meta=meta)
   return record.make_jumprelu(params, origin, meta)
 
@@ -171,7 +184,7 @@ def _subtracts_bias(
   if value is None:
     version = str(metadata.get('sae_lens_version') or '0')
     major = version.partition('.')[0]
-    if not major.isdigit() or int(major) >= 6:
+    if not re.fullmatch('[0-5]', major):
       raise errors.DataError(
           f'{where}: apply_b_dec_to_input is missing, wanted true or false'
       )
@@ -201,6 +214,12 @@ def _read(
 
   Old files may hold scaling factors of each latent, which must be 1.
   """
+  for name in ('d_in', 'd_sae'):
+    if type(config.get(name)) not in (int, type(None)):
+      raise errors.DataError(
+          f'{path.with_name(CONFIG)}: {name} is {str(config[name])[:40]!r},'
+          ' wanted a whole number'
+      )
   header = tensors.header(path)
   scales = [name for name in _SCALES if name in header]
   names = (*names, *scales)
@@ -223,25 +242,23 @@ def _read(
   return params
 
 
-def _origin(metadata: Config) -> record.Origin:
+def _origin(where: pathlib.Path, metadata: Config) -> record.Origin:
   """Returns the origin that the model's name and the hook names state.
 
   Hugging Face names take precedence over TransformerLens names.
   """
+  names = ('model_name', *itertools.chain(*_HOOKS))
+  for name in names:
+    if not isinstance(metadata.get(name), str | None):
+      raise errors.DataError(
+          f'{where}: {name} is {str(metadata[name])[:40]!r}, wanted a name'
+      )
   origin = record.Origin()
-  name = metadata.get('model_name')
-  if isinstance(name, str):
+  if name := metadata.get('model_name'):
     origin = origin._replace(model=hooks.model_of(name))
-  for source, target in (
-      ('hf_hook_name', 'hf_hook_name_out'),
-      ('hook_name', 'hook_name_out'),
-      ('hook_point', 'hook_point_out'),
-  ):
-    if isinstance(metadata.get(source), str):
-      output = metadata.get(target)
+  for source, target in _HOOKS:
+    if metadata.get(source):
       origin = origin.over(
-          hooks.origin_of(
-              metadata[source], output if isinstance(output, str) else None
-          )
+          hooks.origin_of(metadata[source], metadata.get(target))
       )
   return origin

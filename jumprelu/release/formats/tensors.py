@@ -55,7 +55,14 @@ def read(
     arrays = {name: weights.read_tensor(path, name) for name in headers}
   for name, value in arrays.items():
     arrays[name] = value = value.astype(np.float32, copy=False)
-    if not np.isfinite(value).all():
+    bad = value[~np.isfinite(value)]
+    if name == 'threshold' and bad.size and (bad == np.inf).all():
+      raise errors.DataError(
+          f'{path}: tensor threshold is infinite for {bad.size} of'
+          f' {value.size} latents, which therefore never fire; write a large'
+          ' finite threshold, such as 1e30, in its place'
+      )
+    if bad.size:
       raise errors.DataError(
           f'{path}: tensor {name} has non-finite values; download it again'
       )

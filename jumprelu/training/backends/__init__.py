@@ -24,6 +24,8 @@ from jumprelu.training.backends.interface import (
     Backend,
     Outcome,
     count,
+    frozen_metrics,
+    is_frozen,
     metrics,
     select,
 )
@@ -32,5 +34,5 @@ from jumprelu.training.backends.plain import is_plain
 __all__ = [
     'AUTO', 'Backend', 'DEAD_AFTER', 'Dense', 'DenseInPlace', 'Native',
     'Outcome', 'Pallas', 'Sparse', 'choose', 'count', 'dense_in_place',
-    'is_plain', 'metrics', 'select',
+    'frozen_metrics', 'is_frozen', 'is_plain', 'metrics', 'select',
 ]  # fmt: skip

@@ -42,8 +42,8 @@ class Dense(interface.Backend):
         unit_norm=sae.unit_norm_decoder,
     )
     params, nu = interface.select(outcome.ok, new, (params, state.nu))
-    silent, skipped = interface.count(state, batch, outcome)
-    state = suite.GroupState(params, nu, silent, skipped)
+    silent, skipped, failing = interface.count(state, batch, outcome)
+    state = suite.GroupState(params, nu, silent, skipped, failing)
     return state, interface.metrics(
-        outcome, batch, silent=silent, skipped=skipped
+        outcome, batch, silent=silent, skipped=skipped, failing=failing
     )

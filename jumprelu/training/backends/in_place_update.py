@@ -57,6 +57,7 @@ class MemberState(NamedTuple):
   nu: optim.Params
   silent: Int[Array, ' latents']
   skipped: Int[Array, '']
+  failing: Int[Array, '']
   # The number of steps of this segment that were not skipped.
   clock: Int[Array, '']
 
@@ -121,6 +122,7 @@ class InPlace(interface.Backend):
         _without_matrices(nu),
         state.silent,
         state.skipped,
+        state.failing,
         jnp.int32(0),
     )
 
@@ -137,6 +139,7 @@ class InPlace(interface.Backend):
         nu=state.nu | moments,
         silent=state.silent,
         skipped=state.skipped,
+        failing=state.failing,
     )
 
   def step(
@@ -176,11 +179,15 @@ class InPlace(interface.Backend):
     params, nu = interface.select(
         outcome.ok, (new, nu), (state.params, state.nu)
     )
-    silent, skipped = interface.count(state, batch, outcome)
+    counters = interface.count(state, batch, outcome)
     clock = state.clock + jnp.where(outcome.ok, 1, 0)
-    state = MemberState(matrices, params, nu, silent, skipped, clock)
+    state = MemberState(matrices, params, nu, *counters, clock)
     return state, interface.metrics(
-        outcome, batch, silent=silent, skipped=skipped
+        outcome,
+        batch,
+        silent=state.silent,
+        skipped=state.skipped,
+        failing=state.failing,
     )
 
   def _update(

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jumprelu import saes
 from jumprelu.array_typing import Array, Bool, Float, Int
@@ -23,6 +24,12 @@ DEAD_AFTER = 100_000
 # The counters of silent rows saturate at this value, so that int32 never
 # overflows.
 _SILENT_MAX = 2**30
+
+
+# Each skipped step adds `_FAILURE` to the counter `failing` of a member, and each
+# other step subtracts 1. From `_FROZEN` on the member is frozen: it has skipped
+# ten steps in a row, or for long about one step in a hundred.
+_FAILURE, _FROZEN = 100, 1000
 
 
 class Outcome(NamedTuple):
@@ -98,10 +105,17 @@ def select(ok: Bool[Array, ''], new: Any, old: Any) -> Any:
   return jax.tree.map(lambda new, old: jnp.where(ok, new, old), new, old)
 
 
+def is_frozen(
+    failing: Int[Array | np.ndarray, '*members'],
+) -> Bool[Array | np.ndarray, '*members']:
+  """Returns whether members make no further steps, from their counters."""
+  return failing >= _FROZEN
+
+
 def count(
     state: Any, batch: train_batch.TrainBatch, outcome: Outcome
-) -> tuple[Int[Array, ' latents'], Int[Array, '']]:
-  """Returns the counters `silent` and `skipped` after a step.
+) -> tuple[Int[Array, ' latents'], Int[Array, ''], Int[Array, '']]:
+  """Returns the counters `silent`, `skipped` and `failing` after a step.
 
   The counters are explained at `suite.GroupState`.
   """
@@ -109,7 +123,9 @@ def count(
   still_silent = jnp.minimum(state.silent + kept, _SILENT_MAX)
   silent = jnp.where(outcome.fired > 0, 0, still_silent)
   skipped = state.skipped + jnp.where(outcome.ok, 0, 1)
-  return select(outcome.ok, silent, state.silent), skipped
+  failing = state.failing + jnp.where(outcome.ok, -1, _FAILURE)
+  failing = jnp.clip(failing, 0, _FROZEN)
+  return select(outcome.ok, silent, state.silent), skipped, failing
 
 
 def metrics(
@@ -118,6 +134,7 @@ def metrics(
     *,
     silent: Int[Array, ' latents'],
     skipped: Int[Array, ''],
+    failing: Int[Array, ''],
 ) -> dict[str, Array]:
   """Returns the metrics of a step, from the counters after the step."""
   return {
@@ -127,5 +144,26 @@ def metrics(
       'l0': outcome.l0,
       'dead_share': jnp.mean((silent >= DEAD_AFTER).astype(jnp.float32)),
       'skipped': skipped,
+      'frozen': is_frozen(failing).astype(jnp.int32),
       'overflow': jnp.asarray(outcome.overflow, jnp.int32),
+  }
+
+
+def frozen_metrics(
+    metrics: dict[str, Array],
+    is_frozen: Bool[Array, '*steps'],
+    *,
+    skipped: Int[Array, '*steps'],
+) -> dict[str, Array]:
+  """Returns metrics in which those of a frozen member's steps are NaN.
+
+  Args:
+    metrics: The metrics of a member by step.
+    is_frozen: Whether the member was frozen before the step.
+    skipped: The counter of skipped steps after a step of a frozen member.
+  """
+  counters = {'skipped': skipped, 'frozen': 1, 'overflow': 0}
+  return {
+      name: jnp.where(is_frozen, counters.get(name, jnp.nan), values)
+      for name, values in metrics.items()
   }

@@ -154,7 +154,7 @@ def test_the_free_space_is_checked_before_the_first_write(
 ):
   usage = shutil.disk_usage(tmp_path)._replace(free=50_000)
   monkeypatch.setattr(shutil, 'disk_usage', lambda path: usage)
-  with pytest.raises(errors.UserError, match='GiB, but the disk has'):
+  with pytest.raises(errors.FullDiskError, match='bytes, but 50,000 are free'):
     small_store.write(tmp_path, job)
   assert sorted(small_store.files(tmp_path)) == ['blocks.jsonl']
 

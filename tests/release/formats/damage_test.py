@@ -1,6 +1,7 @@
 """Damaged or unsupported published files: one line names the fault."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -74,6 +75,41 @@ def test_a_config_of_another_architecture(tmp_path):
   refused(tmp_path, 'config.json', "'topk'", "'jump_relu'")
 
 
+def _unversioned(**metadata):
+  return {'apply_b_dec_to_input': None, 'metadata': metadata}
+
+
+@pytest.mark.parametrize(
+    'field, value',
+    [
+        ('affine_connection', 'no'),
+        ('affine_connection', 0),
+        ('hf_hook_point_in', ['model.layers.3.output']),
+        ('hf_hook_point_out', 3),
+        ('hf_hook_point_out', math.inf),
+    ],
+)
+def test_a_field_of_another_type_is_named(tmp_path, field, value):
+  config = {'hf_hook_point_in': 'model.layers.3.output', field: value}
+  folders.gemma_scope_2(tmp_path / 'sae', folders.arrays(), config=config)
+  refused(tmp_path, f'config.json: {field} is', 'wanted')
+
+
+def test_a_hook_with_a_huge_layer_is_unknown(tmp_path):
+  hook = f'blocks.{"9" * 5000}.hook_resid_post'
+  config = {'architecture': 'jumprelu'}
+  folders.saelens(tmp_path / 'a', folders.arrays(), config, hook_name=hook)
+  assert folders.only(tmp_path).origin.layer is None
+
+
+@pytest.mark.parametrize('write', [folders.gemma_scope, folders.gemma_scope_2])
+def test_an_infinite_threshold_is_not_taken_for_damage(tmp_path, write):
+  a = folders.arrays()
+  a['threshold'][:3] = np.inf
+  write(tmp_path / 'sae', a)
+  refused(tmp_path, 'infinite for 3 of 16 latents', 'never fire', '1e30')
+
+
 @pytest.mark.parametrize(
     'config, words',
     [
@@ -83,7 +119,23 @@ def test_a_config_of_another_architecture(tmp_path):
         ({'apply_b_dec_to_input': None}, ('apply_b_dec_to_input is missing',)),
         ({'d_sae': 8}, ('W_enc has shape (6, 16)', 'wanted (d_in, 8)')),
         ({'d_in': 5}, ('W_enc has shape (6, 16)', 'wanted (5, 16)')),
-        ({'d_in': '6'}, ("wanted ('6', 16) by d_in in cfg.json",)),
+        ({'d_in': '6'}, ("cfg.json: d_in is '6', wanted a whole number",)),
+        ({'d_in': 6.0}, ("d_in is '6.0'", 'whole number')),
+        ({'d_sae': [16]}, ("d_sae is '[16]'", 'whole number')),
+        ({'d_sae': True}, ("d_sae is 'True'", 'whole number')),
+        ({'architecture': ['jumprelu']}, ("architecture is ['jumprelu']",)),
+        (
+            _unversioned(sae_lens_version='\u00b2'),
+            ('apply_b_dec_to_input is missing',),
+        ),
+        (
+            _unversioned(sae_lens_version='5' * 5000),
+            ('apply_b_dec_to_input is missing',),
+        ),
+        (
+            _unversioned(sae_lens_version='5.1', hook_name=[3]),
+            ("hook_name is '[3]', wanted a name",),
+        ),
         ({'hook_head_index': 3}, ('hook_head_index is 3', 'wanted None')),
         (
             {'metadata': {'hook_head_index': 3, 'sae_lens_version': '6.0'}},
@@ -115,6 +167,8 @@ def test_invalid_fields_of_a_cfg_json(tmp_path, config, words):
         ({'k': 0}, ('k is 0', 'wanted 1, 2')),
         ({'k': 2.5}, ('k is 2.5',)),
         ({'k': True}, ('k is True',)),
+        ({'k': 17}, ('k is 17', 'at most the width, 16')),
+        ({'k': 10**300}, ('k is 1000', 'at most the width')),
         (
             {'k': 4, 'rescale_acts_by_decoder_norm': 'yes'},
             ("rescale_acts_by_decoder_norm is 'yes'", 'true or false'),
@@ -205,29 +259,26 @@ def test_saes_of_two_models_need_one_flag(tmp_path):
     formats.model_of(released)
 
 
-def test_fields_of_hooks_and_names_may_have_any_type(tmp_path):
-  for number, value in enumerate((3.5, ['a'], {'a': 1})):
-    folders.gemma_scope_2(
-        tmp_path / f'a{number}',
-        folders.arrays(),
-        config={
-            'hf_hook_point_in': 'model.layers.3.output',
-            'hf_hook_point_out': value,
-        },
-    )
-    origin = folders.only(tmp_path / f'a{number}').origin
-    assert (origin.layer, origin.site) == (3, 'resid_post')
-    folders.saelens(
-        tmp_path / f'b{number}',
-        folders.arrays(),
-        {'architecture': 'jumprelu'},
-        hook_name_out=value,
-    )
-    assert folders.only(tmp_path / f'b{number}').origin.layer == 20
-    folders.saelens(
-        tmp_path / f'c{number}', folders.arrays(), {'architecture': value}
-    )
-    refused(tmp_path / f'c{number}', 'cfg.json', 'architecture is')
+@pytest.mark.parametrize('value', [3.5, ['a'], {'a': 1}])
+def test_names_of_hooks_that_are_no_texts_are_refused(value, tmp_path):
+  folders.gemma_scope_2(
+      tmp_path / 'a',
+      folders.arrays(),
+      config={
+          'hf_hook_point_in': 'model.layers.3.output',
+          'hf_hook_point_out': value,
+      },
+  )
+  refused(tmp_path / 'a', 'config.json', 'hf_hook_point_out is')
+  folders.saelens(
+      tmp_path / 'b',
+      folders.arrays(),
+      {'architecture': 'jumprelu'},
+      hook_name_out=value,
+  )
+  refused(tmp_path / 'b', 'hook_name_out is')
+  folders.saelens(tmp_path / 'c', folders.arrays(), {'architecture': value})
+  refused(tmp_path / 'c', 'cfg.json', 'architecture is')
 
 
 @pytest.mark.parametrize(
@@ -245,7 +296,7 @@ def test_fields_of_hooks_and_names_may_have_any_type(tmp_path):
 def test_a_field_of_our_own_config_with_a_wrong_value(tmp_path, field, value):
   small_release.write(tmp_path / 'release')
   path = tmp_path / 'release' / small_release.FOLDER / 'config.json'
-  config = json.loads(path.read_text())
+  config = _unsealed(path)
   path.write_text(json.dumps(config | {field: value}))
   name = 'model' if isinstance(value, dict) else field
   refused(tmp_path / 'release', f'config.json: {name}')
@@ -254,7 +305,14 @@ def test_a_field_of_our_own_config_with_a_wrong_value(tmp_path, field, value):
 def test_infinite_sizes_of_our_own_config_are_refused(tmp_path):
   small_release.write(tmp_path / 'release')
   path = tmp_path / 'release' / small_release.FOLDER / 'config.json'
-  config = json.loads(path.read_text())
+  config = _unsealed(path)
   config['sae']['width'] = float('inf')
   path.write_text(json.dumps(config))
   refused(tmp_path / 'release', 'config.json: describes no known SAE')
+
+
+def _unsealed(path):
+  """Returns the object in a file without its seal, as earlier versions wrote."""
+  value = json.loads(path.read_text())
+  del value['sha256_of_fields']
+  return value

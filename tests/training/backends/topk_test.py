@@ -124,7 +124,7 @@ def _make(
   silent = jnp.int32(rng.integers(0, 2, width) * 2 * _DEAD_AFTER)
   nu = jax.tree.map(lambda w: _float32(1e-3 * rng.random(w.shape)), params)
   nu |= {name: jnp.zeros_like(params[name]) for name in sae.untrained}
-  state = suite.GroupState(params, nu, silent, jnp.int32(0))
+  state = suite.GroupState(params, nu, silent, jnp.int32(0), jnp.int32(0))
   hyper = {'learning_rate': jnp.float32(1e-2), 'target_l0': jnp.float32(k)}
   return _Case(sae, state, batch, hyper | {'sparsity_coefficient': 0.0})
 

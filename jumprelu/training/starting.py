@@ -1,0 +1,107 @@
+"""The start of a run: from its newest checkpoint, or from an initial state."""
+
+from collections.abc import Callable
+from typing import Any
+
+from absl import logging
+
+from jumprelu.activations import scales as scales_lib
+from jumprelu.training import (
+    addition,
+    initial,
+    load_run,
+    padding,
+    progress,
+    resume,
+    run_dir,
+    suite,
+)
+from jumprelu.training import job as job_lib
+
+
+def restore_or_init(
+    job: job_lib.Job,
+    directory: run_dir.RunDir,
+    restored: tuple[suite.TrainState, dict[str, Any]] | None,
+    counts: progress.Counts,
+    *,
+    on_phase: Callable[[str], None],
+) -> tuple[suite.TrainState, scales_lib.Scales]:
+  """Returns the state in which training starts, and the taps' scales.
+
+  1. With a verified checkpoint, the run resumes there with its state, scales
+     and counts (`counts` is updated). Text and language model must be those of
+     the checkpoint.
+  2. Without any checkpoint, the run starts at step 0. An earlier start may have
+     been killed before its first checkpoint. Its scales in suite.json are kept
+     if text and language model are the same.
+  3. If no existing checkpoint verifies, `latest_verified` has raised an error,
+     because starting again would overwrite the run.
+  """
+  origin = resume.Origin(job.data_digest, job.lm_digest, job.lm_dtype)
+  if restored is None:
+    vars(counts).update(vars(progress.Counts()))
+    scales = _initial_scales(job, directory, origin, on_phase=on_phase)
+    started = suite.init_state(job.groups, scales, mesh=job.mesh)
+    if job.config.init_from:
+      on_phase(f'starting from the SAEs of {job.config.init_from}')
+      started = initial.start(started, job.groups, scales, job.sources)
+    return started, scales
+  state, meta = restored
+  meta = load_run.migrated_meta(directory.checkpoints, meta)
+  model, before = job.config.model, directory.read_config().model
+  origin.check(
+      meta,
+      out=str(directory.path),
+      model=model,
+      before_model=before if before != model else '',
+  )
+  vars(counts).update(vars(progress.Counts()) | meta['counts'])
+  if meta['environment'] != run_dir.environment():
+    logging.warning(
+        'step %d: resumed on other devices or with other versions; data and'
+        ' their order are the same, but results may differ in rounding',
+        counts.step,
+    )
+  state = padding.add(state, job.groups, mesh=job.mesh)
+  return state, scales_lib.from_json(meta)
+
+
+def _initial_scales(
+    job: job_lib.Job,
+    directory: run_dir.RunDir,
+    origin: resume.Origin,
+    *,
+    on_phase: Callable[[str], None],
+) -> scales_lib.Scales:
+  """Returns the scales with which a run starts, from records where possible."""
+  record = directory.read_suite()
+  if origin.is_recorded_in(record) and record.get('scales'):
+    return scales_lib.from_json(record)
+  taps = suite.taps(job.groups)
+  shared = scales_lib.Scales({})
+  if job.added_to:
+    shared = addition.shared_scales(job.added_to, origin)
+    if set(taps) <= set(shared):
+      return shared.only(taps)
+  tokens = job.config.stream.scale_tokens
+  on_phase(f'estimating the scales of activations from {tokens:,} tokens')
+  return job.stream.estimate_scales().shared(shared)
+
+
+def record_start(
+    job: job_lib.Job,
+    directory: run_dir.RunDir,
+    counts: progress.Counts,
+    scales: scales_lib.Scales,
+) -> None:
+  """Writes the records of a start, before its first step."""
+  directory.write_config(job.config)
+  directory.truncate_metrics(counts.step)
+  mesh = {} if job.mesh is None else dict(job.mesh.shape)
+  directory.write_env(mesh=mesh)
+  # A resumed run keeps the records of its sources, which it does not read again,
+  # and of its extensions.
+  before = directory.read_suite()
+  kept = {x: before[x] for x in ('init_from', 'extensions') if x in before}
+  directory.write_suite(kept | job_lib.describe(job, scales))
