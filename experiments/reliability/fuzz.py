@@ -130,6 +130,7 @@ def fuzz(
   try:
     for name in names:
       _repeat_failures(worker, name, results[name])
+      json_files.write_json(out / f'{name}.json', results[name])
     for name in _turns(results, end):
       _add_slice(worker, name, results[name], seed=seed, seconds=slice_seconds)
       json_files.write_json(out / f'{name}.json', results[name])

@@ -41,11 +41,11 @@ def test_sizes_of_no_model_are_refused_before_memory_is_taken(
         ),
         (
             {'rope_scaling': {'rope_type': 'linear', 'factor': 10**400}},
-            'factor is 1.*, wanted at least 1 and below 1e[+]09',
+            'factor is 1.*, wanted at least 1',
         ),
         (
             {'sliding_window_pattern': 2**31 - 1},
-            'sliding_window_pattern .* at most 1,024',
+            'sliding_window_pattern .* at most 1,000',
         ),
     ],
 )

@@ -90,7 +90,6 @@ _ROPE_FIELDS = (
 
 # Larger bases are those of no model, and overflow 32 bits.
 _MAX_BASE = 1e9
-_MAX_FACTOR = 1e9
 
 
 class _Ropes(NamedTuple):

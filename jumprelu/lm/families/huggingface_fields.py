@@ -32,7 +32,12 @@ SIZES = {
 
 # Sizes above these are refused before they are used, because a list of all
 # layers would take hours and gigabytes.
-_LAYERS = ('num_hidden_layers', 'block_count')
+_LAYERS = (
+    'num_hidden_layers',
+    'block_count',
+    'sliding_window_pattern',
+    '_sliding_window_pattern',
+)
 _MAX_LAYERS = 1000
 _MAX_SIZE = 2**31 - 1
 
