@@ -28,15 +28,12 @@ def parts(x: Shaped[Array, '...']) -> tuple[Array, Array, Array]:
 
 @jax.jit
 def _native_parts(x: Shaped[Array, '...']) -> tuple[Array, Array, Array]:
-  words = jax.lax.bitcast_convert_type(x, jnp.uint32)
-  rows = words.shape[:-1]
+  rows = x.shape[:-1]
   prefixes = [
       jnp.broadcast_to(digests.hashed_indices(rows, salt), rows).reshape(-1)
       for salt in digests.SALTS
   ]
-  sums, finite = native.digest(
-      words.reshape(-1, words.shape[-1]), jnp.stack(prefixes, axis=1)
-  )
+  sums, finite = native.digest(x, jnp.stack(prefixes, axis=1))
   if not jnp.issubdtype(x.dtype, jnp.inexact):
     finite = jnp.bool_(True)
   return sums[0], sums[1], jnp.logical_not(finite)

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jumprelu.array_typing import Array, Bool, Int32, UInt32
+from jumprelu.array_typing import Array, Bool, Int32, Shaped, UInt32
 from jumprelu.ops import active_pairs
 
 _STEP, _CATCH_UP = 'jumprelu_step', 'jumprelu_catch_up'
@@ -116,20 +116,20 @@ def catch_up(
 
 
 def digest(
-    words: UInt32[Array, 'rows columns'], prefixes: UInt32[Array, 'rows salts']
+    x: Shaped[Array, '...'], prefixes: UInt32[Array, 'rows salts']
 ) -> tuple[UInt32[Array, ' salts'], Bool[Array, '']]:
   """Returns the sums of `files.digests`, and whether all words are finite floats.
 
   `why_not` must have loaded the library.
 
   Args:
-    words: The words of an array with one row per index of all axes but the last.
+    x: The array, of any type of 32 bits. Its rows are those of the last axis.
     prefixes: The hash of each row's index, for each salt.
   """
   shape = jax.ShapeDtypeStruct
   salts = prefixes.shape[1]
   results = [shape((salts,), jnp.uint32), shape((), jnp.bool_)]
-  sums, finite = jax.ffi.ffi_call(_DIGEST, results)(words, prefixes)
+  sums, finite = jax.ffi.ffi_call(_DIGEST, results)(x, prefixes)
   return sums, finite
 
 

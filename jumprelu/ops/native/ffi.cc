@@ -173,16 +173,21 @@ ffi::Error RunCatchUp(ffi::ThreadPool threads, Matrix nu_encoder,
   return ffi::Error::Success();
 }
 
-ffi::Error RunDigest(ffi::ThreadPool threads, Words words, Words prefixes,
-                     Result<Sums> sums, Result<Flag> finite) {
-  const int64_t rows = words.dimensions()[0], columns = words.dimensions()[1];
-  if (prefixes.dimensions()[0] != rows || prefixes.dimensions()[1] != kSalts) {
+// `array` has any shape and any type of 32 bits, because XLA would copy it to
+// change its type or shape.
+ffi::Error RunDigest(ffi::ThreadPool threads, ffi::AnyBuffer array,
+                     Words prefixes, Result<Sums> sums, Result<Flag> finite) {
+  const int64_t rows = prefixes.dimensions()[0];
+  const int64_t columns =
+      rows ? static_cast<int64_t>(array.element_count()) / rows : 0;
+  if (prefixes.dimensions()[1] != kSalts ||
+      array.size_bytes() != rows * columns * sizeof(uint32_t)) {
     return ffi::Error::InvalidArgument(
         "jumprelu_digest: the operands' shapes do not fit each other");
   }
   const DigestResult result =
-      Digest(words.typed_data(), prefixes.typed_data(), rows, columns,
-             OnThreads(threads));
+      Digest(static_cast<const uint32_t*>(array.untyped_data()),
+             prefixes.typed_data(), rows, columns, OnThreads(threads));
   std::copy(result.sums, result.sums + kSalts, sums->typed_data());
   *finite->typed_data() = result.finite;
   return ffi::Error::Success();
@@ -242,7 +247,7 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(
 XLA_FFI_DEFINE_HANDLER_SYMBOL(jumprelu_digest, jumprelu::RunDigest,
                               xla::ffi::Ffi::Bind()
                                   .Ctx<xla::ffi::ThreadPool>()
-                                  .Arg<jumprelu::Words>()  // words
+                                  .Arg<xla::ffi::AnyBuffer>()  // array
                                   .Arg<jumprelu::Words>()  // prefixes
                                   .Ret<jumprelu::Sums>()   // sums
                                   .Ret<jumprelu::Flag>());  // finite
