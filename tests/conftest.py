@@ -2,8 +2,10 @@
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
+import threading
 
 # Set before jax is imported; workers of pytest-xdist and processes that tests
 # start inherit the variables.
@@ -30,6 +32,14 @@ if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
   _COMPILED = tempfile.mkdtemp(prefix='compiled')
   os.environ['JAX_COMPILATION_CACHE_DIR'] = _COMPILED
   os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.1'
+
+# A shell lets its background jobs ignore Ctrl-C, and their children inherit that.
+# Tests that send the signal need children that do not.
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    and threading.current_thread() is threading.main_thread()
+):
+  signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Makes experiments/ and launch/ importable. The installed package has priority.
 sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
