@@ -138,10 +138,6 @@ class Loader(Protocol):
     """
     ...
 
-  def reseeded(self, count: int) -> 'Loader':
-    """Returns a loader with another order, for each count from 1."""
-    ...
-
 
 def block_program(
     config: Config,
@@ -222,9 +218,12 @@ class Stream:
     )
 
   def reseeded(self, count: int) -> 'Stream':
-    """Returns a stream with other blocks, for each count from 1."""
-    stream = copy.copy(self)
-    stream.loader = self.loader.reseeded(count)
+    """Returns a stream with other blocks, for each count from 1.
+
+    The loader must have a method `reseeded`, as `data.Loader` does.
+    """
+    stream, loader = copy.copy(self), self.loader
+    stream.loader = loader.reseeded(count)  # pyright: ignore
     seed = seeds.folded(self._seed, count)
     stream._block = self._make_program(seed=seed)
     return stream

@@ -13,7 +13,6 @@ VOCABULARY = 'vocabulary.parquet'
 TEXTS = 'texts.parquet'
 EXPLANATIONS = 'explanations'
 _MEMBERS = 'members'
-_TEXT_COLUMNS = ('text', 'document', 'position', 'offset', 'tokens')
 
 
 def member_files(path: str) -> dict[str, str]:
@@ -132,7 +131,7 @@ def read_texts(folder: str | os.PathLike[str]) -> Any:
     MissingInputError: There is no such folder, or a file is missing.
   """
   file = read_manifest(folder)['texts']
-  return _read(folder, file, wanted=_TEXT_COLUMNS)
+  return _read(folder, file, wanted=('tokens',))
 
 
 def read_text_firings(folder: str | os.PathLike[str], member: str) -> Any:
@@ -147,7 +146,7 @@ def read_text_firings(folder: str | os.PathLike[str], member: str) -> Any:
     UserError: The folder has no such member.
   """
   file = _member(folder, member)['text_firings']
-  return _read(folder, file, wanted=('text', 'index', 'latents', 'values'))
+  return _read(folder, file, wanted=('latents', 'values'))
 
 
 def read_vocabulary(folder: str | os.PathLike[str]) -> Any:
@@ -157,7 +156,7 @@ def read_vocabulary(folder: str | os.PathLike[str]) -> Any:
     MissingInputError: There is no such folder, or a file is missing.
   """
   file = read_manifest(folder)['vocabulary']
-  return _read(folder, file, wanted=('token', 'piece', 'count'))
+  return _read(folder, file, wanted=('token', 'piece'))
 
 
 def read_explanation_sets(

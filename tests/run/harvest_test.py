@@ -202,7 +202,7 @@ def test_invalid_text_files_are_refused(
 def test_a_full_disk_is_reported_before_the_forward_pass(tmp_path, monkeypatch):
   usage = harvest.shutil.disk_usage(tmp_path)._replace(free=1000)
   monkeypatch.setattr(harvest.shutil, 'disk_usage', lambda path: usage)
-  with pytest.raises(errors.UserError, match='GiB'):
+  with pytest.raises(errors.UserError, match='needs 6,144 bytes'):
     harvest.harvest(
         tiny.model(),
         np.ones((4, 12), np.int32),

@@ -64,6 +64,7 @@ def test_a_target_with_other_files_is_refused_before_the_evaluation(
       members=[types.SimpleNamespace(meta={'step': 4})],
   )
   monkeypatch.setattr(publish, 'open_run', lambda run: opened)
+  monkeypatch.setattr(publish, 'identity', lambda run: 'its digest')
   monkeypatch.setattr(
       publish, 'evaluate_run', lambda run: pytest.fail('evaluated')
   )
@@ -85,6 +86,7 @@ def test_an_unfinished_run_is_refused_before_the_evaluation(
       pathlib.Path('runs/a'), config, [member], [], None, None, None
   )
   monkeypatch.setattr(publish, 'open_run', lambda run: opened)
+  monkeypatch.setattr(publish, 'identity', lambda run: 'its digest')
   monkeypatch.setattr(
       publish, 'evaluate_run', lambda run: pytest.fail('evaluated')
   )
