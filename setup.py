@@ -169,7 +169,9 @@ def _native_step() -> list[setuptools.Extension]:
       setuptools.Extension(
           'jumprelu.ops.native._step',
           [f'{folder}/{name}.cc' for name in ('step', 'digest', 'ffi')],
-          depends=[f'{folder}/{name}.h' for name in ('step', 'digest', 'loops')],
+          depends=[
+              f'{folder}/{name}.h' for name in ('step', 'digest', 'loops')
+          ],
           extra_compile_args=[
               '-O3',
               '-std=c++17',
