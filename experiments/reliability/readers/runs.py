@@ -135,7 +135,7 @@ def _read_run(folder: pathlib.Path) -> Any:
   directory = run_dir.RunDir(folder)
   with directory.claim(_config()):
     directory.note_start(8)
-    directory.forget_start()
+    directory.note_end(errors.DataError('a fault'))
     record = directory.read_suite()
     scales = scales_lib.from_json(record) if record else None
     directory.is_done(16)
