@@ -19,7 +19,7 @@ import pathlib
 import shutil
 from typing import Any
 
-from experiments.nano import chats, texts
+from experiments.nano import chats, huggingface_config, texts
 
 _BATCH = 8
 _LEARNING_RATE = 1e-3
@@ -134,7 +134,9 @@ def write_huggingface(config: Any, params: Any, folder: pathlib.Path) -> None:
       folder / 'model.safetensors',
       metadata={'format': 'pt'},  # Which transformers requires.
   )
-  (folder / 'config.json').write_text(json.dumps(_fields(config)))
+  (folder / 'config.json').write_text(
+      json.dumps(huggingface_config.fields_of(config))
+  )
 
 
 def _layer(config, flat, layer):
@@ -161,31 +163,3 @@ def _layer(config, flat, layer):
       'mlp.up_proj': up.T,
       'mlp.down_proj': flat[f'{layer}/mlp/linear'].T,
   } | {theirs: flat[f'{layer}/{ours}/scale'] for theirs, ours in norms.items()}
-
-
-def _fields(config):
-  """Returns the fields of config.json for a model like the embedded one."""
-  return {
-      'architectures': ['Gemma2ForCausalLM'],
-      'model_type': 'gemma2',
-      'vocab_size': config.vocab,
-      'hidden_size': config.d_model,
-      'intermediate_size': config.ffw,
-      'num_attention_heads': config.heads,
-      'num_key_value_heads': config.kv_heads,
-      'head_dim': config.head_dim,
-      'num_hidden_layers': config.layers,
-      'sliding_window': config.window,
-      'max_position_embeddings': config.context,
-      'attn_logit_softcapping': config.attention_softcap,
-      'final_logit_softcapping': config.logits_softcap,
-      'query_pre_attn_scalar': config.head_dim,
-      'hidden_activation': 'gelu_pytorch_tanh',
-      'rms_norm_eps': 1e-6,
-      'attention_bias': False,
-      'tie_word_embeddings': True,
-      'rope_theta': 10000.0,
-      'pad_token_id': 0,
-      'eos_token_id': 1,
-      'bos_token_id': 2,
-  }

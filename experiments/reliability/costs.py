@@ -3,7 +3,8 @@ r"""The costs of digests: of a checkpoint's save, and of reading a store.
   python -m experiments.reliability.costs
 
 A row has the median seconds with and without digests over pairs that are timed
-in turn, and the median of their ratios. The checkpoint holds a group of SAEs at
+in turn, and the median of their ratios. Arrays are read from the page cache,
+and from the disk. The last line has the speed of the digests of arrays. The checkpoint holds a group of SAEs at
 16,384 latents and 640 inputs. The array is in the format of a store, with one
 of 16 logical shards compared with its digest in each file, beside the checksums
 of all chunks. The costs of the guards of a step are those that
@@ -12,6 +13,7 @@ of all chunks. The costs of the guards of a step are those that
 
 from collections.abc import Callable
 import functools
+import os
 import pathlib
 import statistics
 import sys
@@ -26,6 +28,7 @@ import tensorstore
 
 from jumprelu.activations.store import arrays
 from jumprelu.files import digests
+from jumprelu.ops import array_digests
 from jumprelu.run import flags as flags_lib
 from jumprelu.run import main as main_lib
 from jumprelu.training import checkpoint, checkpoint_config
@@ -52,7 +55,12 @@ def run(flag_values: flags.FlagValues) -> int:
     place = pathlib.Path(folder)
     pairs = flag_values.pairs
     _row('save', *_saves(place / 'saves', flag_values.members), pairs)
-    _row('read', *_reads(place / 'arrays'), pairs)
+    protected, plain = _reads(place / 'arrays')
+    _row('read from memory', protected, plain, pairs)
+    drop = functools.partial(_drop, place / 'arrays')
+    _row('read from the disk', protected, plain, pairs, before=drop)
+  state = _state(flag_values.members)
+  print(f'digests: {_speed(state) / 1e9:.1f} GB/s')
   return 0
 
 
@@ -61,13 +69,23 @@ def _row(
     protected: Callable[[], None],
     plain: Callable[[], None],
     pairs: int,
+    before: Callable[[], None] = lambda: None,
 ) -> None:
-  """Times both, the first one first in every other pair, and prints a row."""
+  """Times both, the first one first in every other pair, and prints a row.
+
+  Args:
+    name: The name of the row.
+    protected: The work with digests.
+    plain: The work without digests.
+    pairs: The number of pairs.
+    before: Called before each work; not timed.
+  """
   protected()
   plain()
   times: tuple[list[float], list[float]] = ([], [])
   for number in range(pairs):
     for side in (0, 1) if number % 2 else (1, 0):
+      before()
       start = time.perf_counter()
       (protected, plain)[side]()
       times[side].append(time.perf_counter() - start)
@@ -77,10 +95,8 @@ def _row(
   print(f'| {name} | {ours:.3f} | {theirs:.3f} | {ratio:.3f} |', flush=True)
 
 
-def _saves(
-    folder: pathlib.Path, members: int
-) -> tuple[Callable[[], None], Callable[[], None]]:
-  """Returns functions that save a checkpoint, with and without digests."""
+def _state(members: int) -> dict[str, jax.Array]:
+  """Returns the matrices of SAEs and their second moments."""
   rng = np.random.default_rng(0)
   shape = (members, _WIDTH, _D)
   state = {
@@ -88,7 +104,34 @@ def _saves(
       for part in ('params', 'nu')
       for name in ('W_enc', 'W_dec')
   }
-  jax.block_until_ready(state)
+  return jax.block_until_ready(state)
+
+
+def _speed(state: dict[str, jax.Array]) -> float:
+  """Returns the bytes per second whose digests are computed, at best."""
+  seconds = []
+  for _ in range(5):
+    start = time.perf_counter()
+    digests.leaf_records(state, parts=array_digests.parts)
+    seconds.append(time.perf_counter() - start)
+  return sum(x.nbytes for x in state.values()) / min(seconds)
+
+
+def _drop(folder: pathlib.Path) -> None:
+  """Removes the files of a folder from the page cache."""
+  for path in folder.rglob('*'):
+    if path.is_file():
+      descriptor = os.open(path, os.O_RDONLY)
+      os.fsync(descriptor)
+      os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+      os.close(descriptor)
+
+
+def _saves(
+    folder: pathlib.Path, members: int
+) -> tuple[Callable[[], None], Callable[[], None]]:
+  """Returns functions that save a checkpoint, with and without digests."""
+  state = _state(members)
   saver = checkpoint.Checkpointer(folder, checkpoint_config.Config(keep=1))
   step = 0
 

@@ -137,9 +137,8 @@ def _read_progress(path: pathlib.Path) -> dict[str, Any]:
   try:
     return json_files.read_json(path, sealed=True)
   except (errors.MissingInputError, errors.DataError):
-    pass
-  states = {s: _SplitWriter.empty_state() for s in SPLITS}
-  return {'documents': 0, **states}
+    states = {s: _SplitWriter.empty_state() for s in SPLITS}
+    return {'documents': 0, **states}
 
 
 def write_caches(

@@ -144,6 +144,7 @@ def from_json(
     text: str,
     *,
     migrate: Callable[[dict[str, Any]], Mapping[str, Any]] = dict,
+    where: str = 'the config',
 ) -> C:
   """Returns the config from which `to_json` made `text`.
 
@@ -151,6 +152,7 @@ def from_json(
     default: Any config of the same class. Its values are not used.
     text: The result of `to_json`, possibly of an older version.
     migrate: Returns the object in `text` with the fields of this version.
+    where: The place of the text, for messages.
 
   Raises:
     DataError: The text is not a JSON object.
@@ -159,10 +161,14 @@ def from_json(
   try:
     data = json.loads(text)
   except (ValueError, RecursionError) as error:
-    raise errors.DataError(f'the config is not JSON: {error}') from error
+    raise errors.DataError(f'{where}: not JSON: {error}') from error
   if not isinstance(data, dict):
-    raise errors.DataError('the config is not a JSON object')
-  return from_dict(default, migrate(data))
+    raise errors.DataError(f'{where}: not a JSON object')
+  fields = migrate(data)
+  try:
+    return from_dict(default, fields)
+  except errors.UserError as error:
+    raise errors.UserError(f'{where}: {error}') from None
 
 
 def coerce(kind: Any, value: Any) -> Any:

@@ -230,6 +230,7 @@ def _members(
     inputs: Mapping[lm.Reads, np.ndarray],
     as_jumprelu: bool,
 ) -> list[members_lib.Member]:
+  added = {config: _record(config) for config in _added(run)}
   return [
       members_lib.Member(
           sae=sae,
@@ -247,7 +248,7 @@ def _members(
           total_steps=run.config.steps,
           steps_skipped=m.steps_skipped,
           frozen=m.frozen,
-          training=_record(m.config or run.config),
+          training=added.get(m.config) if m.config else None,
           results=row,
           inputs=inputs[m.reads],
           firing_frequency=frequency,

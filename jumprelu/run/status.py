@@ -3,10 +3,10 @@
 Prints a table from the STATUS.json files of run directories: state, step, share
 of all steps, tokens per second, and the time since the last update. A run is
 stale if it is unfinished and has not been updated for --stale_minutes, or if
-its last update is in the future, because a clock was set back. Also
-exits 1 if a STATUS.json cannot be read, or if a run on this computer ended
-before its first step. An argument is a run directory, or a folder with run
-directories in it, up to four levels deep. Only reads files; uses no device.
+its last update is in the future, because a clock was set back. Also exits 1 if
+a STATUS.json cannot be read, or if a run on this computer ended before its
+first step. An argument is a run directory, or a folder with run directories in
+it, up to four levels deep. Only reads files; uses no device.
 
   jumprelu status runs/scope-2b
   jumprelu status runs/a runs/b --stale_minutes=10

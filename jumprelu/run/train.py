@@ -124,12 +124,12 @@ def run(flag_values: absl_flags.FlagValues) -> int:
     code = start(resolved, addition.directory_of(out, resolved), add_to=out)
   else:
     code = start(resolved, out, extend=flag_values.extend)
-  if flag_values.extend:
-    for folder in folder_kinds.added_runs(out):
-      if not code:
-        changes = {'tokens': resolved.tokens}
-        grown = extension.extended(run_dir.read_config(folder), changes)
-        code = start(grown, str(folder), extend=True)
+  added = folder_kinds.added_runs(out) if flag_values.extend else []
+  while added and not code:
+    folder = added.pop(0)
+    before = run_dir.read_config(folder)
+    grown = extension.extended(before, {'tokens': resolved.tokens})
+    code = start(grown, str(folder), extend=True)
   if not code:
     print(next_command(out))
   return code
@@ -168,6 +168,7 @@ def train_suite(
         sources=sources,
         extend=extend,
         add_to=add_to,
+        stop_code=lambda: preemption.exit_code,
     )
   if outcome == train.PREEMPTED:
     print(

@@ -246,12 +246,7 @@ def from_json(text: str, *, where: str = 'the config') -> TrainConfig:
       than this version.
   """
   migrate = functools.partial(formats.migrate_train_config, where=where)
-  try:
-    return dotted.from_json(TrainConfig(), text, migrate=migrate)
-  except errors.UserError as error:
-    if str(error).startswith(where):
-      raise
-    raise type(error)(f'{where}: {error}') from None
+  return dotted.from_json(TrainConfig(), text, migrate=migrate, where=where)
 
 
 def to_record(config: TrainConfig) -> dict[str, Any]:

@@ -52,8 +52,8 @@ def read(
   The columns are run, model, member (its name), group, the fields of the
   member, step, the counts and the learning rate of the line, and all metrics of
   the member. Members that were added to the run follow. Undefined numbers are
-  None. No device is used, so that a run can
-  be read while it trains on the same machine.
+  None. No device is used, so that a run can be read while it trains on the same
+  machine.
 
   Args:
     run: The run directory, local or remote.

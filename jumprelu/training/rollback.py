@@ -18,8 +18,12 @@ def count(directory: run_dir.RunDir, step: int) -> int:
 
   All processes call it together.
   """
-  starts = [record['from_step'] for record in directory.incidents()]
-  return sum(start <= step for start in processes.from_main(starts))
+  return sum(start <= step for start in _starts(directory))
+
+
+def _starts(directory: run_dir.RunDir) -> list[int]:
+  """Returns the step to which each rollback went back; process 0 reads them."""
+  return processes.from_main([r['from_step'] for r in directory.incidents()])
 
 
 def stream_at(job: job_lib.Job, rollbacks: int) -> blocks.Source:
@@ -60,7 +64,8 @@ def go_back(
     StuckError: the run has made all rollbacks that it may.
   """
   checkpointer.wait()
-  number = len(processes.from_main([0] * len(directory.incidents()))) + 1
+  earlier = _starts(directory)
+  number = len(earlier) + 1
   if number > MAX_ROLLBACKS or not hasattr(job.stream, 'reseeded'):
     raise error
   batches = job.config.stream.batches
@@ -82,7 +87,7 @@ def go_back(
           # The failing batches, as [block, batch of the block].
           'batches': [list(divmod(step, batches)) for step in failing],
           'seed': job.config.corpus.seed,
-          'rollbacks_before': count(directory, start),
+          'rollbacks_before': sum(step <= start for step in earlier),
           'members': [
               suite.member_name(m)
               for group in job.groups

@@ -353,6 +353,6 @@ def _step_of(line: str) -> int | float:
     step = json.loads(line)['step']
   except (ValueError, KeyError, TypeError, RecursionError):
     return math.inf
-  # A character that stands for damaged bytes may be anywhere in a line.
+  # U+FFFD replaces damaged bytes, which may be anywhere in a line.
   is_whole = isinstance(step, int | float) and '\ufffd' not in line
   return step if is_whole else math.inf

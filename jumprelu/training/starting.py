@@ -4,22 +4,87 @@ from collections.abc import Callable
 from typing import Any
 
 from absl import logging
+import jax
 
+from jumprelu import processes
+from jumprelu.activations import blocks
 from jumprelu.activations import scales as scales_lib
+from jumprelu.files import disk
 from jumprelu.training import (
     addition,
+    checkpoint,
     initial,
     load_run,
     padding,
     progress,
     resume,
+    rollback,
     run_dir,
+    start_lines,
     suite,
 )
 from jumprelu.training import job as job_lib
 
 
-def restore_or_init(
+def begin(
+    job: job_lib.Job,
+    directory: run_dir.RunDir,
+    checkpointer: checkpoint.Checkpointer,
+    counts: progress.Counts,
+    *,
+    on_phase: Callable[[str], None],
+    is_rollback: bool,
+) -> tuple[suite.TrainState, scales_lib.Scales, blocks.Source]:
+  """Returns the first state, the scales and the source of blocks.
+
+  Sets `counts`, and records the start in the directory.
+  """
+  if directory.has_checkpoint():
+    on_phase('restoring the newest checkpoint')
+  # No arrays are allocated yet: this has shapes only.
+  stored = _stored_state(job, directory)
+  state, scales = _restore_or_init(
+      job,
+      directory,
+      checkpointer.latest_verified(stored),
+      counts,
+      on_phase=on_phase,
+  )
+  counts.rollbacks = rollback.count(directory, counts.step)
+  stream = rollback.stream_at(job, counts.rollbacks)
+  if not is_rollback:
+    directory.note_start(counts.step)
+  _record_start(job, directory, counts, scales)
+  start_lines.announce(job, directory, counts.step, on_phase=on_phase)
+  return state, scales, stream
+
+
+def _stored_state(
+    job: job_lib.Job, directory: run_dir.RunDir
+) -> suite.TrainState:
+  """Returns the shapes of a checkpoint's arrays.
+
+  Raises:
+    FullDiskError: checkpoints have too little space.
+  """
+  config, stored = job.config, suite.stored_state(job.groups, mesh=job.mesh)
+  size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(stored))
+  # A checkpoint is removed after the next one is complete. The one before the
+  # decay of the learning rate is kept as well.
+  limit = config.checkpoint.keep + 1 + bool(config.optim.lr_decay)
+  missing = limit - len(directory.checkpoint_steps())
+  missing = min(missing, -(-config.blocks // config.checkpoint.every_blocks))
+  if processes.is_main():
+    disk.require(
+        directory.checkpoints,
+        max(missing, 0) * size,
+        what=f'up to {missing} checkpoints',
+        cure='or lower --checkpoint.keep',
+    )
+  return stored
+
+
+def _restore_or_init(
     job: job_lib.Job,
     directory: run_dir.RunDir,
     restored: tuple[suite.TrainState, dict[str, Any]] | None,
@@ -89,7 +154,7 @@ def _initial_scales(
   return job.stream.estimate_scales().shared(shared)
 
 
-def record_start(
+def _record_start(
     job: job_lib.Job,
     directory: run_dir.RunDir,
     counts: progress.Counts,

@@ -10,10 +10,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jumprelu import processes, sharding
-from jumprelu.activations import blocks
+from jumprelu import errors, processes, sharding
 from jumprelu.activations import scales as scales_lib
-from jumprelu.files import disk, formats
+from jumprelu.files import formats
 from jumprelu.training import (
     checkpoint,
     extension,
@@ -71,6 +70,7 @@ def train(
     sources: initial.Sources = types.MappingProxyType({}),
     extend: bool = False,
     add_to: str | os.PathLike[str] = '',
+    stop_code: Callable[[], int] = lambda: errors.EXIT_PREEMPTED,
 ) -> str:
   """Starts or resumes the run of `config` in the directory `out`.
 
@@ -86,6 +86,8 @@ def train(
       (`extension.extended`).
     add_to: The run directory to which the members are added (`addition`), whose
       scales they share.
+    stop_code: Returns the exit code of a process whose run has stopped before
+      its end, for STATUS.json.
 
   Returns:
     `DONE` or `PREEMPTED`.
@@ -105,16 +107,35 @@ def train(
     if directory.is_done(config.steps):
       return DONE
     with jax.default_matmul_precision(config.matmul_precision):
-      try:
-        job = job_lib.make_job(config, on_phase=watch.on_phase, sources=sources)
-        if add_to:
-          job = job._replace(added_to=run_dir.read_suite(add_to))
-        processes.agree(job_lib.facts(job))
-      except BaseException as e:
-        counts = vars(progress.Counts())
-        directory.write_failure(e, {'total_steps': config.steps, **counts})
-        raise
-      return run(job, directory, should_stop=should_stop, watch=watch)
+      job = _make_job(config, directory, watch, sources=sources, add_to=add_to)
+      return run(
+          job,
+          directory,
+          should_stop=should_stop,
+          watch=watch,
+          stop_code=stop_code,
+      )
+
+
+def _make_job(
+    config: config_lib.TrainConfig,
+    directory: run_dir.RunDir,
+    watch: Watch,
+    *,
+    sources: initial.Sources,
+    add_to: str | os.PathLike[str],
+) -> job_lib.Job:
+  """Returns the job of a config; a failure is written to STATUS.json."""
+  try:
+    job = job_lib.make_job(config, on_phase=watch.on_phase, sources=sources)
+    if add_to:
+      job = job._replace(added_to=run_dir.read_suite(add_to))
+    processes.agree(job_lib.facts(job))
+  except BaseException as e:
+    counts = vars(progress.Counts())
+    directory.write_failure(e, {'total_steps': config.steps, **counts})
+    raise
+  return job
 
 
 def run(
@@ -123,6 +144,7 @@ def run(
     *,
     should_stop: ShouldStop = lambda step: False,
     watch: Watch = PRINTED,
+    stop_code: Callable[[], int] = lambda: errors.EXIT_PREEMPTED,
 ) -> str:
   """Trains `job` in a directory that the caller has claimed.
 
@@ -153,7 +175,8 @@ def run(
     directory.note_end(e)
     directory.write_failure(e, {})
     raise
-  status(outcome, **vars(counts), exit_code=0 if outcome == DONE else 42)
+  code = 0 if outcome == DONE else stop_code()
+  status(outcome, **vars(counts), exit_code=code)
   return outcome
 
 
@@ -207,8 +230,13 @@ def _attempt(
   config, mesh = job.config, job.mesh
   total, batches = config.steps, config.stream.batches
   max_steps = config.stream.batches_per_dispatch
-  state, scales, stream = _begin(
-      job, directory, checkpointer, counts, watch, is_rollback=is_rollback
+  state, scales, stream = starting.begin(
+      job,
+      directory,
+      checkpointer,
+      counts,
+      on_phase=watch.on_phase,
+      is_rollback=is_rollback,
   )
   skipped = _skipped(state, job)
   with _observers(job, directory, counts, watch, skipped) as observers:
@@ -241,62 +269,6 @@ def _attempt(
       if stop and step < total:
         return PREEMPTED
   return DONE
-
-
-def _begin(
-    job: job_lib.Job,
-    directory: run_dir.RunDir,
-    checkpointer: checkpoint.Checkpointer,
-    counts: progress.Counts,
-    watch: Watch,
-    *,
-    is_rollback: bool,
-) -> tuple[suite.TrainState, scales_lib.Scales, blocks.Source]:
-  """Returns the first state, the scales and the source of blocks.
-
-  Sets `counts`, and records the start in the directory.
-  """
-  if directory.has_checkpoint():
-    watch.on_phase('restoring the newest checkpoint')
-  # No arrays are allocated yet: this has shapes only.
-  stored = _stored_state(job, directory)
-  state, scales = starting.restore_or_init(
-      job,
-      directory,
-      checkpointer.latest_verified(stored),
-      counts,
-      on_phase=watch.on_phase,
-  )
-  counts.rollbacks = rollback.count(directory, counts.step)
-  stream = rollback.stream_at(job, counts.rollbacks)
-  if not is_rollback:
-    directory.note_start(counts.step)
-  starting.record_start(job, directory, counts, scales)
-  start_lines.announce(job, directory, counts.step, on_phase=watch.on_phase)
-  return state, scales, stream
-
-
-def _stored_state(job: job_lib.Job, directory: run_dir.RunDir) -> Any:
-  """Returns the shapes of a checkpoint's arrays.
-
-  Raises:
-    FullDiskError: checkpoints have too little space.
-  """
-  config, stored = job.config, suite.stored_state(job.groups, mesh=job.mesh)
-  size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(stored))
-  # A checkpoint is removed after the next one is complete. The one before the
-  # decay of the learning rate is kept as well.
-  limit = config.checkpoint.keep + 1 + bool(config.optim.lr_decay)
-  missing = limit - len(directory.checkpoint_steps())
-  missing = min(missing, -(-config.blocks // config.checkpoint.every_blocks))
-  if processes.is_main():
-    disk.require(
-        directory.checkpoints,
-        max(missing, 0) * size,
-        what=f'up to {missing} checkpoints',
-        cure='or lower --checkpoint.keep',
-    )
-  return stored
 
 
 def _make_segments(job: job_lib.Job) -> step_lib.Segments:

@@ -165,6 +165,21 @@ def test_a_run_with_non_finite_activations_fails(tmp_path):
   assert (status['state'], status['exit_code']) == ('failed', 65)
 
 
+def test_the_status_of_a_stopped_run_has_the_exit_code_of_its_process(tmp_path):
+  job = toy_suite.make_job(toy_suite.make_config())
+  directory = run_dir.RunDir(tmp_path)
+  with directory.claim(job.config):
+    train.run(
+        job,
+        directory,
+        should_stop=lambda step: step == 4,
+        watch=train.QUIET,
+        stop_code=lambda: errors.EXIT_INTERRUPTED,
+    )
+  status = directory.read('STATUS.json')
+  assert (status['state'], status['exit_code']) == ('preempted', 130)
+
+
 def test_a_run_fails_if_all_members_skip_every_step(tmp_path):
   # The penalty, at an L0 of about ten, is out of float32's range.
   with pytest.raises(errors.NumericalError, match='10 steps in a row'):

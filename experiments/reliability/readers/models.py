@@ -10,35 +10,29 @@ import zlib
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.nano import huggingface_config
 from experiments.reliability import archives, mutations
 from experiments.reliability.readers import base
 from jumprelu import data, lm
 from jumprelu.lm import gguf_model, huggingface, placement, source, weights
 
-_GEMMA2 = {
-    'architectures': ['Gemma2ForCausalLM'],
-    'model_type': 'gemma2',
-    'vocab_size': 16,
-    'hidden_size': 8,
-    'intermediate_size': 8,
-    'num_attention_heads': 2,
-    'num_key_value_heads': 1,
-    'head_dim': 4,
-    'num_hidden_layers': 2,
-    'sliding_window': 5,
-    'max_position_embeddings': 64,
-    'attn_logit_softcapping': 50.0,
-    'final_logit_softcapping': 30.0,
-    'query_pre_attn_scalar': 4,
-    'hidden_activation': 'gelu_pytorch_tanh',
-    'rms_norm_eps': 1e-6,
-    'attention_bias': False,
-    'tie_word_embeddings': True,
-    'rope_theta': 10000.0,
-    'pad_token_id': 0,
-    'eos_token_id': 1,
-    'bos_token_id': 2,
-}
+_TINY = lm.LmConfig(
+    name='tiny',
+    family='gemma2',
+    vocab=16,
+    d_model=8,
+    ffw=8,
+    heads=2,
+    kv_heads=1,
+    head_dim=4,
+    layers=2,
+    layer_pattern=('local', 'global'),
+    window=5,
+    context=64,
+    attention_softcap=50.0,
+    logits_softcap=30.0,
+)
+_GEMMA2 = huggingface_config.fields_of(_TINY)
 _GEMMA3 = _GEMMA2 | {
     'architectures': ['Gemma3ForCausalLM'],
     'model_type': 'gemma3_text',

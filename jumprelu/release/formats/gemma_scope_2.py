@@ -91,8 +91,7 @@ def _origin_in(config: Mapping[str, Any]) -> record.Origin:
   source = config.get('hf_hook_point_in')
   if source is None:
     return record.Origin()
-  target = config.get('hf_hook_point_out')
-  return hooks.origin_of(source, target if isinstance(target, str) else None)
+  return hooks.origin_of(source, config.get('hf_hook_point_out'))
 
 
 def _origin_of(
