@@ -3,11 +3,11 @@ r"""The costs of digests: of a checkpoint's save, and of reading a store.
   python -m experiments.reliability.costs
 
 A row has the median seconds with and without digests over pairs that are timed
-in turn, and the median of their ratios. Arrays are read from the page cache,
-and from the disk. The last line has the speed of the digests of arrays. The checkpoint holds a group of SAEs at
-16,384 latents and 640 inputs. The array is in the format of a store, with one
-of 16 logical shards compared with its digest in each file, beside the checksums
-of all chunks. The costs of the guards of a step are those that
+in turn, and the median of their ratios. The checkpoint holds a group of SAEs of
+16,384 latents and 640 inputs; the last line has the median time of its digests
+within the saves, which vary more. The store has the sizes of the real run,
+blocks of 65,536 positions in batches of 256, and is read from the page cache
+and from the disk. The costs of the guards of a step are those that
 `experiments.benchmarking.against` measures between two checkouts.
 """
 
@@ -19,6 +19,7 @@ import statistics
 import sys
 import tempfile
 import time
+from typing import Any
 
 from absl import flags
 import jax
@@ -26,16 +27,20 @@ import jax.numpy as jnp
 import numpy as np
 import tensorstore
 
+from jumprelu.activations import store
 from jumprelu.activations.store import arrays
 from jumprelu.files import digests
-from jumprelu.ops import array_digests
 from jumprelu.run import flags as flags_lib
 from jumprelu.run import main as main_lib
 from jumprelu.training import checkpoint, checkpoint_config
 
 _WIDTH, _D = 16_384, 640
-# Positions of a batch, batches of a file, files, and logical shards of a file.
-_BATCH, _BATCHES, _FILES, _SHARDS = 4096, 16, 4, 16
+# Blocks of the store, positions of a block and of a batch, and logical shards.
+_BLOCKS, _POSITIONS, _BATCH, _SHARDS = 4, 65_536, 256, 16
+
+
+# The seconds that each save spent on digests.
+_DIGESTS: list[float] = []
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -59,8 +64,8 @@ def run(flag_values: flags.FlagValues) -> int:
     _row('read from memory', protected, plain, pairs)
     drop = functools.partial(_drop, place / 'arrays')
     _row('read from the disk', protected, plain, pairs, before=drop)
-  state = _state(flag_values.members)
-  print(f'digests: {_speed(state) / 1e9:.1f} GB/s')
+  seconds = statistics.median(_DIGESTS)
+  print(f'digests: {seconds:.3f} s of a save')
   return 0
 
 
@@ -107,16 +112,6 @@ def _state(members: int) -> dict[str, jax.Array]:
   return jax.block_until_ready(state)
 
 
-def _speed(state: dict[str, jax.Array]) -> float:
-  """Returns the bytes per second whose digests are computed, at best."""
-  seconds = []
-  for _ in range(5):
-    start = time.perf_counter()
-    digests.leaf_records(state, parts=array_digests.parts)
-    seconds.append(time.perf_counter() - start)
-  return sum(x.nbytes for x in state.values()) / min(seconds)
-
-
 def _drop(folder: pathlib.Path) -> None:
   """Removes the files of a folder from the page cache."""
   for path in folder.rglob('*'):
@@ -133,7 +128,15 @@ def _saves(
   """Returns functions that save a checkpoint, with and without digests."""
   state = _state(members)
   saver = checkpoint.Checkpointer(folder, checkpoint_config.Config(keep=1))
-  step = 0
+  step, records = 0, digests.leaf_records
+
+  def timed(leaves: Any, *, parts: Any) -> Any:
+    start = time.perf_counter()
+    result = records(leaves, parts=parts)
+    _DIGESTS.append(time.perf_counter() - start)
+    return result
+
+  digests.leaf_records = timed
 
   def save() -> None:
     nonlocal step
@@ -142,12 +145,11 @@ def _saves(
     saver.wait()
 
   def save_without() -> None:
-    records = digests.leaf_records
     digests.leaf_records = lambda leaves, parts: ({}, [])
     try:
       save()
     finally:
-      digests.leaf_records = records
+      digests.leaf_records = timed
 
   return save, save_without
 
@@ -155,20 +157,34 @@ def _saves(
 def _reads(
     folder: pathlib.Path,
 ) -> tuple[Callable[[], None], Callable[[], None]]:
-  """Returns functions that read an array, with and without checksums."""
-  rows = np.random.default_rng(0).standard_normal(
-      (_FILES * _BATCHES * _BATCH, _D), np.float32
+  """Returns functions that read a store's arrays, with and without digests."""
+  geometry = store.make_geometry(
+      {'resid_post': _D},
+      'float32',
+      blocks=_BLOCKS,
+      block_positions=_POSITIONS,
+      batch=_BATCH,
+      shards=_SHARDS,
   )
-  protected, plain = (
-      _write(folder / name, rows, name) for name in ('crc32c', 'plain')
-  )
+  protected = _write(folder / 'protected', geometry)
+  sharded = arrays._sharded
+  arrays._sharded = _without_checksums
+  try:
+    plain = _write(folder / 'plain', geometry)
+  finally:
+    arrays._sharded = sharded
 
   def read(array: tensorstore.TensorStore, *, digest: bool) -> None:
-    size = _BATCHES * _BATCH
-    for start in range(0, len(rows), size):
-      block = np.asarray(array[start : start + size].read().result())
-      if digest:
-        arrays.digests(block[None, : size // _SHARDS])
+    every = geometry.shards // geometry.parts
+    for block in range(geometry.blocks):
+      start = block * geometry.batches
+      steps = slice(start, start + geometry.batches)
+      everything = slice(0, geometry.shards)
+      future = arrays.read(array, steps=steps, shards=everything)
+      rows = arrays.result_of(future, folder, block)
+      if digest:  # As `store.Stored` does.
+        arrays.digests(rows[::every])
+      jax.block_until_ready(jax.device_put(rows))
 
   return (
       functools.partial(read, protected, digest=True),
@@ -177,40 +193,31 @@ def _reads(
 
 
 def _write(
-    folder: pathlib.Path, rows: np.ndarray, name: str
+    folder: pathlib.Path, geometry: store.Geometry
 ) -> tensorstore.TensorStore:
-  """Writes rows in the layout of a store; returns the array to read."""
-  checks = [{'name': 'crc32c'}] if name == 'crc32c' else []
-  spec = {
-      'driver': 'zarr3',
-      'kvstore': {'driver': 'file', 'path': f'{folder}/'},
-      'metadata': {
-          'shape': rows.shape,
-          'data_type': 'float32',
-          'chunk_grid': {
-              'name': 'regular',
-              'configuration': {'chunk_shape': [_BATCHES * _BATCH, _D]},
-          },
-          'codecs': [
-              {
-                  'name': 'sharding_indexed',
-                  'configuration': {
-                      'chunk_shape': [_BATCH, _D],
-                      'codecs': [
-                          {
-                              'name': 'bytes',
-                              'configuration': {'endian': 'little'},
-                          },
-                          *checks,
-                      ],
-                  },
-              }
-          ],
+  """Writes random rows; returns the array."""
+  folder.mkdir(parents=True)
+  array = arrays.open_array(folder, geometry, 'resid_post', create=True)
+  shape = (geometry.shards, geometry.batches, geometry.rows, _D)
+  rows = np.random.default_rng(0).standard_normal(shape, np.float32)
+  for block in range(geometry.blocks):
+    step = block * geometry.batches
+    arrays.write(array, rows, step=step, shard=0).result()
+  return array
+
+
+def _without_checksums(chunk: tuple[int, ...]) -> dict[str, Any]:
+  """Returns the codec of `arrays` without the CRC-32C of chunks."""
+  little = {'name': 'bytes', 'configuration': {'endian': 'little'}}
+  return {
+      'name': 'sharding_indexed',
+      'configuration': {
+          'chunk_shape': chunk,
+          'codecs': [little],
+          'index_codecs': [little, {'name': 'crc32c'}],
+          'index_location': 'end',
       },
   }
-  array = tensorstore.open(spec, create=True, open=True).result()
-  array.write(rows).result()
-  return array
 
 
 if __name__ == '__main__':
