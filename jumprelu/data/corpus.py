@@ -188,8 +188,7 @@ def _directory(
   }
   digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
   slug = re.sub(r'[^A-Za-z0-9_-]+', '-', name).strip('-')[:40]
-  root = pathlib.Path(config.cache_dir or cache_folder.cache()).expanduser()
-  return root / f'{slug or "text"}-{digest[:16]}'
+  return cache_folder.of(config.cache_dir) / f'{slug or "text"}-{digest[:16]}'
 
 
 def _write(

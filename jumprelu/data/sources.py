@@ -59,7 +59,10 @@ def make_source(spec: str, config: Config | None = None) -> Source:
   if not paths:
     raise UserError('--data is empty: name a corpus, for example stdlib')
   return TextFiles(
-      paths, text_field=config.text_field, max_bad_rows=config.max_bad_rows
+      paths,
+      text_field=config.text_field,
+      max_bad_rows=config.max_bad_rows,
+      cache_dir=config.cache_dir,
   )
 
 

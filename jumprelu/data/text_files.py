@@ -1,11 +1,10 @@
 """Text from the user's own files: plain text, and rows of tables.
 
 A text file and a row of JSON lines, JSON, CSV, Parquet or Arrow are one document
-each. A long
-.txt or .md file is split between paragraphs into several documents, so that a
-single book has documents to train on and to hold out. The hash of a document's
-text decides whether it is held out, so copies of a text are never in both
-splits.
+each. A long .txt or .md file is split between paragraphs into several documents,
+so that a single book has documents to train on and to hold out. The hash of a
+document's text decides whether it is held out, so copies of a text are never in
+both splits.
 """
 
 from collections.abc import Iterator
@@ -15,11 +14,11 @@ import os
 import pathlib
 from typing import Any
 
-from jumprelu.data import file_list, row_files
+from jumprelu.data import file_digests, file_list, row_files
 from jumprelu.data.bad_rows import BadRows
 from jumprelu.data.documents import Document, sha256
 from jumprelu.errors import UserError
-from jumprelu.files import remote
+from jumprelu.files import cache_folder, remote
 
 # A text of more than `_LONG` characters is split into parts of `_PART` to
 # 2 * `_PART` characters; the last part may be shorter.
@@ -63,9 +62,15 @@ class TextFiles:
   """
 
   def __init__(
-      self, paths: list[str], *, text_field: str, max_bad_rows: float = 0.0
+      self,
+      paths: list[str],
+      *,
+      text_field: str,
+      max_bad_rows: float = 0.0,
+      cache_dir: str = '',
   ):
     self._text_field = text_field
+    self._cache = cache_folder.of(cache_dir)
     self._max_bad_rows = max_bad_rows
     self.bad_rows = BadRows(max_bad_rows)
     self.left_out: dict[str, list[str]] = {}
@@ -93,18 +98,14 @@ class TextFiles:
     UserError before any other work.
     """
     digest = hashlib.sha256(self._text_field.encode())
-    size = 0
-    for name, path in self._files:
-      file_digest = hashlib.sha256()
-      if row_files.kind(path) in file_list.PLAIN:
-        row_files.decode(row_files.read_whole(path), str(path))
-      with path.open('rb') as file:
-        while chunk := file.read(2**20):
-          file_digest.update(chunk)
-          size += len(chunk)
-      line = f'{name}\0{file_digest.hexdigest()}\n'
+    parts = file_digests.digests(
+        [path for _, path in self._files], cache=self._cache, check=_decode
+    )
+    for (name, _), part in zip(self._files, parts, strict=True):
       # A name may have bytes that are not UTF-8.
+      line = f'{name}\0{part.sha256}\n'
       digest.update(line.encode('utf-8', 'surrogateescape'))
+    size = sum(part.size for part in parts)
     return size, digest.hexdigest()
 
   def describe(self) -> dict[str, Any]:
@@ -200,6 +201,12 @@ class TextFiles:
           ' remove it'
       ) from None
     return text
+
+
+def _decode(path: pathlib.Path) -> None:
+  """Raises UserError if plain text cannot be decoded."""
+  if row_files.kind(path) in file_list.PLAIN:
+    row_files.decode(row_files.read_whole(path), str(path))
 
 
 def _refuse_repeated(paths: list[pathlib.Path]) -> None:

@@ -11,6 +11,11 @@ def cache() -> pathlib.Path:
   return pathlib.Path(folder).expanduser()
 
 
+def of(cache_dir: str) -> pathlib.Path:
+  """Returns the folder of --corpus.cache_dir, or `cache` if it is not set."""
+  return pathlib.Path(cache_dir or cache()).expanduser()
+
+
 def keep_programs() -> None:
   """Makes JAX keep compiled programs in the cache, also in child processes.
 

@@ -254,7 +254,7 @@ def parse_integer(text: str) -> int:
       return int(value)
   except decimal.DecimalException:
     pass
-  raise ValueError(f'{text!r} is not an integer')
+  raise ValueError(f'{_short(text)} is not an integer')
 
 
 def parse_text(kind: Any, text: str) -> Any:
@@ -286,7 +286,7 @@ def parse_text(kind: Any, text: str) -> Any:
     try:
       return float(text)
     except ValueError:
-      raise ValueError(f'{text!r} is not a number') from None
+      raise ValueError(f'{_short(text)} is not a number') from None
   return dotted.coerce(kind, text)
 
 
@@ -303,6 +303,11 @@ def show(value: Any) -> str:
   return str(value)
 
 
+def _short(text: str) -> str:
+  """Returns the start of a value in quotes, for messages of one line."""
+  return repr(text if len(text) <= 40 else text[:40] + '...')
+
+
 def _refuse_multiples(items: Sequence[str]) -> None:
   """Raises ValueError if a number such as 16k is among the items."""
   for item in items:
@@ -315,7 +320,7 @@ def _refuse_multiples(items: Sequence[str]) -> None:
 def _parse_bool(text: str) -> bool:
   words = {'true': True, '1': True, 'false': False, '0': False}
   if text.lower() not in words:
-    raise ValueError(f'{text!r} is neither true nor false')
+    raise ValueError(f'{_short(text)} is neither true nor false')
   return words[text.lower()]
 
 

@@ -372,6 +372,11 @@ def _length_problems(config: TrainConfig) -> Iterable[str]:
         f'tokens is {config.tokens}: use {config.stream.block_positions:_} or'
         ' more (one block), or a smaller --stream.block_positions'
     )
+  elif config.steps > suite.MAX_STEPS:
+    yield (
+        f'tokens: use at most {suite.MAX_STEPS * config.stream.batch:_}, which are'
+        f' 2**31 - 1 steps of {config.stream.batch}'
+    )
 
 
 def _sparsities(

@@ -23,6 +23,9 @@ from jumprelu.array_typing import Array
 from jumprelu.saes import centers
 from jumprelu.training import optim
 
+# Steps are counted in int32 (`TrainState.step`).
+MAX_STEPS = 2**31 - 1
+
 # An array, or a ShapeDtypeStruct or Sharding in a tree of shapes or shardings.
 Leaf = Any
 

@@ -126,6 +126,13 @@ def test_other_texts_are_not_integers(text):
     flags.parse_integer(text)
 
 
+def test_a_long_value_is_shortened_in_messages():
+  for parse in (int, float, bool):
+    with pytest.raises(ValueError, match='is n') as caught:
+      flags.parse_text(parse, '9' * 5000 + 'x')
+    assert len(str(caught.value)) < 100
+
+
 def test_a_width_of_16k_is_refused_because_it_might_be_16_384():
   with pytest.raises(errors.UserError, match='16_000') as caught:
     _build('--widths=16k,32')

@@ -209,6 +209,10 @@ _BAD = {
         r'tokens is 1000: use 65_536 or more \(one block\), or a smaller'
         ' --stream.block_positions',
     ),
+    'long run': (
+        {'tokens': 10**40},
+        r'tokens: use at most 549_755_813_632, which are 2\*\*31 - 1 steps of 256',
+    ),
     'part': ({'optim.learning_rate': -1.0}, 'optim.learning_rate must be'),
     'geometry': ({'stream.batch': 1000}, 'stream.batch=1000 is not a multiple'),
     'lengths': (
