@@ -81,9 +81,10 @@ class TextFiles:
       files, left_out = file_list.list_files(root)
       for reason, names in left_out.items():
         self.left_out.setdefault(reason, []).extend(names)
+      first = root.resolve().name
       for path in files:
         inner = path.relative_to(root).as_posix() if path != root else ''
-        name = '/'.join(filter(None, (root.resolve().name, inner)))
+        name = '/'.join(filter(None, (first, inner)))
         self._files.append((name, path))
       if root.is_file() and not root.stat().st_size:
         raise UserError(f'{root}: empty file; use a file with text in it')

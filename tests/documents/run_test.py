@@ -36,7 +36,7 @@ _STREAM = (
 _TRAIN = (*_CORPUS, *_STREAM, '--tokens=4096')
 # Flags that are added to a command to make it fast.
 SMALL = {
-    'train': (*_TRAIN, *_EVAL, '--widths=64'),
+    'train': (*_TRAIN, *_EVAL, '--widths=128'),
     'harvest': _TRAIN,
     'evaluate': _EVAL,
     'features': ('--tokens=4096',),
