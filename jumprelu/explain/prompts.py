@@ -19,6 +19,7 @@ import numpy as np
 from jumprelu import explain
 from jumprelu.explain import questions as questions_lib
 from jumprelu.explain import windows as windows_lib
+from jumprelu.files import json_files
 
 # The longest explanation that is kept, in characters.
 LONGEST = 500
@@ -213,8 +214,8 @@ def parse_numbers(text: str, form: Form) -> list[int] | None:
   lists = re.findall(r'\[[^\[\]]*\]', text)
   body = lists[-1] if lists else f'[{text.strip()}]'
   try:
-    values = json.loads(body)
-  except ValueError:
+    values = json_files.loads(body)
+  except (ValueError, RecursionError):
     return None
   if len(values) != form.count:
     return None

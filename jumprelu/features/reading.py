@@ -5,6 +5,8 @@ import os
 import pathlib
 from typing import Any
 
+import numpy as np
+
 from jumprelu import errors, extras
 from jumprelu.files import formats, json_files
 
@@ -86,16 +88,14 @@ def read_latents(
     MissingInputError: There is no such folder, or a file is missing.
     UserError: The folder has no such member or latent.
   """
-  wanted = latents
-  if wanted is not None:
+  if latents is not None:
     width = _member(folder, member)['width']
-    if bad := [i for i in wanted if not 0 <= i < width]:
+    if bad := [i for i in latents if not 0 <= i < width]:
       raise errors.UserError(
           f'latent {bad[0]}: {member} has latents 0 to {width - 1}'
       )
-    wanted = [('latent', 'in', list(wanted))]
   table = _read(
-      folder, _member(folder, member)['file'], columns=columns, filters=wanted
+      folder, _member(folder, member)['file'], columns=columns, rows=latents
   )
   return table.to_pylist()
 
@@ -225,10 +225,18 @@ def _read(
     name: str,
     *,
     columns: Sequence[str] | None = None,
-    filters: Any = None,
+    rows: Sequence[int] | None = None,
     wanted: Sequence[str] = (),
 ) -> Any:
-  """Returns a Parquet file, with the wanted columns, as a table of pyarrow."""
+  """Returns a Parquet file as a table of pyarrow.
+
+  Args:
+    folder: The folder of features.
+    name: The file in it.
+    columns: The columns; all if None.
+    rows: The numbers of the rows, which are returned in order; all if None.
+    wanted: Columns without which the file counts as damaged.
+  """
   with extras.imports():
     import pyarrow
     from pyarrow import parquet
@@ -238,9 +246,9 @@ def _read(
     raise errors.MissingInputError(f'{path}: no such file; collect it again')
   names = None if columns is None else list(columns)
   try:
-    table = parquet.read_table(
-        path, columns=names, filters=filters, page_checksum_verification=True
-    )
+    # `parquet.read_table` may wait for ever for a thread that met damage.
+    with parquet.ParquetFile(path, page_checksum_verification=True) as file:
+      table = _rows(file, names, rows)
   except (pyarrow.ArrowException, OSError, ValueError) as error:
     raise errors.DataError(
         f'{path}: damaged ({str(error).splitlines()[0]}); collect it again'
@@ -249,3 +257,25 @@ def _read(
     if name not in table.column_names:
       raise errors.DataError(f'{path}: has no column {name}; collect it again')
   return table
+
+
+def _rows(
+    file: Any, columns: list[str] | None, rows: Sequence[int] | None
+) -> Any:
+  """Returns the rows of a Parquet file; reads only the groups with them."""
+  if rows is None:
+    return file.read(columns=columns)
+  metadata = file.metadata
+  sizes = [metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+  ends = np.cumsum(sizes)
+  kept = np.unique(np.asarray(rows, np.int64))
+  if kept.size and kept[-1] >= sum(sizes):
+    raise ValueError(f'{sum(sizes)} rows, and row {kept[-1]} is missing')
+  groups = np.searchsorted(ends, kept, side='right')
+  read = np.unique(groups)
+  table = file.read_row_groups(read.tolist(), columns=columns)
+  # The number of each group's first row, in the file and in the table.
+  starts = (ends - sizes)[read]
+  at = np.cumsum([0, *np.take(sizes, read)])[:-1]
+  group = np.searchsorted(read, groups)
+  return table.take(kept - starts[group] + at[group])

@@ -319,8 +319,8 @@ def read_member(
 
   Raises:
     MissingInputError: a file does not exist.
-    DataError: a file is damaged, or the arrays have other names or shapes than
-      the SAE in config.json; the message names the file.
+    DataError: a file is damaged, or the arrays have non-finite values, or other
+      names or shapes than the SAE in config.json; the message names the file.
   """
   if not folder.is_dir():
     raise errors.MissingInputError(f'{folder}: no such member')
@@ -343,7 +343,19 @@ def read_member(
   params = npz.read_npz(
       folder / layout.PARAMS, {k: v.shape for k, v in shapes.items()}
   )
+  for name, value in params.items():
+    check_finite(folder / layout.PARAMS, name, value)
   return sae, params, config
+
+
+def check_finite(path: pathlib.Path, name: str, value: np.ndarray) -> None:
+  """Raises a DataError if an array of a file has non-finite values."""
+  bad = value.size - int(np.isfinite(value).sum())
+  if bad:
+    where = tuple(int(i) for i in np.argwhere(~np.isfinite(value))[0])
+    raise errors.DataError(
+        f'{path}: {name} has {bad} non-finite values, the first at {where}'
+    )
 
 
 def _make_sae(

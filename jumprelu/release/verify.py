@@ -143,8 +143,6 @@ def _verify_member(folder: pathlib.Path, listed: Mapping) -> int:
   if not layout.is_folder_of(listed['path'], expected):
     raise errors.DataError(f'{folder}: should be named {expected}')
   path = folder / layout.PARAMS
-  for name, value in params.items():
-    _check_finite(path, name, value)
   W_dec = params['W_dec']
   norms = np.sqrt(np.einsum('ij,ij->i', W_dec, W_dec, dtype=np.float64))
   # A row of zeros passes, because it cannot be scaled to unit norm.
@@ -164,15 +162,6 @@ def _verify_member(folder: pathlib.Path, listed: Mapping) -> int:
         f'{folder / layout.CONFIG}: sha256 is not that of {layout.PARAMS}'
     )
   return sae.width
-
-
-def _check_finite(path, name: str, value: np.ndarray):
-  bad = value.size - int(np.isfinite(value).sum())
-  if bad:
-    where = tuple(int(i) for i in np.argwhere(~np.isfinite(value))[0])
-    raise errors.DataError(
-        f'{path}: {name} has {bad} non-finite values, the first at {where}'
-    )
 
 
 def _check_threshold(path, threshold: np.ndarray, config: Mapping):
@@ -205,7 +194,7 @@ def _check_test_vectors(
        'reconstruction': (rows, sae.d_out)},
   )  # fmt: skip
   for name, value in vectors.items():
-    _check_finite(path, name, value)
+    members.check_finite(path, name, value)
   latents = vectors['latents']
   wrong = recompute.wrong_latents(sae, params, vectors['x'], latents=latents)
   if wrong.any():

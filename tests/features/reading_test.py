@@ -21,6 +21,31 @@ def test_rows_of_some_latents_and_columns_are_read(folder, tables):
   assert reading.read_latents(folder, MEMBER) == tables[MEMBER]
 
 
+def test_rows_of_several_row_groups_are_read_in_order(folder, tables, tmp_path):
+  copy = shutil.copytree(folder, tmp_path / 'copy')
+  path = copy / 'members' / f'{MEMBER}.parquet'
+  parquet.write_table(parquet.read_table(path), path, row_group_size=5)
+  rows = reading.read_latents(copy, MEMBER, latents=[31, 7, 30, 4, 5, 7])
+  assert rows == [tables[MEMBER][i] for i in (4, 5, 7, 30, 31)]
+  assert reading.read_latents(copy, MEMBER, latents=[]) == []
+  parquet.write_table(parquet.read_table(path)[:30], path, row_group_size=7)
+  with pytest.raises(errors.DataError, match=r'parquet: damaged \(30 rows'):
+    reading.read_latents(copy, MEMBER, latents=[29, 30])
+
+
+# The byte is the repetition of the first column, for which no number above 2 is
+# defined.
+def test_an_undefined_repetition_is_damage_and_no_deadlock(folder, tmp_path):
+  copy = shutil.copytree(folder, tmp_path / 'copy')
+  path = copy / 'members' / f'{MEMBER}.parquet'
+  data = bytearray(path.read_bytes())
+  at = data.index(b'\x25\x02\x18\x06latent', -len(data)) + 1
+  data[at] = 0x22
+  path.write_bytes(data)
+  with pytest.raises(errors.DataError, match='parquet: damaged'):
+    reading.read_latents(copy, MEMBER, latents=[3])
+
+
 def test_columns_are_read_as_tables(folder, tables):
   table = reading.read_table(folder, MEMBER, columns=['count', 'examples'])
   assert table.column_names == ['count', 'examples']

@@ -10,7 +10,7 @@ import pytest
 
 from jumprelu import errors
 from jumprelu.files import digests, json_files
-from jumprelu.release import members, verify
+from jumprelu.release import formats, members, verify
 from tests import small_release
 from tests.small_release import FOLDER, change_arrays, change_json, reseal
 
@@ -77,7 +77,10 @@ def test_a_flipped_bit_anywhere_in_params_is_refused(out):
 @pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])
 def test_a_non_finite_number(out, value):
   change_arrays(out, lambda a: a['W_enc'].__setitem__((2, 5), value))
-  refused(out, r'W_enc has 1 non-finite values, the first at \(2, 5\)')
+  fault = r'W_enc has 1 non-finite values, the first at \(2, 5\)'
+  refused(out, fault)
+  with pytest.raises(errors.DataError, match=fault):
+    formats.find(out)
 
 
 def test_a_decoder_row_that_is_not_unit(out):
