@@ -19,7 +19,7 @@ import numpy as np
 from jumprelu import explain
 from jumprelu.explain import questions as questions_lib
 from jumprelu.explain import windows as windows_lib
-from jumprelu.files import json_files
+from jumprelu.files import json_text
 
 # The longest explanation that is kept, in characters.
 LONGEST = 500
@@ -214,7 +214,7 @@ def parse_numbers(text: str, form: Form) -> list[int] | None:
   lists = re.findall(r'\[[^\[\]]*\]', text)
   body = lists[-1] if lists else f'[{text.strip()}]'
   try:
-    values = json_files.loads(body)
+    values = json_text.loads(body)
   except (ValueError, RecursionError):
     return None
   if len(values) != form.count:

@@ -6,7 +6,7 @@ remote storage. An object may be sealed: it then has one more field, the SHA-256
 of its other fields, so that a flipped bit is an error when it is read.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 import hashlib
 import json
 import math
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from jumprelu import errors
-from jumprelu.files import remote
+from jumprelu.files import json_text, remote
 
 # Larger files are not parsed, because files may come from untrusted sources.
 _MAX_BYTES = 64 * 2**20
@@ -62,7 +62,7 @@ def read_json(
         f' file{cure}'
     )
   try:
-    value = loads(text)
+    value = json_text.loads(text)
   except (ValueError, RecursionError) as error:
     raise errors.DataError(f'{path}: not JSON ({error}){cure}') from error
   if not isinstance(value, dict):
@@ -74,45 +74,6 @@ def read_json(
         f' {_SEAL}{cure}'
     )
   return value
-
-
-def loads(text: str | bytes) -> Any:
-  """Returns the value of JSON text, whose integers must fit into 64 bits.
-
-  A larger integer cannot be converted to a float or to an element of an array.
-
-  Raises:
-    ValueError: The text is not JSON, or an integer is too large; the message
-      names its field.
-    RecursionError: The text is nested too deeply.
-  """
-  try:
-    return json.loads(text, parse_int=_integer)
-  except _LargeError as error:
-    field = next(_large_fields(json.loads(text), ''))
-    raise ValueError(f'{field}{error}') from None
-
-
-class _LargeError(ValueError):
-  """An integer does not fit into 64 bits."""
-
-
-def _integer(digits: str) -> int:
-  value = int(digits)
-  if not -(2**63) <= value < 2**63:
-    raise _LargeError(f'the integer {digits[:8]}... does not fit into 64 bits')
-  return value
-
-
-def _large_fields(value: Any, name: str) -> Iterator[str]:
-  """Yields 'NAME: ' for each integer that is too large; '' without a name."""
-  if isinstance(value, int) and not -(2**63) <= value < 2**63:
-    yield name and f'{name}: '
-  children = value.items() if isinstance(value, dict) else ()
-  if isinstance(value, list):
-    children = enumerate(value)
-  for key, child in children:
-    yield from _large_fields(child, f'{name}.{key}' if name else str(key))
 
 
 def _seal_of(value: Mapping[str, Any]) -> str:
@@ -224,7 +185,7 @@ def read_some_lines(
   values = {}
   for index in indices:
     try:
-      value = loads(lines[index])
+      value = json_text.loads(lines[index])
     except (ValueError, RecursionError) as error:
       raise errors.DataError(f'{path}: line {index + 1}: {error}') from error
     if not isinstance(value, dict):

@@ -33,8 +33,7 @@ def test_rows_of_several_row_groups_are_read_in_order(folder, tables, tmp_path):
     reading.read_latents(copy, MEMBER, latents=[29, 30])
 
 
-# The byte is the repetition of the first column, for which no number above 2 is
-# defined.
+# The changed byte is the repetition of the first column.
 def test_an_undefined_repetition_is_damage_and_no_deadlock(folder, tmp_path):
   copy = shutil.copytree(folder, tmp_path / 'copy')
   path = copy / 'members' / f'{MEMBER}.parquet'
