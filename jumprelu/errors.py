@@ -1,7 +1,8 @@
 """Errors that a user can fix, with exit codes for launchers.
 
 Exit codes: 42 stopped by SIGTERM, 2 bad flags or config, 65 damaged data, 66
-missing input, 70 numerical failure, 75 try again (a full disk), 130 interrupted.
+missing input, 70 numerical failure, 75 try again (a full disk, processes that do
+not reach each other), 130 interrupted.
 A launcher may retry a process that fails with 75 or with another code. A message
 is one line that names the file or field, and what to do.
 """
@@ -67,11 +68,40 @@ def exit_code(error: BaseException) -> int:
   """Returns the exit code of a process that `error` ends; 1 for a crash."""
   if isinstance(error, KeyboardInterrupt):
     return getattr(error, 'exit_code', EXIT_INTERRUPTED)
-  if is_full_disk(error):
+  if is_full_disk(error) or is_unreached(error):
     return EXIT_TRY_AGAIN
   if is_wrong_path(error):
     return UserError.exit_code
   return getattr(error, 'exit_code', 1)
+
+
+def temporary(error: BaseException) -> str:
+  """Returns the message of an error after which to try again; '' for others."""
+  if is_full_disk(error):
+    place = getattr(error, 'filename', None)
+    where = f'{place}: ' if place else ''
+    return (
+        f'{where}the disk is full ({error}); make room in the folders of --out'
+        ' and of JUMPRELU_CACHE, then run the same command again'
+    )
+  if is_unreached(error):
+    return (
+        'the processes of the job did not reach each other in time'
+        f' ({str(error)[:200]}); run the same command again in all of them'
+    )
+  return ''
+
+
+def is_unreached(error: BaseException) -> bool:
+  """Returns whether the processes of a job did not connect in time.
+
+  A connection that was lost later is not meant, because the other process may
+  have failed by itself.
+  """
+  text = str(error)
+  return 'DEADLINE_EXCEEDED' in text and any(
+      name in text for name in ('CoordinationService', 'Gloo', 'PjRT_Client')
+  )
 
 
 def is_wrong_path(error: BaseException) -> bool:

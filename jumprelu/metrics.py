@@ -6,7 +6,7 @@ the parts of a data set, merged, equal the record of the whole set up to
 rounding.
 """
 
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -70,6 +70,11 @@ class Average(NamedTuple):
         (totals * counts).sum(),
     )
 
+  @classmethod
+  def empty(cls) -> 'Average':
+    """Returns the record of no sequence."""
+    return cls.from_sums(np.zeros(0), np.zeros(0, np.int64))
+
   def merge(self, other: 'Average') -> 'Average':
     """Returns the record of both sets of sequences together."""
     return add(self, other)
@@ -121,6 +126,12 @@ class Moments(NamedTuple):
         np.asarray(shift, np.float64) + delta,
         second - count * np.outer(delta, delta),
     )
+
+  @classmethod
+  def empty(cls, size: int) -> 'Moments':
+    """Returns the moments of no row of this size."""
+    count: Any = np.int64(0)
+    return cls(count, np.zeros(size), np.zeros((size, size)))
 
   def merge(self, other: 'Moments') -> 'Moments':
     """Returns the moments of both sets of rows together (Chan et al., 1979)."""

@@ -41,6 +41,20 @@ def from_main(numbers: Sequence[int]) -> list[int]:
   return [int(number) for number in padded if number >= 0]
 
 
+def array_from_main(array: np.ndarray) -> np.ndarray:
+  """Returns process 0's array in every process.
+
+  Args:
+    array: An array of the same shape and dtype in all processes.
+  """
+  if jax.process_count() == 1:
+    return array
+  # Bytes, because JAX has no 64-bit types by default.
+  raw = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+  raw = np.asarray(multihost_utils.broadcast_one_to_all(raw))
+  return raw.view(array.dtype).reshape(array.shape)
+
+
 def from_all(number: int) -> list[int]:
   """Returns each process's number, in the order of the processes."""
   if jax.process_count() == 1:

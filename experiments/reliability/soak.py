@@ -29,6 +29,7 @@ from jumprelu.run import flags as flags_lib
 from jumprelu.run import main as main_lib
 
 RESULTS = 'results.jsonl'
+_MAX_STARTS = 12
 _SUMS = ('cycles', 'kills', 'in_flight_saves', 'lost_steps', 'mismatches')
 
 
@@ -125,6 +126,11 @@ def _soaked(
   if not problems:
     code, output = job.finish()
     counts['starts'] += 1
+    while soak_runs.is_temporary(code, output) and (
+        counts['starts'] < _MAX_STARTS
+    ):
+      code, output = job.finish()
+      counts['starts'] += 1
     problems = (
         [f'exit {code}: {output[-300:]}']
         if code

@@ -15,6 +15,7 @@ import tempfile
 import time
 from typing import Any
 
+from jumprelu import errors
 from jumprelu.run import preemption
 
 # Name -> (number of processes, devices of each).
@@ -176,9 +177,10 @@ def interrupted(job: Job, rng: random.Random) -> Hit:
       codes = [child.poll() for child in children]
       if all(code is not None for code in codes):
         # The run has ended before the moment came.
-        wrong = [code for code in codes if code]
-        text = f'exit {wrong[0]}: {_read(log)[-500:]}' if wrong else ''
-        return Hit(problem=text)
+        wrong, output = [code for code in codes if code], _read(log)
+        if not wrong or is_temporary(wrong[0], output):
+          return Hit()
+        return Hit(problem=f'exit {wrong[0]}: {output[-500:]}')
       if time.monotonic() > until:
         return Hit(problem=f'no end within {_PATIENCE} s: {_read(log)[-500:]}')
       time.sleep(0.005)
@@ -248,7 +250,14 @@ def _problem(codes: list[int], kind: str, output: str) -> str:
   if 'INT' in names:
     allowed |= {130, -signal.SIGINT}
   wrong = [code for code in codes if code not in allowed]
+  if wrong and is_temporary(wrong[0], output):
+    return ''
   return f'{kind}: exit {wrong[0]}: {output[-1000:]}' if wrong else ''
+
+
+def is_temporary(code: int, output: str) -> bool:
+  """Returns whether processes did not reach each other, as on a busy machine."""
+  return code == errors.EXIT_TRY_AGAIN and 'did not reach each other' in output
 
 
 def _is_saving(folder: pathlib.Path) -> bool:

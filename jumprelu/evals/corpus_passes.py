@@ -15,7 +15,8 @@ import jax
 import numpy as np
 
 from jumprelu import evals, lm, metrics, sharding
-from jumprelu.evals import delta_loss, jitted, splice
+from jumprelu.evals import delta_loss, frequency, fvu, jitted, splice
+from jumprelu.evals import partial as partial_lib
 from jumprelu.evals import text as text_lib
 from jumprelu.saes import base
 
@@ -183,11 +184,19 @@ def _target_sums(batch, shift, mesh):
   }
 
 
+def _no_moments(shift):
+  """Returns the moments of each target over no token."""
+  return {target: metrics.Moments.empty(len(x)) for target, x in shift.items()}
+
+
 def _add_moments(moments, by_target, shift):
-  """Merges one batch's sums into `moments`, on the host."""
-  for target, part in by_target.items():
-    part = metrics.Moments.from_sums(part, shift[target])
-    moments[target] = _merge(moments[target], part)
+  """Returns the moments with one batch's sums, on the host."""
+  return {
+      target: total.merge(
+          metrics.Moments.from_sums(by_target[target], shift[target])
+      )
+      for target, total in moments.items()
+  }
 
 
 def first_means(
@@ -217,10 +226,17 @@ def first(
     *,
     text: text_lib.Text,
     config: evals.Config,
+    partial: partial_lib.Partial = partial_lib.NONE,
 ) -> Sums:
   """Returns the sums of the first pass.
 
-  `shift` has a vector near the mean of each target (`first_means`).
+  Args:
+    forward: The clean forward pass.
+    members: The members.
+    shift: A vector near the mean of each target (`first_means`).
+    text: The text.
+    config: The window of dead latents.
+    partial: The partial results.
   """
 
   def step(tokens):
@@ -231,21 +247,28 @@ def first(
     ]
     return by_member, _target_sums(batch, shift, text.mesh)
 
-  total = Sums(
-      reconstruction=[None] * len(members),
-      firing=[None] * len(members),
-      window=[None] * len(members),
-      moments=dict.fromkeys(shift),
+  def add(total, result):
+    by_member, by_target = result
+    fidelity, firing = zip(*by_member, strict=True)
+    window = [
+        old.merge(new) if old.tokens < config.dead_window_tokens else old
+        for old, new in zip(total.window, firing, strict=True)
+    ]
+    return Sums(
+        list(map(_merge, total.reconstruction, fidelity)),
+        list(map(_merge, total.firing, firing)),
+        window,
+        _add_moments(total.moments, by_target, shift),
+    )
+
+  firing = [frequency.Firing.empty(member.sae.width) for member in members]
+  initial = Sums(
+      reconstruction=[fvu.Reconstruction.empty() for _ in members],
+      firing=firing,
+      window=firing,
+      moments=_no_moments(shift),
   )
-  for by_member, by_target in text_lib.over(text, step, 'evaluate: latents'):
-    for i, (fidelity, firing) in enumerate(by_member):
-      total.reconstruction[i] = _merge(total.reconstruction[i], fidelity)
-      total.firing[i] = _merge(total.firing[i], firing)
-      window = total.window[i]
-      if window is None or window.tokens < config.dead_window_tokens:
-        total.window[i] = _merge(window, firing)
-    _add_moments(total.moments, by_target, shift)
-  return total
+  return partial.total('latents', text, step, initial=initial, add=add)
 
 
 def moments(
@@ -253,16 +276,20 @@ def moments(
     shift: dict[lm.Tap, np.ndarray],
     *,
     text: text_lib.Text,
+    partial: partial_lib.Partial = partial_lib.NONE,
 ) -> dict[lm.Tap, metrics.Moments]:
   """Returns the moments of every target on `text`; `shift` as in `first`."""
 
   def step(tokens):
     return _target_sums(forward(tokens), shift, text.mesh)
 
-  by_tap: dict[lm.Tap, Any] = dict.fromkeys(shift)
-  for by_target in text_lib.over(text, step, 'evaluate: PCA baseline'):
-    _add_moments(by_tap, by_target, shift)
-  return by_tap
+  return partial.total(
+      'PCA baseline',
+      text,
+      step,
+      initial=_no_moments(shift),
+      add=lambda total, by_target: _add_moments(total, by_target, shift),
+  )
 
 
 def second(
@@ -272,6 +299,7 @@ def second(
     *,
     forward: Forward,
     text: text_lib.Text,
+    partial: partial_lib.Partial = partial_lib.NONE,
 ) -> list[delta_loss.Downstream]:
   """Returns each member's clean loss and the increases of the loss.
 
@@ -303,14 +331,19 @@ def second(
         losses[target](batch, value), batch, clean=clean[target], mesh=mesh
     )
 
-  total: list[Any] = [None] * len(members)
-  for by_member, by_target in text_lib.over(text, step, 'evaluate: losses'):
+  def add(total, result):
+    by_member, by_target = result
     averages = {
         target: [part.average() for part in parts]
         for target, parts in by_target.items()
     }
-    for i, member in enumerate(members):
+    sums = []
+    for old, member, spliced in zip(total, members, by_member, strict=True):
       clean, zero, mean = averages[member.target]
-      part = delta_loss.Downstream(clean, by_member[i].average(), zero, mean)
-      total[i] = _merge(total[i], part)
-  return total
+      sums.append(
+          old.merge(delta_loss.Downstream(clean, spliced.average(), zero, mean))
+      )
+    return sums
+
+  initial = [delta_loss.Downstream.empty() for _ in members]
+  return partial.total('losses', text, step, initial=initial, add=add)

@@ -55,6 +55,11 @@ class Downstream(NamedTuple):
   zero: metrics.Average  # Increase by zeros.
   mean: metrics.Average  # Increase by the mean activation.
 
+  @classmethod
+  def empty(cls) -> 'Downstream':
+    """Returns the record of no sequence."""
+    return cls(*[metrics.Average.empty()] * 4)
+
   def merge(self, other: 'Downstream') -> 'Downstream':
     """Returns the record of both sets of sequences."""
     return metrics.add(self, other)

@@ -23,6 +23,7 @@ import numpy as np
 from jumprelu import errors, evals, lm
 from jumprelu.evals import corpus_passes, jitted, pca, results, splice
 from jumprelu.evals import measures as measures_lib
+from jumprelu.evals import partial as partial_lib
 from jumprelu.evals import text as text_lib
 from jumprelu.evals.measures import config as settings_lib
 from jumprelu.evals.measures import context as context_lib
@@ -62,6 +63,7 @@ def evaluate_members(
     mesh: jax.sharding.Mesh | None = None,
     measures: Sequence[str] = (),
     settings: settings_lib.Config | None = None,
+    partial: partial_lib.Partial = partial_lib.NONE,
 ) -> Evaluation:
   """Returns the results of all members on the same held-out tokens.
 
@@ -74,6 +76,7 @@ def evaluate_members(
     mesh: The device mesh; one device if None.
     measures: Names from `evals.measures.MEASURES` of optional measures.
     settings: Settings of the optional measures.
+    partial: Partial results, from which an interrupted evaluation resumes.
 
   Raises:
     UserError: if text is missing, or an SAE or a measure cannot be evaluated.
@@ -83,24 +86,21 @@ def evaluate_members(
   measures = measures_lib.check(measures)
   check_fit(model, members, held_out)
   placed = _place(model, members, mesh)
-  all_reads = [member.reads for member in members]
-  forward = jitted.forward(
-      model, splice.taps_for(all_reads), limits=lm.all_limits(all_reads),
-      user_prefix=held_out.user_prefix, mesh=mesh,
-  )  # fmt: skip
-  size = config.lm_sequences
-  sample = functools.partial(text_lib.sample, sequences=size, mesh=mesh)
+  forward = _forward(model, members, held_out.user_prefix, mesh)
+  sample = functools.partial(_sample, config=config, mesh=mesh)
   text = sample(held_out, config.tokens)
   targets = sorted({member.target for member in placed})
   shift = corpus_passes.first_means(forward, targets, text=text)
-  sums = corpus_passes.first(forward, placed, shift, text=text, config=config)
+  sums = corpus_passes.first(
+      forward, placed, shift, text=text, config=config, partial=partial
+  )
   has_baseline = train is not None and len(train) and config.pca_tokens
-  train_text = sample(train, config.pca_tokens) if has_baseline else None
-  curves = _pca_curves(forward, shift, sums, text=train_text)
+  fitted = sample(train, config.pca_tokens) if has_baseline else None
+  curves = _pca_curves(forward, shift, sums, text=fitted, partial=partial)
   means = {target: fit.mean for target, fit in sums.moments.items()}
   loss_text = text.first(config.delta_loss_tokens)
   losses = corpus_passes.second(
-      model, placed, means, forward=forward, text=loss_text
+      model, placed, means, forward=forward, text=loss_text, partial=partial
   )
   rows = []
   for i, member in enumerate(members):
@@ -111,33 +111,57 @@ def evaluate_members(
       model, placed, _names(rows), list(map(_kind, members)), frequencies,
       means, forward, loss_text, settings or settings_lib.Config(),
   )  # fmt: skip
-  return Evaluation(rows, frequencies, _measure(context, measures, rows))
+  tables = _measure(context, measures, rows, partial)
+  return Evaluation(rows, frequencies, tables)
 
 
-def _pca_curves(forward, shift, sums, *, text):
+def _sample(cache, tokens, *, config, mesh):
+  """Returns a sample of a cache, in batches of the config's size."""
+  return text_lib.sample(
+      cache, tokens, sequences=config.lm_sequences, mesh=mesh
+  )
+
+
+def _forward(model, members, user_prefix, mesh):
+  """Returns the clean forward pass, which records the members' taps."""
+  reads = [member.reads for member in members]
+  return jitted.forward(
+      model, splice.taps_for(reads), limits=lm.all_limits(reads),
+      user_prefix=user_prefix, mesh=mesh,
+  )  # fmt: skip
+
+
+def _pca_curves(forward, shift, sums, *, text, partial):
   """Returns, for each target, the FVU by rank of PCA fitted on `text`.
 
   The result is empty if `text` is None.
   """
   if text is None:
     return {}
+  fits = corpus_passes.moments(forward, shift, text=text, partial=partial)
   return {
       target: pca.fvu(pca.fit(fit), sums.moments[target])
-      for target, fit in corpus_passes.moments(
-          forward, shift, text=text
-      ).items()
+      for target, fit in fits.items()
   }
 
 
-def _measure(context, measures, rows):
+def _measure(context, measures, rows, partial):
   """Adds the measures' columns to the rows and returns their tables."""
   tables = {}
   for name in measures:
-    measured = measures_lib.MEASURES[name](context)
-    for row, columns in zip(rows, measured.columns, strict=True):
-      row |= results.make_row(columns)
-    if measured.table:
-      tables[name] = [results.make_row(row) for row in measured.table]
+
+    def compute(measure=measures_lib.MEASURES[name]):
+      measured = measure(context)
+      return {
+          'columns': [results.make_row(row) for row in measured.columns],
+          'table': [results.make_row(row) for row in measured.table],
+      }
+
+    measured = partial.once(name, compute)
+    for row, columns in zip(rows, measured['columns'], strict=True):
+      row |= columns
+    if measured['table']:
+      tables[name] = measured['table']
   return tables
 
 

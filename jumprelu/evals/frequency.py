@@ -16,6 +16,13 @@ class Firing(NamedTuple):
   fired: Num[Array, ' latents']
 
   @classmethod
+  def empty(cls, width: int) -> 'Firing':
+    """Returns the counts of this number of latents over no token."""
+    tokens: Any = np.int64(0)
+    fired: Any = np.zeros(width, np.int64)
+    return cls(tokens, fired)
+
+  @classmethod
   def from_batch(
       cls,
       latents: Float[Array, '*batch latents'],

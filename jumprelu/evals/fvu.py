@@ -11,6 +11,7 @@ SAEs, arXiv 2404.16014); gamma < 1 means that reconstructions are too small.
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 
 from jumprelu import metrics
 from jumprelu.array_typing import Array, Bool, Float, Num
@@ -23,6 +24,13 @@ class Reconstruction(NamedTuple):
   residual: Num[Array, '']  # Sum of ||y - yhat||^2.
   norm: Num[Array, '']  # Sum of ||yhat||^2.
   overlap: Num[Array, '']  # Sum of yhat . y.
+
+  @classmethod
+  def empty(cls) -> 'Reconstruction':
+    """Returns the sums over no token."""
+    counts: Any = np.int64(0)
+    sums: Any = np.zeros(3)
+    return cls(counts, *sums)
 
   @classmethod
   def from_batch(

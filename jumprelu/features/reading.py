@@ -249,13 +249,13 @@ def _read(
     # `parquet.read_table` may wait for ever for a thread that met damage.
     with parquet.ParquetFile(path, page_checksum_verification=True) as file:
       table = _rows(file, names, rows)
-    columns = table.column_names
+    present = table.column_names
   except (pyarrow.ArrowException, OSError, ValueError) as error:
     raise errors.DataError(
         f'{path}: damaged ({str(error).splitlines()[0]}); collect it again'
     ) from error
   for name in wanted:
-    if name not in columns:
+    if name not in present:
       raise errors.DataError(f'{path}: has no column {name}; collect it again')
   return table
 

@@ -1,14 +1,19 @@
 """Evaluation of released SAEs of any format on held-out text."""
 
 from collections.abc import Mapping, Sequence
+import dataclasses
+import pathlib
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jumprelu import data, errors, evals, lm, sharding
+from jumprelu.data import corpus as corpus_lib
 from jumprelu.evals import evaluate
+from jumprelu.evals import partial as partial_lib
 from jumprelu.evals.measures import config as settings_lib
-from jumprelu.files import dotted
+from jumprelu.files import digests, dotted
 from jumprelu.ops import products
 from jumprelu.release.formats import record
 from jumprelu.training import config as config_lib
@@ -47,6 +52,7 @@ def evaluate_released(
     precision: str | None = None,
     measures: Sequence[str] = (),
     settings: settings_lib.Config | None = None,
+    partial: pathlib.Path | None = None,
 ) -> evaluate.Evaluation:
   """Returns the evaluation of SAEs whose origins are complete.
 
@@ -62,7 +68,10 @@ def evaluate_released(
       the platform.
     measures: The names of additional measures.
     settings: The settings of the measures; the defaults if None.
+    partial: A folder of partial results, from which an interrupted evaluation
+      resumes; none are kept if None. The caller removes it.
   """
+  settings = settings or settings_lib.Config()
   members = [make_member(path, sae) for path, sae in released.items()]
   # Shapes, then the text, precede the load of the model, which takes longest.
   source = lm.find(model)
@@ -76,6 +85,9 @@ def evaluate_released(
       mesh=devices,
   )
   with products.precision(precision):
+    key = {}
+    if partial is not None:
+      key = _key(language_model, members, prepared, config, settings)
     return evaluate.evaluate_members(
         language_model,
         members,
@@ -85,7 +97,40 @@ def evaluate_released(
         mesh=devices,
         measures=measures,
         settings=settings,
+        partial=partial_lib.Partial(partial, key),
     )
+
+
+def _key(
+    model: lm.LanguageModel,
+    members: Sequence[evaluate.EvalMember],
+    prepared: corpus_lib.Prepared,
+    config: evals.Config,
+    settings: settings_lib.Config,
+) -> dict[str, Any]:
+  """Returns everything that determines an evaluation, as JSON values."""
+  return {
+      'evals': evals.VERSION,
+      'saes': [repr((m.sae, m.reads, m.meta)) for m in members],
+      'params': digests.tree_digest(
+          jax.tree.map(jnp.asarray, [m.params for m in members])
+      ),
+      'lm': digests.tree_digest(model.params),
+      'eval': dataclasses.asdict(config),
+      'held_out': prepared.held_out.digest,
+      'train': prepared.train.digest,
+      'measures': dataclasses.asdict(settings),
+      'labels': _labels_digest(settings.probing.data),
+      'platform': jax.default_backend(),
+      'matmul_precision': jax.config.jax_default_matmul_precision,
+  }
+
+
+def _labels_digest(path: str) -> list[str]:
+  """Returns the SHA-256 of each file with labelled texts that exists."""
+  where = pathlib.Path(path or 'no such file')
+  files = sorted(where.glob('*.jsonl')) if where.is_dir() else [where]
+  return [digests.sha256_of(file) for file in files if file.is_file()]
 
 
 def make_member(path: str, released: record.Released) -> evaluate.EvalMember:

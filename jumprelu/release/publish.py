@@ -17,6 +17,7 @@ import numpy as np
 from jumprelu import data, evals, extras, lm, sharding
 from jumprelu.data import packing
 from jumprelu.evals import evaluate, stored
+from jumprelu.evals import partial as partial_lib
 from jumprelu.files import digests
 from jumprelu.ops import products
 from jumprelu.release import members as members_lib
@@ -29,6 +30,8 @@ with extras.imports():
   from etils import epath
 
 _EVALUATION = 'evaluation'
+# The folder of partial results, until an evaluation is complete.
+_PARTIAL = 'evaluation.partial'
 
 
 class Run(NamedTuple):
@@ -99,8 +102,10 @@ def evaluate_run(run: Run) -> evaluate.Evaluation:
   key = evaluation_key(run)
   evaluation = stored.read(folder, key)
   if evaluation is None:
-    evaluation = evaluate_members(run)
+    partial = partial_lib.Partial(run.path / _PARTIAL, key)
+    evaluation = evaluate_members(run, partial=partial)
     stored.write(evaluation, folder, key)
+    partial_lib.remove(run.path / _PARTIAL)
   return evaluation
 
 
@@ -138,13 +143,17 @@ def arithmetic(config: config_lib.TrainConfig) -> dict[str, Any]:
 
 
 def evaluate_members(
-    run: Run, measures: Sequence[str] = ()
+    run: Run,
+    measures: Sequence[str] = (),
+    *,
+    partial: partial_lib.Partial = partial_lib.NONE,
 ) -> evaluate.Evaluation:
   """Returns a new evaluation of all members on the run's held-out text.
 
   Args:
     run: The run, whose matmul precision is used.
     measures: The names of additional measures.
+    partial: Partial results, from which an interrupted evaluation resumes.
   """
   with products.precision(run.config.matmul_precision):
     return evaluate.evaluate_members(
@@ -155,6 +164,7 @@ def evaluate_members(
         config=run.config.eval,
         mesh=run.mesh,
         measures=measures,
+        partial=partial,
     )
 
 

@@ -5,7 +5,8 @@ JSON line per member, and the same rows as Parquet next to it. A row holds L0,
 FVU, delta loss with its standard error, loss recovered relative to zero and to
 mean ablation, gamma, dead and dense shares, and the FVU of a PCA of rank L0
 fitted on training text. Model and text default to those of the training run.
-Only the documents that training on that text would hold out are evaluated.
+Only the documents that training on that text would hold out are evaluated. With
+--out, the same command resumes an interrupted evaluation from OUT.partial.
 
   jumprelu evaluate releases/layer2
   jumprelu evaluate --release=releases/layer2 --out=results.jsonl
@@ -105,6 +106,7 @@ def run(fv: absl_flags.FlagValues) -> None:
   """Checks the flags, evaluates the SAEs and writes the results."""
   from jumprelu import evals, sharding
   from jumprelu.evals import measures as measures_lib
+  from jumprelu.evals import partial as partial_lib
   from jumprelu.evals.measures import config as settings_lib
   from jumprelu.release import evaluation, formats
   from jumprelu.run import flags, origin_flags, preemption
@@ -135,6 +137,7 @@ def run(fv: absl_flags.FlagValues) -> None:
   processes = flags.build(fv, preemption.Config(), prefix='process.')
   # The watchdog expects training segments, which an evaluation does not have.
   processes = dataclasses.replace(processes, watchdog_seconds=0)
+  partial = out and out.with_suffix('.partial')
   with preemption.start(processes, saves=False):
     results = evaluation.evaluate_released(
         loaded,
@@ -147,8 +150,11 @@ def run(fv: absl_flags.FlagValues) -> None:
         text=fv.data or training.get('data', 'stdlib'),
         lm_dtype=fv.lm_dtype,
         precision=fv.matmul_precision or training.get('matmul_precision'),
+        partial=partial,
     )
     _report(results.rows, results.tables, out=out)
+    if partial:
+      partial_lib.remove(partial)
 
 
 def _report(

@@ -183,16 +183,9 @@ def _run_command(command: Command, prog: str, argv: Sequence[str]) -> int:
   except Exception as error:
     if not debug and errors.is_wrong_path(error):
       return _fail(prog, str(error), errors.UserError.exit_code)
-    if debug or not errors.is_full_disk(error):
+    if debug or not (message := errors.temporary(error)):
       raise
-    place = getattr(error, 'filename', None)
-    where = f'{place}: ' if place else ''
-    return _fail(
-        prog,
-        f'{where}the disk is full ({error}); make room in the folders of --out'
-        ' and of JUMPRELU_CACHE, then run the same command again',
-        errors.EXIT_TRY_AGAIN,
-    )
+    return _fail(prog, message, errors.EXIT_TRY_AGAIN)
 
 
 def parse(

@@ -343,9 +343,11 @@ def _abandon(error: BaseException) -> None:
   The shutdown would wait for the other processes, which may be stuck.
   """
   who = f'[p{jax.process_index()}/{jax.process_count()}]'
-  code = getattr(error, 'exit_code', 1)
+  code = errors.exit_code(error)
   if isinstance(error, errors.Interrupted):
     pass  # A line was printed when the signal arrived.
+  elif message := errors.temporary(error):
+    print(f'{who} {message}', file=sys.stderr)
   elif hasattr(error, 'exit_code'):
     print(f'{who} {error}', file=sys.stderr)
   else:

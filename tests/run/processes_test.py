@@ -141,17 +141,64 @@ def test_a_checkpoint_of_four_processes_is_resumed_with_the_same_tokens(
   assert_near(out, other, STEPS)
 
 
-def test_two_processes_write_the_rows_of_one_process(tmp_path):
-  argv = [
-      *('-m', 'jumprelu.run.main', 'evaluate'),
-      f'--release={nano_release.make_release(tmp_path / "release")}',
-      f'--data={nano_release.make_text(tmp_path / "text")}',
-      f'--corpus.cache_dir={tmp_path / "cache"}',
+def _evaluate_flags(folder):
+  return [
+      f'--release={nano_release.make_release(folder / "release")}',
+      f'--data={nano_release.make_text(folder / "text")}',
+      f'--corpus.cache_dir={folder / "cache"}',
       '--corpus.sequence_length=32',
       '--corpus.held_out_percent=50',
       '--eval.lm_sequences=8',
       '--eval.pca_tokens=512',
   ]
+
+
+# A command whose process sends itself SIGTERM at a batch of the losses.
+_STOPPED = """
+import os, signal, sys, time
+from jumprelu.evals import text
+from jumprelu.run import main
+
+over = text.over
+
+def stopping(rows, step, name):
+  for i, result in enumerate(over(rows, step, name)):
+    if name == 'evaluate: losses' and i == 2:
+      os.kill(os.getpid(), signal.SIGTERM)
+      time.sleep(5)
+    yield result
+
+text.over = stopping
+sys.exit(main.main(['evaluate', *sys.argv[1:]]))
+"""
+
+
+@pytest.mark.parametrize('processes', [1, 2])
+def test_an_evaluation_saves_on_sigterm_and_resumes(tmp_path, processes):
+  (tmp_path / 'stopped.py').write_text(_STOPPED)
+  flags = _evaluate_flags(tmp_path)
+  out, whole = tmp_path / 'out.jsonl', tmp_path / 'whole.jsonl'
+  command = ['-m', 'jumprelu.run.main', 'evaluate', *flags]
+
+  def run(argv, code):
+    with local_processes.run_together(argv, processes=processes) as children:
+      codes = [child.exit_code() for child in children]
+      outputs = [child.output for child in children]
+    assert codes == [code] * processes, '\n'.join(outputs)
+    return outputs[0]
+
+  run([tmp_path / 'stopped.py', *flags, f'--out={out}'], 42)
+  assert not out.exists()
+  output = run([*command, f'--out={out}'], 0)
+  assert 'evaluate: latents resumes at batch' in output
+  assert 'evaluate: losses resumes at batch 2' in output
+  run([*command, f'--out={whole}'], 0)
+  assert out.read_bytes() == whole.read_bytes()
+  assert not (tmp_path / 'out.partial').exists()
+
+
+def test_two_processes_write_the_rows_of_one_process(tmp_path):
+  argv = ['-m', 'jumprelu.run.main', 'evaluate', *_evaluate_flags(tmp_path)]
   rows = {}
   for processes in (1, 2):
     out = tmp_path / f'{processes}.jsonl'
