@@ -183,7 +183,7 @@ def _reads(
       future = arrays.read(array, steps=steps, shards=everything)
       rows = arrays.result_of(future, folder, block)
       if digest:  # As `store.Stored` does.
-        arrays.digests(rows[::every])
+        arrays.first_digests(rows[::every])
       jax.block_until_ready(jax.device_put(rows))
 
   return (

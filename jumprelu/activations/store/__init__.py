@@ -10,7 +10,8 @@ folder of a store holds
                   to [-1, d_site] is in the order of training
   keep/           the keep mask, a zarr3 array [steps, shards, rows] of bytes
   blocks.jsonl    one line per block: the numbers of its kept and dropped rows,
-                  and the digests of its arrays
+                  and the CRC-32 of each logical shard of its arrays, and of
+                  the shard's first batch
   progress.json   the description of an incomplete store
   manifest.json   the description of a complete store; written last
   store.lock      locked by the process that writes

@@ -18,6 +18,8 @@ from jumprelu.activations.store.geometry import KEEP
 from jumprelu.array_typing import Array
 from jumprelu.files import dotted
 
+# The bytes above which the first batch of a shard is compared, and not all.
+_LARGE_SHARD = 2**20
 # {array: {first logical shard: [shards, slots, ...]}}.
 _Rows = dict[str, dict[int, np.ndarray]]
 
@@ -165,13 +167,18 @@ class Stored:
 
     If two files were swapped, the checksums of their chunks would still match.
     Only these digests detect it. One shard of each file is enough for that, and
-    saves a pass over all rows.
+    of a large shard its first batch, which saves a pass over all rows. Stores
+    of earlier versions lack the digests of first batches.
     """
-    text = self._lines[index]['digests'][name]
+    line, digest_of = self._lines[index], arrays.digests
+    field = 'digests'
+    if rows[:1].nbytes > _LARGE_SHARD and 'first_batches' in line:
+      field, digest_of = 'first_batches', arrays.first_digests
+    text = line[field][name]
     size = self.geometry.shards // self.geometry.parts
     for part in range(first // size, -(-(first + len(rows)) // size)):
       number = max(part * size, first)
-      (digest,) = arrays.digests(rows[number - first : number - first + 1])
+      (digest,) = digest_of(rows[number - first : number - first + 1])
       if text[8 * number : 8 * number + 8] != f'{digest:08x}':
         path = self._path / self.geometry.file_of(name, index, part)
         raise errors.DataError(

@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from jumprelu import errors
+from jumprelu.activations.store import reader
 from tests import small_store, toy_suite
 
 
@@ -97,9 +98,25 @@ def test_a_missing_file_is_detected_at_opening(damaged):
   refused(damaged, path, 'block 2', 'remove the store')
 
 
-def test_a_file_of_another_block_with_valid_checksums_is_refused(damaged):
+@pytest.mark.parametrize('large', [0, 2**20])
+def test_a_file_of_another_block_with_valid_checksums_is_refused(
+    damaged, monkeypatch, large
+):
+  monkeypatch.setattr(reader, '_LARGE_SHARD', large)
   shutil.copy(a_file(damaged, block=1), a_file(damaged))
   refused(damaged, a_file(damaged), 'block 2 does not match its digests')
+
+
+def test_a_store_without_digests_of_first_batches_is_read(damaged, monkeypatch):
+  monkeypatch.setattr(reader, '_LARGE_SHARD', 0)
+  stored = small_store.open_store(damaged)
+  assert len(stored._lines[0]['first_batches']) == len(stored.geometry.kinds)
+  for line in stored._lines:
+    del line['first_batches']
+  stored.read(2)
+  shutil.copy(a_file(damaged, block=1), a_file(damaged))
+  with pytest.raises(errors.DataError, match='does not match its digests'):
+    stored.read(2)
 
 
 def test_another_shape_is_refused(damaged):
