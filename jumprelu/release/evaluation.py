@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 import dataclasses
+import hashlib
 import pathlib
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from jumprelu import data, errors, evals, lm, sharding
 from jumprelu.data import corpus as corpus_lib
@@ -112,9 +113,7 @@ def _key(
   return {
       'evals': evals.VERSION,
       'saes': [repr((m.sae, m.reads, m.meta)) for m in members],
-      'params': digests.tree_digest(
-          jax.tree.map(jnp.asarray, [m.params for m in members])
-      ),
+      'params': [_params_digest(m.params) for m in members],
       'lm': digests.tree_digest(model.params),
       'eval': dataclasses.asdict(config),
       'held_out': prepared.held_out.digest,
@@ -124,6 +123,15 @@ def _key(
       'platform': jax.default_backend(),
       'matmul_precision': jax.config.jax_default_matmul_precision,
   }
+
+
+def _params_digest(params: Mapping[str, Any]) -> str:
+  """Returns the SHA-256 of an SAE's arrays, which are on the host."""
+  digest = hashlib.sha256()
+  for name, value in sorted(params.items()):
+    digest.update(f'{name} {value.dtype} {value.shape}'.encode())
+    digest.update(np.ascontiguousarray(value).data)
+  return digest.hexdigest()
 
 
 def _labels_digest(path: str) -> list[str]:
