@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jumprelu import evals, lm, saes
+from jumprelu import errors, evals, lm, saes
 from jumprelu.data import packing
 from jumprelu.evals import evaluate
+from jumprelu.evals import text as text_lib
 from jumprelu.files import dotted
 from jumprelu.ops import products
 from jumprelu.release import publish
@@ -38,6 +39,7 @@ class Cache:
   def __init__(self):
     self.tokens = np.asarray(tiny.batch(sequences=6).tokens, np.int32).copy()
     self.tokens[:, -1] = packing.EOS
+    self.sequence_length = self.tokens.shape[1]
     self.tokens[5, 4:] = packing.PAD
 
   def __len__(self):
@@ -191,6 +193,43 @@ def test_an_evaluation_is_reused_only_for_the_same_checkpoint(
   fewer = config.resolve({'layer': LAYER, 'eval.tokens': 2048})
   publish.evaluate_run(at(6)._replace(config=fewer))
   assert len(evaluated) == 4
+
+
+def test_an_interrupted_evaluation_of_a_run_resumes(
+    tmp_path, monkeypatch, capsys
+):
+  run = make_run(input_gain=True)._replace(path=tmp_path)
+  run.prepared.held_out.digest = 'a'
+  meta = {'counts': {'step': 5, 'tokens_trained': 100}}
+  run = run._replace(
+      members=[m._replace(meta=meta) for m in run.members],
+      prepared=types.SimpleNamespace(
+          held_out=run.prepared.held_out, train=_NoText()
+      ),
+  )
+  over = text_lib.over
+
+  def stopping(text, step, name):
+    if name == 'evaluate: losses':
+      raise errors.Interrupted(errors.EXIT_PREEMPTED)
+    yield from over(text, step, name)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(text_lib, 'over', stopping)
+    with pytest.raises(errors.Interrupted):
+      publish.evaluate_run(run)
+  assert list(tmp_path.glob('evaluation.partial/*/latents.npz'))
+  rows = publish.evaluate_run(run).rows
+  assert 'evaluate: latents resumes at batch 1' in capsys.readouterr().err
+  assert rows == publish.evaluate_members(run).rows
+  assert sorted(p.name for p in tmp_path.iterdir()) == ['evaluation']
+
+
+class _NoText:
+  digest = ''
+
+  def __len__(self):
+    return 0
 
 
 def _other_params(run):
