@@ -19,7 +19,7 @@ from jumprelu.activations.store import record
 from jumprelu.files import progress_line
 from jumprelu.training import config as config_lib
 from jumprelu.training import job as job_lib
-from jumprelu.training import run_dir, train
+from jumprelu.training import progress_lines, run_dir, start_lines, train
 
 # Fields of a store's record that may differ when a store is resumed. `arrays`,
 # `geometry` and `identity` are compared by parts (`_comparable`).
@@ -69,7 +69,10 @@ def harvest_store(
       writer.claim(),
       jax.default_matmul_precision(config.matmul_precision),
   ):
-    job = job_lib.make_job(dataclasses.replace(config, store=''))
+    job = job_lib.make_job(
+        dataclasses.replace(config, store=''),
+        on_phase=progress_lines.print_phase,
+    )
     processes.agree(job_lib.facts(job))
     stream = job.stream
     if not isinstance(stream, stream_lib.Stream):
@@ -154,8 +157,10 @@ def write_blocks(
     facts = stored | {'geometry': geometry}
   # A resumed store keeps its scales, because they decided which of the stored
   # rows were dropped, and its division into files.
-  known = scales_lib.from_json(facts) if facts.get('scales') else None
-  scales = known or job.stream.estimate_scales()
+  scales = scales_lib.from_json(facts) if facts.get('scales') else None
+  if scales is None:
+    progress_lines.print_phase(start_lines.estimating(job.config))
+    scales = job.stream.estimate_scales()
   axis = 1 if job.mesh is None else job.mesh.shape['data']
   first = writer.start(facts | scales.to_json(), data_axis=axis)
   geometry, total = writer.geometry, job.config.blocks
@@ -165,6 +170,7 @@ def write_blocks(
       f'{missing} block{"s" * (missing > 1)} of {total} to write:'
       f' {size:.3g} GiB'
   )
+  progress_lines.print_phase(start_lines.compiling('writing blocks'))
   progress = progress_line.ProgressLine(
       'harvest', missing, quiet=not processes.is_main()
   )

@@ -56,8 +56,14 @@ def recipe_line(config: config_lib.TrainConfig) -> str:
   return f'recipe {config.recipe} at {config.steps:,} steps: {values}'
 
 
-def compiling() -> str:
-  """Returns the line before the first step."""
+def estimating(config: config_lib.TrainConfig) -> str:
+  """Returns the line before the scales are estimated."""
+  tokens = config.stream.scale_tokens
+  return f'estimating the scales of activations from {tokens:,} tokens'
+
+
+def compiling(work: str = 'training') -> str:
+  """Returns the line before the first step of a kind of work."""
   folder = jax.config.jax_compilation_cache_dir
   where = f' (programs are kept in {folder})' if folder else ''
-  return f'compiling, then training{where}'
+  return f'compiling, then {work}{where}'

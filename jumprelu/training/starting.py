@@ -149,8 +149,7 @@ def _initial_scales(
     shared = addition.shared_scales(job.added_to, origin)
     if set(taps) <= set(shared):
       return shared.only(taps)
-  tokens = job.config.stream.scale_tokens
-  on_phase(f'estimating the scales of activations from {tokens:,} tokens')
+  on_phase(start_lines.estimating(job.config))
   return job.stream.estimate_scales().shared(shared)
 
 
