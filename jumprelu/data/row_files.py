@@ -196,9 +196,10 @@ def _csv(path: pathlib.Path, field: str) -> Iterator[Row]:
   text = decode(read_whole(path), str(path))
   csv.field_size_limit(_MAX_LINE)
   lines = csv.DictReader(text.splitlines(keepends=True), strict=True)
-  _require(lines.fieldnames or (), field, path)
   number = 0
   try:
+    # Reads the first line.
+    _require(lines.fieldnames or (), field, path)
     for number, record in enumerate(lines):
       yield Row(number, record)
   except csv.Error as e:

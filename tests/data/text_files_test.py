@@ -159,6 +159,14 @@ def test_a_null_in_parquet_is_named_with_its_row(tmp_path):
   assert 'a.parquet: row 2' in _fault(UserError, tmp_path / 'a.parquet')
 
 
+@pytest.mark.parametrize(
+    'text', ['"text"x,n\nwords,1\n', 'text,n\n"words"x,1\n']
+)
+def test_a_damaged_line_of_csv_is_damaged_data(tmp_path, text):
+  (tmp_path / 'a.csv').write_text(text)
+  assert 'a.csv: row 0: not CSV' in _fault(DataError, tmp_path / 'a.csv')
+
+
 def test_a_damaged_parquet_file_is_damaged_data(tmp_path):
   (tmp_path / 'a.parquet').write_bytes(b'PAR1 nothing more')
   assert 'a.parquet' in _fault(DataError, tmp_path / 'a.parquet')
