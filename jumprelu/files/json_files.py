@@ -64,7 +64,10 @@ def read_json(
   try:
     value = json_text.loads(text)
   except (ValueError, RecursionError) as error:
-    raise errors.DataError(f'{path}: not JSON ({error}){cure}') from error
+    why = f'not JSON ({error})'
+    if isinstance(error, json_text.LargeIntegerError):
+      why = str(error)
+    raise errors.DataError(f'{path}: {why}{cure}') from error
   if not isinstance(value, dict):
     raise errors.DataError(f'{path}: not a JSON object{cure}')
   seal = value.pop(_SEAL, None)

@@ -5,31 +5,33 @@ import json
 from typing import Any
 
 
+class LargeIntegerError(ValueError):
+  """An integer does not fit into 64 bits."""
+
+
 def loads(text: str | bytes) -> Any:
   """Returns the value of JSON text, whose integers must fit into 64 bits.
 
   A larger integer cannot be converted to a float or to an element of an array.
 
   Raises:
-    ValueError: The text is not JSON, or an integer is too large; the message
-      names its field.
+    LargeIntegerError: An integer is too large; the message names its field.
+    ValueError: The text is not JSON.
     RecursionError: The text is nested too deeply.
   """
   try:
     return json.loads(text, parse_int=_integer)
-  except _LargeError as error:
+  except LargeIntegerError as error:
     field = next(_large_fields(json.loads(text), ''))
-    raise ValueError(f'{field}{error}') from None
-
-
-class _LargeError(ValueError):
-  """An integer does not fit into 64 bits."""
+    raise LargeIntegerError(f'{field}{error}') from None
 
 
 def _integer(digits: str) -> int:
   value = int(digits)
   if not -(2**63) <= value < 2**63:
-    raise _LargeError(f'the integer {digits[:8]}... does not fit into 64 bits')
+    raise LargeIntegerError(
+        f'the integer {digits[:8]}... does not fit into 64 bits'
+    )
   return value
 
 

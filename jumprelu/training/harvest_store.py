@@ -157,10 +157,7 @@ def write_blocks(
     facts = stored | {'geometry': geometry}
   # A resumed store keeps its scales, because they decided which of the stored
   # rows were dropped, and its division into files.
-  scales = scales_lib.from_json(facts) if facts.get('scales') else None
-  if scales is None:
-    progress_lines.print_phase(start_lines.estimating(job.config))
-    scales = job.stream.estimate_scales()
+  scales = _scales(job, facts)
   axis = 1 if job.mesh is None else job.mesh.shape['data']
   first = writer.start(facts | scales.to_json(), data_axis=axis)
   geometry, total = writer.geometry, job.config.blocks
@@ -247,6 +244,14 @@ def _comparable(facts: Mapping[str, Any]) -> dict[str, Any]:
   compared = {k: v for k, v in facts.items() if k not in _NOT_COMPARED}
   taps = sorted(facts['arrays'])
   return compared | record.stored_identity(facts) | {'taps': taps}
+
+
+def _scales(job: job_lib.Job, facts: Mapping[str, Any]) -> scales_lib.Scales:
+  """Returns the scales of a resumed store, or estimates those of a new one."""
+  if facts.get('scales'):
+    return scales_lib.from_json(facts)
+  progress_lines.print_phase(start_lines.estimating(job.config))
+  return job.stream.estimate_scales()
 
 
 def _seconds(work: Callable[[int], object], index: int) -> float:

@@ -30,7 +30,7 @@ LANGUAGES = {
 }
 PROGRAMS = (
     *('apt-get', 'bash', 'docker', 'dpkg-deb', 'gcloud', 'hf', 'jumprelu'),
-    *('kubectl', 'npm', 'pip', 'pytest', 'python', 'xpk'),
+    *('kubectl', 'mkdir', 'npm', 'pip', 'pytest', 'python', 'xpk'),
 )
 
 

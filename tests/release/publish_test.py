@@ -200,13 +200,9 @@ def test_an_interrupted_evaluation_of_a_run_resumes(
 ):
   run = make_run(input_gain=True)._replace(path=tmp_path)
   run.prepared.held_out.digest = 'a'
+  run.prepared.train = _NoText()
   meta = {'counts': {'step': 5, 'tokens_trained': 100}}
-  run = run._replace(
-      members=[m._replace(meta=meta) for m in run.members],
-      prepared=types.SimpleNamespace(
-          held_out=run.prepared.held_out, train=_NoText()
-      ),
-  )
+  run = run._replace(members=[m._replace(meta=meta) for m in run.members])
   over = text_lib.over
 
   def stopping(text, step, name):

@@ -67,7 +67,8 @@ FILES = {
         Row(
             '*',
             PROTECTED,
-            'CRC-32C of each chunk, CRC-32 of a shard of each file',
+            'CRC-32C of each chunk, CRC-32 of a shard of each file or of its'
+            ' first batch',
         ),
     ),
     'cache': (

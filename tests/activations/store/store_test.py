@@ -31,7 +31,9 @@ def test_only_blocks_that_are_computed_can_be_stored(
     written, tmp_path, monkeypatch
 ):
   stored = small_store.make_job(written)
-  monkeypatch.setattr(harvest_store.job_lib, 'make_job', lambda config: stored)
+  monkeypatch.setattr(
+      harvest_store.job_lib, 'make_job', lambda config, **_: stored
+  )
   config = dataclasses.replace(stored.config, store=str(tmp_path / 'other'))
   with pytest.raises(TypeError, match='blocks come from a Stored: only those'):
     harvest_store.harvest_store(config)
