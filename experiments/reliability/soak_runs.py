@@ -340,6 +340,8 @@ def _connected(count: int):
             f'--process.num_processes={count}',
             f'--process.process_id={number}',
             '--process.heartbeat_timeout=10',
+            # The other process may have been stopped before it connected.
+            '--process.initialization_timeout=120',
         ]
         for number in range(count)
     ]
