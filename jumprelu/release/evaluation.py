@@ -2,12 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 import dataclasses
-import hashlib
 import pathlib
 from typing import Any
 
 import jax
-import numpy as np
 
 from jumprelu import data, errors, evals, lm, sharding
 from jumprelu.data import corpus as corpus_lib
@@ -88,7 +86,7 @@ def evaluate_released(
   with products.precision(precision):
     key = {}
     if partial is not None:
-      key = _key(language_model, members, prepared, config, settings)
+      key = _key(language_model, released, prepared, config, settings)
     return evaluate.evaluate_members(
         language_model,
         members,
@@ -104,7 +102,7 @@ def evaluate_released(
 
 def _key(
     model: lm.LanguageModel,
-    members: Sequence[evaluate.EvalMember],
+    released: Mapping[str, record.Released],
     prepared: corpus_lib.Prepared,
     config: evals.Config,
     settings: settings_lib.Config,
@@ -112,8 +110,10 @@ def _key(
   """Returns everything that determines an evaluation, as JSON values."""
   return {
       'evals': evals.VERSION,
-      'saes': [repr((m.sae, m.reads, m.meta)) for m in members],
-      'params': [_params_digest(m.params) for m in members],
+      'saes': [
+          [path, repr((sae.sae, sae.reads())), sae.meta, sae.digest()]
+          for path, sae in released.items()
+      ],
       'lm': digests.tree_digest(model.params),
       'eval': dataclasses.asdict(config),
       'held_out': prepared.held_out.digest,
@@ -123,15 +123,6 @@ def _key(
       'platform': jax.default_backend(),
       'matmul_precision': jax.config.jax_default_matmul_precision,
   }
-
-
-def _params_digest(params: Mapping[str, Any]) -> str:
-  """Returns the SHA-256 of an SAE's arrays, which are on the host."""
-  digest = hashlib.sha256()
-  for name, value in sorted(params.items()):
-    digest.update(f'{name} {value.dtype} {value.shape}'.encode())
-    digest.update(np.ascontiguousarray(value).data)
-  return digest.hexdigest()
 
 
 def _labels_digest(path: str) -> list[str]:
