@@ -84,7 +84,12 @@ def _merged(
 
 def _results(folder: pathlib.Path) -> dict[str, Any]:
   """Returns the row of results of a member of our own releases, else {}."""
-  return json_files.read_json(folder / layout.RESULTS, missing_ok=True)
+  path = folder / layout.RESULTS
+  results = json_files.read_json(path, missing_ok=True)
+  l0 = results.get('l0')
+  if not isinstance(l0, int | float | None) or abs(l0 or 0) > _LARGEST:
+    raise errors.DataError(f'{path}: l0 is {str(l0)[:20]}, wanted a number')
+  return results
 
 
 def _of_run(

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import dataclasses
 import hashlib
 import json
-import math
 import re
 from typing import Any
 
@@ -19,7 +18,6 @@ import numpy as np
 from jumprelu import explain
 from jumprelu.explain import questions as questions_lib
 from jumprelu.explain import windows as windows_lib
-from jumprelu.files import json_text
 
 # The longest explanation that is kept, in characters.
 LONGEST = 500
@@ -214,7 +212,7 @@ def parse_numbers(text: str, form: Form) -> list[int] | None:
   lists = re.findall(r'\[[^\[\]]*\]', text)
   body = lists[-1] if lists else f'[{text.strip()}]'
   try:
-    values = json_text.loads(body)
+    values = json.loads(body)
   except (ValueError, RecursionError):
     return None
   if len(values) != form.count:
@@ -222,9 +220,8 @@ def parse_numbers(text: str, form: Form) -> list[int] | None:
   for value in values:
     if isinstance(value, bool) or not isinstance(value, int | float):
       return None
-    if not math.isfinite(value) or value != int(value):
-      return None
-    if not form.low <= value <= form.high:
+    # The limits exclude what is not finite, or too large for a float.
+    if not form.low <= value <= form.high or value != int(value):
       return None
   return [int(value) for value in values]
 

@@ -23,7 +23,6 @@ from typing import (
 )
 
 from jumprelu import errors
-from jumprelu.files import json_text
 
 
 @runtime_checkable
@@ -160,7 +159,7 @@ def from_json(
     UserError: `from_dict` refuses the object.
   """
   try:
-    data = json_text.loads(text)
+    data = json.loads(text)
   except (ValueError, RecursionError) as error:
     raise errors.DataError(f'{where}: not JSON: {error}') from error
   if not isinstance(data, dict):

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from jumprelu import errors
-from jumprelu.files import json_text, remote
+from jumprelu.files import remote
 
 # Larger files are not parsed, because files may come from untrusted sources.
 _MAX_BYTES = 64 * 2**20
@@ -62,12 +62,9 @@ def read_json(
         f' file{cure}'
     )
   try:
-    value = json_text.loads(text)
+    value = json.loads(text)
   except (ValueError, RecursionError) as error:
-    why = f'not JSON ({error})'
-    if isinstance(error, json_text.LargeIntegerError):
-      why = str(error)
-    raise errors.DataError(f'{path}: {why}{cure}') from error
+    raise errors.DataError(f'{path}: not JSON ({error}){cure}') from error
   if not isinstance(value, dict):
     raise errors.DataError(f'{path}: not a JSON object{cure}')
   seal = value.pop(_SEAL, None)
@@ -188,7 +185,7 @@ def read_some_lines(
   values = {}
   for index in indices:
     try:
-      value = json_text.loads(lines[index])
+      value = json.loads(lines[index])
     except (ValueError, RecursionError) as error:
       raise errors.DataError(f'{path}: line {index + 1}: {error}') from error
     if not isinstance(value, dict):

@@ -16,6 +16,8 @@ _NUMBERS = (
     'l0', 'fvu', 'pca_fvu', 'delta_loss', 'delta_loss_stderr', 'target_l0',
     'sparsity_coefficient', 'tokens_evaluated', 'loss_clean', 'released_l0',
 )  # fmt: skip
+# Larger integers cannot be compared with other numbers.
+_LARGEST = 2**63
 _TYPES = {'model': str, 'variant': str, 'layer': int, 'width': int}
 
 
@@ -86,6 +88,8 @@ def _fault(row: Row) -> str:
     value = row.get(name)
     if not isinstance(value, int | float | None):
       return f'{name} is not a number'
+    if isinstance(value, int) and abs(value) > _LARGEST:
+      return f'{name} is larger than any number of results'
   if not isinstance(row.get('lm_dtype'), str | None):
     return 'lm_dtype is not a text'
   return ''

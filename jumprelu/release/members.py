@@ -213,7 +213,7 @@ def norm_limits(
     parsed = lm.from_json_keys(limits)
     if all(float(x) > 0 for x in parsed.values()):
       return tuple((tap, float(x)) for tap, x in sorted(parsed.items()))
-  except (AttributeError, TypeError, ValueError):
+  except (AttributeError, TypeError, ValueError, OverflowError):
     pass
   raise errors.DataError(f'{where}: norm_limits is damaged: {limits!r}')
 

@@ -135,7 +135,7 @@ def _verify_member(folder: pathlib.Path, listed: Mapping) -> int:
         variant=config['variant'], site=config['site'],
         layer=config['layer'], width=sae.width, l0=float(results['l0']),
     )  # fmt: skip
-  except (KeyError, TypeError, ValueError) as e:
+  except (KeyError, TypeError, ValueError, OverflowError) as e:
     raise errors.DataError(
         f'{folder}: config.json or results.json lacks a value that the'
         f" folder's name contains ({e!r})"

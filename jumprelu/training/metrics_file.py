@@ -148,4 +148,6 @@ class _Member:
     for name, value in row.items():
       if not isinstance(value, int | float | None):
         raise TypeError(f'{name} is not a number')
+      if isinstance(value, int) and abs(value) >= 2**63:
+        raise OverflowError(f'{name} is larger than any number of a run')
     return row

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jumprelu import errors
-from jumprelu.files import json_files, json_text
+from jumprelu.files import json_files
 
 
 def test_non_finite_numbers_are_written_as_null(tmp_path):
@@ -155,14 +155,3 @@ def test_an_unfinished_last_line_is_skipped_only_on_request(tmp_path):
   assert json_files.read_lines(path, skip_unfinished=True) == [{'a': 1}]
   with pytest.raises(errors.DataError, match='line 2'):
     json_files.read_lines(path)
-
-
-@pytest.mark.parametrize('digits', ('1' + '0' * 400, '-9223372036854775809'))
-def test_integers_of_more_than_64_bits_are_refused(tmp_path, digits):
-  path = tmp_path / 'a.json'
-  path.write_text(f'{{"l0": {digits}}}')
-  with pytest.raises(errors.DataError, match=r'a\.json: l0: .* 64 bits'):
-    json_files.read_json(path)
-  with pytest.raises(errors.DataError, match='line 1: l0: .* fit into 64 bits'):
-    json_files.read_lines(path)
-  assert json_text.loads('[-9223372036854775808]') == [-(2**63)]

@@ -39,7 +39,7 @@ def test_rows_of_an_older_version_have_their_values(source, file):
         ({'site': ['resid_post']}, 'site is none of resid_post'),
         ({'lm_dtype': ['a']}, 'lm_dtype is not a text'),
         ({'loss_clean': [1.0]}, 'loss_clean is not a number'),
-        ({'loss_clean': 10**400}, 'loss_clean: the integer'),
+        ({'loss_clean': 10**400}, 'loss_clean is larger'),
     ],
 )
 def test_a_row_that_cannot_be_drawn_is_named(tmp_path, change, fault):

@@ -169,10 +169,9 @@ def test_a_number_that_is_none_is_named(run, value):
   write_lines(run, lines)
   suite = json.loads((run / 'suite.json').read_text())
   for name in ('learning_rate', 'sparsity_coefficient'):
-    fault = name if value == 10**400 else 'a field'
     members = [member | {name: value} for member in suite['members']]
     text = json.dumps(suite | {'members': members})
     (run / 'suite.json').write_text(text)
     if value != float('inf'):
-      with pytest.raises(errors.DataError, match=f'suite.json: .*{fault}'):
+      with pytest.raises(errors.DataError, match='suite.json: a field'):
         metrics_file.read(run)

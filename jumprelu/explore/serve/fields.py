@@ -5,11 +5,12 @@ or raises `Refused` with a line that names the field and the cure.
 """
 
 from collections.abc import Callable, Mapping
+import json
 import math
 from typing import Any, NamedTuple
 
 from jumprelu.evals import edits as edits_lib
-from jumprelu.files import dotted, json_text
+from jumprelu.files import dotted
 
 # The largest request in bytes: several times the longest text.
 MAX_BYTES = 1 << 16
@@ -43,7 +44,7 @@ def parse(body: bytes) -> dict[str, Any]:
     Refused: The body is no JSON object.
   """
   try:
-    value = json_text.loads(body.decode('utf-8'))
+    value = json.loads(body.decode('utf-8'))
   except (ValueError, RecursionError) as error:
     raise Refused(400, f'the body must be JSON in UTF-8: {error}') from error
   if not isinstance(value, dict):

@@ -168,7 +168,7 @@ def test_invalid_fields_of_a_cfg_json(tmp_path, config, words):
         ({'k': 2.5}, ('k is 2.5',)),
         ({'k': True}, ('k is True',)),
         ({'k': 17}, ('k is 17', 'at most the width, 16')),
-        ({'k': 10**300}, ('k: the integer 1000', '64 bits')),
+        ({'k': 10**300}, ('k is 1000', 'at most the width')),
         (
             {'k': 4, 'rescale_acts_by_decoder_norm': 'yes'},
             ("rescale_acts_by_decoder_norm is 'yes'", 'true or false'),
