@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+import sys
 from typing import Any
 
 from jumprelu import errors
@@ -13,6 +14,9 @@ from jumprelu.release import formats, layout
 from jumprelu.release.formats import record
 
 Results = dict[str, dict[str, Any]]
+
+# A larger integer has no float.
+_LARGEST = sys.float_info.max
 
 
 def load(
