@@ -1,5 +1,8 @@
 """Tests of suites: loading, keys, selections and tables."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 
@@ -139,3 +142,12 @@ def test_an_argument_that_contradicts_the_files_is_refused(release):
 def test_a_missing_folder_is_named(tmp_path):
   with pytest.raises(errors.MissingInputError, match='nowhere'):
     jumprelu.load(tmp_path / 'nowhere')
+
+
+@pytest.mark.parametrize('value', ['many', [3], 10**400])
+def test_an_l0_that_is_no_number_is_named(release, tmp_path, value):
+  copy = shutil.copytree(release, tmp_path / 'copy')
+  path = next(copy.rglob('results.json'))
+  path.write_text(json.dumps(json.loads(path.read_text()) | {'l0': value}))
+  with pytest.raises(errors.DataError, match=r'results\.json: l0 is .*number'):
+    jumprelu.load(copy)

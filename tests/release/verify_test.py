@@ -143,6 +143,11 @@ def test_a_missing_file_that_is_no_longer_listed(out):
   refused(out, 'lacks test_vectors.npz')
 
 
+def test_an_l0_that_is_too_large_for_a_float(out):
+  change_json(out, lambda r: r.update(l0=10**400), file='results.json')
+  refused(out, 'config.json or results.json')
+
+
 def test_an_extra_file(out):
   (out / FOLDER / 'cfg.pkl').write_bytes(b'')
   refused(out, 'cfg.pkl: not listed in suite.json')
