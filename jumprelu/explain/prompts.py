@@ -220,7 +220,7 @@ def parse_numbers(text: str, form: Form) -> list[int] | None:
   for value in values:
     if isinstance(value, bool) or not isinstance(value, int | float):
       return None
-    # The limits exclude what is not finite, or too large for a float.
+    # The limits exclude infinities, and integers that have no float.
     if not form.low <= value <= form.high or value != int(value):
       return None
   return [int(value) for value in values]
