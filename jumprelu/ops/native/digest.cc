@@ -20,9 +20,10 @@ JUMPRELU_INLINE uint32_t Mix(uint32_t x) {
 }
 
 // Adds the rows [first, last) to `result`.
-JUMPRELU_CLONES void AddRows(const uint32_t* words, const uint32_t* prefixes,
-                             int64_t first, int64_t last, int64_t columns,
-                             DigestResult* result) {
+JUMPRELU_INTEGER_CLONES void AddRows(const uint32_t* words,
+                                     const uint32_t* prefixes, int64_t first,
+                                     int64_t last, int64_t columns,
+                                     DigestResult* result) {
   uint32_t sum0 = 0, sum1 = 0, infinite = 0;
   for (int64_t row = first; row < last; ++row) {
     const uint32_t* __restrict x = words + row * columns;

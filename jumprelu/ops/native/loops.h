@@ -11,12 +11,16 @@
 // best one that the machine has is chosen when the library is loaded, so that a
 // build also runs on other machines. Functions that it calls need
 // JUMPRELU_INLINE, because only inlined code is compiled for all these sets.
+// JUMPRELU_INTEGER_CLONES is for integers, which "fma" has no wide vectors of.
 #if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__)
 #define JUMPRELU_CLONES \
   __attribute__((target_clones("avx512f", "fma", "default")))
+#define JUMPRELU_INTEGER_CLONES \
+  __attribute__((target_clones("avx512f", "avx2", "default")))
 #define JUMPRELU_INLINE inline __attribute__((always_inline))
 #else
 #define JUMPRELU_CLONES
+#define JUMPRELU_INTEGER_CLONES
 #define JUMPRELU_INLINE inline
 #endif
 
