@@ -38,7 +38,6 @@ _WIDTH, _D = 16_384, 640
 # Blocks of the store, positions of a block and of a batch, and logical shards.
 _BLOCKS, _POSITIONS, _BATCH, _SHARDS = 4, 65_536, 256, 16
 
-
 # The seconds that each save spent on digests.
 _DIGESTS: list[float] = []
 
@@ -166,16 +165,9 @@ def _reads(
       batch=_BATCH,
       shards=_SHARDS,
   )
-  protected = _write(folder / 'protected', geometry)
-  sharded = arrays._sharded
-  arrays._sharded = _without_checksums
-  try:
-    plain = _write(folder / 'plain', geometry)
-  finally:
-    arrays._sharded = sharded
+  array = _write(folder, geometry)
 
-  def read(array: tensorstore.TensorStore, *, digest: bool) -> None:
-    every = geometry.shards // geometry.parts
+  def read(*, digest: bool) -> None:
     for block in range(geometry.blocks):
       start = block * geometry.batches
       steps = slice(start, start + geometry.batches)
@@ -183,12 +175,12 @@ def _reads(
       future = arrays.read(array, steps=steps, shards=everything)
       rows = arrays.result_of(future, folder, block)
       if digest:  # As `store.Stored` does.
-        arrays.first_digests(rows[::every])
+        arrays.digests(rows)
       jax.block_until_ready(jax.device_put(rows))
 
   return (
-      functools.partial(read, protected, digest=True),
-      functools.partial(read, plain, digest=False),
+      functools.partial(read, digest=True),
+      functools.partial(read, digest=False),
   )
 
 
@@ -204,20 +196,6 @@ def _write(
     step = block * geometry.batches
     arrays.write(array, rows, step=step, shard=0).result()
   return array
-
-
-def _without_checksums(chunk: tuple[int, ...]) -> dict[str, Any]:
-  """Returns the codec of `arrays` without the CRC-32C of chunks."""
-  little = {'name': 'bytes', 'configuration': {'endian': 'little'}}
-  return {
-      'name': 'sharding_indexed',
-      'configuration': {
-          'chunk_shape': chunk,
-          'codecs': [little],
-          'index_codecs': [little, {'name': 'crc32c'}],
-          'index_location': 'end',
-      },
-  }
 
 
 if __name__ == '__main__':

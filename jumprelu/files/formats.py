@@ -126,7 +126,9 @@ MIGRATIONS: dict[Kind, dict[int, Migration]] = {
     Kind.CHECKPOINT: {1: _layer_in_checkpoint_scales, 2: dict},
     Kind.RELEASE_SUITE: {},
     Kind.RELEASE_MEMBER: {},
-    Kind.STORE: {1: _layer_in_arrays},
+    # In the third format, the digests of all rows are compared, and chunks have
+    # no checksums. Geometries without the field `crc32c` are of earlier stores.
+    Kind.STORE: {1: _layer_in_arrays, 2: dict},
     Kind.FEATURES: {},
     Kind.EXPLANATIONS: {},
 }

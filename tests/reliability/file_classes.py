@@ -64,12 +64,7 @@ FILES = {
         Row('blocks.jsonl', PROTECTED, 'SHA-256 in manifest.json'),
         Row('store.lock', ADVISORY, 'the name of a computer'),
         Row('*/zarr.json', PROTECTED, 'compared with manifest.json'),
-        Row(
-            '*',
-            PROTECTED,
-            'CRC-32C of each chunk, CRC-32 of a shard of each file or of its'
-            ' first batch',
-        ),
+        Row('*', PROTECTED, 'CRC-32 of each shard of a block'),
     ),
     'cache': (
         Row('*/manifest.json', PROTECTED, 'SHA-256 of its fields'),

@@ -10,15 +10,14 @@ folder of a store holds
                   to [-1, d_site] is in the order of training
   keep/           the keep mask, a zarr3 array [steps, shards, rows] of bytes
   blocks.jsonl    one line per block: the numbers of its kept and dropped rows,
-                  and the CRC-32 of each logical shard of its arrays, and of
-                  the shard's first batch
+                  and the CRC-32 of each logical shard of its arrays
   progress.json   the description of an incomplete store
   manifest.json   the description of a complete store; written last
   store.lock      locked by the process that writes
 
-Every chunk has a crc32c. A file holds whole logical shards of a single block,
-so that a stopped writer can resume with the next block, and each process reads
-only the files of its own devices.
+The CRC-32s are compared whenever rows are read. A file holds whole logical
+shards of a single block, so that a stopped writer can resume with the next
+block, and each process reads only the files of its own devices.
 """
 
 from jumprelu.activations.store.geometry import Geometry, make_geometry

@@ -4,9 +4,12 @@ Specs are built from a path and a geometry. They are never read from a file,
 because a file from an untrusted source could choose any driver of tensorstore.
 """
 
+from collections.abc import Iterable
+import concurrent.futures
+import functools
+import os
 import pathlib
 from typing import Any
-import zlib
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +20,14 @@ from jumprelu.activations.store.geometry import Geometry
 with extras.imports():
   import tensorstore
 
+try:
+  # Three times as fast as zlib.
+  from isal.isal_zlib import crc32 as _crc32
+except ImportError:  # It is not built for every platform.
+  from zlib import crc32 as _crc32
+
+# Fewer bytes are not worth threads.
+_SMALL = 2**22
 CURE = 'remove the store and harvest it again'
 
 
@@ -50,7 +61,9 @@ def open_array(
           'chunk_grid': _regular(geometry.file_shape(name)),
           'chunk_key_encoding': {'name': 'default'},
           'fill_value': kind.fill,
-          'codecs': [_sharded(geometry.chunk_shape(name))],
+          'codecs': [
+              _sharded(geometry.chunk_shape(name), crc32c=geometry.crc32c)
+          ],
       },
   }
   try:
@@ -133,19 +146,18 @@ def check_files(directory: pathlib.Path, geometry: Geometry) -> None:
           )
 
 
-def first_digests(rows: np.ndarray) -> list[int]:
-  """Returns the CRC-32 of the first batch of rows [shards, batches, ...].
+def digests(shards: Iterable[np.ndarray]) -> list[int]:
+  """Returns the CRC-32 of the rows of each logical shard."""
+  flat = [np.ascontiguousarray(x).view(np.uint8).data for x in shards]
+  if sum(x.nbytes for x in flat) < _SMALL:
+    return [_crc32(x) for x in flat]
+  return list(_threads().map(_crc32, flat))
 
-  Files that were swapped differ in it. The bits of all rows are protected by
-  the checksums of chunks.
-  """
-  return digests(rows[:, 0])
 
-
-def digests(rows: np.ndarray) -> list[int]:
-  """Returns the CRC-32 of each logical shard of rows [shards, ...]."""
-  flat = (np.ascontiguousarray(x).view(np.uint8) for x in rows)
-  return [zlib.crc32(x.data) for x in flat]
+@functools.cache
+def _threads() -> concurrent.futures.Executor:
+  """Returns threads; a CRC-32 is computed without Python's lock."""
+  return concurrent.futures.ThreadPoolExecutor(os.cpu_count())
 
 
 def as_stored(x: np.ndarray) -> np.ndarray:
@@ -167,17 +179,15 @@ def _regular(shape: tuple[int, ...]) -> dict[str, Any]:
   return {'name': 'regular', 'configuration': {'chunk_shape': shape}}
 
 
-def _sharded(chunk: tuple[int, ...]) -> dict[str, Any]:
-  codecs = [
-      {'name': 'bytes', 'configuration': {'endian': 'little'}},
-      {'name': 'crc32c'},
-  ]
+def _sharded(chunk: tuple[int, ...], *, crc32c: bool) -> dict[str, Any]:
+  little = {'name': 'bytes', 'configuration': {'endian': 'little'}}
+  checked = [little, {'name': 'crc32c'}]
   return {
       'name': 'sharding_indexed',
       'configuration': {
           'chunk_shape': chunk,
-          'codecs': codecs,
-          'index_codecs': codecs,
+          'codecs': checked if crc32c else [little],
+          'index_codecs': checked,
           'index_location': 'end',
       },
   }

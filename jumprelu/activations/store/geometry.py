@@ -10,7 +10,7 @@ import jax.numpy as jnp
 KEEP = 'keep'
 
 # The largest sizes of a file, which is written as a whole, and of a chunk, the
-# part of a file that is read as a whole and has a checksum.
+# part of a file that is read as a whole.
 FILE_BYTES = 2**28
 CHUNK_BYTES = 2**21
 
@@ -45,6 +45,9 @@ class Geometry:
   widths: Mapping[str, int]  # {array: d_site}
   parts: int  # Files per block and array.
   chunk_batches: int  # Batches per chunk.
+  # Whether chunks have checksums, as in stores before format 3. In others, the
+  # digests of `record` are those of all rows.
+  crc32c: bool = True
 
   @property
   def kinds(self) -> dict[str, Kind]:
@@ -71,15 +74,16 @@ class Geometry:
     return self.batches, shards, self.rows, *self.kinds[name].shape
 
   def chunk_shape(self, name: str) -> tuple[int, ...]:
-    """Returns the shape of a chunk, which has one checksum."""
+    """Returns the shape of a chunk, the smallest part that is read."""
     return self.chunk_batches, *self.file_shape(name)[1:]
 
   def file_bytes(self, name: str) -> int:
-    """Returns the bytes of a file: rows, checksums of chunks, and index."""
+    """Returns the bytes of a file: rows, checksums, and index."""
     chunks = self.batches // self.chunk_batches
     rows = math.prod(self.file_shape(name)[:3])
     index = chunks * _INDEX_ENTRY_BYTES + _CRC_BYTES
-    return rows * self.kinds[name].bytes + chunks * _CRC_BYTES + index
+    checksums = chunks * _CRC_BYTES if self.crc32c else 0
+    return rows * self.kinds[name].bytes + checksums + index
 
   def file_of(self, name: str, block: int, part: int) -> str:
     """Returns the path of a file, relative to the store."""
@@ -149,6 +153,7 @@ def make_geometry(
       widths=dict(sorted(widths.items())),
       parts=part,
       chunk_batches=chunk_batches,
+      crc32c=False,
   )
 
 

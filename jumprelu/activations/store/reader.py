@@ -18,8 +18,6 @@ from jumprelu.activations.store.geometry import KEEP
 from jumprelu.array_typing import Array
 from jumprelu.files import dotted
 
-# The bytes above which the first batch of a shard is compared, and not all.
-_LARGE_SHARD = 2**20
 # {array: {first logical shard: [shards, slots, ...]}}.
 _Rows = dict[str, dict[int, np.ndarray]]
 
@@ -163,26 +161,22 @@ class Stored:
   def _check_digests(
       self, rows: np.ndarray, name: str, *, first: int, index: int
   ) -> None:
-    """Raises DataError if the rows belong to another block.
+    """Raises DataError if rows are damaged, or belong to another block.
 
-    If two files were swapped, the checksums of their chunks would still match.
-    Only these digests detect it. One shard of each file is enough for that, and
-    of a large shard its first batch, which saves a pass over all rows. Stores
-    of earlier versions lack the digests of first batches.
+    In stores before format 3, chunks have checksums, so that one shard of each
+    file is enough: it differs if two files were swapped.
     """
-    line, digest_of = self._lines[index], arrays.digests
-    field = 'digests'
-    if rows[:1].nbytes > _LARGE_SHARD and 'first_batches' in line:
-      field, digest_of = 'first_batches', arrays.first_digests
-    text = line[field][name]
+    text = self._lines[index]['digests'][name]
     size = self.geometry.shards // self.geometry.parts
-    for part in range(first // size, -(-(first + len(rows)) // size)):
-      number = max(part * size, first)
-      (digest,) = digest_of(rows[number - first : number - first + 1])
+    numbers = range(first, first + len(rows))
+    if self.geometry.crc32c:
+      numbers = [n for n in numbers if n == first or n % size == 0]
+    digests = arrays.digests(rows[n - first] for n in numbers)
+    for number, digest in zip(numbers, digests, strict=True):
       if text[8 * number : 8 * number + 8] != f'{digest:08x}':
-        path = self._path / self.geometry.file_of(name, index, part)
+        file = self.geometry.file_of(name, index, number // size)
         raise errors.DataError(
-            f'{path}: block {index} does not match its digests in'
+            f'{self._path / file}: block {index} does not match its digests in'
             f' {record.BLOCKS}; {arrays.CURE}'
         )
 

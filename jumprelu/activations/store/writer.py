@@ -104,7 +104,7 @@ class Writer:
     """Writes a block and then its record, and waits until both are on disk."""
     geometry = self.geometry
     names = list(geometry.kinds)
-    digests = np.zeros((2, len(names), geometry.shards), np.uint32)
+    digests = np.zeros((len(names), geometry.shards), np.uint32)
     kept = np.zeros(1, np.uint32)
     orders = dict(_local_shards(block.order))
     self._shards = [(a, a + len(order)) for a, order in orders.items()]
@@ -124,9 +124,7 @@ class Writer:
         step = index * geometry.batches
         array = self._arrays[name]
         pending.append(arrays.write(array, rows, step=step, shard=start))
-        part = slice(start, start + len(rows))
-        digests[0, number, part] = arrays.digests(rows)
-        digests[1, number, part] = arrays.first_digests(rows)
+        digests[number, start : start + len(rows)] = arrays.digests(rows)
         if name == KEEP:
           kept[0] += int(rows.sum())
       for future in pending:
@@ -134,14 +132,12 @@ class Writer:
     dropped = int(jax.device_get(block.dropped))
     digests, kept = processes.add(digests), processes.add(kept)
     if processes.is_main():
-      line: dict[str, Any] = {'block': index, 'rows': geometry.block_rows}
-      line['dropped'] = dropped
-      line['kept'] = int(kept[0])
-      for field, numbers in zip(
-          ('digests', 'first_batches'), digests, strict=True
-      ):
-        hexes = [''.join(f'{x:08x}' for x in row) for row in numbers.tolist()]
-        line[field] = dict(zip(names, hexes, strict=True))
+      hexes = [''.join(f'{x:08x}' for x in row.tolist()) for row in digests]
+      line = {'block': index, 'rows': geometry.block_rows, 'dropped': dropped}
+      line |= {
+          'kept': int(kept[0]),
+          'digests': dict(zip(names, hexes, strict=True)),
+      }
       record.append_block(self.directory, line)
 
   def read_block(self, index: int) -> None:

@@ -3,11 +3,13 @@
 import json
 import pathlib
 import shutil
+import zlib
 
+import numpy as np
 import pytest
 
 from jumprelu import errors
-from jumprelu.activations.store import reader
+from jumprelu.activations.store import arrays
 from tests import small_store, toy_suite
 
 
@@ -44,23 +46,19 @@ def flip(path, at):
 
 
 @pytest.mark.parametrize('name', ['layer_2.mlp_out', 'keep'])
-@pytest.mark.parametrize('at', [5, -9])
-def test_a_flipped_byte_of_data_or_index_names_file_and_block(
-    damaged, name, at
-):
-  flip(a_file(damaged, name), at)
+@pytest.mark.parametrize('at', range(0, 4096, 512))
+def test_a_flipped_byte_of_a_row_names_file_and_block(damaged, name, at):
+  path = a_file(damaged, name)
+  rows = 4 * 2 * 4 * (1 if name == 'keep' else 24 * 4)
+  flip(path, at * rows // 4096)
+  refused(damaged, path, 'block 2 does not match its digests', 'harvest it')
+
+
+@pytest.mark.parametrize('name', ['layer_2.mlp_out', 'keep'])
+def test_a_flipped_byte_of_the_index_names_file_and_block(damaged, name):
+  flip(a_file(damaged, name), -9)
   message = refused(damaged, a_file(damaged, name), 'block 2', 'harvest it')
   assert 'Digest mismatch' in message
-
-
-def test_a_flipped_byte_names_the_chunk(damaged):
-  # The file's two chunks begin at batches 0 and 2.
-  path = a_file(damaged)
-  flip(path, 5)
-  assert '{0, 0, 0, 0}' in refused(damaged)
-  flip(path, 5)
-  flip(path, path.stat().st_size // 2)
-  assert '{1, 0, 0, 0}' in refused(damaged)
 
 
 def test_the_blocks_before_the_damage_are_read(damaged):
@@ -98,25 +96,21 @@ def test_a_missing_file_is_detected_at_opening(damaged):
   refused(damaged, path, 'block 2', 'remove the store')
 
 
-@pytest.mark.parametrize('large', [0, 2**20])
-def test_a_file_of_another_block_with_valid_checksums_is_refused(
-    damaged, monkeypatch, large
-):
-  monkeypatch.setattr(reader, '_LARGE_SHARD', large)
+def test_a_file_of_another_block_is_refused(damaged):
   shutil.copy(a_file(damaged, block=1), a_file(damaged))
   refused(damaged, a_file(damaged), 'block 2 does not match its digests')
 
 
-def test_a_store_without_digests_of_first_batches_is_read(damaged, monkeypatch):
-  monkeypatch.setattr(reader, '_LARGE_SHARD', 0)
-  stored = small_store.open_store(damaged)
-  assert len(stored._lines[0]['first_batches']) == len(stored.geometry.kinds)
-  for line in stored._lines:
-    del line['first_batches']
-  stored.read(2)
-  shutil.copy(a_file(damaged, block=1), a_file(damaged))
-  with pytest.raises(errors.DataError, match='does not match its digests'):
-    stored.read(2)
+@pytest.mark.parametrize('isal', [True, False])
+@pytest.mark.parametrize('small', [0, 2**22])
+def test_digests_are_the_crc_32_of_each_shard(monkeypatch, isal, small):
+  if not isal:
+    monkeypatch.setattr(arrays, '_crc32', zlib.crc32)
+  monkeypatch.setattr(arrays, '_SMALL', small)
+  rows = np.random.default_rng(0).standard_normal((5, 4, 3), np.float32)
+  expected = [zlib.crc32(x.tobytes()) for x in rows]
+  assert arrays.digests(rows) == expected
+  assert arrays.digests(x.T for x in rows.transpose(0, 2, 1)) == expected
 
 
 def test_another_shape_is_refused(damaged):

@@ -42,3 +42,13 @@ def test_the_smallest_file_is_one_shard_and_the_smallest_chunk_one_batch():
 
 def test_a_geometry_survives_json():
   assert geometry.Geometry.from_json(make().to_json()) == make()
+
+
+def test_a_geometry_of_format_2_has_checksums_of_chunks():
+  fields = make().to_json()
+  assert fields.pop('crc32c') is False
+  before = geometry.Geometry.from_json(fields)
+  assert before.crc32c
+  chunks = before.batches // before.chunk_batches
+  extra = before.file_bytes('keep') - make().file_bytes('keep')
+  assert extra == 4 * chunks
