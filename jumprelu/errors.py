@@ -2,9 +2,9 @@
 
 Exit codes: 42 stopped by SIGTERM, 2 bad flags or config, 65 damaged data, 66
 missing input, 70 numerical failure, 75 try again (a full disk, processes that do
-not reach each other), 130 interrupted.
-A launcher may retry a process that fails with 75 or with another code. A message
-is one line that names the file or field, and what to do.
+not reach each other), 130 interrupted. A launcher may retry a process that fails
+with 75 or with another code. A message is one line that names the file or field,
+and what to do.
 """
 
 import errno

@@ -29,6 +29,7 @@ from jumprelu.run import flags as flags_lib
 from jumprelu.run import main as main_lib
 
 RESULTS = 'results.jsonl'
+# A run that still asks to be tried again after so many starts has failed.
 _MAX_STARTS = 12
 _SUMS = ('cycles', 'kills', 'in_flight_saves', 'lost_steps', 'mismatches')
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 import dataclasses
 import math
 import pathlib
-import sys
 import time
 from typing import Any
 
@@ -163,8 +162,8 @@ def write_blocks(
   geometry, total = writer.geometry, job.config.blocks
   missing = total - first
   size = geometry.block_bytes() * missing / 2**30
-  _print_line(
-      f'{missing} block{"s" * (missing > 1)} of {total} to write:'
+  progress_lines.print_phase(
+      f'harvest: {missing} block{"s" * (missing > 1)} of {total} to write:'
       f' {size:.3g} GiB'
   )
   progress_lines.print_phase(start_lines.compiling('writing blocks'))
@@ -174,10 +173,10 @@ def write_blocks(
   for index in range(first, total):
     progress.update(index - first)
     seconds = write_block(writer, job.stream, index, scales)
-    # Printed after the second block, because the time of the first includes
-    # compilation.
+    # Not after the first block, whose time includes compilation.
     if index == min(first + 1, total - 1):
-      _print_line(cost_line(*seconds, read=_seconds(writer.read_block, index)))
+      line = cost_line(*seconds, read=_seconds(writer.read_block, index))
+      progress_lines.print_phase(f'harvest: {line}')
     if index + 1 < total and should_stop(index + 1):
       return train.PREEMPTED
   writer.finish()
@@ -259,8 +258,3 @@ def _seconds(work: Callable[[int], object], index: int) -> float:
   start = time.monotonic()
   work(index)
   return time.monotonic() - start
-
-
-def _print_line(text: str) -> None:
-  if processes.is_main():
-    print(f'harvest: {text}', file=sys.stderr, flush=True)
