@@ -20,6 +20,7 @@ from tests import toy_suite
 
 _D_IN, _D_OUT, _ROWS = 24, 20, 70
 _DEAD_AFTER = 1000
+_ORACLE = step_lib.Oracle()
 _OPTIM = optim.Config(b2=0.9, lr_warmup_steps=4, sparsity_warmup_steps=None)
 
 # Arguments of `_make` for each case.
@@ -146,9 +147,11 @@ def _assert_close(actual, expected, tolerance, name):
   )
 
 
-def _oracle_gradients(case):
-  def loss(params):
-    batch = case.batch
+@functools.cache
+def _oracle_gradients(name):
+  case = _case(name)
+
+  def loss(params, batch, silent):
     return case.sae.loss(
         params,
         batch.inputs,
@@ -156,36 +159,53 @@ def _oracle_gradients(case):
         keep=batch.keep,
         sparsity_coefficient=0.0,
         target_l0=case.hyper['target_l0'],
-        silent=case.state.silent,
+        silent=silent,
     )
 
-  return jax.jit(jax.value_and_grad(loss, has_aux=True))(case.state.params)
+  gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))
+  return gradients(case.state.params, case.batch, case.state.silent)
 
 
-def _batch(case):
+@functools.cache
+def _exact_gradients(name):
+  case = _case(name)
+  params = case.state.params
+  return exact_lib.gradients(
+      jax.jit(functools.partial(_batch, case.sae))(
+          params, case.hyper, case.batch
+      ),
+      params['W_enc'],
+      params['W_dec'],
+      settings=plain.settings_of(case.sae, _OPTIM),
+  )
+
+
+def _batch(sae, params, hyper, batch):
   """Returns the record of `ops`."""
-  sae, params = case.sae, case.state.params
   return plain.batch_of(
       sae,
       params,
-      sae.pre_acts(params, case.batch.inputs),
-      case.hyper,
-      case.batch,
+      sae.pre_acts(params, batch.inputs),
+      hyper,
+      batch,
       search=largest_k.narrowed,
   )
 
 
 def _gradients(case, path):
   """Returns the gradients of `ops`, and the result with the other values."""
-  params = case.state.params
   compute = {
       'sparse': functools.partial(gradients_lib.compute_sparse, cap=1024),
       'native': gradients_lib.compute_native,
   }[path]
   settings = plain.settings_of(case.sae, _OPTIM)
-  return compute(
-      _batch(case), params['W_enc'], params['W_dec'], settings=settings
-  )
+
+  @jax.jit
+  def run(params, hyper, batch):
+    record = _batch(case.sae, params, hyper, batch)
+    return compute(record, params['W_enc'], params['W_dec'], settings=settings)
+
+  return run(case.state.params, case.hyper, case.batch)
 
 
 @pytest.mark.parametrize(
@@ -194,9 +214,8 @@ def _gradients(case, path):
 )
 def test_gradients_equal_those_of_automatic_differentiation(name, path):
   _skip_unless_built(path)
-  case = _case(name)
-  W_enc, W_dec, result = jax.jit(lambda: _gradients(case, path))()
-  (loss, parts), grads = _oracle_gradients(case)
+  W_enc, W_dec, result = _gradients(_case(name), path)
+  (loss, parts), grads = _oracle_gradients(name)
   named = {
       'W_enc': W_enc,
       'W_dec': W_dec,
@@ -206,12 +225,7 @@ def test_gradients_equal_those_of_automatic_differentiation(name, path):
   for parameter, value in named.items():
     # The oracle's sums are in float32 too, which limits its precision.
     _assert_close(value, grads[parameter], 2e-6, parameter)
-  exact = exact_lib.gradients(
-      jax.jit(lambda: _batch(case))(),
-      case.state.params['W_enc'],
-      case.state.params['W_dec'],
-      settings=plain.settings_of(case.sae, _OPTIM),
-  )
+  exact = _exact_gradients(name)
   for parameter, value in named.items():
     _assert_close(value, exact[parameter], 1e-6, parameter)
   np.testing.assert_array_equal(result.fired, parts.fired)
@@ -220,27 +234,32 @@ def test_gradients_equal_those_of_automatic_differentiation(name, path):
   assert result.ok
 
 
+@functools.cache
+def _compiled_step(sae, backend):
+  """Returns a compiled step of a backend, from a state in its layout."""
+
+  @jax.jit
+  def run(state, hyper, batch):
+    state = backend.begin_segment(jax.tree.map(lambda x: x[0], state))
+    state, metrics = backend.step(sae, state, hyper, batch=batch, config=_OPTIM)
+    state = backend.end_segment(state, config=_OPTIM)
+    return jax.tree.map(lambda x: x[None], state), metrics
+
+  return run
+
+
 def _step(case, backend):
   """Returns the state and metrics after one step of a backend."""
   # A layout is that of a group, so the arrays get a `members` axis.
   state = backend.to_layout(jax.tree.map(lambda x: x[None], case.state))
-
-  @jax.jit
-  def run(state):
-    state = backend.begin_segment(jax.tree.map(lambda x: x[0], state))
-    state, metrics = backend.step(
-        case.sae, state, case.hyper, batch=case.batch, config=_OPTIM
-    )
-    state = backend.end_segment(state, config=_OPTIM)
-    return jax.tree.map(lambda x: x[None], state), metrics
-
-  state, metrics = run(state)
+  run = _compiled_step(case.sae, backend)
+  state, metrics = run(state, case.hyper, case.batch)
   return jax.tree.map(lambda x: x[0], backend.from_layout(state)), metrics
 
 
 def _assert_same_step(case, backend):
   (actual, metrics), (expected, wanted) = (
-      _step(case, x) for x in (backend, step_lib.Oracle())
+      _step(case, x) for x in (backend, _ORACLE)
   )
   for name, value in expected.params.items():
     _assert_close(actual.params[name], value, 1e-5, name)
