@@ -1,6 +1,8 @@
 """Settings of all tests: 8 simulated devices, strict shapes, checked types."""
 
+import importlib.util
 import os
+import pathlib
 import shutil
 import signal
 import sys
@@ -47,12 +49,28 @@ if (
 # Makes experiments/ and launch/ importable. The installed package has priority.
 sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
+from beartype import BeartypeConf, claw  # noqa: E402
 import jax  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
 from xdist import scheduler  # noqa: E402
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
-install_import_hook('jumprelu', 'beartype.beartype')
+
+
+def _with_shapes(package):
+  """Returns the names of a package's modules whose types have shapes."""
+  spec = importlib.util.find_spec(package)
+  (place,) = map(pathlib.Path, spec.submodule_search_locations)
+  for path in sorted(place.rglob('*.py')):
+    if 'array_typing' in path.read_text():
+      parts = path.relative_to(place.parent).with_suffix('').parts
+      yield '.'.join(part for part in parts if part != '__init__')
+
+
+# jaxtyping compares shapes across arguments, in ten times the time that beartype
+# takes for the types of other modules.
+claw.beartype_package('jumprelu', conf=BeartypeConf(claw_is_pep526=False))
+install_import_hook(list(_with_shapes('jumprelu')), 'beartype.beartype')
 
 # The slowest files start first, so that no worker runs one of them last.
 _FIRST = (

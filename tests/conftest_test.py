@@ -1,7 +1,15 @@
-"""The devices that XLA simulates for the tests do not deadlock."""
+"""Types and shapes are checked; simulated devices do not deadlock."""
 
 import subprocess
 import sys
+
+import beartype.roar
+import jax.numpy as jnp
+import jaxtyping
+import pytest
+
+from jumprelu.files import dotted
+from jumprelu.ops import pseudo_derivatives
 
 # Dispatches many programs with collectives and waits only at the end.
 _PROGRAM = """
@@ -27,3 +35,13 @@ assert all(float(value) == 512 * 256 for value in totals)
 
 def test_simulated_devices_do_not_deadlock():
   subprocess.run([sys.executable, '-c', _PROGRAM], check=True, timeout=120)
+
+
+def test_types_of_arguments_are_checked():
+  with pytest.raises(beartype.roar.BeartypeCallHintParamViolation):
+    dotted.leaves(3)
+
+
+def test_shapes_are_compared_across_arguments():
+  with pytest.raises(jaxtyping.TypeCheckError):
+    pseudo_derivatives.is_active(jnp.ones((5, 3)), jnp.ones(4))

@@ -24,6 +24,8 @@ from jumprelu.files import dotted, json_files
 from jumprelu.training import checkpoint_reading, run_dir, schedules
 from jumprelu.training import config as config_lib
 
+# Steps of the schedules that are computed at once.
+_PART = 4096
 _WARMUPS = ('lr_warmup', 'sparsity_warmup')
 # The files of a run besides its checkpoints that its branch needs, too.
 _FILES = (
@@ -94,7 +96,12 @@ def _multipliers(
         schedules.sparsity_at(config.optim, step, config.steps),
     )
 
-  return np.stack(jax.vmap(at)(jnp.arange(steps)))
+  # Of the same length, so that its operations are compiled only once.
+  parts = [
+      np.stack(jax.vmap(at)(start + jnp.arange(_PART)))
+      for start in range(0, steps, _PART)
+  ]
+  return np.concatenate(parts, axis=1)[:, :steps]
 
 
 def branch(

@@ -209,3 +209,10 @@ def test_warmups_keep_their_number_of_steps_bit_for_bit():
     decay = schedules.decay_start(old.optim, old.steps)
     # Float32 rounds the share of the decay.
     assert abs(extension.branch_step(old, new) - min(decay, steps)) <= 1
+
+
+def test_schedules_are_compared_beyond_the_first_part(short, monkeypatch):
+  long = extension.extended(short, {'tokens': _TOKENS})
+  expected = extension.branch_step(short, long)
+  monkeypatch.setattr(extension, '_PART', 4)
+  assert extension.branch_step(short, long) == expected > 4
