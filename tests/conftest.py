@@ -67,10 +67,20 @@ def _with_shapes(package):
       yield '.'.join(part for part in parts if part != '__init__')
 
 
+# Modules whose named tuples hold stand-ins in tests. beartype refuses those, and
+# jaxtyping checks functions only.
+_STAND_INS = (
+    'jumprelu.lm.sites',
+    'jumprelu.release.publish',
+    'jumprelu.training.load_run',
+)
+
 # jaxtyping compares shapes across arguments, in ten times the time that beartype
 # takes for the types of other modules.
 claw.beartype_package('jumprelu', conf=BeartypeConf(claw_is_pep526=False))
-install_import_hook(list(_with_shapes('jumprelu')), 'beartype.beartype')
+install_import_hook(
+    [*_with_shapes('jumprelu'), *_STAND_INS], 'beartype.beartype'
+)
 
 # The slowest files start first, so that no worker runs one of them last.
 _FIRST = (

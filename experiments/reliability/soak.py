@@ -29,7 +29,7 @@ from jumprelu.run import flags as flags_lib
 from jumprelu.run import main as main_lib
 
 RESULTS = 'results.jsonl'
-# A run that still asks to be tried again after so many starts has failed.
+# Starts of a run that exits with 75 ('try again'), before it counts as failed.
 _MAX_STARTS = 12
 _SUMS = ('cycles', 'kills', 'in_flight_saves', 'lost_steps', 'mismatches')
 

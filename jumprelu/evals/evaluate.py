@@ -87,9 +87,7 @@ def evaluate_members(
   check_fit(model, members, held_out)
   placed = _place(model, members, mesh)
   forward = _forward(model, members, held_out.user_prefix, mesh)
-  sample = functools.partial(
-      text_lib.sample, sequences=config.lm_sequences, mesh=mesh
-  )
+  sample = functools.partial(_sample, config=config, mesh=mesh)
   text = sample(held_out, config.tokens)
   targets = sorted({member.target for member in placed})
   shift = corpus_passes.first_means(forward, targets, text=text)
@@ -115,6 +113,13 @@ def evaluate_members(
   )  # fmt: skip
   tables = _measure(context, measures, rows, partial)
   return Evaluation(rows, frequencies, tables)
+
+
+def _sample(cache, tokens, *, config, mesh):
+  """Returns a sample of a cache, in batches of the config's size."""
+  return text_lib.sample(
+      cache, tokens, sequences=config.lm_sequences, mesh=mesh
+  )
 
 
 def _forward(model, members, user_prefix, mesh):

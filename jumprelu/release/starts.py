@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
@@ -20,7 +20,7 @@ class _Candidate(NamedTuple):
   source: initial.Source
   origin: record.Origin
   # Fields of `suite.Member`, as far as they are known.
-  fields: Mapping[str, float]
+  fields: Mapping[str, Any]
 
 
 def find(config: config_lib.TrainConfig) -> initial.Sources:
