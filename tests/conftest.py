@@ -67,8 +67,8 @@ def _with_shapes(package):
       yield '.'.join(part for part in parts if part != '__init__')
 
 
-# Modules whose named tuples hold stand-ins in tests. beartype refuses those, and
-# jaxtyping checks functions only.
+# Modules with named tuples that tests fill in part. beartype checks their fields,
+# jaxtyping only arguments of functions.
 _STAND_INS = (
     'jumprelu.lm.sites',
     'jumprelu.release.publish',
