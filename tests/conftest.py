@@ -18,9 +18,6 @@ for flag in (
     # happens with eight devices on two cores.
     '--xla_cpu_collective_call_warn_stuck_timeout_seconds=120',
     '--xla_cpu_collective_call_terminate_timeout_seconds=900',
-    # Half of the time of all tests is LLVM's, which optimises each program for
-    # longer than the program runs. XLA's own passes stay as they are.
-    '--xla_backend_optimization_level=0',
 ):
   if flag not in os.environ.get('XLA_FLAGS', ''):
     os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {flag}'
@@ -93,6 +90,13 @@ _FIRST = (
     'lm/model_test.py',
     'training/train_test.py',
 )
+
+
+def pytest_configure(config):
+  # Half of the time of the fast tests would be LLVM's, which optimises programs
+  # for longer than they run. XLA's own passes stay as they are.
+  if 'not slow' in config.option.markexpr:
+    os.environ['XLA_FLAGS'] += ' --xla_backend_optimization_level=0'
 
 
 class _Files(scheduler.LoadScopeScheduling):

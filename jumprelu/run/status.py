@@ -18,6 +18,7 @@ import datetime
 import os
 import sys
 import time
+from typing import Any
 
 from absl import flags
 
@@ -150,7 +151,7 @@ def read(
     return RunStatus(name, 'unreadable', error=f'STATUS.json: {error!r}')
 
 
-def _steps(value: int | float) -> int:
+def _steps(value: Any) -> int:
   """Returns a number of steps; raises ValueError if no run has so large a one."""
   if not 0 <= value < 2**53:
     raise ValueError(f'{value!r:.40}: not a number of steps')
@@ -247,7 +248,7 @@ def _path(text: str) -> folder_kinds.Folder:
   return epath.Path(os.path.expanduser(text))
 
 
-def _seconds(text: str) -> float:
+def _seconds(text: Any) -> float:
   """Returns a time of STATUS.json in seconds since the epoch."""
   when = datetime.datetime.strptime(text, '%Y-%m-%dT%H:%M:%SZ')
   return when.replace(tzinfo=datetime.UTC).timestamp()
