@@ -72,8 +72,8 @@ _STAND_INS = (
     'jumprelu.training.load_run',
 )
 
-# jaxtyping compares shapes across arguments, in ten times the time that beartype
-# takes for the types of other modules.
+# jaxtyping compares shapes across arguments, but binds the arguments of each call
+# and checks types twice. beartype suffices for the other modules.
 claw.beartype_package('jumprelu', conf=BeartypeConf(claw_is_pep526=False))
 install_import_hook(
     [*_with_shapes('jumprelu'), *_STAND_INS], 'beartype.beartype'
