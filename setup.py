@@ -49,7 +49,7 @@ _TRAIN = [
     'etils[epath]>=1.12',
     # Stored activations; orbax requires it too.
     'tensorstore>=0.1.74',
-    # Their digests: three times as fast as zlib. Other platforms use zlib.
+    # Their digests, faster than by zlib, which other platforms use.
     "isal>=1.7,<2; platform_machine in 'x86_64 AMD64 aarch64 arm64'",
     # Shuffles the rows of the token cache; another version could change the
     # order of the data.

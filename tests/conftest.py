@@ -93,8 +93,8 @@ _FIRST = (
 
 
 def pytest_configure(config):
-  # Half of the time of the fast tests would be LLVM's, which optimises programs
-  # for longer than they run. XLA's own passes stay as they are.
+  # LLVM would optimise most programs of the fast tests for longer than they run.
+  # XLA's own passes stay as they are, and slow tests run optimised programs.
   if 'not slow' in config.option.markexpr:
     os.environ['XLA_FLAGS'] += ' --xla_backend_optimization_level=0'
 

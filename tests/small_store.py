@@ -77,3 +77,10 @@ def files(path):
       for file in sorted(pathlib.Path(path).rglob('*'))
       if file.is_file() and file.name != 'store.lock'
   }
+
+
+def flip(path, at):
+  """Flips a bit of a file's byte `at`."""
+  data = bytearray(path.read_bytes())
+  data[at] ^= 4
+  path.write_bytes(data)

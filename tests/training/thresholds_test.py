@@ -16,13 +16,9 @@ def _linear(params):
 
 
 def test_the_last_line_has_the_mean_thresholds_of_the_checkpoint(tmp_path):
-  changes = {
-      'variants': ('jumprelu', 'batch_topk', 'topk'),
-      'sites': ('resid_post',),
-      'backend': 'oracle',
-  }
-  toy_run.run(tmp_path, **changes)
-  state, _ = toy_run.state(tmp_path, toy_suite.make_config(**changes))
+  variants = {'variants': ('jumprelu', 'batch_topk', 'topk')}
+  toy_run.run(tmp_path, **variants)
+  state, _ = toy_run.state(tmp_path, toy_suite.make_config(**variants))
   lines = (tmp_path / 'metrics.jsonl').read_text().splitlines()
   logged = json.loads(lines[-1])['groups']
   assert set(logged) == set(state.groups)
@@ -36,8 +32,8 @@ def test_the_last_line_has_the_mean_thresholds_of_the_checkpoint(tmp_path):
       np.testing.assert_allclose(
           logged[name]['threshold'], expected.mean(-1), rtol=1e-6
       )
-  assert without == ['resid_post-48-topk']
-  assert len(logged) == 3
+  assert without == ['resid_post-48-topk', 'transcoder-48-topk']
+  assert len(logged) == 6
 
 
 def test_members_that_only_pad_a_group_are_left_out():

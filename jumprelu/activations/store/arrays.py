@@ -21,7 +21,7 @@ with extras.imports():
   import tensorstore
 
 try:
-  # Three times as fast as zlib.
+  # Faster than zlib (docs/reliability.md has the costs of digests).
   from isal.isal_zlib import crc32 as _crc32
 except ImportError:  # It is not built for every platform.
   from zlib import crc32 as _crc32

@@ -133,8 +133,10 @@ class Writer:
     digests, kept = processes.add(digests), processes.add(kept)
     if processes.is_main():
       hexes = [''.join(f'{x:08x}' for x in row.tolist()) for row in digests]
-      line = {'block': index, 'rows': geometry.block_rows, 'dropped': dropped}
-      line |= {
+      line = {
+          'block': index,
+          'rows': geometry.block_rows,
+          'dropped': dropped,
           'kept': int(kept[0]),
           'digests': dict(zip(names, hexes, strict=True)),
       }

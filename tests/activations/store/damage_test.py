@@ -39,37 +39,31 @@ def a_file(path, name='layer_2.mlp_out', block=2, part=1):
   return path / f'{name}/c/{block}/{part}/{rest}'
 
 
-def flip(path, at):
-  data = bytearray(path.read_bytes())
-  data[at] ^= 4
-  path.write_bytes(data)
-
-
 @pytest.mark.parametrize('name', ['layer_2.mlp_out', 'keep'])
 @pytest.mark.parametrize('at', range(0, 4096, 512))
 def test_a_flipped_byte_of_a_row_names_file_and_block(damaged, name, at):
   path = a_file(damaged, name)
   rows = 4 * 2 * 4 * (1 if name == 'keep' else 24 * 4)
-  flip(path, at * rows // 4096)
+  small_store.flip(path, at * rows // 4096)
   refused(damaged, path, 'block 2 does not match its digests', 'harvest it')
 
 
 @pytest.mark.parametrize('name', ['layer_2.mlp_out', 'keep'])
 def test_a_flipped_byte_of_the_index_names_file_and_block(damaged, name):
-  flip(a_file(damaged, name), -9)
+  small_store.flip(a_file(damaged, name), -9)
   message = refused(damaged, a_file(damaged, name), 'block 2', 'harvest it')
   assert 'Digest mismatch' in message
 
 
 def test_the_blocks_before_the_damage_are_read(damaged):
-  flip(a_file(damaged), 5)
+  small_store.flip(a_file(damaged), 5)
   stored = small_store.open_store(damaged)
   for index in range(2):
     stored.make_block(index, stored.estimate_scales())
 
 
 def test_a_process_reads_only_the_files_of_its_devices(damaged, monkeypatch):
-  flip(a_file(damaged, part=3), 5)
+  small_store.flip(a_file(damaged, part=3), 5)
   stored = small_store.open_store(damaged, mesh=toy_suite.make_mesh(8))
   # As if another process had the devices of the last two logical shards.
   stored._shards = stored._shards[:6]

@@ -37,12 +37,11 @@ def test_its_rows_are_those_of_a_new_store(place, tmp_path, monkeypatch):
 def test_a_flipped_byte_is_found_by_the_checksum_of_its_chunk(place):
   path = place / 'layer_2.resid_post/c/1/1/0/0'
   for at, chunk in ((5, '{0, 0, 0, 0}'), (path.stat().st_size // 2, '{1, 0,')):
-    data = bytearray((STORE / path.relative_to(place)).read_bytes())
-    data[at] ^= 4
-    path.write_bytes(data)
+    small_store.flip(path, at)
     with pytest.raises(errors.DataError, match='Digest mismatch') as e:
       read(place)
     assert chunk in str(e.value) and 'block 1' in str(e.value)
+    small_store.flip(path, at)
 
 
 @pytest.mark.parametrize('part', [0, 1])
@@ -76,9 +75,6 @@ def test_blocks_that_extend_it_have_checksums_too(place):
   assert geometry.crc32c and len(lines) == 4
   arrays.check_files(place, geometry)
   np.testing.assert_array_equal(read(place, blocks=4)[:2], first_rows)
-  path = place / 'layer_2.resid_post/c/3/0/0/0'
-  data = bytearray(path.read_bytes())
-  data[5] ^= 4
-  path.write_bytes(data)
+  small_store.flip(place / 'layer_2.resid_post/c/3/0/0/0', 5)
   with pytest.raises(errors.DataError, match='Digest mismatch'):
     read(place, blocks=4)
