@@ -64,9 +64,12 @@ def _with_shapes(package):
       yield '.'.join(part for part in parts if part != '__init__')
 
 
-# Modules with named tuples that tests fill in part. beartype checks their fields,
-# jaxtyping only arguments of functions.
-_STAND_INS = (
+_OTHERS = (
+    # A server takes an application for its factory if it can be called without
+    # arguments, as a coroutine that beartype has wrapped can.
+    'jumprelu.explore.serve.guard',
+    # Their named tuples are filled in part by tests. beartype checks the fields,
+    # jaxtyping only arguments of functions.
     'jumprelu.lm.sites',
     'jumprelu.release.publish',
     'jumprelu.training.load_run',
@@ -75,9 +78,7 @@ _STAND_INS = (
 # jaxtyping compares shapes across arguments, but binds the arguments of each call
 # and checks types twice. beartype suffices for the other modules.
 claw.beartype_package('jumprelu', conf=BeartypeConf(claw_is_pep526=False))
-install_import_hook(
-    [*_with_shapes('jumprelu'), *_STAND_INS], 'beartype.beartype'
-)
+install_import_hook([*_with_shapes('jumprelu'), *_OTHERS], 'beartype.beartype')
 
 # The slowest files start first, so that no worker runs one of them last.
 _FIRST = (

@@ -23,8 +23,9 @@ _COLUMNS = {
 
 @pytest.fixture
 def member(demo):
-  # Some of its latents never fired.
-  return demo.member(site='attn_heads', number=0)
+  # Some of its latents never fired. Which members have such ones depends on the
+  # processor's rounding.
+  return max(demo.members, key=lambda member: member['results']['dead_share'])
 
 
 @pytest.fixture
