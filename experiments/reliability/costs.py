@@ -5,7 +5,7 @@ r"""The costs of digests: of a checkpoint's save, and of reading a store.
 A row has the median seconds with and without digests over pairs that are timed
 in turn, and the median of their ratios. The checkpoint holds a group of SAEs of
 16,384 latents and 640 inputs; the last line has the median time of its digests
-within the saves, which vary more. The store has the sizes of the real run,
+within the saves, which vary more, and its share of a save. The store has the sizes of the real run,
 blocks of 65,536 positions in batches of 256, and is read from the page cache
 and from the disk. The costs of the guards of a step are those that
 `experiments.benchmarking.against` measures between two checkouts.
@@ -58,13 +58,13 @@ def run(flag_values: flags.FlagValues) -> int:
   with tempfile.TemporaryDirectory() as folder:
     place = pathlib.Path(folder)
     pairs = flag_values.pairs
-    _row('save', *_saves(place / 'saves', flag_values.members), pairs)
+    save = _row('save', *_saves(place / 'saves', flag_values.members), pairs)
     protected, plain = _reads(place / 'arrays')
     _row('read from memory', protected, plain, pairs)
     drop = functools.partial(_drop, place / 'arrays')
     _row('read from the disk', protected, plain, pairs, before=drop)
   seconds = statistics.median(_DIGESTS)
-  print(f'digests: {seconds:.3f} s of a save')
+  print(f'digests: {seconds:.3f} s, {seconds / save:.1%} of a save')
   return 0
 
 
@@ -74,8 +74,10 @@ def _row(
     plain: Callable[[], None],
     pairs: int,
     before: Callable[[], None] = lambda: None,
-) -> None:
+) -> float:
   """Times both, the first one first in every other pair, and prints a row.
+
+  Returns the median seconds with digests.
 
   Args:
     name: The name of the row.
@@ -97,16 +99,17 @@ def _row(
   ours, theirs = map(statistics.median, times)
   ratio = statistics.median(ratios)
   print(f'| {name} | {ours:.3f} | {theirs:.3f} | {ratio:.3f} |', flush=True)
+  return ours
 
 
 def _state(members: int) -> dict[str, jax.Array]:
   """Returns the matrices of SAEs and their second moments."""
   rng = np.random.default_rng(0)
-  shape = (members, _WIDTH, _D)
+  shapes = {'W_enc': (members, _D, _WIDTH), 'W_dec': (members, _WIDTH, _D)}
   state = {
       f'{part}.{name}': jnp.asarray(rng.standard_normal(shape, np.float32))
       for part in ('params', 'nu')
-      for name in ('W_enc', 'W_dec')
+      for name, shape in shapes.items()
   }
   return jax.block_until_ready(state)
 
@@ -129,9 +132,9 @@ def _saves(
   saver = checkpoint.Checkpointer(folder, checkpoint_config.Config(keep=1))
   step, records = 0, digests.leaf_records
 
-  def timed(leaves: Any, *, parts: Any) -> Any:
+  def timed(leaves: Any, *, parts_of: Any) -> Any:
     start = time.perf_counter()
-    result = records(leaves, parts=parts)
+    result = records(leaves, parts_of=parts_of)
     _DIGESTS.append(time.perf_counter() - start)
     return result
 
@@ -144,7 +147,7 @@ def _saves(
     saver.wait()
 
   def save_without() -> None:
-    digests.leaf_records = lambda leaves, parts: ({}, [])
+    digests.leaf_records = lambda leaves, parts_of: ({}, [])
     try:
       save()
     finally:

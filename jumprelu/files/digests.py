@@ -10,7 +10,7 @@ unnoticed with a probability of about 2^-64, because the two sums use different
 salts.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import hashlib
 import json
 import os
@@ -27,8 +27,12 @@ _FIELDS = ('step', 'leaves', 'meta')
 SALTS = (0x243F6A88, 0x85A308D3)
 
 
-# From an array to both of its sums, and whether a value is not finite.
-Parts = Callable[[Any], tuple[Array, Array, Array]]
+class Parts(NamedTuple):
+  """Both sums of an array, and whether a value is not finite."""
+
+  first: Array
+  second: Array
+  not_finite: Array
 
 
 class LeafRecord(NamedTuple):
@@ -71,7 +75,9 @@ def abstract_leaves(state: Any) -> dict[str, jax.ShapeDtypeStruct]:
 
 
 def leaf_records(
-    leaves: Mapping[str, Array], *, parts: Parts | None = None
+    leaves: Mapping[str, Array],
+    *,
+    parts_of: Callable[[Sequence[Array]], Sequence[Parts]] | None = None,
 ) -> tuple[dict[str, LeafRecord], list[str]]:
   """Returns each leaf's record, and the names of the non-finite leaves.
 
@@ -79,20 +85,21 @@ def leaf_records(
 
   Args:
     leaves: The arrays by name.
-    parts: A faster function with the results of `digest_parts`.
+    parts_of: A faster function from arrays to the `digest_parts` of each.
   """
+  arrays = list(leaves.values())
   # All digests are dispatched before the host waits for the first.
-  of = parts or digest_parts
-  sums = jax.device_get({name: of(x) for name, x in leaves.items()})
+  parts = parts_of(arrays) if parts_of else [digest_parts(x) for x in arrays]
+  of = dict(zip(leaves, jax.device_get(parts), strict=True))
   records = {
       name: LeafRecord(
           dtype=str(x.dtype),
           shape=tuple(x.shape),
-          digest=f'{int(sums[name][0]):08x}{int(sums[name][1]):08x}',
+          digest=f'{int(of[name].first):08x}{int(of[name].second):08x}',
       )
       for name, x in leaves.items()
   }
-  return records, [name for name in leaves if sums[name][2]]
+  return records, [name for name in leaves if of[name].not_finite]
 
 
 def tree_digest(tree: Any) -> str:
@@ -185,7 +192,7 @@ def _crc32(body: Mapping[str, Any]) -> int:
 
 
 @jax.jit
-def digest_parts(x: Shaped[Array, '...']) -> tuple[Array, Array, Array]:
+def digest_parts(x: Shaped[Array, '...']) -> Parts:
   """Returns both sums of an array, and whether a value is not finite."""
   finite = True
   if jnp.issubdtype(x.dtype, jnp.inexact):
@@ -195,7 +202,7 @@ def digest_parts(x: Shaped[Array, '...']) -> tuple[Array, Array, Array]:
       jnp.sum(_mix(bits ^ hashed_indices(bits.shape, salt)), dtype=jnp.uint32)
       for salt in SALTS
   ]
-  return sums[0], sums[1], jnp.logical_not(finite)
+  return Parts(sums[0], sums[1], jnp.logical_not(finite))
 
 
 def _bits(x: Array) -> Array:

@@ -108,7 +108,7 @@ class Checkpointer:
       return
     leaves = digests.named_leaves(state)
     records, not_finite = digests.leaf_records(
-        leaves, parts=array_digests.parts
+        leaves, parts_of=array_digests.parts
     )
     if not_finite:
       raise errors.NumericalError(

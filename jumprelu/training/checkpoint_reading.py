@@ -170,7 +170,7 @@ def _try(
       gc.collect()  # The error held objects whose deletion prints.
   verdict = _worst_of_all(verdict)
   if verdict.kind == _SOUND:
-    actual, _ = digests.leaf_records(leaves, parts=array_digests.parts)
+    actual, _ = digests.leaf_records(leaves, parts_of=array_digests.parts)
     changed = [name for name in actual if actual[name] != records[name]]
     if changed:
       verdict = _Verdict(_CORRUPT, f'the digest of {changed[0]} differs')

@@ -6,6 +6,7 @@ The C++ library is an optional part of the installation. Without a compiler the
 package is installed without it, and `why_not` returns the reason.
 """
 
+from collections.abc import Sequence
 import ctypes
 import functools
 from importlib import metadata
@@ -116,20 +117,22 @@ def catch_up(
 
 
 def digest(
-    x: Shaped[Array, '...'], prefixes: UInt32[Array, 'rows salts']
-) -> tuple[UInt32[Array, ' salts'], Bool[Array, '']]:
+    arrays: Sequence[Shaped[Array, '...']],
+    prefixes: UInt32[Array, 'rows salts'],
+) -> tuple[UInt32[Array, 'arrays salts'], Bool[Array, ' arrays']]:
   """Returns the sums of `files.digests`, and whether all words are finite floats.
 
   `why_not` must have loaded the library.
 
   Args:
-    x: The array, of any type of 32 bits. Its rows are those of the last axis.
+    arrays: Arrays of one shape, each of any type of 32 bits. Their rows are those
+      of the last axis.
     prefixes: The hash of each row's index, for each salt.
   """
   shape = jax.ShapeDtypeStruct
-  salts = prefixes.shape[1]
-  results = [shape((salts,), jnp.uint32), shape((), jnp.bool_)]
-  sums, finite = jax.ffi.ffi_call(_DIGEST, results)(x, prefixes)
+  count, salts = len(arrays), prefixes.shape[1]
+  results = [shape((count, salts), jnp.uint32), shape((count,), jnp.bool_)]
+  sums, finite = jax.ffi.ffi_call(_DIGEST, results)(prefixes, *arrays)
   return sums, finite
 
 

@@ -4,6 +4,7 @@
 #define JUMPRELU_OPS_NATIVE_DIGEST_H_
 
 #include <cstdint>
+#include <vector>
 
 #include "step.h"
 
@@ -18,10 +19,11 @@ struct DigestResult {
   bool finite;
 };
 
-// Returns the sums of the hashed words of an array of `rows` rows of `columns`
-// words. `prefixes` has the hash of each row's index, [rows, kSalts].
-DigestResult Digest(const uint32_t* words, const uint32_t* prefixes,
-                    int64_t rows, int64_t columns, const ParallelFor& parallel);
+// Returns the sums of the hashed words of each array. All arrays have `rows` rows
+// of `columns` words. `prefixes` has the hash of each row's index, [rows, kSalts].
+std::vector<DigestResult> Digest(const std::vector<const uint32_t*>& arrays,
+                                 const uint32_t* prefixes, int64_t rows,
+                                 int64_t columns, const ParallelFor& parallel);
 
 }  // namespace jumprelu
 

@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <vector>
 
 #include "digest.h"
 #include "step.h"
@@ -68,7 +69,6 @@ using Clock = ffi::Buffer<ffi::S32, 0>;
 using Flag = ffi::Buffer<ffi::PRED, 0>;
 using Flags = ffi::Buffer<ffi::PRED, 1>;
 using Words = ffi::Buffer<ffi::U32, 2>;
-using Sums = ffi::Buffer<ffi::U32, 1>;
 template <typename T>
 using Result = ffi::Result<T>;
 
@@ -173,23 +173,36 @@ ffi::Error RunCatchUp(ffi::ThreadPool threads, Matrix nu_encoder,
   return ffi::Error::Success();
 }
 
-// `array` has any shape and any type of 32 bits, because XLA would copy it to
-// change its type or shape.
-ffi::Error RunDigest(ffi::ThreadPool threads, ffi::AnyBuffer array,
-                     Words prefixes, Result<Sums> sums, Result<Flag> finite) {
+// The arrays have any types of 32 bits and any shape, because XLA would copy them
+// to change their types or shapes.
+ffi::Error RunDigest(ffi::ThreadPool threads, Words prefixes,
+                     ffi::RemainingArgs operands, Result<Words> sums,
+                     Result<Flags> finite) {
+  const ffi::Error misfit = ffi::Error::InvalidArgument(
+      "jumprelu_digest: the shapes do not fit each other");
   const int64_t rows = prefixes.dimensions()[0];
-  const int64_t columns =
-      rows ? static_cast<int64_t>(array.element_count()) / rows : 0;
-  if (prefixes.dimensions()[1] != kSalts ||
-      array.size_bytes() != rows * columns * sizeof(uint32_t)) {
-    return ffi::Error::InvalidArgument(
-        "jumprelu_digest: the operands' shapes do not fit each other");
+  const int64_t count = static_cast<int64_t>(operands.size());
+  if (count == 0 || rows == 0 || prefixes.dimensions()[1] != kSalts ||
+      sums->dimensions()[0] != count || sums->dimensions()[1] != kSalts ||
+      finite->dimensions()[0] != count) {
+    return misfit;
   }
-  const DigestResult result =
-      Digest(static_cast<const uint32_t*>(array.untyped_data()),
-             prefixes.typed_data(), rows, columns, OnThreads(threads));
-  std::copy(result.sums, result.sums + kSalts, sums->typed_data());
-  *finite->typed_data() = result.finite;
+  int64_t columns = 0;
+  std::vector<const uint32_t*> arrays;
+  for (int64_t i = 0; i < count; ++i) {
+    auto array = operands.get<ffi::AnyBuffer>(i);
+    if (!array) return array.error();
+    if (i == 0) columns = static_cast<int64_t>(array->element_count()) / rows;
+    if (array->size_bytes() != rows * columns * sizeof(uint32_t)) return misfit;
+    arrays.push_back(static_cast<const uint32_t*>(array->untyped_data()));
+  }
+  const std::vector<DigestResult> results =
+      Digest(arrays, prefixes.typed_data(), rows, columns, OnThreads(threads));
+  for (int64_t i = 0; i < count; ++i) {
+    std::copy(results[i].sums, results[i].sums + kSalts,
+              sums->typed_data() + kSalts * i);
+    finite->typed_data()[i] = results[i].finite;
+  }
   return ffi::Error::Success();
 }
 
@@ -247,7 +260,7 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(
 XLA_FFI_DEFINE_HANDLER_SYMBOL(jumprelu_digest, jumprelu::RunDigest,
                               xla::ffi::Ffi::Bind()
                                   .Ctx<xla::ffi::ThreadPool>()
-                                  .Arg<xla::ffi::AnyBuffer>()  // array
                                   .Arg<jumprelu::Words>()  // prefixes
-                                  .Ret<jumprelu::Sums>()   // sums
-                                  .Ret<jumprelu::Flag>());  // finite
+                                  .RemainingArgs()         // arrays
+                                  .Ret<jumprelu::Words>()  // sums
+                                  .Ret<jumprelu::Flags>());  // finite
