@@ -170,9 +170,13 @@ def _native_step() -> list[setuptools.Extension]:
   return [
       setuptools.Extension(
           'jumprelu.ops.native._step',
-          [f'{folder}/{name}.cc' for name in ('step', 'digest', 'ffi')],
+          [
+              f'{folder}/{name}.cc'
+              for name in ('step', 'encode', 'integer_tiles', 'digest', 'ffi')
+          ],
           depends=[
-              f'{folder}/{name}.h' for name in ('step', 'digest', 'loops')
+              f'{folder}/{name}.h'
+              for name in ('step', 'encode', 'integer_tiles', 'digest', 'loops')
           ],
           extra_compile_args=[
               '-O3',

@@ -74,6 +74,10 @@ class Batch(NamedTuple):
   # latter is used only if `Settings.target_l0` is set.
   coefficient: Float[Array, '']
   target_l0: Float[Array, '']
+  # The encoder's bias, if a step may compute the pre-activations itself, in
+  # float32, from it, the inputs and the encoder. A step that does so does not
+  # use `pre_acts`, which XLA then does not compute.
+  b_enc: Float[Array, ' latents'] | None = None
 
 
 class AdamScalars(NamedTuple):
@@ -120,7 +124,8 @@ class StepResult(NamedTuple):
   # matrices unchanged.
   ok: Bool[Array, '']
   # The number of rows with more selected latents than a sparse step has room
-  # for.
+  # for, or for which a native step computed more than a quarter of the
+  # pre-activations in float32.
   overflow: Int32[Array, ''] | int = 0
   # The weighted auxiliary term of the loss (`ops.auxiliary`).
   auxiliary: Float[Array, ''] | float = 0.0

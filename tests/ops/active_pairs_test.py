@@ -23,7 +23,15 @@ from tests.ops import one_batch
 
 # Most latents of most cases are frequent. 'by ranks' treats none as frequent,
 # so that the loop over ranks is tested too.
-_PATHS = ('dense', 'sparse', 'sparse, by ranks', 'native', 'pallas')
+# 'native, encoded' computes its own pre-activations.
+_PATHS = (
+    'dense',
+    'sparse',
+    'sparse, by ranks',
+    'native',
+    'native, encoded',
+    'pallas',
+)
 # Paths that limit the selected latents of a row.
 _CAPPED = ('sparse', 'pallas')
 # The cases that are also run with a low limit. Both paths then compute by dense
@@ -68,8 +76,10 @@ def _case(name):
 
 
 def _skip_unless_built(path):
-  if path == 'native' and native.why_not():
+  if path.startswith('native') and native.why_not():
     pytest.skip(native.why_not())
+  if path == 'native, encoded' and not native.encode_kernel():
+    pytest.skip('this CPU has no integer kernel')
 
 
 @functools.cache
@@ -88,10 +98,22 @@ def _compiled(name, path, settings, cap=_HIGH_CAP):
   return jax.jit(call)
 
 
+def _batch(path, case, changes):
+  batch = case.batch._replace(**changes)
+  if path != 'native, encoded':
+    return batch
+  bias = case.params['b_enc']
+  if 'pre_acts' in changes:
+    # A bias that is not finite has pre-activations that are not.
+    damaged = jnp.where(jnp.isfinite(batch.pre_acts), 0, batch.pre_acts)
+    bias += damaged.sum(axis=0)
+  return batch._replace(b_enc=bias, pre_acts=batch.pre_acts * jnp.nan)
+
+
 def _gradients(path, case, **changes):
   _skip_unless_built(path)
   call = _compiled('gradients', path, case.settings)
-  batch = case.batch._replace(**changes)
+  batch = _batch(path, case, changes)
   return call(batch, case.params['W_enc'], case.params['W_dec'])
 
 
@@ -101,7 +123,7 @@ def _step(path, case, **changes):
   If the path skips rows, some second moments start without their last decays.
   """
   _skip_unless_built(path)
-  batch = case.batch._replace(**changes)
+  batch = _batch(path, case, changes)
   matrices = case.matrices
   if not path.startswith(_SKIPS_ROWS):
     matrices = _caught_up(matrices, case.settings, _SCALARS.clock)
@@ -112,7 +134,8 @@ def _up_to_date(path, matrices, settings):
   """Returns the matrices after a step, with all second moments decayed."""
   if not path.startswith(_SKIPS_ROWS):
     return matrices
-  catch_up = native.catch_up if path == 'native' else pallas.catch_up
+  native_too = path.startswith('native')
+  catch_up = native.catch_up if native_too else pallas.catch_up
   return catch_up(matrices, _SCALARS.clock + 1, b2=settings.b2)
 
 
@@ -149,7 +172,7 @@ def _cases():
   """Yields each case for each path; two of each are fast if it is slow."""
   for path in _PATHS:
     for number, name in enumerate(one_batch.CASES):
-      slow = path not in ('dense', 'native') and number > 1
+      slow = not path.startswith(('dense', 'native')) and number > 1
       yield pytest.param(name, path, marks=[pytest.mark.slow] if slow else [])
   for number, (name, path) in enumerate(_OVERFLOWS):
     marks = [pytest.mark.slow] if number else []
@@ -290,7 +313,7 @@ def test_a_non_finite_step_is_skipped(value, field, path):
 
 def test_gradients_and_steps_are_reproducible_to_the_bit():
   case = _case('Zipf frequencies')
-  for path in ('sparse', 'native', 'pallas'):
+  for path in ('sparse', 'native', 'native, encoded', 'pallas'):
     first, second = _gradients(path, case), _gradients(path, case)
     jax.tree.map(np.testing.assert_array_equal, first, second)
     first, second = _step(path, case), _step(path, case)

@@ -1,5 +1,6 @@
 """The native step in C++, for CPUs: one call that updates matrices in place.
 
+The step finds its pairs by `encode`, also without computing all pre-activations.
 The library also has the digests of arrays (`files.digests`).
 
 The C++ library is an optional part of the installation. Without a compiler the
@@ -11,16 +12,17 @@ import ctypes
 import functools
 from importlib import metadata
 import pathlib
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jumprelu.array_typing import Array, Bool, Int32, Shaped, UInt32
+from jumprelu.array_typing import Array, Bool, Float, Int32, Shaped, UInt32
 from jumprelu.ops import active_pairs
 
 _STEP, _CATCH_UP = 'jumprelu_step', 'jumprelu_catch_up'
-_DIGEST = 'jumprelu_digest'
+_ENCODE, _DIGEST = 'jumprelu_encode', 'jumprelu_digest'
 _FOLDER = pathlib.Path(__file__).parent
 
 
@@ -39,12 +41,26 @@ def why_not() -> str:
     )
   try:
     library = ctypes.CDLL(str(libraries[0]))
-    for name in (_STEP, _CATCH_UP, _DIGEST):
+    for name in (_STEP, _CATCH_UP, _ENCODE, _DIGEST):
       capsule = jax.ffi.pycapsule(getattr(library, name))
       jax.ffi.register_ffi_target(name, capsule, platform='cpu')
   except (OSError, AttributeError, RuntimeError) as error:
     return f'{libraries[0].name} does not load: {error}'
   return ''
+
+
+@functools.cache
+def encode_kernel() -> str:
+  """Returns the name of the integer kernel of `encode`; '' if it cannot be used.
+
+  The kernel depends on the CPU. Without one, pre-activations are computed by
+  XLA, which is then as fast.
+  """
+  if why_not():
+    return ''
+  name = ctypes.CDLL(str(_libraries()[0])).jumprelu_encode_kernel
+  name.restype = ctypes.c_char_p
+  return name().decode()
 
 
 def _libraries() -> list[pathlib.Path]:
@@ -84,7 +100,8 @@ def step(
 ) -> tuple[active_pairs.Matrices, active_pairs.StepResult]:
   """Returns both matrices after a step in place, and the step's result.
 
-  Only the rows of active latents are updated. A non-finite step is skipped.
+  Only the rows of active latents are updated. A non-finite step is skipped. If
+  the batch has a bias, the step computes its own pre-activations (`encode`).
 
   Raises:
     RuntimeError: The library cannot be used (`why_not`).
@@ -114,6 +131,56 @@ def catch_up(
       nu_decoder=nu[1],
       touched=jnp.full_like(matrices.touched, clock),
   )
+
+
+class Encoded(NamedTuple):
+  """The selected pairs of each row."""
+
+  # Latents in ascending order, and their pre-activations; then zeros.
+  latents: Int32[Array, 'rows room']
+  values: Float[Array, 'rows room']
+  # The number of pairs of each row. If it exceeds the room, pairs are missing.
+  counts: Int32[Array, ' rows']
+  # The number of rows for which more than a quarter of the pre-activations were
+  # computed in float32.
+  crowded: Int32[Array, '']
+
+
+@functools.partial(jax.jit, static_argnames=('room', 'bandwidth'))
+def encode(
+    inputs: Float[Array, 'rows model'],
+    encoder: Float[Array, 'latents model'],
+    b_enc: Float[Array, ' latents'],
+    threshold: Float[Array, ' latents'],
+    *,
+    room: int,
+    bandwidth: float = 0.0,
+) -> Encoded:
+  """Returns the pairs above the threshold minus half the bandwidth.
+
+  Only pairs that could be among them are computed in float32. The others are
+  excluded by products of 7 or 8-bit integers and a bound on their error, which
+  `encode.h` proves. `encode_kernel` must have returned a name.
+
+  Args:
+    inputs: The inputs of the encoder; b_dec is already subtracted, if it is.
+    encoder: The encoder, with one row for each latent.
+    b_enc: The biases.
+    threshold: The thresholds.
+    room: The number of pairs of a row that are returned.
+    bandwidth: The width of the kernel around the thresholds.
+  """
+  shape = jax.ShapeDtypeStruct
+  rows = len(inputs)
+  results = [
+      shape((rows, room), jnp.int32),
+      shape((rows, room), jnp.float32),
+      shape((rows,), jnp.int32),
+      shape((), jnp.int32),
+  ]
+  call = jax.ffi.ffi_call(_ENCODE, results)
+  operands = inputs, encoder, b_enc, threshold
+  return Encoded(*call(*operands, bandwidth=np.float32(bandwidth)))
 
 
 def digest(
@@ -154,18 +221,6 @@ def call_library(
   """
   if why_not():
     raise RuntimeError(f'the native step cannot be used: {why_not()}')
-  latents, d_out = matrices.decoder.shape
-  shape = jax.ShapeDtypeStruct
-  results = [shape(x.shape, x.dtype) for x in matrices]
-  results += [
-      shape((latents,), jnp.float32),
-      shape((d_out,), jnp.float32),
-      shape((latents,), jnp.float32),
-      shape((latents,), jnp.int32),
-      shape((), jnp.float32),
-      shape((), jnp.float32),
-      shape((), jnp.bool_),
-  ]
   numbers = jnp.stack(
       [
           jnp.float32(batch.coefficient),
@@ -174,13 +229,21 @@ def call_library(
           jnp.float32(scalars.correction),
       ]
   )
-  operands = (*batch[:6], numbers, scalars.clock, *matrices)
+  empty = jnp.zeros((len(batch.inputs), 0), jnp.float32)
+  if batch.b_enc is not None and encode_kernel():
+    encoded = empty, batch.b_enc
+  else:
+    encoded = batch.pre_acts, empty[0]
+  operands = (*encoded, *batch[1:6], numbers, scalars.clock, *matrices)
   # Encoder and decoder are the first two results. Without `update` they get
   # memory of their own, because gradients must not overwrite the weights, which
   # are still read.
   first = 0 if update else 2
-  aliases = {8 + i: i for i in range(first, len(matrices))}
-  call = jax.ffi.ffi_call(_STEP, results, input_output_aliases=aliases)
+  offset = len(operands) - len(matrices)
+  aliases = {offset + i: i for i in range(first, len(matrices))}
+  call = jax.ffi.ffi_call(
+      _STEP, _step_results(matrices), input_output_aliases=aliases
+  )
   results = call(
       *operands,
       update=update,
@@ -196,3 +259,22 @@ def call_library(
       active_pairs.Matrices(*results[:size]),
       active_pairs.StepResult(*results[size:]),
   )
+
+
+def _step_results(
+    matrices: active_pairs.Matrices,
+) -> list[jax.ShapeDtypeStruct]:
+  """Returns the shapes of the step's results: the matrices, and the others."""
+  latents, d_out = matrices.decoder.shape
+  shape = jax.ShapeDtypeStruct
+  return [
+      *(shape(x.shape, x.dtype) for x in matrices),
+      shape((latents,), jnp.float32),
+      shape((d_out,), jnp.float32),
+      shape((latents,), jnp.float32),
+      shape((latents,), jnp.int32),
+      shape((), jnp.float32),
+      shape((), jnp.float32),
+      shape((), jnp.bool_),
+      shape((), jnp.int32),
+  ]

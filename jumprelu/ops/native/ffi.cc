@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "digest.h"
+#include "encode.h"
 #include "step.h"
 #include "xla/ffi/api/ffi.h"
 
@@ -69,6 +70,7 @@ using Clock = ffi::Buffer<ffi::S32, 0>;
 using Flag = ffi::Buffer<ffi::PRED, 0>;
 using Flags = ffi::Buffer<ffi::PRED, 1>;
 using Words = ffi::Buffer<ffi::U32, 2>;
+using Numbers = ffi::Buffer<ffi::S32, 2>;
 template <typename T>
 using Result = ffi::Result<T>;
 
@@ -92,7 +94,7 @@ void Carry(const T& operand, Result<T>& result) {
 ffi::Error RunStep(
     ffi::ThreadPool threads,
     // Operands.
-    Matrix pre_acts, Matrix inputs, Matrix targets, Flags keep,
+    Matrix pre_acts, Vector b_enc, Matrix inputs, Matrix targets, Flags keep,
     Vector threshold, Vector b_dec,
     // Coefficient, target L0, learning rate and Adam's correction.
     Vector numbers, Clock clock, Matrix encoder, Matrix decoder,
@@ -103,14 +105,17 @@ ffi::Error RunStep(
     Result<Counts> out_touched, Result<Vector> grad_b_enc,
     Result<Vector> grad_b_dec, Result<Vector> grad_threshold,
     Result<Counts> fired, Result<Scalar> reconstruction, Result<Scalar> l0,
-    Result<Flag> ok,
+    Result<Flag> ok, Result<Clock> overflow,
     // Attributes.
     bool update, bool pre_encoder_bias, bool target_l0, float bandwidth,
     double b2, float eps, float clip) {
-  const Sizes sizes = {pre_acts.dimensions()[0], pre_acts.dimensions()[1],
+  const Sizes sizes = {inputs.dimensions()[0], encoder.dimensions()[0],
                        inputs.dimensions()[1], targets.dimensions()[1]};
+  // Pre-activations or the bias, from which the step encodes, have no entries.
+  const bool encode = Is(pre_acts, sizes.batch, 0) && EncodeKernel()[0];
   const bool fit =
-      Is(inputs, sizes.batch, sizes.d_in) &&
+      (encode ? Is(b_enc, sizes.latents)
+              : Is(pre_acts, sizes.batch, sizes.latents)) &&
       Is(targets, sizes.batch, sizes.d_out) &&
       keep.dimensions()[0] == sizes.batch && Is(threshold, sizes.latents) &&
       Is(b_dec, sizes.d_out) && Is(numbers, 4) &&
@@ -135,8 +140,9 @@ ffi::Error RunStep(
     std::memset(out_decoder->untyped_data(), 0, out_decoder->size_bytes());
   }
   const float* number = numbers.typed_data();
-  Inputs in = {pre_acts.typed_data(), inputs.typed_data(),
-               targets.typed_data(),  keep.typed_data(),
+  Inputs in = {encode ? nullptr : pre_acts.typed_data(),
+               encode ? b_enc.typed_data() : nullptr,
+               inputs.typed_data(), targets.typed_data(), keep.typed_data(),
                threshold.typed_data(), b_dec.typed_data(),
                update ? out_encoder->typed_data() : encoder.typed_data(),
                update ? out_decoder->typed_data() : decoder.typed_data(),
@@ -148,7 +154,8 @@ ffi::Error RunStep(
         out_touched->typed_data()},
        {grad_b_enc->typed_data(), grad_b_dec->typed_data(),
         grad_threshold->typed_data(), fired->typed_data(),
-        reconstruction->typed_data(), l0->typed_data(), ok->typed_data()},
+        reconstruction->typed_data(), l0->typed_data(), ok->typed_data(),
+        overflow->typed_data()},
        OnThreads(threads));
   return ffi::Error::Success();
 }
@@ -170,6 +177,47 @@ ffi::Error RunCatchUp(ffi::ThreadPool threads, Matrix nu_encoder,
           {out_encoder->typed_data(), out_decoder->typed_data(),
            touched.typed_data()},
           OnThreads(threads));
+  return ffi::Error::Success();
+}
+
+// The pairs of each row in the order of latents. A row with more pairs than the
+// results have room for is cut; `counts` has the number of its pairs.
+ffi::Error RunEncode(ffi::ThreadPool threads, Matrix inputs, Matrix encoder,
+                     Vector b_enc, Vector threshold, Result<Numbers> latents,
+                     Result<Matrix> values, Result<Counts> counts,
+                     Result<Clock> crowded, float bandwidth) {
+  const Sizes sizes = {inputs.dimensions()[0], encoder.dimensions()[0],
+                       inputs.dimensions()[1], 0};
+  const int64_t room = values->dimensions()[1];
+  if (!Is(encoder, sizes.latents, sizes.d_in) || !Is(b_enc, sizes.latents) ||
+      !Is(threshold, sizes.latents) || !EncodeKernel()[0]) {
+    return ffi::Error::InvalidArgument(
+        "jumprelu_encode: the operands' shapes do not fit each other");
+  }
+  const std::unique_ptr<bool[]> keep(new bool[sizes.batch]);
+  std::fill(keep.get(), keep.get() + sizes.batch, true);
+  Settings settings = {};
+  settings.bandwidth = bandwidth;
+  Inputs in = {};
+  in.b_enc = b_enc.typed_data();
+  in.inputs = inputs.typed_data();
+  in.keep = keep.get();
+  in.threshold = threshold.typed_data();
+  in.encoder = encoder.typed_data();
+  const Encoding encoding = Encode(sizes, settings, in, OnThreads(threads));
+  int32_t* const count = counts->typed_data();
+  std::fill(count, count + sizes.batch, 0);
+  std::memset(latents->untyped_data(), 0, latents->size_bytes());
+  std::memset(values->untyped_data(), 0, values->size_bytes());
+  for (const auto& chunk : encoding.chunks) {
+    for (const Encoded& pair : chunk) {
+      const int64_t place = count[pair.row]++;
+      if (place >= room) continue;
+      latents->typed_data()[pair.row * room + place] = pair.latent;
+      values->typed_data()[pair.row * room + place] = pair.value;
+    }
+  }
+  *crowded->typed_data() = encoding.crowded;
   return ffi::Error::Success();
 }
 
@@ -208,11 +256,18 @@ ffi::Error RunDigest(ffi::ThreadPool threads, Words prefixes,
 
 }  // namespace jumprelu
 
+// Returns the name of the kernel with which `jumprelu_step` encodes, or "".
+extern "C" __attribute__((visibility("default"))) const char*
+jumprelu_encode_kernel() {
+  return jumprelu::EncodeKernel();
+}
+
 XLA_FFI_DEFINE_HANDLER_SYMBOL(
     jumprelu_step, jumprelu::RunStep,
     xla::ffi::Ffi::Bind()
         .Ctx<xla::ffi::ThreadPool>()
         .Arg<jumprelu::Matrix>()   // pre_acts
+        .Arg<jumprelu::Vector>()   // b_enc
         .Arg<jumprelu::Matrix>()   // inputs
         .Arg<jumprelu::Matrix>()   // targets
         .Arg<jumprelu::Flags>()    // keep
@@ -237,6 +292,7 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(
         .Ret<jumprelu::Scalar>()   // reconstruction
         .Ret<jumprelu::Scalar>()   // l0
         .Ret<jumprelu::Flag>()     // ok
+        .Ret<jumprelu::Clock>()    // overflow
         .Attr<bool>("update")
         .Attr<bool>("pre_encoder_bias")
         .Attr<bool>("target_l0")
@@ -256,6 +312,19 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(
         .Ret<jumprelu::Matrix>()   // nu_encoder
         .Ret<jumprelu::Matrix>()   // nu_decoder
         .Attr<double>("b2"));
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(jumprelu_encode, jumprelu::RunEncode,
+                              xla::ffi::Ffi::Bind()
+                                  .Ctx<xla::ffi::ThreadPool>()
+                                  .Arg<jumprelu::Matrix>()   // inputs
+                                  .Arg<jumprelu::Matrix>()   // encoder
+                                  .Arg<jumprelu::Vector>()   // b_enc
+                                  .Arg<jumprelu::Vector>()   // threshold
+                                  .Ret<jumprelu::Numbers>()  // latents
+                                  .Ret<jumprelu::Matrix>()   // values
+                                  .Ret<jumprelu::Counts>()   // counts
+                                  .Ret<jumprelu::Clock>()    // crowded
+                                  .Attr<float>("bandwidth"));
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(jumprelu_digest, jumprelu::RunDigest,
                               xla::ffi::Ffi::Bind()

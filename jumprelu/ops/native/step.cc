@@ -7,6 +7,7 @@
 #include <memory>
 #include <vector>
 
+#include "encode.h"
 #include "loops.h"
 
 namespace jumprelu {
@@ -32,30 +33,89 @@ struct RowsResult {
   bool finite = true;
 };
 
+// Selected pairs in the order of rows, and of latents within a row.
+struct ByRow {
+  // [batch + 1]: the index of each row's first pair, and the end.
+  std::vector<int64_t> start;
+  std::vector<int32_t> latents;
+  std::vector<float> values;  // pre-activations
+};
+
+ByRow SortByRow(const Encoding& encoding, int64_t batch) {
+  ByRow sorted;
+  sorted.start.assign(batch + 1, 0);
+  for (const auto& chunk : encoding.chunks) {
+    for (const Encoded& pair : chunk) ++sorted.start[pair.row + 1];
+  }
+  for (int64_t i = 0; i < batch; ++i) sorted.start[i + 1] += sorted.start[i];
+  sorted.latents.resize(sorted.start[batch]);
+  sorted.values.resize(sorted.start[batch]);
+  std::vector<int64_t> next(sorted.start.begin(), sorted.start.end() - 1);
+  for (const auto& chunk : encoding.chunks) {
+    for (const Encoded& pair : chunk) {
+      const int64_t place = next[pair.row]++;
+      sorted.latents[place] = pair.latent;
+      sorted.values[place] = pair.value;
+    }
+  }
+  return sorted;
+}
+
+// The selected pairs of one row.
+struct RowPairs {
+  std::vector<int32_t> latents;
+  std::vector<float> values;
+};
+
+// Selects the pairs of one row among its pre-activations. `index` has room for
+// latents + 1.
+JUMPRELU_INLINE void SelectRow(const Sizes& sizes, const Settings& settings,
+                               const Inputs& in, int64_t row, int32_t* index,
+                               RowPairs* pairs) {
+  const float* pre_acts = in.pre_acts + row * sizes.latents;
+  const int64_t selected =
+      Select(pre_acts, in.threshold, -(settings.bandwidth / 2), sizes.latents,
+             index);
+  pairs->latents.assign(index, index + selected);
+  pairs->values.clear();
+  for (int64_t i = 0; i < selected; ++i) {
+    pairs->values.push_back(pre_acts[index[i]]);
+  }
+}
+
 // Phase 1 for the rows [first, last): decodes them, writes their errors times
 // `per_row` (2 / kept rows) to `errors`, and collects their selected pairs.
+// `encoded` has these pairs, or is null.
 JUMPRELU_CLONES void ForwardRows(const Sizes& sizes, const Settings& settings,
-                                 const Inputs& in, float per_row, int64_t first,
-                                 int64_t last, float* errors,
-                                 RowsResult* result) {
+                                 const Inputs& in, const ByRow* encoded,
+                                 float per_row, int64_t first, int64_t last,
+                                 float* errors, RowsResult* result) {
   const int64_t d = sizes.d_out;
   const float* decoder = in.decoder;
   result->b_dec.assign(d, 0.0f);
-  std::unique_ptr<int32_t[]> index(new int32_t[sizes.latents + 1]);
+  std::unique_ptr<int32_t[]> index(
+      new int32_t[encoded ? 1 : sizes.latents + 1]);
+  RowPairs pairs;
   std::vector<float> values;
   std::vector<const float*> decoder_rows;
   for (int64_t row = first; row < last; ++row) {
     if (!in.keep[row]) continue;
-    const float* pre_acts = in.pre_acts + row * sizes.latents;
-    const int64_t selected =
-        Select(pre_acts, in.threshold, -(settings.bandwidth / 2),
-               sizes.latents, index.get());
+    if (encoded) {
+      const int64_t start = encoded->start[row], end = encoded->start[row + 1];
+      pairs.latents.assign(encoded->latents.begin() + start,
+                           encoded->latents.begin() + end);
+      pairs.values.assign(encoded->values.begin() + start,
+                          encoded->values.begin() + end);
+    } else {
+      SelectRow(sizes, settings, in, row, index.get(), &pairs);
+    }
+    const int64_t selected = static_cast<int64_t>(pairs.latents.size());
     values.clear();
     decoder_rows.clear();
     for (int64_t i = 0; i < selected; ++i) {
-      const int64_t latent = index[i];
-      if (pre_acts[latent] > in.threshold[latent]) {
-        values.push_back(pre_acts[latent]);
+      const int64_t latent = pairs.latents[i];
+      if (pairs.values[i] > in.threshold[latent]) {
+        values.push_back(pairs.values[i]);
         decoder_rows.push_back(decoder + latent * d);
       }
     }
@@ -68,9 +128,9 @@ JUMPRELU_CLONES void ForwardRows(const Sizes& sizes, const Settings& settings,
     Axpy(1.0f, g, result->b_dec.data(), d);
     float check = loss + SumOfSquares(in.inputs + row * sizes.d_in, sizes.d_in);
     for (int64_t i = 0; i < selected; ++i) {
-      const int64_t latent = index[i];
+      const int64_t latent = pairs.latents[i];
       const float slope = Dot(g, decoder + latent * d, d);
-      const float value = pre_acts[latent];
+      const float value = pairs.values[i];
       // A threshold that is NaN must make the check non-finite too.
       check += slope * slope + value * value + in.threshold[latent];
       result->pairs.push_back({static_cast<int32_t>(latent),
@@ -227,6 +287,15 @@ int64_t Chunks(int64_t count, int64_t size) {
   return (count + size - 1) / size;
 }
 
+// Returns the penalty if all latents are active. As in the other backends, it
+// must be finite.
+float LargestPenalty(const Sizes& sizes, const Settings& settings,
+                     const Inputs& in) {
+  const float most = static_cast<float>(sizes.latents);
+  const float share = settings.target_l0 ? most / in.target : most;
+  return in.coefficient * (settings.target_l0 ? share * share : share);
+}
+
 }  // namespace
 
 void Step(const Sizes& sizes, const Settings& settings, const Inputs& in,
@@ -236,10 +305,18 @@ void Step(const Sizes& sizes, const Settings& settings, const Inputs& in,
   const float rows = static_cast<float>(std::max<int64_t>(kept, 1));
 
   // Phase 1: rows.
+  ByRow encoded;
+  *result.overflow = 0;
+  if (!in.pre_acts) {
+    const Encoding encoding = Encode(sizes, settings, in, parallel);
+    encoded = SortByRow(encoding, sizes.batch);
+    *result.overflow = encoding.crowded;
+  }
   std::unique_ptr<float[]> errors(new float[sizes.batch * sizes.d_out]);
   std::vector<RowsResult> chunks(Chunks(sizes.batch, kRows));
   parallel(chunks.size(), [&](int64_t i) {
-    ForwardRows(sizes, settings, in, 2.0f / rows, i * kRows,
+    ForwardRows(sizes, settings, in, in.pre_acts ? nullptr : &encoded,
+                2.0f / rows, i * kRows,
                 std::min((i + 1) * kRows, sizes.batch), errors.get(),
                 &chunks[i]);
   });
@@ -258,14 +335,8 @@ void Step(const Sizes& sizes, const Settings& settings, const Inputs& in,
   *result.l0 = l0;
   float slope = in.coefficient;
   if (settings.target_l0) slope *= 2 * (l0 / in.target - 1) / in.target;
-  // As in the other backends, the penalty must be finite even if all latents are
-  // active.
-  const float most = static_cast<float>(sizes.latents);
-  const float share = settings.target_l0 ? most / in.target : most;
-  const float penalty =
-      in.coefficient * (settings.target_l0 ? share * share : share);
   finite &= std::isfinite(*result.reconstruction) && std::isfinite(slope) &&
-            std::isfinite(penalty);
+            std::isfinite(LargestPenalty(sizes, settings, in));
   *result.ok = finite;
 
   // Phase 2: the sort. Phase 3: gradients and the update of latents.

@@ -5,8 +5,9 @@
 // around the threshold. Pairs that are neither are skipped, the others are
 // called selected. A step has three phases:
 //
-//   1. Rows in parallel: selects pairs, decodes the row, and computes its error
-//      and the slopes of its pairs (error times decoder row).
+//   1. Rows in parallel: selects pairs among the pre-activations, unless
+//      `encode.h` has selected them; decodes the row, and computes its error and
+//      the slopes of its pairs (error times decoder row).
 //   2. A counting sort of the pairs by latent.
 //   3. Latents in parallel: computes the gradients of a latent's two weight
 //      rows in scratch memory. Then it updates the rows in place, with the
@@ -49,7 +50,9 @@ struct Settings {
 };
 
 struct Inputs {
-  const float* pre_acts;   // [batch, latents]
+  // [batch, latents], or null: then the step encodes, with `b_enc`.
+  const float* pre_acts;
+  const float* b_enc;      // [latents], or null
   const float* inputs;     // [batch, d_in]
   const float* targets;    // [batch, d_out]
   const bool* keep;        // [batch]
@@ -93,6 +96,9 @@ struct StepResult {
   float* l0;
   // Whether the step was finite. If it was not, `Matrices` is not updated.
   bool* ok;
+  // The number of rows for which more than a quarter of the pre-activations were
+  // computed in float32, if the step encodes; otherwise 0.
+  int32_t* overflow;
 };
 
 // Takes one step: updates `matrices` or computes their gradients, and writes

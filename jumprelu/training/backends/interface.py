@@ -43,7 +43,8 @@ class Outcome(NamedTuple):
   fired: Int[Array, ' latents']
   # Whether loss and gradients are finite; otherwise the step is skipped.
   ok: Bool[Array, '']
-  # The number of rows with more selected latents than the backend's `cap`.
+  # The number of rows with more selected latents than the backend's `cap`
+  # (`active_pairs.StepResult`).
   overflow: Int[Array, ''] | int = 0
 
 

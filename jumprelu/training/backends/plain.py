@@ -10,6 +10,7 @@ and the gradients of thresholds are left out. The auxiliary term for dead
 latents is that of `ops.auxiliary`.
 """
 
+import jax
 import jax.numpy as jnp
 
 from jumprelu import saes
@@ -74,6 +75,8 @@ def batch_of(
     chosen = sae.chosen(params, pre_acts, keep=batch.keep, search=search)
     return encoded._replace(pre_acts=only(chosen, pre_acts))
   assert isinstance(sae, saes.jumprelu.JumpRelu)
+  if jax.config.jax_default_matmul_precision != 'bfloat16':
+    encoded = encoded._replace(b_enc=params['b_enc'])
   return encoded._replace(
       threshold=sae.threshold(params),
       coefficient=hyper['sparsity_coefficient'] * batch.sparsity,

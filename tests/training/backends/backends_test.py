@@ -104,7 +104,16 @@ def test_a_run_is_the_same_by_any_backend_and_by_several_in_turn(names):
     _close((group.params, group.nu), (other.params, other.nu), 2e-5)
     np.testing.assert_array_equal(group.silent, other.silent)
     for log, oracle_log in zip(logs, oracle, strict=True):
-      _close(log.groups[name], oracle_log.groups[name], 1e-4)
+      # What overflows depends on the backend.
+      ours, theirs = (
+          {
+              key: x
+              for key, x in values.groups[name].items()
+              if key != 'overflow'
+          }
+          for values in (log, oracle_log)
+      )
+      _close(ours, theirs, 1e-4)
   # Other variants always get the oracle.
   name = 'resid_post-48-relu'
   jax.tree.map(
