@@ -141,9 +141,8 @@ class Encoded(NamedTuple):
   values: Float[Array, 'rows room']
   # The number of pairs of each row. If it exceeds the room, pairs are missing.
   counts: Int32[Array, ' rows']
-  # The number of rows for which more than a quarter of the pre-activations were
-  # computed in float32.
-  crowded: Int32[Array, '']
+  # The number of pre-activations of each row that were computed in float32.
+  candidates: Int32[Array, ' rows']
 
 
 @functools.partial(jax.jit, static_argnames=('room', 'bandwidth'))
@@ -176,7 +175,7 @@ def encode(
       shape((rows, room), jnp.int32),
       shape((rows, room), jnp.float32),
       shape((rows,), jnp.int32),
-      shape((), jnp.int32),
+      shape((rows,), jnp.int32),
   ]
   call = jax.ffi.ffi_call(_ENCODE, results)
   operands = inputs, encoder, b_enc, threshold

@@ -308,13 +308,19 @@ Encoding Encode(const Sizes& sizes, const Settings& settings, const Inputs& in,
                               std::min((i + 1) * kPanels, panels),
                               &result.chunks[i]);
   });
-  result.crowded = 0;
+  result.candidates.assign(sizes.batch, 0);
   for (size_t row = 0; row < rows.number.size(); ++row) {
-    int64_t candidates = 0;
-    for (const auto& chunk : per_row) candidates += chunk[row];
-    if (4 * candidates > sizes.latents) ++result.crowded;
+    for (const auto& chunk : per_row) {
+      result.candidates[rows.number[row]] += chunk[row];
+    }
   }
   return result;
+}
+
+int32_t Crowded(const Encoding& encoding, int64_t latents) {
+  int32_t rows = 0;
+  for (const int64_t count : encoding.candidates) rows += 4 * count > latents;
+  return rows;
 }
 
 }  // namespace jumprelu

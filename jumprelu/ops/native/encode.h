@@ -52,10 +52,13 @@ struct Encoding {
   // By chunk of latents: the selected pairs of kept rows, in the order of
   // latents, and of rows within a latent.
   std::vector<std::vector<Encoded>> chunks;
-  // The number of kept rows for which more than a quarter of the
-  // pre-activations were computed in float32.
-  int32_t crowded;
+  // By row: the number of pre-activations that were computed in float32.
+  std::vector<int32_t> candidates;
 };
+
+// Returns the number of rows for which more than a quarter of the
+// pre-activations were computed in float32.
+int32_t Crowded(const Encoding& encoding, int64_t latents);
 
 // Returns the name of the integer kernel that this CPU has; "" if none is faster
 // than a product in float32.

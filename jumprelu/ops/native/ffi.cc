@@ -185,7 +185,7 @@ ffi::Error RunCatchUp(ffi::ThreadPool threads, Matrix nu_encoder,
 ffi::Error RunEncode(ffi::ThreadPool threads, Matrix inputs, Matrix encoder,
                      Vector b_enc, Vector threshold, Result<Numbers> latents,
                      Result<Matrix> values, Result<Counts> counts,
-                     Result<Clock> crowded, float bandwidth) {
+                     Result<Counts> candidates, float bandwidth) {
   const Sizes sizes = {inputs.dimensions()[0], encoder.dimensions()[0],
                        inputs.dimensions()[1], 0};
   const int64_t room = values->dimensions()[1];
@@ -217,7 +217,8 @@ ffi::Error RunEncode(ffi::ThreadPool threads, Matrix inputs, Matrix encoder,
       values->typed_data()[pair.row * room + place] = pair.value;
     }
   }
-  *crowded->typed_data() = encoding.crowded;
+  std::copy(encoding.candidates.begin(), encoding.candidates.end(),
+            candidates->typed_data());
   return ffi::Error::Success();
 }
 
@@ -323,7 +324,7 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(jumprelu_encode, jumprelu::RunEncode,
                                   .Ret<jumprelu::Numbers>()  // latents
                                   .Ret<jumprelu::Matrix>()   // values
                                   .Ret<jumprelu::Counts>()   // counts
-                                  .Ret<jumprelu::Clock>()    // crowded
+                                  .Ret<jumprelu::Counts>()   // candidates
                                   .Attr<float>("bandwidth"));
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(jumprelu_digest, jumprelu::RunDigest,

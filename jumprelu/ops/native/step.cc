@@ -310,7 +310,7 @@ void Step(const Sizes& sizes, const Settings& settings, const Inputs& in,
   if (!in.pre_acts) {
     const Encoding encoding = Encode(sizes, settings, in, parallel);
     encoded = SortByRow(encoding, sizes.batch);
-    *result.overflow = encoding.crowded;
+    *result.overflow = Crowded(encoding, sizes.latents);
   }
   std::unique_ptr<float[]> errors(new float[sizes.batch * sizes.d_out]);
   std::vector<RowsResult> chunks(Chunks(sizes.batch, kRows));
