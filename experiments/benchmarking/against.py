@@ -22,7 +22,7 @@ import tempfile
 
 from absl import flags
 
-from experiments.benchmarking import benchmark, problem, resident
+from experiments.benchmarking import benchmark, machine, problem, resident
 from jumprelu import errors
 from jumprelu.ops import native
 from jumprelu.run import flags as flags_lib
@@ -73,6 +73,7 @@ def run(flag_values: flags.FlagValues) -> int:
   with tempfile.TemporaryDirectory() as folder:
     problem.save(pathlib.Path(folder), shape, 64, zipf=False)
     job = resident.Job(pathlib.Path(folder), 'cpu', 'float32')
+    print(machine.describe())
     print(f'{flag_values.shape}, {flag_values.rounds} rounds: this / other')
     for backend in flag_values.backends:
       if backend == 'native' and native.why_not():

@@ -40,7 +40,13 @@ from typing import Any
 from absl import flags
 import jax
 
-from experiments.benchmarking import problem, report, resident, timing
+from experiments.benchmarking import (
+    machine,
+    problem,
+    report,
+    resident,
+    timing,
+)
 from jumprelu import errors
 from jumprelu.ops import native
 from jumprelu.run import flags as flags_lib
@@ -225,7 +231,8 @@ def _run(
   job = resident.Job(pathlib.Path(folder), case.device, case.precision)
   timed = timing.measure(pythons, job, plan)
   records = _compare(case, timed, plan.steps)
-  print(report.table(str(case), records, timed.trials), flush=True)
+  title = f'{case}; {machine.describe()}'
+  print(report.table(title, records, timed.trials), flush=True)
   return records
 
 
@@ -244,6 +251,7 @@ def _compare(
     records.append(
         dataclasses.asdict(case)
         | {
+            'machine': machine.describe(),
             'ours': mine.removeprefix('ours-'),
             'peer': other,
             'seconds': _seconds(trials[mine]) / steps,

@@ -30,6 +30,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.benchmarking import machine
 from experiments.benchmarking import problem as problem_lib
 from experiments.interventions import passages
 from jumprelu import errors
@@ -105,7 +106,7 @@ def compare(
 
 
 def _norms(x: jax.Array) -> jax.Array:
-  """Returns the norms of rows, of which large entries do not overflow."""
+  """Returns the norms of rows, also of rows with large entries."""
   largest = jnp.maximum(jnp.abs(x).max(axis=1), 1e-30)
   return largest * jnp.linalg.norm(x / largest[:, None], axis=1)
 
@@ -239,7 +240,7 @@ def run(flag_values: flags.FlagValues) -> int:
     sources['trained'] = functools.partial(
         trained, flag_values.release, flag_values.features
     )
-  print(f'kernel: {native.encode_kernel()}')
+  print(machine.describe())
   print(
       '| source | pre-activations | selected a row | candidates a row | ratio |'
       ' uncertain | wrong |\n|---|--:|--:|--:|--:|--:|--:|'

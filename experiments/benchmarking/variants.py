@@ -22,7 +22,7 @@ from absl import flags
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.benchmarking import ours
+from experiments.benchmarking import machine, ours
 from experiments.benchmarking import problem as problem_lib
 from jumprelu import saes
 from jumprelu.run import main as main_lib
@@ -76,6 +76,7 @@ def run(flag_values: flags.FlagValues) -> int:
       name: make(name, problem, k=flag_values.k, dead=flag_values.dead)
       for name in names
   }
+  print(machine.describe())
   print(table(measure(trials, shape.steps, flag_values.rounds)))
   return 0
 

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <limits>
 #include <memory>
+#include <mutex>
 
 #include "integer_tiles.h"
 #include "loops.h"
@@ -138,13 +139,20 @@ float Limit(const Inputs& in, float half, int64_t latent) {
 // The memory of one chunk of latents.
 struct Scratch {
   Scratch(int64_t stride, int64_t rows)
-      : integers(stride * kPanel), candidates(rows * kPanel), per_row(rows) {}
+      : integers(stride * kPanel),
+        candidates(rows * kPanel),
+        per_row(rows),
+        x(rows),
+        products(rows) {}
   std::vector<uint8_t> integers;
   // Of each latent of the panel, the candidate rows.
   std::vector<int32_t> candidates;
   int64_t counts[kPanel];
   // The number of candidates of each row.
   std::vector<int32_t> per_row;
+  // Of one latent: the candidate rows, and their products with its weights.
+  std::vector<const float*> x;
+  std::vector<float> products;
 };
 
 // Rounds the `latents` encoder rows of a panel.
@@ -234,13 +242,12 @@ JUMPRELU_CLONES void AllProducts(const float* w, const float* const* x,
 // Appends the selected pairs among a latent's candidates.
 void AppendSelected(const Inputs& in, const Rows& rows, float half, int64_t d,
                     int64_t latent, const int32_t* candidates, int64_t count,
-                    std::vector<Encoded>* pairs) {
-  std::vector<const float*> x(count);
-  std::vector<float> products(count);
-  for (int64_t i = 0; i < count; ++i) x[i] = rows.x[candidates[i]];
-  AllProducts(in.encoder + latent * d, x.data(), count, d, products.data());
+                    Scratch* scratch, std::vector<Encoded>* pairs) {
+  for (int64_t i = 0; i < count; ++i) scratch->x[i] = rows.x[candidates[i]];
+  AllProducts(in.encoder + latent * d, scratch->x.data(), count, d,
+              scratch->products.data());
   for (int64_t i = 0; i < count; ++i) {
-    const float value = products[i] + in.b_enc[latent];
+    const float value = scratch->products[i] + in.b_enc[latent];
     if (!Selected(value, in.threshold[latent], -half)) continue;
     pairs->push_back({static_cast<int32_t>(latent), rows.number[candidates[i]],
                       value});
@@ -280,7 +287,7 @@ std::vector<int32_t> EncodePanels(const IntegerKernel& kernel,
       candidates += scratch.counts[k];
       AppendSelected(in, rows, half, sizes.d_in, latent + k,
                      scratch.candidates.data() + k * rows.count,
-                     scratch.counts[k], pairs);
+                     scratch.counts[k], &scratch, pairs);
     }
     crowded = 2 * candidates > latents * kept;
   }
@@ -302,18 +309,17 @@ Encoding Encode(const Sizes& sizes, const Settings& settings, const Inputs& in,
   const int64_t count = (panels + kPanels - 1) / kPanels;
   Encoding result;
   result.chunks.resize(count);
-  std::vector<std::vector<int32_t>> per_row(count);
-  parallel(count, [&](int64_t i) {
-    per_row[i] = EncodePanels(kernel, sizes, settings, in, rows, i * kPanels,
-                              std::min((i + 1) * kPanels, panels),
-                              &result.chunks[i]);
-  });
   result.candidates.assign(sizes.batch, 0);
-  for (size_t row = 0; row < rows.number.size(); ++row) {
-    for (const auto& chunk : per_row) {
-      result.candidates[rows.number[row]] += chunk[row];
+  std::mutex mutex;
+  parallel(count, [&](int64_t i) {
+    const std::vector<int32_t> per_row = EncodePanels(
+        kernel, sizes, settings, in, rows, i * kPanels,
+        std::min((i + 1) * kPanels, panels), &result.chunks[i]);
+    const std::lock_guard<std::mutex> lock(mutex);
+    for (size_t row = 0; row < rows.number.size(); ++row) {
+      result.candidates[rows.number[row]] += per_row[row];
     }
-  }
+  });
   return result;
 }
 
