@@ -1,5 +1,9 @@
 """The native encoder finds the pairs of a float32 product, and only those."""
 
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +21,8 @@ _EPSILON = 2.0**-24
 def kernel():
   """Loads the library."""
   assert not native.why_not()
+  wanted = os.environ.get('JUMPRELU_INTEGER_KERNEL')
+  assert wanted in (None, native.encode_kernel())
   if not native.encode_kernel():
     pytest.skip('this CPU has no integer kernel')
 
@@ -161,3 +167,29 @@ def test_a_row_with_more_pairs_than_room_is_cut_and_counted():
   assert (cut.counts > 3).any()
   np.testing.assert_array_equal(cut.latents, whole.latents[:, :3])
   np.testing.assert_array_equal(cut.values, whole.values[:, :3])
+
+
+def test_integers_of_eight_bits_and_tiles_of_eight_rows_find_them_too():
+  # Those of a kernel that few CPUs have, multiplied by a plain loop.
+  environment = os.environ | {'JUMPRELU_INTEGER_KERNEL': 'plain'}
+  command = [sys.executable, '-m', 'pytest', '-q', '-n0', __file__]
+  done = subprocess.run(
+      [*command, '-k', 'not eight_bits'],
+      env=environment,
+      capture_output=True,
+      text=True,
+      check=False,
+  )
+  assert done.returncode == 0, done.stdout
+
+
+def test_the_kernel_can_be_switched_off():
+  code = 'from jumprelu.ops import native; print([native.encode_kernel()])'
+  done = subprocess.run(
+      [sys.executable, '-c', code],
+      env=os.environ | {'JUMPRELU_INTEGER_KERNEL': 'none'},
+      capture_output=True,
+      text=True,
+      check=True,
+  )
+  assert done.stdout == "['']\n"

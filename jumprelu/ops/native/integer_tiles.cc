@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
+#include <string>
 #include <vector>
 
 #if defined(__x86_64__) && defined(__GNUC__)
@@ -78,6 +80,22 @@ JUMPRELU_VNNI void MultiplyVnni(const uint8_t* rows, int64_t stride,
     }
   }
   for (int i = 0; i < 8; ++i) _mm512_storeu_si512(tile + i * kPanel, sums[i]);
+}
+
+// Multiplies eight rows by a plain loop.
+void MultiplyPlainly(const uint8_t* rows, int64_t stride, const int8_t* panel,
+                     int32_t* tile) {
+  for (int64_t row = 0; row < kMaxRows; ++row) {
+    for (int64_t latent = 0; latent < kPanel; ++latent) {
+      int32_t sum = 0;
+      for (int64_t k = 0; k < stride; ++k) {
+        const int64_t group = k / kGroup * kGroup;
+        sum += rows[row * stride + k] *
+               panel[group * kPanel + latent * kGroup + k - group];
+      }
+      tile[row * kPanel + latent] = sum;
+    }
+  }
 }
 
 template <int kRows>
@@ -188,14 +206,17 @@ JUMPRELU_AVX2 IntegerSums RoundLatentAvx2(const float* w, float inverse,
 
 constexpr IntegerKernel kAvx2 = {"avx2", 2,  63, 63, 64, MultiplyAvx2,
                                  Compare<2>};
-constexpr IntegerKernel kVnni = {"avx512_vnni", 8,   127, 127, 128,
-                                 MultiplyVnni,  Compare<8>};
+constexpr IntegerKernel kVnni = {"avx512_vnni", kMaxRows, 127, 127, 128,
+                                 MultiplyVnni, Compare<kMaxRows>};
+// Slow; with it, all but the instruction of `kVnni` can be tested elsewhere.
+constexpr IntegerKernel kPlain = {"plain", kMaxRows, 127, 127, 128,
+                                  MultiplyPlainly, Compare<kMaxRows>};
 
 // Returns whether a kernel agrees with a plain loop, at random and at the
 // largest integers.
 bool Agrees(const IntegerKernel& kernel) {
   constexpr int64_t d = 136;
-  std::vector<uint8_t> rows(kernel.rows * d);
+  std::vector<uint8_t> rows(kMaxRows * d);
   std::vector<int8_t> panel(kPanel * d);
   for (int round = 0; round < 4; ++round) {
     uint32_t random = 1 + round;
@@ -212,27 +233,22 @@ bool Agrees(const IntegerKernel& kernel) {
     for (int8_t& w : panel) {
       w = static_cast<int8_t>(draw(kernel.latent_levels, round > 1));
     }
-    int32_t tile[kMaxRows * kPanel];
+    int32_t tile[kMaxRows * kPanel], plain[kMaxRows * kPanel];
     kernel.multiply(rows.data(), d, panel.data(), tile);
-    for (int64_t row = 0; row < kernel.rows; ++row) {
-      for (int64_t latent = 0; latent < kPanel; ++latent) {
-        int32_t sum = 0;
-        for (int64_t k = 0; k < d; ++k) {
-          const int64_t group = k / kGroup * kGroup;
-          sum += rows[row * d + k] *
-                 panel[group * kPanel + latent * kGroup + k - group];
-        }
-        if (sum != tile[row * kPanel + latent]) return false;
-      }
-    }
+    MultiplyPlainly(rows.data(), d, panel.data(), plain);
+    if (!std::equal(tile, tile + kernel.rows * kPanel, plain)) return false;
   }
   return true;
 }
 
 const IntegerKernel* Choose() {
-  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) {
+  const char* variable = std::getenv("JUMPRELU_INTEGER_KERNEL");
+  const std::string name = variable ? variable : "";
+  if (name == "none" || !__builtin_cpu_supports("avx2") ||
+      !__builtin_cpu_supports("fma")) {
     return nullptr;
   }
+  if (name == "plain") return &kPlain;
   // Without VNNI, integers are not faster than float32 in 512 bits.
   const bool wide = __builtin_cpu_supports("avx512f");
   if (wide && !__builtin_cpu_supports("avx512vnni")) return nullptr;

@@ -53,7 +53,8 @@ struct IntegerKernel {
 };
 
 // Returns the best kernel of this CPU, or null. A kernel is only returned if it
-// agrees with plain loops, which the first call tests.
+// agrees with a plain loop, which the first call tests. The environment variable
+// JUMPRELU_INTEGER_KERNEL overrides the choice: "none", or "plain" for the loop.
 const IntegerKernel* ChosenKernel();
 
 // Returns the largest magnitude of a row, apart from NaN.
