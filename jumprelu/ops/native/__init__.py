@@ -23,6 +23,8 @@ from jumprelu.ops import active_pairs
 
 _STEP, _CATCH_UP = 'jumprelu_step', 'jumprelu_catch_up'
 _ENCODE, _DIGEST = 'jumprelu_encode', 'jumprelu_digest'
+# Of inputs; their products in integers would overflow 32 bits.
+_TOO_WIDE = 2**16
 _FOLDER = pathlib.Path(__file__).parent
 
 
@@ -162,7 +164,8 @@ def encode(
   `encode.h` proves. `encode_kernel` must have returned a name.
 
   Args:
-    inputs: The inputs of the encoder; b_dec is already subtracted, if it is.
+    inputs: The inputs of the encoder, fewer than 65,536 dimensions. With a
+      pre-encoder bias, b_dec is already subtracted.
     encoder: The encoder, with one row for each latent.
     b_enc: The biases.
     threshold: The thresholds.
@@ -229,7 +232,8 @@ def call_library(
       ]
   )
   empty = jnp.zeros((len(batch.inputs), 0), jnp.float32)
-  if batch.b_enc is not None and encode_kernel():
+  wide = batch.inputs.shape[1] >= _TOO_WIDE
+  if batch.b_enc is not None and encode_kernel() and not wide:
     encoded = empty, batch.b_enc
   else:
     encoded = batch.pre_acts, empty[0]

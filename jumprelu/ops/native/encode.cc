@@ -1,6 +1,7 @@
 #include "encode.h"
 
 #include <algorithm>
+#include <cfloat>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -39,6 +40,8 @@ float Inverse(float largest, int32_t levels) {
   return largest < kSmall ? 0 : static_cast<float>(levels) / largest;
 }
 
+// Returns the bounds of a row of d entries, whose sums are in multiples of its
+// scale.
 Bounds BoundsOf(const IntegerSums& sums, float largest, int32_t levels,
                 int64_t d) {
   const float infinity = std::numeric_limits<float>::infinity();
@@ -47,7 +50,8 @@ Bounds BoundsOf(const IntegerSums& sums, float largest, int32_t levels,
     return {0, infinity, 0, infinity};
   }
   if (largest < kSmall) {
-    const float norm = RoundUp(1.01 * largest * std::sqrt(d));
+    // Smaller numbers may be flushed to 0, also in `largest`.
+    const float norm = RoundUp((1.01 * largest + FLT_MIN) * std::sqrt(d));
     return {0, norm, 0, norm};
   }
   const float scale = largest / static_cast<float>(levels);
@@ -80,6 +84,7 @@ JUMPRELU_CLONES void Subtract(const float* __restrict a,
   for (int64_t k = 0; k < n; ++k) y[k] = a[k] - b[k];
 }
 
+// Rounds the kept rows of the inputs, minus b_dec with a pre-encoder bias.
 Rows RoundRows(const IntegerKernel& kernel, const Sizes& sizes,
                const Settings& settings, const Inputs& in,
                const ParallelFor& parallel) {
