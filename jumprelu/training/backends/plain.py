@@ -23,6 +23,9 @@ from jumprelu.training.backends import interface
 # for which such pairs are not near the threshold of 0.
 _NOT_CHOSEN = -1.0
 _BANDWIDTH = 1.0
+# The weights of an encoder from which on a step that encodes is faster than XLA's
+# product (docs/performance.md).
+_LARGE = 2**20
 
 
 def is_plain(sae: saes.base.Sae) -> bool:
@@ -75,7 +78,8 @@ def batch_of(
     chosen = sae.chosen(params, pre_acts, keep=batch.keep, search=search)
     return encoded._replace(pre_acts=only(chosen, pre_acts))
   assert isinstance(sae, saes.jumprelu.JumpRelu)
-  if jax.config.jax_default_matmul_precision != 'bfloat16':
+  large = sae.width * sae.d_in >= _LARGE
+  if large and jax.config.jax_default_matmul_precision != 'bfloat16':
     encoded = encoded._replace(b_enc=params['b_enc'])
   return encoded._replace(
       threshold=sae.threshold(params),
