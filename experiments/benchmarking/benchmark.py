@@ -231,9 +231,10 @@ def _run(
   job = resident.Job(pathlib.Path(folder), case.device, case.precision)
   timed = timing.measure(pythons, job, plan)
   records = _compare(case, timed, plan.steps)
-  title = f'{case}; {machine.describe()}'
+  where = machine.describe()
+  title = f'{case}; {where}'
   print(report.table(title, records, timed.trials), flush=True)
-  return records
+  return [{'machine': where} | record for record in records]
 
 
 def _compare(
@@ -251,7 +252,6 @@ def _compare(
     records.append(
         dataclasses.asdict(case)
         | {
-            'machine': machine.describe(),
             'ours': mine.removeprefix('ours-'),
             'peer': other,
             'seconds': _seconds(trials[mine]) / steps,

@@ -8,15 +8,18 @@ more than the errors of both sums, d 2^-24 times the norms of both factors each.
   python -m experiments.benchmarking.candidates --pre_acts=1e10 \\
       --release=jumprelu_demo/release --features=jumprelu_demo/features
 
-The sources are the JumpReLU SAEs of the release on the passages of the features (with
-noise of a tenth of their deviation from the second time on),
-the benchmark's problem of shape M with new inputs in each batch, and the same
-problem damaged: rows and columns of zeros, denormals, magnitudes up to 1e14,
-single large entries, rows equal to columns at whose product the threshold is,
-and few distinct values. Each has the same share of the pre-activations. A row of
-the table has the latents that are active or near, the candidates per row and
-per such latent, the pairs too near to a limit to compare, and the pairs that
-differ, which must be 0.
+The sources are
+
+* the benchmark's problem of shape M, with new inputs in each batch;
+* the same problem, damaged: rows and columns of zeros, denormals, magnitudes up
+  to 1e14, single large entries, rows equal to columns at whose product the
+  threshold is, and few distinct values;
+* the JumpReLU SAEs of the release on the passages of the features, with noise of
+  a tenth of their deviation from the second time on.
+
+Each has the same share of the pre-activations. A row of the table has the
+latents that are active or near, the candidates per row and per such latent, the
+pairs too near to a limit to compare, and the pairs that differ, which must be 0.
 """
 
 from collections.abc import Callable, Iterator
@@ -90,7 +93,7 @@ def compare(
   norms = _norms(inputs)[:, None] * _norms(encoder)[None, :]
   steps = 2 * (inputs.shape[1] + 2)
   size = jnp.abs(b_enc) + jnp.abs(limit)
-  # 1e-36 stands for numbers that are flushed to zero.
+  # The last term is for numbers that are flushed to zero, below 2^-126.
   error = 2.0**-24 * (steps * norms + 8 * size[None, :]) + 1e-36
   distance = pre_acts - limit[None, :]
   certain = jnp.abs(distance) > error
