@@ -19,17 +19,17 @@ from jumprelu.ops import (
     sparse,
 )
 from jumprelu.training import optim
+from tests import native_library
 from tests.ops import one_batch
 
 # Most latents of most cases are frequent. 'by ranks' treats none as frequent,
 # so that the loop over ranks is tested too.
-# 'native, encoded' computes its own pre-activations.
 _PATHS = (
     'dense',
     'sparse',
     'sparse, by ranks',
     'native',
-    'native, encoded',
+    native_library.ENCODED,
     'pallas',
 )
 # Paths that limit the selected latents of a row.
@@ -75,13 +75,6 @@ def _case(name):
   return one_batch.make(**one_batch.CASES[name])
 
 
-def _skip_unless_built(path):
-  if path.startswith('native') and native.why_not():
-    pytest.skip(native.why_not())
-  if path == 'native, encoded' and not native.encode_kernel():
-    pytest.skip('this CPU has no integer kernel')
-
-
 @functools.cache
 def _compiled(name, path, settings, cap=_HIGH_CAP):
   """Returns the compiled gradients or step of a path."""
@@ -100,7 +93,7 @@ def _compiled(name, path, settings, cap=_HIGH_CAP):
 
 def _batch(path, case, changes):
   batch = case.batch._replace(**changes)
-  if path != 'native, encoded':
+  if path != native_library.ENCODED:
     return batch
   bias = case.params['b_enc']
   if 'pre_acts' in changes:
@@ -111,7 +104,7 @@ def _batch(path, case, changes):
 
 
 def _gradients(path, case, **changes):
-  _skip_unless_built(path)
+  native_library.need(path)
   call = _compiled('gradients', path, case.settings)
   batch = _batch(path, case, changes)
   return call(batch, case.params['W_enc'], case.params['W_dec'])
@@ -122,7 +115,7 @@ def _step(path, case, **changes):
 
   If the path skips rows, some second moments start without their last decays.
   """
-  _skip_unless_built(path)
+  native_library.need(path)
   batch = _batch(path, case, changes)
   matrices = case.matrices
   if not path.startswith(_SKIPS_ROWS):
@@ -313,7 +306,7 @@ def test_a_non_finite_step_is_skipped(value, field, path):
 
 def test_gradients_and_steps_are_reproducible_to_the_bit():
   case = _case('Zipf frequencies')
-  for path in ('sparse', 'native', 'native, encoded', 'pallas'):
+  for path in ('sparse', 'native', native_library.ENCODED, 'pallas'):
     first, second = _gradients(path, case), _gradients(path, case)
     jax.tree.map(np.testing.assert_array_equal, first, second)
     first, second = _step(path, case), _step(path, case)
@@ -321,7 +314,7 @@ def test_gradients_and_steps_are_reproducible_to_the_bit():
 
 
 def test_the_native_step_refuses_shapes_that_do_not_fit():
-  _skip_unless_built('native')
+  native_library.need('native')
   case = _case('a transcoder')
   with pytest.raises(jax.errors.JaxRuntimeError, match='do not fit'):
     jax.block_until_ready(

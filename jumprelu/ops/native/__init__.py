@@ -23,7 +23,7 @@ from jumprelu.ops import active_pairs
 
 _STEP, _CATCH_UP = 'jumprelu_step', 'jumprelu_catch_up'
 _ENCODE, _DIGEST = 'jumprelu_encode', 'jumprelu_digest'
-# Of inputs; their products in integers would overflow 32 bits.
+# Dimensions of inputs, as in `encode.h`.
 _TOO_WIDE = 2**16
 _FOLDER = pathlib.Path(__file__).parent
 

@@ -64,6 +64,9 @@ int32_t Crowded(const Encoding& encoding, int64_t latents);
 // than a product in float32.
 const char* EncodeKernel();
 
+// The number of dimensions from which on sums of integers could overflow.
+constexpr int64_t kTooWide = 1 << 16;
+
 // Returns the selected pairs of a batch, from `b_enc` and not from `pre_acts`.
 Encoding Encode(const Sizes& sizes, const Settings& settings, const Inputs& in,
                 const ParallelFor& parallel);

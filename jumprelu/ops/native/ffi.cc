@@ -82,6 +82,10 @@ bool Is(const Vector& vector, int64_t size) {
   return vector.dimensions()[0] == size;
 }
 
+bool CanEncode(const Sizes& sizes) {
+  return EncodeKernel()[0] && sizes.d_in < kTooWide;
+}
+
 // Copies an operand to its result, unless XLA gave both the same memory.
 template <typename T>
 void Carry(const T& operand, Result<T>& result) {
@@ -112,7 +116,7 @@ ffi::Error RunStep(
   const Sizes sizes = {inputs.dimensions()[0], encoder.dimensions()[0],
                        inputs.dimensions()[1], targets.dimensions()[1]};
   // Pre-activations or the bias, from which the step encodes, have no entries.
-  const bool encode = Is(pre_acts, sizes.batch, 0) && EncodeKernel()[0];
+  const bool encode = Is(pre_acts, sizes.batch, 0) && CanEncode(sizes);
   const bool fit =
       (encode ? Is(b_enc, sizes.latents)
               : Is(pre_acts, sizes.batch, sizes.latents)) &&
@@ -190,9 +194,10 @@ ffi::Error RunEncode(ffi::ThreadPool threads, Matrix inputs, Matrix encoder,
                        inputs.dimensions()[1], 0};
   const int64_t room = values->dimensions()[1];
   if (!Is(encoder, sizes.latents, sizes.d_in) || !Is(b_enc, sizes.latents) ||
-      !Is(threshold, sizes.latents) || !EncodeKernel()[0]) {
+      !Is(threshold, sizes.latents) || !CanEncode(sizes)) {
     return ffi::Error::InvalidArgument(
-        "jumprelu_encode: the operands' shapes do not fit each other");
+        "jumprelu_encode: the operands' shapes do not fit each other, or have"
+        " too many dimensions, or this CPU has no integer kernel");
   }
   const std::unique_ptr<bool[]> keep(new bool[sizes.batch]);
   std::fill(keep.get(), keep.get() + sizes.batch, true);

@@ -33,12 +33,25 @@ struct RowsResult {
   bool finite = true;
 };
 
+// The selected pairs of one row, in the memory of others.
+struct RowPairs {
+  const int32_t* latents;
+  const float* values;
+  int64_t count;
+};
+
 // Selected pairs in the order of rows, and of latents within a row.
 struct ByRow {
   // [batch + 1]: the index of each row's first pair, and the end.
   std::vector<int64_t> start;
   std::vector<int32_t> latents;
   std::vector<float> values;  // pre-activations
+
+  RowPairs Row(int64_t row) const {
+    const int64_t first = start[row];
+    return {latents.data() + first, values.data() + first,
+            start[row + 1] - first};
+  }
 };
 
 ByRow SortByRow(const Encoding& encoding, int64_t batch) {
@@ -61,26 +74,17 @@ ByRow SortByRow(const Encoding& encoding, int64_t batch) {
   return sorted;
 }
 
-// The selected pairs of one row.
-struct RowPairs {
-  std::vector<int32_t> latents;
-  std::vector<float> values;
-};
-
-// Selects the pairs of one row among its pre-activations. `index` has room for
-// latents + 1.
-JUMPRELU_INLINE void SelectRow(const Sizes& sizes, const Settings& settings,
-                               const Inputs& in, int64_t row, int32_t* index,
-                               RowPairs* pairs) {
+// Selects the pairs of one row among its pre-activations. `latents` has room for
+// latents + 1, and `values` for latents.
+JUMPRELU_INLINE RowPairs SelectRow(const Sizes& sizes, const Settings& settings,
+                                   const Inputs& in, int64_t row,
+                                   int32_t* latents, float* values) {
   const float* pre_acts = in.pre_acts + row * sizes.latents;
-  const int64_t selected =
-      Select(pre_acts, in.threshold, -(settings.bandwidth / 2), sizes.latents,
-             index);
-  pairs->latents.assign(index, index + selected);
-  pairs->values.clear();
-  for (int64_t i = 0; i < selected; ++i) {
-    pairs->values.push_back(pre_acts[index[i]]);
-  }
+  const int64_t count = Select(pre_acts, in.threshold,
+                               -(settings.bandwidth / 2), sizes.latents,
+                               latents);
+  for (int64_t i = 0; i < count; ++i) values[i] = pre_acts[latents[i]];
+  return {latents, values, count};
 }
 
 // Phase 1 for the rows [first, last): decodes them, writes their errors times
@@ -93,26 +97,20 @@ JUMPRELU_CLONES void ForwardRows(const Sizes& sizes, const Settings& settings,
   const int64_t d = sizes.d_out;
   const float* decoder = in.decoder;
   result->b_dec.assign(d, 0.0f);
-  std::unique_ptr<int32_t[]> index(
-      new int32_t[encoded ? 1 : sizes.latents + 1]);
-  RowPairs pairs;
+  const int64_t room = encoded ? 0 : sizes.latents;
+  std::unique_ptr<int32_t[]> row_latents(new int32_t[room + 1]);
+  std::unique_ptr<float[]> row_values(new float[room]);
   std::vector<float> values;
   std::vector<const float*> decoder_rows;
   for (int64_t row = first; row < last; ++row) {
     if (!in.keep[row]) continue;
-    if (encoded) {
-      const int64_t start = encoded->start[row], end = encoded->start[row + 1];
-      pairs.latents.assign(encoded->latents.begin() + start,
-                           encoded->latents.begin() + end);
-      pairs.values.assign(encoded->values.begin() + start,
-                          encoded->values.begin() + end);
-    } else {
-      SelectRow(sizes, settings, in, row, index.get(), &pairs);
-    }
-    const int64_t selected = static_cast<int64_t>(pairs.latents.size());
+    const RowPairs pairs =
+        encoded ? encoded->Row(row)
+                : SelectRow(sizes, settings, in, row, row_latents.get(),
+                            row_values.get());
     values.clear();
     decoder_rows.clear();
-    for (int64_t i = 0; i < selected; ++i) {
+    for (int64_t i = 0; i < pairs.count; ++i) {
       const int64_t latent = pairs.latents[i];
       if (pairs.values[i] > in.threshold[latent]) {
         values.push_back(pairs.values[i]);
@@ -127,7 +125,7 @@ JUMPRELU_CLONES void ForwardRows(const Sizes& sizes, const Settings& settings,
     Scale(per_row, g, d);
     Axpy(1.0f, g, result->b_dec.data(), d);
     float check = loss + SumOfSquares(in.inputs + row * sizes.d_in, sizes.d_in);
-    for (int64_t i = 0; i < selected; ++i) {
+    for (int64_t i = 0; i < pairs.count; ++i) {
       const int64_t latent = pairs.latents[i];
       const float slope = Dot(g, decoder + latent * d, d);
       const float value = pairs.values[i];

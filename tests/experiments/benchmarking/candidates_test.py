@@ -7,14 +7,13 @@ import pytest
 from experiments.benchmarking import candidates
 from experiments.benchmarking import problem as problem_lib
 from jumprelu.ops import native
+from tests import native_library
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
   """Makes problems small."""
-  assert not native.why_not()
-  if not native.encode_kernel():
-    pytest.skip('this CPU has no integer kernel')
+  native_library.need(native_library.ENCODED)
   monkeypatch.setattr(candidates, '_SHAPE', problem_lib.SHAPES['XS'])
   monkeypatch.setattr(candidates, '_L0', 16)
 

@@ -13,18 +13,13 @@ from jumprelu.ops import native
 from jumprelu.training import backends, optim, suite
 from jumprelu.training import step as step_lib
 from jumprelu.training.backends import plain
-from tests import toy_suite
+from tests import native_library, toy_suite
 
 _OPTIM = optim.Config(
     b2=0.9, lr_warmup_steps=4, sparsity_warmup_steps=None,
     sparsity_warmup_fraction=0.5,
 )  # fmt: skip
 _NAMES = ('resid_post-48-jumprelu', 'transcoder-48-jumprelu')
-
-
-def _need(names):
-  if 'native' in names and native.why_not():
-    pytest.skip(native.why_not())
 
 
 @functools.cache
@@ -99,8 +94,8 @@ def _close(actual, expected, tolerance):
 def test_a_run_is_the_same_by_any_backend_and_by_several_in_turn(
     names, monkeypatch
 ):
-  _need(names)
-  # The native step then encodes.
+  native_library.need(*names)
+  # The native step then encodes, if it can.
   monkeypatch.setattr(plain, '_LARGE', 0)
   (end, logs), (expected, oracle) = _run(names), _run(('oracle',) * 4)
   assert end.step == expected.step == 16
@@ -128,7 +123,7 @@ def test_a_run_is_the_same_by_any_backend_and_by_several_in_turn(
 
 @pytest.mark.parametrize('name', ['dense', 'sparse', 'native', 'pallas'])
 def test_clipped_updates_are_the_same_by_any_backend(name):
-  _need((name,))
+  native_library.need(name)
   # A root mean square of an update is at most (1 - 0.9)^-0.5 = 3.2.
   (end, _), (expected, _) = _run((name,), 0.8), _run(('oracle',), 0.8)
   unclipped, _ = _run(('oracle',))
@@ -140,7 +135,7 @@ def test_clipped_updates_are_the_same_by_any_backend(name):
 
 
 def test_rows_without_a_gradient_catch_up_at_the_end_of_a_segment():
-  _need(('native',))
+  native_library.need('native')
   groups, stream, block = _job()
   ends = []
   for backend in ('oracle', 'native', 'sparse'):
@@ -174,7 +169,7 @@ def _chosen(name, mesh=None, **changes):
 
 
 def test_only_variants_that_the_formulas_cover_get_a_fast_backend():
-  _need(('native',))
+  native_library.need('native')
   chosen = _chosen('auto')
   fast = {name for name in chosen if chosen[name] == 'native'}
   assert fast == {'jumprelu', 'topk', 'batch_topk'}

@@ -12,11 +12,11 @@ import pytest
 from experiments.benchmarking import exact as exact_lib
 from experiments.benchmarking import gradients as gradients_lib
 from jumprelu import saes
-from jumprelu.ops import largest_k, native
+from jumprelu.ops import largest_k
 from jumprelu.training import optim, suite, train_batch
 from jumprelu.training import step as step_lib
 from jumprelu.training.backends import plain
-from tests import toy_suite
+from tests import native_library, toy_suite
 
 _D_IN, _D_OUT, _ROWS = 24, 20, 70
 _DEAD_AFTER = 1000
@@ -134,11 +134,6 @@ def _float32(x):
   return jnp.asarray(x, jnp.float32)
 
 
-def _skip_unless_built(path):
-  if path == 'native' and native.why_not():
-    pytest.skip(native.why_not())
-
-
 def _assert_close(actual, expected, tolerance, name):
   """Checks equality up to `tolerance` of the array's largest entry."""
   atol = tolerance * np.abs(expected).max()
@@ -213,7 +208,7 @@ def _gradients(case, path):
     [case for case in _ALL if 'dead' not in case[0]],
 )
 def test_gradients_equal_those_of_automatic_differentiation(name, path):
-  _skip_unless_built(path)
+  native_library.need(path)
   W_enc, W_dec, result = _gradients(_case(name), path)
   (loss, parts), grads = _oracle_gradients(name)
   named = {
@@ -273,7 +268,7 @@ def _assert_same_step(case, backend):
 
 @pytest.mark.parametrize(('name', 'path'), _ALL)
 def test_a_step_equals_the_oracles(name, path):
-  _skip_unless_built(path)
+  native_library.need(path)
   case = _case(name)
   end = _assert_same_step(case, step_lib.BACKENDS[path])
   assert end.skipped == 0
@@ -285,7 +280,7 @@ def test_a_step_equals_the_oracles(name, path):
 @pytest.mark.parametrize('name', ['topk', 'batch_topk', 'dead latents'])
 @pytest.mark.parametrize('value', [np.nan, np.inf])
 def test_a_step_with_a_non_finite_row_is_skipped(name, path, value):
-  _skip_unless_built(path)
+  native_library.need(path)
   case = _case(name)
   row = int(np.flatnonzero(case.batch.keep)[3])
   x = case.batch.inputs.at[row].set(value)
@@ -301,7 +296,7 @@ def test_a_step_with_a_non_finite_row_is_skipped(name, path, value):
 
 @pytest.mark.parametrize('path', ['sparse', 'native'])
 def test_a_latent_with_a_non_finite_bias_skips_the_step(path):
-  _skip_unless_built(path)
+  native_library.need(path)
   # The encoder of a transcoder shares no parameter with other latents.
   case = _case('transcoder')
   params = case.state.params
@@ -383,5 +378,5 @@ def _assert_same_run(end, expected):
 )
 def test_twenty_steps_of_a_suite_equal_the_oracles(names):
   for path in names:
-    _skip_unless_built(path)
+    native_library.need(path)
   _assert_same_run(_run(names), _run(('oracle',) * 5))
