@@ -22,7 +22,7 @@ OTHER_FLAGS: dict[str, str] = {}
 # Checks the layers of models that are not on this computer.
 _DEEPEST = '--model=gemma2_27b'
 _MODEL_FILE = re.compile(r'--model=(?!gemma\d_)')
-_PLACEHOLDER = re.compile(r'=[A-Z]$')
+_PLACEHOLDER = re.compile(r'(?<=--layer)=L$')
 
 
 def _commands(document):
