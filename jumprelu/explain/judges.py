@@ -16,10 +16,9 @@ Answer = Sequence[float | int] | None
 
 def answer_by_rule(
     questions: Sequence[questions_lib.Question],
-    rule: rules.Rule,
+    prediction: rules.Prediction,
     *,
     held_out: windows_lib.Windows,
-    vocabulary: rules.Vocabulary,
     seed: int,
 ) -> list[Answer]:
   """Returns the answers that a rule implies.
@@ -30,28 +29,26 @@ def answer_by_rule(
 
   Args:
     questions: The questions.
-    rule: The rule.
+    prediction: The prediction of the rule.
     held_out: The windows of the questions.
-    vocabulary: The vocabulary.
     seed: The seed of random choices.
   """
-  predicted = rules.predict(rule, held_out, vocabulary)
-  matched = np.zeros(len(predicted), bool)
-  view = rules.View.of(held_out)
-  for clause in rule:
-    matched |= rules.matches(clause, view, vocabulary)
+  matched = prediction.matched.tolist()
+  starts = held_out.starts.tolist()
   rng = np.random.default_rng(seed)
 
+  def any_match(item):
+    return any(matched[starts[item.index] : starts[item.index + 1]])
+
   def share(item):
-    return matched[held_out.span(item.index)][list(item.marks)].mean()
+    start = starts[item.index]
+    return sum(matched[start + mark] for mark in item.marks) / len(item.marks)
 
   answers: list[Answer] = []
   for question in questions:
     items = question.items
     if question.kind == 'detection':
-      answers.append(
-          [int(matched[held_out.span(item.index)].any()) for item in items]
-      )
+      answers.append([int(any_match(item)) for item in items])
     elif question.kind == 'fuzzing':
       answers.append([int(share(item) >= 0.5) for item in items])
     elif question.kind == 'intruder':
@@ -60,7 +57,8 @@ def answer_by_rule(
           [int(rng.choice(np.flatnonzero(shares == shares.min()))) + 1]
       )
     else:
-      answers.append(predicted[held_out.span(items[0].index)].tolist())
+      values = prediction.values[held_out.span(items[0].index)]
+      answers.append(values.tolist())
   return answers
 
 

@@ -183,18 +183,14 @@ class _Maker:
     for latent in progress.over(latents.tolist()):
       split = windows_lib.split(member.windows(latent), seed=config.seed)
       promoted = member.promoted(latent)
+      view = rules.View.of(split.training)
       yield _Case(
           path,
           latent,
           split,
           tuple(promoted),
-          rules.fit(
-              split.training,
-              self._vocabulary,
-              promoted=promoted,
-              config=config,
-          ),
-          rules.fit_token(split.training, self._vocabulary),
+          rules.fit(view, self._vocabulary, promoted=promoted, config=config),
+          rules.fit_token(view),
           questions_lib.make(split.held_out, latent=latent, config=config),
       )
 
@@ -243,11 +239,12 @@ class _Maker:
 
   def _row(self, case: _Case) -> Mapping[str, Any]:
     explanation = self._explanation(case)
+    view = rules.View.of(case.split.held_out)
     by_rules = self._plan.explainer == RULES
     if explanation is None:
       scores = judges.score([], [], seed=case.latent)
     elif self._plan.judge == RULES:
-      scores = self._by_rule(case, case.rule, case.questions)
+      scores = self._by_rule(case, case.rule, view, case.questions)
     else:
       answers = [
           prompts.parse_numbers(self._known(r), r.form)
@@ -258,7 +255,7 @@ class _Maker:
     if case.token:
       kinds = 'detection', 'fuzzing'
       asked = [q for q in case.questions if q.kind in kinds]
-      judged = self._by_rule(case, case.token, asked)
+      judged = self._by_rule(case, case.token, view, asked)
       token = {
           'token': case.token[0].tokens[0],
           **{kind: judged[kind].score for kind in kinds},
@@ -276,13 +273,13 @@ class _Maker:
       self,
       case: _Case,
       rule: rules.Rule,
+      view: rules.View,
       questions: Sequence[questions_lib.Question],
   ) -> Mapping[str, scoring.Score]:
     answers = judges.answer_by_rule(
         questions,
-        rule,
+        rules.predict(rule, view, self._vocabulary),
         held_out=case.split.held_out,
-        vocabulary=self._vocabulary,
         seed=case.latent,
     )
     return judges.score(questions, answers, seed=case.latent)

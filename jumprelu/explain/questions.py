@@ -1,5 +1,6 @@
 """Questions about a latent, made from held-out windows."""
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -51,7 +52,7 @@ def make(
     config: The config.
   """
   firing = held_out.fires
-  text = held_out.window[windows_lib.is_text(held_out.tokens)]
+  text = held_out.window[held_out.is_text]
   usable = np.bincount(text, minlength=held_out.count) > 0
   usable &= held_out.kinds != windows_lib.STRONGEST
   active = np.flatnonzero(usable & firing)
@@ -95,13 +96,13 @@ def _fuzzing(held_out, active, silent, rng, config) -> list[Question]:
 def _marks(held_out, index: int, right: bool, rng) -> tuple[int, ...]:
   """Returns random tokens on which the latent fires, or does not."""
   span = held_out.span(index)
-  text = windows_lib.is_text(held_out.tokens[span])
   fires = held_out.values[span] > 0
-  pools = [np.flatnonzero(text & fires), np.flatnonzero(text & ~fires)]
+  text = held_out.is_text[span]
+  pools = [(text & fires).nonzero()[0], (text & ~fires).nonzero()[0]]
   # Both answers have the same number of marks.
   count = min(map(len, pools))
   chosen = rng.permutation(pools[0] if right else pools[1])[:count]
-  return tuple(np.sort(chosen).tolist())
+  return tuple(sorted(chosen.tolist()))
 
 
 def _grouped(kind: str, pairs, rng, config) -> list[Question]:
@@ -126,19 +127,23 @@ def _intruder(held_out, active, silent, rng, config) -> list[Question]:
   others = explain.CHOICES - 1
   if len(active) < others or not len(silent):
     return []
+
+  @functools.cache
+  def firings(index):
+    return tuple(
+        (held_out.values[held_out.span(index)] > 0).nonzero()[0].tolist()
+    )
+
   questions = []
   for _ in range(config.trials):
-    items = []
-    for i in rng.permutation(active)[:others].tolist():
-      fires = np.flatnonzero(held_out.values[held_out.span(i)] > 0)
-      items.append(Item(i, tuple(fires.tolist())))
+    chosen = rng.permutation(active)[:others].tolist()
+    items = [Item(i, firings(i)) for i in chosen]
     index = int(rng.choice(silent))
-    text = windows_lib.is_text(held_out.tokens[held_out.span(index)])
-    pool = np.flatnonzero(text)
-    count = min(len(pool), round(np.mean([len(x.marks) for x in items])))
-    marks = np.sort(rng.permutation(pool)[: max(1, count)])
+    pool = held_out.is_text[held_out.span(index)].nonzero()[0]
+    count = min(len(pool), round(sum(len(x.marks) for x in items) / others))
+    marks = sorted(rng.permutation(pool)[: max(1, count)].tolist())
     place = int(rng.integers(explain.CHOICES))
-    items.insert(place, Item(index, tuple(marks.tolist())))
+    items.insert(place, Item(index, tuple(marks)))
     questions.append(Question('intruder', tuple(items), (place + 1,)))
   return questions
 

@@ -81,13 +81,19 @@ class Vocabulary:
         [pattern.fullmatch(piece) is not None for piece in self.pieces]
         for pattern in patterns
     ]
-    self._classes = dict(zip(CLASSES, np.array(matches, bool), strict=True))
+    self._classes = np.array(matches, bool)
+
+  def in_classes(
+      self, tokens: Int[np.ndarray, ' window_tokens']
+  ) -> Bool[np.ndarray, 'classes window_tokens']:
+    """Returns which tokens are in each class."""
+    return self._classes[:, tokens]
 
   def in_class(
       self, name: str, tokens: Int[np.ndarray, ' window_tokens']
   ) -> Bool[np.ndarray, ' window_tokens']:
     """Returns which tokens are in a class."""
-    return self._classes[name][tokens]
+    return self._classes[list(CLASSES).index(name), tokens]
 
 
 class View(NamedTuple):
@@ -99,26 +105,38 @@ class View(NamedTuple):
   after: Int[np.ndarray, ' window_tokens']
   positions: Int[np.ndarray, ' window_tokens']
   is_text: Bool[np.ndarray, ' window_tokens']
+  # The number of each token's window, and the latent at each token.
+  window: Int[np.ndarray, ' window_tokens']
+  values: Float[np.ndarray, ' window_tokens']
 
   @classmethod
   def of(cls, windows: windows_lib.Windows) -> 'View':
     """Returns the view of windows."""
-    window = windows.window
-    within = np.arange(len(window)) - windows.starts[:-1][window]
-    left = windows.lengths[window] - within - 1
-
-    def shifted(by):
-      inside = within >= by if by > 0 else left >= -by
-      return np.where(inside, np.roll(windows.tokens, by), -2)
-
+    window, tokens = windows.window, windows.tokens
+    shift = windows.offsets - windows.starts[:-1]
+    same = window[1:] == window[:-1]
+    before = np.full_like(tokens, -2)
+    before[1:][same] = tokens[:-1][same]
+    before_that = np.full_like(tokens, -2)
+    same_of_three = same[1:] & same[:-1]
+    before_that[2:][same_of_three] = tokens[:-2][same_of_three]
+    after = np.full_like(tokens, -2)
+    after[:-1][same] = tokens[1:][same]
     return cls(
-        windows.tokens,
-        shifted(1),
-        shifted(2),
-        shifted(-1),
-        windows.offsets[window] + within,
-        windows_lib.is_text(windows.tokens),
+        tokens,
+        before,
+        before_that,
+        after,
+        np.arange(len(window)) + shift[window],
+        windows.is_text,
+        window,
+        windows.values,
     )
+
+  @property
+  def fires(self) -> Bool[np.ndarray, ' window_tokens']:
+    """Whether the latent fires on each token, if the token is text."""
+    return (self.values > 0) & self.is_text
 
 
 def matches(
@@ -140,20 +158,26 @@ def matches(
   return matched & view.is_text
 
 
-def predict(
-    rule: Rule, windows: windows_lib.Windows, vocabulary: Vocabulary
-) -> Float[np.ndarray, ' window_tokens']:
-  """Returns the predicted activation of each token; 0 without a match."""
-  view = View.of(windows)
+class Prediction(NamedTuple):
+  """The tokens on which a rule matches, and the activations it predicts."""
+
+  matched: Bool[np.ndarray, ' window_tokens']
+  values: Float[np.ndarray, ' window_tokens']
+
+
+def predict(rule: Rule, view: View, vocabulary: Vocabulary) -> Prediction:
+  """Returns the matches of a rule; the activation is 0 without a match."""
   values = np.zeros(len(view.tokens))
+  any_matched = np.zeros(len(view.tokens), bool)
   for clause in rule:
     matched = matches(clause, view, vocabulary)
-    values = np.where(matched, np.maximum(values, clause.value), values)
-  return values
+    values[matched] = np.maximum(values[matched], clause.value)
+    any_matched |= matched
+  return Prediction(any_matched, values)
 
 
 def fit(
-    windows: windows_lib.Windows,
+    view: View,
     vocabulary: Vocabulary,
     *,
     promoted: Sequence[int] = (),
@@ -162,98 +186,122 @@ def fit(
   """Returns the rule of a latent; () if no clause matches two windows.
 
   Args:
-    windows: The windows of the latent, with its activations.
+    view: The view of the windows of the latent.
     vocabulary: The vocabulary.
     promoted: The tokens that the latent promotes.
     config: The config.
   """
-  view = View.of(windows)
-  candidates = _candidates(windows, view, promoted)
-  return _greedy(candidates, windows, view, vocabulary, config)
+  return _greedy(_candidates(view, vocabulary, promoted), view, config)
 
 
-def fit_token(windows: windows_lib.Windows, vocabulary: Vocabulary) -> Rule:
+def fit_token(view: View) -> Rule:
   """Returns the rule that consists of the best single token."""
-  view = View.of(windows)
-  fires = (windows.values > 0) & view.is_text
-  candidates = _ngrams(view, fires, (True, False, False))
-  config = explain.Config(clauses=1, gain=0.0)
-  return _greedy(candidates, windows, view, vocabulary, config)
+  candidates = _ngrams(view, (True, False, False))
+  return _greedy(candidates, view, explain.Config(clauses=1, gain=0.0))
 
 
-def _candidates(windows, view: View, promoted: Sequence[int]) -> list[Clause]:
-  """Returns the clauses among which those of the rule are chosen."""
-  fires = (windows.values > 0) & view.is_text
-  clauses = []
-  for shape in (
+class _Candidates(NamedTuple):
+  """Clauses among which those of a rule are chosen, and where each matches."""
+
+  clauses: list[Clause]
+  matched: Bool[np.ndarray, 'clauses window_tokens']
+
+
+def _candidates(
+    view: View, vocabulary: Vocabulary, promoted: Sequence[int]
+) -> _Candidates:
+  """Returns all candidates for a rule."""
+  shapes = (
       (True, False, False),
       (True, True, False),
       (True, True, True),
       (False, True, False),
       (False, True, True),
-  ):
-    clauses += _ngrams(view, fires, shape)
+  )
+  parts = [_ngrams(view, shape) for shape in shapes]
+  clauses = [clause for part in parts for clause in part.clauses]
   clauses += [Clause(CLASS, name=name) for name in CLASSES]
   clauses += [Clause(POSITION, limit=limit) for limit in _POSITIONS]
+  rows = [
+      *(part.matched for part in parts),
+      vocabulary.in_classes(view.tokens) & view.is_text,
+      (view.positions < np.array(_POSITIONS)[:, None]) & view.is_text,
+  ]
   if len(promoted):
-    clauses.append(Clause(PROMOTED, tokens=tuple(map(int, promoted))))
-  return clauses
+    clause = Clause(PROMOTED, tokens=tuple(map(int, promoted)))
+    clauses.append(clause)
+    rows.append(matches(clause, view, vocabulary)[None])
+  return _Candidates(clauses, np.concatenate(rows))
 
 
-def _ngrams(view: View, fires, shape: tuple[bool, ...]) -> list[Clause]:
+def _ngrams(view: View, shape: tuple[bool, ...]) -> _Candidates:
   """Returns the most frequent n-grams at firings.
 
   Args:
     view: The tokens.
-    fires: Where the latent fires.
     shape: Whether the n-gram names the token, that before it, and that before
       that one.
   """
-  columns = np.stack([view.tokens, view.before, view.before_that])[:, fires]
-  columns = np.where(np.array(shape)[:, None], columns, ANY)
-  columns = columns[:, (columns != -2).all(axis=0)]
-  distinct, counts = np.unique(columns, axis=1, return_counts=True)
-  best = np.argsort(-counts, kind='stable')[:_TRIED]
-  best = best[counts[best] >= _SUPPORT]
-  length = 1 + max(i for i, named in enumerate(shape) if named)
-  return [
-      Clause(NGRAM, tokens=tuple(distinct[:length, i][::-1].tolist()))
-      for i in best
+  columns = (view.tokens, view.before, view.before_that)
+  fires = np.flatnonzero(view.fires)
+  at_firings = [
+      c[fires] for c, named in zip(columns, shape, strict=True) if named
   ]
+  whole = np.logical_and.reduce([column != -2 for column in at_firings])
+  # The order of these numbers is that of the n-grams.
+  keys = np.zeros(np.count_nonzero(whole), np.int64)
+  base = int(view.tokens.max(initial=0)) + 1
+  for column in at_firings:
+    keys = keys * base + column[whole]
+  _, first, counts = np.unique(keys, return_index=True, return_counts=True)
+  best = np.argsort(-counts, kind='stable')[:_TRIED]
+  best = first[best[counts[best] >= _SUPPORT]]
+  matched = np.repeat(view.is_text[None], len(best), axis=0)
+  length = 1 + max(i for i, named in enumerate(shape) if named)
+  ids = np.full((len(best), length), ANY)
+  places = fires[whole][best]
+  for i, named in enumerate(shape):
+    if named:
+      ids[:, length - 1 - i] = columns[i][places]
+      matched &= columns[i] == columns[i][places][:, None]
+  clauses = [Clause(NGRAM, tokens=tuple(row)) for row in ids.tolist()]
+  return _Candidates(clauses, matched)
 
 
 def _greedy(
-    candidates: Sequence[Clause],
-    windows: windows_lib.Windows,
-    view: View,
-    vocabulary: Vocabulary,
-    config: explain.Config,
+    candidates: _Candidates, view: View, config: explain.Config
 ) -> Rule:
   """Returns the clauses that raise F1 most, one after another."""
-  fires = (windows.values > 0) & view.is_text
-  rows = [matches(clause, view, vocabulary) for clause in candidates]
-  usable = [
-      i
-      for i, row in enumerate(rows)
-      if len(np.unique(windows.window[row & fires])) >= _SUPPORT
-  ]
-  if not usable:
+  fires = view.fires
+  usable = _in_two_windows(candidates.matched & fires, view.window)
+  if not len(usable):
     return ()
-  table = np.array([rows[i] for i in usable])
+  matched = candidates.matched[usable]
+  # Sums of products of 0 and 1, which float32 has exactly.
+  numbers = matched.astype(np.float32)
   chosen, covered, best = [], np.zeros(len(fires), bool), 0.0
   for _ in range(config.clauses):
-    free = table & ~covered
-    right = (free & fires).sum(axis=1) + (covered & fires).sum()
-    matched = free.sum(axis=1) + covered.sum()
-    f1 = 2 * right / (matched + fires.sum())
+    new = np.stack([~covered, ~covered & fires], axis=1).astype(np.float32)
+    total, right = (numbers @ new).astype(np.int64).T
+    right += np.count_nonzero(covered & fires)
+    total += np.count_nonzero(covered) + np.count_nonzero(fires)
+    f1 = 2 * right / total
     i = int(f1.argmax())
     if f1[i] <= best or (chosen and f1[i] < best + config.gain):
       break
-    best, covered = float(f1[i]), covered | table[i]
-    value = float(windows.values[table[i]].mean())
-    clause = candidates[usable[i]]
+    best, covered = float(f1[i]), covered | matched[i]
+    value = float(view.values[matched[i]].mean())
+    clause = candidates.clauses[usable[i]]
     chosen.append(dataclasses.replace(clause, value=round(value, 4)))
   return tuple(chosen)
+
+
+def _in_two_windows(hits, window) -> Int[np.ndarray, ' usable']:
+  """Returns the rows of `hits` that are in `_SUPPORT` = 2 windows or more."""
+  first = window[hits.argmax(axis=1)]
+  last = window[::-1][hits[:, ::-1].argmax(axis=1)]
+  # In a row without hits both are the ends of all windows.
+  return np.flatnonzero((first < last) & hits.any(axis=1))
 
 
 def describe(rule: Rule, vocabulary: Vocabulary) -> str:

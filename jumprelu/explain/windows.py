@@ -6,6 +6,8 @@ score them.
 """
 
 from collections.abc import Sequence
+import dataclasses
+import functools
 import os
 from typing import Any, NamedTuple
 
@@ -29,7 +31,8 @@ _PASSAGE_WINDOW = 32
 _SPECIAL = (packing.PAD, packing.EOS, packing.BOS)
 
 
-class Windows(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class Windows:
   """Windows of text, joined, with the activations of a latent.
 
   Attributes:
@@ -53,17 +56,22 @@ class Windows(NamedTuple):
     """The number of windows."""
     return len(self.kinds)
 
-  @property
+  @functools.cached_property
   def lengths(self) -> Int[np.ndarray, ' windows']:
     """The number of tokens of each window."""
     return np.diff(self.starts)
 
-  @property
+  @functools.cached_property
   def window(self) -> Int[np.ndarray, ' window_tokens']:
     """The number of each token's window."""
     return np.repeat(np.arange(self.count), self.lengths)
 
-  @property
+  @functools.cached_property
+  def is_text(self) -> Bool[np.ndarray, ' window_tokens']:
+    """Whether SAEs are applied to each token."""
+    return is_text(self.tokens)
+
+  @functools.cached_property
   def fires(self) -> Bool[np.ndarray, ' windows']:
     """Whether the latent fires anywhere in each window."""
     active = np.bincount(self.window[self.values > 0], minlength=self.count)
@@ -92,9 +100,10 @@ class Windows(NamedTuple):
 def join(parts: Sequence[Windows]) -> Windows:
   """Returns the windows of all parts."""
   lengths = np.concatenate([part.lengths for part in parts])
-  rest = zip(*(part[1:] for part in parts), strict=True)
+  names = [field.name for field in dataclasses.fields(Windows)][1:]
   return Windows(
-      np.append(0, np.cumsum(lengths)), *(np.concatenate(x) for x in rest)
+      np.append(0, np.cumsum(lengths)),
+      *(np.concatenate([getattr(x, name) for x in parts]) for name in names),
   )
 
 
@@ -119,7 +128,10 @@ def split(windows: Windows, *, seed: int) -> Split:
 
 def is_text(tokens: Int[np.ndarray, '*shape']) -> Bool[np.ndarray, '*shape']:
   """Returns which tokens SAEs are applied to."""
-  return ~np.isin(tokens, _SPECIAL)
+  text = np.ones(np.shape(tokens), bool)
+  for special in _SPECIAL:
+    text &= tokens != special
+  return text
 
 
 class Member:
@@ -128,7 +140,9 @@ class Member:
   def __init__(self, folder: str | os.PathLike[str], path: str):
     table = reading.read_table(folder, path, columns=[*_COLUMNS, 'promoted'])
     self._kinds = [_Kind(table[name], kind) for name, kind in _COLUMNS.items()]
-    self._promoted = arrow.lists_of(table['promoted'])
+    starts, promoted = arrow.lists_of(table['promoted'])
+    tokens = arrow.numbers(arrow.fields(promoted)['token'], np.int64)
+    self._promoted = starts, tokens
     self._passages, self._firings = _passages(folder, path, len(table))
     self.width = len(table)
 
@@ -137,13 +151,12 @@ class Member:
     span = slice(*self._firings.indptr[latent : latent + 2])
     values = np.zeros(len(self._passages.tokens), np.float32)
     values[self._firings.indices[span]] = self._firings.data[span]
-    passages = self._passages._replace(values=values)
+    passages = dataclasses.replace(self._passages, values=values)
     return join([*(kind.of(latent) for kind in self._kinds), passages])
 
   def promoted(self, latent: int) -> list[int]:
     """Returns the tokens that a latent promotes, the largest effect first."""
-    starts, values = self._promoted
-    tokens = arrow.numbers(arrow.fields(values)['token'], np.int64)
+    starts, tokens = self._promoted
     return tokens[starts[latent] : starts[latent + 1]].tolist()
 
 

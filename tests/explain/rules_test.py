@@ -18,7 +18,7 @@ def member(folder):
 def _fit(member, latent, vocabulary, **changes):
   split = windows.split(member.windows(latent), seed=0)
   rule = rules.fit(
-      split.training,
+      rules.View.of(split.training),
       vocabulary,
       promoted=member.promoted(latent),
       config=explain.Config(**changes),
@@ -67,8 +67,12 @@ def test_rules_are_scored_on_other_documents(
 ):
   rule, split = _fit(member, latent, vocabulary)
   asked = questions.make(split.held_out, latent=latent, config=CONFIG)
+  view = rules.View.of(split.held_out)
   answers = judges.answer_by_rule(
-      asked, rule, held_out=split.held_out, vocabulary=vocabulary, seed=0
+      asked,
+      rules.predict(rule, view, vocabulary),
+      held_out=split.held_out,
+      seed=0,
   )
   scores = judges.score(asked, answers, seed=0)
   for kind in ('detection', 'fuzzing'):
@@ -77,19 +81,22 @@ def test_rules_are_scored_on_other_documents(
 
 def test_the_rule_of_a_token_is_the_best_token(member, vocabulary):
   _, split = _fit(member, planted.TOKEN_IF, vocabulary)
-  (clause,) = rules.fit_token(split.training, vocabulary)
+  (clause,) = rules.fit_token(rules.View.of(split.training))
   assert clause.tokens == (planted.TOKEN[' if'],)
   _, split = _fit(member, planted.NEVER, vocabulary)
-  assert rules.fit_token(split.training, vocabulary) == ()
+  assert rules.fit_token(rules.View.of(split.training)) == ()
 
 
 def test_predictions_are_the_mean_activation_of_the_clause(member, vocabulary):
   rule, split = _fit(member, planted.TOKEN_IF, vocabulary)
   part = split.training
   fires = part.values > 0
-  predicted = rules.predict(rule, part, vocabulary)
-  np.testing.assert_array_equal(predicted > 0, fires)
-  assert predicted[fires] == pytest.approx(part.values[fires].mean(), rel=1e-3)
+  predicted = rules.predict(rule, rules.View.of(part), vocabulary)
+  np.testing.assert_array_equal(predicted.matched, fires)
+  np.testing.assert_array_equal(predicted.values > 0, fires)
+  assert predicted.values[fires] == pytest.approx(
+      part.values[fires].mean(), rel=1e-3
+  )
 
 
 def test_n_grams_do_not_cross_windows(vocabulary):
