@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jumprelu import extras, sharding
 from jumprelu.array_typing import Array, Float, Int
 from jumprelu.files import output
-from jumprelu.lm import attention, families, sites
+from jumprelu.lm import attention, families, light_import, sites
 from jumprelu.lm import config as config_lib
 
 Site = sites.Site
@@ -41,9 +41,13 @@ def _linen() -> Any:
 
 @functools.cache
 def make_module(config: config_lib.LmConfig) -> Any:
-  """Returns the package's transformer for `config` (slow: imports gemma)."""
-  # It imports TensorFlow, which logs to stderr at every log level.
-  with extras.imports(), output.native_dropped():
+  """Returns the package's transformer for `config`."""
+  # If TensorFlow is imported, it logs to stderr at every log level.
+  with (
+      extras.imports(),
+      output.native_dropped(),
+      light_import.without_tensorflow(),
+  ):
     from gemma import gm
     from gemma.gm.nn import config as gemma_config
 
@@ -270,6 +274,24 @@ def package_logits(
   return module.apply({'params': params}, tokens, method=call).logits
 
 
+def uncapped_logits(
+    params: Params, hidden: Float[Array, '*batch model']
+) -> Float[Array, '*batch vocab']:
+  """Returns the logits before any soft cap, in float32."""
+  embedding = params['embedder']['input_embedding']
+  return jnp.einsum(
+      '...d,vd->...v', hidden, embedding, preferred_element_type=jnp.float32
+  )
+
+
+def soft_cap(
+    config: config_lib.LmConfig, logits: Float[Array, '*shape']
+) -> Float[Array, '*shape']:
+  """Returns soft-capped logits; unchanged if the model has no cap."""
+  cap = config.logits_softcap
+  return logits if cap is None else cap * jnp.tanh(logits / cap)
+
+
 def unembed(
     config: config_lib.LmConfig,
     params: Params,
@@ -279,9 +301,4 @@ def unembed(
 
   The logits are soft-capped if the model has a cap.
   """
-  embedding = params['embedder']['input_embedding']
-  logits = jnp.einsum(
-      '...d,vd->...v', hidden, embedding, preferred_element_type=jnp.float32
-  )
-  cap = config.logits_softcap
-  return logits if cap is None else cap * jnp.tanh(logits / cap)
+  return soft_cap(config, uncapped_logits(params, hidden))

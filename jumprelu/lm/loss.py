@@ -12,6 +12,8 @@ from jumprelu.lm import gemma
 
 # Bytes on a device that the logits of one chunk of positions may use.
 _CHUNK_BYTES = 1 << 28
+# Rows of logits on a CPU, where the memory of larger arrays is slow to obtain.
+_CPU_ROWS = 512
 
 
 def target_mask(
@@ -26,26 +28,29 @@ def target_mask(
 
 
 def _num_chunks(shape, vocab, mesh):
-  """Returns the least number of equal chunks, each within `_CHUNK_BYTES`."""
+  """Returns the least number of equal chunks within the limits of memory."""
   sequences, positions = shape
+  limit = _CHUNK_BYTES
+  if sharding.platform(mesh) == 'cpu':
+    limit = min(limit, _CPU_ROWS * vocab * 4)
   if mesh is not None:
     sequences = -(-sequences // sharding.axis_size(mesh, 'sequences'))
     vocab = -(-vocab // sharding.axis_size(mesh, 'vocab'))
   for chunks in range(1, positions + 1):
     if positions % chunks == 0:
-      if sequences * (positions // chunks) * vocab * 4 <= _CHUNK_BYTES:
+      if sequences * (positions // chunks) * vocab * 4 <= limit:
         return chunks
   return positions
 
 
-def _unembedder(config, params, mesh):
-  """Returns a function from the final norm's output to logits."""
+def _unembedder(params, mesh):
+  """Returns a function from the final norm's output to uncapped logits."""
   # If the weights are sharded over `data`, this constraint gathers the
   # embedding once instead of once per chunk.
   embedding = params['embedder']['input_embedding']
   embedding = sharding.constrain(embedding, mesh, 'vocab', None)
   whole = {'embedder': {'input_embedding': embedding}}
-  return lambda hidden: gemma.unembed(config, whole, hidden)
+  return lambda hidden: gemma.uncapped_logits(whole, hidden)
 
 
 def _by_chunks(function, chunks, *arrays):
@@ -79,6 +84,25 @@ def of_logits(
   return jax.nn.logsumexp(logits, axis=-1) - target_logits[..., 0]
 
 
+def _of_uncapped(config, logits, targets):
+  """Returns the loss in nats of each target, from logits before the soft cap.
+
+  The cap is applied within the sum over the vocabulary, so that only uncapped
+  logits are in memory: with an array of capped logits, the loss of a batch took
+  twice as long on a CPU. The cap is monotone, so the largest logit is the cap of
+  the largest uncapped one.
+  """
+
+  def cap(x):
+    return gemma.soft_cap(config, x)
+
+  largest = jax.lax.stop_gradient(cap(logits.max(-1)))
+  largest = jnp.where(jnp.isfinite(largest), largest, 0)
+  total = jnp.exp(cap(logits) - largest[..., None]).sum(-1)
+  target = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+  return jnp.log(total) + largest - cap(target)
+
+
 def losses(
     config: config_lib.LmConfig,
     params: gemma.Params,
@@ -94,11 +118,11 @@ def losses(
   (`target_mask`). Other arguments are those of `hidden`.
   """
   final = hidden(config, params, tokens, segments=segments, mesh=mesh, **kwargs)
-  unembed = _unembedder(config, params, mesh)
+  unembed = _unembedder(params, mesh)
 
   def losses_of(chunk):
     hidden, targets = chunk
-    return of_logits(unembed(hidden), targets)
+    return _of_uncapped(config, unembed(hidden), targets)
 
   chunks = _num_chunks(tokens.shape, config.vocab, mesh)
   by_position = _by_chunks(losses_of, chunks, final, _next(tokens))
@@ -174,12 +198,14 @@ def compare(
     mesh: jax.sharding.Mesh | None = None,
 ) -> Comparison:
   """Returns the comparison of two passes, from their outputs of `hidden`."""
-  unembed = _unembedder(config, params, mesh)
+  unembed = _unembedder(params, mesh)
+
+  def log_softmax(hidden):
+    return jax.nn.log_softmax(gemma.soft_cap(config, unembed(hidden)))
 
   def compare_chunk(chunk):
     clean, changed, targets = chunk
-    p = jax.nn.log_softmax(unembed(clean))
-    q = jax.nn.log_softmax(unembed(changed))
+    p, q = log_softmax(clean), log_softmax(changed)
 
     def loss(x):
       return -jnp.take_along_axis(x, targets[..., None], axis=-1)[..., 0]

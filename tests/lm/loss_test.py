@@ -1,5 +1,7 @@
 """Next-token losses, and loading models by name."""
 
+import dataclasses
+
 from absl.testing import absltest
 import jax
 import jax.numpy as jnp
@@ -41,6 +43,28 @@ class LossTest(absltest.TestCase):
     finally:
       loss_lib._CHUNK_BYTES = whole
     np.testing.assert_allclose(chunked, expected, rtol=1e-6, atol=1e-6)
+
+  def test_a_cpu_computes_512_rows_of_logits_at_a_time(self):
+    self.assertEqual(loss_lib._num_chunks((4, 512), 1000, None), 4)
+    # 2^28 bytes are 256 rows of this vocabulary.
+    self.assertEqual(loss_lib._num_chunks((4, 512), 262_144, None), 8)
+
+  def test_losses_of_uncapped_logits_equal_a_float64_log_softmax(self):
+    rng = np.random.default_rng(0)
+    raw = 200 * rng.normal(size=(3, 5, 40)).astype(np.float32)
+    targets = rng.integers(0, 40, (3, 5))
+    for cap in (None, 30.0):
+      config = dataclasses.replace(tiny.CONFIG, logits_softcap=cap)
+      losses = loss_lib._of_uncapped(
+          config, jnp.asarray(raw), jnp.asarray(targets)
+      )
+      logits = raw.astype(np.float64)
+      if cap:
+        logits = cap * np.tanh(logits / cap)
+      top = logits.max(-1, keepdims=True)
+      total = np.log(np.exp(logits - top).sum(-1)) + top[..., 0]
+      target = np.take_along_axis(logits, targets[..., None], -1)[..., 0]
+      np.testing.assert_allclose(losses, total - target, rtol=1e-5, atol=1e-4)
 
   def test_targets_stay_within_a_document(self):
     segments = jnp.asarray([[1, 1, 1, 2, 2, 0], [1, 2, 3, 3, 3, 3]])
