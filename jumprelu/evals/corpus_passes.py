@@ -318,7 +318,10 @@ def second(
           jitted.sequence_losses(clean[target], batch, mesh=mesh)
       ]
       for vector in (np.zeros_like(mean), mean):
-        value = jitted.fill(np.asarray(vector, np.float32), values, mesh=mesh)
+        # On the mesh, like the clean values: the program above the splice would
+        # be compiled twice.
+        vector = text_lib.place(vector.astype(np.float32), mesh, None)
+        value = jitted.fill(vector, values, mesh=mesh)
         by_target[target].append(above_clean(batch, target, value, clean))
     by_member = []
     for member in members:

@@ -30,7 +30,10 @@ class Firing(NamedTuple):
   ) -> 'Firing':
     """Returns one batch's counts; a latent fires (is active) if nonzero."""
     active = (latents != 0) & keep[..., None]
-    return cls(keep.sum(), active.sum(range(active.ndim - 1), dtype=jnp.int32))
+    # XLA sums integers over rows slowly on a CPU; float32 has these exactly.
+    dtype = jnp.float32 if keep.size <= 1 << 24 else jnp.int32
+    fired = active.astype(dtype).sum(range(active.ndim - 1))
+    return cls(keep.sum(), fired.astype(jnp.int32))
 
   def merge(self, other: 'Firing') -> 'Firing':
     """Returns the counts over the tokens of both records."""

@@ -21,6 +21,10 @@ from jumprelu.saes import base
 
 # Memory limit per device for the pre-activations of a chunk, in bytes.
 _CHUNK_BYTES = 1 << 28
+# On a CPU the chunk should stay in the cache, but have enough rows for the
+# matrix products.
+_CPU_CHUNK_BYTES = 1 << 22
+_CPU_ROWS = 256
 
 # Each device holds a shard of every SAE's latents and computes them for all
 # tokens of a chunk.
@@ -48,10 +52,14 @@ def num_chunks(
   parts = 1
   if mesh is not None and width % mesh.size == 0:
     parts = sharding.axis_size(mesh, 'latents', rules=_RULES)
+  limit = _CHUNK_BYTES
+  if sharding.platform(mesh) == 'cpu':
+    by_rows = _CPU_ROWS * (width // parts) * 4
+    limit = min(limit, max(_CPU_CHUNK_BYTES, by_rows))
   for chunks in range(1, positions + 1):
     if positions % chunks == 0:
       rows = sequences * (positions // chunks)
-      if rows * (width // parts) * 4 <= _CHUNK_BYTES:
+      if rows * (width // parts) * 4 <= limit:
         return chunks
   return positions
 

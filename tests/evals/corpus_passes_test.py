@@ -5,7 +5,7 @@ import collections
 import jax
 import pytest
 
-from jumprelu import evals, lm
+from jumprelu import evals, lm, sharding
 from jumprelu.evals import corpus_passes, evaluate, jitted
 from jumprelu.evals import text as text_lib
 from tests import small_evaluation as small
@@ -24,10 +24,11 @@ def _members():
   return [*alike, small.make_member('attn_heads')]
 
 
-def _evaluate(members):
+def _evaluate(members, mesh=None):
   return evaluate.evaluate_members(
       tiny.model(),
       members,
+      mesh=mesh,
       held_out=small.HELD_OUT,
       train=small.TRAIN,
       config=evals.Config(
@@ -59,10 +60,17 @@ def made(monkeypatch):
   return calls, compiled
 
 
-def test_each_batch_has_one_clean_forward_and_one_tail_per_member(made):
+@pytest.mark.parametrize('devices', [None, 1, 2])
+def test_each_batch_has_one_clean_forward_and_one_tail_per_member(
+    made, devices
+):
   calls, compiled = made
   members = _members()
-  _evaluate(members)
+  mesh = None
+  if devices:
+    config = sharding.Config(data=devices)
+    mesh = sharding.make_mesh(config, devices=jax.devices()[:devices])
+  _evaluate(members, mesh)
   # Forward passes for the first means, latents, PCA and losses.
   assert calls['forward'] == 1 + _BATCHES + _TRAIN_BATCHES + _BATCHES
   # Clean, zero and mean passes run once per target, not per member.

@@ -8,6 +8,13 @@ from jumprelu import saes
 from jumprelu.evals import jitted
 
 
+def test_chunks_on_a_cpu_fit_its_cache_or_have_256_rows():
+  # 512 latents: 2,048 rows are 4 MB; 2^20 latents: 256 rows would be 1 GB.
+  assert jitted.num_chunks((32, 256), 512) == 4
+  assert jitted.num_chunks((32, 256), 16384) == 32
+  assert jitted.num_chunks((32, 256), 2**20) == 128
+
+
 def test_chunks_divide_the_positions_and_fit(monkeypatch):
   monkeypatch.setattr(jitted, '_CHUNK_BYTES', 4 * 2 * 5 * 16)
   # 2 sequences of 12 positions, 16 latents: at most 5 positions at a time.
