@@ -87,6 +87,42 @@ JUMPRELU_INLINE RowPairs SelectRow(const Sizes& sizes, const Settings& settings,
   return {latents, values, count};
 }
 
+// Room for the pairs of one row.
+struct RowScratch {
+  // Of all pairs: decoder rows, and slopes.
+  std::vector<const float*> decoder_rows;
+  std::vector<float> slopes;
+  // Of active pairs: pre-activations and decoder rows.
+  std::vector<float> active_values;
+  std::vector<const float*> active_rows;
+
+  void Reserve(int64_t count) {
+    if (static_cast<int64_t>(slopes.size()) >= count + 1) return;
+    decoder_rows.resize(count + 1);
+    slopes.resize(count + 1);
+    active_values.resize(count + 1);
+    active_rows.resize(count + 1);
+  }
+};
+
+// Writes the decoder rows of all pairs, and the operands of the active ones.
+// Returns the number of active pairs. Each pair is first written and then
+// counted, because a branch for each would often be mispredicted.
+JUMPRELU_INLINE int64_t SplitActive(const Sizes& sizes, const Inputs& in,
+                                    const RowPairs& pairs,
+                                    RowScratch* scratch) {
+  int64_t active = 0;
+  for (int64_t i = 0; i < pairs.count; ++i) {
+    const int64_t latent = pairs.latents[i];
+    const float* decoder_row = in.decoder + latent * sizes.d_out;
+    scratch->decoder_rows[i] = decoder_row;
+    scratch->active_rows[active] = decoder_row;
+    scratch->active_values[active] = pairs.values[i];
+    active += pairs.values[i] > in.threshold[latent];
+  }
+  return active;
+}
+
 // Phase 1 for the rows [first, last): decodes them, writes their errors times
 // `per_row` (2 / kept rows) to `errors`, and collects their selected pairs.
 // `encoded` has these pairs, or is null.
@@ -95,47 +131,42 @@ JUMPRELU_CLONES void ForwardRows(const Sizes& sizes, const Settings& settings,
                                  float per_row, int64_t first, int64_t last,
                                  float* errors, RowsResult* result) {
   const int64_t d = sizes.d_out;
-  const float* decoder = in.decoder;
   result->b_dec.assign(d, 0.0f);
   const int64_t room = encoded ? 0 : sizes.latents;
   std::unique_ptr<int32_t[]> row_latents(new int32_t[room + 1]);
   std::unique_ptr<float[]> row_values(new float[room]);
-  std::vector<float> values;
-  std::vector<const float*> decoder_rows;
+  RowScratch scratch;
   for (int64_t row = first; row < last; ++row) {
     if (!in.keep[row]) continue;
     const RowPairs pairs =
         encoded ? encoded->Row(row)
                 : SelectRow(sizes, settings, in, row, row_latents.get(),
                             row_values.get());
-    values.clear();
-    decoder_rows.clear();
-    for (int64_t i = 0; i < pairs.count; ++i) {
-      const int64_t latent = pairs.latents[i];
-      if (pairs.values[i] > in.threshold[latent]) {
-        values.push_back(pairs.values[i]);
-        decoder_rows.push_back(decoder + latent * d);
-      }
-    }
+    scratch.Reserve(pairs.count);
+    const int64_t active = SplitActive(sizes, in, pairs, &scratch);
     float* g = errors + row * d;
     std::memcpy(g, in.b_dec, d * sizeof(float));
-    AxpyMany(values.data(), decoder_rows.data(), decoder_rows.size(), g, d);
+    AxpyMany(scratch.active_values.data(), scratch.active_rows.data(), active,
+             g, d);
     Axpy(-1.0f, in.targets + row * d, g, d);
     const float loss = SumOfSquares(g, d);
     Scale(per_row, g, d);
     Axpy(1.0f, g, result->b_dec.data(), d);
     float check = loss + SumOfSquares(in.inputs + row * sizes.d_in, sizes.d_in);
+    DotMany(g, scratch.decoder_rows.data(), pairs.count, d,
+            scratch.slopes.data());
+    const int64_t before = static_cast<int64_t>(result->pairs.size());
+    result->pairs.resize(before + pairs.count);
+    Pair* out = result->pairs.data() + before;
     for (int64_t i = 0; i < pairs.count; ++i) {
-      const int64_t latent = pairs.latents[i];
-      const float slope = Dot(g, decoder + latent * d, d);
-      const float value = pairs.values[i];
+      const int32_t latent = pairs.latents[i];
+      const float slope = scratch.slopes[i], value = pairs.values[i];
       // A threshold that is NaN must make the check non-finite too.
       check += slope * slope + value * value + in.threshold[latent];
-      result->pairs.push_back({static_cast<int32_t>(latent),
-                               static_cast<int32_t>(row), value, slope});
+      out[i] = {latent, static_cast<int32_t>(row), value, slope};
     }
     result->loss += loss;
-    result->active += static_cast<int64_t>(decoder_rows.size());
+    result->active += active;
     result->finite &= std::isfinite(check);
   }
 }
@@ -184,6 +215,14 @@ struct Scratch {
   std::vector<float> slopes, values;
   // Inputs and errors of the active pairs' rows.
   std::vector<const float*> inputs, errors;
+
+  void Reserve(int64_t count) {
+    if (static_cast<int64_t>(slopes.size()) >= count + 1) return;
+    slopes.resize(count + 1);
+    values.resize(count + 1);
+    inputs.resize(count + 1);
+    errors.resize(count + 1);
+  }
 };
 
 // Computes one latent's gradients. Those of b_enc and the threshold are written
@@ -195,26 +234,23 @@ JUMPRELU_INLINE int64_t Accumulate(const Backward& b, int64_t latent,
   const float threshold = b.in.threshold[latent];
   const float half = b.settings.bandwidth / 2;
   float near_slopes = 0, b_enc = 0;
-  int64_t near = 0;
-  scratch->slopes.clear();
-  scratch->values.clear();
-  scratch->inputs.clear();
-  scratch->errors.clear();
-  for (int64_t i = b.sorted.start[latent]; i < b.sorted.start[latent + 1];
-       ++i) {
+  int64_t near = 0, fired = 0;
+  const int64_t first = b.sorted.start[latent];
+  const int64_t last = b.sorted.start[latent + 1];
+  scratch->Reserve(last - first);
+  for (int64_t i = first; i < last; ++i) {
     const Pair& pair = b.sorted.pairs[i];
-    if (std::fabs(pair.value - threshold) < half) {
-      near_slopes += pair.slope;
-      ++near;
-    }
-    if (!(pair.value > threshold)) continue;
-    b_enc += pair.slope;
-    scratch->slopes.push_back(pair.slope);
-    scratch->values.push_back(pair.value);
-    scratch->inputs.push_back(b.in.inputs + pair.row * b.sizes.d_in);
-    scratch->errors.push_back(b.errors + pair.row * b.sizes.d_out);
+    const bool close = std::fabs(pair.value - threshold) < half;
+    near_slopes += close ? pair.slope : 0.0f;
+    near += close;
+    const bool active = pair.value > threshold;
+    b_enc += active ? pair.slope : 0.0f;
+    scratch->slopes[fired] = pair.slope;
+    scratch->values[fired] = pair.value;
+    scratch->inputs[fired] = b.in.inputs + pair.row * b.sizes.d_in;
+    scratch->errors[fired] = b.errors + pair.row * b.sizes.d_out;
+    fired += active;
   }
-  const int64_t fired = static_cast<int64_t>(scratch->slopes.size());
   result.fired[latent] = static_cast<int32_t>(fired);
   result.b_enc[latent] = b_enc;
   result.threshold[latent] =
