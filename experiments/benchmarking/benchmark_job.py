@@ -10,8 +10,9 @@ run directory, so that the command can also time the code of another checkout
 
 The output has the seconds to the first metrics (for imports, text, language
 model, compilation and the first block), the tokens per second of training after
-the first metrics, the seconds of evaluation and release, the CPU seconds and
-the peak memory. With `--compiled=FOLDER`, a second run with the same folder
+the first metrics, the seconds until the release is written, those of all after
+training (evaluation, release, features and page), the CPU seconds and the peak
+memory. With `--compiled=FOLDER`, a second run with the same folder
 reuses the programs that the first run compiled.
 """
 
@@ -92,7 +93,7 @@ def _watch(
   process = subprocess.Popen(
       command, cwd=root, env=os.environ | environment, stdout=subprocess.DEVNULL
   )
-  first = trained = 0.0
+  first = trained = released = 0.0
   ended = 0
   while not ended:
     # Instead of `Popen.poll`, because it also returns the process's resources.
@@ -102,6 +103,8 @@ def _watch(
       first = now
     if not trained and _state(run_folder) == 'done':
       trained = now
+    if not released and (run_folder.parent / 'release').exists():
+      released = now
     time.sleep(_SECONDS)
   process.returncode = os.waitstatus_to_exitcode(status)
   if process.returncode:
@@ -117,7 +120,8 @@ def _watch(
       'seconds_to_first_metrics': first,
       'seconds_of_training': seconds,
       'tokens_per_second': (end['positions'] - begin['positions']) / seconds,
-      'seconds_of_evaluation': now - trained,
+      'seconds_to_release': released,
+      'seconds_after_training': now - trained,
       'cpu_seconds': usage.ru_utime + usage.ru_stime,
       'peak_mib': usage.ru_maxrss / 1024,
   }

@@ -25,7 +25,9 @@ for i in range(1, 4):
 (run / 'STATUS.json').write_text('{"state": "running"}')
 time.sleep(0.5)
 (run / 'STATUS.json').write_text('{"state": "done"}')
-time.sleep(0.5)
+time.sleep(0.25)
+(run.parent / 'release').mkdir()
+time.sleep(0.25)
 """
 
 
@@ -60,7 +62,8 @@ def test_the_numbers_are_those_of_the_run_that_it_watches(tmp_path):
   assert results['tokens_per_second'] == 200
   assert results['seconds_of_training'] == 10
   assert 0.3 <= results['seconds_to_first_metrics'] < results['seconds']
-  assert 0.4 <= results['seconds_of_evaluation'] <= 1.5
+  assert 0.4 <= results['seconds_after_training'] <= 1.5
+  assert 1 <= results['seconds_to_release'] <= results['seconds'] - 0.2
   assert results['peak_mib'] > 1
   for name in results:
     assert name in done.stdout
