@@ -1,4 +1,4 @@
-"""A JobSet of GKE for each layer, built as data.
+"""A JobSet of GKE for each job, built as data.
 
 Failure handling (exit codes: README.md in this folder): the Job's
 podFailurePolicy fails the Job at once, both for a fatal exit code and for a
@@ -29,29 +29,29 @@ _CONTAINER = 'trainer'
 _CACHE = '/cache'
 
 
-def render(spec: spec_lib.LaunchSpec, layer: int) -> str:
-  """Returns the manifest of a layer as YAML."""
+def render(spec: spec_lib.LaunchSpec, job: int) -> str:
+  """Returns the manifest of a job as YAML."""
   return yaml.safe_dump(
-      make_jobset(spec, layer),
+      make_jobset(spec, job),
       sort_keys=False,
       allow_unicode=True,
       width=10_000,  # Wide enough that no value is folded.
   )
 
 
-def make_jobset(spec: spec_lib.LaunchSpec, layer: int) -> dict[str, Any]:
-  """Returns the manifest of a layer as data."""
+def make_jobset(spec: spec_lib.LaunchSpec, job: int) -> dict[str, Any]:
+  """Returns the manifest of a job as data."""
   labels = {
       'app.kubernetes.io/name': 'jumprelu',
       'app.kubernetes.io/instance': spec.options.run,
-      'jumprelu-layer': str(layer),
+      'jumprelu-layer': spec.label(job),
   }
   queue = spec.options.queue
   return {
       'apiVersion': 'jobset.x-k8s.io/v1alpha2',
       'kind': 'JobSet',
       'metadata': {
-          'name': spec.name(layer),
+          'name': spec.name(job),
           'namespace': spec.options.namespace,
           'labels': labels
           | ({'kueue.x-k8s.io/queue-name': queue} if queue else {}),
@@ -69,7 +69,7 @@ def make_jobset(spec: spec_lib.LaunchSpec, layer: int) -> dict[str, Any]:
               {
                   'name': 'train',
                   'replicas': 1,
-                  'template': {'spec': _job(spec, layer, labels)},
+                  'template': {'spec': _job(spec, job, labels)},
               }
           ],
       },
@@ -102,7 +102,7 @@ def _failure_policy(spec: spec_lib.LaunchSpec) -> dict[str, Any]:
 
 
 def _job(
-    spec: spec_lib.LaunchSpec, layer: int, labels: dict[str, str]
+    spec: spec_lib.LaunchSpec, job: int, labels: dict[str, str]
 ) -> dict[str, Any]:
   hosts = spec.slice.hosts
   return {
@@ -130,12 +130,12 @@ def _job(
       },
       'template': {
           'metadata': {'labels': dict(labels)},
-          'spec': _pod(spec, layer),
+          'spec': _pod(spec, job),
       },
   }
 
 
-def _pod(spec: spec_lib.LaunchSpec, layer: int) -> dict[str, Any]:
+def _pod(spec: spec_lib.LaunchSpec, job: int) -> dict[str, Any]:
   options = spec.options
   selector = {
       'cloud.google.com/gke-tpu-accelerator': spec.slice.gke_accelerator,
@@ -170,12 +170,12 @@ def _pod(spec: spec_lib.LaunchSpec, layer: int) -> dict[str, Any]:
       'automountServiceAccountToken': False,
       'nodeSelector': selector,
       'tolerations': tolerations,
-      'containers': [_container(spec, layer)],
+      'containers': [_container(spec, job)],
       'volumes': volumes,
   }
 
 
-def _container(spec: spec_lib.LaunchSpec, layer: int) -> dict[str, Any]:
+def _container(spec: spec_lib.LaunchSpec, job: int) -> dict[str, Any]:
   env = [
       {'name': 'JAX_COORDINATOR_PORT', 'value': COORDINATOR_PORT},
       {'name': 'JUMPRELU_CACHE', 'value': _CACHE},
@@ -203,7 +203,7 @@ def _container(spec: spec_lib.LaunchSpec, layer: int) -> dict[str, Any]:
       'image': spec.options.image,
       # No shell, because SIGTERM must reach Python. Kubernetes would expand
       # $(NAME), and $$ is its escape for $.
-      'command': [word.replace('$', '$$') for word in spec.command(layer)],
+      'command': [word.replace('$', '$$') for word in spec.command(job)],
       'env': env,
       'resources': {'limits': {'google.com/tpu': spec.slice.chips_a_host}},
       'securityContext': {'allowPrivilegeEscalation': False},

@@ -1,9 +1,11 @@
-"""Renders or launches one training job per layer: pods, TPU VMs or local.
+"""Renders or launches training jobs: pods, TPU VMs or local.
+
+A job trains one layer, or `--layers_per_job`.
 
 The arguments after `--` are flags of `jumprelu train`; the trainer's own parser
 checks them before anything is rendered. The launcher sets --out and --layer.
-Each layer has its run directory OUT/RUN/layer_NN, and its job may be restarted
-at any time. README.md in this folder describes every step from an empty project
+Each job has its run directory, such as OUT/RUN/layer_12, and may be restarted at
+any time. README.md in this folder describes every step from an empty project
 to a running pod.
 
   python -m launch.main --run=demo --layers=2 --out=runs --target=local
@@ -77,9 +79,9 @@ def check(
   commands = [['train', *trainer_flags]]
   try:
     launched = spec.LaunchSpec(launch_options, trainer_flags)
-    # Two layers suffice, because the commands differ only in the layer.
-    ends = {min(launched.layers), max(launched.layers)}
-    commands = [launched.command(layer) for layer in sorted(ends)]
+    # Two jobs suffice, because the commands differ only in the layers.
+    ends = {min(launched.jobs), max(launched.jobs)}
+    commands = [launched.command(job) for job in sorted(ends)]
   except errors.UserError as error:
     problems.append(str(error))
   for command in commands:
@@ -87,7 +89,7 @@ def check(
       trainer.parse(command)
     except (errors.UserError, absl_flags.Error) as error:
       problems.append(f'jumprelu train: {error}')
-      break  # The other layers would raise the same error.
+      break  # The other jobs would raise the same error.
   if problems:
     raise errors.UserError('; '.join(problems))
   return launched
@@ -95,20 +97,20 @@ def check(
 
 def render(launched: spec.LaunchSpec) -> dict[str, str]:
   """Returns the manifests or scripts of a launch, by file name."""
-  layers = launched.layers
+  jobs = launched.jobs
   if launched.options.target == 'jobset':
     return {
-        f'{launched.name(layer)}.yaml': jobset.render(launched, layer)
-        for layer in layers
+        f'{launched.name(job)}.yaml': jobset.render(launched, job)
+        for job in jobs
     }
   if launched.options.target == 'local':
-    lines = [shlex.join(launched.command(layer)) for layer in layers]
+    lines = [shlex.join(launched.command(job)) for job in jobs]
     return {f'{launched.options.run}.sh': '\n'.join(lines) + '\n'}
   scripts = {
-      queued_resource.script_name(
-          launched, layer
-      ): queued_resource.render_script(launched, layer)
-      for layer in layers
+      queued_resource.script_name(launched, job): queued_resource.render_script(
+          launched, job
+      )
+      for job in jobs
   }
   create = queued_resource.render_create(launched)
   return scripts | {f'{launched.options.run}.create.sh': create}
@@ -136,21 +138,21 @@ def apply_jobsets(launched: spec.LaunchSpec) -> int:
 
 
 def create_queued_resources(launched: spec.LaunchSpec) -> int:
-  """Requests each layer's slice from gcloud; stops at the first failure."""
+  """Requests each job's slice from gcloud; stops at the first failure."""
   with tempfile.TemporaryDirectory() as folder:
     for name, text in render(launched).items():
       pathlib.Path(folder, name).write_text(text, 'utf-8')
-    for layer in launched.layers:
-      code = _call(queued_resource.make_argv(launched, layer), cwd=folder)
+    for job in launched.jobs:
+      code = _call(queued_resource.make_argv(launched, job), cwd=folder)
       if code:
         return code
   return 0
 
 
 def run_locally(launched: spec.LaunchSpec) -> int:
-  """Trains one layer after another locally; stops at the first failure."""
-  for layer in launched.layers:
-    argv = [sys.executable, *launched.command(layer)[1:]]
+  """Runs one job after another locally; stops at the first failure."""
+  for job in launched.jobs:
+    argv = [sys.executable, *launched.command(job)[1:]]
     env = {'JAX_PLATFORMS': 'cpu'} | launched.env
     code = _call(argv, env=os.environ | env)
     if code:

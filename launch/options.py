@@ -29,6 +29,9 @@ class Options:
   )
   run: str = _field('', 'Name of the run: a-z, 0-9 and dashes.')
   layers: str = _field('0', 'Layers, one job each: 0-25 or 5,12,20-22.')
+  layers_per_job: int = _field(
+      1, 'Successive layers of --layers that one job trains at once.'
+  )
   out: str = _field(
       '', 'Root of the run directories OUT/RUN/layer_12: gs://... or a folder.'
   )

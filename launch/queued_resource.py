@@ -1,4 +1,4 @@
-"""A queued resource (TPU VMs, no cluster) for each layer. Legacy.
+"""A queued resource (TPU VMs, no cluster) for each job. Legacy.
 
 Queued resources offer no TPUs newer than v6e, but need the fewest steps. A
 preempted spot slice must be deleted and requested again by hand, because the
@@ -15,14 +15,14 @@ _CACHE = '/var/cache/jumprelu'
 _STARTUP = pathlib.Path(__file__).with_name('startup.sh')
 
 
-def script_name(spec: spec_lib.LaunchSpec, layer: int) -> str:
-  """Returns the file name of a layer's start-up script."""
-  return f'{spec.name(layer)}.startup.sh'
+def script_name(spec: spec_lib.LaunchSpec, job: int) -> str:
+  """Returns the file name of a job's start-up script."""
+  return f'{spec.name(job)}.startup.sh'
 
 
-def make_argv(spec: spec_lib.LaunchSpec, layer: int) -> list[str]:
-  """Returns the gcloud command that requests a layer's slice."""
-  options, name = spec.options, spec.name(layer)
+def make_argv(spec: spec_lib.LaunchSpec, job: int) -> list[str]:
+  """Returns the gcloud command that requests a job's slice."""
+  options, name = spec.options, spec.name(job)
   argv = [
       'gcloud',
       'compute',
@@ -35,8 +35,8 @@ def make_argv(spec: spec_lib.LaunchSpec, layer: int) -> list[str]:
       f'--zone={options.zone}',
       f'--accelerator-type={spec.slice.gcloud_type}',
       f'--runtime-version={spec.slice.runtime_version}',
-      f'--labels=jumprelu-run={options.run},jumprelu-layer={layer}',
-      f'--metadata-from-file=startup-script={script_name(spec, layer)}',
+      f'--labels=jumprelu-run={options.run},jumprelu-layer={spec.label(job)}',
+      f'--metadata-from-file=startup-script={script_name(spec, job)}',
   ]
   if options.spot:
     argv.append('--spot')
@@ -45,8 +45,8 @@ def make_argv(spec: spec_lib.LaunchSpec, layer: int) -> list[str]:
   return argv
 
 
-def render_script(spec: spec_lib.LaunchSpec, layer: int) -> str:
-  """Returns the script that each host of a layer's slice runs at boot."""
+def render_script(spec: spec_lib.LaunchSpec, job: int) -> str:
+  """Returns the script that each host of a job's slice runs at boot."""
   registry = spec.options.image.partition('/')[0]
   lines = ['#!/usr/bin/env bash']
   if registry.endswith('-docker.pkg.dev'):
@@ -59,7 +59,7 @@ def render_script(spec: spec_lib.LaunchSpec, layer: int) -> str:
     lines.append(f'export {secret.variable}')
   lines += [
       f'export MAX_RESTARTS={spec.max_restarts}',
-      f'set -- {shlex.join(_docker(spec, layer))}',
+      f'set -- {shlex.join(_docker(spec, job))}',
   ]
   body = _STARTUP.read_text('utf-8').partition('\n')[2]
   return '\n'.join(lines) + '\n\n' + body
@@ -71,11 +71,11 @@ def render_create(spec: spec_lib.LaunchSpec) -> str:
   It must be in the folder of the start-up scripts.
   """
   lines = ['#!/usr/bin/env bash', 'set -eu', 'cd "$(dirname "$0")"']
-  lines += [shlex.join(make_argv(spec, layer)) for layer in spec.layers]
+  lines += [shlex.join(make_argv(spec, job)) for job in spec.jobs]
   return '\n'.join(lines) + '\n'
 
 
-def _docker(spec: spec_lib.LaunchSpec, layer: int) -> list[str]:
+def _docker(spec: spec_lib.LaunchSpec, job: int) -> list[str]:
   """Returns the docker argv of the trainer, with host network and chips."""
   env = {
       'JAX_COORDINATOR_PORT': jobset.COORDINATOR_PORT,
@@ -91,4 +91,4 @@ def _docker(spec: spec_lib.LaunchSpec, layer: int) -> list[str]:
   argv += [f'--env={name}={value}' for name, value in env.items()]
   argv += [f'--env={secret.variable}' for secret in spec.secrets]
   # The image's entry point is python.
-  return [*argv, spec.options.image, *spec.command(layer)[1:]]
+  return [*argv, spec.options.image, *spec.command(job)[1:]]

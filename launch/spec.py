@@ -1,4 +1,6 @@
-"""The spec of a launch: layers, machines and the trainer's command.
+"""The spec of a launch: jobs, machines and the trainer's command.
+
+A job trains one layer, or several, and is identified by its first layer.
 
 This module is pure: it touches no file, cluster or device. A bad spec raises
 one error that names every problem.
@@ -27,9 +29,18 @@ class LaunchSpec:
       raise errors.UserError('; '.join(problems))
 
   @property
-  def layers(self) -> tuple[int, ...]:
-    """The layers; each is a separate job."""
+  def jobs(self) -> tuple[int, ...]:
+    """The first layer of each job."""
+    return self._layers[:: self.options.layers_per_job]
+
+  @property
+  def _layers(self) -> tuple[int, ...]:
     return options_lib.parse_layers(self.options.layers)
+
+  def layers(self, job: int) -> tuple[int, ...]:
+    """Returns the layers of a job."""
+    first = self._layers.index(job)
+    return self._layers[first : first + self.options.layers_per_job]
 
   @property
   def slice(self) -> tpu_types.Slice:
@@ -62,23 +73,33 @@ class LaunchSpec:
     pairs = (text.partition('=') for text in self.options.env)
     return {name: value for name, _, value in pairs}
 
-  def name(self, layer: int) -> str:
-    """Returns the name of a layer's job, the same on every target."""
-    return f'{self.options.run}-l{layer:02d}'
+  def label(self, job: int) -> str:
+    """Returns the value of a job's label: its layer, or the first and last."""
+    last = self.layers(job)[-1]
+    return str(job) if last == job else f'{job}-{last}'
 
-  def run_dir(self, layer: int) -> str:
-    """Returns the run directory of a layer."""
-    root = self.options.out.rstrip('/')
-    return f'{root}/{self.options.run}/layer_{layer:02d}'
+  def name(self, job: int) -> str:
+    """Returns the name of a job, the same on every target."""
+    return f'{self.options.run}-l{job:02d}'
 
-  def command(self, layer: int) -> list[str]:
+  def run_dir(self, job: int) -> str:
+    """Returns the run directory of a job."""
+    last = self.layers(job)[-1]
+    name = f'layer_{job:02d}'
+    if last != job:
+      name = f'layers_{job:02d}-{last:02d}'
+    return f'{self.options.out.rstrip("/")}/{self.options.run}/{name}'
+
+  def command(self, job: int) -> list[str]:
     """Returns the trainer's argv, the same on a laptop and on a pod."""
+    layers = self.layers(job)
+    flag = 'layer' if len(layers) == 1 else 'layers'
     return [
         'python',
         '-m',
         'jumprelu.run.main',
         'train',
-        f'--out={self.run_dir(layer)}',
-        f'--layer={layer}',
+        f'--out={self.run_dir(job)}',
+        f'--{flag}={",".join(map(str, layers))}',
         *self.trainer_flags,
     ]

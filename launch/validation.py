@@ -26,7 +26,7 @@ _SECRET_WORDS = frozenset(
     ' credentials'.split()
 )
 # Flags that the launcher sets, or that print help instead of training.
-_OURS = ('out', 'layer', 'help', 'helpfull', 'h')
+_OURS = ('out', 'layer', 'layers', 'help', 'helpfull', 'h')
 _OUR_VARIABLES = ('JAX_COORDINATOR_PORT', 'JUMPRELU_CACHE')
 
 
@@ -37,6 +37,8 @@ def problems(options: options_lib.Options) -> Iterator[str]:
     layers = options_lib.parse_layers(options.layers)
   except errors.UserError as error:
     yield str(error)
+  if options.layers_per_job < 1:
+    yield f'--layers_per_job={options.layers_per_job} must be at least 1'
   if not _RUN.match(options.run):
     yield f'--run={options.run}: use a-z, 0-9 and dashes, a letter first'
   if not options.out:

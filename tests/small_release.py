@@ -21,11 +21,11 @@ FOLDER = 'resid_post/layer_2/width_12/average_l0_3'
 replace = dataclasses.replace
 
 
-def provenance(**changes):
+def provenance(layer=LAYER, **changes):
   return members.Provenance(
       **{
           'model': 'gemma2_nano',
-          'layer': LAYER,
+          'layers': (layer,),
           'training': {'seed': 0, 'optim': {'learning_rate': 1e-3}},
           'corpus': {'name': 'stdlib', 'digest': 'ab' * 32},
           'tokenizer_sha256': 'cd' * 32,

@@ -301,7 +301,7 @@ def _cost(need: suites.Suite | suites.Reading) -> float:
 
 def _can_run(figures: Sequence[Any], scale: scales.Scale) -> bool:
   """Prints suites and cost; returns whether this machine can run them."""
-  from jumprelu.planning import chips, plan
+  from jumprelu.planning import chips, plan, plan_table
   from jumprelu.training import run_digest
 
   request = plan.Request(chips.parse(scale.topology))
@@ -313,7 +313,7 @@ def _can_run(figures: Sequence[Any], scale: scales.Scale) -> bool:
   for suite in trained:
     config = made.resolve(suite.config)
     print(f'== {suite.name}\n{run_digest.commands(config)}\n')
-    print(plan.table(plan.make_plan(config, request)) + '\n')
+    print(plan_table.table(plan.make_plan(config, request)) + '\n')
   import jax
 
   from jumprelu import lm

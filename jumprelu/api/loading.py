@@ -106,16 +106,16 @@ def _of_run(
   extras.check('train')
   from jumprelu.files import dotted
   from jumprelu.release import publish
-  from jumprelu.training import load_run, suite
+  from jumprelu.training import load_run
 
   members = load_run.load_suite(folder)
-  steps = {suite.member_name(m.member): m.meta['step'] for m in members}
+  steps = {m.name: m.meta['step'] for m in members}
   metrics = _last_metrics(folder, steps)
   released, results = {}, {}
   for member, (sae, params) in zip(members, publish.fold(members), strict=True):
     reads, config = member.reads, member.config
     assert config is not None  # `load_suite` sets it.
-    name = suite.member_name(member.member)
+    name = member.name
     origin = record.Origin(
         config.model, reads.layer, reads.name, reads.stated_input_gain
     )

@@ -60,6 +60,11 @@ def _with_bad_rows(config: dict[str, Any]) -> dict[str, Any]:
   return config | {'corpus': {**config['corpus'], 'max_bad_rows': 0.0}}
 
 
+def _with_layers(config: dict[str, Any]) -> dict[str, Any]:
+  """Adds the list of layers and the skip term, which earlier runs lacked."""
+  return {'layers': [], 'affine_skip': False} | config
+
+
 class Kind(enum.Enum):
   """The kinds of file; the values are their names in error messages."""
 
@@ -119,6 +124,7 @@ MIGRATIONS: dict[Kind, dict[int, Migration]] = {
         2: _with_options,
         3: _with_init_from,
         4: _with_bad_rows,
+        5: _with_layers,
     },
     Kind.RUN_SUITE: {1: _layer_in_scales},
     # The third format has the counters `failing`, which are read as zeros from

@@ -7,8 +7,8 @@ chips at half of the link bandwidth. The compiler's own estimate of time is
 shown but not used, because it counts a loop's body once and is negative for
 programs with collectives.
 
-A plan has one job (a training run) per layer. The SAEs that a job trains
-together are a suite, and each of them is a member.
+A plan has one job (a training run) per layer, or per several layers. The SAEs
+that a job trains together are a suite, and each of them is a member.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ import dataclasses
 from typing import Any
 
 from jumprelu import errors, lm, sharding
-from jumprelu.files import dotted, wording
+from jumprelu.files import dotted
 from jumprelu.planning import chips, costs
 from jumprelu.training import config as config_lib
 from jumprelu.training import load_run, suite
@@ -39,11 +39,13 @@ class Request:
   """The options of a plan besides the run's config."""
 
   topology: chips.Topology
-  # One job per layer. If empty, the only layer is that of the config.
+  # If empty, the only layers are those of the config.
   layers: tuple[int, ...] = ()
   price_per_chip_hour: float | None = None
   # The assumed share of the chips' peak rate.
   utilisation: float = UTILISATION
+  # The number of layers that a job trains at once; the last job may have fewer.
+  layers_per_job: int = 1
 
 
 def make_plan(
@@ -52,28 +54,24 @@ def make_plan(
     *,
     compiled: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-  """Returns the plan of a config's jobs, one per layer, as plain values.
+  """Returns the plan of a config's jobs as plain values.
 
   Args:
     config: The run's config.
     request: The topology and further options.
-    compiled: The result of `tpu_compile.compile_all` for the highest layer,
-      with at least the programs `TRAINING`. Its memory replaces that of the
+    compiled: The result of `tpu_compile.compile_all` for the job of the highest
+      layer, with at least the programs `TRAINING`. Its memory replaces that of the
       formula.
 
   Raises:
     UserError: The config and the topology do not fit each other.
   """
-  layers = request.layers or (config.layer,)
   top = highest(config, request)
   fits, memory = _memory(top, request.topology, compiled)
-  jobs = [
-      _job(dataclasses.replace(config, layer=layer), request)
-      for layer in layers
-  ]
+  jobs = [_job(job, request) for job in job_configs(config, request)]
   chip_hours = sum(job['chip_hours'] for job in jobs)
   price = request.price_per_chip_hour
-  whole = _suite(config)
+  whole = _suite(top)
   return {
       'model': config.model,
       'topology': request.topology.name,
@@ -85,7 +83,8 @@ def make_plan(
       'fits': fits,
       'changes': [] if fits else list(_changes(top, request.topology)),
       'jobs': jobs,
-      'sae_count': whole['members'] * len(jobs),
+      'sae_count': sum(job['members'] for job in jobs),
+      'groupings': list(_groupings(config, request)),
       'chip_hours': chip_hours,
       'days_one_after_the_other': sum(job['days'] for job in jobs),
       'cost': None if price is None else chip_hours * price,
@@ -95,9 +94,58 @@ def make_plan(
 def highest(
     config: config_lib.TrainConfig, request: Request
 ) -> config_lib.TrainConfig:
-  """Returns the config of the highest layer, which needs the most memory."""
-  layer = max(request.layers or (config.layer,))
-  return dataclasses.replace(config, layer=layer)
+  """Returns the config of the job that needs the most memory by formula."""
+  mesh = _mesh(config, request.topology)
+  return max(
+      job_configs(config, request),
+      key=lambda job: (costs.memory(job, mesh).total, max(job.read_layers)),
+  )
+
+
+def job_configs(
+    config: config_lib.TrainConfig, request: Request
+) -> list[config_lib.TrainConfig]:
+  """Returns the config of each job, in the order of layers."""
+  layers = sorted(request.layers or config.read_layers)
+  size = request.layers_per_job
+  if not request.layers:
+    size = len(layers)
+  jobs = []
+  for start in range(0, len(layers), size):
+    part = tuple(layers[start : start + size])
+    if len(part) == 1:
+      jobs.append(dataclasses.replace(config, layer=part[0], layers=()))
+    else:
+      jobs.append(dataclasses.replace(config, layers=part))
+  return jobs
+
+
+def _groupings(
+    config: config_lib.TrainConfig, request: Request
+) -> Iterator[dict[str, Any]]:
+  """Yields the cost of each number of layers per job, if several are possible.
+
+  Among numbers with equally many jobs, only the smallest is yielded, because it
+  needs the least memory.
+  """
+  layers = tuple(sorted(set(request.layers)))
+  seen = set()
+  for size in range(1, len(layers) + 1) if len(layers) > 1 else ():
+    if (jobs := -(-len(layers) // size)) in seen:
+      continue
+    seen.add(jobs)
+    grouped = dataclasses.replace(request, layers=layers, layers_per_job=size)
+    fits, memory = _memory(highest(config, grouped), request.topology, None)
+    hours = sum(
+        _job(job, grouped)['chip_hours'] for job in job_configs(config, grouped)
+    )
+    yield {
+        'layers_per_job': size,
+        'jobs': jobs,
+        'chip_hours': hours,
+        'peak_gib': memory['peak_gib'],
+        'fits': fits,
+    }
 
 
 def _mesh(
@@ -128,7 +176,7 @@ def _mesh(
 
 
 def _suite(config: config_lib.TrainConfig) -> dict[str, Any]:
-  """Returns the entries of a plan about the suite of one layer."""
+  """Returns the entries of a plan about the suite of one job."""
   groups = load_run.make_suite(config)
   return {
       'members': sum(len(group.members) for group in groups),
@@ -177,7 +225,7 @@ def _memory(
 
 
 def _job(config: config_lib.TrainConfig, request: Request) -> dict[str, Any]:
-  """Returns a plan's entry about the job of one layer."""
+  """Returns a plan's entry about one job."""
   topology, batch = request.topology, config.stream.batch
   chip, mesh = topology.chip, _mesh(config, topology)
   groups = load_run.make_suite(config)
@@ -200,7 +248,8 @@ def _job(config: config_lib.TrainConfig, request: Request) -> dict[str, Any]:
   step = lm_seconds + sae_seconds + between
   days = config.steps * step / _DAY
   return {
-      'layer': config.layer,
+      'layers': list(config.read_layers),
+      'members': members,
       'lm_flops_per_token': lm_flops,
       'sae_flops_per_token': sae_flops,
       # The number of members that cost as much as the language model.
@@ -274,77 +323,3 @@ def _candidates(
       words += f' --stream.lm_sequences={data}'
     yield 'topology', words, other, larger
     larger = larger.larger()
-
-
-def table(plan: Mapping[str, Any]) -> str:
-  """Returns the plan as text for the terminal."""
-  memory, jobs = plan['memory'], plan['jobs']
-  parts = ', '.join(f'{k} {v:.2f}' for k, v in memory['formula_gib'].items())
-  shape = ' x '.join(f'{v} {k}' for k, v in plan['mesh'].items())
-  rows = [
-      (
-          'suite',
-          f'{wording.count(plan["members"], "SAE")} per layer,'
-          f' {wording.count(len(jobs), "layer")}',
-      ),
-      ('SAE parameters', f'{plan["sae_parameters"]:,} per layer'),
-      ('topology', f'{plan["topology"]}, {plan["chips"]} chips, {shape}'),
-      (
-          'memory per chip',
-          f'{memory["peak_gib"]:.2f} of {memory["usable_gib"]:.2f} GiB'
-          f' ({memory["source"]})',
-      ),
-      ('  by formula', f'{parts} GiB'),
-  ]
-  for name, report in memory['compiler'].items():
-    seconds = report['optimal_seconds']
-    words = f'{seconds:.3f} s' if seconds > 0 else 'unusable (not positive)'
-    rows.append(
-        (
-            f'  {name}',
-            f'{report["peak_gib"]:.2f} GiB; estimate of time {words}',
-        )
-    )
-  rows += [
-      ('fits', 'yes' if plan['fits'] else 'NO'),
-      ('tokens, steps', f'{plan["tokens"]:,}, {plan["steps"]:,} per layer'),
-  ]
-  text = '\n'.join(f'{name:<16} {value}' for name, value in rows)
-  for change in plan['changes'][:4]:
-    text += f'\n  would fit with {change}'
-  if not plan['fits'] and not plan['changes']:
-    text += (
-        '\n  no single change is enough; combine a larger slice, a larger'
-        ' --mesh.tensor and fewer SAEs'
-    )
-  text += '\n\n' + '\n'.join(_job_lines(jobs))
-  cost = '' if plan['cost'] is None else f', cost {plan["cost"]:,.0f}'
-  return text + (
-      f'\n\n{plan["sae_count"]} SAEs: {plan["chip_hours"]:,.0f} chip-hours'
-      f'{cost}; {plan["days_one_after_the_other"]:,.2f} days on one slice, one'
-      ' layer after another.\nTimes are computed, not measured. They assume'
-      f' {plan["utilisation"]:.1%} of the peak rate.'
-  )
-
-
-def _job_lines(jobs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-  """Yields the lines of the table of jobs, with an explanation below it."""
-  yield (
-      'layer  LM GF/tok  SAE GF/tok  break-even  ms/step   LM  SAE links'
-      '      days  chip-h'
-  )
-  for job in jobs:
-    yield (
-        f'{job["layer"]:5d}  {job["lm_flops_per_token"] / 1e9:9.2f}'
-        f'  {job["sae_flops_per_token"] / 1e9:10.2f}'
-        f'  {job["break_even_members"]:10.1f}'
-        f'  {1e3 * job["seconds_per_step"]:7.2f}'
-        f' {job["lm_share"]:4.0%} {job["sae_share"]:4.0%}'
-        f' {job["link_share"]:5.0%}  {job["days"]:8.2f}'
-        f'  {job["chip_hours"]:6.0f}'
-    )
-  yield (
-      'GF/tok: GFLOP per token. break-even: the number of SAEs that cost as'
-      ' much as the LM.\nLM, SAE, links: shares of the step time (links:'
-      ' traffic between chips).'
-  )

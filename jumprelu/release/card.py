@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jumprelu.plots import labels
 from jumprelu.release import layout, members
 
 _TEMPLATE = """\
@@ -10,7 +11,7 @@ _TEMPLATE = """\
 license: {licence_tag}
 tags: [sparse-autoencoder, {tag}interpretability]
 ---
-# Sparse autoencoders on {model}, layer {layer}
+# Sparse autoencoders on {model}, {layers}
 
 {count} sparse autoencoders (SAEs). Each approximates an activation of the
 language model `{model}` by a sparse sum of learned directions.
@@ -108,7 +109,7 @@ def render(
     rows: Sequence[Mapping[str, Any]],
     *,
     model: str,
-    layer: int,
+    layers: Sequence[int],
     corpus: Mapping[str, Any],
     command: str,
     licence: str,
@@ -121,7 +122,7 @@ def render(
   Args:
     rows: The members' rows of results, with the columns `path` and `variant`.
     model: The language model's name.
-    layer: The layer.
+    layers: The layers.
     corpus: The description of the text.
     command: The commands that trained and released the suite; may be empty.
     licence: The SPDX name of the licence.
@@ -142,7 +143,7 @@ def render(
       tag='jumprelu, ' if scope else '',
       layout=layouts,
       model=model,
-      layer=layer,
+      layers=labels.listed('layer', layers),
       count=len(rows),
       table='\n'.join(_table_line(row) for row in rows),
       window=_window(rows),

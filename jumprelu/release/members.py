@@ -126,7 +126,7 @@ class Provenance:
 
   Attributes:
     model: The language model's name.
-    layer: The layer.
+    layers: The layers.
     training: The run's config without local paths, as JSON values.
     corpus: The description and digest of the text, as JSON values.
     tokenizer_sha256: SHA-256 of the tokenizer's file.
@@ -137,7 +137,7 @@ class Provenance:
   """
 
   model: str
-  layer: int
+  layers: tuple[int, ...]
   training: Mapping[str, Any]
   corpus: Mapping[str, Any]
   tokenizer_sha256: str

@@ -300,7 +300,7 @@ def provenance(run: Run, licence: str = 'Apache-2.0') -> members_lib.Provenance:
   """Returns the origin of a run's members, without local paths."""
   return members_lib.Provenance(
       model=run.model.name,
-      layer=run.config.layer,
+      layers=tuple(dict.fromkeys(m.member.layer for m in run.members)),
       training=_record(run.config),
       corpus=run.prepared.description,
       tokenizer_sha256=data.Tokenizer(run.model.tokenizer_path).sha256,

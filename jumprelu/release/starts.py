@@ -71,10 +71,9 @@ def _of_run(folder: str, trained: load_run.TrainedMember) -> _Candidate:
       target_scale=trained.target_scale,
   )
   member, reads = trained.member, trained.reads
-  name = suite.member_name(member)
   return _Candidate(
       initial.Source(
-          f'{folder} ({name})', sae, params, digests.tree_digest(params)
+          f'{folder} ({trained.name})', sae, params, digests.tree_digest(params)
       ),
       record.Origin(layer=member.layer, site=member.site,
                     input_gain=reads.input_gain),

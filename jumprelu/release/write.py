@@ -1,6 +1,6 @@
 """Writing of a release in Gemma Scope's format.
 
-A release holds the suite of one layer, with a folder for each member. The
+A release holds the suite of a run, with a folder for each member. The
 `params.npz` of a JumpReLU member holds the five arrays of Gemma Scope; those of
 other variants hold the arrays of their variant. The folder also holds files
 that Gemma Scope lacks: the config, the evaluation, the firing frequencies, and
@@ -228,7 +228,7 @@ def _write_suite(
       card.render(
           rows,
           model=provenance.model,
-          layer=provenance.layer,
+          layers=provenance.layers,
           corpus=provenance.corpus,
           command=provenance.command,
           licence=provenance.licence,
@@ -243,7 +243,7 @@ def _write_suite(
       {
           **formats.stamp(formats.Kind.RELEASE_SUITE),
           'model': provenance.model,
-          'layer': provenance.layer,
+          **_layers(provenance.layers),
           'run': provenance.run,
           'members': listed,
           # The card has no digest, because users may edit it.
@@ -251,6 +251,14 @@ def _write_suite(
       },
       seal=True,
   )
+
+
+def _layers(layers: Sequence[int]) -> dict[str, Any]:
+  """Returns the field with the layer, or with the layers if there are several.
+
+  Earlier versions wrote the former.
+  """
+  return {'layer': layers[0]} if len(layers) == 1 else {'layers': list(layers)}
 
 
 def _digests(folder: pathlib.Path) -> dict[str, str]:

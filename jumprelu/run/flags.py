@@ -132,6 +132,7 @@ def define(
     prefix: str = '',
     alternatives: Mapping[str, dotted.Dataclass] | None = None,
     only: Sequence[str] | None = None,
+    without: Sequence[str] = (),
     title: str = '',
 ) -> None:
   """Declares a flag for each leaf of `config`.
@@ -144,6 +145,7 @@ def define(
       shows their values that differ from the defaults.
     only: The paths of the leaves that have flags; all by default. A path that
       ends in a dot includes all leaves below it.
+    without: The paths of leaves that have no flags.
     title: The heading in the help of the leaves outside sections; by default
       the first line of the docstring of `config`.
   """
@@ -152,6 +154,8 @@ def define(
   }
   for path, leaf in dotted.leaves(config).items():
     if only is not None and not dotted.is_among(path, only):
+      continue
+    if path in without:
       continue
     # Empty defaults are not shown. Neither is the name of an alternative, which
     # is the value of its field `recipe`.
@@ -184,6 +188,7 @@ def build(
     *,
     prefix: str = '',
     only: Sequence[str] | None = None,
+    without: Sequence[str] = (),
 ) -> T:
   """Returns the config that the flags describe.
 
@@ -194,6 +199,7 @@ def build(
       dotted paths. By default these values replace those of `config`.
     prefix: The prefix that was passed to `define`.
     only: The paths that were passed to `define`.
+    without: The paths that were passed to `define`.
 
   Raises:
     UserError: a value is invalid; the message names every problem.
@@ -202,6 +208,8 @@ def build(
   problems = []
   for path in dotted.leaves(config):
     if only is not None and not dotted.is_among(path, only):
+      continue
+    if path in without:
       continue
     flag = flag_values[prefix + path]
     if flag.present and isinstance(flag.value, _Unreadable):

@@ -12,6 +12,7 @@ from jumprelu.files import dotted
 # are listed separately, because `run/harvest.py` declares them: they also apply
 # without --store.
 _STREAM = (
+    'layers',
     'store',
     'recipe',
     'tokens',
@@ -73,8 +74,8 @@ def run(fv: absl_flags.FlagValues) -> int:
       for name in _FILE
       if fv[name].present
   ]
-  if not fv['layer'].present:
-    problems.append('--layer is needed')
+  if not fv['layer'].present and not fv['layers'].present:
+    problems.append('--layer or --layers is needed')
   if problems:
     raise errors.UserError('; '.join(problems))
   shared = {name: fv[name].value for name in _SHARED if fv[name].present}

@@ -22,9 +22,12 @@ from jumprelu import errors
 from jumprelu.files import json_files
 from jumprelu.run import main
 
+# The config's list of layers is that of one job; --layers names those of all.
+WITHOUT = ('layers',)
 MAIN_FLAGS = (
     'topology',
     'layers',
+    'layers_per_job',
     'price_per_chip_hour',
     'utilisation',
     'compile',
@@ -58,7 +61,7 @@ def define_flags(flag_values: absl_flags.FlagValues) -> None:
       (
           'layers',
           '',
-          'Layers, with a job for each: 0,5,12 or all (default: --layer).',
+          'Layers to train: 0,5,12 or all (default: --layer).',
       ),
       ('out', None, 'Output JSON file.'),
   ):
@@ -76,24 +79,37 @@ def define_flags(flag_values: absl_flags.FlagValues) -> None:
       'compile', False, 'Compute the memory with the TPU compiler.',
       flag_values=flag_values,
   )  # fmt: skip
+  flags.define_integer(
+      flag_values,
+      'layers_per_job',
+      1,
+      'Layers that one job trains at once (`jumprelu train --layers`).',
+      lower_bound=1,
+  )
   flags.define(
-      flag_values, config.resolve(), alternatives=config.other_recipes()
+      flag_values,
+      config.resolve(),
+      alternatives=config.other_recipes(),
+      without=WITHOUT,
   )
 
 
 def run(flag_values: absl_flags.FlagValues) -> None:
   """Prints the plan, and writes it as JSON if --out is set."""
-  from jumprelu.planning import chips, plan, tpu_compile
+  from jumprelu.planning import chips, plan, plan_table, tpu_compile
   from jumprelu.run import flags
   from jumprelu.training import config
 
-  resolved = flags.build(flag_values, config.resolve(), config.resolve)
+  resolved = flags.build(
+      flag_values, config.resolve(), config.resolve, without=WITHOUT
+  )
   price = flag_values.price_per_chip_hour
   if price is not None and not math.isfinite(price):
     raise errors.UserError('--price_per_chip_hour must be a finite number')
   request = plan.Request(
       topology=chips.parse(flag_values.topology),
       layers=_layers(flag_values.layers, resolved.model),
+      layers_per_job=flag_values.layers_per_job,
       price_per_chip_hour=price,
       utilisation=flag_values.utilisation,
   )
@@ -107,7 +123,7 @@ def run(flag_values: absl_flags.FlagValues) -> None:
         plan.highest(resolved, request), request.topology.name
     )
   result = plan.make_plan(resolved, request, compiled=compiled)
-  print(plan.table(result))
+  print(plan_table.table(result))
   if flag_values.out:
     json_files.write_json(flag_values.out, result)
 

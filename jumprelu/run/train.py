@@ -28,6 +28,7 @@ MAIN_FLAGS = (
     'out',
     'model',
     'layer',
+    'layers',
     'sites',
     'widths',
     'sparsity_coefficients',

@@ -107,10 +107,10 @@ def directory_of(
   for folder in folders:
     if not resume.differences(run_dir.read_config(folder), config):
       return str(folder)
-  names = {suite.member_name(m) for m in config_lib.members(config)}
+  names = {(m.layer, suite.member_name(m)) for m in config_lib.members(config)}
   for folder in (run, *folders):
     for member in config_lib.members(run_dir.read_config(folder)):
-      if suite.member_name(member) in names:
+      if (member.layer, suite.member_name(member)) in names:
         raise errors.UserError(
             f'--add: {folder} has the member {suite.member_name(member)}'
             ' already; name added values only'

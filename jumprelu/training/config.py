@@ -1,14 +1,14 @@
-"""The config of a training run: the configs of its parts, and its checks.
+"""The config of a training run, made of the configs of its parts.
 
 `resolve` makes a config from a recipe and overrides by dotted path. A config
 names the inputs of a run and determines all its settings. It is stored as JSON
 in run directories, checkpoints and releases, and is equal when it is read back.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 import dataclasses
 import functools
-import math
+import itertools
 from typing import Any, Literal
 
 from jumprelu import data as data_lib
@@ -17,7 +17,7 @@ from jumprelu.activations import stream as stream_lib
 from jumprelu.files import dotted, fields, formats
 from jumprelu.training import (
     checkpoint_config,
-    coefficient_syntax,
+    config_checks,
     recipes,
     suite,
 )
@@ -37,7 +37,10 @@ SaeConfigs.__doc__ = 'The hyper-parameters of each variant.'
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-  """The config of a training run, whose suite has members at one layer."""
+  """The config of a training run.
+
+  Its suite has members at one layer, or the same members at several layers.
+  """
 
   model: str = fields.field(
       'gemma2_nano',
@@ -46,6 +49,11 @@ class TrainConfig:
       ' $JUMPRELU_MODELS/NAME.',
   )
   layer: int = fields.field(2, 'Layer whose activations are read, from 0.')
+  layers: tuple[int, ...] = fields.field(
+      (),
+      'Layers that one run trains at once, such as 5,12,20, instead of --layer;'
+      ' the language model runs once for all of them.',
+  )
   sites: tuple[str, ...] = fields.field(
       tuple(lm.SITES),
       f'Sites of the SAEs, among {", ".join(lm.SITES)}.',
@@ -94,6 +102,11 @@ class TrainConfig:
       "Whether a transcoder's input includes the gain of the norm before the"
       ' MLP.',
   )
+  affine_skip: bool = fields.field(
+      False,
+      'Whether transcoders have a skip term: their reconstruction also has a'
+      ' linear map of the input.',
+  )
   lm_dtype: Literal['auto', 'float32', 'bfloat16'] = fields.field(
       'auto',
       'Precision of the language model; auto: float32 on CPU, else bfloat16.',
@@ -128,9 +141,14 @@ class TrainConfig:
   mesh: sharding.Config = sharding.Config()
 
   def __post_init__(self):
-    problems = list(_problems(self))
+    problems = list(config_checks.problems(self))
     if problems:
       raise errors.UserError('; '.join(problems))
+
+  @property
+  def read_layers(self) -> tuple[int, ...]:
+    """The layers whose activations are read."""
+    return self.layers or (self.layer,)
 
   @property
   def steps(self) -> int:
@@ -164,8 +182,9 @@ def resolve(overrides: Mapping[str, Any] | None = None) -> TrainConfig:
   recipe = explicit.get('recipe', recipes.DEFAULT)
   problems = []
   if recipe not in recipes.RECIPES:
-    problems.append(_misspelt('recipe', recipe, recipes.RECIPES))
+    problems.append(config_checks.misspelt('recipe', recipe, recipes.RECIPES))
     explicit['recipe'] = recipe = recipes.DEFAULT
+  problems += _merge_layers(explicit)
   values = recipes.merge(recipe, explicit)
   default = TrainConfig()
   known = dotted.leaves(default)
@@ -185,12 +204,34 @@ def resolve(overrides: Mapping[str, Any] | None = None) -> TrainConfig:
   except errors.UserError as error:
     problems.append(str(error))
     config = default
-  model, layer = values.get('model', default.model), values.get('layer', 0)
-  if isinstance(model, str) and isinstance(layer, int):
-    problems += model_problems(model, layer)
+  model = values.get('model', default.model)
+  layers = values.get('layers') or (values.get('layer', 0),)
+  if isinstance(model, str) and _are_numbers(layers):
+    problems += config_checks.model_problems(model, layers)
   if problems:
     raise errors.UserError('; '.join(problems))
   return config
+
+
+def _merge_layers(explicit: dict[str, Any]) -> Iterable[str]:
+  """Replaces a list of one layer by the layer; yields problems.
+
+  A run thus has the same config and digest, whichever flag named its layer.
+  """
+  layers = explicit.get('layers')
+  if not layers or not _are_numbers(layers):
+    return
+  if 'layer' in explicit:
+    yield 'layer and layers exclude each other; remove one'
+  elif len(layers) == 1:
+    del explicit['layers']
+    explicit['layer'] = layers[0]
+
+
+def _are_numbers(layers: Any) -> bool:
+  return isinstance(layers, list | tuple) and all(
+      isinstance(layer, int) for layer in layers
+  )
 
 
 def other_recipes() -> dict[str, TrainConfig]:
@@ -205,18 +246,21 @@ def other_recipes() -> dict[str, TrainConfig]:
 def members(config: TrainConfig) -> tuple[suite.Member, ...]:
   """Returns the members of the suite.
 
-  Members are ordered by site, width, variant, coefficient (or target L0), seed.
+  Members are ordered by layer, site, width, variant, coefficient (or target
+  L0), seed.
   """
   suite_members = []
-  for site in config.sites:
+  for layer, site in itertools.product(config.read_layers, config.sites):
     for width in config.widths:
       for variant in config.variants:
         sae_config = getattr(config.sae, variant)
-        for coefficient, target_l0 in _sparsities(config, variant, site):
+        for coefficient, target_l0 in config_checks.sparsities(
+            config, variant, site
+        ):
           suite_members += [
               suite.Member(
                   site=site,
-                  layer=config.layer,
+                  layer=layer,
                   width=width,
                   variant=variant,
                   sparsity_coefficient=coefficient,
@@ -260,139 +304,3 @@ def dtype_on(lm_dtype: str, platform: str) -> str:
     return lm_dtype
   # On CPU bfloat16 is slower than float32.
   return 'float32' if platform == 'cpu' else 'bfloat16'
-
-
-def _problems(config: TrainConfig) -> Iterable[str]:
-  """Yields problems of top-level fields and of combinations of fields.
-
-  No file is read, so that the result is the same on every machine.
-  """
-  if config.model in lm.MODELS:
-    layers = lm.MODELS[config.model].layers
-    yield from _layer_problems(config.model, config.layer, layers)
-  elif config.layer < 0:
-    yield f'layer {config.layer} is out of range: must be at least 0'
-  for axis, known in (('sites', lm.SITES), ('variants', saes.VARIANTS)):
-    for value in getattr(config, axis):
-      if value not in known:
-        yield _misspelt(axis, value, known)
-  if config.recipe not in recipes.RECIPES:
-    yield _misspelt('recipe', config.recipe, recipes.RECIPES)
-  for axis in ('sites', 'widths', 'variants', 'seeds', 'target_l0'):
-    values = getattr(config, axis)
-    if not values and axis != 'target_l0':
-      yield f'{axis} is empty'
-    for value in dotted.repeated(values):
-      yield f'{axis} holds {value} twice'
-  for width in config.widths:
-    if width < 1:
-      yield f'widths: {width} must be at least 1'
-  for seed in config.seeds:
-    if not 0 <= seed < 2**32:
-      yield f'seeds: {seed} must be 0 to {2**32 - 1}'
-  if not config.data:
-    yield 'data is empty: name a text'
-  yield from _sparsity_problems(config)
-  yield from _length_problems(config)
-
-
-def model_problems(model: str, layer: int) -> Iterable[str]:
-  """Yields the problems of a layer of a model that is a folder or file.
-
-  Raises:
-    MissingInputError, DataError: the folder is missing or damaged. These errors
-      are not yielded, because launchers distinguish them by the exit code.
-  """
-  if model in lm.MODELS or layer < 0:
-    return
-  try:
-    layers = lm.get_config(model).layers
-  except (errors.MissingInputError, errors.DataError):
-    raise
-  except errors.UserError as error:
-    yield str(error)
-    return
-  yield from _layer_problems(model, layer, layers)
-
-
-def _layer_problems(model: str, layer: int, layers: int) -> Iterable[str]:
-  if not 0 <= layer < layers:
-    yield (
-        f'layer {layer} is out of range: {model} has layers 0 to {layers - 1}'
-    )
-
-
-def _sparsity_problems(config: TrainConfig) -> Iterable[str]:
-  if config.target_l0 and config.sparsity_coefficients:
-    yield 'target_l0 and sparsity_coefficients exclude each other; remove one'
-  for target in config.target_l0:
-    if not 0 < target < math.inf:
-      yield f'target_l0: {target} must be above 0'
-    elif target > min(config.widths, default=target):
-      yield f'target_l0: {target:g} is larger than width {min(config.widths)}'
-  try:
-    table = coefficient_syntax.parse(config.sparsity_coefficients)
-  except errors.UserError as error:
-    yield str(error)
-    return
-  for variant, site in table:
-    for axis, name, known in (
-        ('variant', variant, config.variants),
-        ('site', site, config.sites),
-    ):
-      if name and name not in known:
-        yield (
-            f'sparsity_coefficients: {axis} {name!r} is not among the'
-            f' {axis}s{dotted.nearest(name, known)}'
-        )
-  expected = 'target_l0' if config.target_l0 else 'l0'
-  for variant in config.variants:
-    if variant not in saes.VARIANTS:
-      continue
-    penalty = getattr(getattr(config.sae, variant), 'penalty', None)
-    if penalty in ('l0', 'target_l0') and penalty != expected:
-      reason = 'set' if config.target_l0 else 'not set'
-      yield f'sae.{variant}.penalty is {penalty}, but target_l0 is {reason}'
-    for site in config.sites:
-      if _sparsities(config, variant, site):
-        continue
-      if config.target_l0:
-        yield f'target_l0: {variant} has no target L0; remove one of the two'
-        break
-      yield f'sparsity_coefficients: none for {variant} at {site}'
-
-
-def _length_problems(config: TrainConfig) -> Iterable[str]:
-  try:
-    config.stream.sequences(config.corpus.sequence_length)
-  except errors.UserError as error:
-    yield str(error)
-  if config.tokens < config.stream.block_positions:
-    yield (
-        f'tokens is {config.tokens}: use {config.stream.block_positions:_} or'
-        ' more (one block), or a smaller --stream.block_positions'
-    )
-  elif config.steps > suite.MAX_STEPS:
-    yield (
-        f'tokens: use at most {suite.MAX_STEPS * config.stream.batch:_}, which are'
-        f' 2**31 - 1 steps of {config.stream.batch}'
-    )
-
-
-def _sparsities(
-    config: TrainConfig, variant: str, site: str
-) -> Sequence[tuple[float, float]]:
-  """Returns a variant's pairs (sparsity coefficient, target L0) at a site."""
-  coefficients = coefficient_syntax.coefficients_for(
-      config.sparsity_coefficients, variant, site
-  )
-  sae_config = getattr(config.sae, variant)
-  return sae_config.sparsities(coefficients, config.target_l0)
-
-
-def _misspelt(axis: str, value: str, known: Iterable[str]) -> str:
-  """Returns the message for an unknown name, with the nearest known name."""
-  return (
-      f'{axis}: {value!r} is unknown{dotted.nearest(value, known)}; known:'
-      f' {", ".join(known)}'
-  )

@@ -150,9 +150,9 @@ def describe(
 ) -> dict[str, dict[str, str]]:
   """Returns the path and digest of each member's source, by its name."""
   return {
-      suite.member_name(member): {'path': source.path, 'digest': source.digest}
+      name: {'path': source.path, 'digest': source.digest}
       for group in groups
-      for member, source in zip(
-          group.members, sources.get(group.name, ()), strict=False
+      for name, source in zip(
+          suite.names(group), sources.get(group.name, ()), strict=False
       )
   }

@@ -17,6 +17,7 @@ from jumprelu.data import loader
 from jumprelu.files import digests
 from jumprelu.training import config as config_lib
 from jumprelu.training import (
+    config_checks,
     initial,
     load_run,
     progress_lines,
@@ -67,7 +68,9 @@ def make_job(
     NumericalError: the language model computes wrong logits on this machine.
   """
   # Checked again, because not every config comes from `config.resolve`.
-  if problems := list(config_lib.model_problems(config.model, config.layer)):
+  if problems := list(
+      config_checks.model_problems(config.model, config.read_layers)
+  ):
     raise errors.UserError('; '.join(problems))
 
   # Sizes that the mesh must divide are checked before any input is loaded.
@@ -153,7 +156,7 @@ def describe(job: Job, scales: scales_lib.Scales) -> dict[str, Any]:
   return {
       'model': model.name,
       'd_site': {str(site): model.d_site(site) for site in lm.Site},
-      'layer': job.config.layer,
+      **_layers(job.config),
       **scales.to_json(),
       'data_digest': job.data_digest,
       'lm_digest': job.lm_digest,
@@ -163,13 +166,25 @@ def describe(job: Job, scales: scales_lib.Scales) -> dict[str, Any]:
               'group': group.name,
               'index': index,
               # The name in metrics.jsonl.
-              'name': suite.member_name(member),
+              'name': name,
               **dataclasses.asdict(member),
           }
           for group in job.groups
-          for index, member in enumerate(group.members)
+          for index, (name, member) in enumerate(
+              zip(suite.names(group), group.members, strict=True)
+          )
       ],
   }
+
+
+def _layers(config: config_lib.TrainConfig) -> dict[str, Any]:
+  """Returns the field with the layer, or with the layers if there are several.
+
+  Earlier versions read the former.
+  """
+  if config.layers:
+    return {'layers': list(config.layers)}
+  return {'layer': config.layer}
 
 
 def _started(job: Job) -> dict[str, Any]:

@@ -34,6 +34,8 @@ class TrainedMember(NamedTuple):
   frozen: bool = False
   # The config of the run, or that of added members; None if it is unknown.
   config: config_lib.TrainConfig | None = None
+  # The name in files of metrics.
+  name: str = ''
 
 
 def make_suite(
@@ -56,6 +58,7 @@ def make_suite(
       configs=config.variant_configs(),
       d_site=d_site,
       input_gain=config.input_gain,
+      affine_skip=config.affine_skip,
   )
 
 
@@ -114,12 +117,13 @@ def load_suite(out: str | os.PathLike[str]) -> list[TrainedMember]:
     params, skipped, frozen = jax.device_get(
         (trained.params, trained.skipped, backends.is_frozen(trained.failing))
     )
-    for index, member in enumerate(group.members):
+    named = zip(suite.names(group), group.members, strict=True)
+    for index, (name, member) in enumerate(named):
       members.append(
           TrainedMember(
               member,
               group.sae,
-              {name: np.array(x[index]) for name, x in params.items()},
+              {key: np.array(x[index]) for key, x in params.items()},
               dataclasses.replace(group.reads, limits=limits),
               scales[group.reads.input],
               scales[group.reads.target],
@@ -127,6 +131,7 @@ def load_suite(out: str | os.PathLike[str]) -> list[TrainedMember]:
               int(skipped[index]),
               bool(frozen[index]),
               config,
+              name,
           )
       )
   for folder in folder_kinds.added_runs(directory.path):

@@ -126,7 +126,7 @@ class _Member:
     if member.site not in lm.SITES:
       raise KeyError(member.site)
     self.fields = {
-        'member': suite_lib.member_name(member),
+        'member': record.get('name') or suite_lib.member_name(member),
         'group': self._group,
         **{name: getattr(member, name) for name in _MEMBER},
     }

@@ -144,7 +144,7 @@ class Reporter:
     self._skipped = dict(skipped or {})
     self._frozen = {
         group.name: np.asarray(
-            [suite.member_name(m) in counts.frozen for m in group.members]
+            [name in counts.frozen for name in suite.names(group)]
         )
         for group in groups
     }
@@ -246,10 +246,7 @@ class Reporter:
             self._learning_rate * float(metrics.learning_rate[-1])
         ),
         'sparsity_factor': float(metrics.sparsity[-1]),
-        'members': {
-            group.name: [suite.member_name(m) for m in group.members]
-            for group in self._groups
-        },
+        'members': {group.name: suite.names(group) for group in self._groups},
         'groups': groups,
     }
 
@@ -282,8 +279,7 @@ class Reporter:
     (group,) = [group for group in self._groups if group.name == name]
     new = frozen & ~self._frozen[name]
     self._frozen[name] = frozen
-    for member in itertools.compress(group.members, new):
-      text = suite.member_name(member)
+    for text in itertools.compress(suite.names(group), new):
       self.counts.frozen = (*self.counts.frozen, text)
       logging.warning(
           'step %d: %s is frozen, because its loss or gradients were not finite'
@@ -338,7 +334,8 @@ class Reporter:
       still = np.zeros(len(group.members), bool)
       if hasattr(group.sae.config, 'bandwidth') and group.name in self._means:
         still = self._means[group.name] == means[group.name]
-      for index, member in enumerate(group.members):
+      named = zip(suite.names(group), group.members, strict=True)
+      for index, (name, member) in enumerate(named):
         for fault, text in diagnosis.diagnose(
             member,
             l0=float(l0[index]),
@@ -346,7 +343,6 @@ class Reporter:
             progress=self.counts.step / self._total,
             is_still=bool(still[index]),
         ):
-          name = suite.member_name(member)
           if (name, fault) not in self._diagnosed:
             self._diagnosed.add((name, fault))
             yield f'{name}: {text}'

@@ -89,9 +89,7 @@ def go_back(
           'seed': job.config.corpus.seed,
           'rollbacks_before': sum(step <= start for step in earlier),
           'members': [
-              suite.member_name(m)
-              for group in job.groups
-              for m in group.members
+              name for group in job.groups for name in suite.names(group)
           ],
       },
   )

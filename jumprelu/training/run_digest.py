@@ -15,8 +15,10 @@ from jumprelu.training import resume
 # Fields with local paths, which are not needed to reproduce a run.
 _LOCAL = ('corpus.cache_dir', 'corpus.data_dir', 'store')
 _ADDED = {
+    'affine_skip': False,
     'corpus.max_bad_rows': 0.0,
     'init_from': '',
+    'layers': (),
     'optim.update_clip': 0.0,
     'stream.center': False,
     'stream.max_norm': 0.0,

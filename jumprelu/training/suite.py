@@ -92,6 +92,7 @@ def make_groups(
     configs: Mapping[str, saes.base.Config],
     d_site: Callable[[lm.Site], int],
     input_gain: bool = True,
+    affine_skip: bool = False,
 ) -> tuple[Group, ...]:
   """Returns the groups of a suite; a group has all members of one shape.
 
@@ -102,6 +103,7 @@ def make_groups(
     configs: The config of each variant.
     d_site: Returns the width of the activations at a site.
     input_gain: Passed to `lm.make_reads`.
+    affine_skip: Whether transcoders have a skip term.
 
   Raises:
     UserError: a member is repeated.
@@ -116,11 +118,16 @@ def make_groups(
   groups = []
   for (site, layer, _, variant), stack in stacks.items():
     reads = lm.make_reads(site, layer, input_gain=input_gain)
-    name = shape_name(stack[0])
-    if several:
-      name = f'layer_{layer}-{name}'
+    name = _layer_prefix(stack[0]) * several + shape_name(stack[0])
     groups.append(
-        make_group(name, reads, stack, config=configs[variant], d_site=d_site)
+        make_group(
+            name,
+            reads,
+            stack,
+            config=configs[variant],
+            d_site=d_site,
+            affine_skip=affine_skip,
+        )
     )
   return tuple(groups)
 
@@ -132,6 +139,7 @@ def make_group(
     *,
     config: saes.base.Config,
     d_site: Callable[[lm.Site], int],
+    affine_skip: bool = False,
 ) -> Group:
   """Returns the group of members with the same shape.
 
@@ -141,6 +149,7 @@ def make_group(
     members: The members, which share site, layer, width and variant.
     config: The config of the variant.
     d_site: Returns the width of the activations at a site.
+    affine_skip: Whether transcoders have a skip term.
   """
   widths = {tap: d_site(tap.site) for tap in reads.taps}
   sae = saes.make_sae(
@@ -150,6 +159,7 @@ def make_group(
       d_out=sum(widths[tap] for tap in reads.targets),
       width=members[0].width,
       transcoder=reads.is_transcoder,
+      skip=affine_skip and reads.is_transcoder,
   )
   return Group(name, reads, widths, sae, tuple(members))
 
@@ -159,8 +169,21 @@ def shape_name(member: Member) -> str:
   return f'{member.site}-{member.width}-{member.variant}'
 
 
+def names(group: Group) -> list[str]:
+  """Returns the members' names in files of metrics.
+
+  They start with the layer if the group's name does: in suites of several.
+  """
+  layer = _layer_prefix(group.members[0])
+  prefix = layer if group.name.startswith(layer) else ''
+  return [prefix + member_name(member) for member in group.members]
+
+
+_layer_prefix = 'layer_{0.layer}-'.format
+
+
 def member_name(member: Member) -> str:
-  """Returns a member's name in files of metrics; it does not name the layer.
+  """Returns a member's name in a suite of one layer.
 
   For example 'resid_post-512-jumprelu-lambda_0.001-seed_0', or with 'l0_20' for
   a target L0. Besides a target, a coefficient of 1 is left out.

@@ -56,7 +56,8 @@ def _parse(command, prog, argv):
   if prog in ('jumprelu train', 'jumprelu plan'):
     if any(_MODEL_FILE.match(arg) for arg in argv):
       main.parse(flag_values, [_DEEPEST])
-    flags.build(flag_values, config.resolve(), config.resolve)
+    without = getattr(command, 'WITHOUT', ())
+    flags.build(flag_values, config.resolve(), config.resolve, without=without)
   return 0
 
 

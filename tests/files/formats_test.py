@@ -82,7 +82,8 @@ def test_a_migration_cannot_modify_the_object_that_was_read(monkeypatch):
 def test_the_backend_of_a_config_of_format_1_is_its_path():
   old = {'model': 'gemma2_nano', 'path': 'dense', 'layer': 2}
   new = {'model': 'gemma2_nano', 'backend': 'dense', 'layer': 2}
-  new['init_from'] = ''  # Added in format 4.
+  # Added in formats 4 and 6.
+  new |= {'init_from': '', 'layers': [], 'affine_skip': False}
   assert formats.migrate_train_config(old, where='f') == new
 
 

@@ -81,11 +81,11 @@ def test_manifests_of_all_layers_and_models_meet_the_schema(
       service_account='s',
   )
   names = set()
-  for layer in made.layers:
+  for layer in made.jobs:
     manifest = yaml.safe_load(jobset.render(made, layer))
     validator.validate(manifest)
     names.add(manifest['metadata']['name'])
-  assert len(names) == len(made.layers)
+  assert len(names) == len(made.jobs)
   # The last one, back through the trainer's parser.
   _, config = trainer.parse(_container(manifest)['command'])
   assert (config.model, config.layer) == (model, layers[-1])

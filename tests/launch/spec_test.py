@@ -142,7 +142,9 @@ def test_a_run_directory_on_a_pods_own_disk_is_refused(out):
 
 
 def test_a_run_directory_on_a_writable_volume_is_accepted():
-  made = small_launch.make_spec(out='/data/runs/', volumes=('claim:/data',))
+  made = small_launch.make_spec(
+      out='/data/runs/', volumes=('claim:/data',), layers='3'
+  )
   assert made.run_dir(3) == '/data/runs/scope-2b/layer_03'
 
 
@@ -170,3 +172,19 @@ def test_spot_restarts_more_often():
   assert small_launch.make_spec().max_restarts == 8
   assert small_launch.make_spec(spot=True).max_restarts == 50
   assert small_launch.make_spec(spot=True, max_restarts=0).max_restarts == 0
+
+
+def test_a_job_may_train_several_layers():
+  made = small_launch.make_spec(layers='5,12,20-22', layers_per_job=2)
+  assert made.jobs == (5, 20, 22)
+  assert [made.layers(job) for job in made.jobs] == [(5, 12), (20, 21), (22,)]
+  assert made.run_dir(5).endswith('/layers_05-12')
+  assert made.run_dir(22).endswith('/layer_22')
+  assert '--layers=5,12' in made.command(5)
+  assert '--layer=22' in made.command(22)
+  assert (made.name(5), made.label(5)) == (f'{made.options.run}-l05', '5-12')
+  assert made.label(22) == '22'
+
+
+def test_a_job_has_a_layer():
+  assert '--layers_per_job=0' in _problems(layers_per_job=0)

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from jumprelu import errors
-from jumprelu.planning import chips, plan, tpu_compile
+from jumprelu.planning import chips, plan, plan_table, tpu_compile
 from jumprelu.training import config
 
 
@@ -118,7 +118,7 @@ def test_the_compilers_memory_replaces_the_formulas():
   # The language model's weights stay in memory during the segment.
   assert compiled['memory']['peak_gib'] > 15.0
   assert not compiled['fits']
-  assert 'estimate of time unusable' in plan.table(compiled)
+  assert 'estimate of time unusable' in plan_table.table(compiled)
 
 
 def test_a_mesh_that_does_not_fill_the_slice_is_refused_with_one_that_does():
@@ -145,7 +145,7 @@ def test_the_changes_of_a_fixed_data_axis_make_it_automatic():
 
 def test_the_table_explains_the_break_even_number():
   small = _plan()
-  table = plan.table(small).partition('\nlayer ')[2]
+  table = plan_table.table(small).partition('\nlayers ')[2]
   header, numbers, *below = table.splitlines()
   assert 'break-even' in header
   assert f'  {small["jobs"][0]["break_even_members"]:.1f}  ' in numbers
@@ -162,6 +162,57 @@ def test_an_unknown_topology_is_refused_with_the_known_ones(text, words):
 
 def test_the_plan_is_json():
   assert json.loads(json.dumps(_plan(), allow_nan=False))['chips'] == 16
+
+
+def _grouped(size, **changes):
+  request = plan.Request(
+      chips.parse('v5e:4x4'), (0, 12, 25), layers_per_job=size
+  )
+  return plan.make_plan(_config(**changes), request)
+
+
+def test_a_job_of_several_layers_runs_the_language_model_once():
+  alone, pairs = _grouped(1), _grouped(2)
+  assert [job['layers'] for job in pairs['jobs']] == [[0, 12], [25]]
+  (first, middle, last), (both, rest) = alone['jobs'], pairs['jobs']
+  assert rest == last
+  assert both['lm_flops_per_token'] == middle['lm_flops_per_token']
+  flops = first['sae_flops_per_token'] + middle['sae_flops_per_token']
+  assert both['sae_flops_per_token'] == pytest.approx(flops)
+  # The chip-hours of a job are those of its steps; the SAEs' are the same.
+  of_lm = first['lm_share'] * first['seconds_per_step']
+  saved = of_lm / first['seconds_per_step'] * first['chip_hours']
+  hours = alone['chip_hours'] - pairs['chip_hours']
+  assert hours == pytest.approx(saved, rel=1e-6)
+  assert pairs['sae_count'] == alone['sae_count']
+
+
+def test_the_cheapest_grouping_that_fits_is_named():
+  made = _grouped(1)
+  sizes = [row['layers_per_job'] for row in made['groupings']]
+  assert sizes == [1, 2, 3]
+  hours = [row['chip_hours'] for row in made['groupings']]
+  assert hours == sorted(hours, reverse=True)
+  assert hours[1] == pytest.approx(_grouped(2)['chip_hours'])
+  assert '--layers_per_job=3 costs least' in plan_table.table(made)
+
+
+@pytest.mark.parametrize(
+    'width, fitting, words',
+    [
+        (2**16, [1, 2], '--layers_per_job=2 costs least'),
+        (2**17, [1], 'One layer a job costs least'),
+    ],
+)
+def test_a_grouping_that_does_not_fit_is_not_advised(width, fitting, words):
+  request = plan.Request(chips.parse('v5e:2x2'), (0, 12, 25))
+  config = _config(widths=(width,), target_l0=(20, 50, 100))
+  made = plan.make_plan(config, request)
+  peaks = [row['peak_gib'] for row in made['groupings']]
+  assert peaks == sorted(peaks) and len(peaks) == 3
+  fits = [r['layers_per_job'] for r in made['groupings'] if r['fits']]
+  assert fits == fitting
+  assert words in plan_table.table(made)
 
 
 def test_the_compiled_layer_is_the_highest():
@@ -202,7 +253,7 @@ def test_planning_imports_no_model_and_uses_no_device(tmp_path):
       [sys.executable, '-P', '-c', script], capture_output=True, text=True
   )
   assert done.returncode == 0, done.stderr
-  assert '26 layers' in done.stdout
+  assert '26 jobs' in done.stdout
   written = json.loads((tmp_path / 'plan.json').read_text('utf-8'))
   assert len(written['jobs']) == 26
 
@@ -230,5 +281,5 @@ def test_a_larger_slice_is_listed_with_the_sequences_that_it_needs():
 def test_the_table_notes_that_no_single_change_is_enough():
   impossible = _plan('v5e:2x2', widths=(2**26,))
   assert not impossible['fits'] and not impossible['changes']
-  assert 'no single change' in plan.table(impossible)
-  assert 'no single change' not in plan.table(_plan())
+  assert 'no single change' in plan_table.table(impossible)
+  assert 'no single change' not in plan_table.table(_plan())

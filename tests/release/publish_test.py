@@ -334,6 +334,8 @@ def test_a_run_of_format_1_has_the_same_digest():
       if not dotted.is_among(path, resume.SOFT)
   }
   for later in (
+      'layers',
+      'affine_skip',
       'init_from',
       'corpus.max_bad_rows',
       'stream.center',

@@ -18,9 +18,9 @@ def test_it_prints_a_table_and_writes_json(capsys, tmp_path):
   ])  # fmt: skip
   assert code == 0
   text = capsys.readouterr().out
-  assert 'by formula' in text and 'cost' in text and '2 layers\n' in text
+  assert 'by formula' in text and 'cost' in text and '2 jobs\n' in text
   plan = json.loads(out.read_text('utf-8'))
-  assert [job['layer'] for job in plan['jobs']] == [0, 12]
+  assert [job['layers'] for job in plan['jobs']] == [[0], [12]]
   assert plan['cost'] == pytest.approx(1.5 * plan['chip_hours'])
 
 

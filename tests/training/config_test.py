@@ -274,3 +274,31 @@ def test_auto_dtype_depends_on_the_platform_alone():
   assert config.dtype_on(auto.lm_dtype, 'tpu') == 'bfloat16'
   fixed = config.resolve({'lm_dtype': 'float32'})
   assert config.dtype_on(fixed.lm_dtype, 'tpu') == 'float32'
+
+
+def test_the_members_of_several_layers_are_those_of_each():
+  several = config.members(config.resolve({'layers': (3, 0)}))
+  each = [config.members(config.resolve({'layer': n})) for n in (3, 0)]
+  assert several == each[0] + each[1]
+
+
+def test_a_list_of_one_layer_is_that_layer():
+  assert config.resolve({'layers': (1,)}) == config.resolve({'layer': 1})
+
+
+@pytest.mark.parametrize(
+    'layers, words',
+    [
+        ((1, 99), 'layer 99 is out of range'),
+        ((0, -1), 'layer -1 is out of range'),
+        ((2, 2), 'layers holds 2 twice'),
+    ],
+)
+def test_wrong_layers_are_named(layers, words):
+  with pytest.raises(errors.UserError, match=words):
+    config.resolve({'layers': layers})
+
+
+def test_layer_and_layers_exclude_each_other():
+  with pytest.raises(errors.UserError, match='exclude each other'):
+    config.resolve({'layers': (1, 2), 'layer': 1})

@@ -129,7 +129,7 @@ def make_release(folder: pathlib.Path) -> None:
   )
   provenance = members_lib.Provenance(
       model='gemma2_nano',
-      layer=1,
+      layers=(1,),
       training={},
       corpus={'name': 'text', 'digest': '0' * 64},
       tokenizer_sha256='0' * 64,
