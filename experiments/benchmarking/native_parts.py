@@ -96,7 +96,7 @@ def run(flag_values: flags.FlagValues) -> int:
 
 
 def needed(shape: problem_lib.Shape, l0: float) -> dict[str, Counts]:
-  """Returns what the parts need, apart from candidates, which depend on data.
+  """Returns the counts of the parts whose work does not depend on data.
 
   Args:
     shape: The shape of the step.
