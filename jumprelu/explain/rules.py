@@ -273,6 +273,8 @@ def _greedy(
 ) -> Rule:
   """Returns the clauses that raise F1 most, one after another."""
   fires = view.fires
+  if not fires.any():
+    return ()
   usable = _in_two_windows(candidates.matched & fires, view.window)
   if not len(usable):
     return ()

@@ -87,10 +87,9 @@ def of_logits(
 def _of_uncapped(config, logits, targets):
   """Returns the loss in nats of each target, from logits before the soft cap.
 
-  The cap is applied within the sum over the vocabulary, so that only uncapped
-  logits are in memory: with an array of capped logits, the loss of a batch took
-  twice as long on a CPU. The cap is monotone, so the largest logit is the cap of
-  the largest uncapped one.
+  The cap is applied within the sum over the vocabulary, so that no array of
+  capped logits is written. The cap is monotone, so the largest logit is the cap
+  of the largest uncapped one.
   """
 
   def cap(x):

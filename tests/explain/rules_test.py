@@ -87,6 +87,17 @@ def test_the_rule_of_a_token_is_the_best_token(member, vocabulary):
   assert rules.fit_token(rules.View.of(split.training)) == ()
 
 
+def test_no_window_gives_the_empty_rule(vocabulary):
+  none = np.zeros(0, int)
+  part = windows.Windows(
+      np.zeros(1, int), none, np.zeros(0, np.float32), none, none, none
+  )
+  view = rules.View.of(part)
+  assert rules.fit(view, vocabulary, config=CONFIG) == ()
+  assert rules.fit_token(view) == ()
+  assert not len(rules.predict((), view, vocabulary).matched)
+
+
 def test_predictions_are_the_mean_activation_of_the_clause(member, vocabulary):
   rule, split = _fit(member, planted.TOKEN_IF, vocabulary)
   part = split.training
