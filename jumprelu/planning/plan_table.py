@@ -49,11 +49,12 @@ def table(plan: Mapping[str, Any]) -> str:
     )
   text += '\n\n' + '\n'.join(_job_lines(jobs))
   cost = '' if plan['cost'] is None else f', cost {plan["cost"]:,.0f}'
+  grouping = _best_grouping(plan['groupings'])
   return text + (
       f'\n\n{plan["sae_count"]} SAEs: {plan["chip_hours"]:,.0f} chip-hours'
       f'{cost}; {plan["days_one_after_the_other"]:,.2f} days on one slice, one'
-      f' job after another.{_best_grouping(plan["groupings"])}\nTimes are computed, not measured. They assume'
-      f' {plan["utilisation"]:.1%} of the peak rate.'
+      f' job after another.{grouping}\nTimes are computed, not measured. They'
+      f' assume {plan["utilisation"]:.1%} of the peak rate.'
   )
 
 
