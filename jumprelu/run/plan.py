@@ -6,7 +6,6 @@ lists changes that would make it fit. The memory is computed by a formula,
 instantly and on any computer. With --compile, the TPU compiler computes it
 instead, which needs the package libtpu and a minute or more. Times are computed
 by a formula that assumes the share --utilisation of the chips' peak FLOP/s.
---out writes the whole plan as JSON.
 
   jumprelu plan --recipe=paper --model=gemma2_2b --layer=12 \
       --sites=resid_post,mlp_out,attn_heads --mesh.tensor=2 \
@@ -63,7 +62,7 @@ def define_flags(flag_values: absl_flags.FlagValues) -> None:
           '',
           'Layers to train: 0,5,12 or all (default: --layer).',
       ),
-      ('out', None, 'Output JSON file.'),
+      ('out', None, 'Output JSON file with the whole plan.'),
   ):
     absl_flags.DEFINE_string(name, default, text, flag_values=flag_values)
   absl_flags.DEFINE_float(
@@ -83,7 +82,7 @@ def define_flags(flag_values: absl_flags.FlagValues) -> None:
       flag_values,
       'layers_per_job',
       1,
-      'Layers that one job trains at once (`jumprelu train --layers`).',
+      'Layers that a job trains at once.',
       lower_bound=1,
   )
   flags.define(

@@ -1,13 +1,11 @@
 r"""Trains one layer's suite of SAEs, or resumes its training.
 
 Streams text through a language model and trains a suite of SAEs from the
-activations of one layer: an SAE for each combination of sites, widths,
-variants, sparsity coefficients (or target L0s) and seeds. Config, metrics and
-checkpoints are written to the run directory --out. The same command resumes
-from the newest checkpoint. SIGTERM and Ctrl-C save a checkpoint; the exit codes
-are 42 and 130. The next step is jumprelu release --run=DIR --out=DIR2.
+activations of a layer: an SAE for each combination of sites, widths, variants,
+sparsities and seeds. The run directory --out has config, metrics and
+checkpoints, from which the same command resumes. SIGTERM and Ctrl-C save one;
+the exit codes are 42 and 130. Next: jumprelu release --run=DIR --out=DIR2.
 
-  jumprelu train --out=runs/a
   jumprelu train --out=runs/b --sites=resid_post,transcoder --widths=1024,4096
   jumprelu train --out=runs/c --target_l0=20,50 --data=notes/,more.jsonl
   jumprelu train --out=runs/c --extend --tokens=4_000_000

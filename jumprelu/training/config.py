@@ -51,8 +51,7 @@ class TrainConfig:
   layer: int = fields.field(2, 'Layer whose activations are read, from 0.')
   layers: tuple[int, ...] = fields.field(
       (),
-      'Layers that one run trains at once, such as 5,12,20, instead of --layer;'
-      ' the language model runs once for all of them.',
+      'Layers of one run, such as 5,12,20, instead of --layer.',
   )
   sites: tuple[str, ...] = fields.field(
       tuple(lm.SITES),

@@ -129,7 +129,7 @@ def test_the_short_help_refers_to_the_description_of_the_measures(capsys):
 
 def test_the_flags_of_a_store_have_their_own_heading(capsys):
   text = _help(capsys, 'harvest', '--helpfull')
-  assert '\nflags for --store:\n  --recipe=TEXT\n' in text
+  assert '\nflags for --store:\n  --layers=INT,...\n' in text
   assert 'training run' not in text.partition('usage:')[2]
 
 

@@ -69,7 +69,7 @@ def test_an_interrupted_store_is_resumed_and_completed(
 @pytest.mark.parametrize(
     'flags, words',
     [
-        (['--store=s'], '--layer is needed'),
+        (['--store=s'], '--layer or --layers is needed'),
         (
             ['--store=s', '--layer=1', '--out=a.npz'],
             '--out cannot be combined with --store',
