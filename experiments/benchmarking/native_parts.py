@@ -34,7 +34,7 @@ from jumprelu.run import main as main_lib
 # Functions of the native step -> the part that they belong to.
 _PARTS = {
     'products of integers': r'Multiply|Compare',
-    'rounding': r'Round|Largest|EncodePanels',
+    'rounding and lists': r'Round|Largest|EncodePanels|SortByRow',
     'candidates in float32': r'AllProducts|AppendSelected',
     'decoder and slopes': r'ForwardRows',
     'gradients and update': r'BackwardLatents',

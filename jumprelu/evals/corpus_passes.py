@@ -292,6 +292,21 @@ def moments(
   )
 
 
+def _ablations(means, mesh):
+  """Returns, for each target, zeros and the mean.
+
+  They are on the mesh, like the clean values: otherwise the program above the
+  splice would be compiled twice.
+  """
+  return {
+      target: [
+          text_lib.place(vector.astype(np.float32), mesh, None)
+          for vector in (np.zeros_like(mean), mean)
+      ]
+      for target, mean in means.items()
+  }
+
+
 def second(
     model: lm.LanguageModel,
     members: Sequence[Placed],
@@ -308,19 +323,17 @@ def second(
   """
   mesh = text.mesh
   losses = losses_of(model, means, mesh=mesh)
+  ablations = _ablations(means, mesh)
 
   def step(tokens):
     batch = forward(tokens)
     clean, by_target = clean_of(losses, batch, mesh=mesh), {}
-    for target, mean in means.items():
+    for target in means:
       values = batch.values[target]
       by_target[target] = [
           jitted.sequence_losses(clean[target], batch, mesh=mesh)
       ]
-      for vector in (np.zeros_like(mean), mean):
-        # On the mesh, like the clean values: the program above the splice would
-        # be compiled twice.
-        vector = text_lib.place(vector.astype(np.float32), mesh, None)
+      for vector in ablations[target]:
         value = jitted.fill(vector, values, mesh=mesh)
         by_target[target].append(above_clean(batch, target, value, clean))
     by_member = []

@@ -69,7 +69,10 @@ class Windows:
   @functools.cached_property
   def is_text(self) -> Bool[np.ndarray, ' window_tokens']:
     """Whether SAEs are applied to each token."""
-    return is_text(self.tokens)
+    text = np.ones(len(self.tokens), bool)
+    for special in _SPECIAL:
+      text &= self.tokens != special
+    return text
 
   @functools.cached_property
   def fires(self) -> Bool[np.ndarray, ' windows']:
@@ -124,14 +127,6 @@ def split(windows: Windows, *, seed: int) -> Split:
       windows.select(np.flatnonzero(~held_out)),
       windows.select(np.flatnonzero(held_out)),
   )
-
-
-def is_text(tokens: Int[np.ndarray, '*shape']) -> Bool[np.ndarray, '*shape']:
-  """Returns which tokens SAEs are applied to."""
-  text = np.ones(np.shape(tokens), bool)
-  for special in _SPECIAL:
-    text &= tokens != special
-  return text
 
 
 class Member:

@@ -15,7 +15,7 @@ function maps the file's whole object to a new one. It must not call code that
 may change later, because old files never change.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import copy
 import enum
 from typing import Any
@@ -156,6 +156,14 @@ def newest(kind: Kind) -> int:
 def stamp(kind: Kind) -> dict[str, Any]:
   """Returns the fields that name a file's format and its writer."""
   return {_NUMBER: newest(kind), _WRITER: jumprelu.__version__}
+
+
+def layer_fields(layers: Sequence[int]) -> dict[str, Any]:
+  """Returns the field of a file with its layer, or with its layers if several.
+
+  Earlier versions wrote files of one layer only.
+  """
+  return {'layer': layers[0]} if len(layers) == 1 else {'layers': list(layers)}
 
 
 def migrate(

@@ -59,14 +59,13 @@ def make_plan(
   Args:
     config: The run's config.
     request: The topology and further options.
-    compiled: The result of `tpu_compile.compile_all` for the job of the highest
-      layer, with at least the programs `TRAINING`. Its memory replaces that of the
-      formula.
+    compiled: The result of `tpu_compile.compile_all` for `largest_job`, with at
+      least the programs `TRAINING`. Its memory replaces that of the formula.
 
   Raises:
     UserError: The config and the topology do not fit each other.
   """
-  top = highest(config, request)
+  top = largest_job(config, request)
   fits, memory = _memory(top, request.topology, compiled)
   jobs = [_job(job, request) for job in job_configs(config, request)]
   chip_hours = sum(job['chip_hours'] for job in jobs)
@@ -91,7 +90,7 @@ def make_plan(
   }
 
 
-def highest(
+def largest_job(
     config: config_lib.TrainConfig, request: Request
 ) -> config_lib.TrainConfig:
   """Returns the config of the job that needs the most memory by formula."""
@@ -135,7 +134,7 @@ def _groupings(
       continue
     seen.add(jobs)
     grouped = dataclasses.replace(request, layers=layers, layers_per_job=size)
-    fits, memory = _memory(highest(config, grouped), request.topology, None)
+    fits, memory = _memory(largest_job(config, grouped), request.topology, None)
     hours = sum(
         _job(job, grouped)['chip_hours'] for job in job_configs(config, grouped)
     )

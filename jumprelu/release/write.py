@@ -243,7 +243,7 @@ def _write_suite(
       {
           **formats.stamp(formats.Kind.RELEASE_SUITE),
           'model': provenance.model,
-          **_layers(provenance.layers),
+          **formats.layer_fields(provenance.layers),
           'run': provenance.run,
           'members': listed,
           # The card has no digest, because users may edit it.
@@ -251,14 +251,6 @@ def _write_suite(
       },
       seal=True,
   )
-
-
-def _layers(layers: Sequence[int]) -> dict[str, Any]:
-  """Returns the field with the layer, or with the layers if there are several.
-
-  Earlier versions wrote the former.
-  """
-  return {'layer': layers[0]} if len(layers) == 1 else {'layers': list(layers)}
 
 
 def _digests(folder: pathlib.Path) -> dict[str, str]:

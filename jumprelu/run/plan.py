@@ -119,7 +119,7 @@ def run(flag_values: absl_flags.FlagValues) -> None:
           '--compile needs the TPU compiler: pip install libtpu'
       )
     compiled = tpu_compile.compile_all(
-        plan.highest(resolved, request), request.topology.name
+        plan.largest_job(resolved, request), request.topology.name
     )
   result = plan.make_plan(resolved, request, compiled=compiled)
   print(plan_table.table(result))

@@ -1,4 +1,4 @@
-r"""Trains one layer's suite of SAEs, or resumes its training.
+r"""Trains a suite of SAEs, or resumes its training.
 
 Streams text through a language model and trains a suite of SAEs from the
 activations of a layer: an SAE for each combination of sites, widths, variants,
@@ -6,7 +6,7 @@ sparsities and seeds. The run directory --out has config, metrics and
 checkpoints, from which the same command resumes. SIGTERM and Ctrl-C save one;
 the exit codes are 42 and 130. Next: jumprelu release --run=DIR --out=DIR2.
 
-  jumprelu train --out=runs/b --sites=resid_post,transcoder --widths=1024,4096
+  jumprelu train --out=runs/b --layers=1,2 --sites=resid_post,transcoder
   jumprelu train --out=runs/c --target_l0=20,50 --data=notes/,more.jsonl
   jumprelu train --out=runs/c --extend --tokens=4_000_000
   jumprelu train --out=runs/c --add --target_l0=100

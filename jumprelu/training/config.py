@@ -5,7 +5,7 @@ names the inputs of a run and determines all its settings. It is stored as JSON
 in run directories, checkpoints and releases, and is equal when it is read back.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 import dataclasses
 import functools
 import itertools
@@ -183,7 +183,9 @@ def resolve(overrides: Mapping[str, Any] | None = None) -> TrainConfig:
   if recipe not in recipes.RECIPES:
     problems.append(config_checks.misspelt('recipe', recipe, recipes.RECIPES))
     explicit['recipe'] = recipe = recipes.DEFAULT
-  problems += _merge_layers(explicit)
+  if explicit.get('layers') and 'layer' in explicit:
+    problems.append('layer and layers exclude each other; remove one')
+  explicit = _with_single_layer(explicit)
   values = recipes.merge(recipe, explicit)
   default = TrainConfig()
   known = dotted.leaves(default)
@@ -212,19 +214,15 @@ def resolve(overrides: Mapping[str, Any] | None = None) -> TrainConfig:
   return config
 
 
-def _merge_layers(explicit: dict[str, Any]) -> Iterable[str]:
-  """Replaces a list of one layer by the layer; yields problems.
+def _with_single_layer(explicit: dict[str, Any]) -> dict[str, Any]:
+  """Returns overrides whose list of one layer is replaced by that layer.
 
   A run thus has the same config and digest, whichever flag named its layer.
   """
-  layers = explicit.get('layers')
-  if not layers or not _are_numbers(layers):
-    return
-  if 'layer' in explicit:
-    yield 'layer and layers exclude each other; remove one'
-  elif len(layers) == 1:
-    del explicit['layers']
-    explicit['layer'] = layers[0]
+  layers: Any = explicit.get('layers')
+  if not _are_numbers(layers) or len(layers) != 1:
+    return explicit
+  return {**explicit, 'layers': (), 'layer': layers[0]}
 
 
 def _are_numbers(layers: Any) -> bool:

@@ -14,7 +14,7 @@ from jumprelu.activations import blocks, store
 from jumprelu.activations import scales as scales_lib
 from jumprelu.activations import stream as stream_lib
 from jumprelu.data import loader
-from jumprelu.files import digests
+from jumprelu.files import digests, formats
 from jumprelu.training import config as config_lib
 from jumprelu.training import (
     config_checks,
@@ -156,7 +156,7 @@ def describe(job: Job, scales: scales_lib.Scales) -> dict[str, Any]:
   return {
       'model': model.name,
       'd_site': {str(site): model.d_site(site) for site in lm.Site},
-      **_layers(job.config),
+      **formats.layer_fields(job.config.read_layers),
       **scales.to_json(),
       'data_digest': job.data_digest,
       'lm_digest': job.lm_digest,
@@ -175,16 +175,6 @@ def describe(job: Job, scales: scales_lib.Scales) -> dict[str, Any]:
           )
       ],
   }
-
-
-def _layers(config: config_lib.TrainConfig) -> dict[str, Any]:
-  """Returns the field with the layer, or with the layers if there are several.
-
-  Earlier versions read the former.
-  """
-  if config.layers:
-    return {'layers': list(config.layers)}
-  return {'layer': config.layer}
 
 
 def _started(job: Job) -> dict[str, Any]:

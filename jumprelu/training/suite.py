@@ -22,27 +22,19 @@ from jumprelu.activations import scales as scales_lib
 from jumprelu.array_typing import Array
 from jumprelu.saes import centers
 from jumprelu.training import optim
+from jumprelu.training.member import (
+    Member,
+    group_name,
+    layer_prefix,
+    member_name,
+    shape_name,
+)
 
 # Steps are counted in int32 (`TrainState.step`).
 MAX_STEPS = 2**31 - 1
 
 # An array, or a ShapeDtypeStruct or Sharding in a tree of shapes or shardings.
 Leaf = Any
-
-
-@dataclasses.dataclass(frozen=True)
-class Member:
-  """One SAE of a suite, with all fields in which members may differ."""
-
-  site: str  # A key of `lm.SITES`.
-  layer: int
-  width: int
-  variant: str
-  sparsity_coefficient: float
-  target_l0: float  # 0 for a member without a target.
-  seed: int  # The seed of the initialisation only.
-  learning_rate: float
-  initial_threshold: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +110,7 @@ def make_groups(
   groups = []
   for (site, layer, _, variant), stack in stacks.items():
     reads = lm.make_reads(site, layer, input_gain=input_gain)
-    name = _layer_prefix(stack[0]) * several + shape_name(stack[0])
+    name = group_name(stack[0], of_layers=several)
     groups.append(
         make_group(
             name,
@@ -164,42 +156,15 @@ def make_group(
   return Group(name, reads, widths, sae, tuple(members))
 
 
-def shape_name(member: Member) -> str:
-  """Returns the name of a member's shape, which does not name the layer."""
-  return f'{member.site}-{member.width}-{member.variant}'
-
-
 def names(group: Group) -> list[str]:
   """Returns the members' names in files of metrics.
 
   They start with the layer if the group's name does: in suites of several.
   """
-  layer = _layer_prefix(group.members[0])
-  prefix = layer if group.name.startswith(layer) else ''
+  first = group.members[0]
+  of_layers = group.name == group_name(first, of_layers=True)
+  prefix = layer_prefix(first) if of_layers else ''
   return [prefix + member_name(member) for member in group.members]
-
-
-_layer_prefix = 'layer_{0.layer}-'.format
-
-
-def member_name(member: Member) -> str:
-  """Returns a member's name in a suite of one layer.
-
-  For example 'resid_post-512-jumprelu-lambda_0.001-seed_0', or with 'l0_20' for
-  a target L0. Besides a target, a coefficient of 1 is left out.
-  """
-  parts = [shape_name(member)]
-  if not member.target_l0 or member.sparsity_coefficient != 1:
-    parts.append(f'lambda_{_exact(member.sparsity_coefficient)}')
-  if member.target_l0:
-    parts.append(f'l0_{_exact(member.target_l0)}')
-  return '-'.join([*parts, f'seed_{member.seed}'])
-
-
-def _exact(value: float) -> str:
-  """Returns the shorter text, unless it differs from the value."""
-  text = f'{value:g}'
-  return text if float(text) == value else repr(value)
 
 
 def taps(groups: Sequence[Group]) -> tuple[lm.Tap, ...]:

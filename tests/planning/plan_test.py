@@ -215,9 +215,9 @@ def test_a_grouping_that_does_not_fit_is_not_advised(width, fitting, words):
   assert words in plan_table.table(made)
 
 
-def test_the_compiled_layer_is_the_highest():
+def test_the_compiled_job_is_the_largest():
   request = plan.Request(chips.parse('v5e:4x4'), (3, 25, 7))
-  assert plan.highest(_config(), request).layer == 25
+  assert plan.largest_job(_config(), request).layer == 25
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,14 @@ JUMPRELU_INLINE RowPairs SelectRow(const Sizes& sizes, const Settings& settings,
   return {latents, values, count};
 }
 
+// Grows each vector to hold `count` items, and the item that a loop writes
+// before it decides whether the item counts.
+template <typename... Vectors>
+void MakeRoom(int64_t count, Vectors*... vectors) {
+  const size_t size = static_cast<size_t>(count) + 1;
+  (vectors->resize(std::max(vectors->size(), size)), ...);
+}
+
 // Room for the pairs of one row.
 struct RowScratch {
   // Of all pairs: decoder rows, and slopes.
@@ -97,11 +105,7 @@ struct RowScratch {
   std::vector<const float*> active_rows;
 
   void Reserve(int64_t count) {
-    if (static_cast<int64_t>(slopes.size()) >= count + 1) return;
-    decoder_rows.resize(count + 1);
-    slopes.resize(count + 1);
-    active_values.resize(count + 1);
-    active_rows.resize(count + 1);
+    MakeRoom(count, &decoder_rows, &slopes, &active_values, &active_rows);
   }
 };
 
@@ -217,11 +221,7 @@ struct Scratch {
   std::vector<const float*> inputs, errors;
 
   void Reserve(int64_t count) {
-    if (static_cast<int64_t>(slopes.size()) >= count + 1) return;
-    slopes.resize(count + 1);
-    values.resize(count + 1);
-    inputs.resize(count + 1);
-    errors.resize(count + 1);
+    MakeRoom(count, &slopes, &values, &inputs, &errors);
   }
 };
 
