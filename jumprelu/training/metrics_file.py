@@ -126,7 +126,8 @@ class _Member:
     if member.site not in lm.SITES:
       raise KeyError(member.site)
     self.fields = {
-        'member': record.get('name') or suite_lib.member_name(member),
+        # The computed name raises an error if a number is none.
+        'member': record.get('name', suite_lib.member_name(member)),
         'group': self._group,
         **{name: getattr(member, name) for name in _MEMBER},
     }
